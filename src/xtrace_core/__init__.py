@@ -1,0 +1,1 @@
+"""What the client and the server share: formats, filters and arithmetic. Holds no secret, does no input or output."""
