@@ -1,0 +1,356 @@
+"""The payloads of the HTTP contract, each defined once for the server and the client.
+
+Structs carry ciphertexts, nonces and other binary fields as `bytes`: msgspec writes them as base64 (standard alphabet,
+padded) in JSON and as they are in MessagePack. A ciphertext is the **little-endian** bytes of an integer without
+padding to a fixed width; a receiver accepts any length up to the full width. An *index* (the encrypted vector of one
+chunk) is a list of ciphertexts, and so is a query.
+
+A field whose default is `UNSET` is left out of the message when it is not set, and that differs from null: in a patch
+`UNSET` leaves a tag alone while None removes it. Fields that a receiver does not know are ignored, except in
+`meta_data`, where they are an error.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+PROBLEM_JSON = "application/problem+json"
+MSGPACK = "application/x-msgpack"
+
+API_KEY_HEADER = "x-api-key"
+ADMIN_KEY_HEADER = "x-xtrace-key"
+ORGANISATION_HEADER = "x-xtrace-org-id"
+IDEMPOTENCY_KEY_HEADER = "idempotency-key"
+
+MAX_NONCE_BYTES = 32
+
+TAGS = ("tag1", "tag2", "tag3", "tag4", "tag5")
+
+Tag = Literal["tag1", "tag2", "tag3", "tag4", "tag5"]
+SortBy = Literal["chunk_id", "created_at", "updated_at", "tag1", "tag2", "tag3", "tag4", "tag5"]
+SortOrder = Literal["asc", "desc"]
+Permission = Literal[0, 1, 3, 7]
+"""What an API key may do in a knowledge base: 1 read, 3 read and write, 7 read, write and delete."""
+
+Nonce = Annotated[bytes, Meta(max_length=MAX_NONCE_BYTES)]
+Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
+
+PROJECTION_FIELDS = frozenset(
+    (
+        "chunk_id",
+        "meta_data",
+        "name",
+        "created_at",
+        "updated_at",
+        "chunk_content",
+        "index",
+        "nonce",
+        "facets",
+        *TAGS,
+    )
+)
+"""What a projection may name: the top-level fields of a chunk, and single fields of its `meta_data`."""
+
+
+def ciphertext_to_bytes(value: int) -> bytes:
+    """The integer's little-endian bytes without padding, as a ciphertext travels; negative is an `OverflowError`."""
+    return value.to_bytes((value.bit_length() + 7) // 8, "little")
+
+
+def ciphertext_from_bytes(data: bytes) -> int:
+    """The integer of a ciphertext's little-endian bytes, whatever its length."""
+    return int.from_bytes(data, "little")
+
+
+# Chunks
+
+
+class MetaData(Struct, forbid_unknown_fields=True):
+    """The metadata of a chunk: what a chunk carries, and what a patch changes.
+
+    On insertion and update None means not set, as does an empty list of facets. In a patch None removes the field,
+    and a field that is left out stays as it is.
+    """
+
+    tag1: str | None | UnsetType = UNSET
+    tag2: str | None | UnsetType = UNSET
+    tag3: str | None | UnsetType = UNSET
+    tag4: str | None | UnsetType = UNSET
+    tag5: str | None | UnsetType = UNSET
+    facets: list[str] | None | UnsetType = UNSET
+
+
+class NewChunk(Struct, omit_defaults=True):
+    """A chunk to insert: encrypted content, encrypted vector, plain metadata."""
+
+    chunk_content: str
+    index: list[bytes]
+    meta_data: MetaData | None = None
+    name: str | None = None
+    nonce: Nonce | None = None
+
+
+class ChunkUpdate(Struct, kw_only=True, omit_defaults=True):
+    """Everything that a stored chunk is to hold from now on; what is left out is removed."""
+
+    chunk_id: int
+    chunk_content: str
+    index: list[bytes]
+    meta_data: MetaData | None = None
+    name: str | None = None
+    nonce: Nonce | None = None
+
+
+class ChunkPatch(Struct, kw_only=True):
+    """The fields of a stored chunk that are to change. A patched index without a nonce removes the nonce."""
+
+    chunk_id: int
+    chunk_content: str | UnsetType = UNSET
+    index: list[bytes] | UnsetType = UNSET
+    meta_data: MetaData | UnsetType = UNSET
+    name: str | None | UnsetType = UNSET
+    nonce: Nonce | None | UnsetType = UNSET
+
+
+class InsertChunks(Struct):
+    kb_id: str
+    context_id: str
+    chunks: list[NewChunk]
+
+
+class InsertedChunks(Struct):
+    """The ids of inserted chunks, in the order of the request."""
+
+    chunk_ids: list[int]
+
+
+class UpdateChunks(Struct):
+    kb_id: str
+    context_id: str
+    chunk_updates: list[ChunkUpdate]
+
+
+class PatchChunks(Struct):
+    kb_id: str
+    context_id: str
+    chunk_patches: list[ChunkPatch]
+
+
+class UpdatedCount(Struct):
+    updated_count: int
+
+
+class WouldUpdateCount(Struct):
+    would_update_count: int
+
+
+class DeletedCount(Struct):
+    deleted_count: int
+
+
+class WouldDeleteCount(Struct):
+    would_delete_count: int
+
+
+class Chunk(Struct, kw_only=True):
+    """A stored chunk as it comes back, with the fields that were asked for. A chunk without a nonce has no `nonce`."""
+
+    chunk_id: int
+    meta_data: MetaData | UnsetType = UNSET
+    name: str | UnsetType = UNSET
+    created_at: str | UnsetType = UNSET
+    updated_at: str | UnsetType = UNSET
+    chunk_content: str | UnsetType = UNSET
+    index: list[bytes] | UnsetType = UNSET
+    nonce: bytes | UnsetType = UNSET
+
+
+class FindNames(Struct):
+    """Which of these names are stored under a context? Ours alone: a resumed load skips what is there."""
+
+    kb_id: str
+    context_id: str
+    names: list[str]
+
+
+class FoundNames(Struct):
+    """For each name that is stored, the smallest id of a chunk that has it."""
+
+    chunk_ids: dict[str, int]
+
+
+# Search
+
+
+class ComputeHamming(Struct, kw_only=True, omit_defaults=True):
+    """An encrypted query; `id_range` (on the wire `range`) bounds the chunk ids, both ends included."""
+
+    kb_id: str
+    context_id: str
+    query: list[bytes]
+    meta_filter: Any = None
+    id_range: tuple[int, int] | None = field(default=None, name="range")
+
+
+class SearchRow(Struct, array_like=True):
+    """One candidate's element of the MessagePack array that answers `ComputeHamming`, by ascending chunk id."""
+
+    ciphertexts: list[bytes]
+    chunk_id: int
+    nonce: bytes | None = None
+
+
+class SearchMetaData(Struct, kw_only=True, omit_defaults=True):
+    kb_id: str
+    context_id: str
+    meta_filter: Any = None
+    projection: list[str] | None = None
+    return_content: bool | None = None
+
+
+class PageMetaData(Struct, kw_only=True, omit_defaults=True):
+    """A page of a metadata search: by `offset`, or by the opaque `page_token` of the page before."""
+
+    kb_id: str
+    context_id: str
+    meta_filter: Any = None
+    projection: list[str] | None = None
+    limit: Annotated[int, Meta(ge=0)] | None = None
+    offset: Annotated[int, Meta(ge=0)] | None = None
+    sort_by: SortBy = "chunk_id"
+    sort_order: SortOrder = "desc"
+    return_content: bool | None = None
+    page_token: str | None = None
+
+
+class Page(Struct):
+    results: list[Chunk]
+    total: int
+    limit: int | None
+    offset: int
+    has_more: bool
+    next_page_token: str | None
+
+
+class DeleteByMetaData(Struct):
+    kb_id: str
+    context_id: str
+    meta_filter: Any
+    dry_run: bool = False
+
+
+class PatchByMetaData(Struct):
+    kb_id: str
+    context_id: str
+    meta_filter: Any
+    patch: MetaData
+    dry_run: bool = False
+
+
+# Execution contexts
+
+
+class ContextData(Struct, kw_only=True, omit_defaults=True):
+    """A stored execution context. Without `sk`, `key_provider` and `wrapped_key` only its public part is known.
+
+    `pk` and `config` are JSON texts; `sk` is encrypted and opaque to the service.
+    """
+
+    type: str
+    pk: str
+    config: str
+    sk: str | None = None
+    key_provider: str | None = None
+    wrapped_key: str | None = None
+
+
+class SaveContext(Struct):
+    data: ContextData
+    context_id: Identifier
+
+
+class SavedContext(Struct):
+    context_id: str
+
+
+class ContextList(Struct):
+    contexts: list[str]
+
+
+class KnowledgeBaseContexts(Struct):
+    context_ids: list[str]
+
+
+class ContextKnowledgeBases(Struct):
+    kb_ids: list[str]
+
+
+class Binding(Struct):
+    kb_id: str
+    context_id: str
+
+
+# Control plane
+
+
+class CreateKnowledgeBase(Struct, omit_defaults=True):
+    name: Annotated[str, Meta(min_length=1)]
+    description: str | None = None
+
+
+class KnowledgeBase(Struct, rename="camel"):
+    id: str
+    name: str
+    description: str
+    number_of_vectors: int
+    created_at: str
+    updated_at: str
+
+
+class CreateApiKey(Struct, omit_defaults=True):
+    name: Annotated[str, Meta(min_length=1)]
+    description: str | None = None
+
+
+class ApiKey(Struct, rename="camel"):
+    """An API key as listed: by its hash and its first five characters, never whole."""
+
+    hash: str
+    first_n: str
+    name: str
+    description: str
+    created_at: str
+    last_used_at: str | None
+
+
+class CreatedApiKey(Struct, rename="camel"):
+    """A new API key with its secret, which is shown this once."""
+
+    api_key: ApiKey
+    secret_key: str
+
+    def __repr__(self) -> str:
+        return f"CreatedApiKey(api_key={self.api_key!r}, secret_key='…')"
+
+
+class SetPermission(Struct):
+    permission: Permission
+
+
+class KnowledgeBasePermission(Struct, rename="camel"):
+    knowledge_base_id: str
+    permission: int
+
+
+# Errors
+
+
+class Problem(Struct, kw_only=True):
+    """The body of every error (RFC 9457). `code` is stable; `message` equals `detail` for clients that print it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    message: str
