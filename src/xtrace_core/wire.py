@@ -1,13 +1,13 @@
 """The payloads of the HTTP contract, each defined once for the server and the client.
 
-Structs carry ciphertexts, nonces and other binary fields as `bytes`: msgspec writes them as base64 (standard alphabet,
-padded) in JSON and as they are in MessagePack. A ciphertext is the **little-endian** bytes of an integer without
-padding to a fixed width; a receiver accepts any length up to the full width. An *index* (the encrypted vector of one
-chunk) is a list of ciphertexts, and so is a query.
+Structs carry ciphertexts, nonces and other binary fields as `bytes`: msgspec writes them as base64 (standard
+alphabet, padded) in JSON and as they are in MessagePack. A ciphertext is the **little-endian** bytes of an
+integer without padding to a fixed width; a receiver accepts any length up to the full width. An *index* (the
+encrypted vector of one chunk) is a list of ciphertexts, and so is a query.
 
-A field whose default is `UNSET` is left out of the message when it is not set, and that differs from null: in a patch
-`UNSET` leaves a tag alone while None removes it. Fields that a receiver does not know are ignored, except in
-`meta_data`, where they are an error.
+A field whose default is `UNSET` is left out of the message when it is not set, and that differs from null: in
+a patch `UNSET` leaves a tag alone while None removes it. Fields that a receiver does not know are ignored,
+except in `meta_data`, where they are an error.
 """
 
 from typing import Annotated, Any, Literal
@@ -53,7 +53,8 @@ PROJECTION_FIELDS = frozenset(
 
 
 def ciphertext_to_bytes(value: int) -> bytes:
-    """The integer's little-endian bytes without padding, as a ciphertext travels; negative is an `OverflowError`."""
+    """The integer's little-endian bytes without padding, as a ciphertext travels; negative is an
+    `OverflowError`."""
     return value.to_bytes((value.bit_length() + 7) // 8, "little")
 
 
@@ -68,16 +69,16 @@ def ciphertext_from_bytes(data: bytes) -> int:
 class MetaData(Struct, forbid_unknown_fields=True):
     """The metadata of a chunk: what a chunk carries, and what a patch changes.
 
-    On insertion and update None means not set, as does an empty list of facets. In a patch None removes the field,
-    and a field that is left out stays as it is.
+    On insertion and update None means not set, as does an empty list of facets. In a patch None removes the
+    field, and a field that is left out stays as it is.
     """
 
-    tag1: str | None | UnsetType = UNSET
-    tag2: str | None | UnsetType = UNSET
-    tag3: str | None | UnsetType = UNSET
-    tag4: str | None | UnsetType = UNSET
-    tag5: str | None | UnsetType = UNSET
-    facets: list[str] | None | UnsetType = UNSET
+    tag1: str | UnsetType | None = UNSET
+    tag2: str | UnsetType | None = UNSET
+    tag3: str | UnsetType | None = UNSET
+    tag4: str | UnsetType | None = UNSET
+    tag5: str | UnsetType | None = UNSET
+    facets: list[str] | UnsetType | None = UNSET
 
 
 class NewChunk(Struct, omit_defaults=True):
@@ -108,8 +109,8 @@ class ChunkPatch(Struct, kw_only=True):
     chunk_content: str | UnsetType = UNSET
     index: list[bytes] | UnsetType = UNSET
     meta_data: MetaData | UnsetType = UNSET
-    name: str | None | UnsetType = UNSET
-    nonce: Nonce | None | UnsetType = UNSET
+    name: str | UnsetType | None = UNSET
+    nonce: Nonce | UnsetType | None = UNSET
 
 
 class InsertChunks(Struct):
@@ -153,7 +154,8 @@ class WouldDeleteCount(Struct):
 
 
 class Chunk(Struct, kw_only=True):
-    """A stored chunk as it comes back, with the fields that were asked for. A chunk without a nonce has no `nonce`."""
+    """A stored chunk as it comes back, with the fields that were asked for. A chunk without a nonce has no
+    `nonce`."""
 
     chunk_id: int
     meta_data: MetaData | UnsetType = UNSET
@@ -193,7 +195,8 @@ class ComputeHamming(Struct, kw_only=True, omit_defaults=True):
 
 
 class SearchRow(Struct, array_like=True):
-    """One candidate's element of the MessagePack array that answers `ComputeHamming`, by ascending chunk id."""
+    """One candidate's element of the MessagePack array that answers `ComputeHamming`, by ascending chunk
+    id."""
 
     ciphertexts: list[bytes]
     chunk_id: int
@@ -251,7 +254,8 @@ class PatchByMetaData(Struct):
 
 
 class ContextData(Struct, kw_only=True, omit_defaults=True):
-    """A stored execution context. Without `sk`, `key_provider` and `wrapped_key` only its public part is known.
+    """A stored execution context. Without `sk`, `key_provider` and `wrapped_key` only its public part is
+    known.
 
     `pk` and `config` are JSON texts; `sk` is encrypted and opaque to the service.
     """
@@ -346,7 +350,8 @@ class KnowledgeBasePermission(Struct, rename="camel"):
 
 
 class Problem(Struct, kw_only=True):
-    """The body of every error (RFC 9457). `code` is stable; `message` equals `detail` for clients that print it."""
+    """The body of every error (RFC 9457). `code` is stable; `message` equals `detail` for clients that print
+    it."""
 
     type: str
     title: str
