@@ -1,0 +1,58 @@
+"""The metadata of a chunk: five tags and a list of facets, checked and brought into one form.
+
+In that form a field that is not set is absent (`UNSET`), facets have no duplicates, keep their order and are
+never an empty list. The language that selects chunks by their metadata is `xtrace_core.metadata_filter`.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from xtrace_core.wire import TAGS, MetaData
+
+
+class InvalidMetaData(ValueError):
+    """Metadata with an unknown field or a value of the wrong type; the message names it."""
+
+
+def parse_meta_data(value: Any) -> MetaData:
+    """The metadata of a new chunk from a mapping (or None: none is set), normalised. Raises
+    `InvalidMetaData`.
+    """
+    return normalised(parse_patch({} if value is None else value))
+
+
+def parse_patch(value: Any) -> MetaData:
+    """A change of metadata from a mapping: None removes a field, an absent field stays. Raises
+    `InvalidMetaData`.
+    """
+    try:
+        meta_data = msgspec.convert(value, MetaData)
+    except msgspec.ValidationError as error:
+        raise InvalidMetaData(f"meta_data: {error}") from None
+    for field in (*TAGS, "facets"):
+        stored = getattr(meta_data, field)
+        if stored and any("\0" in text for text in ([stored] if isinstance(stored, str) else stored)):
+            raise InvalidMetaData(f"meta_data: {field} has a NUL character, which no string may have")
+    return meta_data
+
+
+def normalised(meta_data: MetaData | None) -> MetaData:
+    """What a chunk that was given this metadata holds: nothing null, facets without duplicates in their
+    order.
+    """
+    kept = MetaData()
+    if meta_data is not None:
+        for tag in TAGS:
+            # The empty string is a value that a tag can have; only null is "not set".
+            value = getattr(meta_data, tag)
+            setattr(kept, tag, UNSET if value is None else value)
+        kept.facets = unique(meta_data.facets or ()) or UNSET
+    return kept
+
+
+def unique(facets: Iterable[str]) -> list[str]:
+    """The facets in their order, each where it comes first."""
+    return list(dict.fromkeys(facets))
