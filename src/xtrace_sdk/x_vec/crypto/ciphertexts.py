@@ -1,0 +1,72 @@
+"""Encrypted vectors as the client holds them: arrays underneath, sequences of integers on top. No secret is in them."""
+
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+
+from xtrace_core.arithmetic import Rows
+
+
+class EncryptedIndex(Sequence[int]):
+    """One encrypted vector: a sequence of integer ciphertexts, with the nonce that its noise is derived from."""
+
+    __slots__ = ("_ciphertexts", "nonce")
+
+    def __init__(self, ciphertexts: Rows, nonce: bytes) -> None:
+        """`ciphertexts` has shape `(count, width)`, little-endian."""
+        self._ciphertexts = ciphertexts
+        self.nonce = nonce
+
+    def ciphertexts(self) -> list[bytes]:
+        """The ciphertexts in little-endian bytes without padding, as they travel."""
+        return [row.tobytes().rstrip(b"\0") for row in self._ciphertexts]
+
+    def __len__(self) -> int:
+        return len(self._ciphertexts)
+
+    @overload
+    def __getitem__(self, position: int) -> int: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[int]: ...
+    def __getitem__(self, position: int | slice) -> int | list[int]:
+        if isinstance(position, slice):
+            return [int.from_bytes(row.tobytes(), "little") for row in self._ciphertexts[position]]
+        return int.from_bytes(self._ciphertexts[position].tobytes(), "little")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EncryptedIndex):
+            return NotImplemented
+        return self.nonce == other.nonce and np.array_equal(self._ciphertexts, other._ciphertexts)
+
+    def __hash__(self) -> int:
+        return hash(self.nonce)
+
+    def __repr__(self) -> str:
+        return f"<EncryptedIndex of {len(self)} ciphertexts>"
+
+
+class EncryptedIndexBatch(Sequence[EncryptedIndex]):
+    """The encrypted vectors of one batch over one array; its elements are views, made when asked for."""
+
+    __slots__ = ("nonces", "rows")
+
+    def __init__(self, rows: Rows, nonces: Rows) -> None:
+        """`rows` has shape `(n, count, width)`, little-endian; `nonces` `(n, 14)`."""
+        self.rows = rows
+        self.nonces = nonces
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, position: int) -> EncryptedIndex: ...
+    @overload
+    def __getitem__(self, position: slice) -> "EncryptedIndexBatch": ...
+    def __getitem__(self, position: int | slice) -> "EncryptedIndex | EncryptedIndexBatch":
+        if isinstance(position, slice):
+            return EncryptedIndexBatch(self.rows[position], self.nonces[position])
+        return EncryptedIndex(self.rows[position], self.nonces[position].tobytes())
+
+    def __repr__(self) -> str:
+        return f"<EncryptedIndexBatch of {len(self)} vectors>"

@@ -1,0 +1,84 @@
+"""Content: AES-256-GCM, one random IV for each message.
+
+What is stored is base64 of `IV (16 bytes) ‖ tag (16) ‖ ciphertext`. The additional authenticated data is a label and
+the chunk's nonce, so that the content and the vector of one chunk belong together (docs/formats.md, "Content").
+"""
+
+import base64
+import binascii
+import secrets
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from xtrace_sdk.errors import ContentTampered, InvalidArgument
+from xtrace_sdk.x_vec.crypto.secrecy import Secretive
+
+IV_BYTES = 16
+TAG_BYTES = 16
+KEY_BYTES = 32
+_CONTENT_LABEL = b"xtrace/content/1"
+
+
+def seal(key: bytes, plaintext: bytes, associated_data: bytes | None) -> bytes:
+    """`IV ‖ tag ‖ ciphertext` of the plaintext, 32 bytes longer than it, under a fresh random IV.
+
+    An observer learns the plaintext's length. A key seals at most 2^32 messages (NIST SP 800-38D, section 8.3).
+    """
+    return _seal_with_iv(key, secrets.token_bytes(IV_BYTES), plaintext, associated_data)
+
+
+def _seal_with_iv(key: bytes, iv: bytes, plaintext: bytes, associated_data: bytes | None) -> bytes:
+    sealed = AESGCM(key).encrypt(iv, plaintext, associated_data)
+    return iv + sealed[-TAG_BYTES:] + sealed[:-TAG_BYTES]
+
+
+def unseal(key: bytes, sealed: bytes, associated_data: bytes | None) -> bytes:
+    """The plaintext of what `seal` gave. Raises `cryptography.exceptions.InvalidTag` for anything else."""
+    if len(sealed) < IV_BYTES + TAG_BYTES:
+        raise InvalidTag
+    iv, tag, ciphertext = (
+        sealed[:IV_BYTES],
+        sealed[IV_BYTES : IV_BYTES + TAG_BYTES],
+        sealed[IV_BYTES + TAG_BYTES :],
+    )
+    return AESGCM(key).decrypt(iv, ciphertext + tag, associated_data)
+
+
+class ContentCipher(Secretive):
+    """Encrypts and decrypts the content of chunks under the content key of one context."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise InvalidArgument(f"the content key has {len(key)} bytes, expected {KEY_BYTES}")
+        self._key = key
+
+    def encrypt(self, content: str | bytes, nonce: bytes | None = None) -> str:
+        """The content as stored: base64 text, about 4/3 of the content's UTF-8 length plus 44 characters.
+
+        `nonce` is that of the chunk's encrypted vector (`EncryptedIndex.nonce`); content encrypted with it decrypts
+        with no other. Every call draws a fresh IV: the same content never looks the same twice.
+        """
+        plaintext = content.encode() if isinstance(content, str) else content
+        return base64.b64encode(seal(self._key, plaintext, _associated_data(nonce))).decode()
+
+    def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
+        """The content, as bytes, of what `encrypt` gave for the same nonce.
+
+        Raises `ContentTampered` if `stored` is no base64, is shorter than 32 bytes, was changed, was encrypted under
+        another key or belongs to another nonce; which of these cannot be told.
+        """
+        try:
+            sealed = base64.b64decode(stored, validate=True)
+            return unseal(self._key, sealed, _associated_data(nonce))
+        except (InvalidTag, binascii.Error, ValueError):
+            raise ContentTampered(
+                "the content cannot be authenticated: it was changed, belongs to another vector, or was written "
+                "under another context; fetch it again, and if that does not help do not trust the server's copy"
+            ) from None
+
+
+def _associated_data(nonce: bytes | None) -> bytes:
+    return _CONTENT_LABEL + (nonce or b"")

@@ -1,0 +1,105 @@
+"""Binary vectors as integers whose sum shows their Hamming distance (docs/formats.md, "Vectors").
+
+Base 4 gives each position a pair of bits, `00` or `01`: m(x) = Σ xᵢ·4^(w−1−i). In m(x) + m(q) a pair reads 0, 1 or 2
+and never carries; its low bit is xᵢ XOR qᵢ. Base 3 gives each position a digit instead, and is used where a vector
+then fits into one ciphertext instead of two. Integers are little-endian rows, as everywhere in the arithmetic.
+"""
+
+from typing import Literal
+
+import numpy as np
+from gmpy2 import mpz
+from numpy.typing import NDArray
+
+from xtrace_core.arithmetic import Rows
+from xtrace_sdk.errors import InvalidArgument
+
+Bits = NDArray[np.uint8]
+"""Binary vectors: shape `(n, embed_len)`, dtype uint8, every element 0 or 1."""
+
+MAX_EMBED_LEN = 4096
+Base = Literal["base4", "base3"]
+
+
+def choose_base(embed_len: int, key_len: int) -> Base:
+    """Base 3 where it saves a ciphertext and every modulus of this key length holds it, else base 4.
+
+    Both primes have their two top bits set, so n is at least 9/16 of 4^key_len.
+    """
+    smallest_modulus = 9 << (2 * key_len - 4)
+    return "base3" if key_len <= embed_len and 3**embed_len <= smallest_modulus else "base4"
+
+
+class VectorEncoding:
+    """How vectors of one length are spread over the ciphertexts of one key length."""
+
+    def __init__(self, embed_len: int, key_len: int, base: Base) -> None:
+        """Raises `InvalidArgument` for a length outside 1 to 4096 and for a base that this length does not use."""
+        if not 1 <= embed_len <= MAX_EMBED_LEN:
+            raise InvalidArgument(f"the embedding length is {embed_len}, expected 1 to {MAX_EMBED_LEN}")
+        if base == "base3" and choose_base(embed_len, key_len) != "base3":
+            raise InvalidArgument(f"base 3 cannot encode {embed_len} positions at key length {key_len}")
+        self.embed_len = embed_len
+        self.base = base
+        count = 1 if base == "base3" else -(-embed_len // (key_len - 1))
+        widest = -(-embed_len // count)
+        self.widths = [min(widest, embed_len - start) for start in range(0, embed_len, widest)]
+
+    @property
+    def count(self) -> int:
+        """The number of ciphertexts of one vector."""
+        return len(self.widths)
+
+    def largest_sum(self) -> int:
+        """The largest value that the sum of two encoded vectors can have in a ciphertext."""
+        return int(3**self.embed_len - 1) if self.base == "base3" else 2 * (4 ** self.widths[0] - 1) // 3
+
+    def encode(self, bits: Bits) -> list[Rows]:
+        """For each ciphertext of the vectors its messages, `(n, width)` little-endian rows."""
+        edges = np.cumsum(self.widths)[:-1]
+        encode = _encode_base3 if self.base == "base3" else _encode_base4
+        return [encode(part) for part in np.split(bits, edges, axis=1)]
+
+    def distances(self, sums: list[Rows]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """`(distances, valid)`, both of shape `(n,)`, from the decrypted sums of each ciphertext.
+
+        A row is valid if each of its sums is one of two encoded vectors. The distance of any other row means nothing.
+        """
+        read = _read_base3 if self.base == "base3" else _read_base4
+        parts = [read(rows, width) for rows, width in zip(sums, self.widths, strict=True)]
+        distances = np.zeros(len(sums[0]), dtype=np.int64)
+        good = np.ones(len(sums[0]), dtype=np.bool_)
+        for distance, valid in parts:
+            distances += distance
+            good &= valid
+        return distances, good
+
+
+def _encode_base4(bits: Bits) -> Rows:
+    pairs = np.zeros((len(bits), 2 * bits.shape[1]), dtype=np.uint8)
+    pairs[:, ::2] = bits[:, ::-1]  # position w−1 is the least significant pair
+    return np.packbits(pairs, axis=1, bitorder="little")
+
+
+def _read_base4(sums: Rows, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    used_bytes, spare_bits = -(-2 * width // 8), -2 * width % 8
+    if sums.shape[1] < used_bytes:
+        sums = np.pad(sums, ((0, 0), (0, used_bytes - sums.shape[1])))
+    pairs = sums[:, :used_bytes]
+    low, high = pairs & 0x55, (pairs >> 1) & 0x55
+    bad = np.any(low & high, axis=1) | np.any(sums[:, used_bytes:], axis=1) | (pairs[:, -1] >> (8 - spare_bits) != 0)
+    return np.bitwise_count(low).sum(axis=1, dtype=np.int64), ~bad
+
+
+def _encode_base3(bits: Bits) -> Rows:
+    width = -(-(3 ** bits.shape[1]).bit_length() // 8)
+    values = [mpz(row.tobytes().decode("ascii"), 3) for row in bits + np.uint8(ord("0"))]
+    data = b"".join([value.to_bytes(width, "little") for value in values])
+    return np.frombuffer(data, dtype=np.uint8).reshape(len(bits), width)
+
+
+def _read_base3(sums: Rows, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    bound = mpz(3**width)
+    values = [mpz.from_bytes(row.tobytes(), "little") for row in sums]
+    distances = np.array([value.digits(3).count("1") for value in values], dtype=np.int64)
+    return distances, np.array([value < bound for value in values], dtype=np.bool_)

@@ -1,0 +1,366 @@
+"""The client's half of a scheme: encrypt vectors and queries, read distances.
+
+`HomomorphicClient` is what the rest of the SDK knows of a scheme. `PaillierScheme` is what the two Paillier schemes
+share; they differ in how a key looks and in the noise modulo the square of each prime, which is a `PrimeSide`.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.arithmetic import Rows, arithmetic, as_rows, row_width
+from xtrace_sdk.errors import (
+    FaultDetected,
+    InvalidArgument,
+    InvalidContext,
+    InvalidRows,
+    InvalidVector,
+    WeakParameters,
+)
+from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex, EncryptedIndexBatch
+from xtrace_sdk.x_vec.crypto.encoding import Base, Bits, VectorEncoding
+from xtrace_sdk.x_vec.crypto.noise import NONCE_BYTES, NoiseKeys
+from xtrace_sdk.x_vec.crypto.secrecy import Secretive
+
+MIN_KEY_LEN = 1024
+MAX_KEY_LEN = 4096
+MIN_INSECURE_KEY_LEN = 256
+
+Distances = NDArray[np.int64]
+Ciphertext = int | bytes
+
+
+class EncryptedQuery(Secretive):
+    """An encrypted query vector, with the noise that takes it away again; the noise never leaves this object."""
+
+    __slots__ = ("_noise", "ciphertexts")
+
+    def __init__(self, ciphertexts: list[bytes], noise: list[tuple[int, int]]) -> None:
+        self.ciphertexts = ciphertexts
+        """Little-endian without padding, as they travel."""
+        self._noise = noise
+
+    def noise(self, ciphertext: int, prime: int) -> int:
+        """The noise of one ciphertext under the first (0) or second (1) prime. Secret."""
+        return self._noise[ciphertext][prime]
+
+
+class HomomorphicClient(Protocol):
+    """What the SDK needs of a scheme, whatever its ciphertexts look like. Vectors are arrays or lists of 0 and 1."""
+
+    type: ClassVar[str]
+    """The name under which contexts of this scheme are stored."""
+
+    def public_key(self) -> dict[str, Any]:
+        """What the service needs; stored as `pk`."""
+
+    def config(self) -> dict[str, Any]:
+        """The parameters that are not secret; stored as `config`."""
+
+    def secrets(self) -> dict[str, str]:
+        """The secret parameters, for encryption under the key provider's key only."""
+
+    def encrypt_vec_one(self, vector: Any) -> EncryptedIndex: ...
+    def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch: ...
+    def encrypt_query(self, vector: Any) -> EncryptedQuery: ...
+
+    def read_distances(
+        self, rows: Sequence[Sequence[Ciphertext]], nonces: Sequence[bytes | None], query: EncryptedQuery
+    ) -> tuple[Distances, NDArray[np.bool_]]: ...
+
+    def confirm_distances(
+        self, rows: Sequence[Sequence[Ciphertext]], nonces: Sequence[bytes | None], query: EncryptedQuery
+    ) -> tuple[Distances, NDArray[np.bool_]]: ...
+
+
+class PrimeSide(Protocol):
+    """Everything that happens modulo the square of one prime of a key."""
+
+    prime: int
+    square: int
+    order_bits: int
+
+    def noise_from(self, integers: Rows) -> Rows:
+        """Pseudo-random integers reduced to what identifies the noise (an exponent, or the noise's root)."""
+
+    def fresh_noise(self) -> int:
+        """The same from the system's generator."""
+
+    def no_noise(self) -> int:
+        """What identifies the noise 1."""
+
+    def blind(self, noise: Rows) -> Rows:
+        """The noise itself modulo the square of the prime."""
+
+    def read(self, products: Rows, noise: Rows, other: int) -> tuple[Rows, NDArray[np.bool_]]:
+        """`(messages modulo the prime, valid)` of products whose noise is that of `noise` times that of `other`."""
+
+
+class PaillierScheme(Secretive):
+    """Paillier with two known primes: encryption and decryption modulo p² and q², noise from nonces."""
+
+    __slots__ = ("_base", "_encoding", "_key_len", "_keys", "_one_prime", "_sides", "_width", "n")
+
+    type: ClassVar[str]
+
+    def __init__(
+        self, sides: tuple[PrimeSide, PrimeSide], keys: NoiseKeys, embed_len: int, key_len: int, base: Base
+    ) -> None:
+        self._sides = sides
+        self._keys = keys
+        self._key_len = key_len
+        self._encoding = VectorEncoding(embed_len, key_len, base)
+        self.n = sides[0].prime * sides[1].prime
+        self._width = row_width(self.n * self.n)
+        # One prime gives the sum modulo p, which is the sum itself only where every sum is below p. Base 3 has no
+        # invalid digit, so its only check is the size of the whole sum: it always needs both primes.
+        self._one_prime = base == "base4" and self._encoding.largest_sum() < sides[0].prime
+
+    @property
+    def embed_len(self) -> int:
+        """The number of positions of the vectors."""
+        return self._encoding.embed_len
+
+    @property
+    def key_len(self) -> int:
+        """The length of each prime in bits."""
+        return self._key_len
+
+    def public_key(self) -> dict[str, Any]:
+        """`{"n": decimal digits}`. Digits, because few JSON readers take integers of this size."""
+        return {"n": str(self.n)}
+
+    def config(self) -> dict[str, Any]:
+        """The parameters that are not secret, for the context's `config`."""
+        return {"embed_len": self.embed_len, "key_len": self._key_len, "encoding": self._encoding.base}
+
+    def secrets(self) -> dict[str, str]:
+        """The primes and the keys of the noise, in hexadecimal."""
+        p, q = self._sides
+        return {
+            "p": f"{p.prime:x}",
+            "q": f"{q.prime:x}",
+            "noise_key": self._keys.noise_key.hex(),
+            "nonce_key": self._keys.nonce_key.hex(),
+        }
+
+    # Encryption
+
+    def encrypt_vec_one(self, vector: Any) -> EncryptedIndex:
+        """The encrypted index of one binary vector of `embed_len` positions.
+
+        Every call draws a fresh nonce: the same vector never looks the same twice. Raises `InvalidVector`.
+        """
+        return self.encrypt_vec_batch([vector])[0]
+
+    def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
+        """The encrypted indexes of n binary vectors (an `(n, embed_len)` array or a sequence of vectors), in order."""
+        bits = self._bits(vectors)
+        return self._encrypt_with_nonces(bits, self._keys.nonces(bits))
+
+    def encrypt_query(self, vector: Any) -> EncryptedQuery:
+        """An encrypted query for one search. Its noise is fresh, and kept to read that search's distances with."""
+        noise = [(self._sides[0].fresh_noise(), self._sides[1].fresh_noise()) for _ in self._encoding.widths]
+        return self._encrypt_query_with_noise(self._bits([vector]), noise)
+
+    def _encrypt_with_nonces(self, bits: Bits, nonces: Rows) -> EncryptedIndexBatch:
+        ciphertexts = np.empty((len(bits), self._encoding.count, self._width), dtype=np.uint8)
+        messages = self._encoding.encode(bits)
+        noise = self._noise_of(nonces)
+        for t, rows in enumerate(messages):
+            ciphertexts[:, t] = self._encrypt(rows, noise[t])
+        if len(bits):
+            chosen = secrets.randbelow(len(bits))
+            one = slice(chosen, chosen + 1)
+            self._expect(ciphertexts[one], nonces[one], [rows[one] for rows in messages])
+        return EncryptedIndexBatch(ciphertexts, nonces)
+
+    def _encrypt_query_with_noise(self, bits: Bits, noise: list[tuple[int, int]]) -> EncryptedQuery:
+        ciphertexts = []
+        for t, message in enumerate(self._encoding.encode(bits)):
+            rows = [as_rows([noise[t][i]], self._noise_width(i)) for i in (0, 1)]
+            ciphertext = self._encrypt(message, (rows[0], rows[1]))
+            for i, side in enumerate(self._sides):
+                read, valid = side.read(ciphertext, rows[i], side.no_noise())
+                self._expect_messages(side, read, valid, message)
+            ciphertexts.append(ciphertext.tobytes().rstrip(b"\0"))
+        return EncryptedQuery(ciphertexts, noise)
+
+    def _encrypt(self, messages: Rows, noise: tuple[Rows, Rows]) -> Rows:
+        halves = []
+        for side, own in zip(self._sides, noise, strict=True):
+            plain = arithmetic.multiply(messages, self.n % side.square, side.square, plus=1)  # (1+n)^m = 1 + m·n
+            halves.append(arithmetic.multiply_pairs(plain, side.blind(own), side.square))
+        return arithmetic.join(halves[0], self._sides[0].square, halves[1], self._sides[1].square)
+
+    def _expect(self, ciphertexts: Rows, nonces: Rows, messages: list[Rows]) -> None:
+        # A fault in one half of the Chinese remainder would give the key away to whoever sees the ciphertext
+        # (Boneh, DeMillo, Lipton, EUROCRYPT 1997), so one row of each batch is read back before it leaves.
+        noise = self._noise_of(nonces)
+        for t, message in enumerate(messages):
+            for i, side in enumerate(self._sides):
+                read, valid = side.read(np.ascontiguousarray(ciphertexts[:, t]), noise[t][i], side.no_noise())
+                self._expect_messages(side, read, valid, message)
+
+    def _expect_messages(self, side: PrimeSide, read: Rows, valid: NDArray[np.bool_], messages: Rows) -> None:
+        expected = arithmetic.multiply(messages, 1, side.prime)
+        if not (valid.all() and np.array_equal(read, expected)):
+            raise FaultDetected(
+                "a vector just encrypted does not decrypt to itself, so it was not sent: this machine computes wrongly"
+            )
+
+    # Decryption
+
+    def decode_hamming_client_one(
+        self, ciphertexts: Sequence[Ciphertext], nonce: bytes | None, query: EncryptedQuery
+    ) -> int:
+        """The Hamming distance between the query and the chunk of that nonce, from the service's answer for it.
+
+        Raises `InvalidRows` if the answer is not the sum of the two.
+        """
+        return int(self.decode_hamming_client_batch([ciphertexts], [nonce], query)[0])
+
+    def decode_hamming_client_batch(
+        self, rows: Sequence[Sequence[Ciphertext]], nonces: Sequence[bytes | None], query: EncryptedQuery
+    ) -> Distances:
+        """The distances `(n,)` int64, 0 to `embed_len`, of the service's answers, each with its chunk's nonce.
+
+        `rows` are sequences of integers or of little-endian bytes, one ciphertext each. Raises `InvalidRows`, with the
+        positions of the bad rows, after all were processed.
+        """
+        distances, valid = self.read_distances(rows, nonces, query)
+        if not valid.all():
+            raise InvalidRows([int(i) for i in np.flatnonzero(~valid)])
+        return distances
+
+    def read_distances(
+        self, rows: Sequence[Sequence[Ciphertext]], nonces: Sequence[bytes | None], query: EncryptedQuery
+    ) -> tuple[Distances, NDArray[np.bool_]]:
+        """`(distances, valid)` for all rows, under one prime where that suffices.
+
+        Every row is processed in the same way whether it is valid or not, because an answer that stops early tells
+        the server about the key (decryption modulo one prime is Okamoto-Uchiyama's).
+        """
+        return self._read(rows, nonces, query, one_prime=self._one_prime)
+
+    def confirm_distances(
+        self, rows: Sequence[Sequence[Ciphertext]], nonces: Sequence[bytes | None], query: EncryptedQuery
+    ) -> tuple[Distances, NDArray[np.bool_]]:
+        """`(distances, valid)` under both primes: what a row must pass before anything is done because of it."""
+        return self._read(rows, nonces, query, one_prime=False)
+
+    def _read(
+        self,
+        rows: Sequence[Sequence[Ciphertext]],
+        nonces: Sequence[bytes | None],
+        query: EncryptedQuery,
+        one_prime: bool,
+    ) -> tuple[Distances, NDArray[np.bool_]]:
+        if len(rows) != len(nonces):
+            raise InvalidArgument(f"got {len(rows)} rows and {len(nonces)} nonces, expected as many of each")
+        products, well_formed = self._products(rows)
+        nonce_rows, nonce_well_formed = _nonce_rows(nonces)
+        valid = well_formed & nonce_well_formed
+        noise = self._noise_of(nonce_rows)
+        sums = []
+        for t in range(self._encoding.count):
+            column = np.ascontiguousarray(products[:, t])
+            first, good = self._sides[0].read(column, noise[t][0], query.noise(t, 0))
+            valid &= good
+            if one_prime:
+                sums.append(first)
+                continue
+            second, good = self._sides[1].read(column, noise[t][1], query.noise(t, 1))
+            valid &= good
+            sums.append(arithmetic.join(first, self._sides[0].prime, second, self._sides[1].prime))
+        distances, in_range = self._encoding.distances(sums)
+        return distances, valid & in_range
+
+    def _products(self, rows: Sequence[Sequence[Ciphertext]]) -> tuple[Rows, NDArray[np.bool_]]:
+        """`(n, count, width)` and whether each row has as many ciphertexts as it should, each between 0 and n²."""
+        count, width = self._encoding.count, self._width
+        good = np.ones(len(rows), dtype=np.bool_)
+        data = []
+        for i, row in enumerate(rows):
+            parts = [_little_endian(ciphertext) for ciphertext in row]
+            if len(parts) != count or any(len(part) > width for part in parts):
+                good[i] = False
+                parts = [b""] * count
+            data += [part.ljust(width, b"\0") for part in parts]
+        products = np.frombuffer(b"".join(data), dtype=np.uint8).reshape(len(rows), count, width)
+        return products, good & _below(products, self.n * self.n).all(axis=1)
+
+    def _noise_of(self, nonces: Rows) -> list[tuple[Rows, Rows]]:
+        p, q = self._sides
+        integers = self._keys.integers(nonces, self._encoding.count, p.order_bits)
+        return [(p.noise_from(for_p), q.noise_from(for_q)) for for_p, for_q in integers]
+
+    def _noise_width(self, prime: int) -> int:
+        return -(-self._sides[prime].order_bits // 8)
+
+    def _bits(self, vectors: Any) -> Bits:
+        try:
+            bits = np.asarray(vectors)
+        except ValueError:
+            bits = np.empty(0)
+        if bits.ndim != 2 and len(vectors):
+            raise InvalidVector(f"got no vectors of equal length, expected vectors of {self.embed_len} positions")
+        bits = bits.reshape(len(vectors), -1) if len(vectors) else np.empty((0, self.embed_len), dtype=np.uint8)
+        if bits.shape[1] != self.embed_len:
+            raise InvalidVector(
+                f"got a vector of {bits.shape[1]} positions, expected {self.embed_len}, the context's embedding length"
+            )
+        if bits.dtype.kind not in "biuf" or not ((bits == 0) | (bits == 1)).all():
+            raise InvalidVector("got a vector with elements other than 0 and 1, expected a binary vector: binarise it")
+        return np.ascontiguousarray(bits, dtype=np.uint8)
+
+
+@contextmanager
+def reading_secrets() -> Iterator[None]:
+    """Turns what goes wrong while a key is put together again into `InvalidContext`, without its values."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, ZeroDivisionError, InvalidArgument):
+        raise InvalidContext("the context's secret or config lacks a value, or they do not fit together") from None
+
+
+def check_key_len(key_len: int, insecure_allow_weak_parameters: bool) -> None:
+    """Raises `WeakParameters` for primes too short to be secure (or, with the insecure flag, to work at all)."""
+    lowest = MIN_INSECURE_KEY_LEN if insecure_allow_weak_parameters else MIN_KEY_LEN
+    if not lowest <= key_len <= MAX_KEY_LEN or key_len % 2:
+        raise WeakParameters(
+            f"key_len is {key_len}, expected an even number of bits from {lowest} to {MAX_KEY_LEN}: "
+            "1024 gives 112-bit security, 1536 gives 128-bit"
+        )
+
+
+def _little_endian(ciphertext: Ciphertext) -> bytes:
+    if isinstance(ciphertext, bytes):
+        return ciphertext
+    if ciphertext < 0:
+        return b""
+    return int(ciphertext).to_bytes((int(ciphertext).bit_length() + 7) // 8, "little")
+
+
+def _below(rows: Rows, bound: int) -> NDArray[np.bool_]:
+    """Whether each little-endian integer along the last axis is between 0 and the bound, both excluded."""
+    width = rows.shape[-1]
+    top = rows[..., width - 8 :].copy().view("<u8")[..., 0]
+    bound_top = bound >> 8 * (width - 8)
+    below: NDArray[np.bool_] = (top < bound_top) & rows.any(axis=-1)
+    for place in np.argwhere(top == bound_top):  # one in 2^60 honest rows
+        at = tuple(place)
+        below[at] = int.from_bytes(rows[at].tobytes(), "little") < bound
+    return below
+
+
+def _nonce_rows(nonces: Sequence[bytes | None]) -> tuple[Rows, NDArray[np.bool_]]:
+    good = np.array([isinstance(nonce, bytes) and len(nonce) == NONCE_BYTES for nonce in nonces], dtype=np.bool_)
+    data = b"".join(
+        [nonce if nonce is not None and ok else bytes(NONCE_BYTES) for nonce, ok in zip(nonces, good, strict=True)]
+    )
+    return np.frombuffer(data, dtype=np.uint8).reshape(len(nonces), NONCE_BYTES), good
