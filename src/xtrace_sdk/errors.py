@@ -6,15 +6,13 @@ XTraceError
 │   ├── InvalidVector              a vector of the wrong length, shape or kind
 │   ├── InvalidFilter              a metadata filter that the language does not have
 │   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
-│   └── InvalidDocument            a file or folder that holds no text to load
+│   ├── InvalidDocument            a file or folder that holds no text to load
+│   └── InaccessibleFile           a file that cannot be read or written
 ├── KeyMaterialError           keys and execution contexts
 │   ├── WrongKey                   the key or passphrase is not the one of this context
-│   │   └── WrongPassphrase
 │   ├── InvalidContext             a context that is cut off, changed, foreign or not the one asked for
 │   ├── UnknownScheme              a context of a scheme that this version does not have
-│   ├── WeakParameters             parameters of a key that would not protect anything
-│   │   └── WeakKey                    a stored key that does not
-│   └── KeyProviderFault           the service that keeps the key (a KMS) refused or failed
+│   └── WeakParameters             parameters of a key that would not protect anything
 ├── TamperedData               what came back is not what was stored
 │   ├── InvalidRows                rows of a search that are no sum of a stored vector and the query
 │   ├── ContentTampered            content that cannot be authenticated
@@ -84,6 +82,10 @@ class InvalidDocument(InputError):
     """A file or folder that holds no text to load."""
 
 
+class InaccessibleFile(InputError):
+    """A file that cannot be read or written."""
+
+
 # Keys and contexts
 
 
@@ -92,11 +94,7 @@ class KeyMaterialError(XTraceError):
 
 
 class WrongKey(KeyMaterialError):
-    """The key is not the one that the context was created with."""
-
-
-class WrongPassphrase(WrongKey):
-    """The passphrase is not the one that the context was created with."""
+    """The key or passphrase is not the one that the context was created with."""
 
 
 class InvalidContext(KeyMaterialError):
@@ -109,14 +107,6 @@ class UnknownScheme(KeyMaterialError):
 
 class WeakParameters(KeyMaterialError):
     """Parameters for a key that would not protect anything."""
-
-
-class WeakKey(WeakParameters):
-    """A stored key that does not protect anything."""
-
-
-class KeyProviderFault(KeyMaterialError):
-    """The service that keeps the key refused or failed."""
 
 
 # Integrity

@@ -55,6 +55,14 @@ class HomomorphicClient(Protocol):
     type: ClassVar[str]
     """The name under which contexts of this scheme are stored."""
 
+    @property
+    def embed_len(self) -> int:
+        """The number of positions of the vectors."""
+
+    @property
+    def key_len(self) -> int:
+        """The length in bits of each prime."""
+
     def public_key(self) -> dict[str, Any]:
         """What the service needs; stored as `pk`."""
 

@@ -1,0 +1,150 @@
+"""Encrypted nearest-neighbour search, and the texts of what it found."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, InvalidAnswer, InvalidArgument, InvalidRows
+from xtrace_sdk.integrations.xtrace import HammingAnswer, XTraceIntegration
+from xtrace_sdk.x_vec.crypto.homomorphic import EncryptedQuery
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.vectors import as_bits, resolve
+
+Range = tuple[int, int]
+
+
+class Retriever:
+    """Searches a knowledge base with encrypted queries and decrypts what was found.
+
+    The service learns which context is searched and when, how many candidates there are, the metadata filter, and which
+    chunks are fetched afterwards; never the query, the vectors, the distances or their order.
+    """
+
+    def __init__(self, execution_context: ExecutionContext, integration: XTraceIntegration) -> None:
+        self._context = execution_context
+        self._integration = integration
+        # The nonce with which each returned id was decrypted, so that its content must belong to that very vector.
+        self._nonces: dict[tuple[str, int], bytes] = {}
+
+    @overload
+    async def nn_search_for_ids(
+        self,
+        query_vector: Any,
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        include_scores: Literal[False] = False,
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> list[int]: ...
+    @overload
+    async def nn_search_for_ids(
+        self,
+        query_vector: Any,
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        *,
+        include_scores: Literal[True],
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> tuple[list[int], list[int]]: ...
+    async def nn_search_for_ids(
+        self,
+        query_vector: Any,
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        include_scores: bool = False,
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> list[int] | tuple[list[int], list[int]]:
+        """The ids of the `k` chunks nearest to the query, nearest first; of equal distance, the smaller id first.
+
+        Args:
+            query_vector: bits, floats (taken by their sign), or an awaitable of either, of the context's length.
+            k: how many; fewer come back where the knowledge base has fewer.
+            kb_id: the knowledge base.
+            range_filter: `(lowest, highest)` chunk id, both included.
+            include_scores: gives `(ids, scores)`; scores are the Hamming distances of just those ids, in that order.
+            meta_filter: a metadata filter; the service sees it.
+
+        Raises `InvalidRows`, naming the chunks, if any answer is not the sum of a stored vector and this query;
+        nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
+        server about it.
+        """
+        if k < 1:
+            raise InvalidArgument(f"k is {k}, expected at least 1")
+        if not kb_id:
+            raise InvalidArgument("kb_id is missing, expected the id of a knowledge base")
+        bits = as_bits(await resolve(query_vector), self._context.embed_len())
+        query = await asyncio.to_thread(self._context.homomorphic.encrypt_query, bits)
+        answer = await self._integration.compute_hamming_distances(
+            kb_id, self._context.id, query.ciphertexts, meta_filter=meta_filter, range_filter=range_filter
+        )
+        _check_range(answer.chunk_ids, range_filter)
+        chosen, distances = await asyncio.to_thread(self._nearest, answer, query, k)
+        ids = [answer.chunk_ids[i] for i in chosen]
+        self._nonces.update({(kb_id, answer.chunk_ids[i]): answer.nonces[i] or b"" for i in chosen})
+        return (ids, [int(distance) for distance in distances]) if include_scores else ids
+
+    async def retrieve_and_decrypt(
+        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
+
+        `projection` names the fields to fetch. Ids that are not there any more are left out. The ids are requested in
+        ascending order, so that the request does not show which was nearest.
+        Raises `ContentTampered`, and `ChangedSinceSearch` if the chunk was replaced since this retriever found it.
+        """
+        wanted = sorted(set(chunk_ids))
+        chunks = await self._integration.get_chunk_by_id(wanted, kb_id, projection=projection)
+        decrypted = await asyncio.to_thread(lambda: {c["chunk_id"]: self._decrypted(c, kb_id) for c in chunks})
+        if not decrypted.keys() <= set(wanted):
+            raise InvalidAnswer("the server returned chunks that were not asked for: do not trust this answer")
+        return [decrypted[chunk_id] for chunk_id in chunk_ids if chunk_id in decrypted]
+
+    @staticmethod
+    def format_context(chunks: Sequence[Mapping[str, Any]], separator: str = "\n\n") -> str:
+        """The texts of retrieved chunks, numbered in their order, as one text for a language model's prompt."""
+        return separator.join(f"[{i}] {chunk['chunk_content']}" for i, chunk in enumerate(chunks, start=1))
+
+    def _nearest(self, answer: HammingAnswer, query: EncryptedQuery, k: int) -> tuple[list[int], NDArray[np.int64]]:
+        """The positions of the `k` nearest candidates and their distances, confirmed under both primes."""
+        scheme = self._context.homomorphic
+        distances, valid = scheme.read_distances(answer.rows, answer.nonces, query)
+        _refuse_invalid(valid, answer.chunk_ids)
+        order = np.lexsort((np.asarray(answer.chunk_ids, dtype=np.int64), distances))[:k]
+        chosen = [int(i) for i in order]
+        confirmed, valid = scheme.confirm_distances(
+            [answer.rows[i] for i in chosen], [answer.nonces[i] for i in chosen], query
+        )
+        _refuse_invalid(valid & (confirmed == distances[order]), [answer.chunk_ids[i] for i in chosen])
+        return chosen, confirmed
+
+    def _decrypted(self, chunk: Mapping[str, Any], kb_id: str) -> dict[str, Any]:
+        plain = {key: value for key, value in chunk.items() if key != "nonce"}
+        if "chunk_content" not in chunk:
+            return plain
+        chunk_id, nonce = chunk["chunk_id"], chunk.get("nonce")
+        if not nonce:
+            raise ContentTampered(f"chunk {chunk_id} came without its nonce: it was removed, or written otherwise")
+        expected = self._nonces.get((kb_id, chunk_id), nonce)
+        if nonce != expected:
+            raise ChangedSinceSearch(f"chunk {chunk_id} was replaced since it was found: search again")
+        try:
+            plain["chunk_content"] = self._context.aes.decrypt(chunk["chunk_content"], expected).decode()
+        except ContentTampered as error:
+            raise ContentTampered(f"chunk {chunk_id}: {error}") from None
+        return plain
+
+
+def _check_range(chunk_ids: Sequence[int], range_filter: Range | None) -> None:
+    if range_filter is not None and any(not range_filter[0] <= i <= range_filter[1] for i in chunk_ids):
+        raise InvalidAnswer("the server answered for chunks outside the range that was asked for")
+
+
+def _refuse_invalid(valid: NDArray[np.bool_], chunk_ids: Sequence[int]) -> None:
+    if not valid.all():
+        positions = [int(i) for i in np.flatnonzero(~valid)]
+        raise InvalidRows(positions, [chunk_ids[i] for i in positions])
