@@ -1,297 +1,321 @@
 """Every exception that the SDK raises on purpose.
 
-XTraceError
-├── InputError                 what the caller gave cannot be used (also a ValueError)
-│   ├── InvalidArgument            a parameter, a setting or a key is missing or has a wrong value
-│   ├── InvalidVector              a vector of the wrong length, shape or kind
-│   ├── InvalidFilter              a metadata filter that the language does not have
-│   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
-│   ├── InvalidDocument            a file or folder that holds no text to load
-│   └── InaccessibleFile           a file that cannot be read or written
-├── KeyMaterialError           keys and execution contexts
-│   ├── WrongKey                   the key or passphrase is not the one of this context
-│   ├── InvalidContext             a context that is cut off, changed, foreign or not the one asked for
-│   ├── UnknownScheme              a context of a scheme that this version does not have
-│   └── WeakParameters             parameters of a key that would not protect anything
-├── TamperedData               what came back is not what was stored
-│   ├── InvalidRows                rows of a search that are no sum of a stored vector and the query
-│   ├── ContentTampered            content that cannot be authenticated
-│   └── ChangedSinceSearch         content that was replaced after the search that found it
-├── FaultDetected              this machine computed wrongly
-├── ServerError                the service refused or failed: its sentence, `status` and `code`
-│   ├── MalformedRequest           400
-│   ├── Unauthorized               401
-│   ├── PermissionDenied           403
-│   ├── NotFound                   404
-│   ├── MethodNotAllowed           405
-│   ├── Conflict                   409
-│   ├── TooLarge                   413, 414, 431
-│   ├── UnsupportedMediaType       415
-│   ├── InvalidRequest             422
-│   ├── RateLimited                429; `retry_after` in seconds
-│   ├── InternalServerError        500
-│   ├── Unavailable                502, 503, 504; `retry_after` in seconds
-│   └── StorageFull                507
-├── NetworkError               no answer of the service to go by
-│   ├── ServerUnreachable          no connection, or one that broke
-│   ├── ServerTimeout              no answer in time
-│   └── InvalidAnswer              an answer that the HTTP contract does not know
-├── PartlyStored               a load that stopped half way: `stored` of `total`, `chunk_ids`
-└── EmbeddingError             a model gives no vector that can be used
-    ├── MissingPackage             an optional package is not installed
-    └── ProviderFault              the model or the service behind it failed
+    XTraceError
+    ├── UserError                       what was asked for cannot be done as asked
+    │   ├── InvalidArgument             a parameter or setting is missing or out of range
+    │   ├── InvalidVector               a vector of another length or with other elements than expected
+    │   ├── InvalidFilter               a metadata filter, or metadata, that the filter language does not know
+    │   └── InvalidFile                 a file that is not there, cannot be written, or is no text
+    ├── KeyFault                        keys and execution contexts
+    │   ├── WrongKey                    the passphrase or key does not open this context
+    │   ├── InvalidContext              a context that was cut off, changed, or written by other software
+    │   ├── UnknownScheme               a scheme or type that this version does not know
+    │   └── WeakParameters              parameters that do not protect
+    ├── IntegrityError                  what came back is not what was stored: do not trust it
+    │   ├── InvalidRows                 search answers that are no sum of a chunk and the query
+    │   ├── ContentTampered             content that cannot be authenticated
+    │   ├── ChangedSinceSearch          a chunk replaced between search and retrieval
+    │   └── FaultDetected               this machine computed something wrongly
+    ├── EmbeddingError                  the embedding model or its provider
+    │   ├── MissingPackage              an optional package is not installed
+    │   └── ProviderFault               the model, or the service behind it, failed
+    ├── NetworkError                    no answer, or none that makes sense
+    │   ├── ServerUnreachable           nothing answers there, or the connection broke
+    │   ├── ServerTimeout               no answer in time
+    │   └── InvalidAnswer               an answer that the HTTP contract does not allow
+    ├── ServerError                     the server's refusals: one class for each of its codes, or for the status
+    │   ├── InvalidRequest              422
+    │   │   ├── MalformedRequest        400
+    │   │   ├── UnsupportedMediaType    415
+    │   │   ├── FilterRefused           422 invalid_filter
+    │   │   ├── CiphertextRefused       422 invalid_ciphertext
+    │   │   └── IdempotencyKeyReused    422 idempotency_key_reused
+    │   ├── Unauthorized                401
+    │   ├── PermissionDenied            403
+    │   ├── NotFound                    404
+    │   │   ├── KnowledgeBaseNotFound   404 knowledge_base_not_found
+    │   │   ├── ContextNotFound         404 context_not_found
+    │   │   ├── ChunksNotFound          404 chunks_not_found
+    │   │   └── KeyNotFound             404 key_not_found
+    │   ├── MethodNotAllowed            405
+    │   ├── Conflict                    409
+    │   │   ├── ContextDiffers          409 context_differs
+    │   │   └── ContextInUse            409 context_in_use
+    │   ├── TooLarge                    413; 414 line_too_long; 431 headers_too_large
+    │   ├── RateLimited                 429
+    │   ├── Unavailable                 502, 503, 504, 507
+    │   └── ServerFault                 any other 5xx
+    └── PartlyStored                    a load that stopped half way: how many chunks are stored, and why it stopped
 
-`str` of each is one sentence or two: what was got, what was expected, what to do. No message holds a key, a
-passphrase, a token, plaintext or the elements of a vector.
+No message holds a key, a passphrase, a token, or text or vectors of the user's.
 """
 
 from collections.abc import Sequence
 from typing import ClassVar
 
-_SHOWN_IDS = 10
-
 
 class XTraceError(Exception):
-    """The root of the tree."""
+    """The root of the tree; its text is one sentence for a person."""
 
 
-# The caller's input
+class UserError(XTraceError):
+    """What was asked for cannot be done as asked; the sentence says what was got and what is expected."""
 
 
-class InputError(XTraceError, ValueError):
-    """What the caller gave cannot be used."""
+class InvalidArgument(UserError, ValueError):
+    """A parameter is missing, of another type than expected, or out of range."""
 
 
-class InvalidArgument(InputError):
-    """A parameter, a setting or a key is missing or has a wrong value."""
+class InvalidVector(UserError, ValueError):
+    """A vector of another length, shape or with other elements than expected."""
 
 
-class InvalidVector(InputError):
-    """A vector of the wrong length, shape or kind."""
+class InvalidFilter(UserError, ValueError):
+    """A metadata filter, or metadata, that is outside the filter language or the schema."""
 
 
-class InvalidFilter(InputError):
-    """A metadata filter that the language does not have; nothing was sent."""
+class InvalidFile(UserError):
+    """A file or folder that is not there, cannot be read or written, or does not hold what it should."""
 
 
-class InvalidMetaData(InputError):
-    """Metadata with unknown fields or values of the wrong type; nothing was sent."""
+class KeyFault(XTraceError):
+    """Something about keys or an execution context."""
 
 
-class InvalidDocument(InputError):
-    """A file or folder that holds no text to load."""
+class WrongKey(KeyFault):
+    """The passphrase or key does not open this context."""
 
 
-class InaccessibleFile(InputError):
-    """A file that cannot be read or written."""
+class InvalidContext(KeyFault):
+    """A context that was cut off, changed since it was saved, or not written by this software."""
 
 
-# Keys and contexts
+class UnknownScheme(KeyFault):
+    """A scheme that this version does not know."""
 
 
-class KeyMaterialError(XTraceError):
-    """Something about keys or execution contexts."""
+class WeakParameters(KeyFault, ValueError):
+    """Parameters that do not protect what they should."""
 
 
-class WrongKey(KeyMaterialError):
-    """The key or passphrase is not the one that the context was created with."""
+class IntegrityError(XTraceError):
+    """What came back is not what was stored. Do not act on it; `xtrace kb verify` lists the bad chunks."""
 
 
-class InvalidContext(KeyMaterialError):
-    """A context that is cut off, changed, foreign or not the one asked for."""
+class InvalidRows(IntegrityError):
+    """Search answers that are no sum of a stored chunk and the query; nothing was fetched because of them."""
 
-
-class UnknownScheme(KeyMaterialError):
-    """A context of a scheme that this version does not have."""
-
-
-class WeakParameters(KeyMaterialError):
-    """Parameters for a key that would not protect anything."""
-
-
-# Integrity
-
-
-class TamperedData(XTraceError):
-    """What came back is not what was stored. It was not used, and asking again is not the remedy."""
-
-
-class InvalidRows(TamperedData):
-    """Rows of a search's answer that are no sum of a stored vector and the query.
-
-    `positions` counts from the first row of the answer; `chunk_ids` is None where ids are not known.
-    """
-
-    def __init__(self, positions: Sequence[int], chunk_ids: Sequence[int] | None = None) -> None:
-        self.positions = list(positions)
-        self.chunk_ids = None if chunk_ids is None else list(chunk_ids)
-        what, named = ("rows", self.positions) if self.chunk_ids is None else ("chunks", self.chunk_ids)
+    def __init__(self, rows: list[int], what: str = "rows") -> None:
+        """`rows` are the chunk ids (`what` is "chunks") or the positions in the batch of the bad answers."""
+        self.rows = rows
+        shown = ", ".join(str(row) for row in rows[:20]) + (", …" if len(rows) > 20 else "")
         super().__init__(
-            f"the search failed: the service's answer is not valid for {len(named)} {what} ({_shown(named)}): they "
-            "were stored under another context, damaged or substituted. No result was used; check the knowledge base"
+            f"the server's answers for {len(rows)} {what} are not sums of a stored vector and this query "
+            f"({what}: {shown}): they were changed, exchanged, or stored under another context"
         )
 
 
-class ContentTampered(TamperedData):
-    """Content that cannot be authenticated: changed, foreign, or of another vector."""
+class ContentTampered(IntegrityError):
+    """Content that cannot be authenticated."""
 
 
-class ChangedSinceSearch(TamperedData):
-    """Content that was replaced after the search that found it; search again."""
+class ChangedSinceSearch(IntegrityError):
+    """A chunk whose vector was replaced between the search that found it and its retrieval: search again."""
 
 
-class FaultDetected(XTraceError):
-    """This machine computed wrongly; the result was not used, because a wrong one can reveal a key."""
+class FaultDetected(IntegrityError):
+    """This machine computed something wrongly; nothing was sent because of it."""
 
 
-# The service
+class EmbeddingError(XTraceError):
+    """The embedding model is not there, or its provider refused or failed."""
+
+
+class MissingPackage(EmbeddingError):
+    """An optional package is not installed; the text names the command that installs it."""
+
+
+class ProviderFault(EmbeddingError):
+    """The model, or the service behind it, failed; the text is the provider's own where it gave one."""
+
+
+class NetworkError(XTraceError):
+    """No answer came, or none that makes sense."""
+
+
+class ServerUnreachable(NetworkError):
+    """Nothing answers at the server's address, or the connection broke before the answer."""
+
+
+class ServerTimeout(NetworkError):
+    """The server did not answer in time; whether it did what was asked is not known."""
+
+
+class InvalidAnswer(NetworkError):
+    """The server answered something that the HTTP contract does not allow."""
 
 
 class ServerError(XTraceError):
-    """The service refused or failed; the message is its own sentence."""
+    """The server refused or failed; the text is the server's own sentence."""
 
-    code: str
-    """The stable code of the service's error; empty where the answer had none (a proxy's, for example)."""
-    status: int
-    """The HTTP status."""
-    retry_after: float | None
-    """The seconds after which to try again, if the service said."""
-
+    codes: ClassVar[tuple[str, ...]] = ()
+    """The server's stable names of the errors that this class stands for."""
     statuses: ClassVar[tuple[int, ...]] = ()
+    """The statuses that it stands for where the answer has no known code."""
 
-    def __init__(self, detail: str, *, status: int, code: str = "", retry_after: float | None = None) -> None:
-        self.detail = detail
+    def __init__(self, message: str, *, status: int, code: str = "", retry_after: float | None = None) -> None:
+        """`code` is empty, and `retry_after` (seconds) None, where the server gave none."""
+        super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after = retry_after
-        super().__init__(f"{detail} (status {status}, {code})" if code else f"{detail} (status {status})")
 
 
-class MalformedRequest(ServerError):
-    """The service could not read the request."""
+class InvalidRequest(ServerError):
+    """The request is not valid; the server says which field, and why."""
 
+    codes = ("invalid",)
+    statuses = (422,)
+
+
+class MalformedRequest(InvalidRequest):
+    """The server could not read the request."""
+
+    codes = ("malformed",)
     statuses = (400,)
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The server does not take bodies of this type."""
+
+    codes = ("unsupported_media_type",)
+    statuses = (415,)
+
+
+class FilterRefused(InvalidRequest):
+    """The server does not know this metadata filter."""
+
+    codes = ("invalid_filter",)
+
+
+class CiphertextRefused(InvalidRequest):
+    """An index or query is not in the form that the context's public key asks for."""
+
+    codes = ("invalid_ciphertext",)
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """The idempotency key was used before, with another body."""
+
+    codes = ("idempotency_key_reused",)
 
 
 class Unauthorized(ServerError):
     """The key is missing, wrong, revoked or of another organisation."""
 
+    codes = ("unauthenticated",)
     statuses = (401,)
 
 
 class PermissionDenied(ServerError):
-    """The API key has no permission for this in this knowledge base."""
+    """The key is good, but not for this."""
 
+    codes = ("forbidden",)
     statuses = (403,)
 
 
 class NotFound(ServerError):
-    """The knowledge base, context, chunk or key does not exist, or belongs to another organisation."""
+    """There is no such thing in this organisation."""
 
+    codes = ("not_found",)
     statuses = (404,)
 
 
-class MethodNotAllowed(ServerError):
-    """The address does not take this kind of call; is the URL that of an XTrace service?"""
+class KnowledgeBaseNotFound(NotFound):
+    """There is no such knowledge base."""
 
+    codes = ("knowledge_base_not_found",)
+
+
+class ContextNotFound(NotFound):
+    """The server does not have this execution context."""
+
+    codes = ("context_not_found",)
+
+
+class ChunksNotFound(NotFound):
+    """Some of the chunks are not there; nothing was changed."""
+
+    codes = ("chunks_not_found",)
+
+
+class KeyNotFound(NotFound):
+    """There is no API key with this hash."""
+
+    codes = ("key_not_found",)
+
+
+class MethodNotAllowed(ServerError):
+    """The address does not take such a call: it is hardly an XTrace server's."""
+
+    codes = ("method_not_allowed",)
     statuses = (405,)
 
 
 class Conflict(ServerError):
-    """What is there already forbids it: a context in use, or saved before with other public parts."""
+    """What is there already does not allow it."""
 
+    codes = ("conflict",)
     statuses = (409,)
 
 
-class TooLarge(ServerError):
-    """The request exceeds a limit of the service."""
+class ContextDiffers(Conflict):
+    """The context was saved before with another public part."""
 
+    codes = ("context_differs",)
+
+
+class ContextInUse(Conflict):
+    """The context cannot be deleted while chunks are stored under it."""
+
+    codes = ("context_in_use",)
+
+
+class TooLarge(ServerError):
+    """More than the server takes at once."""
+
+    codes = ("too_large", "line_too_long", "headers_too_large")
     statuses = (413, 414, 431)
 
 
-class UnsupportedMediaType(ServerError):
-    """The service does not take bodies of this type."""
-
-    statuses = (415,)
-
-
-class InvalidRequest(ServerError):
-    """The service could read the request but found a value that is not valid."""
-
-    statuses = (422,)
-
-
 class RateLimited(ServerError):
-    """Too many requests, also after waiting as often as the settings allow."""
+    """Too many requests, also after waiting as long as the settings allow."""
 
+    codes = ("rate_limited",)
     statuses = (429,)
 
 
-class InternalServerError(ServerError):
-    """A fault inside the service."""
+class Unavailable(ServerError):
+    """The server, or a proxy before it, cannot answer now."""
 
+    codes = ("unavailable",)
+    statuses = (502, 503, 504, 507)
+
+
+class ServerFault(ServerError):
+    """The server failed; what it was asked to store is not stored."""
+
+    codes = ("internal",)
     statuses = (500,)
 
 
-class Unavailable(ServerError):
-    """The service, or a proxy before it, cannot answer at the moment."""
-
-    statuses = (502, 503, 504)
-
-
-class StorageFull(ServerError):
-    """The service has no space left."""
-
-    statuses = (507,)
-
-
-# The network
-
-
-class NetworkError(XTraceError):
-    """There is no answer of the service to go by."""
-
-
-class ServerUnreachable(NetworkError):
-    """No connection, or one that broke before the answer."""
-
-
-class ServerTimeout(NetworkError):
-    """No answer in time. Whether the request was carried out is not known."""
-
-
-class InvalidAnswer(NetworkError):
-    """An answer that the HTTP contract does not know; is the URL that of an XTrace service?"""
-
-
 class PartlyStored(XTraceError):
-    """A load that stopped half way; the fault that stopped it is the `__cause__`.
+    """A load that stopped half way; what stopped it is the `__cause__`.
 
-    `chunk_ids` are those of the stored chunks in the order of the input, with None for each that was not stored.
+    `chunk_ids` are those of the stored chunks in the order of the input, None for each that was not stored.
     """
 
     def __init__(self, chunk_ids: Sequence[int | None], reason: BaseException) -> None:
         self.chunk_ids = list(chunk_ids)
         self.stored = sum(chunk_id is not None for chunk_id in self.chunk_ids)
-        self.total = len(self.chunk_ids)
-        super().__init__(f"{self.stored} of {self.total} chunks are stored, then the load stopped: {reason}")
-
-
-# Embedding
-
-
-class EmbeddingError(XTraceError):
-    """A model gives no vector that can be used."""
-
-
-class MissingPackage(EmbeddingError):
-    """An optional package is not installed; the message names the command that installs it."""
-
-
-class ProviderFault(EmbeddingError):
-    """The model, or the service behind it, failed; the message is the provider's own where it gave one."""
-
-
-def _shown(ids: Sequence[int]) -> str:
-    listed = ", ".join(str(i) for i in ids[:_SHOWN_IDS])
-    return listed if len(ids) <= _SHOWN_IDS else f"{listed} and {len(ids) - _SHOWN_IDS} more"
+        super().__init__(f"{self.stored} of {len(self.chunk_ids)} chunks are stored, then the load stopped: {reason}")
