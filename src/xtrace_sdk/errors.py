@@ -1,158 +1,158 @@
 """Every exception that the SDK raises on purpose.
 
-    XTraceError
-    ├── UserError                       what was asked for cannot be done as asked
-    │   ├── InvalidArgument             a parameter or setting is missing or out of range
-    │   ├── InvalidVector               a vector of another length or with other elements than expected
-    │   ├── InvalidFilter               a metadata filter, or metadata, that the filter language does not know
-    │   └── InvalidFile                 a file that is not there, cannot be written, or is no text
-    ├── KeyFault                        keys and execution contexts
-    │   ├── WrongKey                    the passphrase or key does not open this context
-    │   ├── InvalidContext              a context that was cut off, changed, or written by other software
-    │   ├── UnknownScheme               a scheme or type that this version does not know
-    │   └── WeakParameters              parameters that do not protect
-    ├── IntegrityError                  what came back is not what was stored: do not trust it
-    │   ├── InvalidRows                 search answers that are no sum of a chunk and the query
-    │   ├── ContentTampered             content that cannot be authenticated
-    │   ├── ChangedSinceSearch          a chunk replaced between search and retrieval
-    │   └── FaultDetected               this machine computed something wrongly
-    ├── EmbeddingError                  the embedding model or its provider
-    │   ├── MissingPackage              an optional package is not installed
-    │   └── ProviderFault               the model, or the service behind it, failed
-    ├── NetworkError                    no answer, or none that makes sense
-    │   ├── ServerUnreachable           nothing answers there, or the connection broke
-    │   ├── ServerTimeout               no answer in time
-    │   └── InvalidAnswer               an answer that the HTTP contract does not allow
-    ├── ServerError                     the server's refusals: one class for each of its codes, or for the status
-    │   ├── InvalidRequest              422
-    │   │   ├── MalformedRequest        400
-    │   │   ├── UnsupportedMediaType    415
-    │   │   ├── FilterRefused           422 invalid_filter
-    │   │   ├── CiphertextRefused       422 invalid_ciphertext
-    │   │   └── IdempotencyKeyReused    422 idempotency_key_reused
-    │   ├── Unauthorized                401
-    │   ├── PermissionDenied            403
-    │   ├── NotFound                    404
-    │   │   ├── KnowledgeBaseNotFound   404 knowledge_base_not_found
-    │   │   ├── ContextNotFound         404 context_not_found
-    │   │   ├── ChunksNotFound          404 chunks_not_found
-    │   │   └── KeyNotFound             404 key_not_found
-    │   ├── MethodNotAllowed            405
-    │   ├── Conflict                    409
-    │   │   ├── ContextDiffers          409 context_differs
-    │   │   └── ContextInUse            409 context_in_use
-    │   ├── TooLarge                    413; 414 line_too_long; 431 headers_too_large
-    │   ├── RateLimited                 429
-    │   ├── Unavailable                 502, 503, 504, 507
-    │   └── ServerFault                 any other 5xx
-    └── PartlyStored                    a load that stopped half way: how many chunks are stored, and why it stopped
+XTraceError
+├── InputError                  what the caller gave cannot be used (also a ValueError)
+│   ├── InvalidArgument         a parameter, a setting or a key is missing or has a wrong value
+│   ├── InvalidVector           a vector of the wrong length, shape or kind
+│   ├── InvalidFilter           a metadata filter that the language does not have
+│   ├── InvalidMetaData         metadata with unknown fields or values of the wrong type
+│   ├── InvalidDocument         a file or folder that holds no text to load
+│   └── InaccessibleFile        a file that cannot be read or written
+├── KeyMaterialError            keys and execution contexts
+│   ├── WrongKey                the key or passphrase is not the one of this context
+│   ├── InvalidContext          a context that is cut off, changed, foreign or not the one asked for
+│   ├── UnknownScheme           a context of a scheme that this version does not have
+│   └── WeakParameters          parameters of a key that would not protect anything
+├── TamperedData                what came back is not what was stored
+│   ├── InvalidRows             rows of a search that are no sum of a stored vector and the query
+│   ├── ContentTampered         content that cannot be authenticated
+│   └── ChangedSinceSearch      content that was replaced after the search that found it
+├── FaultDetected               this machine computed wrongly
+├── ServerError                 the server's refusals: one class for each of its codes, or for the status
+│   ├── InvalidRequest          422
+│   │   ├── MalformedRequest    400
+│   │   ├── UnsupportedMediaType415
+│   │   ├── FilterRefused       422 invalid_filter
+│   │   ├── CiphertextRefused   422 invalid_ciphertext
+│   │   └── IdempotencyKeyReused422 idempotency_key_reused
+│   ├── Unauthorized            401
+│   ├── PermissionDenied        403
+│   ├── NotFound                404
+│   │   ├── KnowledgeBaseNotFound404 knowledge_base_not_found
+│   │   ├── ContextNotFound     404 context_not_found
+│   │   ├── ChunksNotFound      404 chunks_not_found
+│   │   └── KeyNotFound         404 key_not_found
+│   ├── MethodNotAllowed        405
+│   ├── Conflict                409
+│   │   ├── ContextDiffers      409 context_differs
+│   │   └── ContextInUse        409 context_in_use
+│   ├── TooLarge                413; 414 line_too_long; 431 headers_too_large
+│   ├── RateLimited             429
+│   ├── Unavailable             502, 503, 504, 507
+│   └── ServerFault             any other 5xx
+├── NetworkError                no answer of the service to go by
+│   ├── ServerUnreachable       no connection, or one that broke
+│   ├── ServerTimeout           no answer in time
+│   └── InvalidAnswer           an answer that the HTTP contract does not know
+├── PartlyStored                a load that stopped half way: what is stored, and why it stopped
+└── EmbeddingError              a model gives no vector that can be used
+    ├── MissingPackage          an optional package is not installed
+    └── ProviderFault           the model or the service behind it failed
 
-No message holds a key, a passphrase, a token, or text or vectors of the user's.
+`str` of each is one sentence or two: what was got, what was expected, what to do. No message holds a key, a
+passphrase, a token, plaintext or the elements of a vector.
 """
 
 from collections.abc import Sequence
 from typing import ClassVar
 
+_SHOWN_IDS = 10
+
 
 class XTraceError(Exception):
-    """The root of the tree; its text is one sentence for a person."""
+    """The root of the tree."""
 
 
-class UserError(XTraceError):
-    """What was asked for cannot be done as asked; the sentence says what was got and what is expected."""
+# The caller's input
 
 
-class InvalidArgument(UserError, ValueError):
-    """A parameter is missing, of another type than expected, or out of range."""
+class InputError(XTraceError, ValueError):
+    """What the caller gave cannot be used."""
 
 
-class InvalidVector(UserError, ValueError):
-    """A vector of another length, shape or with other elements than expected."""
+class InvalidArgument(InputError):
+    """A parameter, a setting or a key is missing or has a wrong value."""
 
 
-class InvalidFilter(UserError, ValueError):
-    """A metadata filter, or metadata, that is outside the filter language or the schema."""
+class InvalidVector(InputError):
+    """A vector of the wrong length, shape or kind."""
 
 
-class InvalidFile(UserError):
-    """A file or folder that is not there, cannot be read or written, or does not hold what it should."""
+class InvalidFilter(InputError):
+    """A metadata filter that the language does not have; nothing was sent."""
 
 
-class KeyFault(XTraceError):
-    """Something about keys or an execution context."""
+class InvalidMetaData(InputError):
+    """Metadata with unknown fields or values of the wrong type; nothing was sent."""
 
 
-class WrongKey(KeyFault):
-    """The passphrase or key does not open this context."""
+class InvalidDocument(InputError):
+    """A file or folder that holds no text to load."""
 
 
-class InvalidContext(KeyFault):
-    """A context that was cut off, changed since it was saved, or not written by this software."""
+class InaccessibleFile(InputError):
+    """A file that cannot be read or written."""
 
 
-class UnknownScheme(KeyFault):
-    """A scheme that this version does not know."""
+# Keys and contexts
 
 
-class WeakParameters(KeyFault, ValueError):
-    """Parameters that do not protect what they should."""
+class KeyMaterialError(XTraceError):
+    """Something about keys or execution contexts."""
 
 
-class IntegrityError(XTraceError):
-    """What came back is not what was stored. Do not act on it; `xtrace kb verify` lists the bad chunks."""
+class WrongKey(KeyMaterialError):
+    """The key or passphrase is not the one that the context was created with."""
 
 
-class InvalidRows(IntegrityError):
-    """Search answers that are no sum of a stored chunk and the query; nothing was fetched because of them."""
+class InvalidContext(KeyMaterialError):
+    """A context that is cut off, changed, foreign or not the one asked for."""
 
-    def __init__(self, rows: list[int], what: str = "rows") -> None:
-        """`rows` are the chunk ids (`what` is "chunks") or the positions in the batch of the bad answers."""
-        self.rows = rows
-        shown = ", ".join(str(row) for row in rows[:20]) + (", …" if len(rows) > 20 else "")
+
+class UnknownScheme(KeyMaterialError):
+    """A context of a scheme that this version does not have."""
+
+
+class WeakParameters(KeyMaterialError):
+    """Parameters for a key that would not protect anything."""
+
+
+# Integrity
+
+
+class TamperedData(XTraceError):
+    """What came back is not what was stored. It was not used, and asking again is not the remedy."""
+
+
+class InvalidRows(TamperedData):
+    """Rows of a search's answer that are no sum of a stored vector and the query.
+
+    `positions` counts from the first row of the answer; `chunk_ids` is None where ids are not known.
+    """
+
+    def __init__(self, positions: Sequence[int], chunk_ids: Sequence[int] | None = None) -> None:
+        self.positions = list(positions)
+        self.chunk_ids = None if chunk_ids is None else list(chunk_ids)
+        what, named = ("rows", self.positions) if self.chunk_ids is None else ("chunks", self.chunk_ids)
         super().__init__(
-            f"the server's answers for {len(rows)} {what} are not sums of a stored vector and this query "
-            f"({what}: {shown}): they were changed, exchanged, or stored under another context"
+            f"the search failed: the service's answer is not valid for {len(named)} {what} ({_shown(named)}): they "
+            "were stored under another context, damaged or substituted. No result was used; check the knowledge base"
         )
 
 
-class ContentTampered(IntegrityError):
-    """Content that cannot be authenticated."""
+class ContentTampered(TamperedData):
+    """Content that cannot be authenticated: changed, foreign, or of another vector."""
 
 
-class ChangedSinceSearch(IntegrityError):
-    """A chunk whose vector was replaced between the search that found it and its retrieval: search again."""
+class ChangedSinceSearch(TamperedData):
+    """Content that was replaced after the search that found it; search again."""
 
 
-class FaultDetected(IntegrityError):
-    """This machine computed something wrongly; nothing was sent because of it."""
+class FaultDetected(XTraceError):
+    """This machine computed wrongly; the result was not used, because a wrong one can reveal a key."""
 
 
-class EmbeddingError(XTraceError):
-    """The embedding model is not there, or its provider refused or failed."""
-
-
-class MissingPackage(EmbeddingError):
-    """An optional package is not installed; the text names the command that installs it."""
-
-
-class ProviderFault(EmbeddingError):
-    """The model, or the service behind it, failed; the text is the provider's own where it gave one."""
-
-
-class NetworkError(XTraceError):
-    """No answer came, or none that makes sense."""
-
-
-class ServerUnreachable(NetworkError):
-    """Nothing answers at the server's address, or the connection broke before the answer."""
-
-
-class ServerTimeout(NetworkError):
-    """The server did not answer in time; whether it did what was asked is not known."""
-
-
-class InvalidAnswer(NetworkError):
-    """The server answered something that the HTTP contract does not allow."""
+# The service
 
 
 class ServerError(XTraceError):
@@ -309,6 +309,25 @@ class ServerFault(ServerError):
     statuses = (500,)
 
 
+# The network
+
+
+class NetworkError(XTraceError):
+    """There is no answer of the service to go by."""
+
+
+class ServerUnreachable(NetworkError):
+    """No connection, or one that broke before the answer."""
+
+
+class ServerTimeout(NetworkError):
+    """No answer in time. Whether the request was carried out is not known."""
+
+
+class InvalidAnswer(NetworkError):
+    """An answer that the HTTP contract does not know; is the URL that of an XTrace service?"""
+
+
 class PartlyStored(XTraceError):
     """A load that stopped half way; what stopped it is the `__cause__`.
 
@@ -319,3 +338,23 @@ class PartlyStored(XTraceError):
         self.chunk_ids = list(chunk_ids)
         self.stored = sum(chunk_id is not None for chunk_id in self.chunk_ids)
         super().__init__(f"{self.stored} of {len(self.chunk_ids)} chunks are stored, then the load stopped: {reason}")
+
+
+# Embedding
+
+
+class EmbeddingError(XTraceError):
+    """A model gives no vector that can be used."""
+
+
+class MissingPackage(EmbeddingError):
+    """An optional package is not installed; the message names the command that installs it."""
+
+
+class ProviderFault(EmbeddingError):
+    """The model, or the service behind it, failed; the message is the provider's own where it gave one."""
+
+
+def _shown(ids: Sequence[int]) -> str:
+    listed = ", ".join(str(i) for i in ids[:_SHOWN_IDS])
+    return listed if len(ids) <= _SHOWN_IDS else f"{listed} and {len(ids) - _SHOWN_IDS} more"
