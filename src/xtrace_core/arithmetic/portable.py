@@ -75,7 +75,7 @@ class PortableArithmetic:
         # Garner: x = a + m * ((b - a) / m mod m')
         m, other = mpz(modulus), mpz(coprime)
         inverse = invert(m, other)
-        pairs = zip(_integers(residues), _integers(others), strict=True)
+        pairs = zip([a % m for a in _integers(residues)], _integers(others), strict=True)
         return _to_rows([a + m * ((b - a) * inverse % other) for a, b in pairs], row_width(modulus * coprime))
 
 

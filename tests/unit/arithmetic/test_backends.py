@@ -1,0 +1,228 @@
+"""Every backend of the arithmetic against plain Python integers, at the edges and at random.
+
+A new backend is one more line in `BACKENDS`. Row counts go around the block sizes that a vectorised backend may use,
+widths are odd and even, and values sit where carries and reductions go wrong.
+"""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from xtrace_core.arithmetic import Arithmetic, Rows, arithmetic, as_rows, row_width
+from xtrace_core.arithmetic.portable import PortableArithmetic
+
+BACKENDS: dict[str, Arithmetic] = {"portable": PortableArithmetic()}
+
+COUNTS = (0, 1, 2, 7, 8, 9, 17)
+ODD_MODULI = (
+    3,
+    255,
+    257,
+    (1 << 61) - 1,
+    (1 << 64) - 59,
+    (1 << 64) + 13,
+    (1 << 127) - 1,
+    3**160,  # 254 bits
+    (1 << 512) - 569,
+    (1 << 521) - 1,
+    (1 << 1024) - 105,
+    (1 << 2047) + 1,
+    (1 << 2048) - 1,
+)
+MODULI = (1, 2, 256, 1 << 64, (1 << 512) - 2, *ODD_MODULI)
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest) -> Arithmetic:
+    return BACKENDS[request.param]
+
+
+def numbers(rows: Rows) -> list[int]:
+    return [int.from_bytes(row.tobytes(), "little") for row in rows]
+
+
+def values(count: int, width: int, modulus: int, seed: int) -> list[int]:
+    """`count` integers of at most `width` bytes: the edges around the modulus and the width, then random ones."""
+    top = 256**width
+    edges = (0, 1, 2, modulus - 1, modulus, modulus + 1, 2 * modulus - 1, modulus // 2, top - 1, top // 2)
+    fitting = [edge for edge in edges if 0 <= edge < top]
+    rng = random.Random(seed)
+    rng.shuffle(fitting)
+    return (fitting + [rng.randrange(top) for _ in range(count)])[:count]
+
+
+def widths(modulus: int) -> Iterator[int]:
+    """Narrower than the modulus, as wide, a little wider (odd), and twice as wide."""
+    own = row_width(modulus)
+    yield from sorted({max(1, own - 1), own, own + 1, own + 3, 2 * own})
+
+
+def expect(rows: Rows, expected: list[int], width: int) -> None:
+    assert rows.shape == (len(expected), width)
+    assert rows.dtype == np.uint8
+    assert rows.flags.c_contiguous
+    assert numbers(rows) == expected
+
+
+def test_the_backend_in_use_is_one_of_those_tested_here() -> None:
+    assert arithmetic.name in BACKENDS
+
+
+def test_row_width_is_that_of_the_modulus_in_bytes() -> None:
+    assert [row_width(m) for m in (1, 255, 256, 65535, 65536, 1 << 2047)] == [1, 1, 2, 2, 3, 256]
+
+
+def test_as_rows_is_little_endian_padded_and_refuses_what_does_not_fit() -> None:
+    assert as_rows([0x010203, 0, 255], 4).tolist() == [[3, 2, 1, 0], [0, 0, 0, 0], [255, 0, 0, 0]]
+    assert as_rows([], 5).shape == (0, 5)
+    for unfit in (256, -1):
+        with pytest.raises(OverflowError):
+            as_rows([unfit], 1)
+
+
+@pytest.mark.parametrize("modulus", MODULI, ids=int.bit_length)
+def test_multiply_reduces_each_product(backend: Arithmetic, modulus: int) -> None:
+    for width in widths(modulus):
+        for count in COUNTS:
+            xs = values(count, width, modulus, seed=count)
+            for factor in (0, 1, 2, modulus - 1, modulus, modulus + 1, 7**200):
+                for plus in (0, 1, modulus - 1, modulus, modulus + 5):
+                    got = backend.multiply(as_rows(xs, width), factor, modulus, plus=plus)
+                    expect(got, [(x * factor + plus) % modulus for x in xs], row_width(modulus))
+
+
+@pytest.mark.parametrize("modulus", MODULI, ids=int.bit_length)
+def test_multiply_pairs_takes_rows_of_different_widths(backend: Arithmetic, modulus: int) -> None:
+    for left_width in widths(modulus):
+        for right_width in (1, row_width(modulus)):
+            for count in COUNTS:
+                left = values(count, left_width, modulus, seed=1)
+                right = values(count, right_width, modulus, seed=2)
+                got = backend.multiply_pairs(as_rows(left, left_width), as_rows(right, right_width), modulus)
+                expect(got, [x * y % modulus for x, y in zip(left, right, strict=True)], row_width(modulus))
+
+
+def test_multiply_pairs_refuses_different_numbers_of_rows(backend: Arithmetic) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        backend.multiply_pairs(as_rows([1, 2], 3), as_rows([1], 3), 101)
+
+
+@pytest.mark.parametrize("divisor", MODULI, ids=int.bit_length)
+def test_divide_gives_quotient_and_remainder(backend: Arithmetic, divisor: int) -> None:
+    for width in widths(divisor):
+        for count in COUNTS:
+            xs = values(count, width, divisor, seed=count)
+            quotients, remainders = backend.divide(as_rows(xs, width), divisor)
+            expect(quotients, [x // divisor for x in xs], width)
+            expect(remainders, [x % divisor for x in xs], row_width(divisor))
+
+
+@pytest.mark.parametrize("modulus", ODD_MODULI, ids=int.bit_length)
+def test_power_with_one_exponent_for_all_rows(backend: Arithmetic, modulus: int) -> None:
+    for width in widths(modulus):
+        for count in (0, 1, 9):
+            xs = values(count, width, modulus, seed=count)
+            for exponent in (0, 1, 2, 3, 65537, (1 << 130) + 1):
+                got = backend.power(as_rows(xs, width), exponent, modulus)
+                expect(got, [pow(x, exponent, modulus) for x in xs], row_width(modulus))
+
+
+@pytest.mark.parametrize("modulus", ODD_MODULI, ids=int.bit_length)
+@pytest.mark.parametrize("exponent_bytes", [1, 2, 3, 28, 33])
+def test_fixed_base_power_equals_exponentiation(backend: Arithmetic, modulus: int, exponent_bytes: int) -> None:
+    top = 256**exponent_bytes
+    every_byte = int.from_bytes(bytes([1]) * exponent_bytes, "little")
+    rng = random.Random(exponent_bytes)
+    for base in (2, modulus - 1, modulus + 2, 0):
+        table = backend.fixed_base_table(base, exponent_bytes, modulus)
+        assert (table.exponent_bytes, table.modulus) == (exponent_bytes, modulus)
+        exponents = [0, 1, 255, top - 1, top // 2, every_byte, *(rng.randrange(top) for _ in range(5))]
+        got = backend.fixed_base_power(table, as_rows(exponents, exponent_bytes))
+        expect(got, [pow(base, exponent, modulus) for exponent in exponents], row_width(modulus))
+
+
+def test_every_entry_of_a_fixed_base_table_is_right(backend: Arithmetic) -> None:
+    base, modulus, exponent_bytes = 3**50, (1 << 127) - 1, 4
+    table = backend.fixed_base_table(base, exponent_bytes, modulus)
+    exponents = [byte << 8 * window for window in range(exponent_bytes) for byte in range(256)]
+    got = backend.fixed_base_power(table, as_rows(exponents, exponent_bytes))
+    assert numbers(got) == [pow(base, exponent, modulus) for exponent in exponents]
+
+
+def test_fixed_base_power_of_no_exponents_is_no_rows(backend: Arithmetic) -> None:
+    table = backend.fixed_base_table(5, 3, 1009)
+    assert backend.fixed_base_power(table, as_rows([], 3)).shape == (0, 2)
+
+
+def test_fixed_base_power_refuses_exponents_of_another_width(backend: Arithmetic) -> None:
+    table = backend.fixed_base_table(5, 3, 1009)
+    for width in (2, 4):
+        with pytest.raises(ValueError, match="exponent"):
+            backend.fixed_base_power(table, as_rows([1], width))
+
+
+def test_fixed_base_power_refuses_a_table_that_it_did_not_make(backend: Arithmetic) -> None:
+    class Foreign:
+        exponent_bytes, modulus = 1, 7
+
+    with pytest.raises(TypeError, match="table"):
+        backend.fixed_base_power(Foreign(), as_rows([1], 1))
+
+
+@pytest.mark.parametrize(
+    ("modulus", "coprime"),
+    [
+        (3, 5),
+        (256, 255),
+        ((1 << 64) - 59, (1 << 64) + 13),
+        ((1 << 127) - 1, (1 << 521) - 1),
+        ((1 << 521) - 1, 3),
+        ((1 << 512) - 569, (1 << 512) - 629),
+        (((1 << 512) - 569) ** 2, ((1 << 521) - 1) ** 2),
+    ],
+    ids=int.bit_length,
+)
+def test_join_finds_the_one_integer_with_both_residues(backend: Arithmetic, modulus: int, coprime: int) -> None:
+    product = modulus * coprime
+    for count in COUNTS:
+        xs = [x % product for x in values(count, row_width(product), product, seed=count)]
+        residues = as_rows([x % modulus for x in xs], row_width(modulus))
+        others = as_rows([x % coprime for x in xs], row_width(coprime))
+        expect(backend.join(residues, modulus, others, coprime), xs, row_width(product))
+
+
+def test_join_reduces_residues_that_come_in_unreduced(backend: Arithmetic) -> None:
+    # Found here: a residue above its modulus gave an integer above the product.
+    modulus, coprime = 251, 241
+    xs = list(range(0, modulus * coprime, 97))
+    residues = as_rows([x % modulus + 250 * modulus for x in xs], 2)
+    others = as_rows([x % coprime + 13 * coprime for x in xs], 2)
+    expect(backend.join(residues, modulus, others, coprime), xs, row_width(modulus * coprime))
+
+
+def test_join_refuses_different_numbers_of_rows(backend: Arithmetic) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        backend.join(as_rows([1, 2], 1), 3, as_rows([1], 1), 5)
+
+
+def test_arguments_are_not_changed(backend: Arithmetic) -> None:
+    rows = as_rows([5, 250, 77], 2).copy()
+    before = rows.copy()
+    backend.multiply(rows, 3, 101, plus=4)
+    backend.multiply_pairs(rows, rows, 101)
+    backend.divide(rows, 7)
+    backend.power(rows, 5, 101)
+    backend.fixed_base_power(backend.fixed_base_table(2, 2, 101), rows)
+    backend.join(rows, 103, rows, 101)
+    assert np.array_equal(rows, before)
+
+
+def test_rows_that_are_a_strided_view_or_not_writable_are_read_right(backend: Arithmetic) -> None:
+    wide = np.arange(60, dtype=np.uint8).reshape(3, 20)
+    view = wide[::2, 3:14]
+    view.flags.writeable = False
+    expect(backend.multiply(view, 3, 10**9 + 7), [x * 3 % (10**9 + 7) for x in numbers(view)], 4)
+    quotients, _ = backend.divide(view, 1000)
+    assert numbers(quotients) == [x // 1000 for x in numbers(view)]
