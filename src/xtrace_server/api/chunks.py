@@ -1,0 +1,246 @@
+"""Chunks: insert, get, update, patch, delete by id, and the look-up of names."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Request, Response
+from msgspec import UNSET
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_core import wire
+from xtrace_core.evaluation import Evaluation, InvalidCiphertext
+from xtrace_core.metadata import normalised
+from xtrace_server.api.answers import EVERYTHING, evaluation, json_answer, projection
+from xtrace_server.api.reading import read_chunks
+from xtrace_server.api.requests import (
+    ApiCallerDep,
+    ServiceDep,
+    body_of,
+    distinct,
+    idempotency_key,
+    query_chunk_ids,
+    query_string,
+    query_strings,
+)
+from xtrace_server.auth.guard import DELETER, READER, WRITER, requires
+from xtrace_server.errors import CiphertextInvalid, Invalid
+from xtrace_server.storage import chunks, contexts, idempotency, knowledge_bases
+from xtrace_server.storage.chunks import ChunkChange, ChunkWrite
+from xtrace_server.storage.contexts import Binding, Context
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
+from xtrace_server.storage.schema import chunk_pk
+
+router = APIRouter(prefix="/v1/chunk")
+
+
+@router.post("/{org}")
+@requires(WRITER)
+async def insert(
+    request: Request,
+    service: ServiceDep,
+    caller: ApiCallerDep,
+    body: Annotated[wire.InsertChunks, Depends(body_of(wire.InsertChunks))],
+) -> Response:
+    """Stores chunks under new ids, all or none."""
+    key = idempotency_key(request)
+    body_hash = hashlib.sha256(request.state.body).digest() if key else b""
+    async with service.database.read() as connection:
+        kb = await caller.knowledge_base(connection, body.kb_id)
+        if key and (known := await idempotency.find_answer(connection, caller.key.hash, key, body_hash)):
+            return Response(known, media_type="application/json")
+        context = await contexts.get(connection, caller.organisation_id, body.context_id)
+    writes = await _checked(context, body.chunks, "chunks")
+    async with service.database.write() as connection:
+        # Once more, inside the transaction: the first request may have been answered in the meantime.
+        if key and (known := await idempotency.find_answer(connection, caller.key.hash, key, body_hash)):
+            return Response(known, media_type="application/json")
+        kb, binding = await _bound(connection, kb, context, writes, "chunks")
+        chunk_ids = await chunks.insert_all(connection, kb, binding, writes)
+        answer = msgspec.json.encode(wire.InsertedChunks(chunk_ids))
+        if key:
+            await idempotency.keep_answer(connection, caller.key.hash, key, body_hash, answer)
+    return Response(answer, media_type="application/json")
+
+
+@router.get("/{org}")
+@requires(READER)
+async def get(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Response:
+    """The chunks with the ids asked for, in that order; unknown ids are left out."""
+    kb_id, chunk_ids = query_string(request, "kb_id"), query_chunk_ids(request)
+    names = query_strings(request, "projection")
+    shown = projection(names) if names else EVERYTHING
+    async with service.database.read() as connection:
+        kb = await caller.knowledge_base(connection, kb_id)
+        pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
+        found = await read_chunks(connection, pks, shown)
+    return json_answer(found)
+
+
+@router.put("/{org}")
+@requires(WRITER)
+async def update(
+    service: ServiceDep,
+    caller: ApiCallerDep,
+    body: Annotated[wire.UpdateChunks, Depends(body_of(wire.UpdateChunks))],
+) -> Response:
+    """Replaces all that chunks hold, and moves them to the given context, all or none."""
+    chunk_ids = distinct([one.chunk_id for one in body.chunk_updates], "chunk_updates")
+    async with service.database.read() as connection:
+        kb = await caller.knowledge_base(connection, body.kb_id)
+        context = await contexts.get(connection, caller.organisation_id, body.context_id)
+        await chunks.existing_bindings(connection, kb, chunk_ids)
+    writes = await _checked(context, body.chunk_updates, "chunk_updates")
+    async with service.database.write() as connection:
+        kb, binding = await _bound(connection, kb, context, writes, "chunk_updates")
+        by_pk = {chunk_pk(kb.pk, i): write for i, write in zip(chunk_ids, writes, strict=True)}
+        await chunks.replace_all(connection, kb, binding, by_pk)
+    return json_answer(wire.UpdatedCount(len(writes)))
+
+
+@router.patch("/{org}")
+@requires(WRITER)
+async def patch(
+    service: ServiceDep,
+    caller: ApiCallerDep,
+    body: Annotated[wire.PatchChunks, Depends(body_of(wire.PatchChunks))],
+) -> Response:
+    """Changes the fields that are named, all or none. Chunks stay under their context."""
+    chunk_ids = distinct([one.chunk_id for one in body.chunk_patches], "chunk_patches")
+    async with service.database.read() as connection:
+        kb = await caller.knowledge_base(connection, body.kb_id)
+        await chunks.existing_bindings(connection, kb, chunk_ids)
+        context = None
+        if any(one.index is not UNSET for one in body.chunk_patches):
+            context = await contexts.get(connection, caller.organisation_id, body.context_id)
+    changes = await asyncio.to_thread(_changes, kb, context, body.chunk_patches)
+    async with service.database.write() as connection:
+        kb = await knowledge_bases.lock(connection, kb)
+        if context is not None:
+            await _check_patched_vectors(connection, kb, context, chunk_ids, changes)
+        await chunks.change_all(connection, kb, changes)
+    return json_answer(wire.UpdatedCount(len(changes)))
+
+
+@router.delete("/{org}")
+@requires(DELETER)
+async def delete(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Response:
+    """Deletes the chunks with these ids; unknown ones are ignored."""
+    kb_id, chunk_ids = query_string(request, "kb_id"), query_chunk_ids(request)
+    async with service.database.read() as connection:
+        kb = await caller.knowledge_base(connection, kb_id)
+    async with service.database.write() as connection:
+        kb = await knowledge_bases.lock(connection, kb)
+        pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
+        removed = await chunks.remove(connection, kb, pks)
+    return json_answer(wire.DeletedCount(removed))
+
+
+@router.post("/names/{org}")
+@requires(READER)
+async def find_names(
+    service: ServiceDep,
+    caller: ApiCallerDep,
+    body: Annotated[wire.FindNames, Depends(body_of(wire.FindNames))],
+) -> Response:
+    """Which of the names are stored under the context."""
+    found: dict[str, int] = {}
+    async with service.database.read() as connection:
+        kb = await caller.knowledge_base(connection, body.kb_id)
+        context = await contexts.find(connection, caller.organisation_id, body.context_id)
+        binding = await contexts.find_binding(connection, kb, context) if context else None
+        if binding:
+            found = await chunks.find_names(connection, binding, body.names)
+    return json_answer(wire.FoundNames(found))
+
+
+async def _checked(context: Context, sent: Sequence[wire.NewChunk | wire.ChunkUpdate], field: str) -> list[ChunkWrite]:
+    """What to store for the chunks, every ciphertext checked, in a thread. Raises `CiphertextInvalid`."""
+    by = evaluation(context.data.type, context.data.pk)
+
+    def check() -> list[ChunkWrite]:
+        return [
+            ChunkWrite(
+                content=one.chunk_content,
+                row=_row(by, one.index, f"{field}[{i}]"),
+                meta_data=normalised(one.meta_data),
+                name=one.name or "",
+                nonce=one.nonce,
+            )
+            for i, one in enumerate(sent)
+        ]
+
+    return await asyncio.to_thread(check)
+
+
+def _row(by: Evaluation, index: list[bytes], where: str) -> bytes:
+    try:
+        return by.row(index)
+    except InvalidCiphertext as error:
+        raise CiphertextInvalid(f"{where}.index: {error}") from None
+
+
+async def _bound(
+    connection: AsyncConnection, kb: KnowledgeBase, context: Context, writes: Sequence[ChunkWrite], field: str
+) -> tuple[KnowledgeBase, Binding]:
+    """The knowledge base, locked, and its binding for these rows. Raises `CiphertextInvalid`."""
+    kb = await knowledge_bases.lock(connection, kb)
+    binding = await contexts.bind(connection, kb, context)
+    if writes:
+        binding = await contexts.fix_row_bytes(connection, binding, len(writes[0].row))
+    by = evaluation(context.data.type, context.data.pk)
+    for i, write in enumerate(writes):
+        _check_width(by, binding, write.row, f"{field}[{i}]")
+    return kb, binding
+
+
+def _check_width(by: Evaluation, binding: Binding, row: bytes, where: str) -> None:
+    if binding.row_bytes is not None and len(row) != binding.row_bytes:
+        raise CiphertextInvalid(
+            f"{where}.index has {by.ciphertext_count(len(row))} ciphertexts, expected "
+            f"{by.ciphertext_count(binding.row_bytes)} as in the first index of this context in the knowledge base"
+        )
+
+
+def _changes(kb: KnowledgeBase, context: Context | None, patches: Sequence[wire.ChunkPatch]) -> list[ChunkChange]:
+    changes = []
+    for i, one in enumerate(patches):
+        row: object = UNSET
+        if context is not None and one.index is not UNSET:
+            by = evaluation(context.data.type, context.data.pk)
+            row = _row(by, one.index, f"chunk_patches[{i}]")
+        changes.append(
+            ChunkChange(
+                pk=chunk_pk(kb.pk, one.chunk_id),
+                content=one.chunk_content,
+                row=row,
+                nonce=one.nonce,
+                name=one.name or "" if one.name is not UNSET else UNSET,
+                meta_data=wire.MetaData() if one.meta_data is UNSET else one.meta_data,
+            )
+        )
+    return changes
+
+
+async def _check_patched_vectors(
+    connection: AsyncConnection,
+    kb: KnowledgeBase,
+    context: Context,
+    chunk_ids: Sequence[int],
+    changes: Sequence[ChunkChange],
+) -> None:
+    """A vector that a patch brings must be one of the chunk's own context, which only an update changes."""
+    stored = await chunks.existing_bindings(connection, kb, chunk_ids)
+    binding = await contexts.find_binding(connection, kb, context)
+    by = evaluation(context.data.type, context.data.pk)
+    for i, (chunk_id, change) in enumerate(zip(chunk_ids, changes, strict=True)):
+        if change.row is UNSET:
+            continue
+        if binding is None or stored[chunk_id] != binding.pk:
+            raise Invalid(
+                f"chunk_patches[{i}].index: chunk {chunk_id} is stored under another context than context_id; "
+                "an update (PUT) moves it"
+            )
+        _check_width(by, binding, change.row, f"chunk_patches[{i}]")

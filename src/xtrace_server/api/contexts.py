@@ -1,0 +1,120 @@
+"""Execution contexts and their bindings to knowledge bases."""
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_core import wire
+from xtrace_server.api.answers import evaluation, json_answer
+from xtrace_server.api.requests import ApiCallerDep, ServiceDep, body_of
+from xtrace_server.auth.guard import DELETE, MEMBER, READER, WRITER, ApiCaller, requires
+from xtrace_server.errors import ContextDiffers, ContextInUse, Invalid
+from xtrace_server.storage import contexts, knowledge_bases
+from xtrace_server.storage.contexts import Context
+
+router = APIRouter(prefix="/v1/exec_context")
+
+
+@router.post("/{org}")
+@requires(MEMBER)
+async def save(
+    service: ServiceDep,
+    caller: ApiCallerDep,
+    body: Annotated[wire.SaveContext, Depends(body_of(wire.SaveContext))],
+) -> Response:
+    """Stores a context, or adds to a stored one; its public part never changes."""
+    _check_public_part(body.data)
+    async with service.database.write() as connection:
+        stored = await contexts.find(connection, caller.organisation_id, body.context_id)
+        if stored is None:
+            await contexts.create(connection, caller.organisation_id, body.context_id, body.data)
+        else:
+            await _save_again(connection, caller, stored, body.data)
+    return json_answer(wire.SavedContext(body.context_id))
+
+
+@router.get("/{org}")
+@requires(MEMBER)
+async def list_all(service: ServiceDep, caller: ApiCallerDep) -> Response:
+    """The ids of the organisation's contexts."""
+    async with service.database.read() as connection:
+        return json_answer(wire.ContextList(await contexts.list_ids(connection, caller.organisation_id)))
+
+
+@router.get("/{org}/{context_id}")
+@requires(MEMBER)
+async def get(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
+    """The context's data as stored."""
+    async with service.database.read() as connection:
+        return json_answer((await contexts.get(connection, caller.organisation_id, context_id)).data)
+
+
+@router.delete("/{org}/{context_id}")
+@requires(MEMBER)
+async def delete(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
+    """Deletes a context that no chunk is stored under."""
+    async with service.database.write() as connection:
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        await _check_may_replace(connection, caller, context)
+        if await contexts.is_in_use(connection, context):
+            raise ContextInUse("chunks are stored under the execution context: delete them first")
+        await contexts.remove(connection, context)
+    return json_answer(wire.SavedContext(context_id))
+
+
+@router.get("/{org}/{kb_id}/context")
+@requires(READER)
+async def of_knowledge_base(service: ServiceDep, caller: ApiCallerDep, kb_id: str) -> Response:
+    """The ids of the contexts bound to a knowledge base."""
+    async with service.database.read() as connection:
+        kb = await caller.knowledge_base(connection, kb_id)
+        return json_answer(wire.KnowledgeBaseContexts(await contexts.bound_context_ids(connection, kb)))
+
+
+@router.get("/{org}/{context_id}/kb")
+@requires(MEMBER)
+async def knowledge_bases_of(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
+    """The ids of the knowledge bases that a context is bound to, as far as the key may read them."""
+    async with service.database.read() as connection:
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        bound = await contexts.bound_knowledge_bases(connection, context)
+        readable = await caller.readable(connection)
+    return json_answer(wire.ContextKnowledgeBases([kb.id for kb in bound if kb.id in readable]))
+
+
+@router.post("/{org}/{kb_id}/bind/{context_id}")
+@requires(WRITER)
+async def bind(service: ServiceDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
+    """Binds a context to a knowledge base; again is the same."""
+    async with service.database.write() as connection:
+        kb = await knowledge_bases.lock(connection, await caller.knowledge_base(connection, kb_id))
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        await contexts.bind(connection, kb, context)
+    return json_answer(wire.Binding(kb_id, context_id))
+
+
+def _check_public_part(data: wire.ContextData) -> None:
+    evaluation(data.type, data.pk)
+    try:
+        msgspec.json.decode(data.config.encode(), type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise Invalid("data.config is no JSON text") from None
+
+
+async def _save_again(connection: AsyncConnection, caller: ApiCaller, stored: Context, data: wire.ContextData) -> None:
+    for field in ("type", "pk", "config"):
+        if getattr(data, field) != getattr(stored.data, field):
+            raise ContextDiffers(f"an execution context is stored under this id with another {field}")
+    secrets = ("sk", "key_provider", "wrapped_key")
+    changed = [name for name in secrets if getattr(data, name) not in (None, getattr(stored.data, name))]
+    if any(getattr(stored.data, name) is not None for name in changed):
+        await _check_may_replace(connection, caller, stored)
+    if changed:
+        await contexts.replace_secret(connection, stored, data)
+
+
+async def _check_may_replace(connection: AsyncConnection, caller: ApiCaller, context: Context) -> None:
+    for kb in await contexts.bound_knowledge_bases(connection, context):
+        await caller.knowledge_base(connection, kb.id, DELETE)

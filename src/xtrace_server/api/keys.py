@@ -1,0 +1,89 @@
+"""The control plane's API keys and their permissions."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+
+from xtrace_core import wire
+from xtrace_server.api.answers import json_answer
+from xtrace_server.api.requests import AdminCallerDep, ServiceDep, body_of
+from xtrace_server.auth.guard import CONTROL, NONE, requires
+from xtrace_server.auth.issuing import new_api_key
+from xtrace_server.service import Service
+from xtrace_server.storage import knowledge_bases, organisations
+from xtrace_server.storage.organisations import ApiKey
+
+router = APIRouter(prefix="/api/v1/keys")
+
+
+@router.post("")
+@requires(CONTROL)
+async def create(
+    service: ServiceDep,
+    caller: AdminCallerDep,
+    body: Annotated[wire.CreateApiKey, Depends(body_of(wire.CreateApiKey))],
+) -> Response:
+    """A new API key, without any permission; its secret is shown this once."""
+    async with service.database.write() as connection:
+        key, secret = await new_api_key(connection, caller.organisation_id, body.name, body.description or "", NONE)
+    return json_answer(wire.CreatedApiKey(_shown(key), secret))
+
+
+@router.get("")
+@requires(CONTROL)
+async def list_all(service: ServiceDep, caller: AdminCallerDep) -> Response:
+    """The organisation's API keys that are not revoked."""
+    async with service.database.read() as connection:
+        found = await organisations.list_api_keys(connection, caller.organisation_id)
+    return json_answer([_shown(key) for key in found])
+
+
+@router.get("/{key_hash}/permissions")
+@requires(CONTROL)
+async def permissions(service: ServiceDep, caller: AdminCallerDep, key_hash: str) -> Response:
+    """What an API key may do, for every knowledge base where it may do anything."""
+    async with service.database.read() as connection:
+        key = await organisations.get_api_key(connection, caller.organisation_id, key_hash)
+        found = await organisations.permissions(connection, key)
+    return json_answer([wire.KnowledgeBasePermission(kb.id, granted) for kb, granted in found if granted])
+
+
+@router.put("/{key_hash}/permissions/{kb_id}")
+@requires(CONTROL)
+async def set_permission(
+    service: ServiceDep,
+    caller: AdminCallerDep,
+    key_hash: str,
+    kb_id: str,
+    body: Annotated[wire.SetPermission, Depends(body_of(wire.SetPermission))],
+) -> Response:
+    """Sets what an API key may do in a knowledge base."""
+    async with service.database.write() as connection:
+        key = await organisations.get_api_key(connection, caller.organisation_id, key_hash)
+        kb = await knowledge_bases.get(connection, caller.organisation_id, kb_id)
+        await organisations.set_permission(connection, key, kb, body.permission)
+    return json_answer(wire.KnowledgeBasePermission(kb_id, body.permission))
+
+
+@router.delete("/{key_hash}")
+@requires(CONTROL)
+async def delete(service: ServiceDep, caller: AdminCallerDep, key_hash: str) -> Response:
+    """Revokes an API key."""
+    return await _revoke(service, caller.organisation_id, key_hash)
+
+
+@router.patch("/{key_hash}/status/revoke")
+@requires(CONTROL)
+async def revoke(service: ServiceDep, caller: AdminCallerDep, key_hash: str) -> Response:
+    """Revokes an API key."""
+    return await _revoke(service, caller.organisation_id, key_hash)
+
+
+async def _revoke(service: Service, organisation_id: str, key_hash: str) -> Response:
+    async with service.database.write() as connection:
+        await organisations.revoke_api_key(connection, organisation_id, key_hash)
+    return json_answer({"hash": key_hash})
+
+
+def _shown(key: ApiKey) -> wire.ApiKey:
+    return wire.ApiKey(key.hash, key.first_n, key.name, key.description, key.created_at, key.last_used_at)

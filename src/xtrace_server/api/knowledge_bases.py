@@ -1,0 +1,58 @@
+"""The control plane's knowledge bases."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+
+from xtrace_core import wire
+from xtrace_server.api.answers import json_answer
+from xtrace_server.api.requests import AdminCallerDep, ServiceDep, body_of
+from xtrace_server.auth.guard import CONTROL, requires
+from xtrace_server.storage import knowledge_bases
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
+
+router = APIRouter(prefix="/api/v1/kbs")
+
+
+@router.post("")
+@requires(CONTROL)
+async def create(
+    service: ServiceDep,
+    caller: AdminCallerDep,
+    body: Annotated[wire.CreateKnowledgeBase, Depends(body_of(wire.CreateKnowledgeBase))],
+) -> Response:
+    """A new knowledge base."""
+    async with service.database.write() as connection:
+        kb = await knowledge_bases.create(connection, caller.organisation_id, body.name, body.description or "")
+    return json_answer(_shown(kb))
+
+
+@router.get("")
+@requires(CONTROL)
+async def list_all(service: ServiceDep, caller: AdminCallerDep) -> Response:
+    """The organisation's knowledge bases."""
+    async with service.database.read() as connection:
+        found = await knowledge_bases.list_all(connection, caller.organisation_id)
+    return json_answer([_shown(kb) for kb in found])
+
+
+@router.get("/{kb_id}")
+@requires(CONTROL)
+async def get(service: ServiceDep, caller: AdminCallerDep, kb_id: str) -> Response:
+    """One knowledge base."""
+    async with service.database.read() as connection:
+        return json_answer(_shown(await knowledge_bases.get(connection, caller.organisation_id, kb_id)))
+
+
+@router.delete("/{kb_id}")
+@requires(CONTROL)
+async def delete(service: ServiceDep, caller: AdminCallerDep, kb_id: str) -> Response:
+    """Deletes a knowledge base with every chunk in it."""
+    async with service.database.write() as connection:
+        kb = await knowledge_bases.get(connection, caller.organisation_id, kb_id)
+        await knowledge_bases.remove(connection, kb)
+    return json_answer({"id": kb_id})
+
+
+def _shown(kb: KnowledgeBase) -> wire.KnowledgeBase:
+    return wire.KnowledgeBase(kb.id, kb.name, kb.description, kb.number_of_vectors, kb.created_at, kb.updated_at)

@@ -1,0 +1,55 @@
+"""Page tokens: where a page ended, and a digest of the query that it belongs to.
+
+Opaque to clients, though not secret: a token holds the last chunk's key and sorting value, which the page
+showed. A token that was altered can at worst begin a page elsewhere in the same results, because the query
+comes from the request. One that does not decode, or that belongs to another query, is refused.
+"""
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+
+import msgspec
+
+from xtrace_core.metadata_filter import Filter
+from xtrace_server.errors import Invalid
+from xtrace_server.storage.chunks import Position
+
+_DIGEST_BYTES = 16
+_MAX_INTEGER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class PageToken:
+    """Where the next page begins, and how many results come before it."""
+
+    digest: bytes
+    position: Position
+    offset: int
+
+
+def query_digest(kb_id: str, context_id: str, filter_: Filter, sort_by: str, sort_order: str) -> bytes:
+    """What a page token belongs to."""
+    query = repr((kb_id, context_id, filter_, sort_by, sort_order))
+    return hashlib.sha256(query.encode("utf-8", "surrogatepass")).digest()[:_DIGEST_BYTES]
+
+
+def encode_token(token: PageToken) -> str:
+    fields = (1, token.digest, token.position.value, token.position.pk, token.offset)
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(fields)).decode().rstrip("=")
+
+
+def decode_token(text: str, digest: bytes) -> PageToken:
+    """The token of a page of the query with this digest. Raises `Invalid`."""
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        fields = msgspec.msgpack.decode(data, type=tuple[int, bytes, str, int, int])
+    except (binascii.Error, ValueError, RecursionError):
+        raise Invalid("page_token is no token that this service has given out") from None
+    version, of, value, pk, offset = fields
+    if version != 1 or "\0" in value or not (0 <= pk <= _MAX_INTEGER and 0 <= offset <= _MAX_INTEGER):
+        raise Invalid("page_token is no token that this service has given out")
+    if of != digest:
+        raise Invalid("page_token belongs to another query: kb_id, context_id, meta_filter, sort_by and sort_order")
+    return PageToken(digest, Position(value, pk), offset)

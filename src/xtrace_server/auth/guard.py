@@ -1,0 +1,192 @@
+"""The one place that authenticates and authorises every request: what a route does not declare, it does not
+get.
+
+A route declares with `@requires` which kind of key opens it, and which permission it needs on a knowledge
+base. The guard runs before every route (the application refuses to start with a route that declares nothing),
+reads nothing but headers and path, and leaves a *caller*. An API key's caller is the only way from a `kb_id`
+to a knowledge base, and checks the declared permission on that way.
+"""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
+from xtrace_server.auth.keys import hash_key, is_well_formed
+from xtrace_server.errors import Forbidden, KnowledgeBaseNotFound, Unauthenticated
+from xtrace_server.storage import organisations
+from xtrace_server.storage.database import Database
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
+from xtrace_server.storage.organisations import ApiKey
+
+NONE, READ, WRITE, DELETE = 0, 1, 3, 7
+
+_MEANING = {READ: "read", WRITE: "write", DELETE: "delete"}
+_USE_RECORDED_EVERY_S = 60.0
+
+_log = logging.getLogger("xtrace.auth")
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+
+
+class Plane(Enum):
+    """Which key opens a route."""
+
+    PUBLIC = "none"
+    DATA = "API key"
+    CONTROL = "admin key"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a route requires. `permission` holds for every knowledge base that the request names."""
+
+    plane: Plane
+    permission: int = NONE
+
+
+PUBLIC = Rule(Plane.PUBLIC)
+CONTROL = Rule(Plane.CONTROL)
+MEMBER = Rule(Plane.DATA)
+"""Any API key of the organisation."""
+READER, WRITER, DELETER = Rule(Plane.DATA, READ), Rule(Plane.DATA, WRITE), Rule(Plane.DATA, DELETE)
+
+
+def requires(rule: Rule) -> Callable[[_Endpoint], _Endpoint]:
+    """Declares what a route requires."""
+
+    def declare(endpoint: _Endpoint) -> _Endpoint:
+        endpoint.__xtrace_rule__ = rule  # type: ignore[attr-defined]
+        return endpoint
+
+    return declare
+
+
+def rule_of(endpoint: Any) -> Rule:
+    """What a route requires; a route that declares nothing is a `LookupError`."""
+    rule = getattr(endpoint, "__xtrace_rule__", None)
+    if not isinstance(rule, Rule):
+        raise LookupError(f"the route {getattr(endpoint, '__qualname__', endpoint)!r} declares no @requires")
+    return rule
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCaller:
+    """Whoever presented a valid API key of the organisation in the path."""
+
+    key: ApiKey
+    permission: int
+
+    @property
+    def organisation_id(self) -> str:
+        return self.key.organisation_id
+
+    async def knowledge_base(
+        self, connection: AsyncConnection, kb_id: str, permission: int | None = None
+    ) -> KnowledgeBase:
+        """The knowledge base, if the key has the permission that the route declares (or the one given).
+
+        Raises `KnowledgeBaseNotFound` (also for another organisation's) and `Forbidden`.
+        """
+        needed = self.permission if permission is None else permission
+        if needed == NONE:
+            raise Forbidden("the route declares no permission on a knowledge base")
+        found = await organisations.permissions(connection, self.key, kb_id)
+        if not found:
+            raise KnowledgeBaseNotFound(kb_id)
+        ((kb, granted),) = found
+        if granted & needed != needed:
+            raise Forbidden(f"the API key has no permission to {_MEANING[needed]} in this knowledge base")
+        return kb
+
+    async def readable(self, connection: AsyncConnection) -> set[str]:
+        """The ids of the knowledge bases that the key may read."""
+        found = await organisations.permissions(connection, self.key)
+        return {kb.id for kb, granted in found if granted & READ}
+
+
+@dataclass(frozen=True, slots=True)
+class AdminCaller:
+    """Whoever presented a valid admin key of the organisation in the header."""
+
+    organisation_id: str
+
+
+class _Headers(Protocol):
+    def get(self, key: str, /) -> str | None: ...
+
+
+class Guard:
+    """Turns the headers of a request into a caller."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._use_recorded: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def api_caller(self, headers: _Headers, organisation_id: str, rule: Rule) -> ApiCaller:
+        """The caller of a route of the data plane. Raises `Unauthenticated`."""
+        key_hash = _presented(headers, API_KEY_HEADER)
+        async with self._database.read() as connection:
+            key = await organisations.find_api_key(connection, key_hash)
+        if (
+            key is None
+            or not hmac.compare_digest(key.hash, key_hash)
+            or not hmac.compare_digest(key.organisation_id.encode(), organisation_id.encode())
+        ):
+            raise Unauthenticated("the API key is wrong or revoked, or belongs to another organisation")
+        self._record_use(key)
+        return ApiCaller(key, rule.permission)
+
+    async def admin_caller(self, headers: _Headers) -> AdminCaller:
+        """The caller of a route of the control plane. Raises `Unauthenticated`."""
+        organisation_id = headers.get(ORGANISATION_HEADER)
+        if not organisation_id:
+            raise Unauthenticated(f"the header {ORGANISATION_HEADER} with the organisation's id is missing")
+        key_hash = _presented(headers, ADMIN_KEY_HEADER)
+        async with self._database.read() as connection:
+            found = await organisations.find_admin_key(connection, key_hash)
+        if (
+            found is None
+            or not hmac.compare_digest(found[0], key_hash)
+            or not hmac.compare_digest(found[1].encode(), organisation_id.encode())
+        ):
+            raise Unauthenticated("the admin key is wrong or belongs to another organisation")
+        return AdminCaller(found[1])
+
+    async def close(self) -> None:
+        """Waits until what was to be written down is written."""
+        await asyncio.gather(*self._tasks)
+
+    def _record_use(self, key: ApiKey) -> None:
+        # Not in the request's way, and not at every request: a write would make every read wait for the disk.
+        moment = time.monotonic()
+        if moment - self._use_recorded.get(key.hash, -_USE_RECORDED_EVERY_S) >= _USE_RECORDED_EVERY_S:
+            self._use_recorded[key.hash] = moment
+            task = asyncio.create_task(self._write_use(key.hash))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _write_use(self, key_hash: str) -> None:
+        try:
+            async with self._database.write() as connection:
+                await organisations.record_use(connection, key_hash)
+        except SQLAlchemyError:
+            self._use_recorded.pop(key_hash, None)
+            _log.warning("the last use of an API key could not be written down")
+
+
+def _presented(headers: _Headers, header: str) -> str:
+    key = headers.get(header)
+    if not key:
+        raise Unauthenticated(f"the header {header} with the key is missing")
+    if not is_well_formed(key):
+        raise Unauthenticated(f"the key in {header} is mistyped: its last characters do not check")
+    return hash_key(key)

@@ -1,0 +1,97 @@
+"""The first start: an organisation with its keys, written where only the operator reads them.
+
+Also what an operator does on the server's host: further organisations.
+"""
+
+import asyncio
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from xtrace_server.auth.issuing import NewOrganisation, new_organisation
+from xtrace_server.storage import organisations
+from xtrace_server.storage.database import Database
+from xtrace_server.storage.organisations import Organisation
+
+CREDENTIALS_FILE = "credentials.json"
+FIRST_ORGANISATION = "default"
+
+
+class Credentials(Struct):
+    """What a client needs to reach the server, as `credentials.json` holds it."""
+
+    org_id: str
+    admin_key: str
+    api_key: str
+    api_url: str
+
+    def __repr__(self) -> str:
+        return f"Credentials(org_id={self.org_id!r}, admin_key='…', api_key='…', api_url={self.api_url!r})"
+
+
+async def prepare(database: Database, folder: Path, api_url: str) -> bool:
+    """Makes the first organisation where there is none, and keeps `api_url` in the file right; whether it
+    made one.
+
+    The file is on the disk before the database knows the keys, so no interruption leaves keys that nobody
+    has.
+    """
+    path = folder / CREDENTIALS_FILE
+    async with database.write() as connection:
+        first = not await organisations.list_all(connection)
+        if first:
+            new = await new_organisation(connection, FIRST_ORGANISATION)
+            credentials = Credentials(new.organisation.id, new.admin_key, new.api_key, api_url)
+            await asyncio.to_thread(write_credentials, path, credentials)
+    if not first:
+        await asyncio.to_thread(_update_url, path, api_url)
+    return first
+
+
+async def create_organisation(database: Database, name: str) -> NewOrganisation:
+    """A further organisation; its keys are returned this once."""
+    async with database.write() as connection:
+        return await new_organisation(connection, name)
+
+
+async def list_organisations(database: Database) -> list[Organisation]:
+    """Every organisation, the oldest first."""
+    async with database.read() as connection:
+        return await organisations.list_all(connection)
+
+
+def read_credentials(path: Path) -> Credentials:
+    """The credentials in a file. Raises `OSError` and `msgspec.DecodeError`."""
+    return msgspec.json.decode(path.read_bytes(), type=Credentials)
+
+
+def write_credentials(path: Path, credentials: Credentials) -> None:
+    """Writes the file with mode 0600, whole or not at all."""
+    data = msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n"
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _update_url(path: Path, api_url: str) -> None:
+    # The operator may have moved the file to a safer place; then there is nothing to keep right.
+    if path.exists():
+        credentials = read_credentials(path)
+        if credentials.api_url != api_url:
+            credentials.api_url = api_url
+            write_credentials(path, credentials)

@@ -1,0 +1,146 @@
+"""The ciphertext rows of a binding in memory: immutable segments, so that a scan keeps what it began with.
+
+A change makes a new set that shares every segment which did not change.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.arithmetic import Rows
+from xtrace_server.storage.vectors import VectorBlock
+
+SEGMENT_ROWS = 8192
+
+Keys: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Some rows by ascending key: `pks` (n,) int64, `rows` (n, row length) uint8, `nonces` of n elements."""
+
+    pks: Keys
+    rows: Rows
+    nonces: tuple[bytes | None, ...]
+
+    def take(self, wanted: NDArray[np.intp]) -> "Segment":
+        """The rows at these positions, copied."""
+        if len(wanted) == len(self.pks):
+            return self
+        return Segment(self.pks[wanted], self.rows[wanted], tuple([self.nonces[i] for i in wanted]))
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSet:
+    """Segments by ascending key, none empty, as of one revision of their knowledge base."""
+
+    revision: int
+    segments: tuple[Segment, ...]
+
+    def __len__(self) -> int:
+        return sum([len(segment.pks) for segment in self.segments])
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory the set holds."""
+        return sum([segment.rows.nbytes + 64 * len(segment.pks) for segment in self.segments])
+
+    def between(self, first: int, last: int) -> list[Segment]:
+        """The rows whose keys are in the range, both ends included; views where possible."""
+        found = []
+        for segment in self.segments:
+            start, end = np.searchsorted(segment.pks, [first, last + 1])
+            if start < end:
+                part = slice(int(start), int(end))
+                found.append(Segment(segment.pks[part], segment.rows[part], segment.nonces[part]))
+        return found
+
+    def only(self, pks: Sequence[int]) -> list[Segment]:
+        """The rows with these keys."""
+        keys = np.array(pks, dtype=np.int64)
+        found = []
+        for segment in self.segments:
+            positions = np.flatnonzero(np.isin(segment.pks, keys, assume_unique=True))
+            if len(positions):
+                found.append(segment.take(positions))
+        return found
+
+    def without(self, pks: Keys) -> "VectorSet":
+        """The set without the rows with these keys."""
+        kept = []
+        for segment in self.segments:
+            positions = np.flatnonzero(~np.isin(segment.pks, pks))
+            if len(positions):
+                kept.append(segment.take(positions))
+        return VectorSet(self.revision, tuple(kept))
+
+    def kept(self, pks: Keys) -> "VectorSet":
+        """The set of its rows with these keys."""
+        return VectorSet(self.revision, tuple(self.only(pks.tolist())))
+
+    def merged(self, newer: "VectorSet") -> "VectorSet":
+        """The two sets together as of `newer.revision`; a key in both keeps the newer row."""
+        if not newer.segments:
+            return VectorSet(newer.revision, self.segments)
+        added = np.concatenate([segment.pks for segment in newer.segments])
+        old = self.without(added) if self.segments and added[0] <= self.segments[-1].pks[-1] else self
+        segments = [*old.segments, *newer.segments]
+        if old.segments and newer.segments[0].pks[0] < old.segments[-1].pks[-1]:
+            return VectorSet(newer.revision, _packed(sorted_segments(segments)))
+        # Only the tail is small: packing it again costs at most one segment.
+        untouched = max(len(old.segments) - 1, 0)
+        return VectorSet(newer.revision, tuple(segments[:untouched]) + _packed(segments[untouched:]))
+
+
+def vector_set(revision: int, blocks: Iterable[VectorBlock], row_bytes: int) -> VectorSet:
+    """The set of the rows in the blocks, which ascend."""
+    return VectorSet(revision, _packed([segment_of(block, row_bytes) for block in blocks if block.pks]))
+
+
+def segment_of(block: VectorBlock, row_bytes: int) -> Segment:
+    """The block as arrays."""
+    rows = np.frombuffer(b"".join(block.rows), dtype=np.uint8).reshape(len(block.pks), row_bytes)
+    return Segment(np.array(block.pks, dtype=np.int64), rows, tuple(block.nonces))
+
+
+def sorted_segments(segments: Sequence[Segment]) -> list[Segment]:
+    """One segment with the rows of all, by ascending key."""
+    together = _joined(segments)
+    order = np.argsort(together.pks)
+    return [Segment(together.pks[order], together.rows[order], tuple([together.nonces[i] for i in order]))]
+
+
+def _packed(segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The rows in segments of `SEGMENT_ROWS`, the last one of the rest."""
+    packed: list[Segment] = []
+    waiting: list[Segment] = []
+    count = 0
+    for segment in segments:
+        start = 0
+        while start < len(segment.pks):
+            part = slice(start, start + SEGMENT_ROWS - count)
+            piece = Segment(segment.pks[part], segment.rows[part], segment.nonces[part])
+            waiting.append(piece)
+            count += len(piece.pks)
+            start += len(piece.pks)
+            if count == SEGMENT_ROWS:
+                packed.append(_joined(waiting))
+                waiting, count = [], 0
+    if waiting:
+        packed.append(_joined(waiting))
+    return tuple(packed)
+
+
+def _joined(segments: Sequence[Segment]) -> Segment:
+    if len(segments) == 1:
+        # A slice keeps the whole array that it was cut from alive.
+        only = segments[0]
+        return only if only.rows.base is None else Segment(only.pks.copy(), only.rows.copy(), only.nonces)
+    return Segment(
+        np.concatenate([segment.pks for segment in segments]),
+        np.concatenate([segment.rows for segment in segments]),
+        tuple([nonce for segment in segments for nonce in segment.nonces]),
+    )

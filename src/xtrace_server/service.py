@@ -1,0 +1,16 @@
+"""What a running server holds: one of each, made when it starts."""
+
+from dataclasses import dataclass
+
+from xtrace_server.auth.guard import Guard
+from xtrace_server.search.engine import Engine
+from xtrace_server.settings import Settings
+from xtrace_server.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    settings: Settings
+    database: Database
+    guard: Guard
+    engine: Engine

@@ -1,0 +1,187 @@
+"""Execution contexts, and their bindings to knowledge bases."""
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_core.wire import ContextData
+from xtrace_server.errors import ContextNotFound
+from xtrace_server.storage.database import now
+from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
+from xtrace_server.storage.knowledge_bases import KnowledgeBase, from_row
+from xtrace_server.storage.schema import binding, chunk, execution_context, knowledge_base
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A stored execution context."""
+
+    pk: int
+    id: str
+    data: ContextData
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A knowledge base and a context that its chunks are stored under; the scope of a search."""
+
+    pk: int
+    kb_pk: int
+    context_pk: int
+    row_bytes: int | None
+    """The length of every stored row of ciphertexts; None if there was none yet."""
+
+
+_c = execution_context.c
+_b = binding.c
+_BINDING = (_b.pk, _b.kb_pk, _b.context_pk, _b.row_bytes)
+_CONTEXT = (
+    _c.pk,
+    _c.id,
+    _c.type,
+    _c.public_key,
+    _c.config,
+    _c.encrypted_secret,
+    _c.key_provider,
+    _c.wrapped_key,
+)
+
+
+async def find(connection: AsyncConnection, organisation_id: str, context_id: str) -> Context | None:
+    """The organisation's context of that id, if it is stored."""
+    query = select(*_CONTEXT).where(_c.organisation_id == organisation_id, _c.id == context_id)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        return None
+    pk, id_, type_, public_key, config, secret, key_provider, wrapped_key = row
+    data = ContextData(
+        type=type_, pk=public_key, config=config, sk=secret, key_provider=key_provider, wrapped_key=wrapped_key
+    )
+    return Context(pk, id_, data)
+
+
+async def get(connection: AsyncConnection, organisation_id: str, context_id: str) -> Context:
+    """The same; `ContextNotFound` if it is not stored."""
+    context = await find(connection, organisation_id, context_id)
+    if context is None:
+        raise ContextNotFound(context_id)
+    return context
+
+
+async def public_parts(connection: AsyncConnection, context_pks: set[int]) -> dict[int, tuple[str, str]]:
+    """The `type` and `pk` of each of the contexts."""
+    query = select(_c.pk, _c.type, _c.public_key).where(_c.pk.in_(context_pks))
+    return {pk: (type_, public_key) for pk, type_, public_key in await connection.execute(query)}
+
+
+async def list_ids(connection: AsyncConnection, organisation_id: str) -> list[str]:
+    """The ids of the organisation's contexts in the order in which they were first saved."""
+    query = select(_c.id).where(_c.organisation_id == organisation_id).order_by(_c.pk)
+    return list((await connection.execute(query)).scalars())
+
+
+async def create(connection: AsyncConnection, organisation_id: str, context_id: str, data: ContextData) -> None:
+    moment = now()
+    await connection.execute(
+        insert(execution_context).values(
+            organisation_id=organisation_id,
+            id=context_id,
+            type=data.type,
+            public_key=data.pk,
+            config=data.config,
+            encrypted_secret=data.sk,
+            key_provider=data.key_provider,
+            wrapped_key=data.wrapped_key,
+            created_at=moment,
+            updated_at=moment,
+        )
+    )
+
+
+async def replace_secret(connection: AsyncConnection, context: Context, data: ContextData) -> None:
+    """Stores the fields of the secret part that `data` has; the others stay."""
+    fields = {
+        "encrypted_secret": data.sk,
+        "key_provider": data.key_provider,
+        "wrapped_key": data.wrapped_key,
+    }
+    values = {name: value for name, value in fields.items() if value is not None}
+    statement = update(execution_context).where(_c.pk == context.pk)
+    await connection.execute(statement.values(**values, updated_at=now()))
+
+
+async def remove(connection: AsyncConnection, context: Context) -> None:
+    """Deletes the context and its bindings; nothing may be stored under it."""
+    await connection.execute(delete(execution_context).where(_c.pk == context.pk))
+
+
+async def is_in_use(connection: AsyncConnection, context: Context) -> bool:
+    """Whether any chunk is stored under the context."""
+    query = select(exists().where(chunk.c.binding_pk == _b.pk, _b.context_pk == context.pk))
+    return bool((await connection.execute(query)).scalar())
+
+
+async def bound_knowledge_bases(connection: AsyncConnection, context: Context) -> list[KnowledgeBase]:
+    """The knowledge bases that the context is bound to, in the order of their creation."""
+    query = (
+        select(*KB_COLUMNS)
+        .join_from(knowledge_base, binding, _b.kb_pk == knowledge_base.c.pk)
+        .where(_b.context_pk == context.pk)
+        .order_by(knowledge_base.c.pk)
+    )
+    return [from_row(row) for row in await connection.execute(query)]
+
+
+async def bound_context_ids(connection: AsyncConnection, kb: KnowledgeBase) -> list[str]:
+    """The ids of the contexts bound to the knowledge base, in the order in which they were bound."""
+    query = (
+        select(_c.id)
+        .join_from(execution_context, binding, _b.context_pk == _c.pk)
+        .where(_b.kb_pk == kb.pk)
+        .order_by(_b.pk)
+    )
+    return list((await connection.execute(query)).scalars())
+
+
+async def find_binding(connection: AsyncConnection, kb: KnowledgeBase, context: Context) -> Binding | None:
+    """The binding of the two, if there is one."""
+    query = select(*_BINDING).where(_b.kb_pk == kb.pk, _b.context_pk == context.pk)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else Binding(*row)
+
+
+async def bindings(connection: AsyncConnection, binding_pks: set[int]) -> dict[int, Binding]:
+    """The bindings by their keys."""
+    found = await connection.execute(select(*_BINDING).where(_b.pk.in_(binding_pks)))
+    return {row[0]: Binding(*row) for row in found}
+
+
+async def bind(connection: AsyncConnection, kb: KnowledgeBase, context: Context) -> Binding:
+    """The binding of a locked knowledge base and a context, made if it was missing."""
+    bound = await find_binding(connection, kb, context)
+    if bound is not None:
+        return bound
+    still_there = select(_c.pk).where(_c.pk == context.pk).with_for_update()
+    if (await connection.execute(still_there)).one_or_none() is None:
+        raise ContextNotFound(context.id)
+    await connection.execute(insert(binding).values(kb_pk=kb.pk, context_pk=context.pk))
+    bound = await find_binding(connection, kb, context)
+    if bound is None:
+        raise RuntimeError("a binding that was just made is missing")
+    return bound
+
+
+async def fix_row_bytes(connection: AsyncConnection, bound: Binding, row_bytes: int) -> Binding:
+    """The binding for rows of that length, if it has none stored; otherwise as it is.
+
+    The first index decides; when every chunk is gone, the next one is the first again.
+    """
+    if bound.row_bytes == row_bytes:
+        return bound
+    if bound.row_bytes is not None:
+        occupied = select(exists().where(chunk.c.binding_pk == bound.pk))
+        if (await connection.execute(occupied)).scalar():
+            return bound
+    await connection.execute(update(binding).where(_b.pk == bound.pk).values(row_bytes=row_bytes))
+    return replace(bound, row_bytes=row_bytes)

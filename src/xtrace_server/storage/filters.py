@@ -1,0 +1,110 @@
+"""Compiles a metadata filter to SQL: values only ever as bound parameters.
+
+Equality, `$in`, comparisons and prefixes become ranges over an index that begins with the binding; facet
+membership a look-up in the facets' index. The other conditions read the chunk's metadata row. A comparison
+with a missing tag is NULL in SQL; that is as good as false everywhere but under a negation, so a negation
+makes it false first.
+"""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, literal, not_, or_, select, true
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from xtrace_core.metadata_filter import (
+    AllFacets,
+    And,
+    AnyFacet,
+    FacetCount,
+    Filter,
+    Not,
+    Or,
+    TagCompare,
+    TagExists,
+    TagIn,
+)
+from xtrace_server.storage.schema import chunk, facet
+
+
+def condition(filter_: Filter, binding_pk: int) -> ColumnElement[bool]:
+    """The filter as a condition on rows of `chunk` of that binding."""
+    match filter_:
+        case And(parts):
+            return and_(true(), *[condition(part, binding_pk) for part in parts])
+        case Or(parts):
+            return or_(*[condition(part, binding_pk) for part in parts])
+        case Not(part):
+            return not_(func.coalesce(condition(part, binding_pk), False))
+        case TagCompare(tag, comparison, value):
+            return _comparison(chunk.c[tag], comparison, value)
+        case TagIn(tag, values):
+            return chunk.c[tag].in_(values)
+        case TagExists(tag):
+            return chunk.c[tag] > ""
+        case AnyFacet(tokens):
+            return chunk.c.pk.in_(select(facet.c.chunk_pk).where(*_facets(binding_pk, tokens)))
+        case AllFacets(()):
+            return true()
+        case AllFacets(tokens):
+            holders = select(facet.c.chunk_pk).where(*_facets(binding_pk, tokens))
+            return chunk.c.pk.in_(holders.group_by(facet.c.chunk_pk).having(func.count() == len(tokens)))
+        case FacetCount(count):
+            return chunk.c.facet_count == count
+
+
+def successor(prefix: str) -> str | None:
+    """The smallest string above every string with this prefix, by code point; None if nothing is above."""
+    for end in range(len(prefix), 0, -1):
+        last = ord(prefix[end - 1])
+        if last != 0x10FFFF:
+            # U+D800 to U+DFFF are no characters.
+            following = 0xE000 if last == 0xD7FF else last + 1
+            return prefix[: end - 1] + chr(following)
+    return None
+
+
+def _comparison(column: ColumnElement[Any], comparison: str, value: str) -> ColumnElement[bool]:
+    match comparison:
+        case "eq":
+            return column == value
+        case "gt":
+            return column > value
+        case "gte":
+            return column >= value
+        case "lt":
+            return column < value
+        case "lte":
+            return column <= value
+        case "begins_with":
+            end = successor(value)
+            return column >= value if end is None else and_(column >= value, column < end)
+        case "contains":
+            return _position(column, value) > 0
+    raise ValueError(f"the comparison is {comparison!r}")
+
+
+def _facets(binding_pk: int, tokens: tuple[str, ...]) -> list[ColumnElement[bool]]:
+    return [facet.c.binding_pk == binding_pk, facet.c.token.in_(tokens)]
+
+
+class _position(FunctionElement[int]):  # noqa: N801 - the name of an SQL function
+    """Where a string first occurs in another, from 1; 0 if it does not. LIKE would ignore case and know
+    wildcards.
+    """
+
+    inherit_cache = True
+    name = "position"
+
+    def __init__(self, column: ColumnElement[Any], text: str) -> None:
+        super().__init__(column, literal(text))
+
+
+@compiles(_position)
+def _instr(element: _position, compiler: Any, **options: Any) -> str:
+    return f"instr({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_position, "postgresql")
+def _strpos(element: _position, compiler: Any, **options: Any) -> str:
+    return f"strpos({compiler.process(element.clauses, **options)})"

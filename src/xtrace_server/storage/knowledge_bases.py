@@ -1,0 +1,141 @@
+"""Knowledge bases: the rows of the control plane, and what every write of chunks changes about one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_server.errors import KnowledgeBaseNotFound, Unavailable
+from xtrace_server.storage.database import now
+from xtrace_server.storage.schema import (
+    MAX_CHUNK_ID,
+    MAX_KNOWLEDGE_BASE_PK,
+    chunk,
+    chunk_pk,
+    knowledge_base,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeBase:
+    """A knowledge base as it was when it was read."""
+
+    pk: int
+    id: str
+    name: str
+    description: str
+    number_of_vectors: int
+    next_chunk_id: int
+    revision: int
+    removal_revision: int
+    created_at: str
+    updated_at: str
+
+    @property
+    def first_pk(self) -> int:
+        """No chunk of the knowledge base has a smaller key."""
+        return chunk_pk(self.pk, 0)
+
+    @property
+    def last_pk(self) -> int:
+        """No chunk of the knowledge base has a greater key."""
+        return chunk_pk(self.pk, MAX_CHUNK_ID)
+
+
+_t = knowledge_base.c
+COLUMNS = (
+    _t.pk,
+    _t.id,
+    _t.name,
+    _t.description,
+    _t.number_of_vectors,
+    _t.next_chunk_id,
+    _t.revision,
+    _t.removal_revision,
+    _t.created_at,
+    _t.updated_at,
+)
+
+
+def from_row(row: Sequence[Any]) -> KnowledgeBase:
+    """The knowledge base in a row of `COLUMNS`."""
+    return KnowledgeBase(*row)
+
+
+async def create(connection: AsyncConnection, organisation_id: str, name: str, description: str) -> KnowledgeBase:
+    """A new, empty knowledge base."""
+    kb_id, moment = str(uuid4()), now()
+    values: dict[str, Any] = {
+        "id": kb_id,
+        "organisation_id": organisation_id,
+        "name": name,
+        "description": description,
+        "number_of_vectors": 0,
+        "next_chunk_id": 1,
+        "revision": 0,
+        "removal_revision": 0,
+        "created_at": moment,
+        "updated_at": moment,
+    }
+    await connection.execute(insert(knowledge_base).values(values))
+    created = await get(connection, organisation_id, kb_id)
+    if created.pk > MAX_KNOWLEDGE_BASE_PK:
+        raise Unavailable("this database has numbered as many knowledge bases as it can")
+    return created
+
+
+async def list_all(connection: AsyncConnection, organisation_id: str) -> list[KnowledgeBase]:
+    """The organisation's knowledge bases in the order of their creation."""
+    query = select(*COLUMNS).where(_t.organisation_id == organisation_id).order_by(_t.pk)
+    return [from_row(row) for row in await connection.execute(query)]
+
+
+async def get(connection: AsyncConnection, organisation_id: str, kb_id: str) -> KnowledgeBase:
+    """The knowledge base; `KnowledgeBaseNotFound` also for another organisation's."""
+    query = select(*COLUMNS).where(_t.id == kb_id, _t.organisation_id == organisation_id)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise KnowledgeBaseNotFound(kb_id)
+    return from_row(row)
+
+
+async def lock(connection: AsyncConnection, kb: KnowledgeBase) -> KnowledgeBase:
+    """The knowledge base as it is now, in a writing transaction, until whose end nobody else changes it."""
+    query = select(*COLUMNS).where(_t.pk == kb.pk).with_for_update()
+    row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise KnowledgeBaseNotFound(kb.id)
+    return from_row(row)
+
+
+async def remove(connection: AsyncConnection, kb: KnowledgeBase) -> None:
+    """Deletes the knowledge base with its chunks, bindings and permissions."""
+    await connection.execute(delete(chunk).where(chunk.c.pk.between(kb.first_pk, kb.last_pk)))
+    await connection.execute(delete(knowledge_base).where(_t.pk == kb.pk))
+
+
+async def record_write(
+    connection: AsyncConnection,
+    kb: KnowledgeBase,
+    *,
+    inserted: int = 0,
+    removed: int = 0,
+    left_a_binding: bool = False,
+    wrote_vectors: bool = False,
+) -> None:
+    """Writes down what a transaction has done to a locked knowledge base's chunks.
+
+    Chunks whose vectors were written carry the revision `kb.revision + 1`.
+    """
+    values: dict[str, Any] = {"updated_at": now()}
+    if inserted or removed:
+        values["number_of_vectors"] = kb.number_of_vectors + inserted - removed
+        values["next_chunk_id"] = kb.next_chunk_id + inserted
+    if inserted or removed or left_a_binding or wrote_vectors:
+        values["revision"] = kb.revision + 1
+    if removed or left_a_binding:
+        values["removal_revision"] = kb.revision + 1
+    await connection.execute(update(knowledge_base).where(_t.pk == kb.pk).values(values))

@@ -1,0 +1,152 @@
+"""Organisations, their admin keys, their API keys and what each may do."""
+
+from dataclasses import dataclass
+from uuid import uuid4
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_server.errors import KeyNotFound
+from xtrace_server.storage.database import now
+from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
+from xtrace_server.storage.knowledge_bases import KnowledgeBase, from_row
+from xtrace_server.storage.schema import admin_key, api_key, knowledge_base, organisation, permission
+
+
+@dataclass(frozen=True, slots=True)
+class Organisation:
+    id: str
+    name: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key as stored: never the key itself."""
+
+    hash: str
+    organisation_id: str
+    first_n: str
+    name: str
+    description: str
+    default_permission: int
+    created_at: str
+    last_used_at: str | None
+
+
+_k = api_key.c
+_KEY = (
+    _k.hash,
+    _k.organisation_id,
+    _k.first_n,
+    _k.name,
+    _k.description,
+    _k.default_permission,
+    _k.created_at,
+    _k.last_used_at,
+)
+
+
+async def create(connection: AsyncConnection, name: str, admin_key_hash: str) -> Organisation:
+    """A new organisation with its admin key."""
+    created = Organisation(str(uuid4()), name, now())
+    await connection.execute(insert(organisation).values(id=created.id, name=name, created_at=created.created_at))
+    await connection.execute(
+        insert(admin_key).values(hash=admin_key_hash, organisation_id=created.id, created_at=created.created_at)
+    )
+    return created
+
+
+async def list_all(connection: AsyncConnection) -> list[Organisation]:
+    """Every organisation, the oldest first."""
+    t = organisation.c
+    query = select(t.id, t.name, t.created_at).order_by(t.created_at, t.id)
+    return [Organisation(*row) for row in await connection.execute(query)]
+
+
+async def find_admin_key(connection: AsyncConnection, key_hash: str) -> tuple[str, str] | None:
+    """The stored hash and the organisation's id, if there is such an admin key."""
+    query = select(admin_key.c.hash, admin_key.c.organisation_id).where(admin_key.c.hash == key_hash)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+async def find_api_key(connection: AsyncConnection, key_hash: str) -> ApiKey | None:
+    """The API key, if it exists and is not revoked."""
+    query = select(*_KEY).where(_k.hash == key_hash, _k.revoked_at.is_(None))
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else ApiKey(*row)
+
+
+async def get_api_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> ApiKey:
+    """The organisation's API key, not revoked. Raises `KeyNotFound`."""
+    found = await find_api_key(connection, key_hash)
+    if found is None or found.organisation_id != organisation_id:
+        raise KeyNotFound
+    return found
+
+
+async def list_api_keys(connection: AsyncConnection, organisation_id: str) -> list[ApiKey]:
+    """The organisation's API keys that are not revoked, the oldest first."""
+    query = select(*_KEY).where(_k.organisation_id == organisation_id, _k.revoked_at.is_(None))
+    return [ApiKey(*row) for row in await connection.execute(query.order_by(_k.created_at, _k.hash))]
+
+
+async def first_n_is_taken(connection: AsyncConnection, organisation_id: str, first_n: str) -> bool:
+    """Whether an API key of the organisation, revoked ones included, begins alike ignoring case."""
+    query = select(func.count()).where(_k.organisation_id == organisation_id, _k.first_n_folded == first_n.lower())
+    return bool((await connection.execute(query)).scalar())
+
+
+async def add_api_key(connection: AsyncConnection, key: ApiKey) -> None:
+    await connection.execute(
+        insert(api_key).values(
+            hash=key.hash,
+            organisation_id=key.organisation_id,
+            first_n=key.first_n,
+            first_n_folded=key.first_n.lower(),
+            name=key.name,
+            description=key.description,
+            default_permission=key.default_permission,
+            created_at=key.created_at,
+        )
+    )
+
+
+async def revoke_api_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
+    """Revokes the key; again is no error. Raises `KeyNotFound`."""
+    owned = (_k.hash == key_hash, _k.organisation_id == organisation_id)
+    revoked_at = func.coalesce(_k.revoked_at, now())
+    result = await connection.execute(update(api_key).where(*owned).values(revoked_at=revoked_at))
+    if result.rowcount == 0:
+        raise KeyNotFound
+
+
+async def record_use(connection: AsyncConnection, key_hash: str) -> None:
+    await connection.execute(update(api_key).where(_k.hash == key_hash).values(last_used_at=now()))
+
+
+async def permissions(
+    connection: AsyncConnection, key: ApiKey, kb_id: str | None = None
+) -> list[tuple[KnowledgeBase, int]]:
+    """The key's effective permission on each knowledge base of its organisation, or on the one of that id."""
+    granted = (permission.c.kb_pk == knowledge_base.c.pk) & (permission.c.api_key_hash == key.hash)
+    query = (
+        select(*KB_COLUMNS, permission.c.permission)
+        .join_from(knowledge_base, permission, granted, isouter=True)
+        .where(knowledge_base.c.organisation_id == key.organisation_id)
+        .order_by(knowledge_base.c.pk)
+    )
+    if kb_id is not None:
+        query = query.where(knowledge_base.c.id == kb_id)
+    rows = await connection.execute(query)
+    return [(from_row(row[:-1]), key.default_permission if row[-1] is None else row[-1]) for row in rows]
+
+
+async def set_permission(connection: AsyncConnection, key: ApiKey, kb: KnowledgeBase, level: int) -> None:
+    """What the key may do in the knowledge base from now on; it goes before the key's default."""
+    same = (permission.c.api_key_hash == key.hash, permission.c.kb_pk == kb.pk)
+    result = await connection.execute(update(permission).where(*same).values(permission=level))
+    if result.rowcount == 0:
+        row = {"api_key_hash": key.hash, "kb_pk": kb.pk, "permission": level}
+        await connection.execute(insert(permission).values(row))

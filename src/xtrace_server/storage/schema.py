@@ -1,0 +1,206 @@
+"""The tables, one definition for queries and migrations alike.
+
+A chunk's primary key is made of the number of its knowledge base and its chunk id (`chunk_pk`), so that the
+chunks of a knowledge base lie together in every table, in the order of their ids, and a range of ids is a
+range of keys. What a metadata search reads (`chunk`, `facet`) lies apart from contents and ciphertexts.
+
+A *binding* is the pair of a knowledge base and an execution context that chunks are stored under: the scope
+of every search. Every index on metadata begins with it. Strings compare by code point (UTF-8 bytes), which is
+SQLite's BINARY collation and elsewhere "C".
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from xtrace_core.wire import TAGS
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+CHUNK_ID_BITS = 40
+MAX_CHUNK_ID = 2**CHUNK_ID_BITS - 1
+MAX_KNOWLEDGE_BASE_PK = 2 ** (63 - CHUNK_ID_BITS) - 1
+
+# SQLite numbers rows by itself only in a column whose type is exactly INTEGER.
+_Key = BigInteger().with_variant(Integer(), "sqlite")
+_Text = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def chunk_pk(kb_pk: int, chunk_id: int) -> int:
+    """The primary key of a chunk; the chunk id is from 0 to `MAX_CHUNK_ID`."""
+    return kb_pk << CHUNK_ID_BITS | chunk_id
+
+
+def chunk_id_of(pk: int) -> int:
+    """The chunk id in a chunk's primary key."""
+    return int(pk & MAX_CHUNK_ID)
+
+
+organisation = Table(
+    "organisation",
+    metadata,
+    Column("id", _Text, primary_key=True),
+    Column("name", _Text, nullable=False),
+    Column("created_at", _Text, nullable=False),
+)
+
+admin_key = Table(
+    "admin_key",
+    metadata,
+    Column("hash", _Text, primary_key=True),
+    Column("organisation_id", ForeignKey("organisation.id", ondelete="CASCADE"), nullable=False),
+    Column("created_at", _Text, nullable=False),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("hash", _Text, primary_key=True),
+    Column("organisation_id", ForeignKey("organisation.id", ondelete="CASCADE"), nullable=False),
+    Column("first_n", _Text, nullable=False),
+    Column("first_n_folded", _Text, nullable=False),  # lower case: unique ignoring case
+    Column("name", _Text, nullable=False),
+    Column("description", _Text, nullable=False),
+    Column("default_permission", SmallInteger, nullable=False),
+    Column("created_at", _Text, nullable=False),
+    Column("last_used_at", _Text),
+    Column("revoked_at", _Text),
+    UniqueConstraint("organisation_id", "first_n_folded"),
+)
+
+knowledge_base = Table(
+    "knowledge_base",
+    metadata,
+    Column("pk", _Key, primary_key=True),
+    Column("id", _Text, nullable=False, unique=True),
+    Column("organisation_id", ForeignKey("organisation.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", _Text, nullable=False),
+    Column("description", _Text, nullable=False),
+    Column("number_of_vectors", BigInteger, nullable=False),
+    Column("next_chunk_id", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),  # grows with every write of a vector
+    Column("removal_revision", BigInteger, nullable=False),  # when a chunk last left a binding
+    Column("created_at", _Text, nullable=False),
+    Column("updated_at", _Text, nullable=False),
+    sqlite_autoincrement=True,  # the number of a deleted one never comes back, and with it no chunk key
+)
+
+permission = Table(
+    "permission",
+    metadata,
+    Column("api_key_hash", ForeignKey("api_key.hash", ondelete="CASCADE"), primary_key=True),
+    Column("kb_pk", ForeignKey("knowledge_base.pk", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("permission", SmallInteger, nullable=False),
+)
+
+execution_context = Table(
+    "execution_context",
+    metadata,
+    Column("pk", _Key, primary_key=True),
+    Column("organisation_id", ForeignKey("organisation.id", ondelete="CASCADE"), nullable=False),
+    Column("id", _Text, nullable=False),
+    Column("type", _Text, nullable=False),
+    Column("public_key", _Text, nullable=False),
+    Column("config", _Text, nullable=False),
+    Column("encrypted_secret", _Text),
+    Column("key_provider", _Text),
+    Column("wrapped_key", _Text),
+    Column("created_at", _Text, nullable=False),
+    Column("updated_at", _Text, nullable=False),
+    UniqueConstraint("organisation_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+binding = Table(
+    "binding",
+    metadata,
+    Column("pk", _Key, primary_key=True),
+    Column("kb_pk", ForeignKey("knowledge_base.pk", ondelete="CASCADE"), nullable=False),
+    Column("context_pk", ForeignKey("execution_context.pk", ondelete="CASCADE"), nullable=False, index=True),
+    Column("row_bytes", Integer),  # of the first stored index, and so of all; null before that
+    UniqueConstraint("kb_pk", "context_pk"),
+    sqlite_autoincrement=True,
+)
+
+chunk = Table(
+    "chunk",
+    metadata,
+    Column("pk", _Key, primary_key=True, autoincrement=False),
+    Column("binding_pk", ForeignKey("binding.pk", ondelete="CASCADE"), nullable=False),
+    Column("name", _Text, nullable=False),
+    *[Column(tag, _Text) for tag in TAGS],
+    Column("facet_count", Integer, nullable=False),
+    Column("nonce", LargeBinary),
+    Column("revision", BigInteger, nullable=False),  # the knowledge base's when the vector was last written
+    Column("created_at", _Text, nullable=False),
+    Column("updated_at", _Text, nullable=False),
+)
+Index("ix_chunk_binding_pk", chunk.c.binding_pk, chunk.c.pk)
+Index("ix_chunk_revision", chunk.c.binding_pk, chunk.c.revision)
+Index(
+    "ix_chunk_name",
+    chunk.c.binding_pk,
+    chunk.c.name,
+    sqlite_where=text("name <> ''"),
+    postgresql_where=text("name <> ''"),
+)
+for _tag in TAGS:
+    Index(
+        f"ix_chunk_{_tag}",
+        chunk.c.binding_pk,
+        chunk.c[_tag],
+        sqlite_where=text(f"{_tag} IS NOT NULL"),
+        postgresql_where=text(f"{_tag} IS NOT NULL"),
+    )
+
+facet = Table(
+    "facet",
+    metadata,
+    Column("chunk_pk", ForeignKey("chunk.pk", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("binding_pk", _Key, nullable=False),
+    Column("token", _Text, nullable=False),
+)
+Index("ix_facet_token", facet.c.binding_pk, facet.c.token, facet.c.chunk_pk)
+
+content = Table(
+    "content",
+    metadata,
+    Column("pk", ForeignKey("chunk.pk", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("content", _Text, nullable=False),
+)
+
+ciphertext = Table(
+    "ciphertext",
+    metadata,
+    Column("pk", ForeignKey("chunk.pk", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("row", LargeBinary, nullable=False),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("api_key_hash", ForeignKey("api_key.hash", ondelete="CASCADE"), primary_key=True),
+    Column("key", _Text, primary_key=True),
+    Column("body_hash", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("created_at", _Text, nullable=False, index=True),
+)

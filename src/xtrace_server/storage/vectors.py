@@ -1,0 +1,79 @@
+"""What the search engine reads: the ciphertext rows of a binding, in blocks, and what has changed of them."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_server.storage.contexts import Binding
+from xtrace_server.storage.schema import chunk, ciphertext
+
+BLOCK_ROWS = 2048
+
+_c = chunk.c
+
+
+@dataclass(frozen=True, slots=True)
+class VectorBlock:
+    """Some rows, by ascending key; the three lists go together."""
+
+    pks: list[int]
+    nonces: list[bytes | None]
+    rows: list[bytes]
+
+
+async def read_all(connection: AsyncConnection, binding: Binding) -> AsyncIterator[VectorBlock]:
+    """Every row of the binding."""
+    async for block in _blocks(connection, _vectors(binding)):
+        yield block
+
+
+async def read_newer(connection: AsyncConnection, binding: Binding, revision: int) -> AsyncIterator[VectorBlock]:
+    """The rows that were written after that revision of the knowledge base."""
+    # By key, not by revision, would make SQLite walk the whole binding: the few rows are sorted instead.
+    newer = (
+        await connection.execute(select(_c.pk).where(_c.binding_pk == binding.pk, _c.revision > revision))
+    ).scalars()
+    async for block in read_some(connection, sorted(newer)):
+        yield block
+
+
+async def read_some(connection: AsyncConnection, pks: Sequence[int]) -> AsyncIterator[VectorBlock]:
+    """The rows with these keys, which are ascending; those that do not exist are left out."""
+    for i in range(0, len(pks), BLOCK_ROWS):
+        query = _joined().where(_c.pk.in_(pks[i : i + BLOCK_ROWS])).order_by(_c.pk)
+        yield _block(await connection.execute(query))
+
+
+async def read_pks(connection: AsyncConnection, binding: Binding) -> list[int]:
+    """The keys of the binding's chunks, ascending."""
+    query = select(_c.pk).where(_c.binding_pk == binding.pk).order_by(_c.pk)
+    return list((await connection.execute(query)).scalars())
+
+
+def _joined() -> Select[Any]:
+    return select(_c.pk, _c.nonce, ciphertext.c.row).join_from(chunk, ciphertext, ciphertext.c.pk == _c.pk)
+
+
+def _vectors(binding: Binding) -> Select[Any]:
+    return _joined().where(_c.binding_pk == binding.pk).order_by(_c.pk).limit(BLOCK_ROWS)
+
+
+async def _blocks(connection: AsyncConnection, query: Select[Any]) -> AsyncIterator[VectorBlock]:
+    block = _block(await connection.execute(query))
+    while block.pks:
+        yield block
+        if len(block.pks) < BLOCK_ROWS:
+            return
+        block = _block(await connection.execute(query.where(_c.pk > block.pks[-1])))
+
+
+def _block(result: Any) -> VectorBlock:
+    block = VectorBlock([], [], [])
+    for pk, nonce, row in result:
+        block.pks.append(pk)
+        block.nonces.append(nonce)
+        block.rows.append(row)
+    return block
