@@ -1,53 +1,53 @@
 """Every exception that the SDK raises on purpose.
 
 XTraceError
-├── InputError                  what the caller gave cannot be used (also a ValueError)
-│   ├── InvalidArgument         a parameter, a setting or a key is missing or has a wrong value
-│   ├── InvalidVector           a vector of the wrong length, shape or kind
-│   ├── InvalidFilter           a metadata filter that the language does not have
-│   ├── InvalidMetaData         metadata with unknown fields or values of the wrong type
-│   ├── InvalidDocument         a file or folder that holds no text to load
-│   └── InaccessibleFile        a file that cannot be read or written
-├── KeyMaterialError            keys and execution contexts
-│   ├── WrongKey                the key or passphrase is not the one of this context
-│   ├── InvalidContext          a context that is cut off, changed, foreign or not the one asked for
-│   ├── UnknownScheme           a context of a scheme that this version does not have
-│   └── WeakParameters          parameters of a key that would not protect anything
-├── TamperedData                what came back is not what was stored
-│   ├── InvalidRows             rows of a search that are no sum of a stored vector and the query
-│   ├── ContentTampered         content that cannot be authenticated
-│   └── ChangedSinceSearch      content that was replaced after the search that found it
-├── FaultDetected               this machine computed wrongly
-├── ServerError                 the server's refusals: one class for each of its codes, or for the status
-│   ├── InvalidRequest          422
-│   │   ├── MalformedRequest    400
-│   │   ├── UnsupportedMediaType415
-│   │   ├── FilterRefused       422 invalid_filter
-│   │   ├── CiphertextRefused   422 invalid_ciphertext
-│   │   └── IdempotencyKeyReused422 idempotency_key_reused
-│   ├── Unauthorized            401
-│   ├── PermissionDenied        403
-│   ├── NotFound                404
-│   │   ├── KnowledgeBaseNotFound404 knowledge_base_not_found
-│   │   ├── ContextNotFound     404 context_not_found
-│   │   ├── ChunksNotFound      404 chunks_not_found
-│   │   └── KeyNotFound         404 key_not_found
-│   ├── MethodNotAllowed        405
-│   ├── Conflict                409
-│   │   ├── ContextDiffers      409 context_differs
-│   │   └── ContextInUse        409 context_in_use
-│   ├── TooLarge                413; 414 line_too_long; 431 headers_too_large
-│   ├── RateLimited             429
-│   ├── Unavailable             502, 503, 504, 507
-│   └── ServerFault             any other 5xx
-├── NetworkError                no answer of the service to go by
-│   ├── ServerUnreachable       no connection, or one that broke
-│   ├── ServerTimeout           no answer in time
-│   └── InvalidAnswer           an answer that the HTTP contract does not know
-├── PartlyStored                a load that stopped half way: what is stored, and why it stopped
-└── EmbeddingError              a model gives no vector that can be used
-    ├── MissingPackage          an optional package is not installed
-    └── ProviderFault           the model or the service behind it failed
+├── InputError                     what the caller gave cannot be used (also a ValueError)
+│   ├── InvalidArgument            a parameter, a setting or a key is missing or has a wrong value
+│   ├── InvalidVector              a vector of the wrong length, shape or kind
+│   ├── InvalidFilter              a metadata filter that the language does not have
+│   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
+│   ├── InvalidDocument            a file or folder that holds no text to load
+│   └── InaccessibleFile           a file that cannot be read or written
+├── KeyMaterialError               keys and execution contexts
+│   ├── WrongKey                   the key or passphrase is not the one of this context
+│   ├── InvalidContext             a context that is cut off, changed, foreign or not the one asked for
+│   ├── UnknownScheme              a context of a scheme that this version does not have
+│   └── WeakParameters             parameters of a key that would not protect anything
+├── TamperedData                   what came back is not what was stored
+│   ├── InvalidRows                rows of a search that are no sum of a stored vector and the query
+│   ├── ContentTampered            content that cannot be authenticated
+│   └── ChangedSinceSearch         content that was replaced after the search that found it
+├── FaultDetected                  this machine computed wrongly
+├── ServerError                    the server's refusals: one class for each of its codes, or for the status
+│   ├── InvalidRequest             422
+│   │   ├── MalformedRequest       400
+│   │   ├── UnsupportedMediaType   415
+│   │   ├── FilterRefused          422 invalid_filter
+│   │   ├── CiphertextRefused      422 invalid_ciphertext
+│   │   └── IdempotencyKeyReused   422 idempotency_key_reused
+│   ├── Unauthorized               401
+│   ├── PermissionDenied           403
+│   ├── NotFound                   404
+│   │   ├── KnowledgeBaseNotFound  404 knowledge_base_not_found
+│   │   ├── ContextNotFound        404 context_not_found
+│   │   ├── ChunksNotFound         404 chunks_not_found
+│   │   └── KeyNotFound            404 key_not_found
+│   ├── MethodNotAllowed           405
+│   ├── Conflict                   409
+│   │   ├── ContextDiffers         409 context_differs
+│   │   └── ContextInUse           409 context_in_use
+│   ├── TooLarge                   413; 414 line_too_long; 431 headers_too_large
+│   ├── RateLimited                429
+│   ├── Unavailable                502, 503, 504, 507
+│   └── ServerFault                any other 5xx
+├── NetworkError                   no answer of the service to go by
+│   ├── ServerUnreachable          no connection, or one that broke
+│   ├── ServerTimeout              no answer in time
+│   └── InvalidAnswer              an answer that the HTTP contract does not know
+├── PartlyStored                   a load that stopped half way: what is stored, and why it stopped
+└── EmbeddingError                 a model gives no vector that can be used
+    ├── MissingPackage             an optional package is not installed
+    └── ProviderFault              the model or the service behind it failed
 
 `str` of each is one sentence or two: what was got, what was expected, what to do. No message holds a key, a
 passphrase, a token, plaintext or the elements of a vector.

@@ -1,0 +1,268 @@
+"""HTTP with retries: a request goes in, a complete answer comes out, whatever its status.
+
+A request goes down these steps: `send` (attempts and waits), `_send_once` (one attempt with its deadline), `_read`
+(the body, up to a limit). What a status or a body means is the caller's business.
+
+What is sent again: a request that cannot have reached the server, always; one that the server put off (429, 503),
+always; one that may have been carried out (the connection broke, no answer in time, another 5xx) only if it is
+`repeatable`. Waits grow exponentially, with jitter so that many clients do not come back at once, and are at least
+what `Retry-After` says.
+"""
+
+import asyncio
+import email.utils
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import httpx2
+
+from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, NetworkError, ServerTimeout, ServerUnreachable
+
+_PUT_OFF: Final = frozenset((429, 503))
+_PASSING: Final = frozenset((500, 502, 504))
+# Raised before the first byte of the request is written.
+_NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+_KEEPALIVE_S: Final = 4.0
+"""Shorter than servers keep idle connections (uvicorn: 5 s), so that a request does not meet one just closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often and how long to try; `attempts` counts the first one."""
+
+    attempts: int = 5
+    first_delay_s: float = 0.25
+    longest_delay_s: float = 8.0
+    longest_retry_after_s: float = 60.0
+    """An answer that asks for a longer wait is given to the caller at once."""
+
+    def delay_s(self, attempt: int) -> float:
+        """A random wait after so many failed attempts."""
+        longest = min(self.longest_delay_s, self.first_delay_s * 2.0 ** (attempt - 1))
+        return longest * (0.5 + secrets.randbelow(1024) / 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `repeatable` means that carrying it out twice does what carrying it out once does."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    repeatable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer. `repeated` says that an earlier attempt may have been carried out already."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    repeated: bool = False
+
+    @property
+    def content_type(self) -> str:
+        """The media type without parameters, in small letters; empty if there is none."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that the server asks to wait, given as such or as a date."""
+        value = self.headers.get("retry-after", "").strip()
+        if value.isascii() and value.isdigit() and len(value) < 10:
+            return float(value)
+        parsed = email.utils.parsedate_tz(value)
+        return max(0.0, email.utils.mktime_tz(parsed) - time.time()) if parsed else None
+
+
+class HttpClient:
+    """Sends requests from whatever event loop it is called in; connections are kept between calls.
+
+    Redirects are not followed: they would carry keys to an address that nobody chose.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        deadline_s: float,
+        max_answer_bytes: int,
+        max_connections: int,
+        retries: Retries,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`timeout_s` is the longest silence, `deadline_s` the longest that one attempt takes as a whole.
+
+        Further calls than `max_connections` wait for their turn. `transport` stands in for the network.
+        """
+        self._timeout_s = timeout_s
+        self._deadline_s = deadline_s
+        self._max_answer_bytes = max_answer_bytes
+        self._retries = retries
+        timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, 10.0), pool=None)
+        limits = httpx2.Limits(
+            max_connections=max_connections,
+            max_keepalive_connections=max_connections,
+            keepalive_expiry=_KEEPALIVE_S,
+        )
+        self._clients = _ClientsByLoop(
+            lambda: httpx2.AsyncClient(timeout=timeout, limits=limits, transport=transport, follow_redirects=False)
+        )
+
+    async def aclose(self) -> None:
+        """Closes the connections of the running event loop; a later call opens new ones."""
+        await self._clients.close_current()
+
+    async def send(self, request: Request) -> Answer:
+        """The answer to the request, after as many attempts as it takes and the settings allow.
+
+        Raises `ServerUnreachable`, `ServerTimeout`, and `InvalidAnswer` for what is not HTTP or too large.
+        """
+        repeated = False
+        attempt = 1
+        while True:
+            delay = self._retries.delay_s(attempt) if attempt < self._retries.attempts else None
+            try:
+                answer = await self._send_once(request)
+            except (httpx2.RequestError, TimeoutError) as error:
+                sent = not isinstance(error, _NOT_SENT)
+                if delay is None or not _passes(error) or (sent and not request.repeatable):
+                    raise self._translated(error, request) from None
+                repeated = repeated or sent
+            else:
+                delay = self._delay_after(answer, request, delay)
+                if delay is None:
+                    return Answer(answer.status, answer.headers, answer.body, repeated)
+                repeated = repeated or answer.status in _PASSING
+            await asyncio.sleep(delay)
+            attempt += 1
+
+    def _delay_after(self, answer: Answer, request: Request, delay: float | None) -> float | None:
+        """How long to wait before trying again after this answer; None to take it as it is."""
+        if delay is None or not (answer.status in _PUT_OFF or (answer.status in _PASSING and request.repeatable)):
+            return None
+        wanted = answer.retry_after or 0.0
+        return None if wanted > self._retries.longest_retry_after_s else max(delay, wanted)
+
+    async def _send_once(self, request: Request) -> Answer:
+        client = await self._clients.current()
+        outgoing = client.build_request(
+            request.method,
+            request.url,
+            content=request.body,
+            headers={"user-agent": "xtrace-sdk", "accept-encoding": "identity", **request.headers},
+        )
+        async with asyncio.timeout(self._deadline_s):
+            response = await client.send(outgoing, stream=True)
+            try:
+                return Answer(response.status_code, response.headers, await self._read(response))
+            finally:
+                await response.aclose()
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        parts, size = [], 0
+        async for part in response.aiter_bytes():
+            size += len(part)
+            if size > self._max_answer_bytes:
+                raise InvalidAnswer(
+                    f"the answer has more than {self._max_answer_bytes} bytes, the limit of this client: "
+                    "ask for less at once, or raise max_answer_bytes"
+                )
+            parts.append(part)
+        return b"".join(parts)
+
+    def _translated(self, error: httpx2.RequestError | TimeoutError, request: Request) -> NetworkError:
+        where = origin(request.url)
+        if isinstance(error, httpx2.ConnectTimeout):
+            return ServerUnreachable(f"cannot reach {where} in time: check the address and the network")
+        if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
+            return ServerTimeout(
+                f"no complete answer from {where} within {self._timeout_s:g} s of silence or {self._deadline_s:g} s "
+                "in all: try again, or raise the timeout"
+            )
+        if isinstance(error, _NOT_SENT):
+            return ServerUnreachable(f"cannot reach {where} ({error}): check the address, and that the server runs")
+        if isinstance(error, httpx2.TransportError) and not _is_garbage(error):
+            return ServerUnreachable(f"the connection to {where} broke before the answer was complete: try again")
+        return InvalidAnswer(f"{where} answered something that is not HTTP ({error}): check the address")
+
+
+def _is_garbage(error: Exception) -> bool:
+    # The HTTP parser has one exception for a peer that hangs up and for one that speaks another protocol.
+    return isinstance(error, httpx2.RemoteProtocolError) and not any(
+        sign in str(error) for sign in ("disconnected", "closed connection")
+    )
+
+
+def _passes(error: Exception) -> bool:
+    """Whether another attempt may fare better."""
+    return isinstance(error, (httpx2.TransportError, TimeoutError)) and not _is_garbage(error)
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL: what a message may show of it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def base_url(url: str, name: str) -> str:
+    """The URL without a slash at the end. Raises `InvalidArgument`, with `name`, for what is no plain HTTP URL."""
+    wrong = InvalidArgument(f"{name} is no URL like https://api.example.com: scheme, host, and perhaps port and path")
+    try:
+        parts = urlsplit(url.strip())
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        raise wrong from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
+        raise wrong
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise InvalidArgument(f"{name} has a user, a query or a fragment, expected scheme, host, port and path alone")
+    return url.strip().rstrip("/")
+
+
+def header_value(value: str, name: str) -> str:
+    """The value, if a header may carry it. Raises `InvalidArgument` with `name`, and without the value."""
+    if not value.isascii() or not value.isprintable() or value != value.strip():
+        raise InvalidArgument(f"{name} has spaces around it or characters that no key has: copy it again")
+    return value
+
+
+class _ClientsByLoop:
+    """One client for each event loop, because connections belong to the loop that they were opened in."""
+
+    def __init__(self, make: Callable[[], httpx2.AsyncClient]) -> None:
+        self._make = make
+        self._open: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, tuple[httpx2.AsyncClient, AsyncGenerator[None, None]]
+        ] = WeakKeyDictionary()
+
+    async def current(self) -> httpx2.AsyncClient:
+        loop = asyncio.get_running_loop()
+        held = self._open.get(loop)
+        if held is None:
+            client = self._make()
+            lifetime = _lifetime(client)
+            held = self._open[loop] = client, lifetime
+            await anext(lifetime)
+        return held[0]
+
+    async def close_current(self) -> None:
+        held = self._open.pop(asyncio.get_running_loop(), None)
+        if held is not None:
+            await held[1].aclose()
+
+
+async def _lifetime(client: httpx2.AsyncClient) -> AsyncGenerator[None, None]:
+    # `asyncio.run` closes the generators that are still waiting when it ends, and so the connections of a client that
+    # nobody closed: without this, they would be left to a loop that does not run any more.
+    try:
+        yield
+    finally:
+        await client.aclose()

@@ -1,0 +1,189 @@
+"""From what callers give to the payloads of `xtrace_core.wire`: checked, and converted in one place."""
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from xtrace_core import metadata, metadata_filter, wire
+from xtrace_sdk.errors import InvalidArgument, InvalidFilter, InvalidMetaData
+
+T = TypeVar("T")
+
+LARGEST_BODY_BYTES: Final = 32 * 1024 * 1024
+"""Insertions with larger bodies are halved: services take 64 MiB by default, proxies often less."""
+
+_NEW_CHUNK_KEYS: Final = frozenset(("chunk_content", "index", "meta_data", "name", "nonce"))
+_UPDATE_KEYS: Final = _NEW_CHUNK_KEYS | {"chunk_id"}
+
+
+def ciphertexts(index: Any) -> list[bytes]:
+    """An encrypted vector as it travels.
+
+    It is an iterable of ciphertexts, integers or their little-endian bytes, or has an attribute or method
+    `ciphertexts` that gives such bytes.
+    """
+    fast = getattr(index, "ciphertexts", index)
+    try:
+        return [_ciphertext(element) for element in (fast() if callable(fast) else fast)]
+    except (TypeError, OverflowError):
+        raise InvalidArgument(
+            f"an index or query is {type(index).__name__}, expected what the execution context encrypts: "
+            "positive integers, or their little-endian bytes"
+        ) from None
+
+
+def _ciphertext(element: Any) -> bytes:
+    return element if isinstance(element, bytes) else wire.ciphertext_to_bytes(operator.index(element))
+
+
+def new_chunks(db: Sequence[Mapping[str, Any]], index: Sequence[Any]) -> list[wire.NewChunk]:
+    """Encrypted chunks with their encrypted vectors, one for each, as they are inserted."""
+    return [
+        wire.NewChunk(**_fields(chunk, encrypted, _NEW_CHUNK_KEYS)) for chunk, encrypted in zip(db, index, strict=True)
+    ]
+
+
+def chunk_updates(updates: Sequence[Mapping[str, Any]], index: Sequence[Any]) -> list[wire.ChunkUpdate]:
+    """Encrypted chunks with their ids and encrypted vectors, as they replace stored ones."""
+    return [
+        wire.ChunkUpdate(chunk_id=_chunk_id_of(update), **_fields(update, encrypted, _UPDATE_KEYS))
+        for update, encrypted in zip(updates, index, strict=True)
+    ]
+
+
+def chunk_patches(patches: Sequence[Mapping[str, Any]]) -> list[wire.ChunkPatch]:
+    """Changes of single fields of stored chunks; an `index` brings its nonce along."""
+    return [_chunk_patch(patch) for patch in patches]
+
+
+def _chunk_patch(patch: Mapping[str, Any]) -> wire.ChunkPatch:
+    _refuse_unknown(patch, _UPDATE_KEYS)
+    changed = wire.ChunkPatch(chunk_id=_chunk_id_of(patch))
+    if "chunk_content" in patch:
+        changed.chunk_content = _content(patch)
+    if "name" in patch:
+        changed.name = patch["name"]
+    if "meta_data" in patch:
+        changed.meta_data = meta_data_patch(patch["meta_data"])
+    if "index" in patch:
+        changed.index = ciphertexts(patch["index"])
+    nonce = patch["nonce"] if "nonce" in patch else getattr(patch.get("index"), "nonce", None)
+    if nonce is not None or "nonce" in patch:
+        changed.nonce = nonce
+    return changed
+
+
+def _fields(chunk: Mapping[str, Any], index: Any, keys: frozenset[str]) -> dict[str, Any]:
+    _refuse_unknown(chunk, keys)
+    return {
+        "chunk_content": _content(chunk),
+        "index": ciphertexts(index),
+        "meta_data": _meta_data(chunk.get("meta_data")),
+        "name": chunk.get("name"),
+        "nonce": chunk.get("nonce", getattr(index, "nonce", None)),
+    }
+
+
+def _content(chunk: Mapping[str, Any]) -> str:
+    content = chunk.get("chunk_content")
+    if not isinstance(content, str):
+        raise InvalidArgument(f"chunk_content is {type(content).__name__}, expected the encrypted content, a text")
+    return content
+
+
+def _chunk_id_of(chunk: Mapping[str, Any]) -> int:
+    return chunk_ids([chunk.get("chunk_id")])[0]
+
+
+def _refuse_unknown(chunk: Mapping[str, Any], keys: frozenset[str]) -> None:
+    if not isinstance(chunk, Mapping):
+        raise InvalidArgument(f"a chunk is {type(chunk).__name__}, expected a dict")
+    if unknown := set(chunk) - keys:
+        named = ", ".join(sorted(map(str, unknown)))
+        raise InvalidArgument(f"a chunk has the keys {named}, expected only {', '.join(sorted(keys))}")
+
+
+def _meta_data(value: Any) -> wire.MetaData | None:
+    try:
+        return metadata.parse_meta_data(value)
+    except metadata.InvalidMetaData as error:
+        raise InvalidMetaData(str(error)) from None
+
+
+def meta_data_patch(value: Any) -> wire.MetaData:
+    """A change of metadata: None removes a field, an absent field stays."""
+    try:
+        return metadata.parse_patch(value)
+    except metadata.InvalidMetaData as error:
+        raise InvalidMetaData(str(error)) from None
+
+
+def meta_filter(value: Any) -> Any:
+    """The filter as it is sent, an object or its JSON text, after it was found to be one."""
+    try:
+        metadata_filter.parse_filter(value)
+    except metadata_filter.InvalidFilter as error:
+        raise InvalidFilter(str(error)) from None
+    return {} if value is None else value
+
+
+def projection(fields: Iterable[str] | None) -> list[str] | None:
+    """The fields to return; None stands for the service's choice."""
+    if fields is None:
+        return None
+    if isinstance(fields, str):
+        raise InvalidArgument("projection is a text, expected a list of field names")
+    chosen = list(fields)
+    unknown = [field for field in chosen if field not in wire.PROJECTION_FIELDS]
+    if unknown:
+        named = ", ".join(str(field)[:64] for field in unknown[:10])
+        known = ", ".join(sorted(wire.PROJECTION_FIELDS))
+        raise InvalidArgument(f"projection names {named}, expected some of {known}")
+    return chosen
+
+
+def chunk_ids(ids: Iterable[Any]) -> list[int]:
+    """Chunk ids as plain integers."""
+    plain = []
+    for chunk_id in ids:
+        try:
+            plain.append(operator.index(chunk_id))
+        except TypeError:
+            kind = type(chunk_id).__name__
+            raise InvalidArgument(f"a chunk id is {kind}, expected the integer that the service gave") from None
+    return plain
+
+
+def id_range(bounds: Sequence[int] | None) -> tuple[int, int] | None:
+    """The lowest and the highest chunk id of a search, both included."""
+    if bounds is None:
+        return None
+    if len(bounds) != 2:
+        raise InvalidArgument(f"range_filter has {len(bounds)} elements, expected the lowest and the highest chunk id")
+    lowest, highest = chunk_ids(bounds)
+    return lowest, highest
+
+
+def inserts(kb_id: str, context_id: str, chunks: list[wire.NewChunk]) -> list[tuple[bytes, int]]:
+    """The bodies that insert these chunks, in order, each with the number of its chunks."""
+    body = encode(wire.InsertChunks(kb_id, context_id, chunks))
+    if len(body) <= LARGEST_BODY_BYTES or len(chunks) == 1:
+        return [(body, len(chunks))]
+    middle = len(chunks) // 2
+    return inserts(kb_id, context_id, chunks[:middle]) + inserts(kb_id, context_id, chunks[middle:])
+
+
+def encode(payload: msgspec.Struct) -> bytes:
+    """The payload as JSON. Raises `InvalidArgument` for values that JSON does not have."""
+    try:
+        return msgspec.json.encode(payload)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidArgument(f"the call holds a value that JSON cannot carry: {error}") from None
+
+
+def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in their order, so many at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,481 @@
+"""`XTraceIntegration`: every call of an XTrace service, hosted or one's own. It knows nothing of cryptography.
+
+A call is checked here before it is sent (`_payloads`), travels with retries (`xtrace_sdk._http`), and its answer is
+checked against the HTTP contract before it is given back (`_service`).
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple, Self
+
+import httpx2
+import msgspec
+
+from xtrace_core import wire
+from xtrace_sdk._http import HttpClient, Retries, base_url, header_value
+from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, InvalidFilter, PartlyStored, XTraceError
+from xtrace_sdk.integrations import _payloads
+from xtrace_sdk.integrations._contexts import StoredContexts
+from xtrace_sdk.integrations._control_plane import ControlPlane
+from xtrace_sdk.integrations._service import Service
+
+__all__ = ["HammingAnswer", "MetaDataPage", "Retries", "XTraceIntegration"]
+
+DEFAULT_API_URL: Final = "https://api.production.xtrace.ai"
+
+StoredChunk = dict[str, Any]
+"""A stored chunk with the fields that were asked for: `chunk_id` and, of `wire.Chunk`, what came; binary as bytes."""
+
+_IDS_PER_CALL: Final = 250
+"""Ids in a URL: about 6 KB, which every proxy takes."""
+_NAMES_PER_CALL: Final = 1000
+_RESULTS_PER_PAGE: Final = 500
+
+
+class HammingAnswer(NamedTuple):
+    """A search's answer, by ascending chunk id; the three lists belong together."""
+
+    chunk_ids: list[int]
+    rows: list[list[bytes]]
+    """For each chunk its encrypted distances, little-endian."""
+    nonces: list[bytes | None]
+
+
+class MetaDataPage(NamedTuple):
+    """One page of a metadata search."""
+
+    results: list[StoredChunk]
+    total: int
+    has_more: bool
+    next_page_token: str | None
+
+
+class XTraceIntegration(StoredContexts, ControlPlane):
+    """All communication with an XTrace service.
+
+    Works as an asynchronous context manager, which closes the connections at the end, and without one. Can be used
+    from several event loops. Every call may raise `NetworkError` (no usable answer, after all retries) and
+    `ServerError` (the service refused; one class for each reason); a call with arguments that cannot be sent raises
+    `InputError` and sends nothing.
+    """
+
+    def __init__(
+        self,
+        org_id: str | None = None,
+        api_key: str | None = None,
+        api_url: str | None = None,
+        admin_key: str | None = None,
+        admin_api_url: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        deadline_s: float = 900.0,
+        retries: Retries | None = None,
+        max_connections: int = 16,
+        max_answer_bytes: int = 4 * 1024**3,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            org_id: the organisation's id, or `XTRACE_ORG_ID`.
+            api_key: for chunks and contexts, or `XTRACE_API_KEY`.
+            api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
+            admin_key: for knowledge bases and keys, or `XTRACE_ADMIN_KEY`.
+            admin_api_url: the control plane, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
+            timeout_s: the longest silence of the service that is waited for.
+            deadline_s: the longest that one attempt takes as a whole.
+            retries: how often and how long to try again.
+            max_connections: how many calls travel at once; more wait for their turn.
+            max_answer_bytes: larger answers are refused.
+            transport: takes the place of the network, for tests.
+
+        Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
+        """
+        api_url = base_url(api_url or os.environ.get("XTRACE_API_URL") or DEFAULT_API_URL, "api_url")
+        admin_api_url = admin_api_url or os.environ.get("XTRACE_ADMIN_API_URL") or f"{api_url}/api"
+        http = HttpClient(
+            timeout_s=timeout_s,
+            deadline_s=deadline_s,
+            max_answer_bytes=max_answer_bytes,
+            max_connections=max_connections,
+            retries=retries or Retries(),
+            transport=transport,
+        )
+        self._service = Service(
+            http,
+            org_id=header_value(org_id or os.environ.get("XTRACE_ORG_ID") or "", "org_id"),
+            api_url=api_url,
+            api_key=header_value(api_key or os.environ.get("XTRACE_API_KEY") or "", "api_key"),
+            admin_api_url=base_url(admin_api_url, "admin_api_url"),
+            admin_key=header_value(admin_key or os.environ.get("XTRACE_ADMIN_KEY") or "", "admin_key"),
+        )
+
+    def __repr__(self) -> str:
+        return f"XTraceIntegration({self._service!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections. A later call opens new ones."""
+        await self._service.aclose()
+
+    @property
+    def org_id(self) -> str:
+        """The organisation's id; empty if none was given."""
+        return self._service.org_id
+
+    @property
+    def api_url(self) -> str:
+        """The service's address, without a slash at the end."""
+        return self._service.api_url
+
+    # Storing chunks
+
+    async def insert_chunks(
+        self, chunks: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+    ) -> list[int]:
+        """Stores encrypted chunks and returns their ids, in order. All or none are stored, whatever is retried.
+
+        Args:
+            chunks: `{"chunk_content": str, "meta_data": {…}, "name": str}` each; the last two may be missing.
+            index: the encrypted vector of each: ciphertexts as integers or little-endian bytes, its `nonce` with it.
+            kb_id: the knowledge base.
+            context_id: the execution context under which they are encrypted; the service must have it.
+
+        Sent as one request, however large: `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
+        `TooLarge`, `CiphertextRefused`.
+        """
+        _expect_as_many(len(chunks), len(index))
+        body = await asyncio.to_thread(
+            lambda: _payloads.encode(wire.InsertChunks(kb_id, context_id, _payloads.new_chunks(chunks, index)))
+        )
+        return await self._insert(body, len(chunks))
+
+    async def store_db(
+        self,
+        db: Sequence[Mapping[str, Any]],
+        index: Sequence[Any],
+        kb_id: str,
+        context_id: str,
+        concurrent: bool = False,
+        batch_size: int = 500,
+        *,
+        concurrency: int = 4,
+        on_stored: Callable[[int], object] | None = None,
+    ) -> list[int]:
+        """Stores encrypted chunks in batches and returns their ids, in the order of the input.
+
+        The arguments are those of `insert_chunks`; with `concurrent`, `concurrency` batches travel at once.
+        `on_stored` is told the size of each batch when it is stored. Each batch is stored wholly or not at all. When
+        one fails, those under way are finished and no further one begins: `PartlyStored` says what is stored, with
+        the fault as its cause; if nothing is, the fault itself is raised.
+        """
+        _expect_as_many(len(db), len(index))
+        if batch_size < 1 or concurrency < 1:
+            raise InvalidArgument("batch_size or concurrency is below 1")
+        chunk_ids: list[int | None] = [None] * len(db)
+        starts = iter(range(0, len(db), batch_size))
+        failures: list[Exception] = []
+
+        async def store_batches() -> None:
+            for start in starts:
+                try:
+                    await store_batch(start)
+                except Exception as error:  # told to the caller below, when the other batches are done
+                    failures.append(error)
+                if failures:
+                    return
+
+        async def store_batch(start: int) -> None:
+            stop = start + batch_size
+            bodies = await asyncio.to_thread(_bodies, db[start:stop], index[start:stop], kb_id, context_id)
+            for body, count in bodies:
+                chunk_ids[start : start + count] = await self._insert(body, count)
+                start += count
+                if on_stored is not None:
+                    on_stored(count)
+
+        await asyncio.gather(*(store_batches() for _ in range(concurrency if concurrent else 1)))
+        if failures:
+            if isinstance(failures[0], XTraceError) and any(chunk_id is not None for chunk_id in chunk_ids):
+                raise PartlyStored(chunk_ids, failures[0]) from failures[0]
+            raise failures[0]
+        return [chunk_id for chunk_id in chunk_ids if chunk_id is not None]
+
+    async def _insert(self, body: bytes, count: int) -> list[int]:
+        # The same key goes with the same bytes at every attempt, so that no retry stores anything twice.
+        answer = await self._service.data(
+            "POST", "chunk", wire.InsertedChunks, body=body, idempotency_key=uuid.uuid4().hex
+        )
+        if len(set(answer.chunk_ids)) != count or len(answer.chunk_ids) != count:
+            raise InvalidAnswer(
+                f"the server gave {len(answer.chunk_ids)} ids for {count} chunks, expected one for each"
+            )
+        return answer.chunk_ids
+
+    async def find_chunk_names(self, kb_id: str, context_id: str, names: Sequence[str]) -> dict[str, int]:
+        """Which of the names are stored under the context, each with the smallest id of a chunk that has it."""
+        found: dict[str, int] = {}
+        for batch in _payloads.in_batches(list(dict.fromkeys(names)), _NAMES_PER_CALL):
+            body = _payloads.encode(wire.FindNames(kb_id, context_id, list(batch)))
+            answer = await self._service.data("POST", "chunk/names", wire.FoundNames, body=body)
+            if not answer.chunk_ids.keys() <= set(batch):
+                raise InvalidAnswer("the server answered for names that were not asked for: do not trust this answer")
+            found |= answer.chunk_ids
+        return found
+
+    # Reading and changing chunks by id
+
+    async def get_chunk_by_id(
+        self, chunk_ids: Iterable[int], kb_id: str, projection: Iterable[str] | None = None
+    ) -> list[StoredChunk]:
+        """The chunks in the order of the ids; unknown ids are left out.
+
+        `projection` names the fields to return: `chunk_content`, `index`, `nonce`, `meta_data`, single tags, `facets`,
+        `name`, `created_at`, `updated_at`; without it all come. `nonce` and the ciphertexts are bytes.
+        """
+        fields = [("projection", name) for name in _payloads.projection(projection) or ()]
+        chunks: list[StoredChunk] = []
+        for batch in _payloads.in_batches(_payloads.chunk_ids(chunk_ids), _IDS_PER_CALL):
+            parameters = [*_selection(kb_id, batch), *fields]
+            answer = await self._service.data("GET", "chunk", list[wire.Chunk], parameters=parameters)
+            asked = iter(batch)
+            if not all(chunk.chunk_id in asked for chunk in answer):  # `in` moves the iterator on, so order counts
+                raise InvalidAnswer("the server returned chunks that were not asked for, or in another order")
+            chunks += _stored_chunks(answer)
+        return chunks
+
+    async def update_chunks(
+        self, updates: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+    ) -> None:
+        """Replaces chunks wholly; the arguments are those of `insert_chunks`, each chunk with its `chunk_id`.
+
+        One transaction: all or none. The chunks belong to `context_id` from then on. Raises `ChunksNotFound`, which
+        names unknown ids.
+        """
+        _expect_as_many(len(updates), len(index))
+        body = await asyncio.to_thread(
+            lambda: _payloads.encode(wire.UpdateChunks(kb_id, context_id, _payloads.chunk_updates(updates, index)))
+        )
+        await self._service.data("PUT", "chunk", dict[str, Any], body=body)
+
+    async def patch_chunks(self, patches: Sequence[Mapping[str, Any]], kb_id: str, context_id: str) -> None:
+        """Changes the named fields of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each.
+
+        None removes a tag, the facets or the name; what is not named stays. One transaction: all or none. Raises
+        `ChunksNotFound`, which names unknown ids.
+        """
+        body = await asyncio.to_thread(
+            lambda: _payloads.encode(wire.PatchChunks(kb_id, context_id, _payloads.chunk_patches(patches)))
+        )
+        await self._service.data("PATCH", "chunk", dict[str, Any], body=body)
+
+    async def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> int:
+        """Deletes chunks and returns how many; unknown ids are ignored.
+
+        After a lost answer the count may leave out those that the first attempt deleted.
+        """
+        deleted = 0
+        for batch in _payloads.in_batches(_payloads.chunk_ids(chunk_ids), _IDS_PER_CALL):
+            answer = await self._service.data("DELETE", "chunk", wire.DeletedCount, parameters=_selection(kb_id, batch))
+            deleted += answer.deleted_count
+        return deleted
+
+    # Search
+
+    async def compute_hamming_distances(
+        self,
+        kb_id: str,
+        context_id: str,
+        query: Any,
+        meta_filter: Mapping[str, Any] | str | None = None,
+        range_filter: Sequence[int] | None = None,
+    ) -> HammingAnswer:
+        """The encrypted Hamming distances between an encrypted query and every candidate.
+
+        Candidates are the chunks stored under the context that `meta_filter` matches and whose ids lie in
+        `range_filter`, `(lowest, highest)`, both included. Raises `InvalidFilter`, `ContextNotFound`,
+        `CiphertextRefused`.
+        """
+        bounds = _payloads.id_range(range_filter)
+        body = _payloads.encode(
+            wire.ComputeHamming(
+                kb_id=kb_id,
+                context_id=context_id,
+                query=_payloads.ciphertexts(query),
+                meta_filter=None if meta_filter is None else _payloads.meta_filter(meta_filter),
+                id_range=bounds,
+            )
+        )
+        rows = await self._service.search("compute_hamming", body)
+        answer = HammingAnswer(
+            [row.chunk_id for row in rows], [row.ciphertexts for row in rows], [row.nonce for row in rows]
+        )
+        if any(left >= right for left, right in pairwise(answer.chunk_ids)):
+            raise InvalidAnswer("the server's rows are not by ascending chunk id, or an id comes twice")
+        if bounds and rows and not bounds[0] <= rows[0].chunk_id <= rows[-1].chunk_id <= bounds[1]:
+            raise InvalidAnswer("the server answered for chunks outside the range that was asked for")
+        return answer
+
+    async def meta_search(
+        self,
+        kb_id: str,
+        meta_filter: Mapping[str, Any] | str | None,
+        context_id: str,
+        return_content: bool = False,
+        projection: Iterable[str] | None = None,
+    ) -> list[StoredChunk]:
+        """All chunks of the context that the filter matches, by ascending chunk id, in one answer.
+
+        Without a projection they come with metadata, name and times, and with `return_content` also with
+        `chunk_content` and `nonce`. `iter_meta_search` fetches many results page by page.
+        """
+        body = _payloads.encode(
+            wire.SearchMetaData(
+                kb_id=kb_id,
+                context_id=context_id,
+                meta_filter=_payloads.meta_filter(meta_filter),
+                projection=_payloads.projection(projection),
+                return_content=return_content,
+            )
+        )
+        return _stored_chunks(await self._service.data("POST", "chunk/meta", list[wire.Chunk], body=body))
+
+    async def meta_search_paginated(
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: Mapping[str, Any] | str | None = None,
+        projection: Iterable[str] | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        sort_order: str = "desc",
+        sort_by: str = "chunk_id",
+        return_content: bool = False,
+        page_token: str | None = None,
+    ) -> MetaDataPage:
+        """One page of what the filter matches.
+
+        Sorted by `chunk_id`, `created_at`, `updated_at` or a tag, ties by chunk id. The next page begins at `offset` +
+        `limit`, or has the `page_token` that came with this one, and is then stable under insertions. Without `limit`
+        everything comes.
+        """
+        _expect_sorting(sort_by, sort_order)
+        body = _payloads.encode(
+            wire.PageMetaData(
+                kb_id=kb_id,
+                context_id=context_id,
+                meta_filter=_payloads.meta_filter(meta_filter),
+                projection=_payloads.projection(projection),
+                limit=limit,
+                offset=offset,
+                sort_by=sort_by,  # type: ignore[arg-type]  # checked above
+                sort_order=sort_order,  # type: ignore[arg-type]
+                return_content=return_content,
+                page_token=page_token,
+            )
+        )
+        page = await self._service.data("POST", "chunk/meta/page", wire.Page, body=body)
+        return MetaDataPage(_stored_chunks(page.results), page.total, page.has_more, page.next_page_token)
+
+    async def iter_meta_search(
+        self,
+        kb_id: str,
+        meta_filter: Mapping[str, Any] | str | None,
+        context_id: str,
+        return_content: bool = False,
+        projection: Iterable[str] | None = None,
+        *,
+        sort_order: str = "asc",
+        sort_by: str = "chunk_id",
+        page_size: int = _RESULTS_PER_PAGE,
+    ) -> AsyncIterator[StoredChunk]:
+        """What `meta_search` returns, chunk by chunk, fetched page by page while it is consumed."""
+        fields = _payloads.projection(projection)
+        seen: set[str | None] = {None}
+        token: str | None = None
+        while True:
+            page = await self.meta_search_paginated(
+                kb_id, context_id, meta_filter, fields, page_size, None, sort_order, sort_by, return_content, token
+            )
+            for chunk in page.results:
+                yield chunk
+            if not page.has_more:
+                return
+            token = page.next_page_token
+            if token in seen:
+                raise InvalidAnswer("the server says that there are more results, but gives no new page_token")
+            seen.add(token)
+
+    async def delete_chunks_by_meta(
+        self, kb_id: str, context_id: str, meta_filter: Mapping[str, Any] | str, dry_run: bool = False
+    ) -> int:
+        """Deletes the chunks of the context that the filter matches and returns how many; `{}` matches every chunk.
+
+        With `dry_run` nothing is deleted and the number is that of those that would be.
+        """
+        body = _payloads.encode(wire.DeleteByMetaData(kb_id, context_id, _deliberate(meta_filter), dry_run))
+        if dry_run:
+            would = await self._service.data("DELETE", "chunk/by-meta", wire.WouldDeleteCount, body=body)
+            return would.would_delete_count
+        return (await self._service.data("DELETE", "chunk/by-meta", wire.DeletedCount, body=body)).deleted_count
+
+    async def patch_chunks_by_meta(
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: Mapping[str, Any] | str,
+        patch: Mapping[str, Any],
+        dry_run: bool = False,
+    ) -> int:
+        """Changes tags and facets of the chunks of the context that the filter matches and returns how many.
+
+        `{}` matches every chunk; None removes a field. With `dry_run` nothing is changed and the number is that of
+        those that would be. Raises `InvalidMetaData` for a patch with other fields.
+        """
+        change = _payloads.meta_data_patch(patch)
+        body = _payloads.encode(wire.PatchByMetaData(kb_id, context_id, _deliberate(meta_filter), change, dry_run))
+        if dry_run:
+            would = await self._service.data("PATCH", "chunk/by-meta", wire.WouldUpdateCount, body=body)
+            return would.would_update_count
+        return (await self._service.data("PATCH", "chunk/by-meta", wire.UpdatedCount, body=body)).updated_count
+
+
+def _bodies(
+    db: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+) -> list[tuple[bytes, int]]:
+    return _payloads.inserts(kb_id, context_id, _payloads.new_chunks(db, index))
+
+
+def _selection(kb_id: str, chunk_ids: Sequence[int]) -> list[tuple[str, str | int]]:
+    return [("kb_id", kb_id), *[("chunk_ids", chunk_id) for chunk_id in chunk_ids]]
+
+
+def _stored_chunks(chunks: list[wire.Chunk]) -> list[StoredChunk]:
+    return [msgspec.to_builtins(chunk, builtin_types=(bytes,)) for chunk in chunks]
+
+
+def _expect_as_many(chunks: int, indexes: int) -> None:
+    if chunks != indexes:
+        raise InvalidArgument(f"got {chunks} chunks and {indexes} encrypted vectors, expected one for each")
+
+
+def _expect_sorting(sort_by: str, sort_order: str) -> None:
+    if sort_by not in ("chunk_id", "created_at", "updated_at", *wire.TAGS):
+        raise InvalidArgument(f"sort_by is {sort_by!r}, expected chunk_id, created_at, updated_at or tag1 to tag5")
+    if sort_order not in ("asc", "desc"):
+        raise InvalidArgument(f"sort_order is {sort_order!r}, expected asc or desc")
+
+
+def _deliberate(meta_filter: Mapping[str, Any] | str) -> Any:
+    """The filter of a change that cannot be undone: one that is missing by mistake must not match everything."""
+    if meta_filter is None:
+        raise InvalidFilter("meta_filter is None, expected a filter; {} means every chunk of the context")
+    return _payloads.meta_filter(meta_filter)
