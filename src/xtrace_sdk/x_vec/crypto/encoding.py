@@ -27,16 +27,21 @@ def choose_base(embed_len: int, key_len: int) -> Base:
     Both primes have their two top bits set, so n is at least 9/16 of 4^key_len.
     """
     smallest_modulus = 9 << (2 * key_len - 4)
-    return "base3" if key_len <= embed_len and 3**embed_len <= smallest_modulus else "base4"
+    # The upper bound changes no choice (3^d > 4^key_len there); it keeps the power small whatever is asked for.
+    saves = key_len <= embed_len < 2 * key_len and 3**embed_len <= smallest_modulus
+    return "base3" if saves else "base4"
 
 
 class VectorEncoding:
     """How vectors of one length are spread over the ciphertexts of one key length."""
 
     def __init__(self, embed_len: int, key_len: int, base: Base) -> None:
-        """Raises `InvalidArgument` for a length outside 1 to 4096 and for a base that this length does not use."""
+        """Raises `InvalidArgument` for a length outside 1 to 4096 and for a base that is unknown or cannot
+        hold vectors of this length."""
         if not 1 <= embed_len <= MAX_EMBED_LEN:
             raise InvalidArgument(f"the embedding length is {embed_len}, expected 1 to {MAX_EMBED_LEN}")
+        if base not in ("base4", "base3"):
+            raise InvalidArgument("the encoding is unknown, expected base4 or base3")
         if base == "base3" and choose_base(embed_len, key_len) != "base3":
             raise InvalidArgument(f"base 3 cannot encode {embed_len} positions at key length {key_len}")
         self.embed_len = embed_len

@@ -111,7 +111,7 @@ class PrimeSide(Protocol):
 class PaillierScheme(Secretive):
     """Paillier with two known primes: encryption and decryption modulo p² and q², noise from nonces."""
 
-    __slots__ = ("_base", "_encoding", "_key_len", "_keys", "_one_prime", "_sides", "_width", "n")
+    __slots__ = ("_encoding", "_key_len", "_keys", "_one_prime", "_sides", "_width", "n")
 
     type: ClassVar[str]
 
@@ -123,6 +123,8 @@ class PaillierScheme(Secretive):
         self._key_len = key_len
         self._encoding = VectorEncoding(embed_len, key_len, base)
         self.n = sides[0].prime * sides[1].prime
+        if any(side.prime.bit_length() != key_len for side in sides) or self._encoding.largest_sum() >= self.n:
+            raise InvalidArgument(f"the primes have not {key_len} bits each, or their product holds no encoded vector")
         self._width = row_width(self.n * self.n)
         # One prime gives the sum modulo p, which is the sum itself only where every sum is below p. Base 3 has no
         # invalid digit, so its only check is the size of the whole sum: it always needs both primes.
@@ -314,10 +316,11 @@ class PaillierScheme(Secretive):
         try:
             bits = np.asarray(vectors)
         except ValueError:
-            bits = np.empty(0)
-        if bits.ndim != 2 and len(vectors):
+            bits = np.empty(())
+        if bits.ndim >= 1 and not len(bits):
+            bits = np.empty((0, self.embed_len), dtype=np.uint8)
+        if bits.ndim != 2:
             raise InvalidVector(f"got no vectors of equal length, expected vectors of {self.embed_len} positions")
-        bits = bits.reshape(len(vectors), -1) if len(vectors) else np.empty((0, self.embed_len), dtype=np.uint8)
         if bits.shape[1] != self.embed_len:
             raise InvalidVector(
                 f"got a vector of {bits.shape[1]} positions, expected {self.embed_len}, the context's embedding length"

@@ -28,6 +28,9 @@ class NoiseKeys(Secretive):
     __slots__ = ("noise_key", "nonce_key")
 
     def __init__(self, noise_key: bytes, nonce_key: bytes) -> None:
+        """Raises `ValueError` for keys that have not 32 bytes each."""
+        if len(noise_key) != KEY_BYTES or len(nonce_key) != KEY_BYTES:
+            raise ValueError(f"the noise keys have {len(noise_key)} and {len(nonce_key)} bytes, expected {KEY_BYTES}")
         self.noise_key = noise_key
         self.nonce_key = nonce_key
 

@@ -1,0 +1,181 @@
+"""The product, and the reference implementation, against tests/vectors/crypto.json.
+
+Randomness enters the product at one seam each time, so nothing is patched: the pure functions below that seam are
+called with the vectors' own randomness.
+"""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import reference_paillier as reference
+from crypto_support import Client, Vectors, answers, number, reference_key
+from xtrace_core.arithmetic import Rows
+from xtrace_sdk.x_vec.crypto import content, sealed_secret
+from xtrace_sdk.x_vec.crypto.content import ContentCipher
+from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.crypto.noise import NoiseKeys
+from xtrace_sdk.x_vec.crypto.schemes import SCHEMES
+
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "crypto.json").read_text("utf-8"))
+
+
+def named(group: str) -> pytest.MarkDecorator:
+    cases = VECTORS[group]
+    return pytest.mark.parametrize("case", cases, ids=[case.get("name", str(i)) for i, case in enumerate(cases)])
+
+
+def bits_of(text: str) -> Vectors:
+    return np.array([[int(bit) for bit in text]], dtype=np.uint8)
+
+
+def nonce_rows(case: dict[str, Any]) -> Rows:
+    return np.frombuffer(bytes.fromhex(case["nonce"]), dtype=np.uint8).reshape(1, 14)
+
+
+def client_of(case: dict[str, Any]) -> Client:
+    return SCHEMES[case["scheme"]].load(case["config"], case["secrets"])
+
+
+@named("vectors")
+class TestVectors:
+    def test_nonce_follows_from_key_randomness_and_vector(self, case: dict[str, Any]) -> None:
+        keys = NoiseKeys.from_secrets(case["secrets"])
+        nonces = keys._nonces_from(bits_of(case["vector"]), bytes.fromhex(case["randomness"]))
+        assert nonces.tobytes().hex() == case["nonce"]
+
+    def test_integers_are_the_blocks_at_the_listed_counters(self, case: dict[str, Any]) -> None:
+        keys = NoiseKeys.from_secrets(case["secrets"])
+        alpha_len = case["config"].get("alpha_len")
+        bits = alpha_len // 2 if alpha_len else case["config"]["key_len"]
+        got = keys.integers(nonce_rows(case), len(case["ciphertexts"]), bits)
+        for (for_p, for_q), expected in zip(got, case["ciphertexts"], strict=True):
+            assert [f"{number(for_p[0].tobytes()):x}", f"{number(for_q[0].tobytes()):x}"] == expected["integers"]
+
+    def test_counters_run_on_without_gap_from_one_ciphertext_to_the_next(self, case: dict[str, Any]) -> None:
+        used = [j for part in case["ciphertexts"] for group in part["counters"] for j in group]
+        assert used == list(range(len(used)))
+
+    def test_integers_reduce_to_the_noise(self, case: dict[str, Any]) -> None:
+        client = client_of(case)
+        for (for_p, for_q), expected in zip(client._noise_of(nonce_rows(case)), case["ciphertexts"], strict=True):
+            assert [f"{number(for_p[0].tobytes()):x}", f"{number(for_q[0].tobytes()):x}"] == expected["noise"]
+
+    def test_vector_is_encrypted_to_the_ciphertexts(self, case: dict[str, Any]) -> None:
+        client = client_of(case)
+        messages = client._encoding.encode(bits_of(case["vector"]))
+        assert [f"{number(rows.tobytes()):x}" for rows in messages] == [c["message"] for c in case["ciphertexts"]]
+        index = client._encrypt_with_nonces(bits_of(case["vector"]), nonce_rows(case))[0]
+        assert [f"{ciphertext:x}" for ciphertext in index] == [c["ciphertext"] for c in case["ciphertexts"]]
+        assert index.nonce.hex() == case["nonce"]
+
+    def test_query_is_encrypted_to_the_ciphertexts(self, case: dict[str, Any]) -> None:
+        noise = [(int(a, 16), int(b, 16)) for a, b in case["query_noise"]]
+        query = client_of(case)._encrypt_query_with_noise(bits_of(case["query"]), noise)
+        assert [f"{number(ciphertext):x}" for ciphertext in query.ciphertexts] == case["query_ciphertexts"]
+
+    def test_answer_reads_as_the_distance(self, case: dict[str, Any]) -> None:
+        client = client_of(case)
+        noise = [(int(a, 16), int(b, 16)) for a, b in case["query_noise"]]
+        query = client._encrypt_query_with_noise(bits_of(case["query"]), noise)
+        batch = client._encrypt_with_nonces(bits_of(case["vector"]), nonce_rows(case))
+        rows = answers(client, batch, query)
+        assert [f"{number(ciphertext):x}" for ciphertext in rows[0]] == case["products"]
+        assert client.decode_hamming_client_one(rows[0], bytes.fromhex(case["nonce"]), query) == case["distance"]
+        confirmed, valid = client.confirm_distances(rows, [bytes.fromhex(case["nonce"])], query)
+        assert (confirmed.tolist(), valid.tolist()) == ([case["distance"]], [True])
+
+    def test_reference_decrypts_the_products_in_the_general_way(self, case: dict[str, Any]) -> None:
+        key = reference_key(client_of(case))
+        sums = [key.decrypt(int(product, 16)) for product in case["products"]]
+        assert [f"{total:x}" for total in sums] == case["sums"]
+        assert reference.distance(sums, case["config"]["encoding"]) == case["distance"]
+
+    def test_reference_encrypts_to_the_ciphertexts(self, case: dict[str, Any]) -> None:
+        key, config = reference_key(client_of(case)), case["config"]
+        bits, nonce = [int(bit) for bit in case["vector"]], bytes.fromhex(case["nonce"])
+        got = reference.encrypt_vector(key, bits, nonce, config["key_len"], config["encoding"])
+        assert [f"{ciphertext:x}" for ciphertext in got] == [c["ciphertext"] for c in case["ciphertexts"]]
+
+    def test_client_saves_what_it_was_loaded_from(self, case: dict[str, Any]) -> None:
+        client = client_of(case)
+        assert client.config() == case["config"]
+        assert client.secrets() == case["secrets"]
+
+
+def test_vectors_cover_both_schemes_both_bases_and_three_ciphertexts() -> None:
+    covered = {(c["scheme"], c["config"]["encoding"]) for c in VECTORS["vectors"]}
+    assert covered == {(scheme, base) for scheme in SCHEMES for base in ("base4", "base3")}
+    assert {c["scheme"] for c in VECTORS["vectors"] if len(c["ciphertexts"]) >= 3} == set(SCHEMES)
+
+
+@named("content")
+class TestContent:
+    def test_seals_to_the_stored_bytes(self, case: dict[str, Any]) -> None:
+        nonce = bytes.fromhex(case["nonce"]) if case["nonce"] is not None else None
+        associated_data = content._associated_data(nonce)
+        assert associated_data.hex() == case["associated_data"]
+        key, iv = bytes.fromhex(case["key"]), bytes.fromhex(case["iv"])
+        sealed = content._seal_with_iv(key, iv, case["content"].encode(), associated_data)
+        assert base64.b64encode(sealed).decode() == case["stored"]
+
+    def test_stored_bytes_decrypt(self, case: dict[str, Any]) -> None:
+        nonce = bytes.fromhex(case["nonce"]) if case["nonce"] is not None else None
+        assert ContentCipher(bytes.fromhex(case["key"])).decrypt(case["stored"], nonce).decode() == case["content"]
+
+    def test_reference_seals_to_the_stored_bytes(self, case: dict[str, Any]) -> None:
+        key, iv, associated_data = (bytes.fromhex(case[name]) for name in ("key", "iv", "associated_data"))
+        sealed = reference.sealed(key, iv, case["content"].encode(), associated_data)
+        assert base64.b64encode(sealed).decode() == case["stored"]
+
+
+def test_reference_gcm_agrees_with_the_standard() -> None:
+    # Test cases 15 to 18 of McGrew and Viega, "The Galois/Counter Mode of Operation", share key and text; 18 is the
+    # one with AES-256 and an IV that has to be hashed.
+    key = bytes.fromhex("feffe9928665731c6d6a8f9467308308" * 2)
+    iv = bytes.fromhex(
+        "9313225df88406e555909c5aff5269aa6a7a9538534f7da1e4c303d2a318a728"
+        "c3c0c95156809539fcf0e2429a6b525416aedbf5a0de6a57a637b39b"
+    )
+    plaintext = bytes.fromhex(
+        "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
+        "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39"
+    )
+    ciphertext, tag = reference.gcm(key, iv, plaintext, bytes.fromhex("feedfacedeadbeeffeedfacedeadbeefabaddad2"))
+    assert ciphertext.hex().startswith("5a8def2f0c9e53f1f75d7853659e2a20")
+    assert tag.hex() == "a44a8266ee1c8eb0c8b5d4cf5ae9f19a"
+
+
+def test_reference_hkdf_agrees_with_rfc_5869() -> None:
+    # Appendix A.3: no salt, no info.
+    derived = reference.hkdf(bytes.fromhex("0b" * 22), b"", 32)
+    assert derived.hex() == "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"
+
+
+@named("passphrases")
+def test_passphrase_and_wrapped_key_give_the_key(case: dict[str, Any]) -> None:
+    wrapped_key = bytes.fromhex(case["wrapped_key"])
+    assert PassphraseKeyProvider(case["passphrase"]).unwrap_key(wrapped_key).hex() == case["key"]
+    assert reference.passphrase_key(case["passphrase"], wrapped_key).hex() == case["key"]
+
+
+@named("sealed_secrets")
+class TestSealedSecrets:
+    def test_keys_derive_from_the_providers_key(self, case: dict[str, Any]) -> None:
+        key = bytes.fromhex(case["key"])
+        assert sealed_secret._secret_key(key).hex() == case["secret_key"]
+        assert sealed_secret._key_check(key).hex() == case["key_check"]
+
+    def test_stored_secret_opens(self, case: dict[str, Any]) -> None:
+        associated_data = bytes.fromhex(case["associated_data"])
+        opened = sealed_secret.open_secret(bytes.fromhex(case["key"]), case["stored"], associated_data)
+        assert opened.decode() == case["secret"]
+
+    def test_reference_seals_to_the_stored_secret(self, case: dict[str, Any]) -> None:
+        key, iv, associated_data = (bytes.fromhex(case[name]) for name in ("key", "iv", "associated_data"))
+        sealed = reference.sealed_secret(key, iv, case["secret"].encode(), associated_data)
+        assert base64.b64encode(sealed).decode() == case["stored"]
