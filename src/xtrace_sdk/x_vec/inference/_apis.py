@@ -1,0 +1,199 @@
+"""Models behind an HTTP API: Ollama's, and OpenAI's with the many services that speak it. They see the texts."""
+
+import asyncio
+import os
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+import httpx2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_sdk._http import Answer, HttpClient, Request, Retries, base_url, header_value
+from xtrace_sdk.errors import InvalidArgument, NetworkError, ProviderFault
+
+Floats = NDArray[np.float32]
+
+_MAX_ANSWER_BYTES: Final = 512 * 1024 * 1024
+_DEADLINE_S: Final = 900.0
+_LONGEST_MESSAGE: Final = 500
+# OpenAI's own message about a wrong key shows its beginning and end.
+_KEY_LIKE: Final = re.compile(r"\b(sk|key)-[\w*.-]{6,}")
+
+
+class _ApiProvider(ABC):
+    """Batches of texts as requests; what differs between the APIs is below."""
+
+    title: ClassVar[str]
+    path: ClassVar[str]
+
+    def __init__(
+        self,
+        model_name: str,
+        *,
+        base_url: str | None,
+        api_key: str | None,
+        batch_size: int,
+        concurrency: int,
+        timeout_s: float,
+        retries: Retries,
+        transport: httpx2.AsyncBaseTransport | None,
+    ) -> None:
+        self._model_name = model_name
+        self._base_url = self._address(base_url)
+        self._api_key = self._key(api_key, base_url)
+        self._batch_size = batch_size
+        self._http = HttpClient(
+            timeout_s=timeout_s,
+            deadline_s=_DEADLINE_S,
+            max_answer_bytes=_MAX_ANSWER_BYTES,
+            max_connections=concurrency,
+            retries=retries,
+            transport=transport,
+        )
+
+    async def vectors(self, texts: Sequence[str]) -> Floats:
+        """`(n, dimensions of the model)` float32. Requests travel `concurrency` at once."""
+        batches = [texts[start : start + self._batch_size] for start in range(0, len(texts), self._batch_size)]
+        tasks = [asyncio.ensure_future(self._batch(batch)) for batch in batches]
+        try:
+            parts = await asyncio.gather(*tasks)
+        finally:
+            # After a fault the other requests would be paid for in vain.
+            for task in tasks:
+                task.cancel()
+        if len({part.shape[1:] for part in parts}) > 1:
+            raise ProviderFault(f"{self.title} gave vectors of different lengths for one model")
+        return np.concatenate(parts)
+
+    async def aclose(self) -> None:
+        """Closes the connections of the running event loop."""
+        await self._http.aclose()
+
+    async def _batch(self, texts: Sequence[str]) -> Floats:
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        if self._api_key:
+            headers["authorization"] = f"Bearer {self._api_key}"
+        body = msgspec.json.encode({"model": self._model_name, "input": texts, **self._options()})
+        try:
+            answer = await self._http.send(Request("POST", f"{self._base_url}{self.path}", headers, body))
+        except NetworkError as error:
+            raise ProviderFault(f"{self.title}: {error}") from None
+        if answer.status != 200:
+            raise self._refusal(answer)
+        return await asyncio.to_thread(self._read, answer.body, len(texts))
+
+    def _read(self, body: bytes, count: int) -> Floats:
+        try:
+            rows = self._rows(body)
+            if len(rows) != count:
+                raise ProviderFault(f"{self.title} gave {len(rows)} vectors for {count} texts, expected one for each")
+            vectors = np.array(rows, dtype=np.float32)
+        except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
+            if isinstance(error, ProviderFault):
+                raise
+            raise ProviderFault(
+                f"{self.title} at {self._base_url} answered something that is not its API's: check base_url"
+            ) from None
+        return vectors
+
+    def _refusal(self, answer: Answer) -> ProviderFault:
+        said = _message(answer.body)
+        if self._api_key:
+            said = said.replace(self._api_key, "…")
+        said = _KEY_LIKE.sub("…", said)
+        return ProviderFault(
+            f"{self.title} refused to embed with the model {self._model_name!r} (status {answer.status}): "
+            f"{said or 'it did not say why'}"
+        )
+
+    def _options(self) -> dict[str, Any]:
+        return {}
+
+    @abstractmethod
+    def _address(self, given: str | None) -> str: ...
+
+    @abstractmethod
+    def _key(self, given: str | None, address: str | None) -> str: ...
+
+    @abstractmethod
+    def _rows(self, body: bytes) -> list[list[float]]: ...
+
+
+class _OllamaAnswer(msgspec.Struct):
+    embeddings: list[list[float]]
+
+
+class OllamaProvider(_ApiProvider):
+    """`POST /api/embed` of Ollama, which must run and have the model."""
+
+    title = "Ollama"
+    path = "/api/embed"
+
+    def _address(self, given: str | None) -> str:
+        address = (given or os.environ.get("OLLAMA_HOST") or "127.0.0.1").strip()
+        if "://" not in address:
+            # As Ollama itself reads OLLAMA_HOST: host and port may stand alone, and it may be what a server listens to.
+            host, _, port = address.partition(":") if address.count(":") == 1 else (address, "", "")
+            host = "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104
+            address = f"http://{host}:{port or 11434}"
+        return base_url(address, "base_url of Ollama (or OLLAMA_HOST)")
+
+    def _key(self, given: str | None, address: str | None) -> str:
+        return header_value(given or "", "api_key")
+
+    def _rows(self, body: bytes) -> list[list[float]]:
+        return msgspec.json.decode(body, type=_OllamaAnswer).embeddings
+
+
+class _OpenAiVector(msgspec.Struct):
+    index: int
+    embedding: list[float]
+
+
+class _OpenAiAnswer(msgspec.Struct):
+    data: list[_OpenAiVector]
+
+
+class OpenAiProvider(_ApiProvider):
+    """`POST /embeddings` of OpenAI and of services that speak its API."""
+
+    title = "OpenAI"
+    path = "/embeddings"
+
+    def _address(self, given: str | None) -> str:
+        address = given or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        return base_url(address, "base_url of OpenAI (or OPENAI_BASE_URL)")
+
+    def _key(self, given: str | None, address: str | None) -> str:
+        key = header_value(given or os.environ.get("OPENAI_API_KEY") or "", "api_key")
+        if not key and not address and not os.environ.get("OPENAI_BASE_URL"):
+            raise InvalidArgument("OpenAI needs a key: give api_key, or set OPENAI_API_KEY")
+        return key
+
+    def _options(self) -> dict[str, Any]:
+        return {"encoding_format": "float"}
+
+    def _rows(self, body: bytes) -> list[list[float]]:
+        data = msgspec.json.decode(body, type=_OpenAiAnswer).data
+        by_index = {vector.index: vector.embedding for vector in data}
+        if sorted(by_index) != list(range(len(data))):
+            raise ProviderFault("OpenAI gave vectors whose indexes do not count the texts")
+        return [by_index[i] for i in range(len(data))]
+
+
+def _message(body: bytes) -> str:
+    """The sentence in an error answer: Ollama's `{"error": text}`, OpenAI's `{"error": {"message": text}}`."""
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+    said = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(said, dict):
+        said = said.get("message")
+    if not isinstance(said, str):
+        return ""
+    return "".join([c if c.isprintable() else " " for c in said[:_LONGEST_MESSAGE]]).strip()

@@ -1,0 +1,203 @@
+"""`Embedding`: texts to vectors, with a model on this machine or behind an API, and to the bits that are encrypted.
+
+An API sees the texts that it embeds. `wordllama` and `sentence_transformer` work on this machine.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+from weakref import WeakKeyDictionary
+
+import httpx2
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_sdk._http import Retries
+from xtrace_sdk.errors import EmbeddingError, InvalidArgument, ProviderFault
+from xtrace_sdk.x_vec.inference._apis import OllamaProvider, OpenAiProvider
+from xtrace_sdk.x_vec.inference._local import SentenceTransformerProvider, WordLlamaProvider
+from xtrace_sdk.x_vec.utils.vectors import float_to_bits
+
+Floats = NDArray[np.float32]
+Bits = NDArray[np.uint8]
+
+PROVIDERS: Final = ("wordllama", "sentence_transformer", "ollama", "openai")
+
+
+class Provider(Protocol):
+    """Where vectors come from."""
+
+    async def vectors(self, texts: Sequence[str]) -> Floats:
+        """One vector for each of at least one text, in order: `(n, dimensions of the model)`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Lets go of connections."""
+        ...
+
+
+class Embedding:
+    """A model that embeds texts, cut to `dim` dimensions.
+
+    Calls of `embed` and `bin_embed` that are awaited together (by `asyncio.gather`, or by the data loader) travel to
+    the model in batches. Models are loaded by the first call, once, outside the event loop, as is all computation.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        model_name: str,
+        dim: int,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        batch_size: int | None = None,
+        concurrency: int = 4,
+        timeout_s: float = 120.0,
+        retries: Retries | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Nothing is loaded or sent yet.
+
+        Args:
+            provider: `wordllama`, `sentence_transformer`, `ollama` or `openai`.
+            model_name: the provider's name for the model (`l2_supercat` for `wordllama`, 256 dimensions); for
+                `sentence_transformer` also a local folder.
+            dim: how many of the model's dimensions to keep, the first ones.
+            base_url: of an API; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
+            api_key: of an API; else `OPENAI_API_KEY`.
+            batch_size: texts that go to the model, or into one request, together.
+            concurrency: requests to an API under way at once.
+            timeout_s: the longest silence of an API that is waited for.
+            retries: how often and how long to try an API again.
+            transport: takes the place of the network, for tests.
+
+        Raises `InvalidArgument`.
+        """
+        if not model_name:
+            raise InvalidArgument("model_name is empty, expected the provider's name for a model")
+        for name, count in (("dim", dim), ("batch_size", batch_size or 1), ("concurrency", concurrency)):
+            _check_count(name, count)
+        self.provider = provider
+        self.model_name = model_name
+        self.dim = dim
+        self._waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting] = WeakKeyDictionary()
+        self._running: set[asyncio.Task[None]] = set()
+        self._source: Provider
+        api: dict[str, Any] = {
+            "base_url": base_url,
+            "api_key": api_key,
+            "concurrency": concurrency,
+            "timeout_s": timeout_s,
+            "retries": retries or Retries(),
+            "transport": transport,
+        }
+        match provider:
+            case "wordllama":
+                self._source = WordLlamaProvider(model_name, batch_size or 1024)
+            case "sentence_transformer":
+                self._source = SentenceTransformerProvider(model_name, batch_size or 128)
+            case "ollama":
+                self._source = OllamaProvider(model_name, batch_size=batch_size or 64, **api)
+            case "openai":
+                self._source = OpenAiProvider(model_name, batch_size=batch_size or 256, **api)
+            case _:
+                raise InvalidArgument(f"the embedding provider is {provider!r}, expected {', '.join(PROVIDERS)}")
+
+    def __repr__(self) -> str:
+        return f"Embedding({self.provider!r}, {self.model_name!r}, {self.dim})"
+
+    async def embed(self, text: str) -> Floats:
+        """The text's vector, `(dim,)` float32. Raises `EmbeddingError`."""
+        _check_texts([text])
+        loop = asyncio.get_running_loop()
+        waiting = self._waiting.get(loop)
+        if waiting is None:
+            waiting = self._waiting[loop] = _Waiting()
+            # It begins when every coroutine that is ready has run up to here, so together they make one batch.
+            task = loop.create_task(self._embed_waiting(loop, waiting))
+            self._running.add(task)  # the loop alone would not keep it alive
+            task.add_done_callback(self._running.discard)
+        vector: asyncio.Future[Floats] = loop.create_future()
+        waiting.texts.append(text)
+        waiting.vectors.append(vector)
+        return await vector
+
+    async def bin_embed(self, text: str) -> Bits:
+        """The text's vector as bits, `(dim,)` uint8: 1 where it is above 0. Raises `EmbeddingError`."""
+        return self.float_2_bin(await self.embed(text))
+
+    async def embed_many(self, texts: Sequence[str]) -> Floats:
+        """The texts' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
+        _check_texts(texts)
+        if not texts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self._checked(await self._source.vectors(list(texts)), len(texts))
+
+    async def bin_embed_many(self, texts: Sequence[str]) -> Bits:
+        """The texts' vectors as bits in order, `(n, dim)` uint8. Raises `EmbeddingError`."""
+        return self.float_2_bin(await self.embed_many(texts))
+
+    @staticmethod
+    def float_2_bin(vector: Any) -> Bits:
+        """The signs of a float vector or matrix: 1 where an element is above 0, else 0; same shape, uint8."""
+        return float_to_bits(vector)
+
+    async def aclose(self) -> None:
+        """Closes connections to an API. A later call opens new ones."""
+        await self._source.aclose()
+
+    async def _embed_waiting(self, loop: asyncio.AbstractEventLoop, waiting: "_Waiting") -> None:
+        del self._waiting[loop]  # later calls make another batch
+        try:
+            vectors = await self.embed_many(waiting.texts)
+        except BaseException as error:
+            for future in waiting.vectors:
+                if not future.done():
+                    if isinstance(error, asyncio.CancelledError):
+                        future.cancel()
+                    else:
+                        future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for future, vector in zip(waiting.vectors, vectors, strict=True):
+                if not future.done():
+                    future.set_result(vector)
+
+    def _checked(self, vectors: Floats, count: int) -> Floats:
+        if vectors.ndim != 2 or len(vectors) != count:
+            raise ProviderFault(f"{self!r} gave {len(vectors)} vectors for {count} texts, expected one for each")
+        if vectors.shape[1] < self.dim:
+            raise EmbeddingError(
+                f"the model {self.model_name!r} gives {vectors.shape[1]} dimensions, expected at least {self.dim}: "
+                "choose a smaller dim or another model"
+            )
+        if not np.isfinite(vectors).all():
+            raise ProviderFault(f"{self!r} gave a vector with elements that are no finite numbers")
+        return np.ascontiguousarray(vectors[:, : self.dim], dtype=np.float32)
+
+
+class _Waiting:
+    """Calls of `embed` that will become one batch."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.vectors: list[asyncio.Future[Floats]] = []
+
+
+def _check_count(name: str, count: Any) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise InvalidArgument(f"{name} is {count!r}, expected a whole number from 1")
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise InvalidArgument("got one text, expected a list of texts")
+    for text in texts:
+        if not isinstance(text, str):
+            raise InvalidArgument(f"got {type(text).__name__}, expected a text to embed")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidArgument("a text has half a character (a lone surrogate): read it with its encoding") from None
