@@ -1,1 +1,1 @@
-
+"""The command `xtrace`: the only package that knows both the client and the server."""

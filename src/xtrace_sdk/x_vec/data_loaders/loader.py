@@ -1,8 +1,9 @@
 """From texts and vectors to encrypted chunks on the service."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,25 @@ from xtrace_sdk.x_vec.utils.vectors import as_bits, resolve
 
 Collection = Sequence[Mapping[str, Any]]
 EncryptedChunks = list[dict[str, Any]]
+
+BATCH_SIZE = 500
+"""Chunks that are embedded, encrypted and stored together."""
+
+
+class Embedder(Protocol):
+    """What `DataLoader.load` needs of an embedding model; `Embedding` is one."""
+
+    async def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
+        """Binary vectors `(n, dim)` of the texts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSummary:
+    """What a load did."""
+
+    stored: int
+    already_stored: int
 
 
 class DataLoader:
@@ -71,27 +91,37 @@ class DataLoader:
         """
         if len(db) != len(index):
             raise InvalidArgument(f"got {len(db)} chunks and {len(index)} indexes, expected as many of each")
-        await self._register()
-        stored = await self._integration.find_chunk_names(kb_id, self._context.id, [chunk["name"] for chunk in db])
-        missing = [i for i, chunk in enumerate(db) if chunk["name"] not in stored]
-        with progress_bar("Storing", len(missing)) as advance:
-            new_ids = await self._integration.store_db(
-                [db[i] for i in missing],
-                [index[i] for i in missing],
-                kb_id,
-                self._context.id,
-                concurrent=concurrent,
-                on_stored=advance,
-            )
-        stored |= dict(zip([db[i]["name"] for i in missing], new_ids, strict=True))
-        return [stored[chunk["name"]] for chunk in db]
+        with progress_bar("Storing", len(db)) as advance:
+            return await self._store(db, index, kb_id, concurrent, advance)
 
-    async def not_stored(self, collection: Collection, kb_id: str) -> list[Mapping[str, Any]]:
-        """The chunks of a collection that a knowledge base does not have yet, in order: what is worth embedding."""
+    async def load(
+        self, collection: Collection, embedding: Embedder, kb_id: str, batch_size: int = BATCH_SIZE
+    ) -> LoadSummary:
+        """Embeds, encrypts and stores the chunks that a knowledge base does not have yet, batch by batch.
+
+        What the knowledge base has is recognised before anything is embedded, so a load that was cut off, or a
+        collection that has grown, costs only what is missing. Raises what `load_data_from_memory`, `dump_db` and the
+        embedding raise; the batches before are stored then.
+        """
         chunks = plain_chunks(collection, self._context)
-        await self._register()
-        stored = await self._integration.find_chunk_names(kb_id, self._context.id, [chunk.name for chunk in chunks])
-        return [item for item, chunk in zip(collection, chunks, strict=True) if chunk.name not in stored]
+        stored = await self._stored([chunk.name for chunk in chunks], kb_id)
+        missing = [chunk for chunk in chunks if chunk.name not in stored]
+        with progress_bar("Encrypting and storing", len(missing)) as advance:
+            for start in range(0, len(missing), batch_size):
+                batch = missing[start : start + batch_size]
+                vectors = await embedding.bin_embed_many([chunk.content for chunk in batch])
+                index, db = await asyncio.to_thread(self._encrypt, batch, vectors)
+                await self._store(db, index, kb_id, False, advance)
+        return LoadSummary(stored=len(missing), already_stored=len(chunks) - len(missing))
+
+    async def superseded(self, collection: Collection, kb_id: str) -> list[int]:
+        """The ids of the chunks of this context in a knowledge base that are not in the collection (any more).
+
+        Reads the names of all of them.
+        """
+        names = {chunk.name for chunk in plain_chunks(collection, self._context)}
+        stored = self._integration.iter_meta_search(kb_id, {}, self._context.id, projection=["name"])
+        return [chunk["chunk_id"] async for chunk in stored if chunk.get("name") not in names]
 
     async def upsert_one(self, chunk: Mapping[str, Any], vector: Any, kb_id: str, chunk_id: int | None = None) -> int:
         """Stores one chunk and returns its id: in place of the chunk `chunk_id`, or as a new one without it.
@@ -124,13 +154,39 @@ class DataLoader:
         """Deletes chunks and returns how many there were; unknown ids are ignored."""
         return await self._integration.delete_chunks(chunk_ids, kb_id)
 
+    async def _store(
+        self,
+        db: EncryptedChunks,
+        index: Sequence[EncryptedIndex],
+        kb_id: str,
+        concurrent: bool,
+        advance: Callable[[int], None],
+    ) -> list[int]:
+        stored = await self._stored([chunk["name"] for chunk in db], kb_id)
+        missing = [i for i, chunk in enumerate(db) if chunk["name"] not in stored]
+        advance(len(db) - len(missing))
+        new_ids = await self._integration.store_db(
+            [db[i] for i in missing],
+            [index[i] for i in missing],
+            kb_id,
+            self._context.id,
+            concurrent=concurrent,
+            on_stored=advance,
+        )
+        stored |= dict(zip([db[i]["name"] for i in missing], new_ids, strict=True))
+        return [stored[chunk["name"]] for chunk in db]
+
+    async def _stored(self, names: list[str], kb_id: str) -> dict[str, int]:
+        await self._register()
+        return await self._integration.find_chunk_names(kb_id, self._context.id, names)
+
     async def _register(self) -> None:
         if not self._registered:
             await self._integration.store_exec_context(self._context.public_data(), self._context.id)
             self._registered = True
 
     def _encrypt(
-        self, chunks: Sequence[PlainChunk], vectors: Sequence[Any]
+        self, chunks: Sequence[PlainChunk], vectors: Sequence[Any] | NDArray[np.uint8]
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
         index = self._context.homomorphic.encrypt_vec_batch(self._bits(vectors))
         db = [
@@ -143,7 +199,7 @@ class DataLoader:
         ]
         return index, db
 
-    def _bits(self, vectors: Sequence[Any]) -> NDArray[np.uint8]:
+    def _bits(self, vectors: Sequence[Any] | NDArray[np.uint8]) -> NDArray[np.uint8]:
         bits = np.empty((len(vectors), self._context.embed_len()), dtype=np.uint8)
         for position, vector in enumerate(vectors):
             try:

@@ -15,6 +15,9 @@ from xtrace_sdk.x_vec.utils.vectors import as_bits, resolve
 
 Range = tuple[int, int]
 
+FIELDS = ("chunk_content", "meta_data", "name", "created_at", "updated_at")
+"""What is fetched of a chunk unless something else is asked for."""
+
 
 class Retriever:
     """Searches a knowledge base with encrypted queries and decrypts what was found.
@@ -93,12 +96,12 @@ class Retriever:
     ) -> list[dict[str, Any]]:
         """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
 
-        `projection` names the fields to fetch. Ids that are not there any more are left out. The ids are requested in
+        `projection` names the fields to fetch, by default all but the ciphertexts. Ids that are not there any more are left out. The ids are requested in
         ascending order, so that the request does not show which was nearest.
         Raises `ContentTampered`, and `ChangedSinceSearch` if the chunk was replaced since this retriever found it.
         """
         wanted = sorted(set(chunk_ids))
-        chunks = await self._integration.get_chunk_by_id(wanted, kb_id, projection=projection)
+        chunks = await self._integration.get_chunk_by_id(wanted, kb_id, projection=projection or FIELDS)
         decrypted = await asyncio.to_thread(lambda: {c["chunk_id"]: self._decrypted(c, kb_id) for c in chunks})
         if not decrypted.keys() <= set(wanted):
             raise InvalidAnswer("the server returned chunks that were not asked for: do not trust this answer")

@@ -1,0 +1,64 @@
+"""Measuring: several functions in turn, round after round, so that a machine that drifts treats them alike."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One row of the table; times in milliseconds for each item."""
+
+    name: str
+    median_ms: float
+    lowest_ms: float
+    highest_ms: float
+    rounds: int
+    limit: str = ""
+    """What the row is compared with, and how it stands to it."""
+
+
+def measure(functions: Mapping[str, Callable[[], object]], items: int = 1, rounds: int = 7) -> dict[str, Measurement]:
+    """Runs each function once unmeasured, then all of them in turn for so many rounds; times are for one item."""
+    for function in functions.values():
+        function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            function()
+            times[name].append((time.perf_counter() - started) * 1000 / items)
+    return {name: Measurement(name, statistics.median(own), min(own), max(own), rounds) for name, own in times.items()}
+
+
+def machine() -> str:
+    """The processor, the system and the versions that a figure depends on."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("gmpy2", "numpy", "cryptography"))
+    return f"{_processor()}, {platform.system()}, Python {platform.python_version()}, {versions}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def table(rows: list[Measurement]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| | median | lowest | highest | to reach |", "|---|---:|---:|---:|---|"]
+    for row in rows:
+        figures = " | ".join(_time(value) for value in (row.median_ms, row.lowest_ms, row.highest_ms))
+        lines.append(f"| {row.name} | {figures} | {row.limit} |")
+    return "\n".join(lines)
+
+
+def _time(milliseconds: float) -> str:
+    if milliseconds < 0.1:
+        return f"{milliseconds * 1000:.2f} µs"
+    return f"{milliseconds:.3f} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"

@@ -1,0 +1,83 @@
+"""A server of one's own: started as a process beside this one, stopped when the block ends."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import msgspec
+
+from xtrace_sdk.errors import XTraceError
+
+_START_SECONDS = 30
+
+
+class ServerDidNotStart(XTraceError):
+    """The server process ended, or did not answer in time."""
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What `credentials.json` of a server's data folder holds."""
+
+    org_id: str
+    admin_key: str
+    api_key: str
+    api_url: str
+
+    def __repr__(self) -> str:
+        return f"Credentials(org_id={self.org_id!r}, api_url={self.api_url!r})"
+
+
+def read_credentials(data: Path) -> Credentials:
+    """The credentials in a server's data folder. Raises `ServerDidNotStart` if there are none."""
+    try:
+        return msgspec.json.decode((data / "credentials.json").read_bytes(), type=Credentials)
+    except (OSError, msgspec.DecodeError):
+        raise ServerDidNotStart(f"{data} holds no credentials.json of a server") from None
+
+
+@contextmanager
+def local_server(data: Path) -> Iterator[Credentials]:
+    """Runs `xtrace serve` over a data folder on a free port of this machine; gives its credentials once it answers."""
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = data / "server.log"
+    command = [sys.executable, "-m", "xtrace_cli", "serve", "--data", str(data), "--port", "0"]
+    with log.open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    started = time.time()
+    try:
+        yield _wait_until_ready(process, data, log, started)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path, started: float) -> Credentials:
+    file = data / "credentials.json"
+    while time.time() < started + _START_SECONDS:
+        if process.poll() is not None:
+            raise ServerDidNotStart(f"the server stopped: {_last_line(log)} (its log is {log})")
+        # The server writes its address there at every start, so an older file is of a server that ran before.
+        if file.exists() and file.stat().st_mtime >= started - 0.01:
+            credentials = read_credentials(data)
+            if _is_ready(credentials.api_url):
+                return credentials
+        time.sleep(0.05)
+    raise ServerDidNotStart(f"the server did not answer within {_START_SECONDS} seconds; its log is {log}")
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz", timeout=2).status_code == 200
+    except httpx2.HTTPError:
+        return False
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

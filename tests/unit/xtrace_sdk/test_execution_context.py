@@ -1,0 +1,223 @@
+"""Execution contexts: what is saved opens again, and only so."""
+
+import copy
+import json
+import pickle
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xtrace_sdk.errors import (
+    InaccessibleFile,
+    InvalidArgument,
+    InvalidContext,
+    UnknownScheme,
+    WeakParameters,
+    WrongKey,
+)
+from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+PASSPHRASE = "correct horse battery staple"
+
+
+def provider(passphrase: str = PASSPHRASE) -> PassphraseKeyProvider:
+    return PassphraseKeyProvider(passphrase, insecure_log2_n=4)
+
+
+def new_context(scheme: str = "paillier_lookup", **options: Any) -> ExecutionContext:
+    return ExecutionContext.create(provider(), scheme, 16, 256, insecure_allow_weak_parameters=True, **options)
+
+
+class MemoryStore:
+    """A service's store of contexts, which a test may tamper with."""
+
+    def __init__(self) -> None:
+        self.contexts: dict[str, dict[str, Any]] = {}
+
+    async def store_exec_context(self, data: dict[str, Any], context_id: str) -> None:
+        self.contexts[context_id] = dict(data)
+
+    async def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]:
+        return self.contexts[context_id]
+
+
+@pytest.fixture(scope="module")
+def context() -> ExecutionContext:
+    return new_context()
+
+
+@pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
+def test_a_saved_context_opens_again_and_reads_what_the_first_one_wrote(scheme: str, tmp_path: Path) -> None:
+    first = new_context(scheme, path=tmp_path / "new" / "folder" / "context.json")
+    second = ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "new" / "folder" / "context.json")
+    assert second == first
+    assert hash(second) == hash(first)
+    assert (second.id, second.embed_len(), second.key_len()) == (first.id, 16, 256)
+    vector = np.arange(16) % 2
+    index, query = first.homomorphic.encrypt_vec_one(vector), second.homomorphic.encrypt_query(1 - vector)
+    product = index[0] * int.from_bytes(query.ciphertexts[0], "little")
+    n = int(json.loads(first.public_data()["pk"])["n"])
+    distances, valid = second.homomorphic.read_distances([[product % n**2]], [index.nonce], query)
+    assert valid.all()
+    assert distances.tolist() == [16]
+    assert second.aes.decrypt(first.aes.encrypt("text", index.nonce), index.nonce) == b"text"
+    assert second.pseudonym("purpose", "value") == first.pseudonym("purpose", "value")
+
+
+def test_a_file_is_readable_by_its_owner_only(context: ExecutionContext, tmp_path: Path) -> None:
+    context.save_to_disk(tmp_path / "context.json")
+    assert stat.S_IMODE((tmp_path / "context.json").stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["context.json"]
+
+
+def test_saving_again_writes_the_same_bytes(context: ExecutionContext, tmp_path: Path) -> None:
+    context.save_to_disk(tmp_path / "a")
+    context.save_to_disk(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_file_holds_no_secret_in_the_clear(context: ExecutionContext, tmp_path: Path) -> None:
+    context.save_to_disk(tmp_path / "context.json")
+    text = (tmp_path / "context.json").read_text()
+    for value in (*context.homomorphic.secrets().values(), PASSPHRASE):
+        assert value not in text
+        assert str(int(value, 16)) not in text if value != PASSPHRASE else True
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_error(context: ExecutionContext, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InaccessibleFile, match="cannot be written"):
+        context.save_to_disk(tmp_path / "file" / "context.json")
+
+
+def test_a_wrong_passphrase_is_told_from_a_damaged_file(context: ExecutionContext, tmp_path: Path) -> None:
+    path = tmp_path / "context.json"
+    context.save_to_disk(path)
+    with pytest.raises(WrongKey, match="wrong"):
+        ExecutionContext.load_from_disk("another passphrase", path)
+    document = json.loads(path.read_text())
+    document["sk"] = document["sk"][:-8] + "AAAAAAA="
+    path.write_text(json.dumps(document))
+    with pytest.raises(InvalidContext, match="changed"):
+        ExecutionContext.load_from_disk(PASSPHRASE, path)
+
+
+@pytest.mark.parametrize("field", ["type", "pk", "config", "sk", "key_provider", "wrapped_key", "id"])
+def test_no_field_of_a_file_can_be_exchanged(context: ExecutionContext, tmp_path: Path, field: str) -> None:
+    other = new_context("paillier" if field == "type" else "paillier_lookup")
+    context.save_to_disk(tmp_path / "a")
+    other.save_to_disk(tmp_path / "b")
+    document, foreign = (json.loads((tmp_path / name).read_text()) for name in "ab")
+    document[field] = {"key_provider": "aws_kms", "config": document["config"].replace("16", "17", 1)}.get(
+        field, foreign[field]
+    )
+    # The attacker makes the id fit, as a server would.
+    (tmp_path / "a").write_text(json.dumps(document if field == "id" else {**document, "id": None}))
+    with pytest.raises((InvalidContext, WrongKey)):
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "a")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe", b"no json", b'{"type": 3}', b"[" * 100_000])
+def test_a_foreign_file_is_no_context(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(InvalidContext):
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "file")
+
+
+def test_every_truncation_of_a_file_is_refused(context: ExecutionContext, tmp_path: Path) -> None:
+    context.save_to_disk(tmp_path / "whole")
+    data = (tmp_path / "whole").read_bytes().rstrip()
+    for length in range(0, len(data), 97):
+        (tmp_path / "cut").write_bytes(data[:length])
+        with pytest.raises(InvalidContext):
+            ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "cut")
+
+
+def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InaccessibleFile, match="cannot be read"):
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "missing")
+    with pytest.raises(InaccessibleFile, match="cannot be read"):
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path)
+
+
+def test_a_context_of_another_format_version_is_refused(context: ExecutionContext, tmp_path: Path) -> None:
+    context.save_to_disk(tmp_path / "context.json")
+    document = json.loads((tmp_path / "context.json").read_text())
+    document["config"] = document["config"].replace('"version":1', '"version":2')
+    document.pop("id")
+    (tmp_path / "context.json").write_text(json.dumps(document))
+    with pytest.raises(InvalidContext, match="version is 2"):
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "context.json")
+
+
+async def test_the_service_stores_and_gives_back_the_same_context(context: ExecutionContext) -> None:
+    store = MemoryStore()
+    assert await context.save_to_remote(store) == context.id
+    assert set(store.contexts[context.id]) == {"type", "pk", "config", "sk", "key_provider", "wrapped_key"}
+    restored = await ExecutionContext.load_from_remote(PASSPHRASE, context.id, store)
+    assert restored == context
+    again = await ExecutionContext.load_from_remote(key_provider=provider(), context_id=context.id, integration=store)
+    assert again == context
+
+
+async def test_another_context_under_the_id_asked_for_is_refused(context: ExecutionContext) -> None:
+    store = MemoryStore()
+    other = new_context()
+    await other.save_to_remote(store)
+    store.contexts[context.id] = store.contexts[other.id]
+    with pytest.raises(InvalidContext, match="another context"):
+        await ExecutionContext.load_from_remote(PASSPHRASE, context.id, store)
+
+
+async def test_a_context_stored_without_its_secret_cannot_be_restored(context: ExecutionContext) -> None:
+    store = MemoryStore()
+    store.contexts[context.id] = dict(context.public_data())
+    with pytest.raises(InvalidContext, match="without its secret"):
+        await ExecutionContext.load_from_remote(PASSPHRASE, context.id, store)
+
+
+def test_the_id_is_a_hash_of_the_public_parts(context: ExecutionContext) -> None:
+    assert len(context.id) == 64
+    assert int(context.id, 16) >= 0
+    assert new_context().id != context.id
+
+
+def test_bad_parameters_are_refused_in_one_sentence() -> None:
+    with pytest.raises(UnknownScheme, match="ckks"):
+        ExecutionContext.create(provider(), "ckks", 512, 1024)
+    with pytest.raises(WeakParameters, match="512"):
+        ExecutionContext.create(provider(), "paillier", 512, 512)
+    with pytest.raises(WeakParameters, match="448"):
+        ExecutionContext.create(provider(), "paillier_lookup", 512, 1024, alpha_len=50)
+    for embed_len in (0, -1, 4097):
+        with pytest.raises(InvalidArgument, match="1 to 4096"):
+            ExecutionContext.create(provider(), "paillier_lookup", embed_len, 1024)
+    with pytest.raises(InvalidArgument, match="key provider"):
+        ExecutionContext.create("passphrase", "paillier", 512, 1024)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="either"):
+        ExecutionContext.load_from_disk(path="x")
+    with pytest.raises(InvalidArgument, match="not both"):
+        ExecutionContext.load_from_disk("passphrase", "x", key_provider=provider())
+
+
+def test_a_context_shows_its_id_and_cannot_be_pickled_or_copied(context: ExecutionContext) -> None:
+    assert repr(context) == f"<ExecutionContext {context.id}>"
+    for thing in (context, context.aes, context.homomorphic, context.key_provider):
+        for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="secrets"):
+                attempt(thing)
+
+
+def test_pseudonyms_differ_by_purpose_value_and_context(context: ExecutionContext) -> None:
+    names = {
+        context.pseudonym("a", "bc"),
+        context.pseudonym("ab", "c"),
+        context.pseudonym("a", "b", "c"),
+        context.pseudonym("a", "bc", ""),
+        new_context().pseudonym("a", "bc"),
+    }
+    assert len(names) == 5
