@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -55,7 +55,7 @@ def problem(error: ServiceError) -> Response:
     return Response(error.body(), error.status, error.headers(), media_type=PROBLEM_JSON)
 
 
-def _lifespan(settings: Settings, api_url: str | None) -> Callable[[FastAPI], "asynccontextmanager[None]"]:  # type: ignore[type-arg, valid-type]
+def _lifespan(settings: Settings, api_url: str | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_database(settings.sqlite_url, settings.data) as database:

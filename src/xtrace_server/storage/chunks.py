@@ -316,7 +316,7 @@ async def _existing_bindings(connection: AsyncConnection, pks: Sequence[int]) ->
     found: dict[int, int] = {}
     for batch in _batches(pks):
         rows = await connection.execute(select(_c.pk, _c.binding_pk).where(_c.pk.in_(batch)))
-        found |= dict(rows.tuples())
+        found.update({row[0]: row[1] for row in rows})
     missing = [chunk_id_of(pk) for pk in pks if pk not in found]
     if missing:
         raise ChunksNotFound(missing)
@@ -370,10 +370,11 @@ async def _insert(connection: AsyncConnection, table: Table, rows: list[dict[str
 
 
 async def _update(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Sets the columns that the rows name, which are the same in each, where their `pk` is."""
     if rows:
-        columns: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "pk"}
-        statement = update(table).where(table.c.pk == bindparam("this_pk")).values(columns)
-        await connection.execute(statement, [row | {"this_pk": row["pk"]} for row in rows])
+        statement = update(table).where(table.c.pk == bindparam("this_pk"))
+        values = [{"this_pk": row["pk"]} | {name: row[name] for name in row if name != "pk"} for row in rows]
+        await connection.execute(statement, values)
 
 
 async def _replace_facets(connection: AsyncConnection, pks: Sequence[int], rows: list[dict[str, Any]]) -> None:
