@@ -17,7 +17,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import httpx2
 
@@ -64,7 +63,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
     repeated: bool = False
 
     @property
@@ -239,30 +238,30 @@ class _ClientsByLoop:
 
     def __init__(self, make: Callable[[], httpx2.AsyncClient]) -> None:
         self._make = make
-        self._open: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, tuple[httpx2.AsyncClient, AsyncGenerator[None, None]]
-        ] = WeakKeyDictionary()
+        self._open: dict[asyncio.AbstractEventLoop, tuple[httpx2.AsyncClient, AsyncGenerator[None, None]]] = {}
 
     async def current(self) -> httpx2.AsyncClient:
         loop = asyncio.get_running_loop()
         held = self._open.get(loop)
         if held is None:
             client = self._make()
-            lifetime = _lifetime(client)
+            lifetime = self._lifetime(loop, client)
             held = self._open[loop] = client, lifetime
             await anext(lifetime)
         return held[0]
 
     async def close_current(self) -> None:
-        held = self._open.pop(asyncio.get_running_loop(), None)
+        held = self._open.get(asyncio.get_running_loop())
         if held is not None:
             await held[1].aclose()
 
-
-async def _lifetime(client: httpx2.AsyncClient) -> AsyncGenerator[None, None]:
-    # `asyncio.run` closes the generators that are still waiting when it ends, and so the connections of a client that
-    # nobody closed: without this, they would be left to a loop that does not run any more.
-    try:
-        yield
-    finally:
-        await client.aclose()
+    async def _lifetime(
+        self, loop: asyncio.AbstractEventLoop, client: httpx2.AsyncClient
+    ) -> AsyncGenerator[None, None]:
+        # `asyncio.run` closes the generators that are still waiting when it ends, and so the connections of a client
+        # that nobody closed: without this, they would be left to a loop that does not run any more.
+        try:
+            yield
+        finally:
+            del self._open[loop]
+            await client.aclose()

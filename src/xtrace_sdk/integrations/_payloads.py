@@ -145,7 +145,7 @@ def projection(fields: Iterable[str] | None) -> list[str] | None:
 
 
 def chunk_ids(ids: Iterable[Any]) -> list[int]:
-    """Chunk ids as plain integers."""
+    """Chunk ids as plain integers, in their order."""
     plain = []
     for chunk_id in ids:
         try:

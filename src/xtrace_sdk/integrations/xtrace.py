@@ -7,7 +7,7 @@ checked against the HTTP contract before it is given back (`_service`).
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, Self
 
@@ -236,14 +236,14 @@ class XTraceIntegration(StoredContexts, ControlPlane):
     async def get_chunk_by_id(
         self, chunk_ids: Iterable[int], kb_id: str, projection: Iterable[str] | None = None
     ) -> list[StoredChunk]:
-        """The chunks in the order of the ids; unknown ids are left out.
+        """The chunks in the order of the ids; unknown ids are left out, and one that comes twice is returned once.
 
         `projection` names the fields to return: `chunk_content`, `index`, `nonce`, `meta_data`, single tags, `facets`,
         `name`, `created_at`, `updated_at`; without it all come. `nonce` and the ciphertexts are bytes.
         """
         fields = [("projection", name) for name in _payloads.projection(projection) or ()]
         chunks: list[StoredChunk] = []
-        for batch in _payloads.in_batches(_payloads.chunk_ids(chunk_ids), _IDS_PER_CALL):
+        for batch in _id_batches(chunk_ids):
             parameters = [*_selection(kb_id, batch), *fields]
             answer = await self._service.data("GET", "chunk", list[wire.Chunk], parameters=parameters)
             asked = iter(batch)
@@ -283,7 +283,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         After a lost answer the count may leave out those that the first attempt deleted.
         """
         deleted = 0
-        for batch in _payloads.in_batches(_payloads.chunk_ids(chunk_ids), _IDS_PER_CALL):
+        for batch in _id_batches(chunk_ids):
             answer = await self._service.data("DELETE", "chunk", wire.DeletedCount, parameters=_selection(kb_id, batch))
             deleted += answer.deleted_count
         return deleted
@@ -452,6 +452,10 @@ def _bodies(
     db: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
 ) -> list[tuple[bytes, int]]:
     return _payloads.inserts(kb_id, context_id, _payloads.new_chunks(db, index))
+
+
+def _id_batches(chunk_ids: Iterable[int]) -> Iterator[Sequence[int]]:
+    return _payloads.in_batches(list(dict.fromkeys(_payloads.chunk_ids(chunk_ids))), _IDS_PER_CALL)
 
 
 def _selection(kb_id: str, chunk_ids: Sequence[int]) -> list[tuple[str, str | int]]:
