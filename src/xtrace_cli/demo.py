@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from xtrace_sdk.integrations.xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.inference.embedding import Embedding
 
 from xtrace_cli.documents import Document, collection_of, folder_documents, python_reference, source_and_passage
-from xtrace_cli.local_server import Credentials, local_server
+from xtrace_cli.local_server import local_server
 from xtrace_cli.stored_bytes import stored_chunk
 from xtrace_sdk.errors import InaccessibleFile
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
+from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_server.bootstrap import Credentials
 
 DIMENSIONS = 256
 ANSWERS = 2

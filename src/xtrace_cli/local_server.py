@@ -8,35 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
-import msgspec
 
 from xtrace_sdk.errors import XTraceError
+from xtrace_server.bootstrap import CREDENTIALS_FILE, Credentials, read_credentials
 
 _START_SECONDS = 30
 
 
 class ServerDidNotStart(XTraceError):
     """The server process ended, or did not answer in time."""
-
-
-class Credentials(msgspec.Struct, frozen=True):
-    """What `credentials.json` of a server's data folder holds."""
-
-    org_id: str
-    admin_key: str
-    api_key: str
-    api_url: str
-
-    def __repr__(self) -> str:
-        return f"Credentials(org_id={self.org_id!r}, api_url={self.api_url!r})"
-
-
-def read_credentials(data: Path) -> Credentials:
-    """The credentials in a server's data folder. Raises `ServerDidNotStart` if there are none."""
-    try:
-        return msgspec.json.decode((data / "credentials.json").read_bytes(), type=Credentials)
-    except (OSError, msgspec.DecodeError):
-        raise ServerDidNotStart(f"{data} holds no credentials.json of a server") from None
 
 
 @contextmanager
@@ -58,13 +38,13 @@ def local_server(data: Path) -> Iterator[Credentials]:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path, started: float) -> Credentials:
-    file = data / "credentials.json"
+    file = data / CREDENTIALS_FILE
     while time.time() < started + _START_SECONDS:
         if process.poll() is not None:
             raise ServerDidNotStart(f"the server stopped: {_last_line(log)} (its log is {log})")
         # The server writes its address there at every start, so an older file is of a server that ran before.
         if file.exists() and file.stat().st_mtime >= started - 0.01:
-            credentials = read_credentials(data)
+            credentials = read_credentials(file)
             if _is_ready(credentials.api_url):
                 return credentials
         time.sleep(0.05)
