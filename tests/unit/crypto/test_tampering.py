@@ -1,0 +1,526 @@
+"""What a server may answer instead of the sum of a chunk and the query, and that each of it is noticed.
+
+The server here knows what a real one knows: n, the stored ciphertexts and nonces, and the query's ciphertexts.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import reference_paillier as reference
+from crypto_support import (
+    SCHEMES,
+    Client,
+    Row,
+    answers,
+    client,
+    generated,
+    hamming,
+    little,
+    nonces_of,
+    number,
+    random_vectors,
+    reference_key,
+    smallest_sides,
+    with_sides,
+)
+from xtrace_core.arithmetic import Rows
+from xtrace_sdk.errors import InvalidArgument, InvalidRows
+from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndexBatch
+from xtrace_sdk.x_vec.crypto.homomorphic import Ciphertext, EncryptedQuery, PrimeSide
+
+COUNT = 5
+VICTIM = 2
+
+SHAPES = {
+    "one ciphertext, one prime": 100,
+    "one ciphertext, both primes": 200,
+    "two ciphertexts, one prime": 256,
+    "three ciphertexts, both primes": 600,
+    "base 3": 300,
+}
+
+
+@dataclass(frozen=True)
+class Search:
+    """One honest search over a few chunks."""
+
+    owner: Client
+    batch: EncryptedIndexBatch
+    query: EncryptedQuery
+    rows: list[Row]
+    nonces: list[bytes | None]
+    distances: list[int]
+
+    @property
+    def n(self) -> int:
+        return self.owner.n
+
+    @property
+    def products(self) -> list[int]:
+        """The honest answer for the victim."""
+        return [number(ciphertext) for ciphertext in self.rows[VICTIM]]
+
+    @property
+    def queries(self) -> list[int]:
+        return [number(ciphertext) for ciphertext in self.query.ciphertexts]
+
+
+@cache
+def search(scheme: str, shape: str) -> Search:
+    embed_len = SHAPES[shape]
+    if shape == "two ciphertexts, one prime":
+        model = generated(scheme, 256)
+        owner = with_sides(model, model._sides, embed_len, "base4")
+    else:
+        owner = client(scheme, 256, embed_len)
+    assert owner._one_prime == ("one prime" in shape)
+    vectors = random_vectors(COUNT, embed_len)
+    batch, query = owner.encrypt_vec_batch(vectors), owner.encrypt_query(vectors[0])
+    return Search(owner, batch, query, answers(owner, batch, query), nonces_of(batch), hamming(vectors, vectors[0]))
+
+
+Answer = tuple[Sequence[Ciphertext], bytes | None]
+Tampering = Callable[[Search], Answer]
+TAMPERINGS: dict[str, Tampering] = {}
+
+
+def tampering(function: Tampering) -> Tampering:
+    TAMPERINGS[function.__name__] = function
+    return function
+
+
+def replaced(s: Search, position: int, value: int) -> Answer:
+    """The honest answer with another integer in one place."""
+    row = s.products
+    row[position] = value
+    return row, s.nonces[VICTIM]
+
+
+# Values
+
+
+@tampering
+def negated(s: Search) -> Answer:
+    return replaced(s, 0, s.n**2 - s.products[0])
+
+
+@tampering
+def last_one_negated(s: Search) -> Answer:
+    return replaced(s, -1, s.n**2 - s.products[-1])
+
+
+@tampering
+def negative(s: Search) -> Answer:
+    return replaced(s, 0, -s.products[0])
+
+
+@tampering
+def zero(s: Search) -> Answer:
+    return replaced(s, 0, 0)
+
+
+@tampering
+def no_bytes(s: Search) -> Answer:
+    return [b"", *s.rows[VICTIM][1:]], s.nonces[VICTIM]
+
+
+@tampering
+def n_squared(s: Search) -> Answer:
+    return replaced(s, 0, s.n**2)
+
+
+@tampering
+def not_canonical(s: Search) -> Answer:
+    return replaced(s, 0, s.products[0] + s.n**2)
+
+
+@tampering
+def not_canonical_in_the_last_place(s: Search) -> Answer:
+    return replaced(s, -1, s.products[-1] + s.n**2)
+
+
+@tampering
+def the_widest_number(s: Search) -> Answer:
+    return [b"\xff" * len(little(s.n**2))] * len(s.rows[VICTIM]), s.nonces[VICTIM]
+
+
+@tampering
+def oversized(s: Search) -> Answer:
+    return [b"\x01" * 100_000, *s.rows[VICTIM][1:]], s.nonces[VICTIM]
+
+
+@tampering
+def oversized_integer(s: Search) -> Answer:
+    return replaced(s, 0, 1 << 100_000)
+
+
+@tampering
+def padded_beyond_the_width(s: Search) -> Answer:
+    padded = s.rows[VICTIM][0].ljust(len(little(s.n**2)) + 1, b"\0")
+    return [padded, *s.rows[VICTIM][1:]], s.nonces[VICTIM]
+
+
+@tampering
+def one_bit_flipped(s: Search) -> Answer:
+    return replaced(s, 0, s.products[0] ^ 1 << 77)
+
+
+@tampering
+def one(s: Search) -> Answer:
+    return [1] * len(s.products), s.nonces[VICTIM]
+
+
+@tampering
+def inverse(s: Search) -> Answer:
+    return replaced(s, 0, pow(s.products[0], -1, s.n**2))
+
+
+@tampering
+def square(s: Search) -> Answer:
+    return replaced(s, 0, pow(s.products[0], 2, s.n**2))
+
+
+@tampering
+def multiple_of_the_first_prime(s: Search) -> Answer:
+    return replaced(s, 0, s.products[0] * s.owner._sides[0].prime % s.n**2)
+
+
+@tampering
+def times_fresh_noise(s: Search) -> Answer:
+    r = random.Random(1).randrange(s.n)
+    return replaced(s, 0, s.products[0] * pow(r, s.n, s.n**2) % s.n**2)
+
+
+# Forms
+
+
+@tampering
+def too_few_ciphertexts(s: Search) -> Answer:
+    return s.products[:-1], s.nonces[VICTIM]
+
+
+@tampering
+def too_many_ciphertexts(s: Search) -> Answer:
+    return [*s.products, s.products[-1]], s.nonces[VICTIM]
+
+
+@tampering
+def no_ciphertexts(s: Search) -> Answer:
+    return [], s.nonces[VICTIM]
+
+
+# Nonces
+
+
+@tampering
+def nonce_stripped(s: Search) -> Answer:
+    return s.products, None
+
+
+@tampering
+def nonce_empty(s: Search) -> Answer:
+    return s.products, b""
+
+
+@tampering
+def nonce_short(s: Search) -> Answer:
+    return s.products, s.batch[VICTIM].nonce[:-1]
+
+
+@tampering
+def nonce_long(s: Search) -> Answer:
+    return s.products, s.batch[VICTIM].nonce + b"\0"
+
+
+@tampering
+def nonce_of_zeros(s: Search) -> Answer:
+    return s.products, bytes(14)
+
+
+@tampering
+def nonce_of_another_chunk(s: Search) -> Answer:
+    return s.products, s.nonces[VICTIM + 1]
+
+
+@tampering
+def nonce_with_a_flipped_bit(s: Search) -> Answer:
+    nonce = s.batch[VICTIM].nonce
+    return s.products, nonce[:-1] + bytes([nonce[-1] ^ 1])
+
+
+# Rows of other origin
+
+
+@tampering
+def row_of_another_chunk(s: Search) -> Answer:
+    return s.rows[VICTIM + 1], s.nonces[VICTIM]
+
+
+@tampering
+def the_chunk_without_the_query(s: Search) -> Answer:
+    return list(s.batch[VICTIM]), s.nonces[VICTIM]
+
+
+@tampering
+def the_query_without_the_chunk(s: Search) -> Answer:
+    return s.queries, s.nonces[VICTIM]
+
+
+@tampering
+def the_query_twice(s: Search) -> Answer:
+    return [c * q % s.n**2 for c, q in zip(s.products, s.queries, strict=True)], s.nonces[VICTIM]
+
+
+@tampering
+def the_sum_with_an_older_query(s: Search) -> Answer:
+    older = s.owner.encrypt_query([1] * s.owner.embed_len)
+    return answers(s.owner, [s.batch[VICTIM]], older)[0], s.nonces[VICTIM]
+
+
+def own_row(s: Search) -> list[int]:
+    """query · (1+n)^m: the sum of the query and a text of the server's choice, without knowing any key."""
+    message = reference.number_of([1, 0] * 20, 4)
+    return [q * (1 + message * s.n) % s.n**2 for q in s.queries]
+
+
+@tampering
+def row_of_the_servers_own_making(s: Search) -> Answer:
+    return own_row(s), s.nonces[VICTIM]
+
+
+@tampering
+def row_of_the_servers_own_making_with_a_new_nonce(s: Search) -> Answer:
+    return own_row(s), random.Random(2).randbytes(14)
+
+
+@tampering
+def row_of_the_servers_own_making_without_a_nonce(s: Search) -> Answer:
+    return own_row(s), None
+
+
+@tampering
+def row_of_the_servers_own_making_without_the_query(s: Search) -> Answer:
+    return [1 + 5 * s.n] * len(s.queries), s.nonces[VICTIM]
+
+
+def both(s: Search, answer: Answer) -> tuple[list[int], list[bool], list[bool]]:
+    """The positions that the public call reports, and what each of the two passes says of all rows."""
+    rows: list[Sequence[Ciphertext]] = [*s.rows]
+    nonces = [*s.nonces]
+    rows[VICTIM], nonces[VICTIM] = answer
+    reported: list[int] = []
+    try:
+        s.owner.decode_hamming_client_batch(rows, nonces, s.query)
+    except InvalidRows as error:
+        reported = error.positions
+    first = s.owner.read_distances(rows, nonces, s.query)[1]
+    return reported, first.tolist(), s.owner.confirm_distances(rows, nonces, s.query)[1].tolist()
+
+
+ALL_BUT_VICTIM = [i != VICTIM for i in range(COUNT)]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_honest_answers_are_accepted(scheme: str, shape: str) -> None:
+    s = search(scheme, shape)
+    assert s.owner.decode_hamming_client_batch(s.rows, s.nonces, s.query).tolist() == s.distances
+    assert both(s, (s.products, s.nonces[VICTIM])) == ([], [True] * COUNT, [True] * COUNT)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", TAMPERINGS)
+def test_tampering_is_noticed_in_the_one_row_that_has_it(scheme: str, shape: str, kind: str) -> None:
+    s = search(scheme, shape)
+    assert both(s, TAMPERINGS[kind](s)) == ([VICTIM], ALL_BUT_VICTIM, ALL_BUT_VICTIM)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if "two" in shape or "three" in shape])
+def test_ciphertexts_exchanged_within_a_row_are_noticed(scheme: str, shape: str) -> None:
+    s = search(scheme, shape)
+    products = s.products
+    for i in range(len(products)):
+        for j in range(len(products)):
+            if i != j:
+                exchanged, repeated = [*products], [*products]
+                exchanged[i], exchanged[j] = products[j], products[i]
+                repeated[i] = products[j]
+                for row in (exchanged, repeated):
+                    assert both(s, (row, s.nonces[VICTIM])) == ([VICTIM], ALL_BUT_VICTIM, ALL_BUT_VICTIM)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_ciphertexts_of_two_chunks_exchanged_are_noticed(scheme: str) -> None:
+    s = search(scheme, "three ciphertexts, both primes")
+    mixed = [s.rows[VICTIM + 1][0], *s.rows[VICTIM][1:]]
+    assert both(s, (mixed, s.nonces[VICTIM])) == ([VICTIM], ALL_BUT_VICTIM, ALL_BUT_VICTIM)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_row_of_another_context_is_noticed(scheme: str) -> None:
+    s = search(scheme, "one ciphertext, one prime")
+    other = type(s.owner).generate(100, 256, insecure_allow_weak_parameters=True)
+    index = other.encrypt_vec_one([1] * 100)
+    row = answers(other, [index], other.encrypt_query([1] * 100))[0]
+    assert both(s, (row, index.nonce)) == ([VICTIM], ALL_BUT_VICTIM, ALL_BUT_VICTIM)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_batch_reports_exactly_its_bad_rows(scheme: str, shape: str) -> None:
+    s = search(scheme, shape)
+    rng = random.Random(3)
+    kinds = sorted(TAMPERINGS)
+    rows: list[Sequence[Ciphertext]] = []
+    nonces: list[bytes | None] = []
+    bad = []
+    for position in range(60):
+        row, nonce = s.products, s.nonces[VICTIM]
+        if rng.random() < 0.5:
+            row, nonce = TAMPERINGS[rng.choice(kinds)](s)  # type: ignore[assignment]
+            bad.append(position)
+        rows.append(row)
+        nonces.append(nonce)
+    with pytest.raises(InvalidRows) as caught:
+        s.owner.decode_hamming_client_batch(rows, nonces, s.query)
+    assert caught.value.positions == bad
+    distances, valid = s.owner.read_distances(rows, nonces, s.query)
+    assert np.flatnonzero(~valid).tolist() == bad
+    assert set(distances[valid].tolist()) == {s.distances[VICTIM]}
+
+
+class Recorded:
+    """A side of a key that notes how many rows it was given to read."""
+
+    def __init__(self, side: PrimeSide) -> None:
+        self.side, self.seen = side, list[int]()
+        self.prime, self.square, self.order_bits = side.prime, side.square, side.order_bits
+        self.noise_from, self.fresh_noise, self.no_noise = side.noise_from, side.fresh_noise, side.no_noise
+        self.blind = side.blind
+
+    def read(self, products: Rows, noise: Rows, other: int) -> tuple[Rows, NDArray[np.bool_]]:
+        self.seen.append(len(products))
+        return self.side.read(products, noise, other)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bad_rows_take_the_same_way_as_good_ones(scheme: str, shape: str) -> None:
+    s = search(scheme, shape)
+    sides = tuple(Recorded(side) for side in s.owner._sides)
+    watched = with_sides(s.owner, sides, s.owner.embed_len, s.owner._encoding.base)
+    rows: list[Sequence[Ciphertext]] = [*s.rows]
+    for bad in ([], [0] * len(s.products), s.products[:-1], [1 << 100_000] * len(s.products)):
+        rows[0] = bad
+        watched.read_distances(rows, s.nonces, s.query)
+    each_search = [COUNT] * len(s.products) * 4
+    assert sides[0].seen == each_search
+    assert sides[1].seen == ([] if s.owner._one_prime else each_search)
+
+
+def test_rows_and_nonces_of_different_number_are_the_callers_mistake() -> None:
+    s = search("paillier", "one ciphertext, one prime")
+    with pytest.raises(InvalidArgument, match="5 rows and 4 nonces"):
+        s.owner.decode_hamming_client_batch(s.rows, s.nonces[:-1], s.query)
+
+
+def test_one_bad_answer_is_an_error_for_one_row_as_for_many() -> None:
+    s = search("paillier_lookup", "one ciphertext, one prime")
+    with pytest.raises(InvalidRows) as caught:
+        s.owner.decode_hamming_client_one(s.rows[0], s.nonces[1], s.query)
+    assert caught.value.positions == [0]
+
+
+# Multiplying an honest product by (1+n)^t adds t to the sum: what of it can be noticed, and what p does to it
+
+
+def shifted(s: Search, t: int, position: int = 0) -> Answer:
+    return replaced(s, position, s.products[position] * (1 + t * s.n) % s.n**2)
+
+
+def sums_of(s: Search) -> list[int]:
+    key = reference_key(s.owner)
+    return [key.decrypt(product) for product in s.products]
+
+
+def around(p: int) -> list[int]:
+    rng = random.Random(p)
+    close = [p + d for d in range(-70, 71)]
+    by_slot = [p + sign * 4**j for j in range(0, 120, 7) for sign in (1, -1)]
+    wide = [p + sign * rng.randrange(1 << bits) for bits in range(8, 256, 8) for sign in (1, -1)]
+    return close + by_slot + wide
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "base 3"])
+@pytest.mark.parametrize("prime", [0, 1])
+def test_adding_about_p_is_always_noticed_before_anything_is_fetched(scheme: str, shape: str, prime: int) -> None:
+    s = search(scheme, shape)
+    p = s.owner._sides[0].prime
+    total, width, base = sums_of(s)[0], s.owner._encoding.widths[0], s.owner._encoding.base
+    ts = around(s.owner._sides[prime].prime)
+    rows = [shifted(s, t)[0] for t in ts]
+    nonces = [s.nonces[VICTIM]] * len(ts)
+    assert not s.owner.confirm_distances(rows, nonces, s.query)[1].any()
+    # Modulo p alone t = p adds nothing, and t = p + 4^j no more than t = 4^j does: only to find such a t the server
+    # would have to know p already. That is why the nearest are read under both primes before they are fetched.
+    first_pass = s.owner.read_distances(rows, nonces, s.query)[1].tolist()
+    modulus = p if s.owner._one_prime else s.n
+    assert first_pass == [reference.is_sum_of_two((total + t) % modulus, width, base) for t in ts]
+    if s.owner._one_prime and prime == 0:
+        assert first_pass[ts.index(p)]
+    if not s.owner._one_prime:
+        assert not any(first_pass)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_adding_about_p_is_noticed_at_the_widest_one_prime_sum_under_the_smallest_primes(scheme: str) -> None:
+    sides = smallest_sides(scheme, 256)
+    owner = with_sides(generated(scheme, 256), sides, 128)
+    assert owner._one_prime
+    n, p = owner.n, sides[0].prime
+    for vector, query_vector in ((0, 0), (0, 1), (1, 1)):
+        index, query = owner.encrypt_vec_one([vector] * 128), owner.encrypt_query([query_vector] * 128)
+        product = number(answers(owner, [index], query)[0][0])
+        rows = [[product * (1 + t * n) % n**2] for t in around(p)]
+        assert not owner.confirm_distances(rows, [index.nonce] * len(rows), query)[1].any()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_base_3_answers_alike_below_and_above_p(scheme: str) -> None:
+    # Base 3 has no digit that cannot be: a shifted sum is accepted wherever it stays below 3^w, so only both primes
+    # together may read it. Then nothing about p shows: the outcome is that of arithmetic modulo n.
+    s = search(scheme, "base 3")
+    total, width = sums_of(s)[0], s.owner.embed_len
+    room = 3**width - total
+    edges = [0, 1, room - 1, room, room + 1, s.n - total - 1, s.n - total, s.n - 1]
+    ts = [*around(s.owner._sides[0].prime), *around(s.owner._sides[1].prime), *edges]
+    rows = [shifted(s, t)[0] for t in ts]
+    nonces = [s.nonces[VICTIM]] * len(ts)
+    expected = [(total + t) % s.n < 3**width for t in ts]
+    assert s.owner.read_distances(rows, nonces, s.query)[1].tolist() == expected
+    assert s.owner.confirm_distances(rows, nonces, s.query)[1].tolist() == expected
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "base 3"])
+def test_adding_to_one_slot_is_noticed_exactly_where_the_slot_is_full_or_borrows(scheme: str, shape: str) -> None:
+    # The known limit of what can be noticed (docs/security.md): a slot of 0 or 1 takes one more.
+    s = search(scheme, shape)
+    totals, widths = sums_of(s), s.owner._encoding.widths
+    for position, (total, width) in enumerate(zip(totals, widths, strict=True)):
+        ts = [sign * 4**j for j in range(0, width + 4, 5) for sign in (1, -1)]
+        rows = [shifted(s, t, position)[0] for t in ts]
+        got = s.owner.confirm_distances(rows, [s.nonces[VICTIM]] * len(ts), s.query)[1].tolist()
+        assert got == [total + t >= 0 and reference.is_sum_of_two(total + t, width, "base4") for t in ts]
+        for t, accepted in zip(ts, got, strict=True):
+            digit = total // abs(t) % 4
+            assert accepted == (digit != (2 if t > 0 else 0) and abs(t) < 4**width)
