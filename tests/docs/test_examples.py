@@ -1,0 +1,58 @@
+"""Every Python example of the README and the documents runs."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.examples import ROOT, examples, run
+from service import LiveService
+from xtrace_server.bootstrap import CREDENTIALS_FILE, Credentials, write_credentials
+
+
+@pytest.fixture
+def reader_folder(tmp_path: Path, credentials: Credentials, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as a reader has it after `xtrace serve`."""
+    (tmp_path / "xtrace-data").mkdir()
+    write_credentials(tmp_path / "xtrace-data" / CREDENTIALS_FILE, credentials)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+async def test_the_quickstart_runs_from_top_to_bottom(reader_folder: Path) -> None:
+    namespace: dict[str, Any] = {}
+    for code in examples(ROOT / "docs" / "quickstart.md").values():
+        namespace = await run(code, namespace)
+    assert (reader_folder / "keys" / "context.json").exists()
+
+
+def test_the_readme_example_runs_as_a_script_and_answers(reader_folder: Path, live_service: LiveService) -> None:
+    script = reader_folder / "example.py"
+    script.write_text(examples(ROOT / "README.md")["readme"])
+    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "The cat sleeps on the warm radiator.\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda page: page.name
+)
+def test_every_python_block_of_a_page_is_a_tested_example(page: Path) -> None:
+    assert page.read_text().count("```python") == len(examples(page))
+    assert not examples(page) or page.name in ("quickstart.md", "README.md"), "add a test that runs this page"
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name)
+def test_links_between_documents_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    for part in text.split("](")[1:]:
+        target = part.partition(")")[0]
+        if "://" not in target and not target.startswith("#"):
+            assert (page.parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_scripts_that_the_readme_names_are_there() -> None:
+    for script in ("scripts/demo", "scripts/test", "scripts/check", ".ci/run"):
+        assert shutil.which(str(ROOT / script)), script
