@@ -29,7 +29,7 @@ from xtrace_core.wire import TAGS, Tag
 MAX_DEPTH = 32
 """How deep `$and`, `$or`, `$nor` and `$not` may nest."""
 MAX_CONDITIONS = 500
-"""How many operators one filter may hold."""
+"""How many operators and nested filters one filter may hold."""
 MAX_VALUES = 10_000
 """How many values the lists of one filter (`$in`, `$any`, …) may hold together."""
 
@@ -123,6 +123,7 @@ class _Parser:
             raise InvalidFilter(f"meta_filter nests deeper than {MAX_DEPTH} levels")
         if not isinstance(value, dict):
             raise InvalidFilter(f"{where} is {_kind(value)}, expected an object")
+        self._count_condition()
         parts: list[Filter] = []
         for key, operand in value.items():
             parts += self._term(key, operand, where, depth)
@@ -135,10 +136,8 @@ class _Parser:
         if key == "facets":
             return self._field(_FACET_OPERATORS, "$contains", key, operand, path)
         if key == "$not":
-            self._count_condition()
             return [Not(self.filter(operand, path, depth + 1))]
         if key in ("$and", "$or", "$nor"):
-            self._count_condition()
             if not isinstance(operand, list | tuple) or not operand:
                 raise InvalidFilter(f"{path} is {_kind(operand)}, expected a list of at least one filter")
             parts = [self.filter(part, f"{path}[{i}]", depth + 1) for i, part in enumerate(operand)]
@@ -160,9 +159,7 @@ class _Parser:
         for name, value in operand.items():
             if name not in operators:
                 known = ", ".join(operators)
-                raise InvalidFilter(
-                    f"{path}.{_shown(name)} is no operator on {field}, expected one of {known}"
-                )
+                raise InvalidFilter(f"{path}.{_shown(name)} is no operator on {field}, expected one of {known}")
             self._count_condition()
             check, build = operators[name]
             parts.append(build(field, check(self, value, f"{path}.{name}")))
@@ -196,7 +193,7 @@ class _Parser:
     def _count_condition(self) -> None:
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
-            raise InvalidFilter(f"meta_filter has more than {MAX_CONDITIONS} operators")
+            raise InvalidFilter(f"meta_filter has more than {MAX_CONDITIONS} operators and nested filters")
 
 
 _Operator: TypeAlias = tuple[Callable[[_Parser, Any, str], Any], Callable[[Any, Any], Filter]]

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import UNSET
 from sqlalchemy import (
     ColumnElement,
+    Select,
     Table,
     and_,
     bindparam,
@@ -20,13 +21,13 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.metadata import normalised, unique
-from xtrace_core.metadata_filter import Filter
+from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
 from xtrace_core.wire import TAGS, MetaData
 from xtrace_server.errors import ChunksNotFound, Unavailable
 from xtrace_server.storage import knowledge_bases
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import now
-from xtrace_server.storage.filters import condition
+from xtrace_server.storage.filters import matching
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -143,24 +144,29 @@ async def find_names(connection: AsyncConnection, binding: Binding, names: Colle
     return found
 
 
-def matching(binding: Binding, filter_: Filter) -> ColumnElement[bool]:
-    """The condition that selects the binding's chunks that the filter matches."""
-    return and_(_c.binding_pk == binding.pk, condition(filter_, binding.pk))
-
-
 async def matching_pks(
     connection: AsyncConnection, binding: Binding, filter_: Filter, pk_range: tuple[int, int] | None = None
 ) -> list[int]:
     """The keys of the binding's chunks that the filter matches, ascending; `pk_range` includes both ends."""
-    query = select(_c.pk).where(matching(binding, filter_)).order_by(_c.pk)
+    query = pk_query(binding, filter_)
     if pk_range is not None:
         query = query.where(_c.pk.between(*pk_range))
     return list((await connection.execute(query)).scalars())
 
 
+def pk_query(binding: Binding, filter_: Filter) -> Select[int]:
+    """The query for the keys of the binding's chunks that the filter matches, ascending."""
+    return select(_c.pk).where(matching(filter_, binding.pk)).order_by(_pk_order(filter_))
+
+
+def _pk_order(filter_: Filter) -> ColumnElement[int]:
+    # An expression, so that SQLite does not walk the whole binding in order to save the sorting of a few matches.
+    return _c.pk if filter_ == EVERY_CHUNK else _c.pk + 0
+
+
 async def count_matching(connection: AsyncConnection, binding: Binding, filter_: Filter) -> int:
     """How many of the binding's chunks the filter matches."""
-    query = select(func.count()).select_from(chunk).where(matching(binding, filter_))
+    query = select(func.count()).select_from(chunk).where(matching(filter_, binding.pk))
     return (await connection.execute(query)).scalar_one()
 
 
@@ -192,8 +198,8 @@ class PageQuery:
 async def page(connection: AsyncConnection, query: PageQuery) -> tuple[list[Position], bool]:
     """Where each chunk of the page stands, and whether more follow."""
     key: ColumnElement[Any] | None = None if query.sort_by == "chunk_id" else func.coalesce(_c[query.sort_by], "")
-    statement = select(_c.pk if key is None else key, _c.pk).where(matching(query.binding, query.filter_))
-    order = [_c.pk] if key is None else [key, _c.pk]
+    statement = select(_c.pk if key is None else key, _c.pk).where(matching(query.filter_, query.binding.pk))
+    order = [_pk_order(query.filter_)] if key is None else [key, _c.pk]
     statement = statement.order_by(*[column.desc() if query.descending else column for column in order])
     if query.after is not None:
         statement = statement.where(_beyond(key, query.after, query.descending))

@@ -27,21 +27,48 @@ from xtrace_core.metadata_filter import (
 from xtrace_server.storage.schema import chunk, facet
 
 
-def condition(filter_: Filter, binding_pk: int) -> ColumnElement[bool]:
-    """The filter as a condition on rows of `chunk` of that binding."""
+def matching(filter_: Filter, binding_pk: int) -> ColumnElement[bool]:
+    """The condition that selects the binding's chunks that the filter matches."""
+    condition = _condition(filter_, binding_pk)
+    if _goes_by_index(filter_):
+        # Every way to match names the binding already. Named once more outside, SQLite, which knows nothing of how
+        # many chunks a binding has, would walk all of them rather than join the indexes of an OR.
+        return condition
+    return and_(chunk.c.binding_pk == binding_pk, condition)
+
+
+def _goes_by_index(filter_: Filter) -> bool:
     match filter_:
         case And(parts):
-            return and_(true(), *[condition(part, binding_pk) for part in parts])
+            return any(_goes_by_index(part) for part in parts)
         case Or(parts):
-            return or_(*[condition(part, binding_pk) for part in parts])
+            return all(_goes_by_index(part) for part in parts)
+        case TagCompare(_, comparison, _):
+            return comparison != "contains"
+        case TagIn() | TagExists() | AnyFacet():
+            return True
+        case AllFacets(tokens):
+            return bool(tokens)
+        case _:
+            return False
+
+
+def _condition(filter_: Filter, binding_pk: int) -> ColumnElement[bool]:
+    match filter_:
+        case And(parts):
+            return and_(true(), *[_condition(part, binding_pk) for part in parts])
+        case Or(parts):
+            return or_(*[_condition(part, binding_pk) for part in parts])
         case Not(part):
-            return not_(func.coalesce(condition(part, binding_pk), False))
+            return not_(func.coalesce(_condition(part, binding_pk), False))
+        case TagCompare(tag, "contains", value):
+            return _position(chunk.c[tag], value) > 0
         case TagCompare(tag, comparison, value):
-            return _comparison(chunk.c[tag], comparison, value)
+            return and_(chunk.c.binding_pk == binding_pk, _comparison(chunk.c[tag], comparison, value))
         case TagIn(tag, values):
-            return chunk.c[tag].in_(values)
+            return and_(chunk.c.binding_pk == binding_pk, chunk.c[tag].in_(values))
         case TagExists(tag):
-            return chunk.c[tag] > ""
+            return and_(chunk.c.binding_pk == binding_pk, chunk.c[tag] > "")
         case AnyFacet(tokens):
             return chunk.c.pk.in_(select(facet.c.chunk_pk).where(*_facets(binding_pk, tokens)))
         case AllFacets(()):
@@ -79,8 +106,6 @@ def _comparison(column: ColumnElement[Any], comparison: str, value: str) -> Colu
         case "begins_with":
             end = successor(value)
             return column >= value if end is None else and_(column >= value, column < end)
-        case "contains":
-            return _position(column, value) > 0
     raise ValueError(f"the comparison is {comparison!r}")
 
 

@@ -163,13 +163,8 @@ Index(
     postgresql_where=text("name <> ''"),
 )
 for _tag in TAGS:
-    Index(
-        f"ix_chunk_{_tag}",
-        chunk.c.binding_pk,
-        chunk.c[_tag],
-        sqlite_where=text(f"{_tag} IS NOT NULL"),
-        postgresql_where=text(f"{_tag} IS NOT NULL"),
-    )
+    # Whole, not only where the tag is set: SQLite uses no partial index under an OR.
+    Index(f"ix_chunk_{_tag}", chunk.c.binding_pk, chunk.c[_tag])
 
 facet = Table(
     "facet",

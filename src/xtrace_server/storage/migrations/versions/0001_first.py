@@ -157,46 +157,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("name <> ''"),
     )
     op.create_index("ix_chunk_revision", "chunk", ["binding_pk", "revision"], unique=False)
-    op.create_index(
-        "ix_chunk_tag1",
-        "chunk",
-        ["binding_pk", "tag1"],
-        unique=False,
-        sqlite_where=sa.text("tag1 IS NOT NULL"),
-        postgresql_where=sa.text("tag1 IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_chunk_tag2",
-        "chunk",
-        ["binding_pk", "tag2"],
-        unique=False,
-        sqlite_where=sa.text("tag2 IS NOT NULL"),
-        postgresql_where=sa.text("tag2 IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_chunk_tag3",
-        "chunk",
-        ["binding_pk", "tag3"],
-        unique=False,
-        sqlite_where=sa.text("tag3 IS NOT NULL"),
-        postgresql_where=sa.text("tag3 IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_chunk_tag4",
-        "chunk",
-        ["binding_pk", "tag4"],
-        unique=False,
-        sqlite_where=sa.text("tag4 IS NOT NULL"),
-        postgresql_where=sa.text("tag4 IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_chunk_tag5",
-        "chunk",
-        ["binding_pk", "tag5"],
-        unique=False,
-        sqlite_where=sa.text("tag5 IS NOT NULL"),
-        postgresql_where=sa.text("tag5 IS NOT NULL"),
-    )
+    op.create_index("ix_chunk_tag1", "chunk", ["binding_pk", "tag1"], unique=False)
+    op.create_index("ix_chunk_tag2", "chunk", ["binding_pk", "tag2"], unique=False)
+    op.create_index("ix_chunk_tag3", "chunk", ["binding_pk", "tag3"], unique=False)
+    op.create_index("ix_chunk_tag4", "chunk", ["binding_pk", "tag4"], unique=False)
+    op.create_index("ix_chunk_tag5", "chunk", ["binding_pk", "tag5"], unique=False)
     op.create_table(
         "ciphertext",
         sa.Column("pk", KEY, autoincrement=False, nullable=False),

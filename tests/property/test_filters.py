@@ -1,0 +1,39 @@
+"""The filters as SQLite evaluates them, against the plain-Python evaluator."""
+
+import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from database import open_store
+from filter_strategies import filters, meta_data
+from reference_filter import matches
+from xtrace_core.metadata_filter import parse_filter
+from xtrace_server.storage import chunks
+from xtrace_server.storage.schema import chunk_id_of
+
+
+async def _found(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> list[list[int]]:
+    with TemporaryDirectory() as folder:
+        async with open_store(Path(folder)) as store:
+            await store.add(stored)
+            found = []
+            async with store.database.read() as connection:
+                for filter_ in asked:
+                    pks = await chunks.matching_pks(connection, store.binding, parse_filter(filter_))
+                    assert len(pks) == await chunks.count_matching(connection, store.binding, parse_filter(filter_))
+                    found.append([chunk_id_of(pk) for pk in pks])
+            return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(meta_data, min_size=1, max_size=12), st.lists(filters, min_size=1, max_size=25))
+def test_sqlite_and_the_reference_agree(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> None:
+    kept = [
+        {key: list(dict.fromkeys(value)) if key == "facets" else value for key, value in one.items()} for one in stored
+    ]
+    expected = [[i for i, one in enumerate(kept, 1) if matches(filter_, one)] for filter_ in asked]
+    assert asyncio.run(_found(stored, asked)) == expected

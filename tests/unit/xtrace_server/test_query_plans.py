@@ -1,0 +1,87 @@
+"""What the filters cost: which conditions SQLite answers from an index, and that none reads contents or vectors."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+from sqlalchemy.dialects import sqlite
+
+from database import Store, open_store
+from xtrace_core.metadata_filter import parse_filter
+from xtrace_server.storage.chunks import pk_query
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(tmp_path) as store:
+        await store.add([{"tag1": f"u{i}", "tag2": "x", "facets": [f"f{i}", "all"]} for i in range(300)])
+        yield store
+
+
+async def plan(store: Store, filter_: Any) -> str:
+    query = pk_query(store.binding, parse_filter(filter_))
+    # With bound values, as it runs: SQLite plans differently for literals.
+    compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True})
+    values = tuple(compiled.params[name] for name in compiled.positiontup or ())
+    async with store.database.read() as connection:
+        explained = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
+        return "\n".join([row[-1] for row in explained])
+
+
+@pytest.mark.parametrize(
+    ("filter_", "index"),
+    [
+        ({"tag1": "u7"}, "ix_chunk_tag1 (binding_pk=? AND tag1=?)"),
+        ({"tag1": {"$in": ["u7", "u8"]}}, "ix_chunk_tag1 (binding_pk=? AND tag1=?)"),
+        ({"tag1": {"$gt": "u7"}}, "ix_chunk_tag1 (binding_pk=? AND tag1>?)"),
+        ({"tag1": {"$gte": "u7", "$lt": "u8"}}, "ix_chunk_tag1 (binding_pk=? AND tag1>? AND tag1<?)"),
+        ({"tag3": {"$lte": "u7"}}, "ix_chunk_tag3 (binding_pk=? AND tag3<?)"),
+        ({"tag1": {"$begins_with": "u7"}}, "ix_chunk_tag1 (binding_pk=? AND tag1>? AND tag1<?)"),
+        ({"tag1": {"$exists": True}}, "ix_chunk_tag1 (binding_pk=? AND tag1>?)"),
+        ({"facets": "f7"}, "ix_facet_token (binding_pk=? AND token=?)"),
+        ({"facets": {"$any": ["f7", "f8"]}}, "ix_facet_token (binding_pk=? AND token=?)"),
+        ({"facets": {"$all": ["f7", "all"]}}, "ix_facet_token (binding_pk=? AND token=?)"),
+        ({"$or": [{"tag1": "u7"}, {"tag2": "y"}]}, "ix_chunk_tag2 (binding_pk=? AND tag2=?)"),
+        ({"$and": [{"tag1": "u7"}, {"tag2": {"$contains": "x"}}]}, "ix_chunk_tag1 (binding_pk=? AND tag1=?)"),
+    ],
+)
+async def test_a_selective_condition_goes_by_an_index(store: Store, filter_: Any, index: str) -> None:
+    explained = await plan(store, filter_)
+    assert index in explained
+    assert "SCAN chunk" not in explained
+
+
+@pytest.mark.parametrize(
+    "filter_", [{"facets": "f7"}, {"facets": {"$any": ["f7", "f8"]}}, {"facets": {"$all": ["f7", "all"]}}]
+)
+async def test_facet_membership_starts_from_the_facets(store: Store, filter_: Any) -> None:
+    assert "SEARCH chunk USING INTEGER PRIMARY KEY (rowid=?)" in await plan(store, filter_)
+
+
+async def test_names_are_looked_up_by_an_index(store: Store) -> None:
+    query = "EXPLAIN QUERY PLAN SELECT min(pk) FROM chunk WHERE binding_pk = 1 AND name <> '' AND name IN ('a')"
+    async with store.database.read() as connection:
+        explained = str((await connection.execute(text(query))).all())
+    assert "ix_chunk_name (binding_pk=? AND name=?)" in explained
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        {"tag1": {"$contains": "7"}},
+        {"tag1": {"$ne": "u7"}},
+        {"tag1": {"$nin": ["u7"]}},
+        {"facets": {"$size": 2}},
+        {"facets": {"$none": ["all"]}},
+        {"$not": {"tag1": "u7"}},
+        {"$nor": [{"tag1": "u7"}]},
+    ],
+)
+async def test_the_other_operators_read_the_bindings_metadata_only(store: Store, filter_: Any) -> None:
+    explained = await plan(store, filter_)
+    assert "binding_pk=?" in explained
+    assert "content" not in explained
+    assert "ciphertext" not in explained
