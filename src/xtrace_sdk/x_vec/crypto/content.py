@@ -61,7 +61,10 @@ class ContentCipher(Secretive):
         `nonce` is that of the chunk's encrypted vector (`EncryptedIndex.nonce`); content encrypted with it decrypts
         with no other. Every call draws a fresh IV: the same content never looks the same twice.
         """
-        plaintext = content.encode() if isinstance(content, str) else content
+        try:
+            plaintext = content.encode() if isinstance(content, str) else content
+        except UnicodeEncodeError:  # its attributes hold the text
+            raise InvalidArgument("the content holds unpaired surrogates, expected text that UTF-8 can hold") from None
         return base64.b64encode(seal(self._key, plaintext, _associated_data(nonce))).decode()
 
     def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:

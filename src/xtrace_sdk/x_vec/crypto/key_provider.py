@@ -57,7 +57,12 @@ class PassphraseKeyProvider(Secretive):
         """`insecure_log2_n` lowers the cost of new keys, for tests. An empty passphrase is an `InvalidArgument`."""
         if not passphrase:
             raise InvalidArgument("the passphrase is empty, expected a text that nobody guesses")
-        self._passphrase = passphrase.encode()
+        try:
+            self._passphrase = passphrase.encode()
+        except UnicodeEncodeError:  # its attributes hold the passphrase
+            raise InvalidArgument(
+                "the passphrase holds unpaired surrogates, expected text of whole characters"
+            ) from None
         self._log2_n = self._LOG2_N if insecure_log2_n is None else insecure_log2_n
 
     def new_key(self) -> tuple[bytes, bytes]:
@@ -72,10 +77,11 @@ class PassphraseKeyProvider(Secretive):
         if len(wrapped_key) != size or not wrapped_key.startswith(self._MAGIC):
             raise InvalidContext("the context's wrapped_key was not made from a passphrase: use its own key provider")
         log2_n, r, p, salt = self._PARAMETERS.unpack(wrapped_key[len(self._MAGIC) :])
-        if not (1 <= log2_n <= self._MAX_LOG2_N and 1 <= r <= 16 and 1 <= p <= 16):
+        # N below 2^(16·r) is the function's own limit (RFC 7914, section 2).
+        if not (1 <= log2_n <= min(self._MAX_LOG2_N, 16 * r - 1) and r <= 16 and 1 <= p <= 16):
             raise InvalidContext(
                 f"the context's wrapped_key asks for scrypt with N = 2^{log2_n}, r = {r}, p = {p}, "
-                f"expected at most N = 2^{self._MAX_LOG2_N}, r = 16, p = 16: it was tampered with"
+                f"expected r and p from 1 to 16, N from 2 to 2^{self._MAX_LOG2_N} and below 2^(16·r): it was changed"
             )
         return self._derive(salt, log2_n, r, p)
 

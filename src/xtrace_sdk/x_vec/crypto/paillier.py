@@ -13,7 +13,7 @@ from gmpy2 import invert
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic
-from xtrace_sdk.x_vec.crypto.encoding import Base, choose_base
+from xtrace_sdk.x_vec.crypto.encoding import Base, VectorEncoding, choose_base
 from xtrace_sdk.x_vec.crypto.homomorphic import PaillierScheme, check_key_len, reading_secrets
 from xtrace_sdk.x_vec.crypto.noise import NoiseKeys
 from xtrace_sdk.x_vec.crypto.primes import far_apart, prime_with_two_top_bits
@@ -63,11 +63,13 @@ class PaillierClient(PaillierScheme):
     def generate(cls, embed_len: int, key_len: int, insecure_allow_weak_parameters: bool = False) -> Self:
         """A new key. Raises `WeakParameters`, and `InvalidArgument` for a length that cannot be encoded."""
         check_key_len(key_len, insecure_allow_weak_parameters)
+        base = choose_base(embed_len, key_len)
+        VectorEncoding(embed_len, key_len, base)  # refuses a wrong length before the long work
         p = prime_with_two_top_bits(key_len)
         q = prime_with_two_top_bits(key_len)
         while not far_apart(p, q, key_len):
             q = prime_with_two_top_bits(key_len)
-        return cls.from_primes(p, q, NoiseKeys.generate(), embed_len, key_len, choose_base(embed_len, key_len))
+        return cls.from_primes(p, q, NoiseKeys.generate(), embed_len, key_len, base)
 
     @classmethod
     def load(cls, config: Mapping[str, Any], secret: Mapping[str, str]) -> Self:

@@ -54,4 +54,4 @@ def prime_with_subgroup(bits: int, order: int) -> int:
 
 def far_apart(p: int, q: int, bits: int) -> bool:
     """Whether |p − q| > 2^(bits − 100), so that Fermat's method does not find them (FIPS 186-5, A.1.3)."""
-    return abs(p - q).bit_length() > bits - 100
+    return abs(p - q) > 1 << (bits - 100)

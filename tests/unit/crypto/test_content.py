@@ -1,0 +1,119 @@
+"""The content cipher: what it accepts is exactly what it wrote, for the same nonce, under the same key."""
+
+import base64
+
+import pytest
+
+import reference_paillier as reference
+from xtrace_sdk.errors import ContentTampered, InvalidArgument
+from xtrace_sdk.x_vec.crypto.content import ContentCipher
+
+KEY = bytes(range(32))
+NONCE = bytes(range(100, 114))
+TEXT = "what the server must not read"
+
+
+@pytest.fixture
+def cipher() -> ContentCipher:
+    return ContentCipher(KEY)
+
+
+def changed(stored: str, position: int, mask: int) -> str:
+    data = bytearray(base64.b64decode(stored))
+    data[position] ^= mask
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize("content", ["", "x", TEXT, "Größe 東京 🗝", "a\0b", "long " * 10_000])
+def test_text_and_bytes_come_back(cipher: ContentCipher, content: str) -> None:
+    for nonce in (NONCE, None):
+        assert cipher.decrypt(cipher.encrypt(content, nonce), nonce).decode() == content
+        assert cipher.decrypt(cipher.encrypt(content.encode(), nonce).encode(), nonce) == content.encode()
+
+
+def test_what_is_stored_is_iv_tag_and_ciphertext_in_base64(cipher: ContentCipher) -> None:
+    data = base64.b64decode(cipher.encrypt(TEXT, NONCE), validate=True)
+    assert len(data) == 32 + len(TEXT)
+    assert data == reference.sealed(KEY, data[:16], TEXT.encode(), b"xtrace/content/1" + NONCE)
+
+
+def test_the_same_content_never_looks_the_same_twice(cipher: ContentCipher) -> None:
+    stored = [base64.b64decode(cipher.encrypt(TEXT, NONCE)) for _ in range(50)]
+    assert len({data[:16] for data in stored}) == 50
+    assert len({data[32:] for data in stored}) == 50
+
+
+@pytest.mark.parametrize("position", [0, 7, 15, 16, 23, 31, 32, 40, -1])
+def test_every_flipped_bit_of_a_byte_in_iv_tag_or_ciphertext_is_noticed(cipher: ContentCipher, position: int) -> None:
+    stored = cipher.encrypt(TEXT, NONCE)
+    for bit in range(8):
+        with pytest.raises(ContentTampered):
+            cipher.decrypt(changed(stored, position, 1 << bit), NONCE)
+
+
+def test_every_truncation_is_noticed(cipher: ContentCipher) -> None:
+    data = base64.b64decode(cipher.encrypt(TEXT, NONCE))
+    for length in range(len(data)):
+        for piece in (data[:length], data[len(data) - length :]):
+            with pytest.raises(ContentTampered):
+                cipher.decrypt(base64.b64encode(piece).decode(), NONCE)
+
+
+def test_anything_appended_is_noticed(cipher: ContentCipher) -> None:
+    data = base64.b64decode(cipher.encrypt(TEXT, NONCE))
+    for longer in (data + b"\0", b"\0" + data, data + data):
+        with pytest.raises(ContentTampered):
+            cipher.decrypt(base64.b64encode(longer).decode(), NONCE)
+
+
+@pytest.mark.parametrize("garbage", ["", "A", "AAA", "=", "no base64!", "ä", "A" * 41, "\0" * 44, b"\xff", "_-" * 24])
+def test_what_is_no_base64_or_under_32_bytes_is_refused(cipher: ContentCipher, garbage: str | bytes) -> None:
+    with pytest.raises(ContentTampered):
+        cipher.decrypt(garbage, NONCE)
+
+
+def test_spaces_or_a_missing_padding_are_no_base64(cipher: ContentCipher) -> None:
+    stored = cipher.encrypt(TEXT + "!", NONCE)
+    assert stored.endswith("=")
+    for other in (stored + "\n", " " + stored, stored[:10] + "\n" + stored[10:], stored.rstrip("=")):
+        with pytest.raises(ContentTampered):
+            cipher.decrypt(other, NONCE)
+
+
+@pytest.mark.parametrize("nonce", [None, b"", bytes(14), NONCE[:-1], NONCE + b"\0", NONCE[::-1]])
+def test_content_belongs_to_its_vector(cipher: ContentCipher, nonce: bytes | None) -> None:
+    with pytest.raises(ContentTampered):
+        cipher.decrypt(cipher.encrypt(TEXT, NONCE), nonce)
+    with pytest.raises(ContentTampered):
+        cipher.decrypt(cipher.encrypt(TEXT, nonce), NONCE)
+
+
+def test_another_key_does_not_open_it(cipher: ContentCipher) -> None:
+    with pytest.raises(ContentTampered):
+        ContentCipher(bytes(32)).decrypt(cipher.encrypt(TEXT, NONCE), NONCE)
+
+
+def test_all_failures_look_alike(cipher: ContentCipher) -> None:
+    stored = cipher.encrypt(TEXT, NONCE)
+    bad = ["", "!", "AAAA", changed(stored, 0, 1), changed(stored, 20, 1), changed(stored, -1, 1)]
+    messages = set()
+    for garbage in bad:
+        with pytest.raises(ContentTampered) as caught:
+            cipher.decrypt(garbage, NONCE)
+        messages.add(str(caught.value))
+    with pytest.raises(ContentTampered) as caught:
+        cipher.decrypt(stored, None)
+    assert messages == {str(caught.value)}
+
+
+@pytest.mark.parametrize("length", [0, 16, 24, 31, 33])
+def test_keys_of_another_length_are_refused(length: int) -> None:
+    with pytest.raises(InvalidArgument, match=f"{length} bytes, expected 32"):
+        ContentCipher(bytes(length))
+
+
+def test_text_that_utf8_cannot_hold_is_refused_without_showing_it(cipher: ContentCipher) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        cipher.encrypt("secret \ud800", NONCE)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
