@@ -1,0 +1,316 @@
+"""Every call of `XTraceIntegration` against the real service, with the effect that it has there."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from service import Http, LiveService
+from toy_paillier import ToyPaillier, toy_key
+from xtrace_core.wire import ciphertext_from_bytes
+from xtrace_sdk import errors
+from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
+from xtrace_server.bootstrap import Credentials
+
+PUBLIC = msgspec.to_builtins(toy_key().context_data)
+MISSING = "0" * 64
+
+
+class Index(list[int]):
+    """An encrypted vector as the SDK's own: integers, and the nonce with them."""
+
+    nonce = b"n" * 14
+
+
+def integration(credentials: Credentials) -> XTraceIntegration:
+    return XTraceIntegration(
+        org_id=credentials.org_id,
+        api_key=credentials.api_key,
+        api_url=credentials.api_url,
+        admin_key=credentials.admin_key,
+    )
+
+
+@pytest.fixture
+async def xtrace(credentials: Credentials) -> AsyncIterator[XTraceIntegration]:
+    async with integration(credentials) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def kb(xtrace: XTraceIntegration) -> str:
+    await xtrace.store_exec_context(PUBLIC, "ctx")
+    return (await xtrace.create_kb("kb")).id
+
+
+def chunks(count: int, **fields: Any) -> list[dict[str, Any]]:
+    return [{"chunk_content": f"content {i}", "meta_data": {"tag1": f"t{i}"}, **fields} for i in range(count)]
+
+
+def indexes(count: int) -> list[Index]:
+    return [Index([ciphertext_from_bytes(toy_key().encrypt(i))]) for i in range(count)]
+
+
+async def ids_of(xtrace: XTraceIntegration, kb: str) -> list[int]:
+    return [chunk["chunk_id"] for chunk in await xtrace.meta_search(kb, {}, "ctx")]
+
+
+async def test_insert_chunks_stores_content_vector_metadata_name_and_nonce(xtrace: XTraceIntegration, kb: str) -> None:
+    index = indexes(2)
+    assert await xtrace.insert_chunks(chunks(2, name="n"), index, kb, "ctx") == [1, 2]
+    (stored,) = await xtrace.get_chunk_by_id([2], kb)
+    assert stored.pop("created_at") == stored.pop("updated_at")
+    assert stored == {
+        "chunk_id": 2,
+        "chunk_content": "content 1",
+        "meta_data": {"tag1": "t1"},
+        "name": "n",
+        "index": [index[1][0].to_bytes(128, "little").rstrip(b"\0")],
+        "nonce": b"n" * 14,
+    }
+
+
+@pytest.mark.parametrize("concurrent", [False, True])
+async def test_store_db_returns_ids_in_the_order_of_the_input(
+    xtrace: XTraceIntegration, kb: str, concurrent: bool
+) -> None:
+    ids = await xtrace.store_db(chunks(23), indexes(23), kb, "ctx", concurrent=concurrent, batch_size=4)
+    assert sorted(ids) == list(range(1, 24))
+    stored = await xtrace.get_chunk_by_id(ids, kb, projection=["tag1"])
+    assert [chunk["meta_data"]["tag1"] for chunk in stored] == [f"t{i}" for i in range(23)]
+    assert (await xtrace.get_kb(kb)).number_of_vectors == 23
+
+
+async def test_an_insertion_under_an_unknown_context_says_so(xtrace: XTraceIntegration, kb: str) -> None:
+    with pytest.raises(errors.ContextNotFound, match="save the context first"):
+        await xtrace.insert_chunks(chunks(1), indexes(1), kb, "other")
+    with pytest.raises(errors.CiphertextRefused):
+        await xtrace.insert_chunks(chunks(1), [[0]], kb, "ctx")
+    with pytest.raises(errors.KnowledgeBaseNotFound):
+        await xtrace.insert_chunks(chunks(1), indexes(1), MISSING, "ctx")
+
+
+async def test_get_chunk_by_id_keeps_the_order_and_takes_thousands_of_ids(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
+    wanted = [*range(2000, 1, -1), 1]
+    got = await xtrace.get_chunk_by_id(wanted, kb, projection=["tag1"])
+    assert got == [{"chunk_id": i, "meta_data": {"tag1": f"t{i - 1}"}} for i in (3, 2, 1)]
+    assert await xtrace.get_chunk_by_id([], kb) == []
+
+
+async def test_find_chunk_names_gives_the_ids_of_those_stored(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks([{**chunk, "name": f"n{i}"} for i, chunk in enumerate(chunks(3))], indexes(3), kb, "ctx")
+    assert await xtrace.find_chunk_names(kb, "ctx", ["n2", "none", "n0"]) == {"n0": 1, "n2": 3}
+    assert await xtrace.find_chunk_names(kb, "ctx", []) == {}
+
+
+async def test_update_chunks_replaces_everything(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(2, name="n"), indexes(2), kb, "ctx")
+    new = Index([ciphertext_from_bytes(toy_key().encrypt(9))])
+    new.nonce = b"m" * 14
+    await xtrace.update_chunks(
+        [{"chunk_id": 2, "chunk_content": "new", "meta_data": {"facets": ["f"]}}], [new], kb, "ctx"
+    )
+    (stored,) = await xtrace.get_chunk_by_id([2], kb, projection=["chunk_content", "meta_data", "name"])
+    assert stored["chunk_content"] == "new"
+    assert stored["meta_data"] == {"facets": ["f"]}
+    assert stored["name"] == ""
+    assert stored["nonce"] == b"m" * 14
+    with pytest.raises(errors.ChunksNotFound, match="99"):
+        await xtrace.update_chunks([{"chunk_id": 99, "chunk_content": "new"}], [new], kb, "ctx")
+
+
+async def test_patch_chunks_changes_what_it_names(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(2, name="n"), indexes(2), kb, "ctx")
+    await xtrace.patch_chunks([{"chunk_id": 1, "meta_data": {"tag1": None, "tag2": "x"}}], kb, "ctx")
+    first, second = await xtrace.get_chunk_by_id([1, 2], kb)
+    assert (first["meta_data"], second["meta_data"]) == ({"tag2": "x"}, {"tag1": "t1"})
+    assert (first["chunk_content"], first["nonce"], first["name"]) == ("content 0", b"n" * 14, "n")
+    await xtrace.patch_chunks([{"chunk_id": 1, "index": [ciphertext_from_bytes(toy_key().encrypt(3))]}], kb, "ctx")
+    assert "nonce" not in (await xtrace.get_chunk_by_id([1], kb))[0]
+    with pytest.raises(errors.ChunksNotFound, match="7"):
+        await xtrace.patch_chunks([{"chunk_id": 7, "name": "x"}], kb, "ctx")
+
+
+async def test_delete_chunks_counts_those_that_were_there(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
+    assert await xtrace.delete_chunks(chunk_ids=[0, 1, 2], kb_id=kb) == 2
+    assert await ids_of(xtrace, kb) == [3]
+
+
+async def test_compute_hamming_distances_gives_sums_that_the_key_opens(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(4), indexes(4), kb, "ctx")
+    query = [toy_key().encrypt(100)]
+    answer = await xtrace.compute_hamming_distances(kb, "ctx", query)
+    assert answer.chunk_ids == [1, 2, 3, 4]
+    assert [toy_key().decrypt(row[0]) for row in answer.rows] == [100, 101, 102, 103]
+    assert answer.nonces == [b"n" * 14] * 4
+    assert (await xtrace.compute_hamming_distances(kb, "ctx", query, range_filter=(2, 3))).chunk_ids == [2, 3]
+    assert (await xtrace.compute_hamming_distances(kb, "ctx", query, meta_filter={"tag1": "t2"})).chunk_ids == [3]
+    assert (await xtrace.compute_hamming_distances(kb, "ctx", query, '{"tag1": "t0"}', (2, 9))).chunk_ids == []
+    with pytest.raises(errors.CiphertextRefused):
+        await xtrace.compute_hamming_distances(kb, "ctx", query * 2)
+
+
+async def test_meta_search_returns_what_was_asked_for(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
+    (found,) = await xtrace.meta_search(kb, {"tag1": "t1"}, "ctx")
+    assert set(found) == {"chunk_id", "meta_data", "name", "created_at", "updated_at"}
+    (found,) = await xtrace.meta_search(kb, '{"tag1": "t1"}', "ctx", return_content=True)
+    assert (found["chunk_content"], found["nonce"]) == ("content 1", b"n" * 14)
+    found_all = await xtrace.meta_search(kb, None, "ctx", projection=["name"])
+    assert [chunk["chunk_id"] for chunk in found_all] == [1, 2, 3]
+    assert "meta_data" not in found_all[0]
+
+
+async def test_meta_search_paginated_goes_by_offset_and_by_token(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(5), indexes(5), kb, "ctx")
+    first = await xtrace.meta_search_paginated(kb, "ctx", {}, limit=2)
+    assert ([c["chunk_id"] for c in first.results], first.total, first.has_more) == ([5, 4], 5, True)
+    by_offset = await xtrace.meta_search_paginated(kb, "ctx", {}, limit=2, offset=2)
+    by_token = await xtrace.meta_search_paginated(kb, "ctx", {}, limit=2, page_token=first.next_page_token)
+    assert [c["chunk_id"] for c in by_offset.results] == [c["chunk_id"] for c in by_token.results] == [3, 2]
+    ascending = await xtrace.meta_search_paginated(kb, "ctx", sort_by="tag1", sort_order="asc", projection=["tag1"])
+    assert [c["meta_data"]["tag1"] for c in ascending.results] == [f"t{i}" for i in range(5)]
+    assert (ascending.has_more, ascending.next_page_token) == (False, None)
+    with pytest.raises(errors.InvalidRequest):
+        await xtrace.meta_search_paginated(kb, "ctx", {}, limit=2, page_token="nonsense")
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_iter_meta_search_gives_everything_once(xtrace: XTraceIntegration, kb: str, order: str) -> None:
+    await xtrace.insert_chunks(chunks(7), indexes(7), kb, "ctx")
+    got = [
+        chunk["chunk_id"]
+        async for chunk in xtrace.iter_meta_search(
+            kb, {"tag1": {"$ne": "t3"}}, "ctx", projection=["name"], sort_order=order, page_size=2
+        )
+    ]
+    assert got == sorted({1, 2, 3, 5, 6, 7}, reverse=order == "desc")
+
+
+async def test_delete_chunks_by_meta_first_says_then_does(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
+    meta_filter = {"tag1": {"$in": ["t0", "t2"]}}
+    assert await xtrace.delete_chunks_by_meta(kb_id=kb, context_id="ctx", meta_filter=meta_filter, dry_run=True) == 2
+    assert await ids_of(xtrace, kb) == [1, 2, 3]
+    assert await xtrace.delete_chunks_by_meta(kb_id=kb, context_id="ctx", meta_filter=meta_filter) == 2
+    assert await ids_of(xtrace, kb) == [2]
+
+
+async def test_patch_chunks_by_meta_first_says_then_does(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
+    change: dict[str, Any] = {"meta_filter": {"tag1": "t1"}, "patch": {"facets": ["published"], "tag1": None}}
+    assert await xtrace.patch_chunks_by_meta(kb_id=kb, context_id="ctx", **change, dry_run=True) == 1
+    assert (await xtrace.get_chunk_by_id([2], kb))[0]["meta_data"] == {"tag1": "t1"}
+    assert await xtrace.patch_chunks_by_meta(kb_id=kb, context_id="ctx", **change) == 1
+    assert (await xtrace.get_chunk_by_id([2], kb))[0]["meta_data"] == {"facets": ["published"]}
+    assert await xtrace.patch_chunks_by_meta(kb_id=kb, context_id="ctx", **change) == 0
+
+
+async def test_contexts_are_stored_completed_listed_read_and_deleted(xtrace: XTraceIntegration) -> None:
+    assert await xtrace.store_exec_context(PUBLIC, "ctx") == "ctx"
+    assert await xtrace.get_serialized_exec_context("ctx") == PUBLIC
+    secret = {"sk": "c2s=", "key_provider": "passphrase", "wrapped_key": "d2s="}
+    await xtrace.store_exec_context({**PUBLIC, **secret}, "ctx")
+    assert await xtrace.get_serialized_exec_context("ctx") == {**PUBLIC, **secret}
+    assert await xtrace.list_exec_contexts() == ["ctx"]
+    other = msgspec.to_builtins(ToyPaillier(5).context_data)
+    with pytest.raises(errors.ContextDiffers):
+        await xtrace.store_exec_context(other, "ctx")
+    await xtrace.delete_exec_context("ctx")
+    assert await xtrace.list_exec_contexts() == []
+    with pytest.raises(errors.ContextNotFound):
+        await xtrace.get_serialized_exec_context("ctx")
+    with pytest.raises(errors.ContextNotFound):
+        await xtrace.delete_exec_context("ctx")
+
+
+async def test_a_context_in_use_is_not_deleted(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(1), indexes(1), kb, "ctx")
+    with pytest.raises(errors.ContextInUse):
+        await xtrace.delete_exec_context("ctx")
+
+
+async def test_contexts_and_knowledge_bases_know_each_other_once_bound(xtrace: XTraceIntegration, kb: str) -> None:
+    assert (await xtrace.get_ctx_for_kb(kb), await xtrace.get_kbs_for_ctx("ctx")) == ([], [])
+    for _ in range(2):
+        await xtrace.register_kb_binding(kb, "ctx")
+    assert (await xtrace.get_ctx_for_kb(kb), await xtrace.get_kbs_for_ctx("ctx")) == (["ctx"], [kb])
+    with pytest.raises(errors.NotFound):
+        await xtrace.register_kb_binding(kb, "other")
+
+
+async def test_knowledge_bases_are_created_listed_described_and_deleted(xtrace: XTraceIntegration) -> None:
+    created = await xtrace.create_kb("notes", description="what I know")
+    assert (created.name, created.description, created.number_of_vectors) == ("notes", "what I know", 0)
+    assert await xtrace.list_kbs() == [created]
+    assert await xtrace.get_kb(created.id) == created
+    await xtrace.delete_kb(created.id)
+    assert await xtrace.list_kbs() == []
+    with pytest.raises(errors.KnowledgeBaseNotFound):
+        await xtrace.delete_kb(created.id)
+
+
+async def test_api_keys_are_created_granted_restricted_and_revoked(
+    xtrace: XTraceIntegration, kb: str, credentials: Credentials
+) -> None:
+    created = await xtrace.create_api_key("reader", description="for the bot")
+    key = created.api_key
+    assert (key.name, key.first_n) == ("reader", created.secret_key[:5])
+    assert key.hash in [listed.hash for listed in await xtrace.list_api_keys()]
+    assert await xtrace.get_key_permissions(key.hash) == []
+    limited = Credentials(credentials.org_id, credentials.admin_key, created.secret_key, credentials.api_url)
+    async with integration(limited) as reader:
+        with pytest.raises(errors.PermissionDenied):
+            await reader.meta_search(kb, {}, "ctx")
+        await xtrace.set_key_permission(key.hash, kb, 1)
+        assert [(p.knowledge_base_id, p.permission) for p in await xtrace.get_key_permissions(key.hash)] == [(kb, 1)]
+        assert await reader.meta_search(kb, {}, "ctx") == []
+        with pytest.raises(errors.PermissionDenied):
+            await reader.insert_chunks(chunks(1), indexes(1), kb, "ctx")
+        await xtrace.revoke_api_key(key.hash)
+        with pytest.raises(errors.Unauthorized):
+            await reader.meta_search(kb, {}, "ctx")
+    assert key.hash not in [listed.hash for listed in await xtrace.list_api_keys()]
+    with pytest.raises(errors.KeyNotFound):
+        await xtrace.get_key_permissions(MISSING)
+
+
+async def test_a_wrong_key_and_another_organisation_are_unauthorized(
+    credentials: Credentials, live_service: LiveService
+) -> None:
+    other = live_service.new_organisation()
+    for org, key in ((credentials.org_id, "wrong"), (credentials.org_id, other.api_key)):
+        async with integration(Credentials(org, key, key, credentials.api_url)) as stranger:
+            with pytest.raises(errors.Unauthorized):
+                await stranger.list_exec_contexts()
+            with pytest.raises(errors.Unauthorized):
+                await stranger.list_kbs()
+
+
+async def test_nobody_answers_at_a_closed_port(unused_tcp_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    xtrace = XTraceIntegration("org", "key", url, retries=Retries(attempts=2, first_delay_s=0.01))
+    with pytest.raises(errors.ServerUnreachable, match=url):
+        await xtrace.list_exec_contexts()
+
+
+def test_it_works_from_one_event_loop_after_another_without_being_closed(http: Http) -> None:
+    http.save_context()
+    xtrace = integration(http.credentials)
+    for _ in range(3):
+        assert asyncio.run(xtrace.list_exec_contexts()) == ["ctx"]
+
+
+def test_every_call_is_tested_here() -> None:
+    calls = {
+        name
+        for name, member in inspect.getmembers(XTraceIntegration, inspect.isfunction)
+        if not name.startswith("_") and name != "aclose"
+    }
+    source = inspect.getsource(inspect.getmodule(test_every_call_is_tested_here) or errors)
+    assert {call for call in calls if f".{call}(" not in source} == set()
