@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from service import Http, LiveService, running_service
-from xtrace_server.bootstrap import Credentials
+from xtrace_server.credentials import Credentials
 
 
 @pytest.fixture(scope="session")

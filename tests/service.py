@@ -17,7 +17,8 @@ import msgspec
 
 from toy_paillier import ToyPaillier, toy_key
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
-from xtrace_server.bootstrap import CREDENTIALS_FILE, Credentials, create_organisation, read_credentials
+from xtrace_server.bootstrap import create_organisation
+from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 from xtrace_server.serving import RunningServer, start
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database

@@ -20,7 +20,7 @@ from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_server.bootstrap import Credentials
+from xtrace_server.credentials import Credentials
 
 DIMENSIONS = 256
 ANSWERS = 2

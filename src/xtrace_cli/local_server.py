@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 
 from xtrace_sdk.errors import XTraceError
-from xtrace_server.bootstrap import CREDENTIALS_FILE, Credentials, read_credentials
+from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 
 _START_SECONDS = 30
 

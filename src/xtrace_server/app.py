@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
@@ -17,6 +17,7 @@ from xtrace_server import bootstrap, errors
 from xtrace_server.api import chunks, contexts, health, keys, knowledge_bases, metadata, search
 from xtrace_server.api.requests import guard
 from xtrace_server.auth.guard import Guard, rule_of
+from xtrace_server.credentials import CREDENTIALS_FILE
 from xtrace_server.errors import ServiceError
 from xtrace_server.search.engine import Engine
 from xtrace_server.service import Service
@@ -41,13 +42,22 @@ def create_app(settings: Settings, api_url: str | None = None) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    for part in (health, knowledge_bases, keys, search, metadata, chunks, contexts):
-        app.include_router(part.router)
-    for route in app.routes:
-        if isinstance(route, APIRoute):
-            rule_of(route.endpoint)
+    for route in all_routes():
+        rule_of(route.endpoint)
+    for router in _routers():
+        app.include_router(router)
     _handle_errors(app)
     return app
+
+
+def all_routes() -> list[APIRoute]:
+    """Every route of the service."""
+    return [route for router in _routers() for route in router.routes if isinstance(route, APIRoute)]
+
+
+def _routers() -> list[APIRouter]:
+    parts = (health, knowledge_bases, keys, search, metadata, chunks, contexts)
+    return [part.router for part in parts]
 
 
 def problem(error: ServiceError) -> Response:
@@ -60,7 +70,7 @@ def _lifespan(settings: Settings, api_url: str | None) -> Callable[[FastAPI], Ab
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_database(settings.sqlite_url, settings.data) as database:
             if api_url is not None and await bootstrap.prepare(database, settings.data, api_url):
-                path = settings.data / bootstrap.CREDENTIALS_FILE
+                path = settings.data / CREDENTIALS_FILE
                 _log.warning("made an organisation with its keys: %s", path)
             engine = Engine(settings.cache_bytes, settings.search_threads, settings.data)
             keeper = Guard(database)

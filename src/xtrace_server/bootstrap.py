@@ -4,32 +4,15 @@ Also what an operator does on the server's host: further organisations.
 """
 
 import asyncio
-import os
-import secrets
 from pathlib import Path
 
-import msgspec
-from msgspec import Struct
-
 from xtrace_server.auth.issuing import NewOrganisation, new_organisation
+from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials, write_credentials
 from xtrace_server.storage import organisations
 from xtrace_server.storage.database import Database
 from xtrace_server.storage.organisations import Organisation
 
-CREDENTIALS_FILE = "credentials.json"
 FIRST_ORGANISATION = "default"
-
-
-class Credentials(Struct):
-    """What a client needs to reach the server, as `credentials.json` holds it."""
-
-    org_id: str
-    admin_key: str
-    api_key: str
-    api_url: str
-
-    def __repr__(self) -> str:
-        return f"Credentials(org_id={self.org_id!r}, admin_key='…', api_key='…', api_url={self.api_url!r})"
 
 
 async def prepare(database: Database, folder: Path, api_url: str) -> bool:
@@ -61,31 +44,6 @@ async def list_organisations(database: Database) -> list[Organisation]:
     """Every organisation, the oldest first."""
     async with database.read() as connection:
         return await organisations.list_all(connection)
-
-
-def read_credentials(path: Path) -> Credentials:
-    """The credentials in a file. Raises `OSError` and `msgspec.DecodeError`."""
-    return msgspec.json.decode(path.read_bytes(), type=Credentials)
-
-
-def write_credentials(path: Path, credentials: Credentials) -> None:
-    """Writes the file with mode 0600, whole or not at all."""
-    data = msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n"
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _update_url(path: Path, api_url: str) -> None:

@@ -23,7 +23,7 @@ from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_server.bootstrap import Credentials
+from xtrace_server.credentials import Credentials
 
 DIM = 24
 COUNT = 60
