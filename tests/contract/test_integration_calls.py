@@ -13,7 +13,7 @@ from toy_paillier import ToyPaillier, toy_key
 from xtrace_core.wire import ciphertext_from_bytes
 from xtrace_sdk import errors
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
-from xtrace_server.bootstrap import Credentials
+from xtrace_server.credentials import Credentials
 
 PUBLIC = msgspec.to_builtins(toy_key().context_data)
 MISSING = "0" * 64

@@ -1,0 +1,155 @@
+"""Every route against every kind of caller. A route that is not in the tables here fails the test."""
+
+from typing import Any
+
+import pytest
+
+from service import Http, LiveService, b64, chunk, ok, problem
+from toy_paillier import toy_key
+from xtrace_server.app import all_routes, create_app
+from xtrace_server.settings import Settings
+
+QUERY = [b64(toy_key().encrypt(1))]
+
+# method, path, permission needed on the knowledge base (0: any key), how the knowledge base is named, arguments
+DATA: list[tuple[str, str, int, str, dict[str, Any]]] = [
+    ("POST", "/chunk/{org}", 3, "body", {"context_id": "ctx", "chunks": []}),
+    ("GET", "/chunk/{org}", 1, "query", {}),
+    ("PUT", "/chunk/{org}", 3, "body", {"context_id": "ctx", "chunk_updates": []}),
+    ("PATCH", "/chunk/{org}", 3, "body", {"context_id": "ctx", "chunk_patches": []}),
+    ("DELETE", "/chunk/{org}", 7, "query", {}),
+    ("POST", "/chunk/names/{org}", 1, "body", {"context_id": "ctx", "names": []}),
+    ("POST", "/compute_hamming/{org}", 1, "body", {"context_id": "ctx", "query": QUERY}),
+    ("POST", "/chunk/meta/{org}", 1, "body", {"context_id": "ctx", "meta_filter": {}}),
+    ("POST", "/chunk/meta/page/{org}", 1, "body", {"context_id": "ctx"}),
+    ("DELETE", "/chunk/by-meta/{org}", 7, "body", {"context_id": "ctx", "meta_filter": {}}),
+    ("PATCH", "/chunk/by-meta/{org}", 3, "body", {"context_id": "ctx", "meta_filter": {}, "patch": {}}),
+    ("POST", "/exec_context/{org}", 0, "none", {}),
+    ("GET", "/exec_context/{org}", 0, "none", {}),
+    ("GET", "/exec_context/{org}/{context_id}", 0, "none", {}),
+    ("DELETE", "/exec_context/{org}/{context_id}", 0, "none", {}),
+    ("GET", "/exec_context/{org}/{kb_id}/context", 1, "path", {}),
+    ("GET", "/exec_context/{org}/{context_id}/kb", 0, "none", {}),
+    ("POST", "/exec_context/{org}/{kb_id}/bind/{context_id}", 3, "path", {}),
+]
+CONTROL: list[tuple[str, str, Any]] = [
+    ("POST", "/kbs", {"name": "x"}),
+    ("GET", "/kbs", None),
+    ("GET", "/kbs/{kb_id}", None),
+    ("DELETE", "/kbs/{kb_id}", None),
+    ("POST", "/keys", {"name": "x"}),
+    ("GET", "/keys", None),
+    ("GET", "/keys/{key_hash}/permissions", None),
+    ("PUT", "/keys/{key_hash}/permissions/{kb_id}", {"permission": 1}),
+    ("DELETE", "/keys/{key_hash}", None),
+    ("PATCH", "/keys/{key_hash}/status/revoke", None),
+]
+PUBLIC = {("GET", "/livez"), ("GET", "/readyz")}
+
+
+def test_every_route_is_in_the_tables() -> None:
+    routes = {(method, route.path) for route in all_routes() for method in (route.methods or set()) - {"HEAD"}}
+    covered = {(method, "/v1" + path) for method, path, *_ in DATA}
+    covered |= {(method, "/api/v1" + path) for method, path, _ in CONTROL}
+    assert routes == covered | PUBLIC
+
+
+def test_the_application_has_no_other_routes() -> None:
+    app = create_app(Settings())
+    paths = [route.path for route in app.routes if hasattr(route, "path")]
+    assert paths == []
+
+
+def call(
+    http: Http, case: tuple[str, str, int, str, dict[str, Any]], kb: str, headers: dict[str, str], org: str = ""
+) -> Any:
+    method, path, _, where, body = case
+    path = path.replace("{kb_id}", kb).replace("{context_id}", "ctx").replace("{org}", org or http.org)
+    arguments: dict[str, Any] = {"headers": headers}
+    if where == "query":
+        arguments["params"] = {"kb_id": kb, "chunk_ids": [1]}
+    elif where == "body":
+        arguments["json"] = {"kb_id": kb, **body}
+    elif method == "POST" and where == "none":
+        arguments["json"] = {"context_id": "new", "data": vars_of_context()}
+    return http.client.request(method, "/v1" + path, **arguments)
+
+
+def vars_of_context() -> dict[str, str]:
+    data = toy_key().context_data
+    return {"type": data.type, "pk": data.pk, "config": data.config}
+
+
+@pytest.mark.parametrize("case", DATA, ids=lambda case: f"{case[0]} {case[1]}")
+def test_a_data_route_needs_its_permission(http: Http, live_service: LiveService, case: Any) -> None:
+    http.save_context()
+    kb = http.new_kb()
+    http.insert(kb, [chunk()])
+    made = ok(http.control("POST", "/keys", json={"name": "limited"}))
+    headers = {"x-api-key": made["secretKey"]}
+    needed = case[2]
+    if "{context_id}" in case[1] and case[0] == "DELETE":
+        needed = 7  # on every knowledge base that the context is bound to
+    for level in (0, 1, 3, 7):
+        path = f"/keys/{made['apiKey']['hash']}/permissions/{kb}"
+        ok(http.control("PUT", path, json={"permission": level}))
+        answer = call(http, case, kb, headers)
+        if level < needed:
+            assert "permission" in problem(answer, 403, "forbidden")
+        else:
+            assert answer.status_code in (200, 409), answer.text
+    if case[3] != "none":
+        problem(call(http, case, "unknown", http.data_headers), 404, "knowledge_base_not_found")
+        other = Http(live_service.new_organisation())
+        problem(call(http, case, other.new_kb(), http.data_headers), 404, "knowledge_base_not_found")
+        other.close()
+
+
+@pytest.mark.parametrize("case", DATA, ids=lambda case: f"{case[0]} {case[1]}")
+def test_a_data_route_refuses_every_wrong_key(http: Http, live_service: LiveService, case: Any) -> None:
+    made = ok(http.control("POST", "/keys", json={"name": "revoked"}))
+    ok(http.control("DELETE", f"/keys/{made['apiKey']['hash']}"))
+    other = live_service.new_organisation()
+    key = http.credentials.api_key
+    for wrong in ("", "x", key[:-1] + "!", key.swapcase(), made["secretKey"], other.api_key, other.admin_key):
+        problem(call(http, case, "kb", {"x-api-key": wrong}), 401, "unauthenticated")
+    problem(call(http, case, "kb", {}), 401, "unauthenticated")
+    problem(call(http, case, "kb", http.data_headers, org=other.org_id), 401, "unauthenticated")
+    problem(call(http, case, "kb", http.control_headers), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("case", CONTROL, ids=lambda case: f"{case[0]} {case[1]}")
+def test_a_control_route_opens_to_its_admin_key_only(http: Http, live_service: LiveService, case: Any) -> None:
+    method, path, body = case
+    made = ok(http.control("POST", "/keys", json={"name": "some"}))
+    path = "/api/v1" + path.replace("{kb_id}", http.new_kb()).replace("{key_hash}", made["apiKey"]["hash"])
+    other = live_service.new_organisation()
+    org = {"x-xtrace-org-id": http.org}
+    for headers in (
+        {},
+        org,
+        {"x-xtrace-key": http.credentials.admin_key},
+        org | {"x-xtrace-key": other.admin_key},
+        org | {"x-xtrace-key": http.credentials.api_key},
+        org | http.data_headers,
+        {"x-xtrace-org-id": other.org_id, "x-xtrace-key": http.credentials.admin_key},
+    ):
+        answer = http.client.request(method, path, headers=headers, json=body)
+        problem(answer, 401, "unauthenticated")
+    ok(http.client.request(method, path, headers=http.control_headers, json=body))
+
+
+def test_an_application_with_an_unguarded_route_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastapi import APIRouter
+
+    from xtrace_server.api import health
+
+    router = APIRouter()
+
+    @router.get("/open")
+    async def forgotten() -> None:
+        """Declares nothing."""
+
+    monkeypatch.setattr(health, "router", router)
+    with pytest.raises(LookupError, match="forgotten"):
+        create_app(Settings())
