@@ -32,9 +32,20 @@ Row = list[bytes]
 @cache
 def generated(scheme: str, key_len: int) -> Client:
     """A client with a key as users get it, but for its length."""
-    if scheme == "paillier":
-        return PaillierClient.generate(8, key_len, insecure_allow_weak_parameters=True)
-    return PaillierLookupClient.generate(8, key_len, insecure_allow_weak_parameters=True)
+    kind = PaillierClient if scheme == "paillier" else PaillierLookupClient
+    made = kind.generate(8, key_len, insecure_allow_weak_parameters=True)
+    _KEYS[scheme, key_len] = made.secrets()
+    show_keys()
+    return made
+
+
+_KEYS: dict[tuple[str, int], dict[str, str]] = {}
+
+
+def show_keys() -> None:
+    """Prints the session's keys; pytest shows them with a test that fails, which can then be run with them again."""
+    for (scheme, key_len), secret in _KEYS.items():
+        print(f"{scheme}, key_len {key_len}: {secret}")  # noqa: T201
 
 
 @cache
@@ -113,8 +124,11 @@ def little(value: int) -> bytes:
 
 def toy_lookup_client(order_bits: int, key_len: int, embed_len: int) -> PaillierLookupClient:
     """A client with subgroups so small that they can be searched. The product refuses to make such a key."""
-    u_p = first_prime_from((1 << (order_bits - 1)) + 2 * secrets.randbelow(1 << (order_bits - 3)) + 1)
-    u_q = first_prime_from(u_p + 2)
+    lowest = (1 << (order_bits - 1)) + 1
+    u_p = first_prime_from(lowest + 2 * secrets.randbelow(1 << (order_bits - 3)))
+    u_q = u_p
+    while u_q == u_p:
+        u_q = first_prime_from(lowest + 2 * secrets.randbelow(1 << (order_bits - 3)))
     floor = 3 << (key_len - 2)
     start = secrets.randbelow(1 << (key_len - 4))
     p, q = (first_prime_from((floor + start) // (2 * u) * 2 * u + 1, 2 * u) for u in (u_p, u_q))

@@ -68,9 +68,16 @@ class SubgroupPrime(Secretive):
         return -(-self.order_bits // 8)
 
     def _check_table(self) -> None:
-        exponent = secrets.randbelow(self.order)
-        power = arithmetic.fixed_base_power(self._table, as_rows([exponent], self._width))
-        if int.from_bytes(power.tobytes(), "little") != powmod(self.generator, exponent, self.square):
+        # An exponent that is j in every byte uses entry j of every window, so these 256 powers, each the one before
+        # times the second, leave no single entry unseen. What they cannot show is exchanged windows: one random
+        # exponent does.
+        every_byte = np.repeat(np.arange(256, dtype=np.uint8)[:, None], self._width, axis=1)
+        powers = arithmetic.fixed_base_power(self._table, every_byte)
+        next_powers = arithmetic.multiply_pairs(powers[:-1], np.repeat(powers[1:2], 255, axis=0), self.square)
+        exponents = [0, int.from_bytes(every_byte[1].tobytes(), "little"), secrets.randbelow(self.order)]
+        some = arithmetic.fixed_base_power(self._table, as_rows(exponents, self._width))
+        expected = [int(powmod(self.generator, exponent, self.square)) for exponent in exponents]
+        if not np.array_equal(powers[1:], next_powers) or not np.array_equal(some, as_rows(expected, some.shape[1])):
             raise FaultDetected("a table of powers just computed is wrong: this machine computes wrongly")
 
     def noise_from(self, integers: Rows) -> Rows:
