@@ -76,7 +76,8 @@ class Embedding:
         """
         if not model_name:
             raise InvalidArgument("model_name is empty, expected the provider's name for a model")
-        for name, count in (("dim", dim), ("batch_size", batch_size or 1), ("concurrency", concurrency)):
+        counts = {"dim": dim, "batch_size": 1 if batch_size is None else batch_size, "concurrency": concurrency}
+        for name, count in counts.items():
             _check_count(name, count)
         self.provider = provider
         self.model_name = model_name
