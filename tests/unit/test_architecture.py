@@ -1,0 +1,60 @@
+"""The packages import only what they may; above all, no server code reaches what can hold a secret key."""
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("xtrace_core", "xtrace_sdk", "xtrace_server", "xtrace_cli")
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph(*PACKAGES, cache_dir=None)
+
+
+def reachable(graph: grimp.ImportGraph, package: str) -> set[str]:
+    """The packages that some module of this one imports, directly or by way of others."""
+    modules = graph.find_upstream_modules(package, as_package=True)
+    return {module.partition(".")[0] for module in modules}
+
+
+def test_the_server_cannot_reach_a_module_that_can_hold_a_secret_key(graph: grimp.ImportGraph) -> None:
+    assert reachable(graph, "xtrace_server") == {"xtrace_core"}
+
+
+def test_client_and_core_know_no_server(graph: grimp.ImportGraph) -> None:
+    assert reachable(graph, "xtrace_sdk") == {"xtrace_core"}
+    assert reachable(graph, "xtrace_core") == set()
+
+
+def test_the_check_would_notice_such_an_import(graph: grimp.ImportGraph) -> None:
+    assert reachable(graph, "xtrace_cli") == {"xtrace_core", "xtrace_sdk", "xtrace_server"}
+
+
+def test_every_module_of_the_server_loads_without_the_client() -> None:
+    """The same at run time, where an import inside a function or by name would show."""
+    code = (
+        "import sys, pkgutil, importlib, xtrace_server\n"
+        "for module in pkgutil.walk_packages(xtrace_server.__path__, 'xtrace_server.'):\n"
+        "    if '.migrations.' not in module.name: importlib.import_module(module.name)\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules if name.startswith('xtrace_')}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "['xtrace_core', 'xtrace_server']"
+
+
+def test_every_package_says_that_it_is_typed() -> None:
+    for package in PACKAGES:
+        assert (ROOT / "src" / package / "py.typed").exists()
+
+
+def test_changelog_and_distribution_name_the_same_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    newest = next(line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## "))
+    assert newest.split()[1] == project["version"] == version("xtrace")

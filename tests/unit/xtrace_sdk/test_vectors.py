@@ -1,0 +1,38 @@
+"""Vectors as users have them become bits in one way, or are refused."""
+
+import numpy as np
+import pytest
+
+from xtrace_sdk.errors import InvalidVector
+from xtrace_sdk.x_vec.utils.vectors import as_bits, float_to_bits, resolve
+
+
+def test_floats_are_taken_by_their_sign_and_zero_is_not_above_zero() -> None:
+    assert float_to_bits([0.1, 0.0, -0.0, -3.0, 1e-30]).tolist() == [1, 0, 0, 0, 1]
+    assert float_to_bits([[1.0, -1.0]]).shape == (1, 2)
+    assert as_bits(np.array([0.5, -0.5], dtype=np.float16), 2).tolist() == [1, 0]
+
+
+def test_bits_stay_what_they_are_in_every_type() -> None:
+    for vector in ([1, 0, 1], (1, 0, 1), [True, False, True], np.array([1, 0, 1], dtype=np.int64), [1.0, 0.0, 1.0]):
+        bits = as_bits(vector, 3)
+        assert bits.tolist() == [1, 0, 1]
+        assert bits.dtype == np.uint8
+
+
+def test_a_matrix_keeps_its_shape() -> None:
+    assert float_to_bits(np.ones((3, 4))).tolist() == [[1] * 4] * 3
+
+
+@pytest.mark.parametrize("bad", [[0, 2], [-1, 0], [np.inf, 0.0], [np.nan, 1.0], ["1", "0"], [None, 1], [1 + 2j, 0]])
+def test_other_elements_are_refused(bad: list[object]) -> None:
+    with pytest.raises(InvalidVector):
+        as_bits(bad, 2)
+
+
+async def test_only_awaitables_are_awaited() -> None:
+    async def vector() -> list[int]:
+        return [1]
+
+    assert await resolve(vector()) == [1]
+    assert await resolve([2]) == [2]
