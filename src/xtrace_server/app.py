@@ -13,11 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from xtrace_core.wire import PROBLEM_JSON
-from xtrace_server import bootstrap, errors
+from xtrace_server import errors
 from xtrace_server.api import chunks, contexts, health, keys, knowledge_bases, metadata, search
 from xtrace_server.api.requests import guard
 from xtrace_server.auth.guard import Guard, rule_of
-from xtrace_server.credentials import CREDENTIALS_FILE
 from xtrace_server.errors import ServiceError
 from xtrace_server.search.engine import Engine
 from xtrace_server.service import Service
@@ -29,15 +28,14 @@ _log = logging.getLogger("xtrace")
 _Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def create_app(settings: Settings, api_url: str | None = None) -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
     """The application over the settings' database, which it opens when it starts.
 
-    With `api_url` it also sees to the first organisation and to `credentials.json`. Raises `LookupError` if a
-    route declares no rule.
+    Raises `LookupError` if a route declares no rule.
     """
     app = FastAPI(
         title="XTrace",
-        lifespan=_lifespan(settings, api_url),
+        lifespan=_lifespan(settings),
         dependencies=[Depends(guard)],
         openapi_url=None,
         redirect_slashes=False,
@@ -65,13 +63,10 @@ def problem(error: ServiceError) -> Response:
     return Response(error.body(), error.status, error.headers(), media_type=PROBLEM_JSON)
 
 
-def _lifespan(settings: Settings, api_url: str | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_database(settings.sqlite_url, settings.data) as database:
-            if api_url is not None and await bootstrap.prepare(database, settings.data, api_url):
-                path = settings.data / CREDENTIALS_FILE
-                _log.warning("made an organisation with its keys: %s", path)
             engine = Engine(settings.cache_bytes, settings.search_threads, settings.data)
             keeper = Guard(database)
             app.state.service = Service(settings, database, keeper, engine)

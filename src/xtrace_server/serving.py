@@ -1,5 +1,6 @@
 """Runs the application with uvicorn: `run` until a signal comes, `start` in a thread until `stop` is called."""
 
+import asyncio
 import logging
 import socket
 import ssl
@@ -8,13 +9,17 @@ from ipaddress import ip_address
 from typing import Self
 
 import httptools
+import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from xtrace_core.wire import PROBLEM_JSON
+from xtrace_server import bootstrap
 from xtrace_server.app import create_app
+from xtrace_server.credentials import CREDENTIALS_FILE
 from xtrace_server.errors import HeadersTooLarge, LineTooLong, Malformed, ServiceError
 from xtrace_server.settings import Settings
+from xtrace_server.storage.database import DatabaseUnusable, open_database
 
 MAX_URL_BYTES = 2**20
 MAX_HEADER_BYTES = 64 * 1024
@@ -29,10 +34,11 @@ class CannotServe(Exception):
 
 def run(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM, then finishes what is in flight. Raises `CannotServe`."""
-    listener = _listen(settings)
-    with listener:
-        server = _server(settings, listener)
-        _log.warning("serving on %s", url_of(settings, listener))
+    with _listen(settings) as listener:
+        url = url_of(settings, listener)
+        _prepare(settings, url)
+        server = _server(settings)
+        _log.info("serving on %s", url)
         try:
             server.run(sockets=[listener])
         except SystemExit:
@@ -49,27 +55,20 @@ class RunningServer:
         self.settings = settings
         self._listener = _listen(settings)
         self.url = url_of(settings, self._listener)
-        self._server = _server(settings, self._listener)
+        self._server = _server(settings)
+        self._failure = "the server could not start; its log says why"
         self._thread = threading.Thread(target=self._run, name="xtrace-server", daemon=True)
 
-    def _run(self) -> None:
-        try:
-            self._server.run(sockets=[self._listener])
-        except SystemExit:
-            # uvicorn's way of saying that the application did not start; `_wait` sees the thread end.
-            return
-        finally:
-            self._listener.close()
-
-    def _wait(self) -> None:
+    def wait_until_ready(self) -> None:
+        """Starts, and returns when requests are answered. Raises `CannotServe`."""
         self._thread.start()
-        waited = 0.0
+        waited_s = 0.0
         while not self._server.started:
             self._thread.join(0.01)
-            waited += 0.01
-            if not self._thread.is_alive() or waited > START_TIMEOUT_S:
+            waited_s += 0.01
+            if not self._thread.is_alive() or waited_s > START_TIMEOUT_S:
                 self.stop()
-                raise CannotServe("the server could not start; its log says why")
+                raise CannotServe(self._failure)
 
     def stop(self) -> None:
         """Finishes what is in flight, then ends."""
@@ -77,6 +76,19 @@ class RunningServer:
         if self._thread.ident is not None:
             self._thread.join()
         self._listener.close()
+
+    def _run(self) -> None:
+        try:
+            # Here, because the caller may have an event loop of its own.
+            _prepare(self.settings, self.url)
+            self._server.run(sockets=[self._listener])
+        except CannotServe as error:
+            self._failure = str(error)
+        except SystemExit:
+            # uvicorn's way of saying that the application did not start; the thread's end tells the caller.
+            return
+        finally:
+            self._listener.close()
 
     def __enter__(self) -> Self:
         return self
@@ -88,7 +100,7 @@ class RunningServer:
 def start(settings: Settings) -> RunningServer:
     """A server that is ready, with its `url`. Raises `CannotServe`."""
     server = RunningServer(settings)
-    server._wait()
+    server.wait_until_ready()
     return server
 
 
@@ -101,6 +113,26 @@ def url_of(settings: Settings, listener: socket.socket) -> str:
         host = "::1"
     scheme = "https" if settings.tls_certificate else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _prepare(settings: Settings, url: str) -> None:
+    """Sees to the database, the first organisation and the credentials, before a request can come."""
+
+    async def prepare() -> None:
+        async with open_database(settings.sqlite_url, settings.data) as database:
+            if await bootstrap.prepare(database, settings.data, url):
+                path = settings.data / CREDENTIALS_FILE
+                _log.info("made an organisation; its keys are in %s", path)
+
+    try:
+        asyncio.run(prepare())
+    except DatabaseUnusable as error:
+        raise CannotServe(str(error)) from None
+    except OSError as error:
+        where = error.filename or settings.data
+        raise CannotServe(f"cannot use the data folder: {where}: {error.strerror}") from None
+    except msgspec.DecodeError:
+        raise CannotServe(f"{settings.data / CREDENTIALS_FILE} holds no credentials") from None
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -120,9 +152,9 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _server(settings: Settings, listener: socket.socket) -> uvicorn.Server:
+def _server(settings: Settings) -> uvicorn.Server:
     config = uvicorn.Config(
-        create_app(settings, url_of(settings, listener)),
+        create_app(settings),
         http=Protocol,
         ws="none",
         lifespan="on",
