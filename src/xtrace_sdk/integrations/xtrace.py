@@ -249,7 +249,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
             asked = iter(batch)
             if not all(chunk.chunk_id in asked for chunk in answer):  # `in` moves the iterator on, so order counts
                 raise InvalidAnswer("the server returned chunks that were not asked for, or in another order")
-            chunks += _stored_chunks(answer)
+            chunks += await _stored_chunks(answer)
         return chunks
 
     async def update_chunks(
@@ -315,14 +315,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
             )
         )
         rows = await self._service.search("compute_hamming", body)
-        answer = HammingAnswer(
-            [row.chunk_id for row in rows], [row.ciphertexts for row in rows], [row.nonce for row in rows]
-        )
-        if any(left >= right for left, right in pairwise(answer.chunk_ids)):
-            raise InvalidAnswer("the server's rows are not by ascending chunk id, or an id comes twice")
-        if bounds and rows and not bounds[0] <= rows[0].chunk_id <= rows[-1].chunk_id <= bounds[1]:
-            raise InvalidAnswer("the server answered for chunks outside the range that was asked for")
-        return answer
+        return await asyncio.to_thread(_hamming_answer, rows, bounds)
 
     async def meta_search(
         self,
@@ -346,7 +339,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
                 return_content=return_content,
             )
         )
-        return _stored_chunks(await self._service.data("POST", "chunk/meta", list[wire.Chunk], body=body))
+        return await _stored_chunks(await self._service.data("POST", "chunk/meta", list[wire.Chunk], body=body))
 
     async def meta_search_paginated(
         self,
@@ -383,7 +376,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
             )
         )
         page = await self._service.data("POST", "chunk/meta/page", wire.Page, body=body)
-        return MetaDataPage(_stored_chunks(page.results), page.total, page.has_more, page.next_page_token)
+        return MetaDataPage(await _stored_chunks(page.results), page.total, page.has_more, page.next_page_token)
 
     async def iter_meta_search(
         self,
@@ -462,8 +455,22 @@ def _selection(kb_id: str, chunk_ids: Sequence[int]) -> list[tuple[str, str | in
     return [("kb_id", kb_id), *[("chunk_ids", chunk_id) for chunk_id in chunk_ids]]
 
 
-def _stored_chunks(chunks: list[wire.Chunk]) -> list[StoredChunk]:
-    return [msgspec.to_builtins(chunk, builtin_types=(bytes,)) for chunk in chunks]
+def _hamming_answer(rows: list[wire.SearchRow], bounds: tuple[int, int] | None) -> HammingAnswer:
+    answer = HammingAnswer(
+        [row.chunk_id for row in rows], [row.ciphertexts for row in rows], [row.nonce for row in rows]
+    )
+    if any(left >= right for left, right in pairwise(answer.chunk_ids)):
+        raise InvalidAnswer("the server's rows are not by ascending chunk id, or an id comes twice")
+    if bounds and rows and not bounds[0] <= rows[0].chunk_id <= rows[-1].chunk_id <= bounds[1]:
+        raise InvalidAnswer("the server answered for chunks outside the range that was asked for")
+    return answer
+
+
+async def _stored_chunks(chunks: list[wire.Chunk]) -> list[StoredChunk]:
+    def convert() -> list[StoredChunk]:
+        return [msgspec.to_builtins(chunk, builtin_types=(bytes,)) for chunk in chunks]
+
+    return convert() if len(chunks) <= _RESULTS_PER_PAGE else await asyncio.to_thread(convert)
 
 
 def _expect_as_many(chunks: int, indexes: int) -> None:
