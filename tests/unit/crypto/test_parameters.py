@@ -8,6 +8,7 @@ import pytest
 import reference_paillier as reference
 from crypto_support import SCHEMES, client, generated
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, InvalidVector, WeakParameters
+from xtrace_sdk.x_vec.crypto import paillier, paillier_lookup
 from xtrace_sdk.x_vec.crypto.noise import NoiseKeys
 from xtrace_sdk.x_vec.crypto.paillier import PaillierClient
 from xtrace_sdk.x_vec.crypto.paillier_lookup import PaillierLookupClient, SubgroupPrime, default_alpha_len
@@ -94,6 +95,59 @@ def test_many_short_lookup_keys_all_have_that_shape() -> None:
             assert side.order.bit_length() == 224
             assert (other.prime - 1) % side.order != 0
             assert reference.multiplicative_order_is(side.generator, side.order, side.square)
+
+
+class TestUnsuitablePrimes:
+    """Draws that chance never gives come from stand-ins for the functions that draw; the next draw is an honest one."""
+
+    def generate(self) -> tuple[SubgroupPrime, SubgroupPrime]:
+        return PaillierLookupClient.generate(8, 512, insecure_allow_weak_parameters=True)._subgroups
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_an_order_that_divides_the_other_prime_less_1_is_drawn_again(
+        self, monkeypatch: pytest.MonkeyPatch, place: int
+    ) -> None:
+        orders, primes = list[int](), list[int]()
+
+        def draw_order(bits: int) -> int:
+            orders.append(prime_of_bits(bits))
+            return orders[-1]
+
+        def draw_prime(bits: int, order: int) -> int:
+            both = len(primes) == place
+            primes.append(prime_with_subgroup(bits, orders[0] * orders[1] if both else order))
+            return primes[-1]
+
+        monkeypatch.setattr(paillier_lookup, "prime_of_bits", draw_order)
+        monkeypatch.setattr(paillier_lookup, "prime_with_subgroup", draw_prime)
+        p, q = self.generate()
+        assert (primes[place] - 1) % orders[1 - place] == 0
+        assert [p.prime, q.prime] == primes[2:]
+
+    def test_equal_orders_are_drawn_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        drawn = list[int]()
+
+        def draw_order(bits: int) -> int:
+            drawn.append(drawn[0] if len(drawn) == 1 else prime_of_bits(bits))
+            return drawn[-1]
+
+        monkeypatch.setattr(paillier_lookup, "prime_of_bits", draw_order)
+        p, q = self.generate()
+        assert [p.order, q.order] == drawn[2:]
+
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_primes_too_close_are_drawn_again(self, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+        judged = list[tuple[int, int]]()
+
+        def judge(p: int, q: int, bits: int) -> bool:
+            judged.append((p, q))
+            return len(judged) > 2 and far_apart(p, q, bits)
+
+        monkeypatch.setattr(paillier_lookup, "far_apart", judge)
+        monkeypatch.setattr(paillier, "far_apart", judge)
+        owner = BY_NAME[scheme].generate(8, 256, insecure_allow_weak_parameters=True)
+        assert len(judged) == 3
+        assert tuple(side.prime for side in owner._sides) == judged[-1]
 
 
 def test_each_key_is_new() -> None:

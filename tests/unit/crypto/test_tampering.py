@@ -29,7 +29,7 @@ from crypto_support import (
     smallest_sides,
     with_sides,
 )
-from xtrace_core.arithmetic import Rows
+from xtrace_core.arithmetic import Rows, as_rows
 from xtrace_sdk.errors import InvalidArgument, InvalidRows
 from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndexBatch
 from xtrace_sdk.x_vec.crypto.homomorphic import Ciphertext, EncryptedQuery, PrimeSide
@@ -437,6 +437,49 @@ def test_one_bad_answer_is_an_error_for_one_row_as_for_many() -> None:
     with pytest.raises(InvalidRows) as caught:
         s.owner.decode_hamming_client_one(s.rows[0], s.nonces[1], s.query)
     assert caught.value.positions == [0]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("missing", [None, b"", bytes(13), bytes(15)])
+def test_a_row_without_a_well_formed_nonce_is_invalid_whatever_noise_it_has(scheme: str, missing: bytes | None) -> None:
+    # Even one whose noise is that of the zeros that stand in for a missing nonce.
+    owner = client(scheme, 256, 6)
+    batch = owner._encrypt_with_nonces(random_vectors(1, 6), np.zeros((1, 14), dtype=np.uint8))
+    query = owner.encrypt_query([1] * 6)
+    rows = answers(owner, batch, query)
+    assert owner.read_distances(rows, [bytes(14)], query)[1].all()
+    assert not owner.read_distances(rows, [missing], query)[1].any()
+    assert not owner.confirm_distances(rows, [missing], query)[1].any()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("prime", [0, 1])
+def test_other_noise_modulo_one_prime_alone_is_noticed(scheme: str, shape: str, prime: int) -> None:
+    # Nobody without the factors can make such a row; a fault can. The message is the honest one modulo both primes.
+    s = search(scheme, shape)
+    key = reference_key(s.owner)
+    changed, other = (key.p, key.q) if prime == 0 else (key.q, key.p)
+    noise = reference.crt(pow(3, changed, changed**2), changed**2, 1, other**2)
+    answer = replaced(s, 0, s.products[0] * noise % s.n**2)
+    sums = [key.decrypt(int.from_bytes(c, "little") if isinstance(c, bytes) else c) for c in answer[0]]
+    assert sums == sums_of(s)
+    reported, first, confirmed = both(s, answer)
+    assert confirmed == ALL_BUT_VICTIM
+    seen_at_once = prime == 0 or not s.owner._one_prime
+    assert (reported, first) == (([VICTIM], ALL_BUT_VICTIM) if seen_at_once else ([], [True] * COUNT))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("prime", [0, 1])
+def test_what_remains_without_the_noise_must_be_1_in_every_byte(scheme: str, prime: int) -> None:
+    side = client(scheme, 256, 6)._sides[prime]
+    none = as_rows([side.no_noise()], -(-side.order_bits // 8))
+    for message in (0, 1, side.prime - 1):
+        honest = 1 + message * side.prime
+        assert side.read(as_rows([honest], 128), none, side.no_noise())[1].all()
+        wrong = [honest + (1 << bit) for bit in range(255)]
+        assert not side.read(as_rows(wrong, 128), np.repeat(none, 255, axis=0), side.no_noise())[1].any()
 
 
 # Multiplying an honest product by (1+n)^t adds t to the sum: what of it can be noticed, and what p does to it
