@@ -47,9 +47,9 @@ async def list_organisations(database: Database) -> list[Organisation]:
 
 
 def _update_url(path: Path, api_url: str) -> None:
-    # The operator may have moved the file to a safer place; then there is nothing to keep right.
+    # The operator may have moved the file to a safer place; then there is nothing to keep right. Written even with
+    # the same URL: whoever started the server sees by the file's time that it is this server's.
     if path.exists():
         credentials = read_credentials(path)
-        if credentials.api_url != api_url:
-            credentials.api_url = api_url
-            write_credentials(path, credentials)
+        credentials.api_url = api_url
+        write_credentials(path, credentials)

@@ -38,7 +38,8 @@ def run(settings: Settings) -> None:
         url = url_of(settings, listener)
         _prepare(settings, url)
         server = _server(settings)
-        _log.info("serving on %s", url)
+        # At the level that Python shows where nobody has configured logging.
+        _log.warning("serving on %s", url)
         try:
             server.run(sockets=[listener])
         except SystemExit:
@@ -122,7 +123,7 @@ def _prepare(settings: Settings, url: str) -> None:
         async with open_database(settings.sqlite_url, settings.data) as database:
             if await bootstrap.prepare(database, settings.data, url):
                 path = settings.data / CREDENTIALS_FILE
-                _log.info("made an organisation; its keys are in %s", path)
+                _log.warning("made an organisation; its keys are in %s", path)
 
     try:
         asyncio.run(prepare())

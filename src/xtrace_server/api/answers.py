@@ -83,10 +83,11 @@ def projection(names: Iterable[str] | None, return_content: bool | None = None) 
 
     Raises `Invalid` for a name that no chunk's field has.
     """
-    if names is None:
+    named = list(names or ())
+    if not named:
         top_level, meta_data = set(_TOP_LEVEL - _SECRET), _META_DATA
     else:
-        top_level, meta_data = _named(names)
+        top_level, meta_data = _named(named)
     if return_content:
         top_level.add("chunk_content")
     if top_level & _SECRET:

@@ -59,11 +59,13 @@ class VectorSet:
         return found
 
     def only(self, pks: Sequence[int]) -> list[Segment]:
-        """The rows with these keys."""
+        """The rows with these keys, which ascend."""
         keys = np.array(pks, dtype=np.int64)
         found = []
         for segment in self.segments:
-            positions = np.flatnonzero(np.isin(segment.pks, keys, assume_unique=True))
+            inside = keys[np.searchsorted(keys, segment.pks[0]) : np.searchsorted(keys, segment.pks[-1], "right")]
+            positions = np.searchsorted(segment.pks, inside)
+            positions = positions[segment.pks[positions] == inside]
             if len(positions):
                 found.append(segment.take(positions))
         return found
@@ -78,7 +80,7 @@ class VectorSet:
         return VectorSet(self.revision, tuple(kept))
 
     def kept(self, pks: Keys) -> "VectorSet":
-        """The set of its rows with these keys."""
+        """The set of its rows with these keys, which ascend."""
         return VectorSet(self.revision, tuple(self.only(pks.tolist())))
 
     def merged(self, newer: "VectorSet") -> "VectorSet":

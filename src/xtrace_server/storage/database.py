@@ -7,9 +7,8 @@ answered write survive a power cut; `secure_delete` overwrites what is deleted.
 
 import asyncio
 import os
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,6 @@ class Database:
     """An open database. `read()` and `write()` give the connection of a transaction."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
         self._readers = _engine(url, "BEGIN", READERS)
         self._writer = _engine(url, "BEGIN IMMEDIATE", 1)
 
@@ -69,10 +67,6 @@ class Database:
             raise DatabaseUnusable(f"the database was written by a newer version of XTrace ({error})") from None
         except DatabaseError as error:
             raise DatabaseUnusable(f"the database cannot be used: {error.orig}") from None
-
-    async def vacuum(self) -> int:
-        """Gives unused space back to the file system; the number of bytes given back."""
-        return await asyncio.to_thread(_vacuum, Path(make_url(self._url).database or ""))
 
     async def close(self) -> None:
         await self._readers.dispose()
@@ -146,12 +140,3 @@ def _make_private(folder: Path, file: str | None) -> None:
     if file:
         # SQLite gives the files of its log the mode of the database file.
         os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-
-
-def _vacuum(path: Path) -> int:
-    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        before = path.stat().st_size
-        connection.execute("VACUUM").fetchall()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        return before - path.stat().st_size

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from database import open_store
 from xtrace_server.errors import IdempotencyKeyReused
-from xtrace_server.storage import chunks, idempotency, knowledge_bases, organisations
+from xtrace_server.storage import idempotency, organisations
 from xtrace_server.storage.database import Database
 from xtrace_server.storage.filters import successor
 from xtrace_server.storage.organisations import ApiKey
@@ -53,17 +53,6 @@ async def test_idempotency_keys_live_for_a_day(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(idempotency, "LIFETIME", timedelta(seconds=-1))
         assert await idempotency.find_answer(connection, "k", "a", b"other") is None
         await idempotency.keep_answer(connection, "k", "a", b"other", b"new")  # the old one made way
-
-
-async def test_a_vacuum_gives_space_back(tmp_path: Path) -> None:
-    async with open_store(tmp_path) as store:
-        ids = await store.add([{"tag1": "x" * 1000}] * 2000)
-        await store.database.vacuum()
-        assert await store.database.vacuum() == 0
-        async with store.database.write() as connection:
-            kb = await knowledge_bases.lock(connection, store.kb)
-            assert await chunks.remove(connection, kb, [chunk_pk(kb.pk, i) for i in ids]) == 2000
-        assert await store.database.vacuum() > 1_000_000
 
 
 async def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
