@@ -19,7 +19,7 @@ from xtrace_sdk.errors import (
     WrongKey,
 )
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext, PublicPart, read_public_part
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -221,3 +221,38 @@ def test_pseudonyms_differ_by_purpose_value_and_context(context: ExecutionContex
         new_context().pseudonym("a", "bc"),
     }
     assert len(names) == 5
+
+
+# What a saved context tells everybody
+
+
+@pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
+def test_the_public_part_of_a_file_is_read_without_its_key(scheme: str, tmp_path: Path) -> None:
+    context = new_context(scheme, path=tmp_path / "context.json")
+    assert read_public_part(tmp_path / "context.json") == PublicPart(
+        id=context.id,
+        scheme=scheme,
+        embed_len=16,
+        key_len=256,
+        alpha_len=json.loads(context.public_data()["config"]).get("alpha_len"),
+        encoding="base4",
+        version=1,
+        key_provider="passphrase",
+    )
+
+
+def test_the_public_part_of_another_clients_context_has_no_id(tmp_path: Path) -> None:
+    vectors = Path(__file__).parents[2] / "vectors" / "existing-client" / "paillier_lookup.json"
+    (tmp_path / "context.json").write_text(json.dumps(json.loads(vectors.read_text())["context"]))
+    public = read_public_part(tmp_path / "context.json")
+    assert (public.id, public.version, public.encoding) == (None, None, None)
+    assert (public.scheme, public.embed_len, public.key_len) == ("paillier_lookup", 512, 1024)
+
+
+def test_a_changed_file_has_no_public_part(context: ExecutionContext, tmp_path: Path) -> None:
+    context.save_to_disk(tmp_path / "context.json")
+    document = json.loads((tmp_path / "context.json").read_text())
+    for change in ({"config": document["config"].replace("16", "17", 1)}, {"config": "{}"}, {"sk": None}):
+        (tmp_path / "context.json").write_text(json.dumps(document | change))
+        with pytest.raises(InvalidContext):
+            read_public_part(tmp_path / "context.json")

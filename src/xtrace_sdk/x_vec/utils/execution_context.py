@@ -13,16 +13,17 @@ import hmac
 import os
 import secrets
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import msgspec
 
-from xtrace_sdk.errors import InvalidArgument, InvalidContext, InaccessibleFile
+from xtrace_sdk.errors import InaccessibleFile, InvalidArgument, InvalidContext
 from xtrace_sdk.x_vec.crypto.content import KEY_BYTES, ContentCipher
 from xtrace_sdk.x_vec.crypto.homomorphic import MIN_KEY_LEN, HomomorphicClient
 from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider, PassphraseKeyProvider
-from xtrace_sdk.x_vec.crypto.schemes import generate_client, load_client
+from xtrace_sdk.x_vec.crypto.schemes import SCHEMES, generate_client, load_client
 from xtrace_sdk.x_vec.crypto.sealed_secret import open_secret, seal_secret
 from xtrace_sdk.x_vec.crypto.secrecy import Secretive
 
@@ -57,6 +58,23 @@ class _Stored(msgspec.Struct, frozen=True):
     def associated_data(self) -> bytes:
         """What binds the sealed secret to the public parts."""
         return _associated_data(self.type, self.pk, self.config)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPart:
+    """What a saved context tells everybody. Only opening the context proves that it was not changed."""
+
+    id: str | None
+    """None for a context that other software saved: its id is a hash of secrets too."""
+    scheme: str
+    """As `homomorphic_client_type` names it, or the stored type of a scheme that this version does not know."""
+    embed_len: int
+    key_len: int
+    alpha_len: int | None
+    encoding: str | None
+    version: int | None
+    """The version of the format, None where other software wrote it."""
+    key_provider: str
 
 
 class ExecutionContext(Secretive):
@@ -237,8 +255,7 @@ class ExecutionContext(Secretive):
 
     @classmethod
     def _open(cls, stored: _Stored, provider: KeyProvider) -> Self:
-        if stored.id is not None and stored.id != stored.public_id:
-            raise InvalidContext("the context's id does not belong to its public parts: the file was changed")
+        _check_id(stored)
         if stored.key_provider != provider.kind:
             raise InvalidContext(
                 f"the context was saved with the key provider {stored.key_provider!r}, got {provider.kind!r}"
@@ -267,6 +284,42 @@ class ExecutionContext(Secretive):
             "key_provider": self._stored.key_provider,
             "wrapped_key": self._stored.wrapped_key,
         }
+
+
+def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
+    """The public part of the context in a file, read without its key.
+
+    Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it holds no context.
+    """
+    stored = _parse_file(Path(path))
+    try:
+        config = msgspec.convert(_json_object(stored.config, "config"), _PublicConfig)
+    except msgspec.ValidationError as error:
+        raise InvalidContext(f"the context's config is not valid ({error}): it was changed") from None
+    known = config.version is not None
+    if known:
+        _check_id(stored)
+    return PublicPart(
+        id=stored.public_id if known else stored.id,
+        scheme=next((name for name, client in SCHEMES.items() if client.type == stored.type), stored.type),
+        key_provider=stored.key_provider,
+        **msgspec.structs.asdict(config),
+    )
+
+
+class _PublicConfig(msgspec.Struct):
+    """The fields of `config` that are shown."""
+
+    embed_len: int
+    key_len: int
+    alpha_len: int | None = None
+    encoding: str | None = None
+    version: int | None = None
+
+
+def _check_id(stored: _Stored) -> None:
+    if stored.id is not None and stored.id != stored.public_id:
+        raise InvalidContext("the context's id does not belong to its public parts: the file was changed")
 
 
 def _provider(passphrase: str | None, key_provider: KeyProvider | None) -> KeyProvider:
