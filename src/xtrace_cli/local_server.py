@@ -1,5 +1,6 @@
 """A server of one's own: started as a process beside this one, stopped when the block ends."""
 
+import os
 import subprocess
 import sys
 import time
@@ -9,14 +10,10 @@ from pathlib import Path
 
 import httpx2
 
-from xtrace_sdk.errors import XTraceError
+from xtrace_cli.errors import ServerDidNotStart
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 
 _START_SECONDS = 30
-
-
-class ServerDidNotStart(XTraceError):
-    """The server process ended, or did not answer in time."""
 
 
 @contextmanager
@@ -27,7 +24,12 @@ def local_server(data: Path) -> Iterator[Credentials]:
     command = [sys.executable, "-m", "xtrace_cli", "serve", "--data", str(data), "--port", "0"]
     with log.open("ab") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env=_environment(),
         )
     started = time.time()
     try:
@@ -35,6 +37,11 @@ def local_server(data: Path) -> Iterator[Credentials]:
     finally:
         process.terminate()
         process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Ours without the settings of a server: this one shall use its own folder alone."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith("XTRACE_")}
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path, started: float) -> Credentials:

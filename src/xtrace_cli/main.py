@@ -2,43 +2,51 @@
 
 Results go to standard output, everything else to standard error. An expected failure is one sentence there and the
 exit status 1, a wrong use of the command the exit status 2, Ctrl-C 130; a traceback is always a bug.
+
+What takes long to import (the server, numpy, the embedding models) is imported inside the commands that need it.
 """
 
 import sys
-from importlib.metadata import version as distribution_version
-from typing import NoReturn
+from typing import Final, NoReturn
 
-import typer
-
+from xtrace_cli import context, kb, keys, org
 from xtrace_cli.demo import demo
+from xtrace_cli.errors import WrongUse
+from xtrace_cli.groups import new_group
+from xtrace_cli.output import note
 from xtrace_cli.serve import serve
+from xtrace_cli.vacuum import vacuum
+from xtrace_cli.version import version
 from xtrace_sdk.errors import XTraceError
 
-app = typer.Typer(
-    name="xtrace",
-    help="An end-to-end encrypted vector database: the server searches what it cannot read.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+_INTERRUPTED: Final = 130
+
+app = new_group("xtrace", "An end-to-end encrypted vector database: the server searches what it cannot read.")
 app.command()(demo)
 app.command()(serve)
-
-
-@app.command()
-def version() -> None:
-    """Prints the version."""
-    typer.echo(f"xtrace {distribution_version('xtrace')}")
+app.command()(vacuum)
+app.command()(version)
+for group in (kb, keys, context, org):
+    app.add_typer(group.app)
 
 
 def main() -> NoReturn:
     """Runs the command line and exits."""
     try:
-        app()
+        app(prog_name="xtrace")
     except XTraceError as error:
-        typer.echo(f"xtrace: {error}", err=True)
-        sys.exit(1)
+        note(str(error))
+        sys.exit(2 if isinstance(error, WrongUse) else 1)
     except KeyboardInterrupt:
-        typer.echo("xtrace: stopped", err=True)
-        sys.exit(130)
+        _stop()
+    except SystemExit as end:
+        # How typer ends a command that Ctrl-C stopped.
+        if end.code == _INTERRUPTED:
+            _stop()
+        raise
     sys.exit(0)
+
+
+def _stop() -> NoReturn:
+    note("stopped")
+    sys.exit(_INTERRUPTED)

@@ -6,7 +6,6 @@ the file itself shrinks when the log is written back, which needs a moment in wh
 """
 
 import sqlite3
-import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,6 @@ def vacuum_database(file: Path) -> Vacuumed:
     before = _bytes_of(file)
     try:
         with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
-            _keep_temporary_files_on(connection, file.parent)
             connection.execute("PRAGMA synchronous = FULL").fetchall()
             connection.execute("VACUUM").fetchall()
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -41,3 +39,8 @@ def vacuum_database(file: Path) -> Vacuumed:
     except sqlite3.DatabaseError as error:
         raise DatabaseUnusable(f"the database could not be vacuumed, and is as it was: {error}") from None
     return Vacuumed(max(0, before - now), now, not busy)
+
+
+def _bytes_of(file: Path) -> int:
+    log = file.with_name(f"{file.name}-wal")
+    return file.stat().st_size + (log.stat().st_size if log.exists() else 0)

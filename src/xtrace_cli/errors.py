@@ -1,0 +1,19 @@
+"""What the command line itself refuses; the errors of the client come from `xtrace_sdk.errors`."""
+
+from xtrace_sdk.errors import XTraceError
+
+
+class WrongUse(XTraceError):
+    """The command was called in a way that cannot work; the exit status is 2."""
+
+
+class NotConfirmed(XTraceError):
+    """The person at the terminal said no; nothing was changed."""
+
+
+class ServerDidNotStart(XTraceError):
+    """The server process ended, or did not answer in time."""
+
+
+class UnusableData(XTraceError):
+    """The server's data folder cannot be used as it is."""

@@ -1,0 +1,73 @@
+"""The server's own data folder, for the commands that an operator runs on the server's host."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xtrace_cli.errors import UnusableData
+from xtrace_sdk.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from xtrace_server.settings import Settings
+    from xtrace_server.storage.database import Database
+
+DataFolder = Annotated[
+    Path, typer.Option("--data", envvar="XTRACE_DATA", help="The folder of the server's database and credentials.")
+]
+DEFAULT_FOLDER = Path("xtrace-data")
+
+
+def server_settings(**given: Any) -> "Settings":
+    """The server's settings: what is given, else the environment. Raises `InvalidArgument` for wrong values."""
+    from pydantic import ValidationError
+
+    from xtrace_server.settings import Settings
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise InvalidArgument(f"XTRACE_{str(first['loc'][0]).upper()} is not valid: {first['msg']}") from None
+
+
+def existing_file(settings: "Settings") -> Path:
+    """The file of the server's database. Raises `UnusableData` if it is missing.
+
+    An operator who mistypes the folder shall not get a second, empty database there.
+    """
+    from sqlalchemy.engine import make_url
+
+    file = Path(make_url(settings.sqlite_url).database or "")
+    if not file.is_file():
+        raise UnusableData(f"there is no database in {file.parent}: name the folder of `xtrace serve` with --data")
+    return file
+
+
+@asynccontextmanager
+async def server_database(settings: "Settings") -> "AsyncIterator[Database]":
+    """The server's database, made and migrated where needed; a server may be running over it. Raises `UnusableData`."""
+    from xtrace_server.storage.database import open_database
+
+    with database_faults():
+        async with open_database(settings.sqlite_url, settings.data) as database:
+            yield database
+
+
+@contextmanager
+def database_faults() -> Iterator[None]:
+    """Turns what the database and the file system refuse into `UnusableData`."""
+    from sqlalchemy.exc import DBAPIError
+
+    from xtrace_server.storage.database import DatabaseUnusable
+
+    try:
+        yield
+    except DatabaseUnusable as error:
+        raise UnusableData(str(error)) from None
+    except DBAPIError as error:
+        raise UnusableData(f"the database does not answer: {error.orig}") from None
+    except OSError as error:
+        raise UnusableData(f"the server's data cannot be used: {error.strerror}: {error.filename}") from None

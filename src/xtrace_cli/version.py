@@ -1,0 +1,35 @@
+"""`xtrace version`."""
+
+from importlib.metadata import version as distribution_version
+from typing import Annotated
+
+import typer
+
+from xtrace_cli.output import fields
+
+
+def version(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also what it runs on: worth adding to a report.")] = False,
+) -> None:
+    """Prints the version."""
+    typer.echo(f"xtrace {distribution_version('xtrace')}")
+    if verbose:
+        fields(_foundations())
+
+
+def _foundations() -> list[tuple[str, str]]:
+    import platform
+    import sqlite3
+
+    import cryptography
+    import gmpy2
+
+    from xtrace_core.arithmetic import arithmetic
+
+    return [
+        ("Python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
+        ("gmpy2", f"{gmpy2.version()} ({gmpy2.mp_version()})"),
+        ("cryptography", cryptography.__version__),
+        ("SQLite", sqlite3.sqlite_version),
+        ("arithmetic", arithmetic.name),
+    ]
