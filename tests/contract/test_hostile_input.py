@@ -1,0 +1,88 @@
+"""What a malicious client can put where: every answer is a clean 4xx, never a 5xx."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from service import Http, b64, chunk
+from toy_paillier import toy_key
+
+STRINGS = ["", "\0", "%00", "%ED%A0%80", "'", '"; DROP TABLE chunk; --', "%", "../..", "x" * 5000, "é\U0010ffff"]
+NUMBERS: list[Any] = [2**63, -(2**63) - 1, 10**400, 0, -1, 1.5, "1", None, True, [], {}]
+
+
+def is_clean(answer: Any) -> None:
+    assert answer.status_code < 500, answer.text
+    if answer.status_code >= 400:
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.fixture
+def kb(http: Http) -> str:
+    http.save_context()
+    kb = http.new_kb()
+    http.insert(kb, [chunk()])
+    return kb
+
+
+@pytest.mark.parametrize("text", STRINGS)
+def test_strings_in_paths_queries_headers_and_bodies(http: Http, kb: str, text: str) -> None:
+    part = text if text.startswith("%") else quote(text, safe="")
+    for path in (f"/exec_context/{{org}}/{part}", f"/exec_context/{{org}}/{part}/kb", f"/chunk/{part}"):
+        is_clean(http.data("GET", path.replace("{org}", http.org)))
+    is_clean(http.control("GET", f"/kbs/{part}"))
+    is_clean(http.control("GET", f"/keys/{part}/permissions"))
+    is_clean(http.data("GET", f"/chunk/{http.org}?kb_id={part}&chunk_ids={part}&projection={part}"))
+    is_clean(http.data("GET", f"/chunk/{http.org}?{part}"))
+    header = text.encode("utf-8").replace(b"\0", b"")[:1000]
+    for name in ("x-api-key", "idempotency-key", "content-type", "content-length-x"):
+        body = {"kb_id": kb, "context_id": "ctx", "chunks": []}
+        headers: dict[str, Any] = {**http.data_headers, name: header}
+        is_clean(http.client.post(f"/v1/chunk/{http.org}", json=body, headers=headers))
+    for body in (
+        {"kb_id": text, "context_id": text, "names": [text]},
+        {"kb_id": kb, "context_id": text, "names": [text]},
+        {"kb_id": kb, "context_id": "ctx", "names": [text]},
+    ):
+        is_clean(http.data("POST", "/chunk/names/{org}", json=body))
+    search: dict[str, Any] = {"kb_id": kb, "context_id": "ctx", "meta_filter": {"tag1": {"$contains": text}}}
+    is_clean(http.data("POST", "/chunk/meta/{org}", json=search))
+    is_clean(http.data("POST", "/chunk/meta/page/{org}", json=search | {"page_token": text, "limit": 1}))
+    sent = chunk(meta_data={"tag1": text, "facets": [text]}, name=text) | {"chunk_content": text}
+    is_clean(http.data("POST", "/chunk/{org}", json={"kb_id": kb, "context_id": "ctx", "chunks": [sent]}))
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: str(number)[:20])
+def test_numbers_of_any_size_and_kind(http: Http, kb: str, number: Any) -> None:
+    base: dict[str, Any] = {"kb_id": kb, "context_id": "ctx"}
+    query = [b64(toy_key().encrypt(1))]
+    is_clean(http.data("POST", "/compute_hamming/{org}", json=base | {"query": query, "range": [number, number]}))
+    is_clean(http.data("POST", "/compute_hamming/{org}", json=base | {"query": [number]}))
+    for field in ("limit", "offset", "page_token", "sort_by", "projection", "return_content", "meta_filter"):
+        is_clean(http.data("POST", "/chunk/meta/page/{org}", json=base | {field: number}))
+    updates = [{"chunk_id": number, **chunk()}]
+    is_clean(http.data("PUT", "/chunk/{org}", json=base | {"chunk_updates": updates}))
+    is_clean(http.data("PATCH", "/chunk/{org}", json=base | {"chunk_patches": [{"chunk_id": number}]}))
+    is_clean(http.data("POST", "/chunk/meta/{org}", json=base | {"meta_filter": {"facets": {"$size": number}}}))
+    params = {"kb_id": kb, "chunk_ids": str(number)}
+    is_clean(http.data("GET", "/chunk/{org}", params=params))
+    is_clean(http.data("DELETE", "/chunk/{org}", params=params))
+
+
+def test_the_widest_filters_are_answered(http: Http, kb: str) -> None:
+    from xtrace_core.metadata_filter import MAX_VALUES
+
+    values = [f"v{i}" for i in range(MAX_VALUES)]
+    for filter_ in (
+        {"tag1": {"$in": values}},
+        {"tag1": {"$nin": values}},
+        {"facets": {"$all": values}},
+        {"facets": {"$none": values}},
+        {"$or": [{"tag1": {"$begins_with": f"a{i}"}} for i in range(240)]},
+        {"$nor": [{"facets": f"a{i}"} for i in range(240)]},
+        {"$and": [{"tag1": {"$ne": f"a{i}"}} for i in range(240)]},
+    ):
+        body = {"kb_id": kb, "context_id": "ctx", "meta_filter": filter_}
+        answer = http.data("POST", "/chunk/meta/{org}", json=body)
+        assert answer.status_code == 200, answer.text
