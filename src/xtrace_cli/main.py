@@ -37,6 +37,10 @@ def main() -> NoReturn:
     except XTraceError as error:
         note(str(error))
         sys.exit(2 if isinstance(error, WrongUse) else 1)
+    except OSError as error:
+        # Files that a command names have their own sentences: what is left is the output, say on a full disk.
+        note(f"the output cannot be written: {error.strerror}")
+        sys.exit(1)
     except KeyboardInterrupt:
         _stop()
     except SystemExit as end:

@@ -1,0 +1,168 @@
+"""The installed command as a person or a script meets it: another process, its output, its status.
+
+Everything that any process printed is kept, so that a fixture can hold it against the secrets of the test.
+"""
+
+import json
+import os
+import pty
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+COMMAND = str(Path(sys.executable).with_name("xtrace"))
+TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The standard output of a command that succeeded, as JSON."""
+        assert self.status == 0, self.err
+        return json.loads(self.out)
+
+    @property
+    def text(self) -> str:
+        """The standard output of a command that succeeded, without the end of its last line."""
+        assert self.status == 0, self.err
+        return self.out.rstrip("\n")
+
+    def fails(self, sentence: str, status: int = 1) -> None:
+        """Asserts that the command failed with one sentence on standard error that holds this one, and nothing else."""
+        assert (self.status, self.out) == (status, ""), self
+        assert self.err.startswith("xtrace: "), self.err
+        assert self.err.count("\n") == 1, self.err
+        assert sentence in self.err, self.err
+
+
+@dataclass
+class Terminal:
+    """A shell in a folder, with its environment."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
+
+    def __call__(self, line: str, **variables: str) -> Result:
+        """Runs `xtrace` with the line's words, no terminal attached; `variables` join the environment."""
+        done = subprocess.run(
+            [COMMAND, *shlex.split(line)],
+            cwd=self.folder,
+            env=self._environment(variables),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        return self._result(done.returncode, done.stdout, done.stderr)
+
+    def watched(self, line: str, *answers: str, **variables: str) -> Result:
+        """Runs `xtrace` at a terminal where somebody types an answer to each question; `err` is the screen.
+
+        Standard output goes elsewhere, as with `xtrace … > file`. An answer is typed once a question waits for it.
+        """
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            [COMMAND, *shlex.split(line)],
+            cwd=self.folder,
+            env=self._environment(variables),
+            stdin=slave,
+            stdout=subprocess.PIPE,
+            stderr=slave,
+            text=True,
+            start_new_session=True,
+        )
+        os.close(slave)
+        screen = ""
+        for answer in answers:
+            screen += _read_until_quiet(master)
+            os.write(master, answer.encode() + b"\n")
+        screen += _read_to_the_end(master)
+        out, _ = process.communicate(timeout=TIMEOUT_S)
+        os.close(master)
+        return self._result(process.returncode, out, screen.replace("\r\n", "\n"))
+
+    def start(self, line: str, **variables: str) -> "Running":
+        """Starts `xtrace` and comes back at once."""
+        process = subprocess.Popen(
+            [COMMAND, *shlex.split(line)],
+            cwd=self.folder,
+            env=self._environment(variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return Running(self, process)
+
+    def _environment(self, variables: dict[str, str]) -> dict[str, str]:
+        # Nothing of the developer's own settings; a fixed width, because help is wrapped to it.
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("XTRACE_")}
+        return plain | {"COLUMNS": "80", "NO_COLOR": "1"} | self.environment | variables
+
+    def _result(self, status: int, out: str, err: str) -> Result:
+        self.seen += [out, err]
+        return Result(status, out, err)
+
+
+@dataclass
+class Running:
+    """A command that has not ended yet."""
+
+    terminal: Terminal
+    process: subprocess.Popen[str]
+
+    def wait_for(self, text: str, *, error: bool = False) -> str:
+        """What the command printed up to a line that holds the text, on standard output or error."""
+        stream = self.process.stderr if error else self.process.stdout
+        assert stream is not None
+        lines = ""
+        for line in stream:
+            self.terminal.seen.append(line)
+            lines += line
+            if text in line:
+                return lines
+        raise AssertionError(f"{text!r} never came: {lines}")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> Result:
+        """Sends a signal and waits for the end; gives what was not read before."""
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=TIMEOUT_S)
+        return self.terminal._result(self.process.returncode, out, err)
+
+
+def _read_until_quiet(descriptor: int) -> str:
+    """What comes until a question stands there: its end, without the end of a line, and then silence."""
+    text, deadline = "", time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        if select.select([descriptor], [], [], 0.2)[0]:
+            text += os.read(descriptor, 4096).decode()
+        elif text.endswith(" "):
+            return text
+    raise AssertionError(f"no question came: {text!r}")
+
+
+def _read_to_the_end(descriptor: int) -> str:
+    text = b""
+    while True:
+        try:
+            part = os.read(descriptor, 4096)
+        except OSError:  # the other side is closed
+            return text.decode()
+        if not part:
+            return text.decode()
+        text += part
