@@ -60,9 +60,10 @@ class PaillierEvaluation:
     """
 
     def __init__(self, n: int) -> None:
-        if n.bit_length() < MIN_MODULUS_BITS or n.bit_length() > MAX_MODULUS_BITS:
+        if n < 0 or not MIN_MODULUS_BITS <= n.bit_length() <= MAX_MODULUS_BITS:
             raise InvalidPublicKey(
-                f"the modulus n has {n.bit_length()} bits, expected {MIN_MODULUS_BITS} to {MAX_MODULUS_BITS}"
+                f"the modulus n is negative or has {n.bit_length()} bits, "
+                f"expected {MIN_MODULUS_BITS} to {MAX_MODULUS_BITS}"
             )
         if n % 2 == 0:
             raise InvalidPublicKey("the modulus n is even, expected a product of two odd primes")
