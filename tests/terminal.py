@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 COMMAND = str(Path(sys.executable).with_name("xtrace"))
 TIMEOUT_S = 60
@@ -121,10 +121,18 @@ class Terminal:
 
 @dataclass
 class Running:
-    """A command that has not ended yet."""
+    """A command that has not ended yet; the end of the block ends it, whatever happened."""
 
     terminal: Terminal
     process: subprocess.Popen[str]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
 
     def wait_for(self, text: str, *, error: bool = False) -> str:
         """What the command printed up to a line that holds the text, on standard output or error."""
@@ -141,6 +149,10 @@ class Running:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> Result:
         """Sends a signal and waits for the end; gives what was not read before."""
         self.process.send_signal(number)
+        return self.end()
+
+    def end(self) -> Result:
+        """Waits for the end; gives what was not read before."""
         out, err = self.process.communicate(timeout=TIMEOUT_S)
         return self.terminal._result(self.process.returncode, out, err)
 

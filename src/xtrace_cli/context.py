@@ -122,7 +122,7 @@ def delete(context_id: ContextId, yes: Yes = False, credentials: CredentialsFile
 
 def _expect_new(path: Path) -> None:
     # Another context's file holds keys that may be nowhere else.
-    if path.exists() or path.is_symlink():
+    if path.is_symlink() or path.resolve().exists():
         raise InaccessibleFile(f"{path} exists: a context is never overwritten, so name a new file")
 
 

@@ -143,7 +143,9 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
-        raise CannotServe(f"cannot listen on {settings.host} port {settings.port}: {error.strerror}") from None
+        # The library adds the address in its own words.
+        reason = (error.strerror or "").partition(" (while")[0]
+        raise CannotServe(f"cannot listen on {settings.host} port {settings.port}: {reason}") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,0 +1,69 @@
+"""`xtrace org` on the host of a server that runs."""
+
+import json
+import stat
+
+import pytest
+
+from service import LiveService
+from terminal import Terminal
+
+
+def test_a_new_organisation_works_at_once(operator: Terminal, live_service: LiveService) -> None:
+    created = operator("org create 'Research group'")
+    lines = dict(line.split() for line in created.text.splitlines())
+    assert list(lines) == ["org_id", "admin_key", "api_key", "api_url"]
+    assert lines["api_url"] == live_service.url
+    assert created.err == "xtrace: the keys are shown this once\n"
+
+    heading, *listed = operator("org list").text.splitlines()
+    assert heading.split() == ["ID", "CREATED", "NAME"]
+    (line,) = [line for line in listed if line.startswith(lines["org_id"])]
+    assert line.endswith("Z  Research group")
+
+    keys = {f"XTRACE_{name.upper()}": value for name, value in lines.items()}
+    assert operator("kb create notes", **keys).status == 0
+    assert len(operator("kb list --json", **keys).json) == 1
+    assert operator("context list --json", **keys).json == []
+
+
+def test_the_credentials_can_go_to_a_file_that_only_its_owner_reads(operator: Terminal) -> None:
+    created = operator("org create second --write keys.json --api-url https://xtrace.example.com")
+    file = operator.folder / "keys.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    written = json.loads(file.read_text())
+    assert created.text == written["org_id"]
+    assert written["api_url"] == "https://xtrace.example.com"
+    for secret in (written["admin_key"], written["api_key"]):
+        assert secret not in created.out + created.err
+    operator("org create third --write keys.json").fails("keys.json exists")
+    assert json.loads(file.read_text()) == written
+
+
+def test_the_same_as_json(operator: Terminal) -> None:
+    created = operator("org create second --json").json
+    assert set(created) == {"org_id", "admin_key", "api_key", "api_url"}
+    written = operator("org create third --write keys.json --json").json
+    assert written == {"org_id": written["org_id"], "credentials_file": "keys.json"}
+    listed = operator("org list --json").json
+    assert all(set(one) == {"org_id", "name", "created_at"} for one in listed)
+    assert listed[0]["name"] == "default"
+    assert {created["org_id"], written["org_id"]} <= {one["org_id"] for one in listed}
+
+
+def test_a_file_that_cannot_be_written_makes_no_organisation(operator: Terminal) -> None:
+    before = operator("org list --json").json
+    operator("org create lost --write no/such/folder/keys.json").fails("cannot be written")
+    assert operator("org list --json").json == before
+
+
+@pytest.mark.parametrize("command", ["org list", "org create x", "vacuum"])
+def test_a_folder_without_a_database_gets_none(shell: Terminal, command: str) -> None:
+    shell(f"{command} --data nowhere").fails("there is no database in")
+    assert list(shell.folder.iterdir()) == []
+    (shell.folder / "xtrace.db").write_bytes(b"anything else" * 100)
+    shell(f"{command} --data .").fails("file is not a database")
+
+
+def test_an_organisation_has_a_name(operator: Terminal) -> None:
+    operator("org create ''").fails("the name is empty")
