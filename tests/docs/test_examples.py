@@ -10,7 +10,7 @@ import pytest
 
 from docs.examples import ROOT, examples, run
 from service import LiveService
-from xtrace_server.bootstrap import CREDENTIALS_FILE, Credentials, write_credentials
+from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_credentials
 
 
 @pytest.fixture

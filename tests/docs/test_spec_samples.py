@@ -11,7 +11,7 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_server.bootstrap import Credentials
+from xtrace_server.credentials import Credentials
 
 SAMPLES = sections(ROOT / "tests" / "vectors" / "spec_samples.md")
 MODEL_AT_HAND = 'Embedding("wordllama", "l2_supercat", 256)'

@@ -95,8 +95,8 @@ class Retriever:
     ) -> list[dict[str, Any]]:
         """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
 
-        `projection` names the fields to fetch, by default all but the ciphertexts. Ids that are not there any more are left out. The ids are requested in
-        ascending order, so that the request does not show which was nearest.
+        `projection` names the fields to fetch, by default all but the ciphertexts. Ids that are not there any more are
+        left out. The ids are requested in ascending order, so that the request does not show which was nearest.
         Raises `ContentTampered`, and `ChangedSinceSearch` if the chunk was replaced since this retriever found it.
         """
         wanted = sorted(set(chunk_ids))
