@@ -1,0 +1,158 @@
+"""The framed answer of a search: rows as arrays, in blocks that can be read while later ones are computed.
+
+It says the same as the MessagePack answer of the HTTP contract, in a form that needs no object for a row
+(docs/formats.md, "Framed search answer"). Integers are little-endian:
+
+    head    "XTR1" ‖ ciphertexts a row (u32) ‖ ciphertext width in bytes (u32) ‖ rows in all (u64)
+    block   rows in this block (u32, not 0) ‖ nonce width (u8)
+            ‖ chunk ids (u64 each) ‖ nonce lengths (u8 each, 0 for none) ‖ nonces, padded ‖ ciphertexts, padded
+    end     0 (u32)
+
+Chunk ids ascend through all blocks. A stream without its end was cut off.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.arithmetic import Rows
+
+MEDIA_TYPE = "application/vnd.xtrace.search-rows"
+
+_MAGIC = b"XTR1"
+_HEAD = struct.Struct("<4sIIQ")
+_BLOCK = struct.Struct("<IB")
+_END = struct.pack("<I", 0)
+_ROW_COUNT = struct.Struct("<I")
+
+# What a reader takes: far above what a server sends, and small enough that a hostile one cannot fill the memory.
+MAX_BLOCK_ROWS = 1 << 16
+MAX_BLOCK_BYTES = 1 << 26
+MAX_CIPHERTEXTS = 64
+MAX_CIPHERTEXT_BYTES = 2048
+MAX_NONCE_BYTES = 32
+
+
+class InvalidFrames(ValueError):
+    """A stream that is no framed answer: cut off, out of order, or with lengths that do not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowBlock:
+    """Some rows of an answer: `chunk_ids` (n,) int64 ascending, `ciphertexts` (n, count, width) uint8 little-endian,
+    `nonces` (n, nonce width) uint8 padded with zeros, `nonce_lengths` (n,) uint8, 0 where a row has none.
+    """
+
+    chunk_ids: NDArray[np.int64]
+    ciphertexts: Rows
+    nonces: Rows
+    nonce_lengths: Rows
+
+    def __len__(self) -> int:
+        return len(self.chunk_ids)
+
+
+def head(count: int, width: int, rows: int) -> bytes:
+    """The stream's beginning, for `rows` rows of `count` ciphertexts padded to `width` bytes each."""
+    return _HEAD.pack(_MAGIC, count, width, rows)
+
+
+def block(chunk_ids: NDArray[np.int64], ciphertexts: Rows, nonces: Sequence[bytes | None]) -> bytes:
+    """A block of at least one row; `ciphertexts` is any array of the rows' bytes, in order."""
+    data = [nonce or b"" for nonce in nonces]
+    lengths = bytes([len(nonce) for nonce in data])
+    width = max(lengths)
+    padded = b"".join([nonce.ljust(width, b"\0") for nonce in data])
+    ids = chunk_ids.astype("<u8").tobytes()
+    return b"".join((_BLOCK.pack(len(data), width), ids, lengths, padded, ciphertexts.tobytes()))
+
+
+def end() -> bytes:
+    """The stream's end."""
+    return _END
+
+
+class FrameReader:
+    """Reads a framed answer piece by piece, as it comes from the network, and checks all of it.
+
+    Holds at most one block and one piece in memory.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._head: tuple[int, int, int] | None = None
+        self._rows = 0
+        self._last_id = 0
+        self._ended = False
+
+    def feed(self, data: bytes) -> Iterator[RowBlock]:
+        """The blocks that the data completes. Raises `InvalidFrames`."""
+        self._buffer += data
+        if self._head is None:
+            if len(self._buffer) < _HEAD.size:
+                return
+            self._head = _checked_head(*_HEAD.unpack(self._take(_HEAD.size)))
+        while (found := self._next_block()) is not None:
+            yield found
+        if self._ended and self._buffer:
+            raise InvalidFrames("the answer goes on after its end")
+
+    def close(self) -> None:
+        """To be called when the stream is over. Raises `InvalidFrames` if the answer was not."""
+        if not self._ended:
+            raise InvalidFrames("the answer was cut off before its end")
+
+    def _next_block(self) -> RowBlock | None:
+        count, width, rows = self._head or (0, 0, 0)
+        if self._ended or len(self._buffer) < _ROW_COUNT.size:
+            return None
+        (block_rows,) = _ROW_COUNT.unpack_from(self._buffer)
+        if block_rows == 0:
+            if self._rows != rows:
+                raise InvalidFrames(f"the answer announced {rows} rows and has {self._rows}")
+            self._take(_ROW_COUNT.size)
+            self._ended = True
+            return None
+        if self._rows + block_rows > rows or block_rows > MAX_BLOCK_ROWS:
+            raise InvalidFrames(f"a block has {block_rows} rows, {rows - self._rows} are left of those announced")
+        if len(self._buffer) < _BLOCK.size:
+            return None
+        _, nonce_width = _BLOCK.unpack_from(self._buffer)
+        size = block_rows * (8 + 1 + nonce_width + count * width)
+        if nonce_width > MAX_NONCE_BYTES or size > MAX_BLOCK_BYTES:
+            raise InvalidFrames(f"a block has nonces of {nonce_width} bytes and {size} bytes in all, too many")
+        if len(self._buffer) < _BLOCK.size + size:
+            return None
+        self._take(_BLOCK.size)
+        return self._checked_block(self._take(size), block_rows, nonce_width)
+
+    def _checked_block(self, data: bytes, rows: int, nonce_width: int) -> RowBlock:
+        count, width, _ = self._head or (0, 0, 0)
+        edges = np.cumsum([8 * rows, rows, nonce_width * rows])
+        raw = np.frombuffer(data, dtype=np.uint8)
+        ids, lengths, nonces, ciphertexts = np.split(raw, edges)
+        chunk_ids = ids.view("<i8")
+        if (chunk_ids[0] <= self._last_id and self._rows) or chunk_ids[0] < 0 or (np.diff(chunk_ids) <= 0).any():
+            raise InvalidFrames("the rows are not by ascending chunk id")
+        if lengths.max() > nonce_width:
+            raise InvalidFrames("a nonce is longer than the block's nonces")
+        self._rows += rows
+        self._last_id = int(chunk_ids[-1])
+        return RowBlock(chunk_ids, ciphertexts.reshape(rows, count, width), nonces.reshape(rows, nonce_width), lengths)
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(memoryview(self._buffer)[:size])
+        del self._buffer[:size]
+        return taken
+
+
+def _checked_head(magic: bytes, count: int, width: int, rows: int) -> tuple[int, int, int]:
+    if magic != _MAGIC:
+        raise InvalidFrames("the answer does not begin as a framed answer does")
+    # No width is known where nothing is stored yet.
+    if not (1 <= count <= MAX_CIPHERTEXTS and 1 <= width <= MAX_CIPHERTEXT_BYTES) and rows:
+        raise InvalidFrames(f"the answer has {count} ciphertexts of {width} bytes a row, which no scheme has")
+    return count, width, rows
