@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 app = new_group("context", "Execution contexts: the keys of encrypted data, in files and on the service.")
 
-NewFile = Annotated[Path, typer.Argument(help="The file to make; it must not exist.")]
-SavedFile = Annotated[Path, typer.Argument(help="The file of a saved context.")]
+NewFile = Annotated[Path, typer.Argument(metavar="PATH", help="The file to make; it must not exist.")]
+SavedFile = Annotated[Path, typer.Argument(metavar="PATH", help="The file of a saved context.")]
 ContextId = Annotated[
     str, typer.Argument(metavar="CONTEXT_ID", help="The context's id, as `xtrace context list` shows it.")
 ]

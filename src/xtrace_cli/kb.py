@@ -15,7 +15,9 @@ KbId = Annotated[str, typer.Argument(metavar="KB_ID", help="The knowledge base's
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="A name for people to read; the service can read it too.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A name for people to read; the service can read it too.")
+    ],
     description: Annotated[str, typer.Option(help="What the knowledge base is for.")] = "",
     credentials: CredentialsFile = None,
     as_json: Json = False,

@@ -39,7 +39,7 @@ _PERMISSIONS = {Level.NONE: 0, Level.READ: 1, Level.WRITE: 3, Level.ALL: 7}
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="A name for people to read.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name for people to read.")],
     description: Annotated[str, typer.Option(help="What the key is for.")] = "",
     credentials: CredentialsFile = None,
     as_json: Json = False,
@@ -66,7 +66,9 @@ def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
 def grant(
     key: Key,
     kb_id: KbId,
-    level: Annotated[Level, typer.Argument(help="What the key may do there from now on; `all` includes deleting.")],
+    level: Annotated[
+        Level, typer.Argument(metavar="LEVEL", help="What the key may do there from now on.")
+    ],
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:

@@ -36,7 +36,11 @@ def local_server(data: Path) -> Iterator[Credentials]:
         yield _wait_until_ready(process, data, log, started)
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait()
+        except BaseException:  # Ctrl-C again, from somebody in a hurry
+            process.kill()
+            raise
 
 
 def _environment() -> dict[str, str]:

@@ -25,7 +25,7 @@ _DEFAULT_URL = "http://127.0.0.1:8000"
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="A name for people to read.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name for people to read.")],
     write: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the credentials to a new file (mode 0600) instead of printing them."),

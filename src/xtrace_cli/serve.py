@@ -7,6 +7,7 @@ import typer
 
 from xtrace_cli.errors import ServerDidNotStart
 from xtrace_cli.server_data import DEFAULT_FOLDER, DataFolder, server_settings
+from xtrace_cli.signals import end_as_ctrl_c_does
 
 
 def serve(
@@ -24,9 +25,11 @@ def serve(
     settings = server_settings(host=host, port=port, data=data)
     from xtrace_server import serving
 
-    # The server ends in good order at SIGTERM as it does at Ctrl-C; it raises the signal again when it has.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # The server finishes what is in flight by itself, then raises the signal again: that is no failure.
+    end_as_ctrl_c_does(signal.SIGTERM)
     try:
         serving.run(settings)
     except serving.CannotServe as error:
         raise ServerDidNotStart(str(error)) from None
+    except KeyboardInterrupt:
+        return  # before the server listened to signals: nothing was in flight

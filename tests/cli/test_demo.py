@@ -1,0 +1,171 @@
+"""`xtrace demo`: runs, runs again, and runs that were cut off."""
+
+import re
+import signal
+import socket
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from terminal import Result, Running, Terminal
+
+RECIPES = {
+    "bread.md": "# Bread\n\nBread needs flour, water, salt and yeast, and a hot oven.",
+    "soup.txt": "Pumpkin soup is cooked from a pumpkin, an onion and ginger.",
+    "cellar/wine.txt": "Wine is kept lying down in a cool and dark cellar.",
+    ".hidden/secret.txt": "This is not for anybody.",
+    "picture.png": "no text",
+}
+
+
+@pytest.fixture
+def recipes(shell: Terminal) -> Path:
+    """A folder with three texts, and files that are none."""
+    folder = shell.folder / "recipes"
+    for name, text in RECIPES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def loaded(result: Result) -> tuple[int, int, int]:
+    """How many chunks a run stored, how many it found, and how many outdated ones it deleted."""
+    found = re.search(
+        r"chunks: (\d+) embedded, encrypted and stored in [\d.]+ s, (\d+) were there already", result.text
+    )
+    deleted = re.search(r"(\d+) outdated ones deleted", result.text)
+    assert found
+    return int(found[1]), int(found[2]), int(deleted[1]) if deleted else 0
+
+
+def stored_names(shell: Terminal) -> list[str]:
+    """The names of the chunks in the server's database; a chunk that is stored twice has its name twice."""
+    with closing(sqlite3.connect(shell.folder / "data" / "server" / "xtrace.db")) as connection:
+        return [name for (name,) in connection.execute("SELECT name FROM chunk")]
+
+
+def test_the_first_run_answers_and_shows_ciphertext_and_the_second_loads_nothing(
+    shell: Terminal, recipes: Path
+) -> None:
+    line = "demo recipes --data data --ask 'What do I need for bread?' --ask 'Is wine kept in a dark cellar?'"
+    first = shell(line)
+    assert loaded(first) == (3, 0, 0)
+    bread, wine = first.text.split("\nQ: ")[1:]
+    assert "bread.md (distance " in bread.splitlines()[2]
+    assert "hot oven" in bread
+    assert "cellar/wine.txt (distance " in wine.splitlines()[2]
+    assert re.search(r"^   content     [A-Za-z0-9+/]{64}…  \(\d+ characters, AES-256-GCM\)$", first.text, re.MULTILINE)
+    assert re.search(r"^   vector      [0-9a-f]{64}…  \(512 bytes, Paillier\)$", first.text, re.MULTILINE)
+    assert "   metadata    none" in first.text
+    assert "anybody" not in first.text
+
+    second = shell(line)
+    assert loaded(second) == (0, 3, 0)
+    assert len(set(stored_names(shell))) == len(stored_names(shell)) == 3
+
+
+def test_nothing_readable_reaches_the_server(shell: Terminal, recipes: Path) -> None:
+    shell("demo recipes --data data")
+    server = b"".join(path.read_bytes() for path in (shell.folder / "data" / "server").iterdir())
+    for text in (
+        "Pumpkin",
+        "bread.md",
+        "recipes",
+        (shell.folder / "data" / "client" / "passphrase").read_text().strip(),
+    ):
+        assert text.encode() not in server
+    assert {path.stat().st_mode & 0o777 for path in (shell.folder / "data" / "client").iterdir()} == {0o600}
+
+
+def test_changed_and_removed_files_are_followed(shell: Terminal, recipes: Path) -> None:
+    shell("demo recipes --data data")
+    (recipes / "soup.txt").write_text("Tomato soup is cooked from tomatoes and basil.")
+    (recipes / "cellar" / "wine.txt").unlink()
+    again = shell("demo recipes --data data --ask 'Which soup is there?'")
+    assert loaded(again) == (1, 1, 2)
+    assert "Tomato soup" in again.text
+    assert "Pumpkin" not in again.text
+    assert len(stored_names(shell)) == 2
+
+
+def test_another_folder_is_another_knowledge_base(shell: Terminal, recipes: Path) -> None:
+    shell("demo recipes --data data")
+    (shell.folder / "more").mkdir()
+    (shell.folder / "more" / "tea.txt").write_text("Tea is drawn for three minutes.")
+    assert loaded(shell("demo more --data data")) == (1, 0, 0)
+    assert loaded(shell("demo recipes --data data")) == (0, 3, 0)
+
+
+def test_folders_without_text_are_one_sentence(shell: Terminal) -> None:
+    (shell.folder / "empty").mkdir()
+    shell("demo empty --data data").fails("empty has no text")
+    (shell.folder / "empty" / "blank.txt").write_text(" \n")
+    shell("demo empty --data data").fails("empty has no text")
+    shell("demo nowhere --data data").fails("nowhere is no folder")
+    for content in (b"\x7fELF\x00\x01", b"caf\xe9"):
+        (shell.folder / "empty" / "binary.txt").write_bytes(content)
+        shell("demo empty --data data").fails("binary.txt is no UTF-8 text")
+    assert not (shell.folder / "data").exists()
+
+
+def test_a_lost_or_wrong_passphrase_is_one_sentence(shell: Terminal, recipes: Path) -> None:
+    shell("demo recipes --data data")
+    file = shell.folder / "data" / "client" / "passphrase"
+    passphrase = file.read_text()
+    file.write_text("another\n")
+    shell("demo recipes --data data").fails("passphrase or key is wrong")
+    file.unlink()
+    shell("demo recipes --data data").fails("passphrase: No such file or directory")
+    file.write_text(passphrase)
+    assert loaded(shell("demo recipes --data data")) == (0, 3, 0)
+    assert all(passphrase.strip() not in text for text in shell.seen)
+
+
+def test_the_settings_of_another_server_do_not_matter(shell: Terminal, recipes: Path) -> None:
+    elsewhere = {
+        "XTRACE_API_URL": "http://127.0.0.1:1",
+        "XTRACE_ADMIN_API_URL": "http://127.0.0.1:1",
+        "XTRACE_API_KEY": "another",
+        "XTRACE_HOST": "203.0.113.1",
+        "XTRACE_DATABASE_URL": f"sqlite+aiosqlite:///{shell.folder / 'another.db'}",
+    }
+    assert loaded(shell("demo recipes --data data", **elsewhere)) == (3, 0, 0)
+    assert not (shell.folder / "another.db").exists()
+
+
+def test_a_server_that_cannot_start_is_one_sentence(shell: Terminal, recipes: Path) -> None:
+    (shell.folder / "data" / "server").mkdir(parents=True)
+    (shell.folder / "data" / "server" / "xtrace.db").write_bytes(b"anything else" * 100)
+    ended = shell("demo recipes --data data")
+    assert ended.status == 1
+    assert re.fullmatch(r"xtrace: the server stopped: .*not a database.*\n", ended.err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_was_cut_off_is_completed_by_the_next(shell: Terminal, number: signal.Signals) -> None:
+    with shell.start("demo --data data") as first:
+        address = first.wait_for("A private server runs at").split()[-1]
+        wait_for_chunks(first, shell.folder / "data" / "server" / "xtrace.db")
+        cut_off = first.stop(number)
+    assert (cut_off.status, cut_off.err) == (130, "xtrace: stopped\n")
+    assert "Q: " not in cut_off.out
+    host, port = address.removeprefix("http://").split(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)))
+
+    before = len(stored_names(shell))
+    stored, found, deleted = loaded(shell("demo --data data"))
+    assert (found, deleted) == (before, 0)
+    names = stored_names(shell)
+    assert len(set(names)) == len(names) == stored + found > 700
+
+
+def wait_for_chunks(running: Running, database: Path) -> None:
+    """Comes back as soon as some chunks are stored."""
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        while connection.execute("SELECT count(*) FROM chunk").fetchone() == (0,):
+            assert running.process.poll() is None
+            time.sleep(0.005)
