@@ -31,7 +31,7 @@ _ROW_COUNT = struct.Struct("<I")
 # What a reader takes: far above what a server sends, and small enough that a hostile one cannot fill the memory.
 MAX_BLOCK_ROWS = 1 << 16
 MAX_BLOCK_BYTES = 1 << 26
-MAX_CIPHERTEXTS = 64
+MAX_CIPHERTEXTS = 1024
 MAX_CIPHERTEXT_BYTES = 2048
 MAX_NONCE_BYTES = 32
 

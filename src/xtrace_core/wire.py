@@ -23,6 +23,8 @@ ORGANISATION_HEADER = "x-xtrace-org-id"
 IDEMPOTENCY_KEY_HEADER = "idempotency-key"
 
 MAX_NONCE_BYTES = 32
+MAX_QUERIES = 32
+"""How many queries one search may carry."""
 
 TAGS = ("tag1", "tag2", "tag3", "tag4", "tag5")
 
@@ -190,6 +192,17 @@ class ComputeHamming(Struct, kw_only=True, omit_defaults=True):
     kb_id: str
     context_id: str
     query: list[bytes]
+    meta_filter: Any = None
+    id_range: tuple[int, int] | None = field(default=None, name="range")
+
+
+class ComputeHammingBatch(Struct, kw_only=True, omit_defaults=True):
+    """Several encrypted queries over the same candidates. Ours alone: answered in frames, each row with the ciphertexts
+    of the first query, then of the second, and so on."""
+
+    kb_id: str
+    context_id: str
+    queries: Annotated[list[list[bytes]], Meta(min_length=1, max_length=MAX_QUERIES)]
     meta_filter: Any = None
     id_range: tuple[int, int] | None = field(default=None, name="range")
 

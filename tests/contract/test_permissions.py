@@ -20,6 +20,7 @@ DATA: list[tuple[str, str, int, str, dict[str, Any]]] = [
     ("DELETE", "/chunk/{org}", 7, "query", {}),
     ("POST", "/chunk/names/{org}", 1, "body", {"context_id": "ctx", "names": []}),
     ("POST", "/compute_hamming/{org}", 1, "body", {"context_id": "ctx", "query": QUERY}),
+    ("POST", "/compute_hamming_batch/{org}", 1, "body", {"context_id": "ctx", "queries": [QUERY]}),
     ("POST", "/chunk/meta/{org}", 1, "body", {"context_id": "ctx", "meta_filter": {}}),
     ("POST", "/chunk/meta/page/{org}", 1, "body", {"context_id": "ctx"}),
     ("DELETE", "/chunk/by-meta/{org}", 7, "body", {"context_id": "ctx", "meta_filter": {}}),

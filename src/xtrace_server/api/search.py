@@ -1,18 +1,20 @@
-"""The encrypted search: the products of the candidates' ciphertexts with the query's, streamed."""
+"""The encrypted search: the products of the candidates' ciphertexts with the queries', streamed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
-from xtrace_core import wire
-from xtrace_core.evaluation import InvalidCiphertext
+from xtrace_core import frames, wire
+from xtrace_core.evaluation import Evaluation, InvalidCiphertext
 from xtrace_server.api.answers import evaluation
 from xtrace_server.api.requests import ApiCallerDep, ServiceDep, body_of, meta_filter
-from xtrace_server.auth.guard import READER, requires
+from xtrace_server.auth.guard import READER, ApiCaller, requires
 from xtrace_server.errors import CiphertextInvalid
-from xtrace_server.search.engine import Candidates, Search, array_header
+from xtrace_server.search.answers import AnswerForm, FramedAnswer, MessagePackAnswer
+from xtrace_server.search.engine import Candidates, Search
+from xtrace_server.service import Service
 from xtrace_server.storage import contexts
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_pk
@@ -23,11 +25,38 @@ router = APIRouter(prefix="/v1")
 @router.post("/compute_hamming/{org}")
 @requires(READER)
 async def compute_hamming(
+    request: Request,
     service: ServiceDep,
     caller: ApiCallerDep,
     body: Annotated[wire.ComputeHamming, Depends(body_of(wire.ComputeHamming))],
 ) -> Response:
-    """A MessagePack array of `[[ciphertext, …], chunk_id, nonce or nil]`, by ascending chunk id."""
+    """A MessagePack array of `[[ciphertext, …], chunk_id, nonce or nil]`, by ascending chunk id; or, for a client that
+    accepts it, the same in frames.
+    """
+    by, search = await _prepared(service, caller, body, [body.query], "query")
+    framed = frames.MEDIA_TYPE in request.headers.get("accept", "")
+    return await _streamed(search, _frames(by, [body.query]) if framed else MessagePackAnswer(by))
+
+
+@router.post("/compute_hamming_batch/{org}")
+@requires(READER)
+async def compute_hamming_batch(
+    service: ServiceDep,
+    caller: ApiCallerDep,
+    body: Annotated[wire.ComputeHammingBatch, Depends(body_of(wire.ComputeHammingBatch))],
+) -> Response:
+    """The answers to several queries in one pass over the candidates, in frames."""
+    by, search = await _prepared(service, caller, body, body.queries, "queries")
+    return await _streamed(search, _frames(by, body.queries))
+
+
+async def _prepared(
+    service: Service,
+    caller: ApiCaller,
+    body: wire.ComputeHamming | wire.ComputeHammingBatch,
+    queries: Sequence[Sequence[bytes]],
+    field: str,
+) -> tuple[Evaluation, Search]:
     filter_ = meta_filter(body.meta_filter)
     async with service.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
@@ -39,19 +68,27 @@ async def compute_hamming(
             candidates = Candidates(kb=kb, binding=binding, filter_=filter_, first_pk=first_pk, last_pk=last_pk)
         by = evaluation(context.data.type, context.data.pk)
         try:
-            search = await service.engine.prepare(connection, by, body.query, candidates)
+            return by, await service.engine.prepare(connection, by, queries, candidates)
         except InvalidCiphertext as error:
-            raise CiphertextInvalid(f"query: {error}") from None
+            raise CiphertextInvalid(f"{field}: {error}") from None
+
+
+def _frames(by: Evaluation, queries: Sequence[Sequence[bytes]]) -> FramedAnswer:
+    return FramedAnswer(sum(map(len, queries)), len(by.row(queries[0])) // len(queries[0]))
+
+
+async def _streamed(search: Search, form: AnswerForm) -> Response:
     # The transaction is over; what follows reads arrays. The first block comes before the status is sent.
-    blocks = search.blocks()
+    blocks = search.blocks(form)
     first = await anext(blocks, b"")
-    return StreamingResponse(_stream(search, first, blocks), media_type=wire.MSGPACK)
 
+    async def stream() -> AsyncIterator[bytes]:
+        yield form.head(search.count) + first
+        async for block in blocks:
+            yield block
+        yield form.end()
 
-async def _stream(search: Search, first: bytes, blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield array_header(search.count) + first
-    async for block in blocks:
-        yield block
+    return StreamingResponse(stream(), media_type=form.media_type, headers={"vary": "accept"})
 
 
 def _pk_range(kb: KnowledgeBase, id_range: tuple[int, int] | None) -> tuple[int, int]:

@@ -14,17 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.evaluation import Evaluation
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
+from xtrace_server.search.answers import AnswerForm
 from xtrace_server.search.vector_set import Keys, Segment, VectorSet, segment_of, vector_set
 from xtrace_server.storage import chunks, vectors
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
-from xtrace_server.storage.schema import chunk_id_of
 
 BLOCK_BYTES = 256 * 1024
 """How many bytes of ciphertexts one step of a scan multiplies."""
@@ -51,27 +50,29 @@ class Candidates:
 
 
 class Search:
-    """A prepared search: `count` rows, and the blocks of the answer."""
+    """A prepared search with one query or several: `count` rows, and the blocks of the answer."""
 
     def __init__(
-        self, evaluation: Evaluation, query: Sequence[bytes], segments: Sequence[Segment], pool: ThreadPoolExecutor
+        self,
+        evaluation: Evaluation,
+        queries: Sequence[Sequence[bytes]],
+        segments: Sequence[Segment],
+        pool: ThreadPoolExecutor,
     ) -> None:
         self._evaluation = evaluation
-        self._query = query
+        self._queries = queries
         self._segments = segments
         self._pool = pool
         self.count = sum([len(segment.pks) for segment in segments])
 
-    async def blocks(self) -> AsyncIterator[bytes]:
-        """The elements of the answer's MessagePack array, without its header, in pieces. Closing it stops the
-        scan.
-        """
+    async def blocks(self, form: AnswerForm) -> AsyncIterator[bytes]:
+        """The rows of the answer in that form, without head and end, in pieces. Closing it stops the scan."""
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[bytes] | None = None
         try:
             # The next block is computed while this one is on its way to the client.
             for part in self._parts():
-                following = loop.run_in_executor(self._pool, self._evaluate, part)
+                following = loop.run_in_executor(self._pool, self._evaluate, part, form)
                 if waiting is not None:
                     done, waiting = await waiting, following
                     yield done
@@ -91,15 +92,12 @@ class Search:
                 parts.append(Segment(segment.pks[part], segment.rows[part], segment.nonces[part]))
         return parts
 
-    def _evaluate(self, part: Segment) -> bytes:
-        answers = self._evaluation.evaluate(np.ascontiguousarray(part.rows), self._query)
-        data, width = answers.tobytes(), answers.shape[1]
-        index = self._evaluation.index
-        rows = [
-            (index(data[i * width : (i + 1) * width]), chunk_id_of(pk), nonce)
-            for i, (pk, nonce) in enumerate(zip(part.pks.tolist(), part.nonces, strict=True))
-        ]
-        return msgspec.msgpack.encode(rows)[_array_header_bytes(len(rows)) :]
+    def _evaluate(self, part: Segment, form: AnswerForm) -> bytes:
+        rows = np.ascontiguousarray(part.rows)
+        # One pass over the rows: a block stays in the processor's cache while the queries take their turns.
+        answers = [self._evaluation.evaluate(rows, query) for query in self._queries]
+        computed = answers[0] if len(answers) == 1 else np.concatenate(answers, axis=1)
+        return form.block(Segment(part.pks, computed, part.nonces))
 
 
 class Engine:
@@ -113,20 +111,24 @@ class Engine:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="xtrace-search")
 
     async def prepare(
-        self, connection: AsyncConnection, evaluation: Evaluation, query: Sequence[bytes], wanted: Candidates | None
+        self,
+        connection: AsyncConnection,
+        evaluation: Evaluation,
+        queries: Sequence[Sequence[bytes]],
+        wanted: Candidates | None,
     ) -> Search:
         """The search over the candidates; None for a context under which nothing can be stored yet.
 
         `wanted` was read in the same transaction. Raises `InvalidCiphertext`.
         """
-        row = evaluation.row(query)
-        if wanted is None or wanted.binding.row_bytes is None:
-            return Search(evaluation, query, [], self._pool)
-        if len(row) != wanted.binding.row_bytes:
-            # Without rows to be multiplied with, and so with nothing to be mistaken for.
-            evaluation.evaluate(np.empty((0, wanted.binding.row_bytes), dtype=np.uint8), query)
-        segments = await self._segments(connection, wanted, wanted.binding.row_bytes)
-        return Search(evaluation, query, segments, self._pool)
+        row_bytes = None if wanted is None else wanted.binding.row_bytes
+        for query in queries:
+            if len(evaluation.row(query)) != row_bytes and row_bytes is not None:
+                # Without rows to be multiplied with, and so with nothing to be mistaken for.
+                evaluation.evaluate(np.empty((0, row_bytes), dtype=np.uint8), query)
+        if wanted is None or row_bytes is None:
+            return Search(evaluation, queries, [], self._pool)
+        return Search(evaluation, queries, await self._segments(connection, wanted, row_bytes), self._pool)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
@@ -217,16 +219,3 @@ class Engine:
                 rows = np.memmap(file, np.uint8, "r", offset, (len(block.pks), row_bytes))
                 segments.append(Segment(np.array(block.pks, dtype=np.int64), rows, tuple(block.nonces)))
         return segments
-
-
-def array_header(count: int) -> bytes:
-    """The MessagePack header of an array of so many elements."""
-    if count < 16:
-        return bytes([0x90 | count])
-    if count < 2**16:
-        return b"\xdc" + count.to_bytes(2, "big")
-    return b"\xdd" + count.to_bytes(4, "big")
-
-
-def _array_header_bytes(count: int) -> int:
-    return len(array_header(count))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xtrace_server.search import vector_set as module
-from xtrace_server.search.engine import array_header
+from xtrace_server.search.answers import _array_header as array_header
 from xtrace_server.search.vector_set import Segment, VectorSet, vector_set
 from xtrace_server.storage.vectors import VectorBlock
 

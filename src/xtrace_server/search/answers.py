@@ -1,0 +1,85 @@
+"""The forms in which a search is answered: MessagePack, which every client of the contract reads, and frames.
+
+A form turns a block of computed rows into bytes; it runs in the thread that computed them.
+"""
+
+from typing import ClassVar, Protocol
+
+import msgspec
+
+from xtrace_core import frames, wire
+from xtrace_core.evaluation import Evaluation
+from xtrace_server.search.vector_set import Segment
+from xtrace_server.storage.schema import MAX_CHUNK_ID
+
+
+class AnswerForm(Protocol):
+    """How one search is written down."""
+
+    media_type: ClassVar[str]
+
+    def head(self, rows: int) -> bytes:
+        """What comes before the first of so many rows."""
+        ...
+
+    def block(self, computed: Segment) -> bytes:
+        """Some rows; their `rows` are the computed ciphertexts, padded."""
+        ...
+
+    def end(self) -> bytes:
+        """What comes after the last row."""
+        ...
+
+
+class MessagePackAnswer:
+    """An array of `[[ciphertext, …], chunk_id, nonce or nil]`."""
+
+    media_type: ClassVar[str] = wire.MSGPACK
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._index = evaluation.index
+
+    def head(self, rows: int) -> bytes:
+        return _array_header(rows)
+
+    def block(self, computed: Segment) -> bytes:
+        data, width = computed.rows.tobytes(), computed.rows.shape[1]
+        index = self._index
+        rows = [
+            (index(data[i * width : (i + 1) * width]), chunk_id, nonce)
+            for i, (chunk_id, nonce) in enumerate(
+                zip((computed.pks & MAX_CHUNK_ID).tolist(), computed.nonces, strict=True)
+            )
+        ]
+        return msgspec.msgpack.encode(rows)[len(_array_header(len(rows))) :]
+
+    def end(self) -> bytes:
+        return b""
+
+
+class FramedAnswer:
+    """The frames of `xtrace_core.frames`: no object for a row on either side."""
+
+    media_type: ClassVar[str] = frames.MEDIA_TYPE
+
+    def __init__(self, ciphertexts: int, width: int) -> None:
+        self._ciphertexts = ciphertexts
+        self._width = width
+
+    def head(self, rows: int) -> bytes:
+        return frames.head(self._ciphertexts, self._width, rows)
+
+    def block(self, computed: Segment) -> bytes:
+        return frames.block(computed.pks & MAX_CHUNK_ID, computed.rows, computed.nonces)
+
+    def end(self) -> bytes:
+        return frames.end()
+
+
+def _array_header(count: int) -> bytes:
+    """The MessagePack header of an array of so many elements."""
+    if count < 16:
+        return bytes([0x90 | count])
+    if count < 2**16:
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")
