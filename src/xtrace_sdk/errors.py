@@ -10,6 +10,7 @@ XTraceError
 │   └── InaccessibleFile           a file that cannot be read or written
 ├── KeyMaterialError               keys and execution contexts
 │   ├── WrongKey                   the key or passphrase is not the one of this context
+│   ├── KeyProviderFault           a key service or key file that cannot give the key now
 │   ├── InvalidContext             a context that is cut off, changed, foreign or not the one asked for
 │   ├── UnknownScheme              a context of a scheme that this version does not have
 │   └── WeakParameters             parameters of a key that would not protect anything
@@ -103,6 +104,10 @@ class KeyMaterialError(XTraceError):
 
 class WrongKey(KeyMaterialError):
     """The key or passphrase is not the one that the context was created with."""
+
+
+class KeyProviderFault(KeyMaterialError):
+    """A key service or a key file cannot give the key now; the message says why, and what to do."""
 
 
 class InvalidContext(KeyMaterialError):

@@ -1,14 +1,15 @@
 """The samples of the product specification run as printed, given other ids, keys and a model that is at hand."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from aws import CREDENTIALS, running_kms
 from docs.examples import ROOT, run, sections
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
@@ -47,6 +48,7 @@ async def namespace(xtrace: XTraceIntegration, execution_context: ExecutionConte
         "xtrace": xtrace,
         "execution_context": execution_context,
         "ExecutionContext": ExecutionContext,
+        "AWSKMSKeyProvider": AWSKMSKeyProvider,
         "kb_id": kb.id,
     }
 
@@ -61,6 +63,32 @@ async def load(namespace: dict[str, Any], tags: list[dict[str, Any]]) -> None:
 async def test_passphrase_based_context(namespace: dict[str, Any]) -> None:
     left = await run(SAMPLES["passphrase context"], namespace)
     assert (left["ctx"].embed_len(), left["ctx"].key_len()) == (512, 1024)
+
+
+@pytest.fixture
+def kms(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """AWS as the environment describes it to boto3: a KMS server that has the samples' key."""
+    with running_kms() as server:
+        for name, value in CREDENTIALS.items():
+            monkeypatch.setenv(name.upper(), value)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield
+
+
+async def test_aws_kms_based_context(namespace: dict[str, Any], kms: None) -> None:
+    # The sample restores what it has not saved: that is done where its first half ends.
+    creating, restore, restoring = SAMPLES["AWS KMS context"].partition("# Restore")
+    left = await run(creating, namespace)
+    created = left["ctx"]
+    created.save_to_disk("data/exec_context")
+    left = await run(restore + restoring, left)
+    assert left["ctx"] == created
+    assert left["ctx"] is not created
+
+    left["ctx_id"] = await created.save_to_remote(left["xtrace"])
+    left = await run(SAMPLES["execution context management, restoring with KMS"], left | {"execution_context": None})
+    assert left["execution_context"] == created
 
 
 async def test_connecting(credentials: Credentials) -> None:

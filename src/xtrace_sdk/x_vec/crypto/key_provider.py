@@ -1,89 +1,54 @@
 """Key providers: where the key that protects a context comes from.
 
 A provider is two methods: make a new key together with what must be stored to get it back (the *wrapped key*), and get
-it back from that. What is stored is no secret by itself; the provider's own secret (a passphrase, a key service's
-permission) never leaves it.
+it back from that. What is stored is no secret by itself; the provider's own secret (a passphrase, a key file, a key
+service's permission) never leaves it. A provider for another key service is one small class with these two methods and
+a name; docs/keys.md shows one.
 """
 
-import secrets
-import struct
 from typing import ClassVar, Protocol, runtime_checkable
 
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from xtrace_sdk.x_vec.crypto.aws_kms import AWSKMSKeyProvider
+from xtrace_sdk.x_vec.crypto.key_file import KeyFileProvider
+from xtrace_sdk.x_vec.crypto.passphrase import PassphraseKeyProvider
 
-from xtrace_sdk.errors import InvalidArgument, InvalidContext
-from xtrace_sdk.x_vec.crypto.secrecy import Secretive
-
-KEY_BYTES = 32
+__all__ = ["AWSKMSKeyProvider", "KeyFileProvider", "KeyProvider", "PassphraseKeyProvider", "existing_clients_key"]
 
 
 @runtime_checkable
 class KeyProvider(Protocol):
-    """Gives the 256-bit key that a context's secrets are encrypted under."""
+    """Gives the 256-bit key that a context's secrets are encrypted under.
+
+    The calls come from any thread, and may take as long as a key service takes. A provider that keeps secrets between
+    them is best derived from `xtrace_sdk.x_vec.crypto.secrecy.Secretive`, which is never shown and never pickled.
+    """
 
     kind: ClassVar[str]
-    """The provider's name in a stored context (`key_provider`)."""
+    """The provider's name in a stored context (`key_provider`); a context opens with a provider of its kind only."""
 
     def new_key(self) -> tuple[bytes, bytes]:
-        """`(key, wrapped_key)`: 32 bytes of key, and the bytes to store with the context."""
+        """`(key, wrapped_key)`: 32 bytes of key, new each time, and the bytes to store with the context.
+
+        The wrapped key is stored in the clear: whoever has it must not get the key from it without the provider.
+        Raises `KeyProviderFault` if the provider cannot give one.
+        """
         ...
 
     def unwrap_key(self, wrapped_key: bytes) -> bytes:
         """The key that `new_key` gave with this wrapped key.
 
-        Raises `InvalidContext` for a wrapped key of another form, `WrongKey` if the provider cannot unwrap it. A
-        provider that derives keys cannot tell a wrong passphrase: the context's key check does.
+        Raises `InvalidContext` for a wrapped key of another form, `WrongKey` for one that is not this provider's, and
+        `KeyProviderFault` if the provider cannot tell now. One that derives keys may give another key instead: the
+        context's key check notices.
         """
         ...
 
 
-class PassphraseKeyProvider(Secretive):
-    """Derives the key from a passphrase by scrypt (RFC 7914) with a random salt; needs no service.
+def existing_clients_key(provider: KeyProvider, wrapped_key: bytes) -> bytes:
+    """The key of a context that another client of this wire format saved; raises what `unwrap_key` raises.
 
-    The wrapped key is `xtrace-scrypt-1 ‖ log2 N ‖ r ‖ p ‖ salt (16)`. Whoever has a stored context can guess at the
-    passphrase, half a second and 128 MiB a guess: take a long random one.
+    Those clients derive from passphrases in their own way (docs/formats.md, "Contexts of existing clients").
     """
-
-    __slots__ = ("_log2_n", "_passphrase")
-
-    kind: ClassVar[str] = "passphrase"
-
-    _MAGIC: ClassVar[bytes] = b"xtrace-scrypt-1"
-    _PARAMETERS: ClassVar[struct.Struct] = struct.Struct("BBB16s")
-    _LOG2_N: ClassVar[int] = 17  # OWASP Password Storage Cheat Sheet: N = 2^17, r = 8, p = 1
-    _MAX_LOG2_N: ClassVar[int] = 20
-
-    def __init__(self, passphrase: str, *, insecure_log2_n: int | None = None) -> None:
-        """`insecure_log2_n` lowers the cost of new keys, for tests. An empty passphrase is an `InvalidArgument`."""
-        if not passphrase:
-            raise InvalidArgument("the passphrase is empty, expected a text that nobody guesses")
-        try:
-            self._passphrase = passphrase.encode()
-        except UnicodeEncodeError:  # its attributes hold the passphrase
-            raise InvalidArgument(
-                "the passphrase holds unpaired surrogates, expected text of whole characters"
-            ) from None
-        self._log2_n = self._LOG2_N if insecure_log2_n is None else insecure_log2_n
-
-    def new_key(self) -> tuple[bytes, bytes]:
-        """A key under a fresh salt. Takes about half a second and 128 MiB of memory."""
-        salt = secrets.token_bytes(16)
-        wrapped_key = self._MAGIC + self._PARAMETERS.pack(self._log2_n, 8, 1, salt)
-        return self._derive(salt, self._log2_n, 8, 1), wrapped_key
-
-    def unwrap_key(self, wrapped_key: bytes) -> bytes:
-        """The key under the salt of a stored context. Raises `InvalidContext` for parameters out of bounds."""
-        size = len(self._MAGIC) + self._PARAMETERS.size
-        if len(wrapped_key) != size or not wrapped_key.startswith(self._MAGIC):
-            raise InvalidContext("the context's wrapped_key was not made from a passphrase: use its own key provider")
-        log2_n, r, p, salt = self._PARAMETERS.unpack(wrapped_key[len(self._MAGIC) :])
-        # N below 2^(16·r) is the function's own limit (RFC 7914, section 2).
-        if not (1 <= log2_n <= min(self._MAX_LOG2_N, 16 * r - 1) and r <= 16 and 1 <= p <= 16):
-            raise InvalidContext(
-                f"the context's wrapped_key asks for scrypt with N = 2^{log2_n}, r = {r}, p = {p}, "
-                f"expected r and p from 1 to 16, N from 2 to 2^{self._MAX_LOG2_N} and below 2^(16·r): it was changed"
-            )
-        return self._derive(salt, log2_n, r, p)
-
-    def _derive(self, salt: bytes, log2_n: int, r: int, p: int) -> bytes:
-        return Scrypt(salt=salt, length=KEY_BYTES, n=1 << log2_n, r=r, p=p).derive(self._passphrase)
+    if isinstance(provider, PassphraseKeyProvider):
+        return provider.existing_clients_key(wrapped_key)
+    return provider.unwrap_key(wrapped_key)

@@ -1,0 +1,96 @@
+"""`KeyFileProvider`: the key comes from the file and the salt, and from no file that others may read."""
+
+import pickle
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from xtrace_sdk.errors import InaccessibleFile, InvalidContext, KeyProviderFault, WrongKey
+from xtrace_sdk.x_vec.crypto.key_provider import KeyFileProvider, KeyProvider
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+MAGIC = b"xtrace-key-file-1"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    KeyFileProvider.create(tmp_path / "keys" / "key")
+    return tmp_path / "keys" / "key"
+
+
+def test_a_known_answer(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("xtrace-key-file-1 " + bytes(range(32)).hex() + "\n")
+    (tmp_path / "key").chmod(0o400)
+    salt = bytes(range(100, 116))
+    derived = HKDF(SHA256(), 32, salt, b"xtrace/key-file/1").derive(bytes(range(32)))
+    assert KeyFileProvider(tmp_path / "key").unwrap_key(MAGIC + salt) == derived
+
+
+def test_a_new_file_is_its_owners_alone_and_random(file: Path, tmp_path: Path) -> None:
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    KeyFileProvider.create(tmp_path / "other")
+    assert (tmp_path / "other").read_text() != file.read_text()
+
+
+def test_the_wrapped_key_gives_the_key_back_and_each_is_new(file: Path) -> None:
+    provider = KeyFileProvider(file)
+    assert isinstance(provider, KeyProvider)
+    made = [provider.new_key() for _ in range(5)]
+    assert len({key for key, _ in made}) == len({wrapped for _, wrapped in made}) == 5
+    assert all(KeyFileProvider(str(file)).unwrap_key(wrapped) == key for key, wrapped in made)
+    assert all(len(wrapped) == 33 and wrapped.startswith(MAGIC) for _, wrapped in made)
+
+
+def test_a_context_opens_with_its_file_and_no_other(file: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "context"
+    context = ExecutionContext.create(
+        KeyFileProvider(file), "paillier", 8, 256, saved, insecure_allow_weak_parameters=True
+    )
+    assert ExecutionContext.load_from_disk(path=saved, key_provider=KeyFileProvider(file)) == context
+    with pytest.raises(WrongKey):
+        ExecutionContext.load_from_disk(path=saved, key_provider=KeyFileProvider.create(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o620, 0o601, 0o777, 0o444])
+def test_a_file_that_others_may_read_or_change_is_refused(file: Path, mode: int) -> None:
+    _, wrapped_key = KeyFileProvider(file).new_key()
+    file.chmod(mode)
+    for call in (KeyFileProvider(file).new_key, lambda: KeyFileProvider(file).unwrap_key(wrapped_key)):
+        with pytest.raises(KeyProviderFault, match=f"{mode:04o}.*chmod 600"):
+            call()
+
+
+def test_a_file_is_never_overwritten(file: Path) -> None:
+    before = file.read_bytes()
+    with pytest.raises(InaccessibleFile, match="exists"):
+        KeyFileProvider.create(file)
+    assert file.read_bytes() == before
+
+
+def test_what_is_no_key_file_is_refused_without_its_content(file: Path, tmp_path: Path) -> None:
+    line = file.read_text()
+    digits = line.split()[1]
+    for text in ("", "xtrace-key-file-1", digits, line[:-3], line.replace("-1", "-2"), line + "ab", "x" * 100_000):
+        file.write_text(text)
+        with pytest.raises(KeyProviderFault, match="holds no key") as caught:
+            KeyFileProvider(file).new_key()
+        assert digits[:8] not in str(caught.value)
+    for missing in (tmp_path / "missing", tmp_path):
+        with pytest.raises(InaccessibleFile, match="cannot be read"):
+            KeyFileProvider(missing).new_key()
+
+
+@pytest.mark.parametrize("foreign", [b"", MAGIC, bytes(33), MAGIC + bytes(15), MAGIC + bytes(17)])
+def test_a_foreign_wrapped_key_is_refused(file: Path, foreign: bytes) -> None:
+    with pytest.raises(InvalidContext, match="key file"):
+        KeyFileProvider(file).unwrap_key(foreign)
+
+
+def test_the_provider_shows_nothing(file: Path) -> None:
+    assert repr(KeyFileProvider(file)) == "<KeyFileProvider>"
+    with pytest.raises(TypeError, match="secrets"):
+        pickle.dumps(KeyFileProvider(file))
