@@ -210,6 +210,21 @@ class TestEncryptedIndexes:
         assert owner.decode_hamming_client_batch(rows, nonces_of(batch), query).tolist() == expected
         assert owner.decode_hamming_client_batch(as_integers, nonces_of(batch), query).tolist() == expected
 
+    def test_arrays_are_read_like_sequences(self, scheme: str) -> None:
+        owner = client(scheme, 256, 600)
+        vectors = random_vectors(5, 600)
+        batch, query = owner.encrypt_vec_batch(vectors), owner.encrypt_query(vectors[0])
+        rows = answers(owner, batch, query)
+        padded = b"".join([bytes(one).ljust(batch.rows.shape[2], b"\0") for row in rows for one in row])
+        array = np.frombuffer(padded, dtype=np.uint8).reshape(batch.rows.shape)
+        distances, valid = owner.read_distances(array, batch.nonces, query)
+        assert (distances.tolist(), valid.all()) == (hamming(vectors, vectors[0]), True)
+        assert not owner.read_distances(array[:, :2], batch.nonces, query)[1].any()
+        assert not owner.read_distances(array[:, :, :-1], batch.nonces, query)[1].any()
+        assert not owner.read_distances(array, batch.nonces[:, :13], query)[1].any()
+        assert not owner.read_distances(np.full_like(array, 255), batch.nonces, query)[1].any()
+        assert not owner.read_distances(np.zeros_like(array), batch.nonces, query)[1].any()
+
     def test_an_empty_batch_is_encrypted_and_read(self, scheme: str) -> None:
         owner = client(scheme, 256, 600)
         assert len(owner.encrypt_vec_batch([])) == 0

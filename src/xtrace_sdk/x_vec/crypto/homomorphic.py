@@ -32,6 +32,10 @@ MIN_INSECURE_KEY_LEN = 256
 
 Distances = NDArray[np.int64]
 Ciphertext = int | bytes
+Answers = Rows | Sequence[Sequence[Ciphertext]]
+"""A service's answers: an array `(n, count, width)` of little-endian uint8, or sequences of ciphertexts."""
+Nonces = Rows | Sequence[bytes | None]
+"""The nonces of the answers: an array `(n, 14)` of uint8, or a sequence with None where there is none."""
 
 
 class EncryptedQuery(Secretive):
@@ -77,11 +81,11 @@ class HomomorphicClient(Protocol):
     def encrypt_query(self, vector: Any) -> EncryptedQuery: ...
 
     def read_distances(
-        self, rows: Sequence[Sequence[Ciphertext]], nonces: Sequence[bytes | None], query: EncryptedQuery
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery
     ) -> tuple[Distances, NDArray[np.bool_]]: ...
 
     def confirm_distances(
-        self, rows: Sequence[Sequence[Ciphertext]], nonces: Sequence[bytes | None], query: EncryptedQuery
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery
     ) -> tuple[Distances, NDArray[np.bool_]]: ...
 
 
@@ -237,9 +241,7 @@ class PaillierScheme(Secretive):
         """
         return int(self.decode_hamming_client_batch([ciphertexts], [nonce], query)[0])
 
-    def decode_hamming_client_batch(
-        self, rows: Sequence[Sequence[Ciphertext]], nonces: Sequence[bytes | None], query: EncryptedQuery
-    ) -> Distances:
+    def decode_hamming_client_batch(self, rows: Answers, nonces: Nonces, query: EncryptedQuery) -> Distances:
         """The distances `(n,)` int64, 0 to `embed_len`, of the service's answers, each with its chunk's nonce.
 
         `rows` are sequences of integers or of little-endian bytes, one ciphertext each. Raises `InvalidRows`, with the
@@ -252,7 +254,7 @@ class PaillierScheme(Secretive):
         return distances
 
     def read_distances(
-        self, rows: Sequence[Sequence[Ciphertext]], nonces: Sequence[bytes | None], query: EncryptedQuery
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery
     ) -> tuple[Distances, NDArray[np.bool_]]:
         """`(distances, valid)` for all rows, under one prime where that suffices.
 
@@ -262,15 +264,15 @@ class PaillierScheme(Secretive):
         return self._read(rows, nonces, query, one_prime=self._one_prime)
 
     def confirm_distances(
-        self, rows: Sequence[Sequence[Ciphertext]], nonces: Sequence[bytes | None], query: EncryptedQuery
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery
     ) -> tuple[Distances, NDArray[np.bool_]]:
         """`(distances, valid)` under both primes: what a row must pass before anything is done because of it."""
         return self._read(rows, nonces, query, one_prime=False)
 
     def _read(
         self,
-        rows: Sequence[Sequence[Ciphertext]],
-        nonces: Sequence[bytes | None],
+        rows: Answers,
+        nonces: Nonces,
         query: EncryptedQuery,
         one_prime: bool,
     ) -> tuple[Distances, NDArray[np.bool_]]:
@@ -294,10 +296,14 @@ class PaillierScheme(Secretive):
         distances, in_range = self._encoding.distances(sums)
         return distances, valid & in_range
 
-    def _products(self, rows: Sequence[Sequence[Ciphertext]]) -> tuple[Rows, NDArray[np.bool_]]:
+    def _products(self, rows: Answers) -> tuple[Rows, NDArray[np.bool_]]:
         """`(n, count, width)` and whether each row has as many ciphertexts as it should, each between 0 and n²."""
         count, width = self._encoding.count, self._width
         good = np.ones(len(rows), dtype=np.bool_)
+        if isinstance(rows, np.ndarray):
+            if rows.dtype != np.uint8 or rows.shape[1:] != (count, width):
+                return np.zeros((len(rows), count, width), dtype=np.uint8), ~good
+            return rows, np.asarray(_below(rows, self.n * self.n).all(axis=1))
         data = []
         for i, row in enumerate(rows):
             parts = [_little_endian(ciphertext) for ciphertext in row]
@@ -373,7 +379,13 @@ def _below(rows: Rows, bound: int) -> NDArray[np.bool_]:
     return below
 
 
-def _nonce_rows(nonces: Sequence[bytes | None]) -> tuple[Rows, NDArray[np.bool_]]:
+def _nonce_rows(nonces: Nonces) -> tuple[Rows, NDArray[np.bool_]]:
+    if isinstance(nonces, np.ndarray):
+        fits = nonces.dtype == np.uint8 and nonces.shape[1:] == (NONCE_BYTES,)
+        return (
+            nonces if fits else np.zeros((len(nonces), NONCE_BYTES), dtype=np.uint8),
+            np.full(len(nonces), fits, dtype=np.bool_),
+        )
     good = np.array([isinstance(nonce, bytes) and len(nonce) == NONCE_BYTES for nonce in nonces], dtype=np.bool_)
     data = b"".join(
         [nonce if nonce is not None and ok else bytes(NONCE_BYTES) for nonce, ok in zip(nonces, good, strict=True)]
