@@ -66,9 +66,7 @@ def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
 def grant(
     key: Key,
     kb_id: KbId,
-    level: Annotated[
-        Level, typer.Argument(metavar="LEVEL", help="What the key may do there from now on.")
-    ],
+    level: Annotated[Level, typer.Argument(metavar="LEVEL", help="What the key may do there from now on.")],
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:

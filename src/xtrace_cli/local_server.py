@@ -71,4 +71,4 @@ def _is_ready(url: str) -> bool:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1].removeprefix("xtrace: ") if lines else "it said nothing"

@@ -30,7 +30,11 @@ def server_settings(**given: Any) -> "Settings":
         return Settings(**given)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        raise InvalidArgument(f"XTRACE_{str(first['loc'][0]).upper()} is not valid: {first['msg']}") from None
+        # Where several settings do not fit together, none is named and the message says which.
+        named = "".join(f"XTRACE_{str(name).upper()}" for name in first["loc"][:1]) or "a setting of the server"
+        raise InvalidArgument(f"{named} is not valid: {first['msg'].removeprefix('Value error, ')}") from None
+    except ValueError as error:
+        raise InvalidArgument(str(error)) from None
 
 
 def existing_file(settings: "Settings") -> Path:
@@ -61,7 +65,7 @@ def database_faults() -> Iterator[None]:
     """Turns what the database and the file system refuse into `UnusableData`."""
     from sqlalchemy.exc import DBAPIError
 
-    from xtrace_server.storage.database import DatabaseUnusable
+    from xtrace_server.storage.integrity import DatabaseUnusable
 
     try:
         yield

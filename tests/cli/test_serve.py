@@ -14,15 +14,23 @@ from terminal import Terminal
 SERVING = "serving on http://127.0.0.1:"
 
 
+@pytest.fixture
+def shell(shell: Terminal) -> Terminal:
+    """A shell in which a server logs for people, although nobody watches."""
+    shell.environment["XTRACE_LOG_FORMAT"] = "text"
+    return shell
+
+
 def serve_once(shell: Terminal, stop: signal.Signals) -> dict[str, str]:
     """Starts a server over `data`, stops it, and gives the credentials that were in the file meanwhile."""
     with shell.start("serve --data data --port 0") as server:
         line = server.wait_for(SERVING, error=True).splitlines()[-1]
         credentials: dict[str, str] = json.loads((shell.folder / "data" / "credentials.json").read_text())
-        assert line == f"serving on {credentials['api_url']}"
+        assert f"serving on {credentials['api_url']}" in line
         assert shell("kb list --credentials data/credentials.json").status == 0
         ended = server.stop(stop)
-    assert (ended.status, ended.out, ended.err) == (0, "", "")
+    assert (ended.status, ended.out) == (0, "")
+    assert "Traceback" not in ended.err
     return credentials
 
 
@@ -109,6 +117,7 @@ def test_a_damaged_file_is_one_sentence_and_stays(shell: Terminal, file: str, se
 
 def test_settings_and_folders_that_cannot_be_are_one_sentence(shell: Terminal) -> None:
     shell("serve --port 0", XTRACE_SEARCH_THREADS="some").fails("XTRACE_SEARCH_THREADS is not valid")
+    shell("serve --port 0", XTRACE_DATABASE_URL="mysql://x").fails("XTRACE_DATABASE_URL is not valid: expected a URL")
     (shell.folder / "file").write_text("")
     shell("serve --port 0 --data file").fails("file")
     elsewhere = shell("serve --port 0 --host 203.0.113.1")
