@@ -65,6 +65,18 @@ class VectorEncoding:
         encode = _encode_base3 if self.base == "base3" else _encode_base4
         return [encode(part) for part in np.split(bits, edges, axis=1)]
 
+    def decode(self, messages: list[Rows]) -> tuple[Bits, NDArray[np.bool_]]:
+        """`(vectors, valid)` of shapes `(n, embed_len)` and `(n,)` from the messages of each ciphertext.
+
+        A row is valid if each of its messages is what `encode` gives for a vector.
+        """
+        decode = _decode_base3 if self.base == "base3" else _decode_base4
+        parts = [decode(rows, width) for rows, width in zip(messages, self.widths, strict=True)]
+        good = np.ones(len(messages[0]), dtype=np.bool_)
+        for _, valid in parts:
+            good &= valid
+        return np.concatenate([bits for bits, _ in parts], axis=1), good
+
     def distances(self, sums: list[Rows]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """`(distances, valid)`, both of shape `(n,)`, from the decrypted sums of each ciphertext.
 
@@ -86,6 +98,16 @@ def _encode_base4(bits: Bits) -> Rows:
     return np.packbits(pairs, axis=1, bitorder="little")
 
 
+def _decode_base4(messages: Rows, width: int) -> tuple[Bits, NDArray[np.bool_]]:
+    used_bytes = -(-2 * width // 8)
+    if messages.shape[1] < used_bytes:
+        messages = np.pad(messages, ((0, 0), (0, used_bytes - messages.shape[1])))
+    pairs = np.unpackbits(messages, axis=1, bitorder="little")
+    bits = pairs[:, : 2 * width : 2]
+    rest = np.any(pairs[:, 1::2], axis=1) | np.any(pairs[:, 2 * width :], axis=1)
+    return np.ascontiguousarray(bits[:, ::-1]), ~rest
+
+
 def _read_base4(sums: Rows, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     used_bytes, spare_bits = -(-2 * width // 8), -2 * width % 8
     if sums.shape[1] < used_bytes:
@@ -101,6 +123,15 @@ def _encode_base3(bits: Bits) -> Rows:
     values = [mpz(row.tobytes().decode("ascii"), 3) for row in bits + np.uint8(ord("0"))]
     data = b"".join([value.to_bytes(width, "little") for value in values])
     return np.frombuffer(data, dtype=np.uint8).reshape(len(bits), width)
+
+
+def _decode_base3(messages: Rows, width: int) -> tuple[Bits, NDArray[np.bool_]]:
+    bound = mpz(3**width)
+    values = [mpz.from_bytes(row.tobytes(), "little") for row in messages]
+    digits = b"".join([(value % bound).digits(3).zfill(width).encode("ascii") for value in values])
+    elements = (np.frombuffer(digits, dtype=np.uint8) - np.uint8(ord("0"))).reshape(len(values), width)
+    in_range = np.array([value < bound for value in values], dtype=np.bool_)
+    return elements & np.uint8(1), in_range & (elements <= 1).all(axis=1)
 
 
 def _read_base3(sums: Rows, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -112,27 +112,21 @@ class PrimeSide(Protocol):
         """`(messages modulo the prime, valid)` of products whose noise is that of `noise` times that of `other`."""
 
 
-class PaillierScheme(Secretive):
-    """Paillier with two known primes: encryption and decryption modulo p² and q², noise from nonces."""
+class PaillierVectors(Secretive):
+    """What every Paillier client that knows the two primes shares: the shape of vectors, and how answers are read."""
 
-    __slots__ = ("_encoding", "_key_len", "_keys", "_one_prime", "_sides", "_width", "n")
+    __slots__ = ("_encoding", "_key_len", "_one_prime", "_width", "n")
 
-    type: ClassVar[str]
-
-    def __init__(
-        self, sides: tuple[PrimeSide, PrimeSide], keys: NoiseKeys, embed_len: int, key_len: int, base: Base
-    ) -> None:
-        self._sides = sides
-        self._keys = keys
+    def __init__(self, primes: tuple[int, int], embed_len: int, key_len: int, base: Base) -> None:
         self._key_len = key_len
         self._encoding = VectorEncoding(embed_len, key_len, base)
-        self.n = sides[0].prime * sides[1].prime
-        if any(side.prime.bit_length() != key_len for side in sides) or self._encoding.largest_sum() >= self.n:
+        self.n = primes[0] * primes[1]
+        if any(prime.bit_length() != key_len for prime in primes) or self._encoding.largest_sum() >= self.n:
             raise InvalidArgument(f"the primes have not {key_len} bits each, or their product holds no encoded vector")
         self._width = row_width(self.n * self.n)
         # One prime gives the sum modulo p, which is the sum itself only where every sum is below p. Base 3 has no
         # invalid digit, so its only check is the size of the whole sum: it always needs both primes.
-        self._one_prime = base == "base4" and self._encoding.largest_sum() < sides[0].prime
+        self._one_prime = base == "base4" and self._encoding.largest_sum() < primes[0]
 
     @property
     def embed_len(self) -> int:
@@ -143,6 +137,130 @@ class PaillierScheme(Secretive):
     def key_len(self) -> int:
         """The length of each prime in bits."""
         return self._key_len
+
+    def encrypt_vec_one(self, vector: Any) -> EncryptedIndex:
+        """The encrypted index of one binary vector of `embed_len` positions.
+
+        Every call draws a fresh nonce: the same vector never looks the same twice. Raises `InvalidVector`.
+        """
+        return self.encrypt_vec_batch([vector])[0]
+
+    def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
+        """The encrypted indexes of n binary vectors (an `(n, embed_len)` array or a sequence of vectors), in order."""
+        raise NotImplementedError
+
+    # Decryption
+
+    def decode_hamming_client_one(
+        self, ciphertexts: Sequence[Ciphertext], nonce: bytes | None, query: EncryptedQuery
+    ) -> int:
+        """The Hamming distance between the query and the chunk of that nonce, from the service's answer for it.
+
+        Raises `InvalidRows` if the answer is not the sum of the two.
+        """
+        return int(self.decode_hamming_client_batch([ciphertexts], [nonce], query)[0])
+
+    def decode_hamming_client_batch(self, rows: Answers, nonces: Nonces, query: EncryptedQuery) -> Distances:
+        """The distances `(n,)` int64, 0 to `embed_len`, of the service's answers, each with its chunk's nonce.
+
+        `rows` are sequences of integers or of little-endian bytes, one ciphertext each. Raises `InvalidRows`, with the
+        positions of the bad rows, after all were processed. Reads under both primes; `read_distances` is twice as fast
+        and enough for ranking, before the rows that matter are confirmed.
+        """
+        distances, valid = self.confirm_distances(rows, nonces, query)
+        if not valid.all():
+            raise InvalidRows([int(i) for i in np.flatnonzero(~valid)])
+        return distances
+
+    def read_distances(
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery
+    ) -> tuple[Distances, NDArray[np.bool_]]:
+        """`(distances, valid)` for all rows, under one prime where that suffices.
+
+        Every row is processed in the same way whether it is valid or not, because an answer that stops early tells
+        the server about the key (decryption modulo one prime is Okamoto-Uchiyama's).
+        """
+        return self._read(rows, nonces, query, one_prime=self._one_prime)
+
+    def confirm_distances(
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery
+    ) -> tuple[Distances, NDArray[np.bool_]]:
+        """`(distances, valid)` under both primes: what a row must pass before anything is done because of it."""
+        return self._read(rows, nonces, query, one_prime=False)
+
+    def decrypt_vec_batch(self, rows: Answers, nonces: Nonces) -> tuple[Bits, NDArray[np.bool_]]:
+        """`(vectors, valid)`: the vectors `(n, embed_len)` that stored indexes encrypt, each with its chunk's nonce.
+
+        Under both primes. The vector of a row that is not valid means nothing.
+        """
+        products, well_formed = self._products(rows)
+        messages, good = self._messages(products, nonces, None, one_prime=False)
+        bits, valid = self._encoding.decode(messages)
+        return bits, valid & good & well_formed
+
+    def _read(
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery, one_prime: bool
+    ) -> tuple[Distances, NDArray[np.bool_]]:
+        products, well_formed = self._products(rows)
+        sums, good = self._messages(products, nonces, query, one_prime)
+        distances, valid = self._encoding.distances(sums)
+        return distances, valid & good & well_formed
+
+    def _messages(
+        self, products: Rows, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[list[Rows], NDArray[np.bool_]]:
+        """For each ciphertext of the rows its message, and which rows are products of such noise as they should be."""
+        raise NotImplementedError
+
+    def _products(self, rows: Answers) -> tuple[Rows, NDArray[np.bool_]]:
+        """`(n, count, width)` and whether each row has as many ciphertexts as it should, each between 0 and n²."""
+        count, width = self._encoding.count, self._width
+        good = np.ones(len(rows), dtype=np.bool_)
+        if isinstance(rows, np.ndarray):
+            if rows.dtype != np.uint8 or rows.shape[1:] != (count, width):
+                return np.zeros((len(rows), count, width), dtype=np.uint8), ~good
+            return rows, np.asarray(_below(rows, self.n * self.n).all(axis=1))
+        data = []
+        for i, row in enumerate(rows):
+            parts = [_little_endian(ciphertext) for ciphertext in row]
+            if len(parts) != count or any(len(part) > width for part in parts):
+                good[i] = False
+                parts = [b""] * count
+            data += [part.ljust(width, b"\0") for part in parts]
+        products = np.frombuffer(b"".join(data), dtype=np.uint8).reshape(len(rows), count, width)
+        return products, good & _below(products, self.n * self.n).all(axis=1)
+
+    def _bits(self, vectors: Any) -> Bits:
+        try:
+            bits = np.asarray(vectors)
+        except ValueError:
+            bits = np.empty(())
+        if bits.ndim >= 1 and not len(bits):
+            bits = np.empty((0, self.embed_len), dtype=np.uint8)
+        if bits.ndim != 2:
+            raise InvalidVector(f"got no vectors of equal length, expected vectors of {self.embed_len} positions")
+        if bits.shape[1] != self.embed_len:
+            raise InvalidVector(
+                f"got a vector of {bits.shape[1]} positions, expected {self.embed_len}, the context's embedding length"
+            )
+        if bits.dtype.kind not in "biuf" or not ((bits == 0) | (bits == 1)).all():
+            raise InvalidVector("got a vector with elements other than 0 and 1, expected a binary vector: binarise it")
+        return np.ascontiguousarray(bits, dtype=np.uint8)
+
+
+class PaillierScheme(PaillierVectors):
+    """Paillier with two known primes: encryption and decryption modulo p² and q², noise from nonces."""
+
+    __slots__ = ("_keys", "_sides")
+
+    type: ClassVar[str]
+
+    def __init__(
+        self, sides: tuple[PrimeSide, PrimeSide], keys: NoiseKeys, embed_len: int, key_len: int, base: Base
+    ) -> None:
+        super().__init__((sides[0].prime, sides[1].prime), embed_len, key_len, base)
+        self._sides = sides
+        self._keys = keys
 
     def public_key(self) -> dict[str, Any]:
         """`{"n": decimal digits}`. Digits, because few JSON readers take integers of this size."""
@@ -163,13 +281,6 @@ class PaillierScheme(Secretive):
         }
 
     # Encryption
-
-    def encrypt_vec_one(self, vector: Any) -> EncryptedIndex:
-        """The encrypted index of one binary vector of `embed_len` positions.
-
-        Every call draws a fresh nonce: the same vector never looks the same twice. Raises `InvalidVector`.
-        """
-        return self.encrypt_vec_batch([vector])[0]
 
     def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
         """The encrypted indexes of n binary vectors (an `(n, embed_len)` array or a sequence of vectors), in order."""
@@ -232,87 +343,25 @@ class PaillierScheme(Secretive):
 
     # Decryption
 
-    def decode_hamming_client_one(
-        self, ciphertexts: Sequence[Ciphertext], nonce: bytes | None, query: EncryptedQuery
-    ) -> int:
-        """The Hamming distance between the query and the chunk of that nonce, from the service's answer for it.
-
-        Raises `InvalidRows` if the answer is not the sum of the two.
-        """
-        return int(self.decode_hamming_client_batch([ciphertexts], [nonce], query)[0])
-
-    def decode_hamming_client_batch(self, rows: Answers, nonces: Nonces, query: EncryptedQuery) -> Distances:
-        """The distances `(n,)` int64, 0 to `embed_len`, of the service's answers, each with its chunk's nonce.
-
-        `rows` are sequences of integers or of little-endian bytes, one ciphertext each. Raises `InvalidRows`, with the
-        positions of the bad rows, after all were processed. Reads under both primes; `read_distances` is twice as fast
-        and enough for ranking, before the rows that matter are confirmed.
-        """
-        distances, valid = self.confirm_distances(rows, nonces, query)
-        if not valid.all():
-            raise InvalidRows([int(i) for i in np.flatnonzero(~valid)])
-        return distances
-
-    def read_distances(
-        self, rows: Answers, nonces: Nonces, query: EncryptedQuery
-    ) -> tuple[Distances, NDArray[np.bool_]]:
-        """`(distances, valid)` for all rows, under one prime where that suffices.
-
-        Every row is processed in the same way whether it is valid or not, because an answer that stops early tells
-        the server about the key (decryption modulo one prime is Okamoto-Uchiyama's).
-        """
-        return self._read(rows, nonces, query, one_prime=self._one_prime)
-
-    def confirm_distances(
-        self, rows: Answers, nonces: Nonces, query: EncryptedQuery
-    ) -> tuple[Distances, NDArray[np.bool_]]:
-        """`(distances, valid)` under both primes: what a row must pass before anything is done because of it."""
-        return self._read(rows, nonces, query, one_prime=False)
-
-    def _read(
-        self,
-        rows: Answers,
-        nonces: Nonces,
-        query: EncryptedQuery,
-        one_prime: bool,
-    ) -> tuple[Distances, NDArray[np.bool_]]:
-        if len(rows) != len(nonces):
-            raise InvalidArgument(f"got {len(rows)} rows and {len(nonces)} nonces, expected as many of each")
-        products, well_formed = self._products(rows)
-        nonce_rows, nonce_well_formed = _nonce_rows(nonces)
-        valid = well_formed & nonce_well_formed
+    def _messages(
+        self, products: Rows, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[list[Rows], NDArray[np.bool_]]:
+        if len(products) != len(nonces):
+            raise InvalidArgument(f"got {len(products)} rows and {len(nonces)} nonces, expected as many of each")
+        nonce_rows, valid = _nonce_rows(nonces)
         noise = self._noise_of(nonce_rows)
         sums = []
         for t in range(self._encoding.count):
             column = np.ascontiguousarray(products[:, t])
-            first, good = self._sides[0].read(column, noise[t][0], query.noise(t, 0))
+            first, good = self._sides[0].read(column, noise[t][0], _query_noise(query, t, 0, self._sides[0]))
             valid &= good
             if one_prime:
                 sums.append(first)
                 continue
-            second, good = self._sides[1].read(column, noise[t][1], query.noise(t, 1))
+            second, good = self._sides[1].read(column, noise[t][1], _query_noise(query, t, 1, self._sides[1]))
             valid &= good
             sums.append(arithmetic.join(first, self._sides[0].prime, second, self._sides[1].prime))
-        distances, in_range = self._encoding.distances(sums)
-        return distances, valid & in_range
-
-    def _products(self, rows: Answers) -> tuple[Rows, NDArray[np.bool_]]:
-        """`(n, count, width)` and whether each row has as many ciphertexts as it should, each between 0 and n²."""
-        count, width = self._encoding.count, self._width
-        good = np.ones(len(rows), dtype=np.bool_)
-        if isinstance(rows, np.ndarray):
-            if rows.dtype != np.uint8 or rows.shape[1:] != (count, width):
-                return np.zeros((len(rows), count, width), dtype=np.uint8), ~good
-            return rows, np.asarray(_below(rows, self.n * self.n).all(axis=1))
-        data = []
-        for i, row in enumerate(rows):
-            parts = [_little_endian(ciphertext) for ciphertext in row]
-            if len(parts) != count or any(len(part) > width for part in parts):
-                good[i] = False
-                parts = [b""] * count
-            data += [part.ljust(width, b"\0") for part in parts]
-        products = np.frombuffer(b"".join(data), dtype=np.uint8).reshape(len(rows), count, width)
-        return products, good & _below(products, self.n * self.n).all(axis=1)
+        return sums, valid
 
     def _noise_of(self, nonces: Rows) -> list[tuple[Rows, Rows]]:
         p, q = self._sides
@@ -322,22 +371,9 @@ class PaillierScheme(Secretive):
     def _noise_width(self, prime: int) -> int:
         return -(-self._sides[prime].order_bits // 8)
 
-    def _bits(self, vectors: Any) -> Bits:
-        try:
-            bits = np.asarray(vectors)
-        except ValueError:
-            bits = np.empty(())
-        if bits.ndim >= 1 and not len(bits):
-            bits = np.empty((0, self.embed_len), dtype=np.uint8)
-        if bits.ndim != 2:
-            raise InvalidVector(f"got no vectors of equal length, expected vectors of {self.embed_len} positions")
-        if bits.shape[1] != self.embed_len:
-            raise InvalidVector(
-                f"got a vector of {bits.shape[1]} positions, expected {self.embed_len}, the context's embedding length"
-            )
-        if bits.dtype.kind not in "biuf" or not ((bits == 0) | (bits == 1)).all():
-            raise InvalidVector("got a vector with elements other than 0 and 1, expected a binary vector: binarise it")
-        return np.ascontiguousarray(bits, dtype=np.uint8)
+
+def _query_noise(query: EncryptedQuery | None, ciphertext: int, prime: int, side: PrimeSide) -> int:
+    return side.no_noise() if query is None else query.noise(ciphertext, prime)
 
 
 @contextmanager
