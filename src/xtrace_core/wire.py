@@ -212,7 +212,7 @@ class SearchRow(Struct, array_like=True):
     id."""
 
     ciphertexts: list[bytes]
-    chunk_id: int
+    chunk_id: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     nonce: bytes | None = None
 
 
@@ -357,6 +357,19 @@ class SetPermission(Struct):
 class KnowledgeBasePermission(Struct, rename="camel"):
     knowledge_base_id: str
     permission: int
+
+
+class AuditEntry(Struct, rename="camel"):
+    """An event in the audit log. `actor` is the hash of a key, or says who else; `count` is how often it happened."""
+
+    id: int
+    at: str
+    action: str
+    actor: str
+    subject: str
+    detail: str
+    request_id: str
+    count: int
 
 
 # Errors

@@ -1,7 +1,8 @@
 """HTTP with retries: a request goes in, a complete answer comes out, whatever its status.
 
 A request goes down these steps: `send` (attempts and waits), `_send_once` (one attempt with its deadline), `_read`
-(the body, up to a limit). What a status or a body means is the caller's business.
+(the body, up to a limit). What a status or a body means is the caller's business. `stream` gives the body of a good
+answer while it comes: attempts end with the answer's head.
 
 What is sent again: a request that cannot have reached the server, always; one that the server put off (429, 503),
 always; one that may have been carried out (the connection broke, no answer in time, another 5xx) only if it is
@@ -13,7 +14,8 @@ import asyncio
 import email.utils
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
@@ -57,7 +59,7 @@ class Request:
     repeatable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A complete answer. `repeated` says that an earlier attempt may have been carried out already."""
 
@@ -79,6 +81,27 @@ class Answer:
             return float(value)
         parsed = email.utils.parsedate_tz(value)
         return max(0.0, email.utils.mktime_tz(parsed) - time.time()) if parsed else None
+
+
+class StreamedAnswer(Answer):
+    """A good answer whose body is still on its way."""
+
+    def __init__(self, response: httpx2.Response, translate: Callable[[httpx2.RequestError], NetworkError]) -> None:
+        super().__init__(response.status_code, response.headers)
+        self._response = response
+        self._translate = translate
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The body, piece by piece. Raises `NetworkError` where the connection breaks or is silent for too long."""
+        try:
+            async for piece in self._response.aiter_bytes():
+                yield piece
+        except httpx2.RequestError as error:
+            raise self._translate(error) from None
+
+    async def aclose(self) -> None:
+        """Ends the exchange, whether the body has come or not."""
+        await self._response.aclose()
 
 
 class HttpClient:
@@ -124,12 +147,28 @@ class HttpClient:
 
         Raises `ServerUnreachable`, `ServerTimeout`, and `InvalidAnswer` for what is not HTTP or too large.
         """
+        return await self._attempts(request, self._send_once)
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncGenerator[Answer, None]:
+        """The answer as soon as its head is there: a `StreamedAnswer` for status 200, else a complete one.
+
+        Raises what `send` raises until then; what has begun to come is not asked for again.
+        """
+        answer = await self._attempts(request, self._open_once)
+        try:
+            yield answer
+        finally:
+            if isinstance(answer, StreamedAnswer):
+                await answer.aclose()
+
+    async def _attempts(self, request: Request, once: Callable[[Request], Awaitable[Answer]]) -> Answer:
         repeated = False
         attempt = 1
         while True:
             delay = self._retries.delay_s(attempt) if attempt < self._retries.attempts else None
             try:
-                answer = await self._send_once(request)
+                answer = await once(request)
             except (httpx2.RequestError, TimeoutError) as error:
                 sent = not isinstance(error, _NOT_SENT)
                 if delay is None or not _passes(error) or (sent and not request.repeatable):
@@ -138,7 +177,8 @@ class HttpClient:
             else:
                 delay = self._delay_after(answer, request, delay)
                 if delay is None:
-                    return Answer(answer.status, answer.headers, answer.body, repeated)
+                    answer.repeated = repeated
+                    return answer
                 repeated = repeated or answer.status in _PASSING
             await asyncio.sleep(delay)
             attempt += 1
@@ -151,6 +191,17 @@ class HttpClient:
         return None if wanted > self._retries.longest_retry_after_s else max(delay, wanted)
 
     async def _send_once(self, request: Request) -> Answer:
+        async with asyncio.timeout(self._deadline_s):
+            return await self._whole(await self._response(request))
+
+    async def _open_once(self, request: Request) -> Answer:
+        async with asyncio.timeout(self._deadline_s):
+            response = await self._response(request)
+            if response.status_code != 200:
+                return await self._whole(response)
+        return StreamedAnswer(response, lambda error: self._translated(error, request))
+
+    async def _response(self, request: Request) -> httpx2.Response:
         client = await self._clients.current()
         outgoing = client.build_request(
             request.method,
@@ -158,12 +209,13 @@ class HttpClient:
             content=request.body,
             headers={"user-agent": "xtrace-sdk", "accept-encoding": "identity", **request.headers},
         )
-        async with asyncio.timeout(self._deadline_s):
-            response = await client.send(outgoing, stream=True)
-            try:
-                return Answer(response.status_code, response.headers, await self._read(response))
-            finally:
-                await response.aclose()
+        return await client.send(outgoing, stream=True)
+
+    async def _whole(self, response: httpx2.Response) -> Answer:
+        try:
+            return Answer(response.status_code, response.headers, await self._read(response))
+        finally:
+            await response.aclose()
 
     async def _read(self, response: httpx2.Response) -> bytes:
         parts, size = [], 0

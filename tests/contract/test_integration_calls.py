@@ -155,6 +155,22 @@ async def test_compute_hamming_distances_gives_sums_that_the_key_opens(xtrace: X
         await xtrace.compute_hamming_distances(kb, "ctx", query * 2)
 
 
+async def test_stream_hamming_distances_gives_the_same_in_blocks(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(4), indexes(4), kb, "ctx")
+    queries = [[toy_key().encrypt(100)], [toy_key().encrypt(200)]]
+    for asked in (queries[:1], queries):
+        (block,) = [block async for block in xtrace.stream_hamming_distances(kb, "ctx", asked)]
+        assert block.chunk_ids.tolist() == [1, 2, 3, 4]
+        sums = [[toy_key().decrypt(one.tobytes()) for one in row] for row in block.ciphertexts]
+        assert sums == [[100 * (q + 1) + i for q in range(len(asked))] for i in range(4)]
+        assert block.nonces.tobytes() == b"n" * 56
+    found = [block async for block in xtrace.stream_hamming_distances(kb, "ctx", queries, {"tag1": "t2"}, (2, 9))]
+    assert [block.chunk_ids.tolist() for block in found] == [[3]]
+    assert [block async for block in xtrace.stream_hamming_distances(kb, "ctx", queries, {"tag1": "none"})] == []
+    with pytest.raises(errors.CiphertextRefused):
+        await anext(xtrace.stream_hamming_distances(kb, "ctx", [queries[0] * 2]))
+
+
 async def test_meta_search_returns_what_was_asked_for(xtrace: XTraceIntegration, kb: str) -> None:
     await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
     (found,) = await xtrace.meta_search(kb, {"tag1": "t1"}, "ctx")

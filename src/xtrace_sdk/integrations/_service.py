@@ -1,15 +1,16 @@
 """The service as seen through the wire: addresses and keys on the way out, statuses and types on the way in."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
+import numpy as np
 
-from xtrace_core import wire
+from xtrace_core import frames, wire
 from xtrace_sdk import errors
-from xtrace_sdk._http import Answer, HttpClient, Request
+from xtrace_sdk._http import Answer, HttpClient, Request, StreamedAnswer
 from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, ServerError
 
 T = TypeVar("T")
@@ -79,6 +80,29 @@ class Service:
     async def search(self, path: str, body: bytes) -> list[wire.SearchRow]:
         """The MessagePack answer of the data plane."""
         got = await self._http.send(self._data_request("POST", path, (), body, {"accept": wire.MSGPACK}))
+        return await self._rows(got)
+
+    async def search_blocks(self, path: str, body: bytes) -> AsyncGenerator[frames.RowBlock, None]:
+        """The framed answer of the data plane, block by block as it comes; a service without frames gives one block."""
+        accept = {"accept": f"{frames.MEDIA_TYPE}, {wire.MSGPACK}"}
+        async with self._http.stream(self._data_request("POST", path, (), body, accept)) as got:
+            if got.content_type != frames.MEDIA_TYPE or not isinstance(got, StreamedAnswer):
+                if isinstance(got, StreamedAnswer):
+                    got.body = b"".join([piece async for piece in got.pieces()])
+                rows = await self._rows(got)
+                if rows:
+                    yield _row_block(rows)
+                return
+            reader = frames.FrameReader()
+            try:
+                async for piece in got.pieces():
+                    for block in reader.feed(piece):
+                        yield block
+                reader.close()
+            except frames.InvalidFrames as error:
+                raise InvalidAnswer(f"the server's answer cannot be read: {error}; search again") from None
+
+    async def _rows(self, got: Answer) -> list[wire.SearchRow]:
         self._expect(got, (200,), wire.MSGPACK)
         return await self._decoded(got, list[wire.SearchRow])
 
@@ -149,6 +173,24 @@ class Service:
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             # The parser's message names the field and types, never a value.
             raise InvalidAnswer(f"the server's answer is not what the HTTP contract says: {error}") from None
+
+
+def _row_block(rows: list[wire.SearchRow]) -> frames.RowBlock:
+    """The rows as one block. Raises `InvalidAnswer` if they have not all as many ciphertexts."""
+    count = len(rows[0].ciphertexts)
+    if any(len(row.ciphertexts) != count for row in rows):
+        raise InvalidAnswer("the server's rows do not have the same number of ciphertexts each")
+    data = [ciphertext for row in rows for ciphertext in row.ciphertexts]
+    nonces = [row.nonce or b"" for row in rows]
+    width, nonce_width = max(map(len, data), default=0), max(map(len, nonces))
+    ciphertexts = np.frombuffer(b"".join([one.ljust(width, b"\0") for one in data]), dtype=np.uint8)
+    padded = np.frombuffer(b"".join([nonce.ljust(nonce_width, b"\0") for nonce in nonces]), dtype=np.uint8)
+    return frames.RowBlock(
+        np.array([row.chunk_id for row in rows], dtype=np.int64),
+        ciphertexts.reshape(len(rows), count, width),
+        padded.reshape(len(rows), nonce_width),
+        np.array([len(nonce) for nonce in nonces], dtype=np.uint8),
+    )
 
 
 def segment(value: Any, name: str) -> str:

@@ -7,14 +7,17 @@ checked against the HTTP contract before it is given back (`_service`).
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Final, NamedTuple, Self
 
 import httpx2
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from xtrace_core import wire
+from xtrace_core.frames import RowBlock
 from xtrace_sdk._http import HttpClient, Retries, base_url, header_value
 from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, InvalidFilter, PartlyStored, XTraceError
 from xtrace_sdk.integrations import _payloads
@@ -317,6 +320,42 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         rows = await self._service.search("compute_hamming", body)
         return await asyncio.to_thread(_hamming_answer, rows, bounds)
 
+    async def stream_hamming_distances(
+        self,
+        kb_id: str,
+        context_id: str,
+        queries: Sequence[Any],
+        meta_filter: Mapping[str, Any] | str | None = None,
+        range_filter: Sequence[int] | None = None,
+    ) -> AsyncGenerator[RowBlock, None]:
+        """What `compute_hamming_distances` returns, as blocks of arrays that come while later ones are computed.
+
+        Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first, of the
+        second, and so on. Rows ascend by chunk id. The generator raises `InvalidAnswer` when the stream is cut off or
+        its parts do not fit together: what came before is then no answer.
+        """
+        bounds = _payloads.id_range(range_filter)
+        filter_ = None if meta_filter is None else _payloads.meta_filter(meta_filter)
+        encrypted = [_payloads.ciphertexts(query) for query in queries]
+        body: wire.ComputeHamming | wire.ComputeHammingBatch
+        if len(encrypted) == 1:
+            path = "compute_hamming"
+            body = wire.ComputeHamming(
+                kb_id=kb_id, context_id=context_id, query=encrypted[0], meta_filter=filter_, id_range=bounds
+            )
+        else:
+            path = "compute_hamming_batch"
+            body = wire.ComputeHammingBatch(
+                kb_id=kb_id, context_id=context_id, queries=encrypted, meta_filter=filter_, id_range=bounds
+            )
+        last = -1
+        blocks = self._service.search_blocks(path, _payloads.encode(body))
+        async with aclosing(blocks):
+            async for block in blocks:
+                _check_ids(block.chunk_ids, last, bounds)
+                last = int(block.chunk_ids[-1])
+                yield block
+
     async def meta_search(
         self,
         kb_id: str,
@@ -456,14 +495,17 @@ def _selection(kb_id: str, chunk_ids: Sequence[int]) -> list[tuple[str, str | in
 
 
 def _hamming_answer(rows: list[wire.SearchRow], bounds: tuple[int, int] | None) -> HammingAnswer:
-    answer = HammingAnswer(
-        [row.chunk_id for row in rows], [row.ciphertexts for row in rows], [row.nonce for row in rows]
-    )
-    if any(left >= right for left, right in pairwise(answer.chunk_ids)):
+    if rows:
+        _check_ids(np.array([row.chunk_id for row in rows]), -1, bounds)
+    return HammingAnswer([row.chunk_id for row in rows], [row.ciphertexts for row in rows], [row.nonce for row in rows])
+
+
+def _check_ids(chunk_ids: NDArray[np.int64], last: int, bounds: tuple[int, int] | None) -> None:
+    """Raises `InvalidAnswer` for ids that do not ascend, also from the last one before, or are out of bounds."""
+    if chunk_ids[0] <= last or (np.diff(chunk_ids) <= 0).any():
         raise InvalidAnswer("the server's rows are not by ascending chunk id, or an id comes twice")
-    if bounds and rows and not bounds[0] <= rows[0].chunk_id <= rows[-1].chunk_id <= bounds[1]:
+    if bounds and not bounds[0] <= chunk_ids[0] <= chunk_ids[-1] <= bounds[1]:
         raise InvalidAnswer("the server answered for chunks outside the range that was asked for")
-    return answer
 
 
 async def _stored_chunks(chunks: list[wire.Chunk]) -> list[StoredChunk]:

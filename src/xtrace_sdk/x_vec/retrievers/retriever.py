@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, InvalidArgument, InvalidRows
-from xtrace_sdk.integrations.xtrace import HammingAnswer, XTraceIntegration
-from xtrace_sdk.x_vec.crypto.homomorphic import EncryptedQuery
+from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, InvalidArgument
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.vectors import as_bits, resolve
 
@@ -81,14 +82,9 @@ class Retriever:
         if not kb_id:
             raise InvalidArgument("kb_id is missing, expected the id of a knowledge base")
         bits = as_bits(await resolve(query_vector), self._context.embed_len())
-        query = await asyncio.to_thread(self._context.homomorphic.encrypt_query, bits)
-        answer = await self._integration.compute_hamming_distances(
-            kb_id, self._context.id, query.ciphertexts, meta_filter=meta_filter, range_filter=range_filter
-        )
-        chosen, distances = await asyncio.to_thread(self._nearest, answer, query, k)
-        ids = [answer.chunk_ids[i] for i in chosen]
-        self._nonces.update({(kb_id, answer.chunk_ids[i]): answer.nonces[i] or b"" for i in chosen})
-        return (ids, [int(distance) for distance in distances]) if include_scores else ids
+        (nearest,) = await self._nearest([bits], k, kb_id, range_filter, meta_filter)
+        ids = nearest.chunk_ids.tolist()
+        return (ids, nearest.distances.tolist()) if include_scores else ids
 
     async def retrieve_and_decrypt(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
@@ -109,18 +105,25 @@ class Retriever:
         """The texts of retrieved chunks, numbered in their order, as one text for a language model's prompt."""
         return separator.join(f"[{i}] {chunk['chunk_content']}" for i, chunk in enumerate(chunks, start=1))
 
-    def _nearest(self, answer: HammingAnswer, query: EncryptedQuery, k: int) -> tuple[list[int], NDArray[np.int64]]:
-        """The positions of the `k` nearest candidates and their distances, confirmed under both primes."""
+    async def _nearest(
+        self,
+        vectors: Sequence[NDArray[np.uint8]],
+        k: int,
+        kb_id: str,
+        range_filter: Range | None,
+        meta_filter: Mapping[str, Any] | None,
+    ) -> list[Nearest]:
         scheme = self._context.homomorphic
-        distances, valid = scheme.read_distances(answer.rows, answer.nonces, query)
-        _refuse_invalid(valid, answer.chunk_ids)
-        order = np.lexsort((np.asarray(answer.chunk_ids, dtype=np.int64), distances))[:k]
-        chosen = [int(i) for i in order]
-        confirmed, valid = scheme.confirm_distances(
-            [answer.rows[i] for i in chosen], [answer.nonces[i] for i in chosen], query
+        queries = await asyncio.to_thread(lambda: [scheme.encrypt_query(bits) for bits in vectors])
+        blocks = self._integration.stream_hamming_distances(
+            kb_id, self._context.id, [query.ciphertexts for query in queries], meta_filter, range_filter
         )
-        _refuse_invalid(valid & (confirmed == distances[order]), [answer.chunk_ids[i] for i in chosen])
-        return chosen, confirmed
+        async with aclosing(blocks):
+            found = await nearest_rows(blocks, scheme, queries, k)
+        for nearest in found:
+            for chunk_id, nonce in zip(nearest.chunk_ids.tolist(), nearest.nonces, strict=True):
+                self._nonces[kb_id, chunk_id] = nonce or b""
+        return found
 
     def _decrypted(self, chunk: Mapping[str, Any], kb_id: str) -> dict[str, Any]:
         plain = {key: value for key, value in chunk.items() if key != "nonce"}
@@ -137,9 +140,3 @@ class Retriever:
         except ContentTampered as error:
             raise ContentTampered(f"chunk {chunk_id}: {error}") from None
         return plain
-
-
-def _refuse_invalid(valid: NDArray[np.bool_], chunk_ids: Sequence[int]) -> None:
-    if not valid.all():
-        positions = [int(i) for i in np.flatnonzero(~valid)]
-        raise InvalidRows(positions, [chunk_ids[i] for i in positions])

@@ -1,0 +1,148 @@
+"""Reading a search's answer while it comes: every row is decrypted and checked, the nearest are kept.
+
+Blocks are decrypted in threads, several at once; at any moment only a few blocks and the nearest rows are in memory.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.arithmetic import Rows
+from xtrace_core.frames import RowBlock
+from xtrace_sdk.errors import InvalidAnswer, InvalidRows
+from xtrace_sdk.x_vec.crypto.homomorphic import EncryptedQuery, HomomorphicClient
+
+BLOCKS_IN_FLIGHT = 2 * (os.cpu_count() or 1)
+"""Blocks that are being decrypted or wait for it; further ones stay with the network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The nearest rows so far, nearest first, of equal distance the smaller id first."""
+
+    chunk_ids: NDArray[np.int64]
+    distances: NDArray[np.int64]
+    ciphertexts: Rows
+    nonces: Sequence[bytes | None]
+
+    def take(self, positions: Sequence[int]) -> "Nearest":
+        """These rows of it, in this order."""
+        return Nearest(
+            self.chunk_ids[positions],
+            self.distances[positions],
+            self.ciphertexts[positions],
+            [self.nonces[i] for i in positions],
+        )
+
+
+_NOTHING = Nearest(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 0, 0), np.uint8), [])
+
+
+@dataclass(frozen=True, slots=True)
+class _BlockReading:
+    rows: int
+    nearest: list[Nearest]
+    invalid: NDArray[np.bool_]
+    chunk_ids: NDArray[np.int64]
+
+
+async def nearest_rows(
+    blocks: AsyncIterator[RowBlock], scheme: HomomorphicClient, queries: Sequence[EncryptedQuery], k: int
+) -> list[Nearest]:
+    """For each query its `k` nearest rows of the whole answer, confirmed under both primes.
+
+    Raises `InvalidRows`, naming all of them, if any row is not the sum of a stored vector and a query, after all rows
+    were processed; `InvalidAnswer` if the answer cannot be read.
+    """
+    best = [_NOTHING] * len(queries)
+    invalid_positions: list[int] = []
+    invalid_ids: list[int] = []
+    rows = 0
+    async for reading in _readings(blocks, scheme, queries, k):
+        best = [_merged(one, new, k) for one, new in zip(best, reading.nearest, strict=True)]
+        bad = np.flatnonzero(reading.invalid)
+        invalid_positions += (bad + rows).tolist()
+        invalid_ids += reading.chunk_ids[bad].tolist()
+        rows += reading.rows
+    if invalid_ids:
+        raise InvalidRows(invalid_positions, invalid_ids)
+    for nearest, query in zip(best, queries, strict=True):
+        await asyncio.to_thread(_confirm, scheme, nearest, query)
+    return best
+
+
+async def _readings(
+    blocks: AsyncIterator[RowBlock], scheme: HomomorphicClient, queries: Sequence[EncryptedQuery], k: int
+) -> AsyncIterator[_BlockReading]:
+    in_flight: list[asyncio.Task[_BlockReading]] = []
+    try:
+        async for block in blocks:
+            in_flight.append(asyncio.create_task(asyncio.to_thread(_read, block, scheme, queries, k)))
+            if len(in_flight) >= BLOCKS_IN_FLIGHT:
+                yield await in_flight.pop(0)
+        while in_flight:
+            yield await in_flight.pop(0)
+    finally:
+        # A thread cannot be stopped; what it found is not wanted any more.
+        await asyncio.gather(*in_flight, return_exceptions=True)
+
+
+def _read(block: RowBlock, scheme: HomomorphicClient, queries: Sequence[EncryptedQuery], k: int) -> _BlockReading:
+    count = len(queries[0].ciphertexts)
+    if block.ciphertexts.shape[1] != count * len(queries):
+        raise InvalidAnswer(
+            f"the server answered with {block.ciphertexts.shape[1]} ciphertexts a row, "
+            f"expected {count * len(queries)}: as many as were asked with"
+        )
+    nonces = _nonces(block)
+    invalid = np.zeros(len(block), dtype=np.bool_)
+    nearest = []
+    for i, query in enumerate(queries):
+        own = np.ascontiguousarray(block.ciphertexts[:, i * count : (i + 1) * count])
+        distances, valid = scheme.read_distances(own, nonces, query)
+        invalid |= ~valid
+        chosen = _order(block.chunk_ids, distances)[:k]
+        # Copies: what is kept must not keep the whole block.
+        nearest.append(
+            Nearest(block.chunk_ids[chosen], distances[chosen], own[chosen], [_nonce(block, int(j)) for j in chosen])
+        )
+    return _BlockReading(len(block), nearest, invalid, block.chunk_ids)
+
+
+def _merged(one: Nearest, new: Nearest, k: int) -> Nearest:
+    if not len(one.chunk_ids):
+        return new
+    chunk_ids = np.concatenate([one.chunk_ids, new.chunk_ids])
+    distances = np.concatenate([one.distances, new.distances])
+    chosen = _order(chunk_ids, distances)[:k]
+    both = np.concatenate([one.ciphertexts, new.ciphertexts])
+    nonces = [*one.nonces, *new.nonces]
+    return Nearest(chunk_ids[chosen], distances[chosen], both[chosen], [nonces[int(i)] for i in chosen])
+
+
+def _confirm(scheme: HomomorphicClient, nearest: Nearest, query: EncryptedQuery) -> None:
+    if not len(nearest.chunk_ids):
+        return
+    distances, valid = scheme.confirm_distances(nearest.ciphertexts, nearest.nonces, query)
+    bad = np.flatnonzero(~valid | (distances != nearest.distances)).tolist()
+    if bad:
+        raise InvalidRows(bad, nearest.chunk_ids[bad].tolist())
+
+
+def _order(chunk_ids: NDArray[np.int64], distances: NDArray[np.int64]) -> NDArray[np.intp]:
+    return np.lexsort((chunk_ids, distances))
+
+
+def _nonces(block: RowBlock) -> Rows | list[bytes | None]:
+    """The column itself where all nonces fill it, as they do in contexts of ours."""
+    if (block.nonce_lengths == block.nonces.shape[1]).all() and block.nonces.shape[1]:
+        return block.nonces
+    return [_nonce(block, i) for i in range(len(block))]
+
+
+def _nonce(block: RowBlock, position: int) -> bytes | None:
+    return block.nonces[position, : block.nonce_lengths[position]].tobytes() or None

@@ -1,0 +1,190 @@
+"""A streamed search against services that lie, stop, or do not know frames."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+import httpx2
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from xtrace_core import frames
+from xtrace_sdk.errors import InvalidAnswer, InvalidRows, NetworkError, ServerUnreachable, Unauthorized
+from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
+from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+ROWS = 30
+VECTORS = np.random.default_rng(3).integers(0, 2, (ROWS, 16), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def context() -> ExecutionContext:
+    provider = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
+    return ExecutionContext.create(provider, "paillier_lookup", 16, 256, insecure_allow_weak_parameters=True)
+
+
+class Pieces(httpx2.AsyncByteStream):
+    """A body that comes in pieces, and may break."""
+
+    def __init__(self, pieces: Iterable[bytes], breaks: bool = False) -> None:
+        self._pieces = pieces
+        self._breaks = breaks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            await asyncio.sleep(0)
+            yield piece
+        if self._breaks:
+            raise httpx2.ReadError("broken")
+
+
+class LyingService:
+    """Computes honest products, and lets a test change the blocks before they are sent."""
+
+    def __init__(self, context: ExecutionContext, block_rows: int = 7) -> None:
+        self.batch = context.homomorphic.encrypt_vec_batch(VECTORS)
+        self.n = int(msgspec.json.decode(context.public_data()["pk"])["n"])
+        self.block_rows = block_rows
+        self.calls = 0
+
+    def products(self, request: httpx2.Request) -> NDArray[np.uint8]:
+        query = msgspec.json.decode(request.content)["query"]
+        (factor,) = [int.from_bytes(msgspec.convert(one, bytes), "little") for one in query]
+        width = self.batch.rows.shape[2]
+        data = [(one[0] * factor % self.n**2).to_bytes(width, "little") for one in self.batch]
+        return np.frombuffer(b"".join(data), dtype=np.uint8).reshape(ROWS, 1, width)
+
+    def blocks(self, products: NDArray[np.uint8]) -> list[bytes]:
+        ids = np.arange(1, ROWS + 1)
+        nonces = [one.nonce for one in self.batch]
+        steps = range(0, ROWS, self.block_rows)
+        some = [slice(i, i + self.block_rows) for i in steps]
+        return [frames.block(ids[part], products[part], nonces[part]) for part in some]
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        self.calls += 1
+        products = self.products(request)
+        whole = [frames.head(1, products.shape[2], ROWS), *self.blocks(products), frames.end()]
+        return self.respond(whole)
+
+    def respond(self, parts: Sequence[bytes], breaks: bool = False) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": frames.MEDIA_TYPE}, stream=Pieces(parts, breaks))
+
+
+def retriever(context: ExecutionContext, service: LyingService) -> Retriever:
+    transport = httpx2.MockTransport(service.answer)
+    retries = Retries(attempts=3, first_delay_s=0.001)
+    return Retriever(context, XTraceIntegration("org", "key", "http://service", transport=transport, retries=retries))
+
+
+async def search(context: ExecutionContext, service: LyingService) -> tuple[list[int], list[int]]:
+    return await retriever(context, service).nn_search_for_ids(VECTORS[4], 3, "kb", include_scores=True)
+
+
+@pytest.mark.parametrize("block_rows", [1, 7, 30])
+async def test_an_honest_stream_gives_the_nearest(context: ExecutionContext, block_rows: int) -> None:
+    distances = (VECTORS ^ VECTORS[4]).sum(axis=1)
+    order = np.lexsort((np.arange(ROWS), distances))[:3]
+    ids, scores = await search(context, LyingService(context, block_rows))
+    assert ids == (order + 1).tolist()
+    assert scores == distances[order].tolist()
+
+
+async def test_a_service_without_frames_is_understood(context: ExecutionContext) -> None:
+    class Plain(LyingService):
+        def answer(self, request: httpx2.Request) -> httpx2.Response:
+            nonces = [one.nonce for one in self.batch]
+            rows = [[[p.tobytes().rstrip(b"\0")], i, nonces[i - 1]] for i, (p,) in enumerate(self.products(request), 1)]
+            headers = {"content-type": "application/x-msgpack"}
+            return httpx2.Response(200, headers=headers, content=msgspec.msgpack.encode(rows))
+
+    assert await search(context, Plain(context)) == await search(context, LyingService(context))
+
+
+async def test_bad_rows_of_any_block_are_named_after_all_were_read(context: ExecutionContext) -> None:
+    class Substituting(LyingService):
+        def products(self, request: httpx2.Request) -> NDArray[np.uint8]:
+            products = super().products(request).copy()
+            products[[2, 29], 0, 5] ^= 1
+            return products
+
+    with pytest.raises(InvalidRows) as raised:
+        await search(context, Substituting(context))
+    assert raised.value.chunk_ids == [3, 30]
+    assert raised.value.positions == [2, 29]
+
+
+@pytest.mark.parametrize("kept", range(6))
+async def test_a_stream_that_is_cut_off_is_no_answer_and_is_not_asked_for_again(
+    context: ExecutionContext, kept: int
+) -> None:
+    class Cutting(LyingService):
+        breaks = False
+
+        def respond(self, parts: Sequence[bytes], breaks: bool = False) -> httpx2.Response:
+            return super().respond(parts[:kept], self.breaks)
+
+    service = Cutting(context)
+    with pytest.raises(InvalidAnswer, match="cut off"):
+        await search(context, service)
+    assert service.calls == 1
+    service.breaks = True
+    with pytest.raises(ServerUnreachable, match="broke"):
+        await search(context, service)
+    assert service.calls == 2
+
+
+async def test_frames_out_of_order_or_missing_are_refused(context: ExecutionContext) -> None:
+    class Shuffling(LyingService):
+        def blocks(self, products: NDArray[np.uint8]) -> list[bytes]:
+            blocks = super().blocks(products)
+            return [blocks[1], blocks[0], *blocks[2:]]
+
+    class Withholding(LyingService):
+        def blocks(self, products: NDArray[np.uint8]) -> list[bytes]:
+            return super().blocks(products)[:-1]
+
+    class Doubling(LyingService):
+        def blocks(self, products: NDArray[np.uint8]) -> list[bytes]:
+            return super().blocks(products)[:1] * 2
+
+    for service, complaint in ((Shuffling, "ascending"), (Withholding, "announced 30"), (Doubling, "ascending")):
+        with pytest.raises(InvalidAnswer, match=complaint):
+            await search(context, service(context))
+
+
+async def test_rows_of_another_shape_are_refused(context: ExecutionContext) -> None:
+    class Widening(LyingService):
+        def answer(self, request: httpx2.Request) -> httpx2.Response:
+            block = frames.block(np.array([1]), np.zeros((1, 2, 8), np.uint8), [bytes(14)])
+            return self.respond([frames.head(2, 8, 1), block, frames.end()])
+
+    with pytest.raises(InvalidAnswer, match="2 ciphertexts a row, expected 1"):
+        await search(context, Widening(context))
+
+
+async def test_refusals_and_passing_faults_are_as_for_every_call(context: ExecutionContext) -> None:
+    class Refusing(LyingService):
+        def answer(self, request: httpx2.Request) -> httpx2.Response:
+            self.calls += 1
+            return httpx2.Response(401, json={"detail": "the key is wrong", "code": "unauthenticated"})
+
+    class Recovering(LyingService):
+        def answer(self, request: httpx2.Request) -> httpx2.Response:
+            if self.calls < 2:
+                self.calls += 1
+                return httpx2.Response(503, json={"detail": "later", "code": "unavailable"})
+            return super().answer(request)
+
+    class Garbage(LyingService):
+        def answer(self, request: httpx2.Request) -> httpx2.Response:
+            return httpx2.Response(200, headers={"content-type": "text/html"}, content=b"<html>")
+
+    with pytest.raises(Unauthorized, match="the key is wrong"):
+        await search(context, Refusing(context))
+    assert len((await search(context, Recovering(context)))[0]) == 3
+    with pytest.raises(NetworkError, match="text/html"):
+        await search(context, Garbage(context))
