@@ -69,7 +69,7 @@ def test_every_stream_that_was_cut_off_is_refused() -> None:
         (0, b"Y", "begin"),
         (12, b"\x04", "are left"),
         (12, b"\x06", "announced 6 rows and has 5"),
-        (4, b"\xff", "no scheme"),
+        (4, b"\xff\xff", "no scheme"),
         (20, b"\xff\xff", "are left"),
         (24, b"\xff", "nonces of 255"),
     ],
