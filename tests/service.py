@@ -21,7 +21,7 @@ from xtrace_server.bootstrap import create_organisation
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 from xtrace_server.serving import RunningServer, start
 from xtrace_server.settings import Settings
-from xtrace_server.storage.database import open_database
+from xtrace_server.storage.database import Database
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,13 @@ class LiveService:
         """A further organisation, empty, with an admin key and an API key with default permission 7."""
 
         async def create() -> Credentials:
-            settings = self.server.settings
-            async with open_database(settings.sqlite_url, settings.data) as database:
+            # Not with `open_database`: it opens and closes the file itself, and closing a file gives up every lock that
+            # this process, the server's too, holds on it.
+            database = Database(self.server.settings.sqlite_url)
+            try:
                 new = await create_organisation(database, name)
+            finally:
+                await database.close()
             return Credentials(new.organisation.id, new.admin_key, new.api_key, self.url)
 
         made: list[Credentials] = []
