@@ -11,10 +11,11 @@ from typing import Protocol
 
 import numpy as np
 
-from xtrace_core.arithmetic import Rows, arithmetic, row_width
+from xtrace_core.arithmetic import Multiplier, Rows, arithmetic, row_width
 
 MIN_MODULUS_BITS = 512
 MAX_MODULUS_BITS = 8192
+MAX_PREPARED_QUERIES = 64
 _MAX_DIGITS = len(str(1 << MAX_MODULUS_BITS))
 
 
@@ -69,6 +70,7 @@ class PaillierEvaluation:
             raise InvalidPublicKey("the modulus n is even, expected a product of two odd primes")
         self._n_squared = n * n
         self._width = row_width(self._n_squared)
+        self._prepared: dict[tuple[bytes, ...], list[Multiplier]] = {}
 
     def row(self, index: Sequence[bytes]) -> bytes:
         if not index:
@@ -83,18 +85,28 @@ class PaillierEvaluation:
         return row_bytes // self._width
 
     def evaluate(self, rows: Rows, query: Sequence[bytes]) -> Rows:
-        factors = [int.from_bytes(self._padded(ciphertext), "little") for ciphertext in query]
+        factors = self._factors(tuple(query))
         if rows.shape[1] != len(factors) * self._width:
             stored = self.ciphertext_count(rows.shape[1])
             raise InvalidCiphertext(f"the query has {len(factors)} ciphertexts, expected {stored} as in each index")
         if len(factors) == 1:
-            return arithmetic.multiply(rows, factors[0], self._n_squared)
+            return factors[0](rows)
         columns = rows.reshape(len(rows), len(factors), self._width)
         answers = np.empty_like(columns)
-        for t, factor in enumerate(factors):
-            column = np.ascontiguousarray(columns[:, t])
-            answers[:, t] = arithmetic.multiply(column, factor, self._n_squared)
+        for t, multiplied in enumerate(factors):
+            answers[:, t] = multiplied(np.ascontiguousarray(columns[:, t]))
         return answers.reshape(rows.shape)
+
+    def _factors(self, query: tuple[bytes, ...]) -> list[Multiplier]:
+        """The query's ciphertexts, prepared; kept, because the rows of a search come in pieces."""
+        prepared = self._prepared.get(query)
+        if prepared is None:
+            numbers = [int.from_bytes(self._padded(ciphertext), "little") for ciphertext in query]
+            prepared = [arithmetic.multiplier(number, self._n_squared) for number in numbers]
+            if len(self._prepared) >= MAX_PREPARED_QUERIES:
+                self._prepared.clear()
+            self._prepared[query] = prepared
+        return prepared
 
     def _padded(self, ciphertext: bytes) -> bytes:
         if len(ciphertext) > self._width:

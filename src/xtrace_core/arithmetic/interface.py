@@ -39,6 +39,53 @@ class FixedBaseTable(Protocol):
         """What the powers are reduced by."""
 
 
+class Multiplier(Protocol):
+    """`(row * factor + plus) mod modulus`, prepared: for a factor that meets many batches."""
+
+    def __call__(self, rows: Rows) -> Rows:
+        """The products, new rows of the modulus's width."""
+
+
+class Joiner(Protocol):
+    """The Chinese remainder theorem for two moduli, prepared."""
+
+    def __call__(self, residues: Rows, others: Rows) -> Rows:
+        """The integers below the product of the moduli with these residues modulo each."""
+
+
+class PrimeSquare(Protocol):
+    """Arithmetic modulo p² for one prime p of a modulus n = p·other, prepared.
+
+    Modulo p² the powers of 1 + n are 1 + m·n, and m matters modulo p only. What hides m is a power of a fixed base (a
+    `FixedBaseTable` modulo p²) or of a row. Exponents that all rows share are secret: how long a call takes depends on
+    their length only.
+    """
+
+    @property
+    def prime(self) -> int:
+        """p."""
+
+    @property
+    def other(self) -> int:
+        """n / p."""
+
+    def encrypt(self, messages: Rows, table: FixedBaseTable, exponents: Rows) -> Rows:
+        """`(1 + n) ** message * base ** exponent mod p²`."""
+        ...
+
+    def encrypt_power(self, messages: Rows, rows: Rows, exponent: int) -> Rows:
+        """`(1 + n) ** message * row ** exponent mod p²`."""
+        ...
+
+    def read(self, rows: Rows, table: FixedBaseTable, exponents: Rows) -> tuple[Rows, NDArray[np.bool_]]:
+        """`(m, valid)` with `row * base ** exponent = (1 + n) ** m mod p²`; m below p, valid where there is one."""
+        ...
+
+    def read_power(self, rows: Rows, exponent: int) -> tuple[Rows, NDArray[np.bool_]]:
+        """`(m, valid)` with `row ** exponent = (1 + n) ** (m * exponent) mod p²`; p does not divide the exponent."""
+        ...
+
+
 class Arithmetic(Protocol):
     """A backend. Every method takes and gives `Rows`; results are new arrays.
 
@@ -74,4 +121,38 @@ class Arithmetic(Protocol):
 
     def join(self, residues: Rows, modulus: int, others: Rows, coprime: int) -> Rows:
         """The integers below `modulus * coprime` with these residues modulo each (Chinese remainder theorem)."""
+        ...
+
+    # Prepared: what they need of a factor or a modulus is computed once
+
+    def multiplier(self, factor: int, modulus: int, plus: int = 0) -> Multiplier:
+        """`multiply` for many batches."""
+        ...
+
+    def joiner(self, modulus: int, coprime: int) -> Joiner:
+        """`join` for many batches."""
+        ...
+
+    def prime_square(self, prime: int, other: int) -> PrimeSquare:
+        """Arithmetic modulo the square of an odd prime of n = prime * other. Raises `ValueError` if it divides both."""
+        ...
+
+    # Rows as bits
+
+    def below(self, rows: Rows, bound: int) -> NDArray[np.bool_]:
+        """`0 < row < bound` for each row."""
+        ...
+
+    def encode_slots(self, bits: NDArray[np.uint8]) -> Rows:
+        """The sums of `bits[i] * 4 ** (w - 1 - i)` over each row of w bits, in ⌈2w/8⌉ bytes.
+
+        Raises `ValueError` for an element that is neither 0 nor 1.
+        """
+        ...
+
+    def count_slots(self, rows: Rows, positions: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """`(count, valid)`: how many of the pairs of bits read 1, in no time that depends on the values.
+
+        Not valid: a pair reads 3, or a bit is set above the top position.
+        """
         ...

@@ -1,11 +1,13 @@
 """The backend for every machine: gmpy2, one integer after another."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from gmpy2 import invert, mpz, powmod
+from gmpy2 import gcd, invert, mpz, powmod
+from numpy.typing import NDArray
 
-from xtrace_core.arithmetic.interface import FixedBaseTable, Rows, row_width
+from xtrace_core.arithmetic.interface import FixedBaseTable, Joiner, Multiplier, PrimeSquare, Rows, row_width
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -77,6 +79,71 @@ class PortableArithmetic:
         inverse = invert(m, other)
         pairs = zip([a % m for a in _integers(residues)], _integers(others), strict=True)
         return _to_rows([a + m * ((b - a) * inverse % other) for a, b in pairs], row_width(modulus * coprime))
+
+    def multiplier(self, factor: int, modulus: int, plus: int = 0) -> Multiplier:
+        return partial(self.multiply, factor=factor, modulus=modulus, plus=plus)
+
+    def joiner(self, modulus: int, coprime: int) -> Joiner:
+        return lambda residues, others: self.join(residues, modulus, others, coprime)
+
+    def prime_square(self, prime: int, other: int) -> PrimeSquare:
+        if gcd(prime, other) != 1:
+            raise ValueError("the prime divides the other factor of the modulus, expected a modulus with it once")
+        return PortablePrimeSquare(self, prime, other)
+
+    def below(self, rows: Rows, bound: int) -> NDArray[np.bool_]:
+        return np.array([0 < x < bound for x in _integers(rows)], dtype=np.bool_)
+
+    def encode_slots(self, bits: NDArray[np.uint8]) -> Rows:
+        if bits.max(initial=0) > 1:
+            raise ValueError("got a bit that is neither 0 nor 1")
+        pairs = np.zeros((len(bits), 2 * bits.shape[1]), dtype=np.uint8)
+        pairs[:, ::2] = bits[:, ::-1]  # position w−1 is the least significant pair
+        return np.packbits(pairs, axis=1, bitorder="little")
+
+    def count_slots(self, rows: Rows, positions: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        used_bytes, spare_bits = -(-2 * positions // 8), -2 * positions % 8
+        if rows.shape[1] < used_bytes:
+            rows = np.pad(rows, ((0, 0), (0, used_bytes - rows.shape[1])))
+        pairs = rows[:, :used_bytes]
+        low, high = pairs & 0x55, (pairs >> 1) & 0x55
+        bad = np.any(low & high, axis=1) | np.any(rows[:, used_bytes:], axis=1)
+        bad |= pairs[:, -1] >> (8 - spare_bits) != 0
+        return np.bitwise_count(low).sum(axis=1, dtype=np.int64), ~bad
+
+
+class PortablePrimeSquare:
+    """`PrimeSquare` in terms of the other operations: what a compiled one is compared with."""
+
+    def __init__(self, arithmetic: PortableArithmetic, prime: int, other: int) -> None:
+        self.prime = prime
+        self.other = other
+        self._arithmetic = arithmetic
+        self._square = prime * prime
+
+    def encrypt(self, messages: Rows, table: FixedBaseTable, exponents: Rows) -> Rows:
+        return self._hide(messages, self._arithmetic.fixed_base_power(table, exponents))
+
+    def encrypt_power(self, messages: Rows, rows: Rows, exponent: int) -> Rows:
+        return self._hide(messages, self._arithmetic.power(rows, exponent, self._square))
+
+    def read(self, rows: Rows, table: FixedBaseTable, exponents: Rows) -> tuple[Rows, NDArray[np.bool_]]:
+        powers = self._arithmetic.fixed_base_power(table, exponents)
+        return self._message(self._arithmetic.multiply_pairs(rows, powers, self._square), 1)
+
+    def read_power(self, rows: Rows, exponent: int) -> tuple[Rows, NDArray[np.bool_]]:
+        return self._message(self._arithmetic.power(rows, exponent, self._square), exponent)
+
+    def _hide(self, messages: Rows, noise: Rows) -> Rows:
+        n = self.prime * self.other
+        plain = self._arithmetic.multiply(messages, n % self._square, self._square, plus=1)  # (1+n)^m = 1 + m·n
+        return self._arithmetic.multiply_pairs(plain, noise, self._square)
+
+    def _message(self, rows: Rows, exponent: int) -> tuple[Rows, NDArray[np.bool_]]:
+        quotients, remainders = self._arithmetic.divide(rows, self.prime)  # 1 + m·exponent·other·p
+        valid = (remainders[:, 0] == 1) & ~remainders[:, 1:].any(axis=1)
+        factor = int(invert(exponent * self.other, self.prime))
+        return self._arithmetic.multiply(quotients, factor, self.prime), valid
 
 
 def _integers(rows: Rows) -> list[mpz]:

@@ -1,7 +1,7 @@
 """Every backend of the arithmetic against plain Python integers, at the edges and at random.
 
-A new backend is one more line in `BACKENDS`. Row counts go around the block sizes that a vectorised backend may use,
-widths are odd and even, and values sit where carries and reductions go wrong.
+`BACKENDS` are all that this machine can run, each with one thread and with three. Row counts go around the block sizes
+of vectorised backends, widths are odd and even, and values sit where carries and reductions go wrong.
 """
 
 import random
@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from xtrace_core.arithmetic import Arithmetic, Rows, arithmetic, as_rows, row_width
-from xtrace_core.arithmetic.portable import PortableArithmetic
+from xtrace_core.arithmetic.backends import backends
 
-BACKENDS: dict[str, Arithmetic] = {"portable": PortableArithmetic()}
+BACKENDS: dict[str, Arithmetic] = backends(threads=1)
+BACKENDS |= {f"{name}, 3 threads": one for name, one in backends(threads=3).items() if name != "portable"}
 
 COUNTS = (0, 1, 2, 7, 8, 9, 17)
 ODD_MODULI = (
@@ -89,8 +90,11 @@ def test_multiply_reduces_each_product(backend: Arithmetic, modulus: int) -> Non
             xs = values(count, width, modulus, seed=count)
             for factor in (0, 1, 2, modulus - 1, modulus, modulus + 1, 7**200):
                 for plus in (0, 1, modulus - 1, modulus, modulus + 5):
+                    expected = [(x * factor + plus) % modulus for x in xs]
                     got = backend.multiply(as_rows(xs, width), factor, modulus, plus=plus)
-                    expect(got, [(x * factor + plus) % modulus for x in xs], row_width(modulus))
+                    expect(got, expected, row_width(modulus))
+                    got = backend.multiplier(factor, modulus, plus=plus)(as_rows(xs, width))
+                    expect(got, expected, row_width(modulus))
 
 
 @pytest.mark.parametrize("modulus", MODULI, ids=int.bit_length)
@@ -191,6 +195,7 @@ def test_join_finds_the_one_integer_with_both_residues(backend: Arithmetic, modu
         residues = as_rows([x % modulus for x in xs], row_width(modulus))
         others = as_rows([x % coprime for x in xs], row_width(coprime))
         expect(backend.join(residues, modulus, others, coprime), xs, row_width(product))
+        expect(backend.joiner(modulus, coprime)(residues, others), xs, row_width(product))
 
 
 def test_join_reduces_residues_that_come_in_unreduced(backend: Arithmetic) -> None:
@@ -200,11 +205,14 @@ def test_join_reduces_residues_that_come_in_unreduced(backend: Arithmetic) -> No
     residues = as_rows([x % modulus + 250 * modulus for x in xs], 2)
     others = as_rows([x % coprime + 13 * coprime for x in xs], 2)
     expect(backend.join(residues, modulus, others, coprime), xs, row_width(modulus * coprime))
+    expect(backend.joiner(modulus, coprime)(residues, others), xs, row_width(modulus * coprime))
 
 
 def test_join_refuses_different_numbers_of_rows(backend: Arithmetic) -> None:
     with pytest.raises(ValueError, match=r"."):
         backend.join(as_rows([1, 2], 1), 3, as_rows([1], 1), 5)
+    with pytest.raises(ValueError, match=r"."):
+        backend.joiner(3, 5)(as_rows([1, 2], 1), as_rows([1], 1))
 
 
 def test_arguments_are_not_changed(backend: Arithmetic) -> None:

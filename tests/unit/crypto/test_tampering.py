@@ -404,7 +404,7 @@ class Recorded:
         self.side, self.seen = side, list[int]()
         self.prime, self.square, self.order_bits = side.prime, side.square, side.order_bits
         self.noise_from, self.fresh_noise, self.no_noise = side.noise_from, side.fresh_noise, side.no_noise
-        self.blind = side.blind
+        self.encrypt = side.encrypt
 
     def read(self, products: Rows, noise: Rows, other: int) -> tuple[Rows, NDArray[np.bool_]]:
         self.seen.append(len(products))

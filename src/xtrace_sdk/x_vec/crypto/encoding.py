@@ -11,7 +11,7 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from xtrace_core.arithmetic import Rows
+from xtrace_core.arithmetic import Rows, arithmetic
 from xtrace_sdk.errors import InvalidArgument
 
 Bits = NDArray[np.uint8]
@@ -62,7 +62,7 @@ class VectorEncoding:
     def encode(self, bits: Bits) -> list[Rows]:
         """For each ciphertext of the vectors its messages, `(n, width)` little-endian rows."""
         edges = np.cumsum(self.widths)[:-1]
-        encode = _encode_base3 if self.base == "base3" else _encode_base4
+        encode = _encode_base3 if self.base == "base3" else arithmetic.encode_slots
         return [encode(part) for part in np.split(bits, edges, axis=1)]
 
     def decode(self, messages: list[Rows]) -> tuple[Bits, NDArray[np.bool_]]:
@@ -82,7 +82,7 @@ class VectorEncoding:
 
         A row is valid if each of its sums is one of two encoded vectors. The distance of any other row means nothing.
         """
-        read = _read_base3 if self.base == "base3" else _read_base4
+        read = _read_base3 if self.base == "base3" else arithmetic.count_slots
         parts = [read(rows, width) for rows, width in zip(sums, self.widths, strict=True)]
         distances = np.zeros(len(sums[0]), dtype=np.int64)
         good = np.ones(len(sums[0]), dtype=np.bool_)
@@ -90,12 +90,6 @@ class VectorEncoding:
             distances += distance
             good &= valid
         return distances, good
-
-
-def _encode_base4(bits: Bits) -> Rows:
-    pairs = np.zeros((len(bits), 2 * bits.shape[1]), dtype=np.uint8)
-    pairs[:, ::2] = bits[:, ::-1]  # position w−1 is the least significant pair
-    return np.packbits(pairs, axis=1, bitorder="little")
 
 
 def _decode_base4(messages: Rows, width: int) -> tuple[Bits, NDArray[np.bool_]]:
@@ -106,16 +100,6 @@ def _decode_base4(messages: Rows, width: int) -> tuple[Bits, NDArray[np.bool_]]:
     bits = pairs[:, : 2 * width : 2]
     rest = np.any(pairs[:, 1::2], axis=1) | np.any(pairs[:, 2 * width :], axis=1)
     return np.ascontiguousarray(bits[:, ::-1]), ~rest
-
-
-def _read_base4(sums: Rows, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    used_bytes, spare_bits = -(-2 * width // 8), -2 * width % 8
-    if sums.shape[1] < used_bytes:
-        sums = np.pad(sums, ((0, 0), (0, used_bytes - sums.shape[1])))
-    pairs = sums[:, :used_bytes]
-    low, high = pairs & 0x55, (pairs >> 1) & 0x55
-    bad = np.any(low & high, axis=1) | np.any(sums[:, used_bytes:], axis=1) | (pairs[:, -1] >> (8 - spare_bits) != 0)
-    return np.bitwise_count(low).sum(axis=1, dtype=np.int64), ~bad
 
 
 def _encode_base3(bits: Bits) -> Rows:

@@ -80,6 +80,8 @@ class HomomorphicClient(Protocol):
     def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch: ...
     def encrypt_query(self, vector: Any) -> EncryptedQuery: ...
 
+    def decrypt_vec_batch(self, rows: Answers, nonces: Nonces) -> tuple[Bits, NDArray[np.bool_]]: ...
+
     def read_distances(
         self, rows: Answers, nonces: Nonces, query: EncryptedQuery
     ) -> tuple[Distances, NDArray[np.bool_]]: ...
@@ -105,8 +107,8 @@ class PrimeSide(Protocol):
     def no_noise(self) -> int:
         """What identifies the noise 1."""
 
-    def blind(self, noise: Rows) -> Rows:
-        """The noise itself modulo the square of the prime."""
+    def encrypt(self, messages: Rows, noise: Rows) -> Rows:
+        """The ciphertexts modulo the square of the prime."""
 
     def read(self, products: Rows, noise: Rows, other: int) -> tuple[Rows, NDArray[np.bool_]]:
         """`(messages modulo the prime, valid)` of products whose noise is that of `noise` times that of `other`."""
@@ -243,7 +245,12 @@ class PaillierVectors(Secretive):
             raise InvalidVector(
                 f"got a vector of {bits.shape[1]} positions, expected {self.embed_len}, the context's embedding length"
             )
-        if bits.dtype.kind not in "biuf" or not ((bits == 0) | (bits == 1)).all():
+        # Bytes are taken as they are; of other numbers each is looked at.
+        if bits.dtype == np.uint8:
+            binary = bits.max(initial=0) <= 1
+        else:
+            binary = bits.dtype.kind in "biuf" and ((bits == 0) | (bits == 1)).all()
+        if not binary:
             raise InvalidVector("got a vector with elements other than 0 and 1, expected a binary vector: binarise it")
         return np.ascontiguousarray(bits, dtype=np.uint8)
 
@@ -251,7 +258,7 @@ class PaillierVectors(Secretive):
 class PaillierScheme(PaillierVectors):
     """Paillier with two known primes: encryption and decryption modulo p² and q², noise from nonces."""
 
-    __slots__ = ("_keys", "_sides")
+    __slots__ = ("_join_ciphertexts", "_join_messages", "_keys", "_residues", "_sides", "_without_noise")
 
     type: ClassVar[str]
 
@@ -261,6 +268,13 @@ class PaillierScheme(PaillierVectors):
         super().__init__((sides[0].prime, sides[1].prime), embed_len, key_len, base)
         self._sides = sides
         self._keys = keys
+        p, q = sides
+        self._join_ciphertexts = arithmetic.joiner(p.square, q.square)
+        self._join_messages = arithmetic.joiner(p.prime, q.prime)
+        self._residues = [arithmetic.multiplier(1, side.prime) for side in sides]
+        self._without_noise = [  # (1+n)^m = 1 + m·n
+            arithmetic.multiplier(p.prime * q.prime % side.square, side.square, plus=1) for side in sides
+        ]
 
     def public_key(self) -> dict[str, Any]:
         """`{"n": decimal digits}`. Digits, because few JSON readers take integers of this size."""
@@ -311,19 +325,18 @@ class PaillierScheme(PaillierVectors):
             ciphertext = self._encrypt(message, (rows[0], rows[1]))
             for i, side in enumerate(self._sides):
                 read, valid = side.read(ciphertext, rows[i], side.no_noise())
-                self._expect_messages(side, read, valid, message)
+                self._expect_messages(i, read, valid, message)
             ciphertexts.append(ciphertext.tobytes().rstrip(b"\0"))
         return EncryptedQuery(ciphertexts, noise)
 
     def _encrypt(self, messages: Rows, noise: tuple[Rows, Rows]) -> Rows:
         halves = []
-        for side, own in zip(self._sides, noise, strict=True):
-            plain = arithmetic.multiply(messages, self.n % side.square, side.square, plus=1)  # (1+n)^m = 1 + m·n
-            blinded = arithmetic.multiply_pairs(plain, side.blind(own), side.square)
-            if (blinded == plain).all(axis=1).any():  # noise of 1 comes by chance once in 2^224 ciphertexts
+        for side, without_noise, own in zip(self._sides, self._without_noise, noise, strict=True):
+            half = side.encrypt(messages, own)
+            if (half == without_noise(messages)).all(axis=1).any():  # comes by chance once in 2^224 ciphertexts
                 raise FaultDetected("a vector was encrypted without noise, so it was not sent: this machine errs")
-            halves.append(blinded)
-        return arithmetic.join(halves[0], self._sides[0].square, halves[1], self._sides[1].square)
+            halves.append(half)
+        return self._join_ciphertexts(halves[0], halves[1])
 
     def _expect(self, ciphertexts: Rows, nonces: Rows, messages: list[Rows]) -> None:
         # A fault in one half of the Chinese remainder would give the key away to whoever sees the ciphertext
@@ -332,11 +345,10 @@ class PaillierScheme(PaillierVectors):
         for t, message in enumerate(messages):
             for i, side in enumerate(self._sides):
                 read, valid = side.read(np.ascontiguousarray(ciphertexts[:, t]), noise[t][i], side.no_noise())
-                self._expect_messages(side, read, valid, message)
+                self._expect_messages(i, read, valid, message)
 
-    def _expect_messages(self, side: PrimeSide, read: Rows, valid: NDArray[np.bool_], messages: Rows) -> None:
-        expected = arithmetic.multiply(messages, 1, side.prime)
-        if not (valid.all() and np.array_equal(read, expected)):
+    def _expect_messages(self, prime: int, read: Rows, valid: NDArray[np.bool_], messages: Rows) -> None:
+        if not (valid.all() and np.array_equal(read, self._residues[prime](messages))):
             raise FaultDetected(
                 "a vector just encrypted does not decrypt to itself, so it was not sent: this machine computes wrongly"
             )
@@ -349,18 +361,19 @@ class PaillierScheme(PaillierVectors):
         if len(products) != len(nonces):
             raise InvalidArgument(f"got {len(products)} rows and {len(nonces)} nonces, expected as many of each")
         nonce_rows, valid = _nonce_rows(nonces)
-        noise = self._noise_of(nonce_rows)
+        p, q = self._sides
+        integers = self._keys.integers(nonce_rows, self._encoding.count, p.order_bits)
         sums = []
         for t in range(self._encoding.count):
             column = np.ascontiguousarray(products[:, t])
-            first, good = self._sides[0].read(column, noise[t][0], _query_noise(query, t, 0, self._sides[0]))
+            first, good = p.read(column, p.noise_from(integers[t][0]), _query_noise(query, t, 0, p))
             valid &= good
             if one_prime:
                 sums.append(first)
                 continue
-            second, good = self._sides[1].read(column, noise[t][1], _query_noise(query, t, 1, self._sides[1]))
+            second, good = q.read(column, q.noise_from(integers[t][1]), _query_noise(query, t, 1, q))
             valid &= good
-            sums.append(arithmetic.join(first, self._sides[0].prime, second, self._sides[1].prime))
+            sums.append(self._join_messages(first, second))
         return sums, valid
 
     def _noise_of(self, nonces: Rows) -> list[tuple[Rows, Rows]]:
@@ -405,14 +418,7 @@ def _little_endian(ciphertext: Ciphertext) -> bytes:
 
 def _below(rows: Rows, bound: int) -> NDArray[np.bool_]:
     """Whether each little-endian integer along the last axis is between 0 and the bound, both excluded."""
-    width = rows.shape[-1]
-    top = rows[..., width - 8 :].copy().view("<u8")[..., 0]
-    bound_top = bound >> 8 * (width - 8)
-    below: NDArray[np.bool_] = (top < bound_top) & rows.any(axis=-1)
-    for place in np.argwhere(top == bound_top):  # one in 2^60 honest rows
-        at = tuple(place)
-        below[at] = int.from_bytes(rows[at].tobytes(), "little") < bound
-    return below
+    return arithmetic.below(rows.reshape(-1, rows.shape[-1]), bound).reshape(rows.shape[:-1])
 
 
 def _nonce_rows(nonces: Nonces) -> tuple[Rows, NDArray[np.bool_]]:

@@ -53,11 +53,10 @@ class NoiseKeys(Secretive):
         return self._nonces_from(bits, secrets.token_bytes(16 * len(bits)))
 
     def _nonces_from(self, bits: Bits, randomness: bytes) -> Rows:
-        packed = np.packbits(bits, axis=1)
-        digests = [
-            hmac.digest(self.nonce_key, randomness[16 * i : 16 * i + 16] + row.tobytes(), "sha256")[:NONCE_BYTES]
-            for i, row in enumerate(packed)
-        ]
+        fresh = np.frombuffer(randomness, dtype=np.uint8).reshape(len(bits), 16)
+        messages = np.concatenate([fresh, np.packbits(bits, axis=1)], axis=1)
+        data, width, key, digest = messages.tobytes(), messages.shape[1], self.nonce_key, hmac.digest
+        digests = [digest(key, data[i : i + width], "sha256")[:NONCE_BYTES] for i in range(0, len(data), width)]
         return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(bits), NONCE_BYTES)
 
     def integers(self, nonces: Rows, ciphertexts: int, order_bits: int) -> list[tuple[Rows, Rows]]:

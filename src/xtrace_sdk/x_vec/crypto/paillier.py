@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from gmpy2 import invert
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic
@@ -23,14 +22,14 @@ from xtrace_sdk.x_vec.crypto.secrecy import Secretive
 class FullNoisePrime(Secretive):
     """One prime of the key; noise s^p modulo p²."""
 
-    __slots__ = ("_read_factor", "order_bits", "prime", "square")
+    __slots__ = ("_arithmetic", "_residues", "order_bits", "prime", "square")
 
     def __init__(self, prime: int, other_prime: int) -> None:
         self.prime = prime
         self.square = prime * prime
         self.order_bits = prime.bit_length()
-        # (1 + m·n)^(p−1) = 1 − m·other·p modulo p²; this takes −other away.
-        self._read_factor = int(invert(-other_prime % prime, prime))
+        self._arithmetic = arithmetic.prime_square(prime, other_prime)
+        self._residues = arithmetic.multiplier(1, prime)
 
     def noise_from(self, integers: Rows) -> Rows:
         # The last reduction changes no value: s is at most p − 1.
@@ -42,14 +41,13 @@ class FullNoisePrime(Secretive):
     def no_noise(self) -> int:
         return 1
 
-    def blind(self, noise: Rows) -> Rows:
-        return arithmetic.power(noise, self.prime, self.square)
+    def encrypt(self, messages: Rows, noise: Rows) -> Rows:
+        return self._arithmetic.encrypt_power(messages, noise, self.prime)
 
     def read(self, products: Rows, noise: Rows, other: int) -> tuple[Rows, NDArray[np.bool_]]:
         expected = arithmetic.multiply(noise, other, self.prime)
-        valid = (arithmetic.multiply(products, 1, self.prime) == expected).all(axis=1)
-        quotients, _ = arithmetic.divide(arithmetic.power(products, self.prime - 1, self.square), self.prime)
-        return arithmetic.multiply(quotients, self._read_factor, self.prime), valid
+        messages, valid = self._arithmetic.read_power(products, self.prime - 1)
+        return messages, valid & (self._residues(products) == expected).all(axis=1)
 
 
 class PaillierClient(PaillierScheme):

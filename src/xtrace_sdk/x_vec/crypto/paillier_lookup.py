@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from gmpy2 import invert, powmod
+from gmpy2 import powmod
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic, as_rows
@@ -37,7 +37,7 @@ def default_alpha_len(key_len: int) -> int:
 class SubgroupPrime(Secretive):
     """One prime of the key; noise h^a modulo p² for a below the order of h."""
 
-    __slots__ = ("_inverse_of_other", "_table", "generator", "order", "order_bits", "prime", "square")
+    __slots__ = ("_arithmetic", "_exponents", "_table", "generator", "order", "order_bits", "prime", "square")
 
     def __init__(self, prime: int, other_prime: int, order: int, generator: int) -> None:
         """Raises `InvalidContext` unless `generator` has exactly this order modulo the square of the prime."""
@@ -46,9 +46,10 @@ class SubgroupPrime(Secretive):
         self.order = order
         self.order_bits = order.bit_length()
         self.generator = generator
-        self._inverse_of_other = int(invert(other_prime, prime))
         if generator % self.square == 1 or powmod(generator, order, self.square) != 1:
             raise InvalidContext("the context's noise generator does not have the order that it should have")
+        self._arithmetic = arithmetic.prime_square(prime, other_prime)
+        self._exponents = arithmetic.multiplier(1, order)
         self._table = arithmetic.fixed_base_table(generator, self._width, self.square)
         self._check_table()
 
@@ -73,7 +74,7 @@ class SubgroupPrime(Secretive):
         # exponent does.
         every_byte = np.repeat(np.arange(256, dtype=np.uint8)[:, None], self._width, axis=1)
         powers = arithmetic.fixed_base_power(self._table, every_byte)
-        next_powers = arithmetic.multiply_pairs(powers[:-1], np.repeat(powers[1:2], 255, axis=0), self.square)
+        next_powers = arithmetic.multiply(powers[:-1], int.from_bytes(powers[1].tobytes(), "little"), self.square)
         exponents = [0, int.from_bytes(every_byte[1].tobytes(), "little"), secrets.randbelow(self.order)]
         some = arithmetic.fixed_base_power(self._table, as_rows(exponents, self._width))
         expected = [int(powmod(self.generator, exponent, self.square)) for exponent in exponents]
@@ -81,7 +82,7 @@ class SubgroupPrime(Secretive):
             raise FaultDetected("a table of powers just computed is wrong: this machine computes wrongly")
 
     def noise_from(self, integers: Rows) -> Rows:
-        return arithmetic.multiply(integers, 1, self.order)
+        return self._exponents(integers)
 
     def fresh_noise(self) -> int:
         return secrets.randbelow(self.order)
@@ -89,15 +90,12 @@ class SubgroupPrime(Secretive):
     def no_noise(self) -> int:
         return 0
 
-    def blind(self, noise: Rows) -> Rows:
-        return arithmetic.fixed_base_power(self._table, noise)
+    def encrypt(self, messages: Rows, noise: Rows) -> Rows:
+        return self._arithmetic.encrypt(messages, self._table, noise)
 
     def read(self, products: Rows, noise: Rows, other: int) -> tuple[Rows, NDArray[np.bool_]]:
         inverse = arithmetic.multiply(noise, self.order - 1, self.order, plus=(self.order - other) % self.order)
-        stripped = arithmetic.multiply_pairs(products, self.blind(inverse), self.square)
-        quotients, remainders = arithmetic.divide(stripped, self.prime)  # 1 + m·other·p modulo p²
-        valid = (remainders[:, 0] == 1) & ~remainders[:, 1:].any(axis=1)
-        return arithmetic.multiply(quotients, self._inverse_of_other, self.prime), valid
+        return self._arithmetic.read(products, self._table, inverse)
 
 
 class PaillierLookupClient(PaillierScheme):

@@ -1,0 +1,267 @@
+/* The kernels for AVX-512 IFMA: eight rows at a time, one in each 64-bit lane, limbs of 52 bits.
+ *
+ * `vpmadd52luq` and `vpmadd52huq` multiply the low 52 bits of two lanes and add the low or the high half of the
+ * product to a third. One of them starts each cycle, so the number of products bounds every kernel from below, and all
+ * that follows serves to keep that unit busy: columns of a product stay in registers while they are added to, no carry
+ * is propagated inside a product, and every other instruction finds a place beside.
+ *
+ * Bounds. A limb that is multiplied must be below 2^52, for the unit ignores higher bits. A column collects halves,
+ * each below 2^52, and what `carry` later moves on. In `linear` a column has at most 2 * MAX_LIMBS halves of the sum
+ * and 4 of the reduction; in a product of two elements of a ring, 4 * half of two products and 2 * half of the
+ * reduction, with half at most MAX_HALF: always below 2^11 halves, so below 2^63, and no sum overflows its 64 bits.
+ */
+#include "kernels.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+typedef __m512i V;
+
+enum {
+    LANES = 8,
+    BLOCK = 10, /* limbs of one operand that are held in registers, and columns of the product beside them */
+    MAX_LIMBS = 330,
+    MAX_HALF = 80,
+};
+
+#define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
+#define UNROLL _Pragma("GCC unroll 20")
+#define DO_NOT_UNROLL _Pragma("GCC unroll 1") /* an unrolled outer loop overflows the instruction cache */
+
+#define LIMB_BITS 52
+#define LIMB_MASK ((1ULL << LIMB_BITS) - 1)
+
+INLINE V zero(void) { return _mm512_setzero_si512(); }
+INLINE V all(uint64_t word) { return _mm512_set1_epi64((long long)word); }
+INLINE V add(V a, V b) { return _mm512_add_epi64(a, b); }
+INLINE V sub(V a, V b) { return _mm512_sub_epi64(a, b); }
+INLINE V low_bits(V a) { return _mm512_and_si512(a, all(LIMB_MASK)); }
+INLINE V high_bits(V a) { return _mm512_srli_epi64(a, LIMB_BITS); }
+INLINE V top_bit(V a) { return _mm512_srli_epi64(a, 63); }
+INLINE V both(V a, V b) { return _mm512_and_si512(a, b); }
+INLINE V differing(V a, V b) { return _mm512_xor_si512(a, b); }
+INLINE V add_low(V sum, V a, V b) { return _mm512_madd52lo_epu64(sum, a, b); }
+INLINE V add_high(V sum, V a, V b) { return _mm512_madd52hi_epu64(sum, a, b); }
+
+/* ---- Rows of bytes and limbs ---------------------------------------------------------------------------------- */
+
+/* An 8 by 8 matrix of words, transposed: eight limbs of each of eight rows become eight rows of each limb. */
+INLINE void transpose(V r[8]) {
+    V a[8], b[8];
+    UNROLL for (int i = 0; i < 4; i++) {
+        a[2 * i] = _mm512_unpacklo_epi64(r[2 * i], r[2 * i + 1]);
+        a[2 * i + 1] = _mm512_unpackhi_epi64(r[2 * i], r[2 * i + 1]);
+    }
+    UNROLL for (int i = 0; i < 2; i++) {
+        b[4 * i] = _mm512_shuffle_i64x2(a[4 * i], a[4 * i + 2], 0x88);
+        b[4 * i + 1] = _mm512_shuffle_i64x2(a[4 * i + 1], a[4 * i + 3], 0x88);
+        b[4 * i + 2] = _mm512_shuffle_i64x2(a[4 * i], a[4 * i + 2], 0xdd);
+        b[4 * i + 3] = _mm512_shuffle_i64x2(a[4 * i + 1], a[4 * i + 3], 0xdd);
+    }
+    UNROLL for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_i64x2(b[i], b[i + 4], 0x88);
+        r[i + 4] = _mm512_shuffle_i64x2(b[i], b[i + 4], 0xdd);
+    }
+}
+
+/* Eight limbs are 52 bytes. Limb i begins at byte 13 i / 2, at a half byte if i is odd. */
+static const uint8_t WORD_OF_LIMB[64] __attribute__((aligned(64))) = {
+    0,  1,  2,  3,  4,  5,  6,  7,  6,  7,  8,  9,  10, 11, 12, 13, 13, 14, 15, 16, 17, 18, 19, 20, 19, 20, 21, 22,
+    23, 24, 25, 26, 26, 27, 28, 29, 30, 31, 32, 33, 32, 33, 34, 35, 36, 37, 38, 39, 39, 40, 41, 42, 43, 44, 45, 46,
+    45, 46, 47, 48, 49, 50, 51, 52,
+};
+
+/* The other way, bytes 0 to 51 of the row from the words: 13 bytes come from two limbs, 6 from the even one, 6 from the
+ * odd one shifted up by half a byte, the seventh from both. 0x80 is nothing. */
+static const uint8_t FROM_EVEN[64] __attribute__((aligned(64))) = {
+    0,    1,    2,    3,    4,    5,    6,    0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 16,   17,   18,   19,   20,   21,
+    22,   0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 32,   33,   34,   35,   36,   37,   38,   0x80, 0x80, 0x80, 0x80, 0x80,
+    0x80, 48,   49,   50,   51,   52,   53,   54,   0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
+    0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
+};
+static const uint8_t FROM_ODD[64] __attribute__((aligned(64))) = {
+    0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 8,    9,    10,   11,   12,   13,   14,   0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
+    24,   25,   26,   27,   28,   29,   30,   0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 40,   41,   42,   43,   44,   45,
+    46,   0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 56,   57,   58,   59,   60,   61,   62,   0x80, 0x80, 0x80, 0x80, 0x80,
+    0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
+};
+
+INLINE V place_bytes(const uint8_t places[64], V words) {
+    V index = _mm512_load_si512(places);
+    return _mm512_maskz_permutexvar_epi8(~_mm512_movepi8_mask(index), index, words);
+}
+
+/* A mask of the bytes of a row from `offset` on that there are, at most `most` of them. */
+INLINE __mmask64 bytes_left(size_t bytes, size_t offset, size_t most) {
+    size_t left = offset < bytes ? bytes - offset : 0;
+    left = left < most ? left : most;
+    return left >= 64 ? ~0ULL : (1ULL << left) - 1;
+}
+
+/* The first `limbs` limbs, rounded up to eights, of up to eight rows. */
+INLINE void load_rows(V *x, const uint8_t *rows, size_t live, size_t bytes, size_t limbs) {
+    const V index = _mm512_load_si512(WORD_OF_LIMB), shift = _mm512_set_epi64(4, 0, 4, 0, 4, 0, 4, 0);
+    DO_NOT_UNROLL for (size_t g = 0; 8 * g < limbs; g++) {
+        const size_t offset = 52 * g;
+        const __mmask64 there = bytes_left(bytes, offset, 64);
+        V r[8];
+        UNROLL for (size_t i = 0; i < 8; i++) {
+            V piece = _mm512_maskz_loadu_epi8(i < live ? there : 0, rows + i * bytes + offset);
+            r[i] = low_bits(_mm512_srlv_epi64(_mm512_permutexvar_epi8(index, piece), shift));
+        }
+        transpose(r);
+        UNROLL for (int i = 0; i < 8; i++) x[8 * g + i] = r[i];
+    }
+}
+
+/* The low `bytes` bytes of up to eight numbers whose limbs are below 2^52; x is read in whole eights of limbs. */
+INLINE void store_rows(uint8_t *rows, size_t live, size_t bytes, const V *x) {
+    DO_NOT_UNROLL for (size_t g = 0; 52 * g < bytes; g++) {
+        const size_t offset = 52 * g;
+        const __mmask64 there = bytes_left(bytes, offset, 52);
+        V r[8];
+        UNROLL for (int i = 0; i < 8; i++) r[i] = x[8 * g + i];
+        transpose(r);
+        UNROLL for (size_t i = 0; i < 8; i++) {
+            V even = place_bytes(FROM_EVEN, r[i]), odd = place_bytes(FROM_ODD, _mm512_slli_epi64(r[i], 4));
+            _mm512_mask_storeu_epi8(rows + i * bytes + offset, i < live ? there : 0, _mm512_or_si512(even, odd));
+        }
+    }
+}
+
+INLINE V load_words(const uint64_t *words) { return _mm512_loadu_si512(words); }
+INLINE void store_words(uint64_t *words, V a) { _mm512_storeu_si512(words, a); }
+
+/* ---- Products in lazy columns ---------------------------------------------------------------------------------- */
+
+/* Ten columns, from u on, of a[0..10) * b are added to; `w` holds them, column c in w[c mod 10]. */
+INLINE void add_products(V w[BLOCK], const V a[BLOCK], V b, int u) {
+    UNROLL for (int k = 1; k < BLOCK; k++) w[(u + k) % BLOCK] = add_low(w[(u + k) % BLOCK], a[k], b);
+    UNROLL for (int k = 0; k < BLOCK; k++) w[(u + k + 1) % BLOCK] = add_high(w[(u + k + 1) % BLOCK], a[k], b);
+}
+
+/* columns[0 .. n + 10] += a[0 .. 10) * b[0 .. n), n a multiple of ten: the window of columns moves up with b. A column
+ * leaves the window when no product reaches it any more, and the next one takes its register. */
+INLINE void sweep_on(V w[BLOCK], V *columns, const V *a, const V *b, const uint64_t *shared, size_t first, size_t n) {
+    V a_[BLOCK];
+    UNROLL for (int k = 0; k < BLOCK; k++) a_[k] = a[k];
+    DO_NOT_UNROLL for (size_t j = first; j < n; j += BLOCK) {
+        UNROLL for (int u = 0; u < BLOCK; u++) {
+            V by = shared ? all(shared[j + u]) : b[j + u];
+            columns[j + u] = add_low(w[u], a_[0], by);
+            w[u] = columns[j + u + BLOCK];
+            add_products(w, a_, by, u);
+        }
+    }
+    UNROLL for (int k = 0; k < BLOCK; k++) columns[n + k] = w[k];
+}
+
+NOINLINE void sweep(V *columns, const V *a, const V *b, size_t n) {
+    V w[BLOCK];
+    UNROLL for (int k = 0; k < BLOCK; k++) w[k] = columns[k];
+    sweep_on(w, columns, a, b, NULL, 0, n);
+}
+
+/* columns[0 .. 2n) += a * b. */
+INLINE void add_product(V *columns, const V *a, const V *b, size_t n) {
+    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) sweep(columns + t, a + t, b, n);
+}
+
+/* columns[0 .. 20) += the square of a[0 .. 10), where the columns hold half of what is there so far: products of two
+ * different limbs come twice, so the columns are doubled before the squares of single limbs are added. */
+NOINLINE void double_and_add_square(V *columns, const V *a) {
+    V t[2 * BLOCK], a_[BLOCK];
+    UNROLL for (int c = 0; c < 2 * BLOCK; c++) t[c] = columns[c];
+    UNROLL for (int k = 0; k < BLOCK; k++) a_[k] = a[k];
+    UNROLL for (int d = 1; d < BLOCK; d++) {
+        UNROLL for (int i = 0; i < BLOCK - d; i++) t[2 * i + d] = add_low(t[2 * i + d], a_[i], a_[i + d]);
+        UNROLL for (int i = 0; i < BLOCK - d; i++) t[2 * i + d + 1] = add_high(t[2 * i + d + 1], a_[i], a_[i + d]);
+    }
+    UNROLL for (int i = 0; i < BLOCK; i++) {
+        columns[2 * i] = add_low(add(t[2 * i], t[2 * i]), a_[i], a_[i]);
+        columns[2 * i + 1] = add_high(add(t[2 * i + 1], t[2 * i + 1]), a_[i], a_[i]);
+    }
+}
+
+/* columns[0 .. 2n) = a * a; the columns are zero before. */
+INLINE void add_square(V *columns, const V *a, size_t n) {
+    DO_NOT_UNROLL for (size_t t = 0; t + BLOCK < n; t += BLOCK)
+        sweep(columns + 2 * t + BLOCK, a + t, a + t + BLOCK, n - BLOCK - t);
+    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) double_and_add_square(columns + 2 * t, a + t);
+}
+
+/* Montgomery's reduction: adds the multiple `digits` of the modulus that makes columns[0 .. n) vanish; what remains, the
+ * sum divided by 2^(52 n), is in columns[n .. 2n), lazily. Each digit needs the column below it complete, so a block of
+ * ten digits first goes through the lowest ten limbs of the modulus, one digit after another, then sweeps the rest. */
+NOINLINE void reduce(V *columns, V *digits, const uint64_t *modulus, uint64_t inverse, size_t n) {
+    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) {
+        V *c = columns + t, *m = digits + t, w[BLOCK], low[BLOCK];
+        UNROLL for (int k = 0; k < BLOCK; k++) w[k] = c[k];
+        UNROLL for (int k = 0; k < BLOCK; k++) low[k] = all(modulus[k]);
+        UNROLL for (int u = 0; u < BLOCK; u++) {
+            V digit = add_low(zero(), w[u], all(inverse));
+            V vanishing = add_low(w[u], digit, low[0]);
+            V *next = &w[(u + 1) % BLOCK];
+            m[u] = digit;
+            w[u] = c[u + BLOCK];
+            *next = add_low(add_high(*next, digit, low[0]), digit, low[1]);
+            *next = add(*next, high_bits(vanishing));
+            UNROLL for (int k = 2; k < BLOCK; k++) w[(u + k) % BLOCK] = add_low(w[(u + k) % BLOCK], digit, low[k]);
+            UNROLL for (int k = 1; k < BLOCK; k++)
+                w[(u + k + 1) % BLOCK] = add_high(w[(u + k + 1) % BLOCK], digit, low[k]);
+        }
+        sweep_on(w, c, m, NULL, modulus, BLOCK, n);
+    }
+}
+
+/* The sum of limbs of x times rows of a table, and of `plus`: columns[0 .. n + 1]. A tile of ten columns stays in
+ * registers while all limbs of x go by; its highest column is the lowest of the next tile. */
+INLINE void add_table(V *columns, const V *x, size_t limbs, const uint64_t *table, const uint64_t *plus, size_t n) {
+    V over = zero();
+    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK, table += BLOCK * limbs) {
+        V w[BLOCK + 1];
+        UNROLL for (int k = 0; k < BLOCK; k++) w[k] = all(plus[t + k]);
+        w[0] = add(w[0], over);
+        w[BLOCK] = zero();
+        DO_NOT_UNROLL for (size_t i = 0; i < limbs; i++) {
+            const V a = x[i];
+            UNROLL for (int k = 0; k < BLOCK; k++) {
+                const V b = all(table[BLOCK * i + k]);
+                w[k] = add_low(w[k], a, b);
+                w[k + 1] = add_high(w[k + 1], a, b);
+            }
+        }
+        UNROLL for (int k = 0; k < BLOCK; k++) columns[t + k] = w[k];
+        over = w[BLOCK];
+    }
+    columns[n] = over;
+    columns[n + 1] = zero();
+}
+
+/* Two steps of Montgomery's reduction of n + 2 columns and a pass of carries: out = columns / 2^104 modulo the modulus. */
+INLINE void fold(V *out, const V *columns, V digits[2], const uint64_t *modulus, uint64_t inverse, size_t n) {
+    V t = columns[0];
+    const V m0 = add_low(zero(), t, all(inverse));
+    t = add(columns[1], high_bits(add_low(t, m0, all(modulus[0]))));
+    t = add_high(add_low(t, m0, all(modulus[1])), m0, all(modulus[0]));
+    const V m1 = add_low(zero(), t, all(inverse));
+    V over = high_bits(add_low(t, m1, all(modulus[0])));
+    V below = all(modulus[0]), here = all(modulus[1]);
+    digits[0] = m0;
+    digits[1] = m1;
+    for (size_t k = 2; k < n + 2; k++) {
+        const V next = k < n ? all(modulus[k]) : zero();
+        V one = add_high(add_low(columns[k], m0, next), m0, here);
+        V two = add_high(add_low(over, m1, here), m1, below);
+        t = add(one, two);
+        out[k - 2] = low_bits(t);
+        over = high_bits(t);
+        below = here;
+        here = next;
+    }
+}
+
+#include "lanes.h"
+
+const struct kernels xtrace_ifma = KERNELS("ifma");

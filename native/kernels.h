@@ -1,0 +1,141 @@
+/* What an instruction set offers: the kernels behind `xtrace_core.arithmetic.compiled`.
+ *
+ * Numbers come and go as rows of little-endian bytes, one number a row. Inside, a number is a sequence of limbs of
+ * `limb_bits` bits, least significant first, each in a 64-bit word, so that sums of products need no carry for a while.
+ * Several rows are worked on at once, one in each lane of a vector ("a group"); groups are independent of each other,
+ * and a group that is not full works on zeros in the empty lanes.
+ *
+ * Everything that depends only on a modulus or a key is prepared in Python (`compiled.py`) and handed in as arrays of
+ * limbs. Kernels take no memory from the heap, keep nothing between calls, and read and write nothing that depends on
+ * the contents of those arrays: the sizes, which `module.c` checks, decide alone what is touched. The one exception is
+ * a table of powers, of which the bytes of an exponent choose the entries, 256 for each byte.
+ */
+#ifndef XTRACE_KERNELS_H
+#define XTRACE_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    WINDOW_BITS = 4, /* of an exponent that all rows share */
+    WINDOW_SIZE = 1 << WINDOW_BITS,
+};
+
+/* row -> sum over its limbs of limb * table[limb] + plus, modulo an odd modulus.
+ *
+ * Multiplication by a fixed factor is such a map (table[i] = factor * 2^(bits * i)), so is reduction, and so is the
+ * Chinese remainder theorem. The table and `plus` hold, reduced by the modulus, 2^(2 bits) times what they stand for. So
+ * the sum is below in_limbs * 2^bits * modulus, and two steps of Montgomery's reduction, which take the factor
+ * 2^(2 bits) away, leave less than twice the modulus. That must fit: the modulus has 8 bits less than the limbs hold.
+ */
+struct linear_map {
+    size_t in_bytes, out_bytes;
+    size_t in_limbs, out_limbs;
+    uint64_t inverse;        /* -1 / modulus mod 2^bits */
+    const uint64_t *modulus; /* out_limbs */
+    const uint64_t *plus;    /* out_limbs */
+    const uint64_t *table;   /* [out_limbs / tile][in_limbs][tile] */
+};
+
+/* Integers modulo p^2 for an odd p, as x0 + x1 p with two digits x0, x1 of `half` limbs each.
+ *
+ * R is 2^(bits * half), and at least 2^8 times p: digits below 1.1 p stay below 1.1 p in every product, so nothing is
+ * subtracted between two products.
+ */
+struct ring {
+    size_t half;
+    size_t prime_bytes, square_bytes;
+    uint64_t inverse;         /* -1 / p mod 2^bits */
+    const uint64_t *prime;    /* half limbs */
+    const uint64_t *lift;     /* half limbs, each at least 2^bits - 1, together a multiple of p below 2 R */
+    const uint64_t *message;  /* half limbs: what a message is multiplied by, times R modulo p */
+    const uint64_t *one;      /* 2 half: the number 1 times R modulo p^2, as two digits */
+};
+
+/* How a row of bytes becomes two digits: a linear map to both, reduced by two limbs. */
+struct reduction {
+    size_t in_bytes, in_limbs;
+    const uint64_t *plus;  /* 2 half */
+    const uint64_t *table; /* [2 half / tile][in_limbs][tile] */
+};
+
+/* base^(j * 256^i) * R for every byte i of an exponent and its value j, as pairs of digits; [i][j][entry_limbs]. */
+struct powers {
+    size_t exponent_bytes;
+    const uint64_t *entries;
+};
+
+/* Where the messages of an encryption are: none (NULL) or a row for each result. */
+struct messages {
+    size_t bytes; /* at most prime_bytes of limbs: below R */
+    const uint8_t *rows;
+};
+
+/* What reading gives: m modulo p in out, and whether the row was 1 + m' p at all. */
+struct reading {
+    const uint64_t *factor; /* half limbs: times R modulo p */
+    uint8_t *out;           /* prime_bytes a row */
+    uint8_t *valid;         /* one byte a row */
+};
+
+/* An exponent that all rows share, in windows of WINDOW_BITS, most significant first. Secret. */
+struct exponent {
+    size_t windows;
+    const uint8_t *digits;
+};
+
+struct kernels {
+    const char *name;
+    size_t lanes;             /* rows in a group */
+    size_t tile;              /* columns of a table that stand together; limbs of results come in multiples of it */
+    unsigned limb_bits;
+    size_t max_limbs;         /* of a row that goes into a linear map or comes out of it */
+    size_t max_half;          /* limbs of a prime */
+
+    void (*linear)(const struct linear_map *map, uint8_t *out, const uint8_t *in, size_t rows);
+
+    /* entries[i][j] for the rows `bases` (which hold base^(256^i)); one row a window. */
+    void (*table)(const struct ring *ring, const struct reduction *in, uint64_t *entries, const uint8_t *bases,
+                  size_t windows);
+
+    /* (1 + message) * base^exponent: the exponents are rows of their own. */
+    void (*fixed_encrypt)(const struct ring *ring, const struct powers *powers, const struct messages *messages,
+                          uint8_t *out, const uint8_t *exponents, size_t rows);
+
+    /* row * base^exponent, read. */
+    void (*fixed_read)(const struct ring *ring, const struct powers *powers, const struct reduction *in,
+                       const struct reading *reading, const uint8_t *in_rows, const uint8_t *exponents, size_t rows);
+
+    /* (1 + message) * row^exponent. */
+    void (*power_encrypt)(const struct ring *ring, const struct exponent *exponent, const struct reduction *in,
+                          const struct messages *messages, uint8_t *out, const uint8_t *in_rows, size_t rows);
+
+    /* row^exponent, read. */
+    void (*power_read)(const struct ring *ring, const struct exponent *exponent, const struct reduction *in,
+                       const struct reading *reading, const uint8_t *in_rows, size_t rows);
+};
+
+/* The limbs of an entry of a table of powers: two digits, and padding up to whole vectors of eight words. */
+static inline size_t entry_limbs(size_t half) { return (2 * half + 7) / 8 * 8; }
+
+#ifdef XTRACE_HAVE_IFMA
+extern const struct kernels xtrace_ifma;
+#endif
+#ifdef XTRACE_HAVE_AVX2
+extern const struct kernels xtrace_avx2;
+#endif
+
+/* dispatch.c: the kernels that this processor can run, fastest first, ended by NULL. */
+const struct kernels *const *xtrace_supported_kernels(void);
+
+/* slots.c: plain C, the same on every processor. */
+void xtrace_below(uint8_t *below, const uint8_t *rows, size_t count, size_t bytes, const uint8_t *bound);
+int xtrace_encode_slots(uint8_t *out, const uint8_t *bits, size_t count, size_t positions);
+void xtrace_count_slots(int64_t *counts, uint8_t *valid, const uint8_t *rows, size_t count, size_t bytes,
+                        size_t positions);
+
+/* threads.c: calls work(arguments, first, count) until every row was in one call; returns when all have returned. */
+typedef void (*xtrace_work)(const void *arguments, size_t first, size_t count);
+void xtrace_in_threads(xtrace_work work, const void *arguments, size_t rows, size_t block, size_t threads);
+
+#endif

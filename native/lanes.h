@@ -1,0 +1,336 @@
+/* The algorithms, in terms of what an instruction set's file defines before it includes this: the vector type V of LANES
+ * 64-bit lanes, limbs of LIMB_BITS bits, sums of products in lazy columns (`add_product`, `add_square`, `add_table`),
+ * Montgomery's reduction (`reduce`, `fold`) and the way between rows of bytes and limbs (`load_rows`, `store_rows`).
+ *
+ * Integers modulo p^2 are written to base p (`struct ring`): x = x0 + x1 p. Then
+ *
+ *     x y = x0 y0 + (x0 y1 + x1 y0) p   modulo p^2
+ *
+ * takes three products of half the length instead of four. Montgomery's reduction of the first, (x0 y0 + m p) / R = r0,
+ * says x0 y0 = r0 R - m p, so its digits m go into the second digit: r1 = (x0 y1 + x1 y0 - m) / R modulo p. What the
+ * second reduction adds is a multiple of p in the second digit, thus of p^2, and is forgotten. To keep every limb of
+ * that digit from falling below zero, `lift`, a multiple of p whose limbs are all at least 2^LIMB_BITS - 1, is added.
+ *
+ * Bounds, with R >= 2^8 p: from digits below 1.1 p come r0 < (1.21 p^2 + R p) / R < 1.01 p and
+ * r1 < (2.42 p^2 + lift + R p) / R < 1.02 p + 2 < 1.1 p.
+ *
+ * Which entries of a table of powers are read follows from the exponents, and so does the time if the entries are not in
+ * the cache. Where an exponent is shared by all rows, every entry of the small table is read and masked, and everything
+ * else here takes the same steps for all values.
+ */
+
+INLINE void clear(V *x, size_t n) {
+    for (size_t k = 0; k < n; k++) x[k] = zero();
+}
+
+/* Limbs below 2^LIMB_BITS from lazy columns; what is carried out of the last is dropped. */
+INLINE void carry(V *out, const V *columns, size_t n) {
+    V over = zero();
+    for (size_t k = 0; k < n; k++) {
+        V t = add(columns[k], over);
+        out[k] = low_bits(t);
+        over = high_bits(t);
+    }
+}
+
+/* x below twice the modulus becomes x modulo the modulus; gives all ones in the lanes where something was subtracted. */
+INLINE V subtract_if_reached(V *x, const uint64_t *modulus, size_t n) {
+    V borrow = zero();
+    for (size_t k = 0; k < n; k++) borrow = top_bit(sub(sub(x[k], all(modulus[k])), borrow));
+    const V reached = sub(borrow, all(1));
+    borrow = zero();
+    for (size_t k = 0; k < n; k++) {
+        V t = sub(sub(x[k], both(all(modulus[k]), reached)), borrow);
+        x[k] = low_bits(t);
+        borrow = top_bit(t);
+    }
+    return reached;
+}
+
+static size_t group_size(size_t rows, size_t row) { return rows - row < LANES ? rows - row : LANES; }
+
+/* ---- Linear maps ------------------------------------------------------------------------------------------------ */
+
+/* The next rows come from memory while these are worked on, instead of after. */
+INLINE void fetch_rows(const uint8_t *rows, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(rows + i);
+}
+
+static void linear(const struct linear_map *map, uint8_t *out, const uint8_t *in, size_t rows) {
+    V x[MAX_LIMBS + 8], columns[MAX_LIMBS + 8], digits[2];
+    const size_t n = map->out_limbs;
+    for (size_t row = 0; row < rows; row += LANES) {
+        const size_t live = group_size(rows, row), following = row + LANES < rows ? group_size(rows, row + LANES) : 0;
+        load_rows(x, in + row * map->in_bytes, live, map->in_bytes, map->in_limbs);
+        fetch_rows(in + (row + live) * map->in_bytes, following * map->in_bytes);
+        add_table(columns, x, map->in_limbs, map->table, map->plus, n);
+        fold(x, columns, digits, map->modulus, map->inverse, n);
+        subtract_if_reached(x, map->modulus, n);
+        store_rows(out + row * map->out_bytes, live, map->out_bytes, x);
+    }
+}
+
+/* ---- Integers modulo p^2 ----------------------------------------------------------------------------------------- */
+
+/* From the lazy columns of both digits of a product to the product; `doubled` says that those of the second digit hold
+ * half of what is meant. */
+INLINE void reduce_both(V *r, V *first, V *second, const struct ring *ring, int doubled) {
+    V m[MAX_HALF];
+    const size_t h = ring->half;
+    reduce(first, m, ring->prime, ring->inverse, h);
+    carry(r, first + h, h);
+    for (size_t k = 0; doubled && k < 2 * h; k++) second[k] = add(second[k], second[k]);
+    for (size_t k = 0; k < h; k++) second[k] = add(second[k], sub(all(ring->lift[k]), m[k]));
+    reduce(second, m, ring->prime, ring->inverse, h);
+    carry(r + h, second + h, h);
+}
+
+/* r = a b / R; r may be a or b. */
+NOINLINE void multiply(V *r, const V *a, const V *b, const struct ring *ring) {
+    V first[2 * MAX_HALF], second[2 * MAX_HALF];
+    const size_t h = ring->half;
+    clear(first, 2 * h);
+    clear(second, 2 * h);
+    add_product(first, a, b, h);
+    add_product(second, a, b + h, h);
+    add_product(second, a + h, b, h);
+    reduce_both(r, first, second, ring, 0);
+}
+
+/* r = a a / R. */
+NOINLINE void square(V *r, const V *a, const struct ring *ring) {
+    V first[2 * MAX_HALF], second[2 * MAX_HALF];
+    const size_t h = ring->half;
+    clear(first, 2 * h);
+    clear(second, 2 * h);
+    add_square(first, a, h);
+    add_product(second, a, a + h, h);
+    reduce_both(r, first, second, ring, 1);
+}
+
+/* r = a times a number below p, over R and modulo p; h limbs. */
+static void multiply_shared(V *r, const V *a, const uint64_t *shared, const struct ring *ring) {
+    V b[MAX_HALF], columns[2 * MAX_HALF], m[MAX_HALF];
+    const size_t h = ring->half;
+    for (size_t k = 0; k < h; k++) b[k] = all(shared[k]);
+    clear(columns, 2 * h);
+    add_product(columns, a, b, h);
+    reduce(columns, m, ring->prime, ring->inverse, h);
+    carry(r, columns + h, h);
+}
+
+/* Both digits below p, as every element is written in one way only. */
+static void make_canonical(V *x, const struct ring *ring) {
+    const size_t h = ring->half;
+    const V over = subtract_if_reached(x, ring->prime, h);
+    x[h] = sub(x[h], over); /* all ones is -1 */
+    carry(x + h, x + h, h);
+    subtract_if_reached(x + h, ring->prime, h);
+}
+
+/* ---- In and out -------------------------------------------------------------------------------------------------- */
+
+/* Rows of any size to digits. The reduction of the first digit by two limbs goes into the second as in a product. */
+static void load_element(V *x, const struct ring *ring, const struct reduction *in, const uint8_t *rows, size_t live) {
+    V limbs[MAX_LIMBS + 8], columns[MAX_HALF + 2], digits[2], forgotten[2];
+    const size_t h = ring->half;
+    load_rows(limbs, rows, live, in->in_bytes, in->in_limbs);
+    add_table(columns, limbs, in->in_limbs, in->table, in->plus, h);
+    fold(x, columns, digits, ring->prime, ring->inverse, h);
+    add_table(columns, limbs, in->in_limbs, in->table + h * in->in_limbs, in->plus + h, h);
+    for (int k = 0; k < 2; k++) columns[k] = add(columns[k], sub(all(LIMB_MASK), digits[k]));
+    fold(x + h, columns, forgotten, ring->prime, ring->inverse, h);
+}
+
+/* x = (1 + message p) x / R, or x / R without a message, in bytes. */
+static void store_encrypted(V *x, const struct ring *ring, const struct messages *messages, uint8_t *out, size_t row,
+                            size_t live) {
+    V one[2 * MAX_HALF + 8], message[MAX_HALF + 8], p[MAX_HALF], columns[2 * MAX_HALF + 8];
+    const size_t h = ring->half;
+    clear(one, 2 * h);
+    one[0] = all(1);
+    if (messages->rows) {
+        load_rows(message, messages->rows + row * messages->bytes, live, messages->bytes, h);
+        multiply_shared(one + h, message, ring->message, ring);
+    }
+    multiply(x, x, one, ring);
+    make_canonical(x, ring);
+    for (size_t k = 0; k < h; k++) p[k] = all(ring->prime[k]);
+    clear(columns, 2 * h + 8);
+    for (size_t k = 0; k < h; k++) columns[k] = x[k];
+    add_product(columns, x + h, p, h);
+    carry(columns, columns, 2 * h);
+    store_rows(out + row * ring->square_bytes, live, ring->square_bytes, columns);
+}
+
+/* What x = 1 + y p says: y times the factor, and whether the first digit is 1. */
+static void store_reading(V *x, const struct ring *ring, const struct reading *reading, size_t row, size_t live) {
+    V y[MAX_HALF + 8], wrong;
+    uint64_t wrong_lanes[LANES];
+    const size_t h = ring->half;
+    make_canonical(x, ring);
+    wrong = differing(x[0], all(1));
+    for (size_t k = 1; k < h; k++) wrong = add(wrong, x[k]); /* of limbs below 2^LIMB_BITS: zero only if all are */
+    store_words(wrong_lanes, wrong);
+    for (size_t i = 0; i < live; i++) reading->valid[row + i] = wrong_lanes[i] == 0;
+    multiply_shared(y, x + h, reading->factor, ring);
+    subtract_if_reached(y, ring->prime, h);
+    clear(y + h, 8);
+    store_rows(reading->out + row * ring->prime_bytes, live, ring->prime_bytes, y);
+}
+
+/* ---- Powers of a fixed base -------------------------------------------------------------------------------------- */
+
+static void store_entries(uint64_t *entries, size_t stride, const V *x, size_t words, size_t live) {
+    for (size_t g = 0; g < words; g += LANES) {
+        V r[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) r[i] = x[g + i];
+        transpose(r);
+        for (size_t i = 0; i < live; i++) store_words(entries + i * stride + g, r[i]);
+    }
+}
+
+/* The entries of as many windows at once as there are lanes: 1, base, base^2, ... */
+static void table(const struct ring *ring, const struct reduction *in, uint64_t *entries, const uint8_t *bases,
+                  size_t windows) {
+    V base[2 * MAX_HALF + 8], power[2 * MAX_HALF + 8];
+    const size_t h = ring->half, words = entry_limbs(h);
+    for (size_t window = 0; window < windows; window += LANES) {
+        const size_t live = group_size(windows, window);
+        uint64_t *at = entries + window * 256 * words;
+        load_element(base, ring, in, bases + window * in->in_bytes, live);
+        clear(power, 2 * h + 8);
+        for (size_t k = 0; k < 2 * h; k++) power[k] = all(ring->one[k]);
+        for (int j = 0; j < 256; j++) {
+            store_entries(at + j * words, 256 * words, power, words, live);
+            multiply(power, power, base, ring);
+        }
+    }
+}
+
+/* The entries that byte `window` of each row's exponent chooses. Empty lanes take the first row's. */
+INLINE const uint64_t *entry_of(const struct powers *powers, size_t words, const uint8_t *exponents, size_t live,
+                                size_t window, size_t lane) {
+    const uint8_t byte = exponents[(lane < live ? lane : 0) * powers->exponent_bytes + window];
+    return powers->entries + (window * 256 + byte) * words;
+}
+
+INLINE void load_entries(V *x, const struct powers *powers, size_t words, const uint8_t *exponents, size_t live,
+                         size_t window) {
+    const uint64_t *entries[LANES];
+    for (size_t i = 0; i < LANES; i++) entries[i] = entry_of(powers, words, exponents, live, window, i);
+    DO_NOT_UNROLL for (size_t g = 0; g < words; g += LANES) {
+        V r[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) r[i] = load_words(entries[i] + g);
+        transpose(r);
+        UNROLL for (int i = 0; i < LANES; i++) x[g + i] = r[i];
+    }
+}
+
+INLINE void fetch_entries(const struct powers *powers, size_t words, const uint8_t *exponents, size_t live,
+                          size_t window) {
+    for (size_t i = 0; i < LANES; i++) {
+        const uint64_t *entry = entry_of(powers, words, exponents, live, window, i);
+        for (size_t k = 0; k < words; k += 8) __builtin_prefetch(entry + k);
+    }
+}
+
+/* x times the entries from window `first` on. */
+static void multiply_by_entries(V *x, const struct ring *ring, const struct powers *powers, const uint8_t *exponents,
+                                size_t live, size_t first) {
+    V entry[2 * MAX_HALF + 8];
+    const size_t words = entry_limbs(ring->half);
+    for (size_t window = first; window < powers->exponent_bytes; window++) {
+        load_entries(entry, powers, words, exponents, live, window);
+        if (window + 1 < powers->exponent_bytes) fetch_entries(powers, words, exponents, live, window + 1);
+        multiply(x, x, entry, ring);
+    }
+}
+
+static void fixed_encrypt(const struct ring *ring, const struct powers *powers, const struct messages *messages,
+                          uint8_t *out, const uint8_t *exponents, size_t rows) {
+    V x[2 * MAX_HALF + 8];
+    for (size_t row = 0; row < rows; row += LANES) {
+        const size_t live = group_size(rows, row);
+        const uint8_t *own = exponents + row * powers->exponent_bytes;
+        load_entries(x, powers, entry_limbs(ring->half), own, live, 0);
+        multiply_by_entries(x, ring, powers, own, live, 1);
+        store_encrypted(x, ring, messages, out, row, live);
+    }
+}
+
+static void fixed_read(const struct ring *ring, const struct powers *powers, const struct reduction *in,
+                       const struct reading *reading, const uint8_t *in_rows, const uint8_t *exponents, size_t rows) {
+    V x[2 * MAX_HALF + 8];
+    for (size_t row = 0; row < rows; row += LANES) {
+        const size_t live = group_size(rows, row);
+        const uint8_t *own = exponents + row * powers->exponent_bytes;
+        fetch_entries(powers, entry_limbs(ring->half), own, live, 0);
+        load_element(x, ring, in, in_rows + row * in->in_bytes, live);
+        multiply_by_entries(x, ring, powers, own, live, 0);
+        store_reading(x, ring, reading, row, live);
+    }
+}
+
+/* ---- Powers with an exponent that all rows share ------------------------------------------------------------------ */
+
+/* One of the powers, without showing which: all are read, and the others masked away. */
+static void select_power(V *x, const V *powers, size_t words, uint8_t digit) {
+    V mask[WINDOW_SIZE];
+    for (uint64_t j = 0; j < WINDOW_SIZE; j++) mask[j] = all(0 - (((j ^ digit) - 1) >> 63));
+    for (size_t k = 0; k < words; k++) {
+        V chosen = zero();
+        UNROLL for (int j = 0; j < WINDOW_SIZE; j++) chosen = add(chosen, both(powers[j * words + k], mask[j]));
+        x[k] = chosen;
+    }
+}
+
+/* x^exponent * R from x * R, by windows of fixed width: the steps do not depend on the exponent, but for its length. */
+static void raise(V *x, const struct ring *ring, const struct exponent *exponent) {
+    V powers[WINDOW_SIZE * 2 * MAX_HALF], factor[2 * MAX_HALF];
+    const size_t words = 2 * ring->half;
+    for (size_t k = 0; k < words; k++) powers[k] = all(ring->one[k]);
+    for (size_t k = 0; k < words; k++) powers[words + k] = x[k];
+    for (size_t j = 2; j < WINDOW_SIZE; j += 2) {
+        square(powers + j * words, powers + j / 2 * words, ring);
+        multiply(powers + (j + 1) * words, powers + j * words, x, ring);
+    }
+    select_power(x, powers, words, exponent->digits[0]);
+    for (size_t window = 1; window < exponent->windows; window++) {
+        for (int i = 0; i < WINDOW_BITS; i++) square(x, x, ring);
+        select_power(factor, powers, words, exponent->digits[window]);
+        multiply(x, x, factor, ring);
+    }
+}
+
+static void power_encrypt(const struct ring *ring, const struct exponent *exponent, const struct reduction *in,
+                          const struct messages *messages, uint8_t *out, const uint8_t *in_rows, size_t rows) {
+    V x[2 * MAX_HALF + 8];
+    for (size_t row = 0; row < rows; row += LANES) {
+        const size_t live = group_size(rows, row);
+        load_element(x, ring, in, in_rows + row * in->in_bytes, live);
+        raise(x, ring, exponent);
+        store_encrypted(x, ring, messages, out, row, live);
+    }
+}
+
+static void power_read(const struct ring *ring, const struct exponent *exponent, const struct reduction *in,
+                       const struct reading *reading, const uint8_t *in_rows, size_t rows) {
+    V x[2 * MAX_HALF + 8], one[2 * MAX_HALF];
+    clear(one, 2 * ring->half);
+    one[0] = all(1);
+    for (size_t row = 0; row < rows; row += LANES) {
+        const size_t live = group_size(rows, row);
+        load_element(x, ring, in, in_rows + row * in->in_bytes, live);
+        raise(x, ring, exponent);
+        multiply(x, x, one, ring);
+        store_reading(x, ring, reading, row, live);
+    }
+}
+
+#define KERNELS(name_)                                                                                             \
+    {                                                                                                             \
+        .name = name_, .lanes = LANES, .tile = BLOCK, .limb_bits = LIMB_BITS, .max_limbs = MAX_LIMBS,            \
+        .max_half = MAX_HALF, .linear = linear, .table = table, .fixed_encrypt = fixed_encrypt,                  \
+        .fixed_read = fixed_read, .power_encrypt = power_encrypt, .power_read = power_read,                       \
+    }

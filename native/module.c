@@ -1,0 +1,540 @@
+/* The Python module xtrace_core.arithmetic._native: arrays in, arrays out.
+ *
+ * Every function checks what it is given before a kernel sees it: contiguous arrays of the right type and exactly the
+ * right size, outputs writable. What does not fit is a TypeError, ValueError or BufferError. Then the interpreter's lock
+ * is released, and the batch goes over threads. Limited API, so one build serves every Python from 3.11 on.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "kernels.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+/* ---- Arguments --------------------------------------------------------------------------------------------------- */
+
+enum { MAX_BUFFERS = 8 };
+
+/* The buffers of one call, released together. */
+struct buffers {
+    Py_buffer views[MAX_BUFFERS];
+    int count;
+};
+
+static void release(struct buffers *buffers) {
+    while (buffers->count > 0) PyBuffer_Release(&buffers->views[--buffers->count]);
+}
+
+/* A contiguous array; formats are those that are as good, for instance "LQ" for 64-bit words. NULL with an exception. */
+static Py_buffer *take(struct buffers *buffers, PyObject *object, const char *name, const char *formats, int dimensions,
+                       bool writable) {
+    Py_buffer *view = &buffers->views[buffers->count];
+    const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(object, view, flags) < 0) return NULL;
+    buffers->count++;
+    const char *format = view->format ? view->format : "B";
+    if (strlen(format) != 1 || !strchr(formats, format[0]) || view->ndim != dimensions) {
+        PyErr_Format(PyExc_TypeError, "%s is an array of format %s with %d dimensions, expected one of \"%s\" with %d",
+                     name, format, view->ndim, formats, dimensions);
+        return NULL;
+    }
+    return view;
+}
+
+static Py_buffer *take_rows(struct buffers *buffers, PyObject *object, const char *name, bool writable) {
+    Py_buffer *view = take(buffers, object, name, "B", 2, writable);
+    if (view && view->shape[1] == 0) {
+        PyErr_Format(PyExc_ValueError, "%s has rows of 0 bytes", name);
+        return NULL;
+    }
+    return view;
+}
+
+static bool has_shape(const Py_buffer *view, const char *name, size_t rows, size_t width) {
+    if ((size_t)view->shape[0] == rows && (size_t)view->shape[1] == width) return true;
+    PyErr_Format(PyExc_ValueError, "%s has shape (%zd, %zd), expected (%zu, %zu)", name, view->shape[0], view->shape[1],
+                 rows, width);
+    return false;
+}
+
+/* 64-bit words, exactly so many. */
+static const uint64_t *take_words(struct buffers *buffers, PyObject *object, const char *name, size_t words) {
+    const Py_buffer *view = take(buffers, object, name, sizeof(long) == 8 ? "LQ" : "Q", 1, false);
+    if (!view) return NULL;
+    if ((size_t)view->shape[0] != words) {
+        PyErr_Format(PyExc_ValueError, "%s has %zd words, expected %zu", name, view->shape[0], words);
+        return NULL;
+    }
+    return view->buf;
+}
+
+static const struct kernels *kernels_named(const char *name) {
+    for (const struct kernels *const *k = xtrace_supported_kernels(); *k; k++)
+        if (strcmp((*k)->name, name) == 0) return *k;
+    PyErr_Format(PyExc_ValueError, "this processor has no kernels named %s", name);
+    return NULL;
+}
+
+static size_t limbs_for(const struct kernels *kernels, size_t bytes) {
+    return (8 * bytes + kernels->limb_bits - 1) / kernels->limb_bits;
+}
+
+static bool odd(const uint64_t *modulus) {
+    if (modulus[0] & 1) return true;
+    PyErr_SetString(PyExc_ValueError, "the modulus is even, expected an odd one");
+    return false;
+}
+
+/* ---- What the kernels take, from arrays --------------------------------------------------------------------------- */
+
+/* The words are: prime (half), lift (half), message factor (half), one (2 half), inverse. */
+static bool take_ring(struct buffers *buffers, const struct kernels *kernels, PyObject *object, size_t half,
+                      size_t prime_bytes, size_t square_bytes, struct ring *ring) {
+    if (half == 0 || half % kernels->tile || half > kernels->max_half) {
+        PyErr_Format(PyExc_ValueError, "a prime of %zu limbs, expected a multiple of %zu up to %zu", half,
+                     kernels->tile, kernels->max_half);
+        return false;
+    }
+    const size_t bits = kernels->limb_bits * half;
+    if (prime_bytes == 0 || 8 * prime_bytes > bits || square_bytes == 0 || 8 * square_bytes > 2 * bits) {
+        PyErr_SetString(PyExc_ValueError, "the bytes of the prime or its square are not what its limbs hold");
+        return false;
+    }
+    const uint64_t *words = take_words(buffers, object, "the ring", 5 * half + 1);
+    if (!words) return false;
+    *ring = (struct ring){half, prime_bytes, square_bytes, words[5 * half], words, words + half, words + 2 * half,
+                          words + 3 * half};
+    return odd(words);
+}
+
+/* The words are: plus (2 half), table (2 half for each limb). */
+static bool take_reduction(struct buffers *buffers, const struct kernels *kernels, PyObject *object, size_t half,
+                           size_t in_bytes, struct reduction *reduction) {
+    const size_t in_limbs = limbs_for(kernels, in_bytes);
+    if (in_limbs > kernels->max_limbs) {
+        PyErr_Format(PyExc_ValueError, "rows of %zu bytes are longer than these kernels take", in_bytes);
+        return false;
+    }
+    const uint64_t *words = take_words(buffers, object, "the reduction", 2 * half * (in_limbs + 1));
+    if (!words) return false;
+    *reduction = (struct reduction){in_bytes, in_limbs, words, words + 2 * half};
+    return true;
+}
+
+static bool take_powers(struct buffers *buffers, PyObject *object, size_t half, size_t exponent_bytes,
+                        struct powers *powers) {
+    const uint64_t *words = take_words(buffers, object, "the table", exponent_bytes * 256 * entry_limbs(half));
+    *powers = (struct powers){exponent_bytes, words};
+    return words != NULL;
+}
+
+/* None, or rows that fit below R. */
+static bool take_messages(struct buffers *buffers, const struct kernels *kernels, PyObject *object, size_t half,
+                          size_t rows, struct messages *messages) {
+    *messages = (struct messages){0, NULL};
+    if (object == Py_None) return true;
+    const Py_buffer *view = take_rows(buffers, object, "the messages", false);
+    if (!view || !has_shape(view, "the messages", rows, (size_t)view->shape[1])) return false;
+    if (8 * (size_t)view->shape[1] > kernels->limb_bits * half) {
+        PyErr_SetString(PyExc_ValueError, "the messages are longer than the prime");
+        return false;
+    }
+    *messages = (struct messages){(size_t)view->shape[1], view->buf};
+    return true;
+}
+
+static bool take_exponent(struct buffers *buffers, PyObject *object, struct exponent *exponent) {
+    const Py_buffer *view = take(buffers, object, "the exponent", "B", 1, false);
+    if (!view) return false;
+    *exponent = (struct exponent){(size_t)view->shape[0], view->buf};
+    uint8_t seen = 0;
+    for (size_t i = 0; i < exponent->windows; i++) seen |= exponent->digits[i];
+    if (exponent->windows && seen < WINDOW_SIZE) return true;
+    PyErr_Format(PyExc_ValueError, "the exponent is empty or has a digit above %d", WINDOW_SIZE - 1);
+    return false;
+}
+
+/* Outputs of reading: (factor, rows of the prime's width, bytes that say whether each is valid). */
+static bool take_reading(struct buffers *buffers, PyObject *factor, PyObject *out, PyObject *valid,
+                         const struct ring *ring, size_t rows, struct reading *reading) {
+    const uint64_t *words = take_words(buffers, factor, "the factor", ring->half);
+    if (!words) return false;
+    Py_buffer *values = take_rows(buffers, out, "the output", true);
+    if (!values || !has_shape(values, "the output", rows, ring->prime_bytes)) return false;
+    Py_buffer *flags = take(buffers, valid, "the flags", "?", 1, true);
+    if (!flags) return false;
+    if ((size_t)flags->shape[0] != rows) {
+        PyErr_Format(PyExc_ValueError, "got %zd flags, expected %zu", flags->shape[0], rows);
+        return false;
+    }
+    *reading = (struct reading){words, values->buf, flags->buf};
+    return true;
+}
+
+/* ---- Work for threads --------------------------------------------------------------------------------------------- */
+
+struct task {
+    const struct kernels *kernels;
+    struct linear_map map;
+    struct ring ring;
+    struct reduction reduction;
+    struct powers powers;
+    struct messages messages;
+    struct exponent exponent;
+    struct reading reading;
+    const uint8_t *in, *exponents;
+    uint8_t *out;
+    uint64_t *entries;
+};
+
+static struct messages messages_from(const struct task *t, size_t first) {
+    struct messages messages = t->messages;
+    if (messages.rows) messages.rows += first * messages.bytes;
+    return messages;
+}
+
+static struct reading reading_from(const struct task *t, size_t first) {
+    struct reading reading = t->reading;
+    reading.out += first * t->ring.prime_bytes;
+    reading.valid += first;
+    return reading;
+}
+
+static void work_linear(const void *task, size_t first, size_t count) {
+    const struct task *t = task;
+    t->kernels->linear(&t->map, t->out + first * t->map.out_bytes, t->in + first * t->map.in_bytes, count);
+}
+
+static void work_table(const void *task, size_t first, size_t count) {
+    const struct task *t = task;
+    t->kernels->table(&t->ring, &t->reduction, t->entries + first * 256 * entry_limbs(t->ring.half),
+                      t->in + first * t->reduction.in_bytes, count);
+}
+
+static void work_fixed_encrypt(const void *task, size_t first, size_t count) {
+    const struct task *t = task;
+    const struct messages messages = messages_from(t, first);
+    t->kernels->fixed_encrypt(&t->ring, &t->powers, &messages, t->out + first * t->ring.square_bytes,
+                              t->exponents + first * t->powers.exponent_bytes, count);
+}
+
+static void work_fixed_read(const void *task, size_t first, size_t count) {
+    const struct task *t = task;
+    const struct reading reading = reading_from(t, first);
+    t->kernels->fixed_read(&t->ring, &t->powers, &t->reduction, &reading, t->in + first * t->reduction.in_bytes,
+                           t->exponents + first * t->powers.exponent_bytes, count);
+}
+
+static void work_power_encrypt(const void *task, size_t first, size_t count) {
+    const struct task *t = task;
+    const struct messages messages = messages_from(t, first);
+    t->kernels->power_encrypt(&t->ring, &t->exponent, &t->reduction, &messages,
+                              t->out + first * t->ring.square_bytes, t->in + first * t->reduction.in_bytes, count);
+}
+
+static void work_power_read(const void *task, size_t first, size_t count) {
+    const struct task *t = task;
+    const struct reading reading = reading_from(t, first);
+    t->kernels->power_read(&t->ring, &t->exponent, &t->reduction, &reading, t->in + first * t->reduction.in_bytes,
+                           count);
+}
+
+static PyObject *run(struct buffers *buffers, xtrace_work work, const struct task *task, size_t rows, size_t block,
+                     Py_ssize_t threads) {
+    if (rows > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        xtrace_in_threads(work, task, rows, block, threads > 1 ? (size_t)threads : 1);
+        Py_END_ALLOW_THREADS
+    }
+    release(buffers);
+    Py_RETURN_NONE;
+}
+
+static PyObject *refuse(struct buffers *buffers) {
+    release(buffers);
+    return NULL;
+}
+
+/* Rows that one thread takes at a time: enough work for a thread to be worth its start. */
+enum { BLOCK_LINEAR = 64, BLOCK_FIXED = 16, BLOCK_POWER = 8 };
+
+/* ---- Functions of the module -------------------------------------------------------------------------------------- */
+
+static PyObject *py_supported(PyObject *module, PyObject *nothing) {
+    (void)module, (void)nothing;
+    PyObject *list = PyList_New(0);
+    for (const struct kernels *const *k = xtrace_supported_kernels(); list && *k; k++) {
+        PyObject *entry = Py_BuildValue("(snnnnn)", (*k)->name, (Py_ssize_t)(*k)->limb_bits, (Py_ssize_t)(*k)->tile,
+                                        (Py_ssize_t)(*k)->lanes, (Py_ssize_t)(*k)->max_limbs,
+                                        (Py_ssize_t)(*k)->max_half);
+        if (!entry || PyList_Append(list, entry) < 0) Py_CLEAR(list);
+        Py_XDECREF(entry);
+    }
+    return list;
+}
+
+/* linear(kernels, threads, out, rows, words, limbs); words: modulus, plus (limbs each), inverse, table. */
+static PyObject *py_linear(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_ssize_t threads, limbs;
+    PyObject *out, *in, *words;
+    if (!PyArg_ParseTuple(args, "snOOOn", &name, &threads, &out, &in, &words, &limbs)) return NULL;
+    struct buffers buffers = {.count = 0};
+    struct task task = {.kernels = kernels_named(name)};
+    if (!task.kernels) return NULL;
+    const Py_buffer *rows = take_rows(&buffers, in, "the input", false);
+    if (!rows) return refuse(&buffers);
+    const Py_buffer *results = take_rows(&buffers, out, "the output", true);
+    if (!results || !has_shape(results, "the output", (size_t)rows->shape[0], (size_t)results->shape[1]))
+        return refuse(&buffers);
+    const size_t in_bytes = (size_t)rows->shape[1], out_bytes = (size_t)results->shape[1];
+    const size_t in_limbs = limbs_for(task.kernels, in_bytes), n = limbs > 0 ? (size_t)limbs : 0;
+    if (n == 0 || n % task.kernels->tile || n > task.kernels->max_limbs || in_limbs > task.kernels->max_limbs ||
+        8 * out_bytes > task.kernels->limb_bits * n) {
+        PyErr_Format(PyExc_ValueError, "rows of %zu to rows of %zu bytes in %zu limbs: these kernels cannot", in_bytes,
+                     out_bytes, n);
+        return refuse(&buffers);
+    }
+    const uint64_t *w = take_words(&buffers, words, "the map", 2 * n + 1 + n * in_limbs);
+    if (!w || !odd(w)) return refuse(&buffers);
+    task.map = (struct linear_map){in_bytes, out_bytes, in_limbs, n, w[2 * n], w, w + n, w + 2 * n + 1};
+    task.in = rows->buf;
+    task.out = results->buf;
+    return run(&buffers, work_linear, &task, (size_t)rows->shape[0], BLOCK_LINEAR, threads);
+}
+
+/* What the functions on rings begin with. */
+struct ring_arguments {
+    const char *name;
+    Py_ssize_t threads, half, prime_bytes, square_bytes;
+    PyObject *ring;
+};
+
+static bool begin(struct buffers *buffers, const struct ring_arguments *a, struct task *task) {
+    task->kernels = kernels_named(a->name);
+    if (!task->kernels) return false;
+    if (a->half < 0 || a->prime_bytes < 0 || a->square_bytes < 0) {
+        PyErr_SetString(PyExc_ValueError, "a length is negative");
+        return false;
+    }
+    return take_ring(buffers, task->kernels, a->ring, (size_t)a->half, (size_t)a->prime_bytes,
+                     (size_t)a->square_bytes, &task->ring);
+}
+
+#define RING_FORMAT "sn(nnnO)"
+#define RING_TARGETS(a) &(a).name, &(a).threads, &(a).half, &(a).prime_bytes, &(a).square_bytes, &(a).ring
+
+/* table(kernels, threads, ring, entries, bases, reduction) */
+static PyObject *py_table(PyObject *module, PyObject *args) {
+    (void)module;
+    struct ring_arguments a;
+    PyObject *entries, *bases, *reduction;
+    if (!PyArg_ParseTuple(args, RING_FORMAT "OOO", RING_TARGETS(a), &entries, &bases, &reduction)) return NULL;
+    struct buffers buffers = {.count = 0};
+    struct task task = {0};
+    if (!begin(&buffers, &a, &task)) return refuse(&buffers);
+    const Py_buffer *rows = take_rows(&buffers, bases, "the bases", false);
+    if (!rows || !take_reduction(&buffers, task.kernels, reduction, task.ring.half, (size_t)rows->shape[1],
+                                 &task.reduction))
+        return refuse(&buffers);
+    const Py_buffer *out = take(&buffers, entries, "the table", sizeof(long) == 8 ? "LQ" : "Q", 1, true);
+    if (!out) return refuse(&buffers);
+    const size_t words = (size_t)rows->shape[0] * 256 * entry_limbs(task.ring.half);
+    if ((size_t)out->shape[0] != words) {
+        PyErr_Format(PyExc_ValueError, "the table has %zd words, expected %zu", out->shape[0], words);
+        return refuse(&buffers);
+    }
+    task.in = rows->buf;
+    task.entries = out->buf;
+    return run(&buffers, work_table, &task, (size_t)rows->shape[0], task.kernels->lanes, a.threads);
+}
+
+/* fixed_encrypt(kernels, threads, ring, table, out, exponents, messages or None) */
+static PyObject *py_fixed_encrypt(PyObject *module, PyObject *args) {
+    (void)module;
+    struct ring_arguments a;
+    PyObject *table, *out, *exponents, *messages;
+    if (!PyArg_ParseTuple(args, RING_FORMAT "OOOO", RING_TARGETS(a), &table, &out, &exponents, &messages)) return NULL;
+    struct buffers buffers = {.count = 0};
+    struct task task = {0};
+    if (!begin(&buffers, &a, &task)) return refuse(&buffers);
+    const Py_buffer *own = take_rows(&buffers, exponents, "the exponents", false);
+    if (!own) return refuse(&buffers);
+    const size_t rows = (size_t)own->shape[0], half = task.ring.half;
+    const Py_buffer *results = take_rows(&buffers, out, "the output", true);
+    if (!results || !has_shape(results, "the output", rows, task.ring.square_bytes) ||
+        !take_powers(&buffers, table, half, (size_t)own->shape[1], &task.powers) ||
+        !take_messages(&buffers, task.kernels, messages, half, rows, &task.messages))
+        return refuse(&buffers);
+    task.exponents = own->buf;
+    task.out = results->buf;
+    return run(&buffers, work_fixed_encrypt, &task, rows, BLOCK_FIXED, a.threads);
+}
+
+/* fixed_read(kernels, threads, ring, table, reduction, factor, out, valid, rows, exponents) */
+static PyObject *py_fixed_read(PyObject *module, PyObject *args) {
+    (void)module;
+    struct ring_arguments a;
+    PyObject *table, *reduction, *factor, *out, *valid, *in, *exponents;
+    if (!PyArg_ParseTuple(args, RING_FORMAT "OOOOOOO", RING_TARGETS(a), &table, &reduction, &factor, &out, &valid, &in,
+                          &exponents))
+        return NULL;
+    struct buffers buffers = {.count = 0};
+    struct task task = {0};
+    if (!begin(&buffers, &a, &task)) return refuse(&buffers);
+    const Py_buffer *products = take_rows(&buffers, in, "the input", false);
+    if (!products) return refuse(&buffers);
+    const size_t rows = (size_t)products->shape[0], half = task.ring.half;
+    const Py_buffer *own = take_rows(&buffers, exponents, "the exponents", false);
+    if (!own || !has_shape(own, "the exponents", rows, (size_t)own->shape[1]) ||
+        !take_powers(&buffers, table, half, (size_t)own->shape[1], &task.powers) ||
+        !take_reduction(&buffers, task.kernels, reduction, half, (size_t)products->shape[1], &task.reduction) ||
+        !take_reading(&buffers, factor, out, valid, &task.ring, rows, &task.reading))
+        return refuse(&buffers);
+    task.in = products->buf;
+    task.exponents = own->buf;
+    return run(&buffers, work_fixed_read, &task, rows, BLOCK_FIXED, a.threads);
+}
+
+/* power_encrypt(kernels, threads, ring, exponent, reduction, out, rows, messages or None) */
+static PyObject *py_power_encrypt(PyObject *module, PyObject *args) {
+    (void)module;
+    struct ring_arguments a;
+    PyObject *exponent, *reduction, *out, *in, *messages;
+    if (!PyArg_ParseTuple(args, RING_FORMAT "OOOOO", RING_TARGETS(a), &exponent, &reduction, &out, &in, &messages))
+        return NULL;
+    struct buffers buffers = {.count = 0};
+    struct task task = {0};
+    if (!begin(&buffers, &a, &task)) return refuse(&buffers);
+    const Py_buffer *bases = take_rows(&buffers, in, "the input", false);
+    if (!bases) return refuse(&buffers);
+    const size_t rows = (size_t)bases->shape[0], half = task.ring.half;
+    const Py_buffer *results = take_rows(&buffers, out, "the output", true);
+    if (!results || !has_shape(results, "the output", rows, task.ring.square_bytes) ||
+        !take_exponent(&buffers, exponent, &task.exponent) ||
+        !take_reduction(&buffers, task.kernels, reduction, half, (size_t)bases->shape[1], &task.reduction) ||
+        !take_messages(&buffers, task.kernels, messages, half, rows, &task.messages))
+        return refuse(&buffers);
+    task.in = bases->buf;
+    task.out = results->buf;
+    return run(&buffers, work_power_encrypt, &task, rows, BLOCK_POWER, a.threads);
+}
+
+/* power_read(kernels, threads, ring, exponent, reduction, factor, out, valid, rows) */
+static PyObject *py_power_read(PyObject *module, PyObject *args) {
+    (void)module;
+    struct ring_arguments a;
+    PyObject *exponent, *reduction, *factor, *out, *valid, *in;
+    if (!PyArg_ParseTuple(args, RING_FORMAT "OOOOOO", RING_TARGETS(a), &exponent, &reduction, &factor, &out, &valid,
+                          &in))
+        return NULL;
+    struct buffers buffers = {.count = 0};
+    struct task task = {0};
+    if (!begin(&buffers, &a, &task)) return refuse(&buffers);
+    const Py_buffer *products = take_rows(&buffers, in, "the input", false);
+    if (!products) return refuse(&buffers);
+    const size_t rows = (size_t)products->shape[0];
+    if (!take_exponent(&buffers, exponent, &task.exponent) ||
+        !take_reduction(&buffers, task.kernels, reduction, task.ring.half, (size_t)products->shape[1],
+                        &task.reduction) ||
+        !take_reading(&buffers, factor, out, valid, &task.ring, rows, &task.reading))
+        return refuse(&buffers);
+    task.in = products->buf;
+    return run(&buffers, work_power_read, &task, rows, BLOCK_POWER, a.threads);
+}
+
+/* below(flags, rows, bound) */
+static PyObject *py_below(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *out, *in, *limit;
+    if (!PyArg_ParseTuple(args, "OOO", &out, &in, &limit)) return NULL;
+    struct buffers buffers = {.count = 0};
+    const Py_buffer *rows = take_rows(&buffers, in, "the input", false);
+    if (!rows) return refuse(&buffers);
+    const Py_buffer *bound = take(&buffers, limit, "the bound", "B", 1, false);
+    if (!bound) return refuse(&buffers);
+    const Py_buffer *flags = take(&buffers, out, "the flags", "?", 1, true);
+    if (!flags) return refuse(&buffers);
+    if (bound->shape[0] != rows->shape[1] || flags->shape[0] != rows->shape[0]) {
+        PyErr_SetString(PyExc_ValueError, "the bound has another width than the rows, or there are not as many flags");
+        return refuse(&buffers);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    xtrace_below(flags->buf, rows->buf, (size_t)rows->shape[0], (size_t)rows->shape[1], bound->buf);
+    Py_END_ALLOW_THREADS
+    release(&buffers);
+    Py_RETURN_NONE;
+}
+
+/* encode_slots(out, bits) */
+static PyObject *py_encode_slots(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *out, *in;
+    if (!PyArg_ParseTuple(args, "OO", &out, &in)) return NULL;
+    struct buffers buffers = {.count = 0};
+    const Py_buffer *bits = take_rows(&buffers, in, "the bits", false);
+    if (!bits) return refuse(&buffers);
+    const size_t count = (size_t)bits->shape[0], positions = (size_t)bits->shape[1];
+    const Py_buffer *rows = take_rows(&buffers, out, "the output", true);
+    if (!rows || !has_shape(rows, "the output", count, (2 * positions + 7) / 8)) return refuse(&buffers);
+    int binary;
+    Py_BEGIN_ALLOW_THREADS
+    binary = xtrace_encode_slots(rows->buf, bits->buf, count, positions);
+    Py_END_ALLOW_THREADS
+    release(&buffers);
+    if (!binary) {
+        PyErr_SetString(PyExc_ValueError, "got a bit that is neither 0 nor 1");
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* count_slots(counts, flags, rows, positions) */
+static PyObject *py_count_slots(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *counts, *out, *in;
+    Py_ssize_t positions;
+    if (!PyArg_ParseTuple(args, "OOOn", &counts, &out, &in, &positions)) return NULL;
+    struct buffers buffers = {.count = 0};
+    const Py_buffer *rows = take_rows(&buffers, in, "the input", false);
+    if (!rows) return refuse(&buffers);
+    const Py_buffer *sums = take(&buffers, counts, "the counts", sizeof(long) == 8 ? "lq" : "q", 1, true);
+    if (!sums) return refuse(&buffers);
+    const Py_buffer *flags = take(&buffers, out, "the flags", "?", 1, true);
+    if (!flags) return refuse(&buffers);
+    if (positions < 0 || sums->shape[0] != rows->shape[0] || flags->shape[0] != rows->shape[0]) {
+        PyErr_SetString(PyExc_ValueError, "the counts or the flags are not as many as the rows");
+        return refuse(&buffers);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    xtrace_count_slots(sums->buf, flags->buf, rows->buf, (size_t)rows->shape[0], (size_t)rows->shape[1],
+                       (size_t)positions);
+    Py_END_ALLOW_THREADS
+    release(&buffers);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"supported", py_supported, METH_NOARGS,
+     "The kernels that this processor runs, fastest first: (name, limb bits, tile, lanes, most limbs, most half)."},
+    {"linear", py_linear, METH_VARARGS, "A linear map of rows modulo an odd modulus."},
+    {"table", py_table, METH_VARARGS, "A table of powers of a fixed base."},
+    {"fixed_encrypt", py_fixed_encrypt, METH_VARARGS, "Messages times powers of a fixed base."},
+    {"fixed_read", py_fixed_read, METH_VARARGS, "Messages of rows times powers of a fixed base."},
+    {"power_encrypt", py_power_encrypt, METH_VARARGS, "Messages times powers of rows with a shared exponent."},
+    {"power_read", py_power_read, METH_VARARGS, "Messages of powers of rows with a shared exponent."},
+    {"below", py_below, METH_VARARGS, "Whether rows are above zero and below a bound."},
+    {"encode_slots", py_encode_slots, METH_VARARGS, "Binary vectors in base 4."},
+    {"count_slots", py_count_slots, METH_VARARGS, "How many pairs of bits read 1, and whether none reads 3."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_native", "Compiled kernels; xtrace_core.arithmetic.compiled uses them.", 0, methods,
+    NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&definition); }

@@ -1,0 +1,55 @@
+"""The compiled extension; native/module.c checks every argument."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Rows = NDArray[np.uint8]
+_Words = NDArray[np.uint64]
+_Flags = NDArray[np.bool_]
+_Ring = tuple[int, int, int, _Words]
+
+def supported() -> list[tuple[str, int, int, int, int, int]]: ...
+def linear(kernels: str, threads: int, out: _Rows, rows: _Rows, words: _Words, limbs: int, /) -> None: ...
+def table(kernels: str, threads: int, ring: _Ring, entries: _Words, bases: _Rows, reduction: _Words, /) -> None: ...
+def fixed_encrypt(
+    kernels: str, threads: int, ring: _Ring, table: _Words, out: _Rows, exponents: _Rows, messages: _Rows | None, /
+) -> None: ...
+def fixed_read(
+    kernels: str,
+    threads: int,
+    ring: _Ring,
+    table: _Words,
+    reduction: _Words,
+    factor: _Words,
+    out: _Rows,
+    valid: _Flags,
+    rows: _Rows,
+    exponents: _Rows,
+    /,
+) -> None: ...
+def power_encrypt(
+    kernels: str,
+    threads: int,
+    ring: _Ring,
+    exponent: _Rows,
+    reduction: _Words,
+    out: _Rows,
+    rows: _Rows,
+    messages: _Rows | None,
+    /,
+) -> None: ...
+def power_read(
+    kernels: str,
+    threads: int,
+    ring: _Ring,
+    exponent: _Rows,
+    reduction: _Words,
+    factor: _Words,
+    out: _Rows,
+    valid: _Flags,
+    rows: _Rows,
+    /,
+) -> None: ...
+def below(flags: _Flags, rows: _Rows, bound: _Rows, /) -> None: ...
+def encode_slots(out: _Rows, bits: _Rows, /) -> None: ...
+def count_slots(counts: NDArray[np.int64], flags: _Flags, rows: _Rows, positions: int, /) -> None: ...

@@ -1,0 +1,61 @@
+"""Which backend works here, and why.
+
+The compiled module says what the processor can do (native/dispatch.c alone looks at it). `XTRACE_ARITHMETIC` forces one
+backend by name; `XTRACE_THREADS` sets over how many threads a batch is spread, by default as many as there are
+processors for this process.
+"""
+
+import os
+from collections.abc import Mapping
+
+from xtrace_core.arithmetic.interface import Arithmetic
+from xtrace_core.arithmetic.portable import PortableArithmetic
+
+NAMES = ("ifma", "avx2", "portable")
+"""All there are, fastest first."""
+
+_INSTRUCTIONS = {"ifma": "AVX-512 IFMA", "avx2": "AVX2"}
+
+
+def backends(threads: int) -> dict[str, Arithmetic]:
+    """Those that run here, fastest first."""
+    found: dict[str, Arithmetic] = {}
+    if not why_not_compiled():
+        from xtrace_core.arithmetic.compiled import CompiledArithmetic, kernel_sets
+
+        found = {kernels.name: CompiledArithmetic(kernels, threads) for kernels in kernel_sets()}
+    return {**found, "portable": PortableArithmetic()}
+
+
+def why_not_compiled() -> str:
+    """Empty if the compiled module is here; otherwise why it is not."""
+    try:
+        import xtrace_core.arithmetic._native  # noqa: F401
+    except ImportError as error:
+        return f"the compiled module is not installed ({error})"
+    return ""
+
+
+def choose(environment: Mapping[str, str]) -> tuple[Arithmetic, str]:
+    """The backend to use, and why it is that one. Raises `RuntimeError` for one that is forced and not here."""
+    here = backends(_threads(environment))
+    forced = environment.get("XTRACE_ARITHMETIC", "")
+    if forced:
+        if forced not in here:
+            reason = why_not_compiled() or "this processor cannot run it"
+            known = ", ".join(here)
+            raise RuntimeError(f"XTRACE_ARITHMETIC is {forced[:32]!r}, expected one of {known}: {reason}")
+        return here[forced], "XTRACE_ARITHMETIC says so"
+    name, backend = next(iter(here.items()))
+    if name in _INSTRUCTIONS:
+        return backend, f"this processor has {_INSTRUCTIONS[name]}"
+    return backend, why_not_compiled() or "this processor has neither AVX-512 IFMA nor AVX2"
+
+
+def _threads(environment: Mapping[str, str]) -> int:
+    text = environment.get("XTRACE_THREADS", "")
+    if not text:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 64:
+        raise RuntimeError(f"XTRACE_THREADS is {text[:32]!r}, expected a number from 1 to 64")
+    return int(text)
