@@ -7,6 +7,7 @@ the chunk's nonce, so that the content and the vector of one chunk belong togeth
 import base64
 import binascii
 import secrets
+from typing import ClassVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -50,6 +51,9 @@ class ContentCipher(Secretive):
 
     __slots__ = ("_key",)
 
+    binds_nonces: ClassVar[bool] = True
+    """Whether content belongs to the nonce of its chunk's vector, so that a chunk without a nonce is an error."""
+
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise InvalidArgument(f"the content key has {len(key)} bytes, expected {KEY_BYTES}")
@@ -65,7 +69,7 @@ class ContentCipher(Secretive):
             plaintext = content.encode() if isinstance(content, str) else content
         except UnicodeEncodeError:  # its attributes hold the text
             raise InvalidArgument("the content holds unpaired surrogates, expected text that UTF-8 can hold") from None
-        return base64.b64encode(seal(self._key, plaintext, _associated_data(nonce))).decode()
+        return base64.b64encode(seal(self._key, plaintext, self._bound_to(nonce))).decode()
 
     def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
         """The content, as bytes, of what `encrypt` gave for the same nonce.
@@ -75,12 +79,20 @@ class ContentCipher(Secretive):
         """
         try:
             sealed = base64.b64decode(stored, validate=True)
-            return unseal(self._key, sealed, _associated_data(nonce))
+            return unseal(self._key, sealed, self._bound_to(nonce))
         except (InvalidTag, binascii.Error, ValueError):
             raise ContentTampered(
                 "the content cannot be authenticated: it was changed, belongs to another vector, or was written "
                 "under another context; fetch it again, and if that does not help do not trust the server's copy"
             ) from None
+
+    def _bound_to(self, nonce: bytes | None) -> bytes | None:
+        """The additional authenticated data."""
+        return _associated_data(nonce)
+
+    def secret(self) -> bytes:
+        """The content key, for encryption under the key provider's key only."""
+        return self._key
 
 
 def _associated_data(nonce: bytes | None) -> bytes:

@@ -29,10 +29,7 @@ def open_secret(key: bytes, stored: str, associated_data: bytes) -> bytes:
     Raises `WrongKey` if it was sealed under another key, `InvalidContext` if it has another form or was changed, or
     if what it belongs to (the associated data) was.
     """
-    try:
-        data = base64.b64decode(stored, validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
+    data = _decoded(stored)
     if not data.startswith(_MAGIC) or len(data) < len(_MAGIC) + _CHECK_BYTES + IV_BYTES + TAG_BYTES:
         raise InvalidContext("the context's sk is not in the form that this software writes, or was cut off")
     check, sealed = data[len(_MAGIC) :][:_CHECK_BYTES], data[len(_MAGIC) + _CHECK_BYTES :]
@@ -44,6 +41,18 @@ def open_secret(key: bytes, stored: str, associated_data: bytes) -> bytes:
         raise InvalidContext(
             "the key is right, but the context was changed since it was saved: restore it from another copy"
         ) from None
+
+
+def is_sealed(stored: str) -> bool:
+    """Whether this begins as what `seal_secret` gives; what other clients write does so once in 2^32 times."""
+    return _decoded(stored).startswith(_MAGIC)
+
+
+def _decoded(stored: str) -> bytes:
+    try:
+        return base64.b64decode(stored, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def _secret_key(key: bytes) -> bytes:

@@ -13,6 +13,7 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 from xtrace_sdk.x_vec.data_loaders.chunks import PlainChunk, plain_chunks
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.lineage import of_each
 from xtrace_sdk.x_vec.utils.progress import progress_bar
 from xtrace_sdk.x_vec.utils.vectors import as_bits, resolve
 
@@ -120,8 +121,12 @@ class DataLoader:
         Reads the names of all of them.
         """
         names = {chunk.name for chunk in plain_chunks(collection, self._context)}
-        stored = self._integration.iter_meta_search(kb_id, {}, self._context.id, projection=["name"])
-        return [chunk["chunk_id"] async for chunk in stored if chunk.get("name") not in names]
+
+        async def gone(context: ExecutionContext) -> list[int]:
+            stored = self._integration.iter_meta_search(kb_id, {}, context.id, projection=["name"])
+            return [chunk["chunk_id"] async for chunk in stored if chunk.get("name") not in names]
+
+        return sorted({chunk_id for _, chunk_ids in await of_each(self._context, gone) for chunk_id in chunk_ids})
 
     async def upsert_one(self, chunk: Mapping[str, Any], vector: Any, kb_id: str, chunk_id: int | None = None) -> int:
         """Stores one chunk and returns its id: in place of the chunk `chunk_id`, or as a new one without it.
@@ -178,7 +183,12 @@ class DataLoader:
 
     async def _stored(self, names: list[str], kb_id: str) -> dict[str, int]:
         await self._register()
-        return await self._integration.find_chunk_names(kb_id, self._context.id, names)
+        found: dict[str, int] = {}
+        for _, chunk_ids in await of_each(
+            self._context, lambda context: self._integration.find_chunk_names(kb_id, context.id, names)
+        ):
+            found |= chunk_ids
+        return found
 
     async def _register(self) -> None:
         if not self._registered:

@@ -8,10 +8,12 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, InvalidArgument
+from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows
+from xtrace_sdk.x_vec.retrievers.contents import Contents
+from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.lineage import of_each
 from xtrace_sdk.x_vec.utils.vectors import as_bits, resolve
 
 Range = tuple[int, int]
@@ -30,8 +32,7 @@ class Retriever:
     def __init__(self, execution_context: ExecutionContext, integration: XTraceIntegration) -> None:
         self._context = execution_context
         self._integration = integration
-        # The nonce with which each returned id was decrypted, so that its content must belong to that very vector.
-        self._nonces: dict[tuple[str, int], bytes] = {}
+        self._contents = Contents(execution_context)
 
     @overload
     async def nn_search_for_ids(
@@ -97,7 +98,12 @@ class Retriever:
         """
         wanted = sorted(set(chunk_ids))
         chunks = await self._integration.get_chunk_by_id(wanted, kb_id, projection=projection or FIELDS)
-        decrypted = await asyncio.to_thread(lambda: {c["chunk_id"]: self._decrypted(c, kb_id) for c in chunks})
+        opened = await asyncio.to_thread(lambda: [self._contents.decrypted(kb_id, chunk) for chunk in chunks])
+        moved = {c["chunk_id"]: c.get("nonce") for c, (_, has_moved) in zip(chunks, opened, strict=True) if has_moved}
+        if moved:
+            vectors = await self._integration.get_chunk_by_id(moved, kb_id, projection=["index", "nonce"])
+            await asyncio.to_thread(self._contents.expect_same_vectors, kb_id, vectors, moved)
+        decrypted = {plain["chunk_id"]: plain for plain, _ in opened}
         return [decrypted[chunk_id] for chunk_id in chunk_ids if chunk_id in decrypted]
 
     @staticmethod
@@ -113,30 +119,32 @@ class Retriever:
         range_filter: Range | None,
         meta_filter: Mapping[str, Any] | None,
     ) -> list[Nearest]:
-        scheme = self._context.homomorphic
-        queries = await asyncio.to_thread(lambda: [scheme.encrypt_query(bits) for bits in vectors])
-        blocks = self._integration.stream_hamming_distances(
-            kb_id, self._context.id, [query.ciphertexts for query in queries], meta_filter, range_filter
+        """For each vector the nearest chunks, of a context that takes another's place those under either."""
+        asked = await of_each(
+            self._context, lambda context: self._nearest_under(context, vectors, k, kb_id, range_filter, meta_filter)
         )
-        async with aclosing(blocks):
-            found = await nearest_rows(blocks, scheme, queries, k)
-        for nearest in found:
-            for chunk_id, nonce in zip(nearest.chunk_ids.tolist(), nearest.nonces, strict=True):
-                self._nonces[kb_id, chunk_id] = nonce or b""
+        (context, found), *rest = asked
+        for number, query in enumerate(vectors):
+            self._contents.remember(kb_id, context, query, found[number])
+        for later, more in rest:
+            for number, query in enumerate(vectors):
+                found[number] = union(found[number], more[number], k)
+                self._contents.remember(kb_id, later, query, more[number])
         return found
 
-    def _decrypted(self, chunk: Mapping[str, Any], kb_id: str) -> dict[str, Any]:
-        plain = {key: value for key, value in chunk.items() if key != "nonce"}
-        if "chunk_content" not in chunk:
-            return plain
-        chunk_id, nonce = chunk["chunk_id"], chunk.get("nonce")
-        if not nonce:
-            raise ContentTampered(f"chunk {chunk_id} came without its nonce: it was removed, or written otherwise")
-        expected = self._nonces.get((kb_id, chunk_id), nonce)
-        if nonce != expected:
-            raise ChangedSinceSearch(f"chunk {chunk_id} was replaced since it was found: search again")
-        try:
-            plain["chunk_content"] = self._context.aes.decrypt(chunk["chunk_content"], expected).decode()
-        except ContentTampered as error:
-            raise ContentTampered(f"chunk {chunk_id}: {error}") from None
-        return plain
+    async def _nearest_under(
+        self,
+        context: ExecutionContext,
+        vectors: Sequence[NDArray[np.uint8]],
+        k: int,
+        kb_id: str,
+        range_filter: Range | None,
+        meta_filter: Mapping[str, Any] | None,
+    ) -> list[Nearest]:
+        scheme = context.homomorphic
+        queries = await asyncio.to_thread(lambda: [scheme.encrypt_query(bits) for bits in vectors])
+        blocks = self._integration.stream_hamming_distances(
+            kb_id, context.id, [query.ciphertexts for query in queries], meta_filter, range_filter
+        )
+        async with aclosing(blocks):
+            return await nearest_rows(blocks, scheme, queries, k)

@@ -39,6 +39,17 @@ class Nearest:
         )
 
 
+def union(one: Nearest, other: Nearest, k: int) -> Nearest:
+    """The `k` nearest rows of two confirmed answers under different keys; an id in both is taken from the second."""
+    kept = np.flatnonzero(~np.isin(one.chunk_ids, other.chunk_ids))
+    chunk_ids = np.concatenate([one.chunk_ids[kept], other.chunk_ids])
+    distances = np.concatenate([one.distances[kept], other.distances])
+    nonces = [*[one.nonces[int(i)] for i in kept], *other.nonces]
+    chosen = _order(chunk_ids, distances)[:k]
+    # Ciphertexts under two keys do not fit into one array, and are not wanted any more.
+    return Nearest(chunk_ids[chosen], distances[chosen], _NOTHING.ciphertexts, [nonces[int(i)] for i in chosen])
+
+
 _NOTHING = Nearest(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 0, 0), np.uint8), [])
 
 

@@ -1,34 +1,40 @@
 """The execution context: the homomorphic key pair and the content key as one protected object.
 
 What is stored of it (a file, or `data` on the service) are the public parts in clear and the secrets under the key of a
-key provider (docs/formats.md, "Execution context"). Its id is a hash of the public parts, so nobody can give one
-context's name to another.
+key provider (docs/formats.md, "Execution context"). The id of a context of ours is a hash of the public parts, so
+nobody can give one context's name to another.
 """
 
 import asyncio
 import base64
 import binascii
-import hashlib
 import hmac
 import os
-import secrets
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import msgspec
+from cryptography.exceptions import InvalidTag
 
-from xtrace_sdk.errors import InaccessibleFile, InvalidArgument, InvalidContext
-from xtrace_sdk.x_vec.crypto.content import KEY_BYTES, ContentCipher
+from xtrace_sdk.errors import InvalidArgument, InvalidContext, WrongKey
+from xtrace_sdk.x_vec.crypto.content import ContentCipher, unseal
+from xtrace_sdk.x_vec.crypto.existing_client import WeakKeyWarning
 from xtrace_sdk.x_vec.crypto.homomorphic import MIN_KEY_LEN, HomomorphicClient
-from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider, PassphraseKeyProvider
-from xtrace_sdk.x_vec.crypto.schemes import SCHEMES, generate_client, load_client
+from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider, PassphraseKeyProvider, existing_clients_key
+from xtrace_sdk.x_vec.crypto.schemes import SCHEMES, generate_client
 from xtrace_sdk.x_vec.crypto.sealed_secret import open_secret, seal_secret
 from xtrace_sdk.x_vec.crypto.secrecy import Secretive
+from xtrace_sdk.x_vec.utils.context_keys import ContextKeys
+from xtrace_sdk.x_vec.utils.saved_context import (
+    PublicPart,
+    SavedContext,
+    canonical_json,
+    json_object,
+    parse,
+    read_file,
+    read_public_part,
+)
 
-FORMAT_VERSION = 1
-_MAX_FILE_BYTES = 1 << 20
+__all__ = ["ContextStore", "ExecutionContext", "PublicPart", "WeakKeyWarning", "read_public_part"]
 
 
 class ContextStore(Protocol):
@@ -38,69 +44,21 @@ class ContextStore(Protocol):
     async def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]: ...
 
 
-class _Stored(msgspec.Struct, frozen=True):
-    """A context as stored; `id` only in files."""
-
-    type: str
-    pk: str
-    config: str
-    sk: str
-    key_provider: str
-    wrapped_key: str
-    id: str | None = None
-
-    @property
-    def public_id(self) -> str:
-        """The context id: SHA-256, in hexadecimal, of the public parts."""
-        return hashlib.sha256(_public_parts(self.type, self.pk, self.config)).hexdigest()
-
-    @property
-    def associated_data(self) -> bytes:
-        """What binds the sealed secret to the public parts."""
-        return _associated_data(self.type, self.pk, self.config)
-
-
-@dataclass(frozen=True, slots=True)
-class PublicPart:
-    """What a saved context tells everybody. Only opening the context proves that it was not changed."""
-
-    id: str | None
-    """None for a context that other software saved: its id is a hash of secrets too."""
-    scheme: str
-    """As `homomorphic_client_type` names it, or the stored type of a scheme that this version does not know."""
-    embed_len: int
-    key_len: int
-    alpha_len: int | None
-    encoding: str | None
-    version: int | None
-    """The version of the format, None where other software wrote it."""
-    key_provider: str
-
-
 class ExecutionContext(Secretive):
     """Keys for one body of encrypted data: create it, save it, restore it, and hand it to a loader and a retriever.
 
     Contexts are equal if their public identities are; the identity is safe to log, the object shows nothing else.
     """
 
-    __slots__ = ("_metadata_key", "_stored", "aes", "homomorphic", "key_provider")
+    __slots__ = ("_is_kept", "_keys", "_predecessor", "_saved", "key_provider")
 
-    def __init__(
-        self,
-        homomorphic: HomomorphicClient,
-        content_key: bytes,
-        metadata_key: bytes,
-        stored: _Stored,
-        provider: KeyProvider,
-    ) -> None:
+    def __init__(self, keys: ContextKeys, provider: KeyProvider | None, saved: SavedContext | None) -> None:
         """Use `create`, `load_from_disk` or `load_from_remote` instead."""
-        self.homomorphic = homomorphic
-        """The scheme's client half: encrypts vectors and queries, reads distances."""
-        self.aes = ContentCipher(content_key)
-        """The content cipher."""
+        self._keys = keys
+        self._saved = saved
+        self._is_kept = saved is not None
+        self._predecessor = None if keys.predecessor is None else ExecutionContext(keys.predecessor, None, None)
         self.key_provider = provider
-        self._metadata_key = metadata_key
-        self._stored = stored
 
     @classmethod
     def create(
@@ -128,28 +86,46 @@ class ExecutionContext(Secretive):
         Raises `UnknownScheme`, `WeakParameters`, `InvalidArgument`, and what the key provider raises. Takes about
         0.1 s for the key, besides the key provider's own time.
         """
-        if not isinstance(key_provider, KeyProvider):
-            raise InvalidArgument(
-                f"the key provider is a {type(key_provider).__name__}, expected one like PassphraseKeyProvider"
-            )
+        _expect_provider(key_provider)
         homomorphic = generate_client(
             homomorphic_client_type, embedding_length, key_len, alpha_len, insecure_allow_weak_parameters
         )
-        keys = {name: secrets.token_bytes(KEY_BYTES) for name in ("content_key", "metadata_key")}
-        secret = homomorphic.secrets() | {name: key.hex() for name, key in keys.items()}
-        parts = (
-            homomorphic.type,
-            _canonical_json(homomorphic.public_key()).decode(),
-            _canonical_json({**homomorphic.config(), "version": FORMAT_VERSION}).decode(),
+        return cls._new(ContextKeys.generate(homomorphic), key_provider, path)
+
+    def successor(
+        self,
+        key_provider: KeyProvider,
+        homomorphic_client_type: str | None = None,
+        key_len: int | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        alpha_len: int | None = None,
+        insecure_allow_weak_parameters: bool = False,
+    ) -> Self:
+        """A new context to take this one's place: new primes, new content key, the same vectors.
+
+        It knows this one as its `predecessor`: a `Retriever` of it finds what is stored under either, and
+        `xtrace_sdk.x_vec.rotation.rotate` moves the chunks. What is not given is as in this context, keys that are too
+        short apart. Raises as `create` does, and `InvalidArgument` if this context still has a predecessor itself.
+        """
+        _expect_provider(key_provider)
+        if self.predecessor is not None:
+            raise InvalidArgument("this context still has a predecessor: finish that rotation (and remove it) first")
+        scheme = homomorphic_client_type or next(
+            name for name, client in SCHEMES.items() if client.type == self._keys.public.type
         )
-        key, wrapped_key = key_provider.new_key()
-        stored = _Stored(
-            *parts,
-            sk=seal_secret(key, _canonical_json(secret), _associated_data(*parts)),
-            key_provider=key_provider.kind,
-            wrapped_key=base64.b64encode(wrapped_key).decode(),
+        homomorphic = generate_client(
+            scheme,
+            self.embed_len(),
+            max(self.key_len(), MIN_KEY_LEN) if key_len is None else key_len,
+            alpha_len,
+            insecure_allow_weak_parameters,
         )
-        context = cls(homomorphic, keys["content_key"], keys["metadata_key"], stored, key_provider)
+        return self._new(ContextKeys.generate(homomorphic, predecessor=self._keys), key_provider, path)
+
+    @classmethod
+    def _new(cls, keys: ContextKeys, provider: KeyProvider, path: str | os.PathLike[str] | None) -> Self:
+        context = cls(keys, provider, None).rewrap(provider)
         if path is not None:
             context.save_to_disk(path)
         return context
@@ -159,7 +135,7 @@ class ExecutionContext(Secretive):
     @property
     def id(self) -> str:
         """The context's public id: 64 hexadecimal digits."""
-        return self._stored.public_id
+        return self._keys.id
 
     def embed_len(self) -> int:
         """The number of positions of this context's vectors."""
@@ -171,7 +147,7 @@ class ExecutionContext(Secretive):
 
     def public_data(self) -> dict[str, str]:
         """The public parts as stored: all that the service needs to search."""
-        return {"type": self._stored.type, "pk": self._stored.pk, "config": self._stored.config}
+        return self._keys.public.public_data()
 
     def __eq__(self, other: object) -> bool:
         return self.id == other.id if isinstance(other, ExecutionContext) else NotImplemented
@@ -182,15 +158,80 @@ class ExecutionContext(Secretive):
     def __repr__(self) -> str:
         return f"<ExecutionContext {self.id}>"
 
-    # Names for what the service may compare but not read
+    # Keys
+
+    @property
+    def homomorphic(self) -> HomomorphicClient:
+        """The scheme's client half: encrypts vectors and queries, reads distances."""
+        return self._keys.homomorphic
+
+    @property
+    def aes(self) -> ContentCipher:
+        """The content cipher."""
+        return self._keys.content
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this software made the keys, and not another client of the wire format."""
+        return self._keys.public.is_ours
+
+    @property
+    def predecessor(self) -> "ExecutionContext | None":
+        """The context whose place this one takes, while chunks may still be stored under it."""
+        return self._predecessor
+
+    @property
+    def lineage(self) -> "tuple[ExecutionContext, ...]":
+        """The contexts under which this one's chunks are, the predecessor first.
+
+        A rotation moves chunks from the first to the last: who asks them in this order sees every chunk at least once.
+        """
+        return (self,) if self._predecessor is None else (self._predecessor, self)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the context was loaded, or saved since it was made: its keys are not in this process alone."""
+        return self._is_kept
 
     def pseudonym(self, purpose: str, *values: str) -> str:
         """A keyed hash of the values: 32 hexadecimal digits, the same for the same purpose, values and context.
 
-        An observer learns which pseudonyms are equal, and nothing else. HMAC-SHA-256, cut to 128 bits.
+        A context and its predecessor give the same. An observer learns which pseudonyms are equal, and nothing else.
+        HMAC-SHA-256, cut to 128 bits.
         """
-        message = _canonical_json([purpose, *values])
-        return hmac.digest(self._metadata_key, message, "sha256")[:16].hex()
+        message = canonical_json([purpose, *values])
+        return hmac.digest(self._keys.metadata_key, message, "sha256")[:16].hex()
+
+    def rewrap(self, new_provider: KeyProvider) -> Self:
+        """Protects the context by another provider's key from now on, and returns it; save it to make that last.
+
+        The id, the keys of the data and all chunks stay as they are, so this revokes nothing: a copy of the context as
+        it was saved before still opens with the old provider. Only a rotation does. What another client saved is
+        written in our form then. Raises what the provider raises.
+        """
+        _expect_provider(new_provider)
+        key, wrapped_key = new_provider.new_key()
+        public = self._keys.public
+        self._saved = SavedContext(
+            **public.public_data(),
+            sk=seal_secret(key, canonical_json(self._keys.secret()), public.associated_data),
+            key_provider=new_provider.kind,
+            wrapped_key=base64.b64encode(wrapped_key).decode(),
+            id=self.id,
+        )
+        self.key_provider = new_provider
+        return self
+
+    def forget_predecessor(self, provider: KeyProvider | None = None) -> Self:
+        """Takes the predecessor's keys out of the context, and returns it; save it to make that last.
+
+        For the end of a rotation: what is still stored under the predecessor is not found by this context any more.
+        The context is wrapped anew, by its own provider or the one given; raises what that raises.
+        """
+        self._keys = self._keys.without_predecessor()
+        self._predecessor = None
+        chosen = provider or self.key_provider
+        return self if chosen is None else self.rewrap(chosen)
 
     # Saving and restoring
 
@@ -199,11 +240,8 @@ class ExecutionContext(Secretive):
 
         The file appears whole or not at all. Raises `InaccessibleFile` if it cannot be written.
         """
-        document = {"id": self.id, **self._serialized()}
-        try:
-            _write_atomically(Path(path), msgspec.json.format(msgspec.json.encode(document)) + b"\n")
-        except OSError as error:
-            raise InaccessibleFile(f"the context cannot be written to {os.fspath(path)}: {error.strerror}") from None
+        self._expect_saved().write(Path(path))
+        self._is_kept = True
 
     @classmethod
     def load_from_disk(
@@ -212,8 +250,12 @@ class ExecutionContext(Secretive):
         path: str | os.PathLike[str] | None = None,
         *,
         key_provider: KeyProvider | None = None,
+        insecure_allow_weak_encryption: bool = False,
     ) -> Self:
         """The context of a file, opened with a passphrase or another key provider.
+
+        A file that another client of the wire format saved opens too. If its key is weak a `WeakKeyWarning` says so,
+        and chunks are encrypted under it only with `insecure_allow_weak_encryption`.
 
         Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it holds no context or a changed one,
         `WrongKey` for a wrong passphrase or key.
@@ -221,15 +263,16 @@ class ExecutionContext(Secretive):
         provider = _provider(passphrase, key_provider)
         if path is None:
             raise InvalidArgument("path is missing, expected the file that the context was saved to")
-        return cls._open(_parse_file(Path(path)), provider)
+        return cls._open(read_file(Path(path)), provider, insecure_allow_weak_encryption)
 
     async def save_to_remote(self, integration: ContextStore) -> str:
         """Stores the context on the service and returns its id.
 
         The service gets the public parts, and the secrets encrypted: it can guess at a passphrase, and learns nothing
-        else. Saving again is harmless.
+        else. Saving again replaces the encrypted secrets.
         """
-        await integration.store_exec_context(self._serialized(), self.id)
+        await integration.store_exec_context(self._expect_saved().serialized(), self.id)
+        self._is_kept = True
         return self.id
 
     @classmethod
@@ -239,152 +282,78 @@ class ExecutionContext(Secretive):
         context_id: str | None = None,
         integration: ContextStore | None = None,
         key_provider: KeyProvider | None = None,
+        *,
+        insecure_allow_weak_encryption: bool = False,
     ) -> Self:
         """The context stored on the service under that id, opened with a passphrase or another key provider.
 
-        Raises `NotFound`, `WrongKey`, and `InvalidContext` if what the service gives is not that context.
+        As `load_from_disk`. Raises `NotFound`, `WrongKey`, and `InvalidContext` if what the service gives is not that
+        context.
         """
         provider = _provider(passphrase, key_provider)
         if context_id is None or integration is None:
             raise InvalidArgument("context_id or integration is missing: say which context, and which service has it")
         data = await integration.get_serialized_exec_context(context_id)
-        stored = _parse(data, f"the context {context_id} on the service")
-        if stored.public_id != context_id:
-            raise InvalidContext(f"the service gave another context than {context_id}: do not use it")
-        return await asyncio.to_thread(cls._open, stored, provider)
+        saved = parse(data, f"the context {context_id} on the service")
+        if saved.is_ours and saved.public_id != context_id:
+            raise _foreign(context_id)
+        context = await asyncio.to_thread(cls._open, saved, provider, insecure_allow_weak_encryption)
+        if context.id != context_id:
+            raise _foreign(context_id)
+        return context
 
     @classmethod
-    def _open(cls, stored: _Stored, provider: KeyProvider) -> Self:
-        _check_id(stored)
-        if stored.key_provider != provider.kind:
+    def _open(cls, saved: SavedContext, provider: KeyProvider, allow_weak_encryption: bool) -> Self:
+        if saved.is_ours:
+            saved.expect_own_id()
+        if saved.key_provider != provider.kind:
             raise InvalidContext(
-                f"the context was saved with the key provider {stored.key_provider!r}, got {provider.kind!r}"
+                f"the context was saved with the key provider {saved.key_provider!r}, got {provider.kind!r}"
             )
-        config = _json_object(stored.config, "config")
-        if config.get("version") != FORMAT_VERSION:
-            raise InvalidContext(
-                f"the context's format version is {config.get('version')!r}, expected {FORMAT_VERSION}: "
-                "it was written by other software"
-            )
-        key = provider.unwrap_key(_wrapped_key(stored))
-        secret = _json_object(open_secret(key, stored.sk, stored.associated_data), "secret")
-        homomorphic = load_client(stored.type, config, secret)
-        if _canonical_json(homomorphic.public_key()).decode() != stored.pk:
-            raise InvalidContext("the context's secret key does not belong to its public key")
-        try:
-            keys = [bytes.fromhex(secret[name]) for name in ("content_key", "metadata_key")]
-        except (KeyError, TypeError, ValueError):
-            raise InvalidContext("the context's secret lacks a key") from None
-        return cls(homomorphic, keys[0], keys[1], stored, provider)
+        if saved.is_ours or saved.is_sealed:
+            key = provider.unwrap_key(saved.wrapped_key_bytes())
+            secret = json_object(open_secret(key, saved.sk, saved.associated_data), "secret")
+            keys = ContextKeys.load(saved, secret, allow_weak_encryption)
+        else:
+            keys = _open_existing(saved, provider, allow_weak_encryption)
+        if saved.id not in (None, keys.id):
+            raise InvalidContext("the context's id does not belong to its keys: the file was changed")
+        return cls(keys, provider, saved)
 
-    def _serialized(self) -> dict[str, str]:
-        return {
-            **self.public_data(),
-            "sk": self._stored.sk,
-            "key_provider": self._stored.key_provider,
-            "wrapped_key": self._stored.wrapped_key,
-        }
+    def _expect_saved(self) -> SavedContext:
+        if self._saved is None:
+            raise InvalidArgument("this context is known as a predecessor only: rewrap it before it is saved")
+        return self._saved
 
 
-def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
-    """The public part of the context in a file, read without its key.
-
-    Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it holds no context.
-    """
-    stored = _parse_file(Path(path))
+def _open_existing(saved: SavedContext, provider: KeyProvider, allow_weak_encryption: bool) -> ContextKeys:
+    """The keys of a context as another client saved it: its content key is the provider's key itself."""
+    key = existing_clients_key(provider, saved.wrapped_key_bytes())
     try:
-        config = msgspec.convert(_json_object(stored.config, "config"), _PublicConfig)
-    except msgspec.ValidationError as error:
-        raise InvalidContext(f"the context's config is not valid ({error}): it was changed") from None
-    known = config.version is not None
-    if known:
-        _check_id(stored)
-    return PublicPart(
-        id=stored.public_id if known else stored.id,
-        scheme=next((name for name, client in SCHEMES.items() if client.type == stored.type), stored.type),
-        key_provider=stored.key_provider,
-        **msgspec.structs.asdict(config),
-    )
+        secret_key = unseal(key, base64.b64decode(saved.sk, validate=True), None).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise InvalidContext("the context's sk is no encrypted secret key: it was changed or cut off") from None
+    except InvalidTag:
+        raise WrongKey(
+            "the passphrase or key is wrong for this context, or the context was changed: "
+            "files of other software do not tell which"
+        ) from None
+    secret = {"sk": secret_key, "content_key": key.hex()}
+    return ContextKeys.load(saved, secret, allow_weak_encryption, sealed_secret_key=saved.sk)
 
 
-class _PublicConfig(msgspec.Struct):
-    """The fields of `config` that are shown."""
-
-    embed_len: int
-    key_len: int
-    alpha_len: int | None = None
-    encoding: str | None = None
-    version: int | None = None
+def _foreign(context_id: str) -> InvalidContext:
+    return InvalidContext(f"the service gave another context than {context_id}: do not use it")
 
 
-def _check_id(stored: _Stored) -> None:
-    if stored.id is not None and stored.id != stored.public_id:
-        raise InvalidContext("the context's id does not belong to its public parts: the file was changed")
+def _expect_provider(provider: Any) -> None:
+    if not isinstance(provider, KeyProvider):
+        raise InvalidArgument(
+            f"the key provider is a {type(provider).__name__}, expected one like PassphraseKeyProvider"
+        )
 
 
 def _provider(passphrase: str | None, key_provider: KeyProvider | None) -> KeyProvider:
     if (passphrase is None) == (key_provider is None):
         raise InvalidArgument("expected either a passphrase or a key_provider, and not both")
     return key_provider if key_provider is not None else PassphraseKeyProvider(passphrase or "")
-
-
-def _parse_file(path: Path) -> _Stored:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InaccessibleFile(f"the context file {path} cannot be read: {error.strerror}") from None
-    what = f"the file {path}"
-    if len(data) > _MAX_FILE_BYTES:
-        raise InvalidContext(f"{what} is larger than a saved context can be")
-    return _parse(_json_object(data, what), what)
-
-
-def _parse(data: dict[str, Any], what: str) -> _Stored:
-    try:
-        return msgspec.convert(data, _Stored)
-    except msgspec.ValidationError as error:
-        raise InvalidContext(
-            f"{what} holds no complete saved context ({error}): it was cut off, or saved without its secret"
-        ) from None
-
-
-def _wrapped_key(stored: _Stored) -> bytes:
-    try:
-        return base64.b64decode(stored.wrapped_key, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidContext("the context's wrapped_key is no base64: it was changed or cut off") from None
-
-
-def _json_object(data: bytes | str, what: str) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidContext(f"{what} is not the JSON of a saved context: another file, or one cut off") from None
-
-
-def _canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces (as RFC 8785 has it for what occurs here: strings, integers, objects)."""
-    return msgspec.json.encode(value, order="sorted")
-
-
-def _public_parts(type_: str, pk: str, config: str) -> bytes:
-    return _canonical_json({"type": type_, "pk": pk, "config": config})
-
-
-def _associated_data(type_: str, pk: str, config: str) -> bytes:
-    return b"xtrace/context/1" + hashlib.sha256(_public_parts(type_, pk, config)).digest()
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

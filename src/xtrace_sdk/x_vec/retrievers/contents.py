@@ -1,0 +1,104 @@
+"""Decrypting fetched chunks: each must belong to the very vector that a search found, wherever a rotation moved it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered
+from xtrace_sdk.x_vec.retrievers.scan import Nearest
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a search saw of a chunk."""
+
+    context: ExecutionContext
+    nonce: bytes
+    query: NDArray[np.uint8]
+    distance: int
+
+
+class Contents:
+    """Remembers, per knowledge base, what searches found, and decrypts what is fetched of it."""
+
+    def __init__(self, context: ExecutionContext) -> None:
+        self._context = context
+        self._found: dict[tuple[str, int], _Found] = {}
+
+    def remember(self, kb_id: str, context: ExecutionContext, query: NDArray[np.uint8], nearest: Nearest) -> None:
+        """The chunks that a search with this query found under the context."""
+        for chunk_id, distance, nonce in zip(
+            nearest.chunk_ids.tolist(), nearest.distances.tolist(), nearest.nonces, strict=True
+        ):
+            self._found[kb_id, chunk_id] = _Found(context, nonce or b"", query, distance)
+
+    def decrypted(self, kb_id: str, chunk: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """The chunk with its text, and whether it is to be shown to `expect_same_vectors` before it is used.
+
+        That is so where a rotation has moved it since it was found. Raises `ContentTampered`, and
+        `ChangedSinceSearch` if it was replaced since.
+        """
+        plain = {key: value for key, value in chunk.items() if key != "nonce"}
+        if "chunk_content" not in chunk:
+            return plain, False
+        chunk_id, nonce = chunk["chunk_id"], chunk.get("nonce") or b""
+        found = self._found.get((kb_id, chunk_id))
+        try:
+            if found is not None and nonce == found.nonce:
+                context, content = found.context, _content(found.context, chunk["chunk_content"], nonce)
+            else:
+                context, content = self._content(chunk["chunk_content"], nonce)
+        except ContentTampered as error:
+            raise ContentTampered(f"chunk {chunk_id}: {error}") from None
+        plain["chunk_content"] = content
+        if found is None or nonce == found.nonce:
+            return plain, False
+        if context is found.context or found.context is self._context:
+            raise _replaced(chunk_id)
+        return plain, True
+
+    def expect_same_vectors(
+        self, kb_id: str, chunks: Iterable[Mapping[str, Any]], nonces: Mapping[int, bytes | None]
+    ) -> None:
+        """Raises `ChangedSinceSearch` unless the vectors of moved chunks are as far from the query as those found.
+
+        `chunks` have their ciphertexts, `nonces` are those that their contents were decrypted with. Without this look
+        a service could exchange the contents of two chunks under cover of a rotation.
+        """
+        for chunk in chunks:
+            chunk_id, nonce = chunk["chunk_id"], chunk.get("nonce")
+            found = self._found[kb_id, chunk_id]
+            bits, valid = self._context.homomorphic.decrypt_vec_batch([chunk["index"]], [nonce])
+            distance = int(np.count_nonzero(bits[0] != found.query))
+            if nonce != nonces[chunk_id] or not valid.all() or distance != found.distance:
+                raise _replaced(chunk_id)
+            self._found[kb_id, chunk_id] = _Found(self._context, nonce or b"", found.query, distance)
+
+    def _content(self, stored: str, nonce: bytes) -> tuple[ExecutionContext, str]:
+        """The text of a chunk that no search of this retriever found like this, and the context that it is under."""
+        *before, own = self._context.lineage
+        for predecessor in before:
+            # A nonce tells the chunks of a context of ours from those of another client's. Between two of ours only
+            # their keys do, and either authenticates by the same rule.
+            if not predecessor.aes.binds_nonces and not nonce:
+                return predecessor, _content(predecessor, stored, nonce)
+            if predecessor.aes.binds_nonces:
+                try:
+                    return own, _content(own, stored, nonce)
+                except ContentTampered:
+                    return predecessor, _content(predecessor, stored, nonce)
+        return own, _content(own, stored, nonce)
+
+
+def _content(context: ExecutionContext, stored: str, nonce: bytes) -> str:
+    if context.aes.binds_nonces and not nonce:
+        raise ContentTampered("it came without its nonce: that was removed, or the chunk was written otherwise")
+    return context.aes.decrypt(stored, nonce).decode()
+
+
+def _replaced(chunk_id: int) -> ChangedSinceSearch:
+    return ChangedSinceSearch(f"chunk {chunk_id} was replaced since it was found: search again")

@@ -1,0 +1,203 @@
+"""Execution contexts as they are saved: the fields of a file or of `data` on the service, read and written.
+
+Nothing here needs a key (docs/formats.md, "Execution context").
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from xtrace_sdk.errors import InaccessibleFile, InvalidContext
+from xtrace_sdk.x_vec.crypto.schemes import SCHEMES
+from xtrace_sdk.x_vec.crypto.sealed_secret import is_sealed
+
+FORMAT_VERSION = 1
+_MAX_FILE_BYTES = 1 << 20
+
+
+class PublicParts(msgspec.Struct, frozen=True):
+    """What a context tells everybody, as texts: `pk` and `config` are JSON."""
+
+    type: str
+    pk: str
+    config: str
+
+    def public_data(self) -> dict[str, str]:
+        """The public parts alone, as the service stores them."""
+        return {"type": self.type, "pk": self.pk, "config": self.config}
+
+    @property
+    def public_id(self) -> str:
+        """SHA-256, in hexadecimal, of the public parts: the id of a context of ours."""
+        return hashlib.sha256(canonical_json(self.public_data())).hexdigest()
+
+    @property
+    def associated_data(self) -> bytes:
+        """What binds a sealed secret to the public parts."""
+        return b"xtrace/context/1" + hashlib.sha256(canonical_json(self.public_data())).digest()
+
+    def config_object(self) -> dict[str, Any]:
+        """The configuration. Raises `InvalidContext` if it is no JSON object."""
+        return json_object(self.config, "config")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this software made the keys: the configurations of other clients have no version.
+
+        Raises `InvalidContext` for a version that this software does not know.
+        """
+        version = self.config_object().get("version")
+        if version not in (None, FORMAT_VERSION):
+            raise InvalidContext(
+                f"the context's format version is {version!r}, expected {FORMAT_VERSION}: "
+                "it was written by other software, or a later version of this"
+            )
+        return version is not None
+
+
+class SavedContext(PublicParts, frozen=True):
+    """A whole context; `id` only in files."""
+
+    sk: str
+    key_provider: str
+    wrapped_key: str
+    id: str | None = None
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether `sk` is in the form that this software writes."""
+        return is_sealed(self.sk)
+
+    def wrapped_key_bytes(self) -> bytes:
+        """What the key provider needs. Raises `InvalidContext` if it is no base64."""
+        try:
+            return base64.b64decode(self.wrapped_key, validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidContext("the context's wrapped_key is no base64: it was changed or cut off") from None
+
+    def serialized(self) -> dict[str, str]:
+        """The fields that the service stores."""
+        return {
+            **self.public_data(),
+            "sk": self.sk,
+            "key_provider": self.key_provider,
+            "wrapped_key": self.wrapped_key,
+        }
+
+    def expect_own_id(self) -> None:
+        """Raises `InvalidContext` if the file's id is not that of its public parts."""
+        if self.id is not None and self.id != self.public_id:
+            raise InvalidContext("the context's id does not belong to its public parts: the file was changed")
+
+    def write(self, path: Path) -> None:
+        """Writes the file (mode 0600), whole or not at all, and missing folders. Raises `InaccessibleFile`."""
+        document = self.serialized() if self.id is None else {"id": self.id, **self.serialized()}
+        try:
+            _write_atomically(path, msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+        except OSError as error:
+            raise InaccessibleFile(f"the context cannot be written to {path}: {error.strerror}") from None
+
+
+def read_file(path: Path) -> SavedContext:
+    """The context in a file. Raises `InaccessibleFile`, and `InvalidContext` if it holds none."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InaccessibleFile(f"the context file {path} cannot be read: {error.strerror}") from None
+    what = f"the file {path}"
+    if len(data) > _MAX_FILE_BYTES:
+        raise InvalidContext(f"{what} is larger than a saved context can be")
+    return parse(json_object(data, what), what)
+
+
+def parse(data: dict[str, Any], what: str) -> SavedContext:
+    """The context of a decoded JSON object. Raises `InvalidContext` if it lacks anything."""
+    try:
+        return msgspec.convert(data, SavedContext)
+    except msgspec.ValidationError as error:
+        raise InvalidContext(
+            f"{what} holds no complete saved context ({error}): it was cut off, or saved without its secret"
+        ) from None
+
+
+def json_object(data: bytes | str, what: str) -> dict[str, Any]:
+    """The JSON object of a saved context. Raises `InvalidContext` for anything else."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidContext(f"{what} is not the JSON of a saved context: another file, or one cut off") from None
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces (as RFC 8785 has it for what occurs here: strings, integers, objects)."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPart:
+    """What a saved context tells everybody. Only opening the context proves that it was not changed."""
+
+    id: str | None
+    """None for a context as other software saved it: its id is a hash of secrets too."""
+    scheme: str
+    """As `homomorphic_client_type` names it, or the stored type of a scheme that this version does not know."""
+    embed_len: int
+    key_len: int
+    alpha_len: int | None
+    encoding: str | None
+    version: int | None
+    """The version of the format, None where other software made the keys."""
+    key_provider: str
+
+
+def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
+    """The public part of the context in a file, read without its key.
+
+    Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it holds no context.
+    """
+    saved = read_file(Path(path))
+    try:
+        config = msgspec.convert(json_object(saved.config, "config"), _PublicConfig)
+    except msgspec.ValidationError as error:
+        raise InvalidContext(f"the context's config is not valid ({error}): it was changed") from None
+    known = config.version is not None
+    if known:
+        saved.expect_own_id()
+    return PublicPart(
+        id=saved.public_id if known else saved.id,
+        scheme=next((name for name, client in SCHEMES.items() if client.type == saved.type), saved.type),
+        key_provider=saved.key_provider,
+        **msgspec.structs.asdict(config),
+    )
+
+
+class _PublicConfig(msgspec.Struct):
+    """The fields of `config` that are shown."""
+
+    embed_len: int
+    key_len: int
+    alpha_len: int | None = None
+    encoding: str | None = None
+    version: int | None = None
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
