@@ -19,6 +19,7 @@ typedef __m512i V;
 
 enum {
     LANES = 8,
+    TILE = 10,  /* columns of a table that are summed at once */
     BLOCK = 10, /* limbs of one operand that are held in registers, and columns of the product beside them */
     MAX_LIMBS = 330,
     MAX_HALF = 80,
@@ -141,31 +142,33 @@ INLINE void add_products(V w[BLOCK], const V a[BLOCK], V b, int u) {
     UNROLL for (int k = 0; k < BLOCK; k++) w[(u + k + 1) % BLOCK] = add_high(w[(u + k + 1) % BLOCK], a[k], b);
 }
 
-/* columns[0 .. n + 10] += a[0 .. 10) * b[0 .. n), n a multiple of ten: the window of columns moves up with b. A column
- * leaves the window when no product reaches it any more, and the next one takes its register. */
-INLINE void sweep_on(V w[BLOCK], V *columns, const V *a, const V *b, const uint64_t *shared, size_t first, size_t n) {
-    V a_[BLOCK];
-    UNROLL for (int k = 0; k < BLOCK; k++) a_[k] = a[k];
-    DO_NOT_UNROLL for (size_t j = first; j < n; j += BLOCK) {
-        UNROLL for (int u = 0; u < BLOCK; u++) {
-            V by = shared ? all(shared[j + u]) : b[j + u];
-            columns[j + u] = add_low(w[u], a_[0], by);
-            w[u] = columns[j + u + BLOCK];
-            add_products(w, a_, by, u);
-        }
+/* One step of ten of a sweep: each limb of b in turn meets the ten limbs of a. The lowest column leaves the window, for no
+ * product reaches it any more, and the next one takes its register; it is zero unless `there`. */
+INLINE void sweep_block(V w[BLOCK], V *columns, const V a[BLOCK], const V *b, const uint64_t *shared, int there) {
+    UNROLL for (int u = 0; u < BLOCK; u++) {
+        V by = shared ? all(shared[u]) : b[u];
+        columns[u] = add_low(w[u], a[0], by);
+        w[u] = there ? columns[u + BLOCK] : zero();
+        add_products(w, a, by, u);
     }
+}
+
+/* columns[0 .. n + 10) += a[0 .. 10) * b[0 .. n), n a multiple of ten; columns from `known` on are zero and not read. */
+NOINLINE void sweep(V *columns, size_t known, const V *a, const V *b, size_t n) {
+    V w[BLOCK], a_[BLOCK];
+    const size_t loading = known <= BLOCK ? 0 : known - BLOCK < n ? known - BLOCK : n;
+    size_t j = 0;
+    UNROLL for (int k = 0; k < BLOCK; k++) a_[k] = a[k];
+    UNROLL for (int k = 0; k < BLOCK; k++) w[k] = known ? columns[k] : zero();
+    DO_NOT_UNROLL for (; j < loading; j += BLOCK) sweep_block(w, columns + j, a_, b + j, NULL, 1);
+    DO_NOT_UNROLL for (; j < n; j += BLOCK) sweep_block(w, columns + j, a_, b + j, NULL, 0);
     UNROLL for (int k = 0; k < BLOCK; k++) columns[n + k] = w[k];
 }
 
-NOINLINE void sweep(V *columns, const V *a, const V *b, size_t n) {
-    V w[BLOCK];
-    UNROLL for (int k = 0; k < BLOCK; k++) w[k] = columns[k];
-    sweep_on(w, columns, a, b, NULL, 0, n);
-}
-
-/* columns[0 .. 2n) += a * b. */
-INLINE void add_product(V *columns, const V *a, const V *b, size_t n) {
-    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) sweep(columns + t, a + t, b, n);
+/* columns[0 .. 2n) = a * b, or += if something is there already. */
+INLINE void add_product(V *columns, int there, const V *a, const V *b, size_t n) {
+    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK)
+        sweep(columns + t, there ? n + BLOCK : t ? n : 0, a + t, b, n);
 }
 
 /* columns[0 .. 20) += the square of a[0 .. 10), where the columns hold half of what is there so far: products of two
@@ -184,10 +187,11 @@ NOINLINE void double_and_add_square(V *columns, const V *a) {
     }
 }
 
-/* columns[0 .. 2n) = a * a; the columns are zero before. */
-INLINE void add_square(V *columns, const V *a, size_t n) {
+/* columns[0 .. 2n) = a * a. Block t meets the blocks above it in columns from 2t + 10 on; those below n + t are known. */
+INLINE void set_to_square(V *columns, const V *a, size_t n) {
+    UNROLL for (int k = 0; k < BLOCK; k++) columns[k] = columns[2 * n - BLOCK + k] = zero();
     DO_NOT_UNROLL for (size_t t = 0; t + BLOCK < n; t += BLOCK)
-        sweep(columns + 2 * t + BLOCK, a + t, a + t + BLOCK, n - BLOCK - t);
+        sweep(columns + 2 * t + BLOCK, t ? n - t - BLOCK : 0, a + t, a + t + BLOCK, n - BLOCK - t);
     DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) double_and_add_square(columns + 2 * t, a + t);
 }
 
@@ -211,7 +215,9 @@ NOINLINE void reduce(V *columns, V *digits, const uint64_t *modulus, uint64_t in
             UNROLL for (int k = 1; k < BLOCK; k++)
                 w[(u + k + 1) % BLOCK] = add_high(w[(u + k + 1) % BLOCK], digit, low[k]);
         }
-        sweep_on(w, c, m, NULL, modulus, BLOCK, n);
+        UNROLL for (int k = 0; k < BLOCK; k++) low[k] = m[k];
+        DO_NOT_UNROLL for (size_t j = BLOCK; j < n; j += BLOCK) sweep_block(w, c + j, low, NULL, modulus + j, 1);
+        UNROLL for (int k = 0; k < BLOCK; k++) c[n + k] = w[k];
     }
 }
 

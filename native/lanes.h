@@ -1,5 +1,5 @@
 /* The algorithms, in terms of what an instruction set's file defines before it includes this: the vector type V of LANES
- * 64-bit lanes, limbs of LIMB_BITS bits, sums of products in lazy columns (`add_product`, `add_square`, `add_table`),
+ * 64-bit lanes, limbs of LIMB_BITS bits, sums of products in lazy columns (`add_product`, `set_to_square`, `add_table`),
  * Montgomery's reduction (`reduce`, `fold`) and the way between rows of bytes and limbs (`load_rows`, `store_rows`).
  *
  * Integers modulo p^2 are written to base p (`struct ring`): x = x0 + x1 p. Then
@@ -89,11 +89,9 @@ INLINE void reduce_both(V *r, V *first, V *second, const struct ring *ring, int 
 NOINLINE void multiply(V *r, const V *a, const V *b, const struct ring *ring) {
     V first[2 * MAX_HALF], second[2 * MAX_HALF];
     const size_t h = ring->half;
-    clear(first, 2 * h);
-    clear(second, 2 * h);
-    add_product(first, a, b, h);
-    add_product(second, a, b + h, h);
-    add_product(second, a + h, b, h);
+    add_product(first, 0, a, b, h);
+    add_product(second, 0, a, b + h, h);
+    add_product(second, 1, a + h, b, h);
     reduce_both(r, first, second, ring, 0);
 }
 
@@ -101,10 +99,8 @@ NOINLINE void multiply(V *r, const V *a, const V *b, const struct ring *ring) {
 NOINLINE void square(V *r, const V *a, const struct ring *ring) {
     V first[2 * MAX_HALF], second[2 * MAX_HALF];
     const size_t h = ring->half;
-    clear(first, 2 * h);
-    clear(second, 2 * h);
-    add_square(first, a, h);
-    add_product(second, a, a + h, h);
+    set_to_square(first, a, h);
+    add_product(second, 0, a, a + h, h);
     reduce_both(r, first, second, ring, 1);
 }
 
@@ -113,8 +109,7 @@ static void multiply_shared(V *r, const V *a, const uint64_t *shared, const stru
     V b[MAX_HALF], columns[2 * MAX_HALF], m[MAX_HALF];
     const size_t h = ring->half;
     for (size_t k = 0; k < h; k++) b[k] = all(shared[k]);
-    clear(columns, 2 * h);
-    add_product(columns, a, b, h);
+    add_product(columns, 0, a, b, h);
     reduce(columns, m, ring->prime, ring->inverse, h);
     carry(r, columns + h, h);
 }
@@ -158,7 +153,7 @@ static void store_encrypted(V *x, const struct ring *ring, const struct messages
     for (size_t k = 0; k < h; k++) p[k] = all(ring->prime[k]);
     clear(columns, 2 * h + 8);
     for (size_t k = 0; k < h; k++) columns[k] = x[k];
-    add_product(columns, x + h, p, h);
+    add_product(columns, 1, x + h, p, h);
     carry(columns, columns, 2 * h);
     store_rows(out + row * ring->square_bytes, live, ring->square_bytes, columns);
 }
@@ -274,26 +269,36 @@ static void fixed_read(const struct ring *ring, const struct powers *powers, con
 
 /* ---- Powers with an exponent that all rows share ------------------------------------------------------------------ */
 
-/* One of the powers, without showing which: all are read, and the others masked away. */
+/* One of the powers, without showing which: all are read, and the others masked away. Those of a limb stand together. */
 static void select_power(V *x, const V *powers, size_t words, uint8_t digit) {
     V mask[WINDOW_SIZE];
     for (uint64_t j = 0; j < WINDOW_SIZE; j++) mask[j] = all(0 - (((j ^ digit) - 1) >> 63));
-    for (size_t k = 0; k < words; k++) {
-        V chosen = zero();
-        UNROLL for (int j = 0; j < WINDOW_SIZE; j++) chosen = add(chosen, both(powers[j * words + k], mask[j]));
-        x[k] = chosen;
+    DO_NOT_UNROLL for (size_t k = 0; k < words; k++) {
+        V even = zero(), odd = zero();
+        UNROLL for (int j = 0; j < WINDOW_SIZE; j += 2) {
+            even = add(even, both(powers[WINDOW_SIZE * k + j], mask[j]));
+            odd = add(odd, both(powers[WINDOW_SIZE * k + j + 1], mask[j + 1]));
+        }
+        x[k] = add(even, odd);
     }
+}
+
+static void note_power(V *powers, const V *x, size_t words, size_t j) {
+    for (size_t k = 0; k < words; k++) powers[WINDOW_SIZE * k + j] = x[k];
 }
 
 /* x^exponent * R from x * R, by windows of fixed width: the steps do not depend on the exponent, but for its length. */
 static void raise(V *x, const struct ring *ring, const struct exponent *exponent) {
     V powers[WINDOW_SIZE * 2 * MAX_HALF], factor[2 * MAX_HALF];
     const size_t words = 2 * ring->half;
-    for (size_t k = 0; k < words; k++) powers[k] = all(ring->one[k]);
-    for (size_t k = 0; k < words; k++) powers[words + k] = x[k];
-    for (size_t j = 2; j < WINDOW_SIZE; j += 2) {
-        square(powers + j * words, powers + j / 2 * words, ring);
-        multiply(powers + (j + 1) * words, powers + j * words, x, ring);
+    for (size_t k = 0; k < words; k++) factor[k] = all(ring->one[k]);
+    note_power(powers, factor, words, 0);
+    note_power(powers, x, words, 1);
+    square(factor, x, ring);
+    note_power(powers, factor, words, 2);
+    for (size_t j = 3; j < WINDOW_SIZE; j++) {
+        multiply(factor, factor, x, ring);
+        note_power(powers, factor, words, j);
     }
     select_power(x, powers, words, exponent->digits[0]);
     for (size_t window = 1; window < exponent->windows; window++) {
@@ -330,7 +335,7 @@ static void power_read(const struct ring *ring, const struct exponent *exponent,
 
 #define KERNELS(name_)                                                                                             \
     {                                                                                                             \
-        .name = name_, .lanes = LANES, .tile = BLOCK, .limb_bits = LIMB_BITS, .max_limbs = MAX_LIMBS,            \
+        .name = name_, .lanes = LANES, .tile = TILE, .limb_bits = LIMB_BITS, .max_limbs = MAX_LIMBS,            \
         .max_half = MAX_HALF, .linear = linear, .table = table, .fixed_encrypt = fixed_encrypt,                  \
         .fixed_read = fixed_read, .power_encrypt = power_encrypt, .power_read = power_read,                       \
     }

@@ -234,7 +234,7 @@ class PaillierVectors(Secretive):
 
     def _bits(self, vectors: Any) -> Bits:
         try:
-            bits = np.asarray(vectors)
+            bits = np.asarray(_lists_joined(vectors))
         except ValueError:
             bits = np.empty(())
         if bits.ndim >= 1 and not len(bits):
@@ -414,6 +414,20 @@ def _little_endian(ciphertext: Ciphertext) -> bytes:
     if ciphertext < 0:
         return b""
     return int(ciphertext).to_bytes((int(ciphertext).bit_length() + 7) // 8, "little")
+
+
+def _lists_joined(vectors: Any) -> Any:
+    """Lists of small integers as an array, several times as fast as NumPy does it; anything else as it is."""
+    if not isinstance(vectors, list) or not vectors or not all(type(vector) is list for vector in vectors):
+        return vectors
+    try:
+        rows = [bytes(vector) for vector in vectors]
+    except (TypeError, ValueError):
+        return vectors
+    width = len(rows[0])
+    if not width or any(len(row) != width for row in rows):
+        return vectors
+    return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), width)
 
 
 def _below(rows: Rows, bound: int) -> NDArray[np.bool_]:
