@@ -119,7 +119,7 @@ async def _load(loader: DataLoader, embedding: Embedding, documents: Sequence[Do
     typer.echo(
         f"\n{len(documents)} documents, {len(collection)} chunks: {summary.stored} embedded, encrypted and stored in "
         f"{elapsed:.1f} s, {summary.already_stored} were there already"
-        + (f", {removed} outdated ones deleted" if removed else "")
+        + (f"; outdated and deleted: {removed}" if removed else "")
     )
 
 
@@ -159,5 +159,6 @@ def _first_lines(documents: Sequence[Document]) -> list[str]:
 
 
 def _shortened(text: str) -> str:
-    line = " ".join(text.split())
+    # Without the rules under headings and around tables.
+    line = " ".join(word for word in text.split() if len(word) < 3 or not set(word) <= set("*=-+|~"))
     return line if len(line) <= _SHOWN_CHARACTERS else line[:_SHOWN_CHARACTERS] + "…"

@@ -36,7 +36,7 @@ def loaded(result: Result) -> tuple[int, int, int]:
     found = re.search(
         r"chunks: (\d+) embedded, encrypted and stored in [\d.]+ s, (\d+) were there already", result.text
     )
-    deleted = re.search(r"(\d+) outdated ones deleted", result.text)
+    deleted = re.search(r"outdated and deleted: (\d+)", result.text)
     assert found
     return int(found[1]), int(found[2]), int(deleted[1]) if deleted else 0
 
