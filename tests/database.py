@@ -7,8 +7,8 @@ from pathlib import Path
 
 from toy_paillier import toy_key
 from xtrace_core.metadata import parse_meta_data
-from xtrace_server.storage import chunks, contexts, knowledge_bases, organisations
-from xtrace_server.storage.chunks import ChunkWrite
+from xtrace_server.storage import chunk_writes, contexts, knowledge_bases, organisations
+from xtrace_server.storage.chunk_writes import ChunkWrite
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import Database, open_database
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -27,7 +27,7 @@ class Store:
         writes = [ChunkWrite("content", b"row", parse_meta_data(one), name, None) for one in meta_data]
         async with self.database.write() as connection:
             kb = await knowledge_bases.lock(connection, self.kb)
-            return await chunks.insert_all(connection, kb, self.binding, writes)
+            return await chunk_writes.insert_all(connection, kb, self.binding, writes)
 
 
 @asynccontextmanager

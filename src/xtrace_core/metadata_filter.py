@@ -35,6 +35,18 @@ MAX_VALUES = 10_000
 
 _MAX_COUNT = 2**31 - 1
 
+
+@dataclass(frozen=True, slots=True)
+class FilterLimits:
+    """How much one filter may hold: see `MAX_DEPTH`, `MAX_CONDITIONS`, `MAX_VALUES`."""
+
+    depth: int = MAX_DEPTH
+    conditions: int = MAX_CONDITIONS
+    values: int = MAX_VALUES
+
+
+DEFAULT_LIMITS = FilterLimits()
+
 Comparison = Literal["eq", "gt", "gte", "lt", "lte", "begins_with", "contains"]
 
 
@@ -97,7 +109,7 @@ class InvalidFilter(ValueError):
     """
 
 
-def parse_filter(value: Any) -> Filter:
+def parse_filter(value: Any, limits: FilterLimits = DEFAULT_LIMITS) -> Filter:
     """The tree of a filter given as an object, as its JSON text, or as None (every chunk). Raises
     `InvalidFilter`.
     """
@@ -108,19 +120,20 @@ def parse_filter(value: Any) -> Filter:
             raise InvalidFilter("meta_filter is a string that holds no JSON") from None
     if value is None:
         return EVERY_CHUNK
-    return _Parser().filter(value, "meta_filter", 1)
+    return _Parser(limits).filter(value, "meta_filter", 1)
 
 
 class _Parser:
     """Counts what one filter holds while it is parsed, so that its cost has a bound."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: FilterLimits) -> None:
+        self._limits = limits
         self._conditions = 0
         self._values = 0
 
     def filter(self, value: Any, where: str, depth: int) -> Filter:
-        if depth > MAX_DEPTH:
-            raise InvalidFilter(f"meta_filter nests deeper than {MAX_DEPTH} levels")
+        if depth > self._limits.depth:
+            raise InvalidFilter(f"meta_filter nests deeper than {self._limits.depth} levels")
         if not isinstance(value, dict):
             raise InvalidFilter(f"{where} is {_kind(value)}, expected an object")
         self._count_condition()
@@ -176,8 +189,8 @@ class _Parser:
         if not isinstance(value, list | tuple):
             raise InvalidFilter(f"{where} is {_kind(value)}, expected a list of strings")
         self._values += len(value)
-        if self._values > MAX_VALUES:
-            raise InvalidFilter(f"meta_filter has more than {MAX_VALUES} values in its lists")
+        if self._values > self._limits.values:
+            raise InvalidFilter(f"meta_filter has more than {self._limits.values} values in its lists")
         return tuple(unique([self.string(item, f"{where}[{i}]") for i, item in enumerate(value)]))
 
     def boolean(self, value: Any, where: str) -> bool:
@@ -192,8 +205,8 @@ class _Parser:
 
     def _count_condition(self) -> None:
         self._conditions += 1
-        if self._conditions > MAX_CONDITIONS:
-            raise InvalidFilter(f"meta_filter has more than {MAX_CONDITIONS} operators and nested filters")
+        if self._conditions > self._limits.conditions:
+            raise InvalidFilter(f"meta_filter has more than {self._limits.conditions} operators and nested filters")
 
 
 _Operator: TypeAlias = tuple[Callable[[_Parser, Any, str], Any], Callable[[Any, Any], Filter]]

@@ -3,25 +3,32 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from xtrace_core.wire import PROBLEM_JSON
 from xtrace_server import errors
-from xtrace_server.api import chunks, contexts, health, keys, knowledge_bases, metadata, search
-from xtrace_server.api.requests import guard
+from xtrace_server.api import audit, chunks, contexts, health, keys, knowledge_bases, metadata, search
+from xtrace_server.api.audit import record_denial
+from xtrace_server.api.envelope import Envelope
+from xtrace_server.api.requests import guard, service_of
+from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard, rule_of
-from xtrace_server.errors import ServiceError
+from xtrace_server.errors import Forbidden, ServiceError, Unauthenticated
+from xtrace_server.metrics import Metrics
 from xtrace_server.search.engine import Engine
 from xtrace_server.service import Service
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database
+from xtrace_server.storage.faults import translated
 
 _log = logging.getLogger("xtrace")
 
@@ -33,9 +40,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises `LookupError` if a route declares no rule.
     """
+    metrics = Metrics()
     app = FastAPI(
         title="XTrace",
-        lifespan=_lifespan(settings),
+        lifespan=_lifespan(settings, metrics),
         dependencies=[Depends(guard)],
         openapi_url=None,
         redirect_slashes=False,
@@ -45,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in _routers():
         app.include_router(router)
     _handle_errors(app)
+    app.add_middleware(Envelope, settings=settings, metrics=metrics)
     return app
 
 
@@ -54,63 +63,71 @@ def all_routes() -> list[APIRoute]:
 
 
 def _routers() -> list[APIRouter]:
-    parts = (health, knowledge_bases, keys, search, metadata, chunks, contexts)
+    parts = (health, audit, knowledge_bases, keys, search, metadata, chunks, contexts)
     return [part.router for part in parts]
 
 
-def problem(error: ServiceError) -> Response:
+def problem(request: Request, error: ServiceError) -> Response:
     """The answer to a request that failed."""
+    request.state.code = error.code
     return Response(error.body(), error.status, error.headers(), media_type=PROBLEM_JSON)
 
 
-def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_database(settings.sqlite_url, settings.data) as database:
-            engine = Engine(settings.cache_bytes, settings.search_threads, settings.data)
-            keeper = Guard(database)
-            app.state.service = Service(settings, database, keeper, engine)
+        async with open_database(settings.sqlite_url, settings.data, metrics=metrics) as database:
+            engine = Engine(settings, metrics)
+            keeper, denials = Guard(database, settings.rate_limit), Denials(database)
+            metrics.watch_cache(lambda: engine.held_bytes)
+            metrics.watch_database(Path(make_url(settings.sqlite_url).database or ""))
+            app.state.service = Service(settings, database, keeper, engine, denials, metrics)
             try:
                 yield
             finally:
                 await keeper.close()
+                await denials.close()
                 engine.close()
 
     return lifespan
 
 
 def _handle_errors(app: FastAPI) -> None:
-    async def service_error(_: Request, error: Exception) -> Response:
+    async def service_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, ServiceError):
             raise error
-        return problem(error)
+        if isinstance(error, Forbidden | Unauthenticated):
+            record_denial(service_of(request), request, error)
+        return problem(request, error)
 
     async def http_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
-        return problem(_translated(request, error))
+        return problem(request, _translated(request, error))
 
-    async def invalid(_: Request, error: Exception) -> Response:
-        return problem(errors.Invalid("the request has a parameter that is missing or not valid"))
+    async def invalid(request: Request, error: Exception) -> Response:
+        return problem(request, errors.Invalid("the request has a parameter that is missing or not valid"))
 
-    async def database_error(_: Request, error: Exception) -> Response:
-        _log.error("the database did not answer: %s", error)
-        return problem(errors.Unavailable("the database is busy or cannot be reached: try again"))
+    async def database_error(request: Request, error: Exception) -> Response:
+        known = translated(error) if isinstance(error, DBAPIError) else None
+        if known is None:
+            raise error
+        _log.error("the database refused: %s", known.code, exc_info=error)
+        return problem(request, known)
 
-    async def disconnected(_: Request, error: Exception) -> Response:
-        return problem(errors.Malformed("the connection was closed before the body was complete"))
+    async def no_connection(request: Request, error: Exception) -> Response:
+        return problem(request, errors.Unavailable("the database is busy: try again"))
 
-    async def internal(_: Request, error: Exception) -> Response:
-        return problem(errors.Internal())
+    async def disconnected(request: Request, error: Exception) -> Response:
+        return problem(request, errors.Malformed("the connection was closed before the body was complete"))
 
     handlers: dict[type[Exception], _Handler] = {
         ServiceError: service_error,
         HTTPException: http_error,
         RequestValidationError: invalid,
-        OperationalError: database_error,
-        PoolTimeout: database_error,
+        DBAPIError: database_error,
+        PoolTimeout: no_connection,
         ClientDisconnect: disconnected,
-        Exception: internal,
     }
     for type_, handler in handlers.items():
         app.add_exception_handler(type_, handler)
@@ -125,4 +142,6 @@ def _translated(request: Request, error: HTTPException) -> ServiceError:
     if error.status_code == 404:
         return errors.NotFound(f"there is no route {path}")
     _log.error("the framework raised status %d", error.status_code)
-    return errors.Internal() if error.status_code >= 500 else errors.Malformed(str(error.detail))
+    if error.status_code >= 500:
+        return errors.Internal(request.state.request_id)
+    return errors.Malformed(str(error.detail))

@@ -11,19 +11,26 @@ code.
     │   ├── ChunksNotFound         chunks_not_found            an update or patch of unknown chunks
     │   └── KeyNotFound            key_not_found
     ├── MethodNotAllowed       405 method_not_allowed
+    ├── RequestTimeout         408 request_timeout         its header or its body came too slowly
     ├── Conflict               409
     │   ├── ContextDiffers         context_differs             saved before with another public part
     │   └── ContextInUse           context_in_use              chunks are stored under it
-    ├── TooLarge               413 too_large               the body
+    ├── TooLarge               413 too_large               the body, or what can be sent in several requests
     ├── LineTooLong            414 line_too_long           the request line
     ├── UnsupportedMediaType   415 unsupported_media_type
     ├── Invalid                422 invalid                 well-formed, but a field is not valid
     │   ├── FilterInvalid          invalid_filter
     │   ├── CiphertextInvalid      invalid_ciphertext
+    │   ├── LimitExceeded          limit_exceeded              one value is larger than a limit
     │   └── IdempotencyKeyReused   idempotency_key_reused      with another body
+    ├── RateLimited            429 rate_limited            try again after `Retry-After` seconds
     ├── HeadersTooLarge        431 headers_too_large
     ├── Internal               500 internal                our fault; the details are in the server's log only
     └── Unavailable            503 unavailable             try again after `Retry-After` seconds
+        ├── Overloaded             overloaded                  more requests or connections than the server takes
+        ├── DeadlineExceeded       deadline_exceeded           it took too long, and was given up
+        ├── StorageReadOnly        storage_read_only           the disk cannot be written
+        └── StorageFull        507 storage_full            the disk is full
 
 The body of every answer is `application/problem+json` (RFC 9457) as `xtrace_core.wire.Problem` defines it.
 Messages never hold a key, a ciphertext, or anything of another organisation.
@@ -83,6 +90,10 @@ class Forbidden(ServiceError):
     code = "forbidden"
     title = "Not permitted"
 
+    def __init__(self, detail: str, kb_id: str = "") -> None:
+        super().__init__(detail)
+        self.kb_id = kb_id
+
 
 class NotFound(ServiceError):
     status = 404
@@ -139,6 +150,15 @@ class MethodNotAllowed(ServiceError):
         return {"allow": self.allowed}
 
 
+class RequestTimeout(ServiceError):
+    status = 408
+    code = "request_timeout"
+    title = "Request too slow"
+
+    def headers(self) -> dict[str, str]:
+        return {"connection": "close"}
+
+
 class Conflict(ServiceError):
     status = 409
     code = "conflict"
@@ -160,9 +180,12 @@ class TooLarge(ServiceError):
     code = "too_large"
     title = "Request too large"
 
+    def __init__(self, detail: str, *, body_is_read: bool = True) -> None:
+        super().__init__(detail)
+        self._body_is_read = body_is_read
+
     def headers(self) -> dict[str, str]:
-        # The rest of the body is not read.
-        return {"connection": "close"}
+        return {} if self._body_is_read else {"connection": "close"}
 
 
 class LineTooLong(ServiceError):
@@ -193,9 +216,27 @@ class CiphertextInvalid(Invalid):
     title = "Invalid ciphertext"
 
 
+class LimitExceeded(Invalid):
+    code = "limit_exceeded"
+    title = "Limit exceeded"
+
+
 class IdempotencyKeyReused(Invalid):
     code = "idempotency_key_reused"
     title = "Idempotency key reused"
+
+
+class RateLimited(ServiceError):
+    status = 429
+    code = "rate_limited"
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self._retry_after_s = retry_after_s
+
+    def headers(self) -> dict[str, str]:
+        return {"retry-after": str(self._retry_after_s)}
 
 
 class HeadersTooLarge(ServiceError):
@@ -205,8 +246,8 @@ class HeadersTooLarge(ServiceError):
 
 
 class Internal(ServiceError):
-    def __init__(self) -> None:
-        super().__init__("the service failed to answer; the cause is in its log")
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"the service failed to answer; the cause is in its log, under the request id {request_id}")
 
 
 class Unavailable(ServiceError):
@@ -216,6 +257,36 @@ class Unavailable(ServiceError):
 
     def headers(self) -> dict[str, str]:
         return {"retry-after": str(RETRY_AFTER_S)}
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+    title = "Overloaded"
+
+
+class DeadlineExceeded(Unavailable):
+    code = "deadline_exceeded"
+    title = "Deadline exceeded"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the request was given up after {seconds:g} seconds (request_timeout_s); nothing was changed")
+
+
+class StorageReadOnly(Unavailable):
+    code = "storage_read_only"
+    title = "Storage is read-only"
+
+    def __init__(self) -> None:
+        super().__init__("the server's disk cannot be written at the moment; nothing was changed")
+
+
+class StorageFull(Unavailable):
+    status = 507
+    code = "storage_full"
+    title = "Storage is full"
+
+    def __init__(self) -> None:
+        super().__init__("the server's disk is full; nothing was changed")
 
 
 def _short(number: int) -> str:

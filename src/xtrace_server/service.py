@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard
+from xtrace_server.metrics import Metrics
 from xtrace_server.search.engine import Engine
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import Database
@@ -14,3 +16,5 @@ class Service:
     database: Database
     guard: Guard
     engine: Engine
+    denials: Denials
+    metrics: Metrics

@@ -8,21 +8,17 @@ import threading
 from ipaddress import ip_address
 from typing import Self
 
-import httptools
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from xtrace_core.wire import PROBLEM_JSON
-from xtrace_server import bootstrap
+from xtrace_server import bootstrap, logs
 from xtrace_server.app import create_app
 from xtrace_server.credentials import CREDENTIALS_FILE
-from xtrace_server.errors import HeadersTooLarge, LineTooLong, Malformed, ServiceError
+from xtrace_server.http_protocol import bounded
 from xtrace_server.settings import Settings
-from xtrace_server.storage.database import DatabaseUnusable, open_database
+from xtrace_server.storage.database import open_database
+from xtrace_server.storage.integrity import DatabaseUnusable
 
-MAX_URL_BYTES = 2**20
-MAX_HEADER_BYTES = 64 * 1024
 START_TIMEOUT_S = 60.0
 
 _log = logging.getLogger("xtrace")
@@ -33,12 +29,15 @@ class CannotServe(Exception):
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM, then finishes what is in flight. Raises `CannotServe`."""
+    """Serves until SIGINT or SIGTERM, then finishes what is in flight. Raises `CannotServe`.
+
+    Log lines of the whole process go to standard error from then on, as the settings say.
+    """
+    logs.configure(settings.log_format, settings.log_level)
     with _listen(settings) as listener:
         url = url_of(settings, listener)
         _prepare(settings, url)
         server = _server(settings)
-        # At the level that Python shows where nobody has configured logging.
         _log.warning("serving on %s", url)
         try:
             server.run(sockets=[listener])
@@ -120,7 +119,7 @@ def _prepare(settings: Settings, url: str) -> None:
     """Sees to the database, the first organisation and the credentials, before a request can come."""
 
     async def prepare() -> None:
-        async with open_database(settings.sqlite_url, settings.data) as database:
+        async with open_database(settings.sqlite_url, settings.data, whole=True) as database:
             if await bootstrap.prepare(database, settings.data, url):
                 path = settings.data / CREDENTIALS_FILE
                 _log.warning("made an organisation; its keys are in %s", path)
@@ -158,7 +157,7 @@ def _is_loopback(host: str) -> bool:
 def _server(settings: Settings) -> uvicorn.Server:
     config = uvicorn.Config(
         create_app(settings),
-        http=Protocol,
+        http=bounded(settings),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -174,48 +173,3 @@ def _server(settings: Settings) -> uvicorn.Server:
     except (OSError, ssl.SSLError) as error:
         raise CannotServe(f"the TLS certificate or its key cannot be used: {error}") from None
     return uvicorn.Server(config)
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1, which refuses what it cannot parse in our form, and bounds lines and headers."""
-
-    _refusal: ServiceError | None = None
-    _header_bytes = 0
-
-    def on_message_begin(self) -> None:
-        self._header_bytes = 0
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        if len(self.url) > MAX_URL_BYTES:
-            self._refuse(LineTooLong(f"the request line has more than {MAX_URL_BYTES} bytes"))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MAX_HEADER_BYTES:
-            self._refuse(HeadersTooLarge(f"the headers have more than {MAX_HEADER_BYTES} bytes"))
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        # The URL parser takes at most 64 KiB, so it is given the path alone, and the query is put back after
-        # it.
-        url, self.url = self.url, self.url.partition(b"?")[0]
-        super().on_headers_complete()
-        self.scope["query_string"] = url.partition(b"?")[2].partition(b"#")[0]
-
-    def send_400_response(self, msg: str) -> None:
-        error = self._refusal or Malformed("the request is not HTTP that this server can parse")
-        body = error.body()
-        head = [
-            STATUS_LINE[error.status],
-            *[name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers],
-            f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\n".encode(),
-            b"connection: close\r\n\r\n",
-        ]
-        self.transport.write(b"".join([*head, body]))
-        self.transport.close()
-
-    def _refuse(self, error: ServiceError) -> None:
-        self._refusal = error
-        raise httptools.HttpParserError(error.detail)

@@ -1,35 +1,137 @@
-"""The settings of a server: from arguments, else from environment variables `XTRACE_…`, else these defaults."""
+"""The settings of a server.
 
+Each can be given in four places, and the first that has it decides: an argument of `Settings` (a flag of `xtrace
+serve`), an environment variable (`XTRACE_` and the name in capitals), the configuration file (TOML), the default here.
+`docs/operations.md` lists them all; a test compares the page with this class.
+"""
+
+import os
+import tomllib
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from limits import parse_many
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from xtrace_core import limits
+from xtrace_core.metadata_filter import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, FilterLimits
+from xtrace_core.wire import MAX_QUERIES
+
+PREFIX = "XTRACE_"
+MIN_METRICS_TOKEN = 16
+
+
+class SettingsFileUnusable(ValueError):
+    """The configuration file is missing, cannot be read, or is no TOML."""
 
 
 class Settings(BaseSettings):
-    """How a server runs. Immutable; every field can be given as `XTRACE_` and its name in capitals."""
+    """How a server runs. Immutable."""
 
-    model_config = SettingsConfigDict(env_prefix="XTRACE_", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+    config: Path | None = None
+    """A TOML file with settings by their names; itself given by flag or environment only."""
 
     data: Path = Path("xtrace-data")
     """The folder of the database and of `credentials.json`; made with mode 0700 if it is missing."""
     database_url: str | None = None
-    """Where the database is, as SQLAlchemy writes it; by default the SQLite file `xtrace.db` in the data
-    folder.
-    """
+    """Where the database is, as SQLAlchemy writes it; by default the SQLite file `xtrace.db` in the data folder."""
     host: str = "127.0.0.1"
+    """The address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """0 takes a free port."""
+    """The port to listen on; 0 takes a free one."""
     tls_certificate: Path | None = None
+    """The certificate chain (PEM) with which the server speaks HTTPS itself; needs `tls_key`."""
     tls_key: Path | None = None
+    """The private key (PEM) of the certificate."""
+
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
-    """The largest body of a request."""
-    cache_bytes: int = Field(default=512 * 2**20, ge=0)
-    """How much memory the search engine may keep ciphertexts in."""
-    search_threads: int = Field(default=2, ge=1, le=256)
-    """How many threads multiply ciphertexts."""
+    """The body of a request."""
+    max_line_bytes: int = Field(default=2**20, ge=1024)
+    """The request line: the address with its parameters."""
+    max_header_bytes: int = Field(default=64 * 1024, ge=1024)
+    """The header fields of a request together."""
+    max_chunks: int = Field(default=limits.MAX_CHUNKS, ge=1)
+    """Chunks in one insertion, update or patch."""
+    max_ids: int = Field(default=limits.MAX_IDS, ge=1)
+    """Chunk ids, or names of chunks, in one call."""
+    max_content_bytes: int = Field(default=16 * 2**20, ge=1)
+    """The encrypted content of one chunk."""
+    max_ciphertexts: int = Field(default=1024, ge=1)
+    """Ciphertexts in one index or query."""
+    max_queries: int = Field(default=MAX_QUERIES, ge=1, le=MAX_QUERIES)
+    """Queries in one batch."""
+    max_tag_characters: int = Field(default=65_536, ge=1)
+    """A tag, or one facet."""
+    max_facets: int = Field(default=10_000, ge=1)
+    """Facets of one chunk."""
+    max_name_characters: int = Field(default=65_536, ge=1)
+    """A name or a description: of a chunk, a knowledge base, an API key."""
+    max_context_bytes: int = Field(default=2**20, ge=1024)
+    """Each of the texts of a saved execution context."""
+    max_projection: int = Field(default=64, ge=1)
+    """Fields named by one projection."""
+    max_filter_bytes: int = Field(default=2 * 2**20, ge=1024)
+    """One metadata filter, as JSON."""
+    max_filter_depth: int = Field(default=MAX_DEPTH, ge=1, le=200)
+    """How deep `$and`, `$or`, `$nor` and `$not` may nest."""
+    max_filter_conditions: int = Field(default=MAX_CONDITIONS, ge=1, le=900)
+    """Operators and nested filters of one metadata filter."""
+    max_filter_values: int = Field(default=MAX_VALUES, ge=1, le=30_000)
+    """Values in the lists of one metadata filter."""
+
+    rate_limit: str | None = None
+    """Requests of one key, such as `100/second` or `50/second; 1000/minute`; without it there is no such limit."""
+    max_requests: int = Field(default=1024, ge=1)
+    """Requests that are worked on at once; further ones are put off with a 503."""
+    max_connections: int = Field(default=4096, ge=1)
+    """Connections that are open at once; further ones are put off with a 503."""
+    header_timeout_s: float = Field(default=20.0, gt=0)
+    """How long the header of a request may take to arrive."""
+    body_timeout_s: float = Field(default=30.0, gt=0)
+    """How long a body may take to arrive, beside the time that its bytes need at `min_body_bytes_per_s`."""
+    min_body_bytes_per_s: int = Field(default=8192, ge=1)
+    """The slowest rate at which a body may arrive."""
+    write_timeout_s: float = Field(default=60.0, gt=0)
+    """How long a client may leave an answer unread before it is cut off."""
+    request_timeout_s: float = Field(default=300.0, gt=0)
+    """How long a request may take from its last byte to the first of its answer."""
     shutdown_timeout_s: int = Field(default=30, ge=0)
     """How long requests in flight may take to finish when the server stops."""
+
+    cache_bytes: int = Field(default=512 * 2**20, ge=0)
+    """How much memory the search engine may keep ciphertexts in."""
+    search_memory_bytes: int = Field(default=64 * 2**20, ge=0)
+    """How much memory all searches together may hold rows in that are not in the cache; what is more waits in files."""
+    search_threads: int = Field(default=2, ge=1, le=256)
+    """How many threads multiply ciphertexts."""
+
+    metrics: Literal["off", "loopback", "token"] = "off"
+    """Who may read `/metrics`: nobody, this host (not behind a proxy on it!), or who sends `metrics_token`."""
+    metrics_token: str | None = Field(default=None, min_length=MIN_METRICS_TOKEN, repr=False)
+    """The bearer token that opens `/metrics`."""
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """How log lines are written; `auto` is text on a terminal and JSON elsewhere."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Which log lines are written; a line for every request is `info`."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The order in which the places are looked at."""
+        named = init_settings().get("config") or os.environ.get(f"{PREFIX}CONFIG")
+        in_file = InitSettingsSource(settings_cls, _read(Path(named))) if named else None
+        return (init_settings, env_settings, *([in_file] if in_file else []))
 
     @field_validator("database_url")
     @classmethod
@@ -38,7 +140,42 @@ class Settings(BaseSettings):
             raise ValueError("expected a URL that begins with sqlite+aiosqlite:///")
         return url
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, rate: str | None) -> str | None:
+        if rate is not None:
+            try:
+                parse_many(rate)
+            except ValueError:
+                raise ValueError("expected a rate such as 100/second or 1000/minute") from None
+        return rate
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Settings":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key are given together or not at all")
+        if self.metrics == "token" and self.metrics_token is None:
+            raise ValueError("metrics is token, so metrics_token must be given")
+        return self
+
     @property
     def sqlite_url(self) -> str:
         """The URL of the database."""
         return self.database_url or f"sqlite+aiosqlite:///{self.data.resolve() / 'xtrace.db'}"
+
+    @property
+    def filter_limits(self) -> FilterLimits:
+        """The bounds of one metadata filter."""
+        return FilterLimits(self.max_filter_depth, self.max_filter_conditions, self.max_filter_values)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise SettingsFileUnusable(f"the configuration file {file} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsFileUnusable(f"the configuration file {file} is no TOML: {error}") from None
+    if "config" in found:
+        raise SettingsFileUnusable(f"the configuration file {file} names another one, which is not read")
+    return found

@@ -44,8 +44,9 @@ CONTROL: list[tuple[str, str, Any]] = [
     ("PUT", "/keys/{key_hash}/permissions/{kb_id}", {"permission": 1}),
     ("DELETE", "/keys/{key_hash}", None),
     ("PATCH", "/keys/{key_hash}/status/revoke", None),
+    ("GET", "/audit", None),
 ]
-PUBLIC = {("GET", "/livez"), ("GET", "/readyz")}
+PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
 
 
 def test_every_route_is_in_the_tables() -> None:

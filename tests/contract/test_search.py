@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service import Http, LiveService, b64, chunk, problem
+from service import Http, b64, chunk, problem, running_service
 from toy_paillier import toy_key
 
 
@@ -123,14 +123,8 @@ def test_a_search_needs_the_context_stored(http: Http, kb: str) -> None:
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 2000])
-def test_rows_without_room_in_the_cache_are_read_each_time(
-    live_service: LiveService, tmp_path: Any, cache_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from service import running_service
-    from xtrace_server.search import engine
-
-    monkeypatch.setattr(engine, "SPOOL_BYTES", 1000)
-    with running_service(tmp_path / "data", cache_bytes=cache_bytes) as service:
+def test_rows_without_room_in_the_cache_are_read_each_time(tmp_path: Any, cache_bytes: int) -> None:
+    with running_service(tmp_path / "data", cache_bytes=cache_bytes, search_memory_bytes=1000) as service:
         http = Http(service.first_credentials)
         http.save_context()
         kb = http.new_kb()

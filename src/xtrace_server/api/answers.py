@@ -1,6 +1,6 @@
 """From stored values to the bodies of answers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -110,7 +110,7 @@ def _named(names: Iterable[str]) -> tuple[set[str], frozenset[str]]:
     return top_level | ({"meta_data"} if single else set()), frozenset(single)
 
 
-def chunk_list(shown: Projection, stored: Sequence[StoredChunk], evaluations: dict[int, Evaluation]) -> list[Chunk]:
+def chunk_list(shown: Projection, stored: Sequence[StoredChunk], evaluations: Mapping[int, Evaluation]) -> list[Chunk]:
     """The chunks as an answer has them; `evaluations` by binding, where indexes are asked for."""
     if "index" not in shown.top_level:
         return [shown.chunk(one, []) for one in stored]

@@ -14,11 +14,12 @@ from xtrace_core import wire
 from xtrace_core.evaluation import Evaluation, InvalidCiphertext
 from xtrace_core.metadata import normalised
 from xtrace_server.api.answers import EVERYTHING, evaluation, json_answer, projection
-from xtrace_server.api.reading import read_chunks
+from xtrace_server.api.bodies import body_of
+from xtrace_server.api.limits import check_chunks, check_count, check_projection
+from xtrace_server.api.reading import json_pieces, read_chunks
 from xtrace_server.api.requests import (
     ApiCallerDep,
     ServiceDep,
-    body_of,
     distinct,
     idempotency_key,
     query_chunk_ids,
@@ -27,8 +28,9 @@ from xtrace_server.api.requests import (
 )
 from xtrace_server.auth.guard import DELETER, READER, WRITER, requires
 from xtrace_server.errors import CiphertextInvalid, Invalid
-from xtrace_server.storage import chunks, contexts, idempotency, knowledge_bases
-from xtrace_server.storage.chunks import ChunkChange, ChunkWrite
+from xtrace_server.settings import Settings
+from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency, knowledge_bases
+from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
 from xtrace_server.storage.contexts import Binding, Context
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import chunk_pk
@@ -46,19 +48,19 @@ async def insert(
 ) -> Response:
     """Stores chunks under new ids, all or none."""
     key = idempotency_key(request)
-    body_hash = hashlib.sha256(request.state.body).digest() if key else b""
+    body_hash = await asyncio.to_thread(_digest, request.state.body) if key else b""
     async with service.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         if key and (known := await idempotency.find_answer(connection, caller.key.hash, key, body_hash)):
             return Response(known, media_type="application/json")
         context = await contexts.get(connection, caller.organisation_id, body.context_id)
-    writes = await _checked(context, body.chunks, "chunks")
+    writes = await _checked(service.settings, context, body.chunks, "chunks")
     async with service.database.write() as connection:
         # Once more, inside the transaction: the first request may have been answered in the meantime.
         if key and (known := await idempotency.find_answer(connection, caller.key.hash, key, body_hash)):
             return Response(known, media_type="application/json")
         kb, binding = await _bound(connection, kb, context, writes, "chunks")
-        chunk_ids = await chunks.insert_all(connection, kb, binding, writes)
+        chunk_ids = await chunk_writes.insert_all(connection, kb, binding, writes)
         answer = msgspec.json.encode(wire.InsertedChunks(chunk_ids))
         if key:
             await idempotency.keep_answer(connection, caller.key.hash, key, body_hash, answer)
@@ -71,12 +73,13 @@ async def get(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Re
     """The chunks with the ids asked for, in that order; unknown ids are left out."""
     kb_id, chunk_ids = query_string(request, "kb_id"), query_chunk_ids(request)
     names = query_strings(request, "projection")
+    check_projection(service.settings, names)
     shown = projection(names) if names else EVERYTHING
     async with service.database.read() as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
         found = await read_chunks(connection, pks, shown)
-    return json_answer(found)
+    return json_pieces(found)
 
 
 @router.put("/{org}")
@@ -92,11 +95,11 @@ async def update(
         kb = await caller.knowledge_base(connection, body.kb_id)
         context = await contexts.get(connection, caller.organisation_id, body.context_id)
         await chunks.existing_bindings(connection, kb, chunk_ids)
-    writes = await _checked(context, body.chunk_updates, "chunk_updates")
+    writes = await _checked(service.settings, context, body.chunk_updates, "chunk_updates")
     async with service.database.write() as connection:
         kb, binding = await _bound(connection, kb, context, writes, "chunk_updates")
         by_pk = {chunk_pk(kb.pk, i): write for i, write in zip(chunk_ids, writes, strict=True)}
-        await chunks.replace_all(connection, kb, binding, by_pk)
+        await chunk_writes.replace_all(connection, kb, binding, by_pk)
     return json_answer(wire.UpdatedCount(len(writes)))
 
 
@@ -115,12 +118,12 @@ async def patch(
         context = None
         if any(one.index is not UNSET for one in body.chunk_patches):
             context = await contexts.get(connection, caller.organisation_id, body.context_id)
-    changes = await asyncio.to_thread(_changes, kb, context, body.chunk_patches)
+    changes = await asyncio.to_thread(_changes, service.settings, kb, context, body.chunk_patches)
     async with service.database.write() as connection:
         kb = await knowledge_bases.lock(connection, kb)
         if context is not None:
             await _check_patched_vectors(connection, kb, context, chunk_ids, changes)
-        await chunks.change_all(connection, kb, changes)
+        await chunk_writes.change_all(connection, kb, changes)
     return json_answer(wire.UpdatedCount(len(changes)))
 
 
@@ -134,7 +137,7 @@ async def delete(request: Request, service: ServiceDep, caller: ApiCallerDep) ->
     async with service.database.write() as connection:
         kb = await knowledge_bases.lock(connection, kb)
         pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
-        removed = await chunks.remove(connection, kb, pks)
+        removed = await chunk_writes.remove(connection, kb, pks)
     return json_answer(wire.DeletedCount(removed))
 
 
@@ -146,6 +149,7 @@ async def find_names(
     body: Annotated[wire.FindNames, Depends(body_of(wire.FindNames))],
 ) -> Response:
     """Which of the names are stored under the context."""
+    check_count(service.settings, "max_ids", body.names, "names")
     found: dict[str, int] = {}
     async with service.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
@@ -156,11 +160,14 @@ async def find_names(
     return json_answer(wire.FoundNames(found))
 
 
-async def _checked(context: Context, sent: Sequence[wire.NewChunk | wire.ChunkUpdate], field: str) -> list[ChunkWrite]:
-    """What to store for the chunks, every ciphertext checked, in a thread. Raises `CiphertextInvalid`."""
+async def _checked(
+    settings: Settings, context: Context, sent: Sequence[wire.NewChunk | wire.ChunkUpdate], field: str
+) -> list[ChunkWrite]:
+    """What to store for the chunks, every size and ciphertext checked, in a thread. Raises `TooLarge`, `Invalid`."""
     by = evaluation(context.data.type, context.data.pk)
 
     def check() -> list[ChunkWrite]:
+        check_chunks(settings, sent, field)
         return [
             ChunkWrite(
                 content=one.chunk_content,
@@ -173,6 +180,10 @@ async def _checked(context: Context, sent: Sequence[wire.NewChunk | wire.ChunkUp
         ]
 
     return await asyncio.to_thread(check)
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()
 
 
 def _row(by: Evaluation, index: list[bytes], where: str) -> bytes:
@@ -204,7 +215,10 @@ def _check_width(by: Evaluation, binding: Binding, row: bytes, where: str) -> No
         )
 
 
-def _changes(kb: KnowledgeBase, context: Context | None, patches: Sequence[wire.ChunkPatch]) -> list[ChunkChange]:
+def _changes(
+    settings: Settings, kb: KnowledgeBase, context: Context | None, patches: Sequence[wire.ChunkPatch]
+) -> list[ChunkChange]:
+    check_chunks(settings, patches, "chunk_patches")
     changes = []
     for i, one in enumerate(patches):
         row: object = UNSET

@@ -8,7 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
 from xtrace_server.api.answers import evaluation, json_answer
-from xtrace_server.api.requests import ApiCallerDep, ServiceDep, body_of
+from xtrace_server.api.bodies import body_of
+from xtrace_server.api.limits import check_context
+from xtrace_server.api.requests import ApiCallerDep, ServiceDep
 from xtrace_server.auth.guard import DELETE, MEMBER, READER, WRITER, ApiCaller, requires
 from xtrace_server.errors import ContextDiffers, ContextInUse, Invalid
 from xtrace_server.storage import contexts, knowledge_bases
@@ -25,6 +27,7 @@ async def save(
     body: Annotated[wire.SaveContext, Depends(body_of(wire.SaveContext))],
 ) -> Response:
     """Stores a context, or adds to a stored one; its public part never changes."""
+    check_context(service.settings, body.data)
     _check_public_part(body.data)
     async with service.database.write() as connection:
         stored = await contexts.find(connection, caller.organisation_id, body.context_id)

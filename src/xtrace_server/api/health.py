@@ -1,10 +1,16 @@
-"""Whether the server runs, and whether it can serve."""
+"""For the operator: whether the server runs, whether it can serve, and what it has counted."""
 
-from fastapi import APIRouter, Response
+import hmac
+from ipaddress import ip_address
+
+from fastapi import APIRouter, Request, Response
 
 from xtrace_server.api.answers import json_answer
 from xtrace_server.api.requests import ServiceDep
 from xtrace_server.auth.guard import PUBLIC, requires
+from xtrace_server.errors import NotFound, Unauthenticated
+from xtrace_server.metrics import CONTENT_TYPE
+from xtrace_server.settings import Settings
 from xtrace_server.storage.database import is_ready
 
 router = APIRouter()
@@ -24,3 +30,20 @@ async def ready(service: ServiceDep) -> Response:
     async with service.database.read() as connection:
         await is_ready(connection)
     return json_answer({"status": "ok"})
+
+
+@router.get("/metrics")
+@requires(PUBLIC)
+async def metrics(request: Request, service: ServiceDep) -> Response:
+    """What the server has counted, for Prometheus; the setting `metrics` says who may read it."""
+    _check_may_read_metrics(request, service.settings)
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _check_may_read_metrics(request: Request, settings: Settings) -> None:
+    if settings.metrics == "token" and settings.metrics_token is not None:
+        given = request.headers.get("authorization", "").encode("latin-1")
+        if not hmac.compare_digest(given, f"Bearer {settings.metrics_token}".encode()):
+            raise Unauthenticated("the bearer token is missing or is not the one of the setting metrics_token")
+    elif settings.metrics == "off" or request.client is None or not ip_address(request.client.host).is_loopback:
+        raise NotFound("there is no route /metrics: see the setting metrics")

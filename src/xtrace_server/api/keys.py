@@ -2,12 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from xtrace_core import wire
 from xtrace_server.api.answers import json_answer
-from xtrace_server.api.requests import AdminCallerDep, ServiceDep, body_of
-from xtrace_server.auth.guard import CONTROL, NONE, requires
+from xtrace_server.api.audit import record_change
+from xtrace_server.api.bodies import body_of
+from xtrace_server.api.limits import check_names
+from xtrace_server.api.requests import AdminCallerDep, ServiceDep
+from xtrace_server.auth.guard import CONTROL, NONE, AdminCaller, requires
 from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.service import Service
 from xtrace_server.storage import knowledge_bases, organisations
@@ -19,13 +22,16 @@ router = APIRouter(prefix="/api/v1/keys")
 @router.post("")
 @requires(CONTROL)
 async def create(
+    request: Request,
     service: ServiceDep,
     caller: AdminCallerDep,
     body: Annotated[wire.CreateApiKey, Depends(body_of(wire.CreateApiKey))],
 ) -> Response:
     """A new API key, without any permission; its secret is shown this once."""
+    check_names(service.settings, body)
     async with service.database.write() as connection:
         key, secret = await new_api_key(connection, caller.organisation_id, body.name, body.description or "", NONE)
+        await record_change(connection, request, caller, "api_key.create", key.hash)
     return json_answer(wire.CreatedApiKey(_shown(key), secret))
 
 
@@ -51,6 +57,7 @@ async def permissions(service: ServiceDep, caller: AdminCallerDep, key_hash: str
 @router.put("/{key_hash}/permissions/{kb_id}")
 @requires(CONTROL)
 async def set_permission(
+    request: Request,
     service: ServiceDep,
     caller: AdminCallerDep,
     key_hash: str,
@@ -62,26 +69,29 @@ async def set_permission(
         key = await organisations.get_api_key(connection, caller.organisation_id, key_hash)
         kb = await knowledge_bases.get(connection, caller.organisation_id, kb_id)
         await organisations.set_permission(connection, key, kb, body.permission)
+        detail = f"permission {body.permission} in {kb.id}"
+        await record_change(connection, request, caller, "api_key.permission", key.hash, detail)
     return json_answer(wire.KnowledgeBasePermission(kb_id, body.permission))
 
 
 @router.delete("/{key_hash}")
 @requires(CONTROL)
-async def delete(service: ServiceDep, caller: AdminCallerDep, key_hash: str) -> Response:
+async def delete(request: Request, service: ServiceDep, caller: AdminCallerDep, key_hash: str) -> Response:
     """Revokes an API key."""
-    return await _revoke(service, caller.organisation_id, key_hash)
+    return await _revoke(request, service, caller, key_hash)
 
 
 @router.patch("/{key_hash}/status/revoke")
 @requires(CONTROL)
-async def revoke(service: ServiceDep, caller: AdminCallerDep, key_hash: str) -> Response:
+async def revoke(request: Request, service: ServiceDep, caller: AdminCallerDep, key_hash: str) -> Response:
     """Revokes an API key."""
-    return await _revoke(service, caller.organisation_id, key_hash)
+    return await _revoke(request, service, caller, key_hash)
 
 
-async def _revoke(service: Service, organisation_id: str, key_hash: str) -> Response:
+async def _revoke(request: Request, service: Service, caller: AdminCaller, key_hash: str) -> Response:
     async with service.database.write() as connection:
-        await organisations.revoke_api_key(connection, organisation_id, key_hash)
+        await organisations.revoke_api_key(connection, caller.organisation_id, key_hash)
+        await record_change(connection, request, caller, "api_key.revoke", key_hash)
     return json_answer({"hash": key_hash})
 
 

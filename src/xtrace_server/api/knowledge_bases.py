@@ -2,11 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from xtrace_core import wire
 from xtrace_server.api.answers import json_answer
-from xtrace_server.api.requests import AdminCallerDep, ServiceDep, body_of
+from xtrace_server.api.audit import record_change
+from xtrace_server.api.bodies import body_of
+from xtrace_server.api.limits import check_names
+from xtrace_server.api.requests import AdminCallerDep, ServiceDep
 from xtrace_server.auth.guard import CONTROL, requires
 from xtrace_server.storage import knowledge_bases
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -17,13 +20,16 @@ router = APIRouter(prefix="/api/v1/kbs")
 @router.post("")
 @requires(CONTROL)
 async def create(
+    request: Request,
     service: ServiceDep,
     caller: AdminCallerDep,
     body: Annotated[wire.CreateKnowledgeBase, Depends(body_of(wire.CreateKnowledgeBase))],
 ) -> Response:
     """A new knowledge base."""
+    check_names(service.settings, body)
     async with service.database.write() as connection:
         kb = await knowledge_bases.create(connection, caller.organisation_id, body.name, body.description or "")
+        await record_change(connection, request, caller, "knowledge_base.create", kb.id)
     return json_answer(_shown(kb))
 
 
@@ -46,11 +52,13 @@ async def get(service: ServiceDep, caller: AdminCallerDep, kb_id: str) -> Respon
 
 @router.delete("/{kb_id}")
 @requires(CONTROL)
-async def delete(service: ServiceDep, caller: AdminCallerDep, kb_id: str) -> Response:
+async def delete(request: Request, service: ServiceDep, caller: AdminCallerDep, kb_id: str) -> Response:
     """Deletes a knowledge base with every chunk in it."""
     async with service.database.write() as connection:
         kb = await knowledge_bases.get(connection, caller.organisation_id, kb_id)
         await knowledge_bases.remove(connection, kb)
+        detail = f"{kb.number_of_vectors} chunks"
+        await record_change(connection, request, caller, "knowledge_base.delete", kb.id, detail)
     return json_answer({"id": kb_id})
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Depends, Response
 from msgspec import UNSET
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,19 +12,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_core import wire
 from xtrace_core.metadata_filter import Filter
 from xtrace_server.api.answers import json_answer, projection
+from xtrace_server.api.bodies import body_of
+from xtrace_server.api.limits import check_meta_data, check_projection
 from xtrace_server.api.page_token import PageToken, decode_token, encode_token, query_digest
-from xtrace_server.api.reading import read_chunks
-from xtrace_server.api.requests import ApiCallerDep, ServiceDep, body_of, meta_filter
+from xtrace_server.api.reading import json_pieces, read_chunks
+from xtrace_server.api.requests import ApiCallerDep, ServiceDep, meta_filter
 from xtrace_server.auth.guard import DELETER, READER, WRITER, ApiCaller, requires
 from xtrace_server.service import Service
-from xtrace_server.storage import chunks, contexts, knowledge_bases
-from xtrace_server.storage.chunks import ChunkChange, PageQuery
+from xtrace_server.storage import chunk_writes, chunks, contexts, knowledge_bases
+from xtrace_server.storage.chunk_writes import ChunkChange
+from xtrace_server.storage.chunks import PageQuery
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
 router = APIRouter(prefix="/v1/chunk")
 
 _MAX_OFFSET = 2**62
+_RESULTS = b'{"results":'
+"""How the JSON of a page begins: with the field that its struct begins with."""
 
 
 @router.post("/meta/{org}")
@@ -34,12 +40,13 @@ async def search(
     body: Annotated[wire.SearchMetaData, Depends(body_of(wire.SearchMetaData))],
 ) -> Response:
     """Every chunk that the filter matches, by ascending id."""
-    filter_, shown = meta_filter(body.meta_filter), projection(body.projection, body.return_content)
+    check_projection(service.settings, body.projection)
+    filter_, shown = meta_filter(service.settings, body.meta_filter), projection(body.projection, body.return_content)
     async with service.database.read() as connection:
         binding = await _binding(connection, caller, body.kb_id, body.context_id)
         pks = await chunks.matching_pks(connection, binding, filter_) if binding else []
         found = await read_chunks(connection, pks, shown)
-    return json_answer(found)
+    return json_pieces(found)
 
 
 @router.post("/meta/page/{org}")
@@ -50,7 +57,8 @@ async def page(
     body: Annotated[wire.PageMetaData, Depends(body_of(wire.PageMetaData))],
 ) -> Response:
     """One page of the chunks that the filter matches, sorted, with the token of the next."""
-    filter_, shown = meta_filter(body.meta_filter), projection(body.projection, body.return_content)
+    check_projection(service.settings, body.projection)
+    filter_, shown = meta_filter(service.settings, body.meta_filter), projection(body.projection, body.return_content)
     digest = query_digest(body.kb_id, body.context_id, filter_, body.sort_by, body.sort_order)
     token = decode_token(body.page_token, digest) if body.page_token else None
     offset = min(body.offset or 0, _MAX_OFFSET) if token is None else token.offset
@@ -76,7 +84,8 @@ async def page(
     following = None
     if has_more and positions:
         following = encode_token(PageToken(digest, positions[-1], offset + len(positions)))
-    return json_answer(wire.Page(found, total, body.limit, offset, has_more, following))
+    rest = msgspec.json.encode(wire.Page([], total, body.limit, offset, has_more, following))
+    return json_pieces([_RESULTS, *found, rest.removeprefix(_RESULTS + b"[]")])
 
 
 @router.delete("/by-meta/{org}")
@@ -87,11 +96,11 @@ async def delete(
     body: Annotated[wire.DeleteByMetaData, Depends(body_of(wire.DeleteByMetaData))],
 ) -> Response:
     """Deletes the chunks that the filter matches, or says how many these are."""
-    filter_ = meta_filter(body.meta_filter)
+    filter_ = meta_filter(service.settings, body.meta_filter)
     if body.dry_run:
         return json_answer(wire.WouldDeleteCount(await _count(service, caller, body, filter_)))
     async with _matched(service, caller, body, filter_) as (connection, kb, _, pks):
-        removed = await chunks.remove(connection, kb, pks)
+        removed = await chunk_writes.remove(connection, kb, pks)
     return json_answer(wire.DeletedCount(removed))
 
 
@@ -103,12 +112,13 @@ async def patch(
     body: Annotated[wire.PatchByMetaData, Depends(body_of(wire.PatchByMetaData))],
 ) -> Response:
     """Changes the metadata of the chunks that the filter matches, or says how many these are."""
-    filter_ = meta_filter(body.meta_filter)
+    filter_ = meta_filter(service.settings, body.meta_filter)
+    check_meta_data(service.settings, body.patch, "patch")
     if body.dry_run:
         return json_answer(wire.WouldUpdateCount(await _count(service, caller, body, filter_)))
     async with _matched(service, caller, body, filter_) as (connection, kb, _, pks):
         if any(getattr(body.patch, field) is not UNSET for field in (*wire.TAGS, "facets")):
-            await chunks.change_all(connection, kb, [ChunkChange(pk=pk, meta_data=body.patch) for pk in pks])
+            await chunk_writes.change_all(connection, kb, [ChunkChange(pk=pk, meta_data=body.patch) for pk in pks])
     return json_answer(wire.UpdatedCount(len(pks)))
 
 

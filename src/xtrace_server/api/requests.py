@@ -1,19 +1,20 @@
-"""From a request to typed values: bodies, query parameters, callers. What is not valid ends here."""
+"""From a request to typed values: callers, query parameters, filters. What is not valid ends here.
 
-from collections.abc import Awaitable, Callable, Iterable
-from functools import cache
-from typing import Annotated, Any, TypeAlias, TypeVar, cast
+Bodies are read by `xtrace_server.api.bodies`.
+"""
 
-import msgspec
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeAlias, cast
+
 from fastapi import Depends, Request
 
 from xtrace_core.metadata_filter import Filter, InvalidFilter, parse_filter
 from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
+from xtrace_server.api.limits import check_count
 from xtrace_server.auth.guard import AdminCaller, ApiCaller, Plane, rule_of
-from xtrace_server.errors import FilterInvalid, Invalid, Malformed, TooLarge, UnsupportedMediaType
+from xtrace_server.errors import FilterInvalid, Invalid
 from xtrace_server.service import Service
-
-_T = TypeVar("_T")
+from xtrace_server.settings import Settings
 
 MAX_IDEMPOTENCY_KEY = 255
 _MAX_ID_DIGITS = 40
@@ -47,62 +48,10 @@ ApiCallerDep: TypeAlias = Annotated[ApiCaller, Depends(_api_caller)]
 AdminCallerDep: TypeAlias = Annotated[AdminCaller, Depends(_admin_caller)]
 
 
-@cache
-def body_of(type_: type[_T]) -> Callable[[Request], Awaitable[_T]]:
-    """A dependency that reads the JSON body of a request as `type_`.
-
-    Raises `UnsupportedMediaType`, `TooLarge`, `Malformed` for what is no JSON, and `Invalid` for JSON of
-    another shape; the message names the field.
-    """
-    decoder = msgspec.json.Decoder(type_)
-
-    async def decode(request: Request) -> _T:
-        return decode_json(await read_body(request), decoder)
-
-    return decode
-
-
-async def read_body(request: Request) -> bytes:
-    """The body, which is kept in `request.state.body`."""
-    limit = service_of(request).settings.max_body_bytes
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and len(announced) < 20 and int(announced) > limit:
-        raise _too_large(limit)
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(part)
-    body = b"".join(parts)
-    if body:
-        _check_media_type(request)
-    request.state.body = body
-    return body
-
-
-def decode_json(body: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
-    """The body as the decoder's type. Raises `Malformed` and `Invalid`."""
-    try:
-        value = decoder.decode(body)
-    except msgspec.ValidationError as error:
-        # A body may be of the wrong shape and malformed further on.
-        _check_syntax(body)
-        raise Invalid(f"the body is not valid: {error}") from None
-    except RecursionError:
-        raise Invalid("the body nests too deep") from None
-    except (msgspec.DecodeError, UnicodeError):
-        _check_syntax(body)
-        raise Malformed("the body is malformed JSON") from None
-    if b"\\u0000" in body and _has_nul(msgspec.to_builtins(value)):
-        raise Invalid("the body has a string with a NUL character, which no string may have")
-    return value
-
-
-def meta_filter(value: Any) -> Filter:
+def meta_filter(settings: Settings, value: Any) -> Filter:
     """The filter in a request. Raises `FilterInvalid`."""
     try:
-        return parse_filter(value)
+        return parse_filter(value, settings.filter_limits)
     except InvalidFilter as error:
         raise FilterInvalid(str(error)) from None
 
@@ -125,14 +74,26 @@ def query_strings(request: Request, name: str) -> list[str]:
 
 
 def query_chunk_ids(request: Request) -> list[int]:
-    """The `chunk_ids` of the query, each once, in their order. Raises `Invalid`."""
-    ids = []
-    for text in request.query_params.getlist("chunk_ids"):
+    """The `chunk_ids` of the query, each once, in their order. Raises `Invalid` and `TooLarge`."""
+    given, ids = request.query_params.getlist("chunk_ids"), []
+    check_count(service_of(request).settings, "max_ids", given, "chunk ids")
+    for text in given:
         digits = text.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_ID_DIGITS):
             raise Invalid(f"the query parameter chunk_ids is {text[:64]!r}, expected whole numbers")
         ids.append(int(text))
     return list(dict.fromkeys(ids))
+
+
+def query_number(request: Request, name: str, highest: int) -> int | None:
+    """The query parameter as a whole number from 1; None if it is not given. Raises `Invalid`."""
+    values = request.query_params.getlist(name)
+    if not values:
+        return None
+    text = values[0]
+    if len(values) > 1 or not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= highest):
+        raise Invalid(f"the query parameter {name} is no whole number from 1 to {highest}, given once")
+    return int(text)
 
 
 def distinct(chunk_ids: Iterable[int], field: str) -> list[int]:
@@ -156,40 +117,6 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def _check_media_type(request: Request) -> None:
-    given = request.headers.get("content-type")
-    media_type = (given or "application/json").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    ):
-        raise UnsupportedMediaType(f"the Content-Type of the body is {media_type[:64]!r}, expected application/json")
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        raise UnsupportedMediaType(f"the Content-Encoding of the body is {encoding[:64]!r}, expected none")
-
-
-def _check_syntax(body: bytes) -> None:
-    try:
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except RecursionError:
-        raise Invalid("the body nests too deep") from None
-    except (msgspec.DecodeError, UnicodeError) as error:
-        what = "is empty, expected JSON" if not body else f"is malformed JSON: {error}"
-        raise Malformed(f"the body {what}") from None
-
-
-def _has_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(_has_nul(item) for item in value)
-
-
 def _check_text(name: str, value: str) -> None:
     if "\0" in value:
         raise Invalid(f"the query parameter {name} has a NUL character, which no string may have")
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body has more than {limit} bytes, which is the most that this server takes")

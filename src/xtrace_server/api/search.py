@@ -9,7 +9,9 @@ from fastapi.responses import StreamingResponse
 from xtrace_core import frames, wire
 from xtrace_core.evaluation import Evaluation, InvalidCiphertext
 from xtrace_server.api.answers import evaluation
-from xtrace_server.api.requests import ApiCallerDep, ServiceDep, body_of, meta_filter
+from xtrace_server.api.bodies import body_of
+from xtrace_server.api.limits import check_count, check_query
+from xtrace_server.api.requests import ApiCallerDep, ServiceDep, meta_filter
 from xtrace_server.auth.guard import READER, ApiCaller, requires
 from xtrace_server.errors import CiphertextInvalid
 from xtrace_server.search.answers import AnswerForm, FramedAnswer, MessagePackAnswer
@@ -57,7 +59,10 @@ async def _prepared(
     queries: Sequence[Sequence[bytes]],
     field: str,
 ) -> tuple[Evaluation, Search]:
-    filter_ = meta_filter(body.meta_filter)
+    check_count(service.settings, "max_queries", queries, "queries")
+    for query in queries:
+        check_query(service.settings, query)
+    filter_ = meta_filter(service.settings, body.meta_filter)
     async with service.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         context = await contexts.get(connection, caller.organisation_id, body.context_id)

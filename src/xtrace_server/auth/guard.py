@@ -8,6 +8,7 @@ to a knowledge base, and checks the declared permission on that way.
 """
 
 import asyncio
+import contextvars
 import hmac
 import logging
 import time
@@ -21,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.keys import hash_key, is_well_formed
+from xtrace_server.auth.rate_limit import RateLimit
 from xtrace_server.errors import Forbidden, KnowledgeBaseNotFound, Unauthenticated
 from xtrace_server.storage import organisations
 from xtrace_server.storage.database import Database
@@ -103,7 +105,7 @@ class ApiCaller:
             raise KnowledgeBaseNotFound(kb_id)
         ((kb, granted),) = found
         if granted & needed != needed:
-            raise Forbidden(f"the API key has no permission to {_MEANING[needed]} in this knowledge base")
+            raise Forbidden(f"the API key has no permission to {_MEANING[needed]} in this knowledge base", kb.id)
         return kb
 
     async def readable(self, connection: AsyncConnection) -> set[str]:
@@ -117,6 +119,7 @@ class AdminCaller:
     """Whoever presented a valid admin key of the organisation in the header."""
 
     organisation_id: str
+    key_hash: str
 
 
 class _Headers(Protocol):
@@ -126,13 +129,14 @@ class _Headers(Protocol):
 class Guard:
     """Turns the headers of a request into a caller."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, rate_limit: str | None = None) -> None:
         self._database = database
+        self._rate_limit = RateLimit(rate_limit)
         self._use_recorded: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def api_caller(self, headers: _Headers, organisation_id: str, rule: Rule) -> ApiCaller:
-        """The caller of a route of the data plane. Raises `Unauthenticated`."""
+        """The caller of a route of the data plane. Raises `Unauthenticated` and `RateLimited`."""
         key_hash = _presented(headers, API_KEY_HEADER)
         async with self._database.read() as connection:
             key = await organisations.find_api_key(connection, key_hash)
@@ -142,11 +146,12 @@ class Guard:
             or not hmac.compare_digest(key.organisation_id.encode(), organisation_id.encode())
         ):
             raise Unauthenticated("the API key is wrong or revoked, or belongs to another organisation")
+        await self._rate_limit.count(key.hash)
         self._record_use(key)
         return ApiCaller(key, rule.permission)
 
     async def admin_caller(self, headers: _Headers) -> AdminCaller:
-        """The caller of a route of the control plane. Raises `Unauthenticated`."""
+        """The caller of a route of the control plane. Raises `Unauthenticated` and `RateLimited`."""
         organisation_id = headers.get(ORGANISATION_HEADER)
         if not organisation_id:
             raise Unauthenticated(f"the header {ORGANISATION_HEADER} with the organisation's id is missing")
@@ -159,7 +164,8 @@ class Guard:
             or not hmac.compare_digest(found[1].encode(), organisation_id.encode())
         ):
             raise Unauthenticated("the admin key is wrong or belongs to another organisation")
-        return AdminCaller(found[1])
+        await self._rate_limit.count(key_hash)
+        return AdminCaller(found[1], key_hash)
 
     async def close(self) -> None:
         """Waits until what was to be written down is written."""
@@ -170,7 +176,9 @@ class Guard:
         moment = time.monotonic()
         if moment - self._use_recorded.get(key.hash, -_USE_RECORDED_EVERY_S) >= _USE_RECORDED_EVERY_S:
             self._use_recorded[key.hash] = moment
-            task = asyncio.create_task(self._write_use(key.hash))
+            # Without the context of the request: its deadline is not ours.
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(self._write_use(key.hash), context=contextvars.Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.auth.keys import first_n, hash_key, new_key
-from xtrace_server.storage import organisations
+from xtrace_server.storage import audit, organisations
+from xtrace_server.storage.audit import Event
 from xtrace_server.storage.database import now
 from xtrace_server.storage.organisations import ApiKey, Organisation
 
@@ -23,7 +24,15 @@ async def new_organisation(connection: AsyncConnection, name: str) -> NewOrganis
     """A new organisation with an admin key, and an API key that may do everything in every knowledge base."""
     admin_key = new_key()
     created = await organisations.create(connection, name, hash_key(admin_key))
-    _, api_key = await new_api_key(connection, created.id, "default", "made with the organisation", 7)
+    key, api_key = await new_api_key(connection, created.id, "default", "made with the organisation", 7)
+    await audit.record(
+        connection,
+        created.id,
+        [
+            Event(action="organisation.create", actor="operator", subject=created.id),
+            Event(action="api_key.create", actor="operator", subject=key.hash, detail="permission 7 everywhere"),
+        ],
+    )
     return NewOrganisation(created, admin_key, api_key)
 
 

@@ -7,28 +7,30 @@ computes in threads, off the event loop, from arrays that nobody changes.
 """
 
 import asyncio
-import tempfile
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.evaluation import Evaluation
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
+from xtrace_server.metrics import Metrics
 from xtrace_server.search.answers import AnswerForm
-from xtrace_server.search.vector_set import Keys, Segment, VectorSet, segment_of, vector_set
+from xtrace_server.search.spool import Held, Spool
+from xtrace_server.search.vector_set import Segment, VectorSet, gathered, vector_set
+from xtrace_server.settings import Settings
 from xtrace_server.storage import chunks, vectors
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
 BLOCK_BYTES = 256 * 1024
-"""How many bytes of ciphertexts one step of a scan multiplies."""
-SPOOL_BYTES = 64 * 2**20
-"""From how many bytes on rows that the cache has no room for wait in a temporary file, not in memory."""
+"""How many bytes of ciphertexts one step of a scan gives."""
+_FEW_KEYS = 1000
+"""So many rows are picked from the cache where we are; more in a thread."""
 _SPARSE = 4
 """A filter that leaves less than one in so many rows is answered without loading the others."""
 
@@ -50,7 +52,7 @@ class Candidates:
 
 
 class Search:
-    """A prepared search with one query or several: `count` rows, and the blocks of the answer."""
+    """A prepared search with one query or several: `count` rows, and the blocks of the answer, which come once."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Search:
     ) -> None:
         self._evaluation = evaluation
         self._queries = queries
-        self._segments = segments
+        self._segments = deque(segments)
         self._pool = pool
         self.count = sum([len(segment.pks) for segment in segments])
 
@@ -83,14 +85,14 @@ class Search:
             if waiting is not None:
                 waiting.cancel()
 
-    def _parts(self) -> list[Segment]:
-        parts = []
-        for segment in self._segments:
-            step = max(BLOCK_BYTES // segment.rows.shape[1], 1)
+    def _parts(self) -> Iterator[Segment]:
+        while self._segments:
+            # Gone from here once it is scanned: rows that wait in a file leave the memory again.
+            segment = self._segments.popleft()
+            step = max(BLOCK_BYTES // (segment.rows.shape[1] * len(self._queries)), 1)
             for i in range(0, len(segment.pks), step):
                 part = slice(i, i + step)
-                parts.append(Segment(segment.pks[part], segment.rows[part], segment.nonces[part]))
-        return parts
+                yield Segment(segment.pks[part], segment.rows[part], segment.nonces[part])
 
     def _evaluate(self, part: Segment, form: AnswerForm) -> bytes:
         rows = np.ascontiguousarray(part.rows)
@@ -103,12 +105,13 @@ class Search:
 class Engine:
     """Prepares searches, and keeps the rows of the bindings last searched within a budget of memory."""
 
-    def __init__(self, cache_bytes: int, threads: int, folder: Path) -> None:
-        self._budget = cache_bytes
-        self._folder = folder
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._budget = settings.cache_bytes
+        self._spool = Spool(settings.data, settings.search_memory_bytes)
+        self._metrics = metrics
         self._cache: OrderedDict[int, VectorSet] = OrderedDict()
         self._locks: dict[int, asyncio.Lock] = {}
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="xtrace-search")
+        self._pool = ThreadPoolExecutor(settings.search_threads, thread_name_prefix="xtrace-search")
 
     async def prepare(
         self,
@@ -128,13 +131,23 @@ class Engine:
                 evaluation.evaluate(np.empty((0, row_bytes), dtype=np.uint8), query)
         if wanted is None or row_bytes is None:
             return Search(evaluation, queries, [], self._pool)
-        return Search(evaluation, queries, await self._segments(connection, wanted, row_bytes), self._pool)
+        held = await self._segments(connection, wanted, row_bytes)
+        search = Search(evaluation, queries, held.segments, self._pool)
+        # However the search ends, what it held is free when nobody can ask it for more.
+        weakref.finalize(search, held.release)
+        self._metrics.candidates.inc(search.count)
+        return search
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory the cache holds."""
+        return sum([kept.nbytes for kept in self._cache.values()])
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
         self._cache.clear()
 
-    async def _segments(self, connection: AsyncConnection, wanted: Candidates, row_bytes: int) -> Sequence[Segment]:
+    async def _segments(self, connection: AsyncConnection, wanted: Candidates, row_bytes: int) -> Held:
         pks: list[int] | None = None
         if wanted.filter_ != EVERY_CHUNK:
             key_range = (wanted.first_pk, wanted.last_pk)
@@ -149,13 +162,28 @@ class Engine:
                         connection, wanted.binding, EVERY_CHUNK, (wanted.first_pk, wanted.last_pk)
                     )
             if pks is not None and (not fits or len(pks) * _SPARSE < wanted.kb.number_of_vectors):
-                return await self._read(connection, wanted, pks, row_bytes)
+                return await self._uncached(connection, wanted, pks, row_bytes)
             if not fits:
-                return await self._read(connection, wanted, None, row_bytes)
+                return await self._uncached(connection, wanted, None, row_bytes)
+        self._metrics.searches.labels("memory" if wanted.binding.pk in self._cache else "loaded").inc()
         current = await self._current(connection, wanted, row_bytes)
-        if pks is not None:
-            return current.only(pks)
-        return current.between(wanted.first_pk, wanted.last_pk)
+        if pks is None:
+            segments = current.between(wanted.first_pk, wanted.last_pk)
+        elif len(pks) <= _FEW_KEYS:
+            segments = current.only(pks)
+        else:
+            segments = await asyncio.to_thread(current.only, pks)
+        return Held(segments, lambda: None)
+
+    async def _uncached(
+        self, connection: AsyncConnection, wanted: Candidates, pks: Sequence[int] | None, row_bytes: int
+    ) -> Held:
+        """The rows straight from the database: those with the keys, or all."""
+        self._metrics.searches.labels("database").inc()
+        if pks is None:
+            blocks = vectors.read_all(connection, wanted.binding)
+            return await self._spool.hold(blocks, wanted.kb.number_of_vectors, row_bytes)
+        return await self._spool.hold(vectors.read_some(connection, pks), len(pks), row_bytes)
 
     async def _current(self, connection: AsyncConnection, wanted: Candidates, row_bytes: int) -> VectorSet:
         """The binding's rows as of the transaction, from memory or brought up to date."""
@@ -167,8 +195,7 @@ class Engine:
             if cached is not None and cached.segments and cached.segments[0].rows.shape[1] != row_bytes:
                 cached = None  # everything was deleted, and the next first index had another length
             if cached is None:
-                blocks = [block async for block in vectors.read_all(connection, binding)]
-                current = await asyncio.to_thread(vector_set, kb.revision, blocks, row_bytes)
+                current = await gathered(kb.revision, vectors.read_all(connection, binding), row_bytes)
             elif cached.revision < kb.revision:
                 current = await self._refreshed(connection, wanted, cached, row_bytes)
             else:
@@ -181,9 +208,8 @@ class Engine:
     ) -> VectorSet:
         binding, kb = wanted.binding, wanted.kb
         blocks = [block async for block in vectors.read_newer(connection, binding, cached.revision)]
-        present: Keys | None = None
-        if kb.removal_revision > cached.revision:
-            present = np.array(await vectors.read_pks(connection, binding), dtype=np.int64)
+        removed = kb.removal_revision > cached.revision
+        present = await vectors.read_pks(connection, binding) if removed else None
 
         def refresh() -> VectorSet:
             base = cached if present is None else cached.kept(present)
@@ -194,28 +220,8 @@ class Engine:
     def _keep(self, binding_pk: int, current: VectorSet) -> None:
         self._cache[binding_pk] = current
         self._cache.move_to_end(binding_pk)
-        while self._cache and sum([kept.nbytes for kept in self._cache.values()]) > self._budget:
+        while self._cache and self.held_bytes > self._budget:
             evicted, _ = self._cache.popitem(last=False)
+            self._metrics.cache_evictions.inc()
             if evicted in self._locks and not self._locks[evicted].locked():
                 del self._locks[evicted]
-
-    async def _read(
-        self, connection: AsyncConnection, wanted: Candidates, pks: Sequence[int] | None, row_bytes: int
-    ) -> Sequence[Segment]:
-        """The rows straight from the database: those with the keys, or all; many of them by way of a file."""
-        count = wanted.kb.number_of_vectors if pks is None else len(pks)
-        source = vectors.read_all(connection, wanted.binding) if pks is None else vectors.read_some(connection, pks)
-        if count * row_bytes <= SPOOL_BYTES:
-            return [segment_of(block, row_bytes) async for block in source if block.pks]
-        segments = []
-        # Nobody else sees the file, and it is gone as soon as the last array over it is.
-        with tempfile.TemporaryFile(dir=self._folder) as file:
-            async for block in source:
-                if not block.pks:
-                    continue
-                offset = file.tell()
-                await asyncio.to_thread(file.write, b"".join(block.rows))
-                await asyncio.to_thread(file.flush)
-                rows = np.memmap(file, np.uint8, "r", offset, (len(block.pks), row_bytes))
-                segments.append(Segment(np.array(block.pks, dtype=np.int64), rows, tuple(block.nonces)))
-        return segments

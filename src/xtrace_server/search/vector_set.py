@@ -3,19 +3,17 @@
 A change makes a new set that shares every segment which did not change.
 """
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows
-from xtrace_server.storage.vectors import VectorBlock
+from xtrace_server.storage.vectors import Keys, VectorBlock
 
 SEGMENT_ROWS = 8192
-
-Keys: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +56,9 @@ class VectorSet:
                 found.append(Segment(segment.pks[part], segment.rows[part], segment.nonces[part]))
         return found
 
-    def only(self, pks: Sequence[int]) -> list[Segment]:
+    def only(self, pks: Sequence[int] | Keys) -> list[Segment]:
         """The rows with these keys, which ascend."""
-        keys = np.array(pks, dtype=np.int64)
+        keys = np.asarray(pks, dtype=np.int64)
         found = []
         for segment in self.segments:
             inside = keys[np.searchsorted(keys, segment.pks[0]) : np.searchsorted(keys, segment.pks[-1], "right")]
@@ -81,7 +79,7 @@ class VectorSet:
 
     def kept(self, pks: Keys) -> "VectorSet":
         """The set of its rows with these keys, which ascend."""
-        return VectorSet(self.revision, tuple(self.only(pks.tolist())))
+        return VectorSet(self.revision, tuple(self.only(pks)))
 
     def merged(self, newer: "VectorSet") -> "VectorSet":
         """The two sets together as of `newer.revision`; a key in both keeps the newer row."""
@@ -100,6 +98,20 @@ class VectorSet:
 def vector_set(revision: int, blocks: Iterable[VectorBlock], row_bytes: int) -> VectorSet:
     """The set of the rows in the blocks, which ascend."""
     return VectorSet(revision, _packed([segment_of(block, row_bytes) for block in blocks if block.pks]))
+
+
+async def gathered(revision: int, blocks: AsyncIterator[VectorBlock], row_bytes: int) -> VectorSet:
+    """The same for blocks that come one by one: besides the set there is never more than one segment of them."""
+    packed: list[Segment] = []
+    waiting: list[Segment] = []
+    async for block in blocks:
+        if block.pks:
+            waiting.append(segment_of(block, row_bytes))
+        if sum([len(segment.pks) for segment in waiting]) >= SEGMENT_ROWS:
+            *full, last = await asyncio.to_thread(_packed, waiting)
+            packed += full
+            waiting = [last]
+    return VectorSet(revision, (*packed, *await asyncio.to_thread(_packed, waiting)))
 
 
 def segment_of(block: VectorBlock, row_bytes: int) -> Segment:

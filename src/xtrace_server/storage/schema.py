@@ -199,3 +199,19 @@ idempotency = Table(
     Column("answer", LargeBinary, nullable=False),
     Column("created_at", _Text, nullable=False, index=True),
 )
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _Key, primary_key=True),
+    Column("organisation_id", ForeignKey("organisation.id"), nullable=False),
+    Column("at", _Text, nullable=False),
+    Column("action", _Text, nullable=False),
+    Column("actor", _Text, nullable=False),
+    Column("subject", _Text, nullable=False),
+    Column("detail", _Text, nullable=False),
+    Column("request_id", _Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_audit_organisation_id", audit.c.organisation_id, audit.c.id)

@@ -10,7 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from xtrace_server.storage.database import BUSY_TIMEOUT_S, DatabaseUnusable
+from xtrace_server.storage.database import BUSY_TIMEOUT_S
+from xtrace_server.storage.integrity import DatabaseUnusable
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -11,6 +13,8 @@ from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.schema import chunk, ciphertext
 
 BLOCK_ROWS = 2048
+
+Keys: TypeAlias = NDArray[np.int64]
 
 _c = chunk.c
 
@@ -47,10 +51,12 @@ async def read_some(connection: AsyncConnection, pks: Sequence[int]) -> AsyncIte
         yield _block(await connection.execute(query))
 
 
-async def read_pks(connection: AsyncConnection, binding: Binding) -> list[int]:
+async def read_pks(connection: AsyncConnection, binding: Binding) -> Keys:
     """The keys of the binding's chunks, ascending."""
     query = select(_c.pk).where(_c.binding_pk == binding.pk).order_by(_c.pk)
-    return list((await connection.execute(query)).scalars())
+    # In steps: a list of all of them at once would keep everything else waiting.
+    steps = (await connection.stream_scalars(query)).partitions(BLOCK_ROWS)
+    return np.concatenate([np.empty(0, dtype=np.int64), *[np.array(step, dtype=np.int64) async for step in steps]])
 
 
 def _joined() -> Select[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xtrace_server.storage import vacuum
-from xtrace_server.storage.database import DatabaseUnusable
+from xtrace_server.storage.integrity import DatabaseUnusable
 from xtrace_server.storage.vacuum import vacuum_database
 
 BYTES = 4_000_000

@@ -1,0 +1,182 @@
+"""What surrounds every request: its id, its deadline, the headers of its answer, its log line and its counts.
+
+Nothing leaves the application past this: an exception that nobody has turned into an answer becomes one here.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from xtrace_core.wire import PROBLEM_JSON
+from xtrace_server.deadline import deadline, restart_deadline
+from xtrace_server.errors import DeadlineExceeded, Internal, Overloaded, ServiceError
+from xtrace_server.metrics import UNMATCHED, Metrics
+from xtrace_server.settings import Settings
+
+REQUEST_ID_HEADER: Final = "x-request-id"
+SECURITY_HEADERS: Final = {
+    # Answers are data: a browser shall neither guess another type, nor render, embed, keep or hand them on.
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+_STRICT_TRANSPORT: Final = {"strict-transport-security": "max-age=31536000"}
+_FOREIGN_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+_log = logging.getLogger("xtrace.request")
+
+
+@dataclass(slots=True)
+class _Course:
+    """What is known about a request while it runs."""
+
+    request_id: str
+    began: float
+    received: int = 0
+    sent: int = 0
+    status: int = 0
+    """0 until the answer begins."""
+
+
+class Envelope:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+        self._running = 0
+        headers = SECURITY_HEADERS | (_STRICT_TRANSPORT if settings.tls_certificate else {})
+        self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        course = _Course(_request_id(scope), time.perf_counter())
+        scope.setdefault("state", {})["request_id"] = course.request_id
+        self._running += 1
+        self._metrics.requests_in_flight.set(self._running)
+        try:
+            await self._run(scope, receive, self._sending(course, send), course)
+        finally:
+            self._running -= 1
+            self._metrics.requests_in_flight.set(self._running)
+            self._report(scope, course)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send, course: _Course) -> None:
+        error: ServiceError
+        try:
+            if self._running > self._settings.max_requests:
+                raise Overloaded(f"the server works on {self._settings.max_requests} requests already (max_requests)")
+            await self._run_in_time(scope, receive, send, course)
+            return
+        except ServiceError as refused:
+            error = refused
+        except asyncio.CancelledError:
+            # The server stops and has waited long enough. Nothing is said, because nobody knows how far it came.
+            abort = scope.get("extensions", {}).get("xtrace.abort")
+            if abort is not None:
+                abort()
+            raise
+        except Exception:
+            _log.exception("a request failed", extra={"fields": {"request_id": course.request_id}})
+            error = Internal(course.request_id)
+        if course.status:
+            # The answer has begun: cutting it off is the only way left to say that it is not complete.
+            raise _CutOff
+        scope.setdefault("state", {})["code"] = error.code
+        await send_problem(send, error)
+
+    async def _run_in_time(self, scope: Scope, receive: Receive, send: Send, course: _Course) -> None:
+        seconds = self._settings.request_timeout_s
+
+        async def receive_in_time() -> Message:
+            message = await receive()
+            # How slowly a body may come is the business of the HTTP protocol's class.
+            if not course.status:
+                restart_deadline(timeout, seconds)
+            course.received += len(message.get("body", b""))
+            return message
+
+        async def send_in_time(message: Message) -> None:
+            if message["type"] == "http.response.start" and not timeout.expired():
+                # An answer takes as long as its reader lets it.
+                timeout.reschedule(None)
+            await send(message)
+
+        try:
+            async with deadline(seconds) as timeout:
+                await self._app(scope, receive_in_time, send_in_time)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise DeadlineExceeded(seconds) from None
+
+    def _sending(self, course: _Course, send: Send) -> Send:
+        async def send_complete(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                course.status = message["status"]
+                headers = list(message.get("headers", []))
+                given = {name.lower() for name, _ in headers}
+                headers += [header for header in self._headers if header[0] not in given]
+                headers.append((REQUEST_ID_HEADER.encode(), course.request_id.encode()))
+                message = {**message, "headers": headers}
+            course.sent += len(message.get("body", b""))
+            await send(message)
+
+        return send_complete
+
+    def _report(self, scope: Scope, course: _Course) -> None:
+        seconds = time.perf_counter() - course.began
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        method = scope["method"] if route != UNMATCHED else "any"
+        state: MutableMapping[str, Any] = scope.get("state", {})
+        self._metrics.requests.labels(route, method, str(course.status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        self._metrics.received_bytes.inc(course.received)
+        self._metrics.sent_bytes.inc(course.sent)
+        fields = {
+            "request_id": course.request_id,
+            "method": method,
+            "route": route,
+            "status": course.status,
+            "seconds": round(seconds, 4),
+            "bytes_in": course.received,
+            "bytes_out": course.sent,
+        }
+        if code := state.get("code"):
+            self._metrics.refusals.labels(code).inc()
+            fields["code"] = code
+        _log.info("request", extra={"fields": fields})
+
+
+class _CutOff(Exception):
+    """Ends a request whose answer cannot be completed: the connection is closed."""
+
+
+async def send_problem(send: Send, error: ServiceError) -> None:
+    """Sends the answer to a request that failed."""
+    body = error.body()
+    headers = {"content-type": PROBLEM_JSON, "content-length": str(len(body)), **error.headers()}
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's id for the request, if it is harmless; else a new one."""
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID_HEADER.encode() and _FOREIGN_ID.fullmatch(value):
+            return str(value.decode())
+    return secrets.token_hex(8)

@@ -1,0 +1,82 @@
+"""The sizes of what a request holds, against the limits in the settings.
+
+What can be sent in several requests is a `TooLarge` (413), one value that is too large a `LimitExceeded` (422). Each
+message names the limit as it is set, and its value.
+"""
+
+from collections.abc import Sequence, Sized
+from typing import Any
+
+from msgspec import UNSET
+
+from xtrace_core import wire
+from xtrace_server.errors import LimitExceeded, TooLarge
+from xtrace_server.settings import Settings
+
+
+def check_count(settings: Settings, limit: str, items: Sized, what: str) -> None:
+    """Raises `TooLarge` for more items than one request may hold."""
+    allowed = getattr(settings, limit)
+    if len(items) > allowed:
+        raise TooLarge(f"the request has {len(items)} {what}, at most {allowed} are allowed ({limit}): send fewer")
+
+
+def check_chunks(
+    settings: Settings, sent: Sequence[wire.NewChunk | wire.ChunkUpdate | wire.ChunkPatch], field: str
+) -> None:
+    """Checks the chunks of an insertion, update or patch, and how many there are."""
+    check_count(settings, "max_chunks", sent, "chunks")
+    for i, chunk in enumerate(sent):
+        where = f"{field}[{i}]"
+        _check(settings, "max_content_bytes", chunk.chunk_content, f"{where}.chunk_content")
+        _check(settings, "max_ciphertexts", chunk.index, f"{where}.index")
+        _check(settings, "max_name_characters", chunk.name, f"{where}.name")
+        if isinstance(chunk.meta_data, wire.MetaData):
+            check_meta_data(settings, chunk.meta_data, f"{where}.meta_data")
+
+
+def check_meta_data(settings: Settings, meta_data: wire.MetaData, where: str) -> None:
+    """Checks the tags and facets of a chunk or a patch."""
+    for tag in wire.TAGS:
+        _check(settings, "max_tag_characters", getattr(meta_data, tag), f"{where}.{tag}")
+    facets = meta_data.facets
+    if facets is UNSET or facets is None:
+        return
+    _check(settings, "max_facets", facets, f"{where}.facets")
+    for i, facet in enumerate(facets):
+        _check(settings, "max_tag_characters", facet, f"{where}.facets[{i}]")
+
+
+def check_query(settings: Settings, query: Sequence[bytes]) -> None:
+    """Checks an encrypted query."""
+    _check(settings, "max_ciphertexts", query, "query")
+
+
+def check_projection(settings: Settings, names: Sequence[str] | None) -> None:
+    """Checks how many fields a projection names."""
+    _check(settings, "max_projection", names, "projection")
+
+
+def check_names(settings: Settings, body: wire.CreateKnowledgeBase | wire.CreateApiKey) -> None:
+    """Checks the name and the description of what is created."""
+    _check(settings, "max_name_characters", body.name, "name")
+    _check(settings, "max_name_characters", body.description, "description")
+
+
+def check_context(settings: Settings, data: wire.ContextData) -> None:
+    """Checks the texts of an execution context."""
+    for field in data.__struct_fields__:
+        _check(settings, "max_context_bytes", getattr(data, field), f"data.{field}")
+
+
+def _check(settings: Settings, limit: str, value: Any, where: str) -> None:
+    if value is UNSET or value is None:
+        return
+    allowed = getattr(settings, limit)
+    # UTF-8 has at most four bytes for a character: the exact length is only counted where it can matter.
+    size = len(value)
+    if limit.endswith("_bytes") and 4 * size > allowed and isinstance(value, str) and not value.isascii():
+        size = len(value.encode())
+    if size > allowed:
+        unit = "bytes" if limit.endswith("_bytes") else "characters" if isinstance(value, str) else "elements"
+        raise LimitExceeded(f"{where} has {size} {unit}, at most {allowed} are allowed ({limit})")

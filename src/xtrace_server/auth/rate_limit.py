@@ -1,0 +1,31 @@
+"""How often a key may be used: a moving window for each key, in the memory of this process.
+
+Several server processes count each for itself. A key that does not open anything is not counted: it costs a look-up
+by a hash, and remembering every wrong key would let anybody fill the memory.
+"""
+
+import math
+import time
+
+from limits import parse_many
+from limits.aio.storage import MemoryStorage
+from limits.aio.strategies import MovingWindowRateLimiter
+
+from xtrace_server.errors import RateLimited
+
+
+class RateLimit:
+    """Raises `RateLimited` for a key that is used too often."""
+
+    def __init__(self, rate: str | None) -> None:
+        """`rate` is a setting such as `50/second; 1000/minute`; None allows everything."""
+        self._rates = parse_many(rate) if rate else []
+        self._windows = MovingWindowRateLimiter(MemoryStorage())
+
+    async def count(self, key_hash: str) -> None:
+        """Counts one use of the key."""
+        for rate in self._rates:
+            if not await self._windows.hit(rate, key_hash):
+                reset_at = (await self._windows.get_window_stats(rate, key_hash)).reset_time
+                wait_s = max(1, math.ceil(reset_at - time.time()))
+                raise RateLimited(f"the key is used more often than {rate} (rate_limit): wait {wait_s} s", wait_s)

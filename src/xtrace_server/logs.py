@@ -1,0 +1,76 @@
+"""Log lines: JSON for programs, text for people; who asked for what and how it went, never what it held.
+
+The standard library's logging with one formatter, because everything below us (uvicorn, SQLAlchemy, Alembic) logs
+through it already; another library would need adapters for each. Fields beyond the message are given as
+`extra={"fields": {…}}`.
+
+An exception is written as its type and the lines of code that it went through, without its message: messages of
+foreign exceptions may quote what they stumbled over.
+"""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure(form: Literal["auto", "json", "text"], level: str) -> None:
+    """Sends all log lines of this process to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    as_text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_LEVELS[level])
+    for chatty in ("uvicorn", "alembic", "aiosqlite", "asyncio"):
+        # Starting, stopping and every statement: ours say what an operator wants to know of that.
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, _LEVELS[level]))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time`, `level`, `logger`, `message`, then the fields, then `exception`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
+        line |= {"message": record.getMessage(), **_fields(record)}
+        if record.exc_info and record.exc_info[1] is not None:
+            line["exception"] = outline(record.exc_info[1])
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """One line for a person: time, level, message, fields; then the exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        # On one line, and without what steers a terminal.
+        message = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in record.getMessage() + fields)
+        line = f"{_time(record)} {record.levelname.lower()} {message}"
+        if record.exc_info and record.exc_info[1] is not None:
+            line += "\n" + "\n".join(f"    {step}" for step in outline(record.exc_info[1]))
+        return line
+
+
+def outline(error: BaseException) -> list[str]:
+    """The exception's type and where it came from, without its message; its causes after it."""
+    steps: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None:
+        frames = traceback.extract_tb(seen.__traceback__)
+        steps.append(f"{type(seen).__module__}.{type(seen).__qualname__}")
+        steps += [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+    return steps
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = getattr(record, "fields", {})
+    return fields
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

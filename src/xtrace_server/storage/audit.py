@@ -1,0 +1,81 @@
+"""The audit log: who changed what on the control plane, and whom access was denied. Rows are only ever added.
+
+Triggers of the database refuse to change or delete a row, so that not even a fault of ours does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_server.storage.database import now
+from xtrace_server.storage.schema import audit, organisation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What happened. `actor` is the hash of the key that was used, or says who else; `subject` what it was done to."""
+
+    action: str
+    actor: str
+    subject: str = ""
+    detail: str = ""
+    request_id: str = ""
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the log."""
+
+    id: int
+    at: str
+    event: Event
+
+
+_a = audit.c
+
+
+async def record(connection: AsyncConnection, organisation_id: str, events: Sequence[Event]) -> None:
+    """Adds to the organisation's log, in the transaction of what it records."""
+    moment = now()
+    rows: list[dict[str, Any]] = [
+        {
+            "organisation_id": organisation_id,
+            "at": moment,
+            "action": event.action,
+            "actor": event.actor,
+            "subject": event.subject,
+            "detail": event.detail,
+            "request_id": event.request_id,
+            "count": event.count,
+        }
+        for event in events
+    ]
+    await connection.execute(insert(audit), rows)
+
+
+async def newest(connection: AsyncConnection, organisation_id: str, before: int | None, limit: int) -> list[Entry]:
+    """The organisation's newest entries, or those with smaller ids than `before`; the newest first."""
+    query = select(_a.id, _a.at, _a.action, _a.actor, _a.subject, _a.detail, _a.request_id, _a.count)
+    query = query.where(_a.organisation_id == organisation_id)
+    if before is not None:
+        query = query.where(_a.id < before)
+    return [
+        Entry(
+            id_,
+            at,
+            Event(action=action, actor=actor, subject=subject, detail=detail, request_id=request_id, count=count),
+        )
+        for id_, at, action, actor, subject, detail, request_id, count in await connection.execute(
+            query.order_by(_a.id.desc()).limit(limit)
+        )
+    ]
+
+
+async def organisation_exists(connection: AsyncConnection, organisation_id: str) -> bool:
+    """Whether there is an organisation of that id, whose log an event can go to."""
+    query = select(organisation.c.id).where(organisation.c.id == organisation_id)
+    return (await connection.execute(query)).one_or_none() is not None

@@ -1,0 +1,204 @@
+"""Every write of chunks, each within one transaction on a locked knowledge base.
+
+What a request writes goes to the database in steps, so that other requests go on in between; the transaction makes it
+one write.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import UNSET
+from sqlalchemy import Table, bindparam, delete, insert, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_core.metadata import normalised, unique
+from xtrace_core.wire import TAGS, MetaData
+from xtrace_server.errors import Unavailable
+from xtrace_server.storage import knowledge_bases
+from xtrace_server.storage.chunks import batches, bindings_of
+from xtrace_server.storage.contexts import Binding
+from xtrace_server.storage.database import now
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
+from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk, chunk_pk, ciphertext, content, facet
+
+_c = chunk.c
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkWrite:
+    """All that a chunk is to hold; its ciphertexts as one row, checked."""
+
+    content: str
+    row: bytes
+    meta_data: MetaData
+    name: str
+    nonce: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkChange:
+    """What is to change of a chunk; `UNSET` stays."""
+
+    pk: int
+    content: Any = UNSET
+    row: Any = UNSET
+    nonce: Any = UNSET
+    name: Any = UNSET
+    meta_data: MetaData = field(default_factory=MetaData)
+
+
+async def insert_all(
+    connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: Sequence[ChunkWrite]
+) -> list[int]:
+    """Stores the chunks under new ids, and gives these in the same order."""
+    first = kb.next_chunk_id
+    if first + len(writes) > MAX_CHUNK_ID:
+        raise Unavailable("the knowledge base has given out all of its chunk ids")
+    moment, first_pk = now(), chunk_pk(kb.pk, first)
+    for part in batches(enumerate(writes, first_pk)):
+        rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
+        await _insert(connection, chunk, [row | {"created_at": moment} for row in rows])
+        await _insert(connection, facet, facets)
+        await _insert(connection, content, [{"pk": pk, "content": write.content} for pk, write in part])
+        await _insert(connection, ciphertext, [{"pk": pk, "row": write.row} for pk, write in part])
+    await knowledge_bases.record_write(connection, kb, inserted=len(writes))
+    return list(range(first, first + len(writes)))
+
+
+async def replace_all(
+    connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: dict[int, ChunkWrite]
+) -> None:
+    """Gives chunks, by their keys, all they hold from now on, and moves them to the binding.
+
+    Raises `ChunksNotFound`.
+    """
+    bindings_before = await bindings_of(connection, list(writes))
+    moment = now()
+    for part in batches(writes.items()):
+        rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
+        await _update(connection, chunk, rows)
+        await _replace_facets(connection, [pk for pk, _ in part], facets)
+        await _update(connection, content, [{"pk": pk, "content": write.content} for pk, write in part])
+        await _update(connection, ciphertext, [{"pk": pk, "row": write.row} for pk, write in part])
+    moved = any(before != binding.pk for before in bindings_before.values())
+    await knowledge_bases.record_write(connection, kb, left_a_binding=moved, wrote_vectors=bool(writes))
+
+
+async def change_all(connection: AsyncConnection, kb: KnowledgeBase, changes: Sequence[ChunkChange]) -> None:
+    """Changes what each change names of its chunk. Raises `ChunksNotFound`."""
+    bindings = await bindings_of(connection, [change.pk for change in changes])
+    moment = now()
+    for part in batches(changes):
+        await _change(connection, part, bindings, kb.revision + 1, moment)
+    wrote = any(change.row is not UNSET or change.nonce is not UNSET for change in changes)
+    if changes:
+        await knowledge_bases.record_write(connection, kb, wrote_vectors=wrote)
+
+
+async def _change(
+    connection: AsyncConnection,
+    changes: Sequence[ChunkChange],
+    bindings: Mapping[int, int],
+    revision: int,
+    moment: str,
+) -> None:
+    # Changes that name the same fields share a statement.
+    by_fields: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for change in changes:
+        row = _changed_columns(change, revision) | {"updated_at": moment}
+        by_fields.setdefault(tuple(row), []).append({"pk": change.pk} | row)
+    for rows in by_fields.values():
+        await _update(connection, chunk, rows)
+    refaceted = [change for change in changes if change.meta_data.facets is not UNSET]
+    tokens = [
+        token
+        for change in refaceted
+        for token in _facet_rows(change.pk, bindings[change.pk], unique(change.meta_data.facets or ()))
+    ]
+    await _replace_facets(connection, [change.pk for change in refaceted], tokens)
+    contents = [{"pk": change.pk, "content": change.content} for change in changes if change.content is not UNSET]
+    await _update(connection, content, contents)
+    vectors = [{"pk": change.pk, "row": change.row} for change in changes if change.row is not UNSET]
+    await _update(connection, ciphertext, vectors)
+
+
+async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection[int]) -> int:
+    """Deletes the chunks with these keys that exist, with all that belongs to them; how many there were."""
+    removed = 0
+    for batch in batches(pks):
+        removed += (await connection.execute(delete(chunk).where(_c.pk.in_(batch)))).rowcount
+    if removed:
+        await knowledge_bases.record_write(connection, kb, removed=removed)
+    return removed
+
+
+def _all_metadata_rows(
+    writes: Iterable[tuple[int, ChunkWrite]], binding_pk: int, revision: int, moment: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    rows, facets = [], []
+    for pk, write in writes:
+        row, tokens = _metadata_rows(pk, binding_pk, write, revision, moment)
+        rows.append(row)
+        facets += tokens
+    return rows, facets
+
+
+def _metadata_rows(
+    pk: int, binding_pk: int, write: ChunkWrite, revision: int, moment: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    meta_data = normalised(write.meta_data)
+    tokens = meta_data.facets or []
+    row = {
+        "pk": pk,
+        "binding_pk": binding_pk,
+        "name": write.name,
+        "facet_count": len(tokens),
+        "nonce": write.nonce,
+        "revision": revision,
+        "updated_at": moment,
+    }
+    for tag in TAGS:
+        value = getattr(meta_data, tag)
+        row[tag] = None if value is UNSET else value
+    return row, _facet_rows(pk, binding_pk, tokens)
+
+
+def _facet_rows(pk: int, binding_pk: int, tokens: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"chunk_pk": pk, "position": i, "binding_pk": binding_pk, "token": token} for i, token in enumerate(tokens)]
+
+
+def _changed_columns(change: ChunkChange, revision: int) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for tag in TAGS:
+        value = getattr(change.meta_data, tag)
+        if value is not UNSET:
+            columns[tag] = value
+    if change.meta_data.facets is not UNSET:
+        columns["facet_count"] = len(unique(change.meta_data.facets or ()))
+    if change.name is not UNSET:
+        columns["name"] = change.name
+    if change.row is not UNSET or change.nonce is not UNSET:
+        # A new vector without its nonce would be decrypted with the old one's noise.
+        columns["nonce"] = None if change.nonce is UNSET else change.nonce
+        columns["revision"] = revision
+    return columns
+
+
+async def _insert(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
+    for part in batches(rows):
+        await connection.execute(insert(table), part)
+
+
+async def _update(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Sets the columns that the rows name, which are the same in each, where their `pk` is."""
+    if rows:
+        statement = update(table).where(table.c.pk == bindparam("this_pk"))
+        values = [{"this_pk": row["pk"]} | {name: row[name] for name in row if name != "pk"} for row in rows]
+        await connection.execute(statement, values)
+
+
+async def _replace_facets(connection: AsyncConnection, pks: Sequence[int], rows: list[dict[str, Any]]) -> None:
+    for batch in batches(pks):
+        await connection.execute(delete(facet).where(facet.c.chunk_pk.in_(batch)))
+    await _insert(connection, facet, rows)

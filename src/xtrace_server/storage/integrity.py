@@ -1,0 +1,71 @@
+"""Looks at a database before the service touches it: is it ours, whole, of a version that we know, and free?
+
+The file is opened for reading only, so one that is refused stays as it is: not even its journal mode changes.
+"""
+
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+_HEADER: Final = b"SQLite format 3\0"
+_PATIENCE_S: Final = 5.0
+CHECKED_WHOLE_BYTES: Final = 2**30
+"""Up to this size every page is read, which takes about a second; of a larger one only the schema and the length."""
+
+
+class DatabaseUnusable(Exception):
+    """A file that is no database of this service, or of a newer version of it. Nothing was changed."""
+
+
+def check_database(file: Path, known_versions: Collection[str], whole: bool) -> None:
+    """Returns for a file that is missing, empty or a sound database of one of the versions.
+
+    `whole` looks at its pages too. Raises `DatabaseUnusable` with one sentence otherwise.
+    """
+    if not file.exists() or file.stat().st_size == 0:
+        return
+    with file.open("rb") as opened:
+        if opened.read(len(_HEADER)) != _HEADER:
+            raise DatabaseUnusable(f"{file} cannot be used: the file is not a database")
+    address = f"file:{quote(str(file))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S)) as connection:
+            _check_version(file, connection, known_versions)
+            if whole:
+                _check_pages(file, connection)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise DatabaseUnusable(f"{file} is locked by another process: end that one first") from None
+        raise DatabaseUnusable(f"{file} cannot be used: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise DatabaseUnusable(f"{file} is damaged ({error}): restore it from a backup") from None
+
+
+def _check_version(file: Path, connection: sqlite3.Connection, known: Collection[str]) -> None:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return
+    if "alembic_version" not in tables:
+        raise DatabaseUnusable(f"{file} cannot be used: it is a database of another program")
+    versions = [version for (version,) in connection.execute("SELECT version_num FROM alembic_version")]
+    if versions and not set(versions) <= set(known):
+        raise DatabaseUnusable(f"{file} was written by a newer version of XTrace or by another program")
+
+
+def _check_pages(file: Path, connection: sqlite3.Connection) -> None:
+    pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    if not _has_log(file) and pages * size > file.stat().st_size:
+        raise DatabaseUnusable(f"{file} is damaged (its end is missing): restore it from a backup")
+    if pages * size <= CHECKED_WHOLE_BYTES:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise DatabaseUnusable(f"{file} is damaged ({' '.join(found.split())}): restore it from a backup")
+
+
+def _has_log(file: Path) -> bool:
+    """Whether newer pages wait in the write-ahead log, which counts them too."""
+    log = file.with_name(f"{file.name}-wal")
+    return log.exists() and log.stat().st_size > 0
