@@ -10,6 +10,7 @@ import sys
 from typing import Final, NoReturn
 
 from xtrace_cli import context, kb, keys, org
+from xtrace_cli.audit import audit
 from xtrace_cli.demo import demo
 from xtrace_cli.errors import WrongUse
 from xtrace_cli.groups import new_group
@@ -22,6 +23,7 @@ from xtrace_sdk.errors import XTraceError
 _INTERRUPTED: Final = 130
 
 app = new_group("xtrace", "An end-to-end encrypted vector database: the server searches what it cannot read.")
+app.command()(audit)
 app.command()(demo)
 app.command()(serve)
 app.command()(vacuum)

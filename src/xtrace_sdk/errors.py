@@ -25,6 +25,7 @@ XTraceError
 │   │   ├── UnsupportedMediaType   415
 │   │   ├── FilterRefused          422 invalid_filter
 │   │   ├── CiphertextRefused      422 invalid_ciphertext
+│   │   ├── LimitExceeded          422 limit_exceeded
 │   │   └── IdempotencyKeyReused   422 idempotency_key_reused
 │   ├── Unauthorized               401
 │   ├── PermissionDenied           403
@@ -37,9 +38,16 @@ XTraceError
 │   ├── Conflict                   409
 │   │   ├── ContextDiffers         409 context_differs
 │   │   └── ContextInUse           409 context_in_use
-│   ├── TooLarge                   413; 414 line_too_long; 431 headers_too_large
+│   ├── RequestTooSlow             408
+│   ├── TooLarge                   413
+│   │   ├── LineTooLong            414
+│   │   └── HeadersTooLarge        431
 │   ├── RateLimited                429
-│   ├── Unavailable                502, 503, 504, 507
+│   ├── Unavailable                502, 503, 504
+│   │   ├── Overloaded             503 overloaded
+│   │   ├── DeadlineExceeded       503 deadline_exceeded
+│   │   ├── StorageReadOnly        503 storage_read_only
+│   │   └── StorageFull            507
 │   └── ServerFault                any other 5xx
 ├── NetworkError                   no answer of the service to go by
 │   ├── ServerUnreachable          no connection, or one that broke
@@ -209,6 +217,12 @@ class CiphertextRefused(InvalidRequest):
     codes = ("invalid_ciphertext",)
 
 
+class LimitExceeded(InvalidRequest):
+    """One value is larger than the server takes; it names the limit."""
+
+    codes = ("limit_exceeded",)
+
+
 class IdempotencyKeyReused(InvalidRequest):
     """The idempotency key was used before, with another body."""
 
@@ -286,11 +300,32 @@ class ContextInUse(Conflict):
     codes = ("context_in_use",)
 
 
+class RequestTooSlow(ServerError):
+    """The request did not arrive in the time that the server gives it."""
+
+    codes = ("request_timeout",)
+    statuses = (408,)
+
+
 class TooLarge(ServerError):
     """More than the server takes at once."""
 
-    codes = ("too_large", "line_too_long", "headers_too_large")
-    statuses = (413, 414, 431)
+    codes = ("too_large",)
+    statuses = (413,)
+
+
+class LineTooLong(TooLarge):
+    """The address with its parameters is longer than the server takes."""
+
+    codes = ("line_too_long",)
+    statuses = (414,)
+
+
+class HeadersTooLarge(TooLarge):
+    """The request's headers are larger than the server takes."""
+
+    codes = ("headers_too_large",)
+    statuses = (431,)
 
 
 class RateLimited(ServerError):
@@ -304,7 +339,32 @@ class Unavailable(ServerError):
     """The server, or a proxy before it, cannot answer now."""
 
     codes = ("unavailable",)
-    statuses = (502, 503, 504, 507)
+    statuses: ClassVar[tuple[int, ...]] = (502, 503, 504)
+
+
+class Overloaded(Unavailable):
+    """The server has as many requests or connections as it takes."""
+
+    codes = ("overloaded",)
+
+
+class DeadlineExceeded(Unavailable):
+    """The request took too long, and the server gave it up; nothing was changed."""
+
+    codes = ("deadline_exceeded",)
+
+
+class StorageReadOnly(Unavailable):
+    """The server's disk cannot be written; nothing was changed."""
+
+    codes = ("storage_read_only",)
+
+
+class StorageFull(Unavailable):
+    """The server's disk is full; nothing was changed."""
+
+    codes = ("storage_full",)
+    statuses = (507,)
 
 
 class ServerFault(ServerError):

@@ -308,6 +308,16 @@ async def test_a_wrong_key_and_another_organisation_are_unauthorized(
                 await stranger.list_kbs()
 
 
+async def test_the_audit_log_tells_what_was_changed_the_newest_first(credentials: Credentials) -> None:
+    async with integration(credentials) as xtrace:
+        kb = await xtrace.create_kb("kb")
+        await xtrace.delete_kb(kb.id)
+        deleted, created = await xtrace.audit_log(limit=2)
+        assert [deleted.action, created.action] == ["knowledge_base.delete", "knowledge_base.create"]
+        assert {deleted.subject, created.subject} == {kb.id}
+        assert [entry.id for entry in await xtrace.audit_log(1, before=deleted.id)] == [created.id]
+
+
 async def test_nobody_answers_at_a_closed_port(unused_tcp_port: int) -> None:
     url = f"http://127.0.0.1:{unused_tcp_port}"
     xtrace = XTraceIntegration("org", "key", url, retries=Retries(attempts=2, first_delay_s=0.01))

@@ -1,6 +1,7 @@
 """The calls of the control plane: knowledge bases, API keys, permissions. They need the admin key."""
 
 from typing import Any, cast, get_args
+from urllib.parse import urlencode
 
 from xtrace_core import wire
 from xtrace_sdk.errors import InvalidArgument
@@ -53,6 +54,16 @@ class ControlPlane:
         """What an API key may do, for every knowledge base where it may do anything. Raises `NotFound`."""
         path = f"keys/{segment(key_hash, 'key_hash')}/permissions"
         return await self._service.control("GET", path, list[wire.KnowledgeBasePermission])
+
+    async def audit_log(self, limit: int = 100, before: int | None = None) -> list[wire.AuditEntry]:
+        """The newest entries of the audit log, the newest first: changes of the control plane, and denied accesses.
+
+        At most 1,000 come at once; `before`, the id of the last entry, gives those that came before it.
+        """
+        parameters: list[tuple[str, str | int]] = [("limit", limit)]
+        if before is not None:
+            parameters.append(("before", before))
+        return await self._service.control("GET", f"audit?{urlencode(parameters)}", list[wire.AuditEntry])
 
     async def set_key_permission(self, key_hash: str, kb_id: str, permission: int) -> None:
         """Sets what an API key may do in a knowledge base: 0 nothing, 1 read, 3 and write, 7 and delete.

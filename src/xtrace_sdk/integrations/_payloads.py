@@ -1,18 +1,18 @@
 """From what callers give to the payloads of `xtrace_core.wire`: checked, and converted in one place."""
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from xtrace_core import metadata, metadata_filter, wire
+from xtrace_core import limits, metadata, metadata_filter, wire
 from xtrace_sdk.errors import InvalidArgument, InvalidFilter, InvalidMetaData
 
 T = TypeVar("T")
 
 LARGEST_BODY_BYTES: Final = 32 * 1024 * 1024
-"""Insertions with larger bodies are halved: services take 64 MiB by default, proxies often less."""
+"""Writes with larger bodies are halved: services take 64 MiB by default, proxies often less."""
 
 _NEW_CHUNK_KEYS: Final = frozenset(("chunk_content", "index", "meta_data", "name", "nonce"))
 _UPDATE_KEYS: Final = _NEW_CHUNK_KEYS | {"chunk_id"}
@@ -69,7 +69,7 @@ def _chunk_patch(patch: Mapping[str, Any]) -> wire.ChunkPatch:
         changed.meta_data = meta_data_patch(patch["meta_data"])
     if "index" in patch:
         changed.index = ciphertexts(patch["index"])
-    nonce = patch["nonce"] if "nonce" in patch else getattr(patch.get("index"), "nonce", None)
+    nonce = (patch["nonce"] if "nonce" in patch else getattr(patch.get("index"), "nonce", None)) or None
     if nonce is not None or "nonce" in patch:
         changed.nonce = nonce
     return changed
@@ -82,7 +82,7 @@ def _fields(chunk: Mapping[str, Any], index: Any, keys: frozenset[str]) -> dict[
         "index": ciphertexts(index),
         "meta_data": _meta_data(chunk.get("meta_data")),
         "name": chunk.get("name"),
-        "nonce": chunk.get("nonce", getattr(index, "nonce", None)),
+        "nonce": chunk.get("nonce", getattr(index, "nonce", None)) or None,  # empty: the context has none
     }
 
 
@@ -166,13 +166,14 @@ def id_range(bounds: Sequence[int] | None) -> tuple[int, int] | None:
     return lowest, highest
 
 
-def inserts(kb_id: str, context_id: str, chunks: list[wire.NewChunk]) -> list[tuple[bytes, int]]:
-    """The bodies that insert these chunks, in order, each with the number of its chunks."""
-    body = encode(wire.InsertChunks(kb_id, context_id, chunks))
-    if len(body) <= LARGEST_BODY_BYTES or len(chunks) == 1:
-        return [(body, len(chunks))]
+def bodies(chunks: list[T], payload: Callable[[list[T]], msgspec.Struct]) -> list[tuple[bytes, int]]:
+    """The bodies that write these chunks, in order, each with the number of its chunks; none is beyond a limit."""
+    if len(chunks) <= limits.MAX_CHUNKS:
+        body = encode(payload(chunks))
+        if len(body) <= LARGEST_BODY_BYTES or len(chunks) == 1:
+            return [(body, len(chunks))]
     middle = len(chunks) // 2
-    return inserts(kb_id, context_id, chunks[:middle]) + inserts(kb_id, context_id, chunks[middle:])
+    return bodies(chunks[:middle], payload) + bodies(chunks[middle:], payload)
 
 
 def encode(payload: msgspec.Struct) -> bytes:

@@ -260,25 +260,45 @@ class XTraceIntegration(StoredContexts, ControlPlane):
     ) -> None:
         """Replaces chunks wholly; the arguments are those of `insert_chunks`, each chunk with its `chunk_id`.
 
-        One transaction: all or none. The chunks belong to `context_id` from then on. Raises `ChunksNotFound`, which
-        names unknown ids.
+        Up to 10,000 chunks and 32 MiB are one transaction: all or none. More go in several, in order; when a later one
+        fails, `PartlyStored` says which chunks are updated, and doing it all again is safe. The chunks belong to
+        `context_id` from then on. Raises `ChunksNotFound`, which names unknown ids.
         """
         _expect_as_many(len(updates), len(index))
-        body = await asyncio.to_thread(
-            lambda: _payloads.encode(wire.UpdateChunks(kb_id, context_id, _payloads.chunk_updates(updates, index)))
-        )
-        await self._service.data("PUT", "chunk", dict[str, Any], body=body)
+
+        def convert() -> list[tuple[bytes, int]]:
+            chunks = _payloads.chunk_updates(updates, index)
+            return _payloads.bodies(chunks, lambda part: wire.UpdateChunks(kb_id, context_id, part))
+
+        await self._change("PUT", updates, await asyncio.to_thread(convert))
 
     async def patch_chunks(self, patches: Sequence[Mapping[str, Any]], kb_id: str, context_id: str) -> None:
         """Changes the named fields of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each.
 
-        None removes a tag, the facets or the name; what is not named stays. One transaction: all or none. Raises
-        `ChunksNotFound`, which names unknown ids.
+        None removes a tag, the facets or the name; what is not named stays. One transaction, or several as with
+        `update_chunks`. Raises `ChunksNotFound`, which names unknown ids.
         """
-        body = await asyncio.to_thread(
-            lambda: _payloads.encode(wire.PatchChunks(kb_id, context_id, _payloads.chunk_patches(patches)))
-        )
-        await self._service.data("PATCH", "chunk", dict[str, Any], body=body)
+
+        def convert() -> list[tuple[bytes, int]]:
+            chunks = _payloads.chunk_patches(patches)
+            return _payloads.bodies(chunks, lambda part: wire.PatchChunks(kb_id, context_id, part))
+
+        await self._change("PATCH", patches, await asyncio.to_thread(convert))
+
+    async def _change(
+        self, method: str, changes: Sequence[Mapping[str, Any]], bodies: Sequence[tuple[bytes, int]]
+    ) -> None:
+        """Sends the changes in their order. Raises `PartlyStored` where a later body than the first fails."""
+        done = 0
+        for body, count in bodies:
+            try:
+                await self._service.data(method, "chunk", dict[str, Any], body=body)
+            except XTraceError as error:
+                if not done:
+                    raise
+                ids = [int(change["chunk_id"]) if i < done else None for i, change in enumerate(changes)]
+                raise PartlyStored(ids, error) from error
+            done += count
 
     async def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> int:
         """Deletes chunks and returns how many; unknown ids are ignored.
@@ -483,7 +503,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
 def _bodies(
     db: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
 ) -> list[tuple[bytes, int]]:
-    return _payloads.inserts(kb_id, context_id, _payloads.new_chunks(db, index))
+    return _payloads.bodies(_payloads.new_chunks(db, index), lambda part: wire.InsertChunks(kb_id, context_id, part))
 
 
 def _id_batches(chunk_ids: Iterable[int]) -> Iterator[Sequence[int]]:
