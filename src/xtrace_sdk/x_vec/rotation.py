@@ -1,0 +1,245 @@
+"""Moving what is stored under a context to the one that takes its place: new primes, new content key, the same chunks.
+
+Every chunk is fetched, its vector recovered from its ciphertexts by decryption, its text decrypted, both encrypted
+again and written in place of the old ones, which moves the chunk to the new context (docs/keys.md, "Rotation"). A batch
+is one write, all or none, and what is left to do is exactly what is still under the old context: a rotation that was
+cut off, however, goes on where it stopped. Ids, metadata and names stay.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xtrace_sdk.errors import ChunksNotFound, ContentTampered, ContextNotFound, InvalidArgument, TamperedData
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.progress import progress_bar
+
+BATCH_SIZE = 500
+"""Chunks that are fetched, encrypted again and written together."""
+_FIELDS = ("chunk_content", "index", "nonce", "meta_data", "name", "updated_at")
+_SHOWN_IDS = 10
+
+Chunk = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RotationSummary:
+    """What a rotation did, or would do."""
+
+    chunks: dict[str, int]
+    """For each knowledge base how many chunks were moved; in a dry run, how many were read and can be."""
+    seconds: float
+    removed_old: bool
+    """Whether the service has the old context no more."""
+
+    @property
+    def total(self) -> int:
+        """The chunks of all knowledge bases."""
+        return sum(self.chunks.values())
+
+
+async def rotate(
+    context: ExecutionContext,
+    integration: XTraceIntegration,
+    kb_ids: Iterable[str] | None = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+    remove_old: bool = False,
+    dry_run: bool = False,
+) -> RotationSummary:
+    """Moves the chunks under the context's predecessor to the context, and says how many; call it again to go on.
+
+    Args:
+        context: made by `ExecutionContext.successor`, and saved: its keys must not be in this process alone.
+        integration: the service; its key needs permission to write, and to delete for `remove_old`.
+        kb_ids: the knowledge bases; by default all that the predecessor is bound to.
+        batch_size: chunks a write.
+        remove_old: deletes the predecessor from the service at the end, which the service refuses while any chunk is
+            under it, and takes its keys out of `context`: save that again then.
+        dry_run: reads and decrypts every chunk, and changes nothing.
+
+    Retrievers of `context` see each chunk exactly once all the while. Who writes should use `context` before this
+    begins: what is changed under the old one in the moment before its batch is written may be lost.
+
+    The service learns which chunks are old. Raises `InvalidArgument`, `TamperedData` naming chunks that do not decrypt
+    (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
+    """
+    if batch_size < 1:
+        raise InvalidArgument(f"batch_size is {batch_size}, expected at least 1")
+    if context.predecessor is None:
+        raise InvalidArgument("the context has no predecessor, expected one made by successor()")
+    if not context.is_kept:
+        raise InvalidArgument("the new context is not saved anywhere: save it first, or its chunks are lost with it")
+    began = time.monotonic()
+    rotation = _Rotation(context, context.predecessor, integration, batch_size, dry_run)
+    chosen = await rotation.knowledge_bases() if kb_ids is None else list(dict.fromkeys(kb_ids))
+    moved = await rotation.move(chosen)
+    removed = remove_old and not dry_run
+    if removed:
+        await rotation.remove_old()
+    return RotationSummary(moved, time.monotonic() - began, removed)
+
+
+class _Rotation:
+    def __init__(
+        self,
+        context: ExecutionContext,
+        predecessor: ExecutionContext,
+        integration: XTraceIntegration,
+        batch_size: int,
+        dry_run: bool,
+    ) -> None:
+        self._new = context
+        self._old = predecessor
+        self._integration = integration
+        self._batch_size = batch_size
+        self._dry_run = dry_run
+
+    async def knowledge_bases(self) -> list[str]:
+        try:
+            return await self._integration.get_kbs_for_ctx(self._old.id)
+        except ContextNotFound:  # removed by an earlier run
+            return []
+
+    async def move(self, kb_ids: Sequence[str]) -> dict[str, int]:
+        if not self._dry_run:
+            await self._integration.store_exec_context(self._new.public_data(), self._new.id)
+        counts = [await self._count(kb_id) for kb_id in kb_ids]
+        moved = {}
+        with progress_bar("Reading" if self._dry_run else "Rotating", sum(counts)) as advance:
+            for kb_id, count in zip(kb_ids, counts, strict=True):
+                moved[kb_id] = await self._move_knowledge_base(kb_id, advance) if count else 0
+        return moved
+
+    async def remove_old(self) -> None:
+        with suppress(ContextNotFound):  # removed by an earlier run
+            await self._integration.delete_exec_context(self._old.id)
+        await asyncio.to_thread(self._new.forget_predecessor)
+
+    async def _count(self, kb_id: str) -> int:
+        page = await self._integration.meta_search_paginated(kb_id, self._old.id, {}, ["name"], limit=1)
+        return page.total
+
+    async def _move_knowledge_base(self, kb_id: str, advance: Callable[[int], None]) -> int:
+        moved = await self._pass(kb_id, advance)
+        # Others may have stored more, or changed chunks while their batch was on its way.
+        while not self._dry_run and await self._count(kb_id):
+            moved += await self._pass(kb_id, advance)
+        return moved
+
+    async def _pass(self, kb_id: str, advance: Callable[[int], None]) -> int:
+        """Moves what is under the old context now: while one batch is encrypted, its neighbours travel."""
+        batches = self._batches(kb_id)
+        reading = asyncio.create_task(_next(batches))
+        writing: asyncio.Task[int] | None = None
+        moved = 0
+        try:
+            while batch := await reading:
+                reading = asyncio.create_task(_next(batches))
+                encrypted = await self._encrypted_again(batch)
+                if writing is not None:
+                    moved += await writing
+                writing = asyncio.create_task(self._write(kb_id, batch, encrypted, advance))
+            return moved + (await writing if writing is not None else 0)
+        finally:
+            # A batch that is being written gets to its end: nothing is half done either way.
+            reading.cancel()
+            await asyncio.gather(reading, *([writing] if writing is not None else []), return_exceptions=True)
+            await batches.aclose()
+
+    async def _batches(self, kb_id: str) -> AsyncGenerator[list[Chunk], None]:
+        batch: list[Chunk] = []
+        async for chunk in self._integration.iter_meta_search(
+            kb_id, {}, self._old.id, projection=_FIELDS, page_size=self._batch_size
+        ):
+            batch.append(chunk)
+            if len(batch) == self._batch_size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    async def _encrypted_again(self, batch: list[Chunk]) -> list[tuple[Chunk, EncryptedIndex]]:
+        # A share for each core; the arithmetic and the ciphers leave the interpreter to the other threads.
+        share = -(-len(batch) // (os.cpu_count() or 1))
+        shares = [batch[start : start + share] for start in range(0, len(batch), share)]
+        parts = await asyncio.gather(*(asyncio.to_thread(self._encrypt_again, part) for part in shares))
+        return [chunk for part in parts for chunk in part]
+
+    def _encrypt_again(self, chunks: list[Chunk]) -> list[tuple[Chunk, EncryptedIndex]]:
+        nonces = [chunk.get("nonce") for chunk in chunks]
+        vectors, valid = self._old.homomorphic.decrypt_vec_batch([chunk["index"] for chunk in chunks], nonces)
+        bad = [chunks[int(i)]["chunk_id"] for i in np.flatnonzero(~valid)]
+        texts: list[bytes] = []
+        for chunk, nonce in zip(chunks, nonces, strict=True):
+            try:
+                texts.append(self._old.aes.decrypt(chunk["chunk_content"], nonce or b""))
+            except ContentTampered:
+                bad.append(chunk["chunk_id"])
+        if bad:
+            raise _undecryptable(sorted(set(bad)))
+        if self._dry_run:
+            return []
+        index = self._new.homomorphic.encrypt_vec_batch(vectors)
+        return [
+            (
+                {
+                    "chunk_id": chunk["chunk_id"],
+                    "chunk_content": self._new.aes.encrypt(text, encrypted.nonce),
+                    "meta_data": chunk["meta_data"],
+                    "name": chunk.get("name"),
+                },
+                encrypted,
+            )
+            for chunk, text, encrypted in zip(chunks, texts, index, strict=True)
+        ]
+
+    async def _write(
+        self,
+        kb_id: str,
+        batch: list[Chunk],
+        encrypted: list[tuple[Chunk, EncryptedIndex]],
+        advance: Callable[[int], None],
+    ) -> int:
+        """Writes a batch over what it was made from, and says how many chunks it was.
+
+        What was deleted or changed since is left alone: the next pass sees it again if it is still there.
+        """
+        if self._dry_run:
+            advance(len(batch))
+            return len(batch)
+        seen = {chunk["chunk_id"]: chunk["updated_at"] for chunk in batch}
+        while True:
+            now = await self._integration.get_chunk_by_id(seen, kb_id, projection=["updated_at"])
+            same = {chunk["chunk_id"] for chunk in now if chunk["updated_at"] == seen[chunk["chunk_id"]]}
+            kept = [pair for pair in encrypted if pair[0]["chunk_id"] in same]
+            if kept:
+                try:
+                    await self._integration.update_chunks(
+                        [chunk for chunk, _ in kept], [index for _, index in kept], kb_id, self._new.id
+                    )
+                except ChunksNotFound:  # deleted between the two calls
+                    continue
+            advance(len(kept))
+            return len(kept)
+
+
+async def _next(batches: AsyncIterator[list[Chunk]]) -> list[Chunk]:
+    return await anext(batches, [])
+
+
+def _undecryptable(chunk_ids: list[int]) -> TamperedData:
+    shown = ", ".join(map(str, chunk_ids[:_SHOWN_IDS]))
+    more = f" and {len(chunk_ids) - _SHOWN_IDS} more" if len(chunk_ids) > _SHOWN_IDS else ""
+    return TamperedData(
+        f"the chunks {shown}{more} do not decrypt under the old context: they were damaged, or written otherwise. "
+        "Replace or delete them, and go on"
+    )
