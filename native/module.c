@@ -97,8 +97,8 @@ static bool take_ring(struct buffers *buffers, const struct kernels *kernels, Py
                      kernels->tile, kernels->max_half);
         return false;
     }
-    const size_t bits = kernels->limb_bits * half;
-    if (prime_bytes == 0 || 8 * prime_bytes > bits || square_bytes == 0 || 8 * square_bytes > 2 * bits) {
+    const size_t bits = kernels->limb_bits * half; /* a division below, because a product of any number may overflow */
+    if (prime_bytes == 0 || prime_bytes > bits / 8 || square_bytes == 0 || square_bytes > 2 * bits / 8) {
         PyErr_SetString(PyExc_ValueError, "the bytes of the prime or its square are not what its limbs hold");
         return false;
     }

@@ -1,0 +1,156 @@
+"""The build: the kernels under sanitizers, a wheel in a clean environment, and a wheel where nothing can be compiled."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from xtrace_core.arithmetic import arithmetic, describe
+from xtrace_core.arithmetic.backends import NAMES, backends, choose, why_not_compiled
+
+ROOT = Path(__file__).parents[3]
+COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+FLAGS = {
+    "ifma": [f"-m{name}" for name in ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512ifma", "avx512vbmi")],
+    "avx2": ["-mavx2"],
+}
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="there is no C compiler on this machine")
+
+
+def run(*command: str | Path, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> str:
+    parts = [str(part) for part in command]
+    changed = {**os.environ, **(environment or {})}
+    done = subprocess.run(parts, cwd=cwd, env=changed, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+@needs_compiler
+def test_where_there_is_a_compiler_there_is_the_compiled_module() -> None:
+    # The build falls back silently; this says so.
+    assert why_not_compiled() == ""
+    assert set(backends(threads=1)) <= set(NAMES)
+
+
+class TestChoice:
+    def test_the_fastest_backend_is_chosen(self) -> None:
+        here = list(backends(threads=1))
+        assert choose({})[0].name == here[0]
+        assert here == [name for name in NAMES if name in here]
+
+    def test_the_environment_forces_one(self) -> None:
+        for name in backends(threads=1):
+            backend, reason = choose({"XTRACE_ARITHMETIC": name})
+            assert backend.name == name
+            assert reason == "XTRACE_ARITHMETIC says so"
+
+    def test_one_that_is_not_here_is_refused_with_those_that_are(self) -> None:
+        with pytest.raises(RuntimeError, match=r"neon.*expected one of .*portable"):
+            choose({"XTRACE_ARITHMETIC": "neon"})
+
+    @pytest.mark.parametrize("threads", ["0", "65", "-1", "two", "²"])
+    def test_numbers_of_threads_that_are_none(self, threads: str) -> None:
+        with pytest.raises(RuntimeError, match="XTRACE_THREADS"):
+            choose({"XTRACE_THREADS": threads})
+
+    def test_the_description_says_which_and_why(self) -> None:
+        assert describe().startswith(arithmetic.name)
+        assert ": " in describe()
+
+    def test_without_the_module_the_portable_backend_works_and_says_why(self, tmp_path: Path) -> None:
+        shutil.copytree(ROOT / "src" / "xtrace_core", tmp_path / "xtrace_core", ignore=shutil.ignore_patterns("*.so"))
+        here = {"PYTHONPATH": str(tmp_path), "XTRACE_ARITHMETIC": "", "XTRACE_THREADS": ""}
+        said = run(sys.executable, "-c", _DESCRIBE, cwd=tmp_path, environment=here)
+        assert said.startswith("portable, 1 thread: the compiled module is not installed")
+
+
+@needs_compiler
+def test_kernels_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
+    assert COMPILER
+    if len(backends(threads=1)) == 1:
+        pytest.skip("this processor has no kernels to run")
+    runtime = subprocess.run(
+        [COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if not Path(runtime).is_absolute() or not Path(runtime).exists():
+        pytest.skip("the compiler has no libasan.so to load into Python")
+    package = tmp_path / "xtrace_core"
+    shutil.copytree(ROOT / "src" / "xtrace_core", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    flags = ["-g", "-O1", "-std=gnu11", "-fPIC", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    objects: list[Path] = []
+    for source in sorted((ROOT / "native").glob("*.c")):
+        objects.append(tmp_path / f"{source.stem}.o")
+        own = [*FLAGS.get(source.stem, []), *(f"-DXTRACE_HAVE_{name.upper()}" for name in FLAGS)]
+        include = sysconfig.get_paths()["include"]
+        run(COMPILER, *flags, *own, "-Wall", "-Wextra", "-Werror", f"-I{include}", "-c", source, "-o", objects[-1])
+    run(COMPILER, "-shared", *flags, *objects, "-lpthread", "-o", package / "arithmetic" / "_native.abi3.so")
+    environment = {
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",  # Python itself leaks at its end
+        "PYTHONPATH": str(tmp_path),
+        "XTRACE_ARITHMETIC": "",
+        "PYTHONMALLOC": "malloc",  # so that a byte past the end of a buffer is seen
+    }
+    where = run(
+        sys.executable, "-c", "import xtrace_core; print(xtrace_core.__file__)", cwd=tmp_path, environment=environment
+    )
+    assert where.startswith(str(tmp_path))
+    test = ROOT / "tests" / "unit" / "arithmetic" / "test_kernels.py"
+    kernels = "not 1280 and not 1536 and not 2048 and not 3072 and not lock"  # the code is the same for all
+    output = run(
+        sys.executable, "-m", "pytest", test, "-q", "-p", "no:cacheprovider", "-k", kernels, environment=environment
+    )
+    assert " passed" in output
+    assert "skipped" not in output
+
+
+@needs_compiler
+@pytest.mark.timeout(600)
+def test_a_wheel_works_in_a_clean_environment_with_and_without_a_compiler(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("src", "native"):  # without what an editable installation left there
+        leftovers = shutil.ignore_patterns("__pycache__", "*.so", "CMakeFiles", "CMakeCache.txt", "*.ninja", ".*")
+        shutil.copytree(ROOT / name, tree / name, ignore=leftovers)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
+    build: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "wheel"]
+    build += [tree, "--no-deps", "--no-build-isolation", "-w"]
+    run(*build, tmp_path / "compiled")
+    run(*build, tmp_path / "plain", environment={"CC": "/nonexistent/cc"})
+    (compiled,), (plain,) = (list((tmp_path / name).glob("*.whl")) for name in ("compiled", "plain"))
+    assert "-cp311-abi3-" in compiled.name
+    assert plain.name.endswith("-py3-none-any.whl")
+
+    clean = tmp_path / "clean"
+    run(sys.executable, "-m", "venv", clean)
+    python = clean / "bin" / "python"
+    nothing = {"PYTHONPATH": "", "XTRACE_ARITHMETIC": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    run(python, "-m", "pip", "install", "-q", compiled, cwd=tmp_path, environment=nothing)
+    assert run(python, "-c", _DESCRIBE, cwd=tmp_path, environment=nothing).split(",")[0] in backends(threads=1)
+    assert "not installed" not in run(python, "-c", _DESCRIBE, cwd=tmp_path, environment=nothing)
+    run(python, "-c", _MAIN_JOB, cwd=tmp_path, environment=nothing)
+    run(
+        python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", plain, cwd=tmp_path, environment=nothing
+    )
+    assert "the compiled module is not installed" in run(python, "-c", _DESCRIBE, cwd=tmp_path, environment=nothing)
+    run(python, "-c", _MAIN_JOB, cwd=tmp_path, environment=nothing)
+
+
+_DESCRIBE = "from xtrace_core.arithmetic import describe; print(describe())"
+
+_MAIN_JOB = """
+from xtrace_sdk.x_vec.crypto.paillier_lookup import PaillierLookupClient
+from xtrace_core.evaluation import evaluation_for
+import json
+import numpy as np
+client = PaillierLookupClient.generate(8, 256, insecure_allow_weak_parameters=True)
+vectors = np.array([[1, 0, 1, 0, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0, 0, 0]], dtype=np.uint8)
+batch, query = client.encrypt_vec_batch(vectors), client.encrypt_query(vectors[0])
+answers = evaluation_for(client.type, json.dumps(client.public_key())).evaluate(batch.rows[:, 0], query.ciphertexts)
+assert client.decode_hamming_client_batch(answers[:, None], batch.nonces, query).tolist() == [0, 4]
+"""
