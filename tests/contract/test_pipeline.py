@@ -21,7 +21,7 @@ from xtrace_sdk.errors import (
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
-from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.retrievers.retriever import Retriever, SearchResult
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 
@@ -115,6 +115,33 @@ async def test_range_and_metadata_filters_restrict_the_candidates(
     found = await retriever.nn_search_for_ids(vectors()[0], COUNT, kb_id, meta_filter={"tag1": "tag 1"})
     assert sorted(found) == [i for i in ids if i % 3 == 2]
     assert await retriever.nn_search_for_ids(vectors()[0], 3, kb_id, range_filter=(900, 999)) == []
+
+
+async def test_a_batch_of_searches_finds_what_each_search_finds(
+    context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str
+) -> None:
+    await stored_ids(context, xtrace, kb_id)
+    retriever = Retriever(context, xtrace)
+    queries = [*vectors()[:3], *(1 - vectors()[:32])]
+    found = await retriever.nn_search_batch(queries, k=4, kb_id=kb_id)
+    for query, (ids, scores) in zip(queries, found, strict=True):
+        order, distances = nearest(vectors(), query)
+        assert (ids, scores) == ([i + 1 for i in order[:4]], distances[:4])
+    assert await retriever.nn_search_batch([], kb_id=kb_id) == []
+
+
+async def test_search_gives_ready_results_for_texts_and_vectors(
+    context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str
+) -> None:
+    await stored_ids(context, xtrace, kb_id)
+    retriever = Retriever(context, xtrace, embedding=CountingEmbedder())
+    (best, second) = await retriever.search("text 7", k=2, kb_id=kb_id)
+    assert best == SearchResult(8, "text 7 – ünïcode", {"tag1": "tag 1"}, 0)
+    assert second.distance == nearest(vectors(), vectors()[7])[1][1]
+    assert await retriever.search(vectors()[7], k=2, kb_id=kb_id) == [best, second]
+    assert await retriever.search("text 7", 1, kb_id, range_filter=(20, 20)) != [best]
+    with pytest.raises(InvalidArgument, match="embedding"):
+        await Retriever(context, xtrace).search("text 7", kb_id=kb_id)
 
 
 async def test_a_second_run_of_a_load_stores_nothing_twice(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +15,13 @@ from xtrace_sdk.x_vec.data_loaders.chunks import PlainChunk, plain_chunks
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.lineage import of_each
 from xtrace_sdk.x_vec.utils.progress import progress_bar
-from xtrace_sdk.x_vec.utils.vectors import as_bits, resolve
+from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, resolve
 
 Collection = Sequence[Mapping[str, Any]]
 EncryptedChunks = list[dict[str, Any]]
 
 BATCH_SIZE = 500
 """Chunks that are embedded, encrypted and stored together."""
-
-
-class Embedder(Protocol):
-    """What `DataLoader.load` needs of an embedding model; `Embedding` is one."""
-
-    async def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
-        """Binary vectors `(n, dim)` of the texts."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

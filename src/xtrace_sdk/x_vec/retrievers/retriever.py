@@ -3,23 +3,36 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_core.wire import MAX_QUERIES
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.retrievers.contents import Contents
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.lineage import of_each
-from xtrace_sdk.x_vec.utils.vectors import as_bits, resolve
+from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, resolve
 
 Range = tuple[int, int]
 
 FIELDS = ("chunk_content", "meta_data", "name", "created_at", "updated_at")
 """What is fetched of a chunk unless something else is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One chunk that a search found."""
+
+    chunk_id: int
+    text: str
+    meta_data: dict[str, Any]
+    distance: int
+    """The Hamming distance to the query, 0 to the number of dimensions."""
 
 
 class Retriever:
@@ -29,9 +42,16 @@ class Retriever:
     chunks are fetched afterwards; never the query, the vectors, the distances or their order.
     """
 
-    def __init__(self, execution_context: ExecutionContext, integration: XTraceIntegration) -> None:
+    def __init__(
+        self,
+        execution_context: ExecutionContext,
+        integration: XTraceIntegration,
+        embedding: Embedder | None = None,
+    ) -> None:
+        """`embedding` is the model that the chunks were embedded with; only `search` with a text needs it."""
         self._context = execution_context
         self._integration = integration
+        self._embedding = embedding
         self._contents = Contents(execution_context)
 
     @overload
@@ -78,14 +98,56 @@ class Retriever:
         nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
         server about it.
         """
+        ((ids, scores),) = await self.nn_search_batch([query_vector], k, kb_id, range_filter, meta_filter)
+        return (ids, scores) if include_scores else ids
+
+    async def nn_search_batch(
+        self,
+        query_vectors: Sequence[Any],
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> list[tuple[list[int], list[int]]]:
+        """For each query `(ids, scores)` as `nn_search_for_ids` gives them, in the order of the queries.
+
+        The service reads the ciphertexts once for up to 32 queries. Raises what `nn_search_for_ids` raises.
+        """
         if k < 1:
             raise InvalidArgument(f"k is {k}, expected at least 1")
         if not kb_id:
             raise InvalidArgument("kb_id is missing, expected the id of a knowledge base")
-        bits = as_bits(await resolve(query_vector), self._context.embed_len())
-        (nearest,) = await self._nearest([bits], k, kb_id, range_filter, meta_filter)
-        ids = nearest.chunk_ids.tolist()
-        return (ids, nearest.distances.tolist()) if include_scores else ids
+        vectors = [as_bits(await resolve(vector), self._context.embed_len()) for vector in query_vectors]
+        found: list[Nearest] = []
+        for start in range(0, len(vectors), MAX_QUERIES):
+            found += await self._nearest(vectors[start : start + MAX_QUERIES], k, kb_id, range_filter, meta_filter)
+        return [(nearest.chunk_ids.tolist(), nearest.distances.tolist()) for nearest in found]
+
+    async def search(
+        self,
+        query: str | Any,
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> list[SearchResult]:
+        """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
+
+        A text needs the `embedding` that this retriever was made with. Chunks that were deleted in between are left
+        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise.
+        """
+        if isinstance(query, str):
+            if self._embedding is None:
+                raise InvalidArgument("a text was given, but no model: make the retriever with embedding=Embedding(…)")
+            (query,) = await self._embedding.bin_embed_many([query])
+        ids, scores = await self.nn_search_for_ids(
+            query, k, kb_id, range_filter, include_scores=True, meta_filter=meta_filter
+        )
+        distances = dict(zip(ids, scores, strict=True))
+        return [
+            SearchResult(chunk["chunk_id"], chunk["chunk_content"], chunk["meta_data"], distances[chunk["chunk_id"]])
+            for chunk in await self.retrieve_and_decrypt(ids, kb_id)
+        ]
 
     async def retrieve_and_decrypt(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None

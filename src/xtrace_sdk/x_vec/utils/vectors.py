@@ -1,12 +1,21 @@
 """Vectors as users have them (floats, bits, lists, awaitables) as the binary vectors that are encrypted."""
 
 import inspect
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk.errors import InvalidVector
+
+
+class Embedder(Protocol):
+    """What loading and searching texts needs of an embedding model; `Embedding` is one."""
+
+    async def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
+        """Binary vectors `(n, dim)` of the texts."""
+        ...
 
 
 def float_to_bits(vector: Any) -> NDArray[np.uint8]:
