@@ -1,4 +1,4 @@
-"""The build: the kernels under sanitizers, a wheel in a clean environment, and a wheel where nothing can be compiled."""
+"""The build: kernels under sanitizers, a wheel in a clean environment, and one where nothing can be compiled."""
 
 import os
 import shutil
