@@ -350,6 +350,14 @@ class CreatedApiKey(Struct, rename="camel"):
         return f"CreatedApiKey(api_key={self.api_key!r}, secret_key='…')"
 
 
+class RevokedKey(Struct):
+    hash: str
+
+
+class DeletedKnowledgeBase(Struct):
+    id: str
+
+
 class SetPermission(Struct):
     permission: Permission
 

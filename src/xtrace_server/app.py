@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -16,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from xtrace_core.wire import PROBLEM_JSON
 from xtrace_server import errors
-from xtrace_server.api import audit, chunks, contexts, health, keys, knowledge_bases, metadata, search
+from xtrace_server.api import audit, chunks, contexts, health, keys, knowledge_bases, metadata, openapi, search
 from xtrace_server.api.audit import record_denial
 from xtrace_server.api.envelope import Envelope
 from xtrace_server.api.requests import guard, service_of
@@ -38,7 +39,7 @@ _Handler = Callable[[Request, Exception], Awaitable[Response]]
 def create_app(settings: Settings) -> FastAPI:
     """The application over the settings' database, which it opens when it starts.
 
-    Raises `LookupError` if a route declares no rule.
+    Raises `LookupError` if a route declares no rule, or nothing about itself.
     """
     metrics = Metrics()
     app = FastAPI(
@@ -50,6 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for route in all_routes():
         rule_of(route.endpoint)
+    app.state.openapi = openapi.document(all_routes(), version("xtrace"))
     for router in _routers():
         app.include_router(router)
     _handle_errors(app)
@@ -63,7 +65,7 @@ def all_routes() -> list[APIRoute]:
 
 
 def _routers() -> list[APIRouter]:
-    parts = (health, audit, knowledge_bases, keys, search, metadata, chunks, contexts)
+    parts = (health, openapi, audit, knowledge_bases, keys, search, metadata, chunks, contexts)
     return [part.router for part in parts]
 
 

@@ -46,7 +46,7 @@ CONTROL: list[tuple[str, str, Any]] = [
     ("PATCH", "/keys/{key_hash}/status/revoke", None),
     ("GET", "/audit", None),
 ]
-PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
+PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics"), ("GET", "/openapi.json")}
 
 
 def test_every_route_is_in_the_tables() -> None:

@@ -5,6 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
 from xtrace_server.api.answers import json_answer
+from xtrace_server.api.described import Parameter, describes
 from xtrace_server.api.requests import AdminCallerDep, ServiceDep, query_number
 from xtrace_server.auth.guard import CONTROL, AdminCaller, ApiCaller, requires
 from xtrace_server.errors import Forbidden, ServiceError
@@ -16,10 +17,15 @@ router = APIRouter(prefix="/api/v1/audit")
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
 _MAX_ORGANISATION_ID = 64
+_PAGE = (
+    Parameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}),
+    Parameter("before", {"type": "integer", "minimum": 1}),
+)
 
 
 @router.get("")
 @requires(CONTROL)
+@describes(list[wire.AuditEntry], *_PAGE)
 async def newest(request: Request, service: ServiceDep, caller: AdminCallerDep) -> Response:
     """The newest entries of the organisation's audit log, or those before the id in `before`; the newest first."""
     limit = query_number(request, "limit", MAX_LIMIT) or DEFAULT_LIMIT

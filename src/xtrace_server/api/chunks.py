@@ -15,6 +15,7 @@ from xtrace_core.evaluation import Evaluation, InvalidCiphertext
 from xtrace_core.metadata import normalised
 from xtrace_server.api.answers import EVERYTHING, evaluation, json_answer, projection
 from xtrace_server.api.bodies import body_of
+from xtrace_server.api.described import CHUNK_IDS, KB_ID, Parameter, describes
 from xtrace_server.api.limits import check_chunks, check_count, check_projection
 from xtrace_server.api.reading import json_pieces, read_chunks
 from xtrace_server.api.requests import (
@@ -40,6 +41,10 @@ router = APIRouter(prefix="/v1/chunk")
 
 @router.post("/{org}")
 @requires(WRITER)
+@describes(
+    wire.InsertedChunks,
+    headers=[Parameter(wire.IDEMPOTENCY_KEY_HEADER, {"type": "string", "minLength": 1, "maxLength": 255})],
+)
 async def insert(
     request: Request,
     service: ServiceDep,
@@ -69,6 +74,12 @@ async def insert(
 
 @router.get("/{org}")
 @requires(READER)
+@describes(
+    list[wire.Chunk],
+    KB_ID,
+    CHUNK_IDS,
+    Parameter("projection", {"type": "array", "items": {"enum": sorted(wire.PROJECTION_FIELDS)}}),
+)
 async def get(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Response:
     """The chunks with the ids asked for, in that order; unknown ids are left out."""
     kb_id, chunk_ids = query_string(request, "kb_id"), query_chunk_ids(request)
@@ -84,6 +95,7 @@ async def get(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Re
 
 @router.put("/{org}")
 @requires(WRITER)
+@describes(wire.UpdatedCount)
 async def update(
     service: ServiceDep,
     caller: ApiCallerDep,
@@ -105,6 +117,7 @@ async def update(
 
 @router.patch("/{org}")
 @requires(WRITER)
+@describes(wire.UpdatedCount)
 async def patch(
     service: ServiceDep,
     caller: ApiCallerDep,
@@ -129,6 +142,7 @@ async def patch(
 
 @router.delete("/{org}")
 @requires(DELETER)
+@describes(wire.DeletedCount, KB_ID, CHUNK_IDS)
 async def delete(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Response:
     """Deletes the chunks with these ids; unknown ones are ignored."""
     kb_id, chunk_ids = query_string(request, "kb_id"), query_chunk_ids(request)
@@ -143,6 +157,7 @@ async def delete(request: Request, service: ServiceDep, caller: ApiCallerDep) ->
 
 @router.post("/names/{org}")
 @requires(READER)
+@describes(wire.FoundNames)
 async def find_names(
     service: ServiceDep,
     caller: ApiCallerDep,

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_core import wire
 from xtrace_server.api.answers import evaluation, json_answer
 from xtrace_server.api.bodies import body_of
+from xtrace_server.api.described import describes
 from xtrace_server.api.limits import check_context
 from xtrace_server.api.requests import ApiCallerDep, ServiceDep
 from xtrace_server.auth.guard import DELETE, MEMBER, READER, WRITER, ApiCaller, requires
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/v1/exec_context")
 
 @router.post("/{org}")
 @requires(MEMBER)
+@describes(wire.SavedContext, statuses=(403, 409))
 async def save(
     service: ServiceDep,
     caller: ApiCallerDep,
@@ -40,6 +42,7 @@ async def save(
 
 @router.get("/{org}")
 @requires(MEMBER)
+@describes(wire.ContextList)
 async def list_all(service: ServiceDep, caller: ApiCallerDep) -> Response:
     """The ids of the organisation's contexts."""
     async with service.database.read() as connection:
@@ -48,6 +51,7 @@ async def list_all(service: ServiceDep, caller: ApiCallerDep) -> Response:
 
 @router.get("/{org}/{context_id}")
 @requires(MEMBER)
+@describes(wire.ContextData)
 async def get(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
     """The context's data as stored."""
     async with service.database.read() as connection:
@@ -56,6 +60,7 @@ async def get(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Res
 
 @router.delete("/{org}/{context_id}")
 @requires(MEMBER)
+@describes(wire.SavedContext, statuses=(403, 409))
 async def delete(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
     """Deletes a context that no chunk is stored under."""
     async with service.database.write() as connection:
@@ -69,6 +74,7 @@ async def delete(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> 
 
 @router.get("/{org}/{kb_id}/context")
 @requires(READER)
+@describes(wire.KnowledgeBaseContexts)
 async def of_knowledge_base(service: ServiceDep, caller: ApiCallerDep, kb_id: str) -> Response:
     """The ids of the contexts bound to a knowledge base."""
     async with service.database.read() as connection:
@@ -78,6 +84,7 @@ async def of_knowledge_base(service: ServiceDep, caller: ApiCallerDep, kb_id: st
 
 @router.get("/{org}/{context_id}/kb")
 @requires(MEMBER)
+@describes(wire.ContextKnowledgeBases)
 async def knowledge_bases_of(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
     """The ids of the knowledge bases that a context is bound to, as far as the key may read them."""
     async with service.database.read() as connection:
@@ -89,6 +96,7 @@ async def knowledge_bases_of(service: ServiceDep, caller: ApiCallerDep, context_
 
 @router.post("/{org}/{kb_id}/bind/{context_id}")
 @requires(WRITER)
+@describes(wire.Binding)
 async def bind(service: ServiceDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
     """Binds a context to a knowledge base; again is the same."""
     async with service.database.write() as connection:

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from fastapi import APIRouter, Request, Response
 
 from xtrace_server.api.answers import json_answer
+from xtrace_server.api.described import describes
 from xtrace_server.api.requests import ServiceDep
 from xtrace_server.auth.guard import PUBLIC, requires
 from xtrace_server.errors import NotFound, Unauthenticated
@@ -18,6 +19,7 @@ router = APIRouter()
 
 @router.get("/livez")
 @requires(PUBLIC)
+@describes(dict[str, str])
 async def live() -> Response:
     """The process answers."""
     return json_answer({"status": "ok"})
@@ -25,6 +27,7 @@ async def live() -> Response:
 
 @router.get("/readyz")
 @requires(PUBLIC)
+@describes(dict[str, str])
 async def ready(service: ServiceDep) -> Response:
     """The database answers too; 503 otherwise."""
     async with service.database.read() as connection:
@@ -34,6 +37,7 @@ async def ready(service: ServiceDep) -> Response:
 
 @router.get("/metrics")
 @requires(PUBLIC)
+@describes(None, media_types=("text/plain",), statuses=(401, 404))
 async def metrics(request: Request, service: ServiceDep) -> Response:
     """What the server has counted, for Prometheus; the setting `metrics` says who may read it."""
     _check_may_read_metrics(request, service.settings)

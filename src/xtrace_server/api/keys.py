@@ -8,6 +8,7 @@ from xtrace_core import wire
 from xtrace_server.api.answers import json_answer
 from xtrace_server.api.audit import record_change
 from xtrace_server.api.bodies import body_of
+from xtrace_server.api.described import describes
 from xtrace_server.api.limits import check_names
 from xtrace_server.api.requests import AdminCallerDep, ServiceDep
 from xtrace_server.auth.guard import CONTROL, NONE, AdminCaller, requires
@@ -21,6 +22,7 @@ router = APIRouter(prefix="/api/v1/keys")
 
 @router.post("")
 @requires(CONTROL)
+@describes(wire.CreatedApiKey)
 async def create(
     request: Request,
     service: ServiceDep,
@@ -37,6 +39,7 @@ async def create(
 
 @router.get("")
 @requires(CONTROL)
+@describes(list[wire.ApiKey])
 async def list_all(service: ServiceDep, caller: AdminCallerDep) -> Response:
     """The organisation's API keys that are not revoked."""
     async with service.database.read() as connection:
@@ -46,6 +49,7 @@ async def list_all(service: ServiceDep, caller: AdminCallerDep) -> Response:
 
 @router.get("/{key_hash}/permissions")
 @requires(CONTROL)
+@describes(list[wire.KnowledgeBasePermission])
 async def permissions(service: ServiceDep, caller: AdminCallerDep, key_hash: str) -> Response:
     """What an API key may do, for every knowledge base where it may do anything."""
     async with service.database.read() as connection:
@@ -56,6 +60,7 @@ async def permissions(service: ServiceDep, caller: AdminCallerDep, key_hash: str
 
 @router.put("/{key_hash}/permissions/{kb_id}")
 @requires(CONTROL)
+@describes(wire.KnowledgeBasePermission)
 async def set_permission(
     request: Request,
     service: ServiceDep,
@@ -76,6 +81,7 @@ async def set_permission(
 
 @router.delete("/{key_hash}")
 @requires(CONTROL)
+@describes(wire.RevokedKey)
 async def delete(request: Request, service: ServiceDep, caller: AdminCallerDep, key_hash: str) -> Response:
     """Revokes an API key."""
     return await _revoke(request, service, caller, key_hash)
@@ -83,6 +89,7 @@ async def delete(request: Request, service: ServiceDep, caller: AdminCallerDep, 
 
 @router.patch("/{key_hash}/status/revoke")
 @requires(CONTROL)
+@describes(wire.RevokedKey)
 async def revoke(request: Request, service: ServiceDep, caller: AdminCallerDep, key_hash: str) -> Response:
     """Revokes an API key."""
     return await _revoke(request, service, caller, key_hash)
@@ -92,7 +99,7 @@ async def _revoke(request: Request, service: Service, caller: AdminCaller, key_h
     async with service.database.write() as connection:
         await organisations.revoke_api_key(connection, caller.organisation_id, key_hash)
         await record_change(connection, request, caller, "api_key.revoke", key_hash)
-    return json_answer({"hash": key_hash})
+    return json_answer(wire.RevokedKey(key_hash))
 
 
 def _shown(key: ApiKey) -> wire.ApiKey:

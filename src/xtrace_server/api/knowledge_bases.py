@@ -8,6 +8,7 @@ from xtrace_core import wire
 from xtrace_server.api.answers import json_answer
 from xtrace_server.api.audit import record_change
 from xtrace_server.api.bodies import body_of
+from xtrace_server.api.described import describes
 from xtrace_server.api.limits import check_names
 from xtrace_server.api.requests import AdminCallerDep, ServiceDep
 from xtrace_server.auth.guard import CONTROL, requires
@@ -19,6 +20,7 @@ router = APIRouter(prefix="/api/v1/kbs")
 
 @router.post("")
 @requires(CONTROL)
+@describes(wire.KnowledgeBase)
 async def create(
     request: Request,
     service: ServiceDep,
@@ -35,6 +37,7 @@ async def create(
 
 @router.get("")
 @requires(CONTROL)
+@describes(list[wire.KnowledgeBase])
 async def list_all(service: ServiceDep, caller: AdminCallerDep) -> Response:
     """The organisation's knowledge bases."""
     async with service.database.read() as connection:
@@ -44,6 +47,7 @@ async def list_all(service: ServiceDep, caller: AdminCallerDep) -> Response:
 
 @router.get("/{kb_id}")
 @requires(CONTROL)
+@describes(wire.KnowledgeBase)
 async def get(service: ServiceDep, caller: AdminCallerDep, kb_id: str) -> Response:
     """One knowledge base."""
     async with service.database.read() as connection:
@@ -52,6 +56,7 @@ async def get(service: ServiceDep, caller: AdminCallerDep, kb_id: str) -> Respon
 
 @router.delete("/{kb_id}")
 @requires(CONTROL)
+@describes(wire.DeletedKnowledgeBase)
 async def delete(request: Request, service: ServiceDep, caller: AdminCallerDep, kb_id: str) -> Response:
     """Deletes a knowledge base with every chunk in it."""
     async with service.database.write() as connection:
@@ -59,7 +64,7 @@ async def delete(request: Request, service: ServiceDep, caller: AdminCallerDep, 
         await knowledge_bases.remove(connection, kb)
         detail = f"{kb.number_of_vectors} chunks"
         await record_change(connection, request, caller, "knowledge_base.delete", kb.id, detail)
-    return json_answer({"id": kb_id})
+    return json_answer(wire.DeletedKnowledgeBase(kb_id))
 
 
 def _shown(kb: KnowledgeBase) -> wire.KnowledgeBase:

@@ -13,6 +13,7 @@ from xtrace_core import wire
 from xtrace_core.metadata_filter import Filter
 from xtrace_server.api.answers import json_answer, projection
 from xtrace_server.api.bodies import body_of
+from xtrace_server.api.described import describes
 from xtrace_server.api.limits import check_meta_data, check_projection
 from xtrace_server.api.page_token import PageToken, decode_token, encode_token, query_digest
 from xtrace_server.api.reading import json_pieces, read_chunks
@@ -34,6 +35,7 @@ _RESULTS = b'{"results":'
 
 @router.post("/meta/{org}")
 @requires(READER)
+@describes(list[wire.Chunk])
 async def search(
     service: ServiceDep,
     caller: ApiCallerDep,
@@ -51,6 +53,7 @@ async def search(
 
 @router.post("/meta/page/{org}")
 @requires(READER)
+@describes(wire.Page)
 async def page(
     service: ServiceDep,
     caller: ApiCallerDep,
@@ -90,6 +93,7 @@ async def page(
 
 @router.delete("/by-meta/{org}")
 @requires(DELETER)
+@describes((wire.DeletedCount, wire.WouldDeleteCount))
 async def delete(
     service: ServiceDep,
     caller: ApiCallerDep,
@@ -106,6 +110,7 @@ async def delete(
 
 @router.patch("/by-meta/{org}")
 @requires(WRITER)
+@describes((wire.UpdatedCount, wire.WouldUpdateCount))
 async def patch(
     service: ServiceDep,
     caller: ApiCallerDep,

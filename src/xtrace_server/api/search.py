@@ -10,6 +10,7 @@ from xtrace_core import frames, wire
 from xtrace_core.evaluation import Evaluation, InvalidCiphertext
 from xtrace_server.api.answers import evaluation
 from xtrace_server.api.bodies import body_of
+from xtrace_server.api.described import describes
 from xtrace_server.api.limits import check_count, check_query
 from xtrace_server.api.requests import ApiCallerDep, ServiceDep, meta_filter
 from xtrace_server.auth.guard import READER, ApiCaller, requires
@@ -26,6 +27,7 @@ router = APIRouter(prefix="/v1")
 
 @router.post("/compute_hamming/{org}")
 @requires(READER)
+@describes(None, media_types=(wire.MSGPACK, frames.MEDIA_TYPE))
 async def compute_hamming(
     request: Request,
     service: ServiceDep,
@@ -42,6 +44,7 @@ async def compute_hamming(
 
 @router.post("/compute_hamming_batch/{org}")
 @requires(READER)
+@describes(None, media_types=(frames.MEDIA_TYPE,))
 async def compute_hamming_batch(
     service: ServiceDep,
     caller: ApiCallerDep,

@@ -1,0 +1,67 @@
+"""What a route says about itself for the OpenAPI document: its answer and its query parameters.
+
+Bodies describe themselves (`body_of`), as do path parameters, keys and the errors that follow from all of these.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter; `schema` is JSON Schema, an array where it may be repeated."""
+
+    name: str
+    schema: dict[str, Any]
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """`answers` are the types that the JSON may have; none for answers of other media types."""
+
+    answers: Sequence[Any]
+    media_types: Sequence[str]
+    query: Sequence[Parameter]
+    headers: Sequence[Parameter]
+    statuses: Sequence[int]
+
+
+def describes(
+    answer: Any,
+    *query: Parameter,
+    media_types: Sequence[str] = (JSON,),
+    headers: Sequence[Parameter] = (),
+    statuses: Sequence[int] = (),
+) -> Callable[[_Endpoint], _Endpoint]:
+    """Declares what a route answers: JSON of a type, or of one of several; None for other media types.
+
+    `statuses` are those of errors that cannot be told from its other parts.
+    """
+
+    answers = answer if isinstance(answer, tuple) else () if answer is None else (answer,)
+
+    def declare(endpoint: _Endpoint) -> _Endpoint:
+        endpoint.__xtrace_description__ = Description(  # type: ignore[attr-defined]
+            answers, media_types, query, headers, statuses
+        )
+        return endpoint
+
+    return declare
+
+
+def description_of(endpoint: Any) -> Description:
+    """What a route says about itself; one that says nothing is a `LookupError`."""
+    description = getattr(endpoint, "__xtrace_description__", None)
+    if not isinstance(description, Description):
+        raise LookupError(f"the route {getattr(endpoint, '__qualname__', endpoint)!r} declares no @describes")
+    return description
+
+
+KB_ID = Parameter("kb_id", {"type": "string", "minLength": 1}, required=True)
+CHUNK_IDS = Parameter("chunk_ids", {"type": "array", "items": {"type": "integer"}})

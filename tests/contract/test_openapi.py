@@ -1,0 +1,113 @@
+"""The OpenAPI document describes all of the service: schemathesis sends what it allows and what it does not, and every
+answer is one that the document has. None is a 5xx.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.schemas import BaseSchema
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from service import Http, LiveService, b64, chunk
+from toy_paillier import toy_key
+from xtrace_server.app import all_routes
+
+EXAMPLES = 25
+"""For each of the two dozen operations."""
+STRAY = 9
+"""The throw of the dice, of 0 to 9, at which a request goes as schemathesis made it, without a key that opens."""
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+
+ROUTES = sorted((method, route.path) for route in all_routes() for method in (route.methods or set()) - {"HEAD"})
+
+
+class Tenant:
+    """An organisation with something in it, and the ways to what it has."""
+
+    def __init__(self, service: LiveService) -> None:
+        self.http = Http(service.new_organisation())
+        self.http.save_context()
+        self.kb = self.http.new_kb()
+        self.http.insert(self.kb, [chunk(i, meta_data={"tag1": "x", "facets": ["a"]}) for i in range(1, 4)])
+
+    def aim(self, case: Case, dice: int) -> None:
+        """Lets the request reach what is there, most of the time: random ids would all end at the same refusals."""
+        known = {"org": self.http.org, "kb_id": self.kb, "context_id": "ctx"}
+        if dice == STRAY:
+            known = {"org": self.http.org}
+        for name, value in known.items():
+            for part in (case.path_parameters, case.query, case.body):
+                if isinstance(part, dict) and isinstance(part.get(name), str):
+                    part[name] = value
+        if isinstance(case.body, dict) and dice % 3:
+            ciphertext = b64(toy_key().encrypt(dice))
+            for name, value in (("query", [ciphertext]), ("queries", [[ciphertext]])):
+                if name in case.body:
+                    case.body[name] = value
+            for name in ("chunks", "chunk_updates", "chunk_patches"):
+                for one in case.body.get(name) or ():
+                    if isinstance(one, dict):
+                        one["index"] = [ciphertext]
+
+
+@pytest.fixture(scope="module")
+def tenant(live_service: LiveService) -> Iterator[Tenant]:
+    made = Tenant(live_service)
+    yield made
+    made.http.close()
+
+
+@pytest.fixture(scope="module")
+def described(live_service: LiveService) -> BaseSchema:
+    """The document, as the server serves it."""
+    return schemathesis.openapi.from_url(f"{live_service.url}/openapi.json")
+
+
+def test_the_document_has_every_route(described: Any) -> None:
+    paths = described.raw_schema["paths"]
+    assert sorted((method.upper(), path) for path in paths for method in paths[path]) == ROUTES
+    assert described.raw_schema["openapi"].startswith("3.1")
+
+
+# What takes no input cannot be given a wrong one.
+CASES = [(route, mode) for route in ROUTES for mode in GenerationMode if mode.is_positive or "/v1" in route[1]]
+
+
+@pytest.mark.parametrize(
+    ("route", "mode"), CASES, ids=lambda part: part.value if hasattr(part, "value") else " ".join(part)
+)
+def test_every_answer_is_documented_and_none_is_a_fault(
+    described: Any, tenant: Tenant, route: tuple[str, str], mode: GenerationMode
+) -> None:
+    method, path = route
+    operation = described[path][method]
+    headers = tenant.http.control_headers if path.startswith("/api/") else tenant.http.data_headers
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode), dice=st.integers(0, 9))
+    def run(case: Case, dice: int) -> None:
+        tenant.aim(case, dice)
+        if dice != STRAY:
+            # Schemathesis makes keys up: they would all be wrong.
+            case.headers = {name: value for name, value in (case.headers or {}).items() if name.lower() not in headers}
+        answer = case.call(headers=None if dice == STRAY else headers)
+        case.validate_response(answer, checks=CHECKS)
+
+    run()
