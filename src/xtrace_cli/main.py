@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 from xtrace_cli import context, kb, keys, org
 from xtrace_cli.audit import audit
+from xtrace_cli.context_keys import rewrap, rotate
 from xtrace_cli.demo import demo
 from xtrace_cli.errors import WrongUse
 from xtrace_cli.groups import new_group
@@ -28,6 +29,8 @@ app.command()(demo)
 app.command()(serve)
 app.command()(vacuum)
 app.command()(version)
+context.app.command()(rewrap)
+context.app.command()(rotate)
 for group in (kb, keys, context, org):
     app.add_typer(group.app)
 

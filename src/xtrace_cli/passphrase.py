@@ -14,12 +14,22 @@ from xtrace_cli.output import is_watched
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 VARIABLE = "XTRACE_PASSPHRASE"
+NEW_VARIABLE = "XTRACE_NEW_PASSPHRASE"
 
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
         help=f"A file that holds the passphrase. Without it {VARIABLE} is used; without both you are asked.",
+    ),
+]
+
+NewPassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--new-passphrase-file",
+        metavar="FILE",
+        help=f"A file that holds the new passphrase. Without it {NEW_VARIABLE} is used; without both you are asked.",
     ),
 ]
 
@@ -34,13 +44,19 @@ def passphrase_of(file: Path | None) -> str:
 
 def new_passphrase(file: Path | None) -> str:
     """The passphrase for a new context; at the terminal it is asked for twice. Raises as `passphrase_of` does."""
-    given = _given(file)
+    return _given(file) or _ask_twice("Passphrase for the new context: ")
+
+
+def second_passphrase(file: Path | None, *, exists: bool) -> str:
+    """The new passphrase of a command that needs the old one too; one that exists is asked for once.
+
+    From its own file or `XTRACE_NEW_PASSPHRASE`. Raises as `passphrase_of` does.
+    """
+    given = _given(file, NEW_VARIABLE)
     if given is not None:
         return given
-    first = _ask("Passphrase for the new context: ")
-    if _ask("The same again: ") != first:
-        raise InvalidArgument("the two passphrases differ")
-    return first
+    needed = f"a new passphrase is needed: give --new-passphrase-file, or set {NEW_VARIABLE}"
+    return _ask("New passphrase: ", needed) if exists else _ask_twice("New passphrase: ", needed)
 
 
 def read_passphrase(file: Path) -> str:
@@ -56,13 +72,23 @@ def read_passphrase(file: Path) -> str:
     return text
 
 
-def _given(file: Path | None) -> str | None:
-    return read_passphrase(file) if file is not None else os.environ.get(VARIABLE) or None
+def _given(file: Path | None, variable: str = VARIABLE) -> str | None:
+    return read_passphrase(file) if file is not None else os.environ.get(variable) or None
 
 
-def _ask(prompt: str) -> str:
+_NEEDED = f"a passphrase is needed: give --passphrase-file, or set {VARIABLE}"
+
+
+def _ask_twice(prompt: str, needed: str = _NEEDED) -> str:
+    first = _ask(prompt, needed)
+    if _ask("The same again: ", needed) != first:
+        raise InvalidArgument("the two passphrases differ")
+    return first
+
+
+def _ask(prompt: str, needed: str = _NEEDED) -> str:
     if not is_watched():
-        raise WrongUse(f"a passphrase is needed: give --passphrase-file, or set {VARIABLE}")
+        raise WrongUse(needed)
     with warnings.catch_warnings():
         # A terminal that cannot stop echoing is no place to type a passphrase.
         warnings.simplefilter("error", getpass.GetPassWarning)

@@ -76,7 +76,7 @@ async def rotate(
         raise InvalidArgument(f"batch_size is {batch_size}, expected at least 1")
     if context.predecessor is None:
         raise InvalidArgument("the context has no predecessor, expected one made by successor()")
-    if not context.is_kept:
+    if not (context.is_kept or dry_run):
         raise InvalidArgument("the new context is not saved anywhere: save it first, or its chunks are lost with it")
     began = time.monotonic()
     rotation = _Rotation(context, context.predecessor, integration, batch_size, dry_run)

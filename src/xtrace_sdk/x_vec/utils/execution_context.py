@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, WrongKey
@@ -318,6 +319,8 @@ class ExecutionContext(Secretive):
             keys = _open_existing(saved, provider, allow_weak_encryption)
         if saved.id not in (None, keys.id):
             raise InvalidContext("the context's id does not belong to its keys: the file was changed")
+        if saved.is_sealed:
+            saved = msgspec.structs.replace(saved, id=keys.id)  # what comes from the service has none
         return cls(keys, provider, saved)
 
     def _expect_saved(self) -> SavedContext:

@@ -1,0 +1,77 @@
+"""Which key opens a context's file, and which shall protect it from now on: a passphrase, a key file or AWS KMS."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xtrace_cli.errors import WrongUse
+from xtrace_cli.passphrase import passphrase_of, second_passphrase
+
+if TYPE_CHECKING:
+    from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider
+
+KeyFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The key file of a context that a key file protects.")
+]
+KMSKey = Annotated[
+    str | None,
+    typer.Option("--kms-key", metavar="KEY_ID", help="The AWS KMS key of a context that AWS KMS protects."),
+]
+NewKeyFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Protect it by this key file instead, which is made if it is not there."),
+]
+NewKMSKey = Annotated[
+    str | None,
+    typer.Option("--new-kms-key", metavar="KEY_ID", help="Protect it by this AWS KMS key instead: id, ARN or alias."),
+]
+
+
+def provider_of(path: Path, passphrase_file: Path | None, key_file: Path | None, kms_key: str | None) -> "KeyProvider":
+    """The provider of the kind that the saved context names. Raises `WrongUse` without the option that this needs."""
+    from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
+    from xtrace_sdk.x_vec.utils.execution_context import read_public_part
+
+    kind = read_public_part(path).key_provider
+    if kind == KeyFileProvider.kind:
+        if key_file is None:
+            raise WrongUse(f"{path} is protected by a key file: give it with --key-file")
+        return KeyFileProvider(key_file)
+    if kind == AWSKMSKeyProvider.kind:
+        if kms_key is None:
+            raise WrongUse(f"{path} is protected by AWS KMS: name the key with --kms-key")
+        return AWSKMSKeyProvider(_kms_client(), kms_key)
+    return PassphraseKeyProvider(passphrase_of(passphrase_file))
+
+
+def new_provider(
+    passphrase_file: Path | None, key_file: Path | None, kms_key: str | None, *, exists: bool = False
+) -> "KeyProvider":
+    """The provider that the `--new-…` options name, by default a passphrase; `exists` if a context has it already.
+
+    Raises `WrongUse` if they name more than one.
+    """
+    from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
+
+    if sum(option is not None for option in (passphrase_file, key_file, kms_key)) > 1:
+        raise WrongUse("give one of --new-passphrase-file, --new-key-file and --new-kms-key")
+    if key_file is not None:
+        return KeyFileProvider(key_file) if exists or key_file.exists() else KeyFileProvider.create(key_file)
+    if kms_key is not None:
+        return AWSKMSKeyProvider(_kms_client(), kms_key)
+    return PassphraseKeyProvider(second_passphrase(passphrase_file, exists=exists))
+
+
+def _kms_client() -> Any:
+    from xtrace_sdk.errors import InvalidArgument, KeyProviderFault
+
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        raise InvalidArgument("boto3 is not installed: pip install 'xtrace[aws]'") from None
+    try:
+        return boto3.client("kms")
+    except BotoCoreError as error:
+        raise KeyProviderFault(f"AWS KMS could not be asked: {error}") from None
