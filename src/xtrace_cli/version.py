@@ -24,12 +24,12 @@ def _foundations() -> list[tuple[str, str]]:
     import cryptography
     import gmpy2
 
-    from xtrace_core.arithmetic import arithmetic
+    from xtrace_core.arithmetic import describe
 
     return [
         ("Python", f"{platform.python_version()} ({platform.python_implementation()}, {platform.platform()})"),
         ("gmpy2", f"{gmpy2.version()} ({gmpy2.mp_version()})"),
         ("cryptography", cryptography.__version__),
         ("SQLite", sqlite3.sqlite_version),
-        ("arithmetic", arithmetic.name),
+        ("arithmetic", describe()),
     ]
