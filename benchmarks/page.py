@@ -1,0 +1,77 @@
+"""`python -m benchmarks.page`: docs/performance.md from the JSON of `benchmarks.compare`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare import RESULTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+
+TO_REACH = {
+    ("paillier_lookup: encrypt a vector", "ifma"): 20e-6,
+    ("paillier_lookup: read a distance", "ifma"): 12e-6,
+    ("kernel: shared exponent of 256 bits, read", "ifma"): 45e-6,
+    ("paillier: encrypt a vector", "ifma"): 0.35e-3,
+    ("paillier: read a distance", "ifma"): 0.2e-3,
+    ("paillier_lookup: multiply a row", "ifma"): 0.6e-6,
+    ("paillier_lookup: multiply a row", "avx2"): 2e-6,
+    ("paillier_lookup: load a context", "ifma"): 20e-3,
+    ("paillier_lookup: create a context", "ifma"): 0.3,
+}
+"""Figures set for key_len 1024, 512 dimensions and one thread."""
+
+
+_HEAD = """\
+# Performance
+
+Made by `python -m benchmarks.compare && python -m benchmarks.page`; do not edit. `xtrace version --verbose` says which
+backend runs on a machine, and why; `XTRACE_ARITHMETIC` forces one, `XTRACE_THREADS` sets over how many threads a batch
+is spread.
+"""
+
+_READING = """\
+Medians, with the lowest and the highest in brackets; all take turns in each round. With one thread the time is the
+thread's own, with two it is the clock's on the wall, other work on the machine included. *Bound* is the time that the
+multiply instructions of a kernel take at least, as a fraction of the lowest time: one `vpmadd52` for eight rows a cycle
+with AVX-512 IFMA, two `vpmuludq` for four rows a cycle with AVX2. Creating and loading are without key derivation.
+"""
+
+
+def page(results: dict[str, Any]) -> str:
+    """The page."""
+    tasks = list(dict.fromkeys(row["task"] for row in results["rows"]))
+    measured = (
+        f"{results['machine']}, {results['processors']} processors at {results['hertz'] / 1e9:.2f} GHz, "
+        f"phe {results['phe']}. key_len {results['key_len']}, {results['dimensions']} dimensions, batches of "
+        f"{results['count']:,} (`paillier`: a quarter), {results['rounds']} rounds."
+    )
+    lines = [_HEAD, measured, "", _READING, ""]
+    for task in tasks:
+        lines += [f"## {task[0].upper()}{task[1:]}", "", "| | median | bound | to reach |", "|---|---:|---:|---:|"]
+        lines += [_line(row) for row in results["rows"] if row["task"] == task]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _line(row: dict[str, Any]) -> str:
+    bound = f"{row['bound'] / row['lowest']:.2f}" if "bound" in row else ""
+    limit = TO_REACH.get((row["task"], row["who"]))
+    spread = f"({_time(row['lowest'])} to {_time(row['highest'])})"
+    return f"| {row['who']} | {_time(row['median'])} {spread} | {bound} | {_time(limit) if limit else ''} |"
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def main() -> None:
+    """Writes the page."""
+    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
