@@ -118,7 +118,7 @@ class Client(threading.Thread):
 
     def _patch(self, ids: list[int]) -> None:
         patches = [{"chunk_id": chunk_id, "chunk_content": self._content()} for chunk_id in ids]
-        contents = {int(one["chunk_id"]): str(one["chunk_content"]) for one in patches}
+        contents = dict(zip(ids, [str(one["chunk_content"]) for one in patches], strict=True))
         self._write("PATCH", contents, chunk_patches=patches)
 
     def _write(self, method: str, contents: dict[int, str], **fields: Any) -> None:
