@@ -29,6 +29,12 @@ def run(*command: str | Path, cwd: Path = ROOT, environment: dict[str, str] | No
     return done.stdout
 
 
+def alone(folder: Path) -> str:
+    """A PYTHONPATH for `python -S` that has the packages in this folder before all others: an editable installation's
+    own finder, which would come first, is not even loaded then."""
+    return os.pathsep.join((str(folder), str(ROOT / "src"), sysconfig.get_paths()["purelib"]))
+
+
 @needs_compiler
 def test_where_there_is_a_compiler_there_is_the_compiled_module() -> None:
     # The build falls back silently; this says so.
@@ -63,8 +69,8 @@ class TestChoice:
 
     def test_without_the_module_the_portable_backend_works_and_says_why(self, tmp_path: Path) -> None:
         shutil.copytree(ROOT / "src" / "xtrace_core", tmp_path / "xtrace_core", ignore=shutil.ignore_patterns("*.so"))
-        here = {"PYTHONPATH": str(tmp_path), "XTRACE_ARITHMETIC": "", "XTRACE_THREADS": ""}
-        said = run(sys.executable, "-c", _DESCRIBE, cwd=tmp_path, environment=here)
+        here = {"PYTHONPATH": alone(tmp_path), "XTRACE_ARITHMETIC": "", "XTRACE_THREADS": ""}
+        said = run(sys.executable, "-S", "-c", _DESCRIBE, cwd=tmp_path, environment=here)
         assert said.startswith("portable, 1 thread: the compiled module is not installed")
 
 
@@ -91,18 +97,18 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path
     environment = {
         "LD_PRELOAD": runtime,
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",  # Python itself leaks at its end
-        "PYTHONPATH": str(tmp_path),
+        "PYTHONPATH": alone(tmp_path),
         "XTRACE_ARITHMETIC": "",
         "PYTHONMALLOC": "malloc",  # so that a byte past the end of a buffer is seen
     }
-    where = run(
-        sys.executable, "-c", "import xtrace_core; print(xtrace_core.__file__)", cwd=tmp_path, environment=environment
-    )
+    which = "import xtrace_core; print(xtrace_core.__file__)"
+    where = run(sys.executable, "-S", "-c", which, cwd=tmp_path, environment=environment)
     assert where.startswith(str(tmp_path))
     test = ROOT / "tests" / "unit" / "arithmetic" / "test_kernels.py"
     kernels = "not 1280 and not 1536 and not 2048 and not 3072 and not lock"  # the code is the same for all
     output = run(
-        sys.executable, "-m", "pytest", test, "-q", "-p", "no:cacheprovider", "-k", kernels, environment=environment
+        *(sys.executable, "-S", "-m", "pytest", test, "-q", "-p", "no:cacheprovider", "-k", kernels),
+        environment=environment,
     )
     assert " passed" in output
     assert "skipped" not in output
