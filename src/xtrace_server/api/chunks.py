@@ -102,6 +102,7 @@ async def update(
     body: Annotated[wire.UpdateChunks, Depends(body_of(wire.UpdateChunks))],
 ) -> Response:
     """Replaces all that chunks hold, and moves them to the given context, all or none."""
+    check_count(service.settings, "max_chunks", body.chunk_updates, "chunks")
     chunk_ids = distinct([one.chunk_id for one in body.chunk_updates], "chunk_updates")
     async with service.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
@@ -124,6 +125,7 @@ async def patch(
     body: Annotated[wire.PatchChunks, Depends(body_of(wire.PatchChunks))],
 ) -> Response:
     """Changes the fields that are named, all or none. Chunks stay under their context."""
+    check_count(service.settings, "max_chunks", body.chunk_patches, "chunks")
     chunk_ids = distinct([one.chunk_id for one in body.chunk_patches], "chunk_patches")
     async with service.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
