@@ -34,8 +34,13 @@ def plain_chunks(collection: Sequence[Mapping[str, Any]], context: ExecutionCont
     chunks = []
     for position, item in enumerate(collection):
         content, meta_data = _checked(position, item)
-        identity = (msgspec.json.encode(meta_data, order="sorted").decode(), content)
-        name = context.pseudonym("chunk name", *identity, str(seen[identity]))
+        try:
+            identity = (msgspec.json.encode(meta_data, order="sorted").decode(), content)
+            name = context.pseudonym("chunk name", *identity, str(seen[identity]))
+        except UnicodeEncodeError:  # its attributes hold the text
+            raise InvalidArgument(
+                f"chunk {position} of the collection holds unpaired surrogates, expected text that UTF-8 can hold"
+            ) from None
         seen[identity] += 1
         chunks.append(PlainChunk(content, meta_data, name))
     return chunks

@@ -1,0 +1,170 @@
+"""Secrets are nowhere but where they belong: not in representations, pickles, exceptions or logs."""
+
+import copy
+import gc
+import json
+import logging
+import pickle
+import traceback
+import warnings
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from existing_client import fixture
+from recording_proxy import found
+from xtrace_sdk.errors import XTraceError
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.crypto.key_provider import KeyFileProvider, KeyProvider, PassphraseKeyProvider
+from xtrace_sdk.x_vec.crypto.secrecy import Secretive
+from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
+from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.rotation import rotate
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_server.credentials import Credentials
+
+PASSPHRASE = "Zirkelquadratur-Passphrase"
+OTHER_PASSPHRASE = "Eierschalensollbruchstelle"
+TEXT = "Quetzalcoatl owes the bank eleven million"
+DIM = 64
+
+
+@pytest.fixture
+async def xtrace(credentials: Credentials) -> AsyncIterator[XTraceIntegration]:
+    async with XTraceIntegration(
+        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
+    ) as integration:
+        yield integration
+
+
+def cheap(passphrase: str) -> PassphraseKeyProvider:
+    return PassphraseKeyProvider(passphrase, insecure_log2_n=4)
+
+
+def new_context(scheme: str, path: Path | None = None) -> ExecutionContext:
+    return ExecutionContext.create(cheap(PASSPHRASE), scheme, DIM, 256, path, insecure_allow_weak_parameters=True)
+
+
+def secrets_of(*contexts: ExecutionContext) -> dict[str, bytes]:
+    """Every secret of the contexts as bytes to look for, and the texts that nobody else may read."""
+    marks = {"passphrase": PASSPHRASE.encode(), "other passphrase": OTHER_PASSPHRASE.encode(), "text": TEXT.encode()}
+    for number, context in enumerate(contexts):
+        secret = {name: value for name, value in context._keys.secret().items() if isinstance(value, str)}
+        for name, value in secret.items():
+            if name == "sk":
+                marks |= {f"{number} sk {key}": str(integer).encode() for key, integer in json.loads(value).items()}
+                continue
+            marks[f"{number} {name}"] = bytes.fromhex(value if len(value) % 2 == 0 else "0" + value)
+            marks[f"{number} {name} in hexadecimal"] = value.encode()
+            marks[f"{number} {name} in decimal"] = str(int(value, 16)).encode()
+    return marks
+
+
+@pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
+async def test_no_log_and_no_exception_holds_a_secret(
+    scheme: str, xtrace: XTraceIntegration, credentials: Credentials, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    kb_id = (await xtrace.create_kb("kb")).id
+    old = new_context(scheme, tmp_path / "context")
+    loader, retriever = DataLoader(old, xtrace), Retriever(old, xtrace)
+    index, db = await loader.load_data_from_memory([{"chunk_content": TEXT}] * 3, [[1] * DIM] * 3)
+    await loader.dump_db(db, index, kb_id)
+    await retriever.retrieve_and_decrypt(await retriever.nn_search_for_ids([1] * DIM, 3, kb_id), kb_id)
+    await old.save_to_remote(xtrace)
+    new = old.successor(cheap(OTHER_PASSPHRASE), key_len=256, insecure_allow_weak_parameters=True)
+    new.save_to_disk(tmp_path / "new")
+
+    document = json.loads((tmp_path / "context").read_text())
+    for name, change in {
+        "damaged": {"sk": document["sk"][:-8] + "AAAAAAA="},
+        "foreign": {"id": "f" * 64},
+        "cut": {"wrapped_key": ""},
+        "kind": {"key_provider": "aws_kms"},
+    }.items():
+        (tmp_path / name).write_text(json.dumps(document | change))
+    await xtrace.patch_chunks([{"chunk_id": 2, "chunk_content": db[0]["chunk_content"]}], kb_id, old.id)
+    await xtrace.patch_chunks([{"chunk_id": 3, "index": index[0].ciphertexts()}], kb_id, old.id)
+
+    async def load(name: str, passphrase: str = PASSPHRASE) -> None:
+        ExecutionContext.load_from_disk(passphrase, tmp_path / name)
+
+    failing: list[Callable[[], Awaitable[Any]]] = [
+        lambda: load("context", OTHER_PASSPHRASE),
+        lambda: load("new"),
+        *[lambda name=name: load(name) for name in ("damaged", "foreign", "cut", "kind", "missing")],
+        lambda: ExecutionContext.load_from_remote(OTHER_PASSPHRASE, old.id, xtrace),
+        lambda: retriever.nn_search_for_ids([1] * DIM, 3, kb_id),
+        lambda: retriever.nn_search_for_ids([2] * DIM, 3, kb_id),
+        lambda: retriever.retrieve_and_decrypt([2], kb_id),
+        lambda: rotate(new, xtrace),
+        lambda: loader.load_data_from_memory([{"chunk_content": TEXT, "x": TEXT}], [[1] * DIM]),
+        lambda: loader.load_data_from_memory([{"chunk_content": TEXT + "\udfff"}], [[1] * DIM]),
+        lambda: loader.load_data_from_memory([{"chunk_content": TEXT, "meta_data": {"t": TEXT}}], [[1] * DIM]),
+    ]
+    shown = b""
+    for call in failing:
+        with pytest.raises(XTraceError) as caught:
+            await call()
+        error: BaseException | None = caught.value
+        while error is not None:
+            shown += "".join(map(repr, (*error.args, vars(error)))).encode("utf-8", "backslashreplace")
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        shown += "".join(traceback.format_exception(caught.value)).encode("utf-8", "backslashreplace")
+    logged = "\n".join([f"{record.getMessage()} {record.__dict__}" for record in caplog.records]).encode()
+    assert b"/v1/chunk" in logged  # the logs are there to be looked at
+    # The source lines of this file stand in the tracebacks; they name the constants, not their values.
+    marks = secrets_of(old, new)
+    assert found(marks, shown) == []
+    assert found(marks, logged) == []
+    for secret in (credentials.api_key, credentials.admin_key):
+        assert found({"key": secret.encode()}, shown + logged) == []
+
+
+def objects(tmp_path: Path) -> list[Any]:
+    """Everything in memory that holds secrets, of contexts of every kind."""
+    old = new_context("paillier_lookup")
+    new = old.successor(cheap(OTHER_PASSPHRASE), "paillier", 256, insecure_allow_weak_parameters=True)
+    data = fixture("paillier_lookup")
+    (tmp_path / "theirs").write_text(json.dumps(data["context"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = ExecutionContext.load_from_disk(data["passphrase"], tmp_path / "theirs")
+    providers: list[KeyProvider] = [cheap(PASSPHRASE), KeyFileProvider.create(tmp_path / "key")]
+    made: list[Any] = [old, new, theirs, *providers]
+    for context in (old, new, theirs):
+        query = context.homomorphic.encrypt_query([0] * context.embed_len())
+        made += [context._keys, context.aes, context.homomorphic, query]
+    return made
+
+
+def test_objects_show_nothing_and_cannot_be_pickled_or_copied(tmp_path: Path) -> None:
+    made = objects(tmp_path)
+    old, new, theirs = made[:3]
+    marks = secrets_of(old, new, theirs)
+    for subject in made:
+        assert isinstance(subject, Secretive)
+        text = f"{subject!r} {subject} {[subject]}"
+        assert found(marks, text.encode()) == []
+        for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="secrets"):
+                attempt(subject)
+        with pytest.raises(TypeError):
+            vars(subject)
+
+
+def test_pipelines_cannot_be_pickled_either() -> None:
+    context, xtrace = new_context("paillier"), XTraceIntegration("org", "key", "http://127.0.0.1:1")
+    for subject in (DataLoader(context, xtrace), Retriever(context, xtrace)):
+        with pytest.raises(TypeError):
+            pickle.dumps(subject)
+        assert found(secrets_of(context), repr(subject).encode()) == []
+
+
+def test_the_content_key_is_held_by_its_cipher_alone() -> None:
+    context = new_context("paillier_lookup")
+    holders = [type(thing) for thing in gc.get_referrers(context.aes.secret())]
+    assert [kind for kind in holders if issubclass(kind, Secretive)] == [type(context.aes)]
+    assert not [kind for kind in holders if kind in (dict, list, tuple, set)]
