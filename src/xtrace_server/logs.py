@@ -26,9 +26,17 @@ def configure(form: Literal["auto", "json", "text"], level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
-    for chatty in ("uvicorn", "alembic", "aiosqlite", "asyncio"):
-        # Starting, stopping and every statement: ours say what an operator wants to know of that.
+    for chatty in ("uvicorn", "alembic", "asyncio"):
+        # Starting, stopping, migrating: ours say what an operator wants to know of that.
         logging.getLogger(chatty).setLevel(max(logging.WARNING, _LEVELS[level]))
+
+
+def silence_what_quotes() -> None:
+    """Keeps libraries from logging what clients sent, at whatever level the process logs."""
+    # Every statement with its values, at the level of debugging.
+    logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+    # Every path with its parameters. Our own line has the route.
+    logging.getLogger("uvicorn.access").disabled = True
 
 
 class JsonFormatter(logging.Formatter):

@@ -172,4 +172,5 @@ def _server(settings: Settings) -> uvicorn.Server:
         config.load()
     except (OSError, ssl.SSLError) as error:
         raise CannotServe(f"the TLS certificate or its key cannot be used: {error}") from None
+    logs.silence_what_quotes()
     return uvicorn.Server(config)
