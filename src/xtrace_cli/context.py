@@ -8,8 +8,9 @@ import typer
 
 from xtrace_cli.connection import CredentialsFile, with_api_key
 from xtrace_cli.groups import new_group
+from xtrace_cli.key_providers import KeyFile, KMSKey, named_provider, provider_of
 from xtrace_cli.output import Json, Yes, confirm, fields, note, printable, show
-from xtrace_cli.passphrase import PassphraseFile, new_passphrase, passphrase_of
+from xtrace_cli.passphrase import PassphraseFile, new_passphrase
 from xtrace_sdk.errors import InaccessibleFile
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def show_(path: SavedFile, as_json: Json = False) -> None:
 def save(
     path: SavedFile,
     passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
+    kms_key: KMSKey = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
@@ -77,10 +80,11 @@ def save(
 
     The passphrase is asked for to be sure that what is stored can be opened again; it is not sent.
     """
-    from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext, read_public_part
+    from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
-    read_public_part(path)
-    context = ExecutionContext.load_from_disk(passphrase_of(passphrase_file), path)
+    context = ExecutionContext.load_from_disk(
+        path=path, key_provider=provider_of(path, passphrase_file, key_file, kms_key)
+    )
     context_id = with_api_key(credentials, context.save_to_remote)
     show({"context_id": context_id}, as_json, lambda: typer.echo(context_id))
 
@@ -90,16 +94,21 @@ def restore(
     context_id: ContextId,
     path: NewFile,
     passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
+    kms_key: KMSKey = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Fetches a context from the service into a file, after the passphrase has opened it."""
+    """Fetches a context from the service into a file, after the passphrase, or the key that is named, has opened it."""
     _expect_new(path)
-    passphrase = passphrase_of(passphrase_file)
+    provider = named_provider(passphrase_file, key_file, kms_key)
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext, read_public_part
 
     context = with_api_key(
-        credentials, lambda xtrace: ExecutionContext.load_from_remote(passphrase, context_id, xtrace)
+        credentials,
+        lambda xtrace: ExecutionContext.load_from_remote(
+            key_provider=provider, context_id=context_id, integration=xtrace
+        ),
     )
     context.save_to_disk(path)
     _show_id(read_public_part(path), as_json)

@@ -30,17 +30,28 @@ NewKMSKey = Annotated[
 
 def provider_of(path: Path, passphrase_file: Path | None, key_file: Path | None, kms_key: str | None) -> "KeyProvider":
     """The provider of the kind that the saved context names. Raises `WrongUse` without the option that this needs."""
-    from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
+    from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, KeyFileProvider
     from xtrace_sdk.x_vec.utils.execution_context import read_public_part
 
     kind = read_public_part(path).key_provider
-    if kind == KeyFileProvider.kind:
-        if key_file is None:
-            raise WrongUse(f"{path} is protected by a key file: give it with --key-file")
+    if kind == KeyFileProvider.kind and key_file is None:
+        raise WrongUse(f"{path} is protected by a key file: give it with --key-file")
+    if kind == AWSKMSKeyProvider.kind and kms_key is None:
+        raise WrongUse(f"{path} is protected by AWS KMS: name the key with --kms-key")
+    return named_provider(
+        passphrase_file,
+        key_file if kind == KeyFileProvider.kind else None,
+        kms_key if kind == AWSKMSKeyProvider.kind else None,
+    )
+
+
+def named_provider(passphrase_file: Path | None, key_file: Path | None, kms_key: str | None) -> "KeyProvider":
+    """The provider of the key file or the AWS KMS key that was named, else of the passphrase."""
+    from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
+
+    if key_file is not None:
         return KeyFileProvider(key_file)
-    if kind == AWSKMSKeyProvider.kind:
-        if kms_key is None:
-            raise WrongUse(f"{path} is protected by AWS KMS: name the key with --kms-key")
+    if kms_key is not None:
         return AWSKMSKeyProvider(_kms_client(), kms_key)
     return PassphraseKeyProvider(passphrase_of(passphrase_file))
 

@@ -72,6 +72,9 @@ def test_rewrap_to_a_key_file_and_back(terminal: Terminal) -> None:
     provider = KeyFileProvider(terminal.folder / "key")
     assert ExecutionContext.load_from_disk(path=path, key_provider=provider).id == context_id
     terminal("context rewrap mine.json").fails("--key-file", status=2)
+    assert terminal("context save mine.json --key-file key").text == context_id
+    assert terminal(f"context restore {context_id} copy.json --key-file key").text == context_id
+    assert (terminal.folder / "copy.json").read_bytes() == path.read_bytes()
     terminal("context rewrap mine.json --key-file missing").fails("cannot be read")
     both = terminal("context rewrap mine.json --key-file key --new-key-file other --new-kms-key k")
     both.fails("give one of", status=2)
