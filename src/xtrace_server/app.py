@@ -24,6 +24,7 @@ from xtrace_server.api.requests import guard, service_of
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard, rule_of
 from xtrace_server.errors import Forbidden, ServiceError, Unauthenticated
+from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
 from xtrace_server.search.engine import Engine
 from xtrace_server.service import Service
@@ -85,7 +86,8 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
             metrics.watch_database(Path(make_url(settings.sqlite_url).database or ""))
             app.state.service = Service(settings, database, keeper, engine, denials, metrics)
             try:
-                yield
+                async with watched(metrics.loop_delay_seconds):
+                    yield
             finally:
                 await keeper.close()
                 await denials.close()

@@ -38,6 +38,12 @@ class Metrics:
         self.transaction_seconds = self._histogram(
             "database_transaction_seconds", "How long transactions were open, with the wait for a connection.", "kind"
         )
+        self.loop_delay_seconds = Histogram(
+            "xtrace_event_loop_delay_seconds",
+            "How late the event loop comes to what is due: what waits besides.",
+            registry=self.registry,
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
+        )
         self.database_errors = self._counter("database_errors", "Statements that the database refused.")
 
     def watch_cache(self, held_bytes: Callable[[], float]) -> None:

@@ -181,10 +181,11 @@ def check_file(folder: Path) -> None:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         tables = ("chunk", "content", "ciphertext")
-        counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]  # noqa: S608
+        counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
         assert len(set(counts)) == 1, counts
 
 
+@pytest.mark.long
 @pytest.mark.timeout(60 + 10 * KILLS)
 def test_killed_at_any_moment_it_has_everything_that_it_acknowledged(tmp_path: Path, unused_tcp_port: int) -> None:
     server = ServerProcess(tmp_path / "data", port=unused_tcp_port)
@@ -227,7 +228,7 @@ def test_killed_at_any_moment_it_has_everything_that_it_acknowledged(tmp_path: P
     check_file(server.folder)
     http.close()
     # Shown with `pytest -s`.
-    print(f"{KILLS} kills, {acknowledged} writes acknowledged, {unanswered} in doubt, {total} chunks at the end")  # noqa: T201
+    print(f"{KILLS} kills, {acknowledged} writes acknowledged, {unanswered} in doubt, {total} chunks at the end")
 
 
 def successor(server: ServerProcess, kb: str, client: Client) -> Client:

@@ -51,7 +51,7 @@ def body_of(type_: type[_T]) -> Callable[[Request], Awaitable[_T]]:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, which is kept in `request.state.body`."""
+    """The body, which is kept in `request.state.body` where a retry of the request is to be recognised by it."""
     limit = service_of(request).settings.max_body_bytes
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and len(announced) < 20 and int(announced) > limit:
@@ -65,7 +65,8 @@ async def read_body(request: Request) -> bytes:
     body = b"".join(parts) if size <= LARGE_BYTES else await asyncio.to_thread(b"".join, parts)
     if body:
         _check_media_type(request)
-    request.state.body = body
+    if wire.IDEMPOTENCY_KEY_HEADER in request.headers:
+        request.state.body = body
     return body
 
 

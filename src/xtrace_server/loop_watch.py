@@ -1,0 +1,29 @@
+"""Measures how long the event loop keeps things waiting: a task that sleeps a little, and looks how late it wakes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from prometheus_client import Histogram
+
+INTERVAL_S: Final = 0.02
+"""Between two looks. What blocks the loop for longer is always seen, and looking costs next to nothing."""
+
+
+@asynccontextmanager
+async def watched(delays: Histogram) -> AsyncIterator[None]:
+    """Observes the delays of the running loop while the block runs."""
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + INTERVAL_S
+            await asyncio.sleep(INTERVAL_S)
+            delays.observe(max(0.0, loop.time() - due))
+
+    task = asyncio.get_running_loop().create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
