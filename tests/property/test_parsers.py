@@ -180,11 +180,6 @@ DECODERS: list[Decoder[Any]] = [
     Decoder(wire.PageMetaData),
     Decoder(wire.FindNames),
 ]
-    Decoder(wire.InsertChunks),
-    Decoder(wire.PatchChunks),
-    Decoder(wire.PageMetaData),
-    Decoder(wire.FindNames),
-]
 chunk_like = st.fixed_dictionaries(
     {"chunk_content": st.text(max_size=3) | json_values, "index": st.lists(st.sampled_from(["AQ==", "", "x", 1]))},
     optional={
