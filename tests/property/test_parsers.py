@@ -14,6 +14,7 @@ from toy_paillier import toy_key
 from xtrace_core import wire
 from xtrace_core.evaluation import Evaluation, InvalidCiphertext, InvalidPublicKey, evaluation_for
 from xtrace_core.metadata_filter import (
+    DEFAULT_LIMITS,
     FACET_OPERATORS,
     TAG_OPERATORS,
     Filter,
