@@ -19,9 +19,7 @@ SERVING = "serving on "
 
 
 def test_a_flag_goes_before_the_environment_and_this_before_the_file(shell: Terminal) -> None:
-    (shell.folder / "xtrace.toml").write_text(
-        'max_ids = 5\nlog_format = "text"\nmetrics = "loopback"\n'
-    )
+    (shell.folder / "xtrace.toml").write_text('max_ids = 5\nlog_format = "text"\nmetrics = "loopback"\n')
     shell.environment |= {"XTRACE_CONFIG": "xtrace.toml", "XTRACE_MAX_IDS": "7", "XTRACE_METRICS": "off"}
     with shell.start("serve --data data --port 0 --set metrics=loopback --set log-format=json") as server:
         line = json.loads(server.wait_for(SERVING, error=True).splitlines()[-1])
