@@ -397,9 +397,9 @@ async def test_damaged_chunks_are_named_and_nothing_of_their_batch_moves(
     old = new_context()
     await load(old, xtrace, kb_id)
     new = successor(old, tmp_path / "new")
-    foreign = new_context().homomorphic.encrypt_vec_one([1] * DIM)
+    one, other = old.homomorphic.encrypt_vec_batch([[1] * DIM] * 2)
     patches = [
-        {"chunk_id": 17, "index": foreign.ciphertexts(), "nonce": foreign.nonce},
+        {"chunk_id": 17, "index": one.ciphertexts(), "nonce": other.nonce},
         {"chunk_id": 19, "chunk_content": old.aes.encrypt("other", bytes(14))},
     ]
     await xtrace.patch_chunks(patches, kb_id, old.id)
