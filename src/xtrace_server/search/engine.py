@@ -149,10 +149,14 @@ class Engine:
 
     async def _segments(self, connection: AsyncConnection, wanted: Candidates, row_bytes: int) -> Held:
         pks: list[int] | None = None
+        fits = wanted.kb.number_of_vectors * row_bytes <= self._budget
         if wanted.filter_ != EVERY_CHUNK:
             key_range = (wanted.first_pk, wanted.last_pk)
+            if wanted.binding.pk not in self._cache:
+                few = await vectors.read_matching(connection, wanted.binding, wanted.filter_, key_range)
+                if few is not None and (not fits or len(few.pks) * _SPARSE < wanted.kb.number_of_vectors):
+                    return await self._hold(_only(few), len(few.pks), row_bytes)
             pks = await chunks.matching_pks(connection, wanted.binding, wanted.filter_, key_range)
-        fits = wanted.kb.number_of_vectors * row_bytes <= self._budget
         if wanted.binding.pk not in self._cache:
             if pks is None and wanted.bounded:
                 # How many there are at most is known without asking.
@@ -179,11 +183,14 @@ class Engine:
         self, connection: AsyncConnection, wanted: Candidates, pks: Sequence[int] | None, row_bytes: int
     ) -> Held:
         """The rows straight from the database: those with the keys, or all."""
-        self._metrics.searches.labels("database").inc()
         if pks is None:
             blocks = vectors.read_all(connection, wanted.binding)
-            return await self._spool.hold(blocks, wanted.kb.number_of_vectors, row_bytes)
-        return await self._spool.hold(vectors.read_some(connection, pks), len(pks), row_bytes)
+            return await self._hold(blocks, wanted.kb.number_of_vectors, row_bytes)
+        return await self._hold(vectors.read_some(connection, pks), len(pks), row_bytes)
+
+    async def _hold(self, blocks: AsyncIterator[vectors.VectorBlock], count: int, row_bytes: int) -> Held:
+        self._metrics.searches.labels("database").inc()
+        return await self._spool.hold(blocks, count, row_bytes)
 
     async def _current(self, connection: AsyncConnection, wanted: Candidates, row_bytes: int) -> VectorSet:
         """The binding's rows as of the transaction, from memory or brought up to date."""
@@ -225,3 +232,7 @@ class Engine:
             self._metrics.cache_evictions.inc()
             if evicted in self._locks and not self._locks[evicted].locked():
                 del self._locks[evicted]
+
+
+async def _only(block: vectors.VectorBlock) -> AsyncIterator[vectors.VectorBlock]:
+    yield block

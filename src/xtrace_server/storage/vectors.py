@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from xtrace_core.metadata_filter import Filter
+from xtrace_server.storage.chunks import pk_query
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.schema import chunk, ciphertext
 
@@ -51,6 +53,19 @@ async def read_some(connection: AsyncConnection, pks: Sequence[int]) -> AsyncIte
         yield _block(await connection.execute(query))
 
 
+async def read_matching(
+    connection: AsyncConnection, binding: Binding, filter_: Filter, pk_range: tuple[int, int]
+) -> VectorBlock | None:
+    """The rows of the chunks that the filter matches, in one query; None if they are more than one block.
+
+    `pk_range` includes both ends.
+    """
+    matching = pk_query(binding, filter_).order_by(None).where(_c.pk.between(*pk_range))
+    query = _joined().where(_c.pk.in_(matching)).order_by(_c.pk).limit(BLOCK_ROWS + 1)
+    block = _block(await connection.execute(query))
+    return block if len(block.pks) <= BLOCK_ROWS else None
+
+
 async def read_pks(connection: AsyncConnection, binding: Binding) -> Keys:
     """The keys of the binding's chunks, ascending."""
     query = select(_c.pk).where(_c.binding_pk == binding.pk).order_by(_c.pk)
@@ -77,9 +92,5 @@ async def _blocks(connection: AsyncConnection, query: Select[Any]) -> AsyncItera
 
 
 def _block(result: Any) -> VectorBlock:
-    block = VectorBlock([], [], [])
-    for pk, nonce, row in result:
-        block.pks.append(pk)
-        block.nonces.append(nonce)
-        block.rows.append(row)
-    return block
+    columns = [list(column) for column in zip(*result.all(), strict=True)]
+    return VectorBlock(*columns) if columns else VectorBlock([], [], [])
