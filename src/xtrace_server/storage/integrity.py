@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-_HEADER: Final = b"SQLite format 3\0"
 _PATIENCE_S: Final = 5.0
 CHECKED_WHOLE_BYTES: Final = 2**30
 """Up to this size every page is read, which takes about a second; of a larger one only the schema and the length."""
@@ -27,9 +26,8 @@ def check_database(file: Path, known_versions: Collection[str], whole: bool) -> 
     """
     if not file.exists() or file.stat().st_size == 0:
         return
-    with file.open("rb") as opened:
-        if opened.read(len(_HEADER)) != _HEADER:
-            raise DatabaseUnusable(f"{file} cannot be used: the file is not a database")
+    # Never opened as a plain file: closing that would drop the locks of every connection that this process has to it
+    # (SQLite, "How To Corrupt An SQLite Database File", section 2.2).
     address = f"file:{quote(str(file))}?mode=ro"
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S)) as connection:
@@ -41,6 +39,8 @@ def check_database(file: Path, known_versions: Collection[str], whole: bool) -> 
             raise DatabaseUnusable(f"{file} is locked by another process: end that one first") from None
         raise DatabaseUnusable(f"{file} cannot be used: {error}") from None
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
+            raise DatabaseUnusable(f"{file} cannot be used: the file is not a database") from None
         raise DatabaseUnusable(f"{file} is damaged ({error}): restore it from a backup") from None
 
 
