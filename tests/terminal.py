@@ -98,6 +98,9 @@ class Terminal:
 
     def start(self, line: str, **variables: str) -> "Running":
         """Starts `xtrace` and comes back at once."""
+        # A shell starts its background jobs with Ctrl-C ignored; what they start would ignore it, too.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
             [COMMAND, *shlex.split(line)],
             cwd=self.folder,
