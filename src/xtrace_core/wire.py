@@ -94,7 +94,10 @@ class NewChunk(Struct, omit_defaults=True):
 
 
 class ChunkUpdate(Struct, kw_only=True, omit_defaults=True):
-    """Everything that a stored chunk is to hold from now on; what is left out is removed."""
+    """Everything that a stored chunk is to hold from now on; what is left out is removed.
+
+    With `if_updated_at`, only if that is the stored chunk's `updated_at` still.
+    """
 
     chunk_id: int
     chunk_content: str
@@ -102,10 +105,14 @@ class ChunkUpdate(Struct, kw_only=True, omit_defaults=True):
     meta_data: MetaData | None = None
     name: str | None = None
     nonce: Nonce | None = None
+    if_updated_at: str | None = None
 
 
 class ChunkPatch(Struct, kw_only=True):
-    """The fields of a stored chunk that are to change. A patched index without a nonce removes the nonce."""
+    """The fields of a stored chunk that are to change. A patched index without a nonce removes the nonce.
+
+    With `if_updated_at`, only if that is the stored chunk's `updated_at` still.
+    """
 
     chunk_id: int
     chunk_content: str | UnsetType = UNSET
@@ -113,6 +120,7 @@ class ChunkPatch(Struct, kw_only=True):
     meta_data: MetaData | UnsetType = UNSET
     name: str | UnsetType | None = UNSET
     nonce: Nonce | UnsetType | None = UNSET
+    if_updated_at: str | UnsetType | None = UNSET
 
 
 class InsertChunks(Struct):

@@ -37,7 +37,8 @@ XTraceError
 │   ├── MethodNotAllowed           405
 │   ├── Conflict                   409
 │   │   ├── ContextDiffers         409 context_differs
-│   │   └── ContextInUse           409 context_in_use
+│   │   ├── ContextInUse           409 context_in_use
+│   │   └── ChunksChanged          409 chunks_changed
 │   ├── RequestTooSlow             408
 │   ├── TooLarge                   413
 │   │   ├── LineTooLong            414
@@ -298,6 +299,12 @@ class ContextInUse(Conflict):
     """The context cannot be deleted while chunks are stored under it."""
 
     codes = ("context_in_use",)
+
+
+class ChunksChanged(Conflict):
+    """Some of the chunks were changed since the `if_updated_at` that was given; nothing was changed."""
+
+    codes = ("chunks_changed",)
 
 
 class RequestTooSlow(ServerError):

@@ -14,7 +14,8 @@ code.
     ├── RequestTimeout         408 request_timeout         its header or its body came too slowly
     ├── Conflict               409
     │   ├── ContextDiffers         context_differs             saved before with another public part
-    │   └── ContextInUse           context_in_use              chunks are stored under it
+    │   ├── ContextInUse           context_in_use              chunks are stored under it
+    │   └── ChunksChanged          chunks_changed              written since the caller read them
     ├── TooLarge               413 too_large               the body, or what can be sent in several requests
     ├── LineTooLong            414 line_too_long           the request line
     ├── UnsupportedMediaType   415 unsupported_media_type
@@ -124,9 +125,7 @@ class ChunksNotFound(NotFound):
     title = "Chunks not found"
 
     def __init__(self, chunk_ids: list[int]) -> None:
-        shown = ", ".join([_short(chunk_id) for chunk_id in chunk_ids[:20]])
-        more = f" and {len(chunk_ids) - 20} more" if len(chunk_ids) > 20 else ""
-        super().__init__(f"the knowledge base has no chunk {shown}{more}; nothing was changed")
+        super().__init__(f"the knowledge base has no chunk {_some(chunk_ids)}; nothing was changed")
 
 
 class KeyNotFound(NotFound):
@@ -173,6 +172,16 @@ class ContextDiffers(Conflict):
 class ContextInUse(Conflict):
     code = "context_in_use"
     title = "Execution context in use"
+
+
+class ChunksChanged(Conflict):
+    code = "chunks_changed"
+    title = "Chunks changed"
+
+    def __init__(self, chunk_ids: list[int]) -> None:
+        super().__init__(
+            f"since the given if_updated_at someone else changed chunk {_some(chunk_ids)}; nothing was changed"
+        )
 
 
 class TooLarge(ServiceError):
@@ -287,6 +296,11 @@ class StorageFull(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("the server's disk is full; nothing was changed")
+
+
+def _some(chunk_ids: list[int]) -> str:
+    more = f" and {len(chunk_ids) - 20} more" if len(chunk_ids) > 20 else ""
+    return ", ".join([_short(chunk_id) for chunk_id in chunk_ids[:20]]) + more
 
 
 def _short(number: int) -> str:

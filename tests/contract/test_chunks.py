@@ -145,6 +145,23 @@ def test_unknown_ids_in_an_update_or_patch_change_nothing(http: Http, kb: str) -
     assert http.get(kb, 2)[0]["name"] == ""
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_conditional_write_is_not_carried_out_over_what_others_wrote_since(http: Http, kb: str, method: str) -> None:
+    http.insert(kb, [chunk(1), chunk(2), chunk(3)])
+    read = {one["chunk_id"]: one["updated_at"] for one in http.get(kb, 1, 2, 3)}
+    other = [{"chunk_id": 2, "meta_data": {"tag1": "theirs"}}]
+    ok(http.data("PATCH", "/chunk/{org}", json={"kb_id": kb, "context_id": "ctx", "chunk_patches": other}))
+    mine = [chunk(i) | {"chunk_id": i, "name": "mine", "if_updated_at": read[i]} for i in (1, 2)]
+    field = "chunk_updates" if method == "PUT" else "chunk_patches"
+    body: dict[str, Any] = {"kb_id": kb, "context_id": "ctx", field: mine}
+    assert "chunk 2;" in problem(http.data(method, "/chunk/{org}", json=body), 409, "chunks_changed")
+    assert [one["name"] for one in http.get(kb, 1, 2, 3)] == ["", "", ""]
+    body[field] = [mine[0], chunk(3) | {"chunk_id": 3, "name": "unconditional", "if_updated_at": None}]
+    assert ok(http.data(method, "/chunk/{org}", json=body)) == {"updated_count": 2}
+    assert [one["name"] for one in http.get(kb, 1, 2, 3)] == ["mine", "", "unconditional"]
+    assert "chunk 1;" in problem(http.data(method, "/chunk/{org}", json=body), 409, "chunks_changed")
+
+
 def test_an_id_twice_in_an_update_or_patch_is_a_422(http: Http, kb: str) -> None:
     http.insert(kb, [chunk()])
     body: dict[str, Any] = {"kb_id": kb, "context_id": "ctx"}

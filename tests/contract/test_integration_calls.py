@@ -135,6 +135,21 @@ async def test_patch_chunks_changes_what_it_names(xtrace: XTraceIntegration, kb:
         await xtrace.patch_chunks([{"chunk_id": 7, "name": "x"}], kb, "ctx")
 
 
+async def test_conditional_writes_raise_chunks_changed(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(chunks(2), indexes(2), kb, "ctx")
+    first, second = await xtrace.get_chunk_by_id([1, 2], kb)
+    moments = [first["updated_at"], second["updated_at"]]
+    patches = [{"chunk_id": i, "name": "x", "if_updated_at": moment} for i, moment in enumerate(moments, start=1)]
+    await xtrace.patch_chunks(patches[:1], kb, "ctx")
+    with pytest.raises(errors.ChunksChanged, match="chunk 1;"):
+        await xtrace.patch_chunks(patches, kb, "ctx")
+    updates = [{"chunk_id": 1, "chunk_content": "new", "if_updated_at": moments[0]}]
+    with pytest.raises(errors.ChunksChanged, match="chunk 1;"):
+        await xtrace.update_chunks(updates, indexes(1), kb, "ctx")
+    (stored,) = await xtrace.get_chunk_by_id([1], kb)
+    assert (stored["chunk_content"], stored["name"]) == ("content 0", "x")
+
+
 async def test_delete_chunks_counts_those_that_were_there(xtrace: XTraceIntegration, kb: str) -> None:
     await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
     assert await xtrace.delete_chunks(chunk_ids=[0, 1, 2], kb_id=kb) == 2

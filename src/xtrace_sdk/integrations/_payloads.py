@@ -15,7 +15,7 @@ LARGEST_BODY_BYTES: Final = 32 * 1024 * 1024
 """Writes with larger bodies are halved: services take 64 MiB by default, proxies often less."""
 
 _NEW_CHUNK_KEYS: Final = frozenset(("chunk_content", "index", "meta_data", "name", "nonce"))
-_UPDATE_KEYS: Final = _NEW_CHUNK_KEYS | {"chunk_id"}
+_UPDATE_KEYS: Final = _NEW_CHUNK_KEYS | {"chunk_id", "if_updated_at"}
 
 
 def ciphertexts(index: Any) -> list[bytes]:
@@ -48,7 +48,11 @@ def new_chunks(db: Sequence[Mapping[str, Any]], index: Sequence[Any]) -> list[wi
 def chunk_updates(updates: Sequence[Mapping[str, Any]], index: Sequence[Any]) -> list[wire.ChunkUpdate]:
     """Encrypted chunks with their ids and encrypted vectors, as they replace stored ones."""
     return [
-        wire.ChunkUpdate(chunk_id=_chunk_id_of(update), **_fields(update, encrypted, _UPDATE_KEYS))
+        wire.ChunkUpdate(
+            chunk_id=_chunk_id_of(update),
+            if_updated_at=update.get("if_updated_at"),
+            **_fields(update, encrypted, _UPDATE_KEYS),
+        )
         for update, encrypted in zip(updates, index, strict=True)
     ]
 
@@ -61,6 +65,8 @@ def chunk_patches(patches: Sequence[Mapping[str, Any]]) -> list[wire.ChunkPatch]
 def _chunk_patch(patch: Mapping[str, Any]) -> wire.ChunkPatch:
     _refuse_unknown(patch, _UPDATE_KEYS)
     changed = wire.ChunkPatch(chunk_id=_chunk_id_of(patch))
+    if "if_updated_at" in patch:
+        changed.if_updated_at = patch["if_updated_at"]
     if "chunk_content" in patch:
         changed.chunk_content = _content(patch)
     if "name" in patch:

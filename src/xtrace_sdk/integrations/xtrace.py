@@ -262,7 +262,8 @@ class XTraceIntegration(StoredContexts, ControlPlane):
 
         Up to 10,000 chunks and 32 MiB are one transaction: all or none. More go in several, in order; when a later one
         fails, `PartlyStored` says which chunks are updated, and doing it all again is safe. The chunks belong to
-        `context_id` from then on. Raises `ChunksNotFound`, which names unknown ids.
+        `context_id` from then on. A chunk with `if_updated_at`, the `updated_at` that it was read with, is not written
+        over what others wrote since. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
         """
         _expect_as_many(len(updates), len(index))
 
@@ -276,7 +277,8 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         """Changes the named fields of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each.
 
         None removes a tag, the facets or the name; what is not named stays. One transaction, or several as with
-        `update_chunks`. Raises `ChunksNotFound`, which names unknown ids.
+        `update_chunks`, and `if_updated_at` as there. Raises `ChunksNotFound`, which names unknown ids, and
+        `ChunksChanged`.
         """
 
         def convert() -> list[tuple[bytes, int]]:

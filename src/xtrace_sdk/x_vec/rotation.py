@@ -16,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from xtrace_sdk.errors import ChunksNotFound, ContentTampered, ContextNotFound, InvalidArgument, TamperedData
+from xtrace_sdk.errors import (
+    ChunksChanged,
+    ChunksNotFound,
+    ContentTampered,
+    ContextNotFound,
+    InvalidArgument,
+    TamperedData,
+)
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -66,8 +73,8 @@ async def rotate(
             under it, and takes its keys out of `context`: save that again then.
         dry_run: reads and decrypts every chunk, and changes nothing.
 
-    Retrievers of `context` see each chunk exactly once all the while. Who writes should use `context` before this
-    begins: what is changed under the old one in the moment before its batch is written may be lost.
+    Retrievers of `context` see each chunk exactly once all the while. Others may go on writing, under either context:
+    what they change while its batch is on its way is left alone, and moved by the next.
 
     The service learns which chunks are old. Raises `InvalidArgument`, `TamperedData` naming chunks that do not decrypt
     (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
@@ -196,6 +203,7 @@ class _Rotation:
                     "chunk_content": self._new.aes.encrypt(text, encrypted.nonce),
                     "meta_data": chunk["meta_data"],
                     "name": chunk.get("name"),
+                    "if_updated_at": chunk["updated_at"],
                 },
                 encrypted,
             )
@@ -216,20 +224,25 @@ class _Rotation:
         if self._dry_run:
             advance(len(batch))
             return len(batch)
-        seen = {chunk["chunk_id"]: chunk["updated_at"] for chunk in batch}
-        while True:
-            now = await self._integration.get_chunk_by_id(seen, kb_id, projection=["updated_at"])
-            same = {chunk["chunk_id"] for chunk in now if chunk["updated_at"] == seen[chunk["chunk_id"]]}
-            kept = [pair for pair in encrypted if pair[0]["chunk_id"] in same]
-            if kept:
-                try:
-                    await self._integration.update_chunks(
-                        [chunk for chunk, _ in kept], [index for _, index in kept], kb_id, self._new.id
-                    )
-                except ChunksNotFound:  # deleted between the two calls
-                    continue
-            advance(len(kept))
-            return len(kept)
+        while encrypted:
+            try:
+                await self._integration.update_chunks(
+                    [chunk for chunk, _ in encrypted], [index for _, index in encrypted], kb_id, self._new.id
+                )
+                break
+            except (ChunksNotFound, ChunksChanged):
+                encrypted = await self._unchanged(kb_id, encrypted)
+        advance(len(encrypted))
+        return len(encrypted)
+
+    async def _unchanged(
+        self, kb_id: str, encrypted: list[tuple[Chunk, EncryptedIndex]]
+    ) -> list[tuple[Chunk, EncryptedIndex]]:
+        stored = await self._integration.get_chunk_by_id(
+            [chunk["chunk_id"] for chunk, _ in encrypted], kb_id, projection=["updated_at"]
+        )
+        moments = {chunk["chunk_id"]: chunk["updated_at"] for chunk in stored}
+        return [pair for pair in encrypted if moments.get(pair[0]["chunk_id"]) == pair[0]["if_updated_at"]]
 
 
 async def _next(batches: AsyncIterator[list[Chunk]]) -> list[Chunk]:

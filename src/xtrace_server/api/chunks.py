@@ -111,6 +111,7 @@ async def update(
     writes = await _checked(service.settings, context, body.chunk_updates, "chunk_updates")
     async with service.database.write() as connection:
         kb, binding = await _bound(connection, kb, context, writes, "chunk_updates")
+        await chunks.expect_unchanged(connection, _conditions(kb, body.chunk_updates))
         by_pk = {chunk_pk(kb.pk, i): write for i, write in zip(chunk_ids, writes, strict=True)}
         await chunk_writes.replace_all(connection, kb, binding, by_pk)
     return json_answer(wire.UpdatedCount(len(writes)))
@@ -136,6 +137,7 @@ async def patch(
     changes = await asyncio.to_thread(_changes, service.settings, kb, context, body.chunk_patches)
     async with service.database.write() as connection:
         kb = await knowledge_bases.lock(connection, kb)
+        await chunks.expect_unchanged(connection, _conditions(kb, body.chunk_patches))
         if context is not None:
             await _check_patched_vectors(connection, kb, context, chunk_ids, changes)
         await chunk_writes.change_all(connection, kb, changes)
@@ -197,6 +199,11 @@ async def _checked(
         ]
 
     return await asyncio.to_thread(check)
+
+
+def _conditions(kb: KnowledgeBase, sent: Sequence[wire.ChunkUpdate | wire.ChunkPatch]) -> dict[int, str]:
+    """By the keys of the chunks that are only to be written if nobody else did since, when they were written last."""
+    return {chunk_pk(kb.pk, one.chunk_id): one.if_updated_at for one in sent if isinstance(one.if_updated_at, str)}
 
 
 def _digest(body: bytes) -> bytes:

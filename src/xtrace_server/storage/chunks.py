@@ -3,7 +3,7 @@
 Rows come from the database in steps, so that however many there are, other requests go on in between.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
 from xtrace_core.wire import TAGS
-from xtrace_server.errors import ChunksNotFound
+from xtrace_server.errors import ChunksChanged, ChunksNotFound
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.filters import matching
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -219,6 +219,17 @@ async def bindings_of(connection: AsyncConnection, pks: Sequence[int]) -> dict[i
     if missing:
         raise ChunksNotFound(missing)
     return found
+
+
+async def expect_unchanged(connection: AsyncConnection, updated_at: Mapping[int, str]) -> None:
+    """Raises `ChunksChanged` unless the chunks with these keys were last written at these moments, and are there."""
+    changed: list[int] = []
+    for batch in batches(updated_at):
+        query = select(_c.pk, _c.updated_at).where(_c.pk.in_(batch))
+        stored = {row.pk: row.updated_at for row in await connection.execute(query)}
+        changed += [chunk_id_of(pk) for pk in batch if stored.get(pk) != updated_at[pk]]
+    if changed:
+        raise ChunksChanged(changed)
 
 
 def batches(values: Iterable[Any]) -> Iterable[list[Any]]:
