@@ -8,7 +8,7 @@ import typer
 
 from xtrace_cli.connection import CredentialsFile, with_api_key
 from xtrace_cli.groups import new_group
-from xtrace_cli.key_providers import KeyFile, KMSKey, named_provider, provider_of
+from xtrace_cli.key_providers import KeyFile, KMSContext, KMSKey, named_provider, provider_of
 from xtrace_cli.output import Json, Yes, confirm, fields, note, printable, show
 from xtrace_cli.passphrase import PassphraseFile, new_passphrase
 from xtrace_sdk.errors import InaccessibleFile
@@ -73,6 +73,7 @@ def save(
     passphrase_file: PassphraseFile = None,
     key_file: KeyFile = None,
     kms_key: KMSKey = None,
+    kms_context: KMSContext = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
@@ -83,7 +84,7 @@ def save(
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
     context = ExecutionContext.load_from_disk(
-        path=path, key_provider=provider_of(path, passphrase_file, key_file, kms_key)
+        path=path, key_provider=provider_of(path, passphrase_file, key_file, kms_key, kms_context)
     )
     context_id = with_api_key(credentials, context.save_to_remote)
     show({"context_id": context_id}, as_json, lambda: typer.echo(context_id))
@@ -96,12 +97,13 @@ def restore(
     passphrase_file: PassphraseFile = None,
     key_file: KeyFile = None,
     kms_key: KMSKey = None,
+    kms_context: KMSContext = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
     """Fetches a context from the service into a file, after the passphrase, or the key that is named, has opened it."""
     _expect_new(path)
-    provider = named_provider(passphrase_file, key_file, kms_key)
+    provider = named_provider(passphrase_file, key_file, kms_key, kms_context)
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext, read_public_part
 
     context = with_api_key(

@@ -10,7 +10,16 @@ import typer
 
 from xtrace_cli.connection import CredentialsFile, with_api_key
 from xtrace_cli.context import SavedFile, Scheme
-from xtrace_cli.key_providers import KeyFile, KMSKey, NewKeyFile, NewKMSKey, new_provider, provider_of
+from xtrace_cli.key_providers import (
+    KeyFile,
+    KMSContext,
+    KMSKey,
+    NewKeyFile,
+    NewKMSContext,
+    NewKMSKey,
+    new_provider,
+    provider_of,
+)
 from xtrace_cli.output import Json, Yes, confirm, fields, note, show
 from xtrace_cli.passphrase import NewPassphraseFile, PassphraseFile
 from xtrace_sdk.errors import InvalidArgument
@@ -33,9 +42,11 @@ def rewrap(
     passphrase_file: PassphraseFile = None,
     key_file: KeyFile = None,
     kms_key: KMSKey = None,
+    kms_context: KMSContext = None,
     new_passphrase_file: NewPassphraseFile = None,
     new_key_file: NewKeyFile = None,
     new_kms_key: NewKMSKey = None,
+    new_kms_context: NewKMSContext = None,
     as_json: Json = False,
 ) -> None:
     """Protects a context's file by another passphrase or key; nothing that is stored under it changes.
@@ -46,9 +57,9 @@ def rewrap(
     with _weak_keys_noted():
         from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
-        old = provider_of(path, passphrase_file, key_file, kms_key)
+        old = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
         context = ExecutionContext.load_from_disk(path=path, key_provider=old)
-        new = new_provider(new_passphrase_file, new_key_file, new_kms_key)
+        new = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
         context.rewrap(new).save_to_disk(path)
     done = {"context_id": context.id, "key_provider": new.kind}
     show(done, as_json, lambda: note(f"{path} opens with the new key alone; older copies still open with the old one"))
@@ -70,9 +81,11 @@ def rotate(
     passphrase_file: PassphraseFile = None,
     key_file: KeyFile = None,
     kms_key: KMSKey = None,
+    kms_context: KMSContext = None,
     new_passphrase_file: NewPassphraseFile = None,
     new_key_file: NewKeyFile = None,
     new_kms_key: NewKMSKey = None,
+    new_kms_context: NewKMSContext = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
@@ -88,14 +101,18 @@ def rotate(
         confirm("Delete the old context from the service when everything is moved?", yes)
     with _weak_keys_noted():
         if new_path.exists():
-            provider = new_provider(new_passphrase_file, new_key_file, new_kms_key, exists=True)
+            provider = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context, exists=True)
             context = ExecutionContext.load_from_disk(path=new_path, key_provider=provider)
             _expect_predecessor(path, new_path, context)
         else:
-            old_provider = provider_of(path, passphrase_file, key_file, kms_key)
+            old_provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
             old = ExecutionContext.load_from_disk(path=path, key_provider=old_provider)
             # What a dry run makes is never saved.
-            provider = old_provider if dry_run else new_provider(new_passphrase_file, new_key_file, new_kms_key)
+            provider = (
+                old_provider
+                if dry_run
+                else new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
+            )
             context = old.successor(
                 provider, None if scheme is None else scheme.value, key_len, None if dry_run else new_path
             )

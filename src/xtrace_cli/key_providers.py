@@ -1,5 +1,6 @@
 """Which key opens a context's file, and which shall protect it from now on: a passphrase, a key file or AWS KMS."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,14 @@ KMSKey = Annotated[
     str | None,
     typer.Option("--kms-key", metavar="KEY_ID", help="The AWS KMS key of a context that AWS KMS protects."),
 ]
+KMSContext = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kms-encryption-context",
+        metavar="NAME=VALUE",
+        help="The encryption context that the AWS KMS key was used with; may be given several times.",
+    ),
+]
 NewKeyFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Protect it by this key file instead, which is made if it is not there."),
@@ -26,9 +35,23 @@ NewKMSKey = Annotated[
     str | None,
     typer.Option("--new-kms-key", metavar="KEY_ID", help="Protect it by this AWS KMS key instead: id, ARN or alias."),
 ]
+NewKMSContext = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--new-kms-encryption-context",
+        metavar="NAME=VALUE",
+        help="Bind this encryption context to it; may be given several times.",
+    ),
+]
 
 
-def provider_of(path: Path, passphrase_file: Path | None, key_file: Path | None, kms_key: str | None) -> "KeyProvider":
+def provider_of(
+    path: Path,
+    passphrase_file: Path | None,
+    key_file: Path | None,
+    kms_key: str | None,
+    kms_context: Sequence[str] | None,
+) -> "KeyProvider":
     """The provider of the kind that the saved context names. Raises `WrongUse` without the option that this needs."""
     from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, KeyFileProvider
     from xtrace_sdk.x_vec.utils.execution_context import read_public_part
@@ -42,22 +65,30 @@ def provider_of(path: Path, passphrase_file: Path | None, key_file: Path | None,
         passphrase_file,
         key_file if kind == KeyFileProvider.kind else None,
         kms_key if kind == AWSKMSKeyProvider.kind else None,
+        kms_context,
     )
 
 
-def named_provider(passphrase_file: Path | None, key_file: Path | None, kms_key: str | None) -> "KeyProvider":
+def named_provider(
+    passphrase_file: Path | None, key_file: Path | None, kms_key: str | None, kms_context: Sequence[str] | None
+) -> "KeyProvider":
     """The provider of the key file or the AWS KMS key that was named, else of the passphrase."""
     from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
 
     if key_file is not None:
         return KeyFileProvider(key_file)
     if kms_key is not None:
-        return AWSKMSKeyProvider(_kms_client(), kms_key)
+        return AWSKMSKeyProvider(_kms_client(), kms_key, _encryption_context(kms_context))
     return PassphraseKeyProvider(passphrase_of(passphrase_file))
 
 
 def new_provider(
-    passphrase_file: Path | None, key_file: Path | None, kms_key: str | None, *, exists: bool = False
+    passphrase_file: Path | None,
+    key_file: Path | None,
+    kms_key: str | None,
+    kms_context: Sequence[str] | None,
+    *,
+    exists: bool = False,
 ) -> "KeyProvider":
     """The provider that the `--new-…` options name, by default a passphrase; `exists` if a context has it already.
 
@@ -70,8 +101,18 @@ def new_provider(
     if key_file is not None:
         return KeyFileProvider(key_file) if exists or key_file.exists() else KeyFileProvider.create(key_file)
     if kms_key is not None:
-        return AWSKMSKeyProvider(_kms_client(), kms_key)
+        return AWSKMSKeyProvider(_kms_client(), kms_key, _encryption_context(kms_context))
     return PassphraseKeyProvider(second_passphrase(passphrase_file, exists=exists))
+
+
+def _encryption_context(pairs: Sequence[str] | None) -> dict[str, str]:
+    context: dict[str, str] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not (name and equals) or name in context:
+            raise WrongUse(f"the encryption context has {pair!r}, expected NAME=VALUE, and each name once")
+        context[name] = value
+    return context
 
 
 def _kms_client() -> Any:

@@ -94,6 +94,24 @@ def test_rewrap_to_aws_kms_and_back(terminal: Terminal) -> None:
     assert opened(terminal.folder / "mine.json", NEW_PASSPHRASE).id == context_id
 
 
+def test_an_encryption_context_is_bound_to_the_aws_kms_key(terminal: Terminal) -> None:
+    context_id = terminal("context create mine.json --dimensions 8").text
+    with running_kms() as kms:
+        terminal.environment |= {name.upper(): value for name, value in CREDENTIALS.items()}
+        terminal.environment |= {"AWS_ENDPOINT_URL": kms.url, "AWS_DEFAULT_REGION": "eu-central-1"}
+        bound = "--kms-encryption-context team=search --kms-encryption-context stage=a=b"
+        new = bound.replace("--kms", "--new-kms")
+        assert terminal(f"context rewrap mine.json --new-kms-key {ALIAS} {new}").status == 0
+        terminal(f"context save mine.json --kms-key {ALIAS}").fails("AWS KMS")
+        assert terminal(f"context save mine.json --kms-key {ALIAS} {bound}").text == context_id
+        assert terminal(f"context restore {context_id} copy.json --kms-key {ALIAS} {bound}").text == context_id
+        for wrong in ("team", "=search"):
+            refused = terminal(f"context save mine.json --kms-key {ALIAS} --kms-encryption-context {wrong}")
+            refused.fails("expected NAME=VALUE", status=2)
+        assert terminal(f"context rewrap mine.json --kms-key {ALIAS} {bound}").status == 0
+    assert opened(terminal.folder / "mine.json", NEW_PASSPHRASE).id == context_id
+
+
 def test_rewrap_of_another_clients_context(terminal: Terminal) -> None:
     data = fixture("paillier_lookup")
     (terminal.folder / "theirs.json").write_text(json.dumps(data["context"]))
