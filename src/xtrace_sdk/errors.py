@@ -18,6 +18,7 @@ XTraceError
 │   ├── InvalidRows                rows of a search that are no sum of a stored vector and the query
 │   ├── ContentTampered            content that cannot be authenticated
 │   └── ChangedSinceSearch         content that was replaced after the search that found it
+├── UnknownContent                 genuine content in a form that this version does not have
 ├── FaultDetected                  this machine computed wrongly
 ├── ServerError                    the server's refusals: one class for each of its codes, or for the status
 │   ├── InvalidRequest             422
@@ -160,6 +161,10 @@ class ContentTampered(TamperedData):
 
 class ChangedSinceSearch(TamperedData):
     """Content that was replaced after the search that found it; search again."""
+
+
+class UnknownContent(XTraceError):
+    """Genuine content in a form that this version does not have; a newer one, or other software, wrote it."""
 
 
 class FaultDetected(XTraceError):

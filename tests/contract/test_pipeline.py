@@ -17,11 +17,13 @@ from xtrace_sdk.errors import (
     InvalidVector,
     NotFound,
     Unauthorized,
+    UnknownContent,
 )
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever, SearchResult
+from xtrace_sdk.x_vec.utils.content_envelope import Content, pack
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 
@@ -288,6 +290,22 @@ async def test_content_of_another_vector_is_refused(
     await xtrace.patch_chunks([{"chunk_id": ids[1], "chunk_content": chunk["chunk_content"]}], kb_id, context.id)
     with pytest.raises(ContentTampered, match="chunk 2"):
         await Retriever(context, xtrace).retrieve_and_decrypt([ids[1]], kb_id)
+
+
+async def test_the_text_of_an_envelope_is_read_and_an_unknown_form_is_one_clear_error(
+    context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str
+) -> None:
+    loader, retriever = DataLoader(context, xtrace), Retriever(context, xtrace)
+    index, db = await loader.load_data_from_memory(chunks(2), list(vectors(2)))
+    envelope = pack(Content("text 0", vector_copy=np.ones(DIM, dtype=np.int8)))
+    for chunk, encrypted, plaintext in zip(db, index, (envelope, b"\xff\x80"), strict=True):
+        chunk["chunk_content"] = context.aes.encrypt(plaintext, encrypted.nonce)
+    ids = await loader.dump_db(db, index, kb_id)
+    (chunk,) = await retriever.retrieve_and_decrypt(ids[:1], kb_id)
+    assert set(chunk) == {"chunk_id", "chunk_content", "meta_data", "name", "created_at", "updated_at"}
+    assert chunk["chunk_content"] == "text 0"
+    with pytest.raises(UnknownContent, match=r"chunk 2: .* newer version"):
+        await retriever.retrieve_and_decrypt(ids, kb_id)
 
 
 async def test_ids_that_are_gone_are_left_out(context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str) -> None:

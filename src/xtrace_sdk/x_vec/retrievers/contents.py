@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered
+from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, UnknownContent
 from xtrace_sdk.x_vec.retrievers.scan import Nearest
+from xtrace_sdk.x_vec.utils.content_envelope import Content, unpack
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 
@@ -39,7 +40,7 @@ class Contents:
     def decrypted(self, kb_id: str, chunk: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """The chunk with its text, and whether it is to be shown to `expect_same_vectors` before it is used.
 
-        That is so where a rotation has moved it since it was found. Raises `ContentTampered`, and
+        That is so where a rotation has moved it since it was found. Raises `ContentTampered`, `UnknownContent`, and
         `ChangedSinceSearch` if it was replaced since.
         """
         plain = {key: value for key, value in chunk.items() if key != "nonce"}
@@ -52,9 +53,9 @@ class Contents:
                 context, content = found.context, _content(found.context, chunk["chunk_content"], nonce)
             else:
                 context, content = self._content(chunk["chunk_content"], nonce)
-        except ContentTampered as error:
-            raise ContentTampered(f"chunk {chunk_id}: {error}") from None
-        plain["chunk_content"] = content
+        except (ContentTampered, UnknownContent) as error:
+            raise type(error)(f"chunk {chunk_id}: {error}") from None
+        plain["chunk_content"] = content.text
         if found is None or nonce == found.nonce:
             return plain, False
         if context is found.context or found.context is self._context:
@@ -78,8 +79,8 @@ class Contents:
                 raise _replaced(chunk_id)
             self._found[kb_id, chunk_id] = _Found(self._context, nonce or b"", found.query, distance)
 
-    def _content(self, stored: str, nonce: bytes) -> tuple[ExecutionContext, str]:
-        """The text of a chunk that no search of this retriever found like this, and the context that it is under."""
+    def _content(self, stored: str, nonce: bytes) -> tuple[ExecutionContext, Content]:
+        """The content of a chunk that no search of this retriever found like this, and the context that it is under."""
         *before, own = self._context.lineage
         for predecessor in before:
             # A nonce tells the chunks of a context of ours from those of another client's. Between two of ours only
@@ -94,10 +95,10 @@ class Contents:
         return own, _content(own, stored, nonce)
 
 
-def _content(context: ExecutionContext, stored: str, nonce: bytes) -> str:
+def _content(context: ExecutionContext, stored: str, nonce: bytes) -> Content:
     if context.aes.binds_nonces and not nonce:
         raise ContentTampered("it came without its nonce: that was removed, or the chunk was written otherwise")
-    return context.aes.decrypt(stored, nonce).decode()
+    return unpack(context.aes.decrypt(stored, nonce))
 
 
 def _replaced(chunk_id: int) -> ChangedSinceSearch:
