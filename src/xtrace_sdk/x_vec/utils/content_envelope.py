@@ -91,17 +91,13 @@ def _meta_data(envelope: _Envelope) -> dict[str, Any] | None:
 def _vector_copy(envelope: _Envelope) -> VectorCopy | None:
     if envelope.int8 is not UNSET and envelope.float32 is not UNSET:
         raise ValueError("two copies of one vector")
+    copy: VectorCopy
     if envelope.int8 is not UNSET:
-        return _filled(np.frombuffer(envelope.int8, np.int8))
-    if envelope.float32 is not UNSET:
-        floats = _filled(np.frombuffer(envelope.float32, "<f4").astype(np.float32))
-        if not np.isfinite(floats).all():
-            raise ValueError("elements that are no finite numbers")
-        return floats
-    return None
-
-
-def _filled(vector: Any) -> Any:
-    if not len(vector):
-        raise ValueError("a vector of no elements")
-    return vector
+        copy = np.frombuffer(envelope.int8, np.int8)
+    elif envelope.float32 is not UNSET:
+        copy = np.frombuffer(envelope.float32, "<f4").astype(np.float32)
+    else:
+        return None
+    if not len(copy) or not np.isfinite(copy).all():
+        raise ValueError("a vector of no elements, or of some that are no finite numbers")
+    return copy
