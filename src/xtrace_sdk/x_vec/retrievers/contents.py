@@ -70,7 +70,9 @@ class Contents:
         `chunks` have their ciphertexts, `nonces` are those that their contents were decrypted with. Without this look
         a service could exchange the contents of two chunks under cover of a rotation.
         """
+        missing = set(nonces)
         for chunk in chunks:
+            missing.discard(chunk["chunk_id"])
             chunk_id, nonce = chunk["chunk_id"], chunk.get("nonce")
             found = self._found[kb_id, chunk_id]
             bits, valid = self._context.homomorphic.decrypt_vec_batch([chunk["index"]], [nonce])
@@ -78,6 +80,8 @@ class Contents:
             if nonce != nonces[chunk_id] or not valid.all() or distance != found.distance:
                 raise _replaced(chunk_id)
             self._found[kb_id, chunk_id] = _Found(self._context, nonce or b"", found.query, distance)
+        if missing:  # deleted just now, or withheld so that nobody looks
+            raise _replaced(min(missing))
 
     def _content(self, stored: str, nonce: bytes) -> tuple[ExecutionContext, Content]:
         """The content of a chunk that no search of this retriever found like this, and the context that it is under."""

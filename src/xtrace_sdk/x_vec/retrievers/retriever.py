@@ -13,6 +13,7 @@ from xtrace_core.wire import MAX_QUERIES
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.retrievers.contents import Contents
+from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.lineage import of_each
@@ -39,7 +40,8 @@ class Retriever:
     """Searches a knowledge base with encrypted queries and decrypts what was found.
 
     The service learns which context is searched and when, how many candidates there are, the metadata filter, and which
-    chunks are fetched afterwards; never the query, the vectors, the distances or their order.
+    chunks are fetched afterwards; never the query, the vectors, the distances or their order. With `decoys` those that
+    are wanted are among others, which stay the same as long as the retriever lives: keep it.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Retriever:
         self._integration = integration
         self._embedding = embedding
         self._contents = Contents(execution_context)
+        self._decoys = Decoys()
 
     @overload
     async def nn_search_for_ids(
@@ -130,6 +133,8 @@ class Retriever:
         kb_id: str = "",
         range_filter: Range | None = None,
         meta_filter: Mapping[str, Any] | None = None,
+        *,
+        decoys: int = 0,
     ) -> list[SearchResult]:
         """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
 
@@ -146,25 +151,36 @@ class Retriever:
         distances = dict(zip(ids, scores, strict=True))
         return [
             SearchResult(chunk["chunk_id"], chunk["chunk_content"], chunk["meta_data"], distances[chunk["chunk_id"]])
-            for chunk in await self.retrieve_and_decrypt(ids, kb_id)
+            for chunk in await self.retrieve_and_decrypt(ids, kb_id, decoys=decoys)
         ]
 
     async def retrieve_and_decrypt(
-        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None
+        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: int = 0
     ) -> list[dict[str, Any]]:
         """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
 
         `projection` names the fields to fetch, by default all but the ciphertexts. Ids that are not there any more are
         left out. The ids are requested in ascending order, so that the request does not show which was nearest.
-        Raises `ContentTampered`, and `ChangedSinceSearch` if the chunk was replaced since this retriever found it.
+
+        `decoys` mixes in so many other candidates of the search that found the ids (all, if there are fewer), which are
+        decrypted alike and dropped; the service learns that some of those it gave are wanted. What was asked for
+        together is asked for together again, whatever of it is wanted (docs/security.md, "Decoys").
+
+        Raises `ContentTampered`, `ChangedSinceSearch` if the chunk was replaced since this retriever found it, and
+        `InvalidArgument` for decoys for ids that it did not find.
         """
-        wanted = sorted(set(chunk_ids))
-        chunks = await self._integration.get_chunk_by_id(wanted, kb_id, projection=projection or FIELDS)
+        if decoys < 0:
+            raise InvalidArgument(f"decoys is {decoys}, expected at least 0")
+        asked = self._decoys.together_with(set(chunk_ids), kb_id, decoys) if decoys else sorted(set(chunk_ids))
+        chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=projection or FIELDS)
         opened = await asyncio.to_thread(lambda: [self._contents.decrypted(kb_id, chunk) for chunk in chunks])
         moved = {c["chunk_id"]: c.get("nonce") for c, (_, has_moved) in zip(chunks, opened, strict=True) if has_moved}
         if moved:
-            vectors = await self._integration.get_chunk_by_id(moved, kb_id, projection=["index", "nonce"])
-            await asyncio.to_thread(self._contents.expect_same_vectors, kb_id, vectors, moved)
+            vectors = await self._integration.get_chunk_by_id(
+                asked if decoys else moved, kb_id, projection=["index", "nonce"]
+            )
+            found = [chunk for chunk in vectors if chunk["chunk_id"] in moved]
+            await asyncio.to_thread(self._contents.expect_same_vectors, kb_id, found, moved)
         decrypted = {plain["chunk_id"]: plain for plain, _ in opened}
         return [decrypted[chunk_id] for chunk_id in chunk_ids if chunk_id in decrypted]
 
@@ -185,13 +201,16 @@ class Retriever:
         asked = await of_each(
             self._context, lambda context: self._nearest_under(context, vectors, k, kb_id, range_filter, meta_filter)
         )
-        (context, found), *rest = asked
+        (context, (found, candidates)), *rest = asked
         for number, query in enumerate(vectors):
             self._contents.remember(kb_id, context, query, found[number])
-        for later, more in rest:
+        for later, (more, more_candidates) in rest:
+            candidates = np.union1d(candidates, more_candidates)
             for number, query in enumerate(vectors):
                 found[number] = union(found[number], more[number], k)
                 self._contents.remember(kb_id, later, query, more[number])
+        ids = [chunk_id for nearest in found for chunk_id in nearest.chunk_ids.tolist()]
+        self._decoys.remember(kb_id, range_filter, meta_filter, candidates, ids)
         return found
 
     async def _nearest_under(
@@ -202,7 +221,7 @@ class Retriever:
         kb_id: str,
         range_filter: Range | None,
         meta_filter: Mapping[str, Any] | None,
-    ) -> list[Nearest]:
+    ) -> tuple[list[Nearest], ChunkIds]:
         scheme = context.homomorphic
         queries = await asyncio.to_thread(lambda: [scheme.encrypt_query(bits) for bits in vectors])
         blocks = self._integration.stream_hamming_distances(

@@ -55,7 +55,6 @@ _NOTHING = Nearest(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 0,
 
 @dataclass(frozen=True, slots=True)
 class _BlockReading:
-    rows: int
     nearest: list[Nearest]
     invalid: NDArray[np.bool_]
     chunk_ids: NDArray[np.int64]
@@ -63,8 +62,8 @@ class _BlockReading:
 
 async def nearest_rows(
     blocks: AsyncIterator[RowBlock], scheme: HomomorphicClient, queries: Sequence[EncryptedQuery], k: int
-) -> list[Nearest]:
-    """For each query its `k` nearest rows of the whole answer, confirmed under both primes.
+) -> tuple[list[Nearest], NDArray[np.int64]]:
+    """For each query its `k` nearest rows of the whole answer, confirmed under both primes; and the ids of all rows.
 
     Raises `InvalidRows`, naming all of them, if any row is not the sum of a stored vector and a query, after all rows
     were processed; `InvalidAnswer` if the answer cannot be read.
@@ -72,18 +71,20 @@ async def nearest_rows(
     best = [_NOTHING] * len(queries)
     invalid_positions: list[int] = []
     invalid_ids: list[int] = []
+    candidates = [_NOTHING.chunk_ids]
     rows = 0
     async for reading in _readings(blocks, scheme, queries, k):
         best = [_merged(one, new, k) for one, new in zip(best, reading.nearest, strict=True)]
         bad = np.flatnonzero(reading.invalid)
         invalid_positions += (bad + rows).tolist()
         invalid_ids += reading.chunk_ids[bad].tolist()
-        rows += reading.rows
+        candidates.append(reading.chunk_ids)
+        rows += len(reading.chunk_ids)
     if invalid_ids:
         raise InvalidRows(invalid_positions, invalid_ids)
     for nearest, query in zip(best, queries, strict=True):
         await asyncio.to_thread(_confirm, scheme, nearest, query)
-    return best
+    return best, np.concatenate(candidates)
 
 
 async def _readings(
@@ -121,7 +122,7 @@ def _read(block: RowBlock, scheme: HomomorphicClient, queries: Sequence[Encrypte
         nearest.append(
             Nearest(block.chunk_ids[chosen], distances[chosen], own[chosen], [_nonce(block, int(j)) for j in chosen])
         )
-    return _BlockReading(len(block), nearest, invalid, block.chunk_ids)
+    return _BlockReading(nearest, invalid, block.chunk_ids.copy())
 
 
 def _merged(one: Nearest, new: Nearest, k: int) -> Nearest:

@@ -1,0 +1,228 @@
+"""Decoys: what the service is asked for tells it less about what was wanted, however often it is asked."""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contract.test_rotation import load, new_context, provider, vectors
+from xtrace_sdk.errors import ContentTampered, InvalidArgument
+from xtrace_sdk.integrations.xtrace import StoredChunk, XTraceIntegration
+from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
+from xtrace_sdk.x_vec.retrievers import decoys as decoys_module
+from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.rotation import rotate
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_server.credentials import Credentials
+
+QUERY = vectors()[7]
+EVERY_ID = set(range(1, 61))
+
+
+class Watched(XTraceIntegration):
+    """An integration that notes which chunks, with which fields, are asked for."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        super().__init__(credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key)
+        self.asked: list[list[int]] = []
+        self.fields: list[list[str]] = []
+
+    async def get_chunk_by_id(
+        self, chunk_ids: Iterable[int], kb_id: str, projection: Iterable[str] | None = None
+    ) -> list[StoredChunk]:
+        self.asked.append(list(chunk_ids))
+        self.fields.append(list(projection or ()))
+        return await super().get_chunk_by_id(self.asked[-1], kb_id, projection)
+
+
+@pytest.fixture
+async def xtrace(credentials: Credentials) -> AsyncIterator[Watched]:
+    async with Watched(credentials) as integration:
+        yield integration
+
+
+@pytest.fixture
+async def kb_id(xtrace: Watched) -> str:
+    return (await xtrace.create_kb("kb")).id
+
+
+@pytest.fixture(scope="module")
+def context() -> ExecutionContext:
+    return new_context()
+
+
+@pytest.fixture
+async def retriever(context: ExecutionContext, xtrace: Watched, kb_id: str) -> Retriever:
+    await load(context, xtrace, kb_id)
+    return Retriever(context, xtrace)
+
+
+async def test_decoys_are_asked_for_in_one_ascending_list_and_dropped(
+    retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    ids = await retriever.nn_search_for_ids(QUERY, 3, kb_id)
+    plain = await retriever.retrieve_and_decrypt(ids, kb_id)
+    hidden = await retriever.retrieve_and_decrypt(ids, kb_id, decoys=5)
+    assert hidden == plain
+    without, with_decoys = xtrace.asked
+    assert without == sorted(ids)
+    assert with_decoys == sorted(with_decoys)
+    assert len(set(with_decoys)) == len(with_decoys) == 8
+    assert set(ids) < set(with_decoys) <= EVERY_ID
+    assert xtrace.fields[0] == xtrace.fields[1]
+
+
+async def test_search_passes_them_on(retriever: Retriever, xtrace: Watched, kb_id: str) -> None:
+    assert await retriever.search(QUERY, 2, kb_id, decoys=4) == await retriever.search(QUERY, 2, kb_id)
+    assert [len(asked) for asked in xtrace.asked] == [6, 2]
+
+
+async def test_what_was_asked_for_together_is_asked_for_together_again(
+    retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    ids = await retriever.nn_search_for_ids(QUERY, 3, kb_id)
+    await retriever.retrieve_and_decrypt(ids, kb_id, decoys=5)
+    first = xtrace.asked[0]
+    await retriever.retrieve_and_decrypt(ids, kb_id, decoys=5)
+    await retriever.retrieve_and_decrypt(ids[::-1], kb_id, decoys=2)
+    await retriever.retrieve_and_decrypt(ids[:1], kb_id, decoys=5)
+    # Also after the same search again, and when a decoy is what another search finds.
+    await retriever.search(QUERY, 3, kb_id, decoys=5)
+    decoy = min(set(first) - set(ids))
+    assert (await retriever.nn_search_for_ids(vectors()[decoy - 1], 1, kb_id)) == [decoy]
+    (found,) = await retriever.retrieve_and_decrypt([decoy], kb_id, decoys=5)
+    assert found["chunk_content"] == f"text {decoy - 1}"
+    assert all(asked == first for asked in xtrace.asked)
+
+
+async def test_new_decoys_were_never_asked_for_before(retriever: Retriever, xtrace: Watched, kb_id: str) -> None:
+    ids = await retriever.nn_search_for_ids(QUERY, 4, kb_id)
+    await retriever.retrieve_and_decrypt(ids[:2], kb_id, decoys=5)
+    await retriever.retrieve_and_decrypt(ids, kb_id, decoys=5)
+    first, second = map(set, xtrace.asked)
+    assert first < second
+    assert len(second - first) == 2 + 5
+
+
+async def test_more_decoys_asked_for_later_join_the_others(retriever: Retriever, xtrace: Watched, kb_id: str) -> None:
+    ids = await retriever.nn_search_for_ids(QUERY, 1, kb_id)
+    for count in (3, 9, 3):
+        await retriever.retrieve_and_decrypt(ids, kb_id, decoys=count)
+    small, large, again = map(set, xtrace.asked)
+    assert (len(small), len(large)) == (4, 10)
+    assert small < large
+    assert again == large
+
+
+async def test_all_candidates_are_taken_where_there_are_not_more(
+    retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    ids = await retriever.nn_search_for_ids(QUERY, 3, kb_id)
+    assert len(await retriever.retrieve_and_decrypt(ids, kb_id, decoys=1000)) == 3
+    assert set(xtrace.asked[0]) == EVERY_ID
+
+
+async def test_no_candidates_are_left_alone_that_could_not_be_hidden_later(
+    retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    ids = await retriever.nn_search_for_ids(QUERY, 1, kb_id)
+    await retriever.retrieve_and_decrypt(ids, kb_id, decoys=50)
+    assert set(xtrace.asked[0]) == EVERY_ID
+
+
+async def test_a_chunk_stored_later_comes_along_before_it_is_wanted(
+    context: ExecutionContext, retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    ids = await retriever.nn_search_for_ids(QUERY, 1, kb_id)
+    await retriever.retrieve_and_decrypt(ids, kb_id, decoys=100)
+    await DataLoader(context, xtrace).upsert_one({"chunk_content": "new"}, 1 - QUERY, kb_id)
+    await retriever.search(QUERY, 1, kb_id, decoys=100)
+    assert set(xtrace.asked[1]) == EVERY_ID | {61}
+
+
+async def test_decoys_are_candidates_of_the_search_that_found_the_ids(
+    retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    await retriever.search(QUERY, 1, kb_id, range_filter=(11, 30), decoys=4)
+    await retriever.search(QUERY, 2, kb_id, meta_filter={"tag1": "tag 1"}, decoys=4)
+    await retriever.search(QUERY, 2, kb_id, (11, 30), {"tag1": "tag 1"}, decoys=100)
+    one, two, three = map(set, xtrace.asked)
+    assert one < set(range(11, 31))
+    assert len(one) == 5
+    assert all(chunk_id % 3 == 2 for chunk_id in two)
+    assert len(two) == 6
+    assert three == {chunk_id for chunk_id in range(11, 31) if chunk_id % 3 == 2}
+
+
+async def test_decoys_are_not_predictable_and_all_candidates_get_their_turn(
+    context: ExecutionContext, retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    for _ in range(12):
+        await Retriever(context, xtrace).search(QUERY, 1, kb_id, decoys=20)
+    choices = [frozenset(asked) for asked in xtrace.asked]
+    assert len(set(choices)) == 12
+    # A candidate is missed by 12 choices of 20 out of 59 with a chance of 0.8 %: by half of them never.
+    assert len(frozenset().union(*choices)) > 45
+
+
+async def test_ids_that_no_search_found_have_no_decoys(retriever: Retriever, xtrace: Watched, kb_id: str) -> None:
+    with pytest.raises(InvalidArgument, match=r"chunk 5 .* search first, with the same retriever"):
+        await retriever.retrieve_and_decrypt([5], kb_id, decoys=3)
+    ids = await retriever.nn_search_for_ids(QUERY, 1, kb_id)
+    with pytest.raises(InvalidArgument, match="search first"):
+        await retriever.retrieve_and_decrypt(ids, "another", decoys=3)
+    with pytest.raises(InvalidArgument, match="decoys is -1, expected at least 0"):
+        await retriever.retrieve_and_decrypt(ids, kb_id, decoys=-1)
+    assert xtrace.asked == []
+    assert await retriever.retrieve_and_decrypt([], kb_id, decoys=3) == []
+
+
+async def test_candidates_of_long_ago_are_forgotten_and_groups_are_not(
+    retriever: Retriever, xtrace: Watched, kb_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoys_module, "MAX_REMEMBERED", 65)
+    one, other = await retriever.nn_search_for_ids(QUERY, 2, kb_id, range_filter=(1, 50))
+    await retriever.retrieve_and_decrypt([one], kb_id, decoys=3)
+    far = await retriever.nn_search_for_ids(QUERY, 1, kb_id, range_filter=(51, 60))
+    await retriever.retrieve_and_decrypt([other], kb_id, decoys=3)
+    assert await retriever.nn_search_for_ids(1 - QUERY, 1, kb_id, meta_filter={"tag1": {"$exists": True}})
+    await retriever.retrieve_and_decrypt([one], kb_id, decoys=3)
+    with pytest.raises(InvalidArgument, match="search first"):
+        await retriever.retrieve_and_decrypt(far, kb_id, decoys=3)
+    assert xtrace.asked[2] == xtrace.asked[0]
+
+
+async def test_a_damaged_decoy_is_an_error_as_any_other(
+    context: ExecutionContext, retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    ids = await retriever.nn_search_for_ids(QUERY, 1, kb_id)
+    await retriever.retrieve_and_decrypt(ids, kb_id, decoys=3)
+    decoy = min(set(xtrace.asked[0]) - set(ids))
+    await xtrace.patch_chunks([{"chunk_id": decoy, "chunk_content": "AAAA" * 20}], kb_id, context.id)
+    with pytest.raises(ContentTampered, match=f"chunk {decoy}"):
+        await retriever.retrieve_and_decrypt(ids, kb_id, decoys=3)
+
+
+async def test_a_rotation_does_not_give_them_away(
+    context: ExecutionContext, xtrace: Watched, kb_id: str, tmp_path: Any
+) -> None:
+    await load(context, xtrace, kb_id)
+    new = context.successor(provider(), path=tmp_path / "new", key_len=256, insecure_allow_weak_parameters=True)
+    retriever = Retriever(new, xtrace)
+    ids = await retriever.nn_search_for_ids(QUERY, 3, kb_id)
+    await rotate(new, xtrace)
+    xtrace.asked.clear()
+    texts = await retriever.retrieve_and_decrypt(ids, kb_id, decoys=5)
+    assert [chunk["chunk_content"] for chunk in texts] == [f"text {chunk_id - 1}" for chunk_id in ids]
+    contents, moved_vectors = xtrace.asked
+    assert contents == moved_vectors
+    assert len(contents) == 8
+
+
+def test_candidates_may_be_a_million() -> None:
+    remembered = decoys_module.Decoys()
+    remembered.remember("kb", None, None, np.arange(1, 1_000_001), range(1, 11))
+    asked = remembered.together_with(range(1, 11), "kb", 40)
+    assert len(asked) == 50
+    assert remembered.together_with([3], "kb", 40) == asked
