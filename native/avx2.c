@@ -56,14 +56,6 @@ INLINE void transpose(V r[4]) {
 INLINE V load_words(const uint64_t *words) { return _mm256_loadu_si256((const V *)words); }
 INLINE void store_words(uint64_t *words, V a) { _mm256_storeu_si256((V *)words, a); }
 
-/* The eight bytes from `offset` on, zero beyond the end of the row. */
-INLINE uint64_t word_at(const uint8_t *row, size_t bytes, size_t offset) {
-    uint64_t word = 0;
-    if (offset + 8 <= bytes) memcpy(&word, row + offset, 8);
-    else if (offset < bytes) memcpy(&word, row + offset, bytes - offset);
-    return word;
-}
-
 /* The first `limbs` limbs of up to four rows; a limb is somewhere in the eight bytes in which it begins. */
 static void load_rows(V *x, const uint8_t *rows, size_t live, size_t bytes, size_t limbs) {
     uint64_t *words = (uint64_t *)x;

@@ -15,10 +15,13 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {
     WINDOW_BITS = 4, /* of an exponent that all rows share */
     WINDOW_SIZE = 1 << WINDOW_BITS,
+    CHUNK_DIGITS = 40, /* digits to base 3 that are worked on as one 64-bit word */
+    MAX_CHUNKS = 128,  /* of a vector in base 3, and 64-bit words of a row that holds one */
 };
 
 /* row -> sum over its limbs of limb * table[limb] + plus, modulo an odd modulus.
@@ -118,6 +121,17 @@ struct kernels {
 /* The limbs of an entry of a table of powers: two digits, and padding up to whole vectors of eight words. */
 static inline size_t entry_limbs(size_t half) { return (2 * half + 7) / 8 * 8; }
 
+/* The eight bytes of a row from `offset` on as a little-endian word, zero beyond the row's end. */
+static inline uint64_t word_at(const uint8_t *row, size_t bytes, size_t offset) {
+    uint64_t word = 0;
+    if (offset + 8 <= bytes) memcpy(&word, row + offset, 8);
+    else if (offset < bytes) memcpy(&word, row + offset, bytes - offset);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
+
 #ifdef XTRACE_HAVE_IFMA
 extern const struct kernels xtrace_ifma;
 #endif
@@ -133,6 +147,14 @@ void xtrace_below(uint8_t *below, const uint8_t *rows, size_t count, size_t byte
 int xtrace_encode_slots(uint8_t *out, const uint8_t *bits, size_t count, size_t positions);
 void xtrace_count_slots(int64_t *counts, uint8_t *valid, const uint8_t *rows, size_t count, size_t bytes,
                         size_t positions);
+
+/* digits.c: likewise; up to MAX_CHUNKS chunks of positions, and rows of as many words. */
+size_t xtrace_digits_bytes(size_t positions);
+void xtrace_encode_digits(uint8_t *out, const uint8_t *bits, size_t count, size_t positions);
+void xtrace_count_digits(int64_t *counts, uint8_t *valid, const uint8_t *rows, size_t count, size_t bytes,
+                         size_t positions);
+void xtrace_decode_digits(uint8_t *bits, uint8_t *valid, const uint8_t *rows, size_t count, size_t bytes,
+                          size_t positions);
 
 /* threads.c: calls work(arguments, first, count) until every row was in one call; returns when all have returned. */
 typedef void (*xtrace_work)(const void *arguments, size_t first, size_t count);

@@ -4,7 +4,7 @@
  * right size, outputs writable. What does not fit is a TypeError, ValueError or BufferError. Then the interpreter's lock
  * is released, and the batch goes over threads. Limited API, so one build serves every Python from 3.11 on.
  */
-#define Py_LIMITED_API 0x030B0000
+#define Py_LIMITED_API 0x030b0000
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -187,6 +187,9 @@ struct task {
     const uint8_t *in, *exponents;
     uint8_t *out;
     uint64_t *entries;
+    size_t in_bytes, positions; /* of digits */
+    int64_t *counts;
+    uint8_t *valid;
 };
 
 static struct messages messages_from(const struct task *t, size_t first) {
@@ -241,6 +244,24 @@ static void work_power_read(const void *task, size_t first, size_t count) {
                            count);
 }
 
+static void work_encode_digits(const void *task, size_t first, size_t count) {
+    const struct task *t = task;
+    xtrace_encode_digits(t->out + first * xtrace_digits_bytes(t->positions), t->in + first * t->positions, count,
+                         t->positions);
+}
+
+static void work_count_digits(const void *task, size_t first, size_t count) {
+    const struct task *t = task;
+    xtrace_count_digits(t->counts + first, t->valid + first, t->in + first * t->in_bytes, count, t->in_bytes,
+                        t->positions);
+}
+
+static void work_decode_digits(const void *task, size_t first, size_t count) {
+    const struct task *t = task;
+    xtrace_decode_digits(t->out + first * t->positions, t->valid + first, t->in + first * t->in_bytes, count,
+                         t->in_bytes, t->positions);
+}
+
 static PyObject *run(struct buffers *buffers, xtrace_work work, const struct task *task, size_t rows, size_t block,
                      Py_ssize_t threads) {
     if (rows > 0) {
@@ -258,7 +279,7 @@ static PyObject *refuse(struct buffers *buffers) {
 }
 
 /* Rows that one thread takes at a time: enough work for a thread to be worth its start. */
-enum { BLOCK_LINEAR = 64, BLOCK_FIXED = 16, BLOCK_POWER = 8 };
+enum { BLOCK_LINEAR = 64, BLOCK_DIGITS = 64, BLOCK_FIXED = 16, BLOCK_POWER = 8 };
 
 /* ---- Functions of the module -------------------------------------------------------------------------------------- */
 
@@ -517,6 +538,78 @@ static PyObject *py_count_slots(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* Whether kernels for digits take so many positions, and rows of so many bytes. */
+static bool digits_fit(size_t positions, size_t bytes) {
+    if (positions <= CHUNK_DIGITS * MAX_CHUNKS && bytes <= 8 * MAX_CHUNKS) return true;
+    PyErr_Format(PyExc_ValueError, "%zu digits in rows of %zu bytes, expected at most %d in %d", positions, bytes,
+                 CHUNK_DIGITS * MAX_CHUNKS, 8 * MAX_CHUNKS);
+    return false;
+}
+
+/* encode_digits(threads, out, bits) */
+static PyObject *py_encode_digits(PyObject *module, PyObject *args) {
+    (void)module;
+    Py_ssize_t threads;
+    PyObject *out, *in;
+    if (!PyArg_ParseTuple(args, "nOO", &threads, &out, &in)) return NULL;
+    struct buffers buffers = {.count = 0};
+    const Py_buffer *bits = take_rows(&buffers, in, "the bits", false);
+    if (!bits) return refuse(&buffers);
+    const size_t count = (size_t)bits->shape[0], positions = (size_t)bits->shape[1];
+    const Py_buffer *rows = take_rows(&buffers, out, "the output", true);
+    if (!rows || !digits_fit(positions, (size_t)rows->shape[1]) ||
+        !has_shape(rows, "the output", count, xtrace_digits_bytes(positions)))
+        return refuse(&buffers);
+    const struct task task = {.in = bits->buf, .out = rows->buf, .positions = positions};
+    return run(&buffers, work_encode_digits, &task, count, BLOCK_DIGITS, threads);
+}
+
+/* count_digits(threads, counts, flags, rows, positions) */
+static PyObject *py_count_digits(PyObject *module, PyObject *args) {
+    (void)module;
+    Py_ssize_t threads, positions;
+    PyObject *counts, *flags, *in;
+    if (!PyArg_ParseTuple(args, "nOOOn", &threads, &counts, &flags, &in, &positions)) return NULL;
+    struct buffers buffers = {.count = 0};
+    const Py_buffer *rows = take_rows(&buffers, in, "the input", false);
+    if (!rows || !digits_fit((size_t)positions, (size_t)rows->shape[1])) return refuse(&buffers);
+    const Py_buffer *sums = take(&buffers, counts, "the counts", sizeof(long) == 8 ? "lq" : "q", 1, true);
+    if (!sums) return refuse(&buffers);
+    const Py_buffer *valid = take(&buffers, flags, "the flags", "?", 1, true);
+    if (!valid) return refuse(&buffers);
+    if (sums->shape[0] != rows->shape[0] || valid->shape[0] != rows->shape[0]) {
+        PyErr_SetString(PyExc_ValueError, "the counts or the flags are not as many as the rows");
+        return refuse(&buffers);
+    }
+    const struct task task = {.in = rows->buf, .in_bytes = (size_t)rows->shape[1], .positions = (size_t)positions,
+                              .counts = sums->buf, .valid = valid->buf};
+    return run(&buffers, work_count_digits, &task, (size_t)rows->shape[0], BLOCK_DIGITS, threads);
+}
+
+/* decode_digits(threads, bits, flags, rows) */
+static PyObject *py_decode_digits(PyObject *module, PyObject *args) {
+    (void)module;
+    Py_ssize_t threads;
+    PyObject *out, *flags, *in;
+    if (!PyArg_ParseTuple(args, "nOOO", &threads, &out, &flags, &in)) return NULL;
+    struct buffers buffers = {.count = 0};
+    const Py_buffer *rows = take_rows(&buffers, in, "the input", false);
+    if (!rows) return refuse(&buffers);
+    const Py_buffer *bits = take_rows(&buffers, out, "the bits", true);
+    if (!bits || !digits_fit((size_t)bits->shape[1], (size_t)rows->shape[1]) ||
+        !has_shape(bits, "the bits", (size_t)rows->shape[0], (size_t)bits->shape[1]))
+        return refuse(&buffers);
+    const Py_buffer *valid = take(&buffers, flags, "the flags", "?", 1, true);
+    if (!valid) return refuse(&buffers);
+    if (valid->shape[0] != rows->shape[0]) {
+        PyErr_SetString(PyExc_ValueError, "the flags are not as many as the rows");
+        return refuse(&buffers);
+    }
+    const struct task task = {.in = rows->buf, .in_bytes = (size_t)rows->shape[1], .out = bits->buf,
+                              .positions = (size_t)bits->shape[1], .valid = valid->buf};
+    return run(&buffers, work_decode_digits, &task, (size_t)rows->shape[0], BLOCK_DIGITS, threads);
+}
+
 static PyMethodDef methods[] = {
     {"supported", py_supported, METH_NOARGS,
      "The kernels that this processor runs, fastest first: (name, limb bits, tile, lanes, most limbs, most half)."},
@@ -529,6 +622,9 @@ static PyMethodDef methods[] = {
     {"below", py_below, METH_VARARGS, "Whether rows are above zero and below a bound."},
     {"encode_slots", py_encode_slots, METH_VARARGS, "Binary vectors in base 4."},
     {"count_slots", py_count_slots, METH_VARARGS, "How many pairs of bits read 1, and whether none reads 3."},
+    {"encode_digits", py_encode_digits, METH_VARARGS, "Binary vectors in base 3."},
+    {"count_digits", py_count_digits, METH_VARARGS, "How many digits to base 3 are 1, and whether none is left over."},
+    {"decode_digits", py_decode_digits, METH_VARARGS, "Binary vectors from base 3."},
     {NULL, NULL, 0, NULL},
 };
 

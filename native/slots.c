@@ -8,12 +8,6 @@
 
 #include <string.h>
 
-static uint64_t word_at(const uint8_t *row, size_t bytes, size_t offset) {
-    uint64_t word = 0;
-    for (size_t i = 0; i < 8 && offset + i < bytes; i++) word |= (uint64_t)row[offset + i] << 8 * i;
-    return word;
-}
-
 /* Whether each row is above zero and below the bound, an integer of as many bytes. */
 void xtrace_below(uint8_t *below, const uint8_t *rows, size_t count, size_t bytes, const uint8_t *bound) {
     for (size_t i = 0; i < count; i++) {

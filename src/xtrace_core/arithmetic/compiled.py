@@ -16,7 +16,16 @@ from gmpy2 import invert, mpz, powmod
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import _native
-from xtrace_core.arithmetic.interface import FixedBaseTable, Joiner, Multiplier, PrimeSquare, Rows, as_rows, row_width
+from xtrace_core.arithmetic.interface import (
+    FixedBaseTable,
+    Joiner,
+    Multiplier,
+    PrimeSquare,
+    Rows,
+    as_rows,
+    require_bits,
+    row_width,
+)
 from xtrace_core.arithmetic.portable import PortableArithmetic
 
 Words = NDArray[np.uint64]
@@ -30,6 +39,9 @@ SPARE_BITS = 8
 
 MIN_PRIME_BITS = 128
 WINDOW_BITS = 4
+
+MAX_DIGITS, MAX_DIGIT_BYTES = 5120, 1024
+"""The most digits to base 3, and the widest rows, that the kernels take."""
 
 
 class KernelSet(NamedTuple):
@@ -150,6 +162,28 @@ class CompiledArithmetic:
         counts, flags = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.bool_)
         _native.count_slots(counts, flags, np.ascontiguousarray(rows), positions)
         return counts, flags
+
+    def encode_digits(self, bits: NDArray[np.uint8]) -> Rows:
+        if bits.shape[1] > MAX_DIGITS:
+            return self._portable.encode_digits(bits)
+        require_bits(bits)
+        out = np.empty((len(bits), row_width(3 ** bits.shape[1])), dtype=np.uint8)
+        _native.encode_digits(self.threads, out, np.ascontiguousarray(bits))
+        return out
+
+    def count_digits(self, rows: Rows, positions: int) -> tuple[NDArray[np.int64], Flags]:
+        if positions > MAX_DIGITS or rows.shape[1] > MAX_DIGIT_BYTES:
+            return self._portable.count_digits(rows, positions)
+        counts, flags = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.bool_)
+        _native.count_digits(self.threads, counts, flags, np.ascontiguousarray(rows), positions)
+        return counts, flags
+
+    def decode_digits(self, rows: Rows, positions: int) -> tuple[NDArray[np.uint8], Flags]:
+        if positions > MAX_DIGITS or rows.shape[1] > MAX_DIGIT_BYTES:
+            return self._portable.decode_digits(rows, positions)
+        bits, flags = np.empty((len(rows), positions), dtype=np.uint8), np.empty(len(rows), dtype=np.bool_)
+        _native.decode_digits(self.threads, bits, flags, np.ascontiguousarray(rows))
+        return bits, flags
 
     def _can_reduce(self, modulus: int) -> bool:
         return modulus > 1 and modulus % 2 == 1 and self.kernels.limbs_of_modulus(modulus) <= self.kernels.max_limbs

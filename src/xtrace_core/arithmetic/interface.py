@@ -27,6 +27,12 @@ def as_rows(values: list[int], width: int) -> Rows:
     return np.frombuffer(data, dtype=np.uint8).reshape(len(values), width)
 
 
+def require_bits(bits: NDArray[np.uint8]) -> None:
+    """Raises `ValueError` for an element that is neither 0 nor 1."""
+    if bits.max(initial=0) > 1:
+        raise ValueError("got a bit that is neither 0 nor 1")
+
+
 class FixedBaseTable(Protocol):
     """The powers of one base that a backend needs to raise it to many exponents; opaque but for its sizes."""
 
@@ -154,5 +160,26 @@ class Arithmetic(Protocol):
         """`(count, valid)`: how many of the pairs of bits read 1, in no time that depends on the values.
 
         Not valid: a pair reads 3, or a bit is set above the top position.
+        """
+        ...
+
+    def encode_digits(self, bits: NDArray[np.uint8]) -> Rows:
+        """The sums of `bits[i] * 3 ** (w - 1 - i)` over each row of w bits, in the bytes that 3^w takes.
+
+        In no time that depends on the values if compiled. Raises `ValueError` for an element that is neither 0 nor 1.
+        """
+        ...
+
+    def count_digits(self, rows: Rows, positions: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """`(count, valid)`: how many of the digits to base 3 are 1, in no time that depends on the values if compiled.
+
+        Not valid: a row is `3 ** positions` or more; its count means nothing.
+        """
+        ...
+
+    def decode_digits(self, rows: Rows, positions: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """`(bits, valid)`: what `encode_digits` made the rows of, in no time that depends on the values if compiled.
+
+        Not valid: a digit is 2, or a row is `3 ** positions` or more; its bits, 0 and 1, mean nothing.
         """
         ...

@@ -7,7 +7,15 @@ import numpy as np
 from gmpy2 import gcd, invert, mpz, powmod
 from numpy.typing import NDArray
 
-from xtrace_core.arithmetic.interface import FixedBaseTable, Joiner, Multiplier, PrimeSquare, Rows, row_width
+from xtrace_core.arithmetic.interface import (
+    FixedBaseTable,
+    Joiner,
+    Multiplier,
+    PrimeSquare,
+    Rows,
+    require_bits,
+    row_width,
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,8 +103,7 @@ class PortableArithmetic:
         return np.array([0 < x < bound for x in _integers(rows)], dtype=np.bool_)
 
     def encode_slots(self, bits: NDArray[np.uint8]) -> Rows:
-        if bits.max(initial=0) > 1:
-            raise ValueError("got a bit that is neither 0 nor 1")
+        require_bits(bits)
         pairs = np.zeros((len(bits), 2 * bits.shape[1]), dtype=np.uint8)
         pairs[:, ::2] = bits[:, ::-1]  # position w−1 is the least significant pair
         return np.packbits(pairs, axis=1, bitorder="little")
@@ -110,6 +117,24 @@ class PortableArithmetic:
         bad = np.any(low & high, axis=1) | np.any(rows[:, used_bytes:], axis=1)
         bad |= pairs[:, -1] >> (8 - spare_bits) != 0
         return np.bitwise_count(low).sum(axis=1, dtype=np.int64), ~bad
+
+    def encode_digits(self, bits: NDArray[np.uint8]) -> Rows:
+        require_bits(bits)
+        texts = [row.tobytes().decode("ascii") for row in bits + np.uint8(ord("0"))]
+        return _to_rows([mpz(text, 3) for text in texts], row_width(3 ** bits.shape[1]))
+
+    def count_digits(self, rows: Rows, positions: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        values, bound = _integers(rows), 3**positions
+        counts = np.array([value.digits(3).count("1") for value in values], dtype=np.int64)
+        return counts, np.array([value < bound for value in values], dtype=np.bool_)
+
+    def decode_digits(self, rows: Rows, positions: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        values, bound = _integers(rows), mpz(3**positions)
+        texts = [(value % bound).digits(3).zfill(positions) for value in values]
+        digits = np.frombuffer("".join(texts).encode("ascii"), dtype=np.uint8).reshape(len(rows), positions)
+        digits = digits - np.uint8(ord("0"))
+        below = np.array([value < bound for value in values], dtype=np.bool_)
+        return digits & np.uint8(1), below & (digits <= 1).all(axis=1)
 
 
 class PortablePrimeSquare:

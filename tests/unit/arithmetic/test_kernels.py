@@ -60,6 +60,10 @@ def fixed(key_len: int, exponent_bytes: int) -> tuple[Any, dict[str, Any]]:
     return PORTABLE.fixed_base_table(base, exponent_bytes, p * p), tables
 
 
+def numbers(rows: Rows) -> list[int]:
+    return [int.from_bytes(row.tobytes(), "little") for row in rows]
+
+
 def same(got: Any, expected: Any) -> None:
     for one, other in zip(got, expected, strict=True):
         assert one.dtype == other.dtype
@@ -141,6 +145,11 @@ def test_threads_take_every_row_once(compiled: Any, count: int) -> None:
         reference.read(rows, table, np.ascontiguousarray(rows[:, :3])),
     )
     same(ours.read_power(rows, 77), reference.read_power(rows, 77))
+    bits = rows & np.uint8(1)
+    assert np.array_equal(many.encode_digits(bits), PORTABLE.encode_digits(bits))
+    rows[:, 30:] = 0  # below 3^200
+    same(many.count_digits(rows, 200), PORTABLE.count_digits(rows, 200))
+    same(many.decode_digits(rows, 200), PORTABLE.decode_digits(rows, 200))
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 16, 64, 127])
@@ -170,13 +179,72 @@ def test_slots_are_encoded_and_counted(compiled: Any, positions: int) -> None:
             same((valid, counts[valid]), (expected_valid, expected[valid]))  # other counts mean nothing
 
 
+DIGITS = (1, 2, 3, 19, 20, 21, 39, 40, 41, 79, 80, 81, 300, 1200, 1291, 4096, 5120)
+"""Around the halves of chunks, chunks, and the longest that there are."""
+
+
+def bytes_of_digits(positions: int) -> int:
+    return row_width(3**positions)
+
+
+@pytest.mark.parametrize("positions", DIGITS)
+def test_digits_are_encoded(compiled: Any, positions: int) -> None:
+    rng = np.random.default_rng(positions)
+    for count in (0, 1, 3, 4, 5, 9):
+        bits = rng.integers(0, 2, (count, positions), dtype=np.uint8)
+        bits[:1], bits[1:2] = 0, 1
+        assert np.array_equal(compiled.encode_digits(bits), PORTABLE.encode_digits(bits))
+
+
+def test_rows_of_digits_are_as_wide_as_they_must_be_for_every_length(compiled: Any) -> None:
+    for positions in range(1, 5121):  # the kernel computes the width itself and refuses another
+        top = np.zeros((1, positions), dtype=np.uint8)
+        top[0, 0] = 1
+        assert numbers(compiled.encode_digits(top)) == [3 ** (positions - 1)]
+
+
+@pytest.mark.parametrize("positions", DIGITS)
+def test_digits_are_counted_and_decoded(compiled: Any, positions: int) -> None:
+    top, own = 3**positions, bytes_of_digits(positions)
+    edges = [0, 1, 2, top - 1, top, top + 1, top // 2, top // 2 + 1, top // 3, 2 * top // 3 - 1]
+    chunk = 3**40  # quotients and remainders of the division by chunks at their ends
+    edges += [chunk - 1, chunk, chunk + 1, (1 << 64) - 1, 1 << 64, chunk**2 - 1, (chunk - 1) << 64, top - chunk]
+    for width in (own, own + 1, min(2 * own + 3, 1024)):
+        for count in (0, 1, 3, 4, 5, 40):
+            rows = mixed(count, width, [*edges, 256**width - 1], seed=positions)
+            fitting = [int(number) % top for number in numbers(rows)]
+            rows = np.concatenate([rows, as_rows(fitting, width)])  # all below the bound
+            counts, valid = compiled.count_digits(rows, positions)
+            expected, expected_valid = PORTABLE.count_digits(rows, positions)
+            same((valid, counts[valid]), (expected_valid, expected[valid]))  # other counts mean nothing
+            same(compiled.decode_digits(rows, positions), PORTABLE.decode_digits(rows, positions))
+
+
+@pytest.mark.parametrize("positions", [1, 40, 77, 1200])
+def test_what_was_encoded_in_digits_is_decoded(compiled: Any, positions: int) -> None:
+    bits = np.random.default_rng(positions).integers(0, 2, (9, positions), dtype=np.uint8)
+    same(compiled.decode_digits(compiled.encode_digits(bits), positions), (bits, np.ones(9, dtype=np.bool_)))
+
+
+def test_more_digits_and_wider_rows_than_any_key_has(compiled: Any) -> None:
+    bits = np.random.default_rng(1).integers(0, 2, (3, 5121), dtype=np.uint8)
+    rows = compiled.encode_digits(bits)
+    assert np.array_equal(rows, PORTABLE.encode_digits(bits))
+    for positions in (5121, 4):
+        wide = np.pad(rows, ((0, 0), (0, 30)))
+        assert np.array_equal(compiled.count_digits(wide, positions)[1], PORTABLE.count_digits(wide, positions)[1])
+        same(compiled.decode_digits(wide, positions), PORTABLE.decode_digits(wide, positions))
+    assert np.array_equal(compiled.count_digits(rows, 5121)[0], bits.sum(axis=1))
+
+
 @pytest.mark.parametrize("backend", [PORTABLE, *COMPILED.values()], ids=lambda backend: backend.name)
-def test_bits_other_than_0_and_1_are_refused(backend: Any) -> None:
+@pytest.mark.parametrize("encode", ["encode_slots", "encode_digits"])
+def test_bits_other_than_0_and_1_are_refused(backend: Any, encode: str) -> None:
     for wrong in (2, 3, 254, 255):
         bits = np.ones((3, 77), dtype=np.uint8)
         bits[1, 40] = wrong
         with pytest.raises(ValueError, match="neither 0 nor 1"):
-            backend.encode_slots(bits)
+            getattr(backend, encode)(bits)
 
 
 class TestWrongArguments:
@@ -207,6 +275,9 @@ class TestWrongArguments:
             "below": [flags, rows, rows[0].copy()],
             "encode_slots": [np.empty((9, 16), np.uint8), np.ones((9, 64), np.uint8)],
             "count_slots": [np.empty(9, np.int64), flags, rows, 256],
+            "encode_digits": [1, np.empty((9, bytes_of_digits(64)), np.uint8), np.ones((9, 64), np.uint8)],
+            "count_digits": [1, np.empty(9, np.int64), flags, rows, 256],
+            "decode_digits": [1, np.empty((9, 100), np.uint8), flags, rows],
         }
 
     NAMES = (
@@ -219,6 +290,9 @@ class TestWrongArguments:
         "below",
         "encode_slots",
         "count_slots",
+        "encode_digits",
+        "count_digits",
+        "decode_digits",
     )
 
     FREE = frozenset({("power_encrypt", 3), ("power_read", 3)})
@@ -227,6 +301,7 @@ class TestWrongArguments:
     ANY_WIDTH = frozenset(
         {("linear", 2), ("linear", 3), ("table", 4), ("fixed_encrypt", 6), ("fixed_read", 8), ("power_encrypt", 6)}
         | {("power_encrypt", 7), ("power_read", 8), ("encode_slots", 1), ("count_slots", 2)}
+        | {("encode_digits", 2), ("count_digits", 3), ("decode_digits", 1), ("decode_digits", 3)}
     )
     """Rows may be narrower by a byte where that makes as many limbs."""
 
@@ -278,7 +353,8 @@ class TestWrongArguments:
     OUTPUTS = (
         *(("linear", 2), ("table", 3), ("fixed_encrypt", 4), ("fixed_read", 6), ("fixed_read", 7)),
         *(("power_encrypt", 5), ("power_read", 6), ("power_read", 7), ("below", 0), ("encode_slots", 0)),
-        *(("count_slots", 0), ("count_slots", 1)),
+        *(("count_slots", 0), ("count_slots", 1), ("encode_digits", 1), ("count_digits", 1), ("count_digits", 2)),
+        *(("decode_digits", 1), ("decode_digits", 2)),
     )
 
     @pytest.mark.parametrize(("name", "place"), OUTPUTS)
@@ -300,6 +376,21 @@ class TestWrongArguments:
                         ring = (*argument[:i], number, *argument[i + 1 :])
                         with pytest.raises((ValueError, OverflowError)):
                             self.call(name, [*good[name][:place], ring, *good[name][place + 1 :]])
+
+    def test_more_digits_or_longer_rows_than_the_kernels_hold(self, good: dict[str, list[Any]]) -> None:
+        for positions in (-1, -(1 << 62), 5121, 1 << 62):
+            with pytest.raises(ValueError, match="at most 5120 in 1024"):
+                self.call("count_digits", [*good["count_digits"][:4], positions])
+        flags, wide = good["count_digits"][2], pattern(9, 1025)
+        for name, arguments in {
+            "count_digits": [*good["count_digits"][:3], wide, 5120],
+            "decode_digits": [*good["decode_digits"][:3], wide],
+            "encode_digits": [1, np.empty((9, 1015), np.uint8), pattern(9, 5121) & np.uint8(1)],
+        }.items():
+            with pytest.raises(ValueError, match="at most 5120 in 1024"):
+                self.call(name, arguments)
+        self.call("decode_digits", [1, np.empty((9, 5120), np.uint8), flags, pattern(9, 1024)])
+        self.call("encode_digits", [1, np.empty((9, bytes_of_digits(5120)), np.uint8), pattern(9, 5120)])
 
     def test_even_moduli(self, good: dict[str, list[Any]]) -> None:
         words = good["linear"][4].copy()

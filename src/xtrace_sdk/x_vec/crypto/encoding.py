@@ -8,7 +8,6 @@ then fits into one ciphertext instead of two. Integers are little-endian rows, a
 from typing import Literal
 
 import numpy as np
-from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic
@@ -62,7 +61,7 @@ class VectorEncoding:
     def encode(self, bits: Bits) -> list[Rows]:
         """For each ciphertext of the vectors its messages, `(n, width)` little-endian rows."""
         edges = np.cumsum(self.widths)[:-1]
-        encode = _encode_base3 if self.base == "base3" else arithmetic.encode_slots
+        encode = arithmetic.encode_digits if self.base == "base3" else arithmetic.encode_slots
         return [encode(part) for part in np.split(bits, edges, axis=1)]
 
     def decode(self, messages: list[Rows]) -> tuple[Bits, NDArray[np.bool_]]:
@@ -70,7 +69,7 @@ class VectorEncoding:
 
         A row is valid if each of its messages is what `encode` gives for a vector.
         """
-        decode = _decode_base3 if self.base == "base3" else _decode_base4
+        decode = arithmetic.decode_digits if self.base == "base3" else _decode_base4
         parts = [decode(rows, width) for rows, width in zip(messages, self.widths, strict=True)]
         good = np.ones(len(messages[0]), dtype=np.bool_)
         for _, valid in parts:
@@ -82,7 +81,7 @@ class VectorEncoding:
 
         A row is valid if each of its sums is one of two encoded vectors. The distance of any other row means nothing.
         """
-        read = _read_base3 if self.base == "base3" else arithmetic.count_slots
+        read = arithmetic.count_digits if self.base == "base3" else arithmetic.count_slots
         parts = [read(rows, width) for rows, width in zip(sums, self.widths, strict=True)]
         distances = np.zeros(len(sums[0]), dtype=np.int64)
         good = np.ones(len(sums[0]), dtype=np.bool_)
@@ -100,26 +99,3 @@ def _decode_base4(messages: Rows, width: int) -> tuple[Bits, NDArray[np.bool_]]:
     bits = pairs[:, : 2 * width : 2]
     rest = np.any(pairs[:, 1::2], axis=1) | np.any(pairs[:, 2 * width :], axis=1)
     return np.ascontiguousarray(bits[:, ::-1]), ~rest
-
-
-def _encode_base3(bits: Bits) -> Rows:
-    width = -(-(3 ** bits.shape[1]).bit_length() // 8)
-    values = [mpz(row.tobytes().decode("ascii"), 3) for row in bits + np.uint8(ord("0"))]
-    data = b"".join([value.to_bytes(width, "little") for value in values])
-    return np.frombuffer(data, dtype=np.uint8).reshape(len(bits), width)
-
-
-def _decode_base3(messages: Rows, width: int) -> tuple[Bits, NDArray[np.bool_]]:
-    bound = mpz(3**width)
-    values = [mpz.from_bytes(row.tobytes(), "little") for row in messages]
-    digits = b"".join([(value % bound).digits(3).zfill(width).encode("ascii") for value in values])
-    elements = (np.frombuffer(digits, dtype=np.uint8) - np.uint8(ord("0"))).reshape(len(values), width)
-    in_range = np.array([value < bound for value in values], dtype=np.bool_)
-    return elements & np.uint8(1), in_range & (elements <= 1).all(axis=1)
-
-
-def _read_base3(sums: Rows, width: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    bound = mpz(3**width)
-    values = [mpz.from_bytes(row.tobytes(), "little") for row in sums]
-    distances = np.array([value.digits(3).count("1") for value in values], dtype=np.int64)
-    return distances, np.array([value < bound for value in values], dtype=np.bool_)
