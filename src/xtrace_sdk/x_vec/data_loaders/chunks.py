@@ -1,7 +1,7 @@
 """A user's chunks before encryption: what they must look like, and the names by which a second run knows them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,35 +18,60 @@ _KEYS = frozenset({"chunk_content", "meta_data"})
 class PlainChunk:
     """One chunk, checked; nothing of it is encrypted yet."""
 
+    position: int
+    """Its place in the collection, from 0."""
     content: str
     meta_data: dict[str, Any]
     name: str
 
 
-def plain_chunks(collection: Sequence[Mapping[str, Any]], context: ExecutionContext) -> list[PlainChunk]:
-    """The chunks of a collection (`{"chunk_content": str, "meta_data": {…}}`), checked, with their names.
+def plain_chunks(collection: Iterable[Mapping[str, Any]], context: ExecutionContext) -> list[PlainChunk]:
+    """All chunks of a collection as `ChunkReader` gives them."""
+    reader = ChunkReader(context)
+    return [reader.read(item) for item in collection]
+
+
+class ChunkReader:
+    """Checks the chunks of one collection (`{"chunk_content": str, "meta_data": {…}}`), in order, and names them.
 
     A name is a pseudonym of metadata, text, and how many chunks of the collection with the same metadata and text come
     before: the same collection gives the same names again, and inserting a paragraph changes no other name.
-    Raises `InvalidArgument` for a chunk of another form, `InvalidMetaData` for metadata outside the schema.
     """
-    seen: Counter[tuple[str, str]] = Counter()
-    chunks = []
-    for position, item in enumerate(collection):
+
+    def __init__(self, context: ExecutionContext) -> None:
+        self.names: set[str] = set()
+        """Those of the chunks so far; all that is kept of a chunk."""
+        self._context = context
+        self._repeated: Counter[str] = Counter()
+        """How often the chunk of a name came again."""
+
+    def read(self, item: Mapping[str, Any]) -> PlainChunk:
+        """The next chunk. Raises `InvalidArgument` for one of another form, `InvalidMetaData` for bad metadata."""
+        position = len(self.names)  # no two chunks have the same name
         content, meta_data = _checked(position, item)
         try:
-            identity = (msgspec.json.encode(meta_data, order="sorted").decode(), content)
-            name = context.pseudonym("chunk name", *identity, str(seen[identity]))
+            name = self._name(msgspec.json.encode(meta_data, order="sorted").decode(), content)
         except UnicodeEncodeError:  # its attributes hold the text
             raise InvalidArgument(
                 f"chunk {position} of the collection holds unpaired surrogates, expected text that UTF-8 can hold"
             ) from None
-        seen[identity] += 1
-        chunks.append(PlainChunk(content, meta_data, name))
-    return chunks
+        return PlainChunk(position, content, meta_data, name)
+
+    def _name(self, meta_data: str, content: str) -> str:
+        name = self._context.pseudonym("chunk name", meta_data, content, "0")
+        if name in self.names:
+            self._repeated[name] += 1
+            name = self._context.pseudonym("chunk name", meta_data, content, str(self._repeated[name]))
+        self.names.add(name)
+        return name
 
 
 def _checked(position: int, item: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    if not isinstance(item, Mapping):
+        raise InvalidArgument(
+            f"chunk {position} of the collection is a {type(item).__name__}, "
+            'expected {"chunk_content": a text, "meta_data": {…}}'
+        )
     if set(item) - _KEYS or not isinstance(item.get("chunk_content"), str):
         raise InvalidArgument(
             f"chunk {position} of the collection has the keys {', '.join(sorted(map(str, item)))}, "

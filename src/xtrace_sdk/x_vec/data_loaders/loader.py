@@ -1,35 +1,43 @@
 """From texts and vectors to encrypted chunks on the service."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk.errors import InvalidArgument, InvalidVector
+from xtrace_sdk.errors import InvalidArgument, InvalidVector, PartlyStored
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex, EncryptedIndexBatch
-from xtrace_sdk.x_vec.data_loaders.chunks import PlainChunk, plain_chunks
+from xtrace_sdk.x_vec.data_loaders.batches import Batch, Chunks, Vectors, batches, close, length_of
+from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, PlainChunk, plain_chunks
+from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.lineage import of_each
 from xtrace_sdk.x_vec.utils.progress import progress_bar
-from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, resolve
+from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, resolve, resolve_all
 
-Collection = Sequence[Mapping[str, Any]]
 EncryptedChunks = list[dict[str, Any]]
+EmbeddedVectors = Sequence[Any] | NDArray[Any]
+"""Vectors as they were given or as the model gave them, one for each chunk."""
 
-BATCH_SIZE = 500
+BATCH_SIZE: Final = 500
 """Chunks that are embedded, encrypted and stored together."""
+BATCHES_AHEAD: Final = 5
+"""Batches of a load that are in memory: one each is read, looked up, embedded, encrypted and stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSummary:
-    """What a load did."""
+    """What a load did, or has done so far."""
 
-    stored: int
-    already_stored: int
+    stored: int = 0
+    already_stored: int = 0
+    names: Set[str] = field(default=frozenset(), repr=False, compare=False)
+    """The pseudonyms of all chunks that were read."""
 
 
 class DataLoader:
@@ -45,7 +53,7 @@ class DataLoader:
         self._registered = False
 
     async def load_data_from_memory(
-        self, collection: Collection, vectors: Sequence[Any]
+        self, collection: Sequence[Mapping[str, Any]], vectors: Sequence[Any]
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
         """`(index, db)`: the encrypted vectors and the encrypted chunks, in the order of the collection.
 
@@ -56,18 +64,17 @@ class DataLoader:
         Nothing is sent. Raises `InvalidArgument`, `InvalidVector`, `InvalidMetaData`.
         """
         if len(collection) != len(vectors):
-            _close(vectors)
+            close(vectors)
             raise InvalidArgument(f"got {len(collection)} chunks and {len(vectors)} vectors, expected as many of each")
         try:
             chunks = plain_chunks(collection, self._context)
         except BaseException:
-            _close(vectors)
+            close(vectors)
             raise
-        resolved = await asyncio.gather(*(resolve(vector) for vector in vectors))
-        return await asyncio.to_thread(self._encrypt, chunks, resolved)
+        return await asyncio.to_thread(self._encrypt, chunks, await resolve_all(vectors))
 
     async def load_data_from_memory_batch(
-        self, collection: Collection, vectors: Any
+        self, collection: Sequence[Mapping[str, Any]], vectors: Any
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
         """The same for the vectors as one matrix `(n, embed_len)`, or an awaitable of one such as `bin_embed_many`."""
         matrix = await resolve(vectors)
@@ -88,31 +95,44 @@ class DataLoader:
             return await self._store(db, index, kb_id, concurrent, advance)
 
     async def load(
-        self, collection: Collection, embedding: Embedder, kb_id: str, batch_size: int = BATCH_SIZE
+        self,
+        collection: Chunks,
+        embedding: Embedder | Vectors,
+        kb_id: str,
+        batch_size: int = BATCH_SIZE,
+        *,
+        on_progress: Callable[[LoadSummary], object] | None = None,
     ) -> LoadSummary:
-        """Embeds, encrypts and stores the chunks that a knowledge base does not have yet, batch by batch.
+        """Embeds, encrypts and stores the chunks that a knowledge base does not have yet.
 
-        What the knowledge base has is recognised before anything is embedded, so a load that was cut off, or a
-        collection that has grown, costs only what is missing. Raises what `load_data_from_memory`, `dump_db` and the
-        embedding raise; the batches before are stored then.
+        Args:
+            collection: chunks as `{"chunk_content": str, "meta_data": {…}}`: in memory, or made while they are read, by
+                a generator (which runs in a thread) or an asynchronous one.
+            embedding: the model, or the vectors themselves, one for each chunk in the same order.
+            kb_id: the knowledge base.
+            batch_size: chunks that go through together; fewer where they are long.
+            on_progress: is told what is stored each time that it is more.
+
+        Reading, embedding, encrypting and storing overlap. A few batches are in memory at a time, and of every chunk
+        its name. What the knowledge base has is recognised, batch by batch, before it is embedded, so a load that was
+        cut off, or a collection that has grown, costs only what is missing.
+
+        Raises what `load_data_from_memory`, `dump_db`, the collection and the embedding raise, with a note of what is
+        stored: every batch before the one that failed is. When it is cancelled, what the service has acknowledged is
+        stored, and perhaps a batch on its way.
         """
-        chunks = plain_chunks(collection, self._context)
-        stored = await self._stored([chunk.name for chunk in chunks], kb_id)
-        missing = [chunk for chunk in chunks if chunk.name not in stored]
-        with progress_bar("Encrypting and storing", len(missing)) as advance:
-            for start in range(0, len(missing), batch_size):
-                batch = missing[start : start + batch_size]
-                vectors = await embedding.bin_embed_many([chunk.content for chunk in batch])
-                index, db = await asyncio.to_thread(self._encrypt, batch, vectors)
-                await self._store(db, index, kb_id, False, advance)
-        return LoadSummary(stored=len(missing), already_stored=len(chunks) - len(missing))
+        if batch_size < 1:
+            raise InvalidArgument(f"batch_size is {batch_size}, expected at least 1")
+        with progress_bar("Loading", length_of(collection)) as advance:
+            load = _Load(self, kb_id, advance, on_progress or (lambda summary: None))
+            return await load.run(collection, embedding, batch_size)
 
-    async def superseded(self, collection: Collection, kb_id: str) -> list[int]:
+    async def superseded(self, collection: Chunks | LoadSummary, kb_id: str) -> list[int]:
         """The ids of the chunks of this context in a knowledge base that are not in the collection (any more).
 
-        Reads the names of all of them.
+        What a finished load returned stands for its collection. Reads the names of all chunks that are stored.
         """
-        names = {chunk.name for chunk in plain_chunks(collection, self._context)}
+        names = collection.names if isinstance(collection, LoadSummary) else await self._names(collection)
 
         async def gone(context: ExecutionContext) -> list[int]:
             stored = self._integration.iter_meta_search(kb_id, {}, context.id, projection=["name"])
@@ -187,10 +207,16 @@ class DataLoader:
             await self._integration.store_exec_context(self._context.public_data(), self._context.id)
             self._registered = True
 
+    async def _names(self, collection: Chunks) -> Set[str]:
+        reader = ChunkReader(self._context)
+        async for _ in batches(collection, reader, BATCH_SIZE):
+            pass
+        return reader.names
+
     def _encrypt(
-        self, chunks: Sequence[PlainChunk], vectors: Sequence[Any] | NDArray[np.uint8]
+        self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
-        index = self._context.homomorphic.encrypt_vec_batch(self._bits(vectors))
+        index = self._context.homomorphic.encrypt_vec_batch(self._bits(chunks, vectors))
         db = [
             {
                 "chunk_content": self._context.aes.encrypt(chunk.content, encrypted.nonce),
@@ -201,18 +227,90 @@ class DataLoader:
         ]
         return index, db
 
-    def _bits(self, vectors: Sequence[Any] | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _bits(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> NDArray[np.uint8]:
+        if len(vectors) != len(chunks):
+            raise InvalidArgument(f"got {len(vectors)} vectors for {len(chunks)} texts, expected one for each")
         bits = np.empty((len(vectors), self._context.embed_len()), dtype=np.uint8)
-        for position, vector in enumerate(vectors):
+        for i, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True)):
             try:
-                bits[position] = as_bits(vector, self._context.embed_len())
+                bits[i] = as_bits(vector, self._context.embed_len())
             except InvalidVector as error:
-                raise InvalidVector(f"vector {position}: {error}") from None
+                raise InvalidVector(f"vector {chunk.position}: {error}") from None
         return bits
 
 
-def _close(vectors: Sequence[Any]) -> None:
-    """Ends coroutines that nobody will await, so that Python does not warn about them."""
-    for vector in vectors:
-        if asyncio.iscoroutine(vector):
-            vector.close()
+class _Load:
+    """One call of `DataLoader.load`."""
+
+    def __init__(
+        self,
+        loader: DataLoader,
+        kb_id: str,
+        advance: Callable[[int], None],
+        on_progress: Callable[[LoadSummary], object],
+    ) -> None:
+        self._loader = loader
+        self._kb_id = kb_id
+        self._advance = advance
+        self._on_progress = on_progress
+        self._reader = ChunkReader(loader._context)
+        self._done = LoadSummary(names=self._reader.names)
+        self._pipeline = Pipeline(BATCHES_AHEAD)
+        self._looking_up, self._embedding, self._encrypting, self._storing = (asyncio.Lock() for _ in range(4))
+
+    async def run(self, collection: Chunks, embedding: Embedder | Vectors, batch_size: int) -> LoadSummary:
+        model, vectors = (embedding, None) if isinstance(embedding, Embedder) else (None, embedding)
+        source = batches(collection, self._reader, batch_size, vectors)
+        try:
+            async with aclosing(source):
+                await self._pipeline.run(source, lambda number, batch: self._carry(number, batch, model))
+        except BaseException as error:
+            error.add_note(
+                f"{self._done.stored} chunks were stored and {self._done.already_stored} were there before: "
+                "load the same collection again to go on"
+            )
+            raise
+        finally:
+            close(vectors if isinstance(vectors, Sequence) else ())
+        return self._done
+
+    async def _carry(self, number: int, batch: Batch, model: Embedder | None) -> None:
+        """Takes a batch from its texts to the knowledge base."""
+        loader, stage = self._loader, self._pipeline.stage
+        try:
+            async with stage(self._looking_up, number):
+                stored = await loader._stored([chunk.name for chunk in batch.chunks], self._kb_id)
+                self._add(already_stored=len(stored))
+            missing = batch.without(stored)
+            if not missing.chunks:
+                return
+            async with stage(self._embedding, number):
+                vectors = await _vectors(missing, model)
+            async with stage(self._encrypting, number):
+                index, db = await asyncio.to_thread(loader._encrypt, missing.chunks, vectors)
+            async with stage(self._storing, number):
+                await self._store(index, db)
+        finally:
+            close(batch.vectors or ())
+
+    async def _store(self, index: EncryptedIndexBatch, db: EncryptedChunks) -> None:
+        integration, context_id = self._loader._integration, self._loader._context.id
+        try:
+            await integration.store_db(
+                db, index, self._kb_id, context_id, batch_size=len(db), on_stored=lambda count: self._add(stored=count)
+            )
+        except PartlyStored as error:  # of this batch; the counts are those of the load
+            raise (error.__cause__ or error) from None
+
+    def _add(self, stored: int = 0, already_stored: int = 0) -> None:
+        done = self._done
+        self._done = LoadSummary(done.stored + stored, done.already_stored + already_stored, done.names)
+        if stored or already_stored:
+            self._advance(stored + already_stored)
+            self._on_progress(self._done)
+
+
+async def _vectors(batch: Batch, model: Embedder | None) -> EmbeddedVectors:
+    if model is not None:
+        return await model.bin_embed_many([chunk.content for chunk in batch.chunks])
+    return await resolve_all(batch.vectors or ())

@@ -138,9 +138,11 @@ def _load_sentence_transformer(model_name: str) -> Any:
 
 @contextmanager
 def _root_logging_kept() -> Iterator[None]:
-    # wordllama configures the root logger when it is imported, which is the application's business.
+    # wordllama configures the root logger when it is imported, which is the application's business. Other threads log
+    # meanwhile: `basicConfig` does nothing where there is a handler, and this one does nothing either.
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    root.addHandler(logging.NullHandler())
     try:
         yield
     finally:

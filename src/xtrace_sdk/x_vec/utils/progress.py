@@ -21,8 +21,11 @@ Advance = Callable[[int], None]
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Advance]:
-    """A bar on standard error while the block runs, if that is a terminal; gives what advances it."""
+def progress_bar(description: str, total: int | None) -> Iterator[Advance]:
+    """A bar on standard error while the block runs, if that is a terminal; gives what advances it.
+
+    Without a total it shows what is done and how fast, but not how long it will take.
+    """
     if not sys.stderr.isatty():
         yield lambda done: None
         return

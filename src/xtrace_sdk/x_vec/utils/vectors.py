@@ -1,8 +1,9 @@
 """Vectors as users have them (floats, bits, lists, awaitables) as the binary vectors that are encrypted."""
 
+import asyncio
 import inspect
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from xtrace_sdk.errors import InvalidVector
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """What loading and searching texts needs of an embedding model; `Embedding` is one."""
 
@@ -55,3 +57,10 @@ def as_bits(vector: Any, embed_len: int) -> NDArray[np.uint8]:
 async def resolve(vector: Any) -> Any:
     """The vector itself, awaited if it is a coroutine or another awaitable."""
     return await vector if inspect.isawaitable(vector) else vector
+
+
+async def resolve_all(vectors: Sequence[Any]) -> Sequence[Any]:
+    """The vectors in their order, those that are awaitables awaited together."""
+    if not any(inspect.isawaitable(vector) for vector in vectors):
+        return vectors
+    return await asyncio.gather(*(resolve(vector) for vector in vectors))

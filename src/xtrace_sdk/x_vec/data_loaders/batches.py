@@ -1,0 +1,134 @@
+"""A collection cut into batches while it is read, so that it may be larger than memory."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sized
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, PlainChunk
+
+T = TypeVar("T")
+
+Chunks = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
+"""Chunks as users give them, in memory or made while they are read."""
+Vectors = Iterable[Any] | AsyncIterable[Any]
+
+BATCH_CHARACTERS: Final = 4 * 1024 * 1024
+"""A batch ends with the chunk that brings its texts to this length, however few chunks it has then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some chunks that follow each other, and their vectors where these came with them."""
+
+    chunks: list[PlainChunk]
+    vectors: list[Any] | None = None
+
+    def without(self, names: Collection[str]) -> "Batch":
+        """The batch without the chunks of these names."""
+        if not names:
+            return self
+        kept = [i for i, chunk in enumerate(self.chunks) if chunk.name not in names]
+        chunks = [self.chunks[i] for i in kept]
+        if self.vectors is None:
+            return Batch(chunks)
+        close([vector for chunk, vector in zip(self.chunks, self.vectors, strict=True) if chunk.name in names])
+        return Batch(chunks, [self.vectors[i] for i in kept])
+
+
+async def batches(
+    collection: Chunks, reader: ChunkReader, size: int, vectors: Vectors | None = None
+) -> AsyncGenerator[Batch, None]:
+    """The collection in batches of at most `size` chunks; with `vectors`, each batch has its own of them.
+
+    An asynchronous iterable is read in the event loop, any other in a thread, the same from the first chunk to the
+    last. Raises what `ChunkReader` and the iterables raise, and `InvalidArgument` unless there are as many vectors as
+    chunks.
+    """
+    thread = ThreadPoolExecutor(1, "xtrace-reading")
+    chunk_source = _Source(collection, thread)
+    vector_source = _Source(() if vectors is None else vectors, thread)
+    try:
+        while True:
+            batch = _Filling(reader, size)
+            await chunk_source.read(batch.add_chunk)
+            if vectors is not None:
+                await vector_source.read(batch.add_vector)
+                batch.expect_as_many()
+            if not batch.chunks:
+                return
+            yield Batch(batch.chunks, None if vectors is None else batch.vectors)
+    finally:
+        chunk_source.stopped = vector_source.stopped = True
+        thread.shutdown(wait=False, cancel_futures=True)
+
+
+class _Source(Generic[T]):
+    """Items that are read when they are needed."""
+
+    def __init__(self, items: Iterable[T] | AsyncIterable[T], thread: ThreadPoolExecutor) -> None:
+        try:
+            self._items = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+        except TypeError:
+            raise InvalidArgument(f"got {type(items).__name__}, expected an iterable of chunks or of vectors") from None
+        self._thread = thread
+        self.stopped = False
+        """Whether nobody waits for the thread any more."""
+
+    async def read(self, take: Callable[[T], bool]) -> None:
+        """Gives the next items to `take` as long as it returns true and there are any."""
+        if isinstance(self._items, AsyncIterator):
+            async for item in self._items:
+                if not take(item):
+                    return
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._read, self._items, take)
+
+    def _read(self, items: Iterable[T], take: Callable[[T], bool]) -> None:
+        for item in items:
+            if not take(item) or self.stopped:
+                return
+
+
+class _Filling:
+    """A batch that is being read."""
+
+    def __init__(self, reader: ChunkReader, size: int) -> None:
+        self.chunks: list[PlainChunk] = []
+        self.vectors: list[Any] = []
+        self._reader = reader
+        self._size = size
+        self._characters = 0
+
+    def add_chunk(self, item: Mapping[str, Any]) -> bool:
+        """Takes one more; whether there is room for others."""
+        chunk = self._reader.read(item)
+        self.chunks.append(chunk)
+        self._characters += len(chunk.content)
+        return len(self.chunks) < self._size and self._characters < BATCH_CHARACTERS
+
+    def add_vector(self, vector: Any) -> bool:
+        """Takes one more; whether there are chunks left without."""
+        self.vectors.append(vector)
+        return len(self.vectors) < len(self.chunks)
+
+    def expect_as_many(self) -> None:
+        """Raises `InvalidArgument` unless every chunk has a vector; after the last chunk none may be left over."""
+        if len(self.vectors) != len(self.chunks):
+            more, fewer = ("vectors", "chunks") if len(self.vectors) > len(self.chunks) else ("chunks", "vectors")
+            close(self.vectors)
+            raise InvalidArgument(f"got more {more} than {fewer}, expected as many of each")
+
+
+def length_of(collection: Any) -> int | None:
+    """How many items it has; None if only reading it tells."""
+    return len(collection) if isinstance(collection, Sized) else None
+
+
+def close(vectors: Iterable[Any]) -> None:
+    """Ends coroutines that nobody will await, so that Python does not warn about them."""
+    for vector in vectors:
+        if asyncio.iscoroutine(vector):
+            vector.close()
