@@ -4,20 +4,22 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from xtrace_cli.documents import Document, collection_of, folder_documents, python_reference, source_and_passage
+from xtrace_cli.documents import Document, FolderDocuments, chunks_of, python_reference, source_and_passage
 from xtrace_cli.local_server import local_server
+from xtrace_cli.output import note
 from xtrace_cli.passphrase import read_passphrase
 from xtrace_cli.stored_bytes import stored_chunk
 from xtrace_sdk.errors import InaccessibleFile
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
-from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
+from xtrace_sdk.x_vec.data_loaders.loader import DataLoader, LoadSummary
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -38,7 +40,7 @@ def demonstrate(folder: Path | None, data: Path, ask: Sequence[str] | None) -> N
 
     Raises `XTraceError`; what is stored by then is found by the next run.
     """
-    documents = python_reference() if folder is None else folder_documents(folder)
+    documents = python_reference() if folder is None else FolderDocuments(folder)
     questions = ask or (REFERENCE_QUESTIONS if folder is None else _first_lines(documents))
     context = _own_context(data / "client")
     with local_server(data / "server") as server:
@@ -81,7 +83,7 @@ def _make_passphrase(path: Path) -> str:
 async def _load_and_ask(
     server: Credentials,
     context: ExecutionContext,
-    documents: Sequence[Document],
+    documents: Iterable[Document],
     questions: Sequence[str],
     data: Path,
     corpus: str,
@@ -110,14 +112,29 @@ async def _knowledge_base(xtrace: XTraceIntegration, name: str) -> str:
     return (await xtrace.create_kb(name)).id
 
 
-async def _load(loader: DataLoader, embedding: Embedding, documents: Sequence[Document], kb_id: str) -> None:
-    collection = collection_of(documents)
+async def _load(loader: DataLoader, embedding: Embedding, documents: Iterable[Document], kb_id: str) -> None:
+    read, so_far = 0, LoadSummary()
+
+    def counted() -> Iterator[Document]:
+        nonlocal read
+        for document in documents:
+            read += 1
+            yield document
+
+    def keep(summary: LoadSummary) -> None:
+        nonlocal so_far
+        so_far = summary
+
     started = time.perf_counter()
-    summary = await loader.load(collection, embedding, kb_id)
+    try:
+        summary = await loader.load(chunks_of(counted()), embedding, kb_id, on_progress=keep)
+    except BaseException:  # Ctrl-C too
+        note(f"{so_far.stored + so_far.already_stored} chunks are stored: run the same command again to go on")
+        raise
     elapsed = time.perf_counter() - started
-    removed = await loader.delete_chunks(await loader.superseded(collection, kb_id), kb_id)
+    removed = await loader.delete_chunks(await loader.superseded(summary, kb_id), kb_id)
     typer.echo(
-        f"\n{len(documents)} documents, {len(collection)} chunks: {summary.stored} embedded, encrypted and stored in "
+        f"\n{read} documents, {len(summary.names)} chunks: {summary.stored} embedded, encrypted and stored in "
         f"{elapsed:.1f} s, {summary.already_stored} were there already"
         + (f"; outdated and deleted: {removed}" if removed else "")
     )
@@ -152,9 +169,9 @@ def _show_stored(database: Path, kb_id: str, chunk: dict[str, Any]) -> None:
     typer.echo(f"   metadata    {', '.join(filter(None, stored.tags)) or 'none'}")
 
 
-def _first_lines(documents: Sequence[Document]) -> list[str]:
+def _first_lines(documents: Iterable[Document]) -> list[str]:
     """A question for each of the first documents, where nobody asked one: its own first line."""
-    lines = (document.text.strip().splitlines()[0].lstrip("# ") for document in documents[:3])
+    lines = (document.text.strip().splitlines()[0].lstrip("# ") for document in islice(documents, 3))
     return [line[:200] for line in lines if line]
 
 

@@ -1,5 +1,6 @@
 """Text to load: a folder's files, or the reference that comes with Python, split into chunks."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,39 +31,45 @@ def python_reference() -> list[Document]:
     return sorted(documents, key=lambda document: (len(document.text), document.source))
 
 
-def folder_documents(folder: Path) -> list[Document]:
-    """The `.txt` and `.md` files of a folder and the folders in it, by path; hidden ones are passed over.
+class FolderDocuments:
+    """The `.txt` and `.md` files of a folder and the folders in it, by path; hidden and empty ones are passed over.
 
-    Raises `InaccessibleFile` for what cannot be read, `InvalidDocument` for a file that is no UTF-8 text and for a
-    folder that has no text at all.
+    Each is read when its turn comes, at every iteration anew. Iterating raises `InaccessibleFile` for what cannot be
+    read and `InvalidDocument` for a file that is no UTF-8 text.
     """
-    if not folder.is_dir():
-        raise InaccessibleFile(f"{folder} is no folder: name a folder with .txt or .md files")
-    documents = [Document(str(path.relative_to(folder)), _read(path)) for path in _text_files(folder)]
-    documents = [document for document in documents if document.text.strip()]
-    if not documents:
-        raise InvalidDocument(f"{folder} has no text: expected .txt or .md files in it that are not empty")
-    return documents
+
+    def __init__(self, folder: Path) -> None:
+        """Raises `InaccessibleFile` for what is no folder, `InvalidDocument` for one that has no text at all."""
+        if not folder.is_dir():
+            raise InaccessibleFile(f"{folder} is no folder: name a folder with .txt or .md files")
+        self._folder = folder
+        if next(iter(self), None) is None:
+            raise InvalidDocument(f"{folder} has no text: expected .txt or .md files in it that are not empty")
+
+    def __iter__(self) -> Iterator[Document]:
+        for path in _text_files(self._folder):
+            document = Document(str(path.relative_to(self._folder)), _read(path))
+            if document.text.strip():
+                yield document
 
 
-def collection_of(documents: Iterable[Document]) -> list[dict[str, Any]]:
+def chunks_of(documents: Iterable[Document]) -> Iterator[dict[str, Any]]:
     """The documents as chunks for a `DataLoader`; a passage that several documents share is taken once.
 
     The source is the first line of each chunk's text, where only the client can read it and where it helps the
     embedding; nothing is put into the metadata, which the service could read.
     """
     seen = set()
-    collection = []
     for document in documents:
         for passage in _passages(document):
-            if passage not in seen:
-                seen.add(passage)
-                collection.append({"chunk_content": f"{document.source}\n\n{passage}"})
-    return collection
+            digest = hashlib.sha256(passage.encode()).digest()
+            if digest not in seen:
+                seen.add(digest)
+                yield {"chunk_content": f"{document.source}\n\n{passage}"}
 
 
 def source_and_passage(content: str) -> tuple[str, str]:
-    """The two parts of a chunk that `collection_of` made."""
+    """The two parts of a chunk that `chunks_of` made."""
     source, _, passage = content.partition("\n\n")
     return source, passage
 
