@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from service import Http, b64, chunk
+from service import Http, b64, chunk, problem
 from toy_paillier import toy_key
 
 STRINGS = ["", "\0", "%00", "%ED%A0%80", "'", '"; DROP TABLE chunk; --', "%", "../..", "x" * 5000, "é\U0010ffff"]
@@ -68,6 +68,44 @@ def test_numbers_of_any_size_and_kind(http: Http, kb: str, number: Any) -> None:
     params = {"kb_id": kb, "chunk_ids": str(number)}
     is_clean(http.data("GET", "/chunk/{org}", params=params))
     is_clean(http.data("DELETE", "/chunk/{org}", params=params))
+
+
+_HEAD = b'{"kb_id": "%s", "context_id": "ctx", '
+_ONE = b'{"chunk_content": "", "index": ['
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "status", "code", "words"),
+    [
+        ("/chunk/", b'"chunks": [' + b"0," * 2_000_000 + b"0]}", 413, "too_large", "max_chunks"),
+        ("/chunk/", b'"chunks": [' + _ONE + b'"",' * 800_000 + b'""]}]}', 422, "limit_exceeded", "chunks[0]"),
+        ("/chunk/", b'"chunks": [{"x": ' + b"[[],0]," * 9 + b"[" * 2**20, 422, "limit_exceeded", "chunks[0]"),
+        ("/chunk/", b'"x": [' + b"[]," * 800_000 + b'0], "chunks": []}', 422, "limit_exceeded", "beside chunks"),
+        (
+            "/chunk/",
+            b'"chunks": [' + b",".join([_ONE + b'"AQ==",' * 700 + b'"AQ=="]}'] * 4000) + b"]}",
+            413,
+            "too_large",
+            "max_body_bytes",
+        ),
+        (
+            "/chunk/",
+            b'"chunks": [' + b",".join([_ONE + b'"AQ==",' * 700 + b'"AQ=="]}'] * 1500) + b"]}",
+            413,
+            "too_large",
+            "full width",
+        ),
+        ("/chunk/names/", b'"names": [' + b'"",' * 800_000 + b'""]}', 413, "too_large", "max_ids"),
+        ("/chunk/meta/", b'"meta_filter": [' + b"0," * 800_000 + b"0]}", 422, "limit_exceeded", "the body"),
+        ("/chunk/", b'"chunks": [], "chunks": ' + b"[0], " * 2 + b" " * 300_000, 400, "malformed", "malformed"),
+    ],
+    ids=["elements", "values", "depth", "unknown", "values together", "full width", "names", "filter", "twice"],
+)
+def test_a_large_body_of_tiny_values_is_refused_unread(
+    http: Http, kb: str, path: str, text: bytes, status: int, code: str, words: str
+) -> None:
+    answer = http.data("POST", path + http.org, content=_HEAD % kb.encode() + text)
+    assert words in problem(answer, status, code)
 
 
 def test_the_widest_filters_are_answered(http: Http, kb: str) -> None:

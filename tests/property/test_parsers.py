@@ -1,8 +1,10 @@
 """Whatever is sent to the parsers, they take it or refuse it in their own words; what they take is what was meant."""
 
 import base64
+import itertools
 from contextlib import suppress
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -23,6 +25,7 @@ from xtrace_core.metadata_filter import (
     parse_filter,
 )
 from xtrace_core.wire import PROJECTION_FIELDS
+from xtrace_server.api import json_parts
 from xtrace_server.api.answers import projection
 from xtrace_server.api.bodies import Decoder
 from xtrace_server.api.page_token import PageToken, decode_token, encode_token, query_digest
@@ -201,6 +204,9 @@ body_like = st.fixed_dictionaries(
 )
 
 
+noises = st.sampled_from([b"", b" ", b"\xff", b'"', b"}", b"[", b",", b"\0", b"\\", b'\\\\"', b"\\ud800", b"\\u0000"])
+
+
 def outcome(decode: Any, *arguments: Any) -> tuple[str, Any]:
     try:
         return "value", decode(*arguments)
@@ -208,10 +214,11 @@ def outcome(decode: Any, *arguments: Any) -> tuple[str, Any]:
         return error.code, None
 
 
-@settings(max_examples=300)
-@given(body_like, st.integers(0, 40), st.sampled_from([b"", b"\xff", b'"', b"}", b"[", b"\0", b"\\ud800", b"\\u0000"]))
+@settings(max_examples=200, deadline=None)
+@given(body_like, st.integers(0, 40), noises)
 def test_a_body_in_parts_is_the_body_at_once(body: Any, at: int, noise: bytes) -> None:
     data = msgspec.json.encode(body)
     data = data[:at] + noise + data[at:]
-    for decoder in DECODERS:
-        assert outcome(decoder.decode_large, data, SETTINGS) == outcome(decoder.decode, data)
+    for decoder, slice_bytes in itertools.product(DECODERS, (2, 3, 1000)):
+        with patch.object(json_parts, "_SLICE_BYTES", slice_bytes):
+            assert outcome(decoder.decode_large, data, SETTINGS) == outcome(decoder.decode, data)

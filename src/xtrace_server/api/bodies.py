@@ -1,12 +1,12 @@
 """Reads and decodes the bodies of requests.
 
-msgspec decodes about a gigabyte a second and lets no other thread run meanwhile. So a large body is decoded in a thread
-and in parts: first its outline, in which chunks and filters stay as they came (four times as fast), then chunk by
-chunk. What the outline shows to be too much is never decoded.
+A decoder lets no other thread run meanwhile. So a large body is decoded part by part, each of a bounded size, in a
+thread; and one body after another, because several such threads would keep the event loop waiting in turn.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Final, Generic, TypeVar
 
@@ -14,21 +14,24 @@ import msgspec
 from fastapi import Request
 
 from xtrace_core import wire
-from xtrace_server.api.limits import check_count
+from xtrace_server.api.json_parts import LongList, json_parts
 from xtrace_server.api.requests import service_of
 from xtrace_server.errors import FilterInvalid, Invalid, Malformed, TooLarge, UnsupportedMediaType
 from xtrace_server.settings import Settings
 
 _T = TypeVar("_T", bound=msgspec.Struct)
+_D = TypeVar("_D")
 
 LARGE_BYTES: Final = 256 * 1024
 """Larger bodies are decoded in a thread; this much takes about a third of a millisecond."""
-_LISTS: Final[dict[type[msgspec.Struct], str]] = {
-    wire.InsertChunks: "chunks",
-    wire.UpdateChunks: "chunk_updates",
-    wire.PatchChunks: "chunk_patches",
+_LISTS: Final[dict[type[msgspec.Struct], LongList]] = {
+    wire.InsertChunks: LongList("chunks", "max_chunks", "chunks"),
+    wire.UpdateChunks: LongList("chunk_updates", "max_chunks", "chunks"),
+    wire.PatchChunks: LongList("chunk_patches", "max_chunks", "chunks"),
+    wire.FindNames: LongList("names", "max_ids", "names"),
 }
 _NUL: Final = b"\\u0000"
+_thread: Final = ThreadPoolExecutor(1, thread_name_prefix="xtrace-decode")
 
 
 @cache
@@ -42,9 +45,11 @@ def body_of(type_: type[_T]) -> Callable[[Request], Awaitable[_T]]:
 
     async def decode(request: Request) -> _T:
         body = await read_body(request)
-        if len(body) <= LARGE_BYTES:
+        settings = service_of(request).settings
+        if len(body) <= min(LARGE_BYTES, settings.max_filter_bytes):
             return decoder.decode(body)
-        return await asyncio.to_thread(decoder.decode_large, body, service_of(request).settings)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_thread, decoder.decode_large, body, settings)
 
     decode.__xtrace_body__ = type_  # type: ignore[attr-defined]
     return decode
@@ -74,72 +79,58 @@ class Decoder(Generic[_T]):
     """Decodes bodies of one type."""
 
     def __init__(self, type_: type[_T]) -> None:
-        self._type = type_
-        self._list = _LISTS.get(type_)
+        self._long = _LISTS.get(type_)
         self._whole = msgspec.json.Decoder(type_)
-        fields = msgspec.structs.fields(type_)
-        self._outline = msgspec.json.Decoder(
-            msgspec.defstruct(f"{type_.__name__}Outline", [self._outlined(field) for field in fields], kw_only=True)
-        )
-        if self._list is not None:
-            (elements,) = [field.type for field in fields if field.name == self._list]
-            self._element: msgspec.json.Decoder[Any] = msgspec.json.Decoder(elements.__args__[0])
+        if self._long is not None:
+            (list_,) = [field.type for field in msgspec.structs.fields(type_) if field.name == self._long.name]
+            self._element: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list_.__args__[0])
 
     def decode(self, body: bytes) -> _T:
         """The body at once. Raises `Malformed` and `Invalid`."""
-        value: _T = _decoded(self._whole, body, body, "")
-        if _NUL in body:
-            _refuse_nul(value)
-        return value
+        try:
+            return _decoded(self._whole, body, "")
+        except Invalid:
+            # A body may be of the wrong shape and malformed further on.
+            _check_syntax(body)
+            raise
 
     def decode_large(self, body: bytes, settings: Settings) -> _T:
-        """The same, step by step, for a thread; raises `TooLarge` too."""
-        outline = _decoded(self._outline, body, body, "")
-        filter_ = getattr(outline, "meta_filter", None)
-        if isinstance(filter_, msgspec.Raw) and len(filter_) > settings.max_filter_bytes:
+        """The same part by part, for a thread; raises `TooLarge` and `LimitExceeded` too."""
+        parts = json_parts(settings, body, self._long)
+        start, end = parts.members.get("meta_filter", (0, 0))
+        if end - start > settings.max_filter_bytes:
             allowed = settings.max_filter_bytes
             raise FilterInvalid(
-                f"meta_filter has {len(filter_)} bytes, at most {allowed} are allowed (max_filter_bytes)"
+                f"meta_filter has {end - start} bytes, at most {allowed} are allowed (max_filter_bytes)"
             )
-        if self._list is None:
-            return self.decode(body)
-        parts: list[msgspec.Raw] = getattr(outline, self._list)
-        check_count(settings, "max_chunks", parts, "chunks")
-        values = {name: getattr(outline, name) for name in outline.__struct_fields__}
-        values[self._list] = [
-            _decoded(self._element, part, body, f".{self._list}[{i}]") for i, part in enumerate(parts)
-        ]
-        if _NUL in body:
-            for value in values[self._list]:
-                _refuse_nul(value)
-            _refuse_nul([text for text in values.values() if isinstance(text, str)])
-        return self._type(**values)
-
-    def _outlined(self, field: msgspec.structs.FieldInfo) -> tuple[Any, ...]:
-        if field.name == self._list:
-            type_: Any = list[msgspec.Raw]
-        else:
-            type_ = msgspec.Raw if field.type is Any else field.type
-        options = msgspec.field(name=field.encode_name)
-        if not field.required:
-            default = msgspec.Raw(b"null") if type_ is msgspec.Raw else field.default
-            options = msgspec.field(name=field.encode_name, default=default)
-        return field.name, type_, options
+        rest = parts.without_elements(body)
+        try:
+            value: _T = _decoded(self._whole, rest, "")
+            if self._long is not None and parts.elements:
+                listed = enumerate(body[slice(*element)] for element in parts.elements)
+                where = f".{self._long.name}"
+                setattr(value, self._long.name, [_decoded(self._element, part, f"{where}[{i}]") for i, part in listed])
+        except Invalid:
+            for part in (rest, *[body[slice(*element)] for element in parts.elements]):
+                _check_syntax(part)
+            raise
+        return value
 
 
-def _decoded(decoder: msgspec.json.Decoder[Any], part: bytes | msgspec.Raw, body: bytes, where: str) -> Any:
+def _decoded(decoder: msgspec.json.Decoder[_D], part: bytes, where: str) -> _D:
     """A part of the body; `where` is the path that leads there."""
     try:
-        return decoder.decode(part)
+        value = decoder.decode(part)
     except msgspec.ValidationError as error:
-        # A body may be of the wrong shape and malformed further on.
-        _check_syntax(body)
         raise Invalid(f"the body is not valid: {_placed(str(error), where)}") from None
     except RecursionError:
         raise Invalid("the body nests too deep") from None
     except (msgspec.DecodeError, UnicodeError):
-        _check_syntax(body)
+        _check_syntax(part)
         raise Malformed("the body is malformed JSON") from None
+    if _NUL in part:
+        _refuse_nul(value)
+    return value
 
 
 def _placed(message: str, where: str) -> str:

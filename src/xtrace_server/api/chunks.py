@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import msgspec
@@ -28,7 +28,7 @@ from xtrace_server.api.requests import (
     query_strings,
 )
 from xtrace_server.auth.guard import DELETER, READER, WRITER, requires
-from xtrace_server.errors import CiphertextInvalid, Invalid
+from xtrace_server.errors import CiphertextInvalid, Invalid, TooLarge
 from xtrace_server.settings import Settings
 from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency, knowledge_bases
 from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
@@ -187,15 +187,16 @@ async def _checked(
 
     def check() -> list[ChunkWrite]:
         check_chunks(settings, sent, field)
+        rows = _rows(settings, by, enumerate(one.index for one in sent), field)
         return [
             ChunkWrite(
                 content=one.chunk_content,
-                row=_row(by, one.index, f"{field}[{i}]"),
+                row=row,
                 meta_data=normalised(one.meta_data),
                 name=one.name or "",
                 nonce=one.nonce,
             )
-            for i, one in enumerate(sent)
+            for one, row in zip(sent, rows, strict=True)
         ]
 
     return await asyncio.to_thread(check)
@@ -210,11 +211,24 @@ def _digest(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-def _row(by: Evaluation, index: list[bytes], where: str) -> bytes:
-    try:
-        return by.row(index)
-    except InvalidCiphertext as error:
-        raise CiphertextInvalid(f"{where}.index: {error}") from None
+def _rows(
+    settings: Settings, by: Evaluation, indexes: Iterable[tuple[int, list[bytes]]], field: str
+) -> Iterator[bytes]:
+    """The indexes, by the numbers of their chunks, as they are stored. Raises `CiphertextInvalid` and `TooLarge`."""
+    free = settings.max_body_bytes
+    for i, index in indexes:
+        try:
+            row = by.row(index)
+        except InvalidCiphertext as error:
+            raise CiphertextInvalid(f"{field}[{i}].index: {error}") from None
+        # Stored, a ciphertext has the full width: a million tiny numbers are no million ciphertexts.
+        free -= len(row)
+        if free < 0:
+            raise TooLarge(
+                f"the ciphertexts of the request need more than {settings.max_body_bytes} bytes at their full width "
+                "(max_body_bytes): send fewer"
+            )
+        yield row
 
 
 async def _bound(
@@ -243,23 +257,22 @@ def _changes(
     settings: Settings, kb: KnowledgeBase, context: Context | None, patches: Sequence[wire.ChunkPatch]
 ) -> list[ChunkChange]:
     check_chunks(settings, patches, "chunk_patches")
-    changes = []
-    for i, one in enumerate(patches):
-        row: object = UNSET
-        if context is not None and one.index is not UNSET:
-            by = evaluation(context.data.type, context.data.pk)
-            row = _row(by, one.index, f"chunk_patches[{i}]")
-        changes.append(
-            ChunkChange(
-                pk=chunk_pk(kb.pk, one.chunk_id),
-                content=one.chunk_content,
-                row=row,
-                nonce=one.nonce,
-                name=one.name or "" if one.name is not UNSET else UNSET,
-                meta_data=wire.MetaData() if one.meta_data is UNSET else one.meta_data,
-            )
+    rows: dict[int, bytes] = {}
+    if context is not None:
+        by = evaluation(context.data.type, context.data.pk)
+        indexes = {i: one.index for i, one in enumerate(patches) if one.index is not UNSET}
+        rows = dict(zip(indexes, _rows(settings, by, indexes.items(), "chunk_patches"), strict=True))
+    return [
+        ChunkChange(
+            pk=chunk_pk(kb.pk, one.chunk_id),
+            content=one.chunk_content,
+            row=rows.get(i, UNSET),
+            nonce=one.nonce,
+            name=one.name or "" if one.name is not UNSET else UNSET,
+            meta_data=wire.MetaData() if one.meta_data is UNSET else one.meta_data,
         )
-    return changes
+        for i, one in enumerate(patches)
+    ]
 
 
 async def _check_patched_vectors(
