@@ -150,7 +150,7 @@ class InvalidRows(TamperedData):
         self.chunk_ids = None if chunk_ids is None else list(chunk_ids)
         what, named = ("rows", self.positions) if self.chunk_ids is None else ("chunks", self.chunk_ids)
         super().__init__(
-            f"the search failed: the service's answer is not valid for {len(named)} {what} ({_shown(named)}): they "
+            f"the search failed: the service's answer is not valid for {len(named)} {what} ({shown_ids(named)}): they "
             "were stored under another context, damaged or substituted. No result was used; check the knowledge base"
         )
 
@@ -432,6 +432,7 @@ class ProviderFault(EmbeddingError):
     """The model, or the service behind it, failed; the message is the provider's own where it gave one."""
 
 
-def _shown(ids: Sequence[int]) -> str:
+def shown_ids(ids: Sequence[int]) -> str:
+    """The first ids, and how many more there are."""
     listed = ", ".join(str(i) for i in ids[:_SHOWN_IDS])
     return listed if len(ids) <= _SHOWN_IDS else f"{listed} and {len(ids) - _SHOWN_IDS} more"

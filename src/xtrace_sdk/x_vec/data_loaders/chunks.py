@@ -10,6 +10,7 @@ import msgspec
 from xtrace_core import metadata
 from xtrace_sdk.errors import InvalidArgument, InvalidMetaData
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.vector_copies import CopyKind
 
 _KEYS = frozenset({"chunk_content", "meta_data"})
 
@@ -25,9 +26,11 @@ class PlainChunk:
     name: str
 
 
-def plain_chunks(collection: Iterable[Mapping[str, Any]], context: ExecutionContext) -> list[PlainChunk]:
+def plain_chunks(
+    collection: Iterable[Mapping[str, Any]], context: ExecutionContext, vector_copy: CopyKind | None = None
+) -> list[PlainChunk]:
     """All chunks of a collection as `ChunkReader` gives them."""
-    reader = ChunkReader(context)
+    reader = ChunkReader(context, vector_copy)
     return [reader.read(item) for item in collection]
 
 
@@ -35,13 +38,15 @@ class ChunkReader:
     """Checks the chunks of one collection (`{"chunk_content": str, "meta_data": {…}}`), in order, and names them.
 
     A name is a pseudonym of metadata, text, and how many chunks of the collection with the same metadata and text come
-    before: the same collection gives the same names again, and inserting a paragraph changes no other name.
+    before: the same collection gives the same names again, and inserting a paragraph changes no other name. A chunk
+    that gets a copy of its vector has another name than the same chunk without.
     """
 
-    def __init__(self, context: ExecutionContext) -> None:
+    def __init__(self, context: ExecutionContext, vector_copy: CopyKind | None = None) -> None:
         self.names: set[str] = set()
         """Those of the chunks so far; all that is kept of a chunk."""
         self._context = context
+        self._copy = () if vector_copy is None else (vector_copy,)
         self._repeated: Counter[str] = Counter()
         """How often the chunk of a name came again."""
 
@@ -58,10 +63,10 @@ class ChunkReader:
         return PlainChunk(position, content, meta_data, name)
 
     def _name(self, meta_data: str, content: str) -> str:
-        name = self._context.pseudonym("chunk name", meta_data, content, "0")
+        name = self._context.pseudonym("chunk name", meta_data, content, "0", *self._copy)
         if name in self.names:
             self._repeated[name] += 1
-            name = self._context.pseudonym("chunk name", meta_data, content, str(self._repeated[name]))
+            name = self._context.pseudonym("chunk name", meta_data, content, str(self._repeated[name]), *self._copy)
         self.names.add(name)
         return name
 

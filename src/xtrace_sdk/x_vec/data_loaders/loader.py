@@ -15,10 +15,12 @@ from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex, EncryptedIndexBa
 from xtrace_sdk.x_vec.data_loaders.batches import Batch, Chunks, Vectors, batches, close, length_of
 from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, PlainChunk, plain_chunks
 from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
+from xtrace_sdk.x_vec.utils.content_envelope import Content, pack
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.lineage import of_each
 from xtrace_sdk.x_vec.utils.progress import progress_bar
-from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, resolve, resolve_all
+from xtrace_sdk.x_vec.utils.vector_copies import CopyKind, as_floats, copy_kind, vector_copies
+from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, embedded, resolve, resolve_all
 
 EncryptedChunks = list[dict[str, Any]]
 EmbeddedVectors = Sequence[Any] | NDArray[Any]
@@ -47,9 +49,23 @@ class DataLoader:
     same load finds what is there and stores nothing twice.
     """
 
-    def __init__(self, execution_context: ExecutionContext, integration: XTraceIntegration) -> None:
+    def __init__(
+        self,
+        execution_context: ExecutionContext,
+        integration: XTraceIntegration,
+        *,
+        vector_copy: CopyKind | None = None,
+    ) -> None:
+        """`vector_copy` stores a copy of each float vector inside its chunk's encrypted content, for rescoring.
+
+        `Retriever.search(…, rescore=4)` orders what it finds by them. `"int8"` adds a byte a dimension to the content,
+        `"float32"` four; recall hardly differs (docs/recall.md). Vectors must be floats then. Chunks with a copy have
+        other names than those without: loading a collection again with copies stores it again, and `superseded` names
+        the chunks to delete.
+        """
         self._context = execution_context
         self._integration = integration
+        self._vector_copy = copy_kind(vector_copy)
         self._registered = False
 
     async def load_data_from_memory(
@@ -59,7 +75,8 @@ class DataLoader:
 
         Args:
             collection: chunks as `{"chunk_content": str, "meta_data": {…}}`.
-            vectors: one for each chunk: bits, floats (taken by their sign) or awaitables of either.
+            vectors: one for each chunk: bits, floats (taken by their sign) or awaitables of either; with `vector_copy`
+                floats or awaitables of them.
 
         Nothing is sent. Raises `InvalidArgument`, `InvalidVector`, `InvalidMetaData`.
         """
@@ -67,7 +84,7 @@ class DataLoader:
             close(vectors)
             raise InvalidArgument(f"got {len(collection)} chunks and {len(vectors)} vectors, expected as many of each")
         try:
-            chunks = plain_chunks(collection, self._context)
+            chunks = plain_chunks(collection, self._context, self._vector_copy)
         except BaseException:
             close(vectors)
             raise
@@ -208,7 +225,7 @@ class DataLoader:
             self._registered = True
 
     async def _names(self, collection: Chunks) -> Set[str]:
-        reader = ChunkReader(self._context)
+        reader = ChunkReader(self._context, self._vector_copy)
         async for _ in batches(collection, reader, BATCH_SIZE):
             pass
         return reader.names
@@ -216,27 +233,41 @@ class DataLoader:
     def _encrypt(
         self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
-        index = self._context.homomorphic.encrypt_vec_batch(self._bits(chunks, vectors))
+        plaintexts = self._plaintexts(chunks, vectors)
+        index = self._context.homomorphic.encrypt_vec_batch(self._converted(chunks, vectors, as_bits, np.uint8))
         db = [
             {
-                "chunk_content": self._context.aes.encrypt(chunk.content, encrypted.nonce),
+                "chunk_content": self._context.aes.encrypt(plaintext, encrypted.nonce),
                 "meta_data": chunk.meta_data,
                 "name": chunk.name,
             }
-            for chunk, encrypted in zip(chunks, index, strict=True)
+            for chunk, plaintext, encrypted in zip(chunks, plaintexts, index, strict=True)
         ]
         return index, db
 
-    def _bits(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> NDArray[np.uint8]:
+    def _plaintexts(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> list[bytes]:
+        if self._vector_copy is None:
+            return [pack(Content(chunk.content)) for chunk in chunks]
+        copies = vector_copies(self._converted(chunks, vectors, as_floats, np.float32), self._vector_copy)
+        return [pack(Content(chunk.content, vector_copy=copy)) for chunk, copy in zip(chunks, copies, strict=True)]
+
+    def _converted(
+        self,
+        chunks: Sequence[PlainChunk],
+        vectors: EmbeddedVectors,
+        convert: Callable[[Any, int], NDArray[Any]],
+        dtype: type,
+    ) -> NDArray[Any]:
+        """Each vector as `as_bits` or `as_floats` gives it, in one matrix `(n, embed_len)`."""
         if len(vectors) != len(chunks):
             raise InvalidArgument(f"got {len(vectors)} vectors for {len(chunks)} texts, expected one for each")
-        bits = np.empty((len(vectors), self._context.embed_len()), dtype=np.uint8)
+        converted: NDArray[Any] = np.empty((len(vectors), self._context.embed_len()), dtype=dtype)
         for i, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True)):
             try:
-                bits[i] = as_bits(vector, self._context.embed_len())
+                converted[i] = convert(vector, self._context.embed_len())
             except InvalidVector as error:
                 raise InvalidVector(f"vector {chunk.position}: {error}") from None
-        return bits
+        return converted
 
 
 class _Load:
@@ -253,7 +284,7 @@ class _Load:
         self._kb_id = kb_id
         self._advance = advance
         self._on_progress = on_progress
-        self._reader = ChunkReader(loader._context)
+        self._reader = ChunkReader(loader._context, loader._vector_copy)
         self._done = LoadSummary(names=self._reader.names)
         self._pipeline = Pipeline(BATCHES_AHEAD)
         self._looking_up, self._embedding, self._encrypting, self._storing = (asyncio.Lock() for _ in range(4))
@@ -285,7 +316,7 @@ class _Load:
             if not missing.chunks:
                 return
             async with stage(self._embedding, number):
-                vectors = await _vectors(missing, model)
+                vectors = await _vectors(missing, model, as_floats=loader._vector_copy is not None)
             async with stage(self._encrypting, number):
                 index, db = await asyncio.to_thread(loader._encrypt, missing.chunks, vectors)
             async with stage(self._storing, number):
@@ -310,7 +341,7 @@ class _Load:
             self._on_progress(self._done)
 
 
-async def _vectors(batch: Batch, model: Embedder | None) -> EmbeddedVectors:
+async def _vectors(batch: Batch, model: Embedder | None, as_floats: bool) -> EmbeddedVectors:
     if model is not None:
-        return await model.bin_embed_many([chunk.content for chunk in batch.chunks])
+        return await embedded(model, [chunk.content for chunk in batch.chunks], as_floats=as_floats)
     return await resolve_all(batch.vectors or ())

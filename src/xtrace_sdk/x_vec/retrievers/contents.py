@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, UnknownContent
 from xtrace_sdk.x_vec.retrievers.scan import Nearest
-from xtrace_sdk.x_vec.utils.content_envelope import Content, unpack
+from xtrace_sdk.x_vec.utils.content_envelope import Content, VectorCopy, unpack
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 
@@ -21,6 +21,17 @@ class _Found:
     nonce: bytes
     query: NDArray[np.uint8]
     distance: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Decrypted:
+    """A fetched chunk, read."""
+
+    chunk: dict[str, Any]
+    """What was fetched, with its text as `chunk_content`, without its nonce."""
+    vector_copy: VectorCopy | None = None
+    has_moved: bool = False
+    """Whether a rotation has moved it since it was found: it is shown to `expect_same_vectors` before it is used."""
 
 
 class Contents:
@@ -37,15 +48,14 @@ class Contents:
         ):
             self._found[kb_id, chunk_id] = _Found(context, nonce or b"", query, distance)
 
-    def decrypted(self, kb_id: str, chunk: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-        """The chunk with its text, and whether it is to be shown to `expect_same_vectors` before it is used.
+    def decrypted(self, kb_id: str, chunk: Mapping[str, Any]) -> Decrypted:
+        """The chunk with its text.
 
-        That is so where a rotation has moved it since it was found. Raises `ContentTampered`, `UnknownContent`, and
-        `ChangedSinceSearch` if it was replaced since.
+        Raises `ContentTampered`, `UnknownContent`, and `ChangedSinceSearch` if it was replaced since it was found.
         """
         plain = {key: value for key, value in chunk.items() if key != "nonce"}
         if "chunk_content" not in chunk:
-            return plain, False
+            return Decrypted(plain)
         chunk_id, nonce = chunk["chunk_id"], chunk.get("nonce") or b""
         found = self._found.get((kb_id, chunk_id))
         try:
@@ -56,11 +66,10 @@ class Contents:
         except (ContentTampered, UnknownContent) as error:
             raise type(error)(f"chunk {chunk_id}: {error}") from None
         plain["chunk_content"] = content.text
-        if found is None or nonce == found.nonce:
-            return plain, False
-        if context is found.context or found.context is self._context:
+        has_moved = found is not None and nonce != found.nonce
+        if found is not None and has_moved and (context is found.context or found.context is self._context):
             raise _replaced(chunk_id)
-        return plain, True
+        return Decrypted(plain, content.vector_copy, has_moved)
 
     def expect_same_vectors(
         self, kb_id: str, chunks: Iterable[Mapping[str, Any]], nonces: Mapping[int, bytes | None]

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from xtrace_core.wire import MAX_QUERIES
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.retrievers.contents import Contents
+from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted
 from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
+from xtrace_sdk.x_vec.retrievers.rescoring import expect_factor, rescored
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.lineage import of_each
-from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, resolve
+from xtrace_sdk.x_vec.utils.vector_copies import as_floats
+from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, embedded, resolve
 
 Range = tuple[int, int]
 
@@ -34,6 +36,8 @@ class SearchResult:
     meta_data: dict[str, Any]
     distance: int
     """The Hamming distance to the query, 0 to the number of dimensions."""
+    similarity: float | None = None
+    """The cosine similarity to the query, −1 to 1; None without rescoring."""
 
 
 class Retriever:
@@ -135,23 +139,36 @@ class Retriever:
         meta_filter: Mapping[str, Any] | None = None,
         *,
         decoys: int = 0,
+        rescore: int | None = None,
     ) -> list[SearchResult]:
         """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
 
         A text needs the `embedding` that this retriever was made with. Chunks that were deleted in between are left
         out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise.
+
+        With `rescore=4` the 4·k nearest by Hamming distance are fetched, and the k of them that are most similar by the
+        cosine of their vectors' copies come back, most similar first (docs/recall.md). The chunks must have been loaded
+        with `DataLoader(…, vector_copy=…)`, else `InvalidArgument`; a vector must be floats, else `InvalidVector`. The
+        service sees that 4·k chunks are fetched, not which of them are wanted.
         """
-        if isinstance(query, str):
-            if self._embedding is None:
-                raise InvalidArgument("a text was given, but no model: make the retriever with embedding=Embedding(…)")
-            (query,) = await self._embedding.bin_embed_many([query])
+        expect_factor(rescore)
+        vector = await self._query_vector(query, as_given=rescore is not None)
+        wanted = None if rescore is None else as_floats(vector, self._context.embed_len())
         ids, scores = await self.nn_search_for_ids(
-            query, k, kb_id, range_filter, include_scores=True, meta_filter=meta_filter
+            vector, k * (rescore or 1), kb_id, range_filter, include_scores=True, meta_filter=meta_filter
         )
         distances = dict(zip(ids, scores, strict=True))
+        found = await self._decrypted(ids, kb_id, FIELDS, decoys)
+        ranked = [(one, None) for one in found] if wanted is None else rescored(wanted, found)[:k]
         return [
-            SearchResult(chunk["chunk_id"], chunk["chunk_content"], chunk["meta_data"], distances[chunk["chunk_id"]])
-            for chunk in await self.retrieve_and_decrypt(ids, kb_id, decoys=decoys)
+            SearchResult(
+                one.chunk["chunk_id"],
+                one.chunk["chunk_content"],
+                one.chunk["meta_data"],
+                distances[one.chunk["chunk_id"]],
+                similarity,
+            )
+            for one, similarity in ranked
         ]
 
     async def retrieve_and_decrypt(
@@ -169,25 +186,38 @@ class Retriever:
         Raises `ContentTampered`, `ChangedSinceSearch` if the chunk was replaced since this retriever found it, and
         `InvalidArgument` for decoys for ids that it did not find.
         """
+        return [one.chunk for one in await self._decrypted(chunk_ids, kb_id, projection or FIELDS, decoys)]
+
+    @staticmethod
+    def format_context(chunks: Sequence[Mapping[str, Any]], separator: str = "\n\n") -> str:
+        """The texts of retrieved chunks, numbered in their order, as one text for a language model's prompt."""
+        return separator.join(f"[{i}] {chunk['chunk_content']}" for i, chunk in enumerate(chunks, start=1))
+
+    async def _query_vector(self, query: str | Any, as_given: bool) -> Any:
+        """The query as a vector; of a text, the model's floats where it is wanted as given, else bits."""
+        if not isinstance(query, str):
+            return await resolve(query)
+        if self._embedding is None:
+            raise InvalidArgument("a text was given, but no model: make the retriever with embedding=Embedding(…)")
+        return (await embedded(self._embedding, [query], as_floats=as_given))[0]
+
+    async def _decrypted(
+        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str], decoys: int
+    ) -> list[Decrypted]:
         if decoys < 0:
             raise InvalidArgument(f"decoys is {decoys}, expected at least 0")
         asked = self._decoys.together_with(set(chunk_ids), kb_id, decoys) if decoys else sorted(set(chunk_ids))
-        chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=projection or FIELDS)
+        chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=projection)
         opened = await asyncio.to_thread(lambda: [self._contents.decrypted(kb_id, chunk) for chunk in chunks])
-        moved = {c["chunk_id"]: c.get("nonce") for c, (_, has_moved) in zip(chunks, opened, strict=True) if has_moved}
+        moved = {c["chunk_id"]: c.get("nonce") for c, one in zip(chunks, opened, strict=True) if one.has_moved}
         if moved:
             vectors = await self._integration.get_chunk_by_id(
                 asked if decoys else moved, kb_id, projection=["index", "nonce"]
             )
             found = [chunk for chunk in vectors if chunk["chunk_id"] in moved]
             await asyncio.to_thread(self._contents.expect_same_vectors, kb_id, found, moved)
-        decrypted = {plain["chunk_id"]: plain for plain, _ in opened}
+        decrypted = {one.chunk["chunk_id"]: one for one in opened}
         return [decrypted[chunk_id] for chunk_id in chunk_ids if chunk_id in decrypted]
-
-    @staticmethod
-    def format_context(chunks: Sequence[Mapping[str, Any]], separator: str = "\n\n") -> str:
-        """The texts of retrieved chunks, numbered in their order, as one text for a language model's prompt."""
-        return separator.join(f"[{i}] {chunk['chunk_content']}" for i, chunk in enumerate(chunks, start=1))
 
     async def _nearest(
         self,

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk.errors import InvalidVector
+from xtrace_sdk.errors import InvalidArgument, InvalidVector
 
 
 @runtime_checkable
@@ -18,6 +18,30 @@ class Embedder(Protocol):
     async def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
         """Binary vectors `(n, dim)` of the texts."""
         ...
+
+
+@runtime_checkable
+class FloatEmbedder(Embedder, Protocol):
+    """What rescoring needs of it besides."""
+
+    async def embed_many(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Float vectors `(n, dim)` of the texts."""
+        ...
+
+
+async def embedded(embedding: Embedder, texts: Sequence[str], *, as_floats: bool) -> NDArray[Any]:
+    """The texts' vectors `(n, dim)`: floats as the model gives them, or bits.
+
+    Raises `InvalidArgument` if floats are wanted of a model that has only bits, and what the model raises.
+    """
+    if not as_floats:
+        return await embedding.bin_embed_many(texts)
+    if not isinstance(embedding, FloatEmbedder):
+        raise InvalidArgument(
+            f"{type(embedding).__name__} has no embed_many, expected a model that gives floats: rescoring compares "
+            "vectors before they are reduced to bits"
+        )
+    return await embedding.embed_many(texts)
 
 
 def float_to_bits(vector: Any) -> NDArray[np.uint8]:

@@ -1,0 +1,63 @@
+"""`python -m benchmarks.recall_page`: docs/recall.md from the JSON of `benchmarks.recall`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.recall import FACTORS, RESULTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "recall.md"
+
+_HEAD = """\
+# Recall and rescoring
+
+Made by `python -m benchmarks.recall && python -m benchmarks.recall_page`; do not edit.
+
+The server can compare bits, not floats: an embedding is reduced to the signs of its elements and ranked by Hamming
+distance, which costs recall. **Rescoring** wins much of it back. With `DataLoader(…, vector_copy="int8")` a copy of
+each float vector travels inside the chunk's encrypted content; `Retriever.search(query, k, kb_id, rescore=4)` then
+fetches the 4·k nearest by Hamming distance, decrypts them, and returns the k of them that are most similar to the query
+by cosine.
+
+Recall@k here is the share of the k passages that an exact search by cosine over the float vectors finds which are among
+the k that come back, on average over all queries. It says what encryption costs, not how good a model is.
+"""
+
+_READING = """\
+Each pair of figures is with `int8` / `float32` copies. `int8` keeps each element to a 254th of the vector's largest and
+needs a quarter of the space: it is the one to take.
+
+What it costs: the content of each chunk is longer by 1 byte a dimension (4 with `float32`) and some 16 more, and
+rescore·k chunks are fetched and decrypted instead of k; the server's scan is the same. What it shows the server is in
+the [security model](security.md). Dimensions help as much as rescoring does: take the largest that the model gives.
+
+The figures are of search over the vectors' bits in memory. The encrypted search finds exactly the same passages; a test
+compares the two through a real server.
+"""
+
+
+def page(results: dict[str, Any]) -> str:
+    """The page."""
+    measured = (
+        f"Measured on {results['passages']:,} passages that come with Python {results['python']}: its language "
+        "reference, and the docstrings\nof its standard library without their first paragraphs. The "
+        f"{results['queries']:,} queries are those first paragraphs."
+    )
+    counts = sorted({way["k"] for model in results["models"] for way in model["ways"]}, reverse=True)
+    tables = [line for k in counts for line in (f"## Recall@{k}", "", *_table(results["models"], k), "")]
+    return "\n".join([_HEAD, measured, "", *tables, "## Reading it", "", _READING])
+
+
+def _table(models: list[dict[str, Any]], k: int) -> list[str]:
+    head = ["model", "dimensions", "bits alone", *(f"rescore={factor}" for factor in FACTORS)]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    for model in models:
+        recall = {(way["rescore"], way["vector_copy"]): way["recall"] for way in model["ways"] if way["k"] == k}
+        cells = [model["model"], str(model["dimensions"]), f"{recall[None, None]:.1%}"]
+        cells += [f"{recall[factor, 'int8']:.1%} / {recall[factor, 'float32']:.1%}" for factor in FACTORS]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")

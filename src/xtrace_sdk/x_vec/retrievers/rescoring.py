@@ -1,0 +1,49 @@
+"""Rescoring: candidates of a search by Hamming distance, ordered by the cosine similarity of their vectors' copies."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_sdk.errors import InvalidArgument, UnknownContent, shown_ids
+from xtrace_sdk.x_vec.retrievers.contents import Decrypted
+from xtrace_sdk.x_vec.utils.vector_copies import cosine_similarities
+
+
+def expect_factor(rescore: Any) -> None:
+    """Raises `InvalidArgument` unless it is None or a whole number from 1."""
+    if rescore is not None and (not isinstance(rescore, int) or isinstance(rescore, bool) or rescore < 1):
+        raise InvalidArgument(
+            f"rescore is {rescore!r}, expected None or a whole number from 1: 4 looks at 4·k candidates"
+        )
+
+
+def rescored(query: NDArray[np.float32], candidates: Sequence[Decrypted]) -> list[tuple[Decrypted, float]]:
+    """The candidates with their cosine similarity to the query, the most similar first; ties stay in their order.
+
+    Raises `InvalidArgument`, naming them, if some have no copy of their vector, `UnknownContent` for a copy of another
+    length than the query.
+    """
+    if not candidates:
+        return []
+    similarities = cosine_similarities(query, np.stack(_copies(candidates, len(query))))
+    order = np.argsort(-similarities, kind="stable").tolist()
+    return [(candidates[i], float(similarities[i])) for i in order]
+
+
+def _copies(candidates: Sequence[Decrypted], embed_len: int) -> list[NDArray[Any]]:
+    without = sorted(one.chunk["chunk_id"] for one in candidates if one.vector_copy is None)
+    if without:
+        raise InvalidArgument(
+            f"chunks {shown_ids(without)} have no copy of their vector, which rescoring needs: search without rescore, "
+            'or load them again with DataLoader(…, vector_copy="int8") and delete those that its `superseded` names'
+        )
+    copies = [(one.chunk["chunk_id"], one.vector_copy) for one in candidates if one.vector_copy is not None]
+    for chunk_id, copy in copies:
+        if len(copy) != embed_len:
+            raise UnknownContent(
+                f"chunk {chunk_id}: the copy of its vector has {len(copy)} elements, expected {embed_len}: "
+                "other software wrote it; replace or delete the chunk"
+            )
+    return [copy for _, copy in copies]

@@ -1,0 +1,69 @@
+"""Copies of float vectors that travel in the encrypted content, and the order that they give: rescoring.
+
+A search finds candidates by the Hamming distance of bits, whatever the server can compute; with a copy of each
+candidate's vector the client can order them by their cosine similarity.
+"""
+
+from typing import Any, Final, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_sdk.errors import InvalidArgument, InvalidVector
+
+CopyKind = Literal["int8", "float32"]
+"""`int8`: a byte an element, scaled by the vector's largest magnitude; `float32`: four bytes, the elements."""
+
+_KINDS: Final = ("int8", "float32")
+_LARGEST: Final = 127
+
+
+def copy_kind(kind: Any) -> CopyKind | None:
+    """The kind of copy that was chosen; None for none. Raises `InvalidArgument` for anything else."""
+    if kind is not None and kind not in _KINDS:
+        raise InvalidArgument(f"vector_copy is {kind!r}, expected None, {' or '.join(map(repr, _KINDS))}")
+    return cast("CopyKind | None", kind)
+
+
+def as_floats(vector: Any, embed_len: int) -> NDArray[np.float32]:
+    """One vector of floats as `(embed_len,)` float32. Raises `InvalidVector` for bits, another shape or length."""
+    try:
+        elements = np.asarray(vector)
+    except ValueError:
+        elements = np.empty((0, 0))
+    if elements.shape != (embed_len,):
+        raise InvalidVector(f"got an array of shape {elements.shape}, expected one vector of {embed_len} floats")
+    if elements.dtype.kind != "f":
+        raise InvalidVector(
+            f"got a vector of {elements.dtype}, expected floats: rescoring compares vectors as the model gives them "
+            "(`embed` and `embed_many`), before they are reduced to bits"
+        )
+    with np.errstate(over="ignore"):
+        floats = elements.astype(np.float32)
+    if not np.isfinite(floats).all():
+        raise InvalidVector("got a vector with elements that are no finite numbers, expected an embedding of floats")
+    return floats
+
+
+def vector_copies(vectors: NDArray[np.float32], kind: CopyKind) -> NDArray[np.int8] | NDArray[np.float32]:
+    """Copies `(n, dim)` of float vectors `(n, dim)`, of the kind's dtype.
+
+    As `int8` each vector is scaled so that its largest magnitude becomes 127, and rounded: its direction stays, all
+    that cosine similarity looks at, and its length is lost.
+    """
+    if kind == "float32":
+        return vectors.astype(np.float32)
+    largest = np.abs(vectors).max(axis=1, keepdims=True).astype(np.float64)
+    return np.rint(vectors * (_LARGEST / np.where(largest > 0, largest, 1))).astype(np.int8)
+
+
+def cosine_similarities(query: NDArray[np.float32], copies: NDArray[Any]) -> NDArray[np.float64]:
+    """The cosine similarity, −1 to 1, of a float vector `(dim,)` to each of the copies `(n, dim)`; `(n,)` float64.
+
+    It is 0 where a vector is zero and so has no direction.
+    """
+    floats, wanted = copies.astype(np.float64), query.astype(np.float64)
+    lengths = np.linalg.norm(floats, axis=1) * np.linalg.norm(wanted)
+    lengths[lengths == 0] = np.inf
+    similarities: NDArray[np.float64] = np.clip(floats @ wanted / lengths, -1, 1)
+    return similarities
