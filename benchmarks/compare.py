@@ -1,7 +1,9 @@
 """`python -m benchmarks.compare`: every backend, the bare gmpy2 loop and `phe`, one after another, round after round.
 
 Each backend works in a process of its own; the rounds go through all of them in turn, so that a machine that drifts or
-is busy treats them alike. Writes JSON; `python -m benchmarks.page` makes docs/performance.md of it.
+is busy treats them alike. Before each batch a part of it is done untimed (`benchmarks.participant`), for a process that
+has waited for the others finds cold caches and a sleeping second processor. Writes JSON; `python -m benchmarks.page`
+makes docs/performance.md of it.
 """
 
 import argparse
@@ -14,8 +16,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import phe
 from gmpy2 import mpz
 
 from benchmarks.harness import machine
+from benchmarks.participant import Task
 from xtrace_core.arithmetic.backends import backends
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -69,26 +70,21 @@ class Participant:
         self.process.wait()
 
 
-def others(key_len: int) -> dict[str, tuple[str, Callable[[], float]]]:
-    """The bare loop over gmpy2 integers, and `phe` with keys as long: `(who, seconds for one item)` by task."""
+def others(key_len: int) -> dict[str, tuple[str, Task]]:
+    """The bare loop over gmpy2 integers, and `phe` with keys as long: `(who, what it does)` by task."""
     public, private = phe.generate_paillier_keypair(n_length=2 * key_len)
     numbers = [secrets.randbits(1024) for _ in range(8)]
     encrypted = [public.raw_encrypt(number) for number in numbers]
     n_squared, factor = mpz(public.nsquare), mpz(secrets.randbelow(public.nsquare))
     rows = [mpz(secrets.randbelow(public.nsquare)) for _ in range(400)]
 
-    def timed(work: Callable[[], object], items: int) -> Callable[[], float]:
-        def measure() -> float:
-            started = time.thread_time()
-            work()
-            return (time.thread_time() - started) / items
-
-        return measure
-
     return {
-        "paillier: encrypt a vector": ("phe", timed(lambda: [public.raw_encrypt(one) for one in numbers], 8)),
-        "paillier: read a distance": ("phe", timed(lambda: [private.raw_decrypt(one) for one in encrypted], 8)),
-        "paillier_lookup: multiply a row": ("gmpy2 loop", timed(lambda: [c * factor % n_squared for c in rows], 400)),
+        "paillier: encrypt a vector": ("phe", Task(lambda part: [public.raw_encrypt(one) for one in numbers[part]], 8)),
+        "paillier: read a distance": ("phe", Task(lambda part: [private.raw_decrypt(c) for c in encrypted[part]], 8)),
+        "paillier_lookup: multiply a row": (
+            "gmpy2 loop",
+            Task(lambda part: [c * factor % n_squared for c in rows[part]], len(rows)),
+        ),
     }
 
 
@@ -112,15 +108,18 @@ def compare(settings: dict[str, int], rounds: int) -> dict[str, Any]:
     participants = [Participant(name, 1, settings) for name in names]
     participants += [Participant(name, 2, settings) for name in names if name != "portable"]
     times: dict[tuple[str, str], list[float]] = {}
+    items: dict[tuple[str, str], int] = {}
     rest = others(settings["key_len"])
     for number in range(rounds + 1):  # the first is not counted
         for task in participants[0].tasks:
             for one in participants:
                 label = one.backend if one.threads == 1 else f"{one.backend}, {one.threads} threads"
+                items[task, label] = one.tasks[task]["items"]
                 times.setdefault((task, label), []).append(one.seconds(task))
             if task in rest:
-                who, measure = rest[task]
-                times.setdefault((task, who), []).append(measure())
+                who, own = rest[task]
+                items[task, who] = own.items
+                times.setdefault((task, who), []).append(own.seconds()[1] / own.items)
         print(f"round {number} of {rounds}", file=sys.stderr)
     hertz = clock_hertz()
     products = {one.backend: one.tasks for one in participants if one.threads == 1}
@@ -132,6 +131,7 @@ def compare(settings: dict[str, int], rounds: int) -> dict[str, Any]:
         row: dict[str, Any] = {
             "task": task,
             "who": who,
+            "items": items[task, who],
             "median": statistics.median(seconds),
             "lowest": min(seconds),
             "highest": max(seconds),

@@ -31,10 +31,11 @@ is spread.
 """
 
 _READING = """\
-Medians, with the lowest and the highest in brackets; all take turns in each round. With one thread the time is the
-thread's own, with two it is the clock's on the wall, other work on the machine included. *Bound* is the time that the
-multiply instructions of a kernel take at least, as a fraction of the lowest time: one `vpmadd52` for eight rows a cycle
-with AVX-512 IFMA, two `vpmuludq` for four rows a cycle with AVX2. Creating and loading are without key derivation.
+Times for one item of a batch: medians, with the lowest and the highest in brackets; all take turns in each round. With
+one thread the time is the thread's own, with two it is the clock's on the wall, other work on the machine included.
+*Bound* is the time that the multiply instructions of a kernel take at least, as a fraction of the lowest time: one
+`vpmadd52` for eight rows a cycle with AVX-512 IFMA, two `vpmuludq` for four rows a cycle with AVX2. *Gain* is how many
+times as fast two threads are as one. Creating and loading are without key derivation.
 """
 
 
@@ -43,22 +44,30 @@ def page(results: dict[str, Any]) -> str:
     tasks = list(dict.fromkeys(row["task"] for row in results["rows"]))
     measured = (
         f"{results['machine']}, {results['processors']} processors at {results['hertz'] / 1e9:.2f} GHz, "
-        f"phe {results['phe']}. key_len {results['key_len']}, {results['dimensions']} dimensions, batches of "
-        f"{results['count']:,} (`paillier`: a quarter), {results['rounds']} rounds."
+        f"phe {results['phe']}. key_len {results['key_len']}, {results['dimensions']} dimensions, "
+        f"{results['rounds']} rounds."
     )
     lines = [_HEAD, measured, "", _READING, ""]
     for task in tasks:
-        lines += [f"## {task[0].upper()}{task[1:]}", "", "| | median | bound | to reach |", "|---|---:|---:|---:|"]
-        lines += [_line(row) for row in results["rows"] if row["task"] == task]
+        lines += [
+            f"## {task[0].upper()}{task[1:]}",
+            "",
+            "| | batch | median | gain | bound | to reach |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
+        medians = {row["who"]: row["median"] for row in results["rows"] if row["task"] == task}
+        lines += [_line(row, medians) for row in results["rows"] if row["task"] == task]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: dict[str, Any], medians: dict[str, float]) -> str:
+    backend, several, _ = row["who"].partition(",")
+    gain = f"{medians[backend] / row['median']:.2f}" if several else ""
     bound = f"{row['bound'] / row['lowest']:.2f}" if "bound" in row else ""
     limit = TO_REACH.get((row["task"], row["who"]))
-    spread = f"({_time(row['lowest'])} to {_time(row['highest'])})"
-    return f"| {row['who']} | {_time(row['median'])} {spread} | {bound} | {_time(limit) if limit else ''} |"
+    median = f"{_time(row['median'])} ({_time(row['lowest'])} to {_time(row['highest'])})"
+    return f"| {row['who']} | {row['items']:,} | {median} | {gain} | {bound} | {_time(limit) if limit else ''} |"
 
 
 def _time(seconds: float) -> str:

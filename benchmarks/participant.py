@@ -10,24 +10,47 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.bounds import Bounds
-from xtrace_core.arithmetic import arithmetic, row_width
-from xtrace_core.evaluation import evaluation_for
+from xtrace_core.arithmetic import Rows, arithmetic, row_width
+from xtrace_core.evaluation import Evaluation, evaluation_for
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.crypto.primes import prime_with_two_top_bits
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_server.search.engine import BLOCK_BYTES
 
-Task = tuple[Callable[[], object], int, int]
-"""What to do, how many items it is, and how many products one of them takes at least (0: not counted)."""
+MANY = 5
+"""Times as many rows as vectors, for what is so quick that a batch would be over before the second thread is awake."""
+
+WARM_UP = 8
+"""Before a batch is timed, one part in so many of it is done: processes that wait for each other wake up cold."""
 
 
-def scheme_tasks(scheme: str, key_len: int, embed_len: int, count: int, folder: Path) -> dict[str, Task]:
-    """What a client and the service do, by name."""
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to do with the items of a batch, and how many products one of them takes at least (0: not counted)."""
+
+    work: Callable[[slice], object]
+    items: int = 1
+    products: int = 0
+
+    def seconds(self) -> tuple[float, float]:
+        """On the wall and of this thread, for the whole batch."""
+        self.work(slice(-(-self.items // WARM_UP)))
+        batch = slice(self.items)
+        started, cpu = time.perf_counter(), time.thread_time()
+        self.work(batch)
+        return time.perf_counter() - started, time.thread_time() - cpu
+
+
+def scheme_tasks(scheme: str, key_len: int, embed_len: int, count: int, reads: int, folder: Path) -> dict[str, Task]:
+    """What a client and the service do, by name, for `count` vectors and `reads` answers."""
     provider = PassphraseKeyProvider(secrets.token_urlsafe(), insecure_log2_n=1)  # key derivation apart
     context = ExecutionContext.create(provider, scheme, embed_len, key_len)
     path = folder / f"{scheme}.json"
@@ -37,26 +60,36 @@ def scheme_tasks(scheme: str, key_len: int, embed_len: int, count: int, folder: 
     lists = vectors.tolist()
     index, query = client.encrypt_vec_batch(vectors), client.encrypt_query(vectors[0])
     evaluation = evaluation_for(client.type, context.public_data()["pk"])
-    rows = np.ascontiguousarray(index.rows.reshape(count, -1))
+    rows = index.rows.reshape(count, -1)
     answers = evaluation.evaluate(rows, query.ciphertexts).reshape(index.rows.shape)
+    answers, nonces = _repeated(answers, reads), _repeated(index.nonces, reads)
+    rows = _repeated(rows, MANY * count)
     return {
-        f"{scheme}: create a context": (lambda: ExecutionContext.create(provider, scheme, embed_len, key_len), 1, 0),
-        f"{scheme}: load a context": (
-            lambda: ExecutionContext.load_from_disk(path=path, key_provider=provider),
-            1,
-            0,
+        f"{scheme}: create a context": Task(lambda _: ExecutionContext.create(provider, scheme, embed_len, key_len)),
+        f"{scheme}: load a context": Task(lambda _: ExecutionContext.load_from_disk(path=path, key_provider=provider)),
+        f"{scheme}: encrypt a vector": Task(lambda part: client.encrypt_vec_batch(vectors[part]), count),
+        f"{scheme}: encrypt a vector, from lists": Task(lambda part: client.encrypt_vec_batch(lists[part]), count),
+        f"{scheme}: encrypt a query": Task(lambda _: client.encrypt_query(vectors[0])),
+        f"{scheme}: read a distance": Task(
+            lambda part: client.read_distances(answers[part], nonces[part], query), reads
         ),
-        f"{scheme}: encrypt a vector": (lambda: client.encrypt_vec_batch(vectors), count, 0),
-        f"{scheme}: encrypt a vector, from lists": (lambda: client.encrypt_vec_batch(lists), count, 0),
-        f"{scheme}: encrypt a query": (lambda: client.encrypt_query(vectors[0]), 1, 0),
-        f"{scheme}: read a distance": (lambda: client.read_distances(answers, index.nonces, query), count, 0),
-        f"{scheme}: read a distance, both primes": (
-            lambda: client.confirm_distances(answers, index.nonces, query),
-            count,
-            0,
+        f"{scheme}: read a distance, both primes": Task(
+            lambda part: client.confirm_distances(answers[part], nonces[part], query), min(count, reads)
         ),
-        f"{scheme}: multiply a row": (lambda: evaluation.evaluate(rows, query.ciphertexts), count, 0),
+        f"{scheme}: multiply a row": Task(lambda part: _scan(evaluation, rows[part], query.ciphertexts), len(rows)),
     }
+
+
+def _repeated(array: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """So many rows: those of the array, again and again."""
+    return np.resize(array, (count, *array.shape[1:]))
+
+
+def _scan(evaluation: Evaluation, rows: Rows, query: list[bytes]) -> None:
+    """As the service does it, a block after another."""
+    step = BLOCK_BYTES // rows.shape[1]
+    for start in range(0, len(rows), step):
+        evaluation.evaluate(rows[start : start + step], query)
 
 
 def kernel_tasks(key_len: int, count: int) -> dict[str, Task]:
@@ -70,33 +103,33 @@ def kernel_tasks(key_len: int, count: int) -> dict[str, Task]:
     scan, join = arithmetic.multiplier(n_squared // 3, n_squared), arithmetic.joiner(p * p, q * q)
     square, table = arithmetic.prime_square(p, q), arithmetic.fixed_base_table(3, 32, p * p)
     bits = rows[:, :512] & np.uint8(1)
+    digits = np.resize(bits, (count, 5 * key_len // 4))
+    in_digits = arithmetic.encode_digits(digits)
     short, long = secrets.randbits(256) | 1 << 255, p - 1
     counted = Bounds.of(arithmetic, key_len)
     return {
-        "kernel: multiply modulo n²": (lambda: scan(rows), count, counted.scan()),
-        "kernel: fixed base, 32 entries, encrypt modulo p²": (
-            lambda: square.encrypt(messages, table, exponents),
-            count,
-            counted.fixed_encrypt(32),
+        "kernel: multiply modulo n²": Task(lambda part: scan(rows[part]), count, counted.scan()),
+        "kernel: fixed base, 32 entries, encrypt modulo p²": Task(
+            lambda part: square.encrypt(messages[part], table, exponents[part]), count, counted.fixed_encrypt(32)
         ),
-        "kernel: fixed base, 32 entries, read modulo p²": (
-            lambda: square.read(rows, table, exponents),
-            count,
-            counted.fixed_read(32),
+        "kernel: fixed base, 32 entries, read modulo p²": Task(
+            lambda part: square.read(rows[part], table, exponents[part]), count, counted.fixed_read(32)
         ),
-        "kernel: shared exponent of 256 bits, read": (
-            lambda: square.read_power(rows[:few], short),
-            few,
-            counted.power_read(256),
+        "kernel: shared exponent of 256 bits, read": Task(
+            lambda part: square.read_power(rows[part], short), few, counted.power_read(256)
         ),
-        f"kernel: shared exponent of {key_len} bits, read": (
-            lambda: square.read_power(rows[:few], long),
-            few,
-            counted.power_read(key_len),
+        f"kernel: shared exponent of {key_len} bits, read": Task(
+            lambda part: square.read_power(rows[part], long), few, counted.power_read(key_len)
         ),
-        "kernel: join modulo p² and q²": (lambda: join(halves, halves), count, counted.scan()),
-        "kernel: encode 512 bits": (lambda: arithmetic.encode_slots(bits), count, 0),
-        "kernel: count 512 slots": (lambda: arithmetic.count_slots(messages, 512), count, 0),
+        "kernel: join modulo p² and q²": Task(lambda part: join(halves[part], halves[part]), count, counted.scan()),
+        "kernel: encode 512 bits": Task(lambda part: arithmetic.encode_slots(bits[part]), count),
+        "kernel: count 512 slots": Task(lambda part: arithmetic.count_slots(messages[part], 512), count),
+        f"kernel: encode {digits.shape[1]} bits in base 3": Task(
+            lambda part: arithmetic.encode_digits(digits[part]), count
+        ),
+        f"kernel: count {digits.shape[1]} digits to base 3": Task(
+            lambda part: arithmetic.count_digits(in_digits[part], digits.shape[1]), count
+        ),
     }
 
 
@@ -105,15 +138,13 @@ def main() -> None:
     settings: dict[str, Any] = json.loads(sys.stdin.readline())
     key_len, embed_len, count = settings["key_len"], settings["dimensions"], settings["count"]
     with tempfile.TemporaryDirectory() as folder:
-        tasks = scheme_tasks("paillier_lookup", key_len, embed_len, count, Path(folder))
-        tasks |= scheme_tasks("paillier", key_len, embed_len, count // 4, Path(folder))
+        tasks = scheme_tasks("paillier_lookup", key_len, embed_len, count, MANY * count, Path(folder))
+        tasks |= scheme_tasks("paillier", key_len, embed_len, count // 4, count // 4, Path(folder))
         tasks |= kernel_tasks(key_len, count)
-        print(json.dumps({name: {"items": task[1], "products": task[2]} for name, task in tasks.items()}), flush=True)
+        sizes = {name: {"items": task.items, "products": task.products} for name, task in tasks.items()}
+        print(json.dumps(sizes), flush=True)
         for line in sys.stdin:
-            work = tasks[json.loads(line)["task"]][0]
-            started, cpu = time.perf_counter(), time.thread_time()
-            work()
-            print(json.dumps([time.perf_counter() - started, time.thread_time() - cpu]), flush=True)
+            print(json.dumps(tasks[json.loads(line)["task"]].seconds()), flush=True)
 
 
 if __name__ == "__main__":
