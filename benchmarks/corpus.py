@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from xtrace_cli.documents import collection_of, python_reference, source_and_passage
+from xtrace_cli.documents import chunks_of, python_reference, source_and_passage
 
 _CODE = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo"}
@@ -26,7 +26,7 @@ class Corpus:
 
 def python_corpus() -> Corpus:
     """Passages of the language reference and the bodies of docstrings; each docstring's first paragraph as a query."""
-    passages = {source_and_passage(chunk["chunk_content"])[1]: None for chunk in collection_of(python_reference())}
+    passages = {source_and_passage(chunk["chunk_content"])[1]: None for chunk in chunks_of(python_reference())}
     queries: dict[str, None] = {}
     for docstring in _docstrings(Path(sysconfig.get_path("stdlib"))):
         summary, _, body = docstring.partition("\n\n")
