@@ -25,6 +25,8 @@ from xtrace_core.metadata_filter import (
     parse_filter,
 )
 from xtrace_core.wire import PROJECTION_FIELDS
+from xtrace_sdk.errors import UnknownContent
+from xtrace_sdk.x_vec.utils.content_envelope import pack, unpack
 from xtrace_server.api import json_parts
 from xtrace_server.api.answers import projection
 from xtrace_server.api.bodies import Decoder
@@ -222,3 +224,27 @@ def test_a_body_in_parts_is_the_body_at_once(body: Any, at: int, noise: bytes) -
     for decoder, slice_bytes in itertools.product(DECODERS, (2, 3, 1000)):
         with patch.object(json_parts, "_SLICE_BYTES", slice_bytes):
             assert outcome(decoder.decode_large, data, SETTINGS) == outcome(decoder.decode, data)
+
+
+values = st.none() | st.text(max_size=5) | st.lists(st.text(max_size=3), max_size=3)
+nearly_envelopes = st.fixed_dictionaries(
+    {"text": st.text(max_size=5)},
+    optional={
+        "meta_data": values | st.dictionaries(st.sampled_from([*wire.TAGS, "facets", "x"]), values, max_size=3),
+        "int8": values | st.binary(max_size=5),
+        "float32": values | st.binary(min_size=4, max_size=8),
+        "more": values,
+    },
+)
+
+
+@given(st.binary(max_size=40) | nearly_envelopes.map(msgspec.msgpack.encode))
+@example(b"\x81\xa4text\xa0")
+def test_an_envelope_is_read_or_refused_and_what_is_read_is_written_again(data: bytes) -> None:
+    with suppress(UnknownContent):
+        content = unpack(b"\xff" + data)
+        again = unpack(pack(content))
+        assert (again.text, again.meta_data) == (content.text, content.meta_data)
+        assert (again.vector_copy is None) == (content.vector_copy is None)
+        if again.vector_copy is not None and content.vector_copy is not None:
+            assert again.vector_copy.tobytes() == content.vector_copy.tobytes()

@@ -83,6 +83,9 @@ BAD = {
     "a copy that is a list": envelope(text="secret", int8=[1, 2]),
     "unknown metadata": envelope(text="secret", meta_data={"tag9": "secret"}),
     "metadata of another type": envelope(text="secret", meta_data={"tag1": 1}),
+    "metadata nested without end": b"\xff\x82\xa4text\xa1x\xa9meta_data\x81\xa4tag1" + b"\x91" * 100_000 + b"\xc0",
+    "an unknown key nested without end": b"\xff\x82\xa4text\xa1x\xa4more" + b"\x91" * 100_000 + b"\xc0",
+    "metadata with a NUL": envelope(text="secret", meta_data={"tag1": "\0"}),
     "metadata that is null": envelope(text="secret", meta_data=None),
 }
 

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
 from xtrace_core import metadata
+from xtrace_core.wire import MetaData
 from xtrace_sdk.errors import InvalidArgument, UnknownContent
 
 VectorCopy = NDArray[np.int8] | NDArray[np.float32]
@@ -34,7 +35,7 @@ class Content:
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     text: str
-    meta_data: dict[str, Any] | UnsetType = UNSET
+    meta_data: MetaData | UnsetType = UNSET
     int8: bytes | UnsetType = UNSET
     float32: bytes | UnsetType = UNSET
 
@@ -72,7 +73,7 @@ def unpack(plaintext: bytes) -> Content:
 def _envelope(content: Content) -> _Envelope:
     envelope = _Envelope(content.text)
     if content.meta_data is not None:
-        envelope.meta_data = content.meta_data
+        envelope.meta_data = metadata.parse_meta_data(content.meta_data)
     if content.vector_copy is not None:
         if content.vector_copy.dtype == np.int8:
             envelope.int8 = content.vector_copy.tobytes()
@@ -84,7 +85,7 @@ def _envelope(content: Content) -> _Envelope:
 def _meta_data(envelope: _Envelope) -> dict[str, Any] | None:
     if envelope.meta_data is UNSET:
         return None
-    checked: dict[str, Any] = msgspec.to_builtins(metadata.parse_meta_data(envelope.meta_data))
+    checked: dict[str, Any] = msgspec.to_builtins(metadata.parse_meta_data(msgspec.to_builtins(envelope.meta_data)))
     return checked
 
 
