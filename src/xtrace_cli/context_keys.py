@@ -54,7 +54,7 @@ def rewrap(
     This revokes nothing: a copy of the file as it was still opens with the old one, also the copy on the service until
     `xtrace context save`. Only `xtrace context rotate` revokes.
     """
-    with _weak_keys_noted():
+    with weak_keys_noted():
         from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
         old = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
@@ -99,7 +99,7 @@ def rotate(
 
     if remove_old and not dry_run:
         confirm("Delete the old context from the service when everything is moved?", yes)
-    with _weak_keys_noted():
+    with weak_keys_noted():
         if new_path.exists():
             provider = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context, exists=True)
             context = ExecutionContext.load_from_disk(path=new_path, key_provider=provider)
@@ -145,7 +145,7 @@ def _expect_predecessor(path: Path, new_path: Path, context: "ExecutionContext")
 
 
 @contextmanager
-def _weak_keys_noted() -> Iterator[None]:
+def weak_keys_noted() -> Iterator[None]:
     """Shows warnings of weak keys as notes, each once."""
     from xtrace_sdk.x_vec.utils.execution_context import WeakKeyWarning
 

@@ -17,3 +17,7 @@ class ServerDidNotStart(XTraceError):
 
 class UnusableData(XTraceError):
     """The server's data folder cannot be used as it is."""
+
+
+class BadChunks(XTraceError):
+    """A knowledge base holds chunks that cannot be used."""

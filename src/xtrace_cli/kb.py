@@ -1,4 +1,7 @@
-"""`xtrace kb`: the knowledge bases of an organisation. JSON results are the objects of the HTTP contract."""
+"""`xtrace kb`: the knowledge bases of an organisation. JSON results are the objects of the HTTP contract.
+
+`xtrace kb verify` is in `kb_verify.py`.
+"""
 
 from typing import Annotated
 
@@ -8,7 +11,7 @@ from xtrace_cli.connection import CredentialsFile, with_admin_key
 from xtrace_cli.groups import new_group
 from xtrace_cli.output import Json, Yes, confirm, fields, note, show, table
 
-app = new_group("kb", "Knowledge bases: create, list, describe, delete. Needs the organisation's admin key.")
+app = new_group("kb", "Knowledge bases: create, list, describe, delete (with the organisation's admin key), verify.")
 
 KbId = Annotated[str, typer.Argument(metavar="KB_ID", help="The knowledge base's id, as `xtrace kb list` shows it.")]
 

@@ -15,6 +15,7 @@ from xtrace_cli.context_keys import rewrap, rotate
 from xtrace_cli.demo import demo
 from xtrace_cli.errors import WrongUse
 from xtrace_cli.groups import new_group
+from xtrace_cli.kb_verify import verify
 from xtrace_cli.output import note
 from xtrace_cli.serve import serve
 from xtrace_cli.vacuum import vacuum
@@ -31,6 +32,7 @@ app.command()(vacuum)
 app.command()(version)
 context.app.command()(rewrap)
 context.app.command()(rotate)
+kb.app.command()(verify)
 for group in (kb, keys, context, org):
     app.add_typer(group.app)
 

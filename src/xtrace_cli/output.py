@@ -54,13 +54,18 @@ def confirm(question: str, yes: bool) -> None:
 
     Raises `NotConfirmed` if they did not, and `WrongUse` if nobody watches.
     """
+    expect_confirmable(yes)
     if yes:
         return
-    if not is_watched():
-        raise WrongUse("nobody is there to confirm this: add --yes")
     typer.echo(f"{printable(question)} [y/N] ", err=True, nl=False)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise NotConfirmed("not confirmed, so nothing was changed")
+
+
+def expect_confirmable(yes: bool) -> None:
+    """Raises `WrongUse` if `confirm` will: to be asked before work that would be in vain then."""
+    if not (yes or is_watched()):
+        raise WrongUse("nobody is there to confirm this: add --yes")
 
 
 def is_watched() -> bool:

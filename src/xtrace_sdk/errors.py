@@ -151,7 +151,8 @@ class InvalidRows(TamperedData):
         what, named = ("rows", self.positions) if self.chunk_ids is None else ("chunks", self.chunk_ids)
         super().__init__(
             f"the search failed: the service's answer is not valid for {len(named)} {what} ({shown_ids(named)}): they "
-            "were stored under another context, damaged or substituted. No result was used; check the knowledge base"
+            "were stored under another context, damaged or substituted. No result was used; "
+            "`xtrace kb verify` finds every bad chunk, so that it can be replaced or deleted"
         )
 
 

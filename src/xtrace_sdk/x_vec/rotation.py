@@ -7,19 +7,14 @@ cut off, however, goes on where it stopped. Ids, metadata and names stay.
 """
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from xtrace_sdk.errors import (
     ChunksChanged,
     ChunksNotFound,
-    ContentTampered,
     ContextNotFound,
     InvalidArgument,
     TamperedData,
@@ -28,13 +23,19 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.progress import progress_bar
+from xtrace_sdk.x_vec.utils.stored_chunks import (
+    READ_FIELDS,
+    Chunk,
+    batches,
+    count_chunks,
+    on_all_cores,
+    read_chunks,
+)
 
 BATCH_SIZE = 500
 """Chunks that are fetched, encrypted again and written together."""
-_FIELDS = ("chunk_content", "index", "nonce", "meta_data", "name", "updated_at")
+_FIELDS = (*READ_FIELDS, "meta_data", "name", "updated_at")
 _SHOWN_IDS = 10
-
-Chunk = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class _Rotation:
     async def move(self, kb_ids: Sequence[str]) -> dict[str, int]:
         if not self._dry_run:
             await self._integration.store_exec_context(self._new.public_data(), self._new.id)
-        counts = [await self._count(kb_id) for kb_id in kb_ids]
+        counts = [await count_chunks(self._integration, kb_id, self._old.id) for kb_id in kb_ids]
         moved = {}
         with progress_bar("Reading" if self._dry_run else "Rotating", sum(counts)) as advance:
             for kb_id, count in zip(kb_ids, counts, strict=True):
@@ -131,83 +132,53 @@ class _Rotation:
             await self._integration.delete_exec_context(self._old.id)
         await asyncio.to_thread(self._new.forget_predecessor)
 
-    async def _count(self, kb_id: str) -> int:
-        page = await self._integration.meta_search_paginated(kb_id, self._old.id, {}, ["name"], limit=1)
-        return page.total
-
     async def _move_knowledge_base(self, kb_id: str, advance: Callable[[int], None]) -> int:
         moved = await self._pass(kb_id, advance)
         # Others may have stored more, or changed chunks while their batch was on its way.
-        while not self._dry_run and await self._count(kb_id):
+        while not self._dry_run and await count_chunks(self._integration, kb_id, self._old.id):
             moved += await self._pass(kb_id, advance)
         return moved
 
     async def _pass(self, kb_id: str, advance: Callable[[int], None]) -> int:
         """Moves what is under the old context now: while one batch is encrypted, its neighbours travel."""
-        batches = self._batches(kb_id)
-        reading = asyncio.create_task(_next(batches))
         writing: asyncio.Task[int] | None = None
         moved = 0
-        try:
-            while batch := await reading:
-                reading = asyncio.create_task(_next(batches))
-                encrypted = await self._encrypted_again(batch)
+        async with aclosing(batches(self._integration, kb_id, self._old.id, _FIELDS, self._batch_size)) as read:
+            try:
+                async for batch in read:
+                    encrypted = await self._encrypted_again(batch)
+                    if writing is not None:
+                        moved += await writing
+                    writing = asyncio.create_task(self._write(kb_id, batch, encrypted, advance))
+                return moved + (await writing if writing is not None else 0)
+            finally:
+                # A batch that is being written gets to its end: nothing is half done either way.
                 if writing is not None:
-                    moved += await writing
-                writing = asyncio.create_task(self._write(kb_id, batch, encrypted, advance))
-            return moved + (await writing if writing is not None else 0)
-        finally:
-            # A batch that is being written gets to its end: nothing is half done either way.
-            reading.cancel()
-            await asyncio.gather(reading, *([writing] if writing is not None else []), return_exceptions=True)
-            await batches.aclose()
-
-    async def _batches(self, kb_id: str) -> AsyncGenerator[list[Chunk], None]:
-        batch: list[Chunk] = []
-        async for chunk in self._integration.iter_meta_search(
-            kb_id, {}, self._old.id, projection=_FIELDS, page_size=self._batch_size
-        ):
-            batch.append(chunk)
-            if len(batch) == self._batch_size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+                    await asyncio.gather(writing, return_exceptions=True)
 
     async def _encrypted_again(self, batch: list[Chunk]) -> list[tuple[Chunk, EncryptedIndex]]:
-        # A share for each core; the arithmetic and the ciphers leave the interpreter to the other threads.
-        share = -(-len(batch) // (os.cpu_count() or 1))
-        shares = [batch[start : start + share] for start in range(0, len(batch), share)]
-        parts = await asyncio.gather(*(asyncio.to_thread(self._encrypt_again, part) for part in shares))
-        return [chunk for part in parts for chunk in part]
+        return [chunk for part in await on_all_cores(self._encrypt_again, batch) for chunk in part]
 
     def _encrypt_again(self, chunks: list[Chunk]) -> list[tuple[Chunk, EncryptedIndex]]:
-        nonces = [chunk.get("nonce") for chunk in chunks]
-        vectors, valid = self._old.homomorphic.decrypt_vec_batch([chunk["index"] for chunk in chunks], nonces)
-        bad = [chunks[int(i)]["chunk_id"] for i in np.flatnonzero(~valid)]
-        texts: list[bytes] = []
-        for chunk, nonce in zip(chunks, nonces, strict=True):
-            try:
-                texts.append(self._old.aes.decrypt(chunk["chunk_content"], nonce or b""))
-            except ContentTampered:
-                bad.append(chunk["chunk_id"])
-        if bad:
-            raise _undecryptable(sorted(set(bad)))
+        read = read_chunks(self._old, chunks)
+        if len(bad := read.bad()):
+            raise _undecryptable([chunks[int(i)]["chunk_id"] for i in bad])
         if self._dry_run:
             return []
-        index = self._new.homomorphic.encrypt_vec_batch(vectors)
+        index = self._new.homomorphic.encrypt_vec_batch(read.vectors)
         return [
             (
                 {
                     "chunk_id": chunk["chunk_id"],
-                    "chunk_content": self._new.aes.encrypt(text, encrypted.nonce),
+                    "chunk_content": self._new.aes.encrypt(content, encrypted.nonce),
                     "meta_data": chunk["meta_data"],
                     "name": chunk.get("name"),
                     "if_updated_at": chunk["updated_at"],
                 },
                 encrypted,
             )
-            for chunk, text, encrypted in zip(chunks, texts, index, strict=True)
+            for chunk, content, encrypted in zip(chunks, read.contents, index, strict=True)
+            if content is not None  # as all are here
         ]
 
     async def _write(
@@ -243,10 +214,6 @@ class _Rotation:
         )
         moments = {chunk["chunk_id"]: chunk["updated_at"] for chunk in stored}
         return [pair for pair in encrypted if moments.get(pair[0]["chunk_id"]) == pair[0]["if_updated_at"]]
-
-
-async def _next(batches: AsyncIterator[list[Chunk]]) -> list[Chunk]:
-    return await anext(batches, [])
 
 
 def _undecryptable(chunk_ids: list[int]) -> TamperedData:

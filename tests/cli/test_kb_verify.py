@@ -1,0 +1,105 @@
+"""`xtrace kb verify`, with a real server and chunks that somebody damaged."""
+
+import asyncio
+
+import pytest
+
+from cli.conftest import PASSPHRASE
+from cli.test_context_keys import load
+from terminal import Terminal
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_server.credentials import Credentials
+
+
+@pytest.fixture
+def terminal(xtrace: Terminal) -> Terminal:
+    xtrace.environment["XTRACE_PASSPHRASE"] = PASSPHRASE
+    return xtrace
+
+
+@pytest.fixture
+def kb_id(terminal: Terminal, credentials: Credentials) -> str:
+    """A knowledge base of seven chunks under the context in `mine.json`."""
+    new_context(terminal, "mine.json")
+    kb_id = terminal("kb create notes").text
+    asyncio.run(load(credentials, opened(terminal), kb_id))
+    return kb_id
+
+
+def new_context(terminal: Terminal, name: str) -> None:
+    """A context in a file, under a passphrase that takes no time to check."""
+    provider = PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=1)
+    ExecutionContext.create(provider, "paillier_lookup", 8, path=terminal.folder / name)
+
+
+def opened(terminal: Terminal) -> ExecutionContext:
+    return ExecutionContext.load_from_disk(PASSPHRASE, terminal.folder / "mine.json")
+
+
+def damage(terminal: Terminal, credentials: Credentials, kb_id: str) -> None:
+    """Chunk 2 loses its nonce, chunk 5 gets the content of chunk 4."""
+
+    async def patch() -> None:
+        async with XTraceIntegration(credentials.org_id, credentials.api_key, credentials.api_url) as xtrace:
+            (other,) = await xtrace.get_chunk_by_id([4], kb_id)
+            patches = [{"chunk_id": 2, "nonce": None}, {"chunk_id": 5, "chunk_content": other["chunk_content"]}]
+            await xtrace.patch_chunks(patches, kb_id, opened(terminal).id)
+
+    asyncio.run(patch())
+
+
+def test_a_sound_knowledge_base_is_said_to_be_one(terminal: Terminal, kb_id: str) -> None:
+    done = terminal(f"kb verify {kb_id} mine.json")
+    assert (done.status, done.out) == (0, "")
+    assert done.err == "xtrace: 7 chunks were read, 0 are bad, 0 were deleted\n"
+    found = terminal(f"kb verify {kb_id} mine.json --json").json
+    assert found.pop("seconds") > 0
+    assert found == {"kb_id": kb_id, "context_id": opened(terminal).id, "chunks": 7, "bad": [], "deleted": []}
+
+
+def test_bad_chunks_are_listed_and_the_status_is_1(terminal: Terminal, kb_id: str, credentials: Credentials) -> None:
+    damage(terminal, credentials, kb_id)
+    plain = terminal(f"kb verify {kb_id} mine.json")
+    assert plain.status == 1
+    assert plain.out == "CHUNK  PROBLEMS\n2      vector, content\n5      content\n"
+    assert plain.err == (
+        "xtrace: 7 chunks were read, 2 are bad, 0 were deleted\n"
+        "xtrace: 2 bad chunks are left: replace them from their source, or delete them with --delete\n"
+    )
+    as_json = terminal(f"kb verify {kb_id} mine.json --json")
+    assert as_json.status == 1
+    assert '"problems": ["vector", "content"]' in " ".join(as_json.out.split()).replace("[ ", "[").replace(" ]", "]")
+
+
+def test_they_are_deleted_if_somebody_says_so(terminal: Terminal, kb_id: str, credentials: Credentials) -> None:
+    damage(terminal, credentials, kb_id)
+    terminal(f"kb verify {kb_id} mine.json --delete").fails("nobody is there to confirm this: add --yes", status=2)
+    refused = terminal.watched(f"kb verify {kb_id} mine.json --delete", "n")
+    assert refused.status == 1
+    assert "Delete 2 bad of 7 chunks (2, 5)? [y/N] " in refused.err
+    assert refused.out.endswith("5      content\n")
+    assert terminal("kb list --json").json[0]["numberOfVectors"] == 7
+    done = terminal.watched(f"kb verify {kb_id} mine.json --delete", "y")
+    assert done.status == 0
+    assert "7 chunks were read, 2 are bad, 2 were deleted" in done.err
+    assert terminal(f"kb verify {kb_id} mine.json --json").json["chunks"] == 5
+
+
+def test_deleting_needs_no_person_with_yes(terminal: Terminal, kb_id: str, credentials: Credentials) -> None:
+    damage(terminal, credentials, kb_id)
+    done = terminal(f"kb verify {kb_id} mine.json --delete --yes --json").json
+    assert done["deleted"] == [2, 5]
+    assert [bad["chunk_id"] for bad in done["bad"]] == [2, 5]
+
+
+def test_a_person_sees_how_far_it_is(terminal: Terminal, kb_id: str) -> None:
+    assert "7/7" in terminal.watched(f"kb verify {kb_id} mine.json").err
+
+
+def test_what_cannot_be_is_one_sentence(terminal: Terminal, kb_id: str) -> None:
+    terminal("kb verify nowhere mine.json").fails("knowledge base")
+    terminal(f"kb verify {kb_id} missing.json").fails("cannot be read")
+    new_context(terminal, "other.json")
+    terminal(f"kb verify {kb_id} other.json").fails("is it the right one?")
