@@ -133,8 +133,8 @@ async def test_chunks_under_the_predecessor_are_read_as_well(
     for chunk_id in EVERY_ID[: COUNT // 2]:
         await loader.upsert_one({"chunk_content": f"text {chunk_id}"}, vectors()[chunk_id - 1], kb_id, chunk_id)
     assert (await verify(new, xtrace, kb_id)).bad == ()
-    (old_vector,) = context.homomorphic.encrypt_vec_batch(vectors(1))
-    await xtrace.patch_chunks([{"chunk_id": 2, "index": old_vector.ciphertexts()}], kb_id, new.id)
+    (other,) = new.homomorphic.encrypt_vec_batch(vectors(1))
+    await xtrace.patch_chunks([{"chunk_id": 2, "index": other.ciphertexts()}], kb_id, new.id)
     await xtrace.patch_chunks([{"chunk_id": COUNT, "chunk_content": "AAAA"}], kb_id, context.id)
     found = await verify(new, xtrace, kb_id)
     assert found.chunks == COUNT
