@@ -12,11 +12,10 @@ from xtrace_cli.kb import KbId
 from xtrace_cli.key_providers import KeyFile, KMSContext, KMSKey, provider_of
 from xtrace_cli.output import Json, Yes, confirm, expect_confirmable, note, show, table
 from xtrace_cli.passphrase import PassphraseFile
+from xtrace_sdk.errors import shown_ids
 
 if TYPE_CHECKING:
     from xtrace_sdk.x_vec.verification import Verification
-
-_SHOWN_IDS = 10
 
 
 def verify(
@@ -50,7 +49,8 @@ def verify(
     deleted: list[int] = []
     try:
         if delete and found.bad:
-            confirm(f"Delete {_bad(found)}?", yes)
+            listed = shown_ids([chunk.chunk_id for chunk in found.bad])
+            confirm(f"Delete {len(found.bad)} bad of {found.chunks} chunks ({listed})?", yes)
             deleted = with_api_key(credentials, lambda xtrace: verification.delete_bad(xtrace, kb_id, found.bad))
     finally:
         show(_result(kb_id, context.id, found, deleted), as_json, lambda: _print(found, deleted))
@@ -77,9 +77,3 @@ def _print(found: "Verification", deleted: list[int]) -> None:
     if found.bad:
         table(("CHUNK", "PROBLEMS"), [(chunk.chunk_id, ", ".join(chunk.problems)) for chunk in found.bad])
     note(f"{found.chunks} chunks were read, {len(found.bad)} are bad, {len(deleted)} were deleted")
-
-
-def _bad(found: "Verification") -> str:
-    listed = ", ".join(str(chunk.chunk_id) for chunk in found.bad[:_SHOWN_IDS])
-    more = f" and {len(found.bad) - _SHOWN_IDS} more" if len(found.bad) > _SHOWN_IDS else ""
-    return f"{len(found.bad)} bad of {found.chunks} chunks ({listed}{more})"

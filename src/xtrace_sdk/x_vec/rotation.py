@@ -18,6 +18,7 @@ from xtrace_sdk.errors import (
     ContextNotFound,
     InvalidArgument,
     TamperedData,
+    shown_ids,
 )
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex
@@ -35,7 +36,6 @@ from xtrace_sdk.x_vec.utils.stored_chunks import (
 BATCH_SIZE = 500
 """Chunks that are fetched, encrypted again and written together."""
 _FIELDS = (*READ_FIELDS, "meta_data", "name", "updated_at")
-_SHOWN_IDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +217,7 @@ class _Rotation:
 
 
 def _undecryptable(chunk_ids: list[int]) -> TamperedData:
-    shown = ", ".join(map(str, chunk_ids[:_SHOWN_IDS]))
-    more = f" and {len(chunk_ids) - _SHOWN_IDS} more" if len(chunk_ids) > _SHOWN_IDS else ""
     return TamperedData(
-        f"the chunks {shown}{more} do not decrypt under the old context: they were damaged, or written otherwise. "
-        "Replace or delete them, and go on"
+        f"the chunks {shown_ids(chunk_ids)} do not decrypt under the old context: they were damaged, or written "
+        "otherwise. `xtrace kb verify` finds all that are: replace or delete them, and go on"
     )
