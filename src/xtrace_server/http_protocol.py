@@ -2,9 +2,13 @@
 
 A request whose header or body comes too slowly, a client that leaves its answer unread, a line or header that is too
 long, and one connection too many end here. What cannot be parsed is refused in the form of every other error.
+
+A connection that is closed with input unread is reset, and the reset overtakes the answer: so whoever is refused in the
+middle of a request is listened to for a moment longer.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
@@ -18,6 +22,27 @@ from xtrace_server.settings import Settings
 _SECURITY_LINES: Final = "".join(f"{name}: {value}\r\n" for name, value in SECURITY_HEADERS.items()).encode()
 
 
+LINGER_S: Final = 5.0
+"""How long a refused client is listened to at most."""
+LINGER_IDLE_S: Final = 1.0
+"""How long it may be silent meanwhile."""
+
+
+class _Transport:
+    """A transport whose closing its protocol may put off; everything else is the transport's own."""
+
+    def __init__(self, own: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.own = own
+        self.close = close
+        self.lingers = False
+
+    def is_closing(self) -> bool:
+        return self.lingers or self.own.is_closing()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.own, name)
+
+
 class Protocol(HttpToolsProtocol):
     """One connection. `bounded` gives the class for a server's settings, which uvicorn then makes instances of."""
 
@@ -29,11 +54,16 @@ class Protocol(HttpToolsProtocol):
     _is_read: asyncio.TimerHandle | None = None
     """Goes off when the client does not read."""
     _body_due = 0.0
+    _unread = False
+    """Whether the client is still sending."""
+    _discarded = 0
+    _linger_due = 0.0
 
     # Time
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        self._wrapped = _Transport(transport, self._close)  # type: ignore[arg-type]
+        super().connection_made(self._wrapped)  # type: ignore[arg-type]
         if len(self.connections) > self.settings.max_connections:
             self._answer(Overloaded(f"the server has {self.settings.max_connections} connections (max_connections)"))
             return
@@ -46,6 +76,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._header_bytes = 0
+        self._unread = True
         self._expect_header()
         super().on_message_begin()
 
@@ -54,12 +85,13 @@ class Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._unread = False
         self._stop_waiting()
         super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._is_read = self.loop.call_later(self.settings.write_timeout_s, self._unread)
+        self._is_read = self.loop.call_later(self.settings.write_timeout_s, self._not_read)
 
     def resume_writing(self) -> None:
         if self._is_read is not None:
@@ -102,9 +134,41 @@ class Protocol(HttpToolsProtocol):
                 )
             )
 
-    def _unread(self) -> None:
+    def _not_read(self) -> None:
         # Not `close`, which waits until everything is read.
         self.transport.abort()
+
+    # Closing
+
+    def data_received(self, data: bytes) -> None:
+        if not self._wrapped.lingers:
+            super().data_received(data)
+            return
+        self._discarded += len(data)
+        if self._discarded > self.settings.max_body_bytes:
+            self._wrapped.own.close()
+
+    def _close(self) -> None:
+        """Closes when the client has stopped sending, or has sent for too long."""
+        if self.transport.is_closing():
+            return
+        crowded = len(self.connections) > 2 * self.settings.max_connections
+        if not self._unread or crowded:
+            self._wrapped.own.close()
+            return
+        self._stop_waiting()
+        self._wrapped.lingers = True
+        if self._wrapped.own.can_write_eof():
+            self._wrapped.own.write_eof()
+        self.flow.resume_reading()
+        self._linger_due = self.loop.time() + LINGER_S
+        self._linger(-1)
+
+    def _linger(self, discarded_before: int) -> None:
+        if self._discarded == discarded_before or self.loop.time() >= self._linger_due:
+            self._wrapped.own.close()
+        else:
+            self._arrives = self.loop.call_later(LINGER_IDLE_S, self._linger, self._discarded)
 
     # Size and form
 
@@ -147,6 +211,8 @@ class Protocol(HttpToolsProtocol):
         self._stop_waiting()
         if self.transport.is_closing():
             return
+        # Who is too slow has nothing on its way, and shall not hold the connection by one drop a second.
+        self._unread = not isinstance(error, RequestTimeout)
         if (current := self._current) is not None:
             # Two answers must not mix.
             if current.response_started:

@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 
 from service import Http, b64, chunk, ok, problem
+from xtrace_core.metadata_filter import DEFAULT_LIMITS, parse_filter
+from xtrace_server.api.page_token import PageToken, decode_token, encode_token, query_digest
+from xtrace_server.storage.chunks import Position
 
 
 @pytest.fixture
@@ -169,3 +172,34 @@ def test_patch_by_metadata_changes_what_a_dry_run_counts(http: Http, kb: str) ->
     assert ids(search(http, kb, {"facets": "published"})) == [1, 2, 3]
     bad = http.data("PATCH", "/chunk/by-meta/{org}", json=change | {"patch": {"name": "x"}})
     assert "name" in problem(bad, 422, "invalid")
+
+
+@pytest.mark.parametrize("sort_by", ["chunk_id", "tag1"])
+@pytest.mark.parametrize("sort_order", ["asc", "desc"])
+def test_a_forged_page_token_selects_no_more_than_the_call_without_it(
+    http: Http, kb: str, sort_by: Any, sort_order: Any
+) -> None:
+    """So tokens need no signature: kb, context and filter come from the request, the token says where to go on."""
+    http.save_context("other")
+    strangers = http.new_kb()
+    for where, context in ((kb, "other"), (kb, "ctx"), (strangers, "ctx")):
+        http.insert(where, [chunk(i, meta_data={"tag1": f"t{i % 3}", "tag2": "no"}) for i in range(1, 7)], context)
+        http.insert(where, [chunk(i, meta_data={"tag1": f"t{i % 3}", "tag2": "yes"}) for i in range(1, 7)], context)
+    call = {"meta_filter": {"tag2": "yes"}, "sort_by": sort_by, "sort_order": sort_order}
+    digest = query_digest(kb, "ctx", parse_filter(call["meta_filter"], DEFAULT_LIMITS), sort_by, sort_order)
+    every = ids(page(http, kb, **call)["results"])
+    assert sorted(every) == list(range(19, 25))
+    own = decode_token(page(http, kb, limit=1, **call)["next_page_token"], digest)
+    stranger = page(http, strangers, limit=1, **call)["next_page_token"]
+    answer = http.data("POST", "/chunk/meta/page/{org}", json=body(kb, page_token=stranger, **call))
+    assert "another query" in problem(answer, 422, "invalid")
+    for pk in {
+        0,
+        2**63 - 1,
+        *[own.position.pk + i for i in range(-(2**33), 2**33, 2**31)],
+        *range(own.position.pk, 30),
+    }:
+        for value in ("", "t1", "t2", "t9", "\U0010ffff", own.position.value):
+            forged = encode_token(PageToken(digest, Position(value, pk), offset=pk))
+            found = ids(page(http, kb, page_token=forged, **call)["results"])
+            assert found == every[len(every) - len(found) :]

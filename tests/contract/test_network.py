@@ -1,10 +1,11 @@
 """What a client does with its connection: slow, ambiguous, greedy, gone. The server bounds each, and goes on."""
 
 import asyncio
+import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ import pytest
 
 from service import Http, LiveService, b64, chunk, ok, problem, running_service
 from toy_paillier import toy_key
+from xtrace_server import http_protocol
 from xtrace_server.api.envelope import SECURITY_HEADERS
 from xtrace_server.storage import knowledge_bases
 
@@ -55,14 +57,14 @@ class Raw:
     def say(self, data: bytes) -> None:
         self._socket.sendall(data)
 
-    def hear(self) -> bytes:
-        """Everything until the server closes the connection."""
+    def hear(self, *, reset: bool = True) -> bytes:
+        """Everything until the server closes the connection; `reset` says whether it may be reset."""
         heard = b""
         try:
             while part := self._socket.recv(65536):
                 heard += part
         except ConnectionResetError:
-            pass
+            assert reset
         return heard
 
 
@@ -149,6 +151,58 @@ def test_an_answer_that_is_not_read_is_cut_off_and_holds_nothing(service: LiveSe
         heard = raw.hear()
     assert heard.startswith(b"HTTP/1.1 200")
     assert len(heard) < 15_000_000, "the whole answer came although it was not read in time"
+
+
+# Refused while still sending
+
+
+def sent_and_heard(service: LiveService, parts: Iterable[bytes]) -> bytes:
+    """What a client hears that looks for an answer only when it has sent everything, as most do. Raises
+    `ConnectionError`, with which many clients forget what they have heard."""
+    with Raw(service) as raw:
+        for part in parts:
+            raw.say(part)
+        return raw.hear(reset=False)
+
+
+def slowly(part: bytes, times: int) -> Iterator[bytes]:
+    for _ in range(times):
+        time.sleep(0.01)
+        yield part
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_refusal_reaches_a_client_that_is_still_sending(service: LiveService, http: Http, number: int) -> None:
+    long_line = b"GET /livez?" + b"x" * (8 * 2**20) + b" HTTP/1.1\r\nhost: a\r\n\r\n"
+    assert refusal(sent_and_heard(service, [long_line])) == (414, "line_too_long")
+    no_http = b"\1" * 2**20
+    assert refusal(sent_and_heard(service, [no_http])) == (400, "malformed")
+    large_body = itertools.chain([post(http, 65 * 2**20)], itertools.repeat(b"x" * 2**18, 4 * 40 + number))
+    assert refusal(sent_and_heard(service, large_body)) == (413, "too_large")
+
+
+def test_a_client_that_never_stops_sending_is_cut_off(service: LiveService, http: Http) -> None:
+    began = time.monotonic()
+    with pytest.raises(ConnectionError):
+        sent_and_heard(service, itertools.chain([b"GET /livez?" + b"x" * 2**21], slowly(b"x" * 1000, 3000)))
+    assert time.monotonic() - began < http_protocol.LINGER_S + 3
+    began = time.monotonic()
+    with pytest.raises(ConnectionError):
+        sent_and_heard(service, itertools.chain([post(http, 2**40)], itertools.repeat(b"x" * 2**20, 10_000)))
+    assert time.monotonic() - began < http_protocol.LINGER_S + 3, "the server read on and on"
+
+
+def test_a_refused_client_that_falls_silent_is_cut_off_soon(service: LiveService) -> None:
+    began = time.monotonic()
+    with Raw(service) as raw:
+        raw.say(b"\1\r\n\r\n")
+        assert refusal(raw.hear()) == (400, "malformed")
+        assert time.monotonic() - began < 1, "the answer itself waits for nothing"
+        time.sleep(2.5 * http_protocol.LINGER_IDLE_S)
+        raw.say(b"x")
+        time.sleep(0.2)
+        with pytest.raises(ConnectionError):
+            raw.say(b"x")
 
 
 # Ambiguous

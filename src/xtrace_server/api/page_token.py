@@ -2,7 +2,8 @@
 
 Opaque to clients, though not secret: a token holds the last chunk's key and sorting value, which the page
 showed. A token that was altered can at worst begin a page elsewhere in the same results, because the query
-comes from the request. One that does not decode, or that belongs to another query, is refused.
+comes from the request: a signature would protect nothing. One that does not decode, or that belongs to another query,
+is refused.
 """
 
 import base64
