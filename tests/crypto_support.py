@@ -130,7 +130,7 @@ def toy_lookup_client(order_bits: int, key_len: int, embed_len: int) -> Paillier
     while u_q == u_p:
         u_q = first_prime_from(lowest + 2 * secrets.randbelow(1 << (order_bits - 3)))
     floor = 3 << (key_len - 2)
-    start = secrets.randbelow(1 << (key_len - 4))
-    p, q = (first_prime_from((floor + start) // (2 * u) * 2 * u + 1, 2 * u) for u in (u_p, u_q))
+    starts = (floor + secrets.randbelow(1 << (key_len - 4)) for _ in range(2))
+    p, q = (first_prime_from(next(starts) // (2 * u) * 2 * u + 1, 2 * u) for u in (u_p, u_q))
     sides = SubgroupPrime.generate(p, q, u_p), SubgroupPrime.generate(q, p, u_q)
     return PaillierLookupClient(*sides, NoiseKeys.generate(), embed_len, key_len, "base4")

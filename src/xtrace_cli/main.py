@@ -11,6 +11,7 @@ from typing import Final, NoReturn
 
 from xtrace_cli import context, kb, keys, org
 from xtrace_cli.audit import audit
+from xtrace_cli.context_audit import audit as audit_contexts
 from xtrace_cli.context_keys import rewrap, rotate
 from xtrace_cli.demo import demo
 from xtrace_cli.errors import WrongUse
@@ -30,6 +31,7 @@ app.command()(demo)
 app.command()(serve)
 app.command()(vacuum)
 app.command()(version)
+context.app.command("audit")(audit_contexts)
 context.app.command()(rewrap)
 context.app.command()(rotate)
 kb.app.command()(verify)

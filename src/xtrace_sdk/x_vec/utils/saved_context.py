@@ -8,6 +8,7 @@ import binascii
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,15 @@ class SavedContext(PublicParts, frozen=True):
 
 def read_file(path: Path) -> SavedContext:
     """The context in a file. Raises `InaccessibleFile`, and `InvalidContext` if it holds none."""
+    return parse(_read_object(path), f"the file {path}")
+
+
+def read_public_file(path: Path) -> PublicParts:
+    """The public parts of the context in a file, which may hold nothing else. Raises as `read_file` does."""
+    return parse_public(_read_object(path), f"the file {path}")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
@@ -115,7 +125,15 @@ def read_file(path: Path) -> SavedContext:
     what = f"the file {path}"
     if len(data) > _MAX_FILE_BYTES:
         raise InvalidContext(f"{what} is larger than a saved context can be")
-    return parse(json_object(data, what), what)
+    return json_object(data, what)
+
+
+def parse_public(data: Mapping[str, Any], what: str) -> PublicParts:
+    """The public parts of a context's fields. Raises `InvalidContext` if one is missing."""
+    try:
+        return msgspec.convert(data, PublicParts)
+    except msgspec.ValidationError as error:
+        raise InvalidContext(f"{what} holds no public key of a context ({error})") from None
 
 
 def parse(data: dict[str, Any], what: str) -> SavedContext:
