@@ -157,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("--key-len", type=int, default=1024)
     parser.add_argument("--dimensions", type=int, default=512)
-    parser.add_argument("--count", type=int, default=2000, help="vectors a batch (paillier: a quarter)")
+    parser.add_argument("--count", type=int, default=2048, help="vectors a batch (paillier: a quarter)")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()

@@ -79,8 +79,11 @@ INLINE void reduce_both(V *r, V *first, V *second, const struct ring *ring, int 
     const size_t h = ring->half;
     reduce(first, m, ring->prime, ring->inverse, h);
     carry(r, first + h, h);
-    for (size_t k = 0; doubled && k < 2 * h; k++) second[k] = add(second[k], second[k]);
-    for (size_t k = 0; k < h; k++) second[k] = add(second[k], sub(all(ring->lift[k]), m[k]));
+    for (size_t k = 0; k < h; k++) {
+        const V whole = doubled ? add(second[k], second[k]) : second[k];
+        second[k] = add(whole, sub(all(ring->lift[k]), m[k]));
+    }
+    for (size_t k = h; doubled && k < 2 * h; k++) second[k] = add(second[k], second[k]);
     reduce(second, m, ring->prime, ring->inverse, h);
     carry(r + h, second + h, h);
 }
