@@ -3,6 +3,7 @@
 XTraceError
 ├── InputError                     what the caller gave cannot be used (also a ValueError)
 │   ├── InvalidArgument            a parameter, a setting or a key is missing or has a wrong value
+│   ├── InvalidCall                a synchronous call where it would wait for itself, or at the interpreter's end
 │   ├── InvalidVector              a vector of the wrong length, shape or kind
 │   ├── InvalidFilter              a metadata filter that the language does not have
 │   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
@@ -83,6 +84,10 @@ class InputError(XTraceError, ValueError):
 
 class InvalidArgument(InputError):
     """A parameter, a setting or a key is missing or has a wrong value."""
+
+
+class InvalidCall(InputError):
+    """A synchronous call where it would wait for itself, or at the interpreter's end."""
 
 
 class InvalidVector(InputError):

@@ -7,7 +7,7 @@ checked against the HTTP contract before it is given back (`_service`).
 import asyncio
 import os
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple, Self
 
@@ -450,7 +450,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         sort_order: str = "asc",
         sort_by: str = "chunk_id",
         page_size: int = _RESULTS_PER_PAGE,
-    ) -> AsyncIterator[StoredChunk]:
+    ) -> AsyncGenerator[StoredChunk, None]:
         """What `meta_search` returns, chunk by chunk, fetched page by page while it is consumed."""
         fields = _payloads.projection(projection)
         seen: set[str | None] = {None}

@@ -82,6 +82,16 @@ class Retriever:
         include_scores: Literal[True],
         meta_filter: Mapping[str, Any] | None = None,
     ) -> tuple[list[int], list[int]]: ...
+    @overload
+    async def nn_search_for_ids(
+        self,
+        query_vector: Any,
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        include_scores: bool = False,
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> list[int] | tuple[list[int], list[int]]: ...
     async def nn_search_for_ids(
         self,
         query_vector: Any,

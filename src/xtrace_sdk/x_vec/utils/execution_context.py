@@ -53,12 +53,12 @@ class ExecutionContext(Secretive):
 
     __slots__ = ("_is_kept", "_keys", "_predecessor", "_saved", "key_provider")
 
-    def __init__(self, keys: ContextKeys, provider: KeyProvider | None, saved: SavedContext | None) -> None:
+    def __init__(self: Self, keys: ContextKeys, provider: KeyProvider | None, saved: SavedContext | None) -> None:
         """Use `create`, `load_from_disk` or `load_from_remote` instead."""
         self._keys = keys
         self._saved = saved
         self._is_kept = saved is not None
-        self._predecessor = None if keys.predecessor is None else ExecutionContext(keys.predecessor, None, None)
+        self._predecessor: Self | None = None if keys.predecessor is None else type(self)(keys.predecessor, None, None)
         self.key_provider = provider
 
     @classmethod
@@ -177,12 +177,12 @@ class ExecutionContext(Secretive):
         return self._keys.public.is_ours
 
     @property
-    def predecessor(self) -> "ExecutionContext | None":
+    def predecessor(self) -> Self | None:
         """The context whose place this one takes, while chunks may still be stored under it."""
         return self._predecessor
 
     @property
-    def lineage(self) -> "tuple[ExecutionContext, ...]":
+    def lineage(self) -> tuple[Self, ...]:
         """The contexts under which this one's chunks are, the predecessor first.
 
         A rotation moves chunks from the first to the last: who asks them in this order sees every chunk at least once.

@@ -1,0 +1,29 @@
+"""The SDK for scripts and notebooks: its asynchronous classes and functions as ordinary ones.
+
+Same names, same parameters, same core: `await retriever.search(…)` is `retriever.search(…)` here, `async with` is
+`with`, `async for` is `for`, and `aclose` is `close`. Usable from any thread, whether an event loop runs there or not.
+Ctrl-C ends a call in good order. Callbacks run in a thread of the SDK and cannot make such calls themselves.
+"""
+
+from xtrace_sdk.sync._embedding import Embedding
+from xtrace_sdk.sync._execution_context import ContextStore, ExecutionContext
+from xtrace_sdk.sync._loader import DataLoader
+from xtrace_sdk.sync._retriever import Retriever
+from xtrace_sdk.sync._rotation import rotate
+from xtrace_sdk.sync._vectors import Embedder, FloatEmbedder
+from xtrace_sdk.sync._verification import delete_bad, verify
+from xtrace_sdk.sync._xtrace import XTraceIntegration
+
+__all__ = [
+    "ContextStore",
+    "DataLoader",
+    "Embedder",
+    "Embedding",
+    "ExecutionContext",
+    "FloatEmbedder",
+    "Retriever",
+    "XTraceIntegration",
+    "delete_bad",
+    "rotate",
+    "verify",
+]

@@ -1,0 +1,107 @@
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.inference.embedding`: change that, and run the script."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx2
+
+from xtrace_sdk._http import Retries
+from xtrace_sdk.sync._background import Twin, close_when_dropped, run
+from xtrace_sdk.x_vec.inference import embedding as core
+from xtrace_sdk.x_vec.inference.embedding import Bits, Floats
+
+
+class Embedding(Twin[core.Embedding]):
+    """A model that embeds texts, cut to `dim` dimensions.
+
+    The texts of one call of `embed_many` and `bin_embed_many` travel to
+    the model in batches. Models are loaded by the first call, once.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        model_name: str,
+        dim: int,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        batch_size: int | None = None,
+        concurrency: int = 4,
+        timeout_s: float = 120.0,
+        retries: Retries | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Nothing is loaded or sent yet.
+
+        Args:
+            provider: `wordllama`, `sentence_transformer`, `ollama` or `openai`.
+            model_name: the provider's name for the model (`l2_supercat` for `wordllama`, 256 dimensions); for
+                `sentence_transformer` also a local folder.
+            dim: how many of the model's dimensions to keep, the first ones.
+            base_url: of an API; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
+            api_key: of an API; else `OPENAI_API_KEY`.
+            batch_size: texts that go to the model, or into one request, together.
+            concurrency: requests to an API under way at once.
+            timeout_s: the longest silence of an API that is waited for.
+            retries: how often and how long to try an API again.
+            transport: takes the place of the network, for tests.
+
+        Raises `InvalidArgument`.
+        """
+        self._core = core.Embedding(
+            provider,
+            model_name,
+            dim,
+            base_url=base_url,
+            api_key=api_key,
+            batch_size=batch_size,
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            retries=retries,
+            transport=transport,
+        )
+        close_when_dropped(self, self._core.aclose)
+
+    def __repr__(self) -> str:
+        return repr(self._core)
+
+    def embed(self, text: str) -> Floats:
+        """The text's vector, `(dim,)` float32. Raises `EmbeddingError`."""
+        return run(self._core.embed(text))
+
+    def bin_embed(self, text: str) -> Bits:
+        """The text's vector as bits, `(dim,)` uint8: 1 where it is above 0. Raises `EmbeddingError`."""
+        return run(self._core.bin_embed(text))
+
+    def embed_many(self, texts: Sequence[str]) -> Floats:
+        """The texts' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
+        return run(self._core.embed_many(texts))
+
+    def bin_embed_many(self, texts: Sequence[str]) -> Bits:
+        """The texts' vectors as bits in order, `(n, dim)` uint8. Raises `EmbeddingError`."""
+        return run(self._core.bin_embed_many(texts))
+
+    @staticmethod
+    def float_2_bin(vector: Any) -> Bits:
+        """The signs of a float vector or matrix: 1 where an element is above 0, else 0; same shape, uint8."""
+        return core.Embedding.float_2_bin(vector)
+
+    def close(self) -> None:
+        """Closes connections to an API. A later call opens new ones."""
+        return run(self._core.aclose())
+
+    @property
+    def provider(self) -> str:
+        """As given."""
+        return self._core.provider
+
+    @property
+    def model_name(self) -> str:
+        """As given."""
+        return self._core.model_name
+
+    @property
+    def dim(self) -> int:
+        """As given."""
+        return self._core.dim

@@ -1,0 +1,129 @@
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.data_loaders.loader`: change that, and run the script."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from xtrace_sdk.sync._background import Twin, core_of, in_threads, run
+from xtrace_sdk.sync._vectors import Embedder
+from xtrace_sdk.sync._xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex, EncryptedIndexBatch
+from xtrace_sdk.x_vec.data_loaders import loader as core
+from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors
+from xtrace_sdk.x_vec.data_loaders.loader import BATCH_SIZE, EncryptedChunks, LoadSummary
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.vector_copies import CopyKind
+
+
+class DataLoader(Twin[core.DataLoader]):
+    """Encrypts chunks and stores them in a knowledge base.
+
+    The service gets ciphertexts, metadata in clear, and a pseudonym for each chunk's name, by which a second run of the
+    same load finds what is there and stores nothing twice.
+    """
+
+    def __init__(
+        self,
+        execution_context: ExecutionContext,
+        integration: XTraceIntegration,
+        *,
+        vector_copy: CopyKind | None = None,
+    ) -> None:
+        """`vector_copy` stores a copy of each float vector inside its chunk's encrypted content, for rescoring.
+
+        `Retriever.search(…, rescore=4)` orders what it finds by them. `"int8"` adds a byte a dimension to the content,
+        `"float32"` four; recall hardly differs (docs/recall.md). Vectors must be floats then. Chunks with a copy have
+        other names than those without: loading a collection again with copies stores it again, and `superseded` names
+        the chunks to delete.
+        """
+        self._core = core.DataLoader(execution_context, core_of(integration), vector_copy=vector_copy)
+        self._held = [integration]  # a twin that is dropped closes its connections
+
+    def load_data_from_memory(
+        self, collection: Sequence[Mapping[str, Any]], vectors: Sequence[Any]
+    ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
+        """`(index, db)`: the encrypted vectors and the encrypted chunks, in the order of the collection.
+
+        Args:
+            collection: chunks as `{"chunk_content": str, "meta_data": {…}}`.
+            vectors: one for each chunk: bits, floats (taken by their sign) or awaitables of either; with `vector_copy`
+                floats or awaitables of them.
+
+        Nothing is sent. Raises `InvalidArgument`, `InvalidVector`, `InvalidMetaData`.
+        """
+        return run(self._core.load_data_from_memory(collection, vectors))
+
+    def load_data_from_memory_batch(
+        self, collection: Sequence[Mapping[str, Any]], vectors: Any
+    ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
+        """The same for the vectors as one matrix `(n, embed_len)`, such as `bin_embed_many` gives it."""
+        return run(self._core.load_data_from_memory_batch(collection, vectors))
+
+    def dump_db(
+        self, db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str, concurrent: bool = False
+    ) -> list[int]:
+        """Stores encrypted chunks and returns their ids, in order; chunks that are there already are not sent again.
+
+        Each batch of 500 is stored wholly or not at all, so a load that was cut off goes on where it stopped. With
+        `concurrent`, several batches travel at once. The service learns the context's public part first, never its
+        secret. Raises what `XTraceIntegration` raises.
+        """
+        return run(self._core.dump_db(db, index, kb_id, concurrent))
+
+    def load(
+        self,
+        collection: Chunks,
+        embedding: Embedder | Vectors,
+        kb_id: str,
+        batch_size: int = BATCH_SIZE,
+        *,
+        on_progress: Callable[[LoadSummary], object] | None = None,
+    ) -> LoadSummary:
+        """Embeds, encrypts and stores the chunks that a knowledge base does not have yet.
+
+        Args:
+            collection: chunks as `{"chunk_content": str, "meta_data": {…}}`: in memory, or made while they are read, by
+                a generator (which runs in a thread) or an asynchronous one.
+            embedding: the model, or the vectors themselves, one for each chunk in the same order.
+            kb_id: the knowledge base.
+            batch_size: chunks that go through together; fewer where they are long.
+            on_progress: is told what is stored each time that it is more.
+
+        Reading, embedding, encrypting and storing overlap. A few batches are in memory at a time, and of every chunk
+        its name. What the knowledge base has is recognised, batch by batch, before it is embedded, so a load that was
+        cut off, or a collection that has grown, costs only what is missing.
+
+        Raises what `load_data_from_memory`, `dump_db`, the collection and the embedding raise, with a note of what is
+        stored: every batch before the one that failed is. When Ctrl-C ends it, what the service has acknowledged is
+        stored, and perhaps a batch on its way.
+        """
+        return run(
+            self._core.load(collection, in_threads(embedding, Embedder), kb_id, batch_size, on_progress=on_progress)
+        )
+
+    def superseded(self, collection: Chunks | LoadSummary, kb_id: str) -> list[int]:
+        """The ids of the chunks of this context in a knowledge base that are not in the collection (any more).
+
+        What a finished load returned stands for its collection. Reads the names of all chunks that are stored.
+        """
+        return run(self._core.superseded(collection, kb_id))
+
+    def upsert_one(self, chunk: Mapping[str, Any], vector: Any, kb_id: str, chunk_id: int | None = None) -> int:
+        """Stores one chunk and returns its id: in place of the chunk `chunk_id`, or as a new one without it.
+
+        A new chunk that is there already, text and metadata, is not stored again. Raises `NotFound` for an unknown
+        `chunk_id`.
+        """
+        return run(self._core.upsert_one(chunk, vector, kb_id, chunk_id))
+
+    def update_chunks(
+        self, chunk_ids: Sequence[int], db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str
+    ) -> None:
+        """Replaces stored chunks, content, vector and metadata, by encrypted ones in the same order; all or none.
+
+        Raises `NotFound`, naming them, if some of the ids are unknown.
+        """
+        return run(self._core.update_chunks(chunk_ids, db, index, kb_id))
+
+    def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> int:
+        """Deletes chunks and returns how many there were; unknown ids are ignored."""
+        return run(self._core.delete_chunks(chunk_ids, kb_id))

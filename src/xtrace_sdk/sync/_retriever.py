@@ -1,0 +1,145 @@
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.retrievers.retriever`: change that, and run the script."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+from xtrace_sdk.sync._background import Twin, core_of, in_threads, run
+from xtrace_sdk.sync._vectors import Embedder
+from xtrace_sdk.sync._xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.retrievers import retriever as core
+from xtrace_sdk.x_vec.retrievers.retriever import Range, SearchResult
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+
+class Retriever(Twin[core.Retriever]):
+    """Searches a knowledge base with encrypted queries and decrypts what was found.
+
+    The service learns which context is searched and when, how many candidates there are, the metadata filter, and which
+    chunks are fetched afterwards; never the query, the vectors, the distances or their order. With `decoys` those that
+    are wanted are among others, which stay the same as long as the retriever lives: keep it.
+    """
+
+    def __init__(
+        self, execution_context: ExecutionContext, integration: XTraceIntegration, embedding: Embedder | None = None
+    ) -> None:
+        """`embedding` is the model that the chunks were embedded with; only `search` with a text needs it."""
+        self._core = core.Retriever(execution_context, core_of(integration), in_threads(embedding, Embedder))
+        self._held = [integration, embedding]  # a twin that is dropped closes its connections
+
+    @overload
+    def nn_search_for_ids(
+        self,
+        query_vector: Any,
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        include_scores: Literal[False] = False,
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> list[int]: ...
+
+    @overload
+    def nn_search_for_ids(
+        self,
+        query_vector: Any,
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        *,
+        include_scores: Literal[True],
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> tuple[list[int], list[int]]: ...
+
+    @overload
+    def nn_search_for_ids(
+        self,
+        query_vector: Any,
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        include_scores: bool = False,
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> list[int] | tuple[list[int], list[int]]: ...
+
+    def nn_search_for_ids(
+        self,
+        query_vector: Any,
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        include_scores: bool = False,
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> list[int] | tuple[list[int], list[int]]:
+        """The ids of the `k` chunks nearest to the query, nearest first; of equal distance, the smaller id first.
+
+        Args:
+            query_vector: bits, floats (taken by their sign), or an awaitable of either, of the context's length.
+            k: how many; fewer come back where the knowledge base has fewer.
+            kb_id: the knowledge base.
+            range_filter: `(lowest, highest)` chunk id, both included.
+            include_scores: gives `(ids, scores)`; scores are the Hamming distances of just those ids, in that order.
+            meta_filter: a metadata filter; the service sees it.
+
+        Raises `InvalidRows`, naming the chunks, if any answer is not the sum of a stored vector and this query;
+        nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
+        server about it.
+        """
+        return run(self._core.nn_search_for_ids(query_vector, k, kb_id, range_filter, include_scores, meta_filter))
+
+    def nn_search_batch(
+        self,
+        query_vectors: Sequence[Any],
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        meta_filter: Mapping[str, Any] | None = None,
+    ) -> list[tuple[list[int], list[int]]]:
+        """For each query `(ids, scores)` as `nn_search_for_ids` gives them, in the order of the queries.
+
+        The service reads the ciphertexts once for up to 32 queries. Raises what `nn_search_for_ids` raises.
+        """
+        return run(self._core.nn_search_batch(query_vectors, k, kb_id, range_filter, meta_filter))
+
+    def search(
+        self,
+        query: str | Any,
+        k: int = 3,
+        kb_id: str = "",
+        range_filter: Range | None = None,
+        meta_filter: Mapping[str, Any] | None = None,
+        *,
+        decoys: int = 0,
+        rescore: int | None = None,
+    ) -> list[SearchResult]:
+        """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
+
+        A text needs the `embedding` that this retriever was made with. Chunks that were deleted in between are left
+        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise.
+
+        With `rescore=4` the 4·k nearest by Hamming distance are fetched, and the k of them that are most similar by the
+        cosine of their vectors' copies come back, most similar first (docs/recall.md). The chunks must have been loaded
+        with `DataLoader(…, vector_copy=…)`, else `InvalidArgument`; a vector must be floats, else `InvalidVector`. The
+        service sees that 4·k chunks are fetched, not which of them are wanted.
+        """
+        return run(self._core.search(query, k, kb_id, range_filter, meta_filter, decoys=decoys, rescore=rescore))
+
+    def retrieve_and_decrypt(
+        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: int = 0
+    ) -> list[dict[str, Any]]:
+        """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
+
+        `projection` names the fields to fetch, by default all but the ciphertexts. Ids that are not there any more are
+        left out. The ids are requested in ascending order, so that the request does not show which was nearest.
+
+        `decoys` mixes in so many other candidates of the search that found the ids (all, if there are fewer), which are
+        decrypted alike and dropped; the service learns that some of those it gave are wanted. What was asked for
+        together is asked for together again, whatever of it is wanted (docs/security.md, "Decoys").
+
+        Raises `ContentTampered`, `ChangedSinceSearch` if the chunk was replaced since this retriever found it, and
+        `InvalidArgument` for decoys for ids that it did not find.
+        """
+        return run(self._core.retrieve_and_decrypt(chunk_ids, kb_id, projection, decoys=decoys))
+
+    @staticmethod
+    def format_context(chunks: Sequence[Mapping[str, Any]], separator: str = "\n\n") -> str:
+        """The texts of retrieved chunks, numbered in their order, as one text for a language model's prompt."""
+        return core.Retriever.format_context(chunks, separator)

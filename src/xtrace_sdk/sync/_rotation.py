@@ -1,0 +1,42 @@
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.rotation`: change that, and run the script."""
+
+from collections.abc import Iterable
+
+from xtrace_sdk.sync._background import core_of, run
+from xtrace_sdk.sync._xtrace import XTraceIntegration
+from xtrace_sdk.x_vec import rotation as core
+from xtrace_sdk.x_vec.rotation import BATCH_SIZE, RotationSummary
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+
+
+def rotate(
+    context: ExecutionContext,
+    integration: XTraceIntegration,
+    kb_ids: Iterable[str] | None = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+    remove_old: bool = False,
+    dry_run: bool = False,
+) -> RotationSummary:
+    """Moves the chunks under the context's predecessor to the context, and says how many; call it again to go on.
+
+    Args:
+        context: made by `ExecutionContext.successor`, and saved: its keys must not be in this process alone.
+        integration: the service; its key needs permission to write, and to delete for `remove_old`.
+        kb_ids: the knowledge bases; by default all that the predecessor is bound to.
+        batch_size: chunks a write.
+        remove_old: deletes the predecessor from the service at the end, which the service refuses while any chunk is
+            under it, and takes its keys out of `context`: save that again then.
+        dry_run: reads and decrypts every chunk, and changes nothing.
+
+    Retrievers of `context` see each chunk exactly once all the while. Others may go on writing, under either context:
+    what they change while its batch is on its way is left alone, and moved by the next.
+
+    The service learns which chunks are old. Raises `InvalidArgument`, `TamperedData` naming chunks that do not decrypt
+    (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
+    """
+    return run(
+        core.rotate(
+            context, core_of(integration), kb_ids, batch_size=batch_size, remove_old=remove_old, dry_run=dry_run
+        )
+    )

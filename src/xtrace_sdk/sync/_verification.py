@@ -1,0 +1,33 @@
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.verification`: change that, and run the script."""
+
+from collections.abc import Iterable
+
+from xtrace_sdk.sync._background import core_of, run
+from xtrace_sdk.sync._xtrace import XTraceIntegration
+from xtrace_sdk.x_vec import verification as core
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.verification import BATCH_SIZE, BadChunk, Verification
+
+
+def delete_bad(integration: XTraceIntegration, kb_id: str, bad: Iterable[BadChunk]) -> list[int]:
+    """Deletes bad chunks and returns their ids; those that were written since they were read are left alone.
+
+    There is no way back, and whether it was the service that damaged them on their way here nobody can tell: have the
+    texts elsewhere. Raises what `XTraceIntegration` raises; the key needs permission to delete.
+    """
+    return run(core.delete_bad(core_of(integration), kb_id, bad))
+
+
+def verify(
+    context: ExecutionContext, integration: XTraceIntegration, kb_id: str, *, batch_size: int = BATCH_SIZE
+) -> Verification:
+    """Reads every chunk of a knowledge base under the context, and its predecessor if it has one; changes nothing.
+
+    A chunk is good if its ciphertexts decrypt under both primes to a vector of the context's length with the noise of
+    its nonce, and its content is authentic under that nonce. What the service withholds, metadata, and an older
+    state are not noticed; compare `chunks` with how many you stored.
+
+    The service learns that everything was read. Raises `InvalidArgument`, also if nothing was ever stored there under
+    the context, and what `XTraceIntegration` raises.
+    """
+    return run(core.verify(context, core_of(integration), kb_id, batch_size=batch_size))
