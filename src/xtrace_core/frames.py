@@ -63,9 +63,10 @@ def head(count: int, width: int, rows: int) -> bytes:
 def block(chunk_ids: NDArray[np.int64], ciphertexts: Rows, nonces: Sequence[bytes | None]) -> bytes:
     """A block of at least one row; `ciphertexts` is any array of the rows' bytes, in order."""
     data = [nonce or b"" for nonce in nonces]
-    lengths = bytes([len(nonce) for nonce in data])
+    lengths = bytes(map(len, data))
     width = max(lengths)
-    padded = b"".join([nonce.ljust(width, b"\0") for nonce in data])
+    # All are as long as each other in almost every context.
+    padded = b"".join(data if min(lengths) == width else [nonce.ljust(width, b"\0") for nonce in data])
     ids = chunk_ids.astype("<u8").tobytes()
     return b"".join((_BLOCK.pack(len(data), width), ids, lengths, padded, ciphertexts.tobytes()))
 
