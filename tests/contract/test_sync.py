@@ -1,11 +1,6 @@
 """The synchronous twins against the real server: in threads, beside a running loop, in forked children, interrupted."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from script import Ended, run_script
 from xtrace_sdk.errors import KnowledgeBaseNotFound
 from xtrace_sdk.integrations import xtrace as asynchronous
 from xtrace_sdk.sync import DataLoader, ExecutionContext, Retriever, XTraceIntegration, rotate, verify
@@ -73,37 +69,20 @@ def environment(credentials: Credentials, kb_id: str, tmp_path: Path) -> dict[st
         "XTRACE_ADMIN_KEY": credentials.admin_key,
         "KB_ID": kb_id,
         "CONTEXT": str(tmp_path / "context.json"),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": os.pathsep.join(sys.path),
     }
 
 
-def script(code: str, environment: dict[str, str], interrupt_after: str = "") -> tuple[int, str, str]:
-    """Exit status, output and errors of a script with warnings as errors; Ctrl-C comes after that line."""
+def script(code: str, environment: dict[str, str], interrupt_after: str = "") -> Ended:
     preface = """
-        import os, sys, threading
+        import os, threading
         from contract.test_sync import COLLECTION, Signs
         from xtrace_sdk.sync import DataLoader, ExecutionContext, Retriever, XTraceIntegration
-        from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 
         kb_id = os.environ["KB_ID"]
         context = ExecutionContext.load_from_disk("passphrase", os.environ["CONTEXT"])
         xtrace = XTraceIntegration()
     """
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(preface) + textwrap.dedent(code)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    if interrupt_after:
-        assert process.stdout
-        assert process.stdout.readline().strip() == interrupt_after
-        process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+    return run_script(preface, code, interrupt_after=interrupt_after, **environment)
 
 
 def test_search_returns_ready_results(xtrace: XTraceIntegration, context: ExecutionContext, kb_id: str) -> None:

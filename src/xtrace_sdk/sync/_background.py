@@ -239,7 +239,7 @@ def _in_a_thread(method: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any
 
 _background: _Background | None = None
 _inherited: list[_Background] = []
-_starting = threading.Lock()
+_starting = threading.RLock()  # a signal handler, or the collector, may call while it is held
 
 
 def _started() -> _Background:
@@ -261,7 +261,7 @@ def _forked() -> None:
     if _background is not None:
         _inherited.append(_background)
     _background = None
-    _starting = threading.Lock()
+    _starting = threading.RLock()
 
 
 # Registered when the module is imported, so that handlers that callers register later, and that may call, come first.

@@ -3,11 +3,7 @@
 import asyncio
 import contextvars
 import gc
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import weakref
@@ -17,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pytest
 
+from script import Ended, run_script
 from xtrace_sdk.errors import InvalidCall
 from xtrace_sdk.sync._background import in_threads, iterate, run
 
@@ -42,25 +39,12 @@ class Numbers:
             self.is_closed.set()
 
 
-def script(code: str, *, interrupt_after: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs a script with warnings as errors; Ctrl-C comes after it has printed `interrupt_after`."""
-    preface = "import asyncio, os, sys, threading, time\nfrom xtrace_sdk.sync._background import iterate, run\n"
-    command = [sys.executable, "-W", "error", "-c", preface + textwrap.dedent(code)]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert process.stdout
-    if interrupt_after:
-        assert process.stdout.readline().strip() == interrupt_after
-        time.sleep(0.1)  # the call behind the line begins
-        process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
+def script(code: str, interrupt_after: str = "") -> Ended:
+    preface = """
+        import asyncio, os, sys, threading, time
+        from xtrace_sdk.sync._background import iterate, run
+    """
+    return run_script(preface, code, interrupt_after=interrupt_after)
 
 
 def test_a_call_gives_what_the_coroutine_returns_and_raises() -> None:
@@ -236,7 +220,7 @@ def test_ctrl_c_cancels_the_work_and_says_what_it_says() -> None:
         """,
         interrupt_after="working",
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped; 500 of 900 are stored True\nusable\n", "")
+    assert done == (0, "stopped; 500 of 900 are stored True\nusable\n", "")
 
 
 def test_ctrl_c_says_also_what_an_exception_says_that_the_work_makes_of_it() -> None:
@@ -256,7 +240,7 @@ def test_ctrl_c_says_also_what_an_exception_says_that_the_work_makes_of_it() -> 
         """,
         interrupt_after="working",
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "500 are stored\n", "")
+    assert done == (0, "500 are stored\n", "")
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_end_of_the_work() -> None:
@@ -284,7 +268,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_end_of_the_work() -> None:
         """,
         interrupt_after="working",
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert done == (0, "True\n", "")
 
 
 def test_ctrl_c_ends_a_generator_and_closes_it() -> None:
@@ -306,7 +290,7 @@ def test_ctrl_c_ends_a_generator_and_closes_it() -> None:
         """,
         interrupt_after="working",
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "closed\ninterrupted\n", "")
+    assert done == (0, "closed\ninterrupted\n", "")
 
 
 def test_whatever_else_interrupts_a_call_cancels_it_too() -> None:
@@ -357,7 +341,7 @@ def test_the_interpreter_ends_quietly_whatever_is_under_way() -> None:
         next(left)
         """
     )
-    assert (done.returncode, sorted(done.stdout.split()), done.stderr) == (0, ["cancelled", "closed"], "")
+    assert (done.status, sorted(done.out.split()), done.err) == (0, ["cancelled", "closed"], "")
 
 
 def test_exit_handlers_of_the_caller_may_make_calls() -> None:
@@ -368,7 +352,7 @@ def test_exit_handlers_of_the_caller_may_make_calls() -> None:
         run(asyncio.sleep(0))
         """
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")
+    assert done == (0, "closed\n", "")
 
 
 def test_a_call_after_the_end_is_refused() -> None:
@@ -389,8 +373,8 @@ def test_a_call_after_the_end_is_refused() -> None:
         atexit.register(background._end)
         """
     )
-    assert done.stdout.startswith("the interpreter is ending"), done.stderr
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.out.startswith("the interpreter is ending"), done.err
+    assert (done.status, done.err) == (0, "")
 
 
 def test_a_forked_child_has_a_loop_of_its_own_and_leaves_the_parents_alone() -> None:
@@ -414,4 +398,4 @@ def test_a_forked_child_has_a_loop_of_its_own_and_leaves_the_parents_alone() -> 
         print(os.waitstatus_to_exitcode(status), run(asyncio.sleep(0, "parent")))
         """
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "child\n7 parent\nclosed by its own process\n", "")
+    assert done == (0, "child\n7 parent\nclosed by its own process\n", "")
