@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parents[1] / "src" / "xtrace_sdk" / "sync"
 
 TWINS = {
     "xtrace_sdk.integrations.xtrace": ("XTraceIntegration",),
+    "xtrace_sdk.x_vec.audit.fetching": ("fetch_samples",),
     "xtrace_sdk.x_vec.data_loaders.loader": ("DataLoader",),
     "xtrace_sdk.x_vec.inference.embedding": ("Embedding",),
     "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever",),

@@ -7,6 +7,7 @@ Ctrl-C ends a call in good order. Callbacks run in a thread of the SDK and canno
 
 from xtrace_sdk.sync._embedding import Embedding
 from xtrace_sdk.sync._execution_context import ContextStore, ExecutionContext
+from xtrace_sdk.sync._fetching import fetch_samples
 from xtrace_sdk.sync._loader import DataLoader
 from xtrace_sdk.sync._retriever import Retriever
 from xtrace_sdk.sync._rotation import rotate
@@ -24,6 +25,7 @@ __all__ = [
     "Retriever",
     "XTraceIntegration",
     "delete_bad",
+    "fetch_samples",
     "rotate",
     "verify",
 ]

@@ -1,0 +1,16 @@
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.audit.fetching`: change that, and run the script."""
+
+from xtrace_sdk.sync._background import core_of, run
+from xtrace_sdk.sync._xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.audit import fetching as core
+from xtrace_sdk.x_vec.audit.samples import Sample
+from xtrace_sdk.x_vec.utils.saved_context import PublicParts
+
+
+def fetch_samples(integration: XTraceIntegration, kb_id: str, public: PublicParts, count: int) -> list[Sample]:
+    """At most so many chunks, the newest, that are stored in the knowledge base under the key of these public parts.
+
+    The context is known by its public parts, not by an id: what other clients save has none. Raises what the calls
+    raise.
+    """
+    return run(core.fetch_samples(core_of(integration), kb_id, public, count))
