@@ -32,6 +32,18 @@ class Scheme(StrEnum):
     PAILLIER = "paillier"
 
 
+class PrivateField(StrEnum):
+    """Fields of metadata that a context may hide."""
+
+    ALL = "all"
+    TAG1 = "tag1"
+    TAG2 = "tag2"
+    TAG3 = "tag3"
+    TAG4 = "tag4"
+    TAG5 = "tag5"
+    FACETS = "facets"
+
+
 @app.command()
 def create(
     path: NewFile,
@@ -42,6 +54,13 @@ def create(
     key_len: Annotated[
         int, typer.Option(help="The bits of each prime: 1024 gives 112-bit security, 1536 gives 128-bit.")
     ] = 1024,
+    private_metadata: Annotated[
+        list[PrivateField] | None,
+        typer.Option(
+            help="A field of metadata that the service shall not see, or `all`; may be given several times. "
+            "Cannot be changed later."
+        ),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +73,15 @@ def create(
     from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
     from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext, read_public_part
 
-    ExecutionContext.create(PassphraseKeyProvider(passphrase), scheme.value, dimensions, key_len, path)
+    chosen = private_metadata or []
+    ExecutionContext.create(
+        PassphraseKeyProvider(passphrase),
+        scheme.value,
+        dimensions,
+        key_len,
+        path,
+        private_metadata=PrivateField.ALL in chosen or [field.value for field in chosen],
+    )
     _show_id(read_public_part(path), as_json)
 
 
@@ -64,7 +91,7 @@ def show_(path: SavedFile, as_json: Json = False) -> None:
     from xtrace_sdk.x_vec.utils.execution_context import read_public_part
 
     public = _public(read_public_part(path))
-    show(public, as_json, lambda: fields((name.replace("_", " "), value) for name, value in public.items()))
+    show(public, as_json, lambda: fields((name.replace("_", " "), _plain(value)) for name, value in public.items()))
 
 
 @app.command()
@@ -150,10 +177,15 @@ def _public(part: "PublicPart") -> dict[str, Any]:
         "key_len": part.key_len,
         "alpha_len": part.alpha_len,
         "encoding": part.encoding,
+        "private_metadata": list(part.private_metadata) or None,
         "key_provider": part.key_provider,
         "format_version": part.version,
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def _print_lines(lines: list[str]) -> None:

@@ -6,6 +6,7 @@ XTraceError
 │   ├── InvalidCall                a synchronous call where it would wait for itself, or at the interpreter's end
 │   ├── InvalidVector              a vector of the wrong length, shape or kind
 │   ├── InvalidFilter              a metadata filter that the language does not have
+│   │   └── NotOnPrivateField      an operator or sorting that needs values of which the service has hashes
 │   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
 │   ├── InvalidDocument            a file or folder that holds no text to load
 │   └── InaccessibleFile           a file that cannot be read or written
@@ -96,6 +97,10 @@ class InvalidVector(InputError):
 
 class InvalidFilter(InputError):
     """A metadata filter that the language does not have; nothing was sent."""
+
+
+class NotOnPrivateField(InvalidFilter):
+    """An operator or sorting that needs the values of a field of which the service has hashes; nothing was sent."""
 
 
 class InvalidMetaData(InputError):

@@ -57,6 +57,22 @@ def test_the_same_as_json(protected: Terminal) -> None:
     assert protected("context list --json").json == []
 
 
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ("--private-metadata facets --private-metadata tag1", ["tag1", "facets"]),
+        ("--private-metadata all", ["tag1", "tag2", "tag3", "tag4", "tag5", "facets"]),
+    ],
+)
+def test_private_metadata_is_chosen_at_creation_and_shown(protected: Terminal, options: str, fields: list[str]) -> None:
+    created = protected(f"context create mine.json --dimensions 64 {options} --json").json
+    assert created["private_metadata"] == fields
+    assert ExecutionContext.load_from_disk(PASSPHRASE, protected.folder / "mine.json").private_metadata == tuple(fields)
+    assert f"private metadata  {', '.join(fields)}" in protected("context show mine.json").text.splitlines()
+    refused = protected("context create other.json --private-metadata tag6")
+    assert (refused.status, refused.out) == (2, "")
+
+
 def test_show_needs_no_passphrase_and_shows_nothing_secret(xtrace: Terminal) -> None:
     xtrace("context create mine.json --dimensions 64", XTRACE_PASSPHRASE=PASSPHRASE)
     stored = json.loads((xtrace.folder / "mine.json").read_text())

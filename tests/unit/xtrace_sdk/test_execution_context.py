@@ -20,6 +20,8 @@ from xtrace_sdk.errors import (
 )
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext, PublicPart, read_public_part
+from xtrace_sdk.x_vec.utils.private_metadata import PrivateMetaData
+from xtrace_sdk.x_vec.utils.saved_context import PublicParts, canonical_json
 
 PASSPHRASE = "correct horse battery staple"
 
@@ -221,6 +223,61 @@ def test_pseudonyms_differ_by_purpose_value_and_context(context: ExecutionContex
         new_context().pseudonym("a", "bc"),
     }
     assert len(names) == 5
+
+
+# Private metadata
+
+
+@pytest.mark.parametrize(
+    ("chosen", "fields"),
+    [
+        (False, ()),
+        ([], ()),
+        (True, ("tag1", "tag2", "tag3", "tag4", "tag5", "facets")),
+        (["facets", "tag2", "facets"], ("tag2", "facets")),
+    ],
+)
+def test_private_fields_are_part_of_the_public_configuration(
+    chosen: PrivateMetaData, fields: tuple[str, ...], tmp_path: Path
+) -> None:
+    context = new_context(path=tmp_path / "context.json", private_metadata=chosen)
+    assert context.private_metadata == fields
+    assert json.loads(context.public_data()["config"]).get("private_metadata", []) == list(fields)
+    assert ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "context.json").private_metadata == fields
+    assert read_public_part(tmp_path / "context.json").private_metadata == fields
+    successor = context.successor(provider(), key_len=256, insecure_allow_weak_parameters=True)
+    assert successor.private_metadata == fields
+
+
+def test_a_context_without_private_fields_has_the_configuration_that_it_always_had(context: ExecutionContext) -> None:
+    assert set(json.loads(context.public_data()["config"])) <= {
+        "version",
+        "embed_len",
+        "key_len",
+        "alpha_len",
+        "encoding",
+    }
+
+
+@pytest.mark.parametrize("bad", ["tag1", ["tag6"], ["chunk_content"], [1], 3, None])
+def test_other_fields_cannot_be_private(bad: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"private_metadata is .*expected True, or a list of some of tag1"):
+        new_context(private_metadata=bad)
+
+
+def test_private_fields_cannot_be_taken_out_of_a_saved_context(tmp_path: Path) -> None:
+    path = tmp_path / "context.json"
+    new_context(path=path, private_metadata=["tag1"])
+    document = json.loads(path.read_text())
+    config = json.loads(document["config"])
+    without = {name: value for name, value in config.items() if name != "private_metadata"}
+    for named in (None, [], "tag1", ["tag9"], ["facets", "tag1"], ["tag1", "tag1"], ["tag2"]):
+        changed = without if named is None else without | {"private_metadata": named}
+        parts = {**document, "config": canonical_json(changed).decode()}
+        parts["id"] = PublicParts(parts["type"], parts["pk"], parts["config"]).public_id
+        path.write_text(json.dumps(parts))
+        with pytest.raises((InvalidContext, WrongKey)):
+            ExecutionContext.load_from_disk(PASSPHRASE, path)
 
 
 # What a saved context tells everybody

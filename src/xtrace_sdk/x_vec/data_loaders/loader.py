@@ -14,10 +14,12 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 from xtrace_sdk.x_vec.data_loaders.batches import Batch, Chunks, Vectors, batches, close, length_of
 from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, PlainChunk, plain_chunks
+from xtrace_sdk.x_vec.data_loaders.patching import Patching
 from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
-from xtrace_sdk.x_vec.utils.content_envelope import Content, pack
+from xtrace_sdk.x_vec.utils.content_envelope import Content, VectorCopy, pack
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.lineage import of_each
+from xtrace_sdk.x_vec.utils.private_metadata import PrivateMetaData, expect_private, hidden_meta_data, private_part
 from xtrace_sdk.x_vec.utils.progress import progress_bar
 from xtrace_sdk.x_vec.utils.vector_copies import CopyKind, as_floats, copy_kind, vector_copies
 from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, embedded, resolve, resolve_all
@@ -45,24 +47,29 @@ class LoadSummary:
 class DataLoader:
     """Encrypts chunks and stores them in a knowledge base.
 
-    The service gets ciphertexts, metadata in clear, and a pseudonym for each chunk's name, by which a second run of the
-    same load finds what is there and stores nothing twice.
+    The service gets ciphertexts, metadata in clear but for the context's private fields, and a pseudonym for each
+    chunk's name, by which a second run of the same load finds what is there and stores nothing twice.
     """
 
     def __init__(
         self,
         execution_context: ExecutionContext,
         integration: XTraceIntegration,
+        private_metadata: PrivateMetaData | None = None,
         *,
         vector_copy: CopyKind | None = None,
     ) -> None:
-        """`vector_copy` stores a copy of each float vector inside its chunk's encrypted content, for rescoring.
+        """`private_metadata`, as it was given to `ExecutionContext.create`, makes sure that the context is such a one.
 
+        `vector_copy` stores a copy of each float vector inside its chunk's encrypted content, for rescoring:
         `Retriever.search(…, rescore=4)` orders what it finds by them. `"int8"` adds a byte a dimension to the content,
         `"float32"` four; recall hardly differs (docs/recall.md). Vectors must be floats then. Chunks with a copy have
         other names than those without: loading a collection again with copies stores it again, and `superseded` names
         the chunks to delete.
+
+        Raises `InvalidArgument` for other private fields than the context's, and for another kind of copy.
         """
+        expect_private(execution_context, private_metadata)
         self._context = execution_context
         self._integration = integration
         self._vector_copy = copy_kind(vector_copy)
@@ -188,6 +195,41 @@ class DataLoader:
         """Deletes chunks and returns how many there were; unknown ids are ignored."""
         return await self._integration.delete_chunks(chunk_ids, kb_id)
 
+    # By metadata, in clear
+
+    async def patch_chunks(self, patches: Sequence[Mapping[str, Any]], kb_id: str) -> None:
+        """Changes metadata of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each, in clear.
+
+        None removes a field; what is not named stays. Where no private field is named, as
+        `XTraceIntegration.patch_chunks`. For private fields the contents are fetched and encrypted again with the same
+        vectors, 500 chunks a transaction; what others change meanwhile is fetched again, never overwritten. The names
+        by which loads recognise chunks stay.
+
+        Raises `ChunksNotFound`, which names unknown ids, `ContentTampered`, `InvalidMetaData`, and `PartlyStored` if
+        batches before are done; doing it all again is safe.
+        """
+        await Patching(self._context, self._integration, kb_id).patch(patches)
+
+    async def patch_chunks_by_meta(
+        self, meta_filter: Mapping[str, Any] | str, patch: Mapping[str, Any], kb_id: str, dry_run: bool = False
+    ) -> int:
+        """Changes metadata of the chunks of the context that the filter matches, all in clear, and returns how many.
+
+        `{}` matches every chunk; with `dry_run` nothing is changed. Without private fields in the patch it is one
+        transaction of the service, with them as in `patch_chunks`: after an error, what matches still is not done.
+        Raises `InvalidFilter`, `NotOnPrivateField`, `InvalidMetaData`, `ContentTampered`.
+        """
+        return await Patching(self._context, self._integration, kb_id).patch_matching(meta_filter, patch, dry_run)
+
+    async def delete_chunks_by_meta(
+        self, meta_filter: Mapping[str, Any] | str, kb_id: str, dry_run: bool = False
+    ) -> int:
+        """Deletes the chunks of the context that the filter, in clear, matches, and returns how many.
+
+        `{}` matches every chunk; with `dry_run` nothing is deleted. Raises `InvalidFilter`, `NotOnPrivateField`.
+        """
+        return await Patching(self._context, self._integration, kb_id).delete_matching(meta_filter, dry_run)
+
     async def _store(
         self,
         db: EncryptedChunks,
@@ -238,7 +280,7 @@ class DataLoader:
         db = [
             {
                 "chunk_content": self._context.aes.encrypt(plaintext, encrypted.nonce),
-                "meta_data": chunk.meta_data,
+                "meta_data": hidden_meta_data(self._context, chunk.meta_data),
                 "name": chunk.name,
             }
             for chunk, plaintext, encrypted in zip(chunks, plaintexts, index, strict=True)
@@ -246,10 +288,13 @@ class DataLoader:
         return index, db
 
     def _plaintexts(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> list[bytes]:
-        if self._vector_copy is None:
-            return [pack(Content(chunk.content)) for chunk in chunks]
-        copies = vector_copies(self._converted(chunks, vectors, as_floats, np.float32), self._vector_copy)
-        return [pack(Content(chunk.content, vector_copy=copy)) for chunk, copy in zip(chunks, copies, strict=True)]
+        copies: Sequence[VectorCopy | None] = [None] * len(chunks)
+        if self._vector_copy is not None:
+            copies = list(vector_copies(self._converted(chunks, vectors, as_floats, np.float32), self._vector_copy))
+        return [
+            pack(Content(chunk.content, private_part(self._context, chunk.meta_data), copy))
+            for chunk, copy in zip(chunks, copies, strict=True)
+        ]
 
     def _converted(
         self,

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, UnknownContent
 from xtrace_sdk.x_vec.retrievers.scan import Nearest
-from xtrace_sdk.x_vec.utils.content_envelope import Content, VectorCopy, unpack
+from xtrace_sdk.x_vec.utils.content_envelope import VectorCopy
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.private_metadata import Projection
+from xtrace_sdk.x_vec.utils.stored_content import clear_chunk, open_content, open_under_lineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +50,23 @@ class Contents:
         ):
             self._found[kb_id, chunk_id] = _Found(context, nonce or b"", query, distance)
 
-    def decrypted(self, kb_id: str, chunk: Mapping[str, Any]) -> Decrypted:
-        """The chunk with its text.
+    def decrypted(self, kb_id: str, chunk: Mapping[str, Any], wanted: Projection) -> Decrypted:
+        """What is wanted of a fetched chunk, in clear.
 
         Raises `ContentTampered`, `UnknownContent`, and `ChangedSinceSearch` if it was replaced since it was found.
         """
-        plain = {key: value for key, value in chunk.items() if key != "nonce"}
-        if "chunk_content" not in chunk:
-            return Decrypted(plain)
-        chunk_id, nonce = chunk["chunk_id"], chunk.get("nonce") or b""
+        if "chunk_content" not in wanted.fetched:
+            return Decrypted(wanted.of(chunk))
+        chunk_id, stored, nonce = chunk["chunk_id"], chunk.get("chunk_content", ""), chunk.get("nonce") or b""
         found = self._found.get((kb_id, chunk_id))
         try:
             if found is not None and nonce == found.nonce:
-                context, content = found.context, _content(found.context, chunk["chunk_content"], nonce)
+                context, content = found.context, open_content(found.context, stored, nonce)
             else:
-                context, content = self._content(chunk["chunk_content"], nonce)
+                context, content = open_under_lineage(self._context, stored, nonce)
+            plain = wanted.of(clear_chunk(context, chunk, content, wanted.shown))
         except (ContentTampered, UnknownContent) as error:
             raise type(error)(f"chunk {chunk_id}: {error}") from None
-        plain["chunk_content"] = content.text
         has_moved = found is not None and nonce != found.nonce
         if found is not None and has_moved and (context is found.context or found.context is self._context):
             raise _replaced(chunk_id)
@@ -91,27 +92,6 @@ class Contents:
             self._found[kb_id, chunk_id] = _Found(self._context, nonce or b"", found.query, distance)
         if missing:  # deleted just now, or withheld so that nobody looks
             raise _replaced(min(missing))
-
-    def _content(self, stored: str, nonce: bytes) -> tuple[ExecutionContext, Content]:
-        """The content of a chunk that no search of this retriever found like this, and the context that it is under."""
-        *before, own = self._context.lineage
-        for predecessor in before:
-            # A nonce tells the chunks of a context of ours from those of another client's. Between two of ours only
-            # their keys do, and either authenticates by the same rule.
-            if not predecessor.aes.binds_nonces and not nonce:
-                return predecessor, _content(predecessor, stored, nonce)
-            if predecessor.aes.binds_nonces:
-                try:
-                    return own, _content(own, stored, nonce)
-                except ContentTampered:
-                    return predecessor, _content(predecessor, stored, nonce)
-        return own, _content(own, stored, nonce)
-
-
-def _content(context: ExecutionContext, stored: str, nonce: bytes) -> Content:
-    if context.aes.binds_nonces and not nonce:
-        raise ContentTampered("it came without its nonce: that was removed, or the chunk was written otherwise")
-    return unpack(context.aes.decrypt(stored, nonce))
 
 
 def _replaced(chunk_id: int) -> ChangedSinceSearch:

@@ -1,7 +1,7 @@
 """Encrypted nearest-neighbour search, and the texts of what it found."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -14,10 +14,12 @@ from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted
 from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
+from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
 from xtrace_sdk.x_vec.retrievers.rescoring import expect_factor, rescored
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.lineage import of_each
+from xtrace_sdk.x_vec.utils.private_metadata import Projection, hidden_filter
 from xtrace_sdk.x_vec.utils.vector_copies import as_floats
 from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, embedded, resolve
 
@@ -25,6 +27,8 @@ Range = tuple[int, int]
 
 FIELDS = ("chunk_content", "meta_data", "name", "created_at", "updated_at")
 """What is fetched of a chunk unless something else is asked for."""
+META_FIELDS = ("meta_data", "name", "created_at", "updated_at")
+"""The same in a metadata search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class Retriever:
             kb_id: the knowledge base.
             range_filter: `(lowest, highest)` chunk id, both included.
             include_scores: gives `(ids, scores)`; scores are the Hamming distances of just those ids, in that order.
-            meta_filter: a metadata filter; the service sees it.
+            meta_filter: a metadata filter; the service sees it, of private fields the hashes of the values in it.
 
         Raises `InvalidRows`, naming the chunks, if any answer is not the sum of a stored vector and this query;
         nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
@@ -186,8 +190,9 @@ class Retriever:
     ) -> list[dict[str, Any]]:
         """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
 
-        `projection` names the fields to fetch, by default all but the ciphertexts. Ids that are not there any more are
-        left out. The ids are requested in ascending order, so that the request does not show which was nearest.
+        `projection` names the fields to fetch, by default all but the ciphertexts; private metadata brings the content
+        along, which holds its values. Ids that are not there any more are left out. The ids are requested in ascending
+        order, so that the request does not show which was nearest.
 
         `decoys` mixes in so many other candidates of the search that found the ids (all, if there are fewer), which are
         decrypted alike and dropped; the service learns that some of those it gave are wanted. What was asked for
@@ -197,6 +202,34 @@ class Retriever:
         `InvalidArgument` for decoys for ids that it did not find.
         """
         return [one.chunk for one in await self._decrypted(chunk_ids, kb_id, projection or FIELDS, decoys)]
+
+    async def meta_search(
+        self, meta_filter: Mapping[str, Any] | str | None, kb_id: str, projection: Sequence[str] = META_FIELDS
+    ) -> list[dict[str, Any]]:
+        """All chunks of the context that the filter matches, in one list: see `iter_meta_search`."""
+        return [chunk async for chunk in self.iter_meta_search(meta_filter, kb_id, projection)]
+
+    async def iter_meta_search(
+        self,
+        meta_filter: Mapping[str, Any] | str | None,
+        kb_id: str,
+        projection: Sequence[str] = META_FIELDS,
+        *,
+        sort_by: str = "chunk_id",
+        sort_order: str = "asc",
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of the context that the filter matches, fetched page by page, each a dict with clear values.
+
+        The filter is written with clear values, also of private fields. With `chunk_content` in the projection the
+        texts come decrypted; private metadata brings the content along anyway, which holds its values. While a
+        context takes another's place, the chunks under the other come first, each once.
+
+        Raises `InvalidFilter`, `NotOnPrivateField` for operators and sorting that need clear values on a private field,
+        `ContentTampered`, and what `XTraceIntegration.iter_meta_search` raises.
+        """
+        found = search_metadata(self._context, self._integration, meta_filter, kb_id, projection, sort_by, sort_order)
+        async for chunk in found:
+            yield chunk
 
     @staticmethod
     def format_context(chunks: Sequence[Mapping[str, Any]], separator: str = "\n\n") -> str:
@@ -217,8 +250,9 @@ class Retriever:
         if decoys < 0:
             raise InvalidArgument(f"decoys is {decoys}, expected at least 0")
         asked = self._decoys.together_with(set(chunk_ids), kb_id, decoys) if decoys else sorted(set(chunk_ids))
-        chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=projection)
-        opened = await asyncio.to_thread(lambda: [self._contents.decrypted(kb_id, chunk) for chunk in chunks])
+        wanted = Projection(self._context, projection)
+        chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=wanted.fetched)
+        opened = await asyncio.to_thread(lambda: [self._contents.decrypted(kb_id, chunk, wanted) for chunk in chunks])
         moved = {c["chunk_id"]: c.get("nonce") for c, one in zip(chunks, opened, strict=True) if one.has_moved}
         if moved:
             vectors = await self._integration.get_chunk_by_id(
@@ -262,10 +296,10 @@ class Retriever:
         range_filter: Range | None,
         meta_filter: Mapping[str, Any] | None,
     ) -> tuple[list[Nearest], ChunkIds]:
-        scheme = context.homomorphic
+        scheme, filter_ = context.homomorphic, hidden_filter(context, meta_filter)
         queries = await asyncio.to_thread(lambda: [scheme.encrypt_query(bits) for bits in vectors])
         blocks = self._integration.stream_hamming_distances(
-            kb_id, context.id, [query.ciphertexts for query in queries], meta_filter, range_filter
+            kb_id, context.id, [query.ciphertexts for query in queries], filter_, range_filter
         )
         async with aclosing(blocks):
             return await nearest_rows(blocks, scheme, queries, k)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -27,7 +27,7 @@ from xtrace_sdk.x_vec.utils.saved_context import FORMAT_VERSION, PublicParts, ca
 class ContextKeys(Secretive):
     """The keys of a context with its public parts; of a context that takes another's place, that one's keys too."""
 
-    __slots__ = ("content", "homomorphic", "id", "metadata_key", "predecessor", "public")
+    __slots__ = ("content", "homomorphic", "id", "metadata_key", "predecessor", "private_metadata", "public")
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class ContextKeys(Secretive):
     ) -> None:
         """Use `generate` or `load` instead."""
         self.public = public
+        self.private_metadata = public.private_metadata
         self.id = context_id
         self.homomorphic = homomorphic
         self.content = content
@@ -47,16 +48,26 @@ class ContextKeys(Secretive):
         self.predecessor = predecessor
 
     @classmethod
-    def generate(cls, homomorphic: HomomorphicClient, predecessor: "ContextKeys | None" = None) -> Self:
+    def generate(
+        cls,
+        homomorphic: HomomorphicClient,
+        private_metadata: Sequence[str] = (),
+        predecessor: "ContextKeys | None" = None,
+    ) -> Self:
         """A new context around a new homomorphic key.
 
-        One that takes another's place inherits its metadata key: the names of stored chunks are pseudonyms under it,
-        and a second run of a load must recognise them.
+        One that takes another's place inherits its metadata key and its private fields: the names of stored chunks
+        and their private metadata are pseudonyms under it, and stay so.
         """
+        if predecessor is not None:
+            private_metadata = predecessor.private_metadata
+        config = {**homomorphic.config(), "version": FORMAT_VERSION}
+        if private_metadata:
+            config["private_metadata"] = list(private_metadata)
         public = PublicParts(
             homomorphic.type,
             canonical_json(homomorphic.public_key()).decode(),
-            canonical_json({**homomorphic.config(), "version": FORMAT_VERSION}).decode(),
+            canonical_json(config).decode(),
         )
         metadata_key = secrets.token_bytes(KEY_BYTES) if predecessor is None else predecessor.metadata_key
         content = ContentCipher(secrets.token_bytes(KEY_BYTES))

@@ -25,6 +25,7 @@ from xtrace_sdk.x_vec.crypto.schemes import SCHEMES, generate_client
 from xtrace_sdk.x_vec.crypto.sealed_secret import open_secret, seal_secret
 from xtrace_sdk.x_vec.crypto.secrecy import Secretive
 from xtrace_sdk.x_vec.utils.context_keys import ContextKeys
+from xtrace_sdk.x_vec.utils.private_metadata import PrivateMetaData, private_fields
 from xtrace_sdk.x_vec.utils.saved_context import (
     PublicPart,
     SavedContext,
@@ -71,6 +72,7 @@ class ExecutionContext(Secretive):
         path: str | os.PathLike[str] | None = None,
         *,
         alpha_len: int | None = None,
+        private_metadata: PrivateMetaData = False,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
         """A new context; with `path`, saved there at once.
@@ -82,16 +84,19 @@ class ExecutionContext(Secretive):
             key_len: bits of each prime; 1024 gives 112-bit security, 1536 gives 128-bit.
             path: a file to save to.
             alpha_len: bits of the subgroup orders of `paillier_lookup`; the default follows from `key_len`.
+            private_metadata: fields of metadata whose values the service shall not see, for good: True for all, or
+                some of `tag1` to `tag5` and `facets`. It gets keyed hashes of them (docs/metadata.md).
             insecure_allow_weak_parameters: allows key lengths that protect nothing, for tests.
 
         Raises `UnknownScheme`, `WeakParameters`, `InvalidArgument`, and what the key provider raises. Takes about
         0.1 s for the key, besides the key provider's own time.
         """
         _expect_provider(key_provider)
+        fields = private_fields(private_metadata)
         homomorphic = generate_client(
             homomorphic_client_type, embedding_length, key_len, alpha_len, insecure_allow_weak_parameters
         )
-        return cls._new(ContextKeys.generate(homomorphic), key_provider, path)
+        return cls._new(ContextKeys.generate(homomorphic, fields), key_provider, path)
 
     def successor(
         self,
@@ -103,7 +108,7 @@ class ExecutionContext(Secretive):
         alpha_len: int | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
-        """A new context to take this one's place: new primes, new content key, the same vectors.
+        """A new context to take this one's place: new primes, new content key, the same vectors and private fields.
 
         It knows this one as its `predecessor`: a `Retriever` of it finds what is stored under either, and
         `xtrace_sdk.x_vec.rotation.rotate` moves the chunks. What is not given is as in this context, keys that are too
@@ -145,6 +150,11 @@ class ExecutionContext(Secretive):
     def key_len(self) -> int:
         """The length in bits of each prime."""
         return self.homomorphic.key_len
+
+    @property
+    def private_metadata(self) -> tuple[str, ...]:
+        """The fields of metadata of which the service has keyed hashes only; empty if it sees all."""
+        return self._keys.private_metadata
 
     def public_data(self) -> dict[str, str]:
         """The public parts as stored: all that the service needs to search."""

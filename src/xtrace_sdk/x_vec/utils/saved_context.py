@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from xtrace_sdk.errors import InaccessibleFile, InvalidContext
+from xtrace_sdk.errors import InaccessibleFile, InvalidArgument, InvalidContext
 from xtrace_sdk.x_vec.crypto.schemes import SCHEMES
 from xtrace_sdk.x_vec.crypto.sealed_secret import is_sealed
+from xtrace_sdk.x_vec.utils.private_metadata import private_fields
 
 FORMAT_VERSION = 1
 _MAX_FILE_BYTES = 1 << 20
@@ -61,6 +62,27 @@ class PublicParts(msgspec.Struct, frozen=True):
                 "it was written by other software, or a later version of this"
             )
         return version is not None
+
+    @property
+    def private_metadata(self) -> tuple[str, ...]:
+        """The names of the private fields of metadata; other clients' contexts have none.
+
+        Raises `InvalidContext` for what this software does not write.
+        """
+        config = self.config_object()
+        if "private_metadata" not in config or not self.is_ours:
+            return ()
+        named = config["private_metadata"]
+        try:
+            fields = private_fields(named) if isinstance(named, list) else ()
+        except InvalidArgument:
+            fields = ()
+        if not fields or list(fields) != named:
+            raise InvalidContext(
+                "the context's private_metadata is no list of fields as this version writes it: "
+                "the context was changed, or written by a later version"
+            )
+        return fields
 
 
 class SavedContext(PublicParts, frozen=True):
@@ -174,6 +196,8 @@ class PublicPart:
     version: int | None
     """The version of the format, None where other software made the keys."""
     key_provider: str
+    private_metadata: tuple[str, ...] = ()
+    """The fields of metadata of which the service has keyed hashes only."""
 
 
 def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
@@ -193,6 +217,7 @@ def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
         id=saved.public_id if known else saved.id,
         scheme=next((name for name, client in SCHEMES.items() if client.type == saved.type), saved.type),
         key_provider=saved.key_provider,
+        private_metadata=saved.private_metadata,
         **msgspec.structs.asdict(config),
     )
 

@@ -1,0 +1,195 @@
+"""Changing the metadata of stored chunks, and deleting by it, where the keys are: everything is given in clear.
+
+Private values are in the encrypted content, so a change of them fetches the content, encrypts it again beside the same
+vector, and writes both together. Nobody's change in between is overwritten: each chunk is written only if it is as it
+was fetched, and fetched again if it is not.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from xtrace_core import metadata
+from xtrace_sdk.errors import (
+    ChunksChanged,
+    ChunksNotFound,
+    ContentTampered,
+    InvalidArgument,
+    InvalidFilter,
+    InvalidMetaData,
+    PartlyStored,
+    UnknownContent,
+    XTraceError,
+)
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.utils.content_envelope import pack
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.private_metadata import FIELDS, MetaData, hidden_filter, hidden_meta_data, private_part
+from xtrace_sdk.x_vec.utils.stored_content import clear_chunk, open_under_lineage
+
+BATCH_SIZE = 500
+"""Chunks that are fetched, encrypted again and written together."""
+ATTEMPTS = 20
+"""How often chunks that others keep changing are fetched again."""
+
+Filter = Mapping[str, Any] | str
+StoredChunk = dict[str, Any]
+ChangeOf = Callable[[int], MetaData]
+_FETCHED = ("chunk_content", "nonce", "meta_data", "updated_at")
+
+
+class Patching:
+    """Changes of the metadata of chunks under one context in one knowledge base."""
+
+    def __init__(self, context: ExecutionContext, integration: XTraceIntegration, kb_id: str) -> None:
+        self._context = context
+        self._integration = integration
+        self._kb_id = kb_id
+
+    async def patch(self, patches: Sequence[Mapping[str, Any]]) -> None:
+        """What `DataLoader.patch_chunks` says."""
+        changes = _changes(patches)
+        if not any(self._is_private(change) for change in changes.values()):
+            public = [{"chunk_id": chunk_id, "meta_data": change} for chunk_id, change in changes.items()]
+            return await self._integration.patch_chunks(public, self._kb_id, self._context.id)
+        done: set[int] = set()
+        try:
+            await self._rewrite(lambda: self._named(changes.keys() - done), changes.__getitem__, done)
+        except XTraceError as error:
+            if not done:
+                raise
+            raise PartlyStored([chunk_id if chunk_id in done else None for chunk_id in changes], error) from error
+
+    async def patch_matching(self, meta_filter: Filter, patch: Mapping[str, Any], dry_run: bool) -> int:
+        """What `DataLoader.patch_chunks_by_meta` says."""
+        change = _change(patch)
+        filters = self._filters(meta_filter)
+        if dry_run or not self._is_private(change):
+            hidden = hidden_meta_data(self._context, change)
+            counts = [
+                await self._integration.patch_chunks_by_meta(self._kb_id, one.id, filter_, hidden, dry_run)
+                for one, filter_ in filters
+            ]
+            return sum(counts)
+        done: set[int] = set()
+        await self._rewrite(lambda: self._matching(filters, done), lambda _: change, done)
+        return len(done)
+
+    async def delete_matching(self, meta_filter: Filter, dry_run: bool) -> int:
+        """What `DataLoader.delete_chunks_by_meta` says."""
+        counts = [
+            await self._integration.delete_chunks_by_meta(self._kb_id, one.id, filter_, dry_run)
+            for one, filter_ in self._filters(meta_filter)
+        ]
+        return sum(counts)
+
+    def _filters(self, meta_filter: Filter) -> list[tuple[ExecutionContext, Any]]:
+        if meta_filter is None:
+            raise InvalidFilter("meta_filter is None, expected a filter; {} means every chunk of the context")
+        return [(one, hidden_filter(one, meta_filter)) for one in self._context.lineage]
+
+    def _is_private(self, change: MetaData) -> bool:
+        return not change.keys().isdisjoint(self._context.private_metadata)
+
+    async def _rewrite(
+        self, batches: Callable[[], AsyncIterator[list[StoredChunk]]], change: ChangeOf, done: set[int]
+    ) -> None:
+        """Makes the changes to all chunks of the batches, which are made anew, without the ids in `done`, until it is
+        all of them.
+        """
+        for _ in range(ATTEMPTS):
+            conflict: BaseException | None = None
+            async for batch in batches():
+                conflict = await self._write(batch, change, done) or conflict
+            if conflict is None:
+                return
+        raise conflict or AssertionError("no attempt was made")
+
+    async def _write(self, batch: list[StoredChunk], change: ChangeOf, done: set[int]) -> BaseException | None:
+        """Writes those chunks that are as they were fetched, and gives the refusal if some are not any more."""
+        patches = await asyncio.to_thread(lambda: [self._changed(chunk, change(chunk["chunk_id"])) for chunk in batch])
+        try:
+            await self._integration.patch_chunks(patches, self._kb_id, self._context.id)
+        except (ChunksChanged, ChunksNotFound) as refusal:
+            return refusal
+        except PartlyStored as error:
+            done.update(chunk_id for chunk_id in error.chunk_ids if chunk_id is not None)
+            if isinstance(error.__cause__, ChunksChanged | ChunksNotFound):
+                return error.__cause__
+            raise
+        done.update(chunk["chunk_id"] for chunk in batch)
+        return None
+
+    async def _named(self, ids: Iterable[int]) -> AsyncIterator[list[StoredChunk]]:
+        """The chunks with these ids, in batches. Raises `ChunksNotFound`, which names unknown ids."""
+        ordered = sorted(ids)
+        for start in range(0, len(ordered), BATCH_SIZE):
+            batch = ordered[start : start + BATCH_SIZE]
+            chunks = await self._integration.get_chunk_by_id(batch, self._kb_id, projection=_FETCHED)
+            missing = set(batch) - {chunk["chunk_id"] for chunk in chunks}
+            if missing:  # the service refuses this, in its own words
+                changes = [{"chunk_id": chunk_id} for chunk_id in sorted(missing)]
+                await self._integration.patch_chunks(changes, self._kb_id, self._context.id)
+            yield chunks
+
+    async def _matching(
+        self, filters: Iterable[tuple[ExecutionContext, Any]], done: set[int]
+    ) -> AsyncIterator[list[StoredChunk]]:
+        """The chunks that match and are not done yet, in batches."""
+        for one, filter_ in filters:
+            page = self._integration.iter_meta_search(
+                self._kb_id, filter_, one.id, projection=_FETCHED, page_size=BATCH_SIZE
+            )
+            batch: list[StoredChunk] = []
+            async for chunk in page:
+                if chunk["chunk_id"] not in done:
+                    batch.append(chunk)
+                if len(batch) == BATCH_SIZE:
+                    yield batch
+                    batch = []
+            if batch:
+                yield batch
+
+    def _changed(self, chunk: StoredChunk, change: MetaData) -> dict[str, Any]:
+        """The patch that makes the change to the chunk as it was fetched."""
+        nonce = chunk.get("nonce") or b""
+        try:
+            context, content = open_under_lineage(self._context, chunk.get("chunk_content", ""), nonce)
+            now = clear_chunk(context, chunk, content)["meta_data"] | change
+        except (ContentTampered, UnknownContent) as error:
+            raise type(error)(f"chunk {chunk['chunk_id']}: {error}") from None
+        kept = private_part(context, {field: now[field] for field in FIELDS if now.get(field) not in (None, [])})
+        return {
+            "chunk_id": chunk["chunk_id"],
+            "chunk_content": context.aes.encrypt(pack(replace(content, meta_data=kept)), nonce),
+            "meta_data": hidden_meta_data(context, change),
+            "if_updated_at": chunk["updated_at"],
+        }
+
+
+def _changes(patches: Sequence[Mapping[str, Any]]) -> dict[int, MetaData]:
+    changes: dict[int, MetaData] = {}
+    for position, patch in enumerate(patches):
+        if set(patch) != {"chunk_id", "meta_data"} or not isinstance(patch["chunk_id"], int):
+            raise InvalidArgument(
+                f"patch {position} has the keys {', '.join(sorted(map(str, patch)))}, expected chunk_id (an integer) "
+                "and meta_data; update_chunks replaces whole chunks"
+            )
+        if patch["chunk_id"] in changes:
+            raise InvalidArgument(f"chunk {patch['chunk_id']} is patched twice, expected one patch for each chunk")
+        changes[patch["chunk_id"]] = _change(patch["meta_data"])
+    return changes
+
+
+def _change(patch: Any) -> MetaData:
+    """A change of metadata, checked: None removes a field, facets have no duplicates."""
+    try:
+        change: MetaData = msgspec.to_builtins(metadata.parse_patch(patch))
+    except metadata.InvalidMetaData as error:
+        raise InvalidMetaData(str(error)) from None
+    if change.get("facets"):
+        change["facets"] = metadata.unique(change["facets"])
+    return change

@@ -1,0 +1,45 @@
+"""Metadata search where the keys are: filters with clear values, and chunks with clear values and texts."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from xtrace_sdk.errors import ContentTampered, UnknownContent
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.private_metadata import Projection, expect_sortable, hidden_filter
+from xtrace_sdk.x_vec.utils.stored_content import clear_chunk, open_content
+
+
+async def search_metadata(
+    context: ExecutionContext,
+    integration: XTraceIntegration,
+    meta_filter: Mapping[str, Any] | str | None,
+    kb_id: str,
+    projection: Sequence[str],
+    sort_by: str,
+    sort_order: str,
+) -> AsyncIterator[dict[str, Any]]:
+    """What `Retriever.iter_meta_search` says."""
+    asked = []
+    for one in context.lineage:
+        expect_sortable(one, sort_by)
+        asked.append((one, hidden_filter(one, meta_filter), Projection(one, projection)))
+    seen: set[int] = set()
+    for one, filter_, wanted in asked:
+        async for chunk in integration.iter_meta_search(
+            kb_id, filter_, one.id, projection=wanted.fetched, sort_by=sort_by, sort_order=sort_order
+        ):
+            # A rotation may have moved it since the predecessor was asked.
+            if chunk["chunk_id"] not in seen:
+                seen.add(chunk["chunk_id"])
+                yield _clear(one, chunk, wanted)
+
+
+def _clear(context: ExecutionContext, chunk: Mapping[str, Any], wanted: Projection) -> dict[str, Any]:
+    if "chunk_content" not in wanted.fetched:
+        return wanted.of(chunk)
+    try:
+        content = open_content(context, chunk.get("chunk_content", ""), chunk.get("nonce") or b"")
+        return wanted.of(clear_chunk(context, chunk, content, wanted.shown))
+    except (ContentTampered, UnknownContent) as error:
+        raise type(error)(f"chunk {chunk['chunk_id']}: {error}") from None

@@ -1,0 +1,196 @@
+"""Private metadata: fields of which the service has keyed hashes, and the encrypted content the values.
+
+A hash is the same for the same value of the same field of one context, so the service can still tell equal from
+unequal, and nothing else (docs/formats.md, "Private metadata"). Filters are written with clear values and translated
+here; what equality cannot answer is refused before anything is sent.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from xtrace_core import metadata_filter
+from xtrace_core.metadata_filter import FACET_OPERATORS
+from xtrace_core.wire import TAGS
+from xtrace_sdk.errors import ContentTampered, InvalidArgument, InvalidFilter, InvalidMetaData, NotOnPrivateField
+
+FIELDS: Final = (*TAGS, "facets")
+"""The fields of metadata, any of which may be private; `facets` is one of them as a whole."""
+
+PrivateMetaData = bool | Iterable[str]
+"""Which fields are private: True for all, False for none, or their names."""
+
+MetaData = dict[str, Any]
+
+_MARK: Final = "#"
+_OPERATORS: Final = {
+    **dict.fromkeys(TAGS, ("$eq", "$ne", "$in", "$nin", "$exists")),
+    "facets": FACET_OPERATORS,
+}
+"""What hashes can answer."""
+
+
+class Hiding(Protocol):
+    """What this needs of an execution context."""
+
+    @property
+    def private_metadata(self) -> tuple[str, ...]: ...
+    def pseudonym(self, purpose: str, *values: str) -> str: ...
+
+
+def private_fields(chosen: PrivateMetaData) -> tuple[str, ...]:
+    """The names of the private fields, in their usual order. Raises `InvalidArgument` for other names."""
+    if isinstance(chosen, bool):
+        return FIELDS if chosen else ()
+    names = None if isinstance(chosen, str) or not isinstance(chosen, Iterable) else list(chosen)
+    if names is None or any(name not in FIELDS for name in names):
+        what = type(chosen).__name__ if names is None else ", ".join(str(name)[:64] for name in names[:10])
+        raise InvalidArgument(f"private_metadata is {what}, expected True, or a list of some of {', '.join(FIELDS)}")
+    return tuple(field for field in FIELDS if field in names)
+
+
+def expect_private(context: Hiding, chosen: PrivateMetaData | None) -> None:
+    """Raises `InvalidArgument` unless the context's private fields are the ones chosen; None agrees with all."""
+    if chosen is not None and private_fields(chosen) != context.private_metadata:
+        got, expected = (", ".join(fields) or "none" for fields in (private_fields(chosen), context.private_metadata))
+        raise InvalidArgument(
+            f"private_metadata is {got}, expected {expected} as in the execution context, where its creation fixed it"
+        )
+
+
+# Metadata
+
+
+def hidden_meta_data(context: Hiding, meta_data: Mapping[str, Any]) -> MetaData:
+    """Checked metadata, or a change of it, as the service gets it: the values of private fields are hashes.
+
+    An empty string stays empty and None (which removes a field) stays None. Raises `InvalidMetaData` for text that
+    UTF-8 cannot hold.
+    """
+    try:
+        return {
+            field: _hidden(context, field, value) if field in context.private_metadata else value
+            for field, value in meta_data.items()
+        }
+    except UnicodeEncodeError:  # its attributes hold the text
+        raise InvalidMetaData(
+            "meta_data holds unpaired surrogates in a private field, expected text that UTF-8 can hold"
+        ) from None
+
+
+def private_part(context: Hiding, meta_data: Mapping[str, Any]) -> MetaData | None:
+    """The private fields that are set, with their values, for the encrypted content; None if there are none."""
+    return {field: value for field, value in meta_data.items() if field in context.private_metadata} or None
+
+
+def clear_meta_data(
+    context: Hiding, stored: Mapping[str, Any], private: Mapping[str, Any] | None, shown: Iterable[str] = FIELDS
+) -> MetaData:
+    """The metadata of a stored chunk with its values, of the fields in `shown`.
+
+    `stored` is what the service gave of these fields, `private` what the content of the chunk holds. Raises
+    `ContentTampered` unless the service's hashes are those of the content's values.
+    """
+    fields = [field for field in FIELDS if field in shown]
+    secret = [field for field in fields if field in context.private_metadata]
+    values = {field: value for field, value in (private or {}).items() if field in secret}
+    hidden = hidden_meta_data(context, values)
+    wrong = [field for field in secret if stored.get(field) != hidden.get(field)]
+    if wrong:
+        raise ContentTampered(
+            f"its {' and '.join(wrong)} on the service belongs to other values than those in its content: it was "
+            "changed there, or written past this software; do not trust the server's copy"
+        )
+    clear = {**stored, **values}
+    return {field: clear[field] for field in fields if field in clear}
+
+
+class Projection:
+    """The fields of chunks that somebody asked for, and those to fetch for it: private metadata is in the content."""
+
+    __slots__ = ("_asked", "fetched", "shown")
+
+    def __init__(self, context: Hiding, asked: Sequence[str]) -> None:
+        self._asked = asked
+        self.shown = FIELDS if "meta_data" in asked else tuple(field for field in FIELDS if field in asked)
+        """The fields of metadata."""
+        self.fetched = list(asked)
+        if "chunk_content" not in asked and any(field in context.private_metadata for field in self.shown):
+            self.fetched.append("chunk_content")
+
+    def of(self, chunk: Mapping[str, Any]) -> dict[str, Any]:
+        """A chunk that was fetched, without what only its decryption needs."""
+        needless = {"nonce"} if "chunk_content" in self._asked else {"nonce", "chunk_content"}
+        return {key: value for key, value in chunk.items() if key not in needless}
+
+
+# Filters and sorting
+
+
+def hidden_filter(context: Hiding, meta_filter: Mapping[str, Any] | str | None) -> Any:
+    """A filter with clear values (an object, its JSON text, or None) as the service can answer it.
+
+    Raises `InvalidFilter`, and `NotOnPrivateField` for operators that compare otherwise than for equality on a private
+    field.
+    """
+    try:
+        metadata_filter.parse_filter(meta_filter)
+        if not context.private_metadata or meta_filter is None:
+            return meta_filter
+        parsed = msgspec.json.decode(meta_filter) if isinstance(meta_filter, str) else meta_filter
+        return None if parsed is None else _hidden_filter(context, parsed)
+    except metadata_filter.InvalidFilter as error:
+        raise InvalidFilter(str(error)) from None
+    except UnicodeEncodeError:  # its attributes hold the text
+        raise InvalidFilter("meta_filter holds unpaired surrogates, expected text that UTF-8 can hold") from None
+
+
+def expect_sortable(context: Hiding, sort_by: str) -> None:
+    """Raises `NotOnPrivateField` if the service has no values to sort by."""
+    if sort_by in context.private_metadata:
+        raise NotOnPrivateField(
+            f"sort_by is {sort_by}, which is private in this context: the service has keyed hashes of its values, and "
+            "their order means nothing; sort by another field, or sort what came back"
+        )
+
+
+def _hidden_filter(context: Hiding, meta_filter: Mapping[str, Any]) -> dict[str, Any]:
+    hidden: dict[str, Any] = {}
+    for key, operand in meta_filter.items():
+        if key == "$not":
+            hidden[key] = _hidden_filter(context, operand)
+        elif key in ("$and", "$or", "$nor"):
+            hidden[key] = [_hidden_filter(context, part) for part in operand]
+        elif key not in context.private_metadata:
+            hidden[key] = operand
+        elif isinstance(operand, str):
+            hidden[key] = _hidden(context, key, operand)
+        else:
+            hidden[key] = {name: _operand(context, key, name, value) for name, value in operand.items()}
+    return hidden
+
+
+def _operand(context: Hiding, field: str, operator: str, value: Any) -> Any:
+    if operator not in _OPERATORS[field]:
+        raise NotOnPrivateField(
+            f"{operator} on {field}: {field} is private in this context, so the service has keyed hashes of its values "
+            f"and cannot look into them; expected one of {', '.join(_OPERATORS[field])}"
+        )
+    return _hidden(context, field, value)
+
+
+# Hashes
+
+
+def _hidden(context: Hiding, field: str, value: Any) -> Any:
+    """The hash of a value, those of a list's; what is no text (None, a number, a truth) is itself."""
+    if isinstance(value, str):
+        return _hash(context, field, value)
+    if isinstance(value, Sequence):
+        return [_hash(context, field, one) for one in value]
+    return value
+
+
+def _hash(context: Hiding, field: str, value: str) -> str:
+    return value and _MARK + context.pseudonym("private metadata", field, value)
