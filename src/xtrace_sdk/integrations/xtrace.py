@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import httpx2
 import msgspec
@@ -23,9 +23,12 @@ from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, InvalidFilter, Par
 from xtrace_sdk.integrations import _payloads
 from xtrace_sdk.integrations._contexts import StoredContexts
 from xtrace_sdk.integrations._control_plane import ControlPlane
+from xtrace_sdk.integrations._private_fields import PrivateFields
 from xtrace_sdk.integrations._service import Service
 
 __all__ = ["HammingAnswer", "MetaDataPage", "Retries", "XTraceIntegration"]
+
+T = TypeVar("T")
 
 DEFAULT_API_URL: Final = "https://api.production.xtrace.ai"
 
@@ -99,6 +102,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         """
         api_url = base_url(api_url or os.environ.get("XTRACE_API_URL") or DEFAULT_API_URL, "api_url")
         admin_api_url = admin_api_url or os.environ.get("XTRACE_ADMIN_API_URL") or f"{api_url}/api"
+        self._private_fields = PrivateFields()
         http = HttpClient(
             timeout_s=timeout_s,
             deadline_s=deadline_s,
@@ -139,6 +143,20 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         """The service's address, without a slash at the end."""
         return self._service.api_url
 
+    def declare_private(self, context_id: str, fields: Iterable[str]) -> None:
+        """From now on, refuses calls that would send a clear value of these fields of metadata of this context.
+
+        `DataLoader` and `Retriever`, which replace such values by hashes, declare the private fields of their context.
+        """
+        self._private_fields.declare(context_id, fields)
+
+    def _checked(self, payload: T) -> T:
+        self._private_fields.check(payload)
+        return payload
+
+    def _body(self, payload: msgspec.Struct) -> bytes:
+        return _payloads.encode(self._checked(payload))
+
     # Storing chunks
 
     async def insert_chunks(
@@ -157,7 +175,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         """
         _expect_as_many(len(chunks), len(index))
         body = await asyncio.to_thread(
-            lambda: _payloads.encode(wire.InsertChunks(kb_id, context_id, _payloads.new_chunks(chunks, index)))
+            lambda: self._body(wire.InsertChunks(kb_id, context_id, _payloads.new_chunks(chunks, index)))
         )
         return await self._insert(body, len(chunks))
 
@@ -198,7 +216,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
 
         async def store_batch(start: int) -> None:
             stop = start + batch_size
-            bodies = await asyncio.to_thread(_bodies, db[start:stop], index[start:stop], kb_id, context_id)
+            bodies = await asyncio.to_thread(self._bodies, db[start:stop], index[start:stop], kb_id, context_id)
             for body, count in bodies:
                 chunk_ids[start : start + count] = await self._insert(body, count)
                 start += count
@@ -211,6 +229,12 @@ class XTraceIntegration(StoredContexts, ControlPlane):
                 raise PartlyStored(chunk_ids, failures[0]) from failures[0]
             raise failures[0]
         return [chunk_id for chunk_id in chunk_ids if chunk_id is not None]
+
+    def _bodies(
+        self, db: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+    ) -> list[tuple[bytes, int]]:
+        chunks = _payloads.new_chunks(db, index)
+        return _payloads.bodies(chunks, lambda part: self._checked(wire.InsertChunks(kb_id, context_id, part)))
 
     async def _insert(self, body: bytes, count: int) -> list[int]:
         # The same key goes with the same bytes at every attempt, so that no retry stores anything twice.
@@ -269,7 +293,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
 
         def convert() -> list[tuple[bytes, int]]:
             chunks = _payloads.chunk_updates(updates, index)
-            return _payloads.bodies(chunks, lambda part: wire.UpdateChunks(kb_id, context_id, part))
+            return _payloads.bodies(chunks, lambda part: self._checked(wire.UpdateChunks(kb_id, context_id, part)))
 
         await self._change("PUT", updates, await asyncio.to_thread(convert))
 
@@ -283,7 +307,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
 
         def convert() -> list[tuple[bytes, int]]:
             chunks = _payloads.chunk_patches(patches)
-            return _payloads.bodies(chunks, lambda part: wire.PatchChunks(kb_id, context_id, part))
+            return _payloads.bodies(chunks, lambda part: self._checked(wire.PatchChunks(kb_id, context_id, part)))
 
         await self._change("PATCH", patches, await asyncio.to_thread(convert))
 
@@ -330,7 +354,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         `CiphertextRefused`.
         """
         bounds = _payloads.id_range(range_filter)
-        body = _payloads.encode(
+        body = self._body(
             wire.ComputeHamming(
                 kb_id=kb_id,
                 context_id=context_id,
@@ -371,7 +395,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
                 kb_id=kb_id, context_id=context_id, queries=encrypted, meta_filter=filter_, id_range=bounds
             )
         last = -1
-        blocks = self._service.search_blocks(path, _payloads.encode(body))
+        blocks = self._service.search_blocks(path, self._body(body))
         async with aclosing(blocks):
             async for block in blocks:
                 _check_ids(block.chunk_ids, last, bounds)
@@ -391,7 +415,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         Without a projection they come with metadata, name and times, and with `return_content` also with
         `chunk_content` and `nonce`. `iter_meta_search` fetches many results page by page.
         """
-        body = _payloads.encode(
+        body = self._body(
             wire.SearchMetaData(
                 kb_id=kb_id,
                 context_id=context_id,
@@ -422,7 +446,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         everything comes.
         """
         _expect_sorting(sort_by, sort_order)
-        body = _payloads.encode(
+        body = self._body(
             wire.PageMetaData(
                 kb_id=kb_id,
                 context_id=context_id,
@@ -475,7 +499,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
 
         With `dry_run` nothing is deleted and the number is that of those that would be.
         """
-        body = _payloads.encode(wire.DeleteByMetaData(kb_id, context_id, _deliberate(meta_filter), dry_run))
+        body = self._body(wire.DeleteByMetaData(kb_id, context_id, _deliberate(meta_filter), dry_run))
         if dry_run:
             would = await self._service.data("DELETE", "chunk/by-meta", wire.WouldDeleteCount, body=body)
             return would.would_delete_count
@@ -495,17 +519,11 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         those that would be. Raises `InvalidMetaData` for a patch with other fields.
         """
         change = _payloads.meta_data_patch(patch)
-        body = _payloads.encode(wire.PatchByMetaData(kb_id, context_id, _deliberate(meta_filter), change, dry_run))
+        body = self._body(wire.PatchByMetaData(kb_id, context_id, _deliberate(meta_filter), change, dry_run))
         if dry_run:
             would = await self._service.data("PATCH", "chunk/by-meta", wire.WouldUpdateCount, body=body)
             return would.would_update_count
         return (await self._service.data("PATCH", "chunk/by-meta", wire.UpdatedCount, body=body)).updated_count
-
-
-def _bodies(
-    db: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
-) -> list[tuple[bytes, int]]:
-    return _payloads.bodies(_payloads.new_chunks(db, index), lambda part: wire.InsertChunks(kb_id, context_id, part))
 
 
 def _id_batches(chunk_ids: Iterable[int]) -> Iterator[Sequence[int]]:

@@ -72,6 +72,8 @@ class DataLoader:
         expect_private(execution_context, private_metadata)
         self._context = execution_context
         self._integration = integration
+        for one in execution_context.lineage:
+            integration.declare_private(one.id, one.private_metadata)
         self._vector_copy = copy_kind(vector_copy)
         self._registered = False
 

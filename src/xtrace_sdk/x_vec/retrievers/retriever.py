@@ -61,6 +61,8 @@ class Retriever:
         """`embedding` is the model that the chunks were embedded with; only `search` with a text needs it."""
         self._context = execution_context
         self._integration = integration
+        for one in execution_context.lineage:
+            integration.declare_private(one.id, one.private_metadata)
         self._embedding = embedding
         self._contents = Contents(execution_context)
         self._decoys = Decoys()
