@@ -1,4 +1,4 @@
-"""What an observer of the network and a thief of the disk find of texts, private metadata, vectors, queries and keys: nothing."""
+"""What an observer of the network and a thief of the disk find of texts, values, vectors, queries and keys: nothing."""
 
 from pathlib import Path
 from typing import Any
