@@ -11,31 +11,36 @@ from xtrace_sdk.x_vec.data_loaders import loader as core
 from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors
 from xtrace_sdk.x_vec.data_loaders.loader import BATCH_SIZE, EncryptedChunks, LoadSummary
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.private_metadata import PrivateMetaData
 from xtrace_sdk.x_vec.utils.vector_copies import CopyKind
 
 
 class DataLoader(Twin[core.DataLoader]):
     """Encrypts chunks and stores them in a knowledge base.
 
-    The service gets ciphertexts, metadata in clear, and a pseudonym for each chunk's name, by which a second run of the
-    same load finds what is there and stores nothing twice.
+    The service gets ciphertexts, metadata in clear but for the context's private fields, and a pseudonym for each
+    chunk's name, by which a second run of the same load finds what is there and stores nothing twice.
     """
 
     def __init__(
         self,
         execution_context: ExecutionContext,
         integration: XTraceIntegration,
+        private_metadata: PrivateMetaData | None = None,
         *,
         vector_copy: CopyKind | None = None,
     ) -> None:
-        """`vector_copy` stores a copy of each float vector inside its chunk's encrypted content, for rescoring.
+        """`private_metadata`, as it was given to `ExecutionContext.create`, makes sure that the context is such a one.
 
+        `vector_copy` stores a copy of each float vector inside its chunk's encrypted content, for rescoring:
         `Retriever.search(…, rescore=4)` orders what it finds by them. `"int8"` adds a byte a dimension to the content,
         `"float32"` four; recall hardly differs (docs/recall.md). Vectors must be floats then. Chunks with a copy have
         other names than those without: loading a collection again with copies stores it again, and `superseded` names
         the chunks to delete.
+
+        Raises `InvalidArgument` for other private fields than the context's, and for another kind of copy.
         """
-        self._core = core.DataLoader(execution_context, core_of(integration), vector_copy=vector_copy)
+        self._core = core.DataLoader(execution_context, core_of(integration), private_metadata, vector_copy=vector_copy)
         self._held = [integration]  # a twin that is dropped closes its connections
 
     def load_data_from_memory(
@@ -127,3 +132,34 @@ class DataLoader(Twin[core.DataLoader]):
     def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> int:
         """Deletes chunks and returns how many there were; unknown ids are ignored."""
         return run(self._core.delete_chunks(chunk_ids, kb_id))
+
+    def patch_chunks(self, patches: Sequence[Mapping[str, Any]], kb_id: str) -> None:
+        """Changes metadata of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each, in clear.
+
+        None removes a field; what is not named stays. Where no private field is named, as
+        `XTraceIntegration.patch_chunks`. For private fields the contents are fetched and encrypted again with the same
+        vectors, 500 chunks a transaction; what others change meanwhile is fetched again, never overwritten. The names
+        by which loads recognise chunks stay.
+
+        Raises `ChunksNotFound`, which names unknown ids, `ContentTampered`, `InvalidMetaData`, and `PartlyStored` if
+        batches before are done; doing it all again is safe.
+        """
+        return run(self._core.patch_chunks(patches, kb_id))
+
+    def patch_chunks_by_meta(
+        self, meta_filter: Mapping[str, Any] | str, patch: Mapping[str, Any], kb_id: str, dry_run: bool = False
+    ) -> int:
+        """Changes metadata of the chunks of the context that the filter matches, all in clear, and returns how many.
+
+        `{}` matches every chunk; with `dry_run` nothing is changed. Without private fields in the patch it is one
+        transaction of the service, with them as in `patch_chunks`: after an error some may be done, and doing it again is safe.
+        Raises `InvalidFilter`, `NotOnPrivateField`, `InvalidMetaData`, `ContentTampered`.
+        """
+        return run(self._core.patch_chunks_by_meta(meta_filter, patch, kb_id, dry_run))
+
+    def delete_chunks_by_meta(self, meta_filter: Mapping[str, Any] | str, kb_id: str, dry_run: bool = False) -> int:
+        """Deletes the chunks of the context that the filter, in clear, matches, and returns how many.
+
+        `{}` matches every chunk; with `dry_run` nothing is deleted. Raises `InvalidFilter`, `NotOnPrivateField`.
+        """
+        return run(self._core.delete_chunks_by_meta(meta_filter, kb_id, dry_run))

@@ -1,13 +1,13 @@
 """Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.retrievers.retriever`: change that, and run the script."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Literal, overload
 
-from xtrace_sdk.sync._background import Twin, core_of, in_threads, run
+from xtrace_sdk.sync._background import Twin, core_of, in_threads, iterate, run
 from xtrace_sdk.sync._vectors import Embedder
 from xtrace_sdk.sync._xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.retrievers import retriever as core
-from xtrace_sdk.x_vec.retrievers.retriever import Range, SearchResult
+from xtrace_sdk.x_vec.retrievers.retriever import META_FIELDS, Range, SearchResult
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 
@@ -77,7 +77,7 @@ class Retriever(Twin[core.Retriever]):
             kb_id: the knowledge base.
             range_filter: `(lowest, highest)` chunk id, both included.
             include_scores: gives `(ids, scores)`; scores are the Hamming distances of just those ids, in that order.
-            meta_filter: a metadata filter; the service sees it.
+            meta_filter: a metadata filter; the service sees it, of private fields the hashes of the values in it.
 
         Raises `InvalidRows`, naming the chunks, if any answer is not the sum of a stored vector and this query;
         nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
@@ -127,8 +127,9 @@ class Retriever(Twin[core.Retriever]):
     ) -> list[dict[str, Any]]:
         """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
 
-        `projection` names the fields to fetch, by default all but the ciphertexts. Ids that are not there any more are
-        left out. The ids are requested in ascending order, so that the request does not show which was nearest.
+        `projection` names the fields to fetch, by default all but the ciphertexts; private metadata brings the content
+        along, which holds its values. Ids that are not there any more are left out. The ids are requested in ascending
+        order, so that the request does not show which was nearest.
 
         `decoys` mixes in so many other candidates of the search that found the ids (all, if there are fewer), which are
         decrypted alike and dropped; the service learns that some of those it gave are wanted. What was asked for
@@ -138,6 +139,34 @@ class Retriever(Twin[core.Retriever]):
         `InvalidArgument` for decoys for ids that it did not find.
         """
         return run(self._core.retrieve_and_decrypt(chunk_ids, kb_id, projection, decoys=decoys))
+
+    def meta_search(
+        self, meta_filter: Mapping[str, Any] | str | None, kb_id: str, projection: Sequence[str] = META_FIELDS
+    ) -> list[dict[str, Any]]:
+        """All chunks of the context that the filter matches, in one list: see `iter_meta_search`."""
+        return run(self._core.meta_search(meta_filter, kb_id, projection))
+
+    def iter_meta_search(
+        self,
+        meta_filter: Mapping[str, Any] | str | None,
+        kb_id: str,
+        projection: Sequence[str] = META_FIELDS,
+        *,
+        sort_by: str = "chunk_id",
+        sort_order: str = "asc",
+    ) -> Generator[dict[str, Any], None]:
+        """The chunks of the context that the filter matches, fetched page by page, each a dict with clear values.
+
+        The filter is written with clear values, also of private fields. With `chunk_content` in the projection the
+        texts come decrypted; private metadata brings the content along anyway, which holds its values. While a
+        context takes another's place, the chunks under the other come first, each once.
+
+        Raises `InvalidFilter`, `NotOnPrivateField` for operators and sorting that need clear values on a private field,
+        `ContentTampered`, and what `XTraceIntegration.iter_meta_search` raises.
+        """
+        return iterate(
+            self._core.iter_meta_search(meta_filter, kb_id, projection, sort_by=sort_by, sort_order=sort_order)
+        )
 
     @staticmethod
     def format_context(chunks: Sequence[Mapping[str, Any]], separator: str = "\n\n") -> str:

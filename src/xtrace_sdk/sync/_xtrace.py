@@ -93,6 +93,13 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """The service's address, without a slash at the end."""
         return self._core.api_url
 
+    def declare_private(self, context_id: str, fields: Iterable[str]) -> None:
+        """From now on, refuses calls that would send a clear value of these fields of metadata of this context.
+
+        `DataLoader` and `Retriever`, which replace such values by hashes, declare the private fields of their context.
+        """
+        return self._core.declare_private(context_id, fields)
+
     def insert_chunks(
         self, chunks: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
     ) -> list[int]:

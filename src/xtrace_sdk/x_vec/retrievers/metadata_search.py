@@ -1,6 +1,6 @@
 """Metadata search where the keys are: filters with clear values, and chunks with clear values and texts."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from xtrace_sdk.errors import ContentTampered, UnknownContent
@@ -18,7 +18,7 @@ async def search_metadata(
     projection: Sequence[str],
     sort_by: str,
     sort_order: str,
-) -> AsyncIterator[dict[str, Any]]:
+) -> AsyncGenerator[dict[str, Any], None]:
     """What `Retriever.iter_meta_search` says."""
     asked = []
     for one in context.lineage:

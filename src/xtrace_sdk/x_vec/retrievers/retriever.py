@@ -1,7 +1,7 @@
 """Encrypted nearest-neighbour search, and the texts of what it found."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -219,7 +219,7 @@ class Retriever:
         *,
         sort_by: str = "chunk_id",
         sort_order: str = "asc",
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """The chunks of the context that the filter matches, fetched page by page, each a dict with clear values.
 
         The filter is written with clear values, also of private fields. With `chunk_content` in the projection the
@@ -230,8 +230,9 @@ class Retriever:
         `ContentTampered`, and what `XTraceIntegration.iter_meta_search` raises.
         """
         found = search_metadata(self._context, self._integration, meta_filter, kb_id, projection, sort_by, sort_order)
-        async for chunk in found:
-            yield chunk
+        async with aclosing(found):
+            async for chunk in found:
+                yield chunk
 
     @staticmethod
     def format_context(chunks: Sequence[Mapping[str, Any]], separator: str = "\n\n") -> str:
