@@ -152,8 +152,8 @@ class DataLoader(Twin[core.DataLoader]):
         """Changes metadata of the chunks of the context that the filter matches, all in clear, and returns how many.
 
         `{}` matches every chunk; with `dry_run` nothing is changed. Without private fields in the patch it is one
-        transaction of the service, with them as in `patch_chunks`: after an error some may be done, and doing it again is safe.
-        Raises `InvalidFilter`, `NotOnPrivateField`, `InvalidMetaData`, `ContentTampered`.
+        transaction of the service, with them as in `patch_chunks`: after an error some may be done, and doing it again
+        is safe. Raises `InvalidFilter`, `NotOnPrivateField`, `InvalidMetaData`, `ContentTampered`.
         """
         return run(self._core.patch_chunks_by_meta(meta_filter, patch, kb_id, dry_run))
 
