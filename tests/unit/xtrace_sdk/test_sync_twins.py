@@ -17,8 +17,8 @@ from xtrace_sdk import sync
 CORES = {name: getattr(importlib.import_module(module), name) for module, names in TWINS.items() for name in names}
 CLASSES = {name: core for name, core in CORES.items() if inspect.isclass(core)}
 INNER_WORKS = {
-    *("Pipeline", "Provider", "batches", "count_chunks", "embedded"),
-    *("nearest_rows", "of_each", "on_all_cores", "resolve", "resolve_all"),
+    *("Patching", "Pipeline", "Provider", "batches", "count_chunks", "embedded"),
+    *("nearest_rows", "of_each", "on_all_cores", "resolve", "resolve_all", "search_metadata"),
 }
 """What is asynchronous and stands in modules with public names, but is for the SDK's own use."""
 
