@@ -45,8 +45,8 @@ def provider(passphrase: str = "passphrase") -> PassphraseKeyProvider:  # noqa: 
     return PassphraseKeyProvider(passphrase, insecure_log2_n=1)
 
 
-def new_context(scheme: str = "paillier_lookup", dim: int = DIM) -> ExecutionContext:
-    return ExecutionContext.create(provider(), scheme, dim, 256, insecure_allow_weak_parameters=True)
+def new_context(scheme: str = "paillier_lookup", dim: int = DIM, **options: Any) -> ExecutionContext:
+    return ExecutionContext.create(provider(), scheme, dim, 256, insecure_allow_weak_parameters=True, **options)
 
 
 def successor(old: ExecutionContext, path: Path, scheme: str | None = None, key_len: int = 256) -> ExecutionContext:

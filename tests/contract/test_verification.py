@@ -89,6 +89,21 @@ async def test_every_bad_chunk_is_listed_with_its_problems(
     assert [bad.chunk_id for bad in found.bad] == sorted(expected)
 
 
+@pytest.mark.parametrize("private_metadata", [(), ("tag1",), ("facets",)])
+async def test_private_metadata_that_is_not_that_of_the_content_is_a_problem(
+    private_metadata: tuple[str, ...], xtrace: XTraceIntegration, kb_id: str, http: Http
+) -> None:
+    context = new_context(private_metadata=private_metadata)
+    await load(context, xtrace, kb_id)
+    other, given, none = {"tag1": "#" + "0" * 32}, {"tag2": "set"}, {"facets": None}
+    patches = [{"chunk_id": i, "meta_data": change} for i, change in ((3, other), (4, given), (5, none))]
+    body = {"kb_id": kb_id, "context_id": context.id, "chunk_patches": patches}
+    ok(http.data("PATCH", "/chunk/{org}", json=body))
+    noticed = {"tag1": 3, "facets": 5}
+    expected = {noticed[field]: (Problem.METADATA,) for field in private_metadata}
+    assert problems(await verify(context, xtrace, kb_id)) == expected
+
+
 async def test_searching_works_again_when_the_bad_chunks_are_deleted(
     context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str
 ) -> None:

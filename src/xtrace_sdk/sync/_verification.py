@@ -24,8 +24,8 @@ def verify(
     """Reads every chunk of a knowledge base under the context, and its predecessor if it has one; changes nothing.
 
     A chunk is good if its ciphertexts decrypt under both primes to a vector of the context's length with the noise of
-    its nonce, and its content is authentic under that nonce. What the service withholds, metadata, and an older
-    state are not noticed; compare `chunks` with how many you stored.
+    its nonce, its content is authentic under that nonce, and its private metadata is that of its content. What the
+    service withholds, other metadata, and an older state are not noticed; compare `chunks` with how many you stored.
 
     The service learns that everything was read. Raises `InvalidArgument`, also if nothing was ever stored there under
     the context, and what `XTraceIntegration` raises.

@@ -10,9 +10,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 
-from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.errors import ContentTampered, InvalidArgument, UnknownContent
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.utils.content_envelope import unpack
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.utils.private_metadata import clear_meta_data
 from xtrace_sdk.x_vec.utils.progress import progress_bar
 from xtrace_sdk.x_vec.utils.stored_chunks import READ_FIELDS, Chunk, batches, count_chunks, on_all_cores, read_chunks
 
@@ -27,6 +29,8 @@ class Problem(StrEnum):
     """Its ciphertexts are no vector under the context with the noise of its nonce: searches that meet it fail."""
     CONTENT = "content"
     """Its content cannot be authenticated together with its nonce: it cannot be retrieved."""
+    METADATA = "metadata"
+    """Its private metadata is not that of its content: it cannot be retrieved with metadata, and filters go wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,8 @@ async def verify(
     """Reads every chunk of a knowledge base under the context, and its predecessor if it has one; changes nothing.
 
     A chunk is good if its ciphertexts decrypt under both primes to a vector of the context's length with the noise of
-    its nonce, and its content is authentic under that nonce. What the service withholds, metadata, and an older
-    state are not noticed; compare `chunks` with how many you stored.
+    its nonce, its content is authentic under that nonce, and its private metadata is that of its content. What the
+    service withholds, other metadata, and an older state are not noticed; compare `chunks` with how many you stored.
 
     The service learns that everything was read. Raises `InvalidArgument`, also if nothing was ever stored there under
     the context, and what `XTraceIntegration` raises.
@@ -71,7 +75,7 @@ async def verify(
     total = sum([await count_chunks(integration, kb_id, one.id) for one in context.lineage])
     with progress_bar("Verifying", total) as advance:
         for one in context.lineage:  # in this order no chunk is missed that a rotation moves meanwhile
-            reading = batches(integration, kb_id, one.id, (*READ_FIELDS, "updated_at"), batch_size)
+            reading = batches(integration, kb_id, one.id, (*READ_FIELDS, "meta_data", "updated_at"), batch_size)
             async with aclosing(reading):
                 async for batch in reading:
                     bad |= {chunk.chunk_id: chunk for chunk in await _bad_chunks(one, batch)}
@@ -96,14 +100,36 @@ async def delete_bad(integration: XTraceIntegration, kb_id: str, bad: Iterable[B
 async def _bad_chunks(context: ExecutionContext, batch: list[Chunk]) -> list[BadChunk]:
     def bad_of(chunks: list[Chunk]) -> list[BadChunk]:
         read = read_chunks(context, chunks)
+        problems = [
+            _problems(context, chunk, bool(valid), content)
+            for chunk, valid, content in zip(chunks, read.valid, read.contents, strict=True)
+        ]
         return [
-            BadChunk(chunks[i]["chunk_id"], _problems(bool(read.valid[i]), read.contents[i]), chunks[i]["updated_at"])
-            for i in read.bad().tolist()
+            BadChunk(chunk["chunk_id"], found, chunk["updated_at"])
+            for chunk, found in zip(chunks, problems, strict=True)
+            if found
         ]
 
     return [bad for share in await on_all_cores(bad_of, batch) for bad in share]
 
 
-def _problems(vector_is_valid: bool, content: bytes | None) -> tuple[Problem, ...]:
-    vector = () if vector_is_valid else (Problem.VECTOR,)
-    return vector if content is not None else (*vector, Problem.CONTENT)
+def _problems(
+    context: ExecutionContext, chunk: Chunk, vector_is_valid: bool, content: bytes | None
+) -> tuple[Problem, ...]:
+    found = [] if vector_is_valid else [Problem.VECTOR]
+    if content is None:
+        found.append(Problem.CONTENT)
+    elif context.private_metadata and not _has_its_metadata(context, chunk, content):
+        found.append(Problem.METADATA)
+    return tuple(found)
+
+
+def _has_its_metadata(context: ExecutionContext, chunk: Chunk, content: bytes) -> bool:
+    """False if the private metadata is another's; what a newer version wrote cannot be told here, and is left alone."""
+    try:
+        clear_meta_data(context, chunk.get("meta_data", {}), unpack(content).meta_data)
+    except ContentTampered:
+        return False
+    except UnknownContent:
+        pass
+    return True
