@@ -16,7 +16,7 @@ import httpx2
 import msgspec
 
 from toy_paillier import ToyPaillier, toy_key
-from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
+from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, MSGPACK, ORGANISATION_HEADER
 from xtrace_server.bootstrap import create_organisation
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 from xtrace_server.serving import RunningServer, start
@@ -78,7 +78,9 @@ def b64(data: bytes) -> str:
 class Http:
     """Calls as any client of the contract makes them, for one organisation. Closes with `close`."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, packs: bool = False) -> None:
+        """`packs`: writes of chunks that are given as `json` travel as MessagePack."""
+        self.packs = packs
         self.credentials = credentials
         self.org = credentials.org_id
         self.client = httpx2.Client(base_url=credentials.api_url, timeout=60)
@@ -94,6 +96,9 @@ class Http:
     def data(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
         """A call of the data plane; `path` begins after `/v1`, and `{org}` in it is the organisation."""
         headers = self.data_headers | arguments.pop("headers", {})
+        if self.packs and "json" in arguments and path == "/chunk/{org}":
+            headers["content-type"] = MSGPACK
+            arguments["content"] = packed(arguments.pop("json"))
         return self.client.request(method, "/v1" + path.format(org=self.org), headers=headers, **arguments)
 
     def control(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
@@ -126,6 +131,46 @@ class Http:
         assert answer.headers["content-type"] == "application/x-msgpack"
         rows: list[Any] = msgspec.msgpack.decode(answer.content)
         return rows
+
+
+def packed(body: Any) -> bytes:
+    """A write of chunks, as it is in JSON, in MessagePack: what is base64 there is binary here."""
+    return msgspec.msgpack.encode(
+        {name: [_packed_chunk(one) for one in part] if isinstance(part, list) else part for name, part in body.items()}
+    )
+
+
+def _packed_chunk(sent: Any) -> Any:
+    if not isinstance(sent, dict):
+        return sent
+    binary = {}
+    if isinstance(sent.get("index"), list):
+        binary["index"] = [_binary(one) for one in sent["index"]]
+    if "nonce" in sent:
+        binary["nonce"] = _binary(sent["nonce"])
+    return sent | binary
+
+
+def _binary(text: Any) -> Any:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError):
+        return text
+
+
+class JsonOnly(httpx2.AsyncBaseTransport):
+    """The network to a service that does not know MessagePack."""
+
+    def __init__(self) -> None:
+        self._network = httpx2.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.headers.get("content-type") == MSGPACK:
+            return httpx2.Response(415, json={"detail": "expected application/json", "code": "unsupported_media_type"})
+        return await self._network.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._network.aclose()
 
 
 def ok(answer: httpx2.Response) -> Any:

@@ -16,6 +16,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 PROBLEM_JSON = "application/problem+json"
 MSGPACK = "application/x-msgpack"
+MSGPACK_NAMES = frozenset((MSGPACK, "application/msgpack", "application/vnd.msgpack"))
+"""What senders call it."""
 
 API_KEY_HEADER = "x-api-key"
 ADMIN_KEY_HEADER = "x-xtrace-key"

@@ -1,11 +1,21 @@
-"""Insert, get, update, patch, delete by id, and names, over HTTP."""
+"""Insert, get, update, patch, delete by id, and names, over HTTP: writes as JSON and as MessagePack."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from service import Http, b64, chunk, ok, problem
+from service import Http, b64, chunk, ok, packed, problem
 from toy_paillier import toy_key
+from xtrace_core import wire
+from xtrace_server.credentials import Credentials
+
+
+@pytest.fixture(params=["JSON", "MessagePack"])
+def http(credentials: Credentials, request: pytest.FixtureRequest) -> Iterator[Http]:
+    client = Http(credentials, packs=request.param == "MessagePack")
+    yield client
+    client.close()
 
 
 @pytest.fixture
@@ -132,7 +142,7 @@ def test_an_update_replaces_everything_and_moves_to_the_context(http: Http, kb: 
 
 def test_unknown_ids_in_an_update_or_patch_change_nothing(http: Http, kb: str) -> None:
     http.insert(kb, [chunk(1), chunk(2)])
-    updates = [{"chunk_id": i, **chunk(9)} for i in (1, 7, 10**30)]
+    updates = [{"chunk_id": i, **chunk(9)} for i in (1, 7, 2**63)]
     body: dict[str, Any] = {"kb_id": kb, "context_id": "ctx", "chunk_updates": updates}
     problem(http.data("PUT", "/chunk/{org}", json=body), 404, "chunks_not_found")
     body["chunk_updates"] = updates[:2]
@@ -232,6 +242,37 @@ def test_an_insertion_repeated_with_its_key_stores_nothing_twice(http: Http, kb:
     problem(other, 422, "idempotency_key_reused")
     long = http.data("POST", "/chunk/{org}", json=body, headers={"Idempotency-Key": "k" * 256})
     problem(long, 422, "invalid")
+
+
+def test_a_key_belongs_to_one_format_of_a_body(http: Http, kb: str) -> None:
+    body = {"kb_id": kb, "context_id": "ctx", "chunks": [chunk()]}
+    headers = {"Idempotency-Key": "k1"}
+    ok(http.data("POST", "/chunk/{org}", json=body, headers=headers))
+    http.packs = not http.packs
+    problem(http.data("POST", "/chunk/{org}", json=body, headers=headers), 422, "idempotency_key_reused")
+    assert count(http, kb) == 1
+
+
+@pytest.mark.parametrize("media_type", sorted(wire.MSGPACK_NAMES))
+def test_messagepack_goes_by_several_names(http: Http, kb: str, media_type: str) -> None:
+    sent = chunk(7, nonce=b64(b"n" * 14))
+    body = packed({"kb_id": kb, "context_id": "ctx", "chunks": [sent]})
+    headers = {"content-type": media_type.upper() + "; v=1"}
+    assert ok(http.data("POST", "/chunk/{org}", content=body, headers=headers)) == {"chunk_ids": [1]}
+    assert http.get(kb, 1)[0]["index"] == sent["index"]
+
+
+def test_only_writes_of_chunks_may_be_messagepack(http: Http, kb: str) -> None:
+    headers = {"content-type": wire.MSGPACK}
+    for call, path in (
+        (http.data, "/chunk/names/{org}"),
+        (http.data, "/compute_hamming/{org}"),
+        (http.control, "/kbs"),
+    ):
+        detail = problem(call("POST", path, content=b"\x80", headers=headers), 415, "unsupported_media_type")
+        assert "expected application/json" in detail
+    text = http.data("POST", "/chunk/{org}", content=b"x", headers={"content-type": "text/plain"})
+    assert f"expected application/json or {wire.MSGPACK}" in problem(text, 415, "unsupported_media_type")
 
 
 def test_body_less_calls_may_be_labelled_as_octet_streams(http: Http, kb: str) -> None:

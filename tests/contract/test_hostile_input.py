@@ -1,12 +1,14 @@
 """What a malicious client can put where: every answer is a clean 4xx, never a 5xx."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from service import Http, b64, chunk, problem
+from service import Http, b64, chunk, problem, running_service
 from toy_paillier import toy_key
+from xtrace_core.wire import MSGPACK
 
 STRINGS = ["", "\0", "%00", "%ED%A0%80", "'", '"; DROP TABLE chunk; --', "%", "../..", "x" * 5000, "é\U0010ffff"]
 NUMBERS: list[Any] = [2**63, -(2**63) - 1, 10**400, 0, -1, 1.5, "1", None, True, [], {}]
@@ -124,3 +126,76 @@ def test_the_widest_filters_are_answered(http: Http, kb: str) -> None:
         body = {"kb_id": kb, "context_id": "ctx", "meta_filter": filter_}
         answer = http.data("POST", "/chunk/meta/{org}", json=body)
         assert answer.status_code == 200, answer.text
+
+
+# MessagePack, of which every length stands before what it is the length of
+
+CHUNKS = b"\x83\xa5kb_id\xa1k\xaacontext_id\xa1c\xa6chunks"
+"""The body of an insertion up to its chunks."""
+INDEX = CHUNKS + b"\x91\x81\xa5index"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "malformed"),
+        (b"\xc1", 400, "malformed"),
+        (CHUNKS, 400, "malformed"),
+        (CHUNKS + b"\x90\x00", 400, "malformed"),
+        (CHUNKS + b"\xdd\xff\xff\xff\xff", 400, "malformed"),
+        (CHUNKS + b"\xdf\xff\xff\xff\xff", 400, "malformed"),
+        (INDEX + b"\xdd\xff\xff\xff\xff", 400, "malformed"),
+        (INDEX + b"\x91\xc6\xff\xff\xff\xff", 400, "malformed"),
+        (INDEX + b"\x91\xc9\xff\xff\xff\xff\x05", 400, "malformed"),
+        (b"\x81\xa5kb_id\xdb\xff\xff\xff\xff", 400, "malformed"),
+        (CHUNKS.replace(b"\xa1k\xaa", b"\xa1\xff\xaa") + b"\x90", 400, "malformed"),
+        (CHUNKS.replace(b"\xa1k\xaa", b"\xa3\xed\xa0\x80\xaa") + b"\x90", 400, "malformed"),
+        (CHUNKS.replace(b"\xa1k\xaa", b"\xa1\x00\xaa") + b"\x90", 422, "invalid"),
+        (b"\x91" * 30_000 + b"\xc0", 422, "invalid"),
+        (b"\x91" * 300_000 + b"\xc0", 422, "limit_exceeded"),
+        (b"\x84\xa1x" + b"\x91" * 30_000 + b"\xc0" + CHUNKS[1:] + b"\x90", 422, "invalid"),
+        (b"\x84\xa1x" + b"\x91" * 300_000 + b"\xc0" + CHUNKS[1:] + b"\x90", 422, "limit_exceeded"),
+        (CHUNKS + b"\x91" * 300_000 + b"\xc0", 422, "limit_exceeded"),
+        (CHUNKS + b"\x91\x81\xa1x\xdd\x00\x0f\x42\x40" + b"\xc0" * 1_000_000, 422, "limit_exceeded"),
+        (CHUNKS + b"\xdc\x75\x30" + b"\xc0" * 300_000, 413, "too_large"),
+        (CHUNKS + b"\xdd\xff\xff\xff\xff" + b"\xc0" * 300_000, 413, "too_large"),
+        (CHUNKS + b"\xdc\x10\x68" + (b"\x81\xa1x\xdc\x02\xbc" + b"\xc0" * 700) * 4200, 413, "too_large"),
+        (b"\x84" + CHUNKS[1:] + b"\x90\xa6chunks\xdc\x10\x68" + b"\xc0" * 300_000, 422, "invalid"),
+        (b"\xc0", 422, "invalid"),
+        (b"\x90", 422, "invalid"),
+        (b"\x81\x01\x02", 422, "invalid"),
+        (CHUNKS + b"\xd4\x05a", 422, "invalid"),
+        (CHUNKS + b"\xd6\xff\x00\x00\x00\x00", 422, "invalid"),
+        (CHUNKS + b"\x91\xc7\x01\x05a", 422, "invalid"),
+        (INDEX + b"\x91\xa4AQ==", 422, "invalid"),
+        (INDEX + b"\xc4\x01a", 422, "invalid"),
+        (CHUNKS + b"\x91\x81\xadchunk_content\xc4\x01a", 422, "invalid"),
+        (CHUNKS + b"\x91\x81\xa9meta_data\x81\xa4tag1\xcb\x7f\xf8" + bytes(6), 422, "invalid"),
+    ],
+    ids=lambda part: part[-24:].hex() if isinstance(part, bytes) else None,
+)
+def test_hostile_messagepack_is_refused_as_hostile_json_is(http: Http, body: bytes, status: int, code: str) -> None:
+    for method in ("POST", "PUT", "PATCH"):
+        answer = http.data(method, "/chunk/{org}", content=body, headers={"content-type": MSGPACK})
+        is_clean(answer)
+        if method == "POST":
+            problem(answer, status, code)
+
+
+def test_the_limits_of_messagepack_are_those_of_json(tmp_path: Path) -> None:
+    limits = {"max_body_bytes": 400_000, "max_chunks": 3, "max_content_bytes": 100, "max_ciphertexts": 2}
+    with running_service(tmp_path / "data", **limits) as service:
+        for packs in (False, True):
+            http = Http(service.first_credentials, packs)
+            http.save_context()
+            kb = http.new_kb()
+            for chunks, status, code, words in (
+                ([chunk()] * 4, 413, "too_large", "max_chunks"),
+                ([chunk(more="x" * 100_000)] * 3 + [1], 413, "too_large", "max_chunks"),
+                ([chunk(more="x" * 100_000)] * 4, 413, "too_large", "max_body_bytes"),
+                ([chunk(chunk_content="x" * 101)], 422, "limit_exceeded", "max_content_bytes"),
+                ([chunk(index=chunk()["index"] * 3)], 422, "limit_exceeded", "max_ciphertexts"),
+            ):
+                answer = http.data("POST", "/chunk/{org}", json={"kb_id": kb, "context_id": "ctx", "chunks": chunks})
+                assert words in problem(answer, status, code)
+            http.close()

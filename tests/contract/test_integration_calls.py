@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service import Http, LiveService
+from service import Http, JsonOnly, LiveService
 from toy_paillier import ToyPaillier, toy_key
 from xtrace_core.wire import ciphertext_from_bytes
 from xtrace_sdk import errors
@@ -25,12 +25,13 @@ class Index(list[int]):
     nonce = b"n" * 14
 
 
-def integration(credentials: Credentials) -> XTraceIntegration:
+def integration(credentials: Credentials, **options: Any) -> XTraceIntegration:
     return XTraceIntegration(
         org_id=credentials.org_id,
         api_key=credentials.api_key,
         api_url=credentials.api_url,
         admin_key=credentials.admin_key,
+        **options,
     )
 
 
@@ -82,6 +83,25 @@ async def test_store_db_returns_ids_in_the_order_of_the_input(
     stored = await xtrace.get_chunk_by_id(ids, kb, projection=["tag1"])
     assert [chunk["meta_data"]["tag1"] for chunk in stored] == [f"t{i}" for i in range(23)]
     assert (await xtrace.get_kb(kb)).number_of_vectors == 23
+
+
+async def test_a_service_that_knows_only_json_stores_the_same(
+    xtrace: XTraceIntegration, kb: str, credentials: Credentials
+) -> None:
+    index = indexes(3)
+    async with integration(credentials, transport=JsonOnly()) as old:
+        for service, first in ((xtrace, 1), (old, 4)):
+            ids = list(range(first, first + 3))
+            assert await service.store_db(chunks(3, name="n"), index, kb, "ctx", batch_size=2) == ids
+            updates = [{"chunk_id": ids[0], "chunk_content": "changed"}]
+            await service.update_chunks(updates, index[1:2], kb, "ctx")
+            await service.patch_chunks([{"chunk_id": ids[1], "index": index[0]}], kb, "ctx")
+    times = {"chunk_id", "created_at", "updated_at"}
+    stored = [
+        {name: value for name, value in chunk.items() if name not in times}
+        for chunk in await xtrace.get_chunk_by_id(range(1, 8), kb)
+    ]
+    assert stored[:3] == stored[3:]
 
 
 async def test_an_insertion_under_an_unknown_context_says_so(xtrace: XTraceIntegration, kb: str) -> None:

@@ -288,13 +288,13 @@ def test_a_file_with_something_wrong_is_refused(tmp_path: Path, text: str, words
 
 
 def test_the_client_splits_what_is_more_than_a_request_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    chunks = [wire.NewChunk("c", [b"x"]) for _ in range(2 * MAX_CHUNKS + 1)]
+    chunks = [wire.NewChunk("c" * 100, [b"x" * 100]) for _ in range(2 * MAX_CHUNKS + 1)]
     bodies = _payloads.bodies(chunks, lambda part: wire.InsertChunks("k", "c", part))
-    assert sum(count for _, count in bodies) == len(chunks)
-    assert all(count <= MAX_CHUNKS for _, count in bodies)
+    assert sum(body.chunks for body in bodies) == len(chunks)
+    assert all(body.chunks <= MAX_CHUNKS for body in bodies)
     monkeypatch.setattr(_payloads, "LARGEST_BODY_BYTES", 1000)
     bodies = _payloads.bodies(chunks[:100], lambda part: wire.InsertChunks("k", "c", part))
-    assert all(len(body) <= 1000 for body, _ in bodies)
+    assert all(len(body.msgpack) <= len(body.json()) <= 1000 for body in bodies)
 
 
 async def test_updates_and_patches_beyond_a_limit_go_in_several_requests(

@@ -5,6 +5,7 @@ answer is one that the document has. None is a 5xx.
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -18,8 +19,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service import Http, LiveService, b64, chunk
+from service import Http, LiveService, b64, chunk, packed
 from toy_paillier import toy_key
+from xtrace_core.wire import MSGPACK
 from xtrace_server.app import all_routes
 
 EXAMPLES = 25
@@ -29,6 +31,15 @@ STRAY = 9
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 ROUTES = sorted((method, route.path) for route in all_routes() for method in (route.methods or set()) - {"HEAD"})
+
+
+@schemathesis.serializer(MSGPACK)
+def in_messagepack(_context: Any, value: Any) -> bytes:
+    """What was generated as JSON; what MessagePack cannot carry goes as something wrong."""
+    try:
+        return packed(value) if isinstance(value, dict) else msgspec.msgpack.encode(value)
+    except (TypeError, OverflowError):
+        return b"\xc1"
 
 
 class Tenant:
@@ -76,6 +87,17 @@ def test_the_document_has_every_route(described: Any) -> None:
     paths = described.raw_schema["paths"]
     assert sorted((method.upper(), path) for path in paths for method in paths[path]) == ROUTES
     assert described.raw_schema["openapi"].startswith("3.1")
+
+
+def test_writes_of_chunks_are_described_in_both_formats(described: Any) -> None:
+    paths = described.raw_schema["paths"]
+    packed_too = {
+        (method.upper(), path)
+        for path in paths
+        for method, operation in paths[path].items()
+        if MSGPACK in operation.get("requestBody", {}).get("content", {})
+    }
+    assert packed_too == {(method, "/v1/chunk/{org}") for method in ("POST", "PUT", "PATCH")}
 
 
 # What takes no input cannot be given a wrong one.

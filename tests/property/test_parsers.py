@@ -29,7 +29,7 @@ from xtrace_sdk.errors import UnknownContent
 from xtrace_sdk.x_vec.utils.content_envelope import pack, unpack
 from xtrace_server.api import json_parts
 from xtrace_server.api.answers import projection
-from xtrace_server.api.bodies import Decoder
+from xtrace_server.api.bodies import MSGPACK, Decoder
 from xtrace_server.api.page_token import PageToken, decode_token, encode_token, query_digest
 from xtrace_server.errors import Invalid, Malformed
 from xtrace_server.settings import Settings
@@ -186,6 +186,9 @@ DECODERS: list[Decoder[Any]] = [
     Decoder(wire.PageMetaData),
     Decoder(wire.FindNames),
 ]
+PACKED: list[Decoder[Any]] = [
+    Decoder(type_, MSGPACK) for type_ in (wire.InsertChunks, wire.UpdateChunks, wire.PatchChunks)
+]
 chunk_like = st.fixed_dictionaries(
     {"chunk_content": st.text(max_size=3) | json_values, "index": st.lists(st.sampled_from(["AQ==", "", "x", 1]))},
     optional={
@@ -248,3 +251,32 @@ def test_an_envelope_is_read_or_refused_and_what_is_read_is_written_again(data: 
         assert (again.vector_copy is None) == (content.vector_copy is None)
         if again.vector_copy is not None and content.vector_copy is not None:
             assert again.vector_copy.tobytes() == content.vector_copy.tobytes()
+
+
+packed_chunks = st.fixed_dictionaries(
+    {"chunk_content": st.text(max_size=3), "index": st.lists(st.binary(max_size=3) | st.text(max_size=2), max_size=2)},
+    optional={
+        "chunk_id": st.integers(0, 9),
+        "name": st.text(max_size=3),
+        "nonce": st.binary(max_size=33),
+        "more": json_values,
+    },
+)
+packed_bodies = st.fixed_dictionaries(
+    {"kb_id": st.text(max_size=3), "context_id": st.text(max_size=3)},
+    optional={
+        name: st.lists(packed_chunks, max_size=3) | json_values for name in ("chunks", "chunk_updates", "chunk_patches")
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(packed_bodies, st.integers(0, 40), st.binary(max_size=2), st.booleans())
+def test_a_packed_body_in_parts_is_the_body_at_once(body: Any, at: int, noise: bytes, cut: bool) -> None:
+    try:
+        data = msgspec.msgpack.encode(body)
+    except OverflowError:  # an integer that MessagePack does not have
+        return
+    data = data[: -at or None] if cut else data[:at] + noise + data[at:]
+    for decoder in PACKED:
+        assert outcome(decoder.decode_large, data, SETTINGS) == outcome(decoder.decode, data)

@@ -1,6 +1,7 @@
 """The service as seen through the wire: addresses and keys on the way out, statuses and types on the way in."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -12,6 +13,7 @@ from xtrace_core import frames, wire
 from xtrace_sdk import errors
 from xtrace_sdk._http import Answer, HttpClient, Request, StreamedAnswer
 from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, ServerError
+from xtrace_sdk.integrations._payloads import Body
 
 T = TypeVar("T")
 Parameters = Sequence[tuple[str, str | int]]
@@ -50,6 +52,7 @@ class Service:
         self.admin_api_url = admin_api_url
         self._api_key = api_key
         self._admin_key = admin_key
+        self._takes_msgpack = True
 
     def __repr__(self) -> str:
         api_key, admin_key = ("…" if key else None for key in (self._api_key, self._admin_key))
@@ -69,13 +72,29 @@ class Service:
         *,
         parameters: Parameters = (),
         body: bytes | None = None,
-        idempotency_key: str | None = None,
     ) -> T:
         """The JSON answer of the data plane at `/v1/{path}/{org}`; `{org}` in the path says where it stands instead."""
-        headers = {} if idempotency_key is None else {wire.IDEMPOTENCY_KEY_HEADER: idempotency_key}
-        got = await self._http.send(self._data_request(method, path, parameters, body, headers))
+        got = await self._http.send(self._data_request(method, path, parameters, body, {}))
         self._expect(got, (200,), _JSON)
         return await self._decoded(got, answer)
+
+    async def write(self, method: str, answer: type[T], body: Body) -> T:
+        """The JSON answer to a write of chunks, which goes as MessagePack until the service refuses that."""
+        got = await self._send_write(method, body.msgpack, wire.MSGPACK) if self._takes_msgpack else None
+        # Where an earlier attempt may have been carried out, by another server at the address, 415 does not say that
+        # nothing is stored: that is the caller's to find out.
+        if got is None or (got.status == 415 and not got.repeated):
+            self._takes_msgpack = False
+            got = await self._send_write(method, await asyncio.to_thread(body.json), _JSON)
+        self._expect(got, (200,), _JSON)
+        return await self._decoded(got, answer)
+
+    async def _send_write(self, method: str, body: bytes, content_type: str) -> Answer:
+        headers = {"content-type": content_type}
+        if method == "POST":
+            # It goes with the same bytes at every attempt, so that no retry stores anything twice.
+            headers[wire.IDEMPOTENCY_KEY_HEADER] = uuid.uuid4().hex
+        return await self._http.send(self._data_request(method, "chunk", (), body, headers))
 
     async def search(self, path: str, body: bytes) -> list[wire.SearchRow]:
         """The MessagePack answer of the data plane."""

@@ -6,7 +6,6 @@ checked against the HTTP contract before it is given back (`_service`).
 
 import asyncio
 import os
-import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple, Self, TypeVar
@@ -175,9 +174,11 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         """
         _expect_as_many(len(chunks), len(index))
         body = await asyncio.to_thread(
-            lambda: self._body(wire.InsertChunks(kb_id, context_id, _payloads.new_chunks(chunks, index)))
+            lambda: _payloads.body(
+                self._checked(wire.InsertChunks(kb_id, context_id, _payloads.new_chunks(chunks, index))), len(chunks)
+            )
         )
-        return await self._insert(body, len(chunks))
+        return await self._insert(body)
 
     async def store_db(
         self,
@@ -217,11 +218,11 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         async def store_batch(start: int) -> None:
             stop = start + batch_size
             bodies = await asyncio.to_thread(self._bodies, db[start:stop], index[start:stop], kb_id, context_id)
-            for body, count in bodies:
-                chunk_ids[start : start + count] = await self._insert(body, count)
-                start += count
+            for body in bodies:
+                chunk_ids[start : start + body.chunks] = await self._insert(body)
+                start += body.chunks
                 if on_stored is not None:
-                    on_stored(count)
+                    on_stored(body.chunks)
 
         await asyncio.gather(*(store_batches() for _ in range(concurrency if concurrent else 1)))
         if failures:
@@ -232,18 +233,15 @@ class XTraceIntegration(StoredContexts, ControlPlane):
 
     def _bodies(
         self, db: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
-    ) -> list[tuple[bytes, int]]:
+    ) -> list[_payloads.Body]:
         chunks = _payloads.new_chunks(db, index)
         return _payloads.bodies(chunks, lambda part: self._checked(wire.InsertChunks(kb_id, context_id, part)))
 
-    async def _insert(self, body: bytes, count: int) -> list[int]:
-        # The same key goes with the same bytes at every attempt, so that no retry stores anything twice.
-        answer = await self._service.data(
-            "POST", "chunk", wire.InsertedChunks, body=body, idempotency_key=uuid.uuid4().hex
-        )
-        if len(set(answer.chunk_ids)) != count or len(answer.chunk_ids) != count:
+    async def _insert(self, body: _payloads.Body) -> list[int]:
+        answer = await self._service.write("POST", wire.InsertedChunks, body)
+        if len(set(answer.chunk_ids)) != body.chunks or len(answer.chunk_ids) != body.chunks:
             raise InvalidAnswer(
-                f"the server gave {len(answer.chunk_ids)} ids for {count} chunks, expected one for each"
+                f"the server gave {len(answer.chunk_ids)} ids for {body.chunks} chunks, expected one for each"
             )
         return answer.chunk_ids
 
@@ -291,7 +289,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         """
         _expect_as_many(len(updates), len(index))
 
-        def convert() -> list[tuple[bytes, int]]:
+        def convert() -> list[_payloads.Body]:
             chunks = _payloads.chunk_updates(updates, index)
             return _payloads.bodies(chunks, lambda part: self._checked(wire.UpdateChunks(kb_id, context_id, part)))
 
@@ -305,26 +303,26 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         `ChunksChanged`.
         """
 
-        def convert() -> list[tuple[bytes, int]]:
+        def convert() -> list[_payloads.Body]:
             chunks = _payloads.chunk_patches(patches)
             return _payloads.bodies(chunks, lambda part: self._checked(wire.PatchChunks(kb_id, context_id, part)))
 
         await self._change("PATCH", patches, await asyncio.to_thread(convert))
 
     async def _change(
-        self, method: str, changes: Sequence[Mapping[str, Any]], bodies: Sequence[tuple[bytes, int]]
+        self, method: str, changes: Sequence[Mapping[str, Any]], bodies: Sequence[_payloads.Body]
     ) -> None:
         """Sends the changes in their order. Raises `PartlyStored` where a later body than the first fails."""
         done = 0
-        for body, count in bodies:
+        for body in bodies:
             try:
-                await self._service.data(method, "chunk", dict[str, Any], body=body)
+                await self._service.write(method, dict[str, Any], body)
             except XTraceError as error:
                 if not done:
                     raise
                 ids = [int(change["chunk_id"]) if i < done else None for i, change in enumerate(changes)]
                 raise PartlyStored(ids, error) from error
-            done += count
+            done += body.chunks
 
     async def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> int:
         """Deletes chunks and returns how many; unknown ids are ignored.

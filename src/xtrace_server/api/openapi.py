@@ -14,6 +14,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from xtrace_core import wire
+from xtrace_server.api.bodies import formats_of
 from xtrace_server.api.described import JSON, Description, Parameter, describes, description_of
 from xtrace_server.auth.guard import NONE, PUBLIC, Plane, Rule, requires, rule_of
 
@@ -58,7 +59,8 @@ def document(routes: Sequence[APIRoute], version: str) -> bytes:
         "info": {
             "title": "XTrace",
             "version": version,
-            "description": "An end-to-end encrypted vector database: the service searches what it cannot read.",
+            "description": "An end-to-end encrypted vector database: the service searches what it cannot read. "
+            "In MessagePack the strings whose contentEncoding is base64 are binary instead.",
         },
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": _security_schemes()},
@@ -88,7 +90,8 @@ def _operation(route: APIRoute, method: str, schemas: dict[str, Any]) -> dict[st
         "responses": _responses(description, rule, body is not None, bool(set(in_path) - {"org"}), method, schemas),
     }
     if body is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas[repr(body)]}}}
+        content = {format_.media_type: {"schema": schemas[repr(body)]} for format_ in formats_of(body)}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 

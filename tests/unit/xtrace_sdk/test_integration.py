@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from xtrace_core import wire
 from xtrace_sdk import errors
 from xtrace_sdk.errors import (
     InvalidAnswer,
@@ -46,6 +47,13 @@ def answering(status: int, body: Any, content_type: str = "application/json", **
     )
 
 
+def sent_chunks(request: httpx2.Request) -> list[Any]:
+    """The chunks of an insertion, in whichever format it came."""
+    decode = msgspec.msgpack.decode if request.headers["content-type"] == wire.MSGPACK else msgspec.json.decode
+    chunks: list[Any] = decode(request.content)["chunks"]
+    return chunks
+
+
 def inserting(ids: Callable[[int, list[Any]], httpx2.Response]) -> XTraceIntegration:
     """A service that answers the n-th insertion (from 0) with `ids(n, chunks)`."""
     count = -1
@@ -53,7 +61,7 @@ def inserting(ids: Callable[[int, list[Any]], httpx2.Response]) -> XTraceIntegra
     def handle(request: httpx2.Request) -> httpx2.Response:
         nonlocal count
         count += 1
-        return ids(count, json.loads(request.content)["chunks"])
+        return ids(count, sent_chunks(request))
 
     return connected(handle)
 
@@ -296,6 +304,42 @@ async def test_a_retried_insertion_sends_the_same_bytes_under_the_same_key() -> 
     assert seen[3][1] == seen[0][1]
 
 
+async def test_a_service_that_knows_only_json_gets_json_from_then_on() -> None:
+    seen: list[tuple[str, str]] = []
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        seen.append((request.method, request.headers["content-type"]))
+        if seen[-1][1] != "application/json":
+            return httpx2.Response(415)
+        if request.method == "POST":
+            assert json.loads(request.content)["chunks"][0]["index"] == ["AQ=="]
+            return httpx2.Response(200, json={"chunk_ids": [1]})
+        return httpx2.Response(200, json={})
+
+    xtrace = connected(handle)
+    assert await xtrace.store_db([CONTENT], [[1]], "kb", "ctx") == [1]
+    await xtrace.update_chunks([{"chunk_id": 1, **CONTENT}], [[1]], "kb", "ctx")
+    await xtrace.patch_chunks([{"chunk_id": 1, "name": "x"}], "kb", "ctx")
+    methods = ["POST", "POST", "PUT", "PATCH"]
+    assert seen == list(zip(methods, [wire.MSGPACK, *["application/json"] * 3], strict=True))
+
+
+async def test_a_refused_format_after_a_lost_answer_is_the_callers_to_judge() -> None:
+    """The attempt before it may have stored the chunks: another server at the address knew the format."""
+    count = 0
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        nonlocal count
+        count += 1
+        if count == 1:
+            raise httpx2.ReadTimeout("lost")
+        return httpx2.Response(415)
+
+    with pytest.raises(errors.UnsupportedMediaType):
+        await connected(handle).store_db([CONTENT], [[1]], "kb", "ctx")
+    assert count == 2
+
+
 @pytest.mark.parametrize("call", ["create_kb", "create_api_key"])
 async def test_a_creation_is_not_repeated_once_it_may_have_been_received(call: str) -> None:
     count = 0
@@ -479,7 +523,7 @@ async def test_ids_come_in_the_order_of_the_input(concurrent: bool) -> None:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        chunks = json.loads(request.content)["chunks"]
+        chunks = sent_chunks(request)
         await asyncio.sleep(0.02 if chunks[0]["name"] == "0" else 0.001)
         under_way -= 1
         return numbered(chunks)
