@@ -91,7 +91,7 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
             finally:
                 await keeper.close()
                 await denials.close()
-                engine.close()
+                await engine.close()
 
     return lifespan
 

@@ -8,6 +8,8 @@ import re
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -34,10 +36,13 @@ CACHE_BYTES = 80 * 2**20
 CONSTANT_BYTES = 220 * 2**20
 """What the server may hold besides: Python and its libraries (about 110 MB), SQLite's caches, the answers under way."""
 LATE_S = 0.05
-LATE_SHARE = 0.005
-"""How many of the looks may find the loop later than that, beside those that find an idle process as late at the same
-time. Not none: the cores are shared with the clients, the search threads and other tests, and whoever has worked is put
-behind one that was idle. One call of these that blocked the loop for 60 milliseconds was seen in 5 % of the looks."""
+LATE_SHARE = 0.03
+"""How many of the looks may find the loop later than that, beside twice those that find an idle process as late at the
+same time. Not none: the cores are shared with the clients, the search threads and other tests, and whoever has worked
+is put behind one that was idle. One call of these that blocked the loop for 60 milliseconds was seen in 5 % of the
+looks."""
+NEVER_S = 0.25
+"""None may: one body that is decoded at once, as a hostile client wishes, takes up to two seconds."""
 
 N = 2**2047 + 1
 """An odd modulus of 2048 bits; nobody has to decrypt."""
@@ -112,20 +117,25 @@ class Load:
 
     def __init__(self, http: Http) -> None:
         self._http = http
-        self.kb = str(ok(http.control("GET", "/kbs"))[0]["id"])
+        self.kb = str(max(ok(http.control("GET", "/kbs")), key=lambda kb: kb["numberOfVectors"])["id"])
         self._base = {"kb_id": self.kb, "context_id": "ctx"}
 
     def search(self, media_type: str = "*/*", **fields: Any) -> int:
         """A search whose answer is read and dropped; its bytes."""
-        size = 0
+        return self.timed_search(media_type, **fields)[0]
+
+    def timed_search(self, media_type: str = "*/*", **fields: Any) -> tuple[int, float, float]:
+        """The same; its bytes, and the seconds until the first and the last of them."""
+        size, first, began = 0, 0.0, time.perf_counter()
         url = f"/v1/compute_hamming/{self._http.org}"
         body = {**self._base, "query": [vector(2)], **fields}
         headers = self._http.data_headers | {"accept": media_type}
         with self._http.client.stream("POST", url, json=body, headers=headers) as answer:
             assert answer.status_code == 200
             for part in answer.iter_raw():
+                first = first or time.perf_counter() - began
                 size += len(part)
-        return size
+        return size, first, time.perf_counter() - began
 
     def metadata(self) -> int:
         """A hundred thousand results in one answer; its bytes."""
@@ -221,6 +231,43 @@ def send_something_hostile(load: Load, number: int) -> None:
     assert load.send("POST", "/chunk/{org}", body).status_code in (400, 413, 422)
 
 
+def test_rows_come_at_once_whether_they_are_in_memory_or_not(server: ServerProcess) -> None:
+    assert server.terminate() == 0
+    server.start()
+    http = Http(server.credentials)
+    load = Load(http)
+    cold = load.timed_search(frames.MEDIA_TYPE)
+    warm = min([load.timed_search(frames.MEDIA_TYPE) for _ in range(5)], key=lambda times: times[1])
+    http.close()
+    for name, (size, first, last) in (("read from the database", cold), ("in memory", warm)):
+        print(f"100,000 rows {name}: the first after {first * 1000:.1f} ms, the last after {last * 1000:.0f} ms")
+        assert size > COUNT * ROW_BYTES
+        # 20 milliseconds where nothing else is going on; waiting for all rows would be more than half of the time.
+        assert first < last / 4
+
+
+def test_a_small_search_is_not_stuck_behind_large_ones(server: ServerProcess, http: Http) -> None:
+    small = http.new_kb()
+    http.insert(small, [{"chunk_content": "c", "index": [vector(i)]} for i in range(1, 1001)])
+    large: list[float] = []
+    stop = threading.Event()
+
+    def search_on(load: Load, _: int) -> None:
+        while not stop.is_set():
+            large.append(load.timed_search(frames.MEDIA_TYPE)[2])
+
+    with ThreadPoolExecutor(1) as pool:
+        others = pool.submit(at_once, server, 8, search_on)
+        load = Load(http)
+        time.sleep(1)
+        times = sorted(load.timed_search(frames.MEDIA_TYPE, kb_id=small)[2] for _ in range(15))
+        stop.set()
+        others.result()
+    print(f"beside 8 searches that take {sorted(large)[len(large) // 2]:.2f} s each: {times[7]:.3f} s over 1,000 rows")
+    assert times[7] < sorted(large)[len(large) // 2] / 4
+    assert max(large) < 3 * min(large[8:]), "they do not get equal shares"
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("work", [do_something_large, send_something_hostile])
 def test_the_loop_goes_on_under_load(server: ServerProcess, http: Http, work: Callable[[Load, int], None]) -> None:
@@ -236,7 +283,8 @@ def test_the_loop_goes_on_under_load(server: ServerProcess, http: Http, work: Ca
     print("loop delay:", {bound: f"{count / total:.2%}" for bound, count in looks.items()}, f"of {total:.0f} looks")
     print(f"an idle process: {1 - late_anyway:.2%} within {LATE_S} s; memory: {most / 2**20:.0f} MiB at most")
     assert total > 100
-    assert (total - looks[str(LATE_S)]) / total <= LATE_SHARE + late_anyway
+    assert (total - looks[str(LATE_S)]) / total <= LATE_SHARE + 2 * late_anyway
+    assert looks[str(NEVER_S)] == total
 
 
 def test_slow_readers_of_uncached_rows_share_a_bound(
@@ -263,7 +311,8 @@ def test_slow_readers_of_uncached_rows_share_a_bound(
         answers = [stream.__enter__() for stream in held]
         after, _ = resident(small)
         print(f"8 slow readers: {(after - before) / 2**20:.0f} MiB more")
-        assert after - before < 160 * 2**20
+        # 410 MB of rows. Beside the budget SQLite's own caches are held: 16 MiB for each of 8 connections.
+        assert after - before < (60 + 8 * 16 + 50) * 2**20
         for stream, answer in zip(held, answers, strict=True):
             assert answer.status_code == 200
             stream.__exit__(None, None, None)

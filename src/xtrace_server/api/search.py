@@ -1,6 +1,7 @@
 """The encrypted search: the products of the candidates' ciphertexts with the queries', streamed."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -66,7 +67,8 @@ async def _prepared(
     for query in queries:
         check_query(service.settings, query)
     filter_ = meta_filter(service.settings, body.meta_filter)
-    async with service.database.read() as connection:
+    async with AsyncExitStack() as transaction:
+        connection = await transaction.enter_async_context(service.database.read())
         kb = await caller.knowledge_base(connection, body.kb_id)
         context = await contexts.get(connection, caller.organisation_id, body.context_id)
         binding = await contexts.find_binding(connection, kb, context)
@@ -76,7 +78,7 @@ async def _prepared(
             candidates = Candidates(kb=kb, binding=binding, filter_=filter_, first_pk=first_pk, last_pk=last_pk)
         by = evaluation(context.data.type, context.data.pk)
         try:
-            return by, await service.engine.prepare(connection, by, queries, candidates)
+            return by, await service.engine.prepare(connection, transaction, by, queries, candidates)
         except InvalidCiphertext as error:
             raise CiphertextInvalid(f"{field}: {error}") from None
 
@@ -86,7 +88,7 @@ def _frames(by: Evaluation, queries: Sequence[Sequence[bytes]]) -> FramedAnswer:
 
 
 async def _streamed(search: Search, form: AnswerForm) -> Response:
-    # The transaction is over; what follows reads arrays. The first block comes before the status is sent.
+    # Nothing waits for the client any more. The first block comes before the status is sent.
     blocks = search.blocks(form)
     first = await anext(blocks, b"")
 

@@ -1,17 +1,19 @@
 """Computes encrypted searches: finds the candidates, then multiplies their rows with the query, block by
 block.
 
-`Engine.prepare` does everything that needs the database, in one transaction that is closed when it returns:
-the revision check of what is in memory, the filter, the reading of rows that are not. `Search.blocks` then
-computes in threads, off the event loop, from arrays that nobody changes.
+`Engine.prepare` does what needs the database in one transaction: the revision check of what is in memory, the filter.
+Rows that are not in memory are read by a task, which takes the transaction over, while `Search.blocks` computes with
+those that have come already; in threads, off the event loop, from arrays that nobody changes.
 """
 
 import asyncio
 import weakref
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,8 +22,9 @@ from xtrace_core.evaluation import Evaluation
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
 from xtrace_server.metrics import Metrics
 from xtrace_server.search.answers import AnswerForm
-from xtrace_server.search.spool import Held, Spool
-from xtrace_server.search.vector_set import Segment, VectorSet, gathered, vector_set
+from xtrace_server.search.incoming import Incoming
+from xtrace_server.search.spool import Spool
+from xtrace_server.search.vector_set import Segment, VectorSet, segment_of, segments_of, vector_set
 from xtrace_server.settings import Settings
 from xtrace_server.storage import chunks, vectors
 from xtrace_server.storage.contexts import Binding
@@ -46,9 +49,24 @@ class Candidates:
     last_pk: int
 
     @property
+    def pk_range(self) -> tuple[int, int]:
+        """The keys, both ends included."""
+        return self.first_pk, self.last_pk
+
+    @property
     def bounded(self) -> bool:
         """Whether only a part of the keys is wanted."""
         return self.first_pk > self.kb.first_pk or self.last_pk < self.kb.last_pk
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How many candidates a search has, their segments (None where the next must be waited for), and what gives back
+    what they hold; it is called once."""
+
+    count: int
+    segments: AsyncIterator[Segment | None]
+    release: Callable[[], None] = lambda: None
 
 
 class Search:
@@ -58,14 +76,19 @@ class Search:
         self,
         evaluation: Evaluation,
         queries: Sequence[Sequence[bytes]],
-        segments: Sequence[Segment],
+        found: Found,
         pool: ThreadPoolExecutor,
+        metrics: Metrics,
     ) -> None:
+        self.count = found.count
         self._evaluation = evaluation
         self._queries = queries
-        self._segments = deque(segments)
+        self._segments = found.segments
         self._pool = pool
-        self.count = sum([len(segment.pks) for segment in segments])
+        self._metrics = metrics
+        # However the search ends, what it held is free when nobody can ask it for more.
+        self._release = weakref.finalize(self, found.release)
+        self._release.atexit = False
 
     async def blocks(self, form: AnswerForm) -> AsyncIterator[bytes]:
         """The rows of the answer in that form, without head and end, in pieces. Closing it stops the scan."""
@@ -73,8 +96,8 @@ class Search:
         waiting: asyncio.Future[bytes] | None = None
         try:
             # The next block is computed while this one is on its way to the client.
-            for part in self._parts():
-                following = loop.run_in_executor(self._pool, self._evaluate, part, form)
+            async for part in self._parts():
+                following = None if part is None else loop.run_in_executor(self._pool, self._evaluate, part, form)
                 if waiting is not None:
                     done, waiting = await waiting, following
                     yield done
@@ -84,11 +107,13 @@ class Search:
         finally:
             if waiting is not None:
                 waiting.cancel()
+            self._release()
 
-    def _parts(self) -> Iterator[Segment]:
-        while self._segments:
-            # Gone from here once it is scanned: rows that wait in a file leave the memory again.
-            segment = self._segments.popleft()
+    async def _parts(self) -> AsyncIterator[Segment | None]:
+        async for segment in self._segments:
+            if segment is None:
+                yield None
+                continue
             step = max(BLOCK_BYTES // (segment.rows.shape[1] * len(self._queries)), 1)
             for i in range(0, len(segment.pks), step):
                 part = slice(i, i + step)
@@ -96,6 +121,7 @@ class Search:
 
     def _evaluate(self, part: Segment, form: AnswerForm) -> bytes:
         rows = np.ascontiguousarray(part.rows)
+        self._metrics.candidates.inc(len(rows))
         # One pass over the rows: a block stays in the processor's cache while the queries take their turns.
         answers = [self._evaluation.evaluate(rows, query) for query in self._queries]
         computed = answers[0] if len(answers) == 1 else np.concatenate(answers, axis=1)
@@ -110,19 +136,24 @@ class Engine:
         self._spool = Spool(settings.data, settings.search_memory_bytes)
         self._metrics = metrics
         self._cache: OrderedDict[int, VectorSet] = OrderedDict()
+        self._coming: dict[int, Incoming] = {}
+        """What is on its way into the cache."""
+        self._tasks: set[asyncio.Task[tuple[Segment, ...]]] = set()
         self._locks: dict[int, asyncio.Lock] = {}
         self._pool = ThreadPoolExecutor(settings.search_threads, thread_name_prefix="xtrace-search")
 
     async def prepare(
         self,
         connection: AsyncConnection,
+        transaction: AsyncExitStack,
         evaluation: Evaluation,
         queries: Sequence[Sequence[bytes]],
         wanted: Candidates | None,
     ) -> Search:
         """The search over the candidates; None for a context under which nothing can be stored yet.
 
-        `wanted` was read in the same transaction. Raises `InvalidCiphertext`.
+        `wanted` was read through the connection, in the same transaction, which leaving `transaction` ends; where rows
+        have to be read, that is taken over. Raises `InvalidCiphertext`.
         """
         row_bytes = None if wanted is None else wanted.binding.row_bytes
         for query in queries:
@@ -130,85 +161,155 @@ class Engine:
                 # Without rows to be multiplied with, and so with nothing to be mistaken for.
                 evaluation.evaluate(np.empty((0, row_bytes), dtype=np.uint8), query)
         if wanted is None or row_bytes is None:
-            return Search(evaluation, queries, [], self._pool)
-        held = await self._segments(connection, wanted, row_bytes)
-        search = Search(evaluation, queries, held.segments, self._pool)
-        # However the search ends, what it held is free when nobody can ask it for more.
-        weakref.finalize(search, held.release)
-        self._metrics.candidates.inc(search.count)
-        return search
+            found = Found(0, _each([]))
+        else:
+            found = await self._found(connection, transaction, wanted, row_bytes)
+        return Search(evaluation, queries, found, self._pool, self._metrics)
 
     @property
     def held_bytes(self) -> int:
         """How much memory the cache holds."""
         return sum([kept.nbytes for kept in self._cache.values()])
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._pool.shutdown(cancel_futures=True)
         self._cache.clear()
 
-    async def _segments(self, connection: AsyncConnection, wanted: Candidates, row_bytes: int) -> Held:
+    async def _found(
+        self, connection: AsyncConnection, transaction: AsyncExitStack, wanted: Candidates, row_bytes: int
+    ) -> Found:
         pks: list[int] | None = None
-        fits = wanted.kb.number_of_vectors * row_bytes <= self._budget
+        size = wanted.kb.number_of_vectors
+        fits = size * row_bytes <= self._budget
+        in_memory = wanted.binding.pk in self._cache or wanted.binding.pk in self._coming
         if wanted.filter_ != EVERY_CHUNK:
-            key_range = (wanted.first_pk, wanted.last_pk)
-            if wanted.binding.pk not in self._cache:
-                few = await vectors.read_matching(connection, wanted.binding, wanted.filter_, key_range)
-                if few is not None and (not fits or len(few.pks) * _SPARSE < wanted.kb.number_of_vectors):
-                    return await self._hold(_only(few), len(few.pks), row_bytes)
-            pks = await chunks.matching_pks(connection, wanted.binding, wanted.filter_, key_range)
-        if wanted.binding.pk not in self._cache:
-            if pks is None and wanted.bounded:
-                # How many there are at most is known without asking.
-                most = min(wanted.last_pk, wanted.kb.first_pk + wanted.kb.next_chunk_id - 1) - wanted.first_pk + 1
-                if not fits or most * _SPARSE < wanted.kb.number_of_vectors:
-                    pks = await chunks.matching_pks(
-                        connection, wanted.binding, EVERY_CHUNK, (wanted.first_pk, wanted.last_pk)
-                    )
-            if pks is not None and (not fits or len(pks) * _SPARSE < wanted.kb.number_of_vectors):
-                return await self._uncached(connection, wanted, pks, row_bytes)
-            if not fits:
-                return await self._uncached(connection, wanted, None, row_bytes)
-        self._metrics.searches.labels("memory" if wanted.binding.pk in self._cache else "loaded").inc()
-        current = await self._current(connection, wanted, row_bytes)
-        if pks is None:
-            segments = current.between(wanted.first_pk, wanted.last_pk)
-        elif len(pks) <= _FEW_KEYS:
-            segments = current.only(pks)
-        else:
-            segments = await asyncio.to_thread(current.only, pks)
-        return Held(segments, lambda: None)
+            if not in_memory:
+                few = await vectors.read_matching(connection, wanted.binding, wanted.filter_, wanted.pk_range)
+                if few is not None and (not fits or len(few.pks) * _SPARSE < size):
+                    self._metrics.searches.labels("database").inc()
+                    return Found(len(few.pks), _each([segment_of(few, row_bytes)] if few.pks else []))
+            pks = await chunks.matching_pks(connection, wanted.binding, wanted.filter_, wanted.pk_range)
+        elif wanted.bounded and not in_memory:
+            # How many there are at most is known without asking.
+            most = min(wanted.last_pk, wanted.kb.first_pk + wanted.kb.next_chunk_id - 1) - wanted.first_pk + 1
+            if not fits or most * _SPARSE < size:
+                pks = await chunks.matching_pks(connection, wanted.binding, EVERY_CHUNK, wanted.pk_range)
+        if not in_memory and (not fits or (pks is not None and len(pks) * _SPARSE < size)):
+            return await self._uncached(connection, transaction, wanted, pks, row_bytes)
+        return await self._cached(connection, transaction, wanted, pks, row_bytes)
 
     async def _uncached(
-        self, connection: AsyncConnection, wanted: Candidates, pks: Sequence[int] | None, row_bytes: int
-    ) -> Held:
+        self,
+        connection: AsyncConnection,
+        transaction: AsyncExitStack,
+        wanted: Candidates,
+        pks: Sequence[int] | None,
+        row_bytes: int,
+    ) -> Found:
         """The rows straight from the database: those with the keys, or all."""
-        if pks is None:
-            blocks = vectors.read_all(connection, wanted.binding)
-            return await self._hold(blocks, wanted.kb.number_of_vectors, row_bytes)
-        return await self._hold(vectors.read_some(connection, pks), len(pks), row_bytes)
-
-    async def _hold(self, blocks: AsyncIterator[vectors.VectorBlock], count: int, row_bytes: int) -> Held:
         self._metrics.searches.labels("database").inc()
-        return await self._spool.hold(blocks, count, row_bytes)
+        if pks is None:
+            count = await vectors.count(connection, wanted.binding, wanted.pk_range)
+            blocks = vectors.read_all(connection, wanted.binding)
+        else:
+            count, blocks = len(pks), vectors.read_some(connection, pks)
+        segments, give_back = self._spool.hold(blocks, count, row_bytes)
+        incoming = self._started(Incoming(wanted.kb.revision, segments, transaction.pop_all(), shared=False))
 
-    async def _current(self, connection: AsyncConnection, wanted: Candidates, row_bytes: int) -> VectorSet:
-        """The binding's rows as of the transaction, from memory or brought up to date."""
-        binding, kb = wanted.binding, wanted.kb
-        # One search loads, the others wait for it.
-        lock = self._locks.setdefault(binding.pk, asyncio.Lock())
-        async with lock:
-            cached = self._cache.get(binding.pk)
-            if cached is not None and cached.segments and cached.segments[0].rows.shape[1] != row_bytes:
-                cached = None  # everything was deleted, and the next first index had another length
-            if cached is None:
-                current = await gathered(kb.revision, vectors.read_all(connection, binding), row_bytes)
-            elif cached.revision < kb.revision:
-                current = await self._refreshed(connection, wanted, cached, row_bytes)
+        def release() -> None:
+            incoming.leave()
+            give_back()
+
+        return Found(count, incoming.follow(), release)
+
+    async def _cached(
+        self,
+        connection: AsyncConnection,
+        transaction: AsyncExitStack,
+        wanted: Candidates,
+        pks: Sequence[int] | None,
+        row_bytes: int,
+    ) -> Found:
+        """The rows from memory, as of the transaction or of a later one that another search has seen; or, where they
+        are not there, on their way into it.
+        """
+        self._metrics.searches.labels("memory" if wanted.binding.pk in self._cache else "loaded").inc()
+        # One search loads or refreshes, others for the same rows wait until it is clear what comes.
+        async with self._locks.setdefault(wanted.binding.pk, asyncio.Lock()):
+            current = await self._current(connection, wanted, row_bytes)
+            if isinstance(current, VectorSet):
+                segments = await self._picked(current, wanted, pks)
+                return Found(sum([len(segment.pks) for segment in segments]), _each(segments))
+            count = len(pks) if pks is not None else await vectors.count(connection, wanted.binding, wanted.pk_range)
+            if current is None:
+                blocks = segments_of(vectors.read_all(connection, wanted.binding), row_bytes)
+                current = self._started(Incoming(wanted.kb.revision, blocks, transaction.pop_all(), shared=True))
+                self._coming[wanted.binding.pk] = current
+                current.task.add_done_callback(partial(self._arrived, wanted.binding.pk, current))
             else:
-                current = cached  # as of this transaction, or of a later one that another search has seen
-            self._keep(binding.pk, current)
-            return current
+                current.join()
+        return Found(count, self._following(current, wanted, pks), current.leave)
+
+    async def _current(
+        self, connection: AsyncConnection, wanted: Candidates, row_bytes: int
+    ) -> VectorSet | Incoming | None:
+        """The binding's rows in memory, brought up to date; or those on their way, if they are of the transaction's
+        revision; or neither.
+        """
+        binding, kb = wanted.binding, wanted.kb
+        incoming = self._coming.get(binding.pk)
+        if incoming is not None and incoming.wanted:
+            if incoming.revision == kb.revision:
+                return incoming
+            await asyncio.wait([incoming.task])
+        cached = self._cache.get(binding.pk)
+        if cached is None or (cached.segments and cached.segments[0].rows.shape[1] != row_bytes):
+            return None  # or everything was deleted, and the next first index had another length
+        if cached.revision < kb.revision:
+            cached = await self._refreshed(connection, wanted, cached, row_bytes)
+        self._keep(binding.pk, cached)
+        return cached
+
+    async def _picked(self, rows: VectorSet, wanted: Candidates, pks: Sequence[int] | None) -> list[Segment]:
+        if pks is None:
+            return rows.between(*wanted.pk_range)
+        if len(pks) <= _FEW_KEYS:
+            return rows.only(pks)
+        return await asyncio.to_thread(rows.only, pks)
+
+    async def _following(
+        self, incoming: Incoming, wanted: Candidates, pks: Sequence[int] | None
+    ) -> AsyncIterator[Segment | None]:
+        keys = None if pks is None else np.array(pks, dtype=np.int64)
+        async for segment in incoming.follow():
+            if segment is None:
+                yield None
+                continue
+            rows = VectorSet(incoming.revision, (segment,))
+            for picked in rows.between(*wanted.pk_range) if keys is None else rows.only(keys):
+                yield picked
+
+    def _started(self, incoming: Incoming) -> Incoming:
+        self._tasks.add(incoming.task)
+        incoming.task.add_done_callback(self._ended)
+        return incoming
+
+    def _ended(self, task: asyncio.Task[tuple[Segment, ...]]) -> None:
+        self._tasks.discard(task)
+        # Those who follow have raised it; asyncio shall not report it again.
+        task.cancelled() or task.exception()
+
+    def _arrived(self, binding_pk: int, incoming: Incoming, task: asyncio.Task[tuple[Segment, ...]]) -> None:
+        if self._coming.get(binding_pk) is incoming:
+            del self._coming[binding_pk]
+        if task.cancelled() or task.exception():
+            return
+        cached = self._cache.get(binding_pk)
+        if cached is None or cached.revision < incoming.revision:
+            self._keep(binding_pk, VectorSet(incoming.revision, task.result()))
 
     async def _refreshed(
         self, connection: AsyncConnection, wanted: Candidates, cached: VectorSet, row_bytes: int
@@ -234,5 +335,6 @@ class Engine:
                 del self._locks[evicted]
 
 
-async def _only(block: vectors.VectorBlock) -> AsyncIterator[vectors.VectorBlock]:
-    yield block
+async def _each(segments: Sequence[Segment]) -> AsyncIterator[Segment | None]:
+    for segment in segments:
+        yield segment

@@ -6,24 +6,16 @@ over by then. So what many slow readers hold must have a common bound.
 """
 
 import asyncio
+import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
 
-from xtrace_server.search.vector_set import Segment, segment_of
+from xtrace_server.search.vector_set import Segment, segments_of
 from xtrace_server.storage.faults import disk_faults
 from xtrace_server.storage.vectors import VectorBlock
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Segments, and what gives back the memory that is reserved for them; it is called once."""
-
-    segments: Sequence[Segment]
-    release: Callable[[], None]
 
 
 class Spool:
@@ -33,33 +25,30 @@ class Spool:
         self._folder = folder
         self._free = memory_bytes
 
-    async def hold(self, blocks: AsyncIterator[VectorBlock], count: int, row_bytes: int) -> Held:
-        """The rows in the blocks, of which there are at most `count`. Raises `StorageFull` and `StorageReadOnly`."""
+    def hold(
+        self, blocks: AsyncIterator[VectorBlock], count: int, row_bytes: int
+    ) -> tuple[AsyncIterator[Segment], Callable[[], None]]:
+        """The rows in the blocks, of which there are at most `count`, and what gives back the memory that is reserved
+        for them; it is to be called once. Iterating raises `StorageFull` and `StorageReadOnly`.
+        """
         wanted = count * row_bytes
         if wanted > self._free:
-            with disk_faults():
-                return Held(await self._in_file(blocks, row_bytes), lambda: None)
+            return self._in_file(blocks, wanted, row_bytes), lambda: None
         self._free -= wanted
-        try:
-            segments = [segment_of(block, row_bytes) async for block in blocks if block.pks]
-        except BaseException:
-            self._give_back(wanted)
-            raise
-        return Held(segments, lambda: self._give_back(wanted))
+        return segments_of(blocks, row_bytes), lambda: self._give_back(wanted)
 
     def _give_back(self, size: int) -> None:
         self._free += size
 
-    async def _in_file(self, blocks: AsyncIterator[VectorBlock], row_bytes: int) -> list[Segment]:
-        segments = []
+    async def _in_file(self, blocks: AsyncIterator[VectorBlock], size: int, row_bytes: int) -> AsyncIterator[Segment]:
         # Nobody else sees the file, and it is gone as soon as the last array over it is.
-        with tempfile.TemporaryFile(dir=self._folder) as file:
+        with disk_faults(), tempfile.TemporaryFile(dir=self._folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                # A full disk is noticed before the answer begins.
+                await asyncio.to_thread(os.posix_fallocate, file.fileno(), 0, max(size, 1))
             async for block in blocks:
-                if not block.pks:
-                    continue
                 offset = file.tell()
                 await asyncio.to_thread(file.write, b"".join(block.rows))
                 await asyncio.to_thread(file.flush)
                 rows = np.memmap(file, np.uint8, "r", offset, (len(block.pks), row_bytes))
-                segments.append(Segment(np.array(block.pks, dtype=np.int64), rows, tuple(block.nonces)))
-        return segments
+                yield Segment(np.array(block.pks, dtype=np.int64), rows, tuple(block.nonces))

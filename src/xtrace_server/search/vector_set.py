@@ -3,7 +3,6 @@
 A change makes a new set that shares every segment which did not change.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -100,18 +99,10 @@ def vector_set(revision: int, blocks: Iterable[VectorBlock], row_bytes: int) -> 
     return VectorSet(revision, _packed([segment_of(block, row_bytes) for block in blocks if block.pks]))
 
 
-async def gathered(revision: int, blocks: AsyncIterator[VectorBlock], row_bytes: int) -> VectorSet:
-    """The same for blocks that come one by one: besides the set there is never more than one segment of them."""
-    packed: list[Segment] = []
-    waiting: list[Segment] = []
+async def segments_of(blocks: AsyncIterator[VectorBlock], row_bytes: int) -> AsyncIterator[Segment]:
+    """The blocks as arrays, one by one."""
     async for block in blocks:
-        if block.pks:
-            waiting.append(segment_of(block, row_bytes))
-        if sum([len(segment.pks) for segment in waiting]) >= SEGMENT_ROWS:
-            *full, last = await asyncio.to_thread(_packed, waiting)
-            packed += full
-            waiting = [last]
-    return VectorSet(revision, (*packed, *await asyncio.to_thread(_packed, waiting)))
+        yield segment_of(block, row_bytes)
 
 
 def segment_of(block: VectorBlock, row_bytes: int) -> Segment:

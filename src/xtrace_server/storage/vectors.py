@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.metadata_filter import Filter
@@ -15,6 +16,8 @@ from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.schema import chunk, ciphertext
 
 BLOCK_ROWS = 2048
+_FIRST_ROWS = 256
+"""The first block is smaller, because somebody waits for it."""
 
 Keys: TypeAlias = NDArray[np.int64]
 
@@ -31,9 +34,16 @@ class VectorBlock:
 
 
 async def read_all(connection: AsyncConnection, binding: Binding) -> AsyncIterator[VectorBlock]:
-    """Every row of the binding."""
-    async for block in _blocks(connection, _vectors(binding)):
+    """Every row of the binding; no block is empty."""
+    query = _joined().where(_c.binding_pk == binding.pk).order_by(_c.pk)
+    wanted = _FIRST_ROWS
+    block = _block(await connection.execute(query.limit(wanted)))
+    while block.pks:
         yield block
+        if len(block.pks) < wanted:
+            return
+        wanted = BLOCK_ROWS
+        block = _block(await connection.execute(query.where(_c.pk > block.pks[-1]).limit(wanted)))
 
 
 async def read_newer(connection: AsyncConnection, binding: Binding, revision: int) -> AsyncIterator[VectorBlock]:
@@ -47,10 +57,12 @@ async def read_newer(connection: AsyncConnection, binding: Binding, revision: in
 
 
 async def read_some(connection: AsyncConnection, pks: Sequence[int]) -> AsyncIterator[VectorBlock]:
-    """The rows with these keys, which are ascending; those that do not exist are left out."""
-    for i in range(0, len(pks), BLOCK_ROWS):
-        query = _joined().where(_c.pk.in_(pks[i : i + BLOCK_ROWS])).order_by(_c.pk)
-        yield _block(await connection.execute(query))
+    """The rows with these keys, which are ascending; those that do not exist are left out, and no block is empty."""
+    for start, end in pairwise([0, *range(_FIRST_ROWS, len(pks), BLOCK_ROWS), len(pks)]):
+        query = _joined().where(_c.pk.in_(pks[start:end])).order_by(_c.pk)
+        block = _block(await connection.execute(query))
+        if block.pks:
+            yield block
 
 
 async def read_matching(
@@ -66,6 +78,12 @@ async def read_matching(
     return block if len(block.pks) <= BLOCK_ROWS else None
 
 
+async def count(connection: AsyncConnection, binding: Binding, pk_range: tuple[int, int]) -> int:
+    """How many rows of the binding have keys in the range, which includes both ends."""
+    query = select(func.count()).where(_c.binding_pk == binding.pk, _c.pk.between(*pk_range))
+    return (await connection.execute(query)).scalar_one()
+
+
 async def read_pks(connection: AsyncConnection, binding: Binding) -> Keys:
     """The keys of the binding's chunks, ascending."""
     query = select(_c.pk).where(_c.binding_pk == binding.pk).order_by(_c.pk)
@@ -76,19 +94,6 @@ async def read_pks(connection: AsyncConnection, binding: Binding) -> Keys:
 
 def _joined() -> Select[Any]:
     return select(_c.pk, _c.nonce, ciphertext.c.row).join_from(chunk, ciphertext, ciphertext.c.pk == _c.pk)
-
-
-def _vectors(binding: Binding) -> Select[Any]:
-    return _joined().where(_c.binding_pk == binding.pk).order_by(_c.pk).limit(BLOCK_ROWS)
-
-
-async def _blocks(connection: AsyncConnection, query: Select[Any]) -> AsyncIterator[VectorBlock]:
-    block = _block(await connection.execute(query))
-    while block.pks:
-        yield block
-        if len(block.pks) < BLOCK_ROWS:
-            return
-        block = _block(await connection.execute(query.where(_c.pk > block.pks[-1])))
 
 
 def _block(result: Any) -> VectorBlock:

@@ -1,0 +1,75 @@
+"""Rows that are still being read: a task takes them from the database, searches go through those that are there.
+
+The task waits for no client, so the transaction ends however slowly an answer is read.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+from xtrace_server.search.vector_set import Segment
+
+
+class Incoming:
+    """Segments by ascending key, as of one revision of their knowledge base.
+
+    `shared` keeps them; otherwise each is gone as soon as the one search that follows has passed it. Reading stops when
+    nobody follows any more.
+    """
+
+    def __init__(
+        self, revision: int, segments: AsyncIterator[Segment], transaction: AsyncExitStack, *, shared: bool
+    ) -> None:
+        self.revision = revision
+        self._segments: list[Segment | None] = []
+        self._shared = shared
+        self._followers = 1
+        self._news = asyncio.Event()
+        self.task = asyncio.create_task(self._read(segments, transaction))
+
+    async def _read(self, segments: AsyncIterator[Segment], transaction: AsyncExitStack) -> tuple[Segment, ...]:
+        try:
+            async with transaction:
+                async for segment in segments:
+                    self._segments.append(segment)
+                    self._tell()
+        finally:
+            # Once the task is done, which it is not yet.
+            asyncio.get_running_loop().call_soon(self._tell)
+        return tuple([segment for segment in self._segments if segment is not None])
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody follows; once nobody does, nobody can any more."""
+        return self._followers > 0
+
+    def join(self) -> None:
+        """One more search follows than the one that it was made for."""
+        self._followers += 1
+
+    def leave(self) -> None:
+        """One search follows no more."""
+        self._followers -= 1
+        if not self.wanted:
+            self.task.cancel()
+
+    async def follow(self) -> AsyncIterator[Segment | None]:
+        """Every segment; None where the next has to be waited for. Raises what the reading raised."""
+        position = 0
+        while True:
+            news, ended = self._news, self.task.done()
+            while position < len(self._segments):
+                yield self._segments[position]
+                if not self._shared:
+                    self._segments[position] = None
+                position += 1
+            if ended:
+                self.task.result()
+                return
+            if news is self._news:
+                yield None
+                await news.wait()
