@@ -1,76 +1,252 @@
-"""What an observer of the network and a thief of the disk find of texts, values, vectors, queries and keys: nothing."""
+"""What an observer of the network, a thief of the disk and the server's operator find of texts, private metadata,
+vectors, queries, passphrases and keys over a run of the whole product: nothing.
 
+The operator sees most: logs, metrics, the audit log, and the memory of the running server.
+"""
+
+import asyncio
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import httpx2
+import msgspec
 import pytest
 
-from recording_proxy import found, recording_proxy
-from service import running_service
+from process_memory import memory_of
+from recording_proxy import contained, disguises, found, recording_proxy
+from secret_marks import key_marks, text_marks, vector_marks
+from terminal import COMMAND, Terminal
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 
-PASSPHRASE = "Zirkelquadratur-Passphrase"
-TEXTS = ["Quetzalcoatl owes the bank eleven million", "Xylophones ünd Äpfel are kept in the vault"]
-QUESTION = "Who is in debt, Nebuchadnezzar?"
+PASSPHRASES = {
+    "passphrase": "Zirkelquadratur-Passphrase",
+    "passphrase after rewrapping": "Eierschalensollbruchstelle",
+    "passphrase after rotation": "Donaudampfschifffahrtskapitän",
+    "passphrase of the command": "Rindfleischetikettierung-2000",
+}
+TEXTS = {
+    "text": "Quetzalcoatl owes the bank eleven million",
+    "text beyond ASCII": "Xylophones ünd Äpfel are kept in the vault",
+    "text that is replaced": "Rumpelstiltskin cannot spell his surname",
+}
+NEW_TEXT = {"text that replaces it": "Nobody remembers Schwarzwälderkirschtorte"}
+QUESTION = {"question": "Who is in debt, Nebuchadnezzar?"}
+PRIVATE = {"tag2": "Chimborazo the customer", "facets": ["Popocatépetl affair", "Kilimanjaro affair"]}
+PRIVATE_VALUES = {
+    "private tag": "Chimborazo the customer",
+    "private facet": "Popocatépetl affair",
+    "private facet asked for": "Kilimanjaro affair",
+    "private tag that no chunk has": "Annapurna, whom nobody knows",
+    "private tag after a patch": "Aconcaguagipfel since Tuesday",
+}
 VISIBLE = "a tag that everybody may see"
-PRIVATE: dict[str, Any] = {"tag2": "Chimborazo the customer", "facets": ["Popocatépetl affair", "Kilimanjaro affair"]}
-ASKED = "Annapurna, whom nobody knows"
-PATCHED = "Aconcagua since Tuesday"
+DIM = 256
 
 
-@pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
-async def test_no_plaintext_vector_query_or_key_is_on_the_wire_or_on_the_disk(scheme: str, tmp_path: Path) -> None:
-    provider = PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=4)
-    context = ExecutionContext.create(provider, scheme, 256, private_metadata=["tag2", "facets"])
-    embedding = Embedding("wordllama", "l2_supercat", 256)
-    with running_service(tmp_path / "data") as service:
-        credentials = service.first_credentials
+@dataclass
+class Evidence:
+    """Everything that others than the client have seen after a run."""
+
+    wire: bytes = b""
+    disk: bytes = b""
+    memory: bytes = b""
+    log: bytes = b""
+    metrics: bytes = b""
+    audit: bytes = b""
+    marks: dict[str, bytes] = field(default_factory=dict)
+    """What must be nowhere in it."""
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The installed server as a child of this process, talkative, over `folder/data`; its log is `folder/log`."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("XTRACE_")}
+    settings = {"XTRACE_LOG_LEVEL": "debug", "XTRACE_METRICS": "loopback"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [COMMAND, "serve", "--data", str(folder / "data"), "--port", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=plain | settings,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / "data" / CREDENTIALS_FILE).exists() or b"serving on" not in (folder / "log").read_bytes():
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+async def use_everything(scheme: str, xtrace: XTraceIntegration, folder: Path) -> dict[str, bytes]:
+    """Loads, searches, reads, changes, rewraps, rotates, saves and restores; the marks of all that is secret."""
+    first, second, third, _ = (PassphraseKeyProvider(text, insecure_log2_n=4) for text in PASSPHRASES.values())
+    embedding = Embedding("wordllama", "l2_supercat", DIM)
+    old = ExecutionContext.create(first, scheme, DIM, path=folder / "old", private_metadata=list(PRIVATE))
+    kb_id = (await xtrace.create_kb("kb")).id
+    await old.save_to_remote(xtrace)
+
+    collection = [{"chunk_content": text, "meta_data": {"tag1": VISIBLE, **PRIVATE}} for text in TEXTS.values()]
+    loader = DataLoader(old, xtrace)
+    await loader.load(collection, embedding, kb_id)
+    await expect_texts(Retriever(old, xtrace), embedding, kb_id, TEXTS)
+
+    old.rewrap(second).save_to_disk(folder / "old")
+    await old.save_to_remote(xtrace)
+    await xtrace.patch_chunks_by_meta(kb_id, old.id, {"tag1": VISIBLE}, {"tag3": "published"})
+    patch = {"tag2": PRIVATE_VALUES["private tag after a patch"]}
+    await loader.patch_chunks_by_meta(private_filter(), patch, kb_id)
+    assert len(await Retriever(old, xtrace).meta_search(patch, kb_id)) == len(TEXTS)
+    await replace_last_text(old, xtrace, embedding, kb_id)
+
+    new = old.successor(third, path=folder / "new")
+    await rotate(new, xtrace, remove_old=True)
+    new.save_to_disk(folder / "new")
+    await new.save_to_remote(xtrace)
+    restored = await ExecutionContext.load_from_remote(key_provider=third, context_id=new.id, integration=xtrace)
+    kept = dict(list(TEXTS.items())[:2]) | NEW_TEXT
+    await expect_texts(Retriever(restored, xtrace), embedding, kb_id, kept)
+    await xtrace.delete_chunks([1], kb_id)
+
+    texts = TEXTS | NEW_TEXT | QUESTION
+    return {
+        **text_marks(texts | PRIVATE_VALUES | PASSPHRASES),
+        **await vector_marks(texts.values(), embedding, old, new),
+        **key_marks(old, new, ExecutionContext.load_from_disk(path=folder / "new", key_provider=third)),
+    }
+
+
+def private_filter() -> dict[str, Any]:
+    """A filter that every chunk passes, by what it has and by what it has not."""
+    absent, facet = PRIVATE_VALUES["private tag that no chunk has"], PRIVATE_VALUES["private facet asked for"]
+    return {"tag1": VISIBLE, "tag2": {"$ne": absent}, "facets": {"$any": [absent, facet]}}
+
+
+async def expect_texts(retriever: Retriever, embedding: Embedding, kb_id: str, texts: dict[str, str]) -> None:
+    question = embedding.bin_embed(*QUESTION.values())
+    ids = await retriever.nn_search_for_ids(question, len(texts), kb_id, meta_filter=private_filter())
+    chunks = await retriever.retrieve_and_decrypt(ids, kb_id)
+    assert sorted(chunk["chunk_content"] for chunk in chunks) == sorted(texts.values())
+
+
+async def replace_last_text(
+    context: ExecutionContext, xtrace: XTraceIntegration, embedding: Embedding, kb_id: str
+) -> None:
+    (text,) = NEW_TEXT.values()
+    item = {"chunk_content": text, "meta_data": {"tag1": VISIBLE, **PRIVATE}}
+    index, db = await DataLoader(context, xtrace).load_data_from_memory([item], [embedding.bin_embed(text)])
+    await xtrace.update_chunks([{**db[0], "chunk_id": len(TEXTS)}], index, kb_id, context.id)
+
+
+async def use_the_command(url: str, credentials: Credentials, folder: Path) -> dict[str, bytes]:
+    """The same service through the command line; the marks of the keys that it made."""
+    *_, passphrase = PASSPHRASES.values()
+    environment = {
+        "XTRACE_API_URL": url,
+        "XTRACE_ORG_ID": credentials.org_id,
+        "XTRACE_API_KEY": credentials.api_key,
+        "XTRACE_ADMIN_KEY": credentials.admin_key,
+        "XTRACE_PASSPHRASE": passphrase,
+    }
+    shell = Terminal(folder, environment)
+
+    async def run(line: str) -> str:
+        return (await asyncio.to_thread(shell, line)).text
+
+    context_id = await run("context create mine.json --dimensions 64")
+    await run("context save mine.json")
+    await run(f"context restore {context_id} copy.json")
+    (kb_line,) = (await run("kb list")).splitlines()[1:]
+    assert kb_line.endswith("kb")
+    await run("audit")
+    return key_marks(ExecutionContext.load_from_disk(passphrase, folder / "mine.json"))
+
+
+@pytest.fixture(scope="module", params=["paillier", "paillier_lookup"])
+def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """What a run leaves behind, for each scheme."""
+    return asyncio.run(_evidence(request.param, tmp_path_factory.mktemp("run")))
+
+
+async def _evidence(scheme: str, folder: Path) -> Evidence:
+    seen = Evidence()
+    command_folder = folder / "command"
+    command_folder.mkdir()
+    with server(folder) as process:
+        credentials = read_credentials(folder / "data" / CREDENTIALS_FILE)
         async with (
-            recording_proxy(service.url) as recording,
+            recording_proxy(credentials.api_url) as recording,
             XTraceIntegration(
                 credentials.org_id, credentials.api_key, recording.url, admin_key=credentials.admin_key
             ) as xtrace,
         ):
-            kb_id = (await xtrace.create_kb("kb")).id
-            await context.save_to_remote(xtrace)
-            collection = [{"chunk_content": text, "meta_data": {"tag1": VISIBLE, **PRIVATE}} for text in TEXTS]
-            loader, retriever = DataLoader(context, xtrace), Retriever(context, xtrace)
-            await loader.load(collection, embedding, kb_id)
-            filter_ = {"tag2": {"$ne": ASKED}, "facets": {"$any": [ASKED, PRIVATE["facets"][1]]}}
-            ids = await retriever.nn_search_for_ids(embedding.bin_embed(QUESTION), 2, kb_id, meta_filter=filter_)
-            chunks = await retriever.retrieve_and_decrypt(ids, kb_id)
-            await loader.patch_chunks_by_meta(filter_, {"tag2": PATCHED}, kb_id)
-            patched = await retriever.meta_search({"tag2": PATCHED}, kb_id)
-    assert sorted(chunk["chunk_content"] for chunk in chunks) == sorted(TEXTS)
-    assert [chunk["meta_data"] for chunk in patched] == [{"tag1": VISIBLE, **PRIVATE, "tag2": PATCHED}] * 2
-
-    disk = b"".join(path.read_bytes() for path in sorted((tmp_path / "data").iterdir()) if path.is_file())
-    wire = bytes(recording.data)
-    for record in (disk, wire):
-        # The search would find what is there: the visible tag is.
-        assert found({"tag": VISIBLE.encode()}, record) == ["tag (raw)", "tag (json)"]
-        assert found(await marks(context, embedding), record) == []
+            seen.marks |= await use_everything(scheme, xtrace, folder)
+            seen.marks |= {
+                f"command's {name}": value
+                for name, value in (await use_the_command(recording.url, credentials, command_folder)).items()
+            }
+            seen.audit = msgspec.json.encode(await xtrace.audit_log(1000))
+        seen.wire = bytes(recording.data)
+        seen.metrics = httpx2.get(f"{credentials.api_url}/metrics").content
+        seen.memory = memory_of(process.pid)
+        # With the write-ahead log and the temporary files, as a thief of a running machine has them.
+        seen.disk = b"".join(path.read_bytes() for path in sorted((folder / "data").rglob("*")) if path.is_file())
+    seen.log = (folder / "log").read_bytes()
+    return seen
 
 
-async def marks(context: ExecutionContext, embedding: Embedding) -> dict[str, bytes]:
-    """Everything that must stay with the client, as bytes to look for."""
-    secret = {}
-    for number, text in enumerate((*TEXTS, QUESTION)):
-        secret[f"text {number}"] = text.encode()
-        secret |= {f"word {word}": word.encode() for word in text.split() if len(word) > 7}
-        secret[f"vector {number}"] = np.packbits(await embedding.bin_embed(text)).tobytes()
-        secret[f"floats {number}"] = (await embedding.embed(text))[:8].tobytes()
-    for text in (PRIVATE["tag2"], *PRIVATE["facets"], ASKED, PATCHED):
-        secret[f"private {text}"] = text.encode()
-        secret |= {f"private word {word}": word.encode() for word in text.split() if len(word) > 7}
-    for name, value in context.homomorphic.secrets().items():
-        secret[name] = bytes.fromhex(value if len(value) % 2 == 0 else "0" + value)
-        secret[f"{name} in decimal"] = str(int(value, 16)).encode()
-        secret[f"{name} in hexadecimal"] = value.encode()
-    return secret | {"passphrase": PASSPHRASE.encode()}
+@pytest.mark.long
+def test_nothing_secret_is_on_the_wire_on_the_disk_or_in_what_the_server_says(evidence: Evidence) -> None:
+    assert b"content-encoding" not in evidence.wire.lower()  # compressed, it would hide what is looked for
+    visible = {
+        "wire": VISIBLE,
+        "disk": VISIBLE,
+        "log": "/v1/compute_hamming",
+        "metrics": "xtrace_requests_total",
+        "audit": "knowledge_base.create",
+    }
+    for name, text in visible.items():
+        record = getattr(evidence, name)
+        # The search would find what is there: what everybody may see is.
+        assert found({name: text.encode()}, record)[:1] == [f"{name} (raw)"]
+        assert found(evidence.marks, record) == []
+
+
+@pytest.mark.long
+def test_nothing_secret_is_in_the_memory_of_the_server(evidence: Evidence) -> None:
+    assert "tag (raw)" in found({"tag": VISIBLE.encode()}, evidence.memory)
+    assert found(evidence.marks, evidence.memory) == []
+
+
+def test_looking_for_many_at_once_finds_what_looking_for_each_does() -> None:
+    haystack = secrets.token_bytes(5 << 20) + bytes(4096) + b"\0\1" * 500
+    ends = [haystack[:9], haystack[-9:], haystack[(1 << 22) - 5 : (1 << 22) + 6]]
+    needles = [*ends, b"\0" * 64, b"\0" * 5000, b"\1\0" * 40, b"\2\0" * 40, b"ab", b"", haystack[77:79]]
+    needles += [haystack[start : start + size] for start in range(1000, 1020) for size in range(1, 9)]
+    needles += [haystack[start : start + 8] + b"!!" for start in range(1000, 1020)]
+    assert contained(needles, haystack) == {needle for needle in needles if needle in haystack}
+
+
+def test_a_mark_is_found_in_every_disguise() -> None:
+    mark = "Ünmistakable\nmark".encode()
+    for form, value in disguises(mark).items():
+        assert f"it ({form})" in found({"it": mark}, bytes(range(256)) + value + bytes(range(256)))
+        assert found({"it": mark}, bytes(range(256)) + value[:-1]) == []

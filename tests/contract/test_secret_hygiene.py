@@ -15,6 +15,7 @@ import pytest
 
 from existing_client import fixture
 from recording_proxy import found
+from secret_marks import key_marks
 from xtrace_sdk.errors import XTraceError
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import KeyFileProvider, KeyProvider, PassphraseKeyProvider
@@ -49,17 +50,8 @@ def new_context(scheme: str, path: Path | None = None) -> ExecutionContext:
 
 def secrets_of(*contexts: ExecutionContext) -> dict[str, bytes]:
     """Every secret of the contexts as bytes to look for, and the texts that nobody else may read."""
-    marks = {"passphrase": PASSPHRASE.encode(), "other passphrase": OTHER_PASSPHRASE.encode(), "text": TEXT.encode()}
-    for number, context in enumerate(contexts):
-        secret = {name: value for name, value in context._keys.secret().items() if isinstance(value, str)}
-        for name, value in secret.items():
-            if name == "sk":
-                marks |= {f"{number} sk {key}": str(integer).encode() for key, integer in json.loads(value).items()}
-                continue
-            marks[f"{number} {name}"] = bytes.fromhex(value if len(value) % 2 == 0 else "0" + value)
-            marks[f"{number} {name} in hexadecimal"] = value.encode()
-            marks[f"{number} {name} in decimal"] = str(int(value, 16)).encode()
-    return marks
+    passphrases = {"passphrase": PASSPHRASE.encode(), "other passphrase": OTHER_PASSPHRASE.encode()}
+    return passphrases | {"text": TEXT.encode()} | key_marks(*contexts)
 
 
 @pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
