@@ -28,7 +28,7 @@ def audit(
         int, typer.Option(min=1, max=1000, help="How many of the newest chunks to look at, with --kb.")
     ] = 256,
     seconds: Annotated[
-        float, typer.Option(min=0, help="How long to search for small orders, for each key; the rest takes about 8 s.")
+        float, typer.Option(min=0, help="How long to search for small orders, for each key: 30 s take about 1 GB.")
     ] = 30,
     credentials: CredentialsFile = None,
     as_json: Json = False,
