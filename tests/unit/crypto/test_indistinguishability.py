@@ -163,15 +163,18 @@ def full_noise(owner: Client) -> int:
 
 
 def noise_with(owner: Client, wanted: Callable[[int, int], bool]) -> Callable[[int], int]:
-    """Noise of which only such is taken as is wanted for the bit; powers of one noise, because many are thrown away."""
-    step = full_noise(owner)
-    state = full_noise(owner)
+    """Noise of which only such is taken as is wanted for the bit; products of some, because many are thrown away.
+
+    All of 64 have the same Jacobi symbol, which the products would share, with probability 2^-63.
+    """
+    some, square = [full_noise(owner) for _ in range(64)], owner.n**2
+    state = some[0]
 
     def noise(bit: int) -> int:
         nonlocal state
-        state = state * step % owner.n**2
+        state = state * secrets.choice(some) % square
         while not wanted(state % owner.n, bit):
-            state = state * step % owner.n**2
+            state = state * secrets.choice(some) % square
         return state
 
     return noise
