@@ -14,9 +14,10 @@ import asyncio
 import email.utils
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ _PUT_OFF: Final = frozenset((429, 503))
 _PASSING: Final = frozenset((500, 502, 504))
 # Raised before the first byte of the request is written.
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+_MAX_ERROR_BYTES: Final = 1 << 20
 _KEEPALIVE_S: Final = 4.0
 """Shorter than servers keep idle connections (uvicorn: 5 s), so that a request does not meet one just closed."""
 
@@ -86,18 +88,39 @@ class Answer:
 class StreamedAnswer(Answer):
     """A good answer whose body is still on its way."""
 
-    def __init__(self, response: httpx2.Response, translate: Callable[[httpx2.RequestError], NetworkError]) -> None:
+    def __init__(
+        self,
+        response: httpx2.Response,
+        deadline: float,
+        max_bytes: int,
+        translate: Callable[[httpx2.RequestError | TimeoutError], NetworkError],
+    ) -> None:
+        """`deadline` is a time of the event loop's clock."""
         super().__init__(response.status_code, response.headers)
         self._response = response
+        self._deadline = deadline
+        self._max_bytes = max_bytes
         self._translate = translate
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The body, piece by piece. Raises `NetworkError` where the connection breaks or is silent for too long."""
+        """The body, piece by piece, however long.
+
+        Raises `NetworkError` where the connection breaks, is silent for too long, or goes on beyond the deadline.
+        """
+        body = self._response.aiter_bytes()
         try:
-            async for piece in self._response.aiter_bytes():
+            while True:
+                async with asyncio.timeout_at(self._deadline):
+                    piece = await anext(body, None)
+                if piece is None:
+                    return
                 yield piece
-        except httpx2.RequestError as error:
+        except (httpx2.RequestError, TimeoutError) as error:
             raise self._translate(error) from None
+
+    async def read(self) -> bytes:
+        """The whole body. Raises `NetworkError` as `pieces` does, and `InvalidAnswer` if it is too large."""
+        return await _joined(self.pieces(), self._max_bytes)
 
     async def aclose(self) -> None:
         """Ends the exchange, whether the body has come or not."""
@@ -107,7 +130,7 @@ class StreamedAnswer(Answer):
 class HttpClient:
     """Sends requests from whatever event loop it is called in; connections are kept between calls.
 
-    Redirects are not followed: they would carry keys to an address that nobody chose.
+    Redirects are not followed: they would carry keys to an address that nobody chose. Cookies are not kept.
     """
 
     def __init__(
@@ -135,7 +158,13 @@ class HttpClient:
             keepalive_expiry=_KEEPALIVE_S,
         )
         self._clients = _ClientsByLoop(
-            lambda: httpx2.AsyncClient(timeout=timeout, limits=limits, transport=transport, follow_redirects=False)
+            lambda: httpx2.AsyncClient(
+                timeout=timeout,
+                limits=limits,
+                transport=transport,
+                follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            )
         )
 
     async def aclose(self) -> None:
@@ -195,11 +224,14 @@ class HttpClient:
             return await self._whole(await self._response(request))
 
     async def _open_once(self, request: Request) -> Answer:
-        async with asyncio.timeout(self._deadline_s):
+        deadline = asyncio.get_running_loop().time() + self._deadline_s
+        async with asyncio.timeout_at(deadline):
             response = await self._response(request)
             if response.status_code != 200:
                 return await self._whole(response)
-        return StreamedAnswer(response, lambda error: self._translated(error, request))
+        return StreamedAnswer(
+            response, deadline, self._max_answer_bytes, lambda error: self._translated(error, request)
+        )
 
     async def _response(self, request: Request) -> httpx2.Response:
         client = await self._clients.current()
@@ -209,25 +241,23 @@ class HttpClient:
             content=request.body,
             headers={"user-agent": "xtrace-sdk", "accept-encoding": "identity", **request.headers},
         )
-        return await client.send(outgoing, stream=True)
+        response = await client.send(outgoing, stream=True)
+        if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            await response.aclose()
+            raise InvalidAnswer(
+                "the answer is compressed, which was not asked for, and could be of any size: "
+                "check the address, and what stands between here and the service"
+            )
+        return response
 
     async def _whole(self, response: httpx2.Response) -> Answer:
+        largest = (
+            self._max_answer_bytes if response.status_code < 400 else min(self._max_answer_bytes, _MAX_ERROR_BYTES)
+        )
         try:
-            return Answer(response.status_code, response.headers, await self._read(response))
+            return Answer(response.status_code, response.headers, await _joined(response.aiter_bytes(), largest))
         finally:
             await response.aclose()
-
-    async def _read(self, response: httpx2.Response) -> bytes:
-        parts, size = [], 0
-        async for part in response.aiter_bytes():
-            size += len(part)
-            if size > self._max_answer_bytes:
-                raise InvalidAnswer(
-                    f"the answer has more than {self._max_answer_bytes} bytes, the limit of this client: "
-                    "ask for less at once, or raise max_answer_bytes"
-                )
-            parts.append(part)
-        return b"".join(parts)
 
     def _translated(self, error: httpx2.RequestError | TimeoutError, request: Request) -> NetworkError:
         where = origin(request.url)
@@ -243,6 +273,19 @@ class HttpClient:
         if isinstance(error, httpx2.TransportError) and not _is_garbage(error):
             return ServerUnreachable(f"the connection to {where} broke before the answer was complete: try again")
         return InvalidAnswer(f"{where} answered something that is not HTTP ({error}): check the address")
+
+
+async def _joined(parts: AsyncIterable[bytes], max_bytes: int) -> bytes:
+    kept, size = [], 0
+    async for part in parts:
+        size += len(part)
+        if size > max_bytes:
+            raise InvalidAnswer(
+                f"the answer has more than {max_bytes} bytes, the limit of this client for it: "
+                "ask for less at once, or raise max_answer_bytes"
+            )
+        kept.append(part)
+    return b"".join(kept)
 
 
 def _is_garbage(error: Exception) -> bool:

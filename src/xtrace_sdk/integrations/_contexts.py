@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from xtrace_core import wire
-from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.errors import InvalidAnswer, InvalidArgument
 from xtrace_sdk.integrations._payloads import encode
 from xtrace_sdk.integrations._service import Service, segment
 
@@ -26,7 +26,10 @@ class StoredContexts:
             body = encode(wire.SaveContext(msgspec.convert(dict(data), wire.ContextData), context_id))
         except msgspec.ValidationError as error:
             raise InvalidArgument(f"the serialised context is not complete: {error}") from None
-        return (await self._service.data("POST", "exec_context", wire.SavedContext, body=body)).context_id
+        saved = await self._service.data("POST", "exec_context", wire.SavedContext, body=body)
+        if saved.context_id != context_id:
+            raise InvalidAnswer("the server answers that it saved another context than the one it was given")
+        return saved.context_id
 
     async def get_serialized_exec_context(self, context_id: str) -> dict[str, str]:
         """A context as it was saved, of which `sk` is encrypted. Raises `ContextNotFound`."""

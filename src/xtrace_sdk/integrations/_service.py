@@ -107,7 +107,7 @@ class Service:
         async with self._http.stream(self._data_request("POST", path, (), body, accept)) as got:
             if got.content_type != frames.MEDIA_TYPE or not isinstance(got, StreamedAnswer):
                 if isinstance(got, StreamedAnswer):
-                    got.body = b"".join([piece async for piece in got.pieces()])
+                    got.body = await got.read()
                 rows = await self._rows(got)
                 if rows:
                     yield _row_block(rows)

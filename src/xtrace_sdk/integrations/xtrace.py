@@ -38,6 +38,8 @@ _IDS_PER_CALL: Final = 250
 """Ids in a URL: about 6 KB, which every proxy takes."""
 _NAMES_PER_CALL: Final = 1000
 _RESULTS_PER_PAGE: Final = 500
+_ALWAYS_THERE: Final = frozenset(("chunk_content", "index", "meta_data", "updated_at"))
+"""Fields that every chunk has."""
 
 
 class HammingAnswer(NamedTuple):
@@ -239,9 +241,10 @@ class XTraceIntegration(StoredContexts, ControlPlane):
 
     async def _insert(self, body: _payloads.Body) -> list[int]:
         answer = await self._service.write("POST", wire.InsertedChunks, body)
-        if len(set(answer.chunk_ids)) != body.chunks or len(answer.chunk_ids) != body.chunks:
+        ids = answer.chunk_ids
+        if len(ids) != body.chunks or len(set(ids)) != body.chunks or min(ids, default=1) < 1:
             raise InvalidAnswer(
-                f"the server gave {len(answer.chunk_ids)} ids for {body.chunks} chunks, expected one for each"
+                f"the server gave {len(ids)} ids for {body.chunks} chunks, expected one above 0 for each"
             )
         return answer.chunk_ids
 
@@ -251,8 +254,10 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         for batch in _payloads.in_batches(list(dict.fromkeys(names)), _NAMES_PER_CALL):
             body = _payloads.encode(wire.FindNames(kb_id, context_id, list(batch)))
             answer = await self._service.data("POST", "chunk/names", wire.FoundNames, body=body)
-            if not answer.chunk_ids.keys() <= set(batch):
-                raise InvalidAnswer("the server answered for names that were not asked for: do not trust this answer")
+            if not answer.chunk_ids.keys() <= set(batch) or min(answer.chunk_ids.values(), default=1) < 1:
+                raise InvalidAnswer(
+                    "the server answered for names that were not asked for, or with ids that there are not"
+                )
             found |= answer.chunk_ids
         return found
 
@@ -266,7 +271,8 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         `projection` names the fields to return: `chunk_content`, `index`, `nonce`, `meta_data`, single tags, `facets`,
         `name`, `created_at`, `updated_at`; without it all come. `nonce` and the ciphertexts are bytes.
         """
-        fields = [("projection", name) for name in _payloads.projection(projection) or ()]
+        named = _payloads.projection(projection)
+        fields = [("projection", name) for name in named or ()]
         chunks: list[StoredChunk] = []
         for batch in _id_batches(chunk_ids):
             parameters = [*_selection(kb_id, batch), *fields]
@@ -274,7 +280,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
             asked = iter(batch)
             if not all(chunk.chunk_id in asked for chunk in answer):  # `in` moves the iterator on, so order counts
                 raise InvalidAnswer("the server returned chunks that were not asked for, or in another order")
-            chunks += await _stored_chunks(answer)
+            chunks += await _stored_chunks(answer, named)
         return chunks
 
     async def update_chunks(
@@ -413,16 +419,21 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         Without a projection they come with metadata, name and times, and with `return_content` also with
         `chunk_content` and `nonce`. `iter_meta_search` fetches many results page by page.
         """
+        fields = _payloads.projection(projection)
         body = self._body(
             wire.SearchMetaData(
                 kb_id=kb_id,
                 context_id=context_id,
                 meta_filter=_payloads.meta_filter(meta_filter),
-                projection=_payloads.projection(projection),
+                projection=fields,
                 return_content=return_content,
             )
         )
-        return await _stored_chunks(await self._service.data("POST", "chunk/meta", list[wire.Chunk], body=body))
+        found = await _stored_chunks(
+            await self._service.data("POST", "chunk/meta", list[wire.Chunk], body=body), fields
+        )
+        _expect_order(found, "asc")
+        return found
 
     async def meta_search_paginated(
         self,
@@ -444,12 +455,13 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         everything comes.
         """
         _expect_sorting(sort_by, sort_order)
+        fields = _payloads.projection(projection)
         body = self._body(
             wire.PageMetaData(
                 kb_id=kb_id,
                 context_id=context_id,
                 meta_filter=_payloads.meta_filter(meta_filter),
-                projection=_payloads.projection(projection),
+                projection=fields,
                 limit=limit,
                 offset=offset,
                 sort_by=sort_by,  # type: ignore[arg-type]  # checked above
@@ -459,7 +471,12 @@ class XTraceIntegration(StoredContexts, ControlPlane):
             )
         )
         page = await self._service.data("POST", "chunk/meta/page", wire.Page, body=body)
-        return MetaDataPage(await _stored_chunks(page.results), page.total, page.has_more, page.next_page_token)
+        if limit is not None and len(page.results) > limit:
+            raise InvalidAnswer(f"the server gave {len(page.results)} results on a page of at most {limit}")
+        results = await _stored_chunks(page.results, fields)
+        if sort_by == "chunk_id":
+            _expect_order(results, sort_order)
+        return MetaDataPage(results, page.total, page.has_more, page.next_page_token)
 
     async def iter_meta_search(
         self,
@@ -477,17 +494,20 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         fields = _payloads.projection(projection)
         seen: set[str | None] = {None}
         token: str | None = None
+        last: list[StoredChunk] = []
         while True:
             page = await self.meta_search_paginated(
                 kb_id, context_id, meta_filter, fields, page_size, None, sort_order, sort_by, return_content, token
             )
+            if sort_by == "chunk_id":
+                _expect_order([*last, *page.results], sort_order)
             for chunk in page.results:
                 yield chunk
             if not page.has_more:
                 return
-            token = page.next_page_token
-            if token in seen:
-                raise InvalidAnswer("the server says that there are more results, but gives no new page_token")
+            token, last = page.next_page_token, page.results[-1:]
+            if token in seen or not last:
+                raise InvalidAnswer("the server says that there are more results, but gives none, or no new page_token")
             seen.add(token)
 
     async def delete_chunks_by_meta(
@@ -546,11 +566,26 @@ def _check_ids(chunk_ids: NDArray[np.int64], last: int, bounds: tuple[int, int] 
         raise InvalidAnswer("the server answered for chunks outside the range that was asked for")
 
 
-async def _stored_chunks(chunks: list[wire.Chunk]) -> list[StoredChunk]:
+async def _stored_chunks(chunks: list[wire.Chunk], projection: list[str] | None) -> list[StoredChunk]:
+    """The chunks as given back. Raises `InvalidAnswer` where one lacks what every chunk has and was asked for."""
+    always = _ALWAYS_THERE.intersection(projection or ())
+
     def convert() -> list[StoredChunk]:
-        return [msgspec.to_builtins(chunk, builtin_types=(bytes,)) for chunk in chunks]
+        converted: list[StoredChunk] = [msgspec.to_builtins(chunk, builtin_types=(bytes,)) for chunk in chunks]
+        for chunk in converted:
+            if missing := always - chunk.keys():
+                raise InvalidAnswer(
+                    f"the server gave chunk {chunk['chunk_id']} without its {', '.join(sorted(missing))}"
+                )
+        return converted
 
     return convert() if len(chunks) <= _RESULTS_PER_PAGE else await asyncio.to_thread(convert)
+
+
+def _expect_order(chunks: Sequence[StoredChunk], sort_order: str) -> None:
+    ids = [chunk["chunk_id"] for chunk in chunks]
+    if sorted(set(ids), reverse=sort_order == "desc") != ids:
+        raise InvalidAnswer("the server's results are not in the order of their chunk ids, or an id comes twice")
 
 
 def _expect_as_many(chunks: int, indexes: int) -> None:

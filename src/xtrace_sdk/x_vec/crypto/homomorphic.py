@@ -219,8 +219,10 @@ class PaillierVectors(Secretive):
         count, width = self._encoding.count, self._width
         good = np.ones(len(rows), dtype=np.bool_)
         if isinstance(rows, np.ndarray):
-            if rows.dtype != np.uint8 or rows.shape[1:] != (count, width):
+            if rows.dtype != np.uint8 or rows.shape[1:2] != (count,) or rows.shape[2] > width:
                 return np.zeros((len(rows), count, width), dtype=np.uint8), ~good
+            if rows.shape[2] < width:  # by chance all are small
+                rows = np.pad(rows, ((0, 0), (0, 0), (0, width - rows.shape[2])))
             return rows, np.asarray(_below(rows, self.n * self.n).all(axis=1))
         data = []
         for i, row in enumerate(rows):
