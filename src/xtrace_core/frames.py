@@ -136,7 +136,8 @@ class FrameReader:
         raw = np.frombuffer(data, dtype=np.uint8)
         ids, lengths, nonces, ciphertexts = np.split(raw, edges)
         chunk_ids = ids.view("<i8")
-        if (chunk_ids[0] <= self._last_id and self._rows) or chunk_ids[0] < 0 or (np.diff(chunk_ids) <= 0).any():
+        # Negative ones first: the difference to one far below 0 wraps around to one above.
+        if chunk_ids.min() < 0 or (chunk_ids[0] <= self._last_id and self._rows) or (np.diff(chunk_ids) <= 0).any():
             raise InvalidFrames("the rows are not by ascending chunk id")
         if lengths.max() > nonce_width:
             raise InvalidFrames("a nonce is longer than the block's nonces")
