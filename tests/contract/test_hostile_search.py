@@ -213,7 +213,7 @@ def enormous(_: Attack, rows: list[Row]) -> list[Row]:
     return [*rows[:-1], Row(rows[-1].ciphertexts, 1 << 63, rows[-1].nonce)]
 
 
-@lie("gives rows more ciphertexts than the query has, or none", InvalidAnswer)
+@lie("gives rows more ciphertexts than the query has", InvalidAnswer)
 def doubled(_: Attack, rows: list[Row]) -> list[Row]:
     return [Row(row.ciphertexts * 2, row.chunk_id, row.nonce) for row in rows]
 
@@ -271,6 +271,25 @@ async def test_chunks_outside_the_range_are_noticed(frames_allowed: bool, stock:
         for bounds in ((3, 9), (2, 8)):
             with pytest.raises(InvalidAnswer, match="outside the range"):
                 await Retriever(stock.context, xtrace).search(QUERY, 4, stock.kb_id, range_filter=bounds)
+
+
+noticed("answers a search with chunks that the filter does not match", ChangedSinceSearch)
+
+
+async def test_chunks_outside_the_filter_are_noticed(frames_allowed: bool, stock: Stock) -> None:
+    async with stock.lied_to(frames_allowed) as (xtrace, hostile):
+
+        async def lie(exchange: Exchange) -> None:
+            if exchange.is_for(*SEARCHES):
+                await exchange.ask(meta_filter={})
+
+        retriever = Retriever(stock.context, xtrace)
+        for filter_ in ({"tag1": "t1"}, {"$not": {"tag1": "t0"}}, {"facets": {"$size": 1}}):
+            hostile.lie = None
+            await retriever.search(QUERY, 1, stock.kb_id, meta_filter=filter_)
+            hostile.lie = lie
+            with pytest.raises(ChangedSinceSearch, match="the chunks 5 does not match the filter"):
+                await retriever.search(QUERY, 1, stock.kb_id, meta_filter=filter_)
 
 
 noticed("exchanges the answers of two queries of a batch", InvalidRows)

@@ -9,8 +9,10 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_core.filter_matching import matches
+from xtrace_core.metadata_filter import parse_filter
 from xtrace_core.wire import MAX_QUERIES
-from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.errors import ChangedSinceSearch, InvalidArgument, shown_ids
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted
 from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
@@ -160,7 +162,8 @@ class Retriever:
         """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
 
         A text needs the `embedding` that this retriever was made with. Chunks that were deleted in between are left
-        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise.
+        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise, and `ChangedSinceSearch` if the metadata
+        of a chunk does not match the filter.
 
         With `rescore=4` the 4·k nearest by Hamming distance are fetched, and the k of them that are most similar by the
         cosine of their vectors' copies come back, most similar first (docs/recall.md). The chunks must have been loaded
@@ -175,6 +178,7 @@ class Retriever:
         )
         distances = dict(zip(ids, scores, strict=True))
         found = await self._decrypted(ids, kb_id, FIELDS, decoys)
+        _expect_matches(meta_filter, found)
         ranked = [(one, None) for one in found] if wanted is None else rescored(wanted, found)[:k]
         return [
             SearchResult(
@@ -306,3 +310,13 @@ class Retriever:
         )
         async with aclosing(blocks):
             return await nearest_rows(blocks, scheme, queries, k)
+
+
+def _expect_matches(meta_filter: Mapping[str, Any] | None, found: Sequence[Decrypted]) -> None:
+    """Raises `ChangedSinceSearch` if a chunk that was just found is none that the filter asks for."""
+    wanted = parse_filter(meta_filter)
+    if strange := [one.chunk["chunk_id"] for one in found if not matches(wanted, one.chunk["meta_data"])]:
+        raise ChangedSinceSearch(
+            f"the metadata of the chunks {shown_ids(strange)} does not match the filter: it was changed since they "
+            "were found, or the service answers for chunks that were not asked for: search again"
+        )
