@@ -381,7 +381,7 @@ async def test_a_bit_changed_anywhere_never_gives_a_wrong_text(frames_allowed: b
                 exchange.answer = flipped(exchange.answer, chosen.randrange(8 * len(exchange.answer)))
 
         hostile.lie = lie
-        for number_ in range(300):
+        for number_ in range(160):
             kind = (SEARCHES, FETCHES)[number_ % 2]
             try:
                 results = await Retriever(stock.context, xtrace).search(QUERY, COUNT, stock.kb_id)
@@ -391,7 +391,7 @@ async def test_a_bit_changed_anywhere_never_gives_a_wrong_text(frames_allowed: b
                 outcomes["returned"] += 1
                 assert all(true[result.text] == result.distance for result in results)
     # What is returned has a changed bit in what nobody vouches for: metadata, times, an id that nothing is found under.
-    assert outcomes["raised"] > 150
+    assert outcomes["raised"] > 80
 
 
 # What cannot be noticed
