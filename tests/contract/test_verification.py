@@ -185,7 +185,7 @@ async def test_only_a_few_batches_are_in_memory(xtrace: XTraceIntegration, kb_id
         assert (await verify(context, xtrace, kb_id, batch_size=25)).chunks >= last
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.5 * peaks[0]
+    assert peaks[1] < 3 * peaks[0], "ten times as many chunks"
 
 
 async def test_what_cannot_be_verified_is_one_clear_error(

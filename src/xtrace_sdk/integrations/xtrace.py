@@ -246,7 +246,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
             raise InvalidAnswer(
                 f"the server gave {len(ids)} ids for {body.chunks} chunks, expected one above 0 for each"
             )
-        return answer.chunk_ids
+        return ids
 
     async def find_chunk_names(self, kb_id: str, context_id: str, names: Sequence[str]) -> dict[str, int]:
         """Which of the names are stored under the context, each with the smallest id of a chunk that has it."""

@@ -113,7 +113,8 @@ class Retriever(Twin[core.Retriever]):
         """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
 
         A text needs the `embedding` that this retriever was made with. Chunks that were deleted in between are left
-        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise.
+        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise, and `ChangedSinceSearch` if the metadata
+        of a chunk does not match the filter.
 
         With `rescore=4` the 4·k nearest by Hamming distance are fetched, and the k of them that are most similar by the
         cosine of their vectors' copies come back, most similar first (docs/recall.md). The chunks must have been loaded
