@@ -1,9 +1,11 @@
 """Measuring: several functions in turn, round after round, so that a machine that drifts treats them alike."""
 
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +49,22 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def resident(pid: int | str = "self") -> tuple[int, int]:
+    """The memory of a process in bytes, now and at most since `forget_peak`; zero where there is no /proc."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0, 0
+    now, most = (int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+    return now, most
+
+
+def forget_peak(pid: int | str = "self") -> None:
+    """Lets the most memory of a process begin anew (proc(5), `clear_refs`)."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def table(rows: list[Measurement]) -> str:

@@ -1,12 +1,16 @@
-"""`python -m benchmarks.page`: docs/performance.md from the JSON of `benchmarks.compare`."""
+"""`python -m benchmarks.page`: docs/performance.md and its plot from the JSON of `benchmarks.end_to_end` and
+`benchmarks.compare`.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare import RESULTS
+from benchmarks import compare, end_to_end
+from benchmarks.end_to_end_page import plot, section, time_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PLOT = PAGE.with_suffix(".svg")
 
 TO_REACH = {
     ("paillier_lookup: encrypt a vector", "ifma"): 20e-6,
@@ -25,12 +29,16 @@ TO_REACH = {
 _HEAD = """\
 # Performance
 
-Made by `python -m benchmarks.compare && python -m benchmarks.page`; do not edit. `xtrace version --verbose` says which
-backend runs on a machine, and why; `XTRACE_ARITHMETIC` forces one, `XTRACE_THREADS` sets over how many threads a batch
-is spread.
+Made by `python -m benchmarks.page` of what the benchmarks named below have measured; do not edit. `xtrace version
+--verbose` says which backend runs on a machine, and why; `XTRACE_ARITHMETIC` forces one, `XTRACE_THREADS` sets over how
+many threads a batch is spread.
 """
 
 _READING = """\
+## Backends
+
+Made by `python -m benchmarks.compare`.
+
 Times for one item of a batch: medians, with the lowest and the highest in brackets; all take turns in each round. With
 one thread the time is the thread's own, with two it is the clock's on the wall, other work on the machine included.
 *Bound* is the time that the multiply instructions of a kernel take at least, as a fraction of the lowest time: one
@@ -39,18 +47,18 @@ times as fast two threads are as one. Creating and loading are without key deriv
 """
 
 
-def page(results: dict[str, Any]) -> str:
-    """The page."""
+def page(results: dict[str, Any], whole: dict[str, Any]) -> str:
+    """The page: `whole` is what was measured end to end."""
     tasks = list(dict.fromkeys(row["task"] for row in results["rows"]))
     measured = (
         f"{results['machine']}, {results['processors']} processors at {results['hertz'] / 1e9:.2f} GHz, "
         f"phe {results['phe']}. key_len {results['key_len']}, {results['dimensions']} dimensions, "
         f"{results['rounds']} rounds."
     )
-    lines = [_HEAD, measured, "", _READING, ""]
+    lines = [_HEAD, *section(whole), _READING, measured, ""]
     for task in tasks:
         lines += [
-            f"## {task[0].upper()}{task[1:]}",
+            f"### {task[0].upper()}{task[1:]}",
             "",
             "| | batch | median | gain | bound | to reach |",
             "|---|---:|---:|---:|---:|---:|",
@@ -66,20 +74,17 @@ def _line(row: dict[str, Any], medians: dict[str, float]) -> str:
     gain = f"{medians[backend] / row['median']:.2f}" if several else ""
     bound = f"{row['bound'] / row['lowest']:.2f}" if "bound" in row else ""
     limit = TO_REACH.get((row["task"], row["who"]))
-    median = f"{_time(row['median'])} ({_time(row['lowest'])} to {_time(row['highest'])})"
-    return f"| {row['who']} | {row['items']:,} | {median} | {gain} | {bound} | {_time(limit) if limit else ''} |"
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns"
+    median = f"{time_text(row['median'])} ({time_text(row['lowest'])} to {time_text(row['highest'])})"
+    return f"| {row['who']} | {row['items']:,} | {median} | {gain} | {bound} | {time_text(limit) if limit else ''} |"
 
 
 def main() -> None:
-    """Writes the page."""
-    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+    """Writes the page and the plot."""
+    of_backends, whole = (
+        json.loads(file.read_text(encoding="utf-8")) for file in (compare.RESULTS, end_to_end.RESULTS)
+    )
+    PAGE.write_text(page(of_backends, whole), encoding="utf-8")
+    PLOT.write_text(plot(whole), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,13 @@ _START_SECONDS = 30
 @contextmanager
 def local_server(data: Path) -> Iterator[Credentials]:
     """Runs `xtrace serve` over a data folder on a free port of this machine; gives its credentials once it answers."""
+    with server_process(data) as (credentials, _):
+        yield credentials
+
+
+@contextmanager
+def server_process(data: Path) -> Iterator[tuple[Credentials, int]]:
+    """The same; gives its process id too."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = data / "server.log"
     command = [sys.executable, "-m", "xtrace_cli", "serve", "--data", str(data), "--port", "0"]
@@ -33,7 +40,7 @@ def local_server(data: Path) -> Iterator[Credentials]:
         )
     started = time.time()
     try:
-        yield _wait_until_ready(process, data, log, started)
+        yield _wait_until_ready(process, data, log, started), process.pid
     finally:
         process.terminate()
         try:

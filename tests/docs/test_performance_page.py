@@ -1,19 +1,38 @@
 """docs/performance.md is what the benchmarks measured."""
 
 import json
+from typing import Any
+from xml.etree import ElementTree
 
-from benchmarks.compare import RESULTS
-from benchmarks.page import PAGE, page
+from benchmarks import compare, end_to_end
+from benchmarks.end_to_end_page import plot
+from benchmarks.page import PAGE, PLOT, page
+
+BACKENDS: dict[str, Any] = json.loads(compare.RESULTS.read_text(encoding="utf-8"))
+WHOLE: dict[str, Any] = json.loads(end_to_end.RESULTS.read_text(encoding="utf-8"))
 
 
-def test_the_page_is_made_of_the_results() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(json.loads(RESULTS.read_text(encoding="utf-8"))), (
-        "docs/performance.md is stale: python -m benchmarks.page"
-    )
+def test_the_page_and_the_plot_are_made_of_the_results() -> None:
+    stale = "docs/performance.md is stale: python -m benchmarks.page"
+    assert PAGE.read_text(encoding="utf-8") == page(BACKENDS, WHOLE), stale
+    assert PLOT.read_text(encoding="utf-8") == plot(WHOLE), stale
+    assert ElementTree.fromstring(plot(WHOLE)).tag.endswith("svg")  # noqa: S314 - our own
+    assert f"]({PLOT.name})" in PAGE.read_text(encoding="utf-8")
+
+
+def test_search_loading_and_rotation_are_measured_end_to_end() -> None:
+    assert [row["count"] for row in WHOLE["sizes"]] == [1_000, 10_000, 100_000]
+    assert WHOLE["dimensions"] == 512
+    assert WHOLE["key_len"] == 1024
+    for row in WHOLE["sizes"]:
+        # A ciphertext of 512 bytes a row, and at most 48 bytes more.
+        assert 512 * row["count"] < row["answer"]["bytes_down"] < (512 + 48) * row["count"] + 1000
+        assert {"load", "answer", "search", "search_at_once", "floor"} < row.keys()
+    assert {one["scheme"] for one in WHOLE["rotations"]} == {"paillier_lookup", "paillier"}
 
 
 def test_every_kernel_and_both_schemes_are_measured_on_each_backend() -> None:
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]
+    rows = BACKENDS["rows"]
     by_task: dict[str, set[str]] = {}
     for row in rows:
         by_task.setdefault(row["task"], set()).add(row["who"])
