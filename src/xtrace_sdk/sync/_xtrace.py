@@ -46,10 +46,10 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
             admin_key: for knowledge bases and keys, or `XTRACE_ADMIN_KEY`.
             admin_api_url: the control plane, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
             timeout_s: the longest silence of the service that is waited for.
-            deadline_s: the longest that one attempt takes as a whole.
+            deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
             retries: how often and how long to try again.
             max_connections: how many calls travel at once; more wait for their turn.
-            max_answer_bytes: larger answers are refused.
+            max_answer_bytes: larger answers are refused, unless they are read while they come, as searches are.
             transport: takes the place of the network, for tests.
 
         Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
