@@ -26,7 +26,7 @@ from xtrace_server.search.incoming import Incoming
 from xtrace_server.search.spool import Spool
 from xtrace_server.search.vector_set import Segment, VectorSet, segment_of, segments_of, vector_set
 from xtrace_server.settings import Settings
-from xtrace_server.storage import chunks, vectors
+from xtrace_server.storage import chunks, contexts, vectors
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
@@ -212,7 +212,7 @@ class Engine:
         """The rows straight from the database: those with the keys, or all."""
         self._metrics.searches.labels("database").inc()
         if pks is None:
-            count = await vectors.count(connection, wanted.binding, wanted.pk_range)
+            count = await _count(connection, wanted)
             blocks = vectors.read_all(connection, wanted.binding)
         else:
             count, blocks = len(pks), vectors.read_some(connection, pks)
@@ -243,7 +243,7 @@ class Engine:
             if isinstance(current, VectorSet):
                 segments = await self._picked(current, wanted, pks)
                 return Found(sum([len(segment.pks) for segment in segments]), _each(segments))
-            count = len(pks) if pks is not None else await vectors.count(connection, wanted.binding, wanted.pk_range)
+            count = await _count(connection, wanted) if pks is None else len(pks)
             if current is None:
                 blocks = segments_of(vectors.read_all(connection, wanted.binding), row_bytes)
                 current = self._started(Incoming(wanted.kb.revision, blocks, transaction.pop_all(), shared=True))
@@ -333,6 +333,13 @@ class Engine:
             self._metrics.cache_evictions.inc()
             if evicted in self._locks and not self._locks[evicted].locked():
                 del self._locks[evicted]
+
+
+async def _count(connection: AsyncConnection, wanted: Candidates) -> int:
+    """How many candidates there are, whatever the filter."""
+    if not wanted.bounded and await contexts.is_only_binding(connection, wanted.kb):
+        return wanted.kb.number_of_vectors  # known without counting a hundred thousand keys
+    return await vectors.count(connection, wanted.binding, wanted.pk_range)
 
 
 async def _each(segments: Sequence[Segment]) -> AsyncIterator[Segment | None]:

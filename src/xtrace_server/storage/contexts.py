@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.wire import ContextData
@@ -149,6 +149,12 @@ async def find_binding(connection: AsyncConnection, kb: KnowledgeBase, context: 
     query = select(*_BINDING).where(_b.kb_pk == kb.pk, _b.context_pk == context.pk)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else Binding(*row)
+
+
+async def is_only_binding(connection: AsyncConnection, kb: KnowledgeBase) -> bool:
+    """Whether the chunks of the knowledge base are all stored under one context."""
+    query = select(func.count()).where(_b.kb_pk == kb.pk)
+    return (await connection.execute(query)).scalar_one() == 1
 
 
 async def bindings(connection: AsyncConnection, binding_pks: set[int]) -> dict[int, Binding]:
