@@ -221,6 +221,7 @@ def outcome(decode: Any, *arguments: Any) -> tuple[str, Any]:
 
 @settings(max_examples=200, deadline=None)
 @given(body_like, st.integers(0, 40), noises)
+@example({"chunk_patches": [{"chunk_id": 0, "chunk_content": "", "index": []}], "context_id": None}, 49, b"\xff")
 def test_a_body_in_parts_is_the_body_at_once(body: Any, at: int, noise: bytes) -> None:
     data = msgspec.json.encode(body)
     data = data[:at] + noise + data[at:]

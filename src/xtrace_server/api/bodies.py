@@ -42,13 +42,22 @@ class Format:
     name: str
     media_type: str
     decoder: Callable[[Any], Any]
+    check: Callable[[bytes], object]
+    """Raises `msgspec.DecodeError` or `UnicodeError` for what is not of the format, whatever it says."""
     parts: Callable[[Settings, bytes, LongList | None], Parts]
     nul: bytes
     """Without these bytes in it a body has no string with a NUL character."""
 
 
-JSON: Final = Format("JSON", "application/json", msgspec.json.Decoder, json_parts, b"\\u0000")
-MSGPACK: Final = Format("MessagePack", wire.MSGPACK, msgspec.msgpack.Decoder, msgpack_parts, b"\0")
+def _check_json(part: bytes) -> None:
+    msgspec.json.decode(part, type=msgspec.Raw)
+    part.decode()  # what is kept raw is not looked at for UTF-8
+
+
+JSON: Final = Format("JSON", "application/json", msgspec.json.Decoder, _check_json, json_parts, b"\\u0000")
+MSGPACK: Final = Format(
+    "MessagePack", wire.MSGPACK, msgspec.msgpack.Decoder, msgspec.msgpack.decode, msgpack_parts, b"\0"
+)
 _PACKED: Final = (wire.InsertChunks, wire.UpdateChunks, wire.PatchChunks)
 
 
@@ -104,7 +113,6 @@ class Decoder(Generic[_T]):
         self._format = format_
         self._long = _LISTS.get(type_)
         self._whole = format_.decoder(type_)
-        self._any = format_.decoder(msgspec.Raw)
         if self._long is not None:
             (list_,) = [field.type for field in msgspec.structs.fields(type_) if field.name == self._long.name]
             self._element = format_.decoder(list_.__args__[0])
@@ -158,7 +166,9 @@ class Decoder(Generic[_T]):
 
     def _check_syntax(self, part: bytes) -> None:
         try:
-            self._any.decode(part)
+            self._format.check(part)
+        except msgspec.ValidationError:
+            return  # well-formed, but nothing that Python has
         except RecursionError:
             raise Invalid("the body nests too deep") from None
         except (msgspec.DecodeError, UnicodeError) as error:
