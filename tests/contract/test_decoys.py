@@ -97,9 +97,10 @@ async def test_what_was_asked_for_together_is_asked_for_together_again(
 
 
 async def test_new_decoys_were_never_asked_for_before(retriever: Retriever, xtrace: Watched, kb_id: str) -> None:
-    ids = await retriever.nn_search_for_ids(QUERY, 4, kb_id)
+    ids = await retriever.nn_search_for_ids(QUERY, len(EVERY_ID), kb_id)
     await retriever.retrieve_and_decrypt(ids[:2], kb_id, decoys=5)
-    await retriever.retrieve_and_decrypt(ids, kb_id, decoys=5)
+    new = [chunk_id for chunk_id in ids if chunk_id not in xtrace.asked[0]][:2]
+    await retriever.retrieve_and_decrypt([*ids[:2], *new], kb_id, decoys=5)
     first, second = map(set, xtrace.asked)
     assert first < second
     assert len(second - first) == 2 + 5
