@@ -52,7 +52,7 @@ class Service:
         self.admin_api_url = admin_api_url
         self._api_key = api_key
         self._admin_key = admin_key
-        self._takes_msgpack = True
+        self._takes_msgpack: bool | None = None  # not known yet
 
     def __repr__(self) -> str:
         api_key, admin_key = ("…" if key else None for key in (self._api_key, self._admin_key))
@@ -79,15 +79,28 @@ class Service:
         return await self._decoded(got, answer)
 
     async def write(self, method: str, answer: type[T], body: Body) -> T:
-        """The JSON answer to a write of chunks, which goes as MessagePack until the service refuses that."""
-        got = await self._send_write(method, body.msgpack, wire.MSGPACK) if self._takes_msgpack else None
-        # Where an earlier attempt may have been carried out, by another server at the address, 415 does not say that
-        # nothing is stored: that is the caller's to find out.
-        if got is None or (got.status == 415 and not got.repeated):
-            self._takes_msgpack = False
-            got = await self._send_write(method, await asyncio.to_thread(body.json), _JSON)
+        """The JSON answer to a write of chunks, which goes as MessagePack to services that take it."""
+        got = None
+        if self._takes_msgpack is not False:
+            got = await self._send_write(method, body.msgpack, wire.MSGPACK)
+            if got.status == 200:
+                self._takes_msgpack = True
+        if got is None or self._may_want_json(got):
+            as_json = await self._send_write(method, await asyncio.to_thread(body.json), _JSON)
+            if as_json.status == 200:
+                self._takes_msgpack = False
+            got = as_json
         self._expect(got, (200,), _JSON)
         return await self._decoded(got, answer)
+
+    def _may_want_json(self, refusal: Answer) -> bool:
+        """Whether the body was perhaps refused for its format alone, so that nothing of it is stored."""
+        # Where an earlier attempt may have been carried out, by another server at the address, a refusal does not say
+        # that nothing is stored: that is the caller's to find out.
+        if refusal.repeated:
+            return False
+        # Not every service that knows only JSON says so by 415; one that has taken MessagePack means what it says.
+        return refusal.status == 415 or (refusal.status in (400, 422) and self._takes_msgpack is None)
 
     async def _send_write(self, method: str, body: bytes, content_type: str) -> Answer:
         headers = {"content-type": content_type}

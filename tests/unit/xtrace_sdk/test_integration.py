@@ -304,13 +304,14 @@ async def test_a_retried_insertion_sends_the_same_bytes_under_the_same_key() -> 
     assert seen[3][1] == seen[0][1]
 
 
-async def test_a_service_that_knows_only_json_gets_json_from_then_on() -> None:
+@pytest.mark.parametrize("refusal", [400, 415, 422])
+async def test_a_service_that_knows_only_json_gets_json_from_then_on(refusal: int) -> None:
     seen: list[tuple[str, str]] = []
 
     def handle(request: httpx2.Request) -> httpx2.Response:
         seen.append((request.method, request.headers["content-type"]))
         if seen[-1][1] != "application/json":
-            return httpx2.Response(415)
+            return httpx2.Response(refusal)
         if request.method == "POST":
             assert json.loads(request.content)["chunks"][0]["index"] == ["AQ=="]
             return httpx2.Response(200, json={"chunk_ids": [1]})
@@ -322,6 +323,23 @@ async def test_a_service_that_knows_only_json_gets_json_from_then_on() -> None:
     await xtrace.patch_chunks([{"chunk_id": 1, "name": "x"}], "kb", "ctx")
     methods = ["POST", "POST", "PUT", "PATCH"]
     assert seen == list(zip(methods, [wire.MSGPACK, *["application/json"] * 3], strict=True))
+
+
+async def test_a_service_that_has_taken_messagepack_means_what_it_refuses() -> None:
+    statuses = [422, 422, 200, 422]
+    formats: list[str] = []
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        formats.append(request.headers["content-type"])
+        return httpx2.Response(statuses[len(formats) - 1], json={"chunk_ids": [1]})
+
+    xtrace = connected(handle)
+    with pytest.raises(errors.InvalidRequest):
+        await xtrace.insert_chunks([CONTENT], [[1]], "kb", "ctx")
+    await xtrace.insert_chunks([CONTENT], [[1]], "kb", "ctx")
+    with pytest.raises(errors.InvalidRequest):
+        await xtrace.insert_chunks([CONTENT], [[1]], "kb", "ctx")
+    assert formats == [wire.MSGPACK, "application/json", wire.MSGPACK, wire.MSGPACK]
 
 
 async def test_a_refused_format_after_a_lost_answer_is_the_callers_to_judge() -> None:
