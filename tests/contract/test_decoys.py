@@ -42,11 +42,6 @@ async def xtrace(credentials: Credentials) -> AsyncIterator[Watched]:
         yield integration
 
 
-@pytest.fixture
-async def kb_id(xtrace: Watched) -> str:
-    return (await xtrace.create_kb("kb")).id
-
-
 @pytest.fixture(scope="module")
 def context() -> ExecutionContext:
     return new_context()

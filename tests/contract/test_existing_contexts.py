@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,9 @@ from xtrace_sdk.x_vec.crypto.key_provider import KeyFileProvider, PassphraseKeyP
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext, WeakKeyWarning, read_public_part
-from xtrace_server.credentials import Credentials
 
 SCHEMES = ("paillier", "paillier_lookup")
 NEW_PASSPHRASE = "new passphrase"
-
-
-@pytest.fixture
-async def xtrace(credentials: Credentials) -> AsyncIterator[XTraceIntegration]:
-    async with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
-    ) as integration:
-        yield integration
 
 
 @pytest.fixture(params=SCHEMES)

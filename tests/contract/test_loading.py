@@ -86,11 +86,6 @@ async def xtrace(credentials: Credentials) -> AsyncIterator[Hooked]:
 
 
 @pytest.fixture
-async def kb_id(xtrace: Hooked) -> str:
-    return (await xtrace.create_kb("test")).id
-
-
-@pytest.fixture
 def loader(context: ExecutionContext, xtrace: Hooked) -> DataLoader:
     return DataLoader(context, xtrace)
 

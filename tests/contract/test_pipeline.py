@@ -67,11 +67,6 @@ async def xtrace(credentials: Credentials) -> AsyncIterator[XTraceIntegration]:
         yield integration
 
 
-@pytest.fixture
-async def kb_id(xtrace: XTraceIntegration) -> str:
-    return (await xtrace.create_kb("test")).id
-
-
 async def stored_ids(context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str) -> list[int]:
     loader = DataLoader(context, xtrace)
     index, db = await loader.load_data_from_memory(chunks(), list(vectors()))

@@ -102,11 +102,6 @@ async def xtrace(credentials: Credentials) -> AsyncIterator[Disturbed]:
         yield integration
 
 
-@pytest.fixture
-async def kb_id(xtrace: XTraceIntegration) -> str:
-    return (await xtrace.create_kb("kb")).id
-
-
 @pytest.fixture(scope="module", params=[True, ("tag1", "facets")], ids=["all", "named"])
 def context(request: pytest.FixtureRequest) -> ExecutionContext:
     return new_context(request.param)

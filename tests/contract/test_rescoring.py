@@ -1,7 +1,7 @@
 """Rescoring against the real server: candidates by Hamming distance, ordered by the cosine of their vectors' copies."""
 
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from xtrace_sdk.x_vec.utils.content_envelope import Content, pack
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.vector_copies import CopyKind
 from xtrace_sdk.x_vec.utils.vectors import float_to_bits
-from xtrace_server.credentials import Credentials
 
 DIM = 32
 COUNT = 80
@@ -49,19 +48,6 @@ class BitsModel:
 def context() -> ExecutionContext:
     provider = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
     return ExecutionContext.create(provider, "paillier_lookup", DIM, 256, insecure_allow_weak_parameters=True)
-
-
-@pytest.fixture
-async def xtrace(credentials: Credentials) -> AsyncIterator[XTraceIntegration]:
-    async with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
-    ) as integration:
-        yield integration
-
-
-@pytest.fixture
-async def kb_id(xtrace: XTraceIntegration) -> str:
-    return (await xtrace.create_kb("test")).id
 
 
 def cosines(query: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -98,11 +98,6 @@ async def xtrace(credentials: Credentials) -> AsyncIterator[Hooked]:
         yield integration
 
 
-@pytest.fixture
-async def kb_id(xtrace: XTraceIntegration) -> str:
-    return (await xtrace.create_kb("kb")).id
-
-
 async def load(context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str, count: int = COUNT) -> list[int]:
     loader = DataLoader(context, xtrace)
     index, db = await loader.load_data_from_memory(collection(count), list(vectors(count, context.embed_len())))

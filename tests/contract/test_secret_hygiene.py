@@ -7,7 +7,7 @@ import logging
 import pickle
 import traceback
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,6 @@ PASSPHRASE = "Zirkelquadratur-Passphrase"
 OTHER_PASSPHRASE = "Eierschalensollbruchstelle"
 TEXT = "Quetzalcoatl owes the bank eleven million"
 DIM = 64
-
-
-@pytest.fixture
-async def xtrace(credentials: Credentials) -> AsyncIterator[XTraceIntegration]:
-    async with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
-    ) as integration:
-        yield integration
 
 
 def cheap(passphrase: str) -> PassphraseKeyProvider:

@@ -2,7 +2,6 @@
 
 import json
 import tracemalloc
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,8 @@ from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.verification import Problem, Verification, delete_bad, verify
-from xtrace_server.credentials import Credentials
 
 EVERY_ID = list(range(1, COUNT + 1))
-
-
-@pytest.fixture
-async def xtrace(credentials: Credentials) -> AsyncIterator[XTraceIntegration]:
-    async with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
-    ) as integration:
-        yield integration
-
-
-@pytest.fixture
-async def kb_id(xtrace: XTraceIntegration) -> str:
-    return (await xtrace.create_kb("kb")).id
 
 
 @pytest.fixture(scope="module", params=["paillier", "paillier_lookup"])
