@@ -6,6 +6,7 @@ The server runs in a process of its own, which alone is measured. `pytest -s` sh
 import json
 import re
 import sqlite3
+import statistics
 import subprocess
 import sys
 import threading
@@ -262,12 +263,15 @@ def test_a_small_search_is_not_stuck_behind_large_ones(server: ServerProcess, ht
         others = pool.submit(at_once, server, 8, search_on)
         load = Load(http)
         time.sleep(1)
-        times = sorted(load.timed_search(frames.MEDIA_TYPE, kb_id=small)[2] for _ in range(15))
+        times: list[float] = []
+        while len(large) < 32 and not others.done():
+            times.append(load.timed_search(frames.MEDIA_TYPE, kb_id=small)[2])
         stop.set()
         others.result()
-    print(f"beside 8 searches that take {sorted(large)[len(large) // 2]:.2f} s each: {times[7]:.3f} s over 1,000 rows")
-    assert times[7] < sorted(large)[len(large) // 2] / 4
-    assert max(large) < 3 * min(large[8:]), "they do not get equal shares"
+    usual, quick = statistics.median(large), statistics.median(times)
+    print(f"beside 8 searches that take {usual:.2f} s each: {quick:.3f} s over 1,000 rows")
+    assert quick < usual / 4
+    assert max(large[8:]) < 3 * min(large[8:]), "they do not get equal shares"
 
 
 @pytest.mark.timeout(240)
