@@ -30,7 +30,8 @@ class KMS:
 def client_of(url: str, **settings: Any) -> Any:
     """A client of the KMS server at that address; no request is repeated."""
     once = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5)
-    return boto3.client("kms", "eu-central-1", endpoint_url=url, config=once, **{**CREDENTIALS, **settings})
+    session = boto3.Session()  # the default one remembers what it found in the environment of another test
+    return session.client("kms", "eu-central-1", endpoint_url=url, config=once, **{**CREDENTIALS, **settings})
 
 
 @contextmanager
