@@ -82,6 +82,17 @@ def test_saving_again_writes_the_same_bytes(context: ExecutionContext, tmp_path:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_the_file_of_another_context_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "context.json"
+    first, second = new_context(path=path), new_context(path=path)
+    second.rewrap(provider("another")).save_to_disk(path)  # the same context: nothing else is kept of it
+    kept = tmp_path / f"context.json.{first.id[:12]}"
+    assert sorted(tmp_path.iterdir()) == [path, kept]
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert ExecutionContext.load_from_disk(PASSPHRASE, kept) == first
+    assert ExecutionContext.load_from_disk("another", path) == second
+
+
 def test_the_file_holds_no_secret_in_the_clear(context: ExecutionContext, tmp_path: Path) -> None:
     context.save_to_disk(tmp_path / "context.json")
     text = (tmp_path / "context.json").read_text()

@@ -82,7 +82,7 @@ class ExecutionContext(Secretive):
             homomorphic_client_type: `paillier_lookup` (fast; its assumption is in docs/security.md) or `paillier`.
             embedding_length: positions of the vectors, 1 to 4096.
             key_len: bits of each prime; 1024 gives 112-bit security, 1536 gives 128-bit.
-            path: a file to save to.
+            path: a file to save to, as `save_to_disk` does.
             alpha_len: bits of the subgroup orders of `paillier_lookup`; the default follows from `key_len`.
             private_metadata: fields of metadata whose values the service shall not see, for good: True for all, or
                 some of `tag1` to `tag5` and `facets`. It gets keyed hashes of them (docs/metadata.md).
@@ -249,7 +249,8 @@ class ExecutionContext(Secretive):
     def save_to_disk(self, path: str | os.PathLike[str]) -> None:
         """Writes the context to a file (mode 0600) that only its key provider opens; missing folders are created.
 
-        The file appears whole or not at all. Raises `InaccessibleFile` if it cannot be written.
+        The file appears whole or not at all. That of another context, whose keys may be nowhere else, is kept as
+        `PATH.ID`, with the first 12 digits of its id. Raises `InaccessibleFile` if the file cannot be written.
         """
         self._expect_saved().write(Path(path))
         self._is_kept = True

@@ -120,12 +120,25 @@ class SavedContext(PublicParts, frozen=True):
             raise InvalidContext("the context's id does not belong to its public parts: the file was changed")
 
     def write(self, path: Path) -> None:
-        """Writes the file (mode 0600), whole or not at all, and missing folders. Raises `InaccessibleFile`."""
+        """Writes the file (mode 0600), whole or not at all, and missing folders. Raises `InaccessibleFile`.
+
+        The file of another context is kept beside it, under the beginning of that one's id.
+        """
         document = self.serialized() if self.id is None else {"id": self.id, **self.serialized()}
         try:
+            self._keep_another(path)
             _write_atomically(path, msgspec.json.format(msgspec.json.encode(document)) + b"\n")
         except OSError as error:
             raise InaccessibleFile(f"the context cannot be written to {path}: {error.strerror}") from None
+
+    def _keep_another(self, path: Path) -> None:
+        # Its keys may be nowhere else, and what is encrypted under them would be lost with them.
+        try:
+            before = read_public_file(path)
+        except (InaccessibleFile, InvalidContext):
+            return
+        if before.public_data() != self.public_data():
+            _write_atomically(path.with_name(f"{path.name}.{before.public_id[:12]}"), path.read_bytes())
 
 
 def read_file(path: Path) -> SavedContext:
