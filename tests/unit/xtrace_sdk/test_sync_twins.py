@@ -17,7 +17,7 @@ from xtrace_sdk import sync
 CORES = {name: getattr(importlib.import_module(module), name) for module, names in TWINS.items() for name in names}
 CLASSES = {name: core for name, core in CORES.items() if inspect.isclass(core)}
 INNER_WORKS = {
-    *("Patching", "Pipeline", "Provider", "batches", "count_chunks", "embedded"),
+    *("Patching", "Pipeline", "Provider", "batches", "count_chunks", "embedded", "grouped"),
     *("nearest_rows", "of_each", "on_all_cores", "resolve", "resolve_all", "search_metadata"),
 }
 """What is asynchronous and stands in modules with public names, but is for the SDK's own use."""

@@ -28,6 +28,7 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.utils.content_envelope import pack
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.utils.private_metadata import FIELDS, MetaData, hidden_filter, hidden_meta_data, private_part
+from xtrace_sdk.x_vec.utils.stored_chunks import grouped
 from xtrace_sdk.x_vec.utils.stored_content import clear_chunk, open_under_lineage
 
 BATCH_SIZE = 500
@@ -140,17 +141,10 @@ class Patching:
     ) -> AsyncIterator[list[StoredChunk]]:
         """The chunks that match and are not done yet, in batches."""
         for one, filter_ in filters:
-            page = self._integration.iter_meta_search(
+            found = self._integration.iter_meta_search(
                 self._kb_id, filter_, one.id, projection=_FETCHED, page_size=BATCH_SIZE
             )
-            batch: list[StoredChunk] = []
-            async for chunk in page:
-                if chunk["chunk_id"] not in done:
-                    batch.append(chunk)
-                if len(batch) == BATCH_SIZE:
-                    yield batch
-                    batch = []
-            if batch:
+            async for batch in grouped((chunk async for chunk in found if chunk["chunk_id"] not in done), BATCH_SIZE):
                 yield batch
 
     def _changed(self, chunk: StoredChunk, change: MetaData) -> dict[str, Any]:

@@ -63,7 +63,8 @@ async def batches(
     integration: XTraceIntegration, kb_id: str, context_id: str, fields: Iterable[str], size: int
 ) -> AsyncGenerator[list[Chunk], None]:
     """All chunks under a context by ascending id; the next batch travels while the caller works on one."""
-    pages = _pages(integration, kb_id, context_id, fields, size)
+    stored = integration.iter_meta_search(kb_id, {}, context_id, projection=fields, page_size=size)
+    pages = grouped(stored, size)
     reading = asyncio.create_task(_next(pages))
     try:
         while batch := await reading:
@@ -75,25 +76,24 @@ async def batches(
         await pages.aclose()
 
 
-async def on_all_cores(work: Callable[[list[Chunk]], T], batch: list[Chunk]) -> list[T]:
-    """What `work` gives for each share of the batch, in order; a share for each core."""
-    # The arithmetic and the ciphers leave the interpreter to the other threads.
-    size = -(-len(batch) // (os.cpu_count() or 1))
-    shares = [batch[start : start + size] for start in range(0, len(batch), size)]
-    return list(await asyncio.gather(*(asyncio.to_thread(work, share) for share in shares)))
-
-
-async def _pages(
-    integration: XTraceIntegration, kb_id: str, context_id: str, fields: Iterable[str], size: int
-) -> AsyncGenerator[list[Chunk], None]:
+async def grouped(chunks: AsyncIterator[Chunk], size: int) -> AsyncGenerator[list[Chunk], None]:
+    """The chunks in their order, so many at a time."""
     batch: list[Chunk] = []
-    async for chunk in integration.iter_meta_search(kb_id, {}, context_id, projection=fields, page_size=size):
+    async for chunk in chunks:
         batch.append(chunk)
         if len(batch) == size:
             yield batch
             batch = []
     if batch:
         yield batch
+
+
+async def on_all_cores(work: Callable[[list[Chunk]], T], batch: list[Chunk]) -> list[T]:
+    """What `work` gives for each share of the batch, in order; a share for each core."""
+    # The arithmetic and the ciphers leave the interpreter to the other threads.
+    size = -(-len(batch) // (os.cpu_count() or 1))
+    shares = [batch[start : start + size] for start in range(0, len(batch), size)]
+    return list(await asyncio.gather(*(asyncio.to_thread(work, share) for share in shares)))
 
 
 async def _next(pages: AsyncIterator[list[Chunk]]) -> list[Chunk]:
