@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from benchmarks.bounds import Bounds
 from xtrace_core.arithmetic import Rows, arithmetic, row_width
-from xtrace_core.evaluation import Evaluation, evaluation_for
+from xtrace_core.schemes.paillier import Evaluation, evaluation_for
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
-from xtrace_sdk.x_vec.crypto.primes import prime_with_two_top_bits
+from xtrace_sdk.x_vec.schemes.paillier.primes import prime_with_two_top_bits
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.search.engine import BLOCK_BYTES
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from benchmarks.corpus import Corpus, python_corpus
 from xtrace_sdk.errors import EmbeddingError
+from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind, cosine_similarities, vector_copies
+from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
 from xtrace_sdk.x_vec.inference.embedding import Embedding
-from xtrace_sdk.x_vec.utils.vector_copies import CopyKind, cosine_similarities, vector_copies
-from xtrace_sdk.x_vec.utils.vectors import float_to_bits
 
 RESULTS = Path(__file__).parent / "recall.json"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

@@ -9,7 +9,7 @@ import numpy as np
 from gmpy2 import mpz
 
 from benchmarks.harness import Measurement, measure
-from xtrace_core.evaluation import evaluation_for
+from xtrace_core.schemes.paillier import evaluation_for
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 

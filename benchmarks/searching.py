@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Measurement
-from xtrace_cli.local_server import local_server
-from xtrace_core.evaluation import evaluation_for
+from xtrace_cli.demo.local_server import local_server
+from xtrace_core.schemes.paillier import evaluation_for
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndexBatch
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 ROUNDS = 7

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service import Http, LiveService, running_service
+from support.service import Http, LiveService, running_service
 from xtrace_server.credentials import Credentials
 
 

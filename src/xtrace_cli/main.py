@@ -9,18 +9,18 @@ What takes long to import (the server, numpy, the embedding models) is imported 
 import sys
 from typing import Final, NoReturn
 
-from xtrace_cli import context, kb, keys, org
-from xtrace_cli.audit import audit
-from xtrace_cli.context_audit import audit as audit_contexts
-from xtrace_cli.context_keys import rewrap, rotate
-from xtrace_cli.demo import demo
+from xtrace_cli.commands import context, kb, keys, org
+from xtrace_cli.commands.audit import audit
+from xtrace_cli.commands.context_audit import audit as audit_contexts
+from xtrace_cli.commands.context_keys import rewrap, rotate
+from xtrace_cli.commands.demo import demo
+from xtrace_cli.commands.kb_verify import verify
+from xtrace_cli.commands.serve import serve
+from xtrace_cli.commands.vacuum import vacuum
+from xtrace_cli.commands.version import version
 from xtrace_cli.errors import WrongUse
 from xtrace_cli.groups import new_group
-from xtrace_cli.kb_verify import verify
 from xtrace_cli.output import note
-from xtrace_cli.serve import serve
-from xtrace_cli.vacuum import vacuum
-from xtrace_cli.version import version
 from xtrace_sdk.errors import XTraceError
 
 _INTERRUPTED: Final = 130

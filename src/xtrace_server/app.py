@@ -19,11 +19,11 @@ from xtrace_core.wire import PROBLEM_JSON
 from xtrace_server import errors
 from xtrace_server.api import audit, chunks, contexts, health, keys, knowledge_bases, metadata, openapi, search
 from xtrace_server.api.audit import record_denial
-from xtrace_server.api.envelope import Envelope
-from xtrace_server.api.requests import guard, service_of
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard, rule_of
 from xtrace_server.errors import Forbidden, ServiceError, Unauthenticated
+from xtrace_server.http.envelope import Envelope
+from xtrace_server.http.requests import guard, service_of
 from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
 from xtrace_server.search.engine import Engine

@@ -16,7 +16,7 @@ import uvicorn
 from xtrace_server import bootstrap, logs
 from xtrace_server.app import create_app
 from xtrace_server.credentials import CREDENTIALS_FILE
-from xtrace_server.http_protocol import bounded
+from xtrace_server.http.protocol import bounded
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database
 from xtrace_server.storage.integrity import DatabaseUnusable

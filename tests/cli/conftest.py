@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service import LiveService
-from terminal import Terminal
+from support.service import LiveService
+from support.terminal import Terminal
 from xtrace_server.credentials import Credentials, write_credentials
 
 PASSPHRASE = "correct horse battery staple"

@@ -2,7 +2,7 @@
 
 import json
 
-from terminal import Terminal
+from support.terminal import Terminal
 
 
 def test_changes_are_listed_the_newest_first(xtrace: Terminal) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service import LiveService
-from terminal import COMMAND, Terminal
+from support.service import LiveService
+from support.terminal import COMMAND, Terminal
 from xtrace_server.credentials import Credentials, write_credentials
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import PASSPHRASE, WRONG_PASSPHRASE
-from service import Http, chunk
-from terminal import Terminal
+from support.service import Http, chunk
+from support.terminal import Terminal
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 

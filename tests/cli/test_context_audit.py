@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import PASSPHRASE
-from existing_client import fixture
-from service import Http
-from terminal import Terminal
+from support.existing_client import fixture
+from support.service import Http
+from support.terminal import Terminal
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from aws import ALIAS, CREDENTIALS, running_kms
 from cli.conftest import PASSPHRASE, WRONG_PASSPHRASE
-from existing_client import fixture
-from service import Http, ok
-from terminal import Terminal
+from support.aws import ALIAS, CREDENTIALS, running_kms
+from support.existing_client import fixture
+from support.service import Http, ok
+from support.terminal import Terminal
 from xtrace_sdk.errors import WrongKey
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import KeyFileProvider

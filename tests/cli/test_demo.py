@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from terminal import Result, Running, Terminal
+from support.terminal import Result, Running, Terminal
 from xtrace_sdk.x_vec.data_loaders.loader import BATCH_SIZE
 
 RECIPES = {

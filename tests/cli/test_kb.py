@@ -1,7 +1,7 @@
 """`xtrace kb` against a real server."""
 
-from service import Http, chunk
-from terminal import Terminal
+from support.service import Http, chunk
+from support.terminal import Terminal
 
 
 def test_a_knowledge_base_from_its_creation_to_its_end(xtrace: Terminal, http: Http) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cli.conftest import PASSPHRASE
 from cli.test_context_keys import load
-from terminal import Terminal
+from support.terminal import Terminal
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext

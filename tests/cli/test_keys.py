@@ -2,8 +2,8 @@
 
 import pytest
 
-from service import Http
-from terminal import Terminal
+from support.service import Http
+from support.terminal import Terminal
 
 
 def test_a_key_from_its_creation_to_its_end(xtrace: Terminal, http: Http) -> None:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import pytest
 
-from terminal import Terminal
+from support.terminal import Terminal
 
 HEAVY = ("xtrace_server", "numpy", "gmpy2", "sqlalchemy", "fastapi", "wordllama", "semantic_text_splitter", "rich")
 

@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from service import LiveService
-from terminal import Terminal
+from support.service import LiveService
+from support.terminal import Terminal
 
 
 def test_a_new_organisation_works_at_once(operator: Terminal, live_service: LiveService) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from terminal import Terminal
+from support.terminal import Terminal
 
 SERVING = "serving on http://127.0.0.1:"
 

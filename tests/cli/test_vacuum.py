@@ -2,8 +2,8 @@
 
 import re
 
-from service import Http, LiveService, chunk
-from terminal import Terminal
+from support.service import Http, LiveService, chunk
+from support.terminal import Terminal
 
 CHUNKS, CHARACTERS = 50, 100_000
 

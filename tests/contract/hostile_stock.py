@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.test_rotation import new_context
-from hostile_server import Hostile, hostile_server
-from service import LiveService
+from support.hostile_server import Hostile, hostile_server
+from support.service import LiveService
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aws import ALIAS, KMS, client_of, failing_kms, running_kms
+from support.aws import ALIAS, KMS, client_of, failing_kms, running_kms
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, KeyMaterialError, KeyProviderFault, WrongKey
 from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, KeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext

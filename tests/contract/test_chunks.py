@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service import Http, b64, chunk, ok, packed, problem
-from toy_paillier import toy_key
+from support.service import Http, b64, chunk, ok, packed, problem
+from support.toy_paillier import toy_key
 from xtrace_core import wire
 from xtrace_server.credentials import Credentials
 

@@ -3,8 +3,8 @@
 import random
 from concurrent.futures import ThreadPoolExecutor
 
-from service import Http, chunk, ok
-from toy_paillier import toy_key
+from support.service import Http, chunk, ok
+from support.toy_paillier import toy_key
 
 QUERY = [toy_key().encrypt(1000)]
 

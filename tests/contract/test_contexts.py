@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from service import Http, chunk, ok, problem
-from toy_paillier import toy_key
+from support.service import Http, chunk, ok, problem
+from support.toy_paillier import toy_key
 
 N = toy_key().n
 

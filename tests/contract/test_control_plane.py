@@ -1,6 +1,6 @@
 """Knowledge bases, API keys and permissions over HTTP."""
 
-from service import Http, LiveService, chunk, ok, problem
+from support.service import Http, LiveService, chunk, ok, problem
 
 
 def test_knowledge_bases_are_created_listed_and_deleted(http: Http) -> None:

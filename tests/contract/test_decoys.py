@@ -8,11 +8,11 @@ import pytest
 
 from contract.test_rotation import load, new_context, provider, vectors
 from xtrace_sdk.errors import ContentTampered, InvalidArgument
-from xtrace_sdk.integrations.xtrace import StoredChunk, XTraceIntegration
+from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers import decoys as decoys_module
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
-from xtrace_sdk.x_vec.rotation import rotate
+from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from service import Http, LiveService, ok, problem, running_service
+from support.service import Http, LiveService, ok, problem, running_service
 from xtrace_server import errors
 from xtrace_server.storage import organisations
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from docs.examples import ROOT
-from service import Http, ok
+from support.service import Http, ok
 
 VECTORS = ROOT / "tests" / "vectors" / "existing-client"
 OCTETS = {"content-type": "application/octet-stream"}

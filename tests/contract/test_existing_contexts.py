@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from existing_client import PASSPHRASE, ExistingClientKey, fixture
-from service import Http, ok
+from support.existing_client import PASSPHRASE, ExistingClientKey, fixture
+from support.service import Http, ok
 from xtrace_sdk.errors import ContentTampered, InvalidContext, InvalidRows, WeakParameters, WrongKey
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import KeyFileProvider, PassphraseKeyProvider

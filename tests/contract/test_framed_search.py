@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from service import Http, b64, chunk, problem
-from toy_paillier import toy_key
+from support.service import Http, b64, chunk, problem
+from support.toy_paillier import toy_key
 from xtrace_core.frames import MEDIA_TYPE, FrameReader
 from xtrace_core.wire import MAX_QUERIES
 

@@ -14,9 +14,9 @@ import pytest
 from contract.hostile_stock import COUNT, QUERY, VECTORS, Stock, chunks, new_stock
 from contract.test_hostile_search import FETCHES
 from contract.test_rotation import provider, successor
-from hostile_server import Exchange, flipped, flipped_text, hostile_server
-from hostile_table import not_noticed, noticed
-from service import LiveService
+from support.hostile_server import Exchange, flipped, flipped_text, hostile_server
+from support.hostile_table import not_noticed, noticed
+from support.service import LiveService
 from xtrace_core import wire
 from xtrace_sdk.errors import (
     ChangedSinceSearch,
@@ -31,9 +31,9 @@ from xtrace_sdk.errors import (
 )
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
-from xtrace_sdk.x_vec.rotation import rotate
+from xtrace_sdk.x_vec.upkeep.rotation import rotate
+from xtrace_sdk.x_vec.upkeep.verification import verify
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.verification import verify
 
 
 @pytest.fixture(scope="module")

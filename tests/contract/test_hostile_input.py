@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
-from service import Http, b64, chunk, problem, running_service
-from toy_paillier import toy_key
+from support.service import Http, b64, chunk, problem, running_service
+from support.toy_paillier import toy_key
 from xtrace_core.wire import MSGPACK
 
 STRINGS = ["", "\0", "%00", "%ED%A0%80", "'", '"; DROP TABLE chunk; --', "%", "../..", "x" * 5000, "é\U0010ffff"]

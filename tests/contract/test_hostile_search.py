@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from contract.hostile_stock import COUNT, QUERY, VECTORS, Stock, new_stock
-from hostile_server import Exchange, Hostile, Row, ciphertext, flipped, number
-from hostile_table import not_noticed, noticed
-from service import LiveService
+from support.hostile_server import Exchange, Hostile, Row, ciphertext, flipped, number
+from support.hostile_table import not_noticed, noticed
+from support.service import LiveService
 from xtrace_core import frames, wire
 from xtrace_sdk.errors import (
     ChangedSinceSearch,

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from service import Http, JsonOnly, LiveService
-from toy_paillier import ToyPaillier, toy_key
+from support.service import Http, JsonOnly, LiveService
+from support.toy_paillier import ToyPaillier, toy_key
 from xtrace_core.wire import ciphertext_from_bytes
 from xtrace_sdk import errors
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration

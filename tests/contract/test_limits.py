@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from service import Http, LiveService, b64, chunk, ok, problem, running_service
-from toy_paillier import toy_key
+from support.service import Http, LiveService, b64, chunk, ok, problem, running_service
+from support.toy_paillier import toy_key
 from xtrace_core import wire
 from xtrace_core.limits import MAX_CHUNKS
-from xtrace_sdk.integrations import _payloads
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
+from xtrace_sdk.service import payloads as _payloads
 from xtrace_server.settings import Settings, SettingsFileUnusable
 
 CIPHERTEXT = b64(toy_key().encrypt(1))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recording_proxy import recording_proxy
+from support.recording_proxy import recording_proxy
 from xtrace_sdk.errors import InvalidArgument, InvalidVector
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider

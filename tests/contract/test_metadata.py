@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from service import Http, b64, chunk, ok, problem
+from support.service import Http, b64, chunk, ok, problem
 from xtrace_core.metadata_filter import DEFAULT_LIMITS, parse_filter
-from xtrace_server.api.page_token import PageToken, decode_token, encode_token, query_digest
+from xtrace_server.http.page_token import PageToken, decode_token, encode_token, query_digest
 from xtrace_server.storage.chunks import Position
 
 

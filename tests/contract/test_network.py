@@ -14,10 +14,10 @@ import httpx2
 import msgspec
 import pytest
 
-from service import Http, LiveService, b64, chunk, ok, problem, running_service
-from toy_paillier import toy_key
-from xtrace_server import http_protocol
-from xtrace_server.api.envelope import SECURITY_HEADERS
+from support.service import Http, LiveService, b64, chunk, ok, problem, running_service
+from support.toy_paillier import toy_key
+from xtrace_server.http import protocol as http_protocol
+from xtrace_server.http.envelope import SECURITY_HEADERS
 from xtrace_server.storage import knowledge_bases
 
 

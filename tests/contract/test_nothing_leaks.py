@@ -19,16 +19,16 @@ import httpx2
 import msgspec
 import pytest
 
-from process_memory import memory_of
-from recording_proxy import contained, disguises, found, recording_proxy
-from secret_marks import key_marks, text_marks, vector_marks
-from terminal import COMMAND, Terminal
+from support.process_memory import memory_of
+from support.recording_proxy import contained, disguises, found, recording_proxy
+from support.secret_marks import key_marks, text_marks, vector_marks
+from support.terminal import COMMAND, Terminal
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
-from xtrace_sdk.x_vec.rotation import rotate
+from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 

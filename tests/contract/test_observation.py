@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from service import Http, LiveService, chunk, ok, problem, running_service
-from toy_paillier import toy_key
+from support.service import Http, LiveService, chunk, ok, problem, running_service
+from support.toy_paillier import toy_key
 from xtrace_server.logs import JsonFormatter, TextFormatter
 from xtrace_server.storage import organisations
 

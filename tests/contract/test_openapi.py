@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from service import Http, LiveService, b64, chunk, packed
-from toy_paillier import toy_key
+from support.service import Http, LiveService, b64, chunk, packed
+from support.toy_paillier import toy_key
 from xtrace_core.wire import MSGPACK
 from xtrace_server.app import all_routes
 

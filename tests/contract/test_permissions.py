@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service import Http, LiveService, b64, chunk, ok, problem
-from toy_paillier import toy_key
+from support.service import Http, LiveService, b64, chunk, ok, problem
+from support.toy_paillier import toy_key
 from xtrace_server.app import all_routes, create_app
 from xtrace_server.settings import Settings
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from existing_client import fixture
-from reference_filter import matches
-from service import Http, ok
+from support.existing_client import fixture
+from support.reference_filter import matches
+from support.service import Http, ok
 from xtrace_sdk.errors import (
     ChunksChanged,
     ChunksNotFound,
@@ -21,14 +21,14 @@ from xtrace_sdk.errors import (
     PartlyStored,
 )
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.chunks.envelope import Content, pack, unpack
+from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders import patching
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
-from xtrace_sdk.x_vec.rotation import rotate
-from xtrace_sdk.x_vec.utils.content_envelope import Content, pack, unpack
+from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.private_metadata import PrivateMetaData
 from xtrace_server.credentials import Credentials
 
 DIM = 16

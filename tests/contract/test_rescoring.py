@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from xtrace_sdk.errors import InvalidArgument, InvalidVector, UnknownContent
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.chunks.envelope import Content, pack
+from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
+from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
-from xtrace_sdk.x_vec.rotation import rotate
-from xtrace_sdk.x_vec.utils.content_envelope import Content, pack
+from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.vector_copies import CopyKind
-from xtrace_sdk.x_vec.utils.vectors import float_to_bits
 
 DIM = 32
 COUNT = 80

@@ -18,8 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from docs.examples import ROOT
-from existing_client import ExistingClientKey, fixture
-from service import Http, ok
+from support.existing_client import ExistingClientKey, fixture
+from support.service import Http, ok
 from xtrace_core.frames import RowBlock
 from xtrace_sdk.errors import (
     ChangedSinceSearch,
@@ -33,7 +33,7 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
-from xtrace_sdk.x_vec.rotation import rotate
+from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext, WeakKeyWarning
 from xtrace_server.credentials import Credentials
 
@@ -428,7 +428,7 @@ async def test_a_weak_context_of_another_client_is_rotated_away(
     assert list(zip(scores, found, strict=True)) == expected
 
 
-@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.crypto.existing_client.WeakKeyWarning")
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.compat.paillier.WeakKeyWarning")
 async def test_their_chunks_are_told_from_ours_by_the_nonce(
     http: Http, xtrace: XTraceIntegration, kb_id: str, tmp_path: Path
 ) -> None:
@@ -469,7 +469,12 @@ async def test_a_rotation_killed_again_and_again_loses_nothing(
     stopped_at: set[int] = set()
     while True:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, ROOT / "tests" / "rotating.py", tmp_path / "new", "7", env=environment, stdout=PIPE
+            sys.executable,
+            ROOT / "tests" / "support" / "rotating.py",
+            tmp_path / "new",
+            "7",
+            env=environment,
+            stdout=PIPE,
         )
         assert process.stdout is not None
         assert await process.stdout.readline() == b"begins\n"

@@ -11,8 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from service import Http, LiveService, b64, chunk, running_service
-from toy_paillier import toy_key
+from support.service import Http, LiveService, b64, chunk, running_service
+from support.toy_paillier import toy_key
 from xtrace_core.frames import MEDIA_TYPE, FrameReader
 from xtrace_server.errors import Unavailable
 from xtrace_server.storage import vectors

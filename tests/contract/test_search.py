@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service import Http, b64, chunk, problem, running_service
-from toy_paillier import toy_key
+from support.service import Http, b64, chunk, problem, running_service
+from support.toy_paillier import toy_key
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from existing_client import fixture
-from recording_proxy import found
-from secret_marks import key_marks
+from support.existing_client import fixture
+from support.recording_proxy import found
+from support.secret_marks import key_marks
 from xtrace_sdk.errors import XTraceError
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import KeyFileProvider, KeyProvider, PassphraseKeyProvider
-from xtrace_sdk.x_vec.crypto.secrecy import Secretive
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
-from xtrace_sdk.x_vec.rotation import rotate
+from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service import Http, chunk, ok, running_service
+from support.service import Http, chunk, ok, running_service
 from xtrace_server.serving import CannotServe, start
 from xtrace_server.settings import Settings
 

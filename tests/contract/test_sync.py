@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from script import Ended, run_script
+from support.script import Ended, run_script
 from xtrace_sdk.errors import KnowledgeBaseNotFound
 from xtrace_sdk.integrations import xtrace as asynchronous
 from xtrace_sdk.sync import DataLoader, ExecutionContext, Retriever, XTraceIntegration, rotate, verify

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from contract.test_rotation import COUNT, load, new_context, successor, vectors
-from existing_client import fixture
-from service import Http, ok
+from support.existing_client import fixture
+from support.service import Http, ok
 from xtrace_sdk.errors import InvalidArgument, InvalidRows, NotFound
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
-from xtrace_sdk.x_vec.rotation import rotate
+from xtrace_sdk.x_vec.upkeep.rotation import rotate
+from xtrace_sdk.x_vec.upkeep.verification import Problem, Verification, delete_bad, verify
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.verification import Problem, Verification, delete_bad, verify
 
 EVERY_ID = list(range(1, COUNT + 1))
 
@@ -144,7 +144,7 @@ async def test_chunks_under_the_predecessor_are_read_as_well(
     assert (await verify(new, xtrace, kb_id)).chunks == COUNT - 2
 
 
-@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.crypto.existing_client.WeakKeyWarning")
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.compat.paillier.WeakKeyWarning")
 async def test_chunks_of_another_client_have_no_nonces_and_are_sound(
     http: Http, xtrace: XTraceIntegration, kb_id: str, tmp_path: Path
 ) -> None:

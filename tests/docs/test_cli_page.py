@@ -4,8 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-from cli_reference import BEGIN, MADE_WITH, PAGE, commands, written_anew
+from tools.cli_reference import BEGIN, MADE_WITH, PAGE, commands, written_anew
 
 SOURCES = Path(__file__).parents[2] / "src"
 

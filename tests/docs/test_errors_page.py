@@ -3,7 +3,7 @@
 import re
 
 from docs.examples import ROOT
-from xtrace_sdk.integrations._service import _BY_CODE
+from xtrace_sdk.service.contract import _BY_CODE
 from xtrace_server import errors
 
 PAGE = (ROOT / "docs" / "errors.md").read_text()

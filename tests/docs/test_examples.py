@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from docs.examples import ROOT, examples, run
-from service import LiveService
+from support.service import LiveService
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_credentials
 
 RUN = ("keys.md", "metadata.md", "migration.md", "quickstart.md", "README.md")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from aws import CREDENTIALS, running_kms
 from docs.examples import ROOT, examples, run
-from existing_client import fixture
-from service import Http, ok
+from support.aws import CREDENTIALS, running_kms
+from support.existing_client import fixture
+from support.service import Http, ok
 from xtrace_sdk.errors import ContextNotFound, WrongKey
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader

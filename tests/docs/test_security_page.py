@@ -5,7 +5,7 @@ import re
 import contract.test_hostile_answers
 import contract.test_hostile_search  # noqa: F401 - they fill the tables
 from docs.examples import ROOT
-from hostile_table import NOTICED, UNNOTICED
+from support.hostile_table import NOTICED, UNNOTICED
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
 TABLE = PAGE.partition("| what a server does | what the client says |\n|---|---|\n")[2].partition("\n\n")[0]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from aws import CREDENTIALS, running_kms
 from docs.examples import ROOT, run, sections
+from support.aws import CREDENTIALS, running_kms
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import AWSKMSKeyProvider, PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import reference_paillier as reference
-from crypto_support import SCHEMES, answers, client, number, random_vectors, reference_key, show_keys
+from support import reference_paillier as reference
+from support.crypto_support import SCHEMES, answers, client, number, random_vectors, reference_key, show_keys
 from xtrace_sdk.errors import ContentTampered, InvalidContext, InvalidRows, WrongKey
-from xtrace_sdk.x_vec.crypto.content import ContentCipher
-from xtrace_sdk.x_vec.crypto.encoding import VectorEncoding, choose_base
-from xtrace_sdk.x_vec.crypto.sealed_secret import open_secret, seal_secret
+from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
+from xtrace_sdk.x_vec.keys.sealed_secret import open_secret, seal_secret
+from xtrace_sdk.x_vec.schemes.paillier.encoding import VectorEncoding, choose_base
 
 
 @pytest.fixture(autouse=True)

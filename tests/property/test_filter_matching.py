@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import given, settings
 
-from filter_strategies import filters, meta_data
-from reference_filter import matches as reference_matches
+from support.filter_strategies import filters, meta_data
+from support.reference_filter import matches as reference_matches
 from xtrace_core.filter_matching import matches
 from xtrace_core.metadata_filter import parse_filter
 

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from database import open_store
-from filter_strategies import filters, meta_data
-from reference_filter import matches
+from support.database import open_store
+from support.filter_strategies import filters, meta_data
+from support.reference_filter import matches
 from xtrace_core.metadata_filter import parse_filter
 from xtrace_server.storage import chunks
 from xtrace_server.storage.schema import chunk_id_of

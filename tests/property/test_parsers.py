@@ -11,10 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from filter_strategies import filters
-from toy_paillier import toy_key
+from support.filter_strategies import filters
+from support.toy_paillier import toy_key
 from xtrace_core import wire
-from xtrace_core.evaluation import Evaluation, InvalidCiphertext, InvalidPublicKey, evaluation_for
 from xtrace_core.metadata_filter import (
     DEFAULT_LIMITS,
     FACET_OPERATORS,
@@ -24,14 +23,15 @@ from xtrace_core.metadata_filter import (
     InvalidFilter,
     parse_filter,
 )
+from xtrace_core.schemes.paillier import Evaluation, InvalidCiphertext, InvalidPublicKey, evaluation_for
 from xtrace_core.wire import PROJECTION_FIELDS
 from xtrace_sdk.errors import UnknownContent
-from xtrace_sdk.x_vec.utils.content_envelope import pack, unpack
-from xtrace_server.api import json_parts
-from xtrace_server.api.answers import projection
-from xtrace_server.api.bodies import MSGPACK, Decoder
-from xtrace_server.api.page_token import PageToken, decode_token, encode_token, query_digest
+from xtrace_sdk.x_vec.chunks.envelope import pack, unpack
 from xtrace_server.errors import Invalid, Malformed
+from xtrace_server.http import json_parts
+from xtrace_server.http.answers import projection
+from xtrace_server.http.bodies import MSGPACK, Decoder
+from xtrace_server.http.page_token import PageToken, decode_token, encode_token, query_digest
 from xtrace_server.settings import Settings
 from xtrace_server.storage.chunks import Position
 

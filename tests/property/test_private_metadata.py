@@ -11,14 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from database import open_store
-from filter_strategies import filters, lists, meta_data, texts
-from reference_filter import matches
+from support.database import open_store
+from support.filter_strategies import filters, lists, meta_data, texts
+from support.reference_filter import matches
 from xtrace_core.metadata_filter import FACET_OPERATORS, TAG_OPERATORS, parse_filter
 from xtrace_sdk.errors import NotOnPrivateField
-from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.private_metadata import (
+from xtrace_sdk.x_vec.chunks.private_metadata import (
     FIELDS,
     PrivateMetaData,
     clear_meta_data,
@@ -26,6 +24,8 @@ from xtrace_sdk.x_vec.utils.private_metadata import (
     hidden_meta_data,
     private_part,
 )
+from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.storage import chunks
 from xtrace_server.storage.schema import chunk_id_of
 

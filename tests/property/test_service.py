@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from filter_strategies import filters, meta_data
-from reference_filter import matches
-from service import Http, LiveService, chunk, ok, problem
-from toy_paillier import toy_key
+from support.filter_strategies import filters, meta_data
+from support.reference_filter import matches
+from support.service import Http, LiveService, chunk, ok, problem
+from support.toy_paillier import toy_key
 
 EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "25"))
 STEPS = 40

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service import Http, LiveService, chunk, ok, problem
-from toy_paillier import toy_key
+from support.service import Http, LiveService, chunk, ok, problem
+from support.toy_paillier import toy_key
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader

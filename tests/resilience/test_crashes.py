@@ -17,9 +17,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from server_process import ServerProcess
-from service import Http, chunk, ok
-from toy_paillier import toy_key
+from support.server_process import ServerProcess
+from support.service import Http, chunk, ok
+from support.toy_paillier import toy_key
 
 KILLS = int(os.environ.get("XTRACE_TEST_KILLS", "50"))
 CLIENTS = 4

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from service import Http, chunk, ok, problem, running_service
-from toy_paillier import toy_key
+from support.service import Http, chunk, ok, problem, running_service
+from support.toy_paillier import toy_key
 from xtrace_server.serving import CannotServe, start
 from xtrace_server.settings import Settings
 

@@ -22,8 +22,8 @@ import httpx2
 import msgspec
 import pytest
 
-from server_process import ServerProcess
-from service import Http, b64, ok
+from support.server_process import ServerProcess
+from support.service import Http, b64, ok
 from xtrace_core import frames
 from xtrace_server.loop_watch import INTERVAL_S
 from xtrace_server.storage.schema import chunk_pk

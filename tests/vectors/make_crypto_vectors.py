@@ -2,9 +2,9 @@
 
     python tests/vectors/make_crypto_vectors.py
 
-Every value comes from tests/reference_paillier.py; the product has no part in it. Keys, nonces and vectors are drawn
-from SHA-256 in counter mode with the label below, so that running it again writes the same bytes. The keys are public
-and the short ones are toys: none of them protects anything.
+Every value comes from tests/support/reference_paillier.py; the product has no part in it. Keys, nonces and vectors are
+drawn from SHA-256 in counter mode with the label below, so that running it again writes the same bytes. The keys are
+public and the short ones are toys: none of them protects anything.
 """
 
 import base64
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import reference_paillier as reference
+from support import reference_paillier as reference
 
 TARGET = Path(__file__).with_name("crypto.json")
 

@@ -8,12 +8,12 @@ Ctrl-C ends a call in good order. Callbacks run in a thread of the SDK and canno
 from xtrace_sdk.sync._embedding import Embedding
 from xtrace_sdk.sync._execution_context import ContextStore, ExecutionContext
 from xtrace_sdk.sync._fetching import fetch_samples
+from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._loader import DataLoader
 from xtrace_sdk.sync._retriever import Retriever
 from xtrace_sdk.sync._rotation import rotate
 from xtrace_sdk.sync._vectors import Embedder, FloatEmbedder
 from xtrace_sdk.sync._verification import delete_bad, verify
-from xtrace_sdk.sync._xtrace import XTraceIntegration
 
 __all__ = [
     "ContextStore",

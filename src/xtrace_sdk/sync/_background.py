@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from xtrace_sdk.errors import InvalidCall
-from xtrace_sdk.x_vec.utils.vectors import resolve
+from xtrace_sdk.x_vec.chunks.vectors import resolve
 
 T = TypeVar("T")
 Core = TypeVar("Core")

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 
-from xtrace_sdk._http import Retries
+from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.sync._background import Twin, close_when_dropped, run
 from xtrace_sdk.x_vec.inference import embedding as core
 from xtrace_sdk.x_vec.inference.embedding import Bits, Floats

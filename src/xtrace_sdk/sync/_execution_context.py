@@ -1,10 +1,10 @@
-"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.utils.execution_context`: change that, and run the script."""
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.contexts.execution_context`: change that, and run the script."""
 
 from typing import Any, Protocol, Self, runtime_checkable
 
 from xtrace_sdk.sync._background import in_threads, run
-from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider
-from xtrace_sdk.x_vec.utils import execution_context as core
+from xtrace_sdk.x_vec.contexts import execution_context as core
+from xtrace_sdk.x_vec.keys.provider import KeyProvider
 
 
 @runtime_checkable

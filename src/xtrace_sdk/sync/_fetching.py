@@ -1,10 +1,10 @@
-"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.audit.fetching`: change that, and run the script."""
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.upkeep.audit.fetching`: change that, and run the script."""
 
 from xtrace_sdk.sync._background import core_of, run
-from xtrace_sdk.sync._xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.audit import fetching as core
-from xtrace_sdk.x_vec.audit.samples import Sample
-from xtrace_sdk.x_vec.utils.saved_context import PublicParts
+from xtrace_sdk.sync._integration import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.saved_context import PublicParts
+from xtrace_sdk.x_vec.upkeep.audit import fetching as core
+from xtrace_sdk.x_vec.upkeep.audit.samples import Sample
 
 
 def fetch_samples(integration: XTraceIntegration, kb_id: str, public: PublicParts, count: int) -> list[Sample]:

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xtrace_sdk.sync._background import Twin, core_of, in_threads, run
+from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._vectors import Embedder
-from xtrace_sdk.sync._xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex, EncryptedIndexBatch
+from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData
+from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.data_loaders import loader as core
 from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors
 from xtrace_sdk.x_vec.data_loaders.loader import BATCH_SIZE, EncryptedChunks, LoadSummary
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.private_metadata import PrivateMetaData
-from xtrace_sdk.x_vec.utils.vector_copies import CopyKind
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 
 
 class DataLoader(Twin[core.DataLoader]):

@@ -4,11 +4,11 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 from xtrace_sdk.sync._background import Twin, core_of, in_threads, iterate, run
+from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._vectors import Embedder
-from xtrace_sdk.sync._xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.retrievers import retriever as core
 from xtrace_sdk.x_vec.retrievers.retriever import META_FIELDS, Range, SearchResult
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 
 class Retriever(Twin[core.Retriever]):

@@ -1,12 +1,12 @@
-"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.rotation`: change that, and run the script."""
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.upkeep.rotation`: change that, and run the script."""
 
 from collections.abc import Iterable
 
 from xtrace_sdk.sync._background import core_of, run
-from xtrace_sdk.sync._xtrace import XTraceIntegration
-from xtrace_sdk.x_vec import rotation as core
-from xtrace_sdk.x_vec.rotation import BATCH_SIZE, RotationSummary
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.sync._integration import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.upkeep import rotation as core
+from xtrace_sdk.x_vec.upkeep.rotation import BATCH_SIZE, RotationSummary
 
 
 def rotate(

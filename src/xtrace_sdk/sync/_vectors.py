@@ -1,4 +1,4 @@
-"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.utils.vectors`: change that, and run the script."""
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.chunks.vectors`: change that, and run the script."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable

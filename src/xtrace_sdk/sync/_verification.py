@@ -1,12 +1,12 @@
-"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.verification`: change that, and run the script."""
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.upkeep.verification`: change that, and run the script."""
 
 from collections.abc import Iterable
 
 from xtrace_sdk.sync._background import core_of, run
-from xtrace_sdk.sync._xtrace import XTraceIntegration
-from xtrace_sdk.x_vec import verification as core
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.verification import BATCH_SIZE, BadChunk, Verification
+from xtrace_sdk.sync._integration import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.upkeep import verification as core
+from xtrace_sdk.x_vec.upkeep.verification import BATCH_SIZE, BadChunk, Verification
 
 
 def delete_bad(integration: XTraceIntegration, kb_id: str, bad: Iterable[BadChunk]) -> list[int]:

@@ -4,11 +4,11 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
-from xtrace_server.api.answers import json_answer
-from xtrace_server.api.described import Parameter, describes
-from xtrace_server.api.requests import AdminCallerDep, ServiceDep, query_number
 from xtrace_server.auth.guard import CONTROL, AdminCaller, ApiCaller, requires
 from xtrace_server.errors import Forbidden, ServiceError
+from xtrace_server.http.answers import json_answer
+from xtrace_server.http.described import Parameter, describes
+from xtrace_server.http.requests import AdminCallerDep, ServiceDep, query_number
 from xtrace_server.service import Service
 from xtrace_server.storage import audit
 from xtrace_server.storage.audit import Event

@@ -11,14 +11,16 @@ from msgspec import UNSET
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
-from xtrace_core.evaluation import Evaluation, InvalidCiphertext
 from xtrace_core.metadata import normalised
-from xtrace_server.api.answers import EVERYTHING, evaluation, json_answer, projection
-from xtrace_server.api.bodies import body_of
-from xtrace_server.api.described import CHUNK_IDS, KB_ID, Parameter, describes
-from xtrace_server.api.limits import check_chunks, check_count, check_projection
+from xtrace_core.schemes.paillier import Evaluation, InvalidCiphertext
 from xtrace_server.api.reading import json_pieces, read_chunks
-from xtrace_server.api.requests import (
+from xtrace_server.auth.guard import DELETER, READER, WRITER, requires
+from xtrace_server.errors import CiphertextInvalid, Invalid, TooLarge
+from xtrace_server.http.answers import EVERYTHING, evaluation, json_answer, projection
+from xtrace_server.http.bodies import body_of
+from xtrace_server.http.described import CHUNK_IDS, KB_ID, Parameter, describes
+from xtrace_server.http.limits import check_chunks, check_count, check_projection
+from xtrace_server.http.requests import (
     ApiCallerDep,
     ServiceDep,
     distinct,
@@ -27,8 +29,6 @@ from xtrace_server.api.requests import (
     query_string,
     query_strings,
 )
-from xtrace_server.auth.guard import DELETER, READER, WRITER, requires
-from xtrace_server.errors import CiphertextInvalid, Invalid, TooLarge
 from xtrace_server.settings import Settings
 from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency, knowledge_bases
 from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite

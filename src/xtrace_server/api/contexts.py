@@ -7,13 +7,13 @@ from fastapi import APIRouter, Depends, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
-from xtrace_server.api.answers import evaluation, json_answer
-from xtrace_server.api.bodies import body_of
-from xtrace_server.api.described import describes
-from xtrace_server.api.limits import check_context
-from xtrace_server.api.requests import ApiCallerDep, ServiceDep
 from xtrace_server.auth.guard import DELETE, MEMBER, READER, WRITER, ApiCaller, requires
 from xtrace_server.errors import ContextDiffers, ContextInUse, Invalid
+from xtrace_server.http.answers import evaluation, json_answer
+from xtrace_server.http.bodies import body_of
+from xtrace_server.http.described import describes
+from xtrace_server.http.limits import check_context
+from xtrace_server.http.requests import ApiCallerDep, ServiceDep
 from xtrace_server.storage import contexts, knowledge_bases
 from xtrace_server.storage.contexts import Context
 

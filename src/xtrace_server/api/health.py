@@ -5,11 +5,11 @@ from ipaddress import ip_address
 
 from fastapi import APIRouter, Request, Response
 
-from xtrace_server.api.answers import json_answer
-from xtrace_server.api.described import describes
-from xtrace_server.api.requests import ServiceDep
 from xtrace_server.auth.guard import PUBLIC, requires
 from xtrace_server.errors import NotFound, Unauthenticated
+from xtrace_server.http.answers import json_answer
+from xtrace_server.http.described import describes
+from xtrace_server.http.requests import ServiceDep
 from xtrace_server.metrics import CONTENT_TYPE
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import is_ready

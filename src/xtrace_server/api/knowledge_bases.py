@@ -5,13 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from xtrace_core import wire
-from xtrace_server.api.answers import json_answer
 from xtrace_server.api.audit import record_change
-from xtrace_server.api.bodies import body_of
-from xtrace_server.api.described import describes
-from xtrace_server.api.limits import check_names
-from xtrace_server.api.requests import AdminCallerDep, ServiceDep
 from xtrace_server.auth.guard import CONTROL, requires
+from xtrace_server.http.answers import json_answer
+from xtrace_server.http.bodies import body_of
+from xtrace_server.http.described import describes
+from xtrace_server.http.limits import check_names
+from xtrace_server.http.requests import AdminCallerDep, ServiceDep
 from xtrace_server.storage import knowledge_bases
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 

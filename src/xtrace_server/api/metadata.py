@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
 from xtrace_core.metadata_filter import Filter
-from xtrace_server.api.answers import json_answer, projection
-from xtrace_server.api.bodies import body_of
-from xtrace_server.api.described import describes
-from xtrace_server.api.limits import check_meta_data, check_projection
-from xtrace_server.api.page_token import PageToken, decode_token, encode_token, query_digest
 from xtrace_server.api.reading import json_pieces, read_chunks
-from xtrace_server.api.requests import ApiCallerDep, ServiceDep, meta_filter
 from xtrace_server.auth.guard import DELETER, READER, WRITER, ApiCaller, requires
+from xtrace_server.http.answers import json_answer, projection
+from xtrace_server.http.bodies import body_of
+from xtrace_server.http.described import describes
+from xtrace_server.http.limits import check_meta_data, check_projection
+from xtrace_server.http.page_token import PageToken, decode_token, encode_token, query_digest
+from xtrace_server.http.requests import ApiCallerDep, ServiceDep, meta_filter
 from xtrace_server.service import Service
 from xtrace_server.storage import chunk_writes, chunks, contexts, knowledge_bases
 from xtrace_server.storage.chunk_writes import ChunkChange

@@ -14,9 +14,9 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from xtrace_core import wire
-from xtrace_server.api.bodies import formats_of
-from xtrace_server.api.described import JSON, Description, Parameter, describes, description_of
 from xtrace_server.auth.guard import NONE, PUBLIC, Plane, Rule, requires, rule_of
+from xtrace_server.http.bodies import formats_of
+from xtrace_server.http.described import JSON, Description, Parameter, describes, description_of
 
 router = APIRouter()
 

@@ -13,8 +13,8 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_core.evaluation import Evaluation
-from xtrace_server.api.answers import Projection, chunk_list, evaluation
+from xtrace_core.schemes.paillier import Evaluation
+from xtrace_server.http.answers import Projection, chunk_list, evaluation
 from xtrace_server.storage import chunks, contexts
 
 _JSON: Final = "application/json"

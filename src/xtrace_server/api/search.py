@@ -8,14 +8,14 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from xtrace_core import frames, wire
-from xtrace_core.evaluation import Evaluation, InvalidCiphertext
-from xtrace_server.api.answers import evaluation
-from xtrace_server.api.bodies import body_of
-from xtrace_server.api.described import describes
-from xtrace_server.api.limits import check_count, check_query
-from xtrace_server.api.requests import ApiCallerDep, ServiceDep, meta_filter
+from xtrace_core.schemes.paillier import Evaluation, InvalidCiphertext
 from xtrace_server.auth.guard import READER, ApiCaller, requires
 from xtrace_server.errors import CiphertextInvalid
+from xtrace_server.http.answers import evaluation
+from xtrace_server.http.bodies import body_of
+from xtrace_server.http.described import describes
+from xtrace_server.http.limits import check_count, check_query
+from xtrace_server.http.requests import ApiCallerDep, ServiceDep, meta_filter
 from xtrace_server.search.answers import AnswerForm, FramedAnswer, MessagePackAnswer
 from xtrace_server.search.engine import Candidates, Search
 from xtrace_server.service import Service

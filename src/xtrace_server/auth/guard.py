@@ -22,8 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.keys import hash_key, is_well_formed
-from xtrace_server.auth.rate_limit import RateLimit
 from xtrace_server.errors import Forbidden, KnowledgeBaseNotFound, Unauthenticated
+from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.storage import organisations
 from xtrace_server.storage.database import Database
 from xtrace_server.storage.knowledge_bases import KnowledgeBase

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from xtrace_core import frames, wire
-from xtrace_core.evaluation import Evaluation
+from xtrace_core.schemes.paillier import Evaluation
 from xtrace_server.search.vector_set import Segment
 from xtrace_server.storage.schema import MAX_CHUNK_ID
 

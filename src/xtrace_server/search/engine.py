@@ -18,8 +18,8 @@ from functools import partial
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_core.evaluation import Evaluation
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
+from xtrace_core.schemes.paillier import Evaluation
 from xtrace_server.metrics import Metrics
 from xtrace_server.search.answers import AnswerForm
 from xtrace_server.search.incoming import Incoming

@@ -150,8 +150,8 @@ def test_a_wheel_works_in_a_clean_environment_with_and_without_a_compiler(tmp_pa
 _DESCRIBE = "from xtrace_core.arithmetic import describe; print(describe())"
 
 _MAIN_JOB = """
-from xtrace_sdk.x_vec.crypto.paillier_lookup import PaillierLookupClient
-from xtrace_core.evaluation import evaluation_for
+from xtrace_sdk.x_vec.schemes.paillier.lookup import PaillierLookupClient
+from xtrace_core.schemes.paillier import evaluation_for
 import json
 import numpy as np
 client = PaillierLookupClient.generate(8, 256, insecure_allow_weak_parameters=True)

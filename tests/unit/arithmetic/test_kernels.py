@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crypto_support import first_prime_from
+from support.crypto_support import first_prime_from
 from xtrace_core.arithmetic import Rows, as_rows, row_width
 from xtrace_core.arithmetic.backends import backends, why_not_compiled
 from xtrace_core.arithmetic.portable import PortableArithmetic

@@ -5,9 +5,9 @@ from math import gcd, isqrt
 
 import pytest
 
-from weak_keys import good_prime, prime_near, prime_of_the_broken_generator, random_prime
-from xtrace_sdk.x_vec.audit import factors
-from xtrace_sdk.x_vec.audit.key_audit import FERMAT_STEPS
+from support.weak_keys import good_prime, prime_near, prime_of_the_broken_generator, random_prime
+from xtrace_sdk.x_vec.upkeep.audit import factors
+from xtrace_sdk.x_vec.upkeep.audit.key_audit import FERMAT_STEPS
 
 
 def test_small_primes_are_found() -> None:

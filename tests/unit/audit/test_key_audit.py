@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from gmpy2 import jacobi, powmod
 
-from crypto_support import first_prime_from, toy_lookup_client
-from existing_client import ExistingClientKey, fixture
-from weak_keys import (
+from support.crypto_support import first_prime_from, toy_lookup_client
+from support.existing_client import ExistingClientKey, fixture
+from support.weak_keys import (
     good_prime,
     good_samples,
     prime_near,
@@ -22,11 +22,11 @@ from weak_keys import (
 )
 from xtrace_core.wire import ciphertext_from_bytes
 from xtrace_sdk.errors import InvalidContext
-from xtrace_sdk.x_vec.audit import key_audit
-from xtrace_sdk.x_vec.audit.key_audit import Check, Outcome, audit_keys, is_weak
-from xtrace_sdk.x_vec.audit.public_key import PublicKey
-from xtrace_sdk.x_vec.audit.samples import Sample
-from xtrace_sdk.x_vec.utils.saved_context import PublicParts
+from xtrace_sdk.x_vec.contexts.saved_context import PublicParts
+from xtrace_sdk.x_vec.upkeep.audit import key_audit
+from xtrace_sdk.x_vec.upkeep.audit.key_audit import Check, Outcome, audit_keys, is_weak
+from xtrace_sdk.x_vec.upkeep.audit.public_key import PublicKey
+from xtrace_sdk.x_vec.upkeep.audit.samples import Sample
 
 LOOKUP = "PaillierLookupClient"
 ORDER_BITS = 24

@@ -5,10 +5,10 @@ from math import prod
 import pytest
 from gmpy2 import mpz, powmod
 
-from crypto_support import first_prime_from
-from weak_keys import good_prime, smooth_prime
-from xtrace_sdk.x_vec.audit import orders
-from xtrace_sdk.x_vec.audit.key_audit import FIRST_ORDER_BITS, P_MINUS_1_BOUND, P_PLUS_1_BOUND, P_PLUS_1_STARTS
+from support.crypto_support import first_prime_from
+from support.weak_keys import good_prime, smooth_prime
+from xtrace_sdk.x_vec.upkeep.audit import orders
+from xtrace_sdk.x_vec.upkeep.audit.key_audit import FIRST_ORDER_BITS, P_MINUS_1_BOUND, P_PLUS_1_BOUND, P_PLUS_1_STARTS
 
 
 def prime_with_order(order: int, bits: int = 256) -> int:

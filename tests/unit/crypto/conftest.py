@@ -2,7 +2,7 @@
 
 import pytest
 
-from crypto_support import show_keys
+from support.crypto_support import show_keys
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ import base64
 
 import pytest
 
-import reference_paillier as reference
+from support import reference_paillier as reference
 from xtrace_sdk.errors import ContentTampered, InvalidArgument
-from xtrace_sdk.x_vec.crypto.content import ContentCipher
+from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 
 KEY = bytes(range(32))
 NONCE = bytes(range(100, 114))

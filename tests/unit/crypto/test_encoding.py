@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
-import reference_paillier as reference
+from support import reference_paillier as reference
 from xtrace_core.arithmetic import as_rows
 from xtrace_sdk.errors import InvalidArgument
-from xtrace_sdk.x_vec.crypto.encoding import MAX_EMBED_LEN, VectorEncoding, choose_base
+from xtrace_sdk.x_vec.schemes.paillier.encoding import MAX_EMBED_LEN, VectorEncoding, choose_base
 
 
 def encoding(embed_len: int, key_len: int) -> VectorEncoding:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from existing_client import PASSPHRASE, ExistingClientKey, content_key, encrypt_content, fixture
+from support.existing_client import PASSPHRASE, ExistingClientKey, content_key, encrypt_content, fixture
 from xtrace_sdk.errors import ContentTampered, InvalidArgument, InvalidContext, UnknownScheme, WeakParameters
-from xtrace_sdk.x_vec.crypto.content import unseal
-from xtrace_sdk.x_vec.crypto.existing_client import ExistingClient, is_secret_key, load_existing
-from xtrace_sdk.x_vec.crypto.existing_content import ExistingContentCipher
+from xtrace_sdk.x_vec.compat.content import ExistingContentCipher
+from xtrace_sdk.x_vec.compat.paillier import ExistingClient, is_secret_key, load_existing
+from xtrace_sdk.x_vec.keys.aead import unseal
 
 SCHEMES = ("paillier", "paillier_lookup")
 WEAK_ORDER = 25

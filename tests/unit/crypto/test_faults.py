@@ -12,13 +12,14 @@ import pytest
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from crypto_support import SCHEMES, client, generated, with_sides
+from support.crypto_support import SCHEMES, client, generated, with_sides
 from xtrace_core.arithmetic import FixedBaseTable, Rows, as_rows
 from xtrace_core.arithmetic.portable import PortableArithmetic, _Table
 from xtrace_sdk.errors import FaultDetected
-from xtrace_sdk.x_vec.crypto import homomorphic, paillier_lookup
-from xtrace_sdk.x_vec.crypto.homomorphic import PrimeSide
-from xtrace_sdk.x_vec.crypto.paillier_lookup import SubgroupPrime
+from xtrace_sdk.x_vec.schemes.paillier import lookup as paillier_lookup
+from xtrace_sdk.x_vec.schemes.paillier import scheme as homomorphic
+from xtrace_sdk.x_vec.schemes.paillier.lookup import SubgroupPrime
+from xtrace_sdk.x_vec.schemes.paillier.scheme import PrimeSide
 
 
 class FaultySide:

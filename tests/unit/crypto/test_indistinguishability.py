@@ -20,8 +20,14 @@ import pytest
 from gmpy2 import powmod
 from numpy.typing import NDArray
 
-from crypto_support import SCHEMES, Client, generated, nonces_of
-from xtrace_sdk.x_vec.audit.samples import FALSE_ALARM, biased_bits, enough_for_bias, jacobi_symbols, shared_noise
+from support.crypto_support import SCHEMES, Client, generated, nonces_of
+from xtrace_sdk.x_vec.upkeep.audit.samples import (
+    FALSE_ALARM,
+    biased_bits,
+    enough_for_bias,
+    jacobi_symbols,
+    shared_noise,
+)
 
 KEY_LEN = 256
 DIM = 8

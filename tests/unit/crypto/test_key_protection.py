@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from crypto_support import SCHEMES, client
+from support.crypto_support import SCHEMES, client
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, WrongKey
-from xtrace_sdk.x_vec.crypto.content import ContentCipher
+from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider, PassphraseKeyProvider
-from xtrace_sdk.x_vec.crypto.noise import NoiseKeys
-from xtrace_sdk.x_vec.crypto.sealed_secret import open_secret, seal_secret
+from xtrace_sdk.x_vec.keys.sealed_secret import open_secret, seal_secret
+from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 
 PASSPHRASE = "correct horse battery staple"
 MAGIC = b"xtrace-scrypt-1"

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import reference_paillier as reference
-from crypto_support import Client, Vectors, answers, number, reference_key
+from support import reference_paillier as reference
+from support.crypto_support import Client, Vectors, answers, number, reference_key
 from xtrace_core.arithmetic import Rows
-from xtrace_sdk.x_vec.crypto import content, sealed_secret
-from xtrace_sdk.x_vec.crypto.content import ContentCipher
+from xtrace_sdk.x_vec.chunks import cipher as content
+from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
-from xtrace_sdk.x_vec.crypto.noise import NoiseKeys
-from xtrace_sdk.x_vec.crypto.schemes import SCHEMES
+from xtrace_sdk.x_vec.keys import aead, sealed_secret
+from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
+from xtrace_sdk.x_vec.schemes.registry import SCHEMES
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "crypto.json").read_text("utf-8"))
 
@@ -120,7 +121,7 @@ class TestContent:
         associated_data = content._associated_data(nonce)
         assert associated_data.hex() == case["associated_data"]
         key, iv = bytes.fromhex(case["key"]), bytes.fromhex(case["iv"])
-        sealed = content._seal_with_iv(key, iv, case["content"].encode(), associated_data)
+        sealed = aead._seal_with_iv(key, iv, case["content"].encode(), associated_data)
         assert base64.b64encode(sealed).decode() == case["stored"]
 
     def test_stored_bytes_decrypt(self, case: dict[str, Any]) -> None:

@@ -5,15 +5,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-import reference_paillier as reference
-from crypto_support import SCHEMES, client, generated
+from support import reference_paillier as reference
+from support.crypto_support import SCHEMES, client, generated
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, InvalidVector, WeakParameters
-from xtrace_sdk.x_vec.crypto import paillier, paillier_lookup
-from xtrace_sdk.x_vec.crypto.noise import NoiseKeys
-from xtrace_sdk.x_vec.crypto.paillier import PaillierClient
-from xtrace_sdk.x_vec.crypto.paillier_lookup import PaillierLookupClient, SubgroupPrime, default_alpha_len
-from xtrace_sdk.x_vec.crypto.primes import far_apart, prime_of_bits, prime_with_subgroup, prime_with_two_top_bits
-from xtrace_sdk.x_vec.crypto.schemes import SCHEMES as BY_NAME
+from xtrace_sdk.x_vec.schemes.paillier import full_noise as paillier
+from xtrace_sdk.x_vec.schemes.paillier import lookup as paillier_lookup
+from xtrace_sdk.x_vec.schemes.paillier.full_noise import PaillierClient
+from xtrace_sdk.x_vec.schemes.paillier.lookup import PaillierLookupClient, SubgroupPrime, default_alpha_len
+from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
+from xtrace_sdk.x_vec.schemes.paillier.primes import (
+    far_apart,
+    prime_of_bits,
+    prime_with_subgroup,
+    prime_with_two_top_bits,
+)
+from xtrace_sdk.x_vec.schemes.registry import SCHEMES as BY_NAME
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

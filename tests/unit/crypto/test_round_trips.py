@@ -5,8 +5,8 @@ import inspect
 import numpy as np
 import pytest
 
-import reference_paillier as reference
-from crypto_support import (
+from support import reference_paillier as reference
+from support.crypto_support import (
     SCHEMES,
     Client,
     answers,
@@ -22,9 +22,9 @@ from crypto_support import (
     with_sides,
 )
 from xtrace_sdk.errors import InvalidArgument, InvalidContext
-from xtrace_sdk.x_vec.crypto.encoding import choose_base
-from xtrace_sdk.x_vec.crypto.noise import NoiseKeys
-from xtrace_sdk.x_vec.crypto.paillier import PaillierClient
+from xtrace_sdk.x_vec.schemes.paillier.encoding import choose_base
+from xtrace_sdk.x_vec.schemes.paillier.full_noise import PaillierClient
+from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 
 LENGTHS = (1, 6, 512, 513, 1023, 1024, 1025, 1291, 1292, 1536, 4096)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from crypto_support import SCHEMES, client, nonces_of, number, random_vectors
-from xtrace_sdk.x_vec.crypto.encoding import VectorEncoding
+from support.crypto_support import SCHEMES, client, nonces_of, number, random_vectors
+from xtrace_sdk.x_vec.schemes.paillier.encoding import VectorEncoding
 
 # One ciphertext in base 4 and in base 3, the last bits of a byte, two and three ciphertexts.
 LENGTHS = (1, 4, 5, 8, 255, 256, 322, 323, 600)

@@ -10,11 +10,11 @@ import math
 import pytest
 from gmpy2 import powmod
 
-import reference_paillier as reference
-from crypto_support import random_vectors, toy_lookup_client
+from support import reference_paillier as reference
+from support.crypto_support import random_vectors, toy_lookup_client
 from xtrace_sdk.errors import WeakParameters
-from xtrace_sdk.x_vec.audit.orders import divisor_by_odd_order, giant_steps
-from xtrace_sdk.x_vec.crypto.paillier_lookup import MIN_ALPHA_LEN, PaillierLookupClient
+from xtrace_sdk.x_vec.schemes.paillier.lookup import MIN_ALPHA_LEN, PaillierLookupClient
+from xtrace_sdk.x_vec.upkeep.audit.orders import divisor_by_odd_order, giant_steps
 
 
 def divisor(n: int, ciphertext: int, order_bits: int) -> int:

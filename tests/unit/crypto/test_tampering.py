@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import reference_paillier as reference
-from crypto_support import (
+from support import reference_paillier as reference
+from support.crypto_support import (
     SCHEMES,
     Client,
     Row,
@@ -31,8 +31,8 @@ from crypto_support import (
 )
 from xtrace_core.arithmetic import Rows, as_rows
 from xtrace_sdk.errors import InvalidArgument, InvalidRows
-from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndexBatch
-from xtrace_sdk.x_vec.crypto.homomorphic import Ciphertext, EncryptedQuery, PrimeSide
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
+from xtrace_sdk.x_vec.schemes.paillier.scheme import Ciphertext, EncryptedQuery, PrimeSide
 
 COUNT = 5
 VICTIM = 2

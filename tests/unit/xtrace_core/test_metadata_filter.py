@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filter_strategies import filters
+from support.filter_strategies import filters
 from xtrace_core.metadata_filter import (
     EVERY_CHUNK,
     FACET_OPERATORS,

@@ -9,7 +9,7 @@ import pytest
 
 from docs.examples import ROOT
 from xtrace_sdk.errors import InvalidArgument, UnknownContent
-from xtrace_sdk.x_vec.utils.content_envelope import Content, VectorCopy, pack, unpack
+from xtrace_sdk.x_vec.chunks.envelope import Content, VectorCopy, pack, unpack
 
 INT8 = np.array([127, -127, 0, 1], dtype=np.int8)
 FLOAT32 = np.array([1.0, -0.5, 0.0, 3e-5], dtype=np.float32)

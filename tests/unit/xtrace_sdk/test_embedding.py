@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xtrace_sdk._http import Retries
 from xtrace_sdk.errors import EmbeddingError, InvalidArgument, InvalidVector, MissingPackage, ProviderFault
+from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.x_vec.inference.embedding import PROVIDERS, Embedding
 
 KEY = "sk-verysecretkey0123456789"

@@ -18,10 +18,10 @@ from xtrace_sdk.errors import (
     WeakParameters,
     WrongKey,
 )
+from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData
+from xtrace_sdk.x_vec.contexts.saved_context import PublicParts, canonical_json
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext, PublicPart, read_public_part
-from xtrace_sdk.x_vec.utils.private_metadata import PrivateMetaData
-from xtrace_sdk.x_vec.utils.saved_context import PublicParts, canonical_json
 
 PASSPHRASE = "correct horse battery staple"
 

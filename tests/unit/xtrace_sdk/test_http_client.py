@@ -10,9 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from xtrace_sdk import _http
-from xtrace_sdk._http import Answer, HttpClient, Request, Retries
 from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, NetworkError, ServerTimeout, ServerUnreachable
+from xtrace_sdk.http import transport as _http
+from xtrace_sdk.http.transport import Answer, HttpClient, Request, Retries
 
 Step = httpx2.Response | Exception
 

@@ -22,8 +22,8 @@ from xtrace_sdk.errors import (
     ServerError,
     ServerFault,
 )
-from xtrace_sdk.integrations import _payloads
-from xtrace_sdk.integrations.xtrace import DEFAULT_API_URL, Retries, XTraceIntegration
+from xtrace_sdk.service import payloads as _payloads
+from xtrace_sdk.service.integration import DEFAULT_API_URL, Retries, XTraceIntegration
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 CONTENT = {"chunk_content": "c"}

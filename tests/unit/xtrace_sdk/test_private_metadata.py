@@ -8,14 +8,14 @@ import pytest
 from docs.examples import ROOT
 from xtrace_core import metadata, wire
 from xtrace_sdk.errors import InvalidMetaData, NotOnPrivateField
-from xtrace_sdk.integrations._private_fields import PrivateFields
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.service.private_fields import PrivateFields
+from xtrace_sdk.x_vec.chunks.private_metadata import hidden_filter, hidden_meta_data
+from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
-from xtrace_sdk.x_vec.utils.context_keys import ContextKeys
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.private_metadata import hidden_filter, hidden_meta_data
 
 HASH = "#888ad2698a384ec57dc6489f8a331e43"
 # From `openssl dgst -sha256 -mac HMAC -macopt hexkey:00010203…1f` over the JSON arrays.

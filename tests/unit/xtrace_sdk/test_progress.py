@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 SCRIPT = """
-from xtrace_sdk.x_vec.utils.progress import progress_bar
+from xtrace_sdk.progress import progress_bar
 with progress_bar("Storing", 10) as advance:
     for _ in range(10):
         advance(1)

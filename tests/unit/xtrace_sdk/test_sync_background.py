@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import pytest
 
-from script import Ended, run_script
+from support.script import Ended, run_script
 from xtrace_sdk.errors import InvalidCall
 from xtrace_sdk.sync._background import in_threads, iterate, run
 

@@ -9,13 +9,24 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tools.sync_twins import (
+    FOLDER,
+    RENAMED,
+    SUBCLASSED,
+    TWINS,
+    WORDING,
+    members,
+    public_attributes,
+    reworded,
+    written_anew,
+)
 
 import xtrace_sdk
-from sync_twins import FOLDER, RENAMED, SUBCLASSED, TWINS, WORDING, members, public_attributes, reworded, written_anew
 from xtrace_sdk import sync
 
 CORES = {name: getattr(importlib.import_module(module), name) for module, names in TWINS.items() for name in names}
 CLASSES = {name: core for name, core in CORES.items() if inspect.isclass(core)}
+PRIVATE_PLACES = ("xtrace_sdk.sync", "xtrace_sdk.http", "xtrace_sdk.service.con", "xtrace_sdk.service.p")
 INNER_WORKS = {
     *("Patching", "Pipeline", "Provider", "batches", "count_chunks", "embedded", "grouped"),
     *("nearest_rows", "of_each", "on_all_cores", "resolve", "resolve_all", "search_metadata"),
@@ -106,7 +117,7 @@ def test_no_wording_is_replaced_in_vain() -> None:
 
 def test_whatever_is_public_and_asynchronous_has_a_twin() -> None:
     for info in pkgutil.walk_packages(xtrace_sdk.__path__, "xtrace_sdk."):
-        if "._" in info.name or info.name.startswith("xtrace_sdk.sync"):
+        if "._" in info.name or info.name.startswith(PRIVATE_PLACES):
             continue
         for name, thing in vars(importlib.import_module(info.name)).items():
             if name.startswith("_") or getattr(thing, "__module__", "") != info.name:

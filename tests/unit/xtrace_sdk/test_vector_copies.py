@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xtrace_sdk.errors import InvalidArgument, InvalidVector
-from xtrace_sdk.x_vec.utils.vector_copies import as_floats, copy_kind, cosine_similarities, vector_copies
+from xtrace_sdk.x_vec.chunks.vector_copies import as_floats, copy_kind, cosine_similarities, vector_copies
 
 VECTORS = np.random.default_rng(5).normal(size=(20, 64)).astype(np.float32)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xtrace_sdk.errors import InvalidVector
-from xtrace_sdk.x_vec.utils.vectors import as_bits, float_to_bits, resolve
+from xtrace_sdk.x_vec.chunks.vectors import as_bits, float_to_bits, resolve
 
 
 def test_floats_are_taken_by_their_sign_and_zero_is_not_above_zero() -> None:

@@ -9,7 +9,7 @@ import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.dialects import sqlite
 
-from database import Store, open_store
+from support.database import Store, open_store
 from xtrace_core.metadata_filter import parse_filter
 from xtrace_server.storage.chunks import pk_query
 

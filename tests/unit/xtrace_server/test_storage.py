@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from database import open_store
+from support.database import open_store
 from xtrace_server.errors import IdempotencyKeyReused
 from xtrace_server.storage import idempotency, organisations
 from xtrace_server.storage.database import Database

@@ -1,54 +1,5 @@
-"""Key providers: where the key that protects a context comes from.
+"""The key providers, under the name that programs import; they are defined in `xtrace_sdk.x_vec.keys`."""
 
-A provider is two methods: make a new key together with what must be stored to get it back (the *wrapped key*), and get
-it back from that. What is stored is no secret by itself; the provider's own secret (a passphrase, a key file, a key
-service's permission) never leaves it. A provider for another key service is one small class with these two methods and
-a name; docs/keys.md shows one.
-"""
+from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, KeyProvider, PassphraseKeyProvider
 
-from typing import ClassVar, Protocol, runtime_checkable
-
-from xtrace_sdk.x_vec.crypto.aws_kms import AWSKMSKeyProvider
-from xtrace_sdk.x_vec.crypto.key_file import KeyFileProvider
-from xtrace_sdk.x_vec.crypto.passphrase import PassphraseKeyProvider
-
-__all__ = ["AWSKMSKeyProvider", "KeyFileProvider", "KeyProvider", "PassphraseKeyProvider", "existing_clients_key"]
-
-
-@runtime_checkable
-class KeyProvider(Protocol):
-    """Gives the 256-bit key that a context's secrets are encrypted under.
-
-    The calls come from any thread, and may take as long as a key service takes. A provider that keeps secrets between
-    them is best derived from `xtrace_sdk.x_vec.crypto.secrecy.Secretive`, which is never shown and never pickled.
-    """
-
-    kind: ClassVar[str]
-    """The provider's name in a stored context (`key_provider`); a context opens with a provider of its kind only."""
-
-    def new_key(self) -> tuple[bytes, bytes]:
-        """`(key, wrapped_key)`: 32 bytes of key, new each time, and the bytes to store with the context.
-
-        The wrapped key is stored in the clear: whoever has it must not get the key from it without the provider.
-        Raises `KeyProviderFault` if the provider cannot give one.
-        """
-        ...
-
-    def unwrap_key(self, wrapped_key: bytes) -> bytes:
-        """The key that `new_key` gave with this wrapped key.
-
-        Raises `InvalidContext` for a wrapped key of another form, `WrongKey` for one that is not this provider's, and
-        `KeyProviderFault` if the provider cannot tell now. One that derives keys may give another key instead: the
-        context's key check notices.
-        """
-        ...
-
-
-def existing_clients_key(provider: KeyProvider, wrapped_key: bytes) -> bytes:
-    """The key of a context that another client of this wire format saved; raises what `unwrap_key` raises.
-
-    Those clients derive from passphrases in their own way (docs/formats.md, "Contexts of existing clients").
-    """
-    if isinstance(provider, PassphraseKeyProvider):
-        return provider.existing_clients_key(wrapped_key)
-    return provider.unwrap_key(wrapped_key)
+__all__ = ["AWSKMSKeyProvider", "KeyFileProvider", "KeyProvider", "PassphraseKeyProvider"]

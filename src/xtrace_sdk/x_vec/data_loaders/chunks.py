@@ -9,8 +9,8 @@ import msgspec
 
 from xtrace_core import metadata
 from xtrace_sdk.errors import InvalidArgument, InvalidMetaData
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.vector_copies import CopyKind
+from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
 _KEYS = frozenset({"chunk_content", "meta_data"})
 

@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk.errors import InvalidArgument, InvalidVector, PartlyStored
-from xtrace_sdk.integrations.xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.crypto.ciphertexts import EncryptedIndex, EncryptedIndexBatch
+from xtrace_sdk.progress import progress_bar
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.chunks.envelope import Content, VectorCopy, pack
+from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, expect_private, hidden_meta_data, private_part
+from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind, as_floats, copy_kind, vector_copies
+from xtrace_sdk.x_vec.chunks.vectors import Embedder, as_bits, embedded, resolve, resolve_all
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.data_loaders.batches import Batch, Chunks, Vectors, batches, close, length_of
 from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, PlainChunk, plain_chunks
 from xtrace_sdk.x_vec.data_loaders.patching import Patching
 from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
-from xtrace_sdk.x_vec.utils.content_envelope import Content, VectorCopy, pack
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.lineage import of_each
-from xtrace_sdk.x_vec.utils.private_metadata import PrivateMetaData, expect_private, hidden_meta_data, private_part
-from xtrace_sdk.x_vec.utils.progress import progress_bar
-from xtrace_sdk.x_vec.utils.vector_copies import CopyKind, as_floats, copy_kind, vector_copies
-from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, embedded, resolve, resolve_all
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 
 EncryptedChunks = list[dict[str, Any]]
 EmbeddedVectors = Sequence[Any] | NDArray[Any]

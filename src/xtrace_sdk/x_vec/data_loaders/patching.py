@@ -24,12 +24,12 @@ from xtrace_sdk.errors import (
     UnknownContent,
     XTraceError,
 )
-from xtrace_sdk.integrations.xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.utils.content_envelope import pack
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.private_metadata import FIELDS, MetaData, hidden_filter, hidden_meta_data, private_part
-from xtrace_sdk.x_vec.utils.stored_chunks import grouped
-from xtrace_sdk.x_vec.utils.stored_content import clear_chunk, open_under_lineage
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.chunks.envelope import pack
+from xtrace_sdk.x_vec.chunks.private_metadata import FIELDS, MetaData, hidden_filter, hidden_meta_data, private_part
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.stored.chunks import grouped
+from xtrace_sdk.x_vec.stored.content import clear_chunk, open_under_lineage
 
 BATCH_SIZE = 500
 """Chunks that are fetched, encrypted again and written together."""

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk._http import Answer, HttpClient, Request, Retries, base_url, header_value
 from xtrace_sdk.errors import InvalidArgument, NetworkError, ProviderFault
+from xtrace_sdk.http.transport import Answer, HttpClient, Request, Retries, base_url, header_value
 
 Floats = NDArray[np.float32]
 

@@ -12,11 +12,11 @@ import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk._http import Retries
 from xtrace_sdk.errors import EmbeddingError, InvalidArgument, ProviderFault
+from xtrace_sdk.http.transport import Retries
+from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
 from xtrace_sdk.x_vec.inference._apis import OllamaProvider, OpenAiProvider
 from xtrace_sdk.x_vec.inference._local import SentenceTransformerProvider, WordLlamaProvider
-from xtrace_sdk.x_vec.utils.vectors import float_to_bits
 
 Floats = NDArray[np.float32]
 Bits = NDArray[np.uint8]

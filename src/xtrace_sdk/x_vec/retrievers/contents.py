@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, UnknownContent
+from xtrace_sdk.x_vec.chunks.envelope import VectorCopy
+from xtrace_sdk.x_vec.chunks.private_metadata import Projection
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.retrievers.scan import Nearest
-from xtrace_sdk.x_vec.utils.content_envelope import VectorCopy
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.private_metadata import Projection
-from xtrace_sdk.x_vec.utils.stored_content import clear_chunk, open_content, open_under_lineage
+from xtrace_sdk.x_vec.stored.content import clear_chunk, open_content, open_under_lineage
 
 
 @dataclass(frozen=True, slots=True)

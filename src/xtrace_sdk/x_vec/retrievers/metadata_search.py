@@ -4,10 +4,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from xtrace_sdk.errors import ContentTampered, UnknownContent
-from xtrace_sdk.integrations.xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.private_metadata import Projection, expect_sortable, hidden_filter
-from xtrace_sdk.x_vec.utils.stored_content import clear_chunk, open_content
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.chunks.private_metadata import Projection, expect_sortable, hidden_filter
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.stored.content import clear_chunk, open_content
 
 
 async def search_metadata(

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk.errors import InvalidArgument, UnknownContent, shown_ids
+from xtrace_sdk.x_vec.chunks.vector_copies import cosine_similarities
 from xtrace_sdk.x_vec.retrievers.contents import Decrypted
-from xtrace_sdk.x_vec.utils.vector_copies import cosine_similarities
 
 
 def expect_factor(rescore: Any) -> None:

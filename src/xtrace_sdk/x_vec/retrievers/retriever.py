@@ -13,17 +13,17 @@ from xtrace_core.filter_matching import matches
 from xtrace_core.metadata_filter import parse_filter
 from xtrace_core.wire import MAX_QUERIES
 from xtrace_sdk.errors import ChangedSinceSearch, InvalidArgument, shown_ids
-from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.chunks.private_metadata import Projection, hidden_filter
+from xtrace_sdk.x_vec.chunks.vector_copies import as_floats
+from xtrace_sdk.x_vec.chunks.vectors import Embedder, as_bits, embedded, resolve
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted
 from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
 from xtrace_sdk.x_vec.retrievers.rescoring import expect_factor, rescored
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.utils.lineage import of_each
-from xtrace_sdk.x_vec.utils.private_metadata import Projection, hidden_filter
-from xtrace_sdk.x_vec.utils.vector_copies import as_floats
-from xtrace_sdk.x_vec.utils.vectors import Embedder, as_bits, embedded, resolve
 
 Range = tuple[int, int]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xtrace_core.arithmetic import Rows
 from xtrace_core.frames import RowBlock
 from xtrace_sdk.errors import InvalidAnswer, InvalidRows
-from xtrace_sdk.x_vec.crypto.homomorphic import EncryptedQuery, HomomorphicClient
+from xtrace_sdk.x_vec.schemes.paillier.scheme import EncryptedQuery, HomomorphicClient
 
 BLOCKS_IN_FLIGHT = 2 * (os.cpu_count() or 1)
 """Blocks that are being decrypted or wait for it; further ones stay with the network."""

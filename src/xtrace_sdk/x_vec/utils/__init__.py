@@ -1,1 +1,1 @@
-
+"""Where programs find the execution context."""

@@ -1,0 +1,193 @@
+"""`xtrace context`: execution contexts, in files and on the service."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xtrace_cli.groups import new_group
+from xtrace_cli.options.connection import CredentialsFile, with_api_key
+from xtrace_cli.options.key_providers import KeyFile, KMSContext, KMSKey, named_provider, provider_of
+from xtrace_cli.options.passphrase import PassphraseFile, new_passphrase
+from xtrace_cli.output import Json, Yes, confirm, fields, note, printable, show
+from xtrace_sdk.errors import InaccessibleFile
+
+if TYPE_CHECKING:
+    from xtrace_sdk.x_vec.contexts.execution_context import PublicPart
+
+app = new_group("context", "Execution contexts: the keys of encrypted data, in files and on the service.")
+
+NewFile = Annotated[Path, typer.Argument(metavar="PATH", help="The file to make; it must not exist.")]
+SavedFile = Annotated[Path, typer.Argument(metavar="PATH", help="The file of a saved context.")]
+ContextId = Annotated[
+    str, typer.Argument(metavar="CONTEXT_ID", help="The context's id, as `xtrace context list` shows it.")
+]
+
+
+class Scheme(StrEnum):
+    """The homomorphic schemes."""
+
+    PAILLIER_LOOKUP = "paillier_lookup"
+    PAILLIER = "paillier"
+
+
+class PrivateField(StrEnum):
+    """Fields of metadata that a context may hide."""
+
+    ALL = "all"
+    TAG1 = "tag1"
+    TAG2 = "tag2"
+    TAG3 = "tag3"
+    TAG4 = "tag4"
+    TAG5 = "tag5"
+    FACETS = "facets"
+
+
+@app.command()
+def create(
+    path: NewFile,
+    scheme: Annotated[
+        Scheme, typer.Option(help="The scheme of the vectors: `paillier_lookup` is the faster one.")
+    ] = Scheme.PAILLIER_LOOKUP,
+    dimensions: Annotated[int, typer.Option(min=1, max=4096, help="The number of positions of the vectors.")] = 512,
+    key_len: Annotated[
+        int, typer.Option(help="The bits of each prime: 1024 gives 112-bit security, 1536 gives 128-bit.")
+    ] = 1024,
+    private_metadata: Annotated[
+        list[PrivateField] | None,
+        typer.Option(
+            help="A field of metadata that the service shall not see, or `all`; may be given several times. "
+            "Cannot be changed later."
+        ),
+    ] = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Makes new keys in a file that the passphrase protects, and prints the context's id.
+
+    Whoever loses the file or the passphrase cannot read the data again: nobody else can open it.
+    """
+    _expect_new(path)
+    passphrase = new_passphrase(passphrase_file)
+    from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext, read_public_part
+    from xtrace_sdk.x_vec.keys.provider import PassphraseKeyProvider
+
+    chosen = private_metadata or []
+    ExecutionContext.create(
+        PassphraseKeyProvider(passphrase),
+        scheme.value,
+        dimensions,
+        key_len,
+        path,
+        private_metadata=PrivateField.ALL in chosen or [field.value for field in chosen],
+    )
+    _show_id(read_public_part(path), as_json)
+
+
+@app.command("show")
+def show_(path: SavedFile, as_json: Json = False) -> None:
+    """Prints what a saved context tells everybody; needs no passphrase, and checks none."""
+    from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
+
+    public = _public(read_public_part(path))
+    show(public, as_json, lambda: fields((name.replace("_", " "), _plain(value)) for name, value in public.items()))
+
+
+@app.command()
+def save(
+    path: SavedFile,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
+    kms_key: KMSKey = None,
+    kms_context: KMSContext = None,
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Stores a saved context on the service, its secrets encrypted, and prints its id.
+
+    The passphrase is asked for to be sure that what is stored can be opened again; it is not sent.
+    """
+    from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+
+    context = ExecutionContext.load_from_disk(
+        path=path, key_provider=provider_of(path, passphrase_file, key_file, kms_key, kms_context)
+    )
+    context_id = with_api_key(credentials, context.save_to_remote)
+    show({"context_id": context_id}, as_json, lambda: typer.echo(context_id))
+
+
+@app.command()
+def restore(
+    context_id: ContextId,
+    path: NewFile,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
+    kms_key: KMSKey = None,
+    kms_context: KMSContext = None,
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Fetches a context from the service into a file, after the passphrase, or the key that is named, has opened it."""
+    _expect_new(path)
+    provider = named_provider(passphrase_file, key_file, kms_key, kms_context)
+    from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext, read_public_part
+
+    context = with_api_key(
+        credentials,
+        lambda xtrace: ExecutionContext.load_from_remote(
+            key_provider=provider, context_id=context_id, integration=xtrace
+        ),
+    )
+    context.save_to_disk(path)
+    _show_id(read_public_part(path), as_json)
+
+
+@app.command("list")
+def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
+    """Lists the ids of the contexts that are stored on the service."""
+    ids = with_api_key(credentials, lambda xtrace: xtrace.list_exec_contexts())
+    show([{"context_id": one} for one in ids], as_json, lambda: _print_lines(ids))
+
+
+@app.command()
+def delete(context_id: ContextId, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
+    """Deletes a context from the service; files of it stay. Refused while chunks are stored under it."""
+    confirm(f"Delete the context {context_id} from the service? Without a file of it, its keys are lost.", yes)
+    with_api_key(credentials, lambda xtrace: xtrace.delete_exec_context(context_id))
+    show({"context_id": context_id, "deleted": True}, as_json, lambda: note(f"deleted the context {context_id}"))
+
+
+def _expect_new(path: Path) -> None:
+    # Another context's file holds keys that may be nowhere else.
+    if path.is_symlink() or path.resolve().exists():
+        raise InaccessibleFile(f"{path} exists: a context is never overwritten, so name a new file")
+
+
+def _show_id(part: "PublicPart", as_json: bool) -> None:
+    show(_public(part), as_json, lambda: typer.echo(part.id))
+
+
+def _public(part: "PublicPart") -> dict[str, Any]:
+    """The public part under the names of the command line, without what this kind of context does not have."""
+    known = {
+        "context_id": part.id,
+        "scheme": part.scheme,
+        "dimensions": part.embed_len,
+        "key_len": part.key_len,
+        "alpha_len": part.alpha_len,
+        "encoding": part.encoding,
+        "private_metadata": list(part.private_metadata) or None,
+        "key_provider": part.key_provider,
+        "format_version": part.version,
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    return ", ".join(value) if isinstance(value, list) else value
+
+
+def _print_lines(lines: list[str]) -> None:
+    for line in lines:
+        typer.echo(printable(line))

@@ -1,0 +1,158 @@
+"""`xtrace context rewrap` and `xtrace context rotate`: other keys for a context, and other keys for its data."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xtrace_cli.commands.context import SavedFile, Scheme
+from xtrace_cli.options.connection import CredentialsFile, with_api_key
+from xtrace_cli.options.key_providers import (
+    KeyFile,
+    KMSContext,
+    KMSKey,
+    NewKeyFile,
+    NewKMSContext,
+    NewKMSKey,
+    new_provider,
+    provider_of,
+)
+from xtrace_cli.options.passphrase import NewPassphraseFile, PassphraseFile
+from xtrace_cli.output import Json, Yes, confirm, fields, note, show
+from xtrace_sdk.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+
+SuccessorFile = Annotated[
+    Path,
+    typer.Argument(metavar="NEW_PATH", help="The file of the new context; it is made, or a rotation goes on with it."),
+]
+KnowledgeBases = Annotated[
+    list[str] | None,
+    typer.Option("--kb", metavar="KB_ID", help="Only this knowledge base; may be given several times."),
+]
+
+
+def rewrap(
+    path: SavedFile,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
+    kms_key: KMSKey = None,
+    kms_context: KMSContext = None,
+    new_passphrase_file: NewPassphraseFile = None,
+    new_key_file: NewKeyFile = None,
+    new_kms_key: NewKMSKey = None,
+    new_kms_context: NewKMSContext = None,
+    as_json: Json = False,
+) -> None:
+    """Protects a context's file by another passphrase or key; nothing that is stored under it changes.
+
+    This revokes nothing: a copy of the file as it was still opens with the old one, also the copy on the service until
+    `xtrace context save`. Only `xtrace context rotate` revokes.
+    """
+    with weak_keys_noted():
+        from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+
+        old = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
+        context = ExecutionContext.load_from_disk(path=path, key_provider=old)
+        new = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
+        context.rewrap(new).save_to_disk(path)
+    done = {"context_id": context.id, "key_provider": new.kind}
+    show(done, as_json, lambda: note(f"{path} opens with the new key alone; older copies still open with the old one"))
+
+
+def rotate(
+    path: SavedFile,
+    new_path: SuccessorFile,
+    kb_ids: KnowledgeBases = None,
+    scheme: Annotated[Scheme | None, typer.Option(help="The scheme of the new context; by default the same.")] = None,
+    key_len: Annotated[
+        int | None, typer.Option(help="The bits of each prime of the new context; by default as many.")
+    ] = None,
+    remove_old: Annotated[
+        bool, typer.Option("--remove-old", help="Delete the old context from the service at the end.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, change nothing.")] = False,
+    yes: Yes = False,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
+    kms_key: KMSKey = None,
+    kms_context: KMSContext = None,
+    new_passphrase_file: NewPassphraseFile = None,
+    new_key_file: NewKeyFile = None,
+    new_kms_key: NewKMSKey = None,
+    new_kms_context: NewKMSContext = None,
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Moves everything under a context to a new one with new keys: every chunk is decrypted and encrypted again.
+
+    Give the new file to everybody who reads or writes: it finds what is stored under either context. A rotation that
+    was cut off goes on when the same command is given again. No text or vector leaves this machine unencrypted.
+    """
+    from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+    from xtrace_sdk.x_vec.upkeep import rotation
+
+    if remove_old and not dry_run:
+        confirm("Delete the old context from the service when everything is moved?", yes)
+    with weak_keys_noted():
+        if new_path.exists():
+            provider = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context, exists=True)
+            context = ExecutionContext.load_from_disk(path=new_path, key_provider=provider)
+            _expect_predecessor(path, new_path, context)
+        else:
+            old_provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
+            old = ExecutionContext.load_from_disk(path=path, key_provider=old_provider)
+            # What a dry run makes is never saved.
+            provider = (
+                old_provider
+                if dry_run
+                else new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
+            )
+            context = old.successor(
+                provider, None if scheme is None else scheme.value, key_len, None if dry_run else new_path
+            )
+        summary = with_api_key(
+            credentials,
+            lambda xtrace: rotation.rotate(context, xtrace, kb_ids or None, remove_old=remove_old, dry_run=dry_run),
+        )
+        if summary.removed_old:
+            context.save_to_disk(new_path)
+    result = {
+        "context_id": None if dry_run else context.id,
+        "chunks": summary.chunks,
+        "seconds": round(summary.seconds, 3),
+        "removed_old": summary.removed_old,
+        "dry_run": dry_run,
+    }
+    verb = "can be moved" if dry_run else "moved"
+    lines = [(kb_id, f"{count} chunks {verb}") for kb_id, count in summary.chunks.items()]
+    show(result, as_json, lambda: fields([*lines, ("in all", f"{summary.total} chunks in {summary.seconds:.1f} s")]))
+
+
+def _expect_predecessor(path: Path, new_path: Path, context: "ExecutionContext") -> None:
+    from xtrace_sdk.x_vec.contexts.saved_context import read_file
+
+    before = context.predecessor
+    if before is None:
+        raise InvalidArgument(f"{new_path} has no predecessor: its rotation is finished, or it is another context")
+    if read_file(path).public_data() != before.public_data():
+        raise InvalidArgument(f"{new_path} takes the place of another context than that of {path}")
+
+
+@contextmanager
+def weak_keys_noted() -> Iterator[None]:
+    """Shows warnings of weak keys as notes, each once."""
+    from xtrace_sdk.x_vec.contexts.execution_context import WeakKeyWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", WeakKeyWarning)
+        try:
+            yield
+        finally:
+            for text in dict.fromkeys(str(warning.message) for warning in caught):
+                note(text)

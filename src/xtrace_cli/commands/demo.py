@@ -1,0 +1,33 @@
+"""`xtrace demo`: the command; what it does is in `demonstration`, which takes a second to import."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xtrace_cli.signals import end_as_ctrl_c_does
+
+
+def demo(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="FOLDER", help="Its .txt and .md files; by default Python's language reference."),
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Where the server's files and the client's keys are kept.")] = Path(
+        "xtrace-data"
+    ),
+    ask: Annotated[
+        list[str] | None, typer.Option(metavar="QUESTION", help="A question; may be given several times.")
+    ] = None,
+) -> None:
+    """Encrypts, stores and searches documents on a private server.
+
+    Asks questions, prints the answers, and shows what the server holds of them. A second run finds what is stored and
+    loads only what has changed.
+    """
+    # However the demonstration ends, its server shall not outlive it.
+    end_as_ctrl_c_does(signal.SIGTERM, signal.SIGHUP)
+    from xtrace_cli.demo.demonstration import demonstrate
+
+    demonstrate(folder, data, ask)

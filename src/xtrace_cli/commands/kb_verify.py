@@ -1,0 +1,79 @@
+"""`xtrace kb verify`: which chunks of a knowledge base cannot be used."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xtrace_cli.commands.context import SavedFile
+from xtrace_cli.commands.context_keys import weak_keys_noted
+from xtrace_cli.commands.kb import KbId
+from xtrace_cli.errors import BadChunks
+from xtrace_cli.options.connection import CredentialsFile, with_api_key
+from xtrace_cli.options.key_providers import KeyFile, KMSContext, KMSKey, provider_of
+from xtrace_cli.options.passphrase import PassphraseFile
+from xtrace_cli.output import Json, Yes, confirm, expect_confirmable, note, show, table
+from xtrace_sdk.errors import shown_ids
+
+if TYPE_CHECKING:
+    from xtrace_sdk.x_vec.upkeep.verification import Verification
+
+
+def verify(
+    kb_id: KbId,
+    path: SavedFile,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete the bad chunks, after confirmation. There is no way back.")
+    ] = False,
+    yes: Yes = False,
+    passphrase_file: PassphraseFile = None,
+    key_file: KeyFile = None,
+    kms_key: KMSKey = None,
+    kms_context: KMSContext = None,
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Reads and decrypts every chunk under a saved context, and lists those that are damaged or substituted.
+
+    One chunk whose vector is bad makes every search fail that meets it: replace what is listed from its source, or
+    delete it. The exit status is 1 if bad chunks are left. Needs an API key.
+    """
+    from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+    from xtrace_sdk.x_vec.upkeep import verification
+
+    if delete:
+        expect_confirmable(yes)
+    with weak_keys_noted():
+        provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
+        context = ExecutionContext.load_from_disk(path=path, key_provider=provider)
+    found = with_api_key(credentials, lambda xtrace: verification.verify(context, xtrace, kb_id))
+    deleted: list[int] = []
+    try:
+        if delete and found.bad:
+            listed = shown_ids([chunk.chunk_id for chunk in found.bad])
+            confirm(f"Delete {len(found.bad)} bad of {found.chunks} chunks ({listed})?", yes)
+            deleted = with_api_key(credentials, lambda xtrace: verification.delete_bad(xtrace, kb_id, found.bad))
+    finally:
+        show(_result(kb_id, context.id, found, deleted), as_json, lambda: _print(found, deleted))
+    if left := len(found.bad) - len(deleted):
+        raise BadChunks(
+            f"{left} bad chunks are left: replace them from their source, or delete them with --delete"
+            if not deleted
+            else f"{left} bad chunks were changed meanwhile and are left: verify again"
+        )
+
+
+def _result(kb_id: str, context_id: str, found: "Verification", deleted: list[int]) -> dict[str, Any]:
+    return {
+        "kb_id": kb_id,
+        "context_id": context_id,
+        "chunks": found.chunks,
+        "bad": [{"chunk_id": chunk.chunk_id, "problems": chunk.problems} for chunk in found.bad],
+        "deleted": deleted,
+        "seconds": round(found.seconds, 3),
+    }
+
+
+def _print(found: "Verification", deleted: list[int]) -> None:
+    if found.bad:
+        table(("CHUNK", "PROBLEMS"), [(chunk.chunk_id, ", ".join(chunk.problems)) for chunk in found.bad])
+    note(f"{found.chunks} chunks were read, {len(found.bad)} are bad, {len(deleted)} were deleted")

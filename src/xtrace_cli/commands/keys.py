@@ -1,0 +1,113 @@
+"""`xtrace keys`: an organisation's API keys and what they may do. JSON results are the objects of the HTTP contract."""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xtrace_cli.commands.kb import KbId
+from xtrace_cli.groups import new_group
+from xtrace_cli.options.connection import CredentialsFile, with_admin_key
+from xtrace_cli.output import Json, Yes, confirm, note, show, table
+from xtrace_core import wire
+from xtrace_sdk.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from xtrace_sdk.service.integration import XTraceIntegration
+
+app = new_group("keys", "API keys: create, list, grant, revoke. Needs the organisation's admin key.")
+
+Key = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY", help="The key's first five characters, or its hash, as `xtrace keys list` shows them."
+    ),
+]
+
+
+class Level(StrEnum):
+    """What a key may do in a knowledge base; each level includes the ones before it."""
+
+    NONE = "none"
+    READ = "read"
+    WRITE = "write"
+    ALL = "all"
+
+
+_PERMISSIONS = {Level.NONE: 0, Level.READ: 1, Level.WRITE: 3, Level.ALL: 7}
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name for people to read.")],
+    description: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Creates an API key, which may do nothing yet, and prints it.
+
+    It is shown this once: the service keeps only its hash.
+    """
+    created = with_admin_key(credentials, lambda xtrace: xtrace.create_api_key(name, description))
+    show(created, as_json, lambda: typer.echo(created.secret_key))
+    first_n = created.api_key.first_n
+    note(f"the key is shown this once; give it rights with: xtrace keys grant {first_n} KB_ID read")
+
+
+@app.command("list")
+def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
+    """Lists the API keys that are not revoked, by their first five characters."""
+    keys = with_admin_key(credentials, lambda xtrace: xtrace.list_api_keys())
+    rows = [(key.first_n, key.created_at, key.last_used_at or "never", key.hash, key.name) for key in keys]
+    show(keys, as_json, lambda: table(("KEY", "CREATED", "LAST USED", "HASH", "NAME"), rows))
+
+
+@app.command()
+def grant(
+    key: Key,
+    kb_id: KbId,
+    level: Annotated[Level, typer.Argument(metavar="LEVEL", help="What the key may do there from now on.")],
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Sets what an API key may do in a knowledge base: nothing, read, read and write, or that and delete."""
+    permission = _PERMISSIONS[level]
+
+    async def call(xtrace: "XTraceIntegration") -> wire.ApiKey:
+        found = await _find(xtrace, key)
+        await xtrace.set_key_permission(found.hash, kb_id, permission)
+        return found
+
+    found = with_admin_key(credentials, call)
+    result = {"hash": found.hash, "knowledgeBaseId": kb_id, "permission": permission}
+    show(result, as_json, lambda: note(f"the key {found.first_n}… may now do in {kb_id}: {level}"))
+
+
+@app.command()
+def revoke(key: Key, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
+    """Revokes an API key: it opens nothing from now on. There is no way back."""
+
+    async def call(xtrace: "XTraceIntegration") -> wire.ApiKey:
+        found = await _find(xtrace, key)
+        confirm(f"Revoke the key {found.first_n}… ({found.name})?", yes)
+        await xtrace.revoke_api_key(found.hash)
+        return found
+
+    found = with_admin_key(credentials, call)
+    result = {"hash": found.hash, "revoked": True}
+    show(result, as_json, lambda: note(f"revoked the key {found.first_n}… ({found.name})"))
+
+
+async def _find(xtrace: "XTraceIntegration", key: str) -> wire.ApiKey:
+    """The API key with this hash, or with these first characters. Raises `InvalidArgument`."""
+    keys = await xtrace.list_api_keys()
+    named = [one for one in keys if one.hash == key] or [one for one in keys if one.first_n == key]
+    # What was given is not repeated: it may be a whole key, pasted by mistake.
+    if not named:
+        raise InvalidArgument(
+            "no API key of this organisation has the hash or the first five characters that were given: "
+            "see `xtrace keys list`"
+        )
+    if len(named) > 1:
+        raise InvalidArgument(f"{len(named)} API keys begin with {key}: name one by its hash, see `xtrace keys list`")
+    return named[0]

@@ -1,0 +1,105 @@
+"""`xtrace org`: the organisations of a server, for its operator, on its host."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xtrace_cli.groups import new_group
+from xtrace_cli.options.server_data import DEFAULT_FOLDER, DataFolder, existing_file, server_database, server_settings
+from xtrace_cli.output import Json, fields, note, show, table
+from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
+
+if TYPE_CHECKING:
+    from xtrace_server.credentials import Credentials
+    from xtrace_server.settings import Settings
+    from xtrace_server.storage.organisations import Organisation
+
+app = new_group(
+    "org", "Organisations: create, list. Works on the server's host, in its data folder, while it runs or not."
+)
+
+_DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name for people to read.")],
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the credentials to a new file (mode 0600) instead of printing them."),
+    ] = None,
+    api_url: Annotated[
+        str | None,
+        typer.Option(help="The server's address for the credentials; by default as in the data folder's credentials."),
+    ] = None,
+    data: DataFolder = DEFAULT_FOLDER,
+    as_json: Json = False,
+) -> None:
+    """Creates an organisation with an admin key and an API key, and prints these credentials.
+
+    They are shown this once: the server keeps only hashes. The API key may do everything in every knowledge base of
+    the organisation.
+    """
+    if not name:
+        raise InvalidArgument("the name is empty, expected a name for people to read")
+    settings = server_settings(data=data)
+    existing_file(settings)
+    if write is not None and write.exists():
+        raise InaccessibleFile(f"{write} exists: it may hold the only copy of other keys, so name a new file")
+    credentials = asyncio.run(_create(settings, name, api_url or _known_url(data), write))
+    if write is not None:
+        result = {"org_id": credentials.org_id, "credentials_file": str(write)}
+        show(result, as_json, lambda: typer.echo(credentials.org_id))
+        note(f"the credentials are in {write}, and nowhere else")
+        return
+    lines = [(name, getattr(credentials, name)) for name in credentials.__struct_fields__]
+    show(credentials, as_json, lambda: fields(lines))
+    note("the keys are shown this once")
+
+
+@app.command("list")
+def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
+    """Lists the organisations, the oldest first."""
+    settings = server_settings(data=data)
+    existing_file(settings)
+    found = asyncio.run(_list(settings))
+    result = [{"org_id": one.id, "name": one.name, "created_at": one.created_at} for one in found]
+    rows = [(one.id, one.created_at, one.name) for one in found]
+    show(result, as_json, lambda: table(("ID", "CREATED", "NAME"), rows))
+
+
+async def _create(settings: "Settings", name: str, api_url: str, file: Path | None) -> "Credentials":
+    from xtrace_server.auth.issuing import new_organisation
+    from xtrace_server.credentials import Credentials, write_credentials
+
+    # The file is on the disk before the database knows the keys: no interruption leaves keys that nobody has.
+    async with server_database(settings) as database, database.write() as connection:
+        new = await new_organisation(connection, name)
+        credentials = Credentials(new.organisation.id, new.admin_key, new.api_key, api_url)
+        if file is not None:
+            try:
+                await asyncio.to_thread(write_credentials, file, credentials)
+            except OSError as error:
+                raise InaccessibleFile(f"the credentials cannot be written to {file}: {error.strerror}") from None
+    return credentials
+
+
+async def _list(settings: "Settings") -> "list[Organisation]":
+    from xtrace_server.bootstrap import list_organisations
+
+    async with server_database(settings) as database:
+        return await list_organisations(database)
+
+
+def _known_url(data: Path) -> str:
+    """The address that the server wrote down at its last start; the operator may have moved that file away."""
+    import msgspec
+
+    from xtrace_server.credentials import CREDENTIALS_FILE, read_credentials
+
+    try:
+        return read_credentials(data / CREDENTIALS_FILE).api_url
+    except (OSError, msgspec.DecodeError):
+        return _DEFAULT_URL

@@ -1,0 +1,89 @@
+"""`xtrace serve`."""
+
+import signal
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xtrace_cli.errors import ServerDidNotStart, WrongUse
+from xtrace_cli.options.server_data import DEFAULT_FOLDER, server_settings
+from xtrace_cli.signals import end_as_ctrl_c_does
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(envvar="XTRACE_HOST", help="The address to listen on; by default 127.0.0.1.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="XTRACE_PORT", min=0, max=65535, help="The port to listen on, by default 8000; 0 takes a free one."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="XTRACE_DATA",
+            help=f"The folder of the server's database and credentials; by default {DEFAULT_FOLDER}.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar="XTRACE_CONFIG", help="A TOML file with settings of the server."),
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar="XTRACE_TLS_CERTIFICATE", help="Serve HTTPS with this certificate (PEM)."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", envvar="XTRACE_TLS_KEY", help="The private key of the certificate (PEM)."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, as docs/operations.md lists them."),
+    ] = None,
+) -> None:
+    """Runs the service until Ctrl-C or SIGTERM.
+
+    The first start on an empty folder makes an organisation and its keys, and writes them to credentials.json in it.
+    A flag goes before an environment variable, which goes before the configuration file.
+    """
+    flags = {
+        "host": host,
+        "port": port,
+        "data": data,
+        "config": config,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = server_settings(**given, **_assignments(set_ or [], given))
+    from xtrace_server import serving
+
+    # The server finishes what is in flight by itself, then raises the signal again: that is no failure.
+    end_as_ctrl_c_does(signal.SIGTERM)
+    try:
+        serving.run(settings)
+    except serving.CannotServe as error:
+        raise ServerDidNotStart(str(error)) from None
+    except KeyboardInterrupt:
+        return  # before the server listened to signals: nothing was in flight
+
+
+def _assignments(texts: Sequence[str], given: Container[str]) -> dict[str, str]:
+    """The settings in texts like `max_chunks=500`. Raises `WrongUse`."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name:
+            raise WrongUse("--set takes NAME=VALUE, such as --set max_chunks=500")
+        if name in given or name in found:
+            raise WrongUse(f"the setting {name} is given twice")
+        if name == "metrics_token":
+            raise WrongUse("metrics_token is a secret, and every user can read arguments: set XTRACE_METRICS_TOKEN")
+        found[name] = value
+    return found

@@ -1,0 +1,1 @@
+"""What `xtrace demo` does."""

@@ -1,0 +1,181 @@
+"""The main job from nothing. A private server, real text, encrypted, stored, searched, read again."""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from xtrace_cli.demo.local_server import local_server
+from xtrace_cli.demo.stored_bytes import stored_chunk
+from xtrace_cli.documents.reading import Document, FolderDocuments, chunks_of, python_reference, source_and_passage
+from xtrace_cli.options.passphrase import read_passphrase
+from xtrace_cli.output import note
+from xtrace_sdk.errors import InaccessibleFile
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.data_loaders.loader import DataLoader, LoadSummary
+from xtrace_sdk.x_vec.inference.embedding import Embedding
+from xtrace_sdk.x_vec.keys.provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_server.credentials import Credentials
+
+DIMENSIONS = 256
+ANSWERS = 2
+REFERENCE_QUESTIONS = (
+    "Which operators bind more tightly than others?",
+    "How does a generator hand a value back to its caller?",
+    "How do I format a number with two decimal places?",
+)
+_SHOWN_CHARACTERS = 240
+
+
+def demonstrate(folder: Path | None, data: Path, ask: Sequence[str] | None) -> None:
+    """The whole demonstration: keys, a server, documents (by default Python's reference), questions and answers.
+
+    Raises `XTraceError`; what is stored by then is found by the next run.
+    """
+    documents = python_reference() if folder is None else FolderDocuments(folder)
+    questions = ask or (REFERENCE_QUESTIONS if folder is None else _first_lines(documents))
+    context = _own_context(data / "client")
+    with local_server(data / "server") as server:
+        typer.echo(f"A private server runs at {server.api_url}")
+        typer.echo(f"  the server's files:  {data / 'server'}   (ciphertexts; its operator sees these)")
+        typer.echo(f"  the client's files:  {data / 'client'}   (passphrase and keys; they never leave this side)")
+        corpus = "Python reference" if folder is None else str(folder.resolve())
+        asyncio.run(_load_and_ask(server, context, documents, questions, data, corpus))
+
+
+def _own_context(folder: Path) -> ExecutionContext:
+    """The execution context of the client's folder, made on the first run."""
+    saved, passphrase = folder / "context.json", folder / "passphrase"
+    if saved.exists():
+        return ExecutionContext.load_from_disk(read_passphrase(passphrase), saved)
+    typer.echo("Making keys: a Paillier key pair and an AES key, protected by a random passphrase")
+    provider = PassphraseKeyProvider(_make_passphrase(passphrase))
+    return ExecutionContext.create(
+        key_provider=provider,
+        homomorphic_client_type="paillier_lookup",
+        embedding_length=DIMENSIONS,
+        key_len=1024,
+        path=saved,
+    )
+
+
+def _make_passphrase(path: Path) -> str:
+    passphrase = secrets.token_urlsafe(32)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # of a first run that was cut off: nothing was encrypted with it
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(passphrase + "\n")
+    except OSError as error:
+        raise InaccessibleFile(f"the passphrase cannot be written to {path}: {error.strerror}") from None
+    return passphrase
+
+
+async def _load_and_ask(
+    server: Credentials,
+    context: ExecutionContext,
+    documents: Iterable[Document],
+    questions: Sequence[str],
+    data: Path,
+    corpus: str,
+) -> None:
+    embedding = Embedding("wordllama", "l2_supercat", DIMENSIONS)
+    async with XTraceIntegration(
+        org_id=server.org_id,
+        api_key=server.api_key,
+        api_url=server.api_url,
+        admin_key=server.admin_key,
+        admin_api_url=f"{server.api_url}/api",
+    ) as xtrace:
+        kb_id = await _knowledge_base(xtrace, f"demo {context.pseudonym('demo corpus', corpus)[:8]}")
+        await _load(DataLoader(context, xtrace), embedding, documents, kb_id)
+        answers = []
+        for question in questions:
+            answers += await _answer(Retriever(context, xtrace), embedding, question, kb_id)
+    if answers:
+        _show_stored(data / "server" / "xtrace.db", kb_id, answers[0])
+
+
+async def _knowledge_base(xtrace: XTraceIntegration, name: str) -> str:
+    for kb in await xtrace.list_kbs():
+        if kb.name == name:
+            return kb.id
+    return (await xtrace.create_kb(name)).id
+
+
+async def _load(loader: DataLoader, embedding: Embedding, documents: Iterable[Document], kb_id: str) -> None:
+    read, so_far = 0, LoadSummary()
+
+    def counted() -> Iterator[Document]:
+        nonlocal read
+        for document in documents:
+            read += 1
+            yield document
+
+    def keep(summary: LoadSummary) -> None:
+        nonlocal so_far
+        so_far = summary
+
+    started = time.perf_counter()
+    try:
+        summary = await loader.load(chunks_of(counted()), embedding, kb_id, on_progress=keep)
+    except BaseException:  # Ctrl-C too
+        note(f"{so_far.stored + so_far.already_stored} chunks are stored: run the same command again to go on")
+        raise
+    elapsed = time.perf_counter() - started
+    removed = await loader.delete_chunks(await loader.superseded(summary, kb_id), kb_id)
+    typer.echo(
+        f"\n{read} documents, {len(summary.names)} chunks: {summary.stored} embedded, encrypted and stored in "
+        f"{elapsed:.1f} s, {summary.already_stored} were there already"
+        + (f"; outdated and deleted: {removed}" if removed else "")
+    )
+
+
+async def _answer(retriever: Retriever, embedding: Embedding, question: str, kb_id: str) -> list[dict[str, Any]]:
+    vector = await embedding.bin_embed(question)
+    started = time.perf_counter()
+    ids, distances = await retriever.nn_search_for_ids(vector, k=ANSWERS, kb_id=kb_id, include_scores=True)
+    searched = time.perf_counter()
+    chunks = await retriever.retrieve_and_decrypt(ids, kb_id=kb_id)
+    fetched = time.perf_counter()
+    typer.echo(f"\nQ: {question}")
+    typer.echo(
+        f"   encrypted search {1000 * (searched - started):.0f} ms, "
+        f"fetching and decrypting {len(chunks)} chunks {1000 * (fetched - searched):.0f} ms"
+    )
+    distance_of = dict(zip(ids, distances, strict=True))
+    for chunk in chunks:
+        source, passage = source_and_passage(chunk["chunk_content"])
+        typer.echo(f"   {source} (distance {distance_of[chunk['chunk_id']]} of {DIMENSIONS})")
+        typer.echo(f"      {_shortened(passage)}")
+    return chunks
+
+
+def _show_stored(database: Path, kb_id: str, chunk: dict[str, Any]) -> None:
+    stored = stored_chunk(database, kb_id, chunk["chunk_id"])
+    typer.echo(f"\nWhat the server's database holds of the first answer (chunk {chunk['chunk_id']} in {database}):")
+    typer.echo(f"   content     {stored.content[:64]}…  ({len(stored.content)} characters, AES-256-GCM)")
+    typer.echo(f"   vector      {stored.ciphertext[:32].hex()}…  ({len(stored.ciphertext)} bytes, Paillier)")
+    typer.echo(f"   name        {stored.name}  (keyed hash)")
+    typer.echo(f"   metadata    {', '.join(filter(None, stored.tags)) or 'none'}")
+
+
+def _first_lines(documents: Iterable[Document]) -> list[str]:
+    """A question for each of the first documents, where nobody asked one: its own first line."""
+    lines = (document.text.strip().splitlines()[0].lstrip("# ") for document in islice(documents, 3))
+    return [line[:200] for line in lines if line]
+
+
+def _shortened(text: str) -> str:
+    # Without the rules under headings and around tables.
+    line = " ".join(word for word in text.split() if len(word) < 3 or not set(word) <= set("*=-+|~"))
+    return line if len(line) <= _SHOWN_CHARACTERS else line[:_SHOWN_CHARACTERS] + "…"

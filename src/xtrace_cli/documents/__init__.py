@@ -1,0 +1,1 @@
+"""Reading files and splitting their text into chunks."""

@@ -1,0 +1,129 @@
+"""Which key opens a context's file, and which shall protect it from now on: a passphrase, a key file or AWS KMS."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xtrace_cli.errors import WrongUse
+from xtrace_cli.options.passphrase import passphrase_of, second_passphrase
+
+if TYPE_CHECKING:
+    from xtrace_sdk.x_vec.keys.provider import KeyProvider
+
+KeyFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The key file of a context that a key file protects.")
+]
+KMSKey = Annotated[
+    str | None,
+    typer.Option("--kms-key", metavar="KEY_ID", help="The AWS KMS key of a context that AWS KMS protects."),
+]
+KMSContext = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kms-encryption-context",
+        metavar="NAME=VALUE",
+        help="The encryption context that the AWS KMS key was used with; may be given several times.",
+    ),
+]
+NewKeyFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Protect it by this key file instead, which is made if it is not there."),
+]
+NewKMSKey = Annotated[
+    str | None,
+    typer.Option("--new-kms-key", metavar="KEY_ID", help="Protect it by this AWS KMS key instead: id, ARN or alias."),
+]
+NewKMSContext = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--new-kms-encryption-context",
+        metavar="NAME=VALUE",
+        help="Bind this encryption context to it; may be given several times.",
+    ),
+]
+
+
+def provider_of(
+    path: Path,
+    passphrase_file: Path | None,
+    key_file: Path | None,
+    kms_key: str | None,
+    kms_context: Sequence[str] | None,
+) -> "KeyProvider":
+    """The provider of the kind that the saved context names. Raises `WrongUse` without the option that this needs."""
+    from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
+    from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider
+
+    kind = read_public_part(path).key_provider
+    if kind == KeyFileProvider.kind and key_file is None:
+        raise WrongUse(f"{path} is protected by a key file: give it with --key-file")
+    if kind == AWSKMSKeyProvider.kind and kms_key is None:
+        raise WrongUse(f"{path} is protected by AWS KMS: name the key with --kms-key")
+    return named_provider(
+        passphrase_file,
+        key_file if kind == KeyFileProvider.kind else None,
+        kms_key if kind == AWSKMSKeyProvider.kind else None,
+        kms_context,
+    )
+
+
+def named_provider(
+    passphrase_file: Path | None, key_file: Path | None, kms_key: str | None, kms_context: Sequence[str] | None
+) -> "KeyProvider":
+    """The provider of the key file or the AWS KMS key that was named, else of the passphrase."""
+    from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
+
+    if key_file is not None:
+        return KeyFileProvider(key_file)
+    if kms_key is not None:
+        return AWSKMSKeyProvider(_kms_client(), kms_key, _encryption_context(kms_context))
+    return PassphraseKeyProvider(passphrase_of(passphrase_file))
+
+
+def new_provider(
+    passphrase_file: Path | None,
+    key_file: Path | None,
+    kms_key: str | None,
+    kms_context: Sequence[str] | None,
+    *,
+    exists: bool = False,
+) -> "KeyProvider":
+    """The provider that the `--new-…` options name, by default a passphrase; `exists` if a context has it already.
+
+    Raises `WrongUse` if they name more than one.
+    """
+    from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
+
+    if sum(option is not None for option in (passphrase_file, key_file, kms_key)) > 1:
+        raise WrongUse("give one of --new-passphrase-file, --new-key-file and --new-kms-key")
+    if key_file is not None:
+        return KeyFileProvider(key_file) if exists or key_file.exists() else KeyFileProvider.create(key_file)
+    if kms_key is not None:
+        return AWSKMSKeyProvider(_kms_client(), kms_key, _encryption_context(kms_context))
+    return PassphraseKeyProvider(second_passphrase(passphrase_file, exists=exists))
+
+
+def _encryption_context(pairs: Sequence[str] | None) -> dict[str, str]:
+    context: dict[str, str] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not (name and equals) or name in context:
+            raise WrongUse(f"the encryption context has {pair!r}, expected NAME=VALUE, and each name once")
+        context[name] = value
+    return context
+
+
+def _kms_client() -> Any:
+    from xtrace_sdk.errors import InvalidArgument, KeyProviderFault
+
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        raise InvalidArgument("boto3 is not installed: pip install 'xtrace[aws]'") from None
+    try:
+        return boto3.client("kms")
+    except BotoCoreError as error:
+        raise KeyProviderFault(f"AWS KMS could not be asked: {error}") from None

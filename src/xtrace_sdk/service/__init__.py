@@ -1,0 +1,1 @@
+"""The client of the HTTP contract. It knows nothing of cryptography."""

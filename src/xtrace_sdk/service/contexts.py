@@ -1,0 +1,61 @@
+"""The calls about stored execution contexts. The service has their public part, and of their secrets ciphertext."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from xtrace_core import wire
+from xtrace_sdk.errors import InvalidAnswer, InvalidArgument
+from xtrace_sdk.service.contract import Service, segment
+from xtrace_sdk.service.payloads import encode
+
+
+class StoredContexts:
+    """The share of `XTraceIntegration` that concerns contexts. Each call raises `ServerError` and `NetworkError`."""
+
+    _service: Service
+
+    async def store_exec_context(self, data: Mapping[str, Any], context_id: str) -> str:
+        """Saves a serialised context and returns its id; saving it again adds what was missing.
+
+        `data` has the texts `type`, `pk`, `config` and perhaps `sk` (encrypted), `key_provider`, `wrapped_key`. Raises
+        `ContextDiffers` if the id is taken by another public part.
+        """
+        try:
+            body = encode(wire.SaveContext(msgspec.convert(dict(data), wire.ContextData), context_id))
+        except msgspec.ValidationError as error:
+            raise InvalidArgument(f"the serialised context is not complete: {error}") from None
+        saved = await self._service.data("POST", "exec_context", wire.SavedContext, body=body)
+        if saved.context_id != context_id:
+            raise InvalidAnswer("the server answers that it saved another context than the one it was given")
+        return saved.context_id
+
+    async def get_serialized_exec_context(self, context_id: str) -> dict[str, str]:
+        """A context as it was saved, of which `sk` is encrypted. Raises `ContextNotFound`."""
+        path = f"exec_context/{{org}}/{segment(context_id, 'context_id')}"
+        stored: dict[str, str] = msgspec.to_builtins(await self._service.data("GET", path, wire.ContextData))
+        return stored
+
+    async def list_exec_contexts(self) -> list[str]:
+        """The ids of the organisation's contexts."""
+        return (await self._service.data("GET", "exec_context", wire.ContextList)).contexts
+
+    async def delete_exec_context(self, context_id: str) -> None:
+        """Deletes a context. Raises `ContextInUse` while chunks are stored under it, and `ContextNotFound`."""
+        await self._service.data_done("DELETE", f"exec_context/{{org}}/{segment(context_id, 'context_id')}")
+
+    async def get_ctx_for_kb(self, kb_id: str) -> list[str]:
+        """The ids of the contexts that are bound to a knowledge base."""
+        path = f"exec_context/{{org}}/{segment(kb_id, 'kb_id')}/context"
+        return (await self._service.data("GET", path, wire.KnowledgeBaseContexts)).context_ids
+
+    async def get_kbs_for_ctx(self, context_id: str) -> list[str]:
+        """The ids of the knowledge bases that a context is bound to."""
+        path = f"exec_context/{{org}}/{segment(context_id, 'context_id')}/kb"
+        return (await self._service.data("GET", path, wire.ContextKnowledgeBases)).kb_ids
+
+    async def register_kb_binding(self, kb_id: str, context_id: str) -> None:
+        """Binds a context to a knowledge base, as inserting under it does. Raises `NotFound` if either is unknown."""
+        kb, context = segment(kb_id, "kb_id"), segment(context_id, "context_id")
+        await self._service.data_done("POST", f"exec_context/{{org}}/{kb}/bind/{context}")

@@ -1,0 +1,271 @@
+"""The service as seen through the wire: addresses and keys on the way out, statuses and types on the way in."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+import numpy as np
+
+from xtrace_core import frames, wire
+from xtrace_sdk import errors
+from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, ServerError
+from xtrace_sdk.http.transport import Answer, HttpClient, Request, StreamedAnswer
+from xtrace_sdk.service.payloads import Body
+
+T = TypeVar("T")
+Parameters = Sequence[tuple[str, str | int]]
+
+_JSON: Final = "application/json"
+_BIG_ANSWER_BYTES: Final = 256 * 1024
+"""Larger answers are decoded in a thread: decoding a megabyte takes milliseconds, in which the loop would stand."""
+_LONGEST_SENTENCE: Final = 1000
+
+
+def _server_errors(cls: type[ServerError] = ServerError) -> list[type[ServerError]]:
+    return [cls, *(found for child in cls.__subclasses__() for found in _server_errors(child))]
+
+
+_BY_CODE: Final = {code: cls for cls in _server_errors() for code in vars(cls).get("codes", ())}
+_BY_STATUS: Final = {status: cls for cls in _server_errors() for status in vars(cls).get("statuses", ())}
+
+
+class Service:
+    """One organisation's account: the two planes of the HTTP contract, each answer checked before it is given on."""
+
+    def __init__(
+        self,
+        http: HttpClient,
+        *,
+        org_id: str,
+        api_url: str,
+        api_key: str,
+        admin_api_url: str,
+        admin_key: str,
+    ) -> None:
+        """Whatever is empty was not given, and is asked for by the first call that needs it."""
+        self._http = http
+        self.org_id = org_id
+        self.api_url = api_url
+        self.admin_api_url = admin_api_url
+        self._api_key = api_key
+        self._admin_key = admin_key
+        self._takes_msgpack: bool | None = None  # not known yet
+
+    def __repr__(self) -> str:
+        api_key, admin_key = ("…" if key else None for key in (self._api_key, self._admin_key))
+        return (
+            f"org_id={self.org_id!r}, api_url={self.api_url!r}, api_key={api_key!r}, "
+            f"admin_api_url={self.admin_api_url!r}, admin_key={admin_key!r}"
+        )
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def data(
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        *,
+        parameters: Parameters = (),
+        body: bytes | None = None,
+    ) -> T:
+        """The JSON answer of the data plane at `/v1/{path}/{org}`; `{org}` in the path says where it stands instead."""
+        got = await self._http.send(self._data_request(method, path, parameters, body, {}))
+        self._expect(got, (200,), _JSON)
+        return await self._decoded(got, answer)
+
+    async def write(self, method: str, answer: type[T], body: Body) -> T:
+        """The JSON answer to a write of chunks, which goes as MessagePack to services that take it."""
+        got = None
+        if self._takes_msgpack is not False:
+            got = await self._send_write(method, body.msgpack, wire.MSGPACK)
+            if got.status == 200:
+                self._takes_msgpack = True
+        if got is None or self._may_want_json(got):
+            as_json = await self._send_write(method, await asyncio.to_thread(body.json), _JSON)
+            if as_json.status == 200:
+                self._takes_msgpack = False
+            got = as_json
+        self._expect(got, (200,), _JSON)
+        return await self._decoded(got, answer)
+
+    def _may_want_json(self, refusal: Answer) -> bool:
+        """Whether the body was perhaps refused for its format alone, so that nothing of it is stored."""
+        # Where an earlier attempt may have been carried out, by another server at the address, a refusal does not say
+        # that nothing is stored: that is the caller's to find out.
+        if refusal.repeated:
+            return False
+        # Not every service that knows only JSON says so by 415; one that has taken MessagePack means what it says.
+        return refusal.status == 415 or (refusal.status in (400, 422) and self._takes_msgpack is None)
+
+    async def _send_write(self, method: str, body: bytes, content_type: str) -> Answer:
+        headers = {"content-type": content_type}
+        if method == "POST":
+            # It goes with the same bytes at every attempt, so that no retry stores anything twice.
+            headers[wire.IDEMPOTENCY_KEY_HEADER] = uuid.uuid4().hex
+        return await self._http.send(self._data_request(method, "chunk", (), body, headers))
+
+    async def search(self, path: str, body: bytes) -> list[wire.SearchRow]:
+        """The MessagePack answer of the data plane."""
+        got = await self._http.send(self._data_request("POST", path, (), body, {"accept": wire.MSGPACK}))
+        return await self._rows(got)
+
+    async def search_blocks(self, path: str, body: bytes) -> AsyncGenerator[frames.RowBlock, None]:
+        """The framed answer of the data plane, block by block as it comes; a service without frames gives one block."""
+        accept = {"accept": f"{frames.MEDIA_TYPE}, {wire.MSGPACK}"}
+        async with self._http.stream(self._data_request("POST", path, (), body, accept)) as got:
+            if got.content_type != frames.MEDIA_TYPE or not isinstance(got, StreamedAnswer):
+                if isinstance(got, StreamedAnswer):
+                    got.body = await got.read()
+                rows = await self._rows(got)
+                if rows:
+                    yield _row_block(rows)
+                return
+            reader = frames.FrameReader()
+            try:
+                async for piece in got.pieces():
+                    for block in reader.feed(piece):
+                        yield block
+                reader.close()
+            except frames.InvalidFrames as error:
+                raise InvalidAnswer(f"the server's answer cannot be read: {error}; search again") from None
+
+    async def _rows(self, got: Answer) -> list[wire.SearchRow]:
+        self._expect(got, (200,), wire.MSGPACK)
+        return await self._decoded(got, list[wire.SearchRow])
+
+    async def control(self, method: str, path: str, answer: type[T], *, body: bytes | None = None) -> T:
+        """The JSON answer of the control plane at `{admin_api_url}/v1/{path}`.
+
+        A POST is not repeated once it may have been carried out: there would be two knowledge bases, or two keys.
+        """
+        got = await self._http.send(self._control_request(method, path, body, repeatable=method != "POST"))
+        self._expect(got, (200, 201), _JSON)
+        return await self._decoded(got, answer)
+
+    async def control_done(self, method: str, path: str, *, body: bytes | None = None) -> None:
+        """A call of the control plane of whose answer only the status matters."""
+        got = await self._http.send(self._control_request(method, path, body, repeatable=True))
+        # A deletion that was carried out at the first attempt finds nothing at the second.
+        if not (got.repeated and got.status == 404 and method == "DELETE"):
+            self._expect(got, (200, 204), None)
+
+    async def data_done(self, method: str, path: str) -> None:
+        """A call of the data plane, without a body, of whose answer only the status matters."""
+        got = await self._http.send(self._data_request(method, path, (), None, {}))
+        if not (got.repeated and got.status == 404 and method == "DELETE"):
+            self._expect(got, (200,), None)
+
+    def _data_request(
+        self, method: str, path: str, parameters: Parameters, body: bytes | None, headers: dict[str, str]
+    ) -> Request:
+        key = _given(self._api_key, "an API key", "api_key", "XTRACE_API_KEY")
+        place = path if "{org}" in path else f"{path}/{{org}}"
+        url = f"{self.api_url}/v1/{place.replace('{org}', self._organisation(), 1)}"
+        if parameters:
+            url = f"{url}?{urlencode(parameters)}"
+        return Request(method, url, _headers(body) | {wire.API_KEY_HEADER: key} | headers, body)
+
+    def _control_request(self, method: str, path: str, body: bytes | None, repeatable: bool) -> Request:
+        key = _given(self._admin_key, "an admin key", "admin_key", "XTRACE_ADMIN_KEY")
+        organisation = _given(self.org_id, "the organisation's id", "org_id", "XTRACE_ORG_ID")
+        headers = {wire.ADMIN_KEY_HEADER: key, wire.ORGANISATION_HEADER: organisation}
+        return Request(method, f"{self.admin_api_url}/v1/{path}", _headers(body) | headers, body, repeatable)
+
+    def _organisation(self) -> str:
+        return segment(_given(self.org_id, "the organisation's id", "org_id", "XTRACE_ORG_ID"), "org_id")
+
+    def _expect(self, got: Answer, statuses: tuple[int, ...], content_type: str | None) -> None:
+        if got.status >= 400:
+            raise _server_error(got)
+        if 300 <= got.status < 400:
+            target = urlsplit(got.headers.get("location", "")).hostname or "another address"
+            raise InvalidAnswer(
+                f"the server redirects to {sentence(target)}, which is not followed because keys would travel along: "
+                "give the final address as api_url"
+            )
+        if got.status not in statuses:
+            raise InvalidAnswer(f"the server answered status {got.status}, expected {statuses[0]}: is it XTrace's?")
+        if content_type is not None and got.content_type != content_type:
+            raise InvalidAnswer(
+                f"the server answered {sentence(got.content_type) or 'no content type'}, expected {content_type}: "
+                "check that the URL is that of an XTrace service"
+            )
+
+    async def _decoded(self, got: Answer, answer: type[T]) -> T:
+        decode = msgspec.msgpack.decode if got.content_type == wire.MSGPACK else msgspec.json.decode
+        try:
+            if len(got.body) > _BIG_ANSWER_BYTES:
+                return await asyncio.to_thread(decode, got.body, type=answer)
+            return decode(got.body, type=answer)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            # The parser's message names the field and types, never a value.
+            raise InvalidAnswer(f"the server's answer is not what the HTTP contract says: {error}") from None
+
+
+def _row_block(rows: list[wire.SearchRow]) -> frames.RowBlock:
+    """The rows as one block. Raises `InvalidAnswer` if they have not all as many ciphertexts."""
+    count = len(rows[0].ciphertexts)
+    if any(len(row.ciphertexts) != count for row in rows):
+        raise InvalidAnswer("the server's rows do not have the same number of ciphertexts each")
+    data = [ciphertext for row in rows for ciphertext in row.ciphertexts]
+    nonces = [row.nonce or b"" for row in rows]
+    width, nonce_width = max(map(len, data), default=0), max(map(len, nonces))
+    ciphertexts = np.frombuffer(b"".join([one.ljust(width, b"\0") for one in data]), dtype=np.uint8)
+    padded = np.frombuffer(b"".join([nonce.ljust(nonce_width, b"\0") for nonce in nonces]), dtype=np.uint8)
+    return frames.RowBlock(
+        np.array([row.chunk_id for row in rows], dtype=np.int64),
+        ciphertexts.reshape(len(rows), count, width),
+        padded.reshape(len(rows), nonce_width),
+        np.array([len(nonce) for nonce in nonces], dtype=np.uint8),
+    )
+
+
+def segment(value: Any, name: str) -> str:
+    """An id as one segment of a path. Raises `InvalidArgument` for what cannot be one."""
+    if not isinstance(value, str) or not value or value in (".", ".."):
+        raise InvalidArgument(
+            f"{name} is {'empty' if value == '' else 'no id'}, expected a text such as the service gives"
+        )
+    return quote(value, safe="")
+
+
+def sentence(text: str) -> str:
+    """A foreign text made fit to be shown on a terminal: printable characters, not too many of them."""
+    return "".join([c if c.isprintable() else " " for c in text[:_LONGEST_SENTENCE]]).strip()
+
+
+def _given(value: str, what: str, argument: str, variable: str) -> str:
+    if not value:
+        raise InvalidArgument(f"this call needs {what}: give {argument}, or set {variable}")
+    return value
+
+
+def _headers(body: bytes | None) -> dict[str, str]:
+    return {"accept": _JSON} if body is None else {"accept": _JSON, "content-type": _JSON}
+
+
+class _LooseProblem(msgspec.Struct):
+    """A problem as a proxy or another version may send it."""
+
+    detail: str = ""
+    message: str = ""
+    code: str = ""
+
+
+def _server_error(got: Answer) -> ServerError:
+    try:
+        problem = msgspec.json.decode(got.body, type=_LooseProblem)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        problem = _LooseProblem()
+    by_status = _BY_STATUS.get(got.status, errors.ServerFault if got.status >= 500 else ServerError)
+    text = sentence(problem.detail) or sentence(problem.message)
+    if not text:
+        text = f"the server answered status {got.status} without saying why: check that the URL is that of XTrace"
+    return _BY_CODE.get(problem.code, by_status)(
+        text, status=got.status, code=sentence(problem.code), retry_after=got.retry_after
+    )

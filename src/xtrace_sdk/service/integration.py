@@ -1,0 +1,605 @@
+"""`XTraceIntegration`: every call of an XTrace service, hosted or one's own. It knows nothing of cryptography.
+
+A call is checked before it is sent (`payloads`), travels with retries (`xtrace_sdk.http.transport`), and its answer is
+checked against the HTTP contract before it is returned (`contract`).
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+import httpx2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core import wire
+from xtrace_core.frames import RowBlock
+from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, InvalidFilter, PartlyStored, XTraceError
+from xtrace_sdk.http.transport import HttpClient, Retries, base_url, header_value
+from xtrace_sdk.service import payloads
+from xtrace_sdk.service.contexts import StoredContexts
+from xtrace_sdk.service.contract import Service
+from xtrace_sdk.service.control_plane import ControlPlane
+from xtrace_sdk.service.private_fields import PrivateFields
+
+__all__ = ["HammingAnswer", "MetaDataPage", "Retries", "XTraceIntegration"]
+
+T = TypeVar("T")
+
+DEFAULT_API_URL: Final = "https://api.production.xtrace.ai"
+
+StoredChunk = dict[str, Any]
+"""A stored chunk with the fields that were asked for: `chunk_id` and, of `wire.Chunk`, what came; binary as bytes."""
+
+_IDS_PER_CALL: Final = 250
+"""Ids in a URL: about 6 KB, which every proxy takes."""
+_NAMES_PER_CALL: Final = 1000
+_RESULTS_PER_PAGE: Final = 500
+_ALWAYS_THERE: Final = frozenset(("chunk_content", "index", "meta_data", "updated_at"))
+"""Fields that every chunk has."""
+
+
+class HammingAnswer(NamedTuple):
+    """A search's answer, by ascending chunk id; the three lists belong together."""
+
+    chunk_ids: list[int]
+    rows: list[list[bytes]]
+    """For each chunk its encrypted distances, little-endian."""
+    nonces: list[bytes | None]
+
+
+class MetaDataPage(NamedTuple):
+    """One page of a metadata search."""
+
+    results: list[StoredChunk]
+    total: int
+    has_more: bool
+    next_page_token: str | None
+
+
+class XTraceIntegration(StoredContexts, ControlPlane):
+    """All communication with an XTrace service.
+
+    Works as an asynchronous context manager, which closes the connections at the end, and without one. Can be used
+    from several event loops. Every call may raise `NetworkError` (no usable answer, after all retries) and
+    `ServerError` (the service refused; one class for each reason); a call with arguments that cannot be sent raises
+    `InputError` and sends nothing.
+    """
+
+    def __init__(
+        self,
+        org_id: str | None = None,
+        api_key: str | None = None,
+        api_url: str | None = None,
+        admin_key: str | None = None,
+        admin_api_url: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        deadline_s: float = 900.0,
+        retries: Retries | None = None,
+        max_connections: int = 16,
+        max_answer_bytes: int = 4 * 1024**3,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            org_id: the organisation's id, or `XTRACE_ORG_ID`.
+            api_key: for chunks and contexts, or `XTRACE_API_KEY`.
+            api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
+            admin_key: for knowledge bases and keys, or `XTRACE_ADMIN_KEY`.
+            admin_api_url: the control plane, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
+            timeout_s: the longest silence of the service that is waited for.
+            deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
+            retries: how often and how long to try again.
+            max_connections: how many calls travel at once; more wait for their turn.
+            max_answer_bytes: larger answers are refused, unless they are read while they come, as searches are.
+            transport: takes the place of the network, for tests.
+
+        Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
+        """
+        api_url = base_url(api_url or os.environ.get("XTRACE_API_URL") or DEFAULT_API_URL, "api_url")
+        admin_api_url = admin_api_url or os.environ.get("XTRACE_ADMIN_API_URL") or f"{api_url}/api"
+        self._private_fields = PrivateFields()
+        http = HttpClient(
+            timeout_s=timeout_s,
+            deadline_s=deadline_s,
+            max_answer_bytes=max_answer_bytes,
+            max_connections=max_connections,
+            retries=retries or Retries(),
+            transport=transport,
+        )
+        self._service = Service(
+            http,
+            org_id=header_value(org_id or os.environ.get("XTRACE_ORG_ID") or "", "org_id"),
+            api_url=api_url,
+            api_key=header_value(api_key or os.environ.get("XTRACE_API_KEY") or "", "api_key"),
+            admin_api_url=base_url(admin_api_url, "admin_api_url"),
+            admin_key=header_value(admin_key or os.environ.get("XTRACE_ADMIN_KEY") or "", "admin_key"),
+        )
+
+    def __repr__(self) -> str:
+        return f"XTraceIntegration({self._service!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections. A later call opens new ones."""
+        await self._service.aclose()
+
+    @property
+    def org_id(self) -> str:
+        """The organisation's id; empty if none was given."""
+        return self._service.org_id
+
+    @property
+    def api_url(self) -> str:
+        """The service's address, without a slash at the end."""
+        return self._service.api_url
+
+    def declare_private(self, context_id: str, fields: Iterable[str]) -> None:
+        """From now on, refuses calls that would send a clear value of these fields of metadata of this context.
+
+        `DataLoader` and `Retriever`, which replace such values by hashes, declare the private fields of their context.
+        """
+        self._private_fields.declare(context_id, fields)
+
+    def _checked(self, payload: T) -> T:
+        self._private_fields.check(payload)
+        return payload
+
+    def _body(self, payload: msgspec.Struct) -> bytes:
+        return payloads.encode(self._checked(payload))
+
+    # Storing chunks
+
+    async def insert_chunks(
+        self, chunks: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+    ) -> list[int]:
+        """Stores encrypted chunks and returns their ids, in order. All or none are stored, whatever is retried.
+
+        Args:
+            chunks: `{"chunk_content": str, "meta_data": {…}, "name": str}` each; the last two may be missing.
+            index: the encrypted vector of each: ciphertexts as integers or little-endian bytes, its `nonce` with it.
+            kb_id: the knowledge base.
+            context_id: the execution context under which they are encrypted; the service must have it.
+
+        Sent as one request, however large: `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
+        `TooLarge`, `CiphertextRefused`.
+        """
+        _expect_as_many(len(chunks), len(index))
+        body = await asyncio.to_thread(
+            lambda: payloads.body(
+                self._checked(wire.InsertChunks(kb_id, context_id, payloads.new_chunks(chunks, index))), len(chunks)
+            )
+        )
+        return await self._insert(body)
+
+    async def store_db(
+        self,
+        db: Sequence[Mapping[str, Any]],
+        index: Sequence[Any],
+        kb_id: str,
+        context_id: str,
+        concurrent: bool = False,
+        batch_size: int = 500,
+        *,
+        concurrency: int = 4,
+        on_stored: Callable[[int], object] | None = None,
+    ) -> list[int]:
+        """Stores encrypted chunks in batches and returns their ids, in the order of the input.
+
+        The arguments are those of `insert_chunks`; with `concurrent`, `concurrency` batches travel at once.
+        `on_stored` is told the size of each batch when it is stored. Each batch is stored wholly or not at all. When
+        one fails, those under way are finished and no further one begins: `PartlyStored` says what is stored, with
+        the fault as its cause; if nothing is, the fault itself is raised.
+        """
+        _expect_as_many(len(db), len(index))
+        if batch_size < 1 or concurrency < 1:
+            raise InvalidArgument("batch_size or concurrency is below 1")
+        chunk_ids: list[int | None] = [None] * len(db)
+        starts = iter(range(0, len(db), batch_size))
+        failures: list[Exception] = []
+
+        async def store_batches() -> None:
+            for start in starts:
+                try:
+                    await store_batch(start)
+                except Exception as error:  # told to the caller below, when the other batches are done
+                    failures.append(error)
+                if failures:
+                    return
+
+        async def store_batch(start: int) -> None:
+            stop = start + batch_size
+            bodies = await asyncio.to_thread(self._bodies, db[start:stop], index[start:stop], kb_id, context_id)
+            for body in bodies:
+                chunk_ids[start : start + body.chunks] = await self._insert(body)
+                start += body.chunks
+                if on_stored is not None:
+                    on_stored(body.chunks)
+
+        await asyncio.gather(*(store_batches() for _ in range(concurrency if concurrent else 1)))
+        if failures:
+            if isinstance(failures[0], XTraceError) and any(chunk_id is not None for chunk_id in chunk_ids):
+                raise PartlyStored(chunk_ids, failures[0]) from failures[0]
+            raise failures[0]
+        return [chunk_id for chunk_id in chunk_ids if chunk_id is not None]
+
+    def _bodies(
+        self, db: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+    ) -> list[payloads.Body]:
+        chunks = payloads.new_chunks(db, index)
+        return payloads.bodies(chunks, lambda part: self._checked(wire.InsertChunks(kb_id, context_id, part)))
+
+    async def _insert(self, body: payloads.Body) -> list[int]:
+        answer = await self._service.write("POST", wire.InsertedChunks, body)
+        ids = answer.chunk_ids
+        if len(ids) != body.chunks or len(set(ids)) != body.chunks or min(ids, default=1) < 1:
+            raise InvalidAnswer(
+                f"the server gave {len(ids)} ids for {body.chunks} chunks, expected one above 0 for each"
+            )
+        return ids
+
+    async def find_chunk_names(self, kb_id: str, context_id: str, names: Sequence[str]) -> dict[str, int]:
+        """Which of the names are stored under the context, each with the smallest id of a chunk that has it."""
+        found: dict[str, int] = {}
+        for batch in payloads.in_batches(list(dict.fromkeys(names)), _NAMES_PER_CALL):
+            body = payloads.encode(wire.FindNames(kb_id, context_id, list(batch)))
+            answer = await self._service.data("POST", "chunk/names", wire.FoundNames, body=body)
+            if not answer.chunk_ids.keys() <= set(batch) or min(answer.chunk_ids.values(), default=1) < 1:
+                raise InvalidAnswer(
+                    "the server answered for names that were not asked for, or with ids that there are not"
+                )
+            found |= answer.chunk_ids
+        return found
+
+    # Reading and changing chunks by id
+
+    async def get_chunk_by_id(
+        self, chunk_ids: Iterable[int], kb_id: str, projection: Iterable[str] | None = None
+    ) -> list[StoredChunk]:
+        """The chunks in the order of the ids; unknown ids are left out, and one that comes twice is returned once.
+
+        `projection` names the fields to return: `chunk_content`, `index`, `nonce`, `meta_data`, single tags, `facets`,
+        `name`, `created_at`, `updated_at`; without it all come. `nonce` and the ciphertexts are bytes.
+        """
+        named = payloads.projection(projection)
+        fields = [("projection", name) for name in named or ()]
+        chunks: list[StoredChunk] = []
+        for batch in _id_batches(chunk_ids):
+            parameters = [*_selection(kb_id, batch), *fields]
+            answer = await self._service.data("GET", "chunk", list[wire.Chunk], parameters=parameters)
+            asked = iter(batch)
+            if not all(chunk.chunk_id in asked for chunk in answer):  # `in` moves the iterator on, so order counts
+                raise InvalidAnswer("the server returned chunks that were not asked for, or in another order")
+            chunks += await _stored_chunks(answer, named)
+        return chunks
+
+    async def update_chunks(
+        self, updates: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+    ) -> None:
+        """Replaces chunks wholly; the arguments are those of `insert_chunks`, each chunk with its `chunk_id`.
+
+        Up to 10,000 chunks and 32 MiB are one transaction: all or none. More go in several, in order; when a later one
+        fails, `PartlyStored` says which chunks are updated, and doing it all again is safe. The chunks belong to
+        `context_id` from then on. A chunk with `if_updated_at`, the `updated_at` that it was read with, is not written
+        over what others wrote since. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
+        """
+        _expect_as_many(len(updates), len(index))
+
+        def convert() -> list[payloads.Body]:
+            chunks = payloads.chunk_updates(updates, index)
+            return payloads.bodies(chunks, lambda part: self._checked(wire.UpdateChunks(kb_id, context_id, part)))
+
+        await self._change("PUT", updates, await asyncio.to_thread(convert))
+
+    async def patch_chunks(self, patches: Sequence[Mapping[str, Any]], kb_id: str, context_id: str) -> None:
+        """Changes the named fields of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each.
+
+        None removes a tag, the facets or the name; what is not named stays. One transaction, or several as with
+        `update_chunks`, and `if_updated_at` as there. Raises `ChunksNotFound`, which names unknown ids, and
+        `ChunksChanged`.
+        """
+
+        def convert() -> list[payloads.Body]:
+            chunks = payloads.chunk_patches(patches)
+            return payloads.bodies(chunks, lambda part: self._checked(wire.PatchChunks(kb_id, context_id, part)))
+
+        await self._change("PATCH", patches, await asyncio.to_thread(convert))
+
+    async def _change(self, method: str, changes: Sequence[Mapping[str, Any]], bodies: Sequence[payloads.Body]) -> None:
+        """Sends the changes in their order. Raises `PartlyStored` where a later body than the first fails."""
+        done = 0
+        for body in bodies:
+            try:
+                await self._service.write(method, dict[str, Any], body)
+            except XTraceError as error:
+                if not done:
+                    raise
+                ids = [int(change["chunk_id"]) if i < done else None for i, change in enumerate(changes)]
+                raise PartlyStored(ids, error) from error
+            done += body.chunks
+
+    async def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> int:
+        """Deletes chunks and returns how many; unknown ids are ignored.
+
+        After a lost answer the count may leave out those that the first attempt deleted.
+        """
+        deleted = 0
+        for batch in _id_batches(chunk_ids):
+            answer = await self._service.data("DELETE", "chunk", wire.DeletedCount, parameters=_selection(kb_id, batch))
+            deleted += answer.deleted_count
+        return deleted
+
+    # Search
+
+    async def compute_hamming_distances(
+        self,
+        kb_id: str,
+        context_id: str,
+        query: Any,
+        meta_filter: Mapping[str, Any] | str | None = None,
+        range_filter: Sequence[int] | None = None,
+    ) -> HammingAnswer:
+        """The encrypted Hamming distances between an encrypted query and every candidate.
+
+        Candidates are the chunks stored under the context that `meta_filter` matches and whose ids lie in
+        `range_filter`, `(lowest, highest)`, both included. Raises `InvalidFilter`, `ContextNotFound`,
+        `CiphertextRefused`.
+        """
+        bounds = payloads.id_range(range_filter)
+        body = self._body(
+            wire.ComputeHamming(
+                kb_id=kb_id,
+                context_id=context_id,
+                query=payloads.ciphertexts(query),
+                meta_filter=None if meta_filter is None else payloads.meta_filter(meta_filter),
+                id_range=bounds,
+            )
+        )
+        rows = await self._service.search("compute_hamming", body)
+        return await asyncio.to_thread(_hamming_answer, rows, bounds)
+
+    async def stream_hamming_distances(
+        self,
+        kb_id: str,
+        context_id: str,
+        queries: Sequence[Any],
+        meta_filter: Mapping[str, Any] | str | None = None,
+        range_filter: Sequence[int] | None = None,
+    ) -> AsyncGenerator[RowBlock, None]:
+        """What `compute_hamming_distances` returns, as blocks of arrays that come while later ones are computed.
+
+        Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first, of the
+        second, and so on. Rows ascend by chunk id. The generator raises `InvalidAnswer` when the stream is cut off or
+        its parts do not fit together: what came before is then no answer.
+        """
+        bounds = payloads.id_range(range_filter)
+        filter_ = None if meta_filter is None else payloads.meta_filter(meta_filter)
+        encrypted = [payloads.ciphertexts(query) for query in queries]
+        body: wire.ComputeHamming | wire.ComputeHammingBatch
+        if len(encrypted) == 1:
+            path = "compute_hamming"
+            body = wire.ComputeHamming(
+                kb_id=kb_id, context_id=context_id, query=encrypted[0], meta_filter=filter_, id_range=bounds
+            )
+        else:
+            path = "compute_hamming_batch"
+            body = wire.ComputeHammingBatch(
+                kb_id=kb_id, context_id=context_id, queries=encrypted, meta_filter=filter_, id_range=bounds
+            )
+        last = -1
+        blocks = self._service.search_blocks(path, self._body(body))
+        async with aclosing(blocks):
+            async for block in blocks:
+                _check_ids(block.chunk_ids, last, bounds)
+                last = int(block.chunk_ids[-1])
+                yield block
+
+    async def meta_search(
+        self,
+        kb_id: str,
+        meta_filter: Mapping[str, Any] | str | None,
+        context_id: str,
+        return_content: bool = False,
+        projection: Iterable[str] | None = None,
+    ) -> list[StoredChunk]:
+        """All chunks of the context that the filter matches, by ascending chunk id, in one answer.
+
+        Without a projection they come with metadata, name and times, and with `return_content` also with
+        `chunk_content` and `nonce`. `iter_meta_search` fetches many results page by page.
+        """
+        fields = payloads.projection(projection)
+        body = self._body(
+            wire.SearchMetaData(
+                kb_id=kb_id,
+                context_id=context_id,
+                meta_filter=payloads.meta_filter(meta_filter),
+                projection=fields,
+                return_content=return_content,
+            )
+        )
+        found = await _stored_chunks(
+            await self._service.data("POST", "chunk/meta", list[wire.Chunk], body=body), fields
+        )
+        _expect_order(found, "asc")
+        return found
+
+    async def meta_search_paginated(
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: Mapping[str, Any] | str | None = None,
+        projection: Iterable[str] | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        sort_order: str = "desc",
+        sort_by: str = "chunk_id",
+        return_content: bool = False,
+        page_token: str | None = None,
+    ) -> MetaDataPage:
+        """One page of what the filter matches.
+
+        Sorted by `chunk_id`, `created_at`, `updated_at` or a tag, ties by chunk id. The next page begins at `offset` +
+        `limit`, or has the `page_token` that came with this one, and is then stable under insertions. Without `limit`
+        everything comes.
+        """
+        _expect_sorting(sort_by, sort_order)
+        fields = payloads.projection(projection)
+        body = self._body(
+            wire.PageMetaData(
+                kb_id=kb_id,
+                context_id=context_id,
+                meta_filter=payloads.meta_filter(meta_filter),
+                projection=fields,
+                limit=limit,
+                offset=offset,
+                sort_by=sort_by,  # type: ignore[arg-type]  # checked above
+                sort_order=sort_order,  # type: ignore[arg-type]
+                return_content=return_content,
+                page_token=page_token,
+            )
+        )
+        page = await self._service.data("POST", "chunk/meta/page", wire.Page, body=body)
+        if limit is not None and len(page.results) > limit:
+            raise InvalidAnswer(f"the server gave {len(page.results)} results on a page of at most {limit}")
+        results = await _stored_chunks(page.results, fields)
+        if sort_by == "chunk_id":
+            _expect_order(results, sort_order)
+        return MetaDataPage(results, page.total, page.has_more, page.next_page_token)
+
+    async def iter_meta_search(
+        self,
+        kb_id: str,
+        meta_filter: Mapping[str, Any] | str | None,
+        context_id: str,
+        return_content: bool = False,
+        projection: Iterable[str] | None = None,
+        *,
+        sort_order: str = "asc",
+        sort_by: str = "chunk_id",
+        page_size: int = _RESULTS_PER_PAGE,
+    ) -> AsyncGenerator[StoredChunk, None]:
+        """What `meta_search` returns, chunk by chunk, fetched page by page while it is consumed."""
+        fields = payloads.projection(projection)
+        seen: set[str | None] = {None}
+        token: str | None = None
+        last: list[StoredChunk] = []
+        while True:
+            page = await self.meta_search_paginated(
+                kb_id, context_id, meta_filter, fields, page_size, None, sort_order, sort_by, return_content, token
+            )
+            if sort_by == "chunk_id":
+                _expect_order([*last, *page.results], sort_order)
+            for chunk in page.results:
+                yield chunk
+            if not page.has_more:
+                return
+            token, last = page.next_page_token, page.results[-1:]
+            if token in seen or not last:
+                raise InvalidAnswer("the server says that there are more results, but gives none, or no new page_token")
+            seen.add(token)
+
+    async def delete_chunks_by_meta(
+        self, kb_id: str, context_id: str, meta_filter: Mapping[str, Any] | str, dry_run: bool = False
+    ) -> int:
+        """Deletes the chunks of the context that the filter matches and returns how many; `{}` matches every chunk.
+
+        With `dry_run` nothing is deleted and the number is that of those that would be.
+        """
+        body = self._body(wire.DeleteByMetaData(kb_id, context_id, _deliberate(meta_filter), dry_run))
+        if dry_run:
+            would = await self._service.data("DELETE", "chunk/by-meta", wire.WouldDeleteCount, body=body)
+            return would.would_delete_count
+        return (await self._service.data("DELETE", "chunk/by-meta", wire.DeletedCount, body=body)).deleted_count
+
+    async def patch_chunks_by_meta(
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: Mapping[str, Any] | str,
+        patch: Mapping[str, Any],
+        dry_run: bool = False,
+    ) -> int:
+        """Changes tags and facets of the chunks of the context that the filter matches and returns how many.
+
+        `{}` matches every chunk; None removes a field. With `dry_run` nothing is changed and the number is that of
+        those that would be. Raises `InvalidMetaData` for a patch with other fields.
+        """
+        change = payloads.meta_data_patch(patch)
+        body = self._body(wire.PatchByMetaData(kb_id, context_id, _deliberate(meta_filter), change, dry_run))
+        if dry_run:
+            would = await self._service.data("PATCH", "chunk/by-meta", wire.WouldUpdateCount, body=body)
+            return would.would_update_count
+        return (await self._service.data("PATCH", "chunk/by-meta", wire.UpdatedCount, body=body)).updated_count
+
+
+def _id_batches(chunk_ids: Iterable[int]) -> Iterator[Sequence[int]]:
+    return payloads.in_batches(list(dict.fromkeys(payloads.chunk_ids(chunk_ids))), _IDS_PER_CALL)
+
+
+def _selection(kb_id: str, chunk_ids: Sequence[int]) -> list[tuple[str, str | int]]:
+    return [("kb_id", kb_id), *[("chunk_ids", chunk_id) for chunk_id in chunk_ids]]
+
+
+def _hamming_answer(rows: list[wire.SearchRow], bounds: tuple[int, int] | None) -> HammingAnswer:
+    if rows:
+        _check_ids(np.array([row.chunk_id for row in rows]), -1, bounds)
+    return HammingAnswer([row.chunk_id for row in rows], [row.ciphertexts for row in rows], [row.nonce for row in rows])
+
+
+def _check_ids(chunk_ids: NDArray[np.int64], last: int, bounds: tuple[int, int] | None) -> None:
+    """Raises `InvalidAnswer` for ids that do not ascend, also from the last one before, or are out of bounds."""
+    if chunk_ids[0] <= last or (np.diff(chunk_ids) <= 0).any():
+        raise InvalidAnswer("the server's rows are not by ascending chunk id, or an id comes twice")
+    if bounds and not bounds[0] <= chunk_ids[0] <= chunk_ids[-1] <= bounds[1]:
+        raise InvalidAnswer("the server answered for chunks outside the range that was asked for")
+
+
+async def _stored_chunks(chunks: list[wire.Chunk], projection: list[str] | None) -> list[StoredChunk]:
+    """The chunks as given back. Raises `InvalidAnswer` where one lacks what every chunk has and was asked for."""
+    always = _ALWAYS_THERE.intersection(projection or ())
+
+    def convert() -> list[StoredChunk]:
+        converted: list[StoredChunk] = [msgspec.to_builtins(chunk, builtin_types=(bytes,)) for chunk in chunks]
+        for chunk in converted:
+            if missing := always - chunk.keys():
+                raise InvalidAnswer(
+                    f"the server gave chunk {chunk['chunk_id']} without its {', '.join(sorted(missing))}"
+                )
+        return converted
+
+    return convert() if len(chunks) <= _RESULTS_PER_PAGE else await asyncio.to_thread(convert)
+
+
+def _expect_order(chunks: Sequence[StoredChunk], sort_order: str) -> None:
+    ids = [chunk["chunk_id"] for chunk in chunks]
+    if sorted(set(ids), reverse=sort_order == "desc") != ids:
+        raise InvalidAnswer("the server's results are not in the order of their chunk ids, or an id comes twice")
+
+
+def _expect_as_many(chunks: int, indexes: int) -> None:
+    if chunks != indexes:
+        raise InvalidArgument(f"got {chunks} chunks and {indexes} encrypted vectors, expected one for each")
+
+
+def _expect_sorting(sort_by: str, sort_order: str) -> None:
+    if sort_by not in ("chunk_id", "created_at", "updated_at", *wire.TAGS):
+        raise InvalidArgument(f"sort_by is {sort_by!r}, expected chunk_id, created_at, updated_at or tag1 to tag5")
+    if sort_order not in ("asc", "desc"):
+        raise InvalidArgument(f"sort_order is {sort_order!r}, expected asc or desc")
+
+
+def _deliberate(meta_filter: Mapping[str, Any] | str) -> Any:
+    """The filter of a change that cannot be undone: one that is missing by mistake must not match everything."""
+    if meta_filter is None:
+        raise InvalidFilter("meta_filter is None, expected a filter; {} means every chunk of the context")
+    return payloads.meta_filter(meta_filter)

@@ -1,0 +1,399 @@
+"""Made by `scripts/sync-twins` from `xtrace_sdk.service.integration`: change that, and run the script."""
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import httpx2
+
+from xtrace_core import wire
+from xtrace_core.frames import RowBlock
+from xtrace_sdk.http.transport import Retries
+from xtrace_sdk.service import integration as core
+from xtrace_sdk.service.integration import _RESULTS_PER_PAGE, HammingAnswer, MetaDataPage, StoredChunk
+from xtrace_sdk.sync._background import Twin, close_when_dropped, iterate, run
+
+
+class XTraceIntegration(Twin[core.XTraceIntegration]):
+    """All communication with an XTrace service.
+
+    Works as a context manager, which closes the connections at the end, and without one. Can be used
+    from several threads. Every call may raise `NetworkError` (no usable answer, after all retries) and
+    `ServerError` (the service refused; one class for each reason); a call with arguments that cannot be sent raises
+    `InputError` and sends nothing.
+    """
+
+    def __init__(
+        self,
+        org_id: str | None = None,
+        api_key: str | None = None,
+        api_url: str | None = None,
+        admin_key: str | None = None,
+        admin_api_url: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        deadline_s: float = 900.0,
+        retries: Retries | None = None,
+        max_connections: int = 16,
+        max_answer_bytes: int = 4 * 1024**3,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            org_id: the organisation's id, or `XTRACE_ORG_ID`.
+            api_key: for chunks and contexts, or `XTRACE_API_KEY`.
+            api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
+            admin_key: for knowledge bases and keys, or `XTRACE_ADMIN_KEY`.
+            admin_api_url: the control plane, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
+            timeout_s: the longest silence of the service that is waited for.
+            deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
+            retries: how often and how long to try again.
+            max_connections: how many calls travel at once; more wait for their turn.
+            max_answer_bytes: larger answers are refused, unless they are read while they come, as searches are.
+            transport: takes the place of the network, for tests.
+
+        Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
+        """
+        self._core = core.XTraceIntegration(
+            org_id,
+            api_key,
+            api_url,
+            admin_key,
+            admin_api_url,
+            timeout_s=timeout_s,
+            deadline_s=deadline_s,
+            retries=retries,
+            max_connections=max_connections,
+            max_answer_bytes=max_answer_bytes,
+            transport=transport,
+        )
+        close_when_dropped(self, self._core.aclose)
+
+    def __repr__(self) -> str:
+        return repr(self._core)
+
+    def __enter__(self) -> Self:
+        run(self._core.__aenter__())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return run(self._core.__aexit__(*exception))
+
+    def close(self) -> None:
+        """Closes the connections. A later call opens new ones."""
+        return run(self._core.aclose())
+
+    @property
+    def org_id(self) -> str:
+        """The organisation's id; empty if none was given."""
+        return self._core.org_id
+
+    @property
+    def api_url(self) -> str:
+        """The service's address, without a slash at the end."""
+        return self._core.api_url
+
+    def declare_private(self, context_id: str, fields: Iterable[str]) -> None:
+        """From now on, refuses calls that would send a clear value of these fields of metadata of this context.
+
+        `DataLoader` and `Retriever`, which replace such values by hashes, declare the private fields of their context.
+        """
+        return self._core.declare_private(context_id, fields)
+
+    def insert_chunks(
+        self, chunks: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+    ) -> list[int]:
+        """Stores encrypted chunks and returns their ids, in order. All or none are stored, whatever is retried.
+
+        Args:
+            chunks: `{"chunk_content": str, "meta_data": {…}, "name": str}` each; the last two may be missing.
+            index: the encrypted vector of each: ciphertexts as integers or little-endian bytes, its `nonce` with it.
+            kb_id: the knowledge base.
+            context_id: the execution context under which they are encrypted; the service must have it.
+
+        Sent as one request, however large: `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
+        `TooLarge`, `CiphertextRefused`.
+        """
+        return run(self._core.insert_chunks(chunks, index, kb_id, context_id))
+
+    def store_db(
+        self,
+        db: Sequence[Mapping[str, Any]],
+        index: Sequence[Any],
+        kb_id: str,
+        context_id: str,
+        concurrent: bool = False,
+        batch_size: int = 500,
+        *,
+        concurrency: int = 4,
+        on_stored: Callable[[int], object] | None = None,
+    ) -> list[int]:
+        """Stores encrypted chunks in batches and returns their ids, in the order of the input.
+
+        The arguments are those of `insert_chunks`; with `concurrent`, `concurrency` batches travel at once.
+        `on_stored` is told the size of each batch when it is stored. Each batch is stored wholly or not at all. When
+        one fails, those under way are finished and no further one begins: `PartlyStored` says what is stored, with
+        the fault as its cause; if nothing is, the fault itself is raised.
+        """
+        return run(
+            self._core.store_db(
+                db, index, kb_id, context_id, concurrent, batch_size, concurrency=concurrency, on_stored=on_stored
+            )
+        )
+
+    def find_chunk_names(self, kb_id: str, context_id: str, names: Sequence[str]) -> dict[str, int]:
+        """Which of the names are stored under the context, each with the smallest id of a chunk that has it."""
+        return run(self._core.find_chunk_names(kb_id, context_id, names))
+
+    def get_chunk_by_id(
+        self, chunk_ids: Iterable[int], kb_id: str, projection: Iterable[str] | None = None
+    ) -> list[StoredChunk]:
+        """The chunks in the order of the ids; unknown ids are left out, and one that comes twice is returned once.
+
+        `projection` names the fields to return: `chunk_content`, `index`, `nonce`, `meta_data`, single tags, `facets`,
+        `name`, `created_at`, `updated_at`; without it all come. `nonce` and the ciphertexts are bytes.
+        """
+        return run(self._core.get_chunk_by_id(chunk_ids, kb_id, projection))
+
+    def update_chunks(
+        self, updates: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+    ) -> None:
+        """Replaces chunks wholly; the arguments are those of `insert_chunks`, each chunk with its `chunk_id`.
+
+        Up to 10,000 chunks and 32 MiB are one transaction: all or none. More go in several, in order; when a later one
+        fails, `PartlyStored` says which chunks are updated, and doing it all again is safe. The chunks belong to
+        `context_id` from then on. A chunk with `if_updated_at`, the `updated_at` that it was read with, is not written
+        over what others wrote since. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
+        """
+        return run(self._core.update_chunks(updates, index, kb_id, context_id))
+
+    def patch_chunks(self, patches: Sequence[Mapping[str, Any]], kb_id: str, context_id: str) -> None:
+        """Changes the named fields of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each.
+
+        None removes a tag, the facets or the name; what is not named stays. One transaction, or several as with
+        `update_chunks`, and `if_updated_at` as there. Raises `ChunksNotFound`, which names unknown ids, and
+        `ChunksChanged`.
+        """
+        return run(self._core.patch_chunks(patches, kb_id, context_id))
+
+    def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> int:
+        """Deletes chunks and returns how many; unknown ids are ignored.
+
+        After a lost answer the count may leave out those that the first attempt deleted.
+        """
+        return run(self._core.delete_chunks(chunk_ids, kb_id))
+
+    def compute_hamming_distances(
+        self,
+        kb_id: str,
+        context_id: str,
+        query: Any,
+        meta_filter: Mapping[str, Any] | str | None = None,
+        range_filter: Sequence[int] | None = None,
+    ) -> HammingAnswer:
+        """The encrypted Hamming distances between an encrypted query and every candidate.
+
+        Candidates are the chunks stored under the context that `meta_filter` matches and whose ids lie in
+        `range_filter`, `(lowest, highest)`, both included. Raises `InvalidFilter`, `ContextNotFound`,
+        `CiphertextRefused`.
+        """
+        return run(self._core.compute_hamming_distances(kb_id, context_id, query, meta_filter, range_filter))
+
+    def stream_hamming_distances(
+        self,
+        kb_id: str,
+        context_id: str,
+        queries: Sequence[Any],
+        meta_filter: Mapping[str, Any] | str | None = None,
+        range_filter: Sequence[int] | None = None,
+    ) -> Generator[RowBlock, None]:
+        """What `compute_hamming_distances` returns, as blocks of arrays that come while later ones are computed.
+
+        Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first, of the
+        second, and so on. Rows ascend by chunk id. The generator raises `InvalidAnswer` when the stream is cut off or
+        its parts do not fit together: what came before is then no answer.
+        """
+        return iterate(self._core.stream_hamming_distances(kb_id, context_id, queries, meta_filter, range_filter))
+
+    def meta_search(
+        self,
+        kb_id: str,
+        meta_filter: Mapping[str, Any] | str | None,
+        context_id: str,
+        return_content: bool = False,
+        projection: Iterable[str] | None = None,
+    ) -> list[StoredChunk]:
+        """All chunks of the context that the filter matches, by ascending chunk id, in one answer.
+
+        Without a projection they come with metadata, name and times, and with `return_content` also with
+        `chunk_content` and `nonce`. `iter_meta_search` fetches many results page by page.
+        """
+        return run(self._core.meta_search(kb_id, meta_filter, context_id, return_content, projection))
+
+    def meta_search_paginated(
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: Mapping[str, Any] | str | None = None,
+        projection: Iterable[str] | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        sort_order: str = "desc",
+        sort_by: str = "chunk_id",
+        return_content: bool = False,
+        page_token: str | None = None,
+    ) -> MetaDataPage:
+        """One page of what the filter matches.
+
+        Sorted by `chunk_id`, `created_at`, `updated_at` or a tag, ties by chunk id. The next page begins at `offset` +
+        `limit`, or has the `page_token` that came with this one, and is then stable under insertions. Without `limit`
+        everything comes.
+        """
+        return run(
+            self._core.meta_search_paginated(
+                kb_id,
+                context_id,
+                meta_filter,
+                projection,
+                limit,
+                offset,
+                sort_order,
+                sort_by,
+                return_content,
+                page_token,
+            )
+        )
+
+    def iter_meta_search(
+        self,
+        kb_id: str,
+        meta_filter: Mapping[str, Any] | str | None,
+        context_id: str,
+        return_content: bool = False,
+        projection: Iterable[str] | None = None,
+        *,
+        sort_order: str = "asc",
+        sort_by: str = "chunk_id",
+        page_size: int = _RESULTS_PER_PAGE,
+    ) -> Generator[StoredChunk, None]:
+        """What `meta_search` returns, chunk by chunk, fetched page by page while it is consumed."""
+        return iterate(
+            self._core.iter_meta_search(
+                kb_id,
+                meta_filter,
+                context_id,
+                return_content,
+                projection,
+                sort_order=sort_order,
+                sort_by=sort_by,
+                page_size=page_size,
+            )
+        )
+
+    def delete_chunks_by_meta(
+        self, kb_id: str, context_id: str, meta_filter: Mapping[str, Any] | str, dry_run: bool = False
+    ) -> int:
+        """Deletes the chunks of the context that the filter matches and returns how many; `{}` matches every chunk.
+
+        With `dry_run` nothing is deleted and the number is that of those that would be.
+        """
+        return run(self._core.delete_chunks_by_meta(kb_id, context_id, meta_filter, dry_run))
+
+    def patch_chunks_by_meta(
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: Mapping[str, Any] | str,
+        patch: Mapping[str, Any],
+        dry_run: bool = False,
+    ) -> int:
+        """Changes tags and facets of the chunks of the context that the filter matches and returns how many.
+
+        `{}` matches every chunk; None removes a field. With `dry_run` nothing is changed and the number is that of
+        those that would be. Raises `InvalidMetaData` for a patch with other fields.
+        """
+        return run(self._core.patch_chunks_by_meta(kb_id, context_id, meta_filter, patch, dry_run))
+
+    def store_exec_context(self, data: Mapping[str, Any], context_id: str) -> str:
+        """Saves a serialised context and returns its id; saving it again adds what was missing.
+
+        `data` has the texts `type`, `pk`, `config` and perhaps `sk` (encrypted), `key_provider`, `wrapped_key`. Raises
+        `ContextDiffers` if the id is taken by another public part.
+        """
+        return run(self._core.store_exec_context(data, context_id))
+
+    def get_serialized_exec_context(self, context_id: str) -> dict[str, str]:
+        """A context as it was saved, of which `sk` is encrypted. Raises `ContextNotFound`."""
+        return run(self._core.get_serialized_exec_context(context_id))
+
+    def list_exec_contexts(self) -> list[str]:
+        """The ids of the organisation's contexts."""
+        return run(self._core.list_exec_contexts())
+
+    def delete_exec_context(self, context_id: str) -> None:
+        """Deletes a context. Raises `ContextInUse` while chunks are stored under it, and `ContextNotFound`."""
+        return run(self._core.delete_exec_context(context_id))
+
+    def get_ctx_for_kb(self, kb_id: str) -> list[str]:
+        """The ids of the contexts that are bound to a knowledge base."""
+        return run(self._core.get_ctx_for_kb(kb_id))
+
+    def get_kbs_for_ctx(self, context_id: str) -> list[str]:
+        """The ids of the knowledge bases that a context is bound to."""
+        return run(self._core.get_kbs_for_ctx(context_id))
+
+    def register_kb_binding(self, kb_id: str, context_id: str) -> None:
+        """Binds a context to a knowledge base, as inserting under it does. Raises `NotFound` if either is unknown."""
+        return run(self._core.register_kb_binding(kb_id, context_id))
+
+    def list_kbs(self) -> list[wire.KnowledgeBase]:
+        """The organisation's knowledge bases, with their numbers of vectors."""
+        return run(self._core.list_kbs())
+
+    def get_kb(self, kb_id: str) -> wire.KnowledgeBase:
+        """One knowledge base. Raises `NotFound`."""
+        return run(self._core.get_kb(kb_id))
+
+    def create_kb(self, name: str, description: str = "") -> wire.KnowledgeBase:
+        """The knowledge base just created.
+
+        Not tried again once the service may have received it: after a `NetworkError`, look at `list_kbs` first.
+        """
+        return run(self._core.create_kb(name, description))
+
+    def delete_kb(self, kb_id: str) -> None:
+        """Deletes a knowledge base with every chunk in it. Raises `NotFound`."""
+        return run(self._core.delete_kb(kb_id))
+
+    def list_api_keys(self) -> list[wire.ApiKey]:
+        """The organisation's API keys that are not revoked, by hash and first five characters."""
+        return run(self._core.list_api_keys())
+
+    def create_api_key(self, name: str, description: str = "") -> wire.CreatedApiKey:
+        """A new API key, which may do nothing yet; its `secret_key` is shown this once.
+
+        Not tried again once the service may have received it: after a `NetworkError`, look at `list_api_keys` first.
+        """
+        return run(self._core.create_api_key(name, description))
+
+    def revoke_api_key(self, key_hash: str) -> None:
+        """Revokes an API key; it opens nothing from now on. Raises `NotFound`."""
+        return run(self._core.revoke_api_key(key_hash))
+
+    def get_key_permissions(self, key_hash: str) -> list[wire.KnowledgeBasePermission]:
+        """What an API key may do, for every knowledge base where it may do anything. Raises `NotFound`."""
+        return run(self._core.get_key_permissions(key_hash))
+
+    def audit_log(self, limit: int = 100, before: int | None = None) -> list[wire.AuditEntry]:
+        """The newest entries of the audit log, the newest first: changes of the control plane, and denied accesses.
+
+        At most 1,000 come at once; `before`, the id of the last entry, gives those that came before it.
+        """
+        return run(self._core.audit_log(limit, before))
+
+    def set_key_permission(self, key_hash: str, kb_id: str, permission: int) -> None:
+        """Sets what an API key may do in a knowledge base: 0 nothing, 1 read, 3 and write, 7 and delete.
+
+        Raises `NotFound`, and `InvalidArgument` for another number.
+        """
+        return run(self._core.set_key_permission(key_hash, kb_id, permission))

@@ -1,0 +1,1 @@
+"""Contexts and contents that other clients of the wire format made."""

@@ -1,0 +1,49 @@
+"""Content as other clients of this wire format encrypt it: AES-256-GCM without additional authenticated data.
+
+Nothing binds such content to its vector or tells it from the secret key, which they encrypt under the same key.
+"""
+
+import base64
+import binascii
+from typing import ClassVar
+
+from xtrace_sdk.errors import ContentTampered
+from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
+from xtrace_sdk.x_vec.compat.paillier import is_secret_key
+
+
+class ExistingContentCipher(ContentCipher):
+    """Encrypts and decrypts content as the other clients do."""
+
+    __slots__ = ("_sealed_secret_key",)
+
+    binds_nonces: ClassVar[bool] = False
+
+    def __init__(self, key: bytes, sealed_secret_key: str | None) -> None:
+        """`sealed_secret_key` is the context's stored `sk`, where it is encrypted under the content key."""
+        super().__init__(key)
+        self._sealed_secret_key = None if sealed_secret_key is None else _decoded(sealed_secret_key)
+
+    def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
+        """The content of what the other client, or `encrypt`, gave.
+
+        Raises `ContentTampered` as in our own contexts, if there is a nonce, and if the content is a secret key: a
+        service that hands out the stored one as a text would make its reader publish it.
+        """
+        if self._sealed_secret_key is not None and _decoded(stored) == self._sealed_secret_key:
+            raise ContentTampered("the content is the context's stored secret key: do not trust the server's copy")
+        plaintext = super().decrypt(stored, nonce)
+        if is_secret_key(plaintext):
+            raise ContentTampered("the content is a secret key: do not trust the server's copy")
+        return plaintext
+
+    def _bound_to(self, nonce: bytes | None) -> None:
+        if nonce:
+            raise ValueError("content of this context belongs to no nonce")
+
+
+def _decoded(stored: str | bytes) -> bytes | None:
+    try:
+        return base64.b64decode(stored, validate=True)
+    except (binascii.Error, ValueError):
+        return None

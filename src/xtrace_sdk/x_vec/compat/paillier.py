@@ -1,0 +1,278 @@
+"""Keys that other clients of this wire format made, used as they are (docs/formats.md, "Contexts of existing clients").
+
+Their chunks have no nonces, so their noise is not known and they are decrypted in the general way: a ciphertext of g^m
+and noise, raised to the order e of the noise group modulo p, is 1 + m·k·p modulo p² with k = L(g^e mod p²). One
+exponentiation a prime and row, whose exponent is secret and whose base is the server's: each batch is multiplied by one
+fresh noise factor before. What cannot be noticed here is a row that somebody else made under the same public key.
+
+Paillier 1999, section 4 (`paillier`) and section 6 (`paillier_lookup`, whose g has the order n·a).
+"""
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from math import gcd, isqrt
+from typing import Any, ClassVar
+
+import numpy as np
+from gmpy2 import invert, powmod
+from numpy.typing import NDArray
+
+from xtrace_core.arithmetic import Rows, arithmetic
+from xtrace_sdk.errors import FaultDetected, InvalidArgument, UnknownScheme, WeakParameters
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits
+from xtrace_sdk.x_vec.schemes.paillier.lookup import MIN_ALPHA_LEN
+from xtrace_sdk.x_vec.schemes.paillier.scheme import (
+    MIN_KEY_LEN,
+    EncryptedQuery,
+    Nonces,
+    PaillierVectors,
+    reading_secrets,
+)
+
+
+class WeakKeyWarning(UserWarning):
+    """A context was loaded whose public key gives its secret key away; rotate it (docs/migration.md)."""
+
+
+class ExistingPrime(Secretive):
+    """One prime of the key: `exponent` is the order of the noise group modulo the prime."""
+
+    __slots__ = ("_inverse", "_noise_table", "_step", "exponent", "prime", "square")
+
+    def __init__(self, prime: int, exponent: int, g: int, noise_base: int | None) -> None:
+        """Noise is a power of `noise_base`, or a random p-th power without it.
+
+        Raises `ValueError` if g or the noise have not the orders that they should have.
+        """
+        self.prime = prime
+        self.square = prime * prime
+        self.exponent = exponent
+        quotient, remainder = divmod(int(powmod(g, exponent, self.square)) - 1, prime)
+        if remainder or not quotient:
+            raise ValueError("g does not fit the secret key")
+        self._inverse = int(invert(quotient, prime))
+        # g^m = w^m · (1 + step)^m, where w is an element of the noise group. Times uniform noise, w^m makes no
+        # difference: what is encrypted is (1 + step)^m = 1 + m·step.
+        self._step = quotient * int(invert(exponent, prime)) % prime * prime
+        self._noise_table = None
+        if noise_base is not None:
+            if noise_base == 1 or powmod(noise_base, exponent, self.square) != 1:
+                raise ValueError("the noise does not fit the secret key")
+            self._noise_table = arithmetic.fixed_base_table(noise_base, self._noise_width, self.square)
+
+    @property
+    def _noise_width(self) -> int:
+        return -(-self.exponent.bit_length() // 8)
+
+    def noise(self, count: int) -> Rows:
+        """Fresh noise from the system's generator, `count` rows modulo the square of the prime."""
+        # 128 bits more than the order: uniform but for a bias of 2^-128.
+        width = self._noise_width + 16
+        integers = np.frombuffer(secrets.token_bytes(count * width), dtype=np.uint8).reshape(count, width)
+        exponents = arithmetic.multiply(integers, 1, self.exponent)
+        if self._noise_table is not None:
+            return arithmetic.fixed_base_power(self._noise_table, exponents)
+        roots = arithmetic.multiply(exponents, 1, self.prime, plus=1)  # 1 to p − 1
+        return arithmetic.power(roots, self.prime, self.square)
+
+    def encrypt(self, messages: Rows) -> Rows:
+        """Their ciphertexts modulo the square of the prime, each with fresh noise."""
+        plain = arithmetic.multiply(messages, self._step, self.square, plus=1)
+        return arithmetic.multiply_pairs(plain, self.noise(len(messages)), self.square)
+
+    def read(self, products: Rows) -> tuple[Rows, NDArray[np.bool_]]:
+        """`(messages modulo the prime, valid)`; valid if what remains without the message is in the noise group."""
+        factor = int.from_bytes(self.noise(1).tobytes(), "little")
+        blinded = arithmetic.multiply(products, factor, self.square)
+        quotients, remainders = arithmetic.divide(arithmetic.power(blinded, self.exponent, self.square), self.prime)
+        valid = (remainders[:, 0] == 1) & ~remainders[:, 1:].any(axis=1)
+        return arithmetic.multiply(quotients, self._inverse, self.prime), valid
+
+
+class ExistingClient(PaillierVectors):
+    """A key of another client: decrypts, encrypts queries, and chunks too unless the key is weak."""
+
+    __slots__ = ("_allow_weak_encryption", "_config", "_public_key", "_sides", "secret_key")
+
+    type: ClassVar[str]
+
+    def __init__(
+        self, public_key: dict[str, Any], config: dict[str, Any], secret_key: str, allow_weak_encryption: bool
+    ) -> None:
+        """`secret_key` is the JSON text that the other client encrypted. Raises what `load_existing` raises."""
+        with reading_secrets():
+            sides = self._read_sides(public_key, _object(secret_key))
+            # The larger one first: reading under one prime has a bound that only it may pass.
+            self._sides = sorted(sides, key=lambda side: side.prime, reverse=True)
+            primes = self._sides[0].prime, self._sides[1].prime
+            super().__init__(primes, config["embed_len"], config["key_len"], "base4")
+        self._public_key = public_key
+        self._config = config
+        self.secret_key = secret_key
+        """The secret key's JSON text. Secret."""
+        self._allow_weak_encryption = allow_weak_encryption
+
+    @staticmethod
+    def _read_sides(public_key: Mapping[str, Any], secret_key: Mapping[str, Any]) -> Sequence[ExistingPrime]:
+        raise NotImplementedError
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether the key protects nothing: what it hides falls to anybody who has the public key."""
+        return self.key_len < MIN_KEY_LEN or any(
+            side.exponent.bit_length() < MIN_ALPHA_LEN // 2 for side in self._sides
+        )
+
+    def public_key(self) -> dict[str, Any]:
+        """The other client's `pk`."""
+        return dict(self._public_key)
+
+    def config(self) -> dict[str, Any]:
+        """The other client's `config`."""
+        return dict(self._config)
+
+    def secrets(self) -> dict[str, str]:
+        """`sk`: the other client's secret key as it wrote it."""
+        return {"sk": self.secret_key}
+
+    # Encryption
+
+    def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
+        """The encrypted indexes of n binary vectors, in order, without nonces, as the other client reads them.
+
+        Raises `InvalidVector`, and `WeakParameters` if the key is weak and that was not allowed on load.
+        """
+        if self.is_weak and not self._allow_weak_encryption:
+            raise WeakParameters(
+                "this context's key is weak, so nothing new is encrypted under it: rotate the context "
+                "(xtrace context rotate), or load it with insecure_allow_weak_encryption=True"
+            )
+        ciphertexts = self._encrypt(self._bits(vectors))
+        return EncryptedIndexBatch(ciphertexts, np.empty((len(ciphertexts), 0), dtype=np.uint8))
+
+    def encrypt_query(self, vector: Any) -> EncryptedQuery:
+        """An encrypted query. Under a weak key everybody who sees it can read it."""
+        ciphertexts = self._encrypt(self._bits([vector]))[0]
+        return EncryptedQuery([row.tobytes().rstrip(b"\0") for row in ciphertexts], [])
+
+    def _encrypt(self, bits: Bits) -> Rows:
+        p, q = self._sides
+        ciphertexts = np.empty((len(bits), self._encoding.count, self._width), dtype=np.uint8)
+        for t, messages in enumerate(self._encoding.encode(bits)):
+            ciphertexts[:, t] = arithmetic.join(p.encrypt(messages), p.square, q.encrypt(messages), q.square)
+        if len(bits):
+            # As in our own contexts: a fault in one half would give the key away.
+            chosen = secrets.randbelow(len(bits))
+            read, valid = self.decrypt_vec_batch(ciphertexts[chosen : chosen + 1], [None])
+            if not (valid.all() and np.array_equal(read[0], bits[chosen])):
+                raise FaultDetected(
+                    "a vector just encrypted does not decrypt to itself, so it was not sent: "
+                    "this machine computes wrongly"
+                )
+        return ciphertexts
+
+    # Decryption
+
+    def _messages(
+        self, products: Rows, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[list[Rows], NDArray[np.bool_]]:
+        if len(products) != len(nonces):
+            raise InvalidArgument(f"got {len(products)} rows and {len(nonces)} nonces, expected as many of each")
+        # Chunks of these contexts have none: one that comes along belongs to another context's chunk.
+        valid = np.array([nonce is None or not len(nonce) for nonce in nonces], dtype=np.bool_)
+        p, q = self._sides
+        messages = []
+        for t in range(self._encoding.count):
+            column = np.ascontiguousarray(products[:, t])
+            first, good = p.read(column)
+            valid &= good
+            if not one_prime:
+                second, good = q.read(column)
+                valid &= good
+                first = arithmetic.join(first, p.prime, second, q.prime)
+            messages.append(first)
+        return messages, valid
+
+
+class ExistingPaillierClient(ExistingClient):
+    """A key of another client's scheme `paillier`: `sk` is {phi, inv}, noise r^n."""
+
+    __slots__ = ()
+
+    type: ClassVar[str] = "PaillierClient"
+
+    @staticmethod
+    def _read_sides(public_key: Mapping[str, Any], secret_key: Mapping[str, Any]) -> Sequence[ExistingPrime]:
+        g = _integer(public_key["g"])
+        primes = _primes(_integer(public_key["n"]), _integer(secret_key["phi"]))
+        return [ExistingPrime(prime, prime - 1, g, None) for prime in primes]
+
+
+class ExistingPaillierLookupClient(ExistingClient):
+    """A key of another client's scheme `paillier_lookup`: `sk` is {phi, a, g_a_inv}, noise a power of g^n."""
+
+    __slots__ = ()
+
+    type: ClassVar[str] = "PaillierLookupClient"
+
+    @staticmethod
+    def _read_sides(public_key: Mapping[str, Any], secret_key: Mapping[str, Any]) -> Sequence[ExistingPrime]:
+        g, n, order = _integer(public_key["g"]), _integer(public_key["n"]), _integer(secret_key["a"])
+        return [
+            ExistingPrime(prime, gcd(order, prime - 1), g, int(powmod(g, n, prime * prime)))
+            for prime in _primes(n, _integer(secret_key["phi"]))
+        ]
+
+
+def load_existing(
+    type_: str, pk: str, config: str, secret_key: str, allow_weak_encryption: bool = False
+) -> ExistingClient:
+    """The client of a context that another client saved, from its texts; `secret_key` is the decrypted `sk`.
+
+    Raises `UnknownScheme`, and `InvalidContext` if they do not fit together.
+    """
+    kinds: Sequence[type[ExistingClient]] = (ExistingPaillierClient, ExistingPaillierLookupClient)
+    for kind in kinds:
+        if kind.type == type_:
+            with reading_secrets():
+                return kind(_object(pk), _object(config), secret_key, allow_weak_encryption)
+    raise UnknownScheme(f"the context's type is {type_!r}, which this version does not know: update the software")
+
+
+def is_secret_key(plaintext: bytes) -> bool:
+    """Whether this is the JSON of a secret key as the other clients write it."""
+    try:
+        keys = set(_object(plaintext))
+    except ValueError:
+        return False
+    return "phi" in keys and not keys.isdisjoint(("inv", "a", "g_a_inv"))
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)  # Python's own parser: these integers are larger than others take
+    except RecursionError:
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _integer(value: Any) -> int:
+    """A positive integer that is written as one or as its digits."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or int(value) < 1:
+        raise ValueError("not a positive integer")
+    return int(value)
+
+
+def _primes(n: int, phi: int) -> tuple[int, int]:
+    """The two factors of n, of which phi is the Euler function."""
+    total = n + 1 - phi  # p + q
+    root = isqrt(max(total * total - 4 * n, 0))
+    p, q = (total + root) // 2, (total - root) // 2
+    if p * q != n or p == q or q < 3:
+        raise ValueError("phi does not belong to n")
+    return p, q

@@ -1,0 +1,1 @@
+"""Execution contexts: every key of one body of data, created, saved and restored."""

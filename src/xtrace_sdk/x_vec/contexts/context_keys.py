@@ -1,0 +1,146 @@
+"""All keys of one execution context in memory, and the secret text that they are sealed as.
+
+The secret of a context of ours and that of another client's are told apart by the public parts (docs/formats.md,
+"Execution context" and "Contexts of existing clients"), never by trying.
+"""
+
+import hashlib
+import json
+import secrets
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from xtrace_sdk.errors import InvalidArgument, InvalidContext
+from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
+from xtrace_sdk.x_vec.compat.content import ExistingContentCipher
+from xtrace_sdk.x_vec.compat.paillier import ExistingClient, WeakKeyWarning, load_existing
+from xtrace_sdk.x_vec.contexts.saved_context import FORMAT_VERSION, PublicParts, canonical_json
+from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.paillier.scheme import HomomorphicClient
+from xtrace_sdk.x_vec.schemes.registry import load_client
+
+
+class ContextKeys(Secretive):
+    """The keys of a context with its public parts; of a context that takes another's place, that one's keys too."""
+
+    __slots__ = ("content", "homomorphic", "id", "metadata_key", "predecessor", "private_metadata", "public")
+
+    def __init__(
+        self,
+        public: PublicParts,
+        context_id: str,
+        homomorphic: HomomorphicClient,
+        content: ContentCipher,
+        metadata_key: bytes,
+        predecessor: "ContextKeys | None" = None,
+    ) -> None:
+        """Use `generate` or `load` instead."""
+        self.public = public
+        self.private_metadata = public.private_metadata
+        self.id = context_id
+        self.homomorphic = homomorphic
+        self.content = content
+        self.metadata_key = metadata_key
+        self.predecessor = predecessor
+
+    @classmethod
+    def generate(
+        cls,
+        homomorphic: HomomorphicClient,
+        private_metadata: Sequence[str] = (),
+        predecessor: "ContextKeys | None" = None,
+    ) -> Self:
+        """A new context around a new homomorphic key.
+
+        One that takes another's place inherits its metadata key and its private fields: the names of stored chunks
+        and their private metadata are pseudonyms under it, and stay so.
+        """
+        if predecessor is not None:
+            private_metadata = predecessor.private_metadata
+        config = {**homomorphic.config(), "version": FORMAT_VERSION}
+        if private_metadata:
+            config["private_metadata"] = list(private_metadata)
+        public = PublicParts(
+            homomorphic.type,
+            canonical_json(homomorphic.public_key()).decode(),
+            canonical_json(config).decode(),
+        )
+        metadata_key = secrets.token_bytes(KEY_BYTES) if predecessor is None else predecessor.metadata_key
+        content = ContentCipher(secrets.token_bytes(KEY_BYTES))
+        return cls(public, public.public_id, homomorphic, content, metadata_key, predecessor)
+
+    @classmethod
+    def load(
+        cls,
+        public: PublicParts,
+        secret: Mapping[str, Any],
+        allow_weak_encryption: bool = False,
+        sealed_secret_key: str | None = None,
+    ) -> Self:
+        """The keys from the public parts and what `secret` gave.
+
+        `sealed_secret_key` is another client's `sk` as stored. Raises `InvalidContext` if anything is missing or does
+        not fit together. Warns (`WeakKeyWarning`) of a key that protects nothing.
+        """
+        public = PublicParts(public.type, public.pk, public.config)
+        try:
+            content_key = bytes.fromhex(secret["content_key"])
+            if public.is_ours:
+                return cls._load_own(public, secret, content_key, allow_weak_encryption)
+            content = ExistingContentCipher(content_key, sealed_secret_key)
+            homomorphic = load_existing(public.type, public.pk, public.config, secret["sk"], allow_weak_encryption)
+        except (KeyError, TypeError, ValueError, InvalidArgument):
+            raise InvalidContext("the context's secret lacks a key") from None
+        if homomorphic.is_weak:
+            warnings.warn(
+                "the key of this context, made by other software, is weak: everybody who has its public part can read "
+                "the vectors and queries. Rotate it to a new context: xtrace context rotate",
+                WeakKeyWarning,
+                stacklevel=2,
+            )
+        return cls(public, _existing_id(public, homomorphic), homomorphic, content, _existing_metadata_key(content_key))
+
+    @classmethod
+    def _load_own(
+        cls, public: PublicParts, secret: Mapping[str, Any], content_key: bytes, allow_weak_encryption: bool
+    ) -> Self:
+        homomorphic = load_client(public.type, public.config_object(), secret)
+        if canonical_json(homomorphic.public_key()).decode() != public.pk:
+            raise InvalidContext("the context's secret key does not belong to its public key")
+        predecessor = None
+        if "predecessor" in secret:
+            before = secret["predecessor"]
+            parts = PublicParts(before["type"], before["pk"], before["config"])
+            predecessor = ContextKeys.load(parts, before["secret"], allow_weak_encryption)
+        content, metadata_key = ContentCipher(content_key), bytes.fromhex(secret["metadata_key"])
+        return cls(public, public.public_id, homomorphic, content, metadata_key, predecessor)
+
+    def secret(self) -> dict[str, Any]:
+        """All that is secret, for encryption under the key provider's key only."""
+        secret: dict[str, Any] = self.homomorphic.secrets() | {"content_key": self.content.secret().hex()}
+        if self.public.is_ours:
+            secret["metadata_key"] = self.metadata_key.hex()
+        if self.predecessor is not None:
+            secret["predecessor"] = self.predecessor.public.public_data() | {"secret": self.predecessor.secret()}
+        return secret
+
+    def without_predecessor(self) -> "ContextKeys":
+        """The same keys without those of the context whose place this one took."""
+        return ContextKeys(self.public, self.id, self.homomorphic, self.content, self.metadata_key)
+
+
+def _existing_id(public: PublicParts, homomorphic: ExistingClient) -> str:
+    """The id under which another client stores what it encrypts; its file does not tell."""
+    document = {"sk": homomorphic.secret_key, "pk": public.pk, "type": public.type, "config": public.config}
+    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
+
+
+def _existing_metadata_key(content_key: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"xtrace/existing-client/metadata/1").derive(
+        content_key
+    )

@@ -1,0 +1,375 @@
+"""The execution context: the homomorphic key pair and the content key as one protected object.
+
+What is stored of it (a file, or `data` on the service) are the public parts in clear and the secrets under the key of a
+key provider (docs/formats.md, "Execution context"). The id of a context of ours is a hash of the public parts, so
+nobody can give one context's name to another.
+"""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import os
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+
+from xtrace_sdk.errors import InvalidArgument, InvalidContext, WrongKey
+from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
+from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, private_fields
+from xtrace_sdk.x_vec.compat.paillier import WeakKeyWarning
+from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
+from xtrace_sdk.x_vec.contexts.saved_context import (
+    PublicPart,
+    SavedContext,
+    canonical_json,
+    json_object,
+    parse,
+    read_file,
+    read_public_part,
+)
+from xtrace_sdk.x_vec.keys.aead import unseal
+from xtrace_sdk.x_vec.keys.provider import KeyProvider, PassphraseKeyProvider, existing_clients_key
+from xtrace_sdk.x_vec.keys.sealed_secret import open_secret, seal_secret
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN, HomomorphicClient
+from xtrace_sdk.x_vec.schemes.registry import SCHEMES, generate_client
+
+__all__ = ["ContextStore", "ExecutionContext", "PublicPart", "WeakKeyWarning", "read_public_part"]
+
+
+class ContextStore(Protocol):
+    """What a context needs of `XTraceIntegration` to be saved and restored."""
+
+    async def store_exec_context(self, data: dict[str, Any], context_id: str) -> Any: ...
+    async def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]: ...
+
+
+class ExecutionContext(Secretive):
+    """Keys for one body of encrypted data: create it, save it, restore it, and hand it to a loader and a retriever.
+
+    Contexts are equal if their public identities are; the identity is safe to log, the object shows nothing else.
+    """
+
+    __slots__ = ("_is_kept", "_keys", "_predecessor", "_saved", "key_provider")
+
+    def __init__(self: Self, keys: ContextKeys, provider: KeyProvider | None, saved: SavedContext | None) -> None:
+        """Use `create`, `load_from_disk` or `load_from_remote` instead."""
+        self._keys = keys
+        self._saved = saved
+        self._is_kept = saved is not None
+        self._predecessor: Self | None = None if keys.predecessor is None else type(self)(keys.predecessor, None, None)
+        self.key_provider = provider
+
+    @classmethod
+    def create(
+        cls,
+        key_provider: KeyProvider,
+        homomorphic_client_type: str,
+        embedding_length: int,
+        key_len: int = MIN_KEY_LEN,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        alpha_len: int | None = None,
+        private_metadata: PrivateMetaData = False,
+        insecure_allow_weak_parameters: bool = False,
+    ) -> Self:
+        """A new context; with `path`, saved there at once.
+
+        Args:
+            key_provider: gives the key that protects the context.
+            homomorphic_client_type: `paillier_lookup` (fast; its assumption is in docs/security.md) or `paillier`.
+            embedding_length: positions of the vectors, 1 to 4096.
+            key_len: bits of each prime; 1024 gives 112-bit security, 1536 gives 128-bit.
+            path: a file to save to, as `save_to_disk` does.
+            alpha_len: bits of the subgroup orders of `paillier_lookup`; the default follows from `key_len`.
+            private_metadata: fields of metadata whose values the service shall not see, for good: True for all, or
+                some of `tag1` to `tag5` and `facets`. It gets keyed hashes of them (docs/metadata.md).
+            insecure_allow_weak_parameters: allows key lengths that protect nothing, for tests.
+
+        Raises `UnknownScheme`, `WeakParameters`, `InvalidArgument`, and what the key provider raises. Takes about
+        0.1 s for the key, besides the key provider's own time.
+        """
+        _expect_provider(key_provider)
+        fields = private_fields(private_metadata)
+        homomorphic = generate_client(
+            homomorphic_client_type, embedding_length, key_len, alpha_len, insecure_allow_weak_parameters
+        )
+        return cls._new(ContextKeys.generate(homomorphic, fields), key_provider, path)
+
+    def successor(
+        self,
+        key_provider: KeyProvider,
+        homomorphic_client_type: str | None = None,
+        key_len: int | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        alpha_len: int | None = None,
+        insecure_allow_weak_parameters: bool = False,
+    ) -> Self:
+        """A new context to take this one's place: new primes, new content key, the same vectors and private fields.
+
+        It knows this one as its `predecessor`: a `Retriever` of it finds what is stored under either, and
+        `xtrace_sdk.x_vec.upkeep.rotation.rotate` moves the chunks. What is not given is as in this context, keys that
+        are too short apart. Raises as `create` does, and `InvalidArgument` if this context still has a predecessor
+        itself.
+        """
+        _expect_provider(key_provider)
+        if self.predecessor is not None:
+            raise InvalidArgument("this context still has a predecessor: finish that rotation (and remove it) first")
+        scheme = homomorphic_client_type or next(
+            name for name, client in SCHEMES.items() if client.type == self._keys.public.type
+        )
+        homomorphic = generate_client(
+            scheme,
+            self.embed_len(),
+            max(self.key_len(), MIN_KEY_LEN) if key_len is None else key_len,
+            alpha_len,
+            insecure_allow_weak_parameters,
+        )
+        return self._new(ContextKeys.generate(homomorphic, predecessor=self._keys), key_provider, path)
+
+    @classmethod
+    def _new(cls, keys: ContextKeys, provider: KeyProvider, path: str | os.PathLike[str] | None) -> Self:
+        context = cls(keys, provider, None).rewrap(provider)
+        if path is not None:
+            context.save_to_disk(path)
+        return context
+
+    # What others may know
+
+    @property
+    def id(self) -> str:
+        """The context's public id: 64 hexadecimal digits."""
+        return self._keys.id
+
+    def embed_len(self) -> int:
+        """The number of positions of this context's vectors."""
+        return self.homomorphic.embed_len
+
+    def key_len(self) -> int:
+        """The length in bits of each prime."""
+        return self.homomorphic.key_len
+
+    @property
+    def private_metadata(self) -> tuple[str, ...]:
+        """The fields of metadata of which the service has keyed hashes only; empty if it sees all."""
+        return self._keys.private_metadata
+
+    def public_data(self) -> dict[str, str]:
+        """The public parts as stored: all that the service needs to search."""
+        return self._keys.public.public_data()
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, ExecutionContext) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<ExecutionContext {self.id}>"
+
+    # Keys
+
+    @property
+    def homomorphic(self) -> HomomorphicClient:
+        """The scheme's client half: encrypts vectors and queries, reads distances."""
+        return self._keys.homomorphic
+
+    @property
+    def aes(self) -> ContentCipher:
+        """The content cipher."""
+        return self._keys.content
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this software made the keys, and not another client of the wire format."""
+        return self._keys.public.is_ours
+
+    @property
+    def predecessor(self) -> Self | None:
+        """The context whose place this one takes, while chunks may still be stored under it."""
+        return self._predecessor
+
+    @property
+    def lineage(self) -> tuple[Self, ...]:
+        """The contexts under which this one's chunks are, the predecessor first.
+
+        A rotation moves chunks from the first to the last: who asks them in this order sees every chunk at least once.
+        """
+        return (self,) if self._predecessor is None else (self._predecessor, self)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the context was loaded, or saved since it was made: its keys are not in this process alone."""
+        return self._is_kept
+
+    def pseudonym(self, purpose: str, *values: str) -> str:
+        """A keyed hash of the values: 32 hexadecimal digits, the same for the same purpose, values and context.
+
+        A context and its predecessor give the same. An observer learns which pseudonyms are equal, and nothing else.
+        HMAC-SHA-256, cut to 128 bits.
+        """
+        message = canonical_json([purpose, *values])
+        return hmac.digest(self._keys.metadata_key, message, "sha256")[:16].hex()
+
+    def rewrap(self, new_provider: KeyProvider) -> Self:
+        """Protects the context by another provider's key from now on, and returns it; save it to make that last.
+
+        The id, the keys of the data and all chunks stay as they are, so this revokes nothing: a copy of the context as
+        it was saved before still opens with the old provider. Only a rotation does. What another client saved is
+        written in our form then. Raises what the provider raises.
+        """
+        _expect_provider(new_provider)
+        key, wrapped_key = new_provider.new_key()
+        public = self._keys.public
+        self._saved = SavedContext(
+            **public.public_data(),
+            sk=seal_secret(key, canonical_json(self._keys.secret()), public.associated_data),
+            key_provider=new_provider.kind,
+            wrapped_key=base64.b64encode(wrapped_key).decode(),
+            id=self.id,
+        )
+        self.key_provider = new_provider
+        return self
+
+    def forget_predecessor(self, provider: KeyProvider | None = None) -> Self:
+        """Takes the predecessor's keys out of the context, and returns it; save it to make that last.
+
+        For the end of a rotation: what is still stored under the predecessor is not found by this context any more.
+        The context is wrapped anew, by its own provider or the one given; raises what that raises.
+        """
+        self._keys = self._keys.without_predecessor()
+        self._predecessor = None
+        chosen = provider or self.key_provider
+        return self if chosen is None else self.rewrap(chosen)
+
+    # Saving and restoring
+
+    def save_to_disk(self, path: str | os.PathLike[str]) -> None:
+        """Writes the context to a file (mode 0600) that only its key provider opens; missing folders are created.
+
+        The file appears whole or not at all. That of another context, whose keys may be nowhere else, is kept as
+        `PATH.ID`, with the first 12 digits of its id. Raises `InaccessibleFile` if the file cannot be written.
+        """
+        self._expect_saved().write(Path(path))
+        self._is_kept = True
+
+    @classmethod
+    def load_from_disk(
+        cls,
+        passphrase: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        key_provider: KeyProvider | None = None,
+        insecure_allow_weak_encryption: bool = False,
+    ) -> Self:
+        """The context of a file, opened with a passphrase or another key provider.
+
+        A file that another client of the wire format saved opens too. If its key is weak a `WeakKeyWarning` says so,
+        and chunks are encrypted under it only with `insecure_allow_weak_encryption`.
+
+        Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it holds no context or a changed one,
+        `WrongKey` for a wrong passphrase or key.
+        """
+        provider = _provider(passphrase, key_provider)
+        if path is None:
+            raise InvalidArgument("path is missing, expected the file that the context was saved to")
+        return cls._open(read_file(Path(path)), provider, insecure_allow_weak_encryption)
+
+    async def save_to_remote(self, integration: ContextStore) -> str:
+        """Stores the context on the service and returns its id.
+
+        The service gets the public parts, and the secrets encrypted: it can guess at a passphrase, and learns nothing
+        else. Saving again replaces the encrypted secrets.
+        """
+        await integration.store_exec_context(self._expect_saved().serialized(), self.id)
+        self._is_kept = True
+        return self.id
+
+    @classmethod
+    async def load_from_remote(
+        cls,
+        passphrase: str | None = None,
+        context_id: str | None = None,
+        integration: ContextStore | None = None,
+        key_provider: KeyProvider | None = None,
+        *,
+        insecure_allow_weak_encryption: bool = False,
+    ) -> Self:
+        """The context stored on the service under that id, opened with a passphrase or another key provider.
+
+        As `load_from_disk`. Raises `NotFound`, `WrongKey`, and `InvalidContext` if what the service gives is not that
+        context.
+        """
+        provider = _provider(passphrase, key_provider)
+        if context_id is None or integration is None:
+            raise InvalidArgument("context_id or integration is missing: say which context, and which service has it")
+        data = await integration.get_serialized_exec_context(context_id)
+        saved = parse(data, f"the context {context_id} on the service")
+        if saved.is_ours and saved.public_id != context_id:
+            raise _foreign(context_id)
+        context = await asyncio.to_thread(cls._open, saved, provider, insecure_allow_weak_encryption)
+        if context.id != context_id:
+            raise _foreign(context_id)
+        return context
+
+    @classmethod
+    def _open(cls, saved: SavedContext, provider: KeyProvider, allow_weak_encryption: bool) -> Self:
+        if saved.is_ours:
+            saved.expect_own_id()
+        if saved.key_provider != provider.kind:
+            raise InvalidContext(
+                f"the context was saved with the key provider {saved.key_provider!r}, got {provider.kind!r}"
+            )
+        if saved.is_ours or saved.is_sealed:
+            key = provider.unwrap_key(saved.wrapped_key_bytes())
+            secret = json_object(open_secret(key, saved.sk, saved.associated_data), "secret")
+            keys = ContextKeys.load(saved, secret, allow_weak_encryption)
+        else:
+            keys = _open_existing(saved, provider, allow_weak_encryption)
+        if saved.id not in (None, keys.id):
+            raise InvalidContext("the context's id does not belong to its keys: the file was changed")
+        if saved.is_sealed:
+            saved = msgspec.structs.replace(saved, id=keys.id)  # what comes from the service has none
+        return cls(keys, provider, saved)
+
+    def _expect_saved(self) -> SavedContext:
+        if self._saved is None:
+            raise InvalidArgument("this context is known as a predecessor only: rewrap it before it is saved")
+        return self._saved
+
+
+def _open_existing(saved: SavedContext, provider: KeyProvider, allow_weak_encryption: bool) -> ContextKeys:
+    """The keys of a context as another client saved it: its content key is the provider's key itself."""
+    key = existing_clients_key(provider, saved.wrapped_key_bytes())
+    try:
+        secret_key = unseal(key, base64.b64decode(saved.sk, validate=True), None).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise InvalidContext("the context's sk is no encrypted secret key: it was changed or cut off") from None
+    except InvalidTag:
+        raise WrongKey(
+            "the passphrase or key is wrong for this context, or the context was changed: "
+            "files of other software do not tell which"
+        ) from None
+    secret = {"sk": secret_key, "content_key": key.hex()}
+    return ContextKeys.load(saved, secret, allow_weak_encryption, sealed_secret_key=saved.sk)
+
+
+def _foreign(context_id: str) -> InvalidContext:
+    return InvalidContext(f"the service gave another context than {context_id}: do not use it")
+
+
+def _expect_provider(provider: Any) -> None:
+    if not isinstance(provider, KeyProvider):
+        raise InvalidArgument(
+            f"the key provider is a {type(provider).__name__}, expected one like PassphraseKeyProvider"
+        )
+
+
+def _provider(passphrase: str | None, key_provider: KeyProvider | None) -> KeyProvider:
+    if (passphrase is None) == (key_provider is None):
+        raise InvalidArgument("expected either a passphrase or a key_provider, and not both")
+    return key_provider if key_provider is not None else PassphraseKeyProvider(passphrase or "")

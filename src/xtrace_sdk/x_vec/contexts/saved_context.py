@@ -1,0 +1,259 @@
+"""Execution contexts as they are saved: the fields of a file or of `data` on the service, read and written.
+
+Nothing here needs a key (docs/formats.md, "Execution context").
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from xtrace_sdk.errors import InaccessibleFile, InvalidArgument, InvalidContext
+from xtrace_sdk.x_vec.chunks.private_metadata import private_fields
+from xtrace_sdk.x_vec.keys.sealed_secret import is_sealed
+from xtrace_sdk.x_vec.schemes.registry import SCHEMES
+
+FORMAT_VERSION = 1
+_MAX_FILE_BYTES = 1 << 20
+
+
+class PublicParts(msgspec.Struct, frozen=True):
+    """What a context tells everybody, as texts: `pk` and `config` are JSON."""
+
+    type: str
+    pk: str
+    config: str
+
+    def public_data(self) -> dict[str, str]:
+        """The public parts alone, as the service stores them."""
+        return {"type": self.type, "pk": self.pk, "config": self.config}
+
+    @property
+    def public_id(self) -> str:
+        """SHA-256, in hexadecimal, of the public parts: the id of a context of ours."""
+        return hashlib.sha256(canonical_json(self.public_data())).hexdigest()
+
+    @property
+    def associated_data(self) -> bytes:
+        """What binds a sealed secret to the public parts."""
+        return b"xtrace/context/1" + hashlib.sha256(canonical_json(self.public_data())).digest()
+
+    def config_object(self) -> dict[str, Any]:
+        """The configuration. Raises `InvalidContext` if it is no JSON object."""
+        return json_object(self.config, "config")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this software made the keys: the configurations of other clients have no version.
+
+        Raises `InvalidContext` for a version that this software does not know.
+        """
+        version = self.config_object().get("version")
+        if version not in (None, FORMAT_VERSION):
+            raise InvalidContext(
+                f"the context's format version is {version!r}, expected {FORMAT_VERSION}: "
+                "it was written by other software, or a later version of this"
+            )
+        return version is not None
+
+    @property
+    def private_metadata(self) -> tuple[str, ...]:
+        """The names of the private fields of metadata; other clients' contexts have none.
+
+        Raises `InvalidContext` for what this software does not write.
+        """
+        config = self.config_object()
+        if "private_metadata" not in config or not self.is_ours:
+            return ()
+        named = config["private_metadata"]
+        try:
+            fields = private_fields(named) if isinstance(named, list) else ()
+        except InvalidArgument:
+            fields = ()
+        if not fields or list(fields) != named:
+            raise InvalidContext(
+                "the context's private_metadata is no list of fields as this version writes it: "
+                "the context was changed, or written by a later version"
+            )
+        return fields
+
+
+class SavedContext(PublicParts, frozen=True):
+    """A whole context; `id` only in files."""
+
+    sk: str
+    key_provider: str
+    wrapped_key: str
+    id: str | None = None
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether `sk` is in the form that this software writes."""
+        return is_sealed(self.sk)
+
+    def wrapped_key_bytes(self) -> bytes:
+        """What the key provider needs. Raises `InvalidContext` if it is no base64."""
+        try:
+            return base64.b64decode(self.wrapped_key, validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidContext("the context's wrapped_key is no base64: it was changed or cut off") from None
+
+    def serialized(self) -> dict[str, str]:
+        """The fields that the service stores."""
+        return {
+            **self.public_data(),
+            "sk": self.sk,
+            "key_provider": self.key_provider,
+            "wrapped_key": self.wrapped_key,
+        }
+
+    def expect_own_id(self) -> None:
+        """Raises `InvalidContext` if the file's id is not that of its public parts."""
+        if self.id is not None and self.id != self.public_id:
+            raise InvalidContext("the context's id does not belong to its public parts: the file was changed")
+
+    def write(self, path: Path) -> None:
+        """Writes the file (mode 0600), whole or not at all, and missing folders. Raises `InaccessibleFile`.
+
+        The file of another context is kept beside it, under the beginning of that one's id.
+        """
+        document = self.serialized() if self.id is None else {"id": self.id, **self.serialized()}
+        try:
+            self._keep_another(path)
+            _write_atomically(path, msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+        except OSError as error:
+            raise InaccessibleFile(f"the context cannot be written to {path}: {error.strerror}") from None
+
+    def _keep_another(self, path: Path) -> None:
+        # Its keys may be nowhere else, and what is encrypted under them would be lost with them.
+        try:
+            before = read_public_file(path)
+        except (InaccessibleFile, InvalidContext):
+            return
+        if before.public_data() != self.public_data():
+            _write_atomically(path.with_name(f"{path.name}.{before.public_id[:12]}"), path.read_bytes())
+
+
+def read_file(path: Path) -> SavedContext:
+    """The context in a file. Raises `InaccessibleFile`, and `InvalidContext` if it holds none."""
+    return parse(_read_object(path), f"the file {path}")
+
+
+def read_public_file(path: Path) -> PublicParts:
+    """The public parts of the context in a file, which may hold nothing else. Raises as `read_file` does."""
+    return parse_public(_read_object(path), f"the file {path}")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise InaccessibleFile(f"the context file {path} cannot be read: {error.strerror}") from None
+    what = f"the file {path}"
+    if len(data) > _MAX_FILE_BYTES:
+        raise InvalidContext(f"{what} is larger than a saved context can be")
+    return json_object(data, what)
+
+
+def parse_public(data: Mapping[str, Any], what: str) -> PublicParts:
+    """The public parts of a context's fields. Raises `InvalidContext` if one is missing."""
+    try:
+        return msgspec.convert(data, PublicParts)
+    except msgspec.ValidationError as error:
+        raise InvalidContext(f"{what} holds no public key of a context ({error})") from None
+
+
+def parse(data: dict[str, Any], what: str) -> SavedContext:
+    """The context of a decoded JSON object. Raises `InvalidContext` if it lacks anything."""
+    try:
+        return msgspec.convert(data, SavedContext)
+    except msgspec.ValidationError as error:
+        raise InvalidContext(
+            f"{what} holds no complete saved context ({error}): it was cut off, or saved without its secret"
+        ) from None
+
+
+def json_object(data: bytes | str, what: str) -> dict[str, Any]:
+    """The JSON object of a saved context. Raises `InvalidContext` for anything else."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidContext(f"{what} is not the JSON of a saved context: another file, or one cut off") from None
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces (as RFC 8785 has it for what occurs here: strings, integers, objects)."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPart:
+    """What a saved context tells everybody. Only opening the context proves that it was not changed."""
+
+    id: str | None
+    """None for a context as other software saved it: its id is a hash of secrets too."""
+    scheme: str
+    """As `homomorphic_client_type` names it, or the stored type of a scheme that this version does not know."""
+    embed_len: int
+    key_len: int
+    alpha_len: int | None
+    encoding: str | None
+    version: int | None
+    """The version of the format, None where other software made the keys."""
+    key_provider: str
+    private_metadata: tuple[str, ...] = ()
+    """The fields of metadata of which the service has keyed hashes only."""
+
+
+def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
+    """The public part of the context in a file, read without its key.
+
+    Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it holds no context.
+    """
+    saved = read_file(Path(path))
+    try:
+        config = msgspec.convert(json_object(saved.config, "config"), _PublicConfig)
+    except msgspec.ValidationError as error:
+        raise InvalidContext(f"the context's config is not valid ({error}): it was changed") from None
+    known = config.version is not None
+    if known:
+        saved.expect_own_id()
+    return PublicPart(
+        id=saved.public_id if known else saved.id,
+        scheme=next((name for name, client in SCHEMES.items() if client.type == saved.type), saved.type),
+        key_provider=saved.key_provider,
+        private_metadata=saved.private_metadata,
+        **msgspec.structs.asdict(config),
+    )
+
+
+class _PublicConfig(msgspec.Struct):
+    """The fields of `config` that are shown."""
+
+    embed_len: int
+    key_len: int
+    alpha_len: int | None = None
+    encoding: str | None = None
+    version: int | None = None
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,173 @@
+"""Keys from AWS KMS by envelope encryption: KMS makes and wraps them, and its permissions say who may unwrap.
+
+KMS never sees anything of a context but the wrapped key. The SDK does not need boto3: the caller brings a client of it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final, Protocol, Self
+
+from xtrace_sdk.errors import InvalidArgument, KeyMaterialError, KeyProviderFault, WrongKey
+from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+
+
+class KMSClient(Protocol):
+    """The two calls of `boto3.client("kms")` that are made."""
+
+    def generate_data_key(self, **parameters: Any) -> Mapping[str, Any]: ...
+    def decrypt(self, **parameters: Any) -> Mapping[str, Any]: ...
+
+
+class AWSKMSKeyProvider(Secretive):
+    """Takes keys from AWS KMS (`GenerateDataKey`, AES_256) and gets them back (`Decrypt`).
+
+    The wrapped key is KMS's `CiphertextBlob` and nothing else. `encryption_context` (names and values) is bound to it:
+    KMS unwraps only for the same, and writes it into its log in the clear. The data key is asked for when it is needed;
+    only the one that `create` got waits in memory for its first use.
+    """
+
+    __slots__ = ("_client", "_edek", "_encryption_context", "_first", "_key_id")
+
+    kind: ClassVar[str] = "aws_kms"
+
+    def __init__(self, kms_client: KMSClient, key_id: str, encryption_context: Mapping[str, str] | None = None) -> None:
+        """A provider that asks KMS for nothing yet; it unwraps every context's key that `key_id` wrapped."""
+        if not key_id:
+            raise InvalidArgument("key_id is empty, expected a key id, an ARN or an alias (alias/…) of AWS KMS")
+        self._client = kms_client
+        self._key_id = key_id
+        self._encryption_context = dict(encryption_context or {})
+        self._edek: bytes | None = None
+        self._first: tuple[bytes, bytes] | None = None
+
+    @classmethod
+    def create(cls, kms_client: KMSClient, key_id: str, encryption_context: Mapping[str, str] | None = None) -> Self:
+        """A provider for new contexts, with a data key that KMS made just now.
+
+        Raises `KeyProviderFault` if KMS gives none (denied, disabled, not found, throttled, unreachable).
+        """
+        provider = cls(kms_client, key_id, encryption_context)
+        provider._first = provider._generate()
+        return provider
+
+    @classmethod
+    def from_wrapped(
+        cls,
+        edek: bytes,
+        *,
+        kms_client: KMSClient,
+        key_id: str,
+        encryption_context: Mapping[str, str] | None = None,
+    ) -> Self:
+        """A provider that unwraps this one wrapped key, when it is needed.
+
+        `edek` is the `wrapped_key` of a saved context, decoded from base64. Nothing is asked yet.
+        """
+        provider = cls(kms_client, key_id, encryption_context)
+        provider._edek = bytes(edek)
+        return provider
+
+    def new_key(self) -> tuple[bytes, bytes]:
+        """A new data key and KMS's wrapping of it. Raises `KeyProviderFault`."""
+        first, self._first = self._first, None
+        return first or self._generate()
+
+    def unwrap_key(self, wrapped_key: bytes) -> bytes:
+        """The data key of this wrapping.
+
+        Raises `WrongKey` if it was wrapped under another KMS key or another encryption context, or is not the one that
+        the provider was made for, and `KeyProviderFault` if KMS does not unwrap it for another reason.
+        """
+        if self._edek is not None and self._edek != wrapped_key:
+            raise WrongKey("the provider was made for another wrapped key than the one of this context")
+        with _one_sentence(self._key_id):
+            answer = self._client.decrypt(CiphertextBlob=wrapped_key, KeyId=self._key_id, **self._bound())
+            return _data_key(answer)
+
+    def _generate(self) -> tuple[bytes, bytes]:
+        with _one_sentence(self._key_id):
+            answer = self._client.generate_data_key(KeyId=self._key_id, KeySpec="AES_256", **self._bound())
+            return _data_key(answer), bytes(answer["CiphertextBlob"])
+
+    def _bound(self) -> dict[str, dict[str, str]]:
+        return {"EncryptionContext": self._encryption_context} if self._encryption_context else {}
+
+
+def _data_key(answer: Mapping[str, Any]) -> bytes:
+    key = bytes(answer["Plaintext"])
+    if len(key) != KEY_BYTES:
+        raise KeyProviderFault(f"AWS KMS gave a key of {len(key)} bytes, expected {KEY_BYTES}")
+    return key
+
+
+_THROTTLED: Final = "AWS KMS is throttling requests: wait a moment and try again"
+_DENIED: Final = (
+    "AWS KMS denied access to the key {key}: the caller needs kms:GenerateDataKey and kms:Decrypt on it, "
+    "under the same encryption context"
+)
+_DISABLED: Final = "the AWS KMS key {key} is disabled: enable it, or use another key"
+_UNUSABLE: Final = "the AWS KMS key {key} cannot be used in its present state (pending deletion or import, or away)"
+_NOT_FOUND: Final = "AWS KMS has no key {key} in this account and region"
+_CREDENTIALS: Final = "AWS refused the credentials: they are unknown, expired, or wrongly signed; sign in again"
+_USAGE: Final = "the AWS KMS key {key} is not a symmetric key for encryption and decryption"
+_FAILED: Final = "AWS KMS failed or was too slow: try again"
+_NO_CREDENTIALS: Final = "there are no AWS credentials: set them in the environment, a profile or a role"
+_UNREACHABLE: Final = "AWS KMS cannot be reached: check the region, the endpoint and the network"
+_OTHER: Final = "AWS KMS refused the request for the key {key} ({code})"
+_WRONG_KEY: Final = "the context's key was wrapped under another AWS KMS key than {key}"
+_WRONG_BINDING: Final = (
+    "AWS KMS cannot unwrap the context's key: it was wrapped under another key or encryption context, or was changed"
+)
+
+# https://docs.aws.amazon.com/kms/latest/APIReference/CommonErrors.html, and the errors of both calls there.
+_BY_CODE: Final[Mapping[str, tuple[type[KeyMaterialError], str]]] = {
+    **dict.fromkeys(
+        ("ThrottlingException", "Throttling", "LimitExceededException", "RequestLimitExceeded"),
+        (KeyProviderFault, _THROTTLED),
+    ),
+    **dict.fromkeys(("AccessDeniedException", "AccessDenied", "NotAuthorized"), (KeyProviderFault, _DENIED)),
+    "DisabledException": (KeyProviderFault, _DISABLED),
+    **dict.fromkeys(("KMSInvalidStateException", "KeyUnavailableException"), (KeyProviderFault, _UNUSABLE)),
+    **dict.fromkeys(("NotFoundException", "InvalidArnException"), (KeyProviderFault, _NOT_FOUND)),
+    **dict.fromkeys(
+        (
+            "ExpiredTokenException",
+            "IncompleteSignature",
+            "InvalidClientTokenId",
+            "InvalidSignatureException",
+            "MissingAuthenticationTokenException",
+            "OptInRequired",
+            "UnrecognizedClientException",
+        ),
+        (KeyProviderFault, _CREDENTIALS),
+    ),
+    "InvalidKeyUsageException": (KeyProviderFault, _USAGE),
+    **dict.fromkeys(
+        ("DependencyTimeoutException", "InternalFailure", "KMSInternalException", "ServiceUnavailable"),
+        (KeyProviderFault, _FAILED),
+    ),
+    "IncorrectKeyException": (WrongKey, _WRONG_KEY),
+    "InvalidCiphertextException": (WrongKey, _WRONG_BINDING),
+}
+
+
+@contextmanager
+def _one_sentence(key_id: str) -> Iterator[None]:
+    """Turns what boto3 raises into this package's errors, with one sentence each."""
+    try:
+        from botocore import exceptions as boto
+    except ImportError:
+        raise InvalidArgument("boto3 is not installed: pip install 'xtrace[aws]'") from None
+    try:
+        yield
+    except boto.ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", "unknown"))
+        kind, sentence = _BY_CODE.get(code, (KeyProviderFault, _OTHER))
+        raise kind(sentence.format(key=key_id, code=code)) from error
+    except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError) as error:
+        raise KeyProviderFault(_NO_CREDENTIALS) from error
+    except (boto.ConnectionError, boto.HTTPClientError) as error:
+        raise KeyProviderFault(_UNREACHABLE) from error
+    except boto.BotoCoreError as error:
+        raise KeyProviderFault(f"AWS KMS could not be asked: {error}") from error

@@ -1,0 +1,68 @@
+"""Keys from a passphrase, by scrypt (RFC 7914) with a random salt."""
+
+import secrets
+import struct
+from typing import ClassVar
+
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from xtrace_sdk.errors import InvalidArgument, InvalidContext
+from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+
+
+class PassphraseKeyProvider(Secretive):
+    """Derives the key from a passphrase; needs no service.
+
+    The wrapped key is `xtrace-scrypt-1 ‖ log2 N ‖ r ‖ p ‖ salt (16)`. Whoever has a stored context can guess at the
+    passphrase, half a second and 128 MiB a guess: take a long random one.
+    """
+
+    __slots__ = ("_log2_n", "_passphrase")
+
+    kind: ClassVar[str] = "passphrase"
+
+    _MAGIC: ClassVar[bytes] = b"xtrace-scrypt-1"
+    _PARAMETERS: ClassVar[struct.Struct] = struct.Struct("BBB16s")
+    _LOG2_N: ClassVar[int] = 17  # OWASP Password Storage Cheat Sheet: N = 2^17, r = 8, p = 1
+    _MAX_LOG2_N: ClassVar[int] = 20
+    _EXISTING_CLIENTS_LOG2_N: ClassVar[int] = 14
+
+    def __init__(self, passphrase: str, *, insecure_log2_n: int | None = None) -> None:
+        """`insecure_log2_n` lowers the cost of new keys, for tests. An empty passphrase is an `InvalidArgument`."""
+        if not passphrase:
+            raise InvalidArgument("the passphrase is empty, expected a text that nobody guesses")
+        try:
+            self._passphrase = passphrase.encode()
+        except UnicodeEncodeError:  # its attributes hold the passphrase
+            raise InvalidArgument(
+                "the passphrase holds unpaired surrogates, expected text of whole characters"
+            ) from None
+        self._log2_n = self._LOG2_N if insecure_log2_n is None else insecure_log2_n
+
+    def new_key(self) -> tuple[bytes, bytes]:
+        """A key under a fresh salt. Takes about half a second and 128 MiB of memory."""
+        salt = secrets.token_bytes(16)
+        wrapped_key = self._MAGIC + self._PARAMETERS.pack(self._log2_n, 8, 1, salt)
+        return self._derive(salt, self._log2_n, 8, 1), wrapped_key
+
+    def unwrap_key(self, wrapped_key: bytes) -> bytes:
+        """The key under the salt of a stored context. Raises `InvalidContext` for parameters out of bounds."""
+        size = len(self._MAGIC) + self._PARAMETERS.size
+        if len(wrapped_key) != size or not wrapped_key.startswith(self._MAGIC):
+            raise InvalidContext("the context's wrapped_key was not made from a passphrase: use its own key provider")
+        log2_n, r, p, salt = self._PARAMETERS.unpack(wrapped_key[len(self._MAGIC) :])
+        # N below 2^(16·r) is the function's own limit (RFC 7914, section 2).
+        if not (1 <= log2_n <= min(self._MAX_LOG2_N, 16 * r - 1) and r <= 16 and 1 <= p <= 16):
+            raise InvalidContext(
+                f"the context's wrapped_key asks for scrypt with N = 2^{log2_n}, r = {r}, p = {p}, "
+                f"expected r and p from 1 to 16, N from 2 to 2^{self._MAX_LOG2_N} and below 2^(16·r): it was changed"
+            )
+        return self._derive(salt, log2_n, r, p)
+
+    def existing_clients_key(self, wrapped_key: bytes) -> bytes:
+        """The key that other clients of this wire format derive: their wrapped key is the salt and nothing else."""
+        return self._derive(wrapped_key, self._EXISTING_CLIENTS_LOG2_N, 8, 1)
+
+    def _derive(self, salt: bytes, log2_n: int, r: int, p: int) -> bytes:
+        return Scrypt(salt=salt, length=KEY_BYTES, n=1 << log2_n, r=r, p=p).derive(self._passphrase)

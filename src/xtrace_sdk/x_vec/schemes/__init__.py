@@ -1,0 +1,1 @@
+"""The client's half of each scheme: encrypting vectors and queries, reading distances."""

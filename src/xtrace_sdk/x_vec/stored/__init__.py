@@ -1,0 +1,1 @@
+"""Reading stored chunks under a context."""

@@ -1,0 +1,1 @@
+"""Rotation, verification and audit of what is stored."""

@@ -1,0 +1,223 @@
+"""Moving what is stored under a context to the one that takes its place: new primes, new content key, the same chunks.
+
+Every chunk is fetched, its vector recovered from its ciphertexts by decryption, its text decrypted, both encrypted
+again and written in place of the old ones, which moves the chunk to the new context (docs/keys.md, "Rotation"). A batch
+is one write, all or none, and what is left to do is exactly what is still under the old context: a rotation that was
+cut off, however, goes on where it stopped. Ids, metadata and names stay.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+
+from xtrace_sdk.errors import (
+    ChunksChanged,
+    ChunksNotFound,
+    ContextNotFound,
+    InvalidArgument,
+    TamperedData,
+    shown_ids,
+)
+from xtrace_sdk.progress import progress_bar
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex
+from xtrace_sdk.x_vec.stored.chunks import (
+    READ_FIELDS,
+    Chunk,
+    batches,
+    count_chunks,
+    on_all_cores,
+    read_chunks,
+)
+
+BATCH_SIZE = 500
+"""Chunks that are fetched, encrypted again and written together."""
+_FIELDS = (*READ_FIELDS, "meta_data", "name", "updated_at")
+
+
+@dataclass(frozen=True, slots=True)
+class RotationSummary:
+    """What a rotation did, or would do."""
+
+    chunks: dict[str, int]
+    """For each knowledge base how many chunks were moved; in a dry run, how many were read and can be."""
+    seconds: float
+    removed_old: bool
+    """Whether the service has the old context no more."""
+
+    @property
+    def total(self) -> int:
+        """The chunks of all knowledge bases."""
+        return sum(self.chunks.values())
+
+
+async def rotate(
+    context: ExecutionContext,
+    integration: XTraceIntegration,
+    kb_ids: Iterable[str] | None = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+    remove_old: bool = False,
+    dry_run: bool = False,
+) -> RotationSummary:
+    """Moves the chunks under the context's predecessor to the context, and says how many; call it again to go on.
+
+    Args:
+        context: made by `ExecutionContext.successor`, and saved: its keys must not be in this process alone.
+        integration: the service; its key needs permission to write, and to delete for `remove_old`.
+        kb_ids: the knowledge bases; by default all that the predecessor is bound to.
+        batch_size: chunks a write.
+        remove_old: deletes the predecessor from the service at the end, which the service refuses while any chunk is
+            under it, and takes its keys out of `context`: save that again then.
+        dry_run: reads and decrypts every chunk, and changes nothing.
+
+    Retrievers of `context` see each chunk exactly once all the while. Others may go on writing, under either context:
+    what they change while its batch is on its way is left alone, and moved by the next.
+
+    The service learns which chunks are old. Raises `InvalidArgument`, `TamperedData` naming chunks that do not decrypt
+    (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
+    """
+    if batch_size < 1:
+        raise InvalidArgument(f"batch_size is {batch_size}, expected at least 1")
+    if context.predecessor is None:
+        raise InvalidArgument("the context has no predecessor, expected one made by successor()")
+    if not (context.is_kept or dry_run):
+        raise InvalidArgument("the new context is not saved anywhere: save it first, or its chunks are lost with it")
+    began = time.monotonic()
+    rotation = _Rotation(context, context.predecessor, integration, batch_size, dry_run)
+    chosen = await rotation.knowledge_bases() if kb_ids is None else list(dict.fromkeys(kb_ids))
+    moved = await rotation.move(chosen)
+    removed = remove_old and not dry_run
+    if removed:
+        await rotation.remove_old()
+    return RotationSummary(moved, time.monotonic() - began, removed)
+
+
+class _Rotation:
+    def __init__(
+        self,
+        context: ExecutionContext,
+        predecessor: ExecutionContext,
+        integration: XTraceIntegration,
+        batch_size: int,
+        dry_run: bool,
+    ) -> None:
+        self._new = context
+        self._old = predecessor
+        self._integration = integration
+        self._batch_size = batch_size
+        self._dry_run = dry_run
+
+    async def knowledge_bases(self) -> list[str]:
+        try:
+            return await self._integration.get_kbs_for_ctx(self._old.id)
+        except ContextNotFound:  # removed by an earlier run
+            return []
+
+    async def move(self, kb_ids: Sequence[str]) -> dict[str, int]:
+        if not self._dry_run:
+            await self._integration.store_exec_context(self._new.public_data(), self._new.id)
+        counts = [await count_chunks(self._integration, kb_id, self._old.id) for kb_id in kb_ids]
+        moved = {}
+        with progress_bar("Reading" if self._dry_run else "Rotating", sum(counts)) as advance:
+            for kb_id, count in zip(kb_ids, counts, strict=True):
+                moved[kb_id] = await self._move_knowledge_base(kb_id, advance) if count else 0
+        return moved
+
+    async def remove_old(self) -> None:
+        with suppress(ContextNotFound):  # removed by an earlier run
+            await self._integration.delete_exec_context(self._old.id)
+        await asyncio.to_thread(self._new.forget_predecessor)
+
+    async def _move_knowledge_base(self, kb_id: str, advance: Callable[[int], None]) -> int:
+        moved = await self._pass(kb_id, advance)
+        # Others may have stored more, or changed chunks while their batch was on its way.
+        while not self._dry_run and await count_chunks(self._integration, kb_id, self._old.id):
+            moved += await self._pass(kb_id, advance)
+        return moved
+
+    async def _pass(self, kb_id: str, advance: Callable[[int], None]) -> int:
+        """Moves what is under the old context now: while one batch is encrypted, its neighbours travel."""
+        writing: asyncio.Task[int] | None = None
+        moved = 0
+        async with aclosing(batches(self._integration, kb_id, self._old.id, _FIELDS, self._batch_size)) as read:
+            try:
+                async for batch in read:
+                    encrypted = await self._encrypted_again(batch)
+                    if writing is not None:
+                        moved += await writing
+                    writing = asyncio.create_task(self._write(kb_id, batch, encrypted, advance))
+                return moved + (await writing if writing is not None else 0)
+            finally:
+                # A batch that is being written gets to its end: nothing is half done either way.
+                if writing is not None:
+                    await asyncio.gather(writing, return_exceptions=True)
+
+    async def _encrypted_again(self, batch: list[Chunk]) -> list[tuple[Chunk, EncryptedIndex]]:
+        return [chunk for part in await on_all_cores(self._encrypt_again, batch) for chunk in part]
+
+    def _encrypt_again(self, chunks: list[Chunk]) -> list[tuple[Chunk, EncryptedIndex]]:
+        read = read_chunks(self._old, chunks)
+        if len(bad := read.bad()):
+            raise _undecryptable([chunks[int(i)]["chunk_id"] for i in bad])
+        if self._dry_run:
+            return []
+        index = self._new.homomorphic.encrypt_vec_batch(read.vectors)
+        return [
+            (
+                {
+                    "chunk_id": chunk["chunk_id"],
+                    "chunk_content": self._new.aes.encrypt(content, encrypted.nonce),
+                    "meta_data": chunk["meta_data"],
+                    "name": chunk.get("name"),
+                    "if_updated_at": chunk["updated_at"],
+                },
+                encrypted,
+            )
+            for chunk, content, encrypted in zip(chunks, read.contents, index, strict=True)
+            if content is not None  # as all are here
+        ]
+
+    async def _write(
+        self,
+        kb_id: str,
+        batch: list[Chunk],
+        encrypted: list[tuple[Chunk, EncryptedIndex]],
+        advance: Callable[[int], None],
+    ) -> int:
+        """Writes a batch over what it was made from, and says how many chunks it was.
+
+        What was deleted or changed since is left alone: the next pass sees it again if it is still there.
+        """
+        if self._dry_run:
+            advance(len(batch))
+            return len(batch)
+        while encrypted:
+            try:
+                await self._integration.update_chunks(
+                    [chunk for chunk, _ in encrypted], [index for _, index in encrypted], kb_id, self._new.id
+                )
+                break
+            except (ChunksNotFound, ChunksChanged):
+                encrypted = await self._unchanged(kb_id, encrypted)
+        advance(len(encrypted))
+        return len(encrypted)
+
+    async def _unchanged(
+        self, kb_id: str, encrypted: list[tuple[Chunk, EncryptedIndex]]
+    ) -> list[tuple[Chunk, EncryptedIndex]]:
+        stored = await self._integration.get_chunk_by_id(
+            [chunk["chunk_id"] for chunk, _ in encrypted], kb_id, projection=["updated_at"]
+        )
+        moments = {chunk["chunk_id"]: chunk["updated_at"] for chunk in stored}
+        return [pair for pair in encrypted if moments.get(pair[0]["chunk_id"]) == pair[0]["if_updated_at"]]
+
+
+def _undecryptable(chunk_ids: list[int]) -> TamperedData:
+    return TamperedData(
+        f"the chunks {shown_ids(chunk_ids)} do not decrypt under the old context: they were damaged, or written "
+        "otherwise. `xtrace kb verify` finds all that are: replace or delete them, and go on"
+    )

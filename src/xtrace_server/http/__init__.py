@@ -1,0 +1,1 @@
+"""HTTP plumbing: the protocol, bodies, answers and limits that all routes share."""

@@ -1,0 +1,216 @@
+"""Reads and decodes the bodies of requests: JSON, and for writes of chunks MessagePack, which needs no base64.
+
+A decoder lets no other thread run meanwhile. So a large body is decoded part by part, each of a bounded size, in a
+thread; and one body after another, because several such threads would keep the event loop waiting in turn.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+from fastapi import Request
+
+from xtrace_core import wire
+from xtrace_server.errors import FilterInvalid, Invalid, Malformed, TooLarge, UnsupportedMediaType
+from xtrace_server.http.body_parts import LongList, Parts
+from xtrace_server.http.json_parts import json_parts
+from xtrace_server.http.msgpack_parts import msgpack_parts
+from xtrace_server.http.requests import service_of
+from xtrace_server.settings import Settings
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+LARGE_BYTES: Final = 256 * 1024
+"""Larger bodies are decoded in a thread; this much takes about a third of a millisecond."""
+_LISTS: Final[dict[type[msgspec.Struct], LongList]] = {
+    wire.InsertChunks: LongList("chunks", "max_chunks", "chunks"),
+    wire.UpdateChunks: LongList("chunk_updates", "max_chunks", "chunks"),
+    wire.PatchChunks: LongList("chunk_patches", "max_chunks", "chunks"),
+    wire.FindNames: LongList("names", "max_ids", "names"),
+}
+_thread: Final = ThreadPoolExecutor(1, thread_name_prefix="xtrace-decode")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Format:
+    """A format that bodies come in."""
+
+    name: str
+    media_type: str
+    decoder: Callable[[Any], Any]
+    check: Callable[[bytes], object]
+    """Raises `msgspec.DecodeError` or `UnicodeError` for what is not of the format, whatever it says."""
+    parts: Callable[[Settings, bytes, LongList | None], Parts]
+    nul: bytes
+    """Without these bytes in it a body has no string with a NUL character."""
+
+
+def _check_json(part: bytes) -> None:
+    msgspec.json.decode(part, type=msgspec.Raw)
+    part.decode()  # what is kept raw is not looked at for UTF-8
+
+
+JSON: Final = Format("JSON", "application/json", msgspec.json.Decoder, _check_json, json_parts, b"\\u0000")
+MSGPACK: Final = Format(
+    "MessagePack", wire.MSGPACK, msgspec.msgpack.Decoder, msgspec.msgpack.decode, msgpack_parts, b"\0"
+)
+_PACKED: Final = (wire.InsertChunks, wire.UpdateChunks, wire.PatchChunks)
+
+
+def formats_of(type_: type[msgspec.Struct]) -> tuple[Format, ...]:
+    """The formats in which bodies of this type are taken."""
+    return (JSON, MSGPACK) if type_ in _PACKED else (JSON,)
+
+
+@cache
+def body_of(type_: type[_T]) -> Callable[[Request], Awaitable[_T]]:
+    """A dependency that reads the body of a request as `type_`, a struct.
+
+    Raises `UnsupportedMediaType`, `TooLarge`, `Malformed` for what is not of its format, and `Invalid` for a body of
+    another shape; the message names the field.
+    """
+    decoders = {format_: Decoder(type_, format_) for format_ in formats_of(type_)}
+
+    async def decode(request: Request) -> _T:
+        body = await read_body(request)
+        decoder = decoders[_format_of(request, tuple(decoders)) if body else JSON]
+        settings = service_of(request).settings
+        if len(body) <= min(LARGE_BYTES, settings.max_filter_bytes):
+            return decoder.decode(body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_thread, decoder.decode_large, body, settings)
+
+    decode.__xtrace_body__ = type_  # type: ignore[attr-defined]
+    return decode
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, which is kept in `request.state.body` where a retry of the request is to be recognised by it."""
+    limit = service_of(request).settings.max_body_bytes
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and len(announced) < 20 and int(announced) > limit:
+        raise _too_large(limit)
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+    body = b"".join(parts) if size <= LARGE_BYTES else await asyncio.to_thread(b"".join, parts)
+    if wire.IDEMPOTENCY_KEY_HEADER in request.headers:
+        request.state.body = body
+    return body
+
+
+class Decoder(Generic[_T]):
+    """Decodes bodies of one type in one format."""
+
+    def __init__(self, type_: type[_T], format_: Format = JSON) -> None:
+        self._format = format_
+        self._long = _LISTS.get(type_)
+        self._whole = format_.decoder(type_)
+        if self._long is not None:
+            (list_,) = [field.type for field in msgspec.structs.fields(type_) if field.name == self._long.name]
+            self._element = format_.decoder(list_.__args__[0])
+
+    def decode(self, body: bytes) -> _T:
+        """The body at once. Raises `Malformed` and `Invalid`."""
+        try:
+            value: _T = self._decoded(self._whole, body)
+        except Invalid:
+            # A body may be of the wrong shape and malformed further on.
+            self._check_syntax(body)
+            raise
+        return value
+
+    def decode_large(self, body: bytes, settings: Settings) -> _T:
+        """The same part by part, for a thread; raises `TooLarge` and `LimitExceeded` too."""
+        parts = self._format.parts(settings, body, self._long)
+        start, end = parts.members.get("meta_filter", (0, 0))
+        if end - start > settings.max_filter_bytes:
+            allowed = settings.max_filter_bytes
+            raise FilterInvalid(
+                f"meta_filter has {end - start} bytes, at most {allowed} are allowed (max_filter_bytes)"
+            )
+        try:
+            value: _T = self._decoded(self._whole, parts.rest)
+            if self._long is not None and parts.elements:
+                listed = enumerate(body[slice(*element)] for element in parts.elements)
+                where = f".{self._long.name}"
+                elements = [self._decoded(self._element, part, f"{where}[{i}]") for i, part in listed]
+                setattr(value, self._long.name, elements)
+        except Invalid:
+            for part in (parts.rest, *[body[slice(*element)] for element in parts.elements]):
+                self._check_syntax(part)
+            raise
+        return value
+
+    def _decoded(self, decoder: Any, part: bytes, where: str = "") -> Any:
+        """A part of the body; `where` is the path that leads there."""
+        try:
+            value = decoder.decode(part)
+        except msgspec.ValidationError as error:
+            raise Invalid(f"the body is not valid: {_placed(str(error), where)}") from None
+        except RecursionError:
+            raise Invalid("the body nests too deep") from None
+        except (msgspec.DecodeError, UnicodeError):
+            self._check_syntax(part)
+            raise Malformed(f"the body is malformed {self._format.name}") from None
+        # Ciphertexts in MessagePack hold any byte; in JSON, where they are base64, the rest is seen at a glance.
+        if self._format.nul in part and JSON.nul in msgspec.json.encode(value) and _has_nul(value):
+            raise Invalid("the body has a string with a NUL character, which no string may have")
+        return value
+
+    def _check_syntax(self, part: bytes) -> None:
+        try:
+            self._format.check(part)
+        except msgspec.ValidationError:
+            return  # well-formed, but nothing that Python has
+        except RecursionError:
+            raise Invalid("the body nests too deep") from None
+        except (msgspec.DecodeError, UnicodeError) as error:
+            name = self._format.name
+            what = f"is empty, expected {name}" if not part else f"is malformed {name}: {error}"
+            raise Malformed(f"the body {what}") from None
+
+
+def _placed(message: str, where: str) -> str:
+    """The decoder's message about a part, with the path from the body's beginning."""
+    if not where:
+        return message
+    return message.replace(" - at `$", f" - at `${where}", 1) if " - at `$" in message else f"{message} - at `${where}`"
+
+
+def _format_of(request: Request, formats: tuple[Format, ...]) -> Format:
+    """The format that the headers say. Raises `UnsupportedMediaType`."""
+    given = request.headers.get("content-type")
+    media_type = (given or JSON.media_type).partition(";")[0].strip().lower()
+    is_json = media_type == JSON.media_type or (media_type.startswith("application/") and media_type.endswith("+json"))
+    format_ = JSON if is_json else MSGPACK if media_type in wire.MSGPACK_NAMES else None
+    if format_ not in formats:
+        expected = " or ".join(one.media_type for one in formats)
+        raise UnsupportedMediaType(f"the Content-Type of the body is {media_type[:64]!r}, expected {expected}")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMediaType(f"the Content-Encoding of the body is {encoding[:64]!r}, expected none")
+    return format_
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, msgspec.Struct):
+        return any(map(_has_nul, msgspec.structs.astuple(value)))
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"the body has more than {limit} bytes, the most that is allowed (max_body_bytes)", body_is_read=False
+    )

@@ -1,0 +1,235 @@
+"""HTTP/1.1 as uvicorn speaks it, with bounds on everything that a client decides: how long, how large, how many.
+
+A request whose header or body comes too slowly, a client that leaves its answer unread, a line or header that is too
+long, and one connection too many end here. What cannot be parsed is refused in the form of every other error.
+
+A connection that is closed with input unread is reset, and the reset overtakes the answer: so whoever is refused in the
+middle of a request is listened to for a moment longer.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from xtrace_core.wire import PROBLEM_JSON
+from xtrace_server.errors import HeadersTooLarge, LineTooLong, Malformed, Overloaded, RequestTimeout, ServiceError
+from xtrace_server.http.envelope import SECURITY_HEADERS
+from xtrace_server.settings import Settings
+
+_SECURITY_LINES: Final = "".join(f"{name}: {value}\r\n" for name, value in SECURITY_HEADERS.items()).encode()
+
+
+LINGER_S: Final = 5.0
+"""How long a refused client is listened to at most."""
+LINGER_IDLE_S: Final = 1.0
+"""How long it may be silent meanwhile."""
+
+
+class _Transport:
+    """A transport whose closing its protocol may put off; everything else is the transport's own."""
+
+    def __init__(self, own: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.own = own
+        self.close = close
+        self.lingers = False
+
+    def is_closing(self) -> bool:
+        return self.lingers or self.own.is_closing()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.own, name)
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. `bounded` gives the class for a server's settings, which uvicorn then makes instances of."""
+
+    settings: Settings
+    _refusal: ServiceError | None = None
+    _header_bytes = 0
+    _arrives: asyncio.TimerHandle | None = None
+    """Goes off when what is being received is late."""
+    _is_read: asyncio.TimerHandle | None = None
+    """Goes off when the client does not read."""
+    _body_due = 0.0
+    _unread = False
+    """Whether the client is still sending."""
+    _discarded = 0
+    _linger_due = 0.0
+
+    # Time
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._wrapped = _Transport(transport, self._close)  # type: ignore[arg-type]
+        super().connection_made(self._wrapped)  # type: ignore[arg-type]
+        if len(self.connections) > self.settings.max_connections:
+            self._answer(Overloaded(f"the server has {self.settings.max_connections} connections (max_connections)"))
+            return
+        self._expect_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._header_bytes = 0
+        self._unread = True
+        self._expect_header()
+        super().on_message_begin()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_due += len(body) / self.settings.min_body_bytes_per_s
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread = False
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._is_read = self.loop.call_later(self.settings.write_timeout_s, self._not_read)
+
+    def resume_writing(self) -> None:
+        if self._is_read is not None:
+            self._is_read.cancel()
+            self._is_read = None
+        super().resume_writing()
+
+    def _expect_header(self) -> None:
+        self._stop_waiting()
+        self._arrives = self.loop.call_later(self.settings.header_timeout_s, self._header_late)
+
+    def _expect_body(self) -> None:
+        self._stop_waiting()
+        self._body_due = self.loop.time() + self.settings.body_timeout_s
+        self._arrives = self.loop.call_at(self._body_due, self._body_late)
+
+    def _stop_waiting(self) -> None:
+        if self._arrives is not None:
+            self._arrives.cancel()
+            self._arrives = None
+
+    def _header_late(self) -> None:
+        seconds = self.settings.header_timeout_s
+        self._answer(RequestTimeout(f"the header did not arrive within {seconds:g} seconds (header_timeout_s)"))
+
+    def _body_late(self) -> None:
+        now = self.loop.time()
+        if self.flow.read_paused:
+            # It is us who do not read at the moment.
+            self._body_due = now + self.settings.body_timeout_s
+        if now < self._body_due:
+            self._arrives = self.loop.call_at(self._body_due, self._body_late)
+        elif self._current is not None and self._current.response_started:
+            self.transport.close()
+        else:
+            self._answer(
+                RequestTimeout(
+                    f"the body did not arrive within {self.settings.body_timeout_s:g} seconds (body_timeout_s) and the "
+                    f"time that its bytes need at {self.settings.min_body_bytes_per_s} a second (min_body_bytes_per_s)"
+                )
+            )
+
+    def _not_read(self) -> None:
+        # Not `close`, which waits until everything is read.
+        self.transport.abort()
+
+    # Closing
+
+    def data_received(self, data: bytes) -> None:
+        if not self._wrapped.lingers:
+            super().data_received(data)
+            return
+        self._discarded += len(data)
+        if self._discarded > self.settings.max_body_bytes:
+            self._wrapped.own.close()
+
+    def _close(self) -> None:
+        """Closes when the client has stopped sending, or has sent for too long."""
+        if self.transport.is_closing():
+            return
+        crowded = len(self.connections) > 2 * self.settings.max_connections
+        if not self._unread or crowded:
+            self._wrapped.own.close()
+            return
+        self._stop_waiting()
+        self._wrapped.lingers = True
+        if self._wrapped.own.can_write_eof():
+            self._wrapped.own.write_eof()
+        self.flow.resume_reading()
+        self._linger_due = self.loop.time() + LINGER_S
+        self._linger(-1)
+
+    def _linger(self, discarded_before: int) -> None:
+        if self._discarded == discarded_before or self.loop.time() >= self._linger_due:
+            self._wrapped.own.close()
+        else:
+            self._arrives = self.loop.call_later(LINGER_IDLE_S, self._linger, self._discarded)
+
+    # Size and form
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self.settings.max_line_bytes:
+            limit = self.settings.max_line_bytes
+            self._refuse(LineTooLong(f"the request line has more than {limit} bytes (max_line_bytes)"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > self.settings.max_header_bytes:
+            limit = self.settings.max_header_bytes
+            self._refuse(HeadersTooLarge(f"the headers have more than {limit} bytes (max_header_bytes)"))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._expect_body()
+        # The URL parser takes at most 64 KiB, so it is given the path alone, and the query is put back after it.
+        url, self.url = self.url, self.url.partition(b"?")[0]
+        super().on_headers_complete()
+        self.scope["query_string"] = url.partition(b"?")[2].partition(b"#")[0]
+        self.scope["extensions"] = {"xtrace.abort": self.transport.abort}  # type: ignore[dict-item]
+
+    def send_400_response(self, msg: str) -> None:
+        self._answer(self._refusal or Malformed("the request is not HTTP that this server can parse"))
+
+    def _refuse(self, error: ServiceError) -> None:
+        self._refusal = error
+        raise httptools.HttpParserError(error.detail)
+
+    @property
+    def _current(self) -> RequestResponseCycle | None:
+        """The request that is being answered, or whose body is expected still."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return None if cycle is None or cycle.response_complete else cycle
+
+    def _answer(self, error: ServiceError) -> None:
+        """Answers in the application's place, and closes the connection."""
+        self._stop_waiting()
+        if self.transport.is_closing():
+            return
+        # Who is too slow has nothing on its way, and shall not hold the connection by one drop a second.
+        self._unread = not isinstance(error, RequestTimeout)
+        if (current := self._current) is not None:
+            # Two answers must not mix.
+            if current.response_started:
+                self.transport.close()
+                return
+            current.disconnected = True
+            current.message_event.set()
+        body = error.body()
+        headers = {"content-type": PROBLEM_JSON, "content-length": str(len(body)), **error.headers()}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items() if name != "connection").encode()
+        own = [name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers]
+        head = [STATUS_LINE[error.status], *own, _SECURITY_LINES, lines, b"connection: close\r\n\r\n"]
+        self.transport.write(b"".join([*head, body]))
+        self.transport.close()
+
+
+def bounded(settings: Settings) -> type[Protocol]:
+    """The protocol's class with these settings."""
+    fields: dict[str, Any] = {"settings": settings}
+    return type("BoundedProtocol", (Protocol,), fields)

@@ -1,0 +1,43 @@
+"""A database with one knowledge base and context, for tests below HTTP."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.toy_paillier import toy_key
+from xtrace_core.metadata import parse_meta_data
+from xtrace_server.storage import chunk_writes, contexts, knowledge_bases, organisations
+from xtrace_server.storage.chunk_writes import ChunkWrite
+from xtrace_server.storage.contexts import Binding
+from xtrace_server.storage.database import Database, open_database
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open database, and the binding that `add` stores chunks under."""
+
+    database: Database
+    kb: KnowledgeBase
+    binding: Binding
+
+    async def add(self, meta_data: Sequence[object], name: str = "") -> list[int]:
+        """Stores a chunk for each metadata, and gives their ids."""
+        writes = [ChunkWrite("content", b"row", parse_meta_data(one), name, None) for one in meta_data]
+        async with self.database.write() as connection:
+            kb = await knowledge_bases.lock(connection, self.kb)
+            return await chunk_writes.insert_all(connection, kb, self.binding, writes)
+
+
+@asynccontextmanager
+async def open_store(folder: Path) -> AsyncIterator[Store]:
+    """A new database in the folder."""
+    async with open_database(f"sqlite+aiosqlite:///{folder}/test.db", folder) as database:
+        async with database.write() as connection:
+            organisation = await organisations.create(connection, "test", "hash")
+            kb = await knowledge_bases.create(connection, organisation.id, "kb", "")
+            await contexts.create(connection, organisation.id, "ctx", toy_key().context_data)
+            context = await contexts.get(connection, organisation.id, "ctx")
+            binding = await contexts.bind(connection, kb, context)
+        yield Store(database, kb, binding)

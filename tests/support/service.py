@@ -1,0 +1,196 @@
+"""A real server for tests (uvicorn on a free port, SQLite in a folder of its own), and a plain HTTP client of it.
+
+The fixtures `live_service` and `credentials` in `conftest.py` come from here.
+"""
+
+import asyncio
+import base64
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+
+from support.toy_paillier import ToyPaillier, toy_key
+from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, MSGPACK, ORGANISATION_HEADER
+from xtrace_server.bootstrap import create_organisation
+from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
+from xtrace_server.serving import RunningServer, start
+from xtrace_server.settings import Settings
+from xtrace_server.storage.database import Database
+
+
+@dataclass(frozen=True)
+class LiveService:
+    """A server that runs in a thread of this process."""
+
+    server: RunningServer
+    folder: Path
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    @property
+    def first_credentials(self) -> Credentials:
+        """The organisation of the first start."""
+        return read_credentials(self.folder / CREDENTIALS_FILE)
+
+    def new_organisation(self, name: str = "test") -> Credentials:
+        """A further organisation, empty, with an admin key and an API key with default permission 7."""
+
+        async def create() -> Credentials:
+            # Not with `open_database`: it opens and closes the file itself, and closing a file gives up every lock that
+            # this process, the server's too, holds on it.
+            database = Database(self.server.settings.sqlite_url)
+            try:
+                new = await create_organisation(database, name)
+            finally:
+                await database.close()
+            return Credentials(new.organisation.id, new.admin_key, new.api_key, self.url)
+
+        made: list[Credentials] = []
+        # In a thread, because the caller may have an event loop of its own.
+        thread = threading.Thread(target=lambda: made.append(asyncio.run(create())))
+        thread.start()
+        thread.join()
+        return made[0]
+
+
+@contextmanager
+def running_service(folder: Path, **settings: Any) -> Iterator[LiveService]:
+    """A server over `folder`; `settings` are fields of `Settings`."""
+    server = start(Settings(data=folder, **{"port": 0, **settings}))
+    try:
+        yield LiveService(server, folder)
+    finally:
+        server.stop()
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+class Http:
+    """Calls as any client of the contract makes them, for one organisation. Closes with `close`."""
+
+    def __init__(self, credentials: Credentials, packs: bool = False) -> None:
+        """`packs`: writes of chunks that are given as `json` travel as MessagePack."""
+        self.packs = packs
+        self.credentials = credentials
+        self.org = credentials.org_id
+        self.client = httpx2.Client(base_url=credentials.api_url, timeout=60)
+        self.data_headers = {API_KEY_HEADER: credentials.api_key}
+        self.control_headers = {
+            ADMIN_KEY_HEADER: credentials.admin_key,
+            ORGANISATION_HEADER: credentials.org_id,
+        }
+
+    def close(self) -> None:
+        self.client.close()
+
+    def data(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
+        """A call of the data plane; `path` begins after `/v1`, and `{org}` in it is the organisation."""
+        headers = self.data_headers | arguments.pop("headers", {})
+        if self.packs and "json" in arguments and path == "/chunk/{org}":
+            headers["content-type"] = MSGPACK
+            arguments["content"] = packed(arguments.pop("json"))
+        return self.client.request(method, "/v1" + path.format(org=self.org), headers=headers, **arguments)
+
+    def control(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
+        """A call of the control plane; `path` begins after `/api/v1`."""
+        headers = self.control_headers | arguments.pop("headers", {})
+        return self.client.request(method, "/api/v1" + path, headers=headers, **arguments)
+
+    def new_kb(self) -> str:
+        return str(ok(self.control("POST", "/kbs", json={"name": "kb", "description": ""}))["id"])
+
+    def save_context(self, context_id: str = "ctx", key: ToyPaillier | None = None) -> str:
+        data = msgspec.to_builtins((key or toy_key()).context_data)
+        ok(self.data("POST", "/exec_context/{org}", json={"context_id": context_id, "data": data}))
+        return context_id
+
+    def insert(self, kb: str, chunks: list[dict[str, Any]], context: str = "ctx") -> list[int]:
+        body = {"kb_id": kb, "context_id": context, "chunks": chunks}
+        ids: list[int] = ok(self.data("POST", "/chunk/{org}", json=body))["chunk_ids"]
+        return ids
+
+    def get(self, kb: str, *chunk_ids: int, projection: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+        params = {"kb_id": kb, "chunk_ids": list(chunk_ids), "projection": list(projection)}
+        found: list[dict[str, Any]] = ok(self.data("GET", "/chunk/{org}", params=params))
+        return found
+
+    def search(self, kb: str, query: list[bytes], context: str = "ctx", **body: Any) -> list[Any]:
+        body |= {"kb_id": kb, "context_id": context, "query": [b64(one) for one in query]}
+        answer = self.data("POST", "/compute_hamming/{org}", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "application/x-msgpack"
+        rows: list[Any] = msgspec.msgpack.decode(answer.content)
+        return rows
+
+
+def packed(body: Any) -> bytes:
+    """A write of chunks, as it is in JSON, in MessagePack: what is base64 there is binary here."""
+    return msgspec.msgpack.encode(
+        {name: [_packed_chunk(one) for one in part] if isinstance(part, list) else part for name, part in body.items()}
+    )
+
+
+def _packed_chunk(sent: Any) -> Any:
+    if not isinstance(sent, dict):
+        return sent
+    binary = {}
+    if isinstance(sent.get("index"), list):
+        binary["index"] = [_binary(one) for one in sent["index"]]
+    if "nonce" in sent:
+        binary["nonce"] = _binary(sent["nonce"])
+    return sent | binary
+
+
+def _binary(text: Any) -> Any:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError):
+        return text
+
+
+class JsonOnly(httpx2.AsyncBaseTransport):
+    """The network to a service that does not know MessagePack."""
+
+    def __init__(self) -> None:
+        self._network = httpx2.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.headers.get("content-type") == MSGPACK:
+            return httpx2.Response(415, json={"detail": "expected application/json", "code": "unsupported_media_type"})
+        return await self._network.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._network.aclose()
+
+
+def ok(answer: httpx2.Response) -> Any:
+    """The JSON of an answer that is exactly 200."""
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    return answer.json()
+
+
+def problem(answer: httpx2.Response, status: int, code: str) -> str:
+    """The detail of an error answer, whose form is checked."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert set(body) == {"type", "title", "status", "detail", "code", "message"}
+    assert (body["status"], body["code"], body["message"]) == (status, code, body["detail"])
+    return str(body["detail"])
+
+
+def chunk(message: int = 1, key: ToyPaillier | None = None, **fields: Any) -> dict[str, Any]:
+    """A chunk to insert whose index is one ciphertext of the message."""
+    index = [b64((key or toy_key()).encrypt(message))]
+    return {"chunk_content": f"content {message}", "index": index, "meta_data": {}, "name": "", **fields}
