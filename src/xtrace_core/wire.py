@@ -25,6 +25,7 @@ ORGANISATION_HEADER = "x-xtrace-org-id"
 IDEMPOTENCY_KEY_HEADER = "idempotency-key"
 
 MAX_NONCE_BYTES = 32
+MAX_NAME_SALT_BYTES = 128
 MAX_QUERIES = 32
 """How many queries one search may carry."""
 
@@ -37,6 +38,7 @@ Permission = Literal[0, 1, 3, 7]
 """What an API key may do in a knowledge base: 1 read, 3 read and write, 7 read, write and delete."""
 
 Nonce = Annotated[bytes, Meta(max_length=MAX_NONCE_BYTES)]
+SaltBytes = Annotated[bytes, Meta(min_length=1, max_length=MAX_NAME_SALT_BYTES)]
 Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
 
 PROJECTION_FIELDS = frozenset(
@@ -315,6 +317,22 @@ class ContextKnowledgeBases(Struct):
 class Binding(Struct):
     kb_id: str
     context_id: str
+
+
+class StoreNameSalt(Struct, omit_defaults=True):
+    """A salt for the names of a context's chunks in a knowledge base, opaque to the service. Ours alone.
+
+    It is stored only if the stored one equals `replaces`, or, without `replaces`, if none is stored.
+    """
+
+    salt: SaltBytes
+    replaces: SaltBytes | None = None
+
+
+class NameSalt(Struct):
+    """The salt that is stored, null if there is none."""
+
+    salt: SaltBytes | None
 
 
 # Control plane

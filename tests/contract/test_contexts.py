@@ -1,12 +1,13 @@
 """Execution contexts and bindings over HTTP."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 import pytest
 
-from support.service import Http, chunk, ok, problem
+from support.service import Http, b64, chunk, ok, problem
 from support.toy_paillier import toy_key
 
 N = toy_key().n
@@ -105,3 +106,69 @@ def test_replacing_secrets_or_deleting_needs_permission_7_on_every_bound_knowled
     body["data"] = data(sk="other")
     ok(http.data("POST", "/exec_context/{org}", json=body))
     assert ok(http.data("GET", "/exec_context/{org}/ctx", headers=weak))["sk"] == "other"
+
+
+# Salts for names
+
+
+def salt(http: Http, kb: str, context: str = "ctx") -> Any:
+    return ok(http.data("GET", f"/exec_context/{{org}}/{kb}/name_salt/{context}"))["salt"]
+
+
+def store_salt(http: Http, kb: str, body: dict[str, Any], context: str = "ctx") -> Any:
+    return http.data("PUT", f"/exec_context/{{org}}/{kb}/name_salt/{context}", json=body)
+
+
+def test_the_first_salt_for_names_stays_unless_it_is_replaced_by_name(http: Http) -> None:
+    http.save_context()
+    kb, other = http.new_kb(), http.new_kb()
+    assert salt(http, kb) is None
+    assert ok(store_salt(http, kb, {"salt": b64(b"one"), "replaces": b64(b"two")})) == {"salt": None}
+    for later in (b"one", b"two"):
+        assert ok(store_salt(http, kb, {"salt": b64(later)})) == {"salt": b64(b"one")}
+    assert ok(store_salt(http, kb, {"salt": b64(b"three"), "replaces": b64(b"two")})) == {"salt": b64(b"one")}
+    for _ in range(2):  # a repeated request changes nothing, and says what holds
+        assert ok(store_salt(http, kb, {"salt": b64(b"two"), "replaces": b64(b"one")})) == {"salt": b64(b"two")}
+    http.insert(kb, [chunk()])
+    assert salt(http, kb) == b64(b"two")
+    assert salt(http, other) is None
+    assert ok(http.data("GET", f"/exec_context/{{org}}/{kb}/context")) == {"context_ids": ["ctx"]}
+    assert ok(http.data("GET", f"/exec_context/{{org}}/{other}/context")) == {"context_ids": []}
+
+
+def test_a_salt_for_names_is_bounded_and_belongs_to_what_there_is(http: Http) -> None:
+    http.save_context()
+    kb = http.new_kb()
+    ok(store_salt(http, kb, {"salt": b64(bytes(128))}))
+    for body in (
+        {},
+        {"salt": ""},
+        {"salt": b64(bytes(129))},
+        {"salt": 7},
+        {"salt": None},
+        {"salt": b64(b"x"), "replaces": b64(bytes(129))},
+    ):
+        assert "salt" in problem(store_salt(http, kb, body), 422, "invalid") or "replaces" in body
+    problem(store_salt(http, kb, {"salt": b64(b"x")}, "other"), 404, "context_not_found")
+    problem(store_salt(http, "x", {"salt": b64(b"x")}), 404, "knowledge_base_not_found")
+    problem(http.data("GET", f"/exec_context/{{org}}/{kb}/name_salt/other"), 404, "context_not_found")
+
+
+def test_a_salt_for_names_goes_with_its_context_or_its_knowledge_base(http: Http) -> None:
+    http.save_context()
+    kb = http.new_kb()
+    ok(store_salt(http, kb, {"salt": b64(b"one")}))
+    ok(http.data("DELETE", "/exec_context/{org}/ctx"))
+    http.save_context()
+    assert salt(http, kb) is None
+    ok(store_salt(http, kb, {"salt": b64(b"two")}))
+    ok(http.control("DELETE", f"/kbs/{kb}"))
+    problem(http.data("GET", f"/exec_context/{{org}}/{kb}/name_salt/ctx"), 404, "knowledge_base_not_found")
+
+
+def test_many_first_salts_at_once_become_one(http: Http) -> None:
+    http.save_context()
+    kb = http.new_kb()
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda i: ok(store_salt(http, kb, {"salt": b64(b"%d" % i)}))["salt"], range(32)))
+    assert set(answers) == {salt(http, kb)}

@@ -32,6 +32,8 @@ DATA: list[tuple[str, str, int, str, dict[str, Any]]] = [
     ("GET", "/exec_context/{org}/{kb_id}/context", 1, "path", {}),
     ("GET", "/exec_context/{org}/{context_id}/kb", 0, "none", {}),
     ("POST", "/exec_context/{org}/{kb_id}/bind/{context_id}", 3, "path", {}),
+    ("GET", "/exec_context/{org}/{kb_id}/name_salt/{context_id}", 1, "path", {}),
+    ("PUT", "/exec_context/{org}/{kb_id}/name_salt/{context_id}", 3, "path", {"salt": b64(b"salt")}),
 ]
 CONTROL: list[tuple[str, str, Any]] = [
     ("POST", "/kbs", {"name": "x"}),
@@ -74,6 +76,8 @@ def call(
         arguments["json"] = {"kb_id": kb, **body}
     elif method == "POST" and where == "none":
         arguments["json"] = {"context_id": "new", "data": vars_of_context()}
+    elif body:
+        arguments["json"] = body
     return http.client.request(method, "/v1" + path, **arguments)
 
 

@@ -106,6 +106,41 @@ async def bind(service: ServiceDep, caller: ApiCallerDep, kb_id: str, context_id
     return json_answer(wire.Binding(kb_id, context_id))
 
 
+@router.get("/{org}/{kb_id}/name_salt/{context_id}")
+@requires(READER)
+@describes(wire.NameSalt)
+async def get_name_salt(service: ServiceDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
+    """The salt for the names of the context's chunks in a knowledge base, null if none is stored."""
+    async with service.database.read() as connection:
+        kb = await caller.knowledge_base(connection, kb_id)
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        bound = await contexts.find_binding(connection, kb, context)
+    return json_answer(wire.NameSalt(None if bound is None else bound.name_salt))
+
+
+@router.put("/{org}/{kb_id}/name_salt/{context_id}")
+@requires(WRITER)
+@describes(wire.NameSalt)
+async def store_name_salt(
+    service: ServiceDep,
+    caller: ApiCallerDep,
+    kb_id: str,
+    context_id: str,
+    body: Annotated[wire.StoreNameSalt, Depends(body_of(wire.StoreNameSalt))],
+) -> Response:
+    """Binds the context, and stores the salt if the stored one equals `replaces`. Answers the one stored then."""
+    async with service.database.read() as connection:
+        kb = await caller.knowledge_base(connection, kb_id)
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        bound = await contexts.find_binding(connection, kb, context)
+    if bound is None or bound.name_salt == body.replaces:
+        async with service.database.write() as connection:
+            kb = await knowledge_bases.lock(connection, kb)
+            bound = await contexts.bind(connection, kb, context)
+            bound = await contexts.exchange_name_salt(connection, bound, body.replaces, body.salt)
+    return json_answer(wire.NameSalt(bound.name_salt))
+
+
 def _check_public_part(data: wire.ContextData) -> None:
     evaluation(data.type, data.pk)
     try:

@@ -31,11 +31,13 @@ class Binding:
     context_pk: int
     row_bytes: int | None
     """The length of every stored row of ciphertexts; None if there was none yet."""
+    name_salt: bytes | None
+    """What clients make the names of chunks with; None until one stores it."""
 
 
 _c = execution_context.c
 _b = binding.c
-_BINDING = (_b.pk, _b.kb_pk, _b.context_pk, _b.row_bytes)
+_BINDING = (_b.pk, _b.kb_pk, _b.context_pk, _b.row_bytes, _b.name_salt)
 _CONTEXT = (
     _c.pk,
     _c.id,
@@ -191,3 +193,13 @@ async def fix_row_bytes(connection: AsyncConnection, bound: Binding, row_bytes: 
             return bound
     await connection.execute(update(binding).where(_b.pk == bound.pk).values(row_bytes=row_bytes))
     return replace(bound, row_bytes=row_bytes)
+
+
+async def exchange_name_salt(
+    connection: AsyncConnection, bound: Binding, expected: bytes | None, salt: bytes
+) -> Binding:
+    """The binding, of a locked knowledge base, with this salt if it has the expected one; otherwise as it is."""
+    if bound.name_salt != expected:
+        return bound
+    await connection.execute(update(binding).where(_b.pk == bound.pk).values(name_salt=salt))
+    return replace(bound, name_salt=salt)

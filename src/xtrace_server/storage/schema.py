@@ -136,6 +136,7 @@ binding = Table(
     Column("kb_pk", ForeignKey("knowledge_base.pk", ondelete="CASCADE"), nullable=False),
     Column("context_pk", ForeignKey("execution_context.pk", ondelete="CASCADE"), nullable=False, index=True),
     Column("row_bytes", Integer),  # of the first stored index, and so of all; null before that
+    Column("name_salt", LargeBinary),  # opaque; null until a client stores one
     UniqueConstraint("kb_pk", "context_pk"),
     sqlite_autoincrement=True,
 )

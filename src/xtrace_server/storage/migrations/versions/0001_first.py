@@ -95,6 +95,7 @@ def upgrade() -> None:
         sa.Column("kb_pk", KEY, nullable=False),
         sa.Column("context_pk", KEY, nullable=False),
         sa.Column("row_bytes", sa.Integer(), nullable=True),
+        sa.Column("name_salt", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(
             ["context_pk"], ["execution_context.pk"], name="fk_binding_context_pk", ondelete="CASCADE"
         ),
