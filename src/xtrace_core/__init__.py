@@ -1,1 +1,5 @@
-"""What the client and the server share: formats, filters and arithmetic. Holds no secret, does no input or output."""
+"""What the client and the server share: formats, filters, arithmetic, and the safe writing of files (`files`).
+
+Stores no secret: moduli, factors and tables are arguments of the arithmetic. Beside `files` nothing does input or
+output.
+"""

@@ -1,11 +1,11 @@
 """The file in which a client finds the server and its keys: `credentials.json`, readable by its owner only."""
 
-import os
-import secrets
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+
+from xtrace_core.files import write_file
 
 CREDENTIALS_FILE = "credentials.json"
 
@@ -29,19 +29,4 @@ def read_credentials(path: Path) -> Credentials:
 
 def write_credentials(path: Path, credentials: Credentials) -> None:
     """Writes the file with mode 0600, whole or not at all."""
-    data = msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n"
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_file(path, msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n")

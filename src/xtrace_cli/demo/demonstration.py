@@ -1,7 +1,6 @@
 """The main job from nothing. A private server, real text, encrypted, stored, searched, read again."""
 
 import asyncio
-import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from xtrace_cli.demo.stored_bytes import stored_chunk
 from xtrace_cli.documents.reading import Document, FolderDocuments, chunks_of, python_reference, source_and_passage
 from xtrace_cli.options.passphrase import read_passphrase
 from xtrace_cli.output import note
+from xtrace_core.files import write_file
 from xtrace_sdk.errors import InaccessibleFile
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
@@ -70,11 +70,8 @@ def _own_context(folder: Path) -> ExecutionContext:
 def _make_passphrase(path: Path) -> str:
     passphrase = secrets.token_urlsafe(32)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # of a first run that was cut off: nothing was encrypted with it
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(passphrase + "\n")
+        # One that is there is of a first run that was cut off: nothing was encrypted with it.
+        write_file(path, f"{passphrase}\n".encode())
     except OSError as error:
         raise InaccessibleFile(f"the passphrase cannot be written to {path}: {error.strerror}") from None
     return passphrase

@@ -1,7 +1,12 @@
 """`KeyFileProvider`: the key comes from the file and the salt, and from no file that others may read."""
 
+import os
 import pickle
+import re
+import shutil
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,13 +60,106 @@ def test_a_context_opens_with_its_file_and_no_other(file: Path, tmp_path: Path) 
         ExecutionContext.load_from_disk(path=saved, key_provider=KeyFileProvider.create(tmp_path / "other"))
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o620, 0o601, 0o777, 0o444])
+# Who owns it, who may change it
+
+ANOTHER_USER = 65_534  # "nobody" nearly everywhere; any number but ours and root's will do
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving files away and taking another user's part need root")
+
+
+def refusal(file: Path) -> str:
+    """What the provider says about the file; empty if it reads it."""
+    salt = bytes(16)
+    try:
+        KeyFileProvider(file).unwrap_key(MAGIC + salt)
+    except KeyProviderFault as error:
+        with pytest.raises(KeyProviderFault):
+            KeyFileProvider(file).new_key()
+        return str(error)
+    return ""
+
+
+@pytest.fixture
+def as_another_user() -> Iterator[Path]:
+    """A folder of root's; the test runs as a user who can look into it."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    KeyFileProvider.create(folder / "key")
+    try:
+        yield folder
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o660, 0o620, 0o650, 0o601, 0o777, 0o444])
 def test_a_file_that_others_may_read_or_change_is_refused(file: Path, mode: int) -> None:
-    _, wrapped_key = KeyFileProvider(file).new_key()
     file.chmod(mode)
-    for call in (KeyFileProvider(file).new_key, lambda: KeyFileProvider(file).unwrap_key(wrapped_key)):
-        with pytest.raises(KeyProviderFault, match=f"{mode:04o}.*chmod 600"):
-            call()
+    assert re.search(f"{mode:04o}.*chmod 600", refusal(file))
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
+def test_a_file_of_its_owner_alone_is_read(file: Path, mode: int) -> None:
+    file.chmod(mode)
+    assert refusal(file) == ""
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0o640, 0o440])
+def test_the_group_may_read_a_file_of_root_and_of_nobody_else(as_another_user: Path, mode: int) -> None:
+    file = as_another_user / "key"
+    file.chmod(mode)
+    os.chown(file, 0, os.getegid())
+    os.seteuid(ANOTHER_USER)
+    assert refusal(file) == ""
+    os.seteuid(0)
+    os.chown(file, ANOTHER_USER, os.getegid())
+    os.seteuid(ANOTHER_USER)
+    assert f"has mode {mode:04o}" in refusal(file)
+
+
+@needs_root
+def test_a_file_of_another_user_is_refused(file: Path) -> None:
+    os.chown(file, ANOTHER_USER, -1)
+    assert re.search(f"key file .* belongs to the user {ANOTHER_USER}, .*expected 0 .*chown", refusal(file))
+
+
+@needs_root
+def test_a_user_reads_files_of_their_own_and_of_root_only(as_another_user: Path) -> None:
+    file = as_another_user / "key"
+    for owner, problem in ((ANOTHER_USER, ""), (ANOTHER_USER - 1, f"belongs to the user {ANOTHER_USER - 1}")):
+        os.chown(file, owner, os.getegid())
+        file.chmod(0o600 if owner == ANOTHER_USER else 0o644)
+        os.seteuid(ANOTHER_USER)
+        assert problem in refusal(file)
+        assert bool(problem) == bool(refusal(file))
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702])
+def test_a_folder_that_others_may_write_is_refused_unless_it_is_sticky(file: Path, mode: int) -> None:
+    file.parent.chmod(mode)
+    assert re.search(f"folder .* has mode {mode:04o}, so others can exchange the file", refusal(file))
+    file.parent.chmod(mode | stat.S_ISVTX)
+    assert refusal(file) == ""
+
+
+@needs_root
+def test_a_folder_of_another_user_is_refused(file: Path) -> None:
+    os.chown(file.parent, ANOTHER_USER, -1)
+    assert re.search(f"folder .* belongs to the user {ANOTHER_USER}", refusal(file))
+
+
+def test_of_a_link_both_folders_are_checked(file: Path, tmp_path: Path) -> None:
+    """As Kubernetes mounts secrets: key → ..data/key, ..data → a folder that is exchanged as a whole."""
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    mounted.joinpath("..data").symlink_to(file.parent)
+    mounted.joinpath("key").symlink_to(Path("..data") / "key")
+    assert refusal(mounted / "key") == ""
+    for folder in (mounted, file.parent):
+        folder.chmod(0o777)
+        assert f"the folder {folder} " in refusal(mounted / "key")
+        folder.chmod(0o755)
 
 
 def test_a_file_is_never_overwritten(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import hashlib
 import pickle
 from typing import Any
 
@@ -47,6 +48,17 @@ class TestPassphrase:
     def test_new_keys_cost_what_the_format_says(self) -> None:
         _, wrapped_key = PassphraseKeyProvider(PASSPHRASE).new_key()
         assert (wrapped_key[:15], tuple(wrapped_key[15:18]), len(wrapped_key)) == (MAGIC, (17, 8, 1), 34)
+
+    def test_the_two_ways_to_write_an_accent_are_one_passphrase(self) -> None:
+        composed, decomposed = "caf\u00e9", "cafe\u0301"
+        assert cheap(composed).unwrap_key(wrapped()) == cheap(decomposed).unwrap_key(wrapped())
+        expected = hashlib.scrypt(composed.encode(), salt=bytes(16), n=16, r=8, p=1, dklen=32)
+        assert cheap(decomposed).unwrap_key(wrapped()) == expected
+
+    def test_other_clients_take_the_passphrase_as_it_was_typed(self) -> None:
+        for typed in ("caf\u00e9", "cafe\u0301"):
+            expected = hashlib.scrypt(typed.encode(), salt=b"salt", n=1 << 14, r=8, p=1, dklen=32, maxmem=1 << 26)
+            assert cheap(typed).existing_clients_key(b"salt") == expected
 
     def test_an_empty_passphrase_is_refused(self) -> None:
         with pytest.raises(InvalidArgument, match="empty"):

@@ -7,7 +7,6 @@ import base64
 import binascii
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from xtrace_core.files import write_file
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument, InvalidContext
 from xtrace_sdk.x_vec.chunks.private_metadata import private_fields
 from xtrace_sdk.x_vec.keys.sealed_secret import is_sealed
@@ -127,7 +127,7 @@ class SavedContext(PublicParts, frozen=True):
         document = self.serialized() if self.id is None else {"id": self.id, **self.serialized()}
         try:
             self._keep_another(path)
-            _write_atomically(path, msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+            write_file(path, msgspec.json.format(msgspec.json.encode(document)) + b"\n")
         except OSError as error:
             raise InaccessibleFile(f"the context cannot be written to {path}: {error.strerror}") from None
 
@@ -138,7 +138,7 @@ class SavedContext(PublicParts, frozen=True):
         except (InaccessibleFile, InvalidContext):
             return
         if before.public_data() != self.public_data():
-            _write_atomically(path.with_name(f"{path.name}.{before.public_id[:12]}"), path.read_bytes())
+            write_file(path.with_name(f"{path.name}.{before.public_id[:12]}"), path.read_bytes())
 
 
 def read_file(path: Path) -> SavedContext:
@@ -243,17 +243,3 @@ class _PublicConfig(msgspec.Struct):
     alpha_len: int | None = None
     encoding: str | None = None
     version: int | None = None
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -1,4 +1,4 @@
-"""Keys from a local file that nobody else may read, for machines that mount their secrets as files.
+"""Keys from a local file that nobody else may read or change, for machines that mount their secrets as files.
 
 The file is one line of text, `xtrace-key-file-1` and 64 hexadecimal digits: 32 random bytes.
 """
@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from xtrace_core.files import create_file
 from xtrace_sdk.errors import InaccessibleFile, InvalidContext, KeyProviderFault
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -19,6 +20,7 @@ from xtrace_sdk.x_vec.keys.secrecy import Secretive
 _HEADING = b"xtrace-key-file-1 "
 _SALT_BYTES = 16
 _LONGEST_FILE = 256
+_ROOT = 0
 
 
 class KeyFileProvider(Secretive):
@@ -41,14 +43,8 @@ class KeyFileProvider(Secretive):
     def create(cls, path: str | os.PathLike[str]) -> Self:
         """Makes a new key file (mode 0600), and missing folders. Raises `InaccessibleFile`, also if it exists."""
         file = Path(path)
-        line = _HEADING + secrets.token_hex(KEY_BYTES).encode() + b"\n"
         try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(line)
-                stream.flush()
-                os.fsync(stream.fileno())
+            create_file(file, _HEADING + secrets.token_hex(KEY_BYTES).encode() + b"\n")
         except OSError as error:
             raise InaccessibleFile(f"the key file {file} cannot be made: {error.strerror}") from None
         return cls(file)
@@ -62,7 +58,7 @@ class KeyFileProvider(Secretive):
         """The key under the salt of a stored context.
 
         Raises `InvalidContext` for a wrapped key of another provider, `InaccessibleFile` if the key file cannot be
-        read, `KeyProviderFault` if others can read it too or if it holds no key.
+        read, `KeyProviderFault` if others can read or exchange it, or if it does not contain a key.
         """
         if len(wrapped_key) != len(self._MAGIC) + _SALT_BYTES or not wrapped_key.startswith(self._MAGIC):
             raise InvalidContext("the context's wrapped_key was not made from a key file: use its own key provider")
@@ -73,17 +69,14 @@ class KeyFileProvider(Secretive):
     def _read(self) -> bytes:
         try:
             with self._path.open("rb") as file:
-                # Of the file that is open, so that nobody exchanges it after the look at its mode.
-                status = os.fstat(file.fileno())
+                # Of the file that is open, so that nobody exchanges it after the look at its owner and mode.
+                _check_file(self._path, os.fstat(file.fileno()))
                 line = file.read(_LONGEST_FILE)
+            # Secrets are often mounted as links: both folders decide which file this path means.
+            for folder in {self._path.absolute().parent, self._path.resolve().parent}:
+                _check_folder(self._path, folder, folder.stat())
         except OSError as error:
             raise InaccessibleFile(f"the key file {self._path} cannot be read: {error.strerror}") from None
-        mode = stat.S_IMODE(status.st_mode)
-        if mode & 0o077:
-            raise KeyProviderFault(
-                f"the key file {self._path} has mode {mode:04o}, so others may know the key, expected 0600 or 0400: "
-                "make a new one if they may have read it, else take their permission away (chmod 600)"
-            )
         digits = line.removeprefix(_HEADING).strip()
         try:
             key = bytes.fromhex(digits.decode("ascii")) if line.startswith(_HEADING) else b""
@@ -92,3 +85,33 @@ class KeyFileProvider(Secretive):
         if len(key) != KEY_BYTES:
             raise KeyProviderFault(f"the file {self._path} holds no key, or was cut off: expected an XTrace key file")
         return key
+
+
+def _check_file(path: Path, status: os.stat_result) -> None:
+    _check_owner(f"the key file {path}", status)
+    mode = stat.S_IMODE(status.st_mode)
+    # A secret that root mounts for a service is readable by the group of that service.
+    allowed = 0o740 if status.st_uid == _ROOT else 0o700
+    if mode & ~allowed:
+        raise KeyProviderFault(
+            f"the key file {path} has mode {mode:04o}, so others may know or change the key, expected 0600 or 0400 "
+            "(0640 or 0440 if root owns it): make a new one if they may have read it, else run chmod 600 on it"
+        )
+
+
+def _check_folder(path: Path, folder: Path, status: os.stat_result) -> None:
+    what = f"the folder {folder} of the key file {path}"
+    _check_owner(what, status)
+    # In a sticky folder, such as /tmp, only the owner of a file can exchange it.
+    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        mode = stat.S_IMODE(status.st_mode)
+        raise KeyProviderFault(f"{what} has mode {mode:04o}, so others can exchange the file: run chmod go-w on it")
+
+
+def _check_owner(what: str, status: os.stat_result) -> None:
+    user = os.geteuid()
+    if status.st_uid not in (user, _ROOT):
+        raise KeyProviderFault(
+            f"{what} belongs to the user {status.st_uid}, who can change it, expected {user} (this process's user) "
+            f"or {_ROOT} (root): use a file of your own, or run chown on it"
+        )

@@ -2,6 +2,7 @@
 
 import secrets
 import struct
+import unicodedata
 from typing import ClassVar
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
@@ -14,11 +15,14 @@ from xtrace_sdk.x_vec.keys.secrecy import Secretive
 class PassphraseKeyProvider(Secretive):
     """Derives the key from a passphrase; needs no service.
 
+    The passphrase is normalised (Unicode NFC), because keyboards and systems write the same "é" in two ways. Contexts
+    of other clients take it as it was typed.
+
     The wrapped key is `xtrace-scrypt-1 ‖ log2 N ‖ r ‖ p ‖ salt (16)`. Whoever has a stored context can guess at the
     passphrase, half a second and 128 MiB a guess: take a long random one.
     """
 
-    __slots__ = ("_log2_n", "_passphrase")
+    __slots__ = ("_log2_n", "_passphrase", "_typed")
 
     kind: ClassVar[str] = "passphrase"
 
@@ -33,18 +37,19 @@ class PassphraseKeyProvider(Secretive):
         if not passphrase:
             raise InvalidArgument("the passphrase is empty, expected a text that nobody guesses")
         try:
-            self._passphrase = passphrase.encode()
+            self._typed = passphrase.encode()
         except UnicodeEncodeError:  # its attributes hold the passphrase
             raise InvalidArgument(
                 "the passphrase holds unpaired surrogates, expected text of whole characters"
             ) from None
+        self._passphrase = unicodedata.normalize("NFC", passphrase).encode()
         self._log2_n = self._LOG2_N if insecure_log2_n is None else insecure_log2_n
 
     def new_key(self) -> tuple[bytes, bytes]:
         """A key under a fresh salt. Takes about half a second and 128 MiB of memory."""
         salt = secrets.token_bytes(16)
         wrapped_key = self._MAGIC + self._PARAMETERS.pack(self._log2_n, 8, 1, salt)
-        return self._derive(salt, self._log2_n, 8, 1), wrapped_key
+        return _derive(self._passphrase, salt, self._log2_n, 8, 1), wrapped_key
 
     def unwrap_key(self, wrapped_key: bytes) -> bytes:
         """The key under the salt of a stored context. Raises `InvalidContext` for parameters out of bounds."""
@@ -58,11 +63,12 @@ class PassphraseKeyProvider(Secretive):
                 f"the context's wrapped_key asks for scrypt with N = 2^{log2_n}, r = {r}, p = {p}, "
                 f"expected r and p from 1 to 16, N from 2 to 2^{self._MAX_LOG2_N} and below 2^(16·r): it was changed"
             )
-        return self._derive(salt, log2_n, r, p)
+        return _derive(self._passphrase, salt, log2_n, r, p)
 
     def existing_clients_key(self, wrapped_key: bytes) -> bytes:
         """The key that other clients of this wire format derive: their wrapped key is the salt and nothing else."""
-        return self._derive(wrapped_key, self._EXISTING_CLIENTS_LOG2_N, 8, 1)
+        return _derive(self._typed, wrapped_key, self._EXISTING_CLIENTS_LOG2_N, 8, 1)
 
-    def _derive(self, salt: bytes, log2_n: int, r: int, p: int) -> bytes:
-        return Scrypt(salt=salt, length=KEY_BYTES, n=1 << log2_n, r=r, p=p).derive(self._passphrase)
+
+def _derive(passphrase: bytes, salt: bytes, log2_n: int, r: int, p: int) -> bytes:
+    return Scrypt(salt=salt, length=KEY_BYTES, n=1 << log2_n, r=r, p=p).derive(passphrase)

@@ -1,0 +1,65 @@
+"""Files that must survive a crash: contexts, keys, credentials. The only module that writes them.
+
+A file is written under another name, synced and renamed, and its folder is synced after that: once a call returns, the
+file is there whole even if the power fails. Files have mode 0600, folders that were missing 0700.
+"""
+
+import errno
+import os
+import tempfile
+from itertools import takewhile
+from pathlib import Path
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Writes the file and missing folders; an existing file is replaced. Raises `OSError`, and then changes nothing."""
+    _make_folder(path.parent)
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        _write(descriptor, data)
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def create_file(path: Path, data: bytes) -> None:
+    """Writes a new file and missing folders. Raises `FileExistsError` if it exists, and other `OSError`s.
+
+    A crash meanwhile can leave a part of it under its name: what reads the file must notice.
+    """
+    _make_folder(path.parent)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        _write(descriptor, data)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    missing = list(takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for one in missing:
+        _sync_folder(one.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a folder and say so; that is all that can be done there.
+        if error.errno not in (errno.EBADF, errno.EINVAL):
+            raise
+    finally:
+        os.close(descriptor)
