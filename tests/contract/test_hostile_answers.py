@@ -270,6 +270,8 @@ CONTEXTS: dict[str, list[tuple[set[type[XTraceError]], Callable[[Data], Data]]]]
         ({InvalidContext}, lambda data: data | {"wrapped_key": "no base64"}),
         ({InvalidContext}, lambda data: data | {"wrapped_key": costing(data["wrapped_key"], 30, 8, 1)}),
         ({InvalidContext}, lambda data: data | {"wrapped_key": costing(data["wrapped_key"], 20, 255, 255)}),
+        ({InvalidContext}, lambda data: data | {"wrapped_key": costing(data["wrapped_key"], 20, 16, 1)}),
+        ({InvalidContext}, lambda data: data | {"wrapped_key": costing(data["wrapped_key"], 4, 8, 5)}),
     ],
     "leaves out fields of a context, or names another key provider": [
         ({InvalidContext}, lambda data: {key: value for key, value in data.items() if key != "sk"}),

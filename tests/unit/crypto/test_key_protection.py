@@ -87,15 +87,18 @@ class TestPassphrase:
         ("log2_n", "r", "p"),
         [
             (0, 8, 1),
-            (21, 8, 1),
+            (21, 8, 1),  # 128·N·r is 2 GiB
+            (20, 9, 1),
+            (23, 2, 1),  # 2 GiB too
             (64, 8, 1),
             (255, 8, 1),
             (10, 0, 1),
-            (10, 17, 1),
-            (10, 255, 1),
+            (17, 65, 1),
+            (17, 255, 1),
             (10, 8, 0),
-            (10, 8, 17),
+            (10, 8, 5),
             (10, 8, 255),
+            (20, 16, 16),
             (16, 1, 1),  # RFC 7914: N is below 2^(16 r). Found here: these two ended in a MemoryError.
             (20, 1, 1),
         ],
@@ -104,7 +107,7 @@ class TestPassphrase:
         with pytest.raises(InvalidContext, match="scrypt"):
             cheap().unwrap_key(wrapped(log2_n, r, p))
 
-    @pytest.mark.parametrize(("log2_n", "r", "p"), [(1, 1, 1), (15, 1, 1), (4, 16, 16), (12, 8, 2)])
+    @pytest.mark.parametrize(("log2_n", "r", "p"), [(1, 1, 1), (15, 1, 1), (4, 255, 4), (12, 8, 2)])
     def test_scrypt_parameters_within_the_bounds_work(self, log2_n: int, r: int, p: int) -> None:
         assert len(cheap().unwrap_key(wrapped(log2_n, r, p))) == 32
 

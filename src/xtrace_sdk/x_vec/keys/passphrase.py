@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from xtrace_sdk.errors import InvalidArgument, InvalidContext
+from xtrace_sdk.errors import InvalidArgument, InvalidContext, KeyProviderFault
+from xtrace_sdk.limits import MAX_SCRYPT_BYTES, MAX_SCRYPT_P
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
@@ -29,7 +30,6 @@ class PassphraseKeyProvider(Secretive):
     _MAGIC: ClassVar[bytes] = b"xtrace-scrypt-1"
     _PARAMETERS: ClassVar[struct.Struct] = struct.Struct("BBB16s")
     _LOG2_N: ClassVar[int] = 17  # OWASP Password Storage Cheat Sheet: N = 2^17, r = 8, p = 1
-    _MAX_LOG2_N: ClassVar[int] = 20
     _EXISTING_CLIENTS_LOG2_N: ClassVar[int] = 14
 
     def __init__(self, passphrase: str, *, insecure_log2_n: int | None = None) -> None:
@@ -52,16 +52,21 @@ class PassphraseKeyProvider(Secretive):
         return _derive(self._passphrase, salt, self._log2_n, 8, 1), wrapped_key
 
     def unwrap_key(self, wrapped_key: bytes) -> bytes:
-        """The key under the salt of a stored context. Raises `InvalidContext` for parameters out of bounds."""
+        """The key under the salt of a stored context.
+
+        Raises `InvalidContext` for parameters out of bounds, before any work, and `KeyProviderFault` if this machine
+        has not the memory that they ask for.
+        """
         size = len(self._MAGIC) + self._PARAMETERS.size
         if len(wrapped_key) != size or not wrapped_key.startswith(self._MAGIC):
             raise InvalidContext("the context's wrapped_key was not made from a passphrase: use its own key provider")
         log2_n, r, p, salt = self._PARAMETERS.unpack(wrapped_key[len(self._MAGIC) :])
         # N below 2^(16·r) is the function's own limit (RFC 7914, section 2).
-        if not (1 <= log2_n <= min(self._MAX_LOG2_N, 16 * r - 1) and r <= 16 and 1 <= p <= 16):
+        if not (1 <= log2_n < 16 * r and 128 * r << log2_n <= MAX_SCRYPT_BYTES and 1 <= p <= MAX_SCRYPT_P):
             raise InvalidContext(
-                f"the context's wrapped_key asks for scrypt with N = 2^{log2_n}, r = {r}, p = {p}, "
-                f"expected r and p from 1 to 16, N from 2 to 2^{self._MAX_LOG2_N} and below 2^(16·r): it was changed"
+                f"the context's wrapped_key asks for scrypt with N = 2^{log2_n}, r = {r}, p = {p}, expected N from 2 "
+                f"to below 2^(16·r), 128·N·r up to {MAX_SCRYPT_BYTES >> 20} MiB, and p from 1 to {MAX_SCRYPT_P}: "
+                "it was changed"
             )
         return _derive(self._passphrase, salt, log2_n, r, p)
 
@@ -71,4 +76,10 @@ class PassphraseKeyProvider(Secretive):
 
 
 def _derive(passphrase: bytes, salt: bytes, log2_n: int, r: int, p: int) -> bytes:
-    return Scrypt(salt=salt, length=KEY_BYTES, n=1 << log2_n, r=r, p=p).derive(passphrase)
+    try:
+        return Scrypt(salt=salt, length=KEY_BYTES, n=1 << log2_n, r=r, p=p).derive(passphrase)
+    except MemoryError:
+        raise KeyProviderFault(
+            f"deriving the key takes {(128 * r << log2_n) >> 20} MiB of memory, which this machine does not have now: "
+            "end other programs, or open the context on another machine"
+        ) from None
