@@ -30,7 +30,7 @@ XTraceError
 │   │   ├── CiphertextRefused      422 invalid_ciphertext
 │   │   ├── LimitExceeded          422 limit_exceeded
 │   │   └── IdempotencyKeyReused   422 idempotency_key_reused
-│   ├── Unauthorized               401
+│   ├── Unauthenticated            401
 │   ├── PermissionDenied           403
 │   ├── NotFound                   404
 │   │   ├── KnowledgeBaseNotFound  404 knowledge_base_not_found
@@ -246,7 +246,7 @@ class IdempotencyKeyReused(InvalidRequest):
     codes = ("idempotency_key_reused",)
 
 
-class Unauthorized(ServerError):
+class Unauthenticated(ServerError):
     """The key is missing, wrong, revoked or of another organisation."""
 
     codes = ("unauthenticated",)

@@ -21,7 +21,7 @@ from xtrace_server.api import audit, chunks, contexts, health, keys, knowledge_b
 from xtrace_server.api.audit import record_denial
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard, rule_of
-from xtrace_server.errors import Forbidden, ServiceError, Unauthenticated
+from xtrace_server.errors import PermissionDenied, ServiceError, Unauthenticated
 from xtrace_server.http.envelope import Envelope
 from xtrace_server.http.requests import guard, service_of
 from xtrace_server.loop_watch import watched
@@ -100,7 +100,7 @@ def _handle_errors(app: FastAPI) -> None:
     async def service_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, ServiceError):
             raise error
-        if isinstance(error, Forbidden | Unauthenticated):
+        if isinstance(error, PermissionDenied | Unauthenticated):
             record_denial(service_of(request), request, error)
         return problem(request, error)
 
@@ -110,7 +110,7 @@ def _handle_errors(app: FastAPI) -> None:
         return problem(request, _translated(request, error))
 
     async def invalid(request: Request, error: Exception) -> Response:
-        return problem(request, errors.Invalid("the request has a parameter that is missing or not valid"))
+        return problem(request, errors.InvalidRequest("the request has a parameter that is missing or not valid"))
 
     async def database_error(request: Request, error: Exception) -> Response:
         known = translated(error) if isinstance(error, DBAPIError) else None
@@ -123,7 +123,7 @@ def _handle_errors(app: FastAPI) -> None:
         return problem(request, errors.Unavailable("the database is busy: try again"))
 
     async def disconnected(request: Request, error: Exception) -> Response:
-        return problem(request, errors.Malformed("the connection was closed before the body was complete"))
+        return problem(request, errors.MalformedRequest("the connection was closed before the body was complete"))
 
     handlers: dict[type[Exception], _Handler] = {
         ServiceError: service_error,
@@ -147,5 +147,5 @@ def _translated(request: Request, error: HTTPException) -> ServiceError:
         return errors.NotFound(f"there is no route {path}")
     _log.error("the framework raised status %d", error.status_code)
     if error.status_code >= 500:
-        return errors.Internal(request.state.request_id)
-    return errors.Malformed(str(error.detail))
+        return errors.ServerFault(request.state.request_id)
+    return errors.MalformedRequest(str(error.detail))

@@ -1,17 +1,16 @@
-"""What the service answers when it cannot do what was asked: one tree, each class with its status and stable
-code.
+"""What the service answers when it cannot do what was asked: one tree, with the names that `xtrace_sdk.errors` gives them.
 
     ServiceError
-    ├── Malformed              400 malformed               not HTTP, not JSON
-    ├── Unauthenticated        401 unauthenticated         no key, a wrong one, a revoked one, a foreign one
-    ├── Forbidden              403 forbidden               the key has not the permission
-    ├── NotFound               404 not_found               no such route
+    ├── MalformedRequest       400 malformed               not valid HTTP, JSON or MessagePack
+    ├── Unauthenticated        401 unauthenticated         the key is missing, wrong, revoked or another organisation's
+    ├── PermissionDenied       403 forbidden               the key lacks the permission
+    ├── NotFound               404 not_found               unknown route
     │   ├── KnowledgeBaseNotFound  knowledge_base_not_found    does not exist, or is another organisation's
     │   ├── ContextNotFound        context_not_found
     │   ├── ChunksNotFound         chunks_not_found            an update or patch of unknown chunks
     │   └── KeyNotFound            key_not_found
     ├── MethodNotAllowed       405 method_not_allowed
-    ├── RequestTimeout         408 request_timeout         its header or its body came too slowly
+    ├── RequestTooSlow         408 request_timeout         the header or the body arrived too slowly
     ├── Conflict               409
     │   ├── ContextDiffers         context_differs             saved before with another public part
     │   ├── ContextInUse           context_in_use              chunks are stored under it
@@ -19,22 +18,22 @@ code.
     ├── TooLarge               413 too_large               the body, or what can be sent in several requests
     ├── LineTooLong            414 line_too_long           the request line
     ├── UnsupportedMediaType   415 unsupported_media_type
-    ├── Invalid                422 invalid                 well-formed, but a field is not valid
-    │   ├── FilterInvalid          invalid_filter
-    │   ├── CiphertextInvalid      invalid_ciphertext
+    ├── InvalidRequest         422 invalid                 well-formed, but a field is not valid
+    │   ├── FilterRefused          invalid_filter
+    │   ├── CiphertextRefused      invalid_ciphertext
     │   ├── LimitExceeded          limit_exceeded              one value is larger than a limit
     │   └── IdempotencyKeyReused   idempotency_key_reused      with another body
     ├── RateLimited            429 rate_limited            try again after `Retry-After` seconds
     ├── HeadersTooLarge        431 headers_too_large
-    ├── Internal               500 internal                our fault; the details are in the server's log only
+    ├── ServerFault            500 internal                a bug or a fault; only the server's log has the details
     └── Unavailable            503 unavailable             try again after `Retry-After` seconds
-        ├── Overloaded             overloaded                  more requests or connections than the server takes
-        ├── DeadlineExceeded       deadline_exceeded           it took too long, and was given up
+        ├── Overloaded             overloaded                  more requests or connections than the server accepts
+        ├── DeadlineExceeded       deadline_exceeded           the request took too long and was cancelled
         ├── StorageReadOnly        storage_read_only           the disk cannot be written
         └── StorageFull        507 storage_full            the disk is full
 
-The body of every answer is `application/problem+json` (RFC 9457) as `xtrace_core.wire.Problem` defines it.
-Messages never hold a key, a ciphertext, or anything of another organisation.
+The body of every error is `application/problem+json` (RFC 9457), as `xtrace_core.wire.Problem` defines it.
+Messages never contain a key, a ciphertext, or anything of another organisation.
 """
 
 from typing import ClassVar
@@ -74,7 +73,7 @@ class ServiceError(Exception):
         return msgspec.json.encode(problem)
 
 
-class Malformed(ServiceError):
+class MalformedRequest(ServiceError):
     status = 400
     code = "malformed"
     title = "Malformed request"
@@ -86,7 +85,7 @@ class Unauthenticated(ServiceError):
     title = "Not authenticated"
 
 
-class Forbidden(ServiceError):
+class PermissionDenied(ServiceError):
     status = 403
     code = "forbidden"
     title = "Not permitted"
@@ -149,7 +148,7 @@ class MethodNotAllowed(ServiceError):
         return {"allow": self.allowed}
 
 
-class RequestTimeout(ServiceError):
+class RequestTooSlow(ServiceError):
     status = 408
     code = "request_timeout"
     title = "Request too slow"
@@ -209,28 +208,28 @@ class UnsupportedMediaType(ServiceError):
     title = "Unsupported media type"
 
 
-class Invalid(ServiceError):
+class InvalidRequest(ServiceError):
     status = 422
     code = "invalid"
     title = "Invalid request"
 
 
-class FilterInvalid(Invalid):
+class FilterRefused(InvalidRequest):
     code = "invalid_filter"
     title = "Invalid metadata filter"
 
 
-class CiphertextInvalid(Invalid):
+class CiphertextRefused(InvalidRequest):
     code = "invalid_ciphertext"
     title = "Invalid ciphertext"
 
 
-class LimitExceeded(Invalid):
+class LimitExceeded(InvalidRequest):
     code = "limit_exceeded"
     title = "Limit exceeded"
 
 
-class IdempotencyKeyReused(Invalid):
+class IdempotencyKeyReused(InvalidRequest):
     code = "idempotency_key_reused"
     title = "Idempotency key reused"
 
@@ -254,7 +253,7 @@ class HeadersTooLarge(ServiceError):
     title = "Request headers too large"
 
 
-class Internal(ServiceError):
+class ServerFault(ServiceError):
     def __init__(self, request_id: str) -> None:
         super().__init__(f"the service failed to answer; the cause is in its log, under the request id {request_id}")
 

@@ -324,7 +324,7 @@ async def test_api_keys_are_created_granted_restricted_and_revoked(
         with pytest.raises(errors.PermissionDenied):
             await reader.insert_chunks(chunks(1), indexes(1), kb, "ctx")
         await xtrace.revoke_api_key(key.hash)
-        with pytest.raises(errors.Unauthorized):
+        with pytest.raises(errors.Unauthenticated):
             await reader.meta_search(kb, {}, "ctx")
     assert key.hash not in [listed.hash for listed in await xtrace.list_api_keys()]
     with pytest.raises(errors.KeyNotFound):
@@ -337,9 +337,9 @@ async def test_a_wrong_key_and_another_organisation_are_unauthorized(
     other = live_service.new_organisation()
     for org, key in ((credentials.org_id, "wrong"), (credentials.org_id, other.api_key)):
         async with integration(Credentials(org, key, key, credentials.api_url)) as stranger:
-            with pytest.raises(errors.Unauthorized):
+            with pytest.raises(errors.Unauthenticated):
                 await stranger.list_exec_contexts()
-            with pytest.raises(errors.Unauthorized):
+            with pytest.raises(errors.Unauthenticated):
                 await stranger.list_kbs()
 
 

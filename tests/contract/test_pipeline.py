@@ -16,7 +16,7 @@ from xtrace_sdk.errors import (
     InvalidRows,
     InvalidVector,
     NotFound,
-    Unauthorized,
+    Unauthenticated,
     UnknownContent,
 )
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
@@ -328,7 +328,7 @@ async def test_unknown_knowledge_bases_and_wrong_keys_are_told_apart(
     with pytest.raises(NotFound):
         await Retriever(context, xtrace).nn_search_for_ids(vectors()[0], 3, "no-such-kb")
     wrong = XTraceIntegration(credentials.org_id, "wrong-key", credentials.api_url)
-    with pytest.raises(Unauthorized):
+    with pytest.raises(Unauthenticated):
         await Retriever(context, wrong).nn_search_for_ids(vectors()[0], 3, "no-such-kb")
     await wrong.aclose()
 

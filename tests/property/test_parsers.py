@@ -27,7 +27,7 @@ from xtrace_core.schemes.paillier import Evaluation, InvalidCiphertext, InvalidP
 from xtrace_core.wire import PROJECTION_FIELDS
 from xtrace_sdk.errors import UnknownContent
 from xtrace_sdk.x_vec.chunks.envelope import pack, unpack
-from xtrace_server.errors import Invalid, Malformed
+from xtrace_server.errors import InvalidRequest, MalformedRequest
 from xtrace_server.http import json_parts
 from xtrace_server.http.answers import projection
 from xtrace_server.http.bodies import MSGPACK, Decoder
@@ -123,7 +123,7 @@ def test_a_public_key_is_read_or_refused(type_: str, key: Any) -> None:
 def test_a_projection_is_read_or_refused(names: list[str], return_content: bool) -> None:
     try:
         shown = projection(names, return_content)
-    except Invalid:
+    except InvalidRequest:
         assert not set(names) <= PROJECTION_FIELDS
         return
     assert set(names) <= PROJECTION_FIELDS
@@ -146,7 +146,7 @@ tokens = st.builds(
 def decoded(text: str) -> PageToken | None:
     try:
         return decode_token(text, DIGEST)
-    except Invalid:
+    except InvalidRequest:
         return None
 
 
@@ -154,7 +154,7 @@ def decoded(text: str) -> PageToken | None:
 def test_a_page_token_comes_back_and_is_of_its_query_alone(token: PageToken) -> None:
     text = encode_token(token)
     assert decoded(text) == token
-    with pytest.raises(Invalid, match="another query"):
+    with pytest.raises(InvalidRequest, match="another query"):
         decode_token(text, bytes(16))
 
 
@@ -215,7 +215,7 @@ noises = st.sampled_from([b"", b" ", b"\xff", b'"', b"}", b"[", b",", b"\0", b"\
 def outcome(decode: Any, *arguments: Any) -> tuple[str, Any]:
     try:
         return "value", decode(*arguments)
-    except (Invalid, Malformed) as error:
+    except (InvalidRequest, MalformedRequest) as error:
         return error.code, None
 
 

@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import CONTROL, AdminCaller, ApiCaller, requires
-from xtrace_server.errors import Forbidden, ServiceError
+from xtrace_server.errors import PermissionDenied, ServiceError
 from xtrace_server.http.answers import json_answer
 from xtrace_server.http.described import Parameter, describes
 from xtrace_server.http.requests import AdminCallerDep, ServiceDep, query_number
@@ -56,7 +56,7 @@ def record_denial(service: Service, request: Request, error: ServiceError) -> No
     event = Event(
         action=f"denied.{error.code}",
         actor=caller.key.hash if isinstance(caller, ApiCaller) else "unknown",
-        subject=error.kb_id if isinstance(error, Forbidden) else "",
+        subject=error.kb_id if isinstance(error, PermissionDenied) else "",
         detail=f"{request.method} {route}",
     )
     service.denials.add(organisation_id, event)

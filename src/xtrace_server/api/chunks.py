@@ -15,7 +15,7 @@ from xtrace_core.metadata import normalised
 from xtrace_core.schemes.paillier import Evaluation, InvalidCiphertext
 from xtrace_server.api.reading import json_pieces, read_chunks
 from xtrace_server.auth.guard import DELETER, READER, WRITER, requires
-from xtrace_server.errors import CiphertextInvalid, Invalid, TooLarge
+from xtrace_server.errors import CiphertextRefused, InvalidRequest, TooLarge
 from xtrace_server.http.answers import EVERYTHING, evaluation, json_answer, projection
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import CHUNK_IDS, KB_ID, Parameter, describes
@@ -182,7 +182,10 @@ async def find_names(
 async def _checked(
     settings: Settings, context: Context, sent: Sequence[wire.NewChunk | wire.ChunkUpdate], field: str
 ) -> list[ChunkWrite]:
-    """What to store for the chunks, every size and ciphertext checked, in a thread. Raises `TooLarge`, `Invalid`."""
+    """What to store for the chunks, every size and ciphertext checked, in a thread.
+
+    Raises `TooLarge` and `InvalidRequest`.
+    """
     by = evaluation(context.data.type, context.data.pk)
 
     def check() -> list[ChunkWrite]:
@@ -214,13 +217,13 @@ def _digest(body: bytes) -> bytes:
 def _rows(
     settings: Settings, by: Evaluation, indexes: Iterable[tuple[int, list[bytes]]], field: str
 ) -> Iterator[bytes]:
-    """The indexes, by the numbers of their chunks, as they are stored. Raises `CiphertextInvalid` and `TooLarge`."""
+    """The indexes, by the numbers of their chunks, as they are stored. Raises `CiphertextRefused` and `TooLarge`."""
     free = settings.max_body_bytes
     for i, index in indexes:
         try:
             row = by.row(index)
         except InvalidCiphertext as error:
-            raise CiphertextInvalid(f"{field}[{i}].index: {error}") from None
+            raise CiphertextRefused(f"{field}[{i}].index: {error}") from None
         # Stored, a ciphertext has the full width: a million tiny numbers are no million ciphertexts.
         free -= len(row)
         if free < 0:
@@ -234,7 +237,7 @@ def _rows(
 async def _bound(
     connection: AsyncConnection, kb: KnowledgeBase, context: Context, writes: Sequence[ChunkWrite], field: str
 ) -> tuple[KnowledgeBase, Binding]:
-    """The knowledge base, locked, and its binding for these rows. Raises `CiphertextInvalid`."""
+    """The knowledge base, locked, and its binding for these rows. Raises `CiphertextRefused`."""
     kb = await knowledge_bases.lock(connection, kb)
     binding = await contexts.bind(connection, kb, context)
     if writes:
@@ -247,7 +250,7 @@ async def _bound(
 
 def _check_width(by: Evaluation, binding: Binding, row: bytes, where: str) -> None:
     if binding.row_bytes is not None and len(row) != binding.row_bytes:
-        raise CiphertextInvalid(
+        raise CiphertextRefused(
             f"{where}.index has {by.ciphertext_count(len(row))} ciphertexts, expected "
             f"{by.ciphertext_count(binding.row_bytes)} as in the first index of this context in the knowledge base"
         )
@@ -290,7 +293,7 @@ async def _check_patched_vectors(
         if change.row is UNSET:
             continue
         if binding is None or stored[chunk_id] != binding.pk:
-            raise Invalid(
+            raise InvalidRequest(
                 f"chunk_patches[{i}].index: chunk {chunk_id} is stored under another context than context_id; "
                 "an update (PUT) moves it"
             )

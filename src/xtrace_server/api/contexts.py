@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import DELETE, MEMBER, READER, WRITER, ApiCaller, requires
-from xtrace_server.errors import ContextDiffers, ContextInUse, Invalid
+from xtrace_server.errors import ContextDiffers, ContextInUse, InvalidRequest
 from xtrace_server.http.answers import evaluation, json_answer
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import describes
@@ -146,7 +146,7 @@ def _check_public_part(data: wire.ContextData) -> None:
     try:
         msgspec.json.decode(data.config.encode(), type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise Invalid("data.config is no JSON text") from None
+        raise InvalidRequest("data.config is no JSON text") from None
 
 
 async def _save_again(connection: AsyncConnection, caller: ApiCaller, stored: Context, data: wire.ContextData) -> None:

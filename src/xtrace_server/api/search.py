@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from xtrace_core import frames, wire
 from xtrace_core.schemes.paillier import Evaluation, InvalidCiphertext
 from xtrace_server.auth.guard import READER, ApiCaller, requires
-from xtrace_server.errors import CiphertextInvalid
+from xtrace_server.errors import CiphertextRefused
 from xtrace_server.http.answers import evaluation
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import describes
@@ -80,7 +80,7 @@ async def _prepared(
         try:
             return by, await service.engine.prepare(connection, transaction, by, queries, candidates)
         except InvalidCiphertext as error:
-            raise CiphertextInvalid(f"{field}: {error}") from None
+            raise CiphertextRefused(f"{field}: {error}") from None
 
 
 def _frames(by: Evaluation, queries: Sequence[Sequence[bytes]]) -> FramedAnswer:

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.keys import hash_key, is_well_formed
-from xtrace_server.errors import Forbidden, KnowledgeBaseNotFound, Unauthenticated
+from xtrace_server.errors import KnowledgeBaseNotFound, PermissionDenied, Unauthenticated
 from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.storage import organisations
 from xtrace_server.storage.database import Database
@@ -95,17 +95,17 @@ class ApiCaller:
     ) -> KnowledgeBase:
         """The knowledge base, if the key has the permission that the route declares (or the one given).
 
-        Raises `KnowledgeBaseNotFound` (also for another organisation's) and `Forbidden`.
+        Raises `KnowledgeBaseNotFound` (also for another organisation's) and `PermissionDenied`.
         """
         needed = self.permission if permission is None else permission
         if needed == NONE:
-            raise Forbidden("the route declares no permission on a knowledge base")
+            raise PermissionDenied("the route declares no permission on a knowledge base")
         found = await organisations.permissions(connection, self.key, kb_id)
         if not found:
             raise KnowledgeBaseNotFound(kb_id)
         ((kb, granted),) = found
         if granted & needed != needed:
-            raise Forbidden(f"the API key has no permission to {_MEANING[needed]} in this knowledge base", kb.id)
+            raise PermissionDenied(f"the API key has no permission to {_MEANING[needed]} in this knowledge base", kb.id)
         return kb
 
     async def readable(self, connection: AsyncConnection) -> set[str]:

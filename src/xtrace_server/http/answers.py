@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from xtrace_core.schemes.paillier import Evaluation, InvalidPublicKey, evaluation_for
 from xtrace_core.wire import PROJECTION_FIELDS, TAGS, Chunk, MetaData
-from xtrace_server.errors import Invalid
+from xtrace_server.errors import InvalidRequest
 from xtrace_server.storage.chunks import Parts, StoredChunk
 
 _encoder = msgspec.json.Encoder()
@@ -24,11 +24,11 @@ def json_answer(value: Any) -> Response:
 
 @lru_cache(maxsize=256)
 def evaluation(type_: str, public_key: str) -> Evaluation:
-    """The evaluation for a context's public part. Raises `Invalid`."""
+    """The evaluation for a context's public part. Raises `InvalidRequest`."""
     try:
         return evaluation_for(type_, public_key)
     except InvalidPublicKey as error:
-        raise Invalid(f"data: {error}") from None
+        raise InvalidRequest(f"data: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ EVERYTHING = Projection(_TOP_LEVEL, _META_DATA)
 def projection(names: Iterable[str] | None, return_content: bool | None = None) -> Projection:
     """The projection of a metadata search: without names everything but content, index and nonce.
 
-    Raises `Invalid` for a name that no chunk's field has.
+    Raises `InvalidRequest` for a name that no chunk's field has.
     """
     named = list(names or ())
     if not named:
@@ -104,7 +104,7 @@ def _named(names: Iterable[str]) -> tuple[set[str], frozenset[str]]:
             top_level.add(name)
         else:
             known = ", ".join(sorted(PROJECTION_FIELDS))
-            raise Invalid(f"projection names {name[:64]!r}, expected one of {known}")
+            raise InvalidRequest(f"projection names {name[:64]!r}, expected one of {known}")
     if "meta_data" in top_level:
         return top_level, _META_DATA
     return top_level | ({"meta_data"} if single else set()), frozenset(single)

@@ -15,7 +15,7 @@ import msgspec
 from fastapi import Request
 
 from xtrace_core import wire
-from xtrace_server.errors import FilterInvalid, Invalid, Malformed, TooLarge, UnsupportedMediaType
+from xtrace_server.errors import FilterRefused, InvalidRequest, MalformedRequest, TooLarge, UnsupportedMediaType
 from xtrace_server.http.body_parts import LongList, Parts
 from xtrace_server.http.json_parts import json_parts
 from xtrace_server.http.msgpack_parts import msgpack_parts
@@ -70,8 +70,8 @@ def formats_of(type_: type[msgspec.Struct]) -> tuple[Format, ...]:
 def body_of(type_: type[_T]) -> Callable[[Request], Awaitable[_T]]:
     """A dependency that reads the body of a request as `type_`, a struct.
 
-    Raises `UnsupportedMediaType`, `TooLarge`, `Malformed` for what is not of its format, and `Invalid` for a body of
-    another shape; the message names the field.
+    Raises `UnsupportedMediaType`, `TooLarge`, `MalformedRequest` for a body that is not in its format, and
+    `InvalidRequest` for one of another shape; the message names the field.
     """
     decoders = {format_: Decoder(type_, format_) for format_ in formats_of(type_)}
 
@@ -118,10 +118,10 @@ class Decoder(Generic[_T]):
             self._element = format_.decoder(list_.__args__[0])
 
     def decode(self, body: bytes) -> _T:
-        """The body at once. Raises `Malformed` and `Invalid`."""
+        """The body at once. Raises `MalformedRequest` and `InvalidRequest`."""
         try:
             value: _T = self._decoded(self._whole, body)
-        except Invalid:
+        except InvalidRequest:
             # A body may be of the wrong shape and malformed further on.
             self._check_syntax(body)
             raise
@@ -133,7 +133,7 @@ class Decoder(Generic[_T]):
         start, end = parts.members.get("meta_filter", (0, 0))
         if end - start > settings.max_filter_bytes:
             allowed = settings.max_filter_bytes
-            raise FilterInvalid(
+            raise FilterRefused(
                 f"meta_filter has {end - start} bytes, at most {allowed} are allowed (max_filter_bytes)"
             )
         try:
@@ -143,7 +143,7 @@ class Decoder(Generic[_T]):
                 where = f".{self._long.name}"
                 elements = [self._decoded(self._element, part, f"{where}[{i}]") for i, part in listed]
                 setattr(value, self._long.name, elements)
-        except Invalid:
+        except InvalidRequest:
             for part in (parts.rest, *[body[slice(*element)] for element in parts.elements]):
                 self._check_syntax(part)
             raise
@@ -154,15 +154,15 @@ class Decoder(Generic[_T]):
         try:
             value = decoder.decode(part)
         except msgspec.ValidationError as error:
-            raise Invalid(f"the body is not valid: {_placed(str(error), where)}") from None
+            raise InvalidRequest(f"the body is not valid: {_placed(str(error), where)}") from None
         except RecursionError:
-            raise Invalid("the body nests too deep") from None
+            raise InvalidRequest("the body nests too deep") from None
         except (msgspec.DecodeError, UnicodeError):
             self._check_syntax(part)
-            raise Malformed(f"the body is malformed {self._format.name}") from None
+            raise MalformedRequest(f"the body is malformed {self._format.name}") from None
         # Ciphertexts in MessagePack hold any byte; in JSON, where they are base64, the rest is seen at a glance.
         if self._format.nul in part and JSON.nul in msgspec.json.encode(value) and _has_nul(value):
-            raise Invalid("the body has a string with a NUL character, which no string may have")
+            raise InvalidRequest("the body has a string with a NUL character, which no string may have")
         return value
 
     def _check_syntax(self, part: bytes) -> None:
@@ -171,11 +171,11 @@ class Decoder(Generic[_T]):
         except msgspec.ValidationError:
             return  # well-formed, but nothing that Python has
         except RecursionError:
-            raise Invalid("the body nests too deep") from None
+            raise InvalidRequest("the body nests too deep") from None
         except (msgspec.DecodeError, UnicodeError) as error:
             name = self._format.name
             what = f"is empty, expected {name}" if not part else f"is malformed {name}: {error}"
-            raise Malformed(f"the body {what}") from None
+            raise MalformedRequest(f"the body {what}") from None
 
 
 def _placed(message: str, where: str) -> str:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xtrace_core.wire import PROBLEM_JSON
 from xtrace_server.deadline import deadline, restart_deadline
-from xtrace_server.errors import DeadlineExceeded, Internal, Overloaded, ServiceError
+from xtrace_server.errors import DeadlineExceeded, Overloaded, ServerFault, ServiceError
 from xtrace_server.metrics import UNMATCHED, Metrics
 from xtrace_server.settings import Settings
 
@@ -91,7 +91,7 @@ class Envelope:
             raise
         except Exception:
             _log.exception("a request failed", extra={"fields": {"request_id": course.request_id}})
-            error = Internal(course.request_id)
+            error = ServerFault(course.request_id)
         if course.status:
             # The answer has begun: cutting it off is the only way left to say that it is not complete.
             raise _CutOff

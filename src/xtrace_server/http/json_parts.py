@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from xtrace_server.errors import Invalid
+from xtrace_server.errors import InvalidRequest
 from xtrace_server.http.body_parts import LongList, PartBounds, Parts
 from xtrace_server.settings import Settings
 
@@ -30,7 +30,8 @@ _QUOTE, _COMMA, _OPEN_LIST, _OPEN, _CLOSE = b'",[{}'
 def json_parts(settings: Settings, body: bytes, long: LongList | None) -> Parts:
     """The parts of a body that is to be an object; those of another mean nothing, and its decoder refuses it.
 
-    Raises `TooLarge` and `LimitExceeded` for more than the limits allow, and `Invalid` if the long list comes twice.
+    Raises `TooLarge` and `LimitExceeded` for more than the limits allow, and `InvalidRequest` if the long list comes
+    twice.
     """
     return _Reader(settings, body, long).read()
 
@@ -89,7 +90,7 @@ class _Reader:
         if self._long is None or self._name() != self._long.name:
             return
         if self._elements:
-            raise Invalid(f"the body has {self._long.name} twice")
+            raise InvalidRequest(f"the body has {self._long.name} twice")
         self._before, self._in_list = mark, True
 
     def _end_element(self, mark: _Mark) -> None:

@@ -5,7 +5,7 @@ Value after value is passed over, which takes a fraction of a microsecond each a
 
 from typing import Final
 
-from xtrace_server.errors import Invalid, Malformed
+from xtrace_server.errors import InvalidRequest, MalformedRequest
 from xtrace_server.http.body_parts import LongList, PartBounds, Parts
 from xtrace_server.settings import Settings
 
@@ -16,13 +16,13 @@ _MAP_16, _MAP_32, _LIST_16, _LIST_32 = 0xDE, 0xDF, 0xDC, 0xDD
 def msgpack_parts(settings: Settings, body: bytes, long: LongList | None) -> Parts:
     """The parts of a body that is to be a map; those of another mean nothing, and its decoder refuses it.
 
-    Raises `TooLarge` and `LimitExceeded` for more than the limits allow, `Malformed` for a body that is cut off, and
-    `Invalid` if the long list comes twice.
+    Raises `TooLarge` and `LimitExceeded` for more than the limits allow, `MalformedRequest` for a body that is cut off,
+    and `InvalidRequest` if the long list comes twice.
     """
     try:
         return _Reader(settings, body, long).read()
     except IndexError:
-        raise Malformed("the body is malformed MessagePack: it is cut off") from None
+        raise MalformedRequest("the body is malformed MessagePack: it is cut off") from None
 
 
 class _Reader:
@@ -58,7 +58,7 @@ class _Reader:
 
     def _read_list(self, long: LongList) -> None:
         if long.name in self._parts.members:
-            raise Invalid(f"the body has {long.name} twice")
+            raise InvalidRequest(f"the body has {long.name} twice")
         before = self._at
         count, self._at = _children(self._body, self._at)
         for number in range(count):

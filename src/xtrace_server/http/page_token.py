@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 
 from xtrace_core.metadata_filter import Filter
-from xtrace_server.errors import Invalid
+from xtrace_server.errors import InvalidRequest
 from xtrace_server.storage.chunks import Position
 
 _DIGEST_BYTES = 16
@@ -42,15 +42,17 @@ def encode_token(token: PageToken) -> str:
 
 
 def decode_token(text: str, digest: bytes) -> PageToken:
-    """The token of a page of the query with this digest. Raises `Invalid`."""
+    """The token of a page of the query with this digest. Raises `InvalidRequest`."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         fields = msgspec.msgpack.decode(data, type=tuple[int, bytes, str, int, int])
     except (binascii.Error, ValueError, RecursionError):
-        raise Invalid("page_token is no token that this service has given out") from None
+        raise InvalidRequest("page_token is no token that this service has given out") from None
     version, of, value, pk, offset = fields
     if version != 1 or "\0" in value or not (0 <= pk <= _MAX_INTEGER and 0 <= offset <= _MAX_INTEGER):
-        raise Invalid("page_token is no token that this service has given out")
+        raise InvalidRequest("page_token is no token that this service has given out")
     if of != digest:
-        raise Invalid("page_token belongs to another query: kb_id, context_id, meta_filter, sort_by and sort_order")
+        raise InvalidRequest(
+            "page_token belongs to another query: kb_id, context_id, meta_filter, sort_by and sort_order"
+        )
     return PageToken(digest, Position(value, pk), offset)

@@ -15,7 +15,14 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from xtrace_core.wire import PROBLEM_JSON
-from xtrace_server.errors import HeadersTooLarge, LineTooLong, Malformed, Overloaded, RequestTimeout, ServiceError
+from xtrace_server.errors import (
+    HeadersTooLarge,
+    LineTooLong,
+    MalformedRequest,
+    Overloaded,
+    RequestTooSlow,
+    ServiceError,
+)
 from xtrace_server.http.envelope import SECURITY_HEADERS
 from xtrace_server.settings import Settings
 
@@ -115,7 +122,7 @@ class Protocol(HttpToolsProtocol):
 
     def _header_late(self) -> None:
         seconds = self.settings.header_timeout_s
-        self._answer(RequestTimeout(f"the header did not arrive within {seconds:g} seconds (header_timeout_s)"))
+        self._answer(RequestTooSlow(f"the header did not arrive within {seconds:g} seconds (header_timeout_s)"))
 
     def _body_late(self) -> None:
         now = self.loop.time()
@@ -128,7 +135,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self._answer(
-                RequestTimeout(
+                RequestTooSlow(
                     f"the body did not arrive within {self.settings.body_timeout_s:g} seconds (body_timeout_s) and the "
                     f"time that its bytes need at {self.settings.min_body_bytes_per_s} a second (min_body_bytes_per_s)"
                 )
@@ -194,7 +201,7 @@ class Protocol(HttpToolsProtocol):
         self.scope["extensions"] = {"xtrace.abort": self.transport.abort}  # type: ignore[dict-item]
 
     def send_400_response(self, msg: str) -> None:
-        self._answer(self._refusal or Malformed("the request is not HTTP that this server can parse"))
+        self._answer(self._refusal or MalformedRequest("the request is not HTTP that this server can parse"))
 
     def _refuse(self, error: ServiceError) -> None:
         self._refusal = error
@@ -212,7 +219,7 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         # Who is too slow has nothing on its way, and shall not hold the connection by one drop a second.
-        self._unread = not isinstance(error, RequestTimeout)
+        self._unread = not isinstance(error, RequestTooSlow)
         if (current := self._current) is not None:
             # Two answers must not mix.
             if current.response_started:

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from xtrace_core.metadata_filter import Filter, InvalidFilter, parse_filter
 from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
 from xtrace_server.auth.guard import AdminCaller, ApiCaller, Plane, rule_of
-from xtrace_server.errors import FilterInvalid, Invalid
+from xtrace_server.errors import FilterRefused, InvalidRequest
 from xtrace_server.http.limits import check_count
 from xtrace_server.service import Service
 from xtrace_server.settings import Settings
@@ -49,18 +49,18 @@ AdminCallerDep: TypeAlias = Annotated[AdminCaller, Depends(_admin_caller)]
 
 
 def meta_filter(settings: Settings, value: Any) -> Filter:
-    """The filter in a request. Raises `FilterInvalid`."""
+    """The filter in a request. Raises `FilterRefused`."""
     try:
         return parse_filter(value, settings.filter_limits)
     except InvalidFilter as error:
-        raise FilterInvalid(str(error)) from None
+        raise FilterRefused(str(error)) from None
 
 
 def query_string(request: Request, name: str) -> str:
-    """The query parameter, given once. Raises `Invalid`."""
+    """The query parameter, given once. Raises `InvalidRequest`."""
     values = request.query_params.getlist(name)
     if len(values) != 1 or not values[0]:
-        raise Invalid(f"the query parameter {name} is given {len(values)} times, expected once, not empty")
+        raise InvalidRequest(f"the query parameter {name} is given {len(values)} times, expected once, not empty")
     _check_text(name, values[0])
     return values[0]
 
@@ -74,49 +74,49 @@ def query_strings(request: Request, name: str) -> list[str]:
 
 
 def query_chunk_ids(request: Request) -> list[int]:
-    """The `chunk_ids` of the query, each once, in their order. Raises `Invalid` and `TooLarge`."""
+    """The `chunk_ids` of the query, each once, in their order. Raises `InvalidRequest` and `TooLarge`."""
     given, ids = request.query_params.getlist("chunk_ids"), []
     check_count(service_of(request).settings, "max_ids", given, "chunk ids")
     for text in given:
         digits = text.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_ID_DIGITS):
-            raise Invalid(f"the query parameter chunk_ids is {text[:64]!r}, expected whole numbers")
+            raise InvalidRequest(f"the query parameter chunk_ids is {text[:64]!r}, expected whole numbers")
         ids.append(int(text))
     return list(dict.fromkeys(ids))
 
 
 def query_number(request: Request, name: str, highest: int) -> int | None:
-    """The query parameter as a whole number from 1; None if it is not given. Raises `Invalid`."""
+    """The query parameter as a whole number from 1; None if it is not given. Raises `InvalidRequest`."""
     values = request.query_params.getlist(name)
     if not values:
         return None
     text = values[0]
     if len(values) > 1 or not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= highest):
-        raise Invalid(f"the query parameter {name} is no whole number from 1 to {highest}, given once")
+        raise InvalidRequest(f"the query parameter {name} is no whole number from 1 to {highest}, given once")
     return int(text)
 
 
 def distinct(chunk_ids: Iterable[int], field: str) -> list[int]:
     """The ids of chunks to be written, none twice, because the outcome would depend on the order. Raises
-    `Invalid`.
+    `InvalidRequest`.
     """
     ids = list(chunk_ids)
     seen: set[int] = set()
     for i, chunk_id in enumerate(ids):
         if chunk_id in seen:
-            raise Invalid(f"{field}[{i}].chunk_id is in the request before, expected each chunk once")
+            raise InvalidRequest(f"{field}[{i}].chunk_id is in the request before, expected each chunk once")
         seen.add(chunk_id)
     return ids
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The header `Idempotency-Key`. Raises `Invalid`."""
+    """The header `Idempotency-Key`. Raises `InvalidRequest`."""
     key = request.headers.get(IDEMPOTENCY_KEY_HEADER)
     if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
-        raise Invalid(f"the Idempotency-Key has {len(key)} characters, expected 1 to {MAX_IDEMPOTENCY_KEY}")
+        raise InvalidRequest(f"the Idempotency-Key has {len(key)} characters, expected 1 to {MAX_IDEMPOTENCY_KEY}")
     return key
 
 
 def _check_text(name: str, value: str) -> None:
     if "\0" in value:
-        raise Invalid(f"the query parameter {name} has a NUL character, which no string may have")
+        raise InvalidRequest(f"the query parameter {name} has a NUL character, which no string may have")

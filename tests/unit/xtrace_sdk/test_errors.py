@@ -47,10 +47,20 @@ def test_every_code_and_status_of_the_service_has_one_class() -> None:
     statuses = [status for cls in kinds for status in vars(cls).get("statuses", ())]
     assert len(set(codes)) == len(codes)
     assert len(set(statuses)) == len(statuses)
-    for _, cls in inspect.getmembers(served, inspect.isclass):
-        if issubclass(cls, served.ServiceError):
-            assert cls.code in codes
-            assert cls.status in statuses
+    for cls in service_errors():
+        assert cls.code in codes
+        assert cls.status in statuses
+
+
+def service_errors() -> list[type[served.ServiceError]]:
+    found = [cls for _, cls in inspect.getmembers(served, inspect.isclass)]
+    return [cls for cls in found if issubclass(cls, served.ServiceError)]
+
+
+def test_client_and_service_call_the_same_error_by_the_same_name() -> None:
+    names = {code: name for name, cls in classes().items() for code in vars(cls).get("codes", ())}
+    # The root of the service's tree has the code of what nobody foresaw.
+    assert {cls.code: cls.__name__ for cls in service_errors() if cls is not served.ServiceError} == names
 
 
 def test_invalid_rows_names_chunks_or_positions_and_not_too_many() -> None:

@@ -571,7 +571,7 @@ async def test_a_load_that_stops_says_what_is_stored(concurrent: bool) -> None:
 
 
 async def test_a_load_of_which_nothing_is_stored_raises_the_fault_itself() -> None:
-    with pytest.raises(errors.Unauthorized):
+    with pytest.raises(errors.Unauthenticated):
         await inserting(lambda *_: httpx2.Response(401)).store_db(database(3), [[1]] * 3, "kb", "ctx")
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from xtrace_core import frames
-from xtrace_sdk.errors import InvalidAnswer, InvalidRows, NetworkError, ServerUnreachable, Unauthorized
+from xtrace_sdk.errors import InvalidAnswer, InvalidRows, NetworkError, ServerUnreachable, Unauthenticated
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
@@ -183,7 +183,7 @@ async def test_refusals_and_passing_faults_are_as_for_every_call(context: Execut
         def answer(self, request: httpx2.Request) -> httpx2.Response:
             return httpx2.Response(200, headers={"content-type": "text/html"}, content=b"<html>")
 
-    with pytest.raises(Unauthorized, match="the key is wrong"):
+    with pytest.raises(Unauthenticated, match="the key is wrong"):
         await search(context, Refusing(context))
     assert len((await search(context, Recovering(context)))[0]) == 3
     with pytest.raises(NetworkError, match="text/html"):
