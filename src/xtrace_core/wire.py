@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from xtrace_core.permissions import Permission
+
 PROBLEM_JSON = "application/problem+json"
 MSGPACK = "application/x-msgpack"
 MSGPACK_NAMES = frozenset((MSGPACK, "application/msgpack", "application/vnd.msgpack"))
@@ -34,8 +36,6 @@ TAGS = ("tag1", "tag2", "tag3", "tag4", "tag5")
 Tag = Literal["tag1", "tag2", "tag3", "tag4", "tag5"]
 SortBy = Literal["chunk_id", "created_at", "updated_at", "tag1", "tag2", "tag3", "tag4", "tag5"]
 SortOrder = Literal["asc", "desc"]
-Permission = Literal[0, 1, 3, 7]
-"""What an API key may do in a knowledge base: 1 read, 3 read and write, 7 read, write and delete."""
 
 Nonce = Annotated[bytes, Meta(max_length=MAX_NONCE_BYTES)]
 SaltBytes = Annotated[bytes, Meta(min_length=1, max_length=MAX_NAME_SALT_BYTES)]

@@ -1,4 +1,4 @@
-"""What the service answers when it cannot do what was asked: one tree, with the names that `xtrace_sdk.errors` gives them.
+"""What the service answers when it cannot do what was asked: one tree, named as in `xtrace_sdk.errors`.
 
     ServiceError
     ├── MalformedRequest       400 malformed               not valid HTTP, JSON or MessagePack

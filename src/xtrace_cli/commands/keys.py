@@ -10,6 +10,7 @@ from xtrace_cli.groups import new_group
 from xtrace_cli.options.connection import CredentialsFile, with_admin_key
 from xtrace_cli.output import Json, Yes, confirm, note, show, table
 from xtrace_core import wire
+from xtrace_core.permissions import Permission
 from xtrace_sdk.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ class Level(StrEnum):
     ALL = "all"
 
 
-_PERMISSIONS = {Level.NONE: 0, Level.READ: 1, Level.WRITE: 3, Level.ALL: 7}
+_PERMISSIONS = {
+    Level.NONE: Permission.NONE,
+    Level.READ: Permission.READ,
+    Level.WRITE: Permission.WRITE,
+    Level.ALL: Permission.DELETE,
+}
 
 
 @app.command()

@@ -23,7 +23,7 @@ from xtrace_core.arithmetic.interface import (
     PrimeSquare,
     Rows,
     as_rows,
-    require_bits,
+    check_bits,
     row_width,
 )
 from xtrace_core.arithmetic.portable import PortableArithmetic
@@ -166,7 +166,7 @@ class CompiledArithmetic:
     def encode_digits(self, bits: NDArray[np.uint8]) -> Rows:
         if bits.shape[1] > MAX_DIGITS:
             return self._portable.encode_digits(bits)
-        require_bits(bits)
+        check_bits(bits)
         out = np.empty((len(bits), row_width(3 ** bits.shape[1])), dtype=np.uint8)
         _native.encode_digits(self.threads, out, np.ascontiguousarray(bits))
         return out

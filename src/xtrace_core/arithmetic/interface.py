@@ -27,7 +27,7 @@ def as_rows(values: list[int], width: int) -> Rows:
     return np.frombuffer(data, dtype=np.uint8).reshape(len(values), width)
 
 
-def require_bits(bits: NDArray[np.uint8]) -> None:
+def check_bits(bits: NDArray[np.uint8]) -> None:
     """Raises `ValueError` for an element that is neither 0 nor 1."""
     if bits.max(initial=0) > 1:
         raise ValueError("got a bit that is neither 0 nor 1")

@@ -13,7 +13,7 @@ from xtrace_core.arithmetic.interface import (
     Multiplier,
     PrimeSquare,
     Rows,
-    require_bits,
+    check_bits,
     row_width,
 )
 
@@ -103,7 +103,7 @@ class PortableArithmetic:
         return np.array([0 < x < bound for x in _integers(rows)], dtype=np.bool_)
 
     def encode_slots(self, bits: NDArray[np.uint8]) -> Rows:
-        require_bits(bits)
+        check_bits(bits)
         pairs = np.zeros((len(bits), 2 * bits.shape[1]), dtype=np.uint8)
         pairs[:, ::2] = bits[:, ::-1]  # position w−1 is the least significant pair
         return np.packbits(pairs, axis=1, bitorder="little")
@@ -119,7 +119,7 @@ class PortableArithmetic:
         return np.bitwise_count(low).sum(axis=1, dtype=np.int64), ~bad
 
     def encode_digits(self, bits: NDArray[np.uint8]) -> Rows:
-        require_bits(bits)
+        check_bits(bits)
         texts = [row.tobytes().decode("ascii") for row in bits + np.uint8(ord("0"))]
         return _to_rows([mpz(text, 3) for text in texts], row_width(3 ** bits.shape[1]))
 

@@ -1,9 +1,10 @@
 """The calls of the control plane: knowledge bases, API keys, permissions. They need the admin key."""
 
-from typing import Any, cast, get_args
+from typing import Any
 from urllib.parse import urlencode
 
 from xtrace_core import wire
+from xtrace_core.permissions import Permission
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.contract import Service, segment
 from xtrace_sdk.service.payloads import encode
@@ -70,10 +71,10 @@ class ControlPlane:
 
         Raises `NotFound`, and `InvalidArgument` for another number.
         """
-        if permission not in get_args(wire.Permission):
+        if permission not in list(Permission):
             raise InvalidArgument(f"permission is {permission}, expected 0, 1 (read), 3 (and write) or 7 (and delete)")
         path = f"keys/{segment(key_hash, 'key_hash')}/permissions/{segment(kb_id, 'kb_id')}"
-        body = encode(wire.SetPermission(cast("wire.Permission", permission)))
+        body = encode(wire.SetPermission(Permission(permission)))
         await self._service.control_done("PUT", path, body=body)
 
 

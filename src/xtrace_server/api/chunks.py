@@ -111,7 +111,7 @@ async def update(
     writes = await _checked(service.settings, context, body.chunk_updates, "chunk_updates")
     async with service.database.write() as connection:
         kb, binding = await _bound(connection, kb, context, writes, "chunk_updates")
-        await chunks.expect_unchanged(connection, _conditions(kb, body.chunk_updates))
+        await chunks.check_unchanged(connection, _conditions(kb, body.chunk_updates))
         by_pk = {chunk_pk(kb.pk, i): write for i, write in zip(chunk_ids, writes, strict=True)}
         await chunk_writes.replace_all(connection, kb, binding, by_pk)
     return json_answer(wire.UpdatedCount(len(writes)))
@@ -137,7 +137,7 @@ async def patch(
     changes = await asyncio.to_thread(_changes, service.settings, kb, context, body.chunk_patches)
     async with service.database.write() as connection:
         kb = await knowledge_bases.lock(connection, kb)
-        await chunks.expect_unchanged(connection, _conditions(kb, body.chunk_patches))
+        await chunks.check_unchanged(connection, _conditions(kb, body.chunk_patches))
         if context is not None:
             await _check_patched_vectors(connection, kb, context, chunk_ids, changes)
         await chunk_writes.change_all(connection, kb, changes)

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
-from xtrace_server.auth.guard import DELETE, MEMBER, READER, WRITER, ApiCaller, requires
+from xtrace_core.permissions import Permission
+from xtrace_server.auth.guard import MEMBER, READER, WRITER, ApiCaller, requires
 from xtrace_server.errors import ContextDiffers, ContextInUse, InvalidRequest
 from xtrace_server.http.answers import evaluation, json_answer
 from xtrace_server.http.bodies import body_of
@@ -163,4 +164,4 @@ async def _save_again(connection: AsyncConnection, caller: ApiCaller, stored: Co
 
 async def _check_may_replace(connection: AsyncConnection, caller: ApiCaller, context: Context) -> None:
     for kb in await contexts.bound_knowledge_bases(connection, context):
-        await caller.knowledge_base(connection, kb.id, DELETE)
+        await caller.knowledge_base(connection, kb.id, Permission.DELETE)

@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from xtrace_core import wire
+from xtrace_core.permissions import Permission
 from xtrace_server.api.audit import record_change
-from xtrace_server.auth.guard import CONTROL, NONE, AdminCaller, requires
+from xtrace_server.auth.guard import CONTROL, AdminCaller, requires
 from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.http.answers import json_answer
 from xtrace_server.http.bodies import body_of
@@ -32,7 +33,8 @@ async def create(
     """A new API key, without any permission; its secret is shown this once."""
     check_names(service.settings, body)
     async with service.database.write() as connection:
-        key, secret = await new_api_key(connection, caller.organisation_id, body.name, body.description or "", NONE)
+        name, description = body.name, body.description or ""
+        key, secret = await new_api_key(connection, caller.organisation_id, name, description, Permission.NONE)
         await record_change(connection, request, caller, "api_key.create", key.hash)
     return json_answer(wire.CreatedApiKey(_shown(key), secret))
 

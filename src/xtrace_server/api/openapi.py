@@ -14,7 +14,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from xtrace_core import wire
-from xtrace_server.auth.guard import NONE, PUBLIC, Plane, Rule, requires, rule_of
+from xtrace_core.permissions import Permission
+from xtrace_server.auth.guard import PUBLIC, Plane, Rule, requires, rule_of
 from xtrace_server.http.bodies import formats_of
 from xtrace_server.http.described import JSON, Description, Parameter, describes, description_of
 
@@ -106,7 +107,7 @@ def _responses(
     statuses = {*_ALWAYS, *description.statuses}
     if rule.plane is not Plane.PUBLIC:
         statuses |= {401, 429}
-    if rule.permission != NONE:
+    if rule.permission != Permission.NONE:
         statuses |= {403, 404}
     if names_a_thing:
         statuses.add(404)

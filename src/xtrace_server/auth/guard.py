@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from xtrace_core.permissions import Permission
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.keys import hash_key, is_well_formed
 from xtrace_server.errors import KnowledgeBaseNotFound, PermissionDenied, Unauthenticated
@@ -29,9 +30,6 @@ from xtrace_server.storage.database import Database
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.organisations import ApiKey
 
-NONE, READ, WRITE, DELETE = 0, 1, 3, 7
-
-_MEANING = {READ: "read", WRITE: "write", DELETE: "delete"}
 _USE_RECORDED_EVERY_S = 60.0
 
 _log = logging.getLogger("xtrace.auth")
@@ -51,14 +49,16 @@ class Rule:
     """What a route requires. `permission` holds for every knowledge base that the request names."""
 
     plane: Plane
-    permission: int = NONE
+    permission: Permission = Permission.NONE
 
 
 PUBLIC = Rule(Plane.PUBLIC)
 CONTROL = Rule(Plane.CONTROL)
 MEMBER = Rule(Plane.DATA)
 """Any API key of the organisation."""
-READER, WRITER, DELETER = Rule(Plane.DATA, READ), Rule(Plane.DATA, WRITE), Rule(Plane.DATA, DELETE)
+READER = Rule(Plane.DATA, Permission.READ)
+WRITER = Rule(Plane.DATA, Permission.WRITE)
+DELETER = Rule(Plane.DATA, Permission.DELETE)
 
 
 def requires(rule: Rule) -> Callable[[_Endpoint], _Endpoint]:
@@ -84,34 +84,35 @@ class ApiCaller:
     """Whoever presented a valid API key of the organisation in the path."""
 
     key: ApiKey
-    permission: int
+    permission: Permission
 
     @property
     def organisation_id(self) -> str:
         return self.key.organisation_id
 
     async def knowledge_base(
-        self, connection: AsyncConnection, kb_id: str, permission: int | None = None
+        self, connection: AsyncConnection, kb_id: str, permission: Permission | None = None
     ) -> KnowledgeBase:
         """The knowledge base, if the key has the permission that the route declares (or the one given).
 
         Raises `KnowledgeBaseNotFound` (also for another organisation's) and `PermissionDenied`.
         """
         needed = self.permission if permission is None else permission
-        if needed == NONE:
+        if needed == Permission.NONE:
             raise PermissionDenied("the route declares no permission on a knowledge base")
         found = await organisations.permissions(connection, self.key, kb_id)
         if not found:
             raise KnowledgeBaseNotFound(kb_id)
         ((kb, granted),) = found
         if granted & needed != needed:
-            raise PermissionDenied(f"the API key has no permission to {_MEANING[needed]} in this knowledge base", kb.id)
+            act = needed.name.lower()
+            raise PermissionDenied(f"the API key has no permission to {act} in this knowledge base", kb.id)
         return kb
 
     async def readable(self, connection: AsyncConnection) -> set[str]:
         """The ids of the knowledge bases that the key may read."""
         found = await organisations.permissions(connection, self.key)
-        return {kb.id for kb, granted in found if granted & READ}
+        return {kb.id for kb, granted in found if granted & Permission.READ}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from xtrace_core.permissions import Permission
 from xtrace_server.auth.keys import first_n, hash_key, new_key
 from xtrace_server.storage import audit, organisations
 from xtrace_server.storage.audit import Event
@@ -24,7 +25,7 @@ async def new_organisation(connection: AsyncConnection, name: str) -> NewOrganis
     """A new organisation with an admin key, and an API key that may do everything in every knowledge base."""
     admin_key = new_key()
     created = await organisations.create(connection, name, hash_key(admin_key))
-    key, api_key = await new_api_key(connection, created.id, "default", "made with the organisation", 7)
+    key, api_key = await new_api_key(connection, created.id, "default", "made with the organisation", Permission.DELETE)
     await audit.record(
         connection,
         created.id,
@@ -37,7 +38,7 @@ async def new_organisation(connection: AsyncConnection, name: str) -> NewOrganis
 
 
 async def new_api_key(
-    connection: AsyncConnection, organisation_id: str, name: str, description: str, default_permission: int
+    connection: AsyncConnection, organisation_id: str, name: str, description: str, default_permission: Permission
 ) -> tuple[ApiKey, str]:
     """A new API key as stored, and the key itself. Its first characters are like no other's, ignoring case."""
     secret = new_key()

@@ -74,7 +74,7 @@ class Protocol(HttpToolsProtocol):
         if len(self.connections) > self.settings.max_connections:
             self._answer(Overloaded(f"the server has {self.settings.max_connections} connections (max_connections)"))
             return
-        self._expect_header()
+        self._await_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -84,7 +84,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._header_bytes = 0
         self._unread = True
-        self._expect_header()
+        self._await_header()
         super().on_message_begin()
 
     def on_body(self, body: bytes) -> None:
@@ -106,11 +106,11 @@ class Protocol(HttpToolsProtocol):
             self._is_read = None
         super().resume_writing()
 
-    def _expect_header(self) -> None:
+    def _await_header(self) -> None:
         self._stop_waiting()
         self._arrives = self.loop.call_later(self.settings.header_timeout_s, self._header_late)
 
-    def _expect_body(self) -> None:
+    def _await_body(self) -> None:
         self._stop_waiting()
         self._body_due = self.loop.time() + self.settings.body_timeout_s
         self._arrives = self.loop.call_at(self._body_due, self._body_late)
@@ -193,7 +193,7 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._expect_body()
+        self._await_body()
         # The URL parser takes at most 64 KiB, so it is given the path alone, and the query is put back after it.
         url, self.url = self.url, self.url.partition(b"?")[0]
         super().on_headers_complete()

@@ -221,7 +221,7 @@ async def bindings_of(connection: AsyncConnection, pks: Sequence[int]) -> dict[i
     return found
 
 
-async def expect_unchanged(connection: AsyncConnection, updated_at: Mapping[int, str]) -> None:
+async def check_unchanged(connection: AsyncConnection, updated_at: Mapping[int, str]) -> None:
     """Raises `ChunksChanged` unless the chunks with these keys were last written at these moments, and are there."""
     changed: list[int] = []
     for batch in batches(updated_at):
