@@ -41,6 +41,7 @@ XTraceError
 │   ├── Conflict                   409
 │   │   ├── ContextDiffers         409 context_differs
 │   │   ├── ContextInUse           409 context_in_use
+│   │   ├── ContextRetired         409 context_retired
 │   │   └── ChunksChanged          409 chunks_changed
 │   ├── RequestTooSlow             408
 │   ├── TooLarge                   413
@@ -315,6 +316,12 @@ class ContextInUse(Conflict):
     """The context cannot be deleted while chunks are stored under it."""
 
     codes = ("context_in_use",)
+
+
+class ContextRetired(Conflict):
+    """The context was replaced by another, and the server stores nothing more under it."""
+
+    codes = ("context_retired",)
 
 
 class ChunksChanged(Conflict):

@@ -14,6 +14,7 @@
     ├── Conflict               409
     │   ├── ContextDiffers         context_differs             saved before with another public part
     │   ├── ContextInUse           context_in_use              chunks are stored under it
+    │   ├── ContextRetired         context_retired             nothing more is stored under it
     │   └── ChunksChanged          chunks_changed              written since the caller read them
     ├── TooLarge               413 too_large               the body, or what can be sent in several requests
     ├── LineTooLong            414 line_too_long           the request line
@@ -171,6 +172,17 @@ class ContextDiffers(Conflict):
 class ContextInUse(Conflict):
     code = "context_in_use"
     title = "Execution context in use"
+
+
+class ContextRetired(Conflict):
+    code = "context_retired"
+    title = "Execution context retired"
+
+    def __init__(self, context_id: str) -> None:
+        super().__init__(
+            f"the execution context {context_id[:64]!r} is retired, so nothing more is stored under it: "
+            "use the context that replaced it"
+        )
 
 
 class ChunksChanged(Conflict):

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from support.service import Http, b64, chunk, ok, problem
+from support.service import Http, LiveService, b64, chunk, ok, problem
 from support.toy_paillier import toy_key
 
 N = toy_key().n
@@ -172,3 +172,102 @@ def test_many_first_salts_at_once_become_one(http: Http) -> None:
     with ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda i: ok(store_salt(http, kb, {"salt": b64(b"%d" % i)}))["salt"], range(32)))
     assert set(answers) == {salt(http, kb)}
+
+
+# Retired contexts
+
+
+def retire(http: Http, context_id: str = "ctx", **arguments: Any) -> Any:
+    return http.data("POST", f"/exec_context/{{org}}/{context_id}/retire", **arguments)
+
+
+def writes(kb: str, chunk_id: int = 1) -> dict[str, tuple[str, str, dict[str, Any]]]:
+    """Every way to leave something under `ctx`."""
+    scope = {"kb_id": kb, "context_id": "ctx"}
+    patches: dict[str, dict[str, Any]] = {
+        "content": {"chunk_content": "x"},
+        "tag": {"meta_data": {"tag1": "x"}},
+        "name": {"name": "x"},
+    }
+    changed = {
+        f"patch {name} as {context}": (
+            "PATCH",
+            "/chunk/{org}",
+            {"kb_id": kb, "context_id": context, "chunk_patches": [{"chunk_id": chunk_id} | patch]},
+        )
+        for name, patch in patches.items()
+        for context in ("ctx", "new")
+    }
+    others: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "insert": ("POST", "/chunk/{org}", {**scope, "chunks": [chunk()]}),
+        "update": ("PUT", "/chunk/{org}", {**scope, "chunk_updates": [chunk(chunk_id=chunk_id)]}),
+        "patch index": (
+            "PATCH",
+            "/chunk/{org}",
+            {**scope, "chunk_patches": [{"chunk_id": chunk_id, "index": chunk()["index"]}]},
+        ),
+        "patch by metadata": ("PATCH", "/chunk/by-meta/{org}", {**scope, "meta_filter": {}, "patch": {"tag1": "x"}}),
+    }
+    return changed | others
+
+
+def test_nothing_more_is_stored_under_a_retired_context(http: Http) -> None:
+    http.save_context("ctx")
+    http.save_context("new")
+    kb, other = http.new_kb(), http.new_kb()
+    http.insert(kb, [chunk(), chunk(2)])
+    before = http.get(kb, 1, 2)
+    for _ in range(2):
+        assert ok(retire(http)) == {"context_id": "ctx"}
+    for method, path, body in writes(kb).values():
+        assert "retired" in problem(http.data(method, path, json=body), 409, "context_retired")
+    problem(http.data("POST", f"/exec_context/{{org}}/{other}/bind/ctx"), 409, "context_retired")
+    for one in (kb, other):
+        problem(store_salt(http, one, {"salt": b64(b"salt")}), 409, "context_retired")
+    assert http.get(kb, 1, 2) == before
+    # It can be read, saved again as it is, moved and deleted.
+    http.save_context("ctx")
+    assert [row[1] for row in http.search(kb, [toy_key().encrypt(1)])] == [1, 2]
+    ok(http.data("PUT", "/chunk/{org}", json={"kb_id": kb, "context_id": "new", "chunk_updates": [chunk(chunk_id=1)]}))
+    empty = {"kb_id": kb, "context_id": "ctx", "meta_filter": {"tag1": "none"}, "patch": {"tag1": "x"}}
+    assert ok(http.data("PATCH", "/chunk/by-meta/{org}", json=empty)) == {"updated_count": 0}
+    ok(http.data("DELETE", "/chunk/{org}", params={"kb_id": kb, "chunk_ids": [2]}))
+    ok(http.data("PATCH", "/chunk/{org}", json=writes(kb)["patch content as new"][2]))
+
+
+def test_an_insertion_that_was_answered_before_is_answered_again(http: Http) -> None:
+    http.save_context("ctx")
+    kb = http.new_kb()
+    body, headers = {"kb_id": kb, "context_id": "ctx", "chunks": [chunk()]}, {"idempotency-key": "one"}
+    first = ok(http.data("POST", "/chunk/{org}", json=body, headers=headers))
+    ok(retire(http))
+    assert ok(http.data("POST", "/chunk/{org}", json=body, headers=headers)) == first
+    problem(http.data("POST", "/chunk/{org}", json=body), 409, "context_retired")
+
+
+def test_a_retired_context_that_was_deleted_does_not_come_back(http: Http) -> None:
+    http.save_context("ctx")
+    problem(retire(http, "unknown"), 404, "context_not_found")
+    ok(retire(http))
+    ok(http.data("DELETE", "/exec_context/{org}/ctx"))
+    problem(retire(http), 404, "context_not_found")
+    problem(save(http, "ctx"), 409, "context_retired")
+    ok(save(http, "another"))
+
+
+def test_retiring_is_for_those_who_may_replace_the_context(http: Http, live_service: LiveService) -> None:
+    http.save_context("ctx")
+    made = ok(http.control("POST", "/keys", json={"name": "limited"}))
+    limited = {"x-api-key": made["secretKey"]}
+    problem(retire(http, headers=limited), 403, "forbidden")  # bound to nothing
+    kb, second = http.new_kb(), http.new_kb()
+    for one in (kb, second):
+        ok(http.data("POST", f"/exec_context/{{org}}/{one}/bind/ctx"))
+    ok(http.control("PUT", f"/keys/{made['apiKey']['hash']}/permissions/{kb}", json={"permission": 7}))
+    assert retire(http, headers=limited).status_code in (403, 404)
+    ok(http.control("PUT", f"/keys/{made['apiKey']['hash']}/permissions/{second}", json={"permission": 7}))
+    ok(retire(http, headers=limited))
+    other = Http(live_service.new_organisation())
+    other.save_context("ctx")
+    other.insert(other.new_kb(), [chunk()])  # another organisation's context of the same id
+    other.close()

@@ -45,6 +45,14 @@ class StoredContexts:
         """Deletes a context. Raises `ContextInUse` while chunks are stored under it, and `ContextNotFound`."""
         await self._service.data_done("DELETE", f"exec_context/{{org}}/{segment(context_id, 'context_id')}")
 
+    async def retire_exec_context(self, context_id: str) -> None:
+        """Retires a context for good: from then on the service raises `ContextRetired` for every write under it.
+
+        What is stored under it can still be read, moved to another context and deleted. Retiring again changes
+        nothing. Needs permission 7 on every knowledge base that the context is bound to. Raises `ContextNotFound`.
+        """
+        await self._service.data_done("POST", f"exec_context/{{org}}/{segment(context_id, 'context_id')}/retire")
+
     async def get_ctx_for_kb(self, kb_id: str) -> list[str]:
         """The ids of the contexts that are bound to a knowledge base."""
         path = f"exec_context/{{org}}/{segment(kb_id, 'kb_id')}/context"

@@ -334,6 +334,14 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """Deletes a context. Raises `ContextInUse` while chunks are stored under it, and `ContextNotFound`."""
         return run(self._core.delete_exec_context(context_id))
 
+    def retire_exec_context(self, context_id: str) -> None:
+        """Retires a context for good: from then on the service raises `ContextRetired` for every write under it.
+
+        What is stored under it can still be read, moved to another context and deleted. Retiring again changes
+        nothing. Needs permission 7 on every knowledge base that the context is bound to. Raises `ContextNotFound`.
+        """
+        return run(self._core.retire_exec_context(context_id))
+
     def get_ctx_for_kb(self, kb_id: str) -> list[str]:
         """The ids of the contexts that are bound to a knowledge base."""
         return run(self._core.get_ctx_for_kb(kb_id))

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -34,7 +34,7 @@ from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency, k
 from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
 from xtrace_server.storage.contexts import Binding, Context
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
-from xtrace_server.storage.schema import chunk_pk
+from xtrace_server.storage.schema import chunk_id_of, chunk_pk
 
 router = APIRouter(prefix="/v1/chunk")
 
@@ -43,6 +43,7 @@ router = APIRouter(prefix="/v1/chunk")
 @requires(WRITER)
 @describes(
     wire.InsertedChunks,
+    statuses=(409,),
     headers=[Parameter(wire.IDEMPOTENCY_KEY_HEADER, {"type": "string", "minLength": 1, "maxLength": 255})],
 )
 async def insert(
@@ -95,7 +96,7 @@ async def get(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Re
 
 @router.put("/{org}")
 @requires(WRITER)
-@describes(wire.UpdatedCount)
+@describes(wire.UpdatedCount, statuses=(409,))
 async def update(
     service: ServiceDep,
     caller: ApiCallerDep,
@@ -119,7 +120,7 @@ async def update(
 
 @router.patch("/{org}")
 @requires(WRITER)
-@describes(wire.UpdatedCount)
+@describes(wire.UpdatedCount, statuses=(409,))
 async def patch(
     service: ServiceDep,
     caller: ApiCallerDep,
@@ -138,8 +139,11 @@ async def patch(
     async with service.database.write() as connection:
         kb = await knowledge_bases.lock(connection, kb)
         await chunks.check_unchanged(connection, _conditions(kb, body.chunk_patches))
+        stored = await chunks.existing_bindings(connection, kb, chunk_ids)
+        bindings = await contexts.bindings(connection, set(stored.values()))
+        await contexts.check_not_retired(connection, {one.context_pk for one in bindings.values()})
         if context is not None:
-            await _check_patched_vectors(connection, kb, context, chunk_ids, changes)
+            await _check_patched_vectors(connection, kb, context, stored, changes)
         await chunk_writes.change_all(connection, kb, changes)
     return json_answer(wire.UpdatedCount(len(changes)))
 
@@ -237,8 +241,9 @@ def _rows(
 async def _bound(
     connection: AsyncConnection, kb: KnowledgeBase, context: Context, writes: Sequence[ChunkWrite], field: str
 ) -> tuple[KnowledgeBase, Binding]:
-    """The knowledge base, locked, and its binding for these rows. Raises `CiphertextRefused`."""
+    """The knowledge base, locked, and its binding for these rows. Raises `CiphertextRefused` and `ContextRetired`."""
     kb = await knowledge_bases.lock(connection, kb)
+    await contexts.check_not_retired(connection, [context.pk])
     binding = await contexts.bind(connection, kb, context)
     if writes:
         binding = await contexts.fix_row_bytes(connection, binding, len(writes[0].row))
@@ -282,16 +287,19 @@ async def _check_patched_vectors(
     connection: AsyncConnection,
     kb: KnowledgeBase,
     context: Context,
-    chunk_ids: Sequence[int],
+    stored: Mapping[int, int],
     changes: Sequence[ChunkChange],
 ) -> None:
-    """A vector that a patch brings must be one of the chunk's own context, which only an update changes."""
-    stored = await chunks.existing_bindings(connection, kb, chunk_ids)
+    """A vector that a patch brings must be one of the chunk's own context, which only an update changes.
+
+    `stored` has the key of the binding for each of the chunk ids.
+    """
     binding = await contexts.find_binding(connection, kb, context)
     by = evaluation(context.data.type, context.data.pk)
-    for i, (chunk_id, change) in enumerate(zip(chunk_ids, changes, strict=True)):
+    for i, change in enumerate(changes):
         if change.row is UNSET:
             continue
+        chunk_id = chunk_id_of(change.pk)
         if binding is None or stored[chunk_id] != binding.pk:
             raise InvalidRequest(
                 f"chunk_patches[{i}].index: chunk {chunk_id} is stored under another context than context_id; "

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_core import wire
 from xtrace_core.permissions import Permission
 from xtrace_server.auth.guard import MEMBER, READER, WRITER, ApiCaller, requires
-from xtrace_server.errors import ContextDiffers, ContextInUse, InvalidRequest
+from xtrace_server.errors import ContextDiffers, ContextInUse, ContextRetired, InvalidRequest, PermissionDenied
 from xtrace_server.http.answers import evaluation, json_answer
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import describes
@@ -35,6 +35,8 @@ async def save(
     async with service.database.write() as connection:
         stored = await contexts.find(connection, caller.organisation_id, body.context_id)
         if stored is None:
+            if await contexts.is_retired(connection, caller.organisation_id, body.context_id):
+                raise ContextRetired(body.context_id)
             await contexts.create(connection, caller.organisation_id, body.context_id, body.data)
         else:
             await _save_again(connection, caller, stored, body.data)
@@ -73,6 +75,25 @@ async def delete(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> 
     return json_answer(wire.SavedContext(context_id))
 
 
+@router.post("/{org}/{context_id}/retire")
+@requires(MEMBER)
+@describes(wire.SavedContext, statuses=(403,))
+async def retire(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
+    """Retires a context for good: nothing more is stored under it. What is stored can be read, moved and deleted."""
+    async with service.database.write() as connection:
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        bound = await contexts.bound_knowledge_bases(connection, context)
+        if not bound and caller.key.default_permission != Permission.DELETE:  # this cannot be undone, so not anybody's
+            raise PermissionDenied(
+                "an execution context that is bound to no knowledge base is retired by a key for all of them"
+            )
+        await _check_may_replace(connection, caller, context)
+        for kb in bound:
+            await knowledge_bases.lock(connection, kb)  # so that what is being written under it is stored before
+        await contexts.retire(connection, caller.organisation_id, context_id)
+    return json_answer(wire.SavedContext(context_id))
+
+
 @router.get("/{org}/{kb_id}/context")
 @requires(READER)
 @describes(wire.KnowledgeBaseContexts)
@@ -97,12 +118,13 @@ async def knowledge_bases_of(service: ServiceDep, caller: ApiCallerDep, context_
 
 @router.post("/{org}/{kb_id}/bind/{context_id}")
 @requires(WRITER)
-@describes(wire.Binding)
+@describes(wire.Binding, statuses=(409,))
 async def bind(service: ServiceDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
     """Binds a context to a knowledge base; again is the same."""
     async with service.database.write() as connection:
         kb = await knowledge_bases.lock(connection, await caller.knowledge_base(connection, kb_id))
         context = await contexts.get(connection, caller.organisation_id, context_id)
+        await contexts.check_not_retired(connection, [context.pk])
         await contexts.bind(connection, kb, context)
     return json_answer(wire.Binding(kb_id, context_id))
 
@@ -121,7 +143,7 @@ async def get_name_salt(service: ServiceDep, caller: ApiCallerDep, kb_id: str, c
 
 @router.put("/{org}/{kb_id}/name_salt/{context_id}")
 @requires(WRITER)
-@describes(wire.NameSalt)
+@describes(wire.NameSalt, statuses=(409,))
 async def store_name_salt(
     service: ServiceDep,
     caller: ApiCallerDep,
@@ -137,6 +159,7 @@ async def store_name_salt(
     if bound is None or bound.name_salt == body.replaces:
         async with service.database.write() as connection:
             kb = await knowledge_bases.lock(connection, kb)
+            await contexts.check_not_retired(connection, [context.pk])
             bound = await contexts.bind(connection, kb, context)
             bound = await contexts.exchange_name_salt(connection, bound, body.replaces, body.salt)
     return json_answer(wire.NameSalt(bound.name_salt))

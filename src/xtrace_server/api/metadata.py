@@ -110,7 +110,7 @@ async def delete(
 
 @router.patch("/by-meta/{org}")
 @requires(WRITER)
-@describes((wire.UpdatedCount, wire.WouldUpdateCount))
+@describes((wire.UpdatedCount, wire.WouldUpdateCount), statuses=(409,))
 async def patch(
     service: ServiceDep,
     caller: ApiCallerDep,
@@ -121,7 +121,9 @@ async def patch(
     check_meta_data(service.settings, body.patch, "patch")
     if body.dry_run:
         return json_answer(wire.WouldUpdateCount(await _count(service, caller, body, filter_)))
-    async with _matched(service, caller, body, filter_) as (connection, kb, _, pks):
+    async with _matched(service, caller, body, filter_) as (connection, kb, binding, pks):
+        if binding is not None and pks:
+            await contexts.check_not_retired(connection, [binding.context_pk])
         if any(getattr(body.patch, field) is not UNSET for field in (*wire.TAGS, "facets")):
             await chunk_writes.change_all(connection, kb, [ChunkChange(pk=pk, meta_data=body.patch) for pk in pks])
     return json_answer(wire.UpdatedCount(len(pks)))

@@ -1,16 +1,17 @@
 """Execution contexts, and their bindings to knowledge bases."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import and_, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.wire import ContextData
-from xtrace_server.errors import ContextNotFound
+from xtrace_server.errors import ContextNotFound, ContextRetired
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
 from xtrace_server.storage.knowledge_bases import KnowledgeBase, from_row
-from xtrace_server.storage.schema import binding, chunk, execution_context, knowledge_base
+from xtrace_server.storage.schema import binding, chunk, execution_context, knowledge_base, retired_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Binding:
 _c = execution_context.c
 _b = binding.c
 _BINDING = (_b.pk, _b.kb_pk, _b.context_pk, _b.row_bytes, _b.name_salt)
+_r = retired_context.c
 _CONTEXT = (
     _c.pk,
     _c.id,
@@ -116,6 +118,33 @@ async def replace_secret(connection: AsyncConnection, context: Context, data: Co
 async def remove(connection: AsyncConnection, context: Context) -> None:
     """Deletes the context and its bindings; nothing may be stored under it."""
     await connection.execute(delete(execution_context).where(_c.pk == context.pk))
+
+
+async def retire(connection: AsyncConnection, organisation_id: str, context_id: str) -> bool:
+    """Marks a context as retired, for good; False if it was already."""
+    if await is_retired(connection, organisation_id, context_id):
+        return False
+    values = {"organisation_id": organisation_id, "context_id": context_id, "retired_at": now()}
+    await connection.execute(insert(retired_context).values(values))
+    return True
+
+
+async def is_retired(connection: AsyncConnection, organisation_id: str, context_id: str) -> bool:
+    """Whether the context was retired, also if it was deleted since."""
+    query = select(exists().where(_r.organisation_id == organisation_id, _r.context_id == context_id))
+    return bool((await connection.execute(query)).scalar())
+
+
+async def check_not_retired(connection: AsyncConnection, context_pks: Collection[int]) -> None:
+    """Raises `ContextRetired` if one of the contexts is retired."""
+    query = (
+        select(_c.id)
+        .join(retired_context, and_(_r.organisation_id == _c.organisation_id, _r.context_id == _c.id))
+        .where(_c.pk.in_(context_pks))
+    )
+    retired = (await connection.execute(query.limit(1))).scalar_one_or_none()
+    if retired is not None:
+        raise ContextRetired(retired)
 
 
 async def is_in_use(connection: AsyncConnection, context: Context) -> bool:

@@ -129,6 +129,14 @@ execution_context = Table(
     sqlite_autoincrement=True,
 )
 
+retired_context = Table(  # outlives the context itself, so that nobody brings retired keys back under their id
+    "retired_context",
+    metadata,
+    Column("organisation_id", ForeignKey("organisation.id", ondelete="CASCADE"), primary_key=True),
+    Column("context_id", _Text, primary_key=True),
+    Column("retired_at", _Text, nullable=False),
+)
+
 binding = Table(
     "binding",
     metadata,

@@ -90,6 +90,16 @@ def upgrade() -> None:
     )
     op.create_index("ix_knowledge_base_organisation_id", "knowledge_base", ["organisation_id"], unique=False)
     op.create_table(
+        "retired_context",
+        sa.Column("organisation_id", STRING, nullable=False),
+        sa.Column("context_id", STRING, nullable=False),
+        sa.Column("retired_at", STRING, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisation.id"], name="fk_retired_context_organisation_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("organisation_id", "context_id", name="pk_retired_context"),
+    )
+    op.create_table(
         "binding",
         sa.Column("pk", KEY, nullable=False),
         sa.Column("kb_pk", KEY, nullable=False),
