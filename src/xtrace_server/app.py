@@ -30,7 +30,7 @@ from xtrace_server.search.engine import Engine
 from xtrace_server.service import Service
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database
-from xtrace_server.storage.faults import translated
+from xtrace_server.storage.sqlite.faults import translated
 
 _log = logging.getLogger("xtrace")
 

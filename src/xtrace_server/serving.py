@@ -19,7 +19,7 @@ from xtrace_server.credentials import CREDENTIALS_FILE
 from xtrace_server.http.protocol import bounded
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database
-from xtrace_server.storage.integrity import DatabaseUnusable
+from xtrace_server.storage.sqlite.integrity import DatabaseUnusable
 
 START_TIMEOUT_S = 60.0
 

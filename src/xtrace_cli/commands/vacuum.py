@@ -14,7 +14,7 @@ def vacuum(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
     Prints how many bytes that is. Runs on the server's host. The server may go on: searches are answered meanwhile,
     writes wait. Needs as much free space as the database is large.
     """
-    from xtrace_server.storage.vacuum import vacuum_database
+    from xtrace_server.storage.sqlite.vacuum import vacuum_database
 
     file = existing_file(server_settings(data=data))
     # SQLite writes a whole copy: beside the database there is room for it, and it stays on the same disk.

@@ -11,7 +11,6 @@ from typing import Any
 import typer
 
 from xtrace_cli.demo.local_server import local_server
-from xtrace_cli.demo.stored_bytes import stored_chunk
 from xtrace_cli.documents.reading import Document, FolderDocuments, chunks_of, python_reference, source_and_passage
 from xtrace_cli.options.passphrase import read_passphrase
 from xtrace_cli.output import note
@@ -24,6 +23,7 @@ from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.keys.provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_server.credentials import Credentials
+from xtrace_server.storage.sqlite.stored_bytes import stored_chunk
 
 DIMENSIONS = 256
 ANSWERS = 2

@@ -65,7 +65,7 @@ def database_faults() -> Iterator[None]:
     """Turns what the database and the file system refuse into `UnusableData`."""
     from sqlalchemy.exc import DBAPIError
 
-    from xtrace_server.storage.integrity import DatabaseUnusable
+    from xtrace_server.storage.sqlite.integrity import DatabaseUnusable
 
     try:
         yield

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from xtrace_server.search.vector_set import Segment, segments_of
-from xtrace_server.storage.faults import disk_faults
+from xtrace_server.storage.sqlite.faults import disk_faults
 from xtrace_server.storage.vectors import VectorBlock
 
 

@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from xtrace_server.deadline import hold_deadline
 from xtrace_server.metrics import Metrics
-from xtrace_server.storage.integrity import DatabaseUnusable, check_database
+from xtrace_server.storage.sqlite.integrity import DatabaseUnusable, check_database
 
 BUSY_TIMEOUT_S = 20
 READERS = 8

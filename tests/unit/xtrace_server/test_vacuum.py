@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from xtrace_server.storage import vacuum
-from xtrace_server.storage.integrity import DatabaseUnusable
-from xtrace_server.storage.vacuum import vacuum_database
+from xtrace_server.storage.sqlite.integrity import DatabaseUnusable
+from xtrace_server.storage.sqlite.vacuum import vacuum_database
 
 BYTES = 4_000_000
 

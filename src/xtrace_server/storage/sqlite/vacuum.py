@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xtrace_server.storage.database import BUSY_TIMEOUT_S
-from xtrace_server.storage.integrity import DatabaseUnusable
+from xtrace_server.storage.sqlite.integrity import DatabaseUnusable
 
 
 @dataclass(frozen=True, slots=True)
