@@ -4,12 +4,10 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -30,7 +28,6 @@ from xtrace_server.search.engine import Engine
 from xtrace_server.service import Service
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database
-from xtrace_server.storage.sqlite.faults import translated
 
 _log = logging.getLogger("xtrace")
 
@@ -79,11 +76,11 @@ def problem(request: Request, error: ServiceError) -> Response:
 def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_database(settings.sqlite_url, settings.data, metrics=metrics) as database:
+        async with open_database(settings.resolved_database_url, settings.data, metrics=metrics) as database:
             engine = Engine(settings, metrics)
             keeper, denials = Guard(database, settings.rate_limit), Denials(database)
             metrics.watch_cache(lambda: engine.held_bytes)
-            metrics.watch_database(Path(make_url(settings.sqlite_url).database or ""))
+            metrics.watch_database(database.sizes())
             app.state.service = Service(settings, database, keeper, engine, denials, metrics)
             try:
                 async with watched(metrics.loop_delay_seconds):
@@ -113,7 +110,7 @@ def _handle_errors(app: FastAPI) -> None:
         return problem(request, errors.InvalidRequest("the request has a parameter that is missing or not valid"))
 
     async def database_error(request: Request, error: Exception) -> Response:
-        known = translated(error) if isinstance(error, DBAPIError) else None
+        known = service_of(request).database.fault(error) if isinstance(error, DBAPIError) else None
         if known is None:
             raise error
         _log.error("the database refused: %s", known.code, exc_info=error)

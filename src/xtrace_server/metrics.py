@@ -3,10 +3,8 @@
 Each server has a registry of its own, so that several in one process count apart.
 """
 
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -14,6 +12,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 UNMATCHED: Final = "unmatched"
 """The route of a request that reaches none: its path is the client's choice, and so no label."""
+
+Reading: TypeAlias = Callable[[], float]
+"""Reads a value whenever the metrics are asked for."""
+DATABASE_SIZES: Final = {
+    "database_bytes": "Bytes of the database's file.",
+    "database_log_bytes": "Bytes of the database's write-ahead log.",
+}
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -46,15 +51,14 @@ class Metrics:
         )
         self.database_errors = self._counter("database_errors", "Statements that the database refused.")
 
-    def watch_cache(self, held_bytes: Callable[[], float]) -> None:
+    def watch_cache(self, held_bytes: Reading) -> None:
         """Reports what the search engine's cache holds."""
         self._gauge("cache_bytes", "Bytes of ciphertexts in the search engine's cache.").set_function(held_bytes)
 
-    def watch_database(self, file: Path) -> None:
-        """Reports the sizes of the database's files."""
-        for name, path in (("database_bytes", file), ("database_log_bytes", file.with_name(f"{file.name}-wal"))):
-            gauge = self._gauge(name, f"Bytes of the database's {'file' if path == file else 'write-ahead log'}.")
-            gauge.set_function(partial(_size, path))
+    def watch_database(self, sizes: Mapping[str, Reading]) -> None:
+        """Reports the sizes of the database that are known of its kind, by their names."""
+        for name, size in sizes.items():
+            self._gauge(name, DATABASE_SIZES[name]).set_function(size)
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
@@ -68,7 +72,3 @@ class Metrics:
 
     def _histogram(self, name: str, explanation: str, *labels: str) -> Histogram:
         return Histogram(f"xtrace_{name}", explanation, labels, registry=self.registry, buckets=_SECONDS)
-
-
-def _size(file: Path) -> float:
-    return file.stat().st_size if file.exists() else 0

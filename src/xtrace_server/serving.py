@@ -19,7 +19,7 @@ from xtrace_server.credentials import CREDENTIALS_FILE
 from xtrace_server.http.protocol import bounded
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database
-from xtrace_server.storage.sqlite.integrity import DatabaseUnusable
+from xtrace_server.storage.dialects import DatabaseUnusable
 
 START_TIMEOUT_S = 60.0
 
@@ -127,7 +127,7 @@ def _prepare(settings: Settings, url: str) -> None:
     """Sees to the database, the first organisation and the credentials, before a request can come."""
 
     async def prepare() -> None:
-        async with open_database(settings.sqlite_url, settings.data, whole=True) as database:
+        async with open_database(settings.resolved_database_url, settings.data, whole=True) as database:
             if await bootstrap.prepare(database, settings.data, url):
                 path = settings.data / CREDENTIALS_FILE
                 _log.warning("made an organisation; its keys are in %s", path)

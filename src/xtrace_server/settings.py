@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from xtrace_core import limits
 from xtrace_core.metadata_filter import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, FilterLimits
 from xtrace_core.wire import MAX_QUERIES
+from xtrace_server.storage.dialects import default_url, dialect_of
 
 PREFIX = "XTRACE_"
 MIN_METRICS_TOKEN = 16
@@ -135,14 +136,14 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _is_sqlite(cls, url: str | None) -> str | None:
-        if url is not None and not url.startswith("sqlite+aiosqlite:///"):
-            raise ValueError("expected a URL that begins with sqlite+aiosqlite:///")
+    def _check_database_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            dialect_of(url)
         return url
 
     @field_validator("rate_limit")
     @classmethod
-    def _is_rate(cls, rate: str | None) -> str | None:
+    def _check_rate(cls, rate: str | None) -> str | None:
         if rate is not None:
             try:
                 parse_many(rate)
@@ -159,9 +160,9 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def sqlite_url(self) -> str:
-        """The URL of the database."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data.resolve() / 'xtrace.db'}"
+    def resolved_database_url(self) -> str:
+        """The URL of the database, whether it was given or not."""
+        return self.database_url or default_url(self.data)
 
     @property
     def filter_limits(self) -> FilterLimits:

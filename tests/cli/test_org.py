@@ -53,7 +53,8 @@ def test_the_same_as_json(operator: Terminal) -> None:
 
 def test_a_file_that_cannot_be_written_makes_no_organisation(operator: Terminal) -> None:
     before = operator("org list --json").json
-    operator("org create lost --write no/such/folder/keys.json").fails("cannot be written")
+    (operator.folder / "file").touch()
+    operator("org create lost --write file/keys.json").fails("cannot be written")
     assert operator("org list --json").json == before
 
 

@@ -11,7 +11,7 @@ import pytest
 from support.service import Http, chunk, running_service
 from xtrace_server.serving import CannotServe, start
 from xtrace_server.settings import Settings
-from xtrace_server.storage import integrity
+from xtrace_server.storage.sqlite import integrity
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ class LiveService:
         async def create() -> Credentials:
             # Not with `open_database`: it opens and closes the file itself, and closing a file gives up every lock that
             # this process, the server's too, holds on it.
-            database = Database(self.server.settings.sqlite_url)
+            database = Database(self.server.settings.resolved_database_url)
             try:
                 new = await create_organisation(database, name)
             finally:

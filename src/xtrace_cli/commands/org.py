@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from xtrace_cli.groups import new_group
-from xtrace_cli.options.server_data import DEFAULT_FOLDER, DataFolder, existing_file, server_database, server_settings
+from xtrace_cli.options.server_data import (
+    DEFAULT_FOLDER,
+    DataFolder,
+    existing_database,
+    server_database,
+    server_settings,
+)
 from xtrace_cli.output import Json, fields, note, show, table
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
@@ -45,7 +51,7 @@ def create(
     if not name:
         raise InvalidArgument("the name is empty, expected a name for people to read")
     settings = server_settings(data=data)
-    existing_file(settings)
+    existing_database(settings)
     if write is not None and write.exists():
         raise InaccessibleFile(f"{write} exists: it may hold the only copy of other keys, so name a new file")
     credentials = asyncio.run(_create(settings, name, api_url or _known_url(data), write))
@@ -63,7 +69,7 @@ def create(
 def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
     """Lists the organisations, the oldest first."""
     settings = server_settings(data=data)
-    existing_file(settings)
+    existing_database(settings)
     found = asyncio.run(_list(settings))
     result = [{"org_id": one.id, "name": one.name, "created_at": one.created_at} for one in found]
     rows = [(one.id, one.created_at, one.name) for one in found]

@@ -1,10 +1,14 @@
 """`xtrace vacuum`: the space of deleted chunks, given back to the disk."""
 
-import os
-
 import typer
 
-from xtrace_cli.options.server_data import DEFAULT_FOLDER, DataFolder, database_faults, existing_file, server_settings
+from xtrace_cli.options.server_data import (
+    DEFAULT_FOLDER,
+    DataFolder,
+    database_faults,
+    existing_database,
+    server_settings,
+)
 from xtrace_cli.output import Json, note, show
 
 
@@ -14,13 +18,9 @@ def vacuum(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
     Prints how many bytes that is. Runs on the server's host. The server may go on: searches are answered meanwhile,
     writes wait. Needs as much free space as the database is large.
     """
-    from xtrace_server.storage.sqlite.vacuum import vacuum_database
-
-    file = existing_file(server_settings(data=data))
-    # SQLite writes a whole copy: beside the database there is room for it, and it stays on the same disk.
-    os.environ.setdefault("SQLITE_TMPDIR", str(file.parent))
+    database = existing_database(server_settings(data=data))
     with database_faults():
-        done = vacuum_database(file)
+        done = database.vacuum()
     show(done, as_json, lambda: typer.echo(f"{done.bytes_given_back} bytes given back, {done.bytes_now} in use"))
     if not done.complete:
         note("the server was reading all the time: the rest is given back by itself later, or run this again")

@@ -13,6 +13,7 @@ from xtrace_sdk.errors import InvalidArgument
 if TYPE_CHECKING:
     from xtrace_server.settings import Settings
     from xtrace_server.storage.database import Database
+    from xtrace_server.storage.dialects import Dialect
 
 DataFolder = Annotated[
     Path, typer.Option("--data", envvar="XTRACE_DATA", help="The folder of the server's database and credentials.")
@@ -37,17 +38,18 @@ def server_settings(**given: Any) -> "Settings":
         raise InvalidArgument(str(error)) from None
 
 
-def existing_file(settings: "Settings") -> Path:
-    """The file of the server's database. Raises `UnusableData` if it is missing.
+def existing_database(settings: "Settings") -> "Dialect":
+    """Returns the server's database, not opened. Raises `UnusableData` if it is missing.
 
-    An operator who mistypes the folder shall not get a second, empty database there.
+    An operator who mistypes the folder must not get a second, empty database there.
     """
-    from sqlalchemy.engine import make_url
+    from xtrace_server.storage.dialects import dialect_of
 
-    file = Path(make_url(settings.sqlite_url).database or "")
-    if not file.is_file():
-        raise UnusableData(f"there is no database in {file.parent}: name the folder of `xtrace serve` with --data")
-    return file
+    database = dialect_of(settings.resolved_database_url)
+    if not database.exists():
+        where = database.location
+        raise UnusableData(f"there is no database in {where}: name the folder of `xtrace serve` with --data")
+    return database
 
 
 @asynccontextmanager
@@ -56,7 +58,7 @@ async def server_database(settings: "Settings") -> "AsyncIterator[Database]":
     from xtrace_server.storage.database import open_database
 
     with database_faults():
-        async with open_database(settings.sqlite_url, settings.data) as database:
+        async with open_database(settings.resolved_database_url, settings.data) as database:
             yield database
 
 
@@ -65,7 +67,7 @@ def database_faults() -> Iterator[None]:
     """Turns what the database and the file system refuse into `UnusableData`."""
     from sqlalchemy.exc import DBAPIError
 
-    from xtrace_server.storage.sqlite.integrity import DatabaseUnusable
+    from xtrace_server.storage.dialects import DatabaseUnusable
 
     try:
         yield

@@ -12,7 +12,6 @@ from xtrace_server.http.described import describes
 from xtrace_server.http.requests import ServiceDep
 from xtrace_server.metrics import CONTENT_TYPE
 from xtrace_server.settings import Settings
-from xtrace_server.storage.database import is_ready
 
 router = APIRouter()
 
@@ -30,8 +29,7 @@ async def live() -> Response:
 @describes(dict[str, str])
 async def ready(service: ServiceDep) -> Response:
     """The database answers too; 503 otherwise."""
-    async with service.database.read() as connection:
-        await is_ready(connection)
+    await service.database.check_ready()
     return json_answer({"status": "ok"})
 
 

@@ -6,15 +6,17 @@ over by then. So what many slow readers hold must have a common bound.
 """
 
 import asyncio
+import errno
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from xtrace_server.errors import StorageFull, StorageReadOnly
 from xtrace_server.search.vector_set import Segment, segments_of
-from xtrace_server.storage.sqlite.faults import disk_faults
 from xtrace_server.storage.vectors import VectorBlock
 
 
@@ -42,7 +44,7 @@ class Spool:
 
     async def _in_file(self, blocks: AsyncIterator[VectorBlock], size: int, row_bytes: int) -> AsyncIterator[Segment]:
         # Nobody else sees the file, and it is gone as soon as the last array over it is.
-        with disk_faults(), tempfile.TemporaryFile(dir=self._folder) as file:
+        with _disk_faults(), tempfile.TemporaryFile(dir=self._folder) as file:
             if hasattr(os, "posix_fallocate"):
                 # A full disk is noticed before the answer begins.
                 await asyncio.to_thread(os.posix_fallocate, file.fileno(), 0, max(size, 1))
@@ -52,3 +54,16 @@ class Spool:
                 await asyncio.to_thread(file.flush)
                 rows = np.memmap(file, np.uint8, "r", offset, (len(block.pks), row_bytes))
                 yield Segment(np.array(block.pks, dtype=np.int64), rows, tuple(block.nonces))
+
+
+@contextmanager
+def _disk_faults() -> Iterator[None]:
+    """Turns a full or read-only disk into the answer that a database gives to it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull from None
+        if error.errno == errno.EROFS:
+            raise StorageReadOnly from None
+        raise

@@ -179,8 +179,6 @@ async def page(connection: AsyncConnection, query: PageQuery) -> tuple[list[Posi
         statement = statement.offset(query.offset)
     if query.limit is not None:
         statement = statement.limit(query.limit + 1)
-    elif query.offset and query.after is None:
-        statement = statement.limit(2**62)  # SQLite has no OFFSET without LIMIT
     found: list[Position] = []
     async for part in (await connection.stream(statement)).partitions(_KEYS_AT_ONCE):
         found += [Position("" if key is None else value, pk) for value, pk in part]

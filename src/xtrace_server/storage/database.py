@@ -1,65 +1,43 @@
-"""Opens the database: one connection that writes, several that read, each transaction a snapshot.
-
-SQLite runs in WAL mode, so readers never wait for the writer. Writing transactions begin with BEGIN
-IMMEDIATE: they queue for the one writing connection instead of failing half way. `synchronous=FULL` makes an
-answered write survive a power cut; `secure_delete` overwrites what is deleted.
-"""
+"""An open database: transactions that read and transactions that write, counted, whatever kind it is."""
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.deadline import hold_deadline
-from xtrace_server.metrics import Metrics
-from xtrace_server.storage.sqlite.integrity import DatabaseUnusable, check_database
-
-BUSY_TIMEOUT_S = 20
-READERS = 8
-
-_PRAGMAS = (
-    f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}",
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA secure_delete = ON",
-    "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -16384",
-)
+from xtrace_server.errors import ServiceError
+from xtrace_server.metrics import Metrics, Reading
+from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
 
 
 class Database:
-    """An open database. `read()` and `write()` give the connection of a transaction."""
+    """An open database. `read()` and `write()` open a transaction and return its connection."""
 
     def __init__(self, url: str, metrics: Metrics | None = None) -> None:
         self._metrics = metrics or Metrics()
-        self._readers = _engine(url, "BEGIN", READERS)
-        self._writer = _engine(url, "BEGIN IMMEDIATE", 1)
+        self._dialect = dialect_of(url)
+        self._reader, self._writer = self._dialect.reader(), self._dialect.writer()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A snapshot: everything read through it is of the same moment."""
         with self._counted("read"):
-            async with self._readers.connect() as connection:
+            async with self._reader.connect() as connection:
                 try:
                     yield connection
                 except asyncio.CancelledError:
-                    # Whoever asked was told that it took too long: the statement shall not go on for nobody.
-                    driver = (await connection.get_raw_connection()).driver_connection
-                    if driver is not None:
-                        await driver.interrupt()
+                    # The client was told that the request took too long: its statement must not go on for nobody.
+                    await self._dialect.cancel(connection)
                     raise
 
     @asynccontextmanager
@@ -78,6 +56,19 @@ class Database:
         except DatabaseError as error:
             raise DatabaseUnusable(f"the database cannot be used: {error.orig}") from None
 
+    async def check_ready(self) -> None:
+        """Returns if the database answers; raises what SQLAlchemy raises otherwise."""
+        async with self.read() as connection:
+            await connection.execute(text("SELECT count(*) FROM organisation"))
+
+    def fault(self, error: DBAPIError) -> ServiceError | None:
+        """Returns the answer to a request that met this error; None for a bug or for damaged data."""
+        return self._dialect.fault(error)
+
+    def sizes(self) -> Mapping[str, Reading]:
+        """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
+        return self._dialect.sizes()
+
     @contextmanager
     def _counted(self, kind: str) -> Iterator[None]:
         began = time.perf_counter()
@@ -91,7 +82,7 @@ class Database:
             self._metrics.transaction_seconds.labels(kind).observe(time.perf_counter() - began)
 
     async def close(self) -> None:
-        await self._readers.dispose()
+        await self._reader.dispose()
         await self._writer.dispose()
 
 
@@ -99,13 +90,11 @@ class Database:
 async def open_database(
     url: str, folder: Path, *, whole: bool = False, metrics: Metrics | None = None
 ) -> AsyncIterator[Database]:
-    """The migrated database at the URL; makes `folder` (mode 0700) and the file (0600) if they are missing.
+    """The migrated database at the URL, created if it is missing; `folder` is the server's data folder.
 
     `whole` looks for damage first, page by page. Raises `DatabaseUnusable` and `OSError`.
     """
-    file = make_url(url).database
-    if file:
-        await asyncio.to_thread(_prepare_file, folder, Path(file), whole)
+    await asyncio.to_thread(_prepare, url, folder, whole)
     database = Database(url, metrics)
     try:
         await database.migrate()
@@ -123,35 +112,9 @@ def format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-async def is_ready(connection: AsyncConnection) -> None:
-    """Returns if the database answers; raises what SQLAlchemy raises otherwise."""
-    await connection.execute(text("SELECT count(*) FROM organisation"))
-
-
-def _engine(url: str, begin: str, connections: int) -> AsyncEngine:
-    # hide_parameters: bound values are customers' data, and errors end up in logs.
-    engine = create_async_engine(
-        url,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=BUSY_TIMEOUT_S,
-        hide_parameters=True,
-    )
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connect(connection: Any, _record: object) -> None:
-        # None: the driver begins no transactions by itself, the listener below does.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in _PRAGMAS:
-            cursor.execute(pragma)
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin_transaction(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+def _prepare(url: str, folder: Path, whole: bool) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_migrations()).walk_revisions()}
+    dialect_of(url).prepare(folder, known, whole)
 
 
 def _upgrade(connection: Connection) -> None:
@@ -164,13 +127,3 @@ def _migrations() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     return config
-
-
-def _prepare_file(folder: Path, file: Path, whole: bool) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    known = {script.revision for script in ScriptDirectory.from_config(_migrations()).walk_revisions()}
-    check_database(file, known, whole)
-    # SQLite gives the files of its log the mode of the database file.
-    # Only a new file: closing one gives up every lock that this process holds on it, SQLite's too.
-    with suppress(FileExistsError):
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))

@@ -9,7 +9,6 @@ makes it false first.
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, literal, not_, or_, select, true
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from xtrace_core.metadata_filter import (
@@ -62,7 +61,7 @@ def _condition(filter_: Filter, binding_pk: int) -> ColumnElement[bool]:
         case Not(part):
             return not_(func.coalesce(_condition(part, binding_pk), False))
         case TagCompare(tag, "contains", value):
-            return _position(chunk.c[tag], value) > 0
+            return Position(chunk.c[tag], value) > 0
         case TagCompare(tag, comparison, value):
             return and_(chunk.c.binding_pk == binding_pk, _comparison(chunk.c[tag], comparison, value))
         case TagIn(tag, values):
@@ -113,9 +112,10 @@ def _facets(binding_pk: int, tokens: tuple[str, ...]) -> list[ColumnElement[bool
     return [facet.c.binding_pk == binding_pk, facet.c.token.in_(tokens)]
 
 
-class _position(FunctionElement[int]):  # noqa: N801 - the name of an SQL function
-    """Where a string first occurs in another, from 1; 0 if it does not. LIKE would ignore case and know
-    wildcards.
+class Position(FunctionElement[int]):
+    """Where a string first occurs in another, from 1; 0 if it does not. LIKE would ignore case and know wildcards.
+
+    Each dialect compiles it to the function that it has for this.
     """
 
     inherit_cache = True
@@ -123,13 +123,3 @@ class _position(FunctionElement[int]):  # noqa: N801 - the name of an SQL functi
 
     def __init__(self, column: ColumnElement[Any], text: str) -> None:
         super().__init__(column, literal(text))
-
-
-@compiles(_position)
-def _instr(element: _position, compiler: Any, **options: Any) -> str:
-    return f"instr({compiler.process(element.clauses, **options)})"
-
-
-@compiles(_position, "postgresql")
-def _strpos(element: _position, compiler: Any, **options: Any) -> str:
-    return f"strpos({compiler.process(element.clauses, **options)})"

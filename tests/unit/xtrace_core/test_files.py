@@ -95,4 +95,4 @@ def test_nothing_else_syncs_replaces_or_makes_drafts_of_files() -> None:
             users[str(file.relative_to(SOURCES))] = names & alone
     assert users.pop("xtrace_core/files.py") == {"fsync", "mkstemp", "O_EXCL"}
     # It makes the empty file that SQLite then opens, for its mode.
-    assert users == {"xtrace_server/storage/database.py": {"O_EXCL"}}
+    assert users == {"xtrace_server/storage/sqlite/dialect.py": {"O_EXCL"}}

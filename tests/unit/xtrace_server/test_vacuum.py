@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from xtrace_server.storage import vacuum
-from xtrace_server.storage.sqlite.integrity import DatabaseUnusable
+from xtrace_server.storage.dialects import DatabaseUnusable
+from xtrace_server.storage.sqlite import vacuum
 from xtrace_server.storage.sqlite.vacuum import vacuum_database
 
 BYTES = 4_000_000
@@ -17,7 +17,7 @@ BYTES = 4_000_000
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A database with space to give back, and no patience with those who use it."""
-    monkeypatch.setattr(vacuum, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(vacuum, "PATIENCE_S", 0.05)
     with closing(sqlite3.connect(tmp_path / "db", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute("CREATE TABLE t (x BLOB)")

@@ -1,4 +1,4 @@
-"""Looks at a database before the service touches it: is it ours, whole, of a version that we know, and free?
+"""Checks a database file before the service touches it: is it XTrace's, undamaged, of a known version, and not in use?
 
 The file is opened for reading only, so one that is refused stays as it is: not even its journal mode changes.
 """
@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from xtrace_server.storage.dialects import DatabaseUnusable
+
 _PATIENCE_S: Final = 5.0
 CHECKED_WHOLE_BYTES: Final = 2**30
 """Up to this size every page is read, which takes about a second; of a larger one only the schema and the length."""
-
-
-class DatabaseUnusable(Exception):
-    """A file that is no database of this service, or of a newer version of it. Nothing was changed."""
 
 
 def check_database(file: Path, known_versions: Collection[str], whole: bool) -> None:

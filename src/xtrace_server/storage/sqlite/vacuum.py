@@ -1,38 +1,32 @@
-"""Gives unused space of the database back to the file system.
+"""Gives unused space of a database back to the file system.
 
 What is deleted is overwritten at once (`secure_delete`), but its pages stay in the file to be used again. VACUUM writes
 the whole database anew without them. In WAL mode it goes through the log, so searches go on beside it and writes wait;
 the file itself shrinks when the log is written back, which needs a moment in which nobody reads an older state.
 """
 
+import os
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
-from xtrace_server.storage.database import BUSY_TIMEOUT_S
-from xtrace_server.storage.sqlite.integrity import DatabaseUnusable
+from xtrace_server.storage.dialects import DatabaseUnusable, Vacuumed
 
-
-@dataclass(frozen=True, slots=True)
-class Vacuumed:
-    """How a vacuum ended; bytes are those of the database and its log together."""
-
-    bytes_given_back: int
-    bytes_now: int
-    complete: bool
-    """False where readers kept the log from being written back: that happens by itself later."""
+PATIENCE_S = 20.0
+"""How long a vacuum waits for a writer."""
 
 
 def vacuum_database(file: Path) -> Vacuumed:
-    """Vacuums the database in the file, beside a running server or without one. Nothing is lost if it is stopped.
+    """Vacuums the database in the file, whether a server runs or not. Nothing is lost if it is interrupted.
 
-    Raises `DatabaseUnusable` if a writer does not let go in time, if the disk is full, or for a file that is no
+    Raises `DatabaseUnusable` if a writer keeps the database locked, if the disk is full, or if the file is not a
     database.
     """
+    # SQLite writes a whole copy: beside the database there is room for it, and it stays on the same disk.
+    os.environ.setdefault("SQLITE_TMPDIR", str(file.parent))
     before = _bytes_of(file)
     try:
-        with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(file, timeout=PATIENCE_S, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL").fetchall()
             connection.execute("VACUUM").fetchall()
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]

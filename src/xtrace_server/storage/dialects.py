@@ -1,0 +1,88 @@
+"""What each kind of database brings along, behind one interface; the queries beside this module are shared by all.
+
+A folder holds everything that only one kind of database knows: `sqlite` is the one there is.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from xtrace_server.errors import ServiceError
+from xtrace_server.metrics import Reading
+
+
+class DatabaseUnusable(Exception):
+    """The database is damaged, foreign, of a newer version or in use; the message says which. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vacuumed:
+    """The result of a vacuum; bytes count the database and its log together."""
+
+    bytes_given_back: int
+    bytes_now: int
+    complete: bool
+    """False if readers kept some of the space in use: it is given back later."""
+
+
+class Dialect(Protocol):
+    """One database, and what only its kind knows."""
+
+    @property
+    def location(self) -> str:
+        """Where the database is, for messages."""
+        ...
+
+    def exists(self) -> bool:
+        """Returns whether the database is there already."""
+        ...
+
+    def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
+        """Creates what is missing, and checks what is there before anything changes it. Blocks.
+
+        `folder` is the server's data folder, `known_versions` are the schema's. `whole` also looks for damage, page by
+        page. Raises `DatabaseUnusable` and `OSError`.
+        """
+        ...
+
+    def reader(self) -> AsyncEngine:
+        """Returns an engine whose transactions are snapshots."""
+        ...
+
+    def writer(self) -> AsyncEngine:
+        """Returns an engine whose transactions write, and wait for each other instead of failing half way."""
+        ...
+
+    async def cancel(self, connection: AsyncConnection) -> None:
+        """Ends the statement that the connection runs."""
+        ...
+
+    def fault(self, error: DBAPIError) -> ServiceError | None:
+        """Returns the answer to a request that met this error; None for a bug or for damaged data."""
+        ...
+
+    def sizes(self) -> Mapping[str, Reading]:
+        """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
+        ...
+
+    def vacuum(self) -> Vacuumed:
+        """Gives unused space back to the disk. Blocks; a server may be running. Raises `DatabaseUnusable`."""
+        ...
+
+
+def dialect_of(url: str) -> Dialect:
+    """Returns the database at a URL. Raises `ValueError` if no dialect knows it."""
+    if url.startswith("sqlite+aiosqlite:///"):
+        from xtrace_server.storage.sqlite.dialect import Sqlite
+
+        return Sqlite(url)
+    raise ValueError("expected a URL that begins with sqlite+aiosqlite:///")
+
+
+def default_url(folder: Path) -> str:
+    """Returns the URL of the database that a server keeps in its data folder unless told otherwise."""
+    return f"sqlite+aiosqlite:///{folder.resolve() / 'xtrace.db'}"

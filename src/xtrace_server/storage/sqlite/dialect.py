@@ -1,0 +1,114 @@
+"""SQLite as the service runs it: one connection that writes, several that read, each transaction a snapshot.
+
+In WAL mode readers never wait for the writer. Writing transactions begin with BEGIN IMMEDIATE: they queue for the one
+writing connection instead of failing half way. `synchronous=FULL` makes an answered write survive a power cut;
+`secure_delete` overwrites what is deleted.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from xtrace_server.errors import ServiceError
+from xtrace_server.metrics import Reading
+from xtrace_server.storage.dialects import Vacuumed
+from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
+from xtrace_server.storage.sqlite.faults import fault
+from xtrace_server.storage.sqlite.integrity import check_database
+from xtrace_server.storage.sqlite.vacuum import vacuum_database
+
+BUSY_TIMEOUT_S: Final = 20
+READERS: Final = 8
+
+_PRAGMAS: Final = (
+    f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -16384",
+)
+
+
+class Sqlite:
+    """A database in a file."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.file = Path(make_url(url).database or "")
+
+    @property
+    def location(self) -> str:
+        return str(self.file.parent)
+
+    def exists(self) -> bool:
+        return self.file.is_file()
+
+    def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
+        """Makes `folder` (mode 0700) and an empty file (0600) if they are missing."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_database(self.file, known_versions, whole)
+        # SQLite gives the files of its log the mode of the database file.
+        # Only a new file: closing one gives up every lock that this process holds on it, SQLite's too.
+        with suppress(FileExistsError):
+            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+    def reader(self) -> AsyncEngine:
+        return _engine(self._url, "BEGIN", READERS)
+
+    def writer(self) -> AsyncEngine:
+        return _engine(self._url, "BEGIN IMMEDIATE", 1)
+
+    async def cancel(self, connection: AsyncConnection) -> None:
+        driver = (await connection.get_raw_connection()).driver_connection
+        if driver is not None:
+            await driver.interrupt()
+
+    def fault(self, error: DBAPIError) -> ServiceError | None:
+        return fault(error)
+
+    def sizes(self) -> Mapping[str, Reading]:
+        log = self.file.with_name(f"{self.file.name}-wal")
+        return {"database_bytes": partial(_size, self.file), "database_log_bytes": partial(_size, log)}
+
+    def vacuum(self) -> Vacuumed:
+        return vacuum_database(self.file)
+
+
+def _engine(url: str, begin: str, connections: int) -> AsyncEngine:
+    # hide_parameters: bound values are customers' data, and errors end up in logs.
+    engine = create_async_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=BUSY_TIMEOUT_S,
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _record: object) -> None:
+        # None: the driver begins no transactions by itself, the listener below does.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in _PRAGMAS:
+            cursor.execute(pragma)
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _size(file: Path) -> float:
+    return file.stat().st_size if file.exists() else 0
