@@ -80,17 +80,52 @@ def aes_block(key: bytes, block: bytes) -> bytes:
     return encryptor.update(block) + encryptor.finalize()
 
 
-def packed(bits: list[int]) -> bytes:
-    """The bits eight to a byte, the first the most significant, zeros to fill the last byte."""
-    text = "".join(str(bit) for bit in bits)
-    text += "0" * (-len(text) % 8)
-    return bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
+def packed(bits: list[int], key_len: int, base: Base) -> bytes:
+    """The bits of each ciphertext as digits of a number to base 2, little-endian in whole bytes."""
+    data = b""
+    for part in parts(bits, key_len, base):
+        data += number_of(part, 2).to_bytes(-(-len(part) // 8), "little")
+    return data
 
 
-def nonce_of(nonce_key: bytes, randomness: bytes, bits: list[int]) -> bytes:
-    """The 14 bytes that the noise of one encrypted vector follows from."""
+def cmac(key: bytes, message: bytes) -> bytes:
+    """AES-CMAC as RFC 4493, section 2.4, writes it."""
+    subkeys = [int.from_bytes(aes_block(key, bytes(16)), "big")]
+    for _ in range(2):
+        shifted = subkeys[-1] << 1
+        subkeys.append(shifted ^ (1 << 128 | 0x87) if shifted >> 128 else shifted)
+    blocks = [message[i : i + 16] for i in range(0, len(message), 16)] or [b""]
+    if len(blocks[-1]) == 16:
+        last = int.from_bytes(blocks[-1], "big") ^ subkeys[1]
+    else:
+        last = int.from_bytes((blocks[-1] + b"\x80").ljust(16, b"\0"), "big") ^ subkeys[2]
+    state = 0
+    for block in [*(int.from_bytes(block, "big") for block in blocks[:-1]), last]:
+        state = int.from_bytes(aes_block(key, (state ^ block).to_bytes(16, "big")), "big")
+    return state.to_bytes(16, "big")
+
+
+def nonce_of(nonce_key: bytes, randomness: bytes, packed_bits: bytes) -> bytes:
+    """r, and the 14 bytes that authenticate the vector and that its noise follows from."""
     assert len(randomness) == 16
-    return hmac.new(nonce_key, randomness + packed(bits), hashlib.sha256).digest()[:14]
+    return randomness + cmac(nonce_key, randomness + packed_bits)[:14]
+
+
+def drawn(key: bytes, fresh: bytes, purpose: str, used_with: list[bytes], size: int) -> bytes:
+    """Hedged randomness."""
+    message = len(purpose).to_bytes(8, "big") + purpose.encode() + fresh
+    for part in used_with:
+        message += len(part).to_bytes(8, "big") + part
+    data, counter = b"", 1
+    while len(data) < size:
+        data += hmac.new(key, bytes([counter]) + message, hashlib.sha256).digest()
+        counter += 1
+    return data[:size]
+
+
+def content_key(key: bytes, nonce: bytes) -> bytes:
+    """The key of one content."""
+    return hmac.new(key, b"xtrace/content-key/2" + nonce, hashlib.sha256).digest()
 
 
 def counters(ciphertext: int, order_bits: int) -> tuple[list[int], list[int]]:
@@ -104,7 +139,7 @@ def integer_at(noise_key: bytes, nonce: bytes, counters_: list[int]) -> int:
     """The blocks at these counters, one after the other, as one big-endian integer."""
     data = b""
     for j in counters_:
-        data += aes_block(noise_key, nonce + j.to_bytes(2, "big"))
+        data += aes_block(noise_key, nonce[16:] + j.to_bytes(2, "big"))
     return int.from_bytes(data, "big")
 
 

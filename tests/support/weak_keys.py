@@ -75,7 +75,7 @@ def public_key(
 
 def samples_of(ciphertexts: list[int]) -> list[Sample]:
     """A chunk for each ciphertext, with a nonce that is as good as it should be."""
-    return [Sample((value,), secrets.token_bytes(14)) for value in ciphertexts]
+    return [Sample((value,), secrets.token_bytes(30)) for value in ciphertexts]
 
 
 def good_samples(scheme: str, count: int) -> tuple[PublicKey, list[Sample]]:

@@ -85,7 +85,7 @@ def vector_case(scheme: str, key_len: int, dimensions: int, alpha_len: int = 0) 
     base = reference.base_for(dimensions, key_len)
     nonce_key, randomness = stream.bytes(32), stream.bytes(16)
     vector, query = stream.bits(dimensions), stream.bits(dimensions)
-    nonce = reference.nonce_of(nonce_key, randomness, vector)
+    nonce = reference.nonce_of(nonce_key, randomness, reference.packed(vector, key_len, base))
     index = reference.encrypt_vector(key, vector, nonce, key_len, base)
     bounds = (key.u_p, key.u_q) if isinstance(key, reference.LookupKey) else (key.p - 1, key.q - 1)
     first = 0 if isinstance(key, reference.LookupKey) else 1
@@ -100,8 +100,10 @@ def vector_case(scheme: str, key_len: int, dimensions: int, alpha_len: int = 0) 
         "scheme": scheme,
         "config": {"embed_len": dimensions, "key_len": key_len, "encoding": base}
         | ({"alpha_len": alpha_len} if alpha_len else {}),
-        "secrets": secret | {"noise_key": key.noise_key.hex(), "nonce_key": nonce_key.hex()},
+        "secrets": secret
+        | {"noise_key": key.noise_key.hex(), "nonce_key": nonce_key.hex(), "hedging_key": stream.bytes(32).hex()},
         "vector": text(vector),
+        "packed": reference.packed(vector, key_len, base).hex(),
         "randomness": randomness.hex(),
         "nonce": nonce.hex(),
         "ciphertexts": [
@@ -133,18 +135,42 @@ def content_cases() -> list[dict[str, Any]]:
         ("without a nonce", "content of no vector", False),
     ):
         stream = Stream(f"content {name}")
-        key, iv, nonce = stream.bytes(32), stream.bytes(16), stream.bytes(14) if with_nonce else b""
-        associated_data = b"xtrace/content/1" + nonce
-        stored = reference.sealed(key, iv, content.encode(), associated_data)
+        key, iv, nonce = stream.bytes(32), stream.bytes(16), stream.bytes(30) if with_nonce else b""
+        associated_data = b"xtrace/content/2" + nonce
+        own_key = reference.content_key(key, nonce)
+        stored = reference.sealed(own_key, iv, content.encode(), associated_data)
         cases.append(
             {
                 "name": name,
                 "key": key.hex(),
+                "own_key": own_key.hex(),
                 "iv": iv.hex(),
                 "nonce": nonce.hex() if with_nonce else None,
                 "associated_data": associated_data.hex(),
                 "content": content,
                 "stored": base64.b64encode(stored).decode(),
+            }
+        )
+    return cases
+
+
+def randomness_cases() -> list[dict[str, Any]]:
+    cases = []
+    for purpose, parts, size in (
+        ("nonce", [b"\x05\x01"], 16),
+        ("iv", [b"", b"xtrace/content/2", "Größe".encode()], 16),
+        ("query noise", [b"\xff" * 64, b"\0", b"\1"], 144),
+        ("nothing to hedge with", [], 32),
+    ):
+        stream = Stream(f"randomness {purpose}")
+        key, fresh = stream.bytes(32), stream.bytes(32)
+        cases.append(
+            {
+                "name": purpose,
+                "key": key.hex(),
+                "fresh": fresh.hex(),
+                "parts": [part.hex() for part in parts],
+                "drawn": reference.drawn(key, fresh, purpose, parts, size).hex(),
             }
         )
     return cases
@@ -192,9 +218,9 @@ def main() -> None:
         "about": [
             "Known answers for the cryptography of docs/formats.md. Integers, keys and byte strings are hexadecimal",
             "(integers most significant digit first); vectors are texts of 0 and 1, position 0 first.",
-            "A vector's nonce is HMAC-SHA-256(nonce_key, randomness, packed bits) cut to 14 bytes. 'counters' are the",
-            "AES block counters of each ciphertext for p and for q, 'integers' those blocks as one number, 'noise' the",
-            "number reduced: the exponents a and b (paillier_lookup) or the roots s modulo p and q (paillier).",
+            "A vector's nonce is randomness ‖ t, with t = AES-CMAC(nonce_key, randomness ‖ packed) cut to 14 bytes.",
+            "'counters' are the AES block counters of each ciphertext for p and q, 'integers' those blocks as one",
+            "number, 'noise' that number reduced: exponents a, b (paillier_lookup), or s modulo p and q (paillier).",
             "'products' are what the service answers for the query, 'sums' what they decrypt to.",
         ],
         "origin": "made by make_crypto_vectors.py from reference_paillier.py, an implementation of its own",
@@ -210,6 +236,7 @@ def main() -> None:
             vector_case("paillier_lookup", 1024, 1291, 512),
             vector_case("paillier_lookup", 1024, 2500, 512),
         ],
+        "randomness": randomness_cases(),
         "content": content_cases(),
         "passphrases": passphrase_cases(),
         "sealed_secrets": secret_cases(),

@@ -279,10 +279,10 @@ def test_what_is_no_ciphertext_is_found(planter: Planter) -> None:
 @pytest.mark.parametrize(
     ("nonces", "good"),
     [
-        ([secrets.token_bytes(14) for _ in range(160)], True),
-        ([b"\1" * 14, b"\2" * 14, b"\1" * 14], False),
-        ([number.to_bytes(14, "big") for number in range(160)], False),
-        ([b"\0" + secrets.token_bytes(13) for _ in range(160)], False),
+        ([secrets.token_bytes(30) for _ in range(160)], True),
+        ([b"\1" * 30, b"\2" * 30, b"\1" * 30], False),
+        ([number.to_bytes(30, "big") for number in range(160)], False),
+        ([b"\0" + secrets.token_bytes(29) for _ in range(160)], False),
         ([secrets.token_bytes(12)], False),
     ],
     ids=["random", "equal", "counted", "one byte always 0", "short"],

@@ -7,15 +7,17 @@ import pytest
 from support import reference_paillier as reference
 from xtrace_sdk.errors import ContentTampered, InvalidArgument
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 
 KEY = bytes(range(32))
-NONCE = bytes(range(100, 114))
+HEDGE = Hedge(bytes(32))
+NONCE = bytes(range(100, 130))
 TEXT = "what the server must not read"
 
 
 @pytest.fixture
 def cipher() -> ContentCipher:
-    return ContentCipher(KEY)
+    return ContentCipher(KEY, HEDGE)
 
 
 def changed(stored: str, position: int, mask: int) -> str:
@@ -34,7 +36,9 @@ def test_text_and_bytes_come_back(cipher: ContentCipher, content: str) -> None:
 def test_what_is_stored_is_iv_tag_and_ciphertext_in_base64(cipher: ContentCipher) -> None:
     data = base64.b64decode(cipher.encrypt(TEXT, NONCE), validate=True)
     assert len(data) == 32 + len(TEXT)
-    assert data == reference.sealed(KEY, data[:16], TEXT.encode(), b"xtrace/content/1" + NONCE)
+    assert data == reference.sealed(
+        reference.content_key(KEY, NONCE), data[:16], TEXT.encode(), b"xtrace/content/2" + NONCE
+    )
 
 
 def test_the_same_content_never_looks_the_same_twice(cipher: ContentCipher) -> None:
@@ -80,7 +84,7 @@ def test_spaces_or_a_missing_padding_are_no_base64(cipher: ContentCipher) -> Non
             cipher.decrypt(other, NONCE)
 
 
-@pytest.mark.parametrize("nonce", [None, b"", bytes(14), NONCE[:-1], NONCE + b"\0", NONCE[::-1]])
+@pytest.mark.parametrize("nonce", [None, b"", bytes(30), NONCE[:-1], NONCE + b"\0", NONCE[::-1]])
 def test_content_belongs_to_its_vector(cipher: ContentCipher, nonce: bytes | None) -> None:
     with pytest.raises(ContentTampered):
         cipher.decrypt(cipher.encrypt(TEXT, NONCE), nonce)
@@ -90,7 +94,7 @@ def test_content_belongs_to_its_vector(cipher: ContentCipher, nonce: bytes | Non
 
 def test_another_key_does_not_open_it(cipher: ContentCipher) -> None:
     with pytest.raises(ContentTampered):
-        ContentCipher(bytes(32)).decrypt(cipher.encrypt(TEXT, NONCE), NONCE)
+        ContentCipher(bytes(32), HEDGE).decrypt(cipher.encrypt(TEXT, NONCE), NONCE)
 
 
 def test_all_failures_look_alike(cipher: ContentCipher) -> None:
@@ -109,7 +113,7 @@ def test_all_failures_look_alike(cipher: ContentCipher) -> None:
 @pytest.mark.parametrize("length", [0, 16, 24, 31, 33])
 def test_keys_of_another_length_are_refused(length: int) -> None:
     with pytest.raises(InvalidArgument, match=f"{length} bytes, expected 32"):
-        ContentCipher(bytes(length))
+        ContentCipher(bytes(length), HEDGE)
 
 
 def test_text_that_utf8_cannot_hold_is_refused_without_showing_it(cipher: ContentCipher) -> None:

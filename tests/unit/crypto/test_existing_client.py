@@ -14,7 +14,9 @@ from xtrace_sdk.errors import ContentTampered, InvalidArgument, InvalidContext, 
 from xtrace_sdk.x_vec.compat.content import ExistingContentCipher
 from xtrace_sdk.x_vec.compat.paillier import ExistingClient, is_secret_key, load_existing
 from xtrace_sdk.x_vec.keys.aead import unseal
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 
+HEDGE = Hedge(bytes(32))
 SCHEMES = ("paillier", "paillier_lookup")
 WEAK_ORDER = 25
 STRONG_ORDER = 224
@@ -22,7 +24,9 @@ STRONG_ORDER = 224
 
 def loaded(key: ExistingClientKey, allow_weak_encryption: bool = True) -> ExistingClient:
     context = key.context()
-    return load_existing(context["type"], context["pk"], context["config"], key.secret_key, allow_weak_encryption)
+    return load_existing(
+        context["type"], context["pk"], context["config"], key.secret_key, HEDGE, allow_weak_encryption
+    )
 
 
 def new_key(scheme: str, key_len: int = 512, embed_len: int = 100, **options: Any) -> ExistingClientKey:
@@ -46,7 +50,7 @@ def fixture_client(scheme: str) -> tuple[ExistingClient, dict[str, Any]]:
     context = data["context"]
     key = content_key(data["passphrase"], base64.b64decode(context["wrapped_key"]))
     secret_key = unseal(key, base64.b64decode(context["sk"]), None).decode()
-    return load_existing(context["type"], context["pk"], context["config"], secret_key), data
+    return load_existing(context["type"], context["pk"], context["config"], secret_key, HEDGE), data
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -81,7 +85,7 @@ class TestFixtures:
     def test_content_is_read(self, scheme: str) -> None:
         _, data = fixture_client(scheme)
         key = content_key(data["passphrase"], base64.b64decode(data["context"]["wrapped_key"]))
-        cipher = ExistingContentCipher(key, data["context"]["sk"])
+        cipher = ExistingContentCipher(key, HEDGE, data["context"]["sk"])
         for row in data["rows"]:
             assert cipher.decrypt(row["chunk_content"]).decode() == row["text"]
         assert cipher.decrypt(cipher.encrypt("ünïcode")) == "ünïcode".encode()
@@ -156,7 +160,7 @@ def test_bad_rows_are_noticed(scheme: str) -> None:
     assert not valid.any()
     _, valid = client.decrypt_vec_batch([good, key.encrypt(vector)], [None, None])
     assert valid.tolist() == [False, True]  # a sum is no vector
-    with pytest.raises(InvalidArgument, match="as many"):
+    with pytest.raises(InvalidArgument, match="counts must match"):
         client.read_distances([good], [], query)
 
 
@@ -171,7 +175,7 @@ def test_noise_outside_the_group_is_noticed() -> None:
 def test_the_server_cannot_tell_two_readings_apart_by_what_is_raised_to_the_exponent(scheme: str) -> None:
     """Each batch is multiplied by fresh noise: the base of the secret exponent is not the server's."""
     side = loaded(new_key(scheme))._sides[0]
-    assert len({side.noise(1).tobytes() for _ in range(5)}) == 5
+    assert len({side.noise("blinding", np.zeros((1, 8), np.uint8)).tobytes() for _ in range(5)}) == 5
 
 
 def test_a_weak_key_encrypts_queries_but_chunks_only_when_told() -> None:
@@ -207,13 +211,13 @@ def test_keys_that_do_not_fit_together_are_refused_without_their_values(scheme: 
         changes.append((pk | {"g": 1 + key.n}, secret))  # its noise would be none
     for public, private in changes:
         with pytest.raises(InvalidContext) as caught:
-            load_existing(context["type"], json.dumps(public), context["config"], json.dumps(private))
+            load_existing(context["type"], json.dumps(public), context["config"], json.dumps(private), HEDGE)
         assert str(key.phi)[:20] not in str(caught.value)
     for config in ("{}", "[]", '{"embed_len": 100, "key_len": 510}', '{"embed_len": 0, "key_len": 512}', "[" * 10**5):
         with pytest.raises(InvalidContext):
-            load_existing(context["type"], context["pk"], config, key.secret_key)
+            load_existing(context["type"], context["pk"], config, key.secret_key, HEDGE)
     with pytest.raises(UnknownScheme, match="BFV"):
-        load_existing("BFV", context["pk"], context["config"], key.secret_key)
+        load_existing("BFV", context["pk"], context["config"], key.secret_key, HEDGE)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -221,7 +225,7 @@ def test_content_that_is_a_secret_key_is_refused(scheme: str) -> None:
     key = new_key(scheme)
     context = key.context()
     content = content_key(PASSPHRASE, base64.b64decode(context["wrapped_key"]))
-    cipher = ExistingContentCipher(content, context["sk"])
+    cipher = ExistingContentCipher(content, HEDGE, context["sk"])
     with pytest.raises(ContentTampered, match="stored secret key"):
         cipher.decrypt(context["sk"])
     # Another copy, and that of another context under the same passphrase.
@@ -240,7 +244,7 @@ def test_content_that_is_a_secret_key_is_refused(scheme: str) -> None:
 
 def test_objects_with_secrets_show_nothing() -> None:
     client = loaded(new_key("paillier_lookup"))
-    for subject in (client, client._sides[0], ExistingContentCipher(bytes(32), None)):
+    for subject in (client, client._sides[0], ExistingContentCipher(bytes(32), HEDGE, None)):
         assert repr(subject) == f"<{type(subject).__name__}>"
         with pytest.raises(TypeError, match="secrets"):
             pickle.dumps(subject)

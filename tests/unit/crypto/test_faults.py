@@ -28,7 +28,7 @@ class FaultySide:
     def __init__(self, side: PrimeSide, fault: Callable[[Rows], Rows]) -> None:
         self._side, self._fault = side, fault
         self.prime, self.square, self.order_bits = side.prime, side.square, side.order_bits
-        self.noise_from, self.fresh_noise, self.no_noise = side.noise_from, side.fresh_noise, side.no_noise
+        self.noise_from, self.no_noise = side.noise_from, side.no_noise
 
     def encrypt(self, messages: Rows, noise: Rows) -> Rows:
         return self._fault(self._side.encrypt(messages, noise))

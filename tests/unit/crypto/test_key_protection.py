@@ -12,6 +12,7 @@ from support.crypto_support import SCHEMES, client
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, WrongKey
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider, PassphraseKeyProvider
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.sealed_secret import open_secret, seal_secret
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 
@@ -185,7 +186,8 @@ class TestSealedSecret:
 def secretive_objects() -> dict[str, Any]:
     objects: dict[str, Any] = {
         "noise keys": NoiseKeys.generate(),
-        "content cipher": ContentCipher(bytes(32)),
+        "content cipher": ContentCipher(bytes(32), Hedge(bytes(32))),
+        "hedge": Hedge.generate(),
         "passphrase provider": cheap(),
     }
     for scheme in SCHEMES:

@@ -19,10 +19,15 @@ from xtrace_sdk.x_vec.chunks import cipher as content
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.keys import aead, sealed_secret
+from xtrace_sdk.x_vec.keys.cmac import cmac_rows
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 from xtrace_sdk.x_vec.schemes.registry import SCHEMES
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "crypto.json").read_text("utf-8"))
+
+
+HEDGE = Hedge(bytes(32))
 
 
 def named(group: str) -> pytest.MarkDecorator:
@@ -35,7 +40,7 @@ def bits_of(text: str) -> Vectors:
 
 
 def nonce_rows(case: dict[str, Any]) -> Rows:
-    return np.frombuffer(bytes.fromhex(case["nonce"]), dtype=np.uint8).reshape(1, 14)
+    return np.frombuffer(bytes.fromhex(case["nonce"]), dtype=np.uint8).reshape(1, 30)
 
 
 def client_of(case: dict[str, Any]) -> Client:
@@ -46,8 +51,10 @@ def client_of(case: dict[str, Any]) -> Client:
 class TestVectors:
     def test_nonce_follows_from_key_randomness_and_vector(self, case: dict[str, Any]) -> None:
         keys = NoiseKeys.from_secrets(case["secrets"])
-        nonces = keys._nonces_from(bits_of(case["vector"]), bytes.fromhex(case["randomness"]))
-        assert nonces.tobytes().hex() == case["nonce"]
+        packed = client_of(case)._encoding.pack(bits_of(case["vector"]))
+        assert packed.tobytes().hex() == case["packed"]
+        randomness = np.frombuffer(bytes.fromhex(case["randomness"]), dtype=np.uint8).reshape(1, 16)
+        assert keys._nonces_from(randomness, packed).tobytes().hex() == case["nonce"]
 
     def test_integers_are_the_blocks_at_the_listed_counters(self, case: dict[str, Any]) -> None:
         keys = NoiseKeys.from_secrets(case["secrets"])
@@ -120,18 +127,59 @@ class TestContent:
         nonce = bytes.fromhex(case["nonce"]) if case["nonce"] is not None else None
         associated_data = content._associated_data(nonce)
         assert associated_data.hex() == case["associated_data"]
-        key, iv = bytes.fromhex(case["key"]), bytes.fromhex(case["iv"])
+        key = content._content_key(bytes.fromhex(case["key"]), nonce)
+        assert key.hex() == case["own_key"]
+        iv = bytes.fromhex(case["iv"])
         sealed = aead._seal_with_iv(key, iv, case["content"].encode(), associated_data)
         assert base64.b64encode(sealed).decode() == case["stored"]
 
     def test_stored_bytes_decrypt(self, case: dict[str, Any]) -> None:
         nonce = bytes.fromhex(case["nonce"]) if case["nonce"] is not None else None
-        assert ContentCipher(bytes.fromhex(case["key"])).decrypt(case["stored"], nonce).decode() == case["content"]
+        assert (
+            ContentCipher(bytes.fromhex(case["key"]), HEDGE).decrypt(case["stored"], nonce).decode() == case["content"]
+        )
 
     def test_reference_seals_to_the_stored_bytes(self, case: dict[str, Any]) -> None:
-        key, iv, associated_data = (bytes.fromhex(case[name]) for name in ("key", "iv", "associated_data"))
+        key, iv, associated_data = (bytes.fromhex(case[name]) for name in ("own_key", "iv", "associated_data"))
         sealed = reference.sealed(key, iv, case["content"].encode(), associated_data)
         assert base64.b64encode(sealed).decode() == case["stored"]
+
+
+@named("randomness")
+class TestRandomness:
+    def test_is_drawn_from_key_fresh_bytes_and_what_it_is_used_with(self, case: dict[str, Any]) -> None:
+        hedge, fresh = Hedge(bytes.fromhex(case["key"])), bytes.fromhex(case["fresh"])
+        parts, size = [bytes.fromhex(part) for part in case["parts"]], len(case["drawn"]) // 2
+        assert hedge._draw_with(fresh, case["name"], parts, size).hex() == case["drawn"]
+        if len(parts) == 1 and size <= 32:
+            rows = np.frombuffer(parts[0], dtype=np.uint8).reshape(1, -1)
+            assert hedge._draw_rows_with(fresh, case["name"], rows, size).tobytes().hex() == case["drawn"]
+
+    def test_reference_draws_the_same(self, case: dict[str, Any]) -> None:
+        key, fresh, *parts = (bytes.fromhex(value) for value in (case["key"], case["fresh"], *case["parts"]))
+        assert reference.drawn(key, fresh, case["name"], parts, len(case["drawn"]) // 2).hex() == case["drawn"]
+
+
+@pytest.mark.parametrize(
+    ("length", "code"),
+    [
+        (0, "028962f61b7bf89efc6b551f4667d983"),
+        (16, "28a7023f452e8f82bd4bf28d8c37c35c"),
+        (40, "aaf3d8f1de5640c232f5b169b9c911e6"),
+        (64, "e1992190549f6ed5696a2c056c315410"),
+    ],
+)
+def test_cmac_agrees_with_the_standard(length: int, code: str) -> None:
+    # NIST SP 800-38B, appendix D.3 (AES-256).
+    key = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+    message = bytes.fromhex(
+        "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
+        "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
+    )[:length]
+    assert reference.cmac(key, message).hex() == code
+    if message:
+        rows = np.frombuffer(message * 3, dtype=np.uint8).reshape(3, -1)
+        assert [row.tobytes().hex() for row in cmac_rows(key, rows)] == [code] * 3
 
 
 def test_reference_gcm_agrees_with_the_standard() -> None:

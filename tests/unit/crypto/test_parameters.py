@@ -8,6 +8,7 @@ import pytest
 from support import reference_paillier as reference
 from support.crypto_support import SCHEMES, client, generated
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, InvalidVector, WeakParameters
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.schemes.paillier import full_noise as paillier
 from xtrace_sdk.x_vec.schemes.paillier import lookup as paillier_lookup
 from xtrace_sdk.x_vec.schemes.paillier.full_noise import PaillierClient
@@ -205,15 +206,18 @@ def test_a_generator_of_another_order_is_refused() -> None:
 def test_noise_keys_of_another_length_are_refused(lengths: tuple[int, int]) -> None:
     # Found here: HMAC takes an empty key, and a context without K' would have loaded.
     with pytest.raises(ValueError, match="32"):
-        NoiseKeys(bytes(lengths[0]), bytes(lengths[1]))
+        NoiseKeys(bytes(lengths[0]), bytes(lengths[1]), Hedge(bytes(32)))
 
 
 def test_nonces_differ_even_if_the_random_generator_repeats_itself() -> None:
-    keys = NoiseKeys(bytes(32), bytes(range(32)))
-    bits = np.array([[0, 1, 1], [1, 1, 1], [0, 1, 1]], dtype=np.uint8)
-    same = keys._nonces_from(bits, bytes(48))
-    assert same[0].tobytes() == same[2].tobytes() != same[1].tobytes()
-    fresh = keys._nonces_from(bits, bytes(range(48)))
+    hedge = Hedge(bytes(range(32)))
+    keys = NoiseKeys(bytes(32), bytes(range(32)), hedge)
+    packed = np.array([[3], [7], [3]], dtype=np.uint8)
+    same = keys._nonces_from(hedge._draw_rows_with(bytes(96), "nonce", packed, 16), packed)
+    assert same[0].tobytes() == same[2].tobytes()
+    assert same[0, :16].tobytes() != same[1, :16].tobytes()
+    assert same[0, 16:].tobytes() != same[1, 16:].tobytes()
+    fresh = keys._nonces_from(hedge._draw_rows_with(bytes(range(96)), "nonce", packed, 16), packed)
     assert len({row.tobytes() for row in fresh}) == 3
 
 
@@ -229,9 +233,9 @@ def test_noise_of_a_batch_is_that_of_each_of_its_vectors() -> None:
 
 @pytest.mark.parametrize("order_bits", [1, 127, 128, 129, 224, 256, 257, 1024, 4096])
 def test_noise_has_128_bits_more_than_the_order(order_bits: int) -> None:
-    key, nonce = bytes(range(32)), bytes(range(14))
-    keys = NoiseKeys(key, bytes(32))
-    rows = np.frombuffer(nonce, dtype=np.uint8).reshape(1, 14)
+    key, nonce = bytes(range(32)), bytes(range(30))
+    keys = NoiseKeys(key, bytes(32), Hedge(bytes(32)))
+    rows = np.frombuffer(nonce, dtype=np.uint8).reshape(1, 30)
     got = keys.integers(rows, 3, order_bits)
     for t in range(3):
         for side, counters in enumerate(reference.counters(t, order_bits)):

@@ -198,7 +198,7 @@ class TestEncryptedIndexes:
         owner = client(scheme, 256, 600)
         index = owner.encrypt_vec_one([0, 1] * 300)
         assert len(index) == 3
-        assert len(index.nonce) == 14
+        assert len(index.nonce) == 30
         assert all(0 < ciphertext < owner.n**2 for ciphertext in index)
         assert index[:2] == [index[0], index[1]]
         assert index[-1] == list(index)[2]

@@ -61,10 +61,10 @@ def test_no_rows_give_no_vectors() -> None:
 def test_decoding_takes_what_encoding_gives_and_no_sum(embed_len: int) -> None:
     encoding = VectorEncoding(embed_len, 256, client("paillier", 256, embed_len)._encoding.base)
     ones = encoding.encode(np.ones((1, embed_len), dtype=np.uint8))
-    bits, valid = encoding.decode(ones)
+    packed, valid = encoding.vectors(ones, None)
     assert valid.all()
-    assert bits.all()
+    assert encoding.unpack(packed).all()
     width = max(part.shape[1] for part in ones) + 1
     values = [2 * int.from_bytes(part.tobytes(), "little") for part in ones]
     sums = [np.frombuffer(value.to_bytes(width, "little"), dtype=np.uint8).reshape(1, width) for value in values]
-    assert not encoding.decode(sums)[1].any()
+    assert not encoding.vectors(sums, None)[1].any()

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -240,7 +241,7 @@ def nonce_long(s: Search) -> Answer:
 
 @tampering
 def nonce_of_zeros(s: Search) -> Answer:
-    return s.products, bytes(14)
+    return s.products, bytes(30)
 
 
 @tampering
@@ -296,7 +297,7 @@ def row_of_the_servers_own_making(s: Search) -> Answer:
 
 @tampering
 def row_of_the_servers_own_making_with_a_new_nonce(s: Search) -> Answer:
-    return own_row(s), random.Random(2).randbytes(14)
+    return own_row(s), random.Random(2).randbytes(30)
 
 
 @tampering
@@ -403,7 +404,7 @@ class Recorded:
     def __init__(self, side: PrimeSide) -> None:
         self.side, self.seen = side, list[int]()
         self.prime, self.square, self.order_bits = side.prime, side.square, side.order_bits
-        self.noise_from, self.fresh_noise, self.no_noise = side.noise_from, side.fresh_noise, side.no_noise
+        self.noise_from, self.no_noise = side.noise_from, side.no_noise
         self.encrypt = side.encrypt
 
     def read(self, products: Rows, noise: Rows, other: int) -> tuple[Rows, NDArray[np.bool_]]:
@@ -428,7 +429,7 @@ def test_bad_rows_take_the_same_way_as_good_ones(scheme: str, shape: str) -> Non
 
 def test_rows_and_nonces_of_different_number_are_the_callers_mistake() -> None:
     s = search("paillier", "one ciphertext, one prime")
-    with pytest.raises(InvalidArgument, match="5 rows and 4 nonces"):
+    with pytest.raises(InvalidArgument, match="5 rows but 4 nonces"):
         s.owner.decode_hamming_client_batch(s.rows, s.nonces[:-1], s.query)
 
 
@@ -440,16 +441,14 @@ def test_one_bad_answer_is_an_error_for_one_row_as_for_many() -> None:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("missing", [None, b"", bytes(13), bytes(15)])
+@pytest.mark.parametrize("missing", [None, b"", bytes(16), bytes(29), bytes(31)])
 def test_a_row_without_a_well_formed_nonce_is_invalid_whatever_noise_it_has(scheme: str, missing: bytes | None) -> None:
     # Even one whose noise is that of the zeros that stand in for a missing nonce.
     owner = client(scheme, 256, 6)
-    batch = owner._encrypt_with_nonces(random_vectors(1, 6), np.zeros((1, 14), dtype=np.uint8))
-    query = owner.encrypt_query([1] * 6)
-    rows = answers(owner, batch, query)
-    assert owner.read_distances(rows, [bytes(14)], query)[1].all()
-    assert not owner.read_distances(rows, [missing], query)[1].any()
-    assert not owner.confirm_distances(rows, [missing], query)[1].any()
+    batch = owner._encrypt_with_nonces(random_vectors(1, 6), np.zeros((1, 30), dtype=np.uint8))
+    assert owner._sums(batch.rows, batch.nonces, None, one_prime=False)[1].all()
+    assert not owner._sums(batch.rows, [missing], None, one_prime=False)[1].any()
+    assert not owner.decrypt_vec_batch(batch.rows, [missing])[1].any()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -509,7 +508,6 @@ def around(p: int) -> list[int]:
 def test_adding_about_p_is_always_noticed_before_anything_is_fetched(scheme: str, shape: str, prime: int) -> None:
     s = search(scheme, shape)
     p = s.owner._sides[0].prime
-    total, width, base = sums_of(s)[0], s.owner._encoding.widths[0], s.owner._encoding.base
     ts = around(s.owner._sides[prime].prime)
     rows = [shifted(s, t)[0] for t in ts]
     nonces = [s.nonces[VICTIM]] * len(ts)
@@ -520,12 +518,7 @@ def test_adding_about_p_is_always_noticed_before_anything_is_fetched(scheme: str
     # Modulo p alone t = p adds nothing, and t = p + 4^j no more than t = 4^j does: only to find such a t the server
     # would have to know p already. That is why the nearest are read under both primes before they are fetched.
     first_pass = s.owner.read_distances(rows, nonces, s.query)[1].tolist()
-    modulus = p if s.owner._one_prime else s.n
-    assert first_pass == [reference.is_sum_of_two((total + t) % modulus, width, base) for t in ts]
-    if s.owner._one_prime and prime == 0:
-        assert first_pass[ts.index(p)]
-    if not s.owner._one_prime:
-        assert not any(first_pass)
+    assert first_pass == [s.owner._one_prime and t == p for t in ts]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -542,32 +535,72 @@ def test_adding_about_p_is_noticed_at_the_widest_one_prime_sum_under_the_smalles
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_base_3_answers_alike_below_and_above_p(scheme: str) -> None:
-    # Base 3 has no digit that cannot be: a shifted sum is accepted wherever it stays below 3^w, so only both primes
-    # together may read it. Then nothing about p shows: the outcome is that of arithmetic modulo n.
+def test_whatever_is_added_to_a_base_3_sum_is_noticed(scheme: str) -> None:
+    # Base 3 has no digit that cannot be, so the vector's own authentication alone notices a shifted sum.
     s = search(scheme, "base 3")
     total, width = sums_of(s)[0], s.owner.embed_len
     room = 3**width - total
-    edges = [0, 1, room - 1, room, room + 1, s.n - total - 1, s.n - total, s.n - 1]
+    edges = [1, room - 1, room, room + 1, s.n - total - 1, s.n - total, s.n - 1]
     ts = [*around(s.owner._sides[0].prime), *around(s.owner._sides[1].prime), *edges]
     rows = [shifted(s, t)[0] for t in ts]
     nonces = [s.nonces[VICTIM]] * len(ts)
-    expected = [(total + t) % s.n < 3**width for t in ts]
-    assert s.owner.read_distances(rows, nonces, s.query)[1].tolist() == expected
-    assert s.owner.confirm_distances(rows, nonces, s.query)[1].tolist() == expected
+    assert not s.owner.read_distances(rows, nonces, s.query)[1].any()
+    assert not s.owner.confirm_distances(rows, nonces, s.query)[1].any()
+
+
+MOVES = (-2, -1, 1, 2)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "base 3"])
-def test_adding_to_one_slot_is_noticed_exactly_where_the_slot_is_full_or_borrows(scheme: str, shape: str) -> None:
-    # The known limit of what can be noticed (docs/security.md): a slot of 0 or 1 takes one more.
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_position_moved_by_one_or_two_is_noticed_whatever_is_stored_and_asked(scheme: str, shape: str) -> None:
+    # A check that took the low bit of a pair XOR the query's would accept two more where both bits are 0, and so tell
+    # them apart: every move must fail, for every stored and every queried bit.
+    embed_len = SHAPES[shape]
     s = search(scheme, shape)
-    totals, widths = sums_of(s), s.owner._encoding.widths
-    for position, (total, width) in enumerate(zip(totals, widths, strict=True)):
-        ts = [sign * 4**j for j in range(0, width + 4, 5) for sign in (1, -1)]
-        rows = [shifted(s, t, position)[0] for t in ts]
-        got = s.owner.confirm_distances(rows, [s.nonces[VICTIM]] * len(ts), s.query)[1].tolist()
-        assert got == [total + t >= 0 and reference.is_sum_of_two(total + t, width, "base4") for t in ts]
-        for t, accepted in zip(ts, got, strict=True):
-            digit = total // abs(t) % 4
-            assert accepted == (digit != (2 if t > 0 else 0) and abs(t) < 4**width)
+    owner, base = s.owner, 3 if s.owner._encoding.base == "base3" else 4
+    positions = np.arange(embed_len)
+    vector, asked = (positions % 2).astype(np.uint8), (positions // 2 % 2).astype(np.uint8)
+    index, query = owner.encrypt_vec_one(vector), owner.encrypt_query(asked)
+    products = [number(ciphertext) for ciphertext in answers(owner, [index], query)[0]]
+    rows, seen = [], set[tuple[int, int, int]]()
+    edges = np.cumsum([0, *owner._encoding.widths])
+    for t, (start, end) in enumerate(pairwise(edges)):
+        # All of a short vector's positions, and both ends and a stretch of a long one's.
+        chosen = range(start, end) if embed_len <= 100 else [*range(start, start + 9), *range(end - 9, end)]
+        for position in chosen:
+            for move in MOVES:
+                row = [*products]
+                factor = 1 + move * base ** int(end - 1 - position) * owner.n
+                row[t] = products[t] * factor % owner.n**2
+                rows.append(row)
+                seen.add((int(vector[position]), int(asked[position]), move))
+    assert seen == {(x, q, move) for x in (0, 1) for q in (0, 1) for move in MOVES}
+    nonces = [index.nonce] * len(rows)
+    assert not owner.read_distances(rows, nonces, query)[1].any()
+    assert not owner.confirm_distances(rows, nonces, query)[1].any()
+    assert owner.decode_hamming_client_one(products, index.nonce, query) == np.count_nonzero(vector != asked)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_moves_that_leave_a_sum_of_two_vectors_are_noticed(scheme: str, shape: str) -> None:
+    """What a server that knows a vector can do: the row of one vector becomes that of another, noise and all."""
+    s = search(scheme, shape)
+    base = 3 if s.owner._encoding.base == "base3" else 4
+    known = random_vectors(COUNT, s.owner.embed_len)[VICTIM]
+    other = 1 - known
+    row = [*s.products]
+    edges = np.cumsum([0, *s.owner._encoding.widths])
+    for t, (start, end) in enumerate(pairwise(edges)):
+        change = reference.number_of(other[start:end].tolist(), base) - reference.number_of(
+            known[start:end].tolist(), base
+        )
+        row[t] = row[t] * (1 + change * s.n) % s.n**2
+    key = reference_key(s.owner)
+    sums = [key.decrypt(product) for product in row]
+    assert all(
+        reference.is_sum_of_two(total, width, s.owner._encoding.base)
+        for total, width in zip(sums, s.owner._encoding.widths, strict=True)
+    )
+    assert both(s, (row, s.nonces[VICTIM])) == ([VICTIM], ALL_BUT_VICTIM, ALL_BUT_VICTIM)

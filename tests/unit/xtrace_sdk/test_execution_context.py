@@ -160,10 +160,10 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_context_of_another_format_version_is_refused(context: ExecutionContext, tmp_path: Path) -> None:
     context.save_to_disk(tmp_path / "context.json")
     document = json.loads((tmp_path / "context.json").read_text())
-    document["config"] = document["config"].replace('"version":1', '"version":2')
+    document["config"] = document["config"].replace('"version":2', '"version":3')
     document.pop("id")
     (tmp_path / "context.json").write_text(json.dumps(document))
-    with pytest.raises(InvalidContext, match="version is 2"):
+    with pytest.raises(InvalidContext, match="version is 3"):
         ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "context.json")
 
 
@@ -304,7 +304,7 @@ def test_the_public_part_of_a_file_is_read_without_its_key(scheme: str, tmp_path
         key_len=256,
         alpha_len=json.loads(context.public_data()["config"]).get("alpha_len"),
         encoding="base4",
-        version=1,
+        version=2,
         key_provider="passphrase",
     )
 

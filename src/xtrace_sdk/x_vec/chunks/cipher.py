@@ -1,34 +1,39 @@
-"""Content: AES-256-GCM, one random IV for each message.
+"""Content: AES-256-GCM, under a key of its own for each content.
 
 What is stored is base64 of `IV (16 bytes) ‖ tag (16) ‖ ciphertext`. The additional authenticated data is a label and
-the chunk's nonce, so that the content and the vector of one chunk belong together (docs/formats.md, "Content").
+the chunk's nonce, so that the content and the vector of one chunk belong together; the key follows from the content key
+and the nonce (docs/formats.md, "Content").
 """
 
 import base64
 import binascii
+import hmac
 from typing import ClassVar
 
 from cryptography.exceptions import InvalidTag
 
 from xtrace_sdk.errors import ContentTampered, InvalidArgument
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES, seal, unseal
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
-_CONTENT_LABEL = b"xtrace/content/1"
+_CONTENT_LABEL = b"xtrace/content/2"
+_KEY_LABEL = b"xtrace/content-key/2"
 
 
 class ContentCipher(Secretive):
     """Encrypts and decrypts the content of chunks under the content key of one context."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_hedge", "_key")
 
     binds_nonces: ClassVar[bool] = True
     """Whether content belongs to the nonce of its chunk's vector, so that a chunk without a nonce is an error."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, hedge: Hedge) -> None:
         if len(key) != KEY_BYTES:
             raise InvalidArgument(f"the content key has {len(key)} bytes, expected {KEY_BYTES}")
         self._key = key
+        self._hedge = hedge
 
     def encrypt(self, content: str | bytes, nonce: bytes | None = None) -> str:
         """The content as stored: base64 text, about 4/3 of the content's UTF-8 length plus 44 characters.
@@ -40,7 +45,8 @@ class ContentCipher(Secretive):
             plaintext = content.encode() if isinstance(content, str) else content
         except UnicodeEncodeError:  # its attributes hold the text
             raise InvalidArgument("the content holds unpaired surrogates, expected text that UTF-8 can hold") from None
-        return base64.b64encode(seal(self._key, plaintext, self._bound_to(nonce))).decode()
+        key, associated_data = self._key_for(nonce), self._bound_to(nonce)
+        return base64.b64encode(seal(key, plaintext, associated_data, self._hedge)).decode()
 
     def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
         """The content, as bytes, of what `encrypt` gave for the same nonce.
@@ -50,12 +56,16 @@ class ContentCipher(Secretive):
         """
         try:
             sealed = base64.b64decode(stored, validate=True)
-            return unseal(self._key, sealed, self._bound_to(nonce))
+            return unseal(self._key_for(nonce), sealed, self._bound_to(nonce))
         except (InvalidTag, binascii.Error, ValueError):
             raise ContentTampered(
                 "the content cannot be authenticated: it was changed, belongs to another vector, or was written "
                 "under another context; fetch it again, and if that does not help do not trust the server's copy"
             ) from None
+
+    def _key_for(self, nonce: bytes | None) -> bytes:
+        """The key of the content with that nonce: so few uses that no limit of AES-GCM needs counting."""
+        return _content_key(self._key, nonce)
 
     def _bound_to(self, nonce: bytes | None) -> bytes | None:
         """The additional authenticated data."""
@@ -64,6 +74,10 @@ class ContentCipher(Secretive):
     def secret(self) -> bytes:
         """The content key, for encryption under the key provider's key only."""
         return self._key
+
+
+def _content_key(key: bytes, nonce: bytes | None) -> bytes:
+    return hmac.digest(key, _KEY_LABEL + (nonce or b""), "sha256")
 
 
 def _associated_data(nonce: bytes | None) -> bytes:

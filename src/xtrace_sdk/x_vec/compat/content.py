@@ -10,6 +10,7 @@ from typing import ClassVar
 from xtrace_sdk.errors import ContentTampered
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.compat.paillier import is_secret_key
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 
 
 class ExistingContentCipher(ContentCipher):
@@ -19,9 +20,9 @@ class ExistingContentCipher(ContentCipher):
 
     binds_nonces: ClassVar[bool] = False
 
-    def __init__(self, key: bytes, sealed_secret_key: str | None) -> None:
+    def __init__(self, key: bytes, hedge: Hedge, sealed_secret_key: str | None) -> None:
         """`sealed_secret_key` is the context's stored `sk`, where it is encrypted under the content key."""
-        super().__init__(key)
+        super().__init__(key, hedge)
         self._sealed_secret_key = None if sealed_secret_key is None else _decoded(sealed_secret_key)
 
     def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
@@ -36,6 +37,9 @@ class ExistingContentCipher(ContentCipher):
         if is_secret_key(plaintext):
             raise ContentTampered("the content is a secret key: do not trust the server's copy")
         return plaintext
+
+    def _key_for(self, nonce: bytes | None) -> bytes:
+        return self._key
 
     def _bound_to(self, nonce: bytes | None) -> None:
         if nonce:

@@ -19,13 +19,16 @@ from gmpy2 import invert, powmod
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic
-from xtrace_sdk.errors import FaultDetected, InvalidArgument, UnknownScheme, WeakParameters
+from xtrace_sdk.errors import FaultDetected, UnknownScheme, WeakParameters
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits, PackedBits
 from xtrace_sdk.x_vec.schemes.paillier.lookup import MIN_ALPHA_LEN
 from xtrace_sdk.x_vec.schemes.paillier.scheme import (
     MIN_KEY_LEN,
+    Answers,
+    Distances,
     EncryptedQuery,
     Nonces,
     PaillierVectors,
@@ -40,9 +43,9 @@ class WeakKeyWarning(UserWarning):
 class ExistingPrime(Secretive):
     """One prime of the key: `exponent` is the order of the noise group modulo the prime."""
 
-    __slots__ = ("_inverse", "_noise_table", "_step", "exponent", "prime", "square")
+    __slots__ = ("_hedge", "_inverse", "_noise_table", "_step", "exponent", "prime", "square")
 
-    def __init__(self, prime: int, exponent: int, g: int, noise_base: int | None) -> None:
+    def __init__(self, prime: int, exponent: int, g: int, noise_base: int | None, hedge: Hedge) -> None:
         """Noise is a power of `noise_base`, or a random p-th power without it.
 
         Raises `ValueError` if g or the noise have not the orders that they should have.
@@ -50,6 +53,7 @@ class ExistingPrime(Secretive):
         self.prime = prime
         self.square = prime * prime
         self.exponent = exponent
+        self._hedge = hedge
         quotient, remainder = divmod(int(powmod(g, exponent, self.square)) - 1, prime)
         if remainder or not quotient:
             raise ValueError("g does not fit the secret key")
@@ -67,11 +71,16 @@ class ExistingPrime(Secretive):
     def _noise_width(self) -> int:
         return -(-self.exponent.bit_length() // 8)
 
-    def noise(self, count: int) -> Rows:
-        """Fresh noise from the system's generator, `count` rows modulo the square of the prime."""
+    @property
+    def _prime_width(self) -> int:
+        return -(-self.prime.bit_length() // 8)
+
+    def noise(self, purpose: str, messages: Rows) -> Rows:
+        """Fresh noise for each row of `messages`, which it will be used with; rows modulo the square of the prime."""
         # 128 bits more than the order: uniform but for a bias of 2^-128.
-        width = self._noise_width + 16
-        integers = np.frombuffer(secrets.token_bytes(count * width), dtype=np.uint8).reshape(count, width)
+        size, which = self._noise_width + 16, self.prime.to_bytes(self._prime_width, "little")
+        drawn = b"".join([self._hedge.draw(purpose, [which, row.tobytes()], size) for row in messages])
+        integers = np.frombuffer(drawn, dtype=np.uint8).reshape(len(messages), size)
         exponents = arithmetic.multiply(integers, 1, self.exponent)
         if self._noise_table is not None:
             return arithmetic.fixed_base_power(self._noise_table, exponents)
@@ -81,12 +90,12 @@ class ExistingPrime(Secretive):
     def encrypt(self, messages: Rows) -> Rows:
         """Their ciphertexts modulo the square of the prime, each with fresh noise."""
         plain = arithmetic.multiply(messages, self._step, self.square, plus=1)
-        return arithmetic.multiply_pairs(plain, self.noise(len(messages)), self.square)
+        return arithmetic.multiply_pairs(plain, self.noise("noise", messages), self.square)
 
     def read(self, products: Rows) -> tuple[Rows, NDArray[np.bool_]]:
         """`(messages modulo the prime, valid)`; valid if what remains without the message is in the noise group."""
-        factor = int.from_bytes(self.noise(1).tobytes(), "little")
-        blinded = arithmetic.multiply(products, factor, self.square)
+        factor = self.noise("blinding", products.reshape(1, -1))
+        blinded = arithmetic.multiply(products, int.from_bytes(factor.tobytes(), "little"), self.square)
         quotients, remainders = arithmetic.divide(arithmetic.power(blinded, self.exponent, self.square), self.prime)
         valid = (remainders[:, 0] == 1) & ~remainders[:, 1:].any(axis=1)
         return arithmetic.multiply(quotients, self._inverse, self.prime), valid
@@ -95,16 +104,21 @@ class ExistingPrime(Secretive):
 class ExistingClient(PaillierVectors):
     """A key of another client: decrypts, encrypts queries, and chunks too unless the key is weak."""
 
-    __slots__ = ("_allow_weak_encryption", "_config", "_public_key", "_sides", "secret_key")
+    __slots__ = ("_allow_weak_encryption", "_config", "_public_key", "_sides", "hedge", "secret_key")
 
     type: ClassVar[str]
 
     def __init__(
-        self, public_key: dict[str, Any], config: dict[str, Any], secret_key: str, allow_weak_encryption: bool
+        self,
+        public_key: dict[str, Any],
+        config: dict[str, Any],
+        secret_key: str,
+        hedge: Hedge,
+        allow_weak_encryption: bool,
     ) -> None:
         """`secret_key` is the JSON text that the other client encrypted. Raises what `load_existing` raises."""
         with reading_secrets():
-            sides = self._read_sides(public_key, _object(secret_key))
+            sides = self._read_sides(public_key, _object(secret_key), hedge)
             # The larger one first: reading under one prime has a bound that only it may pass.
             self._sides = sorted(sides, key=lambda side: side.prime, reverse=True)
             primes = self._sides[0].prime, self._sides[1].prime
@@ -113,10 +127,13 @@ class ExistingClient(PaillierVectors):
         self._config = config
         self.secret_key = secret_key
         """The secret key's JSON text. Secret."""
+        self.hedge = hedge
         self._allow_weak_encryption = allow_weak_encryption
 
     @staticmethod
-    def _read_sides(public_key: Mapping[str, Any], secret_key: Mapping[str, Any]) -> Sequence[ExistingPrime]:
+    def _read_sides(
+        public_key: Mapping[str, Any], secret_key: Mapping[str, Any], hedge: Hedge
+    ) -> Sequence[ExistingPrime]:
         raise NotImplementedError
 
     @property
@@ -155,8 +172,8 @@ class ExistingClient(PaillierVectors):
 
     def encrypt_query(self, vector: Any) -> EncryptedQuery:
         """An encrypted query. Under a weak key everybody who sees it can read it."""
-        ciphertexts = self._encrypt(self._bits([vector]))[0]
-        return EncryptedQuery([row.tobytes().rstrip(b"\0") for row in ciphertexts], [])
+        bits = self._bits([vector])
+        return EncryptedQuery([row.tobytes().rstrip(b"\0") for row in self._encrypt(bits)[0]], bits, [])
 
     def _encrypt(self, bits: Bits) -> Rows:
         p, q = self._sides
@@ -176,13 +193,19 @@ class ExistingClient(PaillierVectors):
 
     # Decryption
 
+    def _read(
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[Distances, NDArray[np.bool_]]:
+        # From the sums alone. Taking the query away would make the check stricter without authenticating anything, and
+        # which rows fail would then tell the server the bits of stored vectors.
+        sums, good = self._sums(rows, nonces, query, one_prime)
+        distances, valid = self._encoding.distances(sums)
+        return distances, valid & good & self._authenticated(nonces, None)
+
     def _messages(
         self, products: Rows, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
     ) -> tuple[list[Rows], NDArray[np.bool_]]:
-        if len(products) != len(nonces):
-            raise InvalidArgument(f"got {len(products)} rows and {len(nonces)} nonces, expected as many of each")
-        # Chunks of these contexts have none: one that comes along belongs to another context's chunk.
-        valid = np.array([nonce is None or not len(nonce) for nonce in nonces], dtype=np.bool_)
+        valid = np.ones(len(products), dtype=np.bool_)
         p, q = self._sides
         messages = []
         for t in range(self._encoding.count):
@@ -196,6 +219,10 @@ class ExistingClient(PaillierVectors):
             messages.append(first)
         return messages, valid
 
+    def _authenticated(self, nonces: Nonces, packed: PackedBits | None) -> NDArray[np.bool_]:
+        # Chunks of these contexts have none: one that comes along belongs to another context's chunk.
+        return np.array([nonce is None or not len(nonce) for nonce in nonces], dtype=np.bool_)
+
 
 class ExistingPaillierClient(ExistingClient):
     """A key of another client's scheme `paillier`: `sk` is {phi, inv}, noise r^n."""
@@ -205,10 +232,12 @@ class ExistingPaillierClient(ExistingClient):
     type: ClassVar[str] = "PaillierClient"
 
     @staticmethod
-    def _read_sides(public_key: Mapping[str, Any], secret_key: Mapping[str, Any]) -> Sequence[ExistingPrime]:
+    def _read_sides(
+        public_key: Mapping[str, Any], secret_key: Mapping[str, Any], hedge: Hedge
+    ) -> Sequence[ExistingPrime]:
         g = _integer(public_key["g"])
         primes = _primes(_integer(public_key["n"]), _integer(secret_key["phi"]))
-        return [ExistingPrime(prime, prime - 1, g, None) for prime in primes]
+        return [ExistingPrime(prime, prime - 1, g, None, hedge) for prime in primes]
 
 
 class ExistingPaillierLookupClient(ExistingClient):
@@ -219,16 +248,18 @@ class ExistingPaillierLookupClient(ExistingClient):
     type: ClassVar[str] = "PaillierLookupClient"
 
     @staticmethod
-    def _read_sides(public_key: Mapping[str, Any], secret_key: Mapping[str, Any]) -> Sequence[ExistingPrime]:
+    def _read_sides(
+        public_key: Mapping[str, Any], secret_key: Mapping[str, Any], hedge: Hedge
+    ) -> Sequence[ExistingPrime]:
         g, n, order = _integer(public_key["g"]), _integer(public_key["n"]), _integer(secret_key["a"])
         return [
-            ExistingPrime(prime, gcd(order, prime - 1), g, int(powmod(g, n, prime * prime)))
+            ExistingPrime(prime, gcd(order, prime - 1), g, int(powmod(g, n, prime * prime)), hedge)
             for prime in _primes(n, _integer(secret_key["phi"]))
         ]
 
 
 def load_existing(
-    type_: str, pk: str, config: str, secret_key: str, allow_weak_encryption: bool = False
+    type_: str, pk: str, config: str, secret_key: str, hedge: Hedge, allow_weak_encryption: bool = False
 ) -> ExistingClient:
     """The client of a context that another client saved, from its texts; `secret_key` is the decrypted `sk`.
 
@@ -238,7 +269,7 @@ def load_existing(
     for kind in kinds:
         if kind.type == type_:
             with reading_secrets():
-                return kind(_object(pk), _object(config), secret_key, allow_weak_encryption)
+                return kind(_object(pk), _object(config), secret_key, hedge, allow_weak_encryption)
     raise UnknownScheme(f"the context's type is {type_!r}, which this version does not know: update the software")
 
 

@@ -20,6 +20,7 @@ from xtrace_sdk.x_vec.compat.content import ExistingContentCipher
 from xtrace_sdk.x_vec.compat.paillier import ExistingClient, WeakKeyWarning, load_existing
 from xtrace_sdk.x_vec.contexts.saved_context import FORMAT_VERSION, PublicParts, canonical_json
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.paillier.scheme import HomomorphicClient
 from xtrace_sdk.x_vec.schemes.registry import load_client
@@ -71,7 +72,7 @@ class ContextKeys(Secretive):
             canonical_json(config).decode(),
         )
         metadata_key = secrets.token_bytes(KEY_BYTES) if predecessor is None else predecessor.metadata_key
-        content = ContentCipher(secrets.token_bytes(KEY_BYTES))
+        content = ContentCipher(secrets.token_bytes(KEY_BYTES), homomorphic.hedge)
         return cls(public, public.public_id, homomorphic, content, metadata_key, predecessor)
 
     @classmethod
@@ -92,8 +93,11 @@ class ContextKeys(Secretive):
             content_key = bytes.fromhex(secret["content_key"])
             if public.is_ours:
                 return cls._load_own(public, secret, content_key, allow_weak_encryption)
-            content = ExistingContentCipher(content_key, sealed_secret_key)
-            homomorphic = load_existing(public.type, public.pk, public.config, secret["sk"], allow_weak_encryption)
+            hedge = Hedge.derived(content_key, b"xtrace/existing-client/hedging/1")
+            content = ExistingContentCipher(content_key, hedge, sealed_secret_key)
+            homomorphic = load_existing(
+                public.type, public.pk, public.config, secret["sk"], hedge, allow_weak_encryption
+            )
         except (KeyError, TypeError, ValueError, InvalidArgument):
             raise InvalidContext("the context's secret lacks a key") from None
         if homomorphic.is_weak:
@@ -117,7 +121,7 @@ class ContextKeys(Secretive):
             before = secret["predecessor"]
             parts = PublicParts(before["type"], before["pk"], before["config"])
             predecessor = ContextKeys.load(parts, before["secret"], allow_weak_encryption)
-        content, metadata_key = ContentCipher(content_key), bytes.fromhex(secret["metadata_key"])
+        content, metadata_key = ContentCipher(content_key, homomorphic.hedge), bytes.fromhex(secret["metadata_key"])
         return cls(public, public.public_id, homomorphic, content, metadata_key, predecessor)
 
     def secret(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from xtrace_sdk.x_vec.chunks.private_metadata import private_fields
 from xtrace_sdk.x_vec.keys.sealed_secret import is_sealed
 from xtrace_sdk.x_vec.schemes.registry import SCHEMES
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MAX_FILE_BYTES = 1 << 20
 
 

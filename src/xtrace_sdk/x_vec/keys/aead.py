@@ -1,21 +1,22 @@
 """AES-256-GCM with a random IV for each message: `IV (16 bytes) ‖ tag (16) ‖ ciphertext`."""
 
-import secrets
-
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 
 IV_BYTES = 16
 TAG_BYTES = 16
 KEY_BYTES = 32
 
 
-def seal(key: bytes, plaintext: bytes, associated_data: bytes | None) -> bytes:
-    """`IV ‖ tag ‖ ciphertext` of the plaintext, 32 bytes longer than it, under a fresh random IV.
+def seal(key: bytes, plaintext: bytes, associated_data: bytes | None, hedge: Hedge) -> bytes:
+    """`IV ‖ tag ‖ ciphertext` of the plaintext, 32 bytes longer than it, under a fresh random IV from the hedge.
 
-    An observer learns the plaintext's length. A key seals at most 2^32 messages (NIST SP 800-38D, section 8.3).
+    An observer learns the plaintext's length.
     """
-    return _seal_with_iv(key, secrets.token_bytes(IV_BYTES), plaintext, associated_data)
+    iv = hedge.draw("iv", [key, associated_data or b"", plaintext], IV_BYTES)
+    return _seal_with_iv(key, iv, plaintext, associated_data)
 
 
 def _seal_with_iv(key: bytes, iv: bytes, plaintext: bytes, associated_data: bytes | None) -> bytes:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from xtrace_sdk.errors import InvalidContext, WrongKey
 from xtrace_sdk.x_vec.keys.aead import IV_BYTES, TAG_BYTES, seal, unseal
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 
 _MAGIC = b"XTS1"
 _CHECK_BYTES = 16
@@ -20,7 +21,9 @@ _CHECK_BYTES = 16
 
 def seal_secret(key: bytes, secret: bytes, associated_data: bytes) -> str:
     """The secret as stored: base64 text that only this key, with the same associated data, opens."""
-    return base64.b64encode(_MAGIC + _key_check(key) + seal(_secret_key(key), secret, associated_data)).decode()
+    return base64.b64encode(
+        _MAGIC + _key_check(key) + seal(_secret_key(key), secret, associated_data, _hedge(key))
+    ).decode()
 
 
 def open_secret(key: bytes, stored: str, associated_data: bytes) -> bytes:
@@ -53,6 +56,10 @@ def _decoded(stored: str) -> bytes:
         return base64.b64decode(stored, validate=True)
     except (binascii.Error, ValueError):
         return b""
+
+
+def _hedge(key: bytes) -> Hedge:
+    return Hedge.derived(key, b"xtrace/sealing-hedge/1")
 
 
 def _secret_key(key: bytes) -> bytes:

@@ -52,7 +52,7 @@ class EncryptedIndexBatch(Sequence[EncryptedIndex]):
     __slots__ = ("nonces", "rows")
 
     def __init__(self, rows: Rows, nonces: Rows) -> None:
-        """`rows` has shape `(n, count, width)`, little-endian; `nonces` `(n, 14)`."""
+        """`rows` has shape `(n, count, width)`, little-endian; `nonces` `(n, 30)`, or `(n, 0)` without."""
         self.rows = rows
         self.nonces = nonces
 

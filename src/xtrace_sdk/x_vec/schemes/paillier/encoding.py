@@ -15,6 +15,9 @@ from xtrace_sdk.errors import InvalidArgument
 
 Bits = NDArray[np.uint8]
 """Binary vectors: shape `(n, embed_len)`, dtype uint8, every element 0 or 1."""
+PackedBits = Rows
+"""The same with eight positions to a byte, as `VectorEncoding.pack` orders them."""
+Flags = NDArray[np.bool_]
 
 MAX_EMBED_LEN = 4096
 Base = Literal["base4", "base3"]
@@ -64,20 +67,35 @@ class VectorEncoding:
         encode = arithmetic.encode_digits if self.base == "base3" else arithmetic.encode_slots
         return [encode(part) for part in np.split(bits, edges, axis=1)]
 
-    def decode(self, messages: list[Rows]) -> tuple[Bits, NDArray[np.bool_]]:
-        """`(vectors, valid)` of shapes `(n, embed_len)` and `(n,)` from the messages of each ciphertext.
+    def pack(self, bits: Bits) -> PackedBits:
+        """The vectors with eight positions to a byte: for each ciphertext Σ xᵢ·2^(w−1−i), little-endian."""
+        parts = np.split(bits, np.cumsum(self.widths)[:-1], axis=1)
+        return np.concatenate([np.packbits(part[:, ::-1], axis=1, bitorder="little") for part in parts], axis=1)
 
-        A row is valid if each of its messages is what `encode` gives for a vector.
+    def unpack(self, packed: PackedBits) -> Bits:
+        """The vectors that `pack` packed."""
+        edges = np.cumsum([-(-width // 8) for width in self.widths])[:-1]
+        parts = zip(np.split(packed, edges, axis=1), self.widths, strict=True)
+        return np.concatenate(
+            [np.unpackbits(part, axis=1, count=width, bitorder="little")[:, ::-1] for part, width in parts], axis=1
+        )
+
+    def vectors(self, sums: list[Rows], query: Bits | None) -> tuple[PackedBits, Flags]:
+        """`(vectors, valid)`, `(n, bytes)` and `(n,)`: what the sums of each ciphertext are without the query.
+
+        The encoded query `(1, embed_len)`, or nothing, is subtracted from each sum as an integer. A row is valid if
+        what is left is exactly what `encode` gives for a vector; the vector of any other row means nothing.
         """
-        decode = arithmetic.decode_digits if self.base == "base3" else _decode_base4
-        parts = [decode(rows, width) for rows, width in zip(messages, self.widths, strict=True)]
-        good = np.ones(len(messages[0]), dtype=np.bool_)
+        take_away = _bits_of_digits if self.base == "base3" else _bits_of_slots
+        queries = [None] * self.count if query is None else self.encode(query)
+        parts = [take_away(*part) for part in zip(sums, self.widths, queries, strict=True)]
+        good = np.ones(len(sums[0]), dtype=np.bool_)
         for _, valid in parts:
             good &= valid
         return np.concatenate([bits for bits, _ in parts], axis=1), good
 
-    def distances(self, sums: list[Rows]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """`(distances, valid)`, both of shape `(n,)`, from the decrypted sums of each ciphertext.
+    def distances(self, sums: list[Rows]) -> tuple[NDArray[np.int64], Flags]:
+        """`(distances, valid)`, both `(n,)`, from the sums alone: where the query is not known any more.
 
         A row is valid if each of its sums is one of two encoded vectors. The distance of any other row means nothing.
         """
@@ -91,11 +109,53 @@ class VectorEncoding:
         return distances, good
 
 
-def _decode_base4(messages: Rows, width: int) -> tuple[Bits, NDArray[np.bool_]]:
-    used_bytes = -(-2 * width // 8)
-    if messages.shape[1] < used_bytes:
-        messages = np.pad(messages, ((0, 0), (0, used_bytes - messages.shape[1])))
-    pairs = np.unpackbits(messages, axis=1, bitorder="little")
-    bits = pairs[:, : 2 * width : 2]
-    rest = np.any(pairs[:, 1::2], axis=1) | np.any(pairs[:, 2 * width :], axis=1)
-    return np.ascontiguousarray(bits[:, ::-1]), ~rest
+_LOW_BITS = np.uint64(0x5555555555555555)
+_HALVINGS = [
+    (np.uint64(1), np.uint64(0x3333333333333333)),
+    (np.uint64(2), np.uint64(0x0F0F0F0F0F0F0F0F)),
+    (np.uint64(4), np.uint64(0x00FF00FF00FF00FF)),
+    (np.uint64(8), np.uint64(0x0000FFFF0000FFFF)),
+    (np.uint64(16), np.uint64(0x00000000FFFFFFFF)),
+]
+"""Shifts and masks that bring every other bit of a word together in its low half."""
+
+
+def _bits_of_slots(sums: Rows, width: int, query: Rows | None) -> tuple[PackedBits, Flags]:
+    # A difference of words with no bit but the low ones of pairs has no borrow from any pair: added to the query's
+    # pairs, 0 or 1 each, it gives the sum back without a carry. So every word can be looked at by itself.
+    words = -(-width // 32)
+    used = _words(sums, words)
+    left = used if query is None else used - _words(query, words)
+    allowed = np.full(words, _LOW_BITS)
+    allowed[-1] >>= np.uint64(64 * words - 2 * width)
+    beyond = sums[:, 8 * words :].any(axis=1)
+    good: Flags = ~np.asarray((left & ~allowed).any(axis=1) | beyond)
+    for shift, mask in _HALVINGS:
+        left = (left | left >> shift) & mask
+    return left.astype("<u4").view(np.uint8)[:, : -(-width // 8)], good
+
+
+def _bits_of_digits(sums: Rows, width: int, query: Rows | None) -> tuple[PackedBits, Flags]:
+    left, good = (sums, np.ones(len(sums), dtype=np.bool_)) if query is None else _difference(sums, query)
+    bits, valid = arithmetic.decode_digits(left, width)
+    return np.packbits(bits[:, ::-1], axis=1, bitorder="little"), valid & good
+
+
+def _difference(rows: Rows, subtrahend: Rows) -> tuple[Rows, Flags]:
+    """`(row − subtrahend, not negative)`: one integer, `(1, width)`, is subtracted from each row."""
+    count = -(-max(rows.shape[1], subtrahend.shape[1]) // 8)
+    minuends, subtrahends = np.ascontiguousarray(_words(rows, count).T), _words(subtrahend, count)[0]
+    borrow = np.zeros(len(rows), dtype=np.uint64)
+    differences = np.empty_like(minuends)
+    for i, (minuend, taken) in enumerate(zip(minuends, subtrahends, strict=True)):
+        differences[i] = minuend - taken - borrow
+        borrow = ((minuend < taken) | ((minuend == taken) & (borrow != 0))).astype(np.uint64)
+    not_negative: Flags = borrow == 0
+    return np.ascontiguousarray(differences.T).view(np.uint8)[:, : rows.shape[1]], not_negative
+
+
+def _words(rows: Rows, count: int) -> NDArray[np.uint64]:
+    """The first `count` words of 64 bits of each row, zeros beyond its end."""
+    missing = 8 * count - rows.shape[1]
+    padded = np.pad(rows, ((0, 0), (0, missing))) if missing > 0 else rows[:, : 8 * count]
+    return np.ascontiguousarray(padded).view("<u8")

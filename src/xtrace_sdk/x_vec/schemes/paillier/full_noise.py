@@ -4,7 +4,6 @@ Modulo p², r^n has the same distribution as s^p for s uniform in Z_p^*, which c
 noise is s, modulo each prime. Paillier 1999, sections 4 and 7.
 """
 
-import secrets
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -34,9 +33,6 @@ class FullNoisePrime(Secretive):
     def noise_from(self, integers: Rows) -> Rows:
         # The last reduction changes no value: s is at most p − 1.
         return arithmetic.multiply(arithmetic.multiply(integers, 1, self.prime - 1), 1, self.prime, plus=1)
-
-    def fresh_noise(self) -> int:
-        return 1 + secrets.randbelow(self.prime - 1)
 
     def no_noise(self) -> int:
         return 1

@@ -84,9 +84,6 @@ class SubgroupPrime(Secretive):
     def noise_from(self, integers: Rows) -> Rows:
         return self._exponents(integers)
 
-    def fresh_noise(self) -> int:
-        return secrets.randbelow(self.order)
-
     def no_noise(self) -> int:
         return 0
 

@@ -21,9 +21,10 @@ from xtrace_sdk.errors import (
     InvalidVector,
     WeakParameters,
 )
+from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, Bits, VectorEncoding
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, Bits, PackedBits, VectorEncoding
 from xtrace_sdk.x_vec.schemes.paillier.noise import NONCE_BYTES, NoiseKeys
 
 MIN_KEY_LEN = 1024
@@ -35,17 +36,19 @@ Ciphertext = int | bytes
 Answers = Rows | Sequence[Sequence[Ciphertext]]
 """A service's answers: an array `(n, count, width)` of little-endian uint8, or sequences of ciphertexts."""
 Nonces = Rows | Sequence[bytes | None]
-"""The nonces of the answers: an array `(n, 14)` of uint8, or a sequence with None where there is none."""
+"""The nonces of the answers: an array `(n, 30)` of uint8, or a sequence with None where there is none."""
 
 
 class EncryptedQuery(Secretive):
-    """An encrypted query vector, with the noise that takes it away again; the noise never leaves this object."""
+    """An encrypted query vector with its bits and its noise, which take it away again and never leave this object."""
 
-    __slots__ = ("_noise", "ciphertexts")
+    __slots__ = ("_noise", "bits", "ciphertexts")
 
-    def __init__(self, ciphertexts: list[bytes], noise: list[tuple[int, int]]) -> None:
+    def __init__(self, ciphertexts: list[bytes], bits: Bits, noise: list[tuple[int, int]]) -> None:
         self.ciphertexts = ciphertexts
         """Little-endian without padding, as they travel."""
+        self.bits = bits
+        """The query vector, `(1, embed_len)`. Secret."""
         self._noise = noise
 
     def noise(self, ciphertext: int, prime: int) -> int:
@@ -72,6 +75,10 @@ class HomomorphicClient(Protocol):
 
     def config(self) -> dict[str, Any]:
         """The parameters that are not secret; stored as `config`."""
+
+    @property
+    def hedge(self) -> Hedge:
+        """The context's source of randomness."""
 
     def secrets(self) -> dict[str, str]:
         """The secret parameters, for encryption under the key provider's key only."""
@@ -100,9 +107,6 @@ class PrimeSide(Protocol):
 
     def noise_from(self, integers: Rows) -> Rows:
         """Pseudo-random integers reduced to what identifies the noise (an exponent, or the noise's root)."""
-
-    def fresh_noise(self) -> int:
-        """The same from the system's generator."""
 
     def no_noise(self) -> int:
         """What identifies the noise 1."""
@@ -154,22 +158,26 @@ class PaillierVectors(Secretive):
     # Decryption
 
     def decode_hamming_client_one(
-        self, ciphertexts: Sequence[Ciphertext], nonce: bytes | None, query: EncryptedQuery
+        self, ciphertexts: Sequence[Ciphertext], nonce: bytes | None = None, query: EncryptedQuery | None = None
     ) -> int:
         """The Hamming distance between the query and the chunk of that nonce, from the service's answer for it.
 
-        Raises `InvalidRows` if the answer is not the sum of the two.
+        Contexts of other clients need the ciphertexts alone. Raises `InvalidRows` if the answer is not the sum of the
+        two, and `InvalidArgument` where the nonce or the query is missing.
         """
         return int(self.decode_hamming_client_batch([ciphertexts], [nonce], query)[0])
 
-    def decode_hamming_client_batch(self, rows: Answers, nonces: Nonces, query: EncryptedQuery) -> Distances:
+    def decode_hamming_client_batch(
+        self, rows: Answers, nonces: Nonces | None = None, query: EncryptedQuery | None = None
+    ) -> Distances:
         """The distances `(n,)` int64, 0 to `embed_len`, of the service's answers, each with its chunk's nonce.
 
-        `rows` are sequences of integers or of little-endian bytes, one ciphertext each. Raises `InvalidRows`, with the
-        positions of the bad rows, after all were processed. Reads under both primes; `read_distances` is twice as fast
-        and enough for ranking, before the rows that matter are confirmed.
+        `rows` are sequences of integers or of little-endian bytes, one ciphertext each. Contexts of other clients need
+        the rows alone. Raises `InvalidRows`, with the positions of the bad rows, after all were processed, and
+        `InvalidArgument` where the query is missing. Reads under both primes; `read_distances` is twice as fast and
+        enough for ranking, before the rows that matter are confirmed.
         """
-        distances, valid = self.confirm_distances(rows, nonces, query)
+        distances, valid = self._read(rows, [None] * len(rows) if nonces is None else nonces, query, one_prime=False)
         if not valid.all():
             raise InvalidRows([int(i) for i in np.flatnonzero(~valid)])
         return distances
@@ -195,23 +203,40 @@ class PaillierVectors(Secretive):
 
         Under both primes. The vector of a row that is not valid means nothing.
         """
-        products, well_formed = self._products(rows)
-        messages, good = self._messages(products, nonces, None, one_prime=False)
-        bits, valid = self._encoding.decode(messages)
-        return bits, valid & good & well_formed
+        packed, valid = self._vectors(rows, nonces, None, one_prime=False)
+        return self._encoding.unpack(packed), valid
 
     def _read(
-        self, rows: Answers, nonces: Nonces, query: EncryptedQuery, one_prime: bool
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
     ) -> tuple[Distances, NDArray[np.bool_]]:
+        raise NotImplementedError
+
+    def _vectors(
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[PackedBits, NDArray[np.bool_]]:
+        """The vectors of all rows without the query, and which rows are exactly what they should be."""
+        sums, good = self._sums(rows, nonces, query, one_prime)
+        packed, valid = self._encoding.vectors(sums, None if query is None else query.bits)
+        return packed, valid & good & self._authenticated(nonces, packed)
+
+    def _sums(
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[list[Rows], NDArray[np.bool_]]:
+        """For each ciphertext of the rows its message, and which rows are products of such noise as they should be."""
+        if len(rows) != len(nonces):
+            raise InvalidArgument(f"got {len(rows)} rows but {len(nonces)} nonces; the counts must match")
         products, well_formed = self._products(rows)
         sums, good = self._messages(products, nonces, query, one_prime)
-        distances, valid = self._encoding.distances(sums)
-        return distances, valid & good & well_formed
+        return sums, good & well_formed
 
     def _messages(
         self, products: Rows, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
     ) -> tuple[list[Rows], NDArray[np.bool_]]:
-        """For each ciphertext of the rows its message, and which rows are products of such noise as they should be."""
+        """The same for products that are well-formed."""
+        raise NotImplementedError
+
+    def _authenticated(self, nonces: Nonces, packed: PackedBits) -> NDArray[np.bool_]:
+        """Which nonces were made for these vectors."""
         raise NotImplementedError
 
     def _products(self, rows: Answers) -> tuple[Rows, NDArray[np.bool_]]:
@@ -286,14 +311,18 @@ class PaillierScheme(PaillierVectors):
         """The parameters that are not secret, for the context's `config`."""
         return {"embed_len": self.embed_len, "key_len": self._key_len, "encoding": self._encoding.base}
 
+    @property
+    def hedge(self) -> Hedge:
+        """The context's source of randomness."""
+        return self._keys.hedge
+
     def secrets(self) -> dict[str, str]:
-        """The primes and the keys of the noise, in hexadecimal."""
+        """The primes and the keys of nonces, noise and randomness, in hexadecimal."""
         p, q = self._sides
         return {
             "p": f"{p.prime:x}",
             "q": f"{q.prime:x}",
-            "noise_key": self._keys.noise_key.hex(),
-            "nonce_key": self._keys.nonce_key.hex(),
+            **self._keys.secrets(),
         }
 
     # Encryption
@@ -301,12 +330,21 @@ class PaillierScheme(PaillierVectors):
     def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
         """The encrypted indexes of n binary vectors (an `(n, embed_len)` array or a sequence of vectors), in order."""
         bits = self._bits(vectors)
-        return self._encrypt_with_nonces(bits, self._keys.nonces(bits))
+        return self._encrypt_with_nonces(bits, self._keys.nonces(self._encoding.pack(bits)))
 
     def encrypt_query(self, vector: Any) -> EncryptedQuery:
         """An encrypted query for one search. Its noise is fresh, and kept to read that search's distances with."""
-        noise = [(self._sides[0].fresh_noise(), self._sides[1].fresh_noise()) for _ in self._encoding.widths]
-        return self._encrypt_query_with_noise(self._bits([vector]), noise)
+        bits = self._bits([vector])
+        noise = [(self._query_noise(bits, t, 0), self._query_noise(bits, t, 1)) for t in range(self._encoding.count)]
+        return self._encrypt_query_with_noise(bits, noise)
+
+    def _query_noise(self, bits: Bits, ciphertext: int, prime: int) -> int:
+        side, packed = self._sides[prime], self._encoding.pack(bits).tobytes()
+        # 128 bits more than the order: uniform but for a bias of 2^-128.
+        size = -(-(side.order_bits + 128) // 8)
+        drawn = self._keys.hedge.draw("query noise", [packed, bytes([ciphertext]), bytes([prime])], size)
+        reduced = side.noise_from(np.frombuffer(drawn, dtype=np.uint8).reshape(1, size))
+        return int.from_bytes(reduced.tobytes(), "little")
 
     def _encrypt_with_nonces(self, bits: Bits, nonces: Rows) -> EncryptedIndexBatch:
         ciphertexts = np.empty((len(bits), self._encoding.count, self._width), dtype=np.uint8)
@@ -329,7 +367,7 @@ class PaillierScheme(PaillierVectors):
                 read, valid = side.read(ciphertext, rows[i], side.no_noise())
                 self._expect_messages(i, read, valid, message)
             ciphertexts.append(ciphertext.tobytes().rstrip(b"\0"))
-        return EncryptedQuery(ciphertexts, noise)
+        return EncryptedQuery(ciphertexts, bits, noise)
 
     def _encrypt(self, messages: Rows, noise: tuple[Rows, Rows]) -> Rows:
         halves = []
@@ -357,11 +395,21 @@ class PaillierScheme(PaillierVectors):
 
     # Decryption
 
+    def _read(
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[Distances, NDArray[np.bool_]]:
+        if query is None:
+            raise InvalidArgument(
+                "the query is missing: rows of a native context are read with the nonce and the query that they belong "
+                "to, decode_hamming_client_one(ciphertexts, nonce, query), which authenticates them"
+            )
+        packed, valid = self._vectors(rows, nonces, query, one_prime)
+        differing = np.bitwise_count(packed ^ self._encoding.pack(query.bits))
+        return differing.sum(axis=1, dtype=np.int64), valid
+
     def _messages(
         self, products: Rows, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
     ) -> tuple[list[Rows], NDArray[np.bool_]]:
-        if len(products) != len(nonces):
-            raise InvalidArgument(f"got {len(products)} rows and {len(nonces)} nonces, expected as many of each")
         nonce_rows, valid = _nonce_rows(nonces)
         p, q = self._sides
         integers = self._keys.integers(nonce_rows, self._encoding.count, p.order_bits)
@@ -377,6 +425,10 @@ class PaillierScheme(PaillierVectors):
             valid &= good
             sums.append(self._join_messages(first, second))
         return sums, valid
+
+    def _authenticated(self, nonces: Nonces, packed: PackedBits) -> NDArray[np.bool_]:
+        rows, well_formed = _nonce_rows(nonces)
+        return self._keys.authenticated(rows, packed) & well_formed
 
     def _noise_of(self, nonces: Rows) -> list[tuple[Rows, Rows]]:
         p, q = self._sides

@@ -1,0 +1,84 @@
+"""Hedged randomness: the one source of nonces, IVs and noise (docs/formats.md, "Randomness").
+
+What is drawn is a pseudo-random function of fresh bytes from the system's generator *and* of everything that it will be
+used with. A generator that repeats itself, as in a restored image of a machine, then repeats only for equal messages,
+which would have looked equal anyway. Key generation draws from the system's generator alone, because nothing secret
+exists yet that could hedge it.
+"""
+
+import hmac
+import secrets
+from collections.abc import Iterable
+from typing import Self
+
+import numpy as np
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from xtrace_core.arithmetic import Rows
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+
+FRESH_BYTES = 32
+_KEY_BYTES = 32
+_BLOCK_BYTES = 32
+_MAX_BLOCKS = 255
+
+
+class Hedge(Secretive):
+    """Draws randomness for one context under its hedging key."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        """Raises `ValueError` for a key of another length than 32 bytes."""
+        if len(key) != _KEY_BYTES:
+            raise ValueError(f"the hedging key has {len(key)} bytes, expected {_KEY_BYTES}")
+        self._key = key
+
+    @classmethod
+    def generate(cls) -> Self:
+        """A hedge with a new key."""
+        return cls(secrets.token_bytes(_KEY_BYTES))
+
+    @classmethod
+    def derived(cls, key: bytes, label: bytes) -> Self:
+        """A hedge whose key follows from another key, for data that has no hedging key of its own."""
+        return cls(HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=label).derive(key))
+
+    def draw(self, purpose: str, parts: Iterable[bytes], size: int) -> bytes:
+        """`size` random bytes, at most 8,160; `parts` is everything that they will be used with."""
+        return self._draw_with(secrets.token_bytes(FRESH_BYTES), purpose, parts, size)
+
+    def draw_rows(self, purpose: str, messages: Rows, size: int) -> Rows:
+        """For each message, a row of `messages`, `size` random bytes of its own: `(n, size)`."""
+        return self._draw_rows_with(secrets.token_bytes(FRESH_BYTES * len(messages)), purpose, messages, size)
+
+    def secret(self) -> bytes:
+        """The hedging key, for encryption under the key provider's key only."""
+        return self._key
+
+    def _draw_with(self, fresh: bytes, purpose: str, parts: Iterable[bytes], size: int) -> bytes:
+        blocks = -(-size // _BLOCK_BYTES)
+        if blocks > _MAX_BLOCKS:
+            raise ValueError(f"{size} bytes were asked for, expected at most {_MAX_BLOCKS * _BLOCK_BYTES}")
+        # Counter mode of a pseudo-random function (NIST SP 800-108, section 4.1): HMAC-SHA-256 of the counter and one
+        # message, in which each part follows its length.
+        message = b"".join([_framed(purpose.encode()), fresh, *map(_framed, parts)])
+        stream = [hmac.digest(self._key, bytes([i]) + message, "sha256") for i in range(1, blocks + 1)]
+        return b"".join(stream)[:size]
+
+    def _draw_rows_with(self, fresh: bytes, purpose: str, messages: Rows, size: int) -> Rows:
+        # What `_draw_with` gives for each row, without an object for each part.
+        if size > _BLOCK_BYTES:
+            raise ValueError(f"{size} bytes were asked for each row, expected at most {_BLOCK_BYTES}")
+        data, width, key = messages.tobytes(), messages.shape[1], self._key
+        head, length = b"\x01" + _framed(purpose.encode()), width.to_bytes(8, "big")
+        drawn = [
+            hmac.digest(key, b"".join((head, fresh[f : f + FRESH_BYTES], length, data[m : m + width])), "sha256")[:size]
+            for f, m in zip(range(0, len(fresh), FRESH_BYTES), range(0, len(data), width), strict=True)
+        ]
+        return np.frombuffer(b"".join(drawn), dtype=np.uint8).reshape(len(messages), size)
+
+
+def _framed(part: bytes) -> bytes:
+    return len(part).to_bytes(8, "big") + part
