@@ -39,6 +39,16 @@ def test_every_ciphertext_of_an_index_meets_its_own(http: Http, kb: str) -> None
     assert "expected 2" in problem(search(http, kb, [b64(QUERY[0])]), 422, "invalid_ciphertext")
 
 
+def test_the_query_1_is_answered_with_the_stored_ciphertexts(http: Http, kb: str) -> None:
+    key = toy_key()
+    indexes = [[key.encrypt(i), key.encrypt(10 * i)] for i in (1, 2)]
+    http.insert(kb, [chunk() | {"index": [b64(one) for one in index]} for index in indexes])
+    rows = http.search(kb, [b"\x01", b"\x01"])
+    assert [[one.rstrip(b"\0") for one in row[0]] for row in rows] == [
+        [one.rstrip(b"\0") for one in index] for index in indexes
+    ]
+
+
 def test_range_bounds_ids_both_included(http: Http, kb: str) -> None:
     http.insert(kb, [chunk(i) for i in range(1, 8)])
     for cached in (False, True):

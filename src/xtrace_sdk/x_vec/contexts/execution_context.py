@@ -21,6 +21,7 @@ from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, private_fields
 from xtrace_sdk.x_vec.compat.paillier import WeakKeyWarning
 from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
+from xtrace_sdk.x_vec.contexts.retired import retired_cipher, retired_client
 from xtrace_sdk.x_vec.contexts.saved_context import (
     PublicPart,
     SavedContext,
@@ -53,14 +54,25 @@ class ExecutionContext(Secretive):
     Contexts are equal if their public identities are; the identity is safe to log, the object shows nothing else.
     """
 
-    __slots__ = ("_is_kept", "_keys", "_predecessor", "_saved", "key_provider")
+    __slots__ = ("_aes", "_homomorphic", "_is_kept", "_keys", "_predecessor", "_saved", "key_provider")
 
-    def __init__(self: Self, keys: ContextKeys, provider: KeyProvider | None, saved: SavedContext | None) -> None:
+    def __init__(
+        self: Self,
+        keys: ContextKeys,
+        provider: KeyProvider | None,
+        saved: SavedContext | None,
+        *,
+        is_retired: bool = False,
+    ) -> None:
         """Use `create`, `load_from_disk` or `load_from_remote` instead."""
         self._keys = keys
         self._saved = saved
         self._is_kept = saved is not None
-        self._predecessor: Self | None = None if keys.predecessor is None else type(self)(keys.predecessor, None, None)
+        self._homomorphic = retired_client(keys.homomorphic) if is_retired else keys.homomorphic
+        self._aes = retired_cipher(keys.content) if is_retired else keys.content
+        self._predecessor: Self | None = (
+            None if keys.predecessor is None else type(self)(keys.predecessor, None, None, is_retired=True)
+        )
         self.key_provider = provider
 
     @classmethod
@@ -176,12 +188,12 @@ class ExecutionContext(Secretive):
     @property
     def homomorphic(self) -> HomomorphicClient:
         """The scheme's client half: encrypts vectors and queries, reads distances."""
-        return self._keys.homomorphic
+        return self._homomorphic
 
     @property
     def aes(self) -> ContentCipher:
         """The content cipher."""
-        return self._keys.content
+        return self._aes
 
     @property
     def is_ours(self) -> bool:
@@ -190,7 +202,7 @@ class ExecutionContext(Secretive):
 
     @property
     def predecessor(self) -> Self | None:
-        """The context whose place this one takes, while chunks may still be stored under it."""
+        """The context that this one replaces, while chunks may still be stored under it. It encrypts nothing."""
         return self._predecessor
 
     @property

@@ -1,13 +1,14 @@
 """Changing the metadata of stored chunks, and deleting by it, where the keys are: everything is given in clear.
 
 Private values are in the encrypted content, so a change of them fetches the content, encrypts it again beside the same
-vector, and writes both together. Nobody's change in between is overwritten: each chunk is written only if it is as it
-was fetched, and fetched again if it is not.
+vector, and writes both together. A chunk that is still stored under the predecessor moves to the context by that,
+because nothing is encrypted under the predecessor's keys. Nobody's change in between is overwritten: each chunk is
+written only if it is as it was fetched, and fetched again if it is not.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -23,13 +24,15 @@ from xtrace_sdk.errors import (
     PartlyStored,
     UnknownContent,
     XTraceError,
+    shown_ids,
 )
 from xtrace_sdk.service.integration import XTraceIntegration
-from xtrace_sdk.x_vec.chunks.envelope import pack
+from xtrace_sdk.x_vec.chunks.envelope import Content, pack
 from xtrace_sdk.x_vec.chunks.private_metadata import FIELDS, MetaData, hidden_filter, hidden_meta_data, private_part
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.stored.chunks import grouped
 from xtrace_sdk.x_vec.stored.content import clear_chunk, open_under_lineage
+from xtrace_sdk.x_vec.stored.moving import MOVED_FIELDS, Update, moved
 
 BATCH_SIZE = 500
 """Chunks that are fetched, encrypted again and written together."""
@@ -42,6 +45,16 @@ ChangeOf = Callable[[int], MetaData]
 _FETCHED = ("chunk_content", "nonce", "meta_data", "updated_at")
 
 
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    """A chunk as it was fetched, with its content and what of its metadata the service has, both changed."""
+
+    stored: StoredChunk
+    context: ExecutionContext
+    content: Content
+    change: MetaData
+
+
 class Patching:
     """Changes of the metadata of chunks under one context in one knowledge base."""
 
@@ -49,6 +62,7 @@ class Patching:
         self._context = context
         self._integration = integration
         self._kb_id = kb_id
+        self._fetched = _FETCHED if context.predecessor is None else MOVED_FIELDS
 
     async def patch(self, patches: Sequence[Mapping[str, Any]]) -> None:
         """What `DataLoader.patch_chunks` says."""
@@ -111,25 +125,52 @@ class Patching:
 
     async def _write(self, batch: list[StoredChunk], change: ChangeOf, done: set[int]) -> BaseException | None:
         """Writes those chunks that are as they were fetched, and gives the refusal if some are not any more."""
-        patches = await asyncio.to_thread(lambda: [self._changed(chunk, change(chunk["chunk_id"])) for chunk in batch])
-        try:
-            await self._integration.patch_chunks(patches, self._kb_id, self._context.id)
-        except (ChunksChanged, ChunksNotFound) as refusal:
-            return refusal
-        except PartlyStored as error:
-            done.update(chunk_id for chunk_id in error.chunk_ids if chunk_id is not None)
-            if isinstance(error.__cause__, ChunksChanged | ChunksNotFound):
-                return error.__cause__
-            raise
-        done.update(chunk["chunk_id"] for chunk in batch)
-        return None
+        patches, moves = await asyncio.to_thread(self._encrypted, batch, change)
+        conflict = None
+        if patches:
+            sent = self._integration.patch_chunks(patches, self._kb_id, self._context.id)
+            conflict = await _sent(sent, [patch["chunk_id"] for patch in patches], done)
+        if moves:
+            await self._integration.store_exec_context(self._context.public_data(), self._context.id)
+            updates, index = [update for update, _ in moves], [encrypted for _, encrypted in moves]
+            sent = self._integration.update_chunks(updates, index, self._kb_id, self._context.id)
+            conflict = await _sent(sent, [update["chunk_id"] for update in updates], done) or conflict
+        return conflict
+
+    def _encrypted(self, batch: Sequence[StoredChunk], change: ChangeOf) -> tuple[list[StoredChunk], list[Update]]:
+        """The patches of the context's own chunks, and the updates that move those of its predecessor."""
+        changed = [self._changed(chunk, change(chunk["chunk_id"])) for chunk in batch]
+        patches = [self._patch(one) for one in changed if one.context is self._context]
+        return patches, self._moves([one for one in changed if one.context is not self._context])
+
+    def _patch(self, changed: _Changed) -> StoredChunk:
+        nonce = changed.stored.get("nonce") or b""
+        return {
+            "chunk_id": changed.stored["chunk_id"],
+            "chunk_content": self._context.aes.encrypt(pack(changed.content), nonce),
+            "meta_data": changed.change,
+            "if_updated_at": changed.stored["updated_at"],
+        }
+
+    def _moves(self, changed: Sequence[_Changed]) -> list[Update]:
+        if not changed:
+            return []
+        chunks = [one.stored for one in changed]
+        vectors, valid = changed[0].context.homomorphic.decrypt_vec_batch(
+            [chunk["index"] for chunk in chunks], [chunk.get("nonce") for chunk in chunks]
+        )
+        if not valid.all():
+            bad = [chunk["chunk_id"] for chunk, good in zip(chunks, valid, strict=True) if not good]
+            raise ContentTampered(f"the vectors of the chunks {shown_ids(bad)} are not valid, so they were not changed")
+        chunks = [{**one.stored, "meta_data": _applied(one.stored["meta_data"], one.change)} for one in changed]
+        return moved(self._context, chunks, vectors, [pack(one.content) for one in changed])
 
     async def _named(self, ids: Iterable[int]) -> AsyncIterator[list[StoredChunk]]:
         """The chunks with these ids, in batches. Raises `ChunksNotFound`, which names unknown ids."""
         ordered = sorted(ids)
         for start in range(0, len(ordered), BATCH_SIZE):
             batch = ordered[start : start + BATCH_SIZE]
-            chunks = await self._integration.get_chunk_by_id(batch, self._kb_id, projection=_FETCHED)
+            chunks = await self._integration.get_chunk_by_id(batch, self._kb_id, projection=self._fetched)
             missing = set(batch) - {chunk["chunk_id"] for chunk in chunks}
             if missing:  # the service refuses this, in its own words
                 changes = [{"chunk_id": chunk_id} for chunk_id in sorted(missing)]
@@ -142,13 +183,13 @@ class Patching:
         """The chunks that match and are not done yet, in batches."""
         for one, filter_ in filters:
             found = self._integration.iter_meta_search(
-                self._kb_id, filter_, one.id, projection=_FETCHED, page_size=BATCH_SIZE
+                self._kb_id, filter_, one.id, projection=self._fetched, page_size=BATCH_SIZE
             )
             async for batch in grouped((chunk async for chunk in found if chunk["chunk_id"] not in done), BATCH_SIZE):
                 yield batch
 
-    def _changed(self, chunk: StoredChunk, change: MetaData) -> dict[str, Any]:
-        """The patch that makes the change to the chunk as it was fetched."""
+    def _changed(self, chunk: StoredChunk, change: MetaData) -> _Changed:
+        """The change made to the chunk as it was fetched."""
         nonce = chunk.get("nonce") or b""
         try:
             context, content = open_under_lineage(self._context, chunk.get("chunk_content", ""), nonce)
@@ -156,12 +197,26 @@ class Patching:
         except (ContentTampered, UnknownContent) as error:
             raise type(error)(f"chunk {chunk['chunk_id']}: {error}") from None
         kept = private_part(context, {field: now[field] for field in FIELDS if now.get(field) not in (None, [])})
-        return {
-            "chunk_id": chunk["chunk_id"],
-            "chunk_content": context.aes.encrypt(pack(replace(content, meta_data=kept)), nonce),
-            "meta_data": hidden_meta_data(context, change),
-            "if_updated_at": chunk["updated_at"],
-        }
+        return _Changed(chunk, context, replace(content, meta_data=kept), hidden_meta_data(context, change))
+
+
+async def _sent(request: Awaitable[None], chunk_ids: Sequence[int], done: set[int]) -> BaseException | None:
+    """Waits for a write of these chunks, adds what is written to `done`, and returns the refusal of changed ones."""
+    try:
+        await request
+    except (ChunksChanged, ChunksNotFound) as refusal:
+        return refusal
+    except PartlyStored as error:
+        done.update(chunk_id for chunk_id in error.chunk_ids if chunk_id is not None)
+        if isinstance(error.__cause__, ChunksChanged | ChunksNotFound):
+            return error.__cause__
+        raise
+    done.update(chunk_ids)
+    return None
+
+
+def _applied(meta_data: MetaData, change: MetaData) -> MetaData:
+    return {field: value for field, value in (meta_data | change).items() if value is not None}
 
 
 def _changes(patches: Sequence[Mapping[str, Any]]) -> dict[int, MetaData]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.filter_matching import matches
-from xtrace_core.metadata_filter import parse_filter
+from xtrace_core.metadata_filter import EVERY_CHUNK, parse_filter
 from xtrace_core.wire import MAX_QUERIES
 from xtrace_sdk.errors import ChangedSinceSearch, InvalidArgument, shown_ids
 from xtrace_sdk.service.integration import XTraceIntegration
@@ -24,6 +24,7 @@ from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
 from xtrace_sdk.x_vec.retrievers.rescoring import expect_factor, rescored
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
+from xtrace_sdk.x_vec.retrievers.stored_rows import StoredRows
 
 Range = tuple[int, int]
 
@@ -68,6 +69,8 @@ class Retriever:
         self._embedding = embedding
         self._contents = Contents(execution_context)
         self._decoys = Decoys()
+        before = execution_context.predecessor
+        self._stored_rows = None if before is None else StoredRows(before.homomorphic)
 
     @overload
     async def nn_search_for_ids(
@@ -303,6 +306,8 @@ class Retriever:
         range_filter: Range | None,
         meta_filter: Mapping[str, Any] | None,
     ) -> tuple[list[Nearest], ChunkIds]:
+        if context is self._context.predecessor and self._stored_rows is not None:
+            return await self._nearest_stored(context, self._stored_rows, vectors, k, kb_id, range_filter, meta_filter)
         scheme, filter_ = context.homomorphic, hidden_filter(context, meta_filter)
         queries = await asyncio.to_thread(lambda: [scheme.encrypt_query(bits) for bits in vectors])
         blocks = self._integration.stream_hamming_distances(
@@ -310,6 +315,25 @@ class Retriever:
         )
         async with aclosing(blocks):
             return await nearest_rows(blocks, scheme, queries, k)
+
+    async def _nearest_stored(
+        self,
+        predecessor: ExecutionContext,
+        rows: StoredRows,
+        vectors: Sequence[NDArray[np.uint8]],
+        k: int,
+        kb_id: str,
+        range_filter: Range | None,
+        meta_filter: Mapping[str, Any] | None,
+    ) -> tuple[list[Nearest], ChunkIds]:
+        """The same among what is still under the predecessor, under whose keys no query is encrypted."""
+        filter_, asked = hidden_filter(predecessor, meta_filter), [predecessor.homomorphic.stored_rows_query()]
+        blocks = self._integration.stream_hamming_distances(kb_id, predecessor.id, asked, filter_, range_filter)
+        async with aclosing(blocks):
+            found, candidates = await rows.nearest(blocks, kb_id, vectors, k)
+        if range_filter is None and parse_filter(meta_filter) == EVERY_CHUNK:
+            rows.keep_only(kb_id, candidates.tolist())
+        return found, candidates
 
 
 def _expect_matches(meta_filter: Mapping[str, Any] | None, found: Sequence[Decrypted]) -> None:

@@ -5,7 +5,7 @@ Blocks are decrypted in threads, several at once; at any moment only a few block
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,10 +54,16 @@ _NOTHING = Nearest(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 0,
 
 
 @dataclass(frozen=True, slots=True)
-class _BlockReading:
+class BlockReading:
+    """What was read of a block, whose rows may be kept by nobody: for each query its nearest rows."""
+
     nearest: list[Nearest]
     invalid: NDArray[np.bool_]
     chunk_ids: NDArray[np.int64]
+
+
+ReadBlock = Callable[[RowBlock], BlockReading]
+"""Runs in a thread. Raises `InvalidAnswer`."""
 
 
 async def nearest_rows(
@@ -68,12 +74,25 @@ async def nearest_rows(
     Raises `InvalidRows`, naming all of them, if any row is not the sum of a stored vector and a query, after all rows
     were processed; `InvalidAnswer` if the answer cannot be read.
     """
-    best = [_NOTHING] * len(queries)
+    best, candidates = await nearest_of(blocks, lambda block: _read(block, scheme, queries, k), len(queries), k)
+    for nearest, query in zip(best, queries, strict=True):
+        await asyncio.to_thread(_confirm, scheme, nearest, query)
+    return best, candidates
+
+
+async def nearest_of(
+    blocks: AsyncIterator[RowBlock], read: ReadBlock, queries: int, k: int
+) -> tuple[list[Nearest], NDArray[np.int64]]:
+    """For each of so many queries the `k` nearest of all rows, as `read` gives them; and the ids of all rows.
+
+    Raises `InvalidRows`, naming all of them, if any row is not valid, after all rows were processed.
+    """
+    best = [_NOTHING] * queries
     invalid_positions: list[int] = []
     invalid_ids: list[int] = []
     candidates = [_NOTHING.chunk_ids]
     rows = 0
-    async for reading in _readings(blocks, scheme, queries, k):
+    async for reading in _readings(blocks, read):
         best = [_merged(one, new, k) for one, new in zip(best, reading.nearest, strict=True)]
         bad = np.flatnonzero(reading.invalid)
         invalid_positions += (bad + rows).tolist()
@@ -82,18 +101,14 @@ async def nearest_rows(
         rows += len(reading.chunk_ids)
     if invalid_ids:
         raise InvalidRows(invalid_positions, invalid_ids)
-    for nearest, query in zip(best, queries, strict=True):
-        await asyncio.to_thread(_confirm, scheme, nearest, query)
     return best, np.concatenate(candidates)
 
 
-async def _readings(
-    blocks: AsyncIterator[RowBlock], scheme: HomomorphicClient, queries: Sequence[EncryptedQuery], k: int
-) -> AsyncIterator[_BlockReading]:
-    in_flight: list[asyncio.Task[_BlockReading]] = []
+async def _readings(blocks: AsyncIterator[RowBlock], read: ReadBlock) -> AsyncIterator[BlockReading]:
+    in_flight: list[asyncio.Task[BlockReading]] = []
     try:
         async for block in blocks:
-            in_flight.append(asyncio.create_task(asyncio.to_thread(_read, block, scheme, queries, k)))
+            in_flight.append(asyncio.create_task(asyncio.to_thread(read, block)))
             if len(in_flight) >= BLOCKS_IN_FLIGHT:
                 yield await in_flight.pop(0)
         while in_flight:
@@ -103,26 +118,30 @@ async def _readings(
         await asyncio.gather(*in_flight, return_exceptions=True)
 
 
-def _read(block: RowBlock, scheme: HomomorphicClient, queries: Sequence[EncryptedQuery], k: int) -> _BlockReading:
+def _read(block: RowBlock, scheme: HomomorphicClient, queries: Sequence[EncryptedQuery], k: int) -> BlockReading:
     count = len(queries[0].ciphertexts)
     if block.ciphertexts.shape[1] != count * len(queries):
         raise InvalidAnswer(
             f"the server answered with {block.ciphertexts.shape[1]} ciphertexts a row, "
             f"expected {count * len(queries)}: as many as were asked with"
         )
-    nonces = _nonces(block)
+    nonces = nonces_of(block)
     invalid = np.zeros(len(block), dtype=np.bool_)
     nearest = []
     for i, query in enumerate(queries):
         own = np.ascontiguousarray(block.ciphertexts[:, i * count : (i + 1) * count])
         distances, valid = scheme.read_distances(own, nonces, query)
         invalid |= ~valid
-        chosen = _order(block.chunk_ids, distances)[:k]
-        # Copies: what is kept must not keep the whole block.
-        nearest.append(
-            Nearest(block.chunk_ids[chosen], distances[chosen], own[chosen], [_nonce(block, int(j)) for j in chosen])
-        )
-    return _BlockReading(nearest, invalid, block.chunk_ids.copy())
+        nearest.append(nearest_in(block, distances, own, k))
+    return BlockReading(nearest, invalid, block.chunk_ids.copy())
+
+
+def nearest_in(block: RowBlock, distances: NDArray[np.int64], ciphertexts: Rows, k: int) -> Nearest:
+    """The `k` nearest rows of a block, with what is to be kept of their ciphertexts."""
+    chosen = _order(block.chunk_ids, distances)[:k]
+    # Copies: what is kept must not keep the whole block.
+    nonces = [_nonce(block, int(i)) for i in chosen]
+    return Nearest(block.chunk_ids[chosen], distances[chosen], ciphertexts[chosen], nonces)
 
 
 def _merged(one: Nearest, new: Nearest, k: int) -> Nearest:
@@ -149,8 +168,8 @@ def _order(chunk_ids: NDArray[np.int64], distances: NDArray[np.int64]) -> NDArra
     return np.lexsort((chunk_ids, distances))
 
 
-def _nonces(block: RowBlock) -> Rows | list[bytes | None]:
-    """The column itself where all nonces fill it, as they do in contexts of ours."""
+def nonces_of(block: RowBlock) -> Rows | list[bytes | None]:
+    """The nonces of a block's rows; the column itself where all nonces fill it, as they do in native contexts."""
     if (block.nonce_lengths == block.nonces.shape[1]).all() and block.nonces.shape[1]:
         return block.nonces
     return [_nonce(block, i) for i in range(len(block))]

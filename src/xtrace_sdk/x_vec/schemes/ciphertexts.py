@@ -1,11 +1,24 @@
 """Encrypted vectors as the client holds them: arrays underneath, sequences of integers on top. No secret is in them."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import overload
 
 import numpy as np
 
 from xtrace_core.arithmetic import Rows
+
+DIGEST_BYTES = 16
+
+
+def row_digest(ciphertexts: Iterable[bytes], nonce: bytes | None) -> bytes:
+    """Identifies an encrypted vector as it is stored, of whichever width its ciphertexts came (docs/formats.md).
+
+    A collision that somebody prepared is of no use: rows count only if they are valid under secret keys.
+    """
+    parts = [nonce or b"", *(ciphertext.rstrip(b"\0") for ciphertext in ciphertexts)]
+    joined = b"".join([len(part).to_bytes(2) + part for part in parts])
+    return hashlib.sha256(joined).digest()[:DIGEST_BYTES]
 
 
 class EncryptedIndex(Sequence[int]):

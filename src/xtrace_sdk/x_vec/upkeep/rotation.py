@@ -23,19 +23,17 @@ from xtrace_sdk.errors import (
 from xtrace_sdk.progress import progress_bar
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex
 from xtrace_sdk.x_vec.stored.chunks import (
-    READ_FIELDS,
     Chunk,
     batches,
     count_chunks,
     on_all_cores,
     read_chunks,
 )
+from xtrace_sdk.x_vec.stored.moving import MOVED_FIELDS, Update, moved
 
 BATCH_SIZE = 500
 """Chunks that are fetched, encrypted again and written together."""
-_FIELDS = (*READ_FIELDS, "meta_data", "name", "updated_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ class _Rotation:
         """Moves what is under the old context now: while one batch is encrypted, its neighbours travel."""
         writing: asyncio.Task[int] | None = None
         moved = 0
-        async with aclosing(batches(self._integration, kb_id, self._old.id, _FIELDS, self._batch_size)) as read:
+        async with aclosing(batches(self._integration, kb_id, self._old.id, MOVED_FIELDS, self._batch_size)) as read:
             try:
                 async for batch in read:
                     encrypted = await self._encrypted_again(batch)
@@ -156,36 +154,23 @@ class _Rotation:
                 if writing is not None:
                     await asyncio.gather(writing, return_exceptions=True)
 
-    async def _encrypted_again(self, batch: list[Chunk]) -> list[tuple[Chunk, EncryptedIndex]]:
+    async def _encrypted_again(self, batch: list[Chunk]) -> list[Update]:
         return [chunk for part in await on_all_cores(self._encrypt_again, batch) for chunk in part]
 
-    def _encrypt_again(self, chunks: list[Chunk]) -> list[tuple[Chunk, EncryptedIndex]]:
+    def _encrypt_again(self, chunks: list[Chunk]) -> list[Update]:
         read = read_chunks(self._old, chunks)
         if len(bad := read.bad()):
             raise _undecryptable([chunks[int(i)]["chunk_id"] for i in bad])
         if self._dry_run:
             return []
-        index = self._new.homomorphic.encrypt_vec_batch(read.vectors)
-        return [
-            (
-                {
-                    "chunk_id": chunk["chunk_id"],
-                    "chunk_content": self._new.aes.encrypt(content, encrypted.nonce),
-                    "meta_data": chunk["meta_data"],
-                    "name": chunk.get("name"),
-                    "if_updated_at": chunk["updated_at"],
-                },
-                encrypted,
-            )
-            for chunk, content, encrypted in zip(chunks, read.contents, index, strict=True)
-            if content is not None  # as all are here
-        ]
+        contents = [content for content in read.contents if content is not None]  # as all are here
+        return moved(self._new, chunks, read.vectors, contents)
 
     async def _write(
         self,
         kb_id: str,
         batch: list[Chunk],
-        encrypted: list[tuple[Chunk, EncryptedIndex]],
+        encrypted: list[Update],
         advance: Callable[[int], None],
     ) -> int:
         """Writes a batch over what it was made from, and says how many chunks it was.
@@ -206,9 +191,7 @@ class _Rotation:
         advance(len(encrypted))
         return len(encrypted)
 
-    async def _unchanged(
-        self, kb_id: str, encrypted: list[tuple[Chunk, EncryptedIndex]]
-    ) -> list[tuple[Chunk, EncryptedIndex]]:
+    async def _unchanged(self, kb_id: str, encrypted: list[Update]) -> list[Update]:
         stored = await self._integration.get_chunk_by_id(
             [chunk["chunk_id"] for chunk, _ in encrypted], kb_id, projection=["updated_at"]
         )

@@ -87,6 +87,9 @@ class HomomorphicClient(Protocol):
     def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch: ...
     def encrypt_query(self, vector: Any) -> EncryptedQuery: ...
 
+    def stored_rows_query(self) -> list[bytes]:
+        """The query that the service answers with the stored rows themselves, under no key and the same for all."""
+
     def decrypt_vec_batch(self, rows: Answers, nonces: Nonces) -> tuple[Bits, NDArray[np.bool_]]: ...
 
     def read_distances(
@@ -154,6 +157,10 @@ class PaillierVectors(Secretive):
     def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
         """The encrypted indexes of n binary vectors (an `(n, embed_len)` array or a sequence of vectors), in order."""
         raise NotImplementedError
+
+    def stored_rows_query(self) -> list[bytes]:
+        """The query that the service answers with the stored rows themselves: the product with 1 changes nothing."""
+        return [b"\x01"] * self._encoding.count
 
     # Decryption
 

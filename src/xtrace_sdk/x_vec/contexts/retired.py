@@ -1,0 +1,77 @@
+"""The keys of a context that another one replaced: they read what is stored, and encrypt nothing any more.
+
+A successor holds its predecessor's keys behind these classes only, so that no code that reads under them can use them
+for new data by mistake (docs/security.md, "Retired keys").
+"""
+
+from typing import Any, NoReturn, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits
+from xtrace_sdk.x_vec.schemes.paillier.scheme import Answers, HomomorphicClient, Nonces
+
+
+def retired_client(client: HomomorphicClient) -> HomomorphicClient:
+    """The client, without all that encrypts."""
+    return cast("HomomorphicClient", _RetiredClient(client))
+
+
+def retired_cipher(cipher: ContentCipher) -> ContentCipher:
+    """The cipher, without all that encrypts."""
+    return cast("ContentCipher", _RetiredCipher(cipher))
+
+
+class _RetiredClient(Secretive):
+    __slots__ = ("_client",)
+
+    def __init__(self, client: HomomorphicClient) -> None:
+        self._client = client
+
+    @property
+    def embed_len(self) -> int:
+        return self._client.embed_len
+
+    @property
+    def key_len(self) -> int:
+        return self._client.key_len
+
+    def stored_rows_query(self) -> list[bytes]:
+        return self._client.stored_rows_query()
+
+    def decrypt_vec_batch(self, rows: Answers, nonces: Nonces) -> tuple[Bits, NDArray[np.bool_]]:
+        return self._client.decrypt_vec_batch(rows, nonces)
+
+    def encrypt_vec_one(self, vector: Any) -> NoReturn:
+        _refuse()
+
+    def encrypt_vec_batch(self, vectors: Any) -> NoReturn:
+        _refuse()
+
+    def encrypt_query(self, vector: Any) -> NoReturn:
+        _refuse()
+
+
+class _RetiredCipher(Secretive):
+    __slots__ = ("_cipher",)
+
+    def __init__(self, cipher: ContentCipher) -> None:
+        self._cipher = cipher
+
+    @property
+    def binds_nonces(self) -> bool:
+        return self._cipher.binds_nonces
+
+    def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
+        return self._cipher.decrypt(stored, nonce)
+
+    def encrypt(self, content: str | bytes, nonce: bytes | None = None) -> NoReturn:
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise InvalidArgument("this context was replaced by its successor, so nothing is encrypted under it: use that one")

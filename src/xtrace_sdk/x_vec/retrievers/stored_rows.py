@@ -1,0 +1,105 @@
+"""Searching what a rotation has not moved yet, without a query under the old keys.
+
+The service is asked for the stored rows themselves. Each is decrypted here, once as long as the retriever lives, and
+compared with the queries in the clear. The rows travel at every search, as many bytes as the answer to an encrypted
+query would have, whatever the number of queries.
+"""
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from threading import Lock
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.frames import RowBlock
+from xtrace_sdk.errors import InvalidAnswer
+from xtrace_sdk.x_vec.retrievers.scan import BlockReading, Nearest, nearest_in, nearest_of, nonces_of
+from xtrace_sdk.x_vec.schemes.ciphertexts import DIGEST_BYTES, row_digest
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits
+from xtrace_sdk.x_vec.schemes.paillier.scheme import HomomorphicClient
+
+MAX_REMEMBERED_BYTES: Final = 128 * 1024**2
+"""For vectors that were decrypted; what does not fit is decrypted again at each search."""
+_ENTRY_BYTES: Final = 200
+"""What the dictionary needs for each, about."""
+
+PackedBits = NDArray[np.uint8]
+
+
+class StoredRows:
+    """Reads rows as they are stored under one context, and remembers the vectors of those that were valid.
+
+    A row is known again by its id, its nonce and its ciphertexts, so remembering changes no answer.
+    """
+
+    def __init__(self, scheme: HomomorphicClient) -> None:
+        self._scheme = scheme
+        self._known: dict[str, dict[int, bytes]] = {}
+        """For each knowledge base and chunk the digest of its row, and behind it the packed bits."""
+        self._bytes = 0
+        self._lock = Lock()
+
+    async def nearest(
+        self, blocks: AsyncIterator[RowBlock], kb_id: str, queries: Sequence[Bits], k: int
+    ) -> tuple[list[Nearest], NDArray[np.int64]]:
+        """For each query, bits in the clear, its `k` nearest rows; and the ids of all rows.
+
+        Raises `InvalidRows`, naming all of them, if any row is not a stored vector, after all rows were processed;
+        `InvalidAnswer` if the answer cannot be read.
+        """
+        packed = [np.packbits(query) for query in queries]
+        return await nearest_of(blocks, lambda block: self._read(kb_id, block, packed, k), len(queries), k)
+
+    def keep_only(self, kb_id: str, chunk_ids: Collection[int]) -> None:
+        """Forgets the other chunks of the knowledge base: they were moved or deleted."""
+        known = self._known.get(kb_id, {})
+        if len(known) > len(chunk_ids):
+            present = set(chunk_ids)
+            with self._lock:
+                for chunk_id in [chunk_id for chunk_id in known if chunk_id not in present]:
+                    self._bytes -= len(known.pop(chunk_id)) + _ENTRY_BYTES
+
+    def _read(self, kb_id: str, block: RowBlock, queries: Sequence[PackedBits], k: int) -> BlockReading:
+        count = len(self._scheme.stored_rows_query())
+        if block.ciphertexts.shape[1] != count:
+            raise InvalidAnswer(
+                f"the server answered with {block.ciphertexts.shape[1]} ciphertexts a row, "
+                f"expected {count}: as many as were asked with"
+            )
+        vectors, valid = self._vectors(kb_id, block)
+        distances = [np.bitwise_count(vectors ^ query).sum(axis=1, dtype=np.int64) for query in queries]
+        nothing = np.empty((len(block), 0, 0), dtype=np.uint8)
+        nearest = [nearest_in(block, one, nothing, k) for one in distances]
+        return BlockReading(nearest, ~valid, block.chunk_ids.copy())
+
+    def _vectors(self, kb_id: str, block: RowBlock) -> tuple[PackedBits, NDArray[np.bool_]]:
+        """`(packed bits, valid)` of the rows: what is known is not decrypted again."""
+        with self._lock:
+            known = self._known.setdefault(kb_id, {})
+        nonces = [None if nonce is None else bytes(nonce) for nonce in nonces_of(block)]
+        digests = [
+            row_digest([one.tobytes() for one in row], nonce)
+            for row, nonce in zip(block.ciphertexts, nonces, strict=True)
+        ]
+        entries = [known.get(chunk_id, b"") for chunk_id in block.chunk_ids.tolist()]
+        new = np.array([not entry.startswith(one) for entry, one in zip(entries, digests, strict=True)], dtype=np.bool_)
+        packed = np.empty((len(block), -(-self._scheme.embed_len // 8)), dtype=np.uint8)
+        remembered = b"".join([entries[i][DIGEST_BYTES:] for i in np.flatnonzero(~new)])
+        packed[~new] = np.frombuffer(remembered, dtype=np.uint8).reshape(-1, packed.shape[1])
+        valid = np.ones(len(block), dtype=np.bool_)
+        if new.any():
+            chosen = np.flatnonzero(new)
+            bits, valid[chosen] = self._scheme.decrypt_vec_batch(block.ciphertexts[chosen], [nonces[i] for i in chosen])
+            packed[chosen] = np.packbits(bits, axis=1)
+            good = [int(i) for i in chosen if valid[i]]
+            self._remember(known, {int(block.chunk_ids[i]): digests[i] + packed[i].tobytes() for i in good})
+        return packed, valid
+
+    def _remember(self, known: dict[int, bytes], entries: dict[int, bytes]) -> None:
+        with self._lock:
+            for chunk_id, entry in entries.items():
+                more = len(entry) + _ENTRY_BYTES if chunk_id not in known else 0
+                if self._bytes + more <= MAX_REMEMBERED_BYTES:
+                    known[chunk_id] = entry
+                    self._bytes += more

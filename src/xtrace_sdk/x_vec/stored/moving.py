@@ -1,0 +1,37 @@
+"""Chunks on their way from a context to the one that replaces it: encrypted anew, and otherwise as they were."""
+
+from collections.abc import Sequence
+
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits
+from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, Chunk
+
+MOVED_FIELDS = (*READ_FIELDS, "meta_data", "name", "updated_at")
+"""What has to be fetched of a chunk to move it."""
+
+Update = tuple[Chunk, EncryptedIndex]
+"""What `update_chunks` takes of one chunk."""
+
+
+def moved(
+    context: ExecutionContext, chunks: Sequence[Chunk], vectors: Bits, contents: Sequence[str | bytes]
+) -> list[Update]:
+    """The updates that move chunks, with `MOVED_FIELDS`, to the context, unless others write them first.
+
+    `vectors` and `contents` are what they hold in clear.
+    """
+    index = context.homomorphic.encrypt_vec_batch(vectors)
+    return [
+        (
+            {
+                "chunk_id": chunk["chunk_id"],
+                "chunk_content": context.aes.encrypt(content, encrypted.nonce),
+                "meta_data": chunk["meta_data"],
+                "name": chunk.get("name"),
+                "if_updated_at": chunk["updated_at"],
+            },
+            encrypted,
+        )
+        for chunk, content, encrypted in zip(chunks, contents, index, strict=True)
+    ]
