@@ -1,1 +1,106 @@
+"""The client of XTrace, an end-to-end encrypted vector database.
 
+Most programs need five names. An `ExecutionContext` holds the keys of one body of data; it is created once, saved, and
+opened again with a passphrase or another *key provider*. `XTraceIntegration` is the connection to a server. An
+`Embedding` is a model that turns texts into vectors. A `DataLoader` encrypts texts and vectors and stores them, and a
+`Retriever` searches them:
+
+    context = ExecutionContext.create(PassphraseKeyProvider("…"), "paillier_lookup", 256, path="keys/context.json")
+    embed = Embedding("wordllama", "l2_supercat", 256)
+    async with XTraceIntegration(org_id="…", api_key="…", api_url="http://127.0.0.1:8000") as xtrace:
+        await DataLoader(context, xtrace).load([{"chunk_content": "The March invoice is still unpaid."}], embed, kb_id)
+        results = await Retriever(context, xtrace, embed).search("Which bills are open?", k=3, kb_id=kb_id)
+
+**Where the keys live.** Everything secret is in the execution context, on the client: the Paillier primes, the content
+key, the keys of names and private metadata. It is saved encrypted under the key provider's key, to a file or to the
+service; the service never has a key that opens anything. Whoever loses both the context and its passphrase loses the
+data.
+
+`rotate` moves data to new keys, `verify` reads everything and lists what cannot be used. Every exception is an
+`XTraceError`; `xtrace_sdk.errors` draws the tree. `xtrace_sdk.sync` has the same names for scripts and notebooks,
+without `async` and `await`. A name that is not in `__all__` here, in `xtrace_sdk.sync` or in `xtrace_sdk.errors` is
+private, and may change.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from xtrace_sdk.errors import XTraceError
+    from xtrace_sdk.service.integration import MetaDataPage, Retries, XTraceIntegration
+    from xtrace_sdk.x_vec.contexts.execution_context import (
+        ExecutionContext,
+        PublicPart,
+        WeakKeyWarning,
+        read_public_part,
+    )
+    from xtrace_sdk.x_vec.data_loaders.loader import DataLoader, LoadSummary
+    from xtrace_sdk.x_vec.inference.embedding import Embedding
+    from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, KeyProvider, PassphraseKeyProvider
+    from xtrace_sdk.x_vec.retrievers.retriever import Retriever, SearchResult
+    from xtrace_sdk.x_vec.upkeep.rotation import RotationSummary, rotate
+    from xtrace_sdk.x_vec.upkeep.verification import Verification, delete_bad, verify
+
+    __version__: str
+
+__all__ = [
+    "AWSKMSKeyProvider",
+    "DataLoader",
+    "Embedding",
+    "ExecutionContext",
+    "KeyFileProvider",
+    "KeyProvider",
+    "LoadSummary",
+    "MetaDataPage",
+    "PassphraseKeyProvider",
+    "PublicPart",
+    "Retries",
+    "Retriever",
+    "RotationSummary",
+    "SearchResult",
+    "Verification",
+    "WeakKeyWarning",
+    "XTraceError",
+    "XTraceIntegration",
+    "__version__",
+    "delete_bad",
+    "read_public_part",
+    "rotate",
+    "verify",
+]
+
+_PLACES: Final = {
+    "xtrace_sdk.errors": ("XTraceError",),
+    "xtrace_sdk.service.integration": ("MetaDataPage", "Retries", "XTraceIntegration"),
+    "xtrace_sdk.x_vec.contexts.execution_context": (
+        "ExecutionContext",
+        "PublicPart",
+        "WeakKeyWarning",
+        "read_public_part",
+    ),
+    "xtrace_sdk.x_vec.data_loaders.loader": ("DataLoader", "LoadSummary"),
+    "xtrace_sdk.x_vec.inference.embedding": ("Embedding",),
+    "xtrace_sdk.x_vec.keys.provider": ("AWSKMSKeyProvider", "KeyFileProvider", "KeyProvider", "PassphraseKeyProvider"),
+    "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever", "SearchResult"),
+    "xtrace_sdk.x_vec.upkeep.rotation": ("RotationSummary", "rotate"),
+    "xtrace_sdk.x_vec.upkeep.verification": ("Verification", "delete_bad", "verify"),
+}
+_PLACE_OF: Final = {name: place for place, names in _PLACES.items() for name in names}
+
+DISTRIBUTION: Final = "xtracedb"
+"""The name under which this software is installed."""
+
+
+def __getattr__(name: str) -> Any:
+    # Names are imported when they are first used: `import xtrace_sdk` takes milliseconds.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(DISTRIBUTION)
+    if name not in _PLACE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

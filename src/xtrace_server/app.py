@@ -49,7 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for route in all_routes():
         rule_of(route.endpoint)
-    app.state.openapi = openapi.document(all_routes(), version("xtrace"))
+    app.state.openapi = openapi.document(all_routes(), version("xtracedb"))
     for router in _routers():
         app.include_router(router)
     _handle_errors(app)

@@ -57,4 +57,4 @@ def test_every_package_says_that_it_is_typed() -> None:
 def test_changelog_and_distribution_name_the_same_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     newest = next(line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## "))
-    assert newest.split()[1] == project["version"] == version("xtrace")
+    assert newest.split()[1] == project["version"] == version("xtracedb")

@@ -1,10 +1,10 @@
 """`xtrace version`."""
 
-from importlib.metadata import version as distribution_version
 from typing import Annotated
 
 import typer
 
+import xtrace_sdk
 from xtrace_cli.output import fields
 
 
@@ -12,7 +12,7 @@ def version(
     verbose: Annotated[bool, typer.Option("--verbose", help="Also what it runs on: worth adding to a report.")] = False,
 ) -> None:
     """Prints the version."""
-    typer.echo(f"xtrace {distribution_version('xtrace')}")
+    typer.echo(f"xtrace {xtrace_sdk.__version__}")
     if verbose:
         fields(_foundations())
 

