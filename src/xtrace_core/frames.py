@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows
+from xtrace_core.limits import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_CIPHERTEXT_BYTES, MAX_CIPHERTEXTS, MAX_ROWS
+from xtrace_core.wire import MAX_NONCE_BYTES
 
 MEDIA_TYPE = "application/vnd.xtrace.search-rows"
 
@@ -27,13 +29,6 @@ _HEAD = struct.Struct("<4sIIQ")
 _BLOCK = struct.Struct("<IB")
 _END = struct.pack("<I", 0)
 _ROW_COUNT = struct.Struct("<I")
-
-# What a reader takes: far above what a server sends, and small enough that a hostile one cannot fill the memory.
-MAX_BLOCK_ROWS = 1 << 16
-MAX_BLOCK_BYTES = 1 << 26
-MAX_CIPHERTEXTS = 1024
-MAX_CIPHERTEXT_BYTES = 2048
-MAX_NONCE_BYTES = 32
 
 
 class InvalidFrames(ValueError):
@@ -101,10 +96,14 @@ class FrameReader:
         if self._ended and self._buffer:
             raise InvalidFrames("the answer goes on after its end")
 
-    def close(self) -> None:
-        """To be called when the stream is over. Raises `InvalidFrames` if the answer was not."""
+    def close(self) -> Sequence[RowBlock]:
+        """To be called when the stream is over; no block is left then.
+
+        Raises `InvalidFrames` if the answer was cut off.
+        """
         if not self._ended:
             raise InvalidFrames("the answer was cut off before its end")
+        return ()
 
     def _next_block(self) -> RowBlock | None:
         count, width, rows = self._head or (0, 0, 0)
@@ -157,4 +156,6 @@ def _check_head(magic: bytes, count: int, width: int, rows: int) -> tuple[int, i
     # No width is known where nothing is stored yet.
     if not (1 <= count <= MAX_CIPHERTEXTS and 1 <= width <= MAX_CIPHERTEXT_BYTES) and rows:
         raise InvalidFrames(f"the answer has {count} ciphertexts of {width} bytes a row, which no scheme has")
+    if rows > MAX_ROWS:
+        raise InvalidFrames(f"the answer announces {rows} rows, more than the {MAX_ROWS} that a search can have")
     return count, width, rows

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from xtrace_core.limits import MAX_CIPHERTEXT_BYTES, MAX_CIPHERTEXTS
 from xtrace_core.permissions import Permission
 
 PROBLEM_JSON = "application/problem+json"
@@ -27,6 +28,8 @@ ORGANISATION_HEADER = "x-xtrace-org-id"
 IDEMPOTENCY_KEY_HEADER = "idempotency-key"
 
 MAX_NONCE_BYTES = 32
+MAX_PAGE_TOKEN_CHARACTERS = 1 << 20
+"""A token holds the value that the last chunk of its page was sorted by, and so may be longer than a tag."""
 MAX_NAME_SALT_BYTES = 128
 MAX_QUERIES = 32
 """How many queries one search may carry."""
@@ -38,6 +41,11 @@ SortBy = Literal["chunk_id", "created_at", "updated_at", "tag1", "tag2", "tag3",
 SortOrder = Literal["asc", "desc"]
 
 Nonce = Annotated[bytes, Meta(max_length=MAX_NONCE_BYTES)]
+Index = Annotated[list[Annotated[bytes, Meta(max_length=MAX_CIPHERTEXT_BYTES)]], Meta(max_length=MAX_CIPHERTEXTS)]
+"""An encrypted vector as the service gives it; no modulus that a service accepts has longer ciphertexts."""
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+ChunkId = Count
+"""As the service gives it."""
 SaltBytes = Annotated[bytes, Meta(min_length=1, max_length=MAX_NAME_SALT_BYTES)]
 Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
 
@@ -136,7 +144,7 @@ class InsertChunks(Struct):
 class InsertedChunks(Struct):
     """The ids of inserted chunks, in the order of the request."""
 
-    chunk_ids: list[int]
+    chunk_ids: list[ChunkId]
 
 
 class UpdateChunks(Struct):
@@ -151,34 +159,38 @@ class PatchChunks(Struct):
     chunk_patches: list[ChunkPatch]
 
 
+class Acknowledgement(Struct):
+    """An object whatever is in it: the answer to what was done, or not done, as a whole."""
+
+
 class UpdatedCount(Struct):
-    updated_count: int
+    updated_count: Count
 
 
 class WouldUpdateCount(Struct):
-    would_update_count: int
+    would_update_count: Count
 
 
 class DeletedCount(Struct):
-    deleted_count: int
+    deleted_count: Count
 
 
 class WouldDeleteCount(Struct):
-    would_delete_count: int
+    would_delete_count: Count
 
 
 class Chunk(Struct, kw_only=True):
     """A stored chunk as it comes back, with the fields that were asked for. A chunk without a nonce has no
     `nonce`."""
 
-    chunk_id: int
+    chunk_id: ChunkId
     meta_data: MetaData | UnsetType = UNSET
     name: str | UnsetType = UNSET
     created_at: str | UnsetType = UNSET
     updated_at: str | UnsetType = UNSET
     chunk_content: str | UnsetType = UNSET
-    index: list[bytes] | UnsetType = UNSET
-    nonce: bytes | UnsetType = UNSET
+    index: Index | UnsetType = UNSET
+    nonce: Nonce | UnsetType = UNSET
 
 
 class FindNames(Struct):
@@ -192,7 +204,7 @@ class FindNames(Struct):
 class FoundNames(Struct):
     """For each name that is stored, the smallest id of a chunk that has it."""
 
-    chunk_ids: dict[str, int]
+    chunk_ids: dict[str, ChunkId]
 
 
 # Search
@@ -223,9 +235,9 @@ class SearchRow(Struct, array_like=True):
     """One candidate's element of the MessagePack array that answers `ComputeHamming`, by ascending chunk
     id."""
 
-    ciphertexts: list[bytes]
-    chunk_id: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    nonce: bytes | None = None
+    ciphertexts: Index
+    chunk_id: ChunkId
+    nonce: Nonce | None = None
 
 
 class SearchMetaData(Struct, kw_only=True, omit_defaults=True):
@@ -253,11 +265,11 @@ class PageMetaData(Struct, kw_only=True, omit_defaults=True):
 
 class Page(Struct):
     results: list[Chunk]
-    total: int
-    limit: int | None
-    offset: int
+    total: Count
+    limit: Count | None
+    offset: Count
     has_more: bool
-    next_page_token: str | None
+    next_page_token: Annotated[str, Meta(max_length=MAX_PAGE_TOKEN_CHARACTERS)] | None
 
 
 class DeleteByMetaData(Struct):
@@ -347,7 +359,7 @@ class KnowledgeBase(Struct, rename="camel"):
     id: str
     name: str
     description: str
-    number_of_vectors: int
+    number_of_vectors: Count
     created_at: str
     updated_at: str
 
@@ -392,20 +404,20 @@ class SetPermission(Struct):
 
 class KnowledgeBasePermission(Struct, rename="camel"):
     knowledge_base_id: str
-    permission: int
+    permission: Count
 
 
 class AuditEntry(Struct, rename="camel"):
     """An event in the audit log. `actor` is the hash of a key, or says who else; `count` is how often it happened."""
 
-    id: int
+    id: Count
     at: str
     action: str
     actor: str
     subject: str
     detail: str
     request_id: str
-    count: int
+    count: Count
 
 
 # Errors

@@ -58,6 +58,7 @@ XTraceError
 │   ├── ServerUnreachable          no connection, or one that broke
 │   ├── ServerTimeout              no answer in time
 │   └── InvalidAnswer              an answer that the HTTP contract does not know
+│       └── AnswerTooLarge         an answer larger than this client accepts
 ├── PartlyStored                   a load that stopped half way: what is stored, and why it stopped
 └── EmbeddingError                 a model gives no vector that can be used
     ├── MissingPackage             an optional package is not installed
@@ -421,6 +422,10 @@ class ServerTimeout(NetworkError):
 
 class InvalidAnswer(NetworkError):
     """An answer that the HTTP contract does not know; is the URL that of an XTrace service?"""
+
+
+class AnswerTooLarge(InvalidAnswer):
+    """An answer larger than this client accepts; it was not read to its end."""
 
 
 class PartlyStored(XTraceError):

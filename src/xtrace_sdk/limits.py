@@ -6,6 +6,23 @@ on is in `xtrace_core.limits`.
 
 from typing import Final
 
+# Answers of the service
+
+MAX_ANSWER_BYTES: Final = 64 << 20
+"""An answer with chunks, unless the caller chooses otherwise (`max_answer_bytes`).
+
+It holds 500 chunks of 100 KB each, the metadata of some 300,000, or 120,000 rows of a search that is not streamed.
+Decoding takes up to 20 times as much memory, where an answer has nothing but the smallest chunks.
+"""
+MAX_COUNT_BYTES: Final = 64 << 10
+"""An answer that has nothing but a number or an id."""
+MAX_ACKNOWLEDGEMENT_BYTES: Final = 8 << 20
+"""The answer to a write or a deletion: 10,000 ids take a fiftieth of it."""
+MAX_ERROR_BYTES: Final = 1 << 20
+"""An error, of which a sentence is shown."""
+MAX_CONTEXT_BYTES: Final = 1 << 20
+"""A saved context, in a file or on the service; those that there are take some 10 KB."""
+
 # Keys
 
 MAX_SCRYPT_BYTES: Final = 1 << 30

@@ -17,15 +17,16 @@ from contract.test_rotation import provider, successor
 from support.hostile_server import Exchange, flipped, flipped_text, hostile_server
 from support.hostile_table import not_noticed, noticed
 from support.service import LiveService
-from xtrace_core import wire
+from xtrace_core import frames, wire
+from xtrace_core.limits import MAX_ROWS
 from xtrace_sdk.errors import (
+    AnswerTooLarge,
     ChangedSinceSearch,
     ContentTampered,
     InvalidAnswer,
     InvalidContext,
     NetworkError,
     ServerTimeout,
-    ServerUnreachable,
     WrongKey,
     XTraceError,
 )
@@ -387,7 +388,7 @@ async def test_false_ids_of_insertions_are_noticed(ids: list[int], stock: Stock)
         hostile.lie = lie
         loader = DataLoader(stock.context, xtrace)
         index, db = await loader.load_data_from_memory(chunks("new")[:2], list(VECTORS[:2]))
-        with pytest.raises(InvalidAnswer, match="expected one above 0 for each"):
+        with pytest.raises(InvalidAnswer, match=r"expected one above 0 for each|>= 0"):
             await loader.dump_db(db, index, kb_id)
 
 
@@ -479,7 +480,9 @@ async def test_false_lists_are_noticed(how: str, stock: Stock) -> None:
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 noticed("redirects to another host", InvalidAnswer)
-noticed("answers without end, with more than `max_answer_bytes`, or with an endless error", InvalidAnswer)
+noticed(
+    "answers without end, with more than `max_answer_bytes`, or with an endless error", AnswerTooLarge, InvalidAnswer
+)
 noticed("answers compressed, so that a little is a lot", InvalidAnswer)
 noticed("answers drop by drop, or not at all", ServerTimeout)
 noticed("sends headers without end", InvalidAnswer, ServerTimeout)
@@ -515,16 +518,14 @@ def searched(kind: str) -> bytes:
     return b"HTTP/1.1 200 OK\r\ncontent-type: " + kind.encode() + b"\r\n\r\n"
 
 
-FRAMES_WITHOUT_END = b"".join(
-    [b"XTR1", *(part.to_bytes(4, "little") for part in (1, 128)), b"\xff" * 8, (1).to_bytes(4, "little"), b"\0"]
-)
-"""The head of an answer of more rows than there are numbers, and the head of a block of one row."""
+FRAMES_WITHOUT_END = b"".join([frames.head(1, 128, MAX_ROWS), (1).to_bytes(4, "little"), b"\0"])
+"""The head of an answer of as many rows as there can be, and the head of a block of one row."""
 RAW: dict[str, tuple[set[type[NetworkError]], Callable[[asyncio.StreamWriter], Awaitable[None]]]] = {
-    "endless JSON": ({InvalidAnswer}, endless(HEAD + b"\r\n", b"[" * 50_000)),
+    "endless JSON": ({AnswerTooLarge}, endless(HEAD + b"\r\n", b"[" * 50_000)),
     "endless MessagePack": ({InvalidAnswer}, endless(searched(wire.MSGPACK), b"\x91" * 50_000)),
-    "endless error": ({InvalidAnswer}, endless(b"HTTP/1.1 500 No\r\n\r\n", b"x" * 50_000)),
+    "endless error": ({AnswerTooLarge}, endless(b"HTTP/1.1 500 No\r\n\r\n", b"x" * 50_000)),
     "huge length": (
-        {InvalidAnswer, ServerUnreachable},
+        {AnswerTooLarge, InvalidAnswer},
         endless(HEAD + b"content-length: 99999999999\r\n\r\n", b" " * 50_000),
     ),
     "endless header": ({InvalidAnswer}, endless(HEAD, b"x: " + b"y" * 5000 + b"\r\n")),
@@ -538,7 +539,8 @@ RAW: dict[str, tuple[set[type[NetworkError]], Callable[[asyncio.StreamWriter], A
         endless(searched("application/vnd.xtrace.search-rows") + FRAMES_WITHOUT_END, b"\0", 0.1),
     ),
     "silence": ({ServerTimeout}, endless(b"", b"", 0.1)),
-    "silence after the head": ({ServerTimeout}, endless(HEAD + b"\r\n", b"", 0.1)),
+    "silence before JSON": ({ServerTimeout}, endless(HEAD + b"\r\n", b"", 0.1)),
+    "silence before MessagePack": ({ServerTimeout}, endless(searched(wire.MSGPACK), b"", 0.1)),
 }
 
 
@@ -566,13 +568,12 @@ async def expect_end(raised: set[type[NetworkError]], call: Awaitable[Any]) -> N
 
 
 async def test_a_stream_of_good_blocks_has_a_deadline_too(stock: Stock) -> None:
-    """Rows that ascend for ever: the announced number is as large as a number can be."""
+    """Rows that ascend for ever: as many are announced as there can be."""
     async with hostile_server(stock.credentials.api_url) as hostile:
 
         async def say(writer: asyncio.StreamWriter) -> None:
             width = ((stock.n**2).bit_length() + 7) // 8
-            head = b"XTR1" + (1).to_bytes(4, "little") + width.to_bytes(4, "little") + b"\xff" * 8
-            writer.write(searched("application/vnd.xtrace.search-rows") + head)
+            writer.write(searched(frames.MEDIA_TYPE) + frames.head(1, width, MAX_ROWS))
             for chunk_id in range(1, 10**9):
                 row = chunk_id.to_bytes(8, "little") + b"\0" + b"\1" * width
                 writer.write((1).to_bytes(4, "little") + b"\0" + row)

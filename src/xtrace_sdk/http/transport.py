@@ -14,7 +14,7 @@ import asyncio
 import email.utils
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -23,13 +23,20 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, NetworkError, ServerTimeout, ServerUnreachable
+from xtrace_sdk.errors import (
+    AnswerTooLarge,
+    InvalidAnswer,
+    InvalidArgument,
+    NetworkError,
+    ServerTimeout,
+    ServerUnreachable,
+)
+from xtrace_sdk.limits import MAX_ERROR_BYTES
 
 _PUT_OFF: Final = frozenset((429, 503))
 _PASSING: Final = frozenset((500, 502, 504))
 # Raised before the first byte of the request is written.
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
-_MAX_ERROR_BYTES: Final = 1 << 20
 _KEEPALIVE_S: Final = 4.0
 """Shorter than servers keep idle connections (uvicorn: 5 s), so that a request does not meet one just closed."""
 
@@ -52,13 +59,17 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `repeatable` means that carrying it out twice does what carrying it out once does."""
+    """One request. `repeatable` means that carrying it out twice does what carrying it out once does.
+
+    `max_answer_bytes` is the most that this answer can have; None leaves it to the client's own limit.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     repeatable: bool = True
+    max_answer_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -81,8 +92,11 @@ class Answer:
         value = self.headers.get("retry-after", "").strip()
         if value.isascii() and value.isdigit() and len(value) < 10:
             return float(value)
-        parsed = email.utils.parsedate_tz(value)
-        return max(0.0, email.utils.mktime_tz(parsed) - time.time()) if parsed else None
+        try:
+            parsed = email.utils.parsedate_tz(value)
+            return max(0.0, email.utils.mktime_tz(parsed) - time.time()) if parsed else None
+        except (ValueError, OverflowError):  # a date that no calendar has
+            return None
 
 
 class StreamedAnswer(Answer):
@@ -92,14 +106,12 @@ class StreamedAnswer(Answer):
         self,
         response: httpx2.Response,
         deadline: float,
-        max_bytes: int,
         translate: Callable[[httpx2.RequestError | TimeoutError], NetworkError],
     ) -> None:
         """`deadline` is a time of the event loop's clock."""
         super().__init__(response.status_code, response.headers)
         self._response = response
         self._deadline = deadline
-        self._max_bytes = max_bytes
         self._translate = translate
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
@@ -117,10 +129,6 @@ class StreamedAnswer(Answer):
                 yield piece
         except (httpx2.RequestError, TimeoutError) as error:
             raise self._translate(error) from None
-
-    async def read(self) -> bytes:
-        """The whole body. Raises `NetworkError` as `pieces` does, and `InvalidAnswer` if it is too large."""
-        return await _joined(self.pieces(), self._max_bytes)
 
     async def aclose(self) -> None:
         """Ends the exchange, whether the body has come or not."""
@@ -221,17 +229,15 @@ class HttpClient:
 
     async def _send_once(self, request: Request) -> Answer:
         async with asyncio.timeout(self._deadline_s):
-            return await self._whole(await self._response(request))
+            return await self._whole(await self._response(request), request)
 
     async def _open_once(self, request: Request) -> Answer:
         deadline = asyncio.get_running_loop().time() + self._deadline_s
         async with asyncio.timeout_at(deadline):
             response = await self._response(request)
             if response.status_code != 200:
-                return await self._whole(response)
-        return StreamedAnswer(
-            response, deadline, self._max_answer_bytes, lambda error: self._translated(error, request)
-        )
+                return await self._whole(response, request)
+        return StreamedAnswer(response, deadline, lambda error: self._translated(error, request))
 
     async def _response(self, request: Request) -> httpx2.Response:
         client = await self._clients.current()
@@ -250,14 +256,18 @@ class HttpClient:
             )
         return response
 
-    async def _whole(self, response: httpx2.Response) -> Answer:
-        largest = (
-            self._max_answer_bytes if response.status_code < 400 else min(self._max_answer_bytes, _MAX_ERROR_BYTES)
-        )
+    async def _whole(self, response: httpx2.Response, request: Request) -> Answer:
         try:
-            return Answer(response.status_code, response.headers, await _joined(response.aiter_bytes(), largest))
+            body = await _joined(response, self._largest(response.status_code, request))
+            return Answer(response.status_code, response.headers, body)
         finally:
             await response.aclose()
+
+    def _largest(self, status: int, request: Request) -> int:
+        largest = self._max_answer_bytes
+        if request.max_answer_bytes is not None:
+            largest = min(largest, request.max_answer_bytes)
+        return largest if status < 400 else min(largest, MAX_ERROR_BYTES)
 
     def _translated(self, error: httpx2.RequestError | TimeoutError, request: Request) -> NetworkError:
         where = origin(request.url)
@@ -275,17 +285,21 @@ class HttpClient:
         return InvalidAnswer(f"{where} answered something that is not HTTP ({error}): check the address")
 
 
-async def _joined(parts: AsyncIterable[bytes], max_bytes: int) -> bytes:
-    kept, size = [], 0
-    async for part in parts:
-        size += len(part)
-        if size > max_bytes:
-            raise InvalidAnswer(
-                f"the answer has more than {max_bytes} bytes, the limit of this client for it: "
-                "ask for less at once, or raise max_answer_bytes"
-            )
-        kept.append(part)
-    return b"".join(kept)
+async def _joined(response: httpx2.Response, max_bytes: int) -> bytes:
+    body = bytearray()  # not a list: a body in pieces of a byte would take many times its length
+    announced = response.headers.get("content-length", "")
+    too_large = announced.isdecimal() and (len(announced) > 20 or int(announced) > max_bytes)
+    if not too_large:
+        async for piece in response.aiter_bytes():
+            body += piece
+            if too_large := len(body) > max_bytes:
+                break
+    if too_large:
+        raise AnswerTooLarge(
+            f"the answer has more than {max_bytes} bytes, the limit of this client for it: ask for less at once, or "
+            "raise max_answer_bytes; if that does not help, check the address"
+        )
+    return bytes(body)
 
 
 def _is_garbage(error: Exception) -> bool:

@@ -7,6 +7,7 @@ import msgspec
 
 from xtrace_core import wire
 from xtrace_sdk.errors import InvalidAnswer, InvalidArgument
+from xtrace_sdk.limits import MAX_CONTEXT_BYTES, MAX_COUNT_BYTES
 from xtrace_sdk.service.contract import Service, segment
 from xtrace_sdk.service.payloads import encode
 
@@ -26,7 +27,9 @@ class StoredContexts:
             body = encode(wire.SaveContext(msgspec.convert(dict(data), wire.ContextData), context_id))
         except msgspec.ValidationError as error:
             raise InvalidArgument(f"the serialised context is not complete: {error}") from None
-        saved = await self._service.data("POST", "exec_context", wire.SavedContext, body=body)
+        saved = await self._service.data(
+            "POST", "exec_context", wire.SavedContext, body=body, max_bytes=MAX_COUNT_BYTES
+        )
         if saved.context_id != context_id:
             raise InvalidAnswer("the server answers that it saved another context than the one it was given")
         return saved.context_id
@@ -34,7 +37,8 @@ class StoredContexts:
     async def get_serialized_exec_context(self, context_id: str) -> dict[str, str]:
         """A context as it was saved, of which `sk` is encrypted. Raises `ContextNotFound`."""
         path = f"exec_context/{{org}}/{segment(context_id, 'context_id')}"
-        stored: dict[str, str] = msgspec.to_builtins(await self._service.data("GET", path, wire.ContextData))
+        data = await self._service.data("GET", path, wire.ContextData, max_bytes=MAX_CONTEXT_BYTES)
+        stored: dict[str, str] = msgspec.to_builtins(data)
         return stored
 
     async def list_exec_contexts(self) -> list[str]:

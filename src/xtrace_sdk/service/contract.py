@@ -3,16 +3,18 @@
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
-import numpy as np
 
 from xtrace_core import frames, wire
 from xtrace_sdk import errors
 from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, ServerError
 from xtrace_sdk.http.transport import Answer, HttpClient, Request, StreamedAnswer
+from xtrace_sdk.limits import MAX_ACKNOWLEDGEMENT_BYTES
+from xtrace_sdk.service.packed_rows import PackedRowReader
 from xtrace_sdk.service.payloads import Body
 
 T = TypeVar("T")
@@ -72,9 +74,14 @@ class Service:
         *,
         parameters: Parameters = (),
         body: bytes | None = None,
+        max_bytes: int | None = None,
     ) -> T:
-        """The JSON answer of the data plane at `/v1/{path}/{org}`; `{org}` in the path says where it stands instead."""
-        got = await self._http.send(self._data_request(method, path, parameters, body, {}))
+        """The JSON answer of the data plane at `/v1/{path}/{org}`; `{org}` in the path says where it stands instead.
+
+        `max_bytes` is the most that such an answer can have; None for what has no bound but the client's.
+        """
+        request = self._data_request(method, path, parameters, body, {})
+        got = await self._http.send(replace(request, max_answer_bytes=max_bytes))
         self._expect(got, (200,), _JSON)
         return await self._decoded(got, answer)
 
@@ -107,36 +114,33 @@ class Service:
         if method == "POST":
             # It goes with the same bytes at every attempt, so that no retry stores anything twice.
             headers[wire.IDEMPOTENCY_KEY_HEADER] = uuid.uuid4().hex
-        return await self._http.send(self._data_request(method, "chunk", (), body, headers))
+        request = self._data_request(method, "chunk", (), body, headers)
+        return await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
 
     async def search(self, path: str, body: bytes) -> list[wire.SearchRow]:
-        """The MessagePack answer of the data plane."""
+        """The rows of the MessagePack answer of the data plane."""
         got = await self._http.send(self._data_request("POST", path, (), body, {"accept": wire.MSGPACK}))
-        return await self._rows(got)
+        self._expect(got, (200,), wire.MSGPACK)
+        reader = PackedRowReader()
+        return await asyncio.to_thread(lambda: [*reader.rows(got.body), *reader.last_rows()])
 
     async def search_blocks(self, path: str, body: bytes) -> AsyncGenerator[frames.RowBlock, None]:
-        """The framed answer of the data plane, block by block as it comes; a service without frames gives one block."""
+        """The answer of the data plane, block by block as it comes, in frames or, where there are none, MessagePack."""
         accept = {"accept": f"{frames.MEDIA_TYPE}, {wire.MSGPACK}"}
         async with self._http.stream(self._data_request("POST", path, (), body, accept)) as got:
-            if got.content_type != frames.MEDIA_TYPE or not isinstance(got, StreamedAnswer):
-                if isinstance(got, StreamedAnswer):
-                    got.body = await got.read()
-                rows = await self._rows(got)
-                if rows:
-                    yield _row_block(rows)
-                return
-            reader = frames.FrameReader()
+            is_framed = got.content_type == frames.MEDIA_TYPE
+            self._expect(got, (200,), frames.MEDIA_TYPE if is_framed else wire.MSGPACK)
+            if not isinstance(got, StreamedAnswer):
+                raise AssertionError("an answer of status 200 is streamed")
+            reader = frames.FrameReader() if is_framed else PackedRowReader()
             try:
                 async for piece in got.pieces():
                     for block in reader.feed(piece):
                         yield block
-                reader.close()
+                for block in reader.close():
+                    yield block
             except frames.InvalidFrames as error:
                 raise InvalidAnswer(f"the server's answer cannot be read: {error}; search again") from None
-
-    async def _rows(self, got: Answer) -> list[wire.SearchRow]:
-        self._expect(got, (200,), wire.MSGPACK)
-        return await self._decoded(got, list[wire.SearchRow])
 
     async def control(self, method: str, path: str, answer: type[T], *, body: bytes | None = None) -> T:
         """The JSON answer of the control plane at `{admin_api_url}/v1/{path}`.
@@ -149,14 +153,16 @@ class Service:
 
     async def control_done(self, method: str, path: str, *, body: bytes | None = None) -> None:
         """A call of the control plane of whose answer only the status matters."""
-        got = await self._http.send(self._control_request(method, path, body, repeatable=True))
+        request = self._control_request(method, path, body, repeatable=True)
+        got = await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
         # A deletion that was carried out at the first attempt finds nothing at the second.
         if not (got.repeated and got.status == 404 and method == "DELETE"):
             self._expect(got, (200, 204), None)
 
     async def data_done(self, method: str, path: str) -> None:
         """A call of the data plane, without a body, of whose answer only the status matters."""
-        got = await self._http.send(self._data_request(method, path, (), None, {}))
+        request = self._data_request(method, path, (), None, {})
+        got = await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
         if not (got.repeated and got.status == 404 and method == "DELETE"):
             self._expect(got, (200,), None)
 
@@ -183,9 +189,9 @@ class Service:
         if got.status >= 400:
             raise _server_error(got)
         if 300 <= got.status < 400:
-            target = urlsplit(got.headers.get("location", "")).hostname or "another address"
+            target = _host(got.headers.get("location", ""))
             raise InvalidAnswer(
-                f"the server redirects to {sentence(target)}, which is not followed because keys would travel along: "
+                f"the server redirects to {target}, which is not followed because keys would travel along: "
                 "give the final address as api_url"
             )
         if got.status not in statuses:
@@ -207,24 +213,6 @@ class Service:
             raise InvalidAnswer(f"the server's answer is not what the HTTP contract says: {error}") from None
 
 
-def _row_block(rows: list[wire.SearchRow]) -> frames.RowBlock:
-    """The rows as one block. Raises `InvalidAnswer` if they have not all as many ciphertexts."""
-    count = len(rows[0].ciphertexts)
-    if any(len(row.ciphertexts) != count for row in rows):
-        raise InvalidAnswer("the server's rows do not have the same number of ciphertexts each")
-    data = [ciphertext for row in rows for ciphertext in row.ciphertexts]
-    nonces = [row.nonce or b"" for row in rows]
-    width, nonce_width = max(map(len, data), default=0), max(map(len, nonces))
-    ciphertexts = np.frombuffer(b"".join([one.ljust(width, b"\0") for one in data]), dtype=np.uint8)
-    padded = np.frombuffer(b"".join([nonce.ljust(nonce_width, b"\0") for nonce in nonces]), dtype=np.uint8)
-    return frames.RowBlock(
-        np.array([row.chunk_id for row in rows], dtype=np.int64),
-        ciphertexts.reshape(len(rows), count, width),
-        padded.reshape(len(rows), nonce_width),
-        np.array([len(nonce) for nonce in nonces], dtype=np.uint8),
-    )
-
-
 def segment(value: Any, name: str) -> str:
     """An id as one segment of a path. Raises `InvalidArgument` for what cannot be one."""
     if not isinstance(value, str) or not value or value in (".", ".."):
@@ -237,6 +225,13 @@ def segment(value: Any, name: str) -> str:
 def sentence(text: str) -> str:
     """A foreign text made fit to be shown on a terminal: printable characters, not too many of them."""
     return "".join([c if c.isprintable() else " " for c in text[:_LONGEST_SENTENCE]]).strip()
+
+
+def _host(url: str) -> str:
+    try:
+        return sentence(urlsplit(url).hostname or "") or "another address"
+    except ValueError:
+        return "another address"
 
 
 def _given(value: str, what: str, argument: str, variable: str) -> str:

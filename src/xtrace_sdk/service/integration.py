@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from xtrace_core import wire
 from xtrace_core.frames import RowBlock
-from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, InvalidFilter, PartlyStored, XTraceError
+from xtrace_sdk.errors import AnswerTooLarge, InvalidAnswer, InvalidArgument, InvalidFilter, PartlyStored, XTraceError
 from xtrace_sdk.http.transport import HttpClient, Retries, base_url, header_value
+from xtrace_sdk.limits import MAX_ANSWER_BYTES, MAX_COUNT_BYTES
 from xtrace_sdk.service import payloads
 from xtrace_sdk.service.contexts import StoredContexts
-from xtrace_sdk.service.contract import Service
+from xtrace_sdk.service.contract import Parameters, Service
 from xtrace_sdk.service.control_plane import ControlPlane
 from xtrace_sdk.service.private_fields import PrivateFields
 
@@ -81,7 +82,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         deadline_s: float = 900.0,
         retries: Retries | None = None,
         max_connections: int = 16,
-        max_answer_bytes: int = 4 * 1024**3,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Nothing is sent yet.
@@ -96,7 +97,9 @@ class XTraceIntegration(StoredContexts, ControlPlane):
             deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
             retries: how often and how long to try again.
             max_connections: how many calls travel at once; more wait for their turn.
-            max_answer_bytes: larger answers are refused, unless they are read while they come, as searches are.
+            max_answer_bytes: larger answers are refused (`AnswerTooLarge`). Chunks that are fetched by id, or page by
+                page, are then asked for in smaller numbers. `stream_hamming_distances` reads answers of any size
+                while they come. Decoding an answer takes up to 20 times its length of memory.
             transport: takes the place of the network, for tests.
 
         Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
@@ -253,7 +256,9 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         found: dict[str, int] = {}
         for batch in payloads.in_batches(list(dict.fromkeys(names)), _NAMES_PER_CALL):
             body = payloads.encode(wire.FindNames(kb_id, context_id, list(batch)))
-            answer = await self._service.data("POST", "chunk/names", wire.FoundNames, body=body)
+            # What is found is no more than what was asked for, each perhaps with every character escaped.
+            largest = 6 * len(body) + MAX_COUNT_BYTES
+            answer = await self._service.data("POST", "chunk/names", wire.FoundNames, body=body, max_bytes=largest)
             if not answer.chunk_ids.keys() <= set(batch) or min(answer.chunk_ids.values(), default=1) < 1:
                 raise InvalidAnswer(
                     "the server answered for names that were not asked for, or with ids that there are not"
@@ -272,16 +277,28 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         `name`, `created_at`, `updated_at`; without it all come. `nonce` and the ciphertexts are bytes.
         """
         named = payloads.projection(projection)
-        fields = [("projection", name) for name in named or ()]
+        fields: Parameters = [("projection", name) for name in named or ()]
         chunks: list[StoredChunk] = []
         for batch in _id_batches(chunk_ids):
-            parameters = [*_selection(kb_id, batch), *fields]
-            answer = await self._service.data("GET", "chunk", list[wire.Chunk], parameters=parameters)
+            answer = await self._chunks_by_id(batch, kb_id, fields)
             asked = iter(batch)
             if not all(chunk.chunk_id in asked for chunk in answer):  # `in` moves the iterator on, so order counts
                 raise InvalidAnswer("the server returned chunks that were not asked for, or in another order")
             chunks += await _stored_chunks(answer, named)
         return chunks
+
+    async def _chunks_by_id(self, ids: Sequence[int], kb_id: str, fields: Parameters) -> list[wire.Chunk]:
+        """The chunks as the service gives them; in several answers where one would be too large."""
+        try:
+            return await self._service.data(
+                "GET", "chunk", list[wire.Chunk], parameters=[*_selection(kb_id, ids), *fields]
+            )
+        except AnswerTooLarge:
+            middle = len(ids) // 2
+            if not middle:
+                raise
+            first = await self._chunks_by_id(ids[:middle], kb_id, fields)
+            return first + await self._chunks_by_id(ids[middle:], kb_id, fields)
 
     async def update_chunks(
         self, updates: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
@@ -320,7 +337,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         done = 0
         for body in bodies:
             try:
-                await self._service.write(method, dict[str, Any], body)
+                await self._service.write(method, wire.Acknowledgement, body)
             except XTraceError as error:
                 if not done:
                     raise
@@ -335,7 +352,9 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         """
         deleted = 0
         for batch in _id_batches(chunk_ids):
-            answer = await self._service.data("DELETE", "chunk", wire.DeletedCount, parameters=_selection(kb_id, batch))
+            answer = await self._service.data(
+                "DELETE", "chunk", wire.DeletedCount, parameters=_selection(kb_id, batch), max_bytes=MAX_COUNT_BYTES
+            )
             deleted += answer.deleted_count
         return deleted
 
@@ -430,7 +449,7 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         found = await _stored_chunks(
             await self._service.data("POST", "chunk/meta", list[wire.Chunk], body=body), fields
         )
-        _expect_order(found, "asc")
+        _expect_order([chunk["chunk_id"] for chunk in found], "asc")
         return found
 
     async def meta_search_paginated(
@@ -469,11 +488,10 @@ class XTraceIntegration(StoredContexts, ControlPlane):
             )
         )
         page = await self._service.data("POST", "chunk/meta/page", wire.Page, body=body)
-        if limit is not None and len(page.results) > limit:
-            raise InvalidAnswer(f"the server gave {len(page.results)} results on a page of at most {limit}")
+        _check_page(page, limit, is_first=not offset and page_token is None)
         results = await _stored_chunks(page.results, fields)
         if sort_by == "chunk_id":
-            _expect_order(results, sort_order)
+            _expect_order([chunk["chunk_id"] for chunk in results], sort_order)
         return MetaDataPage(results, page.total, page.has_more, page.next_page_token)
 
     async def iter_meta_search(
@@ -490,23 +508,31 @@ class XTraceIntegration(StoredContexts, ControlPlane):
     ) -> AsyncGenerator[StoredChunk, None]:
         """What `meta_search` returns, chunk by chunk, fetched page by page while it is consumed."""
         fields = payloads.projection(projection)
-        seen: set[str | None] = {None}
+        if page_size < 1:
+            raise InvalidArgument(f"page_size is {page_size}, expected at least 1")
+        seen: set[int] = set()
         token: str | None = None
-        last: list[StoredChunk] = []
+        last: list[int] = []
         while True:
-            page = await self.meta_search_paginated(
-                kb_id, context_id, meta_filter, fields, page_size, None, sort_order, sort_by, return_content, token
-            )
-            if sort_by == "chunk_id":
-                _expect_order([*last, *page.results], sort_order)
+            try:
+                page = await self.meta_search_paginated(
+                    kb_id, context_id, meta_filter, fields, page_size, None, sort_order, sort_by, return_content, token
+                )
+            except AnswerTooLarge:
+                page_size //= 2
+                if not page_size:
+                    raise
+                continue
+            ids = [chunk["chunk_id"] for chunk in page.results]
+            _check_progress(last, ids, sort_by, sort_order)
             for chunk in page.results:
                 yield chunk
             if not page.has_more:
                 return
-            token, last = page.next_page_token, page.results[-1:]
-            if token in seen or not last:
-                raise InvalidAnswer("the server says that there are more results, but gives none, or no new page_token")
-            seen.add(token)
+            token, last = page.next_page_token, ids
+            if token is None or hash(token) in seen:
+                raise InvalidAnswer("the server says that there are more results, but gives no new page_token")
+            seen.add(hash(token))  # not the token, which may be long
 
     async def delete_chunks_by_meta(
         self, kb_id: str, context_id: str, meta_filter: Mapping[str, Any] | str, dry_run: bool = False
@@ -517,9 +543,8 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         """
         body = self._body(wire.DeleteByMetaData(kb_id, context_id, _deliberate(meta_filter), dry_run))
         if dry_run:
-            would = await self._service.data("DELETE", "chunk/by-meta", wire.WouldDeleteCount, body=body)
-            return would.would_delete_count
-        return (await self._service.data("DELETE", "chunk/by-meta", wire.DeletedCount, body=body)).deleted_count
+            return (await self._count("DELETE", wire.WouldDeleteCount, body)).would_delete_count
+        return (await self._count("DELETE", wire.DeletedCount, body)).deleted_count
 
     async def patch_chunks_by_meta(
         self,
@@ -537,9 +562,11 @@ class XTraceIntegration(StoredContexts, ControlPlane):
         change = payloads.meta_data_patch(patch)
         body = self._body(wire.PatchByMetaData(kb_id, context_id, _deliberate(meta_filter), change, dry_run))
         if dry_run:
-            would = await self._service.data("PATCH", "chunk/by-meta", wire.WouldUpdateCount, body=body)
-            return would.would_update_count
-        return (await self._service.data("PATCH", "chunk/by-meta", wire.UpdatedCount, body=body)).updated_count
+            return (await self._count("PATCH", wire.WouldUpdateCount, body)).would_update_count
+        return (await self._count("PATCH", wire.UpdatedCount, body)).updated_count
+
+    async def _count(self, method: str, answer: type[T], body: bytes) -> T:
+        return await self._service.data(method, "chunk/by-meta", answer, body=body, max_bytes=MAX_COUNT_BYTES)
 
 
 def _id_batches(chunk_ids: Iterable[int]) -> Iterator[Sequence[int]]:
@@ -580,8 +607,28 @@ async def _stored_chunks(chunks: list[wire.Chunk], projection: list[str] | None)
     return convert() if len(chunks) <= _RESULTS_PER_PAGE else await asyncio.to_thread(convert)
 
 
-def _expect_order(chunks: Sequence[StoredChunk], sort_order: str) -> None:
-    ids = [chunk["chunk_id"] for chunk in chunks]
+def _check_page(page: wire.Page, limit: int | None, is_first: bool) -> None:
+    """Raises `InvalidAnswer` for more results than were asked for, and for none where some are announced.
+
+    Whoever goes on as long as there are results, or as long as something is left to do, gets on with every page.
+    """
+    if limit is not None and len(page.results) > limit:
+        raise InvalidAnswer(f"the server gave {len(page.results)} results on a page of at most {limit}")
+    if page.results or limit == 0:
+        return
+    if page.has_more or (is_first and page.total):
+        raise InvalidAnswer("the server says that there are results, but gives none")
+
+
+def _check_progress(last: Sequence[int], ids: Sequence[int], sort_by: str, sort_order: str) -> None:
+    """Raises `InvalidAnswer` if a page with these ids does not go on where the one before it, with `last`, ended."""
+    if sort_by == "chunk_id":
+        _expect_order([*last[-1:], *ids], sort_order)
+    elif ids and set(ids) <= set(last):
+        raise InvalidAnswer("the server gives the results of a page again on the next one")
+
+
+def _expect_order(ids: Sequence[int], sort_order: str) -> None:
     if sorted(set(ids), reverse=sort_order == "desc") != ids:
         raise InvalidAnswer("the server's results are not in the order of their chunk ids, or an id comes twice")
 

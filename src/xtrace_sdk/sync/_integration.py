@@ -8,6 +8,7 @@ import httpx2
 from xtrace_core import wire
 from xtrace_core.frames import RowBlock
 from xtrace_sdk.http.transport import Retries
+from xtrace_sdk.limits import MAX_ANSWER_BYTES
 from xtrace_sdk.service import integration as core
 from xtrace_sdk.service.integration import _RESULTS_PER_PAGE, HammingAnswer, MetaDataPage, StoredChunk
 from xtrace_sdk.sync._background import Twin, close_when_dropped, iterate, run
@@ -34,7 +35,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         deadline_s: float = 900.0,
         retries: Retries | None = None,
         max_connections: int = 16,
-        max_answer_bytes: int = 4 * 1024**3,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Nothing is sent yet.
@@ -49,7 +50,9 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
             deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
             retries: how often and how long to try again.
             max_connections: how many calls travel at once; more wait for their turn.
-            max_answer_bytes: larger answers are refused, unless they are read while they come, as searches are.
+            max_answer_bytes: larger answers are refused (`AnswerTooLarge`). Chunks that are fetched by id, or page by
+                page, are then asked for in smaller numbers. `stream_hamming_distances` reads answers of any size
+                while they come. Decoding an answer takes up to 20 times its length of memory.
             transport: takes the place of the network, for tests.
 
         Raises `InvalidArgument` for URLs that are none and keys that no header can carry.

@@ -4,13 +4,22 @@ import asyncio
 import email.utils
 import gc
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 
-from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, NetworkError, ServerTimeout, ServerUnreachable
+from xtrace_sdk.errors import (
+    AnswerTooLarge,
+    InvalidAnswer,
+    InvalidArgument,
+    NetworkError,
+    ServerTimeout,
+    ServerUnreachable,
+)
 from xtrace_sdk.http import transport as _http
 from xtrace_sdk.http.transport import Answer, HttpClient, Request, Retries
 
@@ -145,8 +154,45 @@ async def test_an_attempt_has_a_deadline_as_a_whole() -> None:
 
 
 async def test_an_answer_above_the_limit_is_refused_while_it_arrives() -> None:
-    with pytest.raises(InvalidAnswer, match="1000 bytes"):
-        await client(lambda _: httpx2.Response(200, content=b"x" * 1001)).send(request())
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(1001):
+            yield b"x"
+
+    with pytest.raises(AnswerTooLarge, match="1000 bytes"):
+        await client(lambda _: httpx2.Response(200, content=pieces())).send(request())
+
+
+@pytest.mark.parametrize("length", ["1001", "9" * 5000])
+async def test_an_answer_that_announces_more_than_the_limit_is_not_read(length: str) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        raise AssertionError("the body is read")
+        yield b""
+
+    announced = httpx2.Response(200, headers={"content-length": length}, content=pieces())
+    with pytest.raises(AnswerTooLarge):
+        await client(lambda _: announced).send(request())
+
+
+async def test_a_request_can_have_a_lower_limit_of_its_own() -> None:
+    def respond(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=b"x" * 100)
+
+    assert (await client(respond).send(replace(request(), max_answer_bytes=100))).body == b"x" * 100
+    with pytest.raises(AnswerTooLarge):
+        await client(respond).send(replace(request(), max_answer_bytes=99))
+
+
+async def test_a_body_in_drops_takes_no_more_memory_than_its_length() -> None:
+    async def drops() -> AsyncIterator[bytes]:
+        for _ in range(100_000):
+            yield b"xy"
+
+    tracemalloc.start()
+    try:
+        await client(lambda _: httpx2.Response(200, content=drops()), max_answer_bytes=200_000).send(request())
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_waits_follow_retry_after_and_otherwise_grow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +229,10 @@ def test_retry_after_may_be_a_date() -> None:
     assert Answer(429, {"retry-after": email.utils.formatdate(0)}).retry_after == 0.0
 
 
-@pytest.mark.parametrize("value", ["", "soon", "-1", "9" * 20])
+@pytest.mark.parametrize(
+    "value",
+    ["", "soon", "-1", "9" * 20, "Thu, 01 Jan 99999999999999 00:00:00 GMT", "Thu, 99 Abc 0000 99:99:99 +9999"],
+)
 def test_a_retry_after_that_says_nothing_is_none(value: str) -> None:
     assert Answer(429, {"retry-after": value}).retry_after is None
 

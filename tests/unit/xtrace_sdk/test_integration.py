@@ -13,6 +13,7 @@ import pytest
 from xtrace_core import wire
 from xtrace_sdk import errors
 from xtrace_sdk.errors import (
+    AnswerTooLarge,
     InvalidAnswer,
     InvalidArgument,
     InvalidFilter,
@@ -276,11 +277,146 @@ async def test_an_insertion_needs_one_id_for_each_chunk(ids: list[int]) -> None:
         await answering(200, {"chunk_ids": ids}).insert_chunks([CONTENT] * 2, [[1], [2]], "kb", "ctx")
 
 
-@pytest.mark.parametrize("token", [None, "same"])
-async def test_pages_without_end_are_an_invalid_answer(token: str | None) -> None:
-    page = {"results": [], "total": 9, "limit": 1, "offset": 0, "has_more": True, "next_page_token": token}
-    with pytest.raises(InvalidAnswer, match="page_token"):
-        _ = [chunk async for chunk in answering(200, page).iter_meta_search("kb", {}, "ctx")]
+def paging(*pages: dict[str, Any]) -> XTraceIntegration:
+    """A service that gives these pages one after the other, and the last one for ever."""
+    remaining = list(pages)
+    whole = {"total": 9, "limit": 1, "offset": 0, "has_more": True}
+
+    def handle(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json=whole | (remaining.pop(0) if len(remaining) > 1 else remaining[0]))
+
+    return connected(handle)
+
+
+def page_of(*ids: int, token: str | None = None) -> dict[str, Any]:
+    return {"results": [{"chunk_id": i} for i in ids], "next_page_token": token}
+
+
+@pytest.mark.parametrize(
+    ("pages", "sort_by", "words"),
+    [
+        ([page_of(token="a"), page_of(token="b")], "chunk_id", "gives none"),
+        ([page_of() | {"has_more": False}], "chunk_id", "gives none"),
+        ([page_of(1, token="a"), page_of(token="b")], "chunk_id", "gives none"),
+        ([page_of(1), page_of(2)], "chunk_id", "page_token"),
+        ([page_of(1, token="a"), page_of(2, token="a")], "chunk_id", "page_token"),
+        ([page_of(1, token="a"), page_of(1, token="b")], "chunk_id", "an id comes twice"),
+        ([page_of(2, 1, token="a"), page_of(2, token="b")], "tag1", "again"),
+        ([page_of(1, token="a"), page_of(2, token="b"), page_of(1, token="a")], "tag1", "page_token"),
+    ],
+)
+async def test_pages_that_do_not_get_on_are_an_invalid_answer(
+    pages: list[dict[str, Any]], sort_by: str, words: str
+) -> None:
+    with pytest.raises(InvalidAnswer, match=words):
+        _ = [chunk async for chunk in paging(*pages).iter_meta_search("kb", {}, "ctx", sort_by=sort_by)]
+
+
+async def test_a_chunk_that_was_moved_to_a_later_page_is_no_fault() -> None:
+    pages = page_of(3, 1, token="a"), page_of(1, 2, token="b"), page_of() | {"has_more": False}
+    found = paging(*pages).iter_meta_search("kb", {}, "ctx", sort_by="updated_at")
+    assert [chunk["chunk_id"] async for chunk in found] == [3, 1, 1, 2]
+
+
+async def test_a_page_without_room_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(InvalidArgument, match="page_size"):
+        await anext(paging(page_of()).iter_meta_search("kb", {}, "ctx", page_size=0))
+
+
+# Answers that are too large
+
+
+def with_large_chunks(asked: list[int], sizes: dict[int, int]) -> XTraceIntegration:
+    """A service whose chunks have contents of these sizes; it notes how many are asked for at once."""
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "GET":
+            ids = [int(i) for i in request.url.params.get_list("chunk_ids")]
+            asked.append(len(ids))
+            return httpx2.Response(200, json=[{"chunk_id": i, "chunk_content": "x" * sizes[i]} for i in ids])
+        body = json.loads(request.content)
+        start, limit = int(body.get("page_token") or 0), body["limit"]
+        asked.append(limit)
+        ids = sorted(sizes)[start : start + limit]
+        following = start + limit
+        page = {
+            "results": [{"chunk_id": i, "chunk_content": "x" * sizes[i]} for i in ids],
+            "total": len(sizes),
+            "limit": limit,
+            "offset": start,
+            "has_more": following < len(sizes),
+            "next_page_token": str(following),
+        }
+        return httpx2.Response(200, json=page)
+
+    return connected(handle, max_answer_bytes=1000)
+
+
+async def test_chunks_too_large_for_one_answer_come_in_several() -> None:
+    asked: list[int] = []
+    xtrace = with_large_chunks(asked, dict.fromkeys(range(1, 11), 200))
+    found = await xtrace.get_chunk_by_id(range(10, 0, -1), "kb", ["chunk_content"])
+    assert [chunk["chunk_id"] for chunk in found] == list(range(10, 0, -1))
+    assert asked == [10, 5, 2, 3, 5, 2, 3]
+    asked.clear()
+    pages = xtrace.iter_meta_search("kb", {}, "ctx", projection=["chunk_content"], page_size=10)
+    assert [chunk["chunk_id"] async for chunk in pages] == list(range(1, 11))
+    assert asked == [10, 5, 2, 2, 2, 2, 2]
+
+
+async def test_a_chunk_that_is_too_large_by_itself_is_an_error() -> None:
+    xtrace = with_large_chunks([], {1: 10, 2: 2000, 3: 10})
+    with pytest.raises(AnswerTooLarge, match="max_answer_bytes"):
+        await xtrace.get_chunk_by_id([1, 2, 3], "kb")
+    with pytest.raises(AnswerTooLarge, match="max_answer_bytes"):
+        _ = [chunk async for chunk in xtrace.iter_meta_search("kb", {}, "ctx", page_size=3)]
+
+
+LARGE = json.dumps({"deleted_count": 1, "context_id": "ctx", "pk": "p", "more": "x" * (9 << 20)}).encode()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda xtrace: xtrace.delete_chunks([1], "kb"),
+        lambda xtrace: xtrace.delete_chunks_by_meta("kb", "ctx", {}),
+        lambda xtrace: xtrace.patch_chunks_by_meta("kb", "ctx", {}, {"tag1": "x"}, dry_run=True),
+        lambda xtrace: xtrace.store_exec_context({"type": "t", "pk": "p", "config": "c"}, "ctx"),
+        lambda xtrace: xtrace.get_serialized_exec_context("ctx"),
+        lambda xtrace: xtrace.find_chunk_names("kb", "ctx", ["name"]),
+        lambda xtrace: xtrace.insert_chunks([CONTENT], [[1]], "kb", "ctx"),
+        lambda xtrace: xtrace.patch_chunks([{"chunk_id": 1, "name": "x"}], "kb", "ctx"),
+        lambda xtrace: xtrace.delete_exec_context("ctx"),
+        lambda xtrace: xtrace.delete_kb("kb"),
+    ],
+)
+async def test_what_is_short_by_its_kind_is_read_no_further(call: Callable[[XTraceIntegration], Any]) -> None:
+    with pytest.raises(AnswerTooLarge):
+        await call(answering(200, LARGE))
+
+
+@pytest.mark.parametrize("number", [2**63, -1, 10**400, 1.5, "1", None])
+async def test_numbers_that_no_service_counts_to_are_an_invalid_answer(number: Any) -> None:
+    with pytest.raises(InvalidAnswer):
+        await answering(200, {"deleted_count": number}).delete_chunks([1], "kb")
+    with pytest.raises(InvalidAnswer):
+        await answering(200, [{"chunk_id": number}]).meta_search("kb", {}, "ctx")
+    with pytest.raises(InvalidAnswer):
+        await paging(page_of(1) | {"total": number}).meta_search_paginated("kb", "ctx")
+    with pytest.raises(InvalidAnswer):
+        await answering(200, {"chunk_ids": [number]}).insert_chunks([CONTENT], [[1]], "kb", "ctx")
+
+
+@pytest.mark.parametrize("field", [{"nonce": "A" * 400}, {"index": ["A" * 4000]}, {"index": ["AA=="] * 1025}])
+async def test_ciphertexts_and_nonces_longer_than_any_are_an_invalid_answer(field: dict[str, Any]) -> None:
+    with pytest.raises(InvalidAnswer):
+        await answering(200, [{"chunk_id": 1, **field}]).get_chunk_by_id([1], "kb")
+
+
+@pytest.mark.parametrize("location", ["http://[", "//[::1", "http://\x00", "x" * 5000, "", "http://a:99999999/"])
+async def test_any_redirect_is_an_invalid_answer(location: str) -> None:
+    with pytest.raises(InvalidAnswer, match="redirects to"):
+        await answering(302, b"", location=location).list_kbs()
 
 
 # What is sent
