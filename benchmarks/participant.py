@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from benchmarks.bounds import Bounds
 from xtrace_core.arithmetic import Rows, arithmetic, row_width
-from xtrace_core.schemes.paillier import Evaluation, evaluation_for
+from xtrace_core.schemes.interface import Evaluation
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.schemes.paillier.primes import prime_with_two_top_bits
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -59,9 +60,9 @@ def scheme_tasks(scheme: str, key_len: int, embed_len: int, count: int, reads: i
     vectors = np.frombuffer(secrets.token_bytes(count * embed_len), dtype=np.uint8).reshape(count, embed_len) & 1
     lists = vectors.tolist()
     index, query = client.encrypt_vec_batch(vectors), client.encrypt_query(vectors[0])
-    evaluation = evaluation_for(client.type, context.public_data()["pk"])
+    evaluation = SchemeRegistry().evaluation(client.type, context.public_data()["pk"])
     rows = index.rows.reshape(count, -1)
-    answers = evaluation.evaluate(rows, query.ciphertexts).reshape(index.rows.shape)
+    answers = evaluation.evaluate(rows, [query.ciphertexts]).reshape(index.rows.shape)
     answers, nonces = _repeated(answers, reads), _repeated(index.nonces, reads)
     rows = _repeated(rows, MANY * count)
     return {
@@ -89,7 +90,7 @@ def _scan(evaluation: Evaluation, rows: Rows, query: list[bytes]) -> None:
     """As the service does it, a block after another."""
     step = BLOCK_BYTES // rows.shape[1]
     for start in range(0, len(rows), step):
-        evaluation.evaluate(rows[start : start + step], query)
+        evaluation.evaluate(rows[start : start + step], [query])
 
 
 def kernel_tasks(key_len: int, count: int) -> dict[str, Task]:

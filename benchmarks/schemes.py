@@ -9,7 +9,7 @@ import numpy as np
 from gmpy2 import mpz
 
 from benchmarks.harness import Measurement, measure
-from xtrace_core.schemes.paillier import evaluation_for
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
@@ -44,10 +44,10 @@ def _vector_benchmarks(scheme: str, context: ExecutionContext) -> list[Measureme
     vectors = vectors.reshape(count, context.embed_len())
     index = client.encrypt_vec_batch(vectors)
     query = client.encrypt_query(vectors[0])
-    evaluation = evaluation_for(client.type, context.public_data()["pk"])
+    evaluation = SchemeRegistry().evaluation(client.type, context.public_data()["pk"])
     stored = b"".join([evaluation.row(one.ciphertexts()) for one in index])
     rows = np.frombuffer(stored, dtype=np.uint8).reshape(count, -1)
-    answers = [evaluation.index(row.tobytes()) for row in evaluation.evaluate(rows, query.ciphertexts)]
+    answers = [evaluation.index(row.tobytes()) for row in evaluation.evaluate(rows, [query.ciphertexts])]
     nonces = [one.nonce for one in index]
     modulus = mpz(int(client.public_key()["n"]) ** 2)
     integers = [[mpz(ciphertext) for ciphertext in one] for one in index]
@@ -61,7 +61,7 @@ def _vector_benchmarks(scheme: str, context: ExecutionContext) -> list[Measureme
             f"{scheme}: encrypt a vector": lambda: client.encrypt_vec_batch(vectors),
             f"{scheme}: encrypt a query": lambda: [client.encrypt_query(vectors[0]) for _ in range(count)],
             f"{scheme}: read a distance": lambda: client.read_distances(answers, nonces, query),
-            f"{scheme}: multiply a row": lambda: evaluation.evaluate(rows, query.ciphertexts),
+            f"{scheme}: multiply a row": lambda: evaluation.evaluate(rows, [query.ciphertexts]),
             "bare gmpy2 loop c*q % n²": bare_loop,
         },
         items=count,

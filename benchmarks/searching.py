@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import Measurement
 from xtrace_cli.demo.local_server import local_server
-from xtrace_core.schemes.paillier import evaluation_for
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
@@ -67,13 +67,13 @@ def _row(name: str, times: list[float], limit: str) -> Measurement:
 
 def _parts(context: ExecutionContext, index: EncryptedIndexBatch, vector: NDArray[np.uint8]) -> float:
     client = context.homomorphic
-    evaluation = evaluation_for(client.type, context.public_data()["pk"])
+    evaluation = SchemeRegistry().evaluation(client.type, context.public_data()["pk"])
     stored = b"".join([evaluation.row(one.ciphertexts()) for one in index])
     rows = np.frombuffer(stored, dtype=np.uint8).reshape(len(index), -1)
     nonces = [one.nonce for one in index]
     started = time.perf_counter()
     query = client.encrypt_query(vector)
-    answers = evaluation.evaluate(rows, query.ciphertexts)
+    answers = evaluation.evaluate(rows, [query.ciphertexts])
     elapsed = time.perf_counter() - started
     listed = [evaluation.index(row.tobytes()) for row in answers]
     started = time.perf_counter()

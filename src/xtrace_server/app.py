@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_core.wire import PROBLEM_JSON
 from xtrace_server import errors
 from xtrace_server.api import audit, chunks, contexts, health, keys, knowledge_bases, metadata, openapi, search
@@ -24,6 +25,7 @@ from xtrace_server.http.envelope import Envelope
 from xtrace_server.http.requests import guard, service_of
 from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
+from xtrace_server.schemes import load_schemes
 from xtrace_server.search.engine import Engine
 from xtrace_server.service import Service
 from xtrace_server.settings import Settings
@@ -37,12 +39,13 @@ _Handler = Callable[[Request, Exception], Awaitable[Response]]
 def create_app(settings: Settings) -> FastAPI:
     """The application over the settings' database, which it opens when it starts.
 
-    Raises `LookupError` if a route declares no rule, or nothing about itself.
+    Raises `LookupError` if a route declares no rule, or nothing about itself, and `SchemeUnusable`.
     """
     metrics = Metrics()
+    schemes = load_schemes(settings.insecure_schemes or ())
     app = FastAPI(
         title="XTrace",
-        lifespan=_lifespan(settings, metrics),
+        lifespan=_lifespan(settings, metrics, schemes),
         dependencies=[Depends(guard)],
         openapi_url=None,
         redirect_slashes=False,
@@ -73,7 +76,9 @@ def problem(request: Request, error: ServiceError) -> Response:
     return Response(error.body(), error.status, error.headers(), media_type=PROBLEM_JSON)
 
 
-def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    settings: Settings, metrics: Metrics, schemes: SchemeRegistry
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_database(settings.resolved_database_url, settings.data, metrics=metrics) as database:
@@ -81,7 +86,7 @@ def _lifespan(settings: Settings, metrics: Metrics) -> Callable[[FastAPI], Abstr
             keeper, denials = Guard(database, settings.rate_limit), Denials(database)
             metrics.watch_cache(lambda: engine.held_bytes)
             metrics.watch_database(database.sizes())
-            app.state.service = Service(settings, database, keeper, engine, denials, metrics)
+            app.state.service = Service(settings, database, keeper, engine, denials, metrics, schemes)
             try:
                 async with watched(metrics.loop_delay_seconds):
                     yield

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard
 from xtrace_server.metrics import Metrics
@@ -18,3 +19,4 @@ class Service:
     engine: Engine
     denials: Denials
     metrics: Metrics
+    schemes: SchemeRegistry

@@ -17,6 +17,7 @@ from xtrace_server import bootstrap, logs
 from xtrace_server.app import create_app
 from xtrace_server.credentials import CREDENTIALS_FILE
 from xtrace_server.http.protocol import bounded
+from xtrace_server.schemes import SchemeUnusable
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database
 from xtrace_server.storage.dialects import DatabaseUnusable
@@ -61,9 +62,9 @@ class RunningServer:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._server = _server(settings)
         self._listener = _listen(settings)
         self.url = url_of(settings, self._listener)
-        self._server = _server(settings)
         self._failure = "the server could not start; its log says why"
         self._thread = threading.Thread(target=self._run, name="xtrace-server", daemon=True)
 
@@ -163,8 +164,12 @@ def _is_loopback(host: str) -> bool:
 
 
 def _server(settings: Settings) -> uvicorn.Server:
+    try:
+        app = create_app(settings)
+    except SchemeUnusable as error:
+        raise CannotServe(str(error)) from None
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         http=bounded(settings),
         ws="none",
         lifespan="on",

@@ -8,11 +8,11 @@ serve`), an environment variable (`XTRACE_` and the name in capitals), the confi
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from limits import parse_many
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from xtrace_core import limits
 from xtrace_core.metadata_filter import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, FilterLimits
@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Which log lines are written; a line for every request is `info`."""
 
+    insecure_schemes: Annotated[tuple[str, ...] | None, NoDecode] = None
+    """Schemes without encryption, for tests only: `module:object`, several with commas."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -140,6 +143,11 @@ class Settings(BaseSettings):
         if url is not None:
             dialect_of(url)
         return url
+
+    @field_validator("insecure_schemes", mode="before")
+    @classmethod
+    def _split_schemes(cls, names: Any) -> Any:
+        return names.split(",") if isinstance(names, str) else names
 
     @field_validator("rate_limit")
     @classmethod

@@ -23,7 +23,8 @@ from xtrace_core.metadata_filter import (
     InvalidFilter,
     parse_filter,
 )
-from xtrace_core.schemes.paillier import Evaluation, InvalidCiphertext, InvalidPublicKey, evaluation_for
+from xtrace_core.schemes.interface import Evaluation, InvalidCiphertext, InvalidPublicKey
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_core.wire import PROJECTION_FIELDS
 from xtrace_sdk.errors import UnknownContent
 from xtrace_sdk.x_vec.chunks.envelope import pack, unpack
@@ -81,7 +82,7 @@ def test_narrower_limits_only_ever_refuse(value: dict[str, Any], depth: int, con
 # Ciphertexts
 
 N = toy_key().n
-EVALUATION = evaluation_for("PaillierClient", toy_key().context_data.pk)
+EVALUATION = SchemeRegistry().evaluation("PaillierClient", toy_key().context_data.pk)
 WIDTH = (N * N).bit_length() + 7 >> 3
 
 
@@ -111,9 +112,9 @@ def test_an_index_is_stored_as_it_is_or_refused(index: list[bytes]) -> None:
 def test_a_public_key_is_read_or_refused(type_: str, key: Any) -> None:
     for name in ("PaillierClient", type_):
         with suppress(InvalidPublicKey):
-            evaluation_for(name, msgspec.json.encode(key).decode())
+            SchemeRegistry().evaluation(name, msgspec.json.encode(key).decode())
     with pytest.raises(InvalidPublicKey):
-        evaluation_for("PaillierClient", type_ + "{")
+        SchemeRegistry().evaluation("PaillierClient", type_ + "{")
 
 
 # Projections

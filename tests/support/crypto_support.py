@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from support import reference_paillier as reference
 from xtrace_core.arithmetic import Rows
-from xtrace_core.schemes.paillier import evaluation_for
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, choose_base
 from xtrace_sdk.x_vec.schemes.paillier.full_noise import FullNoisePrime, PaillierClient
@@ -100,10 +100,10 @@ def random_vectors(count: int, embed_len: int) -> Vectors:
 
 def answers(owner: PaillierScheme, batch: Sequence[EncryptedIndex], query: EncryptedQuery) -> list[Row]:
     """What the service answers: it has the public key, the ciphertexts, and nothing else."""
-    service = evaluation_for(owner.type, json.dumps(owner.public_key()))
+    service = SchemeRegistry().evaluation(owner.type, json.dumps(owner.public_key()))
     stored = [service.row(index.ciphertexts()) for index in batch]
     rows: Rows = np.frombuffer(b"".join(stored), dtype=np.uint8).reshape(len(stored), -1)
-    return [service.index(row.tobytes()) for row in service.evaluate(rows, query.ciphertexts)]
+    return [service.index(row.tobytes()) for row in service.evaluate(rows, [query.ciphertexts])]
 
 
 def nonces_of(batch: EncryptedIndexBatch) -> list[bytes | None]:

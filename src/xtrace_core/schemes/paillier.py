@@ -1,64 +1,30 @@
-"""The service's half of a scheme: what anybody can do with ciphertexts and public data.
-
-`evaluation_for` reads a stored context's `type` and `pk` and gives an `Evaluation`, which says how the ciphertexts of
-one chunk are stored (a *row*, of a fixed width) and what one search computes from such rows. Storage, search engine
-and HTTP know ciphertexts only through it, so that a scheme with another shape of ciphertext is one more class here.
-"""
+"""The service's half of both Paillier schemes: products of ciphertexts modulo n²."""
 
 import json
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final
 
 import numpy as np
 
 from xtrace_core.arithmetic import Multiplier, Rows, arithmetic, row_width
+from xtrace_core.schemes.interface import InvalidCiphertext, InvalidPublicKey, Query
 
-MIN_MODULUS_BITS = 512
-MAX_MODULUS_BITS = 8192
-MAX_PREPARED_QUERIES = 64
-_MAX_DIGITS = len(str(1 << MAX_MODULUS_BITS))
-
-
-class InvalidPublicKey(ValueError):
-    """A public key that no search can be computed with."""
-
-
-class InvalidCiphertext(ValueError):
-    """An index or a query that is no sequence of ciphertexts under the context's public key."""
-
-
-class Evaluation(Protocol):
-    """What the service does for one context."""
-
-    def row(self, index: Sequence[bytes]) -> bytes:
-        """The ciphertexts of one chunk (little-endian, any length up to the full width), checked, as stored.
-
-        All rows of as many ciphertexts have the same length. Raises `InvalidCiphertext`.
-        """
-        ...
-
-    def index(self, row: bytes) -> list[bytes]:
-        """The ciphertexts of a stored row, little-endian without padding."""
-        ...
-
-    def ciphertext_count(self, row_bytes: int) -> int:
-        """How many ciphertexts a stored row of that length holds."""
-        ...
-
-    def evaluate(self, rows: Rows, query: Sequence[bytes]) -> Rows:
-        """The answers to an encrypted query for stored rows, `(n, row length)` uint8, in the same order and shape.
-
-        Raises `InvalidCiphertext` for a query that `row` would refuse or that has another number of ciphertexts.
-        """
-        ...
+MIN_MODULUS_BITS: Final = 512
+MAX_MODULUS_BITS: Final = 8192
+MAX_PREPARED_QUERIES: Final = 64
+_MAX_DIGITS: Final = len(str(1 << MAX_MODULUS_BITS))
 
 
 class PaillierEvaluation:
     """The encrypted Hamming sum under Paillier: the product of each stored ciphertext with the query's, modulo n².
 
     Paillier, "Public-Key Cryptosystems Based on Composite Degree Residuosity Classes", EUROCRYPT 1999, section 8:
-    Enc(a) * Enc(b) mod n² decrypts to a + b.
+    Enc(a) * Enc(b) mod n² decrypts to a + b. How many ciphertexts an index has follows from the first one stored; every
+    query has as many.
     """
+
+    row_bytes: Final = None
+    blocks: Final = None
 
     def __init__(self, n: int) -> None:
         if n < 0 or not MIN_MODULUS_BITS <= n.bit_length() <= MAX_MODULUS_BITS:
@@ -81,14 +47,24 @@ class PaillierEvaluation:
         width = self._width
         return [row[i : i + width].rstrip(b"\0") for i in range(0, len(row), width)]
 
-    def ciphertext_count(self, row_bytes: int) -> int:
-        return row_bytes // self._width
+    def check_query(self, query: Query, row_bytes: int | None) -> None:
+        if not query:
+            raise InvalidCiphertext("the query is empty, expected at least one ciphertext")
+        for ciphertext in query:
+            self._padded(ciphertext)
+        if row_bytes is not None and row_bytes != len(query) * self._width:
+            stored = row_bytes // self._width
+            raise InvalidCiphertext(f"the query has {len(query)} ciphertexts, expected {stored} as in each index")
 
-    def evaluate(self, rows: Rows, query: Sequence[bytes]) -> Rows:
-        factors = self._factors(tuple(query))
-        if rows.shape[1] != len(factors) * self._width:
-            stored = self.ciphertext_count(rows.shape[1])
-            raise InvalidCiphertext(f"the query has {len(factors)} ciphertexts, expected {stored} as in each index")
+    def answer_shape(self, queries: Sequence[Query]) -> tuple[int, int]:
+        return sum(map(len, queries)), self._width
+
+    def evaluate(self, rows: Rows, queries: Sequence[Query]) -> Rows:
+        # One pass over the rows: a block stays in the processor's cache while the queries take their turns.
+        answers = [self._products(rows, self._factors(tuple(query))) for query in queries]
+        return answers[0] if len(answers) == 1 else np.concatenate(answers, axis=1)
+
+    def _products(self, rows: Rows, factors: Sequence[Multiplier]) -> Rows:
         if len(factors) == 1:
             return factors[0](rows)
         columns = rows.reshape(len(rows), len(factors), self._width)
@@ -116,13 +92,11 @@ class PaillierEvaluation:
         return ciphertext.ljust(self._width, b"\0")
 
 
-def evaluation_for(type_: str, pk: str) -> Evaluation:
-    """The evaluation for a stored context's `type` and `pk` (a JSON text whose `n` is an integer or its digits).
+def paillier_evaluation(pk: str) -> PaillierEvaluation:
+    """Returns the evaluation for a stored `pk`, a JSON text whose `n` is an integer or its decimal digits.
 
-    Raises `InvalidPublicKey` for an unknown type and for a `pk` without an odd modulus of 512 to 8192 bits.
+    Raises `InvalidPublicKey` unless n is an odd modulus of 512 to 8192 bits.
     """
-    if type_ not in ("PaillierClient", "PaillierLookupClient"):
-        raise InvalidPublicKey(f"the type is {type_[:64]!r}, expected PaillierClient or PaillierLookupClient")
     return PaillierEvaluation(_modulus(pk))
 
 
@@ -131,10 +105,10 @@ def _modulus(pk: str) -> int:
         # Python's own parser, because contexts are read back with it: it refuses integers of more than 4,300 digits.
         key = json.loads(pk)
     except (ValueError, RecursionError):
-        raise InvalidPublicKey("pk is no JSON text that Python's json reads (integers: 4,300 digits)") from None
+        raise InvalidPublicKey("pk is not a JSON text with integers of at most 4,300 digits") from None
     n = key.get("n") if isinstance(key, dict) else None
     if isinstance(n, str) and n.isascii() and n.isdigit() and len(n) <= _MAX_DIGITS:
         n = int(n)
     if not isinstance(n, int) or isinstance(n, bool):
-        raise InvalidPublicKey("pk has no field n that is an integer or its decimal digits")
+        raise InvalidPublicKey("pk does not contain a field n that is an integer or its decimal digits")
     return n

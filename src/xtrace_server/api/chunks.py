@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
 from xtrace_core.metadata import normalised
-from xtrace_core.schemes.paillier import Evaluation, InvalidCiphertext
+from xtrace_core.schemes.interface import Evaluation, InvalidCiphertext
 from xtrace_server.api.reading import json_pieces, read_chunks
 from xtrace_server.auth.guard import DELETER, READER, WRITER, requires
 from xtrace_server.errors import CiphertextRefused, InvalidRequest, TooLarge
@@ -29,6 +29,7 @@ from xtrace_server.http.requests import (
     query_string,
     query_strings,
 )
+from xtrace_server.service import Service
 from xtrace_server.settings import Settings
 from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency, knowledge_bases
 from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
@@ -60,12 +61,12 @@ async def insert(
         if key and (known := await idempotency.find_answer(connection, caller.key.hash, key, body_hash)):
             return Response(known, media_type="application/json")
         context = await contexts.get(connection, caller.organisation_id, body.context_id)
-    writes = await _checked(service.settings, context, body.chunks, "chunks")
+    writes = await _checked(service, context, body.chunks, "chunks")
     async with service.database.write() as connection:
         # Once more, inside the transaction: the first request may have been answered in the meantime.
         if key and (known := await idempotency.find_answer(connection, caller.key.hash, key, body_hash)):
             return Response(known, media_type="application/json")
-        kb, binding = await _bound(connection, kb, context, writes, "chunks")
+        kb, binding = await _bound(service, connection, kb, context, writes, "chunks")
         chunk_ids = await chunk_writes.insert_all(connection, kb, binding, writes)
         answer = msgspec.json.encode(wire.InsertedChunks(chunk_ids))
         if key:
@@ -90,7 +91,7 @@ async def get(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Re
     async with service.database.read() as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
-        found = await read_chunks(connection, pks, shown)
+        found = await read_chunks(connection, service.schemes, pks, shown)
     return json_pieces(found)
 
 
@@ -109,9 +110,9 @@ async def update(
         kb = await caller.knowledge_base(connection, body.kb_id)
         context = await contexts.get(connection, caller.organisation_id, body.context_id)
         await chunks.existing_bindings(connection, kb, chunk_ids)
-    writes = await _checked(service.settings, context, body.chunk_updates, "chunk_updates")
+    writes = await _checked(service, context, body.chunk_updates, "chunk_updates")
     async with service.database.write() as connection:
-        kb, binding = await _bound(connection, kb, context, writes, "chunk_updates")
+        kb, binding = await _bound(service, connection, kb, context, writes, "chunk_updates")
         await chunks.check_unchanged(connection, _conditions(kb, body.chunk_updates))
         by_pk = {chunk_pk(kb.pk, i): write for i, write in zip(chunk_ids, writes, strict=True)}
         await chunk_writes.replace_all(connection, kb, binding, by_pk)
@@ -135,7 +136,7 @@ async def patch(
         context = None
         if any(one.index is not UNSET for one in body.chunk_patches):
             context = await contexts.get(connection, caller.organisation_id, body.context_id)
-    changes = await asyncio.to_thread(_changes, service.settings, kb, context, body.chunk_patches)
+    changes = await asyncio.to_thread(_changes, service, kb, context, body.chunk_patches)
     async with service.database.write() as connection:
         kb = await knowledge_bases.lock(connection, kb)
         await chunks.check_unchanged(connection, _conditions(kb, body.chunk_patches))
@@ -143,7 +144,7 @@ async def patch(
         bindings = await contexts.bindings(connection, set(stored.values()))
         await contexts.check_not_retired(connection, {one.context_pk for one in bindings.values()})
         if context is not None:
-            await _check_patched_vectors(connection, kb, context, stored, changes)
+            await _check_patched_vectors(service, connection, kb, context, stored, changes)
         await chunk_writes.change_all(connection, kb, changes)
     return json_answer(wire.UpdatedCount(len(changes)))
 
@@ -184,17 +185,17 @@ async def find_names(
 
 
 async def _checked(
-    settings: Settings, context: Context, sent: Sequence[wire.NewChunk | wire.ChunkUpdate], field: str
+    service: Service, context: Context, sent: Sequence[wire.NewChunk | wire.ChunkUpdate], field: str
 ) -> list[ChunkWrite]:
     """What to store for the chunks, every size and ciphertext checked, in a thread.
 
     Raises `TooLarge` and `InvalidRequest`.
     """
-    by = evaluation(context.data.type, context.data.pk)
+    by = evaluation(service.schemes, context.data.type, context.data.pk)
 
     def check() -> list[ChunkWrite]:
-        check_chunks(settings, sent, field)
-        rows = _rows(settings, by, enumerate(one.index for one in sent), field)
+        check_chunks(service.settings, sent, field)
+        rows = _rows(service.settings, by, enumerate(one.index for one in sent), field)
         return [
             ChunkWrite(
                 content=one.chunk_content,
@@ -239,7 +240,12 @@ def _rows(
 
 
 async def _bound(
-    connection: AsyncConnection, kb: KnowledgeBase, context: Context, writes: Sequence[ChunkWrite], field: str
+    service: Service,
+    connection: AsyncConnection,
+    kb: KnowledgeBase,
+    context: Context,
+    writes: Sequence[ChunkWrite],
+    field: str,
 ) -> tuple[KnowledgeBase, Binding]:
     """The knowledge base, locked, and its binding for these rows. Raises `CiphertextRefused` and `ContextRetired`."""
     kb = await knowledge_bases.lock(connection, kb)
@@ -247,7 +253,7 @@ async def _bound(
     binding = await contexts.bind(connection, kb, context)
     if writes:
         binding = await contexts.fix_row_bytes(connection, binding, len(writes[0].row))
-    by = evaluation(context.data.type, context.data.pk)
+    by = evaluation(service.schemes, context.data.type, context.data.pk)
     for i, write in enumerate(writes):
         _check_width(by, binding, write.row, f"{field}[{i}]")
     return kb, binding
@@ -256,20 +262,20 @@ async def _bound(
 def _check_width(by: Evaluation, binding: Binding, row: bytes, where: str) -> None:
     if binding.row_bytes is not None and len(row) != binding.row_bytes:
         raise CiphertextRefused(
-            f"{where}.index has {by.ciphertext_count(len(row))} ciphertexts, expected "
-            f"{by.ciphertext_count(binding.row_bytes)} as in the first index of this context in the knowledge base"
+            f"{where}.index has {len(by.index(row))} ciphertexts, expected {len(by.index(bytes(binding.row_bytes)))} "
+            "as in the first index of this context in the knowledge base"
         )
 
 
 def _changes(
-    settings: Settings, kb: KnowledgeBase, context: Context | None, patches: Sequence[wire.ChunkPatch]
+    service: Service, kb: KnowledgeBase, context: Context | None, patches: Sequence[wire.ChunkPatch]
 ) -> list[ChunkChange]:
-    check_chunks(settings, patches, "chunk_patches")
+    check_chunks(service.settings, patches, "chunk_patches")
     rows: dict[int, bytes] = {}
     if context is not None:
-        by = evaluation(context.data.type, context.data.pk)
+        by = evaluation(service.schemes, context.data.type, context.data.pk)
         indexes = {i: one.index for i, one in enumerate(patches) if one.index is not UNSET}
-        rows = dict(zip(indexes, _rows(settings, by, indexes.items(), "chunk_patches"), strict=True))
+        rows = dict(zip(indexes, _rows(service.settings, by, indexes.items(), "chunk_patches"), strict=True))
     return [
         ChunkChange(
             pk=chunk_pk(kb.pk, one.chunk_id),
@@ -284,6 +290,7 @@ def _changes(
 
 
 async def _check_patched_vectors(
+    service: Service,
     connection: AsyncConnection,
     kb: KnowledgeBase,
     context: Context,
@@ -295,7 +302,7 @@ async def _check_patched_vectors(
     `stored` has the key of the binding for each of the chunk ids.
     """
     binding = await contexts.find_binding(connection, kb, context)
-    by = evaluation(context.data.type, context.data.pk)
+    by = evaluation(service.schemes, context.data.type, context.data.pk)
     for i, change in enumerate(changes):
         if change.row is UNSET:
             continue

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
 from xtrace_core.permissions import Permission
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.auth.guard import MEMBER, READER, WRITER, ApiCaller, requires
 from xtrace_server.errors import ContextDiffers, ContextInUse, ContextRetired, InvalidRequest, PermissionDenied
 from xtrace_server.http.answers import evaluation, json_answer
@@ -31,7 +32,7 @@ async def save(
 ) -> Response:
     """Stores a context, or adds to a stored one; its public part never changes."""
     check_context(service.settings, body.data)
-    _check_public_part(body.data)
+    _check_public_part(service.schemes, body.data)
     async with service.database.write() as connection:
         stored = await contexts.find(connection, caller.organisation_id, body.context_id)
         if stored is None:
@@ -165,8 +166,8 @@ async def store_name_salt(
     return json_answer(wire.NameSalt(bound.name_salt))
 
 
-def _check_public_part(data: wire.ContextData) -> None:
-    evaluation(data.type, data.pk)
+def _check_public_part(schemes: SchemeRegistry, data: wire.ContextData) -> None:
+    evaluation(schemes, data.type, data.pk)
     try:
         msgspec.json.decode(data.config.encode(), type=msgspec.Raw)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -47,7 +47,7 @@ async def search(
     async with service.database.read() as connection:
         binding = await _binding(connection, caller, body.kb_id, body.context_id)
         pks = await chunks.matching_pks(connection, binding, filter_) if binding else []
-        found = await read_chunks(connection, pks, shown)
+        found = await read_chunks(connection, service.schemes, pks, shown)
     return json_pieces(found)
 
 
@@ -83,7 +83,7 @@ async def page(
                 after=token.position if token else None,
             ),
         )
-        found = await read_chunks(connection, [position.pk for position in positions], shown)
+        found = await read_chunks(connection, service.schemes, [position.pk for position in positions], shown)
     following = None
     if has_more and positions:
         following = encode_token(PageToken(digest, positions[-1], offset + len(positions)))

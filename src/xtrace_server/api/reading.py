@@ -13,7 +13,8 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_core.schemes.paillier import Evaluation
+from xtrace_core.schemes.interface import Evaluation
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.http.answers import Projection, chunk_list, evaluation
 from xtrace_server.storage import chunks, contexts
 
@@ -25,7 +26,9 @@ _FEW: Final = 100
 _PIECE_BYTES: Final = 256 * 1024
 
 
-async def read_chunks(connection: AsyncConnection, pks: Sequence[int], shown: Projection) -> list[bytes]:
+async def read_chunks(
+    connection: AsyncConnection, schemes: SchemeRegistry, pks: Sequence[int], shown: Projection
+) -> list[bytes]:
     """The chunks with these keys that exist, in this order: pieces of a JSON array, with its brackets."""
     pieces = [b"["]
     evaluations: dict[int, Evaluation] = {}
@@ -36,7 +39,7 @@ async def read_chunks(connection: AsyncConnection, pks: Sequence[int], shown: Pr
         if not stored:
             continue
         if shown.parts.row:
-            await _add_evaluations(connection, {chunk.binding_pk for chunk in stored}, evaluations)
+            await _add_evaluations(connection, schemes, {chunk.binding_pk for chunk in stored}, evaluations)
         if len(pieces) > 1:
             pieces.append(b",")
         if len(stored) <= _FEW:
@@ -62,13 +65,13 @@ async def _in_turn(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _add_evaluations(
-    connection: AsyncConnection, binding_pks: set[int], evaluations: dict[int, Evaluation]
+    connection: AsyncConnection, schemes: SchemeRegistry, binding_pks: set[int], evaluations: dict[int, Evaluation]
 ) -> None:
     missing = binding_pks - evaluations.keys()
     if missing:
         bindings = await contexts.bindings(connection, missing)
         public = await contexts.public_parts(connection, {bound.context_pk for bound in bindings.values()})
-        evaluations |= {pk: evaluation(*public[bound.context_pk]) for pk, bound in bindings.items()}
+        evaluations |= {pk: evaluation(schemes, *public[bound.context_pk]) for pk, bound in bindings.items()}
 
 
 def _elements(shown: Projection, stored: Sequence[chunks.StoredChunk], evaluations: Mapping[int, Evaluation]) -> bytes:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
 from xtrace_core import frames, wire
-from xtrace_core.schemes.paillier import Evaluation, InvalidCiphertext
+from xtrace_core.schemes.interface import InvalidCiphertext
 from xtrace_server.auth.guard import READER, ApiCaller, requires
 from xtrace_server.errors import CiphertextRefused
 from xtrace_server.http.answers import evaluation
@@ -38,9 +38,9 @@ async def compute_hamming(
     """A MessagePack array of `[[ciphertext, …], chunk_id, nonce or nil]`, by ascending chunk id; or, for a client that
     accepts it, the same in frames.
     """
-    by, search = await _prepared(service, caller, body, [body.query], "query")
+    search = await _prepared(service, caller, body, [body.query], "query")
     framed = frames.MEDIA_TYPE in request.headers.get("accept", "")
-    return await _streamed(search, _frames(by, [body.query]) if framed else MessagePackAnswer(by))
+    return await _streamed(search, (FramedAnswer if framed else MessagePackAnswer)(*search.answer_shape))
 
 
 @router.post("/compute_hamming_batch/{org}")
@@ -52,8 +52,8 @@ async def compute_hamming_batch(
     body: Annotated[wire.ComputeHammingBatch, Depends(body_of(wire.ComputeHammingBatch))],
 ) -> Response:
     """The answers to several queries in one pass over the candidates, in frames."""
-    by, search = await _prepared(service, caller, body, body.queries, "queries")
-    return await _streamed(search, _frames(by, body.queries))
+    search = await _prepared(service, caller, body, body.queries, "queries")
+    return await _streamed(search, FramedAnswer(*search.answer_shape))
 
 
 async def _prepared(
@@ -62,7 +62,7 @@ async def _prepared(
     body: wire.ComputeHamming | wire.ComputeHammingBatch,
     queries: Sequence[Sequence[bytes]],
     field: str,
-) -> tuple[Evaluation, Search]:
+) -> Search:
     check_count(service.settings, "max_queries", queries, "queries")
     for query in queries:
         check_query(service.settings, query)
@@ -76,15 +76,11 @@ async def _prepared(
         if binding is not None:
             first_pk, last_pk = _pk_range(kb, body.id_range)
             candidates = Candidates(kb=kb, binding=binding, filter_=filter_, first_pk=first_pk, last_pk=last_pk)
-        by = evaluation(context.data.type, context.data.pk)
+        by = evaluation(service.schemes, context.data.type, context.data.pk)
         try:
-            return by, await service.engine.prepare(connection, transaction, by, queries, candidates)
+            return await service.engine.prepare(connection, transaction, by, queries, candidates)
         except InvalidCiphertext as error:
             raise CiphertextRefused(f"{field}: {error}") from None
-
-
-def _frames(by: Evaluation, queries: Sequence[Sequence[bytes]]) -> FramedAnswer:
-    return FramedAnswer(sum(map(len, queries)), len(by.row(queries[0])) // len(queries[0]))
 
 
 async def _streamed(search: Search, form: AnswerForm) -> Response:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 from fastapi import Response
 from msgspec import UNSET
 
-from xtrace_core.schemes.paillier import Evaluation, InvalidPublicKey, evaluation_for
+from xtrace_core.schemes.interface import Evaluation, InvalidPublicKey
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_core.wire import PROJECTION_FIELDS, TAGS, Chunk, MetaData
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.storage.chunks import Parts, StoredChunk
@@ -22,11 +22,10 @@ def json_answer(value: Any) -> Response:
     return Response(_encoder.encode(value), media_type="application/json")
 
 
-@lru_cache(maxsize=256)
-def evaluation(type_: str, public_key: str) -> Evaluation:
+def evaluation(schemes: SchemeRegistry, type_: str, public_key: str) -> Evaluation:
     """The evaluation for a context's public part. Raises `InvalidRequest`."""
     try:
-        return evaluation_for(type_, public_key)
+        return schemes.evaluation(type_, public_key)
     except InvalidPublicKey as error:
         raise InvalidRequest(f"data: {error}") from None
 

@@ -8,7 +8,6 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from xtrace_core import frames, wire
-from xtrace_core.schemes.paillier import Evaluation
 from xtrace_server.search.vector_set import Segment
 from xtrace_server.storage.schema import MAX_CHUNK_ID
 
@@ -36,20 +35,19 @@ class MessagePackAnswer:
 
     media_type: ClassVar[str] = wire.MSGPACK
 
-    def __init__(self, evaluation: Evaluation) -> None:
-        self._index = evaluation.index
+    def __init__(self, ciphertexts: int, width: int) -> None:
+        self._edges = [(i * width, (i + 1) * width) for i in range(ciphertexts)]
 
     def head(self, rows: int) -> bytes:
         return _array_header(rows)
 
     def block(self, computed: Segment) -> bytes:
-        data, width = computed.rows.tobytes(), computed.rows.shape[1]
-        index = self._index
+        data, size = computed.rows.tobytes(), computed.rows.shape[1]
+        answers = [data[start : start + size] for start in range(0, len(data), size)]
+        chunk_ids, edges = (computed.pks & MAX_CHUNK_ID).tolist(), self._edges
         rows = [
-            (index(data[i * width : (i + 1) * width]), chunk_id, nonce)
-            for i, (chunk_id, nonce) in enumerate(
-                zip((computed.pks & MAX_CHUNK_ID).tolist(), computed.nonces, strict=True)
-            )
+            ([answer[start:end].rstrip(b"\0") for start, end in edges], chunk_id, nonce)
+            for answer, chunk_id, nonce in zip(answers, chunk_ids, computed.nonces, strict=True)
         ]
         return msgspec.msgpack.encode(rows)[len(_array_header(len(rows))) :]
 

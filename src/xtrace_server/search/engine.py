@@ -7,6 +7,7 @@ those that have come already; in threads, off the event loop, from arrays that n
 """
 
 import asyncio
+import math
 import weakref
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
-from xtrace_core.schemes.paillier import Evaluation
+from xtrace_core.schemes.interface import Evaluation
 from xtrace_server.metrics import Metrics
 from xtrace_server.search.answers import AnswerForm
 from xtrace_server.search.incoming import Incoming
@@ -81,6 +82,8 @@ class Search:
         metrics: Metrics,
     ) -> None:
         self.count = found.count
+        self.answer_shape = evaluation.answer_shape(queries)
+        """How many ciphertexts answer the queries for each row, and the bytes of each."""
         self._evaluation = evaluation
         self._queries = queries
         self._segments = found.segments
@@ -114,7 +117,7 @@ class Search:
             if segment is None:
                 yield None
                 continue
-            step = max(BLOCK_BYTES // (segment.rows.shape[1] * len(self._queries)), 1)
+            step = max(BLOCK_BYTES // math.prod(self.answer_shape), 1)
             for i in range(0, len(segment.pks), step):
                 part = slice(i, i + step)
                 yield Segment(segment.pks[part], segment.rows[part], segment.nonces[part])
@@ -122,10 +125,8 @@ class Search:
     def _evaluate(self, part: Segment, form: AnswerForm) -> bytes:
         rows = np.ascontiguousarray(part.rows)
         self._metrics.candidates.inc(len(rows))
-        # One pass over the rows: a block stays in the processor's cache while the queries take their turns.
-        answers = [self._evaluation.evaluate(rows, query) for query in self._queries]
-        computed = answers[0] if len(answers) == 1 else np.concatenate(answers, axis=1)
-        return form.block(Segment(part.pks, computed, part.nonces))
+        answers = self._evaluation.evaluate(rows, self._queries)
+        return form.block(Segment(part.pks, answers, part.nonces))
 
 
 class Engine:
@@ -157,9 +158,7 @@ class Engine:
         """
         row_bytes = None if wanted is None else wanted.binding.row_bytes
         for query in queries:
-            if len(evaluation.row(query)) != row_bytes and row_bytes is not None:
-                # Without rows to be multiplied with, and so with nothing to be mistaken for.
-                evaluation.evaluate(np.empty((0, row_bytes), dtype=np.uint8), query)
+            evaluation.check_query(query, row_bytes)
         if wanted is None or row_bytes is None:
             found = Found(0, _each([]))
         else:

@@ -151,12 +151,13 @@ _DESCRIBE = "from xtrace_core.arithmetic import describe; print(describe())"
 
 _MAIN_JOB = """
 from xtrace_sdk.x_vec.schemes.paillier.lookup import PaillierLookupClient
-from xtrace_core.schemes.paillier import evaluation_for
+from xtrace_core.schemes.registry import SchemeRegistry
 import json
 import numpy as np
 client = PaillierLookupClient.generate(8, 256, insecure_allow_weak_parameters=True)
 vectors = np.array([[1, 0, 1, 0, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0, 0, 0]], dtype=np.uint8)
 batch, query = client.encrypt_vec_batch(vectors), client.encrypt_query(vectors[0])
-answers = evaluation_for(client.type, json.dumps(client.public_key())).evaluate(batch.rows[:, 0], query.ciphertexts)
+evaluation = SchemeRegistry().evaluation(client.type, json.dumps(client.public_key()))
+answers = evaluation.evaluate(batch.rows[:, 0], [query.ciphertexts])
 assert client.decode_hamming_client_batch(answers[:, None], batch.nonces, query).tolist() == [0, 4]
 """

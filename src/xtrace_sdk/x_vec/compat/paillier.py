@@ -19,6 +19,7 @@ from gmpy2 import invert, powmod
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic
+from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.errors import FaultDetected, UnknownScheme, WeakParameters
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -229,7 +230,7 @@ class ExistingPaillierClient(ExistingClient):
 
     __slots__ = ()
 
-    type: ClassVar[str] = "PaillierClient"
+    type: ClassVar[str] = SchemeType.PAILLIER.value
 
     @staticmethod
     def _read_sides(
@@ -245,7 +246,7 @@ class ExistingPaillierLookupClient(ExistingClient):
 
     __slots__ = ()
 
-    type: ClassVar[str] = "PaillierLookupClient"
+    type: ClassVar[str] = SchemeType.PAILLIER_LOOKUP.value
 
     @staticmethod
     def _read_sides(

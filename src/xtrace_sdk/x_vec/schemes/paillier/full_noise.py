@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic
+from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding, choose_base
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
@@ -51,7 +52,7 @@ class PaillierClient(PaillierScheme):
 
     __slots__ = ()
 
-    type: ClassVar[str] = "PaillierClient"
+    type: ClassVar[str] = SchemeType.PAILLIER.value
 
     @classmethod
     def generate(cls, embed_len: int, key_len: int, insecure_allow_weak_parameters: bool = False) -> Self:

@@ -17,6 +17,7 @@ from gmpy2 import powmod
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic, as_rows
+from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.errors import FaultDetected, InvalidContext, WeakParameters
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding, choose_base
@@ -100,7 +101,7 @@ class PaillierLookupClient(PaillierScheme):
 
     __slots__ = ("_subgroups",)
 
-    type: ClassVar[str] = "PaillierLookupClient"
+    type: ClassVar[str] = SchemeType.PAILLIER_LOOKUP.value
 
     def __init__(
         self, p: SubgroupPrime, q: SubgroupPrime, keys: NoiseKeys, embed_len: int, key_len: int, base: Base

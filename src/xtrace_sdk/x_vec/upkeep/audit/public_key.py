@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.errors import InvalidContext
 from xtrace_sdk.x_vec.contexts.saved_context import PublicParts, json_object
 
@@ -53,7 +54,7 @@ class PublicKey:
     @property
     def noise_has_a_subgroup(self) -> bool:
         """Whether the scheme takes its noise from a small group with an odd order."""
-        return self.type == "PaillierLookupClient"
+        return self.type == SchemeType.PAILLIER_LOOKUP
 
 
 def _numbers(text: str, what: str) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""What a scheme brings along for the service: what is stored for a chunk, and what a search computes from it.
+
+Storage, search and HTTP know ciphertexts only through an `Evaluation`. Nothing outside it may assume that an answer is
+as wide as a stored row, that a query has as many ciphertexts as an index, or that there is a modulus.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+from xtrace_core.arithmetic import Rows
+
+Query: TypeAlias = Sequence[bytes]
+"""One encrypted query as it travels; a scheme may have queries without any ciphertext."""
+
+
+class InvalidPublicKey(ValueError):
+    """A public part that no search can be computed with."""
+
+
+class InvalidCiphertext(ValueError):
+    """An index or a query that does not fit the context's public part."""
+
+
+class Evaluation(Protocol):
+    """What the service does for the contexts with one public part. Every method may run in any thread."""
+
+    @property
+    def row_bytes(self) -> int | None:
+        """The length of every stored row, where the public part fixes it; else the first stored index does."""
+        ...
+
+    @property
+    def blocks(self) -> "BlockEvaluation | None":
+        """What the service does with many rows encrypted together; None for schemes without blocks."""
+        ...
+
+    def row(self, index: Sequence[bytes]) -> bytes:
+        """Returns an index as it is stored, checked: its ciphertexts, padded to their full width.
+
+        Raises `InvalidCiphertext`.
+        """
+        ...
+
+    def index(self, row: bytes) -> list[bytes]:
+        """Returns the ciphertexts of a stored row, little-endian without padding."""
+        ...
+
+    def check_query(self, query: Query, row_bytes: int | None) -> None:
+        """Raises `InvalidCiphertext` unless the query can be evaluated over rows of that length.
+
+        None: nothing is stored yet, so any length is possible.
+        """
+        ...
+
+    def answer_shape(self, queries: Sequence[Query]) -> tuple[int, int]:
+        """Returns how many ciphertexts answer the queries for each row, and the bytes of each."""
+        ...
+
+    def evaluate(self, rows: Rows, queries: Sequence[Query]) -> Rows:
+        """Returns the answers to checked queries for stored rows, `(n, row length)` uint8, in their order.
+
+        `(n, count * width)` uint8 of `answer_shape`: the ciphertexts for the first query, then for the second, and so
+        on. The result may be `rows` itself.
+        """
+        ...
+
+
+class BlockEvaluation(Protocol):
+    """What the service does with blocks: bodies of many rows, encrypted together, that never change."""
+
+    def check_block(self, header: bytes, hints: bytes, body: bytes) -> None:
+        """Raises `InvalidCiphertext` unless the parts form a block under the context's public part."""
+        ...
+
+    def check_query(self, data: bytes) -> None:
+        """Raises `InvalidCiphertext` unless the query can be evaluated over the context's blocks."""
+        ...
+
+    def evaluate(self, bodies: Sequence[bytes], queries: Sequence[bytes]) -> list[bytes]:
+        """Returns for each body the answers to checked queries. Depends on nothing else, so it can run anywhere."""
+        ...
+
+
+EvaluationFactory: TypeAlias = Callable[[str], Evaluation]
+"""Makes the evaluation for the `pk` of a stored context, a JSON text. Raises `InvalidPublicKey`."""
