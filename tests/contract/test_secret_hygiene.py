@@ -1,24 +1,20 @@
-"""Secrets are nowhere but where they belong: not in representations, pickles, exceptions or logs."""
+"""Secrets are nowhere but where they belong: not in exceptions or logs (tests/unit/test_secrecy.py: not in objects)."""
 
-import copy
 import gc
 import json
 import logging
-import pickle
 import traceback
-import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.existing_client import fixture
 from support.recording_proxy import found
 from support.secret_marks import key_marks
 from xtrace_sdk.errors import XTraceError
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
-from xtrace_sdk.x_vec.crypto.key_provider import KeyFileProvider, KeyProvider, PassphraseKeyProvider
+from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
@@ -105,46 +101,6 @@ async def test_no_log_and_no_exception_holds_a_secret(
     assert found(marks, logged) == []
     for secret in (credentials.api_key, credentials.admin_key):
         assert found({"key": secret.encode()}, shown + logged) == []
-
-
-def objects(tmp_path: Path) -> list[Any]:
-    """Everything in memory that holds secrets, of contexts of every kind."""
-    old = new_context("paillier_lookup")
-    new = old.successor(cheap(OTHER_PASSPHRASE), "paillier", 256, insecure_allow_weak_parameters=True)
-    data = fixture("paillier_lookup")
-    (tmp_path / "theirs").write_text(json.dumps(data["context"]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        theirs = ExecutionContext.load_from_disk(data["passphrase"], tmp_path / "theirs")
-    providers: list[KeyProvider] = [cheap(PASSPHRASE), KeyFileProvider.create(tmp_path / "key")]
-    made: list[Any] = [old, new, theirs, *providers]
-    for context in (old, new, theirs):
-        query = context.homomorphic.encrypt_query([0] * context.embed_len())
-        made += [context._keys, context.aes, context.homomorphic, query]
-    return made
-
-
-def test_objects_show_nothing_and_cannot_be_pickled_or_copied(tmp_path: Path) -> None:
-    made = objects(tmp_path)
-    old, new, theirs = made[:3]
-    marks = secrets_of(old, new, theirs)
-    for subject in made:
-        assert isinstance(subject, Secretive)
-        text = f"{subject!r} {subject} {[subject]}"
-        assert found(marks, text.encode()) == []
-        for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
-            with pytest.raises(TypeError, match="secrets"):
-                attempt(subject)
-        with pytest.raises(TypeError):
-            vars(subject)
-
-
-def test_pipelines_cannot_be_pickled_either() -> None:
-    context, xtrace = new_context("paillier"), XTraceIntegration("org", "key", "http://127.0.0.1:1")
-    for subject in (DataLoader(context, xtrace), Retriever(context, xtrace)):
-        with pytest.raises(TypeError):
-            pickle.dumps(subject)
-        assert found(secrets_of(context), repr(subject).encode()) == []
 
 
 def test_the_content_key_is_held_by_its_cipher_alone() -> None:

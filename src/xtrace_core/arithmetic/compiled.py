@@ -27,6 +27,7 @@ from xtrace_core.arithmetic.interface import (
     row_width,
 )
 from xtrace_core.arithmetic.portable import PortableArithmetic
+from xtrace_core.secrecy import Secretive
 
 Words = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
@@ -214,7 +215,9 @@ def _map(kernels: KernelSet, factors: list[int], modulus: int, plus: int) -> Wor
     return np.concatenate([head.reshape(-1), inverse, kernels.tiles(kernels.limbs(factors, limbs))])
 
 
-class _Multiplier:
+class _Multiplier(Secretive):
+    __slots__ = ("_arithmetic", "_factor", "_maps", "_modulus", "_plus")
+
     def __init__(self, arithmetic: CompiledArithmetic, factor: int, modulus: int, plus: int) -> None:
         self._arithmetic = arithmetic
         self._factor, self._modulus, self._plus = factor, modulus, plus
@@ -231,9 +234,11 @@ class _Multiplier:
         return _linear(self._arithmetic, rows, self._maps[width], self._modulus)
 
 
-class _Joiner:
+class _Joiner(Secretive):
     """x = a·A + b·B, where A is 1 modulo the one modulus and 0 modulo the other, and B the other way: a linear map of
     both rows, one after the other, the second beginning at a limb."""
+
+    __slots__ = ("_arithmetic", "_map", "_moduli", "_product", "_start", "_widths")
 
     def __init__(self, arithmetic: CompiledArithmetic, modulus: int, coprime: int) -> None:
         kernels = arithmetic.kernels
@@ -275,15 +280,29 @@ def _linear(arithmetic: CompiledArithmetic, rows: Rows, words: Words, modulus: i
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Table:
+class _Table(Secretive):
     modulus: int
     exponent_bytes: int
     entries: Words
     ring: "_CompiledPrimeSquare"
 
 
-class _CompiledPrimeSquare:
+class _CompiledPrimeSquare(Secretive):
     """The ring of integers modulo p², written to base p; `struct ring` of native/kernels.h."""
+
+    __slots__ = (
+        "_arithmetic",
+        "_factors",
+        "_half",
+        "_kernels",
+        "_r",
+        "_reductions",
+        "_residues",
+        "_ring",
+        "_square",
+        "other",
+        "prime",
+    )
 
     def __init__(self, arithmetic: CompiledArithmetic, prime: int, other: int) -> None:
         kernels = arithmetic.kernels

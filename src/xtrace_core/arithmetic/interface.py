@@ -1,8 +1,9 @@
 """What a backend of big-integer arithmetic offers.
 
 A batch of n integers is a `Rows` array: shape `(n, width)`, dtype uint8, C-contiguous, each row one integer in
-little-endian bytes, zero-padded to `width`. Nothing in the interface is one integer at a time, so that a compiled
-backend can take a whole batch without making Python objects.
+little-endian bytes, zero-padded to `width`. What is prepared (a table, a `Multiplier`, a `Joiner`, a `PrimeSquare`)
+may be prepared from secrets: its class is `Secretive`. Nothing in the interface is one integer at a time, so that a
+compiled backend can take a whole batch without making Python objects.
 """
 
 from typing import Protocol

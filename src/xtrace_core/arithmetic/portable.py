@@ -1,7 +1,6 @@
 """The backend for every machine: gmpy2, one integer after another."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from gmpy2 import gcd, invert, mpz, powmod
@@ -16,10 +15,11 @@ from xtrace_core.arithmetic.interface import (
     check_bits,
     row_width,
 )
+from xtrace_core.secrecy import Secretive
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Table:
+class _Table(Secretive):
     modulus: int
     windows: list[list[mpz]]  # windows[i][j] = base ** (j << 8 * i)
 
@@ -89,10 +89,10 @@ class PortableArithmetic:
         return _to_rows([a + m * ((b - a) * inverse % other) for a, b in pairs], row_width(modulus * coprime))
 
     def multiplier(self, factor: int, modulus: int, plus: int = 0) -> Multiplier:
-        return partial(self.multiply, factor=factor, modulus=modulus, plus=plus)
+        return _Multiplier(self, factor, modulus, plus)
 
     def joiner(self, modulus: int, coprime: int) -> Joiner:
-        return lambda residues, others: self.join(residues, modulus, others, coprime)
+        return _Joiner(self, modulus, coprime)
 
     def prime_square(self, prime: int, other: int) -> PrimeSquare:
         if gcd(prime, other) != 1:
@@ -137,8 +137,31 @@ class PortableArithmetic:
         return digits & np.uint8(1), below & (digits <= 1).all(axis=1)
 
 
-class PortablePrimeSquare:
+@dataclass(frozen=True, slots=True, repr=False)
+class _Multiplier(Secretive):
+    arithmetic: PortableArithmetic
+    factor: int
+    modulus: int
+    plus: int
+
+    def __call__(self, rows: Rows) -> Rows:
+        return self.arithmetic.multiply(rows, self.factor, self.modulus, self.plus)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Joiner(Secretive):
+    arithmetic: PortableArithmetic
+    modulus: int
+    coprime: int
+
+    def __call__(self, residues: Rows, others: Rows) -> Rows:
+        return self.arithmetic.join(residues, self.modulus, others, self.coprime)
+
+
+class PortablePrimeSquare(Secretive):
     """`PrimeSquare` in terms of the other operations: what a compiled one is compared with."""
+
+    __slots__ = ("_arithmetic", "_square", "other", "prime")
 
     def __init__(self, arithmetic: PortableArithmetic, prime: int, other: int) -> None:
         self.prime = prime

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import (
     AnswerTooLarge,
     InvalidAnswer,
@@ -58,7 +59,7 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Request(Secretive):
     """One request. `repeatable` means that carrying it out twice does what carrying it out once does.
 
     `max_answer_bytes` is the most that this answer can have; None leaves it to the client's own limit.

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from xtrace_core import frames, wire
+from xtrace_core.secrecy import Secretive
 from xtrace_sdk import errors
 from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, ServerError
 from xtrace_sdk.http.transport import Answer, HttpClient, Request, StreamedAnswer
@@ -34,7 +35,7 @@ _BY_CODE: Final = {code: cls for cls in _server_errors() for code in vars(cls).g
 _BY_STATUS: Final = {status: cls for cls in _server_errors() for status in vars(cls).get("statuses", ())}
 
 
-class Service:
+class Service(Secretive):
     """One organisation's account: the two planes of the HTTP contract, each answer checked before it is given on."""
 
     def __init__(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from xtrace_core import wire
 from xtrace_core.frames import RowBlock
+from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import AnswerTooLarge, InvalidAnswer, InvalidArgument, InvalidFilter, PartlyStored, XTraceError
 from xtrace_sdk.http.transport import HttpClient, Retries, base_url, header_value
 from xtrace_sdk.limits import MAX_ANSWER_BYTES, MAX_COUNT_BYTES
@@ -61,7 +62,7 @@ class MetaDataPage(NamedTuple):
     next_page_token: str | None
 
 
-class XTraceIntegration(StoredContexts, ControlPlane):
+class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
     """All communication with an XTrace service.
 
     Works as an asynchronous context manager, which closes the connections at the end, and without one. Can be used

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import InvalidCall
 from xtrace_sdk.x_vec.chunks.vectors import resolve
 
@@ -26,7 +27,7 @@ _LONGEST_END_S = 10.0
 """How long the interpreter's end waits for calls that do not heed their cancellation."""
 
 
-class Twin(Generic[Core]):
+class Twin(Secretive, Generic[Core]):
     """A synchronous object before its asynchronous core, which does everything."""
 
     _core: Core

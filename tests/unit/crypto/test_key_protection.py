@@ -1,20 +1,14 @@
 """Passphrases, sealed secrets, and that objects with secrets neither show nor hand them out."""
 
 import base64
-import copy
 import hashlib
-import pickle
-from typing import Any
 
 import pytest
 
-from support.crypto_support import SCHEMES, client
+from support.crypto_support import client
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, WrongKey
-from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.crypto.key_provider import KeyProvider, PassphraseKeyProvider
-from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.sealed_secret import open_secret, seal_secret
-from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 
 PASSPHRASE = "correct horse battery staple"
 MAGIC = b"xtrace-scrypt-1"
@@ -181,41 +175,6 @@ class TestSealedSecret:
                 open_secret(key, text, bound)
             for hidden in ("f00d", KEY.hex(), stored):
                 assert hidden not in str(caught.value)
-
-
-def secretive_objects() -> dict[str, Any]:
-    objects: dict[str, Any] = {
-        "noise keys": NoiseKeys.generate(),
-        "content cipher": ContentCipher(bytes(32), Hedge(bytes(32))),
-        "hedge": Hedge.generate(),
-        "passphrase provider": cheap(),
-    }
-    for scheme in SCHEMES:
-        owner = client(scheme, 256, 6)
-        objects |= {f"{scheme} client": owner, f"{scheme} query": owner.encrypt_query([1] * 6)}
-        objects |= {f"{scheme} side {i}": side for i, side in enumerate(owner._sides)}
-    return objects
-
-
-@pytest.mark.parametrize("name", list(secretive_objects()))
-class TestObjectsWithSecrets:
-    def test_show_their_class_and_nothing_else(self, name: str) -> None:
-        subject = secretive_objects()[name]
-        expected = f"<{type(subject).__name__}>"
-        assert [repr(subject), str(subject), f"{subject}", f"{[subject]}"] == [expected] * 3 + [f"[{expected}]"]
-
-    def test_cannot_be_pickled_or_copied(self, name: str) -> None:
-        subject = secretive_objects()[name]
-        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-            with pytest.raises(TypeError, match="secrets"):
-                pickle.dumps(subject, protocol)
-        for duplicate in (copy.copy, copy.deepcopy):
-            with pytest.raises(TypeError, match="secrets"):
-                duplicate(subject)
-
-    def test_have_no_dictionary_that_a_debugger_or_logger_would_dump(self, name: str) -> None:
-        with pytest.raises(TypeError):
-            vars(secretive_objects()[name])
 
 
 def test_a_key_that_cannot_be_put_together_is_refused_without_its_values() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import InvalidArgument, InvalidVector, PartlyStored
 from xtrace_sdk.progress import progress_bar
 from xtrace_sdk.service.integration import XTraceIntegration
@@ -44,7 +45,7 @@ class LoadSummary:
     """The pseudonyms of all chunks that were read."""
 
 
-class DataLoader:
+class DataLoader(Secretive):
     """Encrypts chunks and stores them in a knowledge base.
 
     The service gets ciphertexts, metadata in clear but for the context's private fields, and a pseudonym for each

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import InvalidArgument, NetworkError, ProviderFault
 from xtrace_sdk.http.transport import Answer, HttpClient, Request, Retries, base_url, header_value
 
@@ -24,7 +25,7 @@ _LONGEST_MESSAGE: Final = 500
 _KEY_LIKE: Final = re.compile(r"\b(sk|key)-[\w*.-]{6,}")
 
 
-class _ApiProvider(ABC):
+class _ApiProvider(Secretive, ABC):
     """Batches of texts as requests; what differs between the APIs is below."""
 
     title: ClassVar[str]

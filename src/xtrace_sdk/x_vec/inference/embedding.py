@@ -12,6 +12,7 @@ import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import EmbeddingError, InvalidArgument, ProviderFault
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
@@ -36,7 +37,7 @@ class Provider(Protocol):
         ...
 
 
-class Embedding:
+class Embedding(Secretive):
     """A model that embeds texts, cut to `dim` dimensions.
 
     Calls of `embed` and `bin_embed` that are awaited together (by `asyncio.gather`, or by the data loader) travel to

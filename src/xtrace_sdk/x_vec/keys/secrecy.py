@@ -1,15 +1,5 @@
-"""What every object that holds a secret has in common: it is never shown and never pickled."""
+"""`Secretive`, the base of the classes that hold secrets, under the name that key providers import."""
 
-from typing import NoReturn
+from xtrace_core.secrecy import Secretive
 
-
-class Secretive:
-    """Base of the classes that hold secrets: `repr` shows the class alone, pickling and copying are refused."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} holds secrets and cannot be pickled or copied")
+__all__ = ["Secretive"]

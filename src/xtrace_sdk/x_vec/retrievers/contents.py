@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, UnknownContent
 from xtrace_sdk.x_vec.chunks.envelope import VectorCopy
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
@@ -36,7 +37,7 @@ class Decrypted:
     """Whether a rotation has moved it since it was found: it is shown to `expect_same_vectors` before it is used."""
 
 
-class Contents:
+class Contents(Secretive):
     """Remembers, per knowledge base, what searches found, and decrypts what is fetched of it."""
 
     def __init__(self, context: ExecutionContext) -> None:

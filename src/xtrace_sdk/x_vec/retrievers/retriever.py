@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xtrace_core.filter_matching import matches
 from xtrace_core.metadata_filter import EVERY_CHUNK, parse_filter
+from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import MAX_QUERIES
 from xtrace_sdk.errors import ChangedSinceSearch, InvalidArgument, shown_ids
 from xtrace_sdk.service.integration import XTraceIntegration
@@ -47,7 +48,7 @@ class SearchResult:
     """The cosine similarity to the query, −1 to 1; None without rescoring."""
 
 
-class Retriever:
+class Retriever(Secretive):
     """Searches a knowledge base with encrypted queries and decrypts what was found.
 
     The service learns which context is searched and when, how many candidates there are, the metadata filter, and which
