@@ -19,7 +19,8 @@ XTraceError
 ├── TamperedData                   what came back is not what was stored
 │   ├── InvalidRows                rows of a search that are no sum of a stored vector and the query
 │   ├── ContentTampered            content that cannot be authenticated
-│   └── ChangedSinceSearch         content that was replaced after the search that found it
+│   ├── ChangedSinceSearch         content that was replaced after the search that found it
+│   └── ForeignNameSalt            a salt for names that was not made for this knowledge base
 ├── UnknownContent                 genuine content in a form that this version does not have
 ├── FaultDetected                  this machine computed wrongly
 ├── ServerError                    the server's refusals: one class for each of its codes, or for the status
@@ -174,6 +175,10 @@ class ContentTampered(TamperedData):
 
 class ChangedSinceSearch(TamperedData):
     """Content that was replaced after the search that found it; search again."""
+
+
+class ForeignNameSalt(TamperedData):
+    """A salt for the names of chunks that was not made for this knowledge base: of a copy, or exchanged."""
 
 
 class UnknownContent(XTraceError):

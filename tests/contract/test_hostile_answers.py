@@ -23,6 +23,7 @@ from xtrace_sdk.errors import (
     AnswerTooLarge,
     ChangedSinceSearch,
     ContentTampered,
+    ForeignNameSalt,
     InvalidAnswer,
     InvalidContext,
     NetworkError,
@@ -401,6 +402,106 @@ async def test_false_names_are_noticed(answered: dict[str, int], stock: Stock) -
         hostile.lie = lambda exchange: setattr(exchange, "json", {"chunk_ids": answered})
         with pytest.raises(InvalidAnswer, match="names that were not asked for"):
             await xtrace.find_chunk_names(stock.kb_id, stock.context.id, ["name"])
+
+
+noticed("gives another knowledge base's salt for names, or one that it made up", ForeignNameSalt)
+noticed("gives a salt for names that is too long, empty or none after one was stored", InvalidAnswer)
+
+
+SALTS: dict[str, Callable[[Stock, bytes], bytes]] = {
+    "another knowledge base's": lambda stock, salt: salt,
+    "made up": lambda stock, salt: bytes(64),
+    "its own, tagged under another context": lambda stock, salt: stock.other_context.new_name_salt(stock.kb_id),
+    "changed": lambda stock, salt: salt[:63] + bytes([salt[63] ^ 1]),
+    "cut off": lambda stock, salt: salt[:32],
+    "longer": lambda stock, salt: salt + b"x",
+}
+
+
+async def loading(loader: DataLoader, kb_id: str) -> None:
+    await loader.load(chunks("new"), list(VECTORS), kb_id)
+
+
+async def asking_what_is_superseded(loader: DataLoader, kb_id: str) -> None:
+    await loader.superseded(chunks("text"), kb_id)
+
+
+NAMING = pytest.mark.parametrize("name_chunks", [loading, asking_what_is_superseded])
+
+
+@NAMING
+@pytest.mark.parametrize("given", SALTS)
+async def test_a_false_salt_for_names_is_noticed_before_anything_is_named(
+    given: str, name_chunks: Callable[[DataLoader, str], Awaitable[None]], stock: Stock
+) -> None:
+    async with stock.lied_to() as (xtrace, hostile):
+        other = await xtrace.get_name_salt(stock.other_kb_id, stock.context.id)
+        assert other is not None
+        salt, named = SALTS[given](stock, other), False
+
+        def lie(exchange: Exchange) -> None:
+            nonlocal named
+            named |= exchange.is_for("POST chunk", "POST chunk/names")
+            if "/name_salt/" in exchange.target:
+                exchange.json = {"salt": base64.b64encode(salt).decode()}
+
+        hostile.lie = lie
+        with pytest.raises(ForeignNameSalt, match=stock.kb_id):
+            await name_chunks(DataLoader(stock.context, xtrace), stock.kb_id)
+        assert not named
+
+
+def with_salt(salt: Any) -> Callable[[Exchange], None]:
+    """The lie that this is the salt."""
+
+    def lie(exchange: Exchange) -> None:
+        if "/name_salt/" in exchange.target:
+            exchange.json = {"salt": salt}
+
+    return lie
+
+
+@NAMING
+@pytest.mark.parametrize(
+    "salt", ["", base64.b64encode(bytes(129)).decode(), base64.b64encode(bytes(10**6)).decode(), 7, "!"]
+)
+async def test_a_salt_for_names_that_is_none_is_noticed(
+    salt: Any, name_chunks: Callable[[DataLoader, str], Awaitable[None]], stock: Stock
+) -> None:
+    async with stock.lied_to() as (xtrace, hostile):
+        hostile.lie = with_salt(salt)
+        with pytest.raises(InvalidAnswer):
+            await name_chunks(DataLoader(stock.context, xtrace), stock.kb_id)
+
+
+async def test_a_salt_for_names_that_was_not_stored_is_noticed(stock: Stock) -> None:
+    async with stock.lied_to() as (xtrace, hostile):
+        hostile.lie = with_salt(None)
+        with pytest.raises(InvalidAnswer, match="stored no salt"):
+            await loading(DataLoader(stock.context, xtrace), stock.kb_id)
+
+
+@not_noticed("forgets the salt for names of a knowledge base")
+async def test_a_forgotten_salt_for_names_is_not_noticed(stock: Stock) -> None:
+    """Everything is stored a second time, under names that tell the service nothing."""
+    async with stock.lied_to() as (xtrace, hostile):
+        kb_id = (await xtrace.create_kb("kb")).id
+        await loading(DataLoader(stock.context, xtrace), kb_id)
+        first = {chunk["name"] for chunk in await xtrace.meta_search(kb_id, {}, stock.context.id)}
+
+        def forget(exchange: Exchange) -> None:
+            if "/name_salt/" in exchange.target:
+                exchange.json = {"salt": exchange.body["salt"]}  # says that the new one is the first
+
+        hostile.lie = forget
+        await loading(DataLoader(stock.context, xtrace), kb_id)
+        hostile.lie = None
+        names = {chunk["name"] for chunk in await xtrace.meta_search(kb_id, {}, stock.context.id)}
+        assert len(first) == COUNT
+        assert len(names) == 2 * COUNT
+        # What to do about it: what one load returned stands for its collection, the other's chunks are superseded.
+        loader = DataLoader(stock.context, xtrace)
+        assert len(await loader.superseded(chunks("new"), kb_id)) == COUNT
 
 
 @not_noticed("says that chunks are stored which are not, by their names or after an insertion")

@@ -152,8 +152,7 @@ async def replace_last_text(
 ) -> None:
     (text,) = NEW_TEXT.values()
     item = {"chunk_content": text, "meta_data": {"tag1": VISIBLE, **PRIVATE}}
-    index, db = await DataLoader(context, xtrace).load_data_from_memory([item], [embedding.bin_embed(text)])
-    await xtrace.update_chunks([{**db[0], "chunk_id": len(TEXTS)}], index, kb_id, context.id)
+    await DataLoader(context, xtrace).upsert_one(item, embedding.bin_embed(text), kb_id, chunk_id=len(TEXTS))
 
 
 async def use_the_command(url: str, credentials: Credentials, folder: Path) -> dict[str, bytes]:

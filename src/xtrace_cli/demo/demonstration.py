@@ -131,7 +131,7 @@ async def _load(loader: DataLoader, embedding: Embedding, documents: Iterable[Do
     elapsed = time.perf_counter() - started
     removed = await loader.delete_chunks(await loader.superseded(summary, kb_id), kb_id)
     typer.echo(
-        f"\n{read} documents, {len(summary.names)} chunks: {summary.stored} embedded, encrypted and stored in "
+        f"\n{read} documents, {len(summary.base_names)} chunks: {summary.stored} embedded, encrypted and stored in "
         f"{elapsed:.1f} s, {summary.already_stored} were there already"
         + (f"; outdated and deleted: {removed}" if removed else "")
     )

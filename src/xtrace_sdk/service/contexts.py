@@ -71,3 +71,26 @@ class StoredContexts:
         """Binds a context to a knowledge base, as inserting under it does. Raises `NotFound` if either is unknown."""
         kb, context = segment(kb_id, "kb_id"), segment(context_id, "context_id")
         await self._service.data_done("POST", f"exec_context/{{org}}/{kb}/bind/{context}")
+
+    async def get_name_salt(self, kb_id: str, context_id: str) -> bytes | None:
+        """The salt that clients of a context keep for the names of chunks in a knowledge base; None if there is none.
+
+        Raises `NotFound` if either is unknown.
+        """
+        return (await self._service.data("GET", _name_salt(kb_id, context_id), wire.NameSalt)).salt
+
+    async def store_name_salt(self, kb_id: str, context_id: str, salt: bytes, replaces: bytes | None = None) -> bytes:
+        """Stores a salt for the names of chunks if there is none, or if `replaces` is there, and returns what is then.
+
+        Binds the context to the knowledge base. However many clients store a first one, each gets the same. Raises
+        `NotFound` if either is unknown, and `InvalidAnswer` if nothing is stored.
+        """
+        body = encode(wire.StoreNameSalt(salt, replaces))
+        answer = await self._service.data("PUT", _name_salt(kb_id, context_id), wire.NameSalt, body=body)
+        if answer.salt is None:
+            raise InvalidAnswer("the server stored no salt for names, expected it to keep the one that it was given")
+        return answer.salt
+
+
+def _name_salt(kb_id: str, context_id: str) -> str:
+    return f"exec_context/{{org}}/{segment(kb_id, 'kb_id')}/name_salt/{segment(context_id, 'context_id')}"

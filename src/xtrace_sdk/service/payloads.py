@@ -107,6 +107,11 @@ def _chunk_id_of(chunk: Mapping[str, Any]) -> int:
 def _refuse_unknown(chunk: Mapping[str, Any], keys: frozenset[str]) -> None:
     if not isinstance(chunk, Mapping):
         raise InvalidArgument(f"a chunk is {type(chunk).__name__}, expected a dict")
+    if "base_name" in chunk:
+        raise InvalidArgument(
+            "a chunk has a base_name, which would be the same in every knowledge base: store it with "
+            "DataLoader.dump_db or update_chunks, which make its name for this one"
+        )
     if unknown := set(chunk) - keys:
         named = ", ".join(sorted(map(str, unknown)))
         raise InvalidArgument(f"a chunk has the keys {named}, expected only {', '.join(sorted(keys))}")

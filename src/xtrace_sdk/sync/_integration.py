@@ -357,6 +357,21 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """Binds a context to a knowledge base, as inserting under it does. Raises `NotFound` if either is unknown."""
         return run(self._core.register_kb_binding(kb_id, context_id))
 
+    def get_name_salt(self, kb_id: str, context_id: str) -> bytes | None:
+        """The salt that clients of a context keep for the names of chunks in a knowledge base; None if there is none.
+
+        Raises `NotFound` if either is unknown.
+        """
+        return run(self._core.get_name_salt(kb_id, context_id))
+
+    def store_name_salt(self, kb_id: str, context_id: str, salt: bytes, replaces: bytes | None = None) -> bytes:
+        """Stores a salt for the names of chunks if there is none, or if `replaces` is there, and returns what is then.
+
+        Binds the context to the knowledge base. However many clients store a first one, each gets the same. Raises
+        `NotFound` if either is unknown, and `InvalidAnswer` if nothing is stored.
+        """
+        return run(self._core.store_name_salt(kb_id, context_id, salt, replaces))
+
     def list_kbs(self) -> list[wire.KnowledgeBase]:
         """The organisation's knowledge bases, with their numbers of vectors."""
         return run(self._core.list_kbs())

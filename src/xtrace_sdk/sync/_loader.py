@@ -19,7 +19,9 @@ class DataLoader(Twin[core.DataLoader]):
     """Encrypts chunks and stores them in a knowledge base.
 
     The service gets ciphertexts, metadata in clear but for the context's private fields, and a pseudonym for each
-    chunk's name, by which a second run of the same load finds what is there and stores nothing twice.
+    chunk's name, by which a second run of the same load finds what is there and stores nothing twice. The same chunk
+    has another name in each knowledge base; the service keeps the salt that makes the difference, and a call that
+    makes names raises `ForeignNameSalt` for one that was not made for the knowledge base.
     """
 
     def __init__(
@@ -128,6 +130,17 @@ class DataLoader(Twin[core.DataLoader]):
         Raises `NotFound`, naming them, if some of the ids are unknown.
         """
         return run(self._core.update_chunks(chunk_ids, db, index, kb_id))
+
+    def adopt_names(self, kb_id: str, copied_from: str) -> None:
+        """Confirms that a knowledge base is a copy of another, so that loads recognise the chunks that came with it.
+
+        A copy made without keys, by an import or a restored backup, under another id keeps the salt for names that was
+        made for the original's id: without this, loads into it raise `ForeignNameSalt`, because the service could as
+        well have taken the salt from any other knowledge base. The names in both stay equal, as they were copied.
+
+        Raises `ForeignNameSalt` if the salt was not made for `copied_from` either, `InvalidArgument` if there is none.
+        """
+        return run(self._core.adopt_names(kb_id, copied_from))
 
     def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> int:
         """Deletes chunks and returns how many there were; unknown ids are ignored."""

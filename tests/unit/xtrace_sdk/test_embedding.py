@@ -299,7 +299,7 @@ async def test_the_event_loop_goes_on_while_a_model_works() -> None:
     ("provider", "package", "command"),
     [
         ("wordllama", "wordllama", "pip install wordllama"),
-        ("sentence_transformer", "sentence_transformers", r'pip install "xtrace\[embedding\]"'),
+        ("sentence_transformer", "sentence_transformers", r'pip install "xtracedb\[embedding\]"'),
     ],
 )
 async def test_a_missing_package_is_named_with_the_command_that_installs_it(

@@ -26,10 +26,13 @@ from xtrace_sdk import sync
 
 CORES = {name: getattr(importlib.import_module(module), name) for module, names in TWINS.items() for name in names}
 CLASSES = {name: core for name, core in CORES.items() if inspect.isclass(core)}
-PRIVATE_PLACES = ("xtrace_sdk.sync", "xtrace_sdk.http", "xtrace_sdk.service.con", "xtrace_sdk.service.p")
+PRIVATE_PLACES = (
+    *("xtrace_sdk.sync", "xtrace_sdk.http", "xtrace_sdk.service.con", "xtrace_sdk.service.p"),
+    "xtrace_sdk.x_vec.stored.names",
+)
 INNER_WORKS = {
-    *("Patching", "Pipeline", "Provider", "batches", "count_chunks", "embedded", "grouped"),
-    *("nearest_rows", "of_each", "on_all_cores", "resolve", "resolve_all", "search_metadata"),
+    *("Patching", "Pipeline", "Provider", "StoredRows", "batches", "count_chunks", "embedded", "grouped"),
+    *("nearest_of", "nearest_rows", "of_each", "on_all_cores", "resolve", "resolve_all", "search_metadata"),
 }
 """What is asynchronous and stands in modules with public names, but is for the SDK's own use."""
 

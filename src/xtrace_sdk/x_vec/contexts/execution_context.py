@@ -21,6 +21,7 @@ from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, private_fields
 from xtrace_sdk.x_vec.compat.paillier import WeakKeyWarning
 from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
+from xtrace_sdk.x_vec.contexts.names import ChunkNames, new_name_salt
 from xtrace_sdk.x_vec.contexts.retired import retired_cipher, retired_client
 from xtrace_sdk.x_vec.contexts.saved_context import (
     PublicPart,
@@ -226,6 +227,20 @@ class ExecutionContext(Secretive):
         """
         message = canonical_json([purpose, *values])
         return hmac.digest(self._keys.metadata_key, message, "sha256")[:16].hex()
+
+    def new_name_salt(self, kb_id: str) -> bytes:
+        """A new salt for the names of chunks in a knowledge base, for the service to keep: 64 bytes.
+
+        It shows nothing, and cannot be given for another knowledge base's.
+        """
+        return new_name_salt(self._keys.homomorphic.hedge, self._keys.metadata_key, kb_id)
+
+    def chunk_names(self, kb_id: str, stored_salt: bytes) -> ChunkNames:
+        """The names of chunks in a knowledge base whose salt the service keeps; a predecessor's are the same.
+
+        Raises `ForeignNameSalt` for a salt that was not made for this knowledge base under this context.
+        """
+        return ChunkNames(self._keys.metadata_key, kb_id, stored_salt)
 
     def rewrap(self, new_provider: KeyProvider) -> Self:
         """Protects the context by another provider's key from now on, and returns it; save it to make that last.

@@ -26,15 +26,17 @@ class Batch:
     chunks: list[PlainChunk]
     vectors: list[Any] | None = None
 
-    def without(self, names: Collection[str]) -> "Batch":
-        """The batch without the chunks of these names."""
-        if not names:
+    def without(self, base_names: Collection[str]) -> "Batch":
+        """The batch without the chunks of these base names."""
+        if not base_names:
             return self
-        kept = [i for i, chunk in enumerate(self.chunks) if chunk.name not in names]
+        kept = [i for i, chunk in enumerate(self.chunks) if chunk.base_name not in base_names]
         chunks = [self.chunks[i] for i in kept]
         if self.vectors is None:
             return Batch(chunks)
-        close([vector for chunk, vector in zip(self.chunks, self.vectors, strict=True) if chunk.name in names])
+        close(
+            [vector for chunk, vector in zip(self.chunks, self.vectors, strict=True) if chunk.base_name in base_names]
+        )
         return Batch(chunks, [self.vectors[i] for i in kept])
 
 

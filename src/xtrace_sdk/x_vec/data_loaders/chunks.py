@@ -1,4 +1,4 @@
-"""A user's chunks before encryption: what they must look like, and the names by which a second run knows them."""
+"""A user's chunks before encryption: what they must look like, and from what a second run knows them again."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,8 @@ class PlainChunk:
     """Its place in the collection, from 0."""
     content: str
     meta_data: dict[str, Any]
-    name: str
+    base_name: str
+    """The same in every knowledge base, so it stays here; with a knowledge base's salt it gives the chunk's name."""
 
 
 def plain_chunks(
@@ -37,38 +38,38 @@ def plain_chunks(
 class ChunkReader:
     """Checks the chunks of one collection (`{"chunk_content": str, "meta_data": {…}}`), in order, and names them.
 
-    A name is a pseudonym of metadata, text, and how many chunks of the collection with the same metadata and text come
-    before: the same collection gives the same names again, and inserting a paragraph changes no other name. A chunk
-    that gets a copy of its vector has another name than the same chunk without.
+    A base name is a pseudonym of metadata, text, and how many chunks of the collection with the same metadata and text
+    come before: the same collection gives the same ones again, and inserting a paragraph changes no other. A chunk
+    that gets a copy of its vector has another than the same chunk without.
     """
 
     def __init__(self, context: ExecutionContext, vector_copy: CopyKind | None = None) -> None:
-        self.names: set[str] = set()
+        self.base_names: set[str] = set()
         """Those of the chunks so far; all that is kept of a chunk."""
         self._context = context
         self._copy = () if vector_copy is None else (vector_copy,)
         self._repeated: Counter[str] = Counter()
-        """How often the chunk of a name came again."""
+        """How often the chunk of a base name came again."""
 
     def read(self, item: Mapping[str, Any]) -> PlainChunk:
         """The next chunk. Raises `InvalidArgument` for one of another form, `InvalidMetaData` for bad metadata."""
-        position = len(self.names)  # no two chunks have the same name
+        position = len(self.base_names)  # no two chunks have the same
         content, meta_data = _checked(position, item)
         try:
-            name = self._name(msgspec.json.encode(meta_data, order="sorted").decode(), content)
+            base_name = self._base_name(msgspec.json.encode(meta_data, order="sorted").decode(), content)
         except UnicodeEncodeError:  # its attributes hold the text
             raise InvalidArgument(
                 f"chunk {position} of the collection holds unpaired surrogates, expected text that UTF-8 can hold"
             ) from None
-        return PlainChunk(position, content, meta_data, name)
+        return PlainChunk(position, content, meta_data, base_name)
 
-    def _name(self, meta_data: str, content: str) -> str:
-        name = self._context.pseudonym("chunk name", meta_data, content, "0", *self._copy)
-        if name in self.names:
-            self._repeated[name] += 1
-            name = self._context.pseudonym("chunk name", meta_data, content, str(self._repeated[name]), *self._copy)
-        self.names.add(name)
-        return name
+    def _base_name(self, meta_data: str, content: str) -> str:
+        given = self._context.pseudonym("chunk name", meta_data, content, "0", *self._copy)
+        if given in self.base_names:
+            self._repeated[given] += 1
+            given = self._context.pseudonym("chunk name", meta_data, content, str(self._repeated[given]), *self._copy)
+        self.base_names.add(given)
+        return given
 
 
 def _checked(position: int, item: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """From texts and vectors to encrypted chunks on the service."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,13 +19,16 @@ from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind, as_floats, copy_kind
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, as_bits, embedded, resolve, resolve_all
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
+from xtrace_sdk.x_vec.contexts.names import ChunkNames
 from xtrace_sdk.x_vec.data_loaders.batches import Batch, Chunks, Vectors, batches, close, length_of
 from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, PlainChunk, plain_chunks
 from xtrace_sdk.x_vec.data_loaders.patching import Patching
 from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
+from xtrace_sdk.x_vec.stored.names import adopt_names, agreed_names, stored_names
 
 EncryptedChunks = list[dict[str, Any]]
+"""Encrypted chunks before they have their names: `chunk_content`, `meta_data` and `base_name` each."""
 EmbeddedVectors = Sequence[Any] | NDArray[Any]
 """Vectors as they were given or as the model gave them, one for each chunk."""
 
@@ -41,15 +44,17 @@ class LoadSummary:
 
     stored: int = 0
     already_stored: int = 0
-    names: Set[str] = field(default=frozenset(), repr=False, compare=False)
-    """The pseudonyms of all chunks that were read."""
+    base_names: Set[str] = field(default=frozenset(), repr=False, compare=False)
+    """Those of all chunks that were read, from which their names in any knowledge base follow."""
 
 
 class DataLoader(Secretive):
     """Encrypts chunks and stores them in a knowledge base.
 
     The service gets ciphertexts, metadata in clear but for the context's private fields, and a pseudonym for each
-    chunk's name, by which a second run of the same load finds what is there and stores nothing twice.
+    chunk's name, by which a second run of the same load finds what is there and stores nothing twice. The same chunk
+    has another name in each knowledge base; the service keeps the salt that makes the difference, and a call that
+    makes names raises `ForeignNameSalt` for one that was not made for the knowledge base.
     """
 
     def __init__(
@@ -77,6 +82,8 @@ class DataLoader(Secretive):
             integration.declare_private(one.id, one.private_metadata)
         self._vector_copy = copy_kind(vector_copy)
         self._registered = False
+        self._agreed: dict[str, ChunkNames] = {}
+        """How chunks are named, by knowledge base."""
 
     async def load_data_from_memory(
         self, collection: Sequence[Mapping[str, Any]], vectors: Sequence[Any]
@@ -159,7 +166,9 @@ class DataLoader(Secretive):
 
         What a finished load returned stands for its collection. Reads the names of all chunks that are stored.
         """
-        names = collection.names if isinstance(collection, LoadSummary) else await self._names(collection)
+        base_names = collection.base_names if isinstance(collection, LoadSummary) else await self._read(collection)
+        known = await stored_names(self._context, self._integration, kb_id)
+        names = {} if known is None else await asyncio.to_thread(known.by_name, base_names)
 
         async def gone(context: ExecutionContext) -> list[int]:
             stored = self._integration.iter_meta_search(kb_id, {}, context.id, projection=["name"])
@@ -190,9 +199,20 @@ class DataLoader(Secretive):
             raise InvalidArgument(
                 f"got {len(chunk_ids)} ids, {len(db)} chunks and {len(index)} indexes, expected as many of each"
             )
-        await self._register()
-        updates = [{"chunk_id": chunk_id, **chunk} for chunk_id, chunk in zip(chunk_ids, db, strict=True)]
+        named = _named(db, await self._names(kb_id))
+        updates = [{"chunk_id": chunk_id, **chunk} for chunk_id, chunk in zip(chunk_ids, named, strict=True)]
         await self._integration.update_chunks(updates, index, kb_id, self._context.id)
+
+    async def adopt_names(self, kb_id: str, copied_from: str) -> None:
+        """Confirms that a knowledge base is a copy of another, so that loads recognise the chunks that came with it.
+
+        A copy made without keys, by an import or a restored backup, under another id keeps the salt for names that was
+        made for the original's id: without this, loads into it raise `ForeignNameSalt`, because the service could as
+        well have taken the salt from any other knowledge base. The names in both stay equal, as they were copied.
+
+        Raises `ForeignNameSalt` if the salt was not made for `copied_from` either, `InvalidArgument` if there is none.
+        """
+        await adopt_names(self._context, self._integration, kb_id, copied_from)
 
     async def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> int:
         """Deletes chunks and returns how many there were; unknown ids are ignored."""
@@ -241,39 +261,49 @@ class DataLoader(Secretive):
         concurrent: bool,
         advance: Callable[[int], None],
     ) -> list[int]:
-        stored = await self._stored([chunk["name"] for chunk in db], kb_id)
-        missing = [i for i, chunk in enumerate(db) if chunk["name"] not in stored]
+        base_names = [_base_name(chunk) for chunk in db]
+        stored = await self._stored(base_names, kb_id)
+        missing = [i for i, base_name in enumerate(base_names) if base_name not in stored]
         advance(len(db) - len(missing))
         new_ids = await self._integration.store_db(
-            [db[i] for i in missing],
+            _named([db[i] for i in missing], await self._names(kb_id)),
             [index[i] for i in missing],
             kb_id,
             self._context.id,
             concurrent=concurrent,
             on_stored=advance,
         )
-        stored |= dict(zip([db[i]["name"] for i in missing], new_ids, strict=True))
-        return [stored[chunk["name"]] for chunk in db]
+        stored |= dict(zip([base_names[i] for i in missing], new_ids, strict=True))
+        return [stored[base_name] for base_name in base_names]
 
-    async def _stored(self, names: list[str], kb_id: str) -> dict[str, int]:
-        await self._register()
+    async def _stored(self, base_names: Iterable[str], kb_id: str) -> dict[str, int]:
+        """The ids of the chunks of these base names that are there, by base name."""
+        by_name = await asyncio.to_thread((await self._names(kb_id)).by_name, base_names)
+        names = list(by_name)
         found: dict[str, int] = {}
         for _, chunk_ids in await of_each(
             self._context, lambda context: self._integration.find_chunk_names(kb_id, context.id, names)
         ):
             found |= chunk_ids
-        return found
+        return {by_name[name]: chunk_id for name, chunk_id in found.items()}
+
+    async def _names(self, kb_id: str) -> ChunkNames:
+        await self._register()
+        if kb_id not in self._agreed:
+            self._agreed[kb_id] = await agreed_names(self._context, self._integration, kb_id)
+        return self._agreed[kb_id]
 
     async def _register(self) -> None:
         if not self._registered:
             await self._integration.store_exec_context(self._context.public_data(), self._context.id)
             self._registered = True
 
-    async def _names(self, collection: Chunks) -> Set[str]:
+    async def _read(self, collection: Chunks) -> Set[str]:
+        """The base names of a collection."""
         reader = ChunkReader(self._context, self._vector_copy)
         async for _ in batches(collection, reader, BATCH_SIZE):
             pass
-        return reader.names
+        return reader.base_names
 
     def _encrypt(
         self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors
@@ -284,7 +314,7 @@ class DataLoader(Secretive):
             {
                 "chunk_content": self._context.aes.encrypt(plaintext, encrypted.nonce),
                 "meta_data": hidden_meta_data(self._context, chunk.meta_data),
-                "name": chunk.name,
+                "base_name": chunk.base_name,
             }
             for chunk, plaintext, encrypted in zip(chunks, plaintexts, index, strict=True)
         ]
@@ -333,7 +363,7 @@ class _Load:
         self._advance = advance
         self._on_progress = on_progress
         self._reader = ChunkReader(loader._context, loader._vector_copy)
-        self._done = LoadSummary(names=self._reader.names)
+        self._done = LoadSummary(base_names=self._reader.base_names)
         self._pipeline = Pipeline(BATCHES_AHEAD)
         self._looking_up, self._embedding, self._encrypting, self._storing = (asyncio.Lock() for _ in range(4))
 
@@ -358,7 +388,7 @@ class _Load:
         loader, stage = self._loader, self._pipeline.stage
         try:
             async with stage(self._looking_up, number):
-                stored = await loader._stored([chunk.name for chunk in batch.chunks], self._kb_id)
+                stored = await loader._stored([chunk.base_name for chunk in batch.chunks], self._kb_id)
                 self._add(already_stored=len(stored))
             missing = batch.without(stored)
             if not missing.chunks:
@@ -374,16 +404,22 @@ class _Load:
 
     async def _store(self, index: EncryptedIndexBatch, db: EncryptedChunks) -> None:
         integration, context_id = self._loader._integration, self._loader._context.id
+        named = _named(db, await self._loader._names(self._kb_id))
         try:
             await integration.store_db(
-                db, index, self._kb_id, context_id, batch_size=len(db), on_stored=lambda count: self._add(stored=count)
+                named,
+                index,
+                self._kb_id,
+                context_id,
+                batch_size=len(db),
+                on_stored=lambda count: self._add(stored=count),
             )
         except PartlyStored as error:  # of this batch; the counts are those of the load
             raise (error.__cause__ or error) from None
 
     def _add(self, stored: int = 0, already_stored: int = 0) -> None:
         done = self._done
-        self._done = LoadSummary(done.stored + stored, done.already_stored + already_stored, done.names)
+        self._done = LoadSummary(done.stored + stored, done.already_stored + already_stored, done.base_names)
         if stored or already_stored:
             self._advance(stored + already_stored)
             self._on_progress(self._done)
@@ -393,3 +429,18 @@ async def _vectors(batch: Batch, model: Embedder | None, as_floats: bool) -> Emb
     if model is not None:
         return await embedded(model, [chunk.content for chunk in batch.chunks], as_floats=as_floats)
     return await resolve_all(batch.vectors or ())
+
+
+def _base_name(chunk: Mapping[str, Any]) -> str:
+    base_name = chunk.get("base_name")
+    if not isinstance(base_name, str):
+        raise InvalidArgument("a chunk has no base_name, expected chunks as load_data_from_memory returns them")
+    return base_name
+
+
+def _named(db: EncryptedChunks, names: ChunkNames) -> EncryptedChunks:
+    """The chunks as they are sent: each with its name in a knowledge base in place of its base name."""
+    return [
+        {key: chunk[key] for key in chunk if key != "base_name"} | {"name": names.name(_base_name(chunk))}
+        for chunk in db
+    ]

@@ -31,6 +31,7 @@ from xtrace_sdk.x_vec.stored.chunks import (
     read_chunks,
 )
 from xtrace_sdk.x_vec.stored.moving import MOVED_FIELDS, Update, moved
+from xtrace_sdk.x_vec.stored.names import pass_on_salt
 
 BATCH_SIZE = 500
 """Chunks that are fetched, encrypted again and written together."""
@@ -126,11 +127,15 @@ class _Rotation:
         return moved
 
     async def remove_old(self) -> None:
+        for kb_id in await self.knowledge_bases():  # also those whose chunks were all moved otherwise
+            await pass_on_salt(self._old, self._new, self._integration, kb_id)
         with suppress(ContextNotFound):  # removed by an earlier run
             await self._integration.delete_exec_context(self._old.id)
         await asyncio.to_thread(self._new.forget_predecessor)
 
     async def _move_knowledge_base(self, kb_id: str, advance: Callable[[int], None]) -> int:
+        if not self._dry_run:
+            await pass_on_salt(self._old, self._new, self._integration, kb_id)
         moved = await self._pass(kb_id, advance)
         # Others may have stored more, or changed chunks while their batch was on its way.
         while not self._dry_run and await count_chunks(self._integration, kb_id, self._old.id):

@@ -1,0 +1,69 @@
+"""The names of chunks: the same text with the same metadata has another name in each knowledge base (docs/formats.md,
+"Names").
+
+What a chunk holds gives its *base name*, which stays on the client. A salt makes the chunk's name in one knowledge base
+of it. The service keeps the salt; a tag under the context's metadata key says which knowledge base it was made for, so
+the service cannot give one knowledge base's salt for another.
+"""
+
+import hmac
+from collections.abc import Iterable
+from typing import Final
+
+from xtrace_sdk.errors import ForeignNameSalt, InvalidArgument
+from xtrace_sdk.x_vec.keys.hedging import Hedge
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+
+SALT_BYTES: Final = 32
+
+
+def new_name_salt(hedge: Hedge, metadata_key: bytes, kb_id: str) -> bytes:
+    """A new salt for a knowledge base, as the service keeps it."""
+    return _tagged(metadata_key, hedge.draw("name salt", [_encoded(kb_id)], SALT_BYTES), kb_id)
+
+
+class ChunkNames(Secretive):
+    """Gives chunks their names in one knowledge base."""
+
+    __slots__ = ("_key", "_metadata_key", "_salt")
+
+    def __init__(self, metadata_key: bytes, kb_id: str, stored_salt: bytes) -> None:
+        """Raises `ForeignNameSalt` unless the stored salt was made with this key for this knowledge base."""
+        salt = stored_salt[:SALT_BYTES]
+        if not hmac.compare_digest(stored_salt, _tagged(metadata_key, salt, kb_id)):
+            raise ForeignNameSalt(
+                f"the service's salt for the names of chunks in the knowledge base {kb_id} was not made for it: if it "
+                "is a copy of another one, confirm that with DataLoader.adopt_names; if not, the salt was exchanged"
+            )
+        self._metadata_key = metadata_key
+        self._salt = salt
+        self._key = _digest(metadata_key, b"xtrace/name-key/1", salt)
+
+    def name(self, base_name: str) -> str:
+        """The name of the chunk with this base name: 32 hexadecimal digits."""
+        return hmac.digest(self._key, base_name.encode(), "sha256")[:16].hex()
+
+    def by_name(self, base_names: Iterable[str]) -> dict[str, str]:
+        """The base names by the names that they give."""
+        return {self.name(base_name): base_name for base_name in base_names}
+
+    def salt_for(self, kb_id: str) -> bytes:
+        """The same salt, as the service keeps it for a copy of the knowledge base."""
+        return _tagged(self._metadata_key, self._salt, kb_id)
+
+
+def _tagged(metadata_key: bytes, salt: bytes, kb_id: str) -> bytes:
+    return salt + _digest(metadata_key, b"xtrace/name-salt/1", salt, _encoded(kb_id))
+
+
+def _digest(key: bytes, label: bytes, *parts: bytes) -> bytes:
+    return hmac.digest(key, b"".join((label, *parts)), "sha256")
+
+
+def _encoded(kb_id: str) -> bytes:
+    try:
+        return kb_id.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise InvalidArgument(
+            f"kb_id is {type(kb_id).__name__} that is not valid as an id, expected a text such as the service gives"
+        ) from None

@@ -1,0 +1,69 @@
+"""Agreeing with the service, and through it with all other clients, on the salt for names in a knowledge base."""
+
+from contextlib import suppress
+
+from xtrace_sdk.errors import ContextNotFound, ContextRetired, ForeignNameSalt, InvalidArgument
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.contexts.lineage import of_each
+from xtrace_sdk.x_vec.contexts.names import ChunkNames
+
+
+async def agreed_names(context: ExecutionContext, integration: XTraceIntegration, kb_id: str) -> ChunkNames:
+    """The names that chunks get in a knowledge base, the same for every client that asks.
+
+    The first client's salt stays. During a rotation the predecessor's holds and is passed on, so clients of either
+    context give the same names. Needs permission to write. Raises `ForeignNameSalt`.
+    """
+    salt = context.new_name_salt(kb_id)
+    for one in context.lineage:
+        try:
+            salt = await integration.store_name_salt(kb_id, one.id, salt)
+        except (ContextNotFound, ContextRetired):  # a predecessor that nothing is named under any more
+            if one is context:
+                raise
+    return context.chunk_names(kb_id, salt)
+
+
+async def pass_on_salt(
+    old: ExecutionContext, new: ExecutionContext, integration: XTraceIntegration, kb_id: str
+) -> None:
+    """Gives the successor the salt that its predecessor has, so that chunks under their old names are still known."""
+    salt = await integration.get_name_salt(kb_id, old.id)
+    if salt is not None:  # whoever names chunks with it checks it
+        await integration.store_name_salt(kb_id, new.id, salt)
+
+
+async def stored_names(context: ExecutionContext, integration: XTraceIntegration, kb_id: str) -> ChunkNames | None:
+    """The same for a client that only reads; None if nothing was named there yet."""
+    found = await of_each(context, lambda one: integration.get_name_salt(kb_id, one.id))
+    stored = [salt for _, salt in found if salt is not None]
+    return context.chunk_names(kb_id, stored[-1]) if stored else None
+
+
+async def adopt_names(context: ExecutionContext, integration: XTraceIntegration, kb_id: str, copied_from: str) -> None:
+    """What `DataLoader.adopt_names` says."""
+    found = await of_each(context, lambda one: integration.get_name_salt(kb_id, one.id))
+    salts = [(one.id, stored) for one, stored in found if stored is not None]
+    if not salts:
+        raise InvalidArgument(
+            f"the knowledge base {kb_id} has no salt for names, expected that of {copied_from}: copy it with its chunks"
+        )
+    for context_id, stored in salts:
+        if not _is_for(context, kb_id, stored):
+            if not _is_for(context, copied_from, stored):
+                raise ForeignNameSalt(
+                    f"the service's salt for the names of chunks in the knowledge base {kb_id} was not made for "
+                    f"{copied_from} either: it comes from another knowledge base, or was changed"
+                )
+            own = context.chunk_names(copied_from, stored).salt_for(kb_id)
+            with suppress(ContextRetired):  # nothing is named under it any more
+                await integration.store_name_salt(kb_id, context_id, own, replaces=stored)
+
+
+def _is_for(context: ExecutionContext, kb_id: str, stored: bytes) -> bool:
+    try:
+        context.chunk_names(kb_id, stored)
+    except ForeignNameSalt:
+        return False
+    return True
