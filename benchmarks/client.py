@@ -75,7 +75,7 @@ async def insert(client: Client) -> dict[str, Any]:
 
 async def answer(client: Client) -> dict[str, Any]:
     """The service's answer alone, not decrypted: the first time, and the best of the others."""
-    query = client.context.homomorphic.encrypt_query(client.vectors(1)[0]).ciphertexts
+    query = client.context.homomorphic.encrypt_queries(client.vectors(1)).sent[0]
     body = msgspec.json.encode(wire.ComputeHamming(kb_id=client.kb_id, context_id=client.context.id, query=query))
     headers = {wire.API_KEY_HEADER: client.settings["api_key"], "accept": frames.MEDIA_TYPE}
     url = f"{client.settings['api_url']}/v1/compute_hamming/{client.settings['org_id']}"

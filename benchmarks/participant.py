@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from xtrace_core.schemes.interface import Evaluation
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.schemes.paillier.primes import prime_with_two_top_bits
+from xtrace_sdk.x_vec.schemes.paillier.scheme import PaillierScheme
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.search.engine import BLOCK_BYTES
 
@@ -56,7 +57,7 @@ def scheme_tasks(scheme: str, key_len: int, embed_len: int, count: int, reads: i
     context = ExecutionContext.create(provider, scheme, embed_len, key_len)
     path = folder / f"{scheme}.json"
     context.save_to_disk(path)
-    client = context.homomorphic
+    client = cast("PaillierScheme", context.homomorphic)
     vectors = np.frombuffer(secrets.token_bytes(count * embed_len), dtype=np.uint8).reshape(count, embed_len) & 1
     lists = vectors.tolist()
     index, query = client.encrypt_vec_batch(vectors), client.encrypt_query(vectors[0])

@@ -4,6 +4,7 @@ import secrets
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from gmpy2 import mpz
@@ -11,6 +12,7 @@ from gmpy2 import mpz
 from benchmarks.harness import Measurement, measure
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.schemes.paillier.scheme import PaillierScheme
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 VECTORS = 500
@@ -39,7 +41,7 @@ def scheme_benchmarks(scheme: str, embed_len: int, key_len: int) -> list[Measure
 
 def _vector_benchmarks(scheme: str, context: ExecutionContext) -> list[Measurement]:
     count = VECTORS if scheme == "paillier_lookup" else VECTORS // 10
-    client = context.homomorphic
+    client = cast("PaillierScheme", context.homomorphic)
     vectors = np.frombuffer(secrets.token_bytes(count * context.embed_len()), dtype=np.uint8) & 1
     vectors = vectors.reshape(count, context.embed_len())
     index = client.encrypt_vec_batch(vectors)

@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
+from xtrace_sdk.x_vec.schemes.paillier.scheme import PaillierScheme
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 ROUNDS = 7
@@ -66,7 +68,7 @@ def _row(name: str, times: list[float], limit: str) -> Measurement:
 
 
 def _parts(context: ExecutionContext, index: EncryptedIndexBatch, vector: NDArray[np.uint8]) -> float:
-    client = context.homomorphic
+    client = cast("PaillierScheme", context.homomorphic)
     evaluation = SchemeRegistry().evaluation(client.type, context.public_data()["pk"])
     stored = b"".join([evaluation.row(one.ciphertexts()) for one in index])
     rows = np.frombuffer(stored, dtype=np.uint8).reshape(len(index), -1)

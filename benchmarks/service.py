@@ -35,7 +35,7 @@ async def service_benchmarks(chunks: int, key_len: int) -> list[Measurement]:
             small, large = [(await xtrace.create_kb(name)).id for name in ("small", "large")]
             await _store(xtrace, context.id, small, SMALL, width)
             elapsed = await _store(xtrace, context.id, large, chunks, width)
-            query = context.homomorphic.encrypt_query([0] * 512).ciphertexts
+            query = context.homomorphic.encrypt_queries([[0] * 512]).sent[0]
 
             def rare() -> Awaitable[Any]:
                 return xtrace.meta_search(large, {"tag1": "rare"}, context.id, False, None)

@@ -191,7 +191,7 @@ def test_a_predecessor_refuses_to_encrypt() -> None:
     for encrypt in (
         lambda: before.homomorphic.encrypt_vec_one([0] * DIM),
         lambda: before.homomorphic.encrypt_vec_batch([[0] * DIM]),
-        lambda: before.homomorphic.encrypt_query([0] * DIM),
+        lambda: before.homomorphic.encrypt_queries([[0] * DIM]),
         lambda: before.aes.encrypt("text"),
     ):
         with pytest.raises(InvalidArgument, match="replaced by its successor"):

@@ -21,10 +21,12 @@ from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, choose_base
 from xtrace_sdk.x_vec.schemes.paillier.full_noise import FullNoisePrime, PaillierClient
 from xtrace_sdk.x_vec.schemes.paillier.lookup import PaillierLookupClient, SubgroupPrime
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
-from xtrace_sdk.x_vec.schemes.paillier.scheme import EncryptedQuery, PaillierScheme
+from xtrace_sdk.x_vec.schemes.paillier.query import EncryptedQuery
+from xtrace_sdk.x_vec.schemes.paillier.scheme import PaillierScheme
 
 SCHEMES = ("paillier", "paillier_lookup")
 Client = PaillierClient | PaillierLookupClient
+CLIENTS: dict[str, type[Client]] = {"paillier": PaillierClient, "paillier_lookup": PaillierLookupClient}
 Vectors = NDArray[np.uint8]
 Row = list[bytes]
 

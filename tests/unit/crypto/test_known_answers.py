@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from support import reference_paillier as reference
-from support.crypto_support import Client, Vectors, answers, number, reference_key
+from support.crypto_support import CLIENTS, Client, Vectors, answers, number, reference_key
 from xtrace_core.arithmetic import Rows
 from xtrace_sdk.x_vec.chunks import cipher as content
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
@@ -44,7 +44,7 @@ def nonce_rows(case: dict[str, Any]) -> Rows:
 
 
 def client_of(case: dict[str, Any]) -> Client:
-    return SCHEMES[case["scheme"]].load(case["config"], case["secrets"])
+    return CLIENTS[case["scheme"]].load(case["config"], case["secrets"])
 
 
 @named("vectors")

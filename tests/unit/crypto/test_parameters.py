@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from support import reference_paillier as reference
+from support.crypto_support import CLIENTS as BY_NAME
 from support.crypto_support import SCHEMES, client, generated
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, InvalidVector, WeakParameters
 from xtrace_sdk.x_vec.keys.hedging import Hedge
@@ -20,7 +21,6 @@ from xtrace_sdk.x_vec.schemes.paillier.primes import (
     prime_with_subgroup,
     prime_with_two_top_bits,
 )
-from xtrace_sdk.x_vec.schemes.registry import SCHEMES as BY_NAME
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -33,7 +33,9 @@ from support.crypto_support import (
 from xtrace_core.arithmetic import Rows, as_rows
 from xtrace_sdk.errors import InvalidArgument, InvalidRows
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
-from xtrace_sdk.x_vec.schemes.paillier.scheme import Ciphertext, EncryptedQuery, PrimeSide
+from xtrace_sdk.x_vec.schemes.interface import Ciphertext
+from xtrace_sdk.x_vec.schemes.paillier.query import EncryptedQuery
+from xtrace_sdk.x_vec.schemes.paillier.scheme import PrimeSide
 
 COUNT = 5
 VICTIM = 2

@@ -58,12 +58,13 @@ def test_a_saved_context_opens_again_and_reads_what_the_first_one_wrote(scheme: 
     assert hash(second) == hash(first)
     assert (second.id, second.embed_len(), second.key_len()) == (first.id, 16, 256)
     vector = np.arange(16) % 2
-    index, query = first.homomorphic.encrypt_vec_one(vector), second.homomorphic.encrypt_query(1 - vector)
-    product = index[0] * int.from_bytes(query.ciphertexts[0], "little")
+    index, queries = first.homomorphic.encrypt_vec_one(vector), second.homomorphic.encrypt_queries([1 - vector])
+    product = index[0] * int.from_bytes(queries.sent[0][0], "little")
     n = int(json.loads(first.public_data()["pk"])["n"])
-    distances, valid = second.homomorphic.read_distances([[product % n**2]], [index.nonce], query)
+    row = np.frombuffer((product % n**2).to_bytes(128, "little"), dtype=np.uint8).reshape(1, 1, 128)
+    distances, valid = queries.read(row, [index.nonce])
     assert valid.all()
-    assert distances.tolist() == [16]
+    assert distances.tolist() == [[16]]
     assert second.aes.decrypt(first.aes.encrypt("text", index.nonce), index.nonce) == b"text"
     assert second.pseudonym("purpose", "value") == first.pseudonym("purpose", "value")
 

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-import pkgutil
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -26,15 +25,6 @@ from xtrace_sdk import sync
 
 CORES = {name: getattr(importlib.import_module(module), name) for module, names in TWINS.items() for name in names}
 CLASSES = {name: core for name, core in CORES.items() if inspect.isclass(core)}
-PRIVATE_PLACES = (
-    *("xtrace_sdk.sync", "xtrace_sdk.http", "xtrace_sdk.service.con", "xtrace_sdk.service.p"),
-    "xtrace_sdk.x_vec.stored.names",
-)
-INNER_WORKS = {
-    *("Patching", "Pipeline", "Provider", "StoredRows", "batches", "count_chunks", "embedded", "grouped"),
-    *("nearest_of", "nearest_rows", "of_each", "on_all_cores", "resolve", "resolve_all", "search_metadata"),
-}
-"""What is asynchronous and stands in modules with public names, but is for the SDK's own use."""
 
 
 def twin_of(name: str) -> Any:
@@ -119,12 +109,9 @@ def test_no_wording_is_replaced_in_vain() -> None:
 
 
 def test_whatever_is_public_and_asynchronous_has_a_twin() -> None:
-    for info in pkgutil.walk_packages(xtrace_sdk.__path__, "xtrace_sdk."):
-        if "._" in info.name or info.name.startswith(PRIVATE_PLACES):
-            continue
-        for name, thing in vars(importlib.import_module(info.name)).items():
-            if name.startswith("_") or getattr(thing, "__module__", "") != info.name:
-                continue
-            has_calls = inspect.isclass(thing) and any(map(is_asynchronous, members(thing).values()))
-            if has_calls or is_asynchronous(thing):
-                assert name in TWINS.get(info.name, ()) or name in INNER_WORKS, f"{info.name}.{name}"
+    for name in xtrace_sdk.__all__:
+        thing = getattr(xtrace_sdk, name)
+        has_calls = inspect.isclass(thing) and any(map(is_asynchronous, members(thing).values()))
+        if has_calls or is_asynchronous(thing):
+            assert name in sync.__all__
+            assert CORES[name] is thing

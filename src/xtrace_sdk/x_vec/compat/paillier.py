@@ -24,17 +24,12 @@ from xtrace_sdk.errors import FaultDetected, UnknownScheme, WeakParameters
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits, PackedBits
+from xtrace_sdk.x_vec.schemes.interface import Answers, Bits, Distances, Nonces
+from xtrace_sdk.x_vec.schemes.paillier.encoding import PackedBits
 from xtrace_sdk.x_vec.schemes.paillier.lookup import MIN_ALPHA_LEN
-from xtrace_sdk.x_vec.schemes.paillier.scheme import (
-    MIN_KEY_LEN,
-    Answers,
-    Distances,
-    EncryptedQuery,
-    Nonces,
-    PaillierVectors,
-    reading_secrets,
-)
+from xtrace_sdk.x_vec.schemes.paillier.query import EncryptedQuery
+from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN, reading_secrets
+from xtrace_sdk.x_vec.schemes.paillier.vectors import PaillierVectors
 
 
 class WeakKeyWarning(UserWarning):

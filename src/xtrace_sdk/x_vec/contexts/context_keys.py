@@ -22,7 +22,7 @@ from xtrace_sdk.x_vec.contexts.saved_context import FORMAT_VERSION, PublicParts,
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
-from xtrace_sdk.x_vec.schemes.paillier.scheme import HomomorphicClient
+from xtrace_sdk.x_vec.schemes.interface import HomomorphicClient
 from xtrace_sdk.x_vec.schemes.registry import load_client
 
 

@@ -36,8 +36,9 @@ from xtrace_sdk.x_vec.keys.aead import unseal
 from xtrace_sdk.x_vec.keys.provider import KeyProvider, PassphraseKeyProvider, existing_clients_key
 from xtrace_sdk.x_vec.keys.sealed_secret import open_secret, seal_secret
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
-from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN, HomomorphicClient
-from xtrace_sdk.x_vec.schemes.registry import SCHEMES, generate_client
+from xtrace_sdk.x_vec.schemes.interface import HomomorphicClient, SchemeParameters
+from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN
+from xtrace_sdk.x_vec.schemes.registry import create_client, has_parameter, scheme_name
 
 __all__ = ["ContextStore", "ExecutionContext", "PublicPart", "WeakKeyWarning", "read_public_part"]
 
@@ -82,7 +83,7 @@ class ExecutionContext(Secretive):
         key_provider: KeyProvider,
         homomorphic_client_type: str,
         embedding_length: int,
-        key_len: int = MIN_KEY_LEN,
+        key_len: int | None = None,
         path: str | os.PathLike[str] | None = None,
         *,
         alpha_len: int | None = None,
@@ -95,7 +96,7 @@ class ExecutionContext(Secretive):
             key_provider: gives the key that protects the context.
             homomorphic_client_type: `paillier_lookup` (fast; its assumption is in docs/security.md) or `paillier`.
             embedding_length: positions of the vectors, 1 to 4096.
-            key_len: bits of each prime; 1024 gives 112-bit security, 1536 gives 128-bit.
+            key_len: bits of each prime, by default 1024; 1024 gives 112-bit security, 1536 gives 128-bit.
             path: a file to save to, as `save_to_disk` does.
             alpha_len: bits of the subgroup orders of `paillier_lookup`; the default follows from `key_len`.
             private_metadata: fields of metadata whose values the service shall not see, for good: True for all, or
@@ -107,9 +108,8 @@ class ExecutionContext(Secretive):
         """
         _expect_provider(key_provider)
         fields = private_fields(private_metadata)
-        homomorphic = generate_client(
-            homomorphic_client_type, embedding_length, key_len, alpha_len, insecure_allow_weak_parameters
-        )
+        parameters = SchemeParameters(key_len, alpha_len, insecure_allow_weak_parameters)
+        homomorphic = create_client(homomorphic_client_type, embedding_length, parameters)
         return cls._new(ContextKeys.generate(homomorphic, fields), key_provider, path)
 
     def successor(
@@ -132,16 +132,11 @@ class ExecutionContext(Secretive):
         _expect_provider(key_provider)
         if self.predecessor is not None:
             raise InvalidArgument("this context still has a predecessor: finish that rotation (and remove it) first")
-        scheme = homomorphic_client_type or next(
-            name for name, client in SCHEMES.items() if client.type == self._keys.public.type
-        )
-        homomorphic = generate_client(
-            scheme,
-            self.embed_len(),
-            max(self.key_len(), MIN_KEY_LEN) if key_len is None else key_len,
-            alpha_len,
-            insecure_allow_weak_parameters,
-        )
+        scheme = homomorphic_client_type or scheme_name(self._keys.public.type)
+        if key_len is None and has_parameter(scheme, "key_len"):
+            key_len = max(self.key_len() or 0, MIN_KEY_LEN)
+        parameters = SchemeParameters(key_len, alpha_len, insecure_allow_weak_parameters)
+        homomorphic = create_client(scheme, self.embed_len(), parameters)
         return self._new(ContextKeys.generate(homomorphic, predecessor=self._keys), key_provider, path)
 
     @classmethod
@@ -162,9 +157,9 @@ class ExecutionContext(Secretive):
         """The number of positions of this context's vectors."""
         return self.homomorphic.embed_len
 
-    def key_len(self) -> int:
-        """The length in bits of each prime."""
-        return self.homomorphic.key_len
+    def key_len(self) -> int | None:
+        """The length in bits of each prime; None for a scheme without primes."""
+        return self._keys.public.config_object().get("key_len")
 
     @property
     def private_metadata(self) -> tuple[str, ...]:

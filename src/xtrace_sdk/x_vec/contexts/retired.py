@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits
-from xtrace_sdk.x_vec.schemes.paillier.scheme import Answers, HomomorphicClient, Nonces
+from xtrace_sdk.x_vec.schemes.interface import Answers, Bits, HomomorphicClient, Nonces
 
 
 def retired_client(client: HomomorphicClient) -> HomomorphicClient:
@@ -36,10 +35,6 @@ class _RetiredClient(Secretive):
     def embed_len(self) -> int:
         return self._client.embed_len
 
-    @property
-    def key_len(self) -> int:
-        return self._client.key_len
-
     def stored_rows_query(self) -> list[bytes]:
         return self._client.stored_rows_query()
 
@@ -52,7 +47,7 @@ class _RetiredClient(Secretive):
     def encrypt_vec_batch(self, vectors: Any) -> NoReturn:
         _refuse()
 
-    def encrypt_query(self, vector: Any) -> NoReturn:
+    def encrypt_queries(self, vectors: Any) -> NoReturn:
         _refuse()
 
 

@@ -18,7 +18,7 @@ from xtrace_core.files import write_file
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument, InvalidContext
 from xtrace_sdk.x_vec.chunks.private_metadata import private_fields
 from xtrace_sdk.x_vec.keys.sealed_secret import is_sealed
-from xtrace_sdk.x_vec.schemes.registry import SCHEMES
+from xtrace_sdk.x_vec.schemes.registry import scheme_name
 
 FORMAT_VERSION = 2
 _MAX_FILE_BYTES = 1 << 20
@@ -228,7 +228,7 @@ def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
         saved.expect_own_id()
     return PublicPart(
         id=saved.public_id if known else saved.id,
-        scheme=next((name for name, client in SCHEMES.items() if client.type == saved.type), saved.type),
+        scheme=scheme_name(saved.type),
         key_provider=saved.key_provider,
         private_metadata=saved.private_metadata,
         **msgspec.structs.asdict(config),
@@ -239,7 +239,7 @@ class _PublicConfig(msgspec.Struct):
     """The fields of `config` that are shown."""
 
     embed_len: int
-    key_len: int
+    key_len: int | None = None
     alpha_len: int | None = None
     encoding: str | None = None
     version: int | None = None

@@ -309,13 +309,11 @@ class Retriever(Secretive):
     ) -> tuple[list[Nearest], ChunkIds]:
         if context is self._context.predecessor and self._stored_rows is not None:
             return await self._nearest_stored(context, self._stored_rows, vectors, k, kb_id, range_filter, meta_filter)
-        scheme, filter_ = context.homomorphic, hidden_filter(context, meta_filter)
-        queries = await asyncio.to_thread(lambda: [scheme.encrypt_query(bits) for bits in vectors])
-        blocks = self._integration.stream_hamming_distances(
-            kb_id, context.id, [query.ciphertexts for query in queries], filter_, range_filter
-        )
+        filter_ = hidden_filter(context, meta_filter)
+        queries = await asyncio.to_thread(context.homomorphic.encrypt_queries, vectors)
+        blocks = self._integration.stream_hamming_distances(kb_id, context.id, queries.sent, filter_, range_filter)
         async with aclosing(blocks):
-            return await nearest_rows(blocks, scheme, queries, k)
+            return await nearest_rows(blocks, queries, k)
 
     async def _nearest_stored(
         self,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows
 from xtrace_core.frames import RowBlock
-from xtrace_sdk.errors import InvalidAnswer, InvalidRows
-from xtrace_sdk.x_vec.schemes.paillier.scheme import EncryptedQuery, HomomorphicClient
+from xtrace_sdk.errors import InvalidRows
+from xtrace_sdk.x_vec.schemes.interface import EncryptedQueries
 
 BLOCKS_IN_FLIGHT = 2 * (os.cpu_count() or 1)
 """Blocks that are being decrypted or wait for it; further ones stay with the network."""
@@ -67,16 +67,16 @@ ReadBlock = Callable[[RowBlock], BlockReading]
 
 
 async def nearest_rows(
-    blocks: AsyncIterator[RowBlock], scheme: HomomorphicClient, queries: Sequence[EncryptedQuery], k: int
+    blocks: AsyncIterator[RowBlock], queries: EncryptedQueries, k: int
 ) -> tuple[list[Nearest], NDArray[np.int64]]:
-    """For each query its `k` nearest rows of the whole answer, confirmed under both primes; and the ids of all rows.
+    """For each query its `k` nearest rows of the whole answer, confirmed; and the ids of all rows.
 
     Raises `InvalidRows`, naming all of them, if any row is not the sum of a stored vector and a query, after all rows
     were processed; `InvalidAnswer` if the answer cannot be read.
     """
-    best, candidates = await nearest_of(blocks, lambda block: _read(block, scheme, queries, k), len(queries), k)
-    for nearest, query in zip(best, queries, strict=True):
-        await asyncio.to_thread(_confirm, scheme, nearest, query)
+    best, candidates = await nearest_of(blocks, lambda block: _read(block, queries, k), len(queries), k)
+    for number, nearest in enumerate(best):
+        await asyncio.to_thread(_confirm, queries, number, nearest)
     return best, candidates
 
 
@@ -118,22 +118,10 @@ async def _readings(blocks: AsyncIterator[RowBlock], read: ReadBlock) -> AsyncIt
         await asyncio.gather(*in_flight, return_exceptions=True)
 
 
-def _read(block: RowBlock, scheme: HomomorphicClient, queries: Sequence[EncryptedQuery], k: int) -> BlockReading:
-    count = len(queries[0].ciphertexts)
-    if block.ciphertexts.shape[1] != count * len(queries):
-        raise InvalidAnswer(
-            f"the server answered with {block.ciphertexts.shape[1]} ciphertexts a row, "
-            f"expected {count * len(queries)}: as many as were asked with"
-        )
-    nonces = nonces_of(block)
-    invalid = np.zeros(len(block), dtype=np.bool_)
-    nearest = []
-    for i, query in enumerate(queries):
-        own = np.ascontiguousarray(block.ciphertexts[:, i * count : (i + 1) * count])
-        distances, valid = scheme.read_distances(own, nonces, query)
-        invalid |= ~valid
-        nearest.append(nearest_in(block, distances, own, k))
-    return BlockReading(nearest, invalid, block.chunk_ids.copy())
+def _read(block: RowBlock, queries: EncryptedQueries, k: int) -> BlockReading:
+    distances, valid = queries.read(block.ciphertexts, nonces_of(block))
+    nearest = [nearest_in(block, one, block.ciphertexts, k) for one in distances]
+    return BlockReading(nearest, ~valid, block.chunk_ids.copy())
 
 
 def nearest_in(block: RowBlock, distances: NDArray[np.int64], ciphertexts: Rows, k: int) -> Nearest:
@@ -155,10 +143,10 @@ def _merged(one: Nearest, new: Nearest, k: int) -> Nearest:
     return Nearest(chunk_ids[chosen], distances[chosen], both[chosen], [nonces[int(i)] for i in chosen])
 
 
-def _confirm(scheme: HomomorphicClient, nearest: Nearest, query: EncryptedQuery) -> None:
+def _confirm(queries: EncryptedQueries, number: int, nearest: Nearest) -> None:
     if not len(nearest.chunk_ids):
         return
-    distances, valid = scheme.confirm_distances(nearest.ciphertexts, nearest.nonces, query)
+    distances, valid = queries.confirm(nearest.ciphertexts, nearest.nonces, number)
     bad = np.flatnonzero(~valid | (distances != nearest.distances)).tolist()
     if bad:
         raise InvalidRows(bad, nearest.chunk_ids[bad].tolist())

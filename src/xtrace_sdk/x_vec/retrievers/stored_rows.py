@@ -16,8 +16,7 @@ from xtrace_core.frames import RowBlock
 from xtrace_sdk.errors import InvalidAnswer
 from xtrace_sdk.x_vec.retrievers.scan import BlockReading, Nearest, nearest_in, nearest_of, nonces_of
 from xtrace_sdk.x_vec.schemes.ciphertexts import DIGEST_BYTES, row_digest
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits
-from xtrace_sdk.x_vec.schemes.paillier.scheme import HomomorphicClient
+from xtrace_sdk.x_vec.schemes.interface import Bits, HomomorphicClient
 
 MAX_REMEMBERED_BYTES: Final = 128 * 1024**2
 """For vectors that were decrypted; what does not fit is decrypted again at each search."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xtrace_sdk.errors import ContentTampered
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits
+from xtrace_sdk.x_vec.schemes.interface import Bits
 
 T = TypeVar("T")
 Chunk = dict[str, Any]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Bits
+from xtrace_sdk.x_vec.schemes.interface import Bits
 from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, Chunk
 
 MOVED_FIELDS = (*READ_FIELDS, "meta_data", "name", "updated_at")

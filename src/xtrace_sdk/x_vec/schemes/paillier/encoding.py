@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic
 from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.x_vec.schemes.interface import Bits
 
-Bits = NDArray[np.uint8]
-"""Binary vectors: shape `(n, embed_len)`, dtype uint8, every element 0 or 1."""
 PackedBits = Rows
 """The same with eight positions to a byte, as `VectorEncoding.pack` orders them."""
 Flags = NDArray[np.bool_]

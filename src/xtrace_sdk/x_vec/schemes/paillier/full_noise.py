@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from xtrace_core.arithmetic import Rows, arithmetic
 from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
 from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding, choose_base
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 from xtrace_sdk.x_vec.schemes.paillier.primes import far_apart, prime_with_two_top_bits
-from xtrace_sdk.x_vec.schemes.paillier.scheme import PaillierScheme, check_key_len, reading_secrets
+from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN, PaillierScheme, check_key_len, reading_secrets
 
 
 class FullNoisePrime(Secretive):
@@ -53,6 +54,13 @@ class PaillierClient(PaillierScheme):
     __slots__ = ()
 
     type: ClassVar[str] = SchemeType.PAILLIER.value
+    parameters: ClassVar[frozenset[str]] = frozenset({"key_len"})
+
+    @classmethod
+    def create(cls, embed_len: int, parameters: SchemeParameters) -> Self:
+        """A new key. Raises as `generate`."""
+        key_len = parameters.key_len or MIN_KEY_LEN
+        return cls.generate(embed_len, key_len, parameters.insecure_allow_weak_parameters)
 
     @classmethod
     def generate(cls, embed_len: int, key_len: int, insecure_allow_weak_parameters: bool = False) -> Self:

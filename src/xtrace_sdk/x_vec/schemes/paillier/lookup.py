@@ -20,10 +20,11 @@ from xtrace_core.arithmetic import Rows, arithmetic, as_rows
 from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.errors import FaultDetected, InvalidContext, WeakParameters
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
 from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding, choose_base
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 from xtrace_sdk.x_vec.schemes.paillier.primes import far_apart, prime_of_bits, prime_with_subgroup
-from xtrace_sdk.x_vec.schemes.paillier.scheme import PaillierScheme, check_key_len, reading_secrets
+from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN, PaillierScheme, check_key_len, reading_secrets
 
 MIN_ALPHA_LEN = 448
 
@@ -102,12 +103,19 @@ class PaillierLookupClient(PaillierScheme):
     __slots__ = ("_subgroups",)
 
     type: ClassVar[str] = SchemeType.PAILLIER_LOOKUP.value
+    parameters: ClassVar[frozenset[str]] = frozenset({"key_len", "alpha_len"})
 
     def __init__(
         self, p: SubgroupPrime, q: SubgroupPrime, keys: NoiseKeys, embed_len: int, key_len: int, base: Base
     ) -> None:
         super().__init__((p, q), keys, embed_len, key_len, base)
         self._subgroups = (p, q)
+
+    @classmethod
+    def create(cls, embed_len: int, parameters: SchemeParameters) -> Self:
+        """A new key. Raises as `generate`."""
+        key_len = parameters.key_len or MIN_KEY_LEN
+        return cls.generate(embed_len, key_len, parameters.alpha_len, parameters.insecure_allow_weak_parameters)
 
     @classmethod
     def generate(

@@ -1,0 +1,21 @@
+"""An encrypted query, with what takes it away again from the service's answers."""
+
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.interface import Bits
+
+
+class EncryptedQuery(Secretive):
+    """An encrypted query vector with its bits and its noise, which take it away again and never leave this object."""
+
+    __slots__ = ("_noise", "bits", "ciphertexts")
+
+    def __init__(self, ciphertexts: list[bytes], bits: Bits, noise: list[tuple[int, int]]) -> None:
+        self.ciphertexts = ciphertexts
+        """Little-endian without padding, as they travel."""
+        self.bits = bits
+        """The query vector, `(1, embed_len)`. Secret."""
+        self._noise = noise
+
+    def noise(self, ciphertext: int, prime: int) -> int:
+        """The noise of one ciphertext under the first (0) or second (1) prime. Secret."""
+        return self._noise[ciphertext][prime]

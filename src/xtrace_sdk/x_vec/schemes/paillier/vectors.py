@@ -1,0 +1,255 @@
+"""What every Paillier client that knows the two primes shares: the shape of vectors, and how answers are read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.arithmetic import Rows, arithmetic, row_width
+from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, InvalidRows, InvalidVector
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
+from xtrace_sdk.x_vec.schemes.interface import Answers, Bits, Ciphertext, Distances, Nonces, Valid
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, PackedBits, VectorEncoding
+from xtrace_sdk.x_vec.schemes.paillier.query import EncryptedQuery
+
+
+class PaillierVectors(Secretive):
+    """What every Paillier client that knows the two primes shares: the shape of vectors, and how answers are read."""
+
+    __slots__ = ("_encoding", "_key_len", "_one_prime", "_width", "n")
+
+    def __init__(self, primes: tuple[int, int], embed_len: int, key_len: int, base: Base) -> None:
+        self._key_len = key_len
+        self._encoding = VectorEncoding(embed_len, key_len, base)
+        self.n = primes[0] * primes[1]
+        if any(prime.bit_length() != key_len for prime in primes) or self._encoding.largest_sum() >= self.n:
+            raise InvalidArgument(f"the primes have not {key_len} bits each, or their product holds no encoded vector")
+        self._width = row_width(self.n * self.n)
+        # One prime gives the sum modulo p, which is the sum itself only where every sum is below p. Base 3 has no
+        # invalid digit, so its only check is the size of the whole sum: it always needs both primes.
+        self._one_prime = base == "base4" and self._encoding.largest_sum() < primes[0]
+
+    @property
+    def embed_len(self) -> int:
+        """The number of positions of the vectors."""
+        return self._encoding.embed_len
+
+    @property
+    def key_len(self) -> int:
+        """The length of each prime in bits."""
+        return self._key_len
+
+    def encrypt_vec_one(self, vector: Any) -> EncryptedIndex:
+        """The encrypted index of one binary vector of `embed_len` positions.
+
+        Every call draws a fresh nonce: the same vector never looks the same twice. Raises `InvalidVector`.
+        """
+        return self.encrypt_vec_batch([vector])[0]
+
+    def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
+        """The encrypted indexes of n binary vectors (an `(n, embed_len)` array or a sequence of vectors), in order."""
+        raise NotImplementedError
+
+    def stored_rows_query(self) -> list[bytes]:
+        """The query that the service answers with the stored rows themselves: the product with 1 changes nothing."""
+        return [b"\x01"] * self._encoding.count
+
+    # Decryption
+
+    def decode_hamming_client_one(
+        self, ciphertexts: Sequence[Ciphertext], nonce: bytes | None = None, query: EncryptedQuery | None = None
+    ) -> int:
+        """The Hamming distance between the query and the chunk of that nonce, from the service's answer for it.
+
+        Contexts of other clients need the ciphertexts alone. Raises `InvalidRows` if the answer is not the sum of the
+        two, and `InvalidArgument` where the nonce or the query is missing.
+        """
+        return int(self.decode_hamming_client_batch([ciphertexts], [nonce], query)[0])
+
+    def decode_hamming_client_batch(
+        self, rows: Answers, nonces: Nonces | None = None, query: EncryptedQuery | None = None
+    ) -> Distances:
+        """The distances `(n,)` int64, 0 to `embed_len`, of the service's answers, each with its chunk's nonce.
+
+        `rows` are sequences of integers or of little-endian bytes, one ciphertext each. Contexts of other clients need
+        the rows alone. Raises `InvalidRows`, with the positions of the bad rows, after all were processed, and
+        `InvalidArgument` where the query is missing. Reads under both primes; `read_distances` is twice as fast and
+        enough for ranking, before the rows that matter are confirmed.
+        """
+        distances, valid = self._read(rows, [None] * len(rows) if nonces is None else nonces, query, one_prime=False)
+        if not valid.all():
+            raise InvalidRows([int(i) for i in np.flatnonzero(~valid)])
+        return distances
+
+    def read_distances(self, rows: Answers, nonces: Nonces, query: EncryptedQuery) -> tuple[Distances, Valid]:
+        """`(distances, valid)` for all rows, under one prime where that suffices.
+
+        Every row is processed in the same way whether it is valid or not, because an answer that stops early tells
+        the server about the key (decryption modulo one prime is Okamoto-Uchiyama's).
+        """
+        return self._read(rows, nonces, query, one_prime=self._one_prime)
+
+    def confirm_distances(self, rows: Answers, nonces: Nonces, query: EncryptedQuery) -> tuple[Distances, Valid]:
+        """`(distances, valid)` under both primes: what a row must pass before anything is done because of it."""
+        return self._read(rows, nonces, query, one_prime=False)
+
+    def encrypt_query(self, vector: Any) -> EncryptedQuery:
+        """An encrypted query for one search, with what reads that search's distances."""
+        raise NotImplementedError
+
+    def encrypt_queries(self, vectors: Any) -> "PaillierQueries":
+        """The queries of one search, of at least one vector."""
+        return PaillierQueries(self, [self.encrypt_query(vector) for vector in vectors])
+
+    def decrypt_vec_batch(self, rows: Answers, nonces: Nonces) -> tuple[Bits, Valid]:
+        """`(vectors, valid)`: the vectors `(n, embed_len)` that stored indexes encrypt, each with its chunk's nonce.
+
+        Under both primes. The vector of a row that is not valid means nothing.
+        """
+        packed, valid = self._vectors(rows, nonces, None, one_prime=False)
+        return self._encoding.unpack(packed), valid
+
+    def _read(
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[Distances, Valid]:
+        raise NotImplementedError
+
+    def _vectors(
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[PackedBits, Valid]:
+        """The vectors of all rows without the query, and which rows are exactly what they should be."""
+        sums, good = self._sums(rows, nonces, query, one_prime)
+        packed, valid = self._encoding.vectors(sums, None if query is None else query.bits)
+        return packed, valid & good & self._authenticated(nonces, packed)
+
+    def _sums(
+        self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[list[Rows], Valid]:
+        """For each ciphertext of the rows its message, and which rows are products of such noise as they should be."""
+        if len(rows) != len(nonces):
+            raise InvalidArgument(f"got {len(rows)} rows but {len(nonces)} nonces; the counts must match")
+        products, well_formed = self._products(rows)
+        sums, good = self._messages(products, nonces, query, one_prime)
+        return sums, good & well_formed
+
+    def _messages(
+        self, products: Rows, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
+    ) -> tuple[list[Rows], Valid]:
+        """The same for products that are well-formed."""
+        raise NotImplementedError
+
+    def _authenticated(self, nonces: Nonces, packed: PackedBits) -> Valid:
+        """Which nonces were made for these vectors."""
+        raise NotImplementedError
+
+    def _products(self, rows: Answers) -> tuple[Rows, Valid]:
+        """`(n, count, width)` and whether each row has as many ciphertexts as it should, each between 0 and n²."""
+        count, width = self._encoding.count, self._width
+        good = np.ones(len(rows), dtype=np.bool_)
+        if isinstance(rows, np.ndarray):
+            if rows.dtype != np.uint8 or rows.shape[1:2] != (count,) or rows.shape[2] > width:
+                return np.zeros((len(rows), count, width), dtype=np.uint8), ~good
+            if rows.shape[2] < width:  # by chance all are small
+                rows = np.pad(rows, ((0, 0), (0, 0), (0, width - rows.shape[2])))
+            return rows, np.asarray(_below(rows, self.n * self.n).all(axis=1))
+        data = []
+        for i, row in enumerate(rows):
+            parts = [_little_endian(ciphertext) for ciphertext in row]
+            if len(parts) != count or any(len(part) > width for part in parts):
+                good[i] = False
+                parts = [b""] * count
+            data += [part.ljust(width, b"\0") for part in parts]
+        products = np.frombuffer(b"".join(data), dtype=np.uint8).reshape(len(rows), count, width)
+        return products, good & _below(products, self.n * self.n).all(axis=1)
+
+    def _bits(self, vectors: Any) -> Bits:
+        try:
+            bits = np.asarray(_lists_joined(vectors))
+        except ValueError:
+            bits = np.empty(())
+        if bits.ndim >= 1 and not len(bits):
+            bits = np.empty((0, self.embed_len), dtype=np.uint8)
+        if bits.ndim != 2:
+            raise InvalidVector(f"got no vectors of equal length, expected vectors of {self.embed_len} positions")
+        if bits.shape[1] != self.embed_len:
+            raise InvalidVector(
+                f"got a vector of {bits.shape[1]} positions, expected {self.embed_len}, the context's embedding length"
+            )
+        # Bytes are taken as they are; of other numbers each is looked at.
+        if bits.dtype == np.uint8:
+            binary = bits.max(initial=0) <= 1
+        else:
+            binary = bits.dtype.kind in "biuf" and ((bits == 0) | (bits == 1)).all()
+        if not binary:
+            raise InvalidVector("got a vector with elements other than 0 and 1, expected a binary vector: binarise it")
+        return np.ascontiguousarray(bits, dtype=np.uint8)
+
+
+class PaillierQueries(Secretive):
+    """The queries of one search: a row of the answer has the ciphertexts of the first, then those of the second, …"""
+
+    __slots__ = ("_client", "_queries")
+
+    def __init__(self, client: PaillierVectors, queries: Sequence[EncryptedQuery]) -> None:
+        self._client = client
+        self._queries = queries
+
+    @property
+    def sent(self) -> list[list[bytes]]:
+        """The ciphertexts of each query."""
+        return [query.ciphertexts for query in self._queries]
+
+    def __len__(self) -> int:
+        return len(self._queries)
+
+    def read(self, rows: Rows, nonces: Nonces) -> tuple[Distances, Valid]:
+        """`(distances, valid)`, `(queries, n)` and `(n,)`, under one prime where that suffices."""
+        valid = np.ones(len(rows), dtype=np.bool_)
+        distances = np.empty((len(self), len(rows)), dtype=np.int64)
+        for number, query in enumerate(self._queries):
+            distances[number], good = self._client.read_distances(self._answers(rows, number), nonces, query)
+            valid &= good
+        return distances, valid
+
+    def confirm(self, rows: Rows, nonces: Nonces, number: int) -> tuple[Distances, Valid]:
+        """`(distances, valid)` to one of the queries, under both primes."""
+        return self._client.confirm_distances(self._answers(rows, number), nonces, self._queries[number])
+
+    def _answers(self, rows: Rows, number: int) -> Rows:
+        """The ciphertexts of each row that answer one of the queries."""
+        count = len(self._queries[0].ciphertexts)
+        if rows.shape[1] != count * len(self):
+            raise InvalidAnswer(
+                f"the server answered with {rows.shape[1]} ciphertexts a row, expected {count * len(self)}: as many as "
+                "were asked with"
+            )
+        return np.ascontiguousarray(rows[:, number * count : (number + 1) * count])
+
+
+def _little_endian(ciphertext: Ciphertext) -> bytes:
+    if isinstance(ciphertext, bytes):
+        return ciphertext
+    if ciphertext < 0:
+        return b""
+    return int(ciphertext).to_bytes((int(ciphertext).bit_length() + 7) // 8, "little")
+
+
+def _lists_joined(vectors: Any) -> Any:
+    """Lists of small integers as an array, several times as fast as NumPy does it; anything else as it is."""
+    if not isinstance(vectors, list) or not vectors or not all(type(vector) is list for vector in vectors):
+        return vectors
+    try:
+        rows = [bytes(vector) for vector in vectors]
+    except (TypeError, ValueError):
+        return vectors
+    width = len(rows[0])
+    if not width or any(len(row) != width for row in rows):
+        return vectors
+    return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), width)
+
+
+def _below(rows: Rows, bound: int) -> NDArray[np.bool_]:
+    """Whether each little-endian integer along the last axis is between 0 and the bound, both excluded."""
+    return arithmetic.below(rows.reshape(-1, rows.shape[-1]), bound).reshape(rows.shape[:-1])
