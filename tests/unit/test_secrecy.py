@@ -87,11 +87,11 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
     roots.append(provider)
     for context in made:
         # Used once, so that what is prepared on first use is there.
-        query = context.homomorphic.encrypt_query([1] * 64)
+        query = context.homomorphic.encrypt_queries([[1] * 64])
         if context.is_ours:
             index = context.homomorphic.encrypt_vec_batch([[1] * 64] * 20)
             context.homomorphic.decrypt_vec_batch([one.ciphertexts() for one in index], [one.nonce for one in index])
-        roots.append(query)
+        roots += [query, context.chunk_names("kb", context.new_name_salt("kb"))]
     twins: tuple[Any, ...] = (sync.XTraceIntegration, sync.DataLoader, sync.Retriever)
     for kind, loader, retriever in ((XTraceIntegration, DataLoader, Retriever), twins):
         xtrace = kind("org", API_KEY, "http://127.0.0.1:1", admin_key=ADMIN_KEY)
