@@ -22,13 +22,13 @@ from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard, rule_of
 from xtrace_server.errors import PermissionDenied, ServiceError, Unauthenticated
 from xtrace_server.http.envelope import Envelope
-from xtrace_server.http.requests import guard, service_of
+from xtrace_server.http.requests import guard, state_of
 from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
 from xtrace_server.schemes import load_schemes
 from xtrace_server.search.engine import Engine
-from xtrace_server.service import Service
 from xtrace_server.settings import Settings
+from xtrace_server.state import ServerState
 from xtrace_server.storage.database import open_database
 
 _log = logging.getLogger("xtrace")
@@ -86,7 +86,7 @@ def _lifespan(
             keeper, denials = Guard(database, settings.rate_limit), Denials(database)
             metrics.watch_cache(lambda: engine.held_bytes)
             metrics.watch_database(database.sizes())
-            app.state.service = Service(settings, database, keeper, engine, denials, metrics, schemes)
+            app.state.server = ServerState(settings, database, keeper, engine, denials, metrics, schemes)
             try:
                 async with watched(metrics.loop_delay_seconds):
                     yield
@@ -103,7 +103,7 @@ def _handle_errors(app: FastAPI) -> None:
         if not isinstance(error, ServiceError):
             raise error
         if isinstance(error, PermissionDenied | Unauthenticated):
-            record_denial(service_of(request), request, error)
+            record_denial(state_of(request), request, error)
         return problem(request, error)
 
     async def http_error(request: Request, error: Exception) -> Response:
@@ -115,7 +115,7 @@ def _handle_errors(app: FastAPI) -> None:
         return problem(request, errors.InvalidRequest("the request has a parameter that is missing or not valid"))
 
     async def database_error(request: Request, error: Exception) -> Response:
-        known = service_of(request).database.fault(error) if isinstance(error, DBAPIError) else None
+        known = state_of(request).database.fault(error) if isinstance(error, DBAPIError) else None
         if known is None:
             raise error
         _log.error("the database refused: %s", known.code, exc_info=error)

@@ -8,8 +8,8 @@ from xtrace_server.auth.guard import CONTROL, AdminCaller, ApiCaller, requires
 from xtrace_server.errors import PermissionDenied, ServiceError
 from xtrace_server.http.answers import json_answer
 from xtrace_server.http.described import Parameter, describes
-from xtrace_server.http.requests import AdminCallerDep, ServiceDep, query_number
-from xtrace_server.service import Service
+from xtrace_server.http.requests import AdminCallerDep, StateDep, query_number
+from xtrace_server.state import ServerState
 from xtrace_server.storage import audit
 from xtrace_server.storage.audit import Event
 
@@ -26,12 +26,12 @@ _PAGE = (
 @router.get("")
 @requires(CONTROL)
 @describes(list[wire.AuditEntry], *_PAGE)
-async def newest(request: Request, service: ServiceDep, caller: AdminCallerDep) -> Response:
+async def newest(request: Request, state: StateDep, caller: AdminCallerDep) -> Response:
     """The newest entries of the organisation's audit log, or those before the id in `before`; the newest first."""
     limit = query_number(request, "limit", MAX_LIMIT) or DEFAULT_LIMIT
     before = query_number(request, "before", 2**63 - 1)
-    await service.denials.write()
-    async with service.database.read() as connection:
+    await state.denials.write()
+    async with state.database.read() as connection:
         entries = await audit.newest(connection, caller.organisation_id, before, limit)
     return json_answer([_shown(entry) for entry in entries])
 
@@ -46,7 +46,7 @@ async def record_change(
     await audit.record(connection, caller.organisation_id, [event])
 
 
-def record_denial(service: Service, request: Request, error: ServiceError) -> None:
+def record_denial(state: ServerState, request: Request, error: ServiceError) -> None:
     """Remembers for the audit log that a request was denied, if it named an organisation."""
     caller = getattr(request.state, "caller", None)
     organisation_id = request.path_params.get("org") or request.headers.get(wire.ORGANISATION_HEADER) or ""
@@ -59,7 +59,7 @@ def record_denial(service: Service, request: Request, error: ServiceError) -> No
         subject=error.kb_id if isinstance(error, PermissionDenied) else "",
         detail=f"{request.method} {route}",
     )
-    service.denials.add(organisation_id, event)
+    state.denials.add(organisation_id, event)
 
 
 def _shown(entry: audit.Entry) -> wire.AuditEntry:

@@ -19,18 +19,18 @@ from xtrace_server.errors import CiphertextRefused, InvalidRequest, TooLarge
 from xtrace_server.http.answers import EVERYTHING, evaluation, json_answer, projection
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import CHUNK_IDS, KB_ID, Parameter, describes
-from xtrace_server.http.limits import check_chunks, check_count, check_projection
 from xtrace_server.http.requests import (
     ApiCallerDep,
-    ServiceDep,
+    StateDep,
     distinct,
     idempotency_key,
     query_chunk_ids,
     query_string,
     query_strings,
 )
-from xtrace_server.service import Service
+from xtrace_server.limits.sizes import check_chunks, check_count, check_projection
 from xtrace_server.settings import Settings
+from xtrace_server.state import ServerState
 from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency, knowledge_bases
 from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
 from xtrace_server.storage.contexts import Binding, Context
@@ -49,24 +49,24 @@ router = APIRouter(prefix="/v1/chunk")
 )
 async def insert(
     request: Request,
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.InsertChunks, Depends(body_of(wire.InsertChunks))],
 ) -> Response:
     """Stores chunks under new ids, all or none."""
     key = idempotency_key(request)
     body_hash = await asyncio.to_thread(_digest, request.state.body) if key else b""
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         if key and (known := await idempotency.find_answer(connection, caller.key.hash, key, body_hash)):
             return Response(known, media_type="application/json")
         context = await contexts.get(connection, caller.organisation_id, body.context_id)
-    writes = await _checked(service, context, body.chunks, "chunks")
-    async with service.database.write() as connection:
+    writes = await _checked(state, context, body.chunks, "chunks")
+    async with state.database.write() as connection:
         # Once more, inside the transaction: the first request may have been answered in the meantime.
         if key and (known := await idempotency.find_answer(connection, caller.key.hash, key, body_hash)):
             return Response(known, media_type="application/json")
-        kb, binding = await _bound(service, connection, kb, context, writes, "chunks")
+        kb, binding = await _bound(state, connection, kb, context, writes, "chunks")
         chunk_ids = await chunk_writes.insert_all(connection, kb, binding, writes)
         answer = msgspec.json.encode(wire.InsertedChunks(chunk_ids))
         if key:
@@ -82,16 +82,16 @@ async def insert(
     CHUNK_IDS,
     Parameter("projection", {"type": "array", "items": {"enum": sorted(wire.PROJECTION_FIELDS)}}),
 )
-async def get(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Response:
+async def get(request: Request, state: StateDep, caller: ApiCallerDep) -> Response:
     """The chunks with the ids asked for, in that order; unknown ids are left out."""
     kb_id, chunk_ids = query_string(request, "kb_id"), query_chunk_ids(request)
     names = query_strings(request, "projection")
-    check_projection(service.settings, names)
+    check_projection(state.settings, names)
     shown = projection(names) if names else EVERYTHING
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
-        found = await read_chunks(connection, service.schemes, pks, shown)
+        found = await read_chunks(connection, state.schemes, pks, shown)
     return json_pieces(found)
 
 
@@ -99,20 +99,20 @@ async def get(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Re
 @requires(WRITER)
 @describes(wire.UpdatedCount, statuses=(409,))
 async def update(
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.UpdateChunks, Depends(body_of(wire.UpdateChunks))],
 ) -> Response:
     """Replaces all that chunks hold, and moves them to the given context, all or none."""
-    check_count(service.settings, "max_chunks", body.chunk_updates, "chunks")
+    check_count(state.settings, "max_chunks", body.chunk_updates, "chunks")
     chunk_ids = distinct([one.chunk_id for one in body.chunk_updates], "chunk_updates")
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         context = await contexts.get(connection, caller.organisation_id, body.context_id)
         await chunks.existing_bindings(connection, kb, chunk_ids)
-    writes = await _checked(service, context, body.chunk_updates, "chunk_updates")
-    async with service.database.write() as connection:
-        kb, binding = await _bound(service, connection, kb, context, writes, "chunk_updates")
+    writes = await _checked(state, context, body.chunk_updates, "chunk_updates")
+    async with state.database.write() as connection:
+        kb, binding = await _bound(state, connection, kb, context, writes, "chunk_updates")
         await chunks.check_unchanged(connection, _conditions(kb, body.chunk_updates))
         by_pk = {chunk_pk(kb.pk, i): write for i, write in zip(chunk_ids, writes, strict=True)}
         await chunk_writes.replace_all(connection, kb, binding, by_pk)
@@ -123,28 +123,28 @@ async def update(
 @requires(WRITER)
 @describes(wire.UpdatedCount, statuses=(409,))
 async def patch(
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.PatchChunks, Depends(body_of(wire.PatchChunks))],
 ) -> Response:
     """Changes the fields that are named, all or none. Chunks stay under their context."""
-    check_count(service.settings, "max_chunks", body.chunk_patches, "chunks")
+    check_count(state.settings, "max_chunks", body.chunk_patches, "chunks")
     chunk_ids = distinct([one.chunk_id for one in body.chunk_patches], "chunk_patches")
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         await chunks.existing_bindings(connection, kb, chunk_ids)
         context = None
         if any(one.index is not UNSET for one in body.chunk_patches):
             context = await contexts.get(connection, caller.organisation_id, body.context_id)
-    changes = await asyncio.to_thread(_changes, service, kb, context, body.chunk_patches)
-    async with service.database.write() as connection:
+    changes = await asyncio.to_thread(_changes, state, kb, context, body.chunk_patches)
+    async with state.database.write() as connection:
         kb = await knowledge_bases.lock(connection, kb)
         await chunks.check_unchanged(connection, _conditions(kb, body.chunk_patches))
         stored = await chunks.existing_bindings(connection, kb, chunk_ids)
         bindings = await contexts.bindings(connection, set(stored.values()))
         await contexts.check_not_retired(connection, {one.context_pk for one in bindings.values()})
         if context is not None:
-            await _check_patched_vectors(service, connection, kb, context, stored, changes)
+            await _check_patched_vectors(state, connection, kb, context, stored, changes)
         await chunk_writes.change_all(connection, kb, changes)
     return json_answer(wire.UpdatedCount(len(changes)))
 
@@ -152,12 +152,12 @@ async def patch(
 @router.delete("/{org}")
 @requires(DELETER)
 @describes(wire.DeletedCount, KB_ID, CHUNK_IDS)
-async def delete(request: Request, service: ServiceDep, caller: ApiCallerDep) -> Response:
+async def delete(request: Request, state: StateDep, caller: ApiCallerDep) -> Response:
     """Deletes the chunks with these ids; unknown ones are ignored."""
     kb_id, chunk_ids = query_string(request, "kb_id"), query_chunk_ids(request)
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, kb_id)
-    async with service.database.write() as connection:
+    async with state.database.write() as connection:
         kb = await knowledge_bases.lock(connection, kb)
         pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
         removed = await chunk_writes.remove(connection, kb, pks)
@@ -168,14 +168,14 @@ async def delete(request: Request, service: ServiceDep, caller: ApiCallerDep) ->
 @requires(READER)
 @describes(wire.FoundNames)
 async def find_names(
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.FindNames, Depends(body_of(wire.FindNames))],
 ) -> Response:
     """Which of the names are stored under the context."""
-    check_count(service.settings, "max_ids", body.names, "names")
+    check_count(state.settings, "max_ids", body.names, "names")
     found: dict[str, int] = {}
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         context = await contexts.find(connection, caller.organisation_id, body.context_id)
         binding = await contexts.find_binding(connection, kb, context) if context else None
@@ -185,17 +185,17 @@ async def find_names(
 
 
 async def _checked(
-    service: Service, context: Context, sent: Sequence[wire.NewChunk | wire.ChunkUpdate], field: str
+    state: ServerState, context: Context, sent: Sequence[wire.NewChunk | wire.ChunkUpdate], field: str
 ) -> list[ChunkWrite]:
     """What to store for the chunks, every size and ciphertext checked, in a thread.
 
     Raises `TooLarge` and `InvalidRequest`.
     """
-    by = evaluation(service.schemes, context.data.type, context.data.pk)
+    by = evaluation(state.schemes, context.data.type, context.data.pk)
 
     def check() -> list[ChunkWrite]:
-        check_chunks(service.settings, sent, field)
-        rows = _rows(service.settings, by, enumerate(one.index for one in sent), field)
+        check_chunks(state.settings, sent, field)
+        rows = _rows(state.settings, by, enumerate(one.index for one in sent), field)
         return [
             ChunkWrite(
                 content=one.chunk_content,
@@ -240,7 +240,7 @@ def _rows(
 
 
 async def _bound(
-    service: Service,
+    state: ServerState,
     connection: AsyncConnection,
     kb: KnowledgeBase,
     context: Context,
@@ -253,7 +253,7 @@ async def _bound(
     binding = await contexts.bind(connection, kb, context)
     if writes:
         binding = await contexts.fix_row_bytes(connection, binding, len(writes[0].row))
-    by = evaluation(service.schemes, context.data.type, context.data.pk)
+    by = evaluation(state.schemes, context.data.type, context.data.pk)
     for i, write in enumerate(writes):
         _check_width(by, binding, write.row, f"{field}[{i}]")
     return kb, binding
@@ -268,14 +268,14 @@ def _check_width(by: Evaluation, binding: Binding, row: bytes, where: str) -> No
 
 
 def _changes(
-    service: Service, kb: KnowledgeBase, context: Context | None, patches: Sequence[wire.ChunkPatch]
+    state: ServerState, kb: KnowledgeBase, context: Context | None, patches: Sequence[wire.ChunkPatch]
 ) -> list[ChunkChange]:
-    check_chunks(service.settings, patches, "chunk_patches")
+    check_chunks(state.settings, patches, "chunk_patches")
     rows: dict[int, bytes] = {}
     if context is not None:
-        by = evaluation(service.schemes, context.data.type, context.data.pk)
+        by = evaluation(state.schemes, context.data.type, context.data.pk)
         indexes = {i: one.index for i, one in enumerate(patches) if one.index is not UNSET}
-        rows = dict(zip(indexes, _rows(service.settings, by, indexes.items(), "chunk_patches"), strict=True))
+        rows = dict(zip(indexes, _rows(state.settings, by, indexes.items(), "chunk_patches"), strict=True))
     return [
         ChunkChange(
             pk=chunk_pk(kb.pk, one.chunk_id),
@@ -290,7 +290,7 @@ def _changes(
 
 
 async def _check_patched_vectors(
-    service: Service,
+    state: ServerState,
     connection: AsyncConnection,
     kb: KnowledgeBase,
     context: Context,
@@ -302,7 +302,7 @@ async def _check_patched_vectors(
     `stored` has the key of the binding for each of the chunk ids.
     """
     binding = await contexts.find_binding(connection, kb, context)
-    by = evaluation(service.schemes, context.data.type, context.data.pk)
+    by = evaluation(state.schemes, context.data.type, context.data.pk)
     for i, change in enumerate(changes):
         if change.row is UNSET:
             continue

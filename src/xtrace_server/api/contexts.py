@@ -14,8 +14,8 @@ from xtrace_server.errors import ContextDiffers, ContextInUse, ContextRetired, I
 from xtrace_server.http.answers import evaluation, json_answer
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import describes
-from xtrace_server.http.limits import check_context
-from xtrace_server.http.requests import ApiCallerDep, ServiceDep
+from xtrace_server.http.requests import ApiCallerDep, StateDep
+from xtrace_server.limits.sizes import check_context
 from xtrace_server.storage import contexts, knowledge_bases
 from xtrace_server.storage.contexts import Context
 
@@ -26,14 +26,14 @@ router = APIRouter(prefix="/v1/exec_context")
 @requires(MEMBER)
 @describes(wire.SavedContext, statuses=(403, 409))
 async def save(
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.SaveContext, Depends(body_of(wire.SaveContext))],
 ) -> Response:
     """Stores a context, or adds to a stored one; its public part never changes."""
-    check_context(service.settings, body.data)
-    _check_public_part(service.schemes, body.data)
-    async with service.database.write() as connection:
+    check_context(state.settings, body.data)
+    _check_public_part(state.schemes, body.data)
+    async with state.database.write() as connection:
         stored = await contexts.find(connection, caller.organisation_id, body.context_id)
         if stored is None:
             if await contexts.is_retired(connection, caller.organisation_id, body.context_id):
@@ -47,27 +47,27 @@ async def save(
 @router.get("/{org}")
 @requires(MEMBER)
 @describes(wire.ContextList)
-async def list_all(service: ServiceDep, caller: ApiCallerDep) -> Response:
+async def list_all(state: StateDep, caller: ApiCallerDep) -> Response:
     """The ids of the organisation's contexts."""
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         return json_answer(wire.ContextList(await contexts.list_ids(connection, caller.organisation_id)))
 
 
 @router.get("/{org}/{context_id}")
 @requires(MEMBER)
 @describes(wire.ContextData)
-async def get(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
+async def get(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
     """The context's data as stored."""
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         return json_answer((await contexts.get(connection, caller.organisation_id, context_id)).data)
 
 
 @router.delete("/{org}/{context_id}")
 @requires(MEMBER)
 @describes(wire.SavedContext, statuses=(403, 409))
-async def delete(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
+async def delete(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
     """Deletes a context that no chunk is stored under."""
-    async with service.database.write() as connection:
+    async with state.database.write() as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
         await _check_may_replace(connection, caller, context)
         if await contexts.is_in_use(connection, context):
@@ -79,9 +79,9 @@ async def delete(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> 
 @router.post("/{org}/{context_id}/retire")
 @requires(MEMBER)
 @describes(wire.SavedContext, statuses=(403,))
-async def retire(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
+async def retire(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
     """Retires a context for good: nothing more is stored under it. What is stored can be read, moved and deleted."""
-    async with service.database.write() as connection:
+    async with state.database.write() as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
         bound = await contexts.bound_knowledge_bases(connection, context)
         if not bound and caller.key.default_permission != Permission.DELETE:  # this cannot be undone, so not anybody's
@@ -98,9 +98,9 @@ async def retire(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> 
 @router.get("/{org}/{kb_id}/context")
 @requires(READER)
 @describes(wire.KnowledgeBaseContexts)
-async def of_knowledge_base(service: ServiceDep, caller: ApiCallerDep, kb_id: str) -> Response:
+async def of_knowledge_base(state: StateDep, caller: ApiCallerDep, kb_id: str) -> Response:
     """The ids of the contexts bound to a knowledge base."""
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         return json_answer(wire.KnowledgeBaseContexts(await contexts.bound_context_ids(connection, kb)))
 
@@ -108,9 +108,9 @@ async def of_knowledge_base(service: ServiceDep, caller: ApiCallerDep, kb_id: st
 @router.get("/{org}/{context_id}/kb")
 @requires(MEMBER)
 @describes(wire.ContextKnowledgeBases)
-async def knowledge_bases_of(service: ServiceDep, caller: ApiCallerDep, context_id: str) -> Response:
+async def knowledge_bases_of(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
     """The ids of the knowledge bases that a context is bound to, as far as the key may read them."""
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
         bound = await contexts.bound_knowledge_bases(connection, context)
         readable = await caller.readable(connection)
@@ -120,9 +120,9 @@ async def knowledge_bases_of(service: ServiceDep, caller: ApiCallerDep, context_
 @router.post("/{org}/{kb_id}/bind/{context_id}")
 @requires(WRITER)
 @describes(wire.Binding, statuses=(409,))
-async def bind(service: ServiceDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
+async def bind(state: StateDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
     """Binds a context to a knowledge base; again is the same."""
-    async with service.database.write() as connection:
+    async with state.database.write() as connection:
         kb = await knowledge_bases.lock(connection, await caller.knowledge_base(connection, kb_id))
         context = await contexts.get(connection, caller.organisation_id, context_id)
         await contexts.check_not_retired(connection, [context.pk])
@@ -133,9 +133,9 @@ async def bind(service: ServiceDep, caller: ApiCallerDep, kb_id: str, context_id
 @router.get("/{org}/{kb_id}/name_salt/{context_id}")
 @requires(READER)
 @describes(wire.NameSalt)
-async def get_name_salt(service: ServiceDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
+async def get_name_salt(state: StateDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
     """The salt for the names of the context's chunks in a knowledge base, null if none is stored."""
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         context = await contexts.get(connection, caller.organisation_id, context_id)
         bound = await contexts.find_binding(connection, kb, context)
@@ -146,19 +146,19 @@ async def get_name_salt(service: ServiceDep, caller: ApiCallerDep, kb_id: str, c
 @requires(WRITER)
 @describes(wire.NameSalt, statuses=(409,))
 async def store_name_salt(
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     kb_id: str,
     context_id: str,
     body: Annotated[wire.StoreNameSalt, Depends(body_of(wire.StoreNameSalt))],
 ) -> Response:
     """Binds the context, and stores the salt if the stored one equals `replaces`. Answers the one stored then."""
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         context = await contexts.get(connection, caller.organisation_id, context_id)
         bound = await contexts.find_binding(connection, kb, context)
     if bound is None or bound.name_salt == body.replaces:
-        async with service.database.write() as connection:
+        async with state.database.write() as connection:
             kb = await knowledge_bases.lock(connection, kb)
             await contexts.check_not_retired(connection, [context.pk])
             bound = await contexts.bind(connection, kb, context)

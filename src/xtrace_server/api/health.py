@@ -9,7 +9,7 @@ from xtrace_server.auth.guard import PUBLIC, requires
 from xtrace_server.errors import NotFound, Unauthenticated
 from xtrace_server.http.answers import json_answer
 from xtrace_server.http.described import describes
-from xtrace_server.http.requests import ServiceDep
+from xtrace_server.http.requests import StateDep
 from xtrace_server.metrics import CONTENT_TYPE
 from xtrace_server.settings import Settings
 
@@ -27,19 +27,19 @@ async def live() -> Response:
 @router.get("/readyz")
 @requires(PUBLIC)
 @describes(dict[str, str])
-async def ready(service: ServiceDep) -> Response:
+async def ready(state: StateDep) -> Response:
     """The database answers too; 503 otherwise."""
-    await service.database.check_ready()
+    await state.database.check_ready()
     return json_answer({"status": "ok"})
 
 
 @router.get("/metrics")
 @requires(PUBLIC)
 @describes(None, media_types=("text/plain",), statuses=(401, 404))
-async def metrics(request: Request, service: ServiceDep) -> Response:
+async def metrics(request: Request, state: StateDep) -> Response:
     """What the server has counted, for Prometheus; the setting `metrics` says who may read it."""
-    _check_may_read_metrics(request, service.settings)
-    return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+    _check_may_read_metrics(request, state.settings)
+    return Response(state.metrics.text(), media_type=CONTENT_TYPE)
 
 
 def _check_may_read_metrics(request: Request, settings: Settings) -> None:

@@ -16,10 +16,10 @@ from xtrace_server.auth.guard import DELETER, READER, WRITER, ApiCaller, require
 from xtrace_server.http.answers import json_answer, projection
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import describes
-from xtrace_server.http.limits import check_meta_data, check_projection
 from xtrace_server.http.page_token import PageToken, decode_token, encode_token, query_digest
-from xtrace_server.http.requests import ApiCallerDep, ServiceDep, meta_filter
-from xtrace_server.service import Service
+from xtrace_server.http.requests import ApiCallerDep, StateDep, meta_filter
+from xtrace_server.limits.sizes import check_meta_data, check_projection
+from xtrace_server.state import ServerState
 from xtrace_server.storage import chunk_writes, chunks, contexts, knowledge_bases
 from xtrace_server.storage.chunk_writes import ChunkChange
 from xtrace_server.storage.chunks import PageQuery
@@ -37,17 +37,17 @@ _RESULTS = b'{"results":'
 @requires(READER)
 @describes(list[wire.Chunk])
 async def search(
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.SearchMetaData, Depends(body_of(wire.SearchMetaData))],
 ) -> Response:
     """Every chunk that the filter matches, by ascending id."""
-    check_projection(service.settings, body.projection)
-    filter_, shown = meta_filter(service.settings, body.meta_filter), projection(body.projection, body.return_content)
-    async with service.database.read() as connection:
+    check_projection(state.settings, body.projection)
+    filter_, shown = meta_filter(state.settings, body.meta_filter), projection(body.projection, body.return_content)
+    async with state.database.read() as connection:
         binding = await _binding(connection, caller, body.kb_id, body.context_id)
         pks = await chunks.matching_pks(connection, binding, filter_) if binding else []
-        found = await read_chunks(connection, service.schemes, pks, shown)
+        found = await read_chunks(connection, state.schemes, pks, shown)
     return json_pieces(found)
 
 
@@ -55,18 +55,18 @@ async def search(
 @requires(READER)
 @describes(wire.Page)
 async def page(
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.PageMetaData, Depends(body_of(wire.PageMetaData))],
 ) -> Response:
     """One page of the chunks that the filter matches, sorted, with the token of the next."""
-    check_projection(service.settings, body.projection)
-    filter_, shown = meta_filter(service.settings, body.meta_filter), projection(body.projection, body.return_content)
+    check_projection(state.settings, body.projection)
+    filter_, shown = meta_filter(state.settings, body.meta_filter), projection(body.projection, body.return_content)
     digest = query_digest(body.kb_id, body.context_id, filter_, body.sort_by, body.sort_order)
     token = decode_token(body.page_token, digest) if body.page_token else None
     offset = min(body.offset or 0, _MAX_OFFSET) if token is None else token.offset
     limit = None if body.limit is None else min(body.limit, _MAX_OFFSET)
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         binding = await _binding(connection, caller, body.kb_id, body.context_id)
         if binding is None:
             return json_answer(wire.Page([], 0, body.limit, offset, False, None))
@@ -83,7 +83,7 @@ async def page(
                 after=token.position if token else None,
             ),
         )
-        found = await read_chunks(connection, service.schemes, [position.pk for position in positions], shown)
+        found = await read_chunks(connection, state.schemes, [position.pk for position in positions], shown)
     following = None
     if has_more and positions:
         following = encode_token(PageToken(digest, positions[-1], offset + len(positions)))
@@ -95,15 +95,15 @@ async def page(
 @requires(DELETER)
 @describes((wire.DeletedCount, wire.WouldDeleteCount))
 async def delete(
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.DeleteByMetaData, Depends(body_of(wire.DeleteByMetaData))],
 ) -> Response:
     """Deletes the chunks that the filter matches, or says how many these are."""
-    filter_ = meta_filter(service.settings, body.meta_filter)
+    filter_ = meta_filter(state.settings, body.meta_filter)
     if body.dry_run:
-        return json_answer(wire.WouldDeleteCount(await _count(service, caller, body, filter_)))
-    async with _matched(service, caller, body, filter_) as (connection, kb, _, pks):
+        return json_answer(wire.WouldDeleteCount(await _count(state, caller, body, filter_)))
+    async with _matched(state, caller, body, filter_) as (connection, kb, _, pks):
         removed = await chunk_writes.remove(connection, kb, pks)
     return json_answer(wire.DeletedCount(removed))
 
@@ -112,16 +112,16 @@ async def delete(
 @requires(WRITER)
 @describes((wire.UpdatedCount, wire.WouldUpdateCount), statuses=(409,))
 async def patch(
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.PatchByMetaData, Depends(body_of(wire.PatchByMetaData))],
 ) -> Response:
     """Changes the metadata of the chunks that the filter matches, or says how many these are."""
-    filter_ = meta_filter(service.settings, body.meta_filter)
-    check_meta_data(service.settings, body.patch, "patch")
+    filter_ = meta_filter(state.settings, body.meta_filter)
+    check_meta_data(state.settings, body.patch, "patch")
     if body.dry_run:
-        return json_answer(wire.WouldUpdateCount(await _count(service, caller, body, filter_)))
-    async with _matched(service, caller, body, filter_) as (connection, kb, binding, pks):
+        return json_answer(wire.WouldUpdateCount(await _count(state, caller, body, filter_)))
+    async with _matched(state, caller, body, filter_) as (connection, kb, binding, pks):
         if binding is not None and pks:
             await contexts.check_not_retired(connection, [binding.context_pk])
         if any(getattr(body.patch, field) is not UNSET for field in (*wire.TAGS, "facets")):
@@ -137,21 +137,21 @@ async def _binding(connection: AsyncConnection, caller: ApiCaller, kb_id: str, c
 
 
 async def _count(
-    service: Service, caller: ApiCaller, body: wire.DeleteByMetaData | wire.PatchByMetaData, filter_: Filter
+    state: ServerState, caller: ApiCaller, body: wire.DeleteByMetaData | wire.PatchByMetaData, filter_: Filter
 ) -> int:
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         binding = await _binding(connection, caller, body.kb_id, body.context_id)
         return await chunks.count_matching(connection, binding, filter_) if binding else 0
 
 
 @asynccontextmanager
 async def _matched(
-    service: Service, caller: ApiCaller, body: wire.DeleteByMetaData | wire.PatchByMetaData, filter_: Filter
+    state: ServerState, caller: ApiCaller, body: wire.DeleteByMetaData | wire.PatchByMetaData, filter_: Filter
 ) -> AsyncIterator[tuple[AsyncConnection, KnowledgeBase, Binding | None, list[int]]]:
     """A writing transaction on the knowledge base, with the keys of the chunks that the filter matches in it."""
-    async with service.database.read() as connection:
+    async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
-    async with service.database.write() as connection:
+    async with state.database.write() as connection:
         kb = await knowledge_bases.lock(connection, kb)
         binding = await _binding(connection, caller, body.kb_id, body.context_id)
         pks = await chunks.matching_pks(connection, binding, filter_) if binding else []

@@ -34,11 +34,11 @@ async def read_chunks(
     evaluations: dict[int, Evaluation] = {}
     for start in range(0, len(pks), _STEP):
         step = pks[start : start + _STEP]
-        found = await chunks.read(connection, step, shown.parts)
+        found = await chunks.read(connection, step, shown.fields)
         stored = [found[pk] for pk in step if pk in found]
         if not stored:
             continue
-        if shown.parts.row:
+        if shown.fields.row:
             await _add_evaluations(connection, schemes, {chunk.binding_pk for chunk in stored}, evaluations)
         if len(pieces) > 1:
             pieces.append(b",")

@@ -14,11 +14,11 @@ from xtrace_server.errors import CiphertextRefused
 from xtrace_server.http.answers import evaluation
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import describes
-from xtrace_server.http.limits import check_count, check_query
-from xtrace_server.http.requests import ApiCallerDep, ServiceDep, meta_filter
+from xtrace_server.http.requests import ApiCallerDep, StateDep, meta_filter
+from xtrace_server.limits.sizes import check_count, check_query
 from xtrace_server.search.answers import AnswerForm, FramedAnswer, MessagePackAnswer
 from xtrace_server.search.engine import Candidates, Search
-from xtrace_server.service import Service
+from xtrace_server.state import ServerState
 from xtrace_server.storage import contexts
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_pk
@@ -31,14 +31,14 @@ router = APIRouter(prefix="/v1")
 @describes(None, media_types=(wire.MSGPACK, frames.MEDIA_TYPE))
 async def compute_hamming(
     request: Request,
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.ComputeHamming, Depends(body_of(wire.ComputeHamming))],
 ) -> Response:
     """A MessagePack array of `[[ciphertext, …], chunk_id, nonce or nil]`, by ascending chunk id; or, for a client that
     accepts it, the same in frames.
     """
-    search = await _prepared(service, caller, body, [body.query], "query")
+    search = await _prepared(state, caller, body, [body.query], "query")
     framed = frames.MEDIA_TYPE in request.headers.get("accept", "")
     return await _streamed(search, (FramedAnswer if framed else MessagePackAnswer)(*search.answer_shape))
 
@@ -47,28 +47,28 @@ async def compute_hamming(
 @requires(READER)
 @describes(None, media_types=(frames.MEDIA_TYPE,))
 async def compute_hamming_batch(
-    service: ServiceDep,
+    state: StateDep,
     caller: ApiCallerDep,
     body: Annotated[wire.ComputeHammingBatch, Depends(body_of(wire.ComputeHammingBatch))],
 ) -> Response:
     """The answers to several queries in one pass over the candidates, in frames."""
-    search = await _prepared(service, caller, body, body.queries, "queries")
+    search = await _prepared(state, caller, body, body.queries, "queries")
     return await _streamed(search, FramedAnswer(*search.answer_shape))
 
 
 async def _prepared(
-    service: Service,
+    state: ServerState,
     caller: ApiCaller,
     body: wire.ComputeHamming | wire.ComputeHammingBatch,
     queries: Sequence[Sequence[bytes]],
     field: str,
 ) -> Search:
-    check_count(service.settings, "max_queries", queries, "queries")
+    check_count(state.settings, "max_queries", queries, "queries")
     for query in queries:
-        check_query(service.settings, query)
-    filter_ = meta_filter(service.settings, body.meta_filter)
+        check_query(state.settings, query)
+    filter_ = meta_filter(state.settings, body.meta_filter)
     async with AsyncExitStack() as transaction:
-        connection = await transaction.enter_async_context(service.database.read())
+        connection = await transaction.enter_async_context(state.database.read())
         kb = await caller.knowledge_base(connection, body.kb_id)
         context = await contexts.get(connection, caller.organisation_id, body.context_id)
         binding = await contexts.find_binding(connection, kb, context)
@@ -76,9 +76,9 @@ async def _prepared(
         if binding is not None:
             first_pk, last_pk = _pk_range(kb, body.id_range)
             candidates = Candidates(kb=kb, binding=binding, filter_=filter_, first_pk=first_pk, last_pk=last_pk)
-        by = evaluation(service.schemes, context.data.type, context.data.pk)
+        by = evaluation(state.schemes, context.data.type, context.data.pk)
         try:
-            return await service.engine.prepare(connection, transaction, by, queries, candidates)
+            return await state.engine.prepare(connection, transaction, by, queries, candidates)
         except InvalidCiphertext as error:
             raise CiphertextRefused(f"{field}: {error}") from None
 

@@ -12,7 +12,7 @@ from xtrace_core.schemes.interface import Evaluation, InvalidPublicKey
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_core.wire import PROJECTION_FIELDS, TAGS, Chunk, MetaData
 from xtrace_server.errors import InvalidRequest
-from xtrace_server.storage.chunks import Parts, StoredChunk
+from xtrace_server.storage.chunks import ChunkFields, StoredChunk
 
 _encoder = msgspec.json.Encoder()
 
@@ -38,9 +38,9 @@ class Projection:
     meta_data: frozenset[str]
 
     @property
-    def parts(self) -> Parts:
+    def fields(self) -> ChunkFields:
         """What has to be read for it."""
-        return Parts(
+        return ChunkFields(
             facets="facets" in self.meta_data,
             content="chunk_content" in self.top_level,
             row="index" in self.top_level,

@@ -19,7 +19,7 @@ from xtrace_server.errors import FilterRefused, InvalidRequest, MalformedRequest
 from xtrace_server.http.body_parts import LongList, Parts
 from xtrace_server.http.json_parts import json_parts
 from xtrace_server.http.msgpack_parts import msgpack_parts
-from xtrace_server.http.requests import service_of
+from xtrace_server.http.requests import state_of
 from xtrace_server.settings import Settings
 
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -78,7 +78,7 @@ def body_of(type_: type[_T]) -> Callable[[Request], Awaitable[_T]]:
     async def decode(request: Request) -> _T:
         body = await read_body(request)
         decoder = decoders[_format_of(request, tuple(decoders)) if body else JSON]
-        settings = service_of(request).settings
+        settings = state_of(request).settings
         if len(body) <= min(LARGE_BYTES, settings.max_filter_bytes):
             return decoder.decode(body)
         loop = asyncio.get_running_loop()
@@ -90,7 +90,7 @@ def body_of(type_: type[_T]) -> Callable[[Request], Awaitable[_T]]:
 
 async def read_body(request: Request) -> bytes:
     """The body, which is kept in `request.state.body` where a retry of the request is to be recognised by it."""
-    limit = service_of(request).settings.max_body_bytes
+    limit = state_of(request).settings.max_body_bytes
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and len(announced) < 20 and int(announced) > limit:
         raise _too_large(limit)

@@ -12,23 +12,23 @@ from xtrace_core.metadata_filter import Filter, InvalidFilter, parse_filter
 from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
 from xtrace_server.auth.guard import AdminCaller, ApiCaller, Plane, rule_of
 from xtrace_server.errors import FilterRefused, InvalidRequest
-from xtrace_server.http.limits import check_count
-from xtrace_server.service import Service
+from xtrace_server.limits.sizes import check_count
 from xtrace_server.settings import Settings
+from xtrace_server.state import ServerState
 
 MAX_IDEMPOTENCY_KEY = 255
 _MAX_ID_DIGITS = 40
 
 
-def service_of(request: Request) -> Service:
+def state_of(request: Request) -> ServerState:
     """What the server holds."""
-    return cast("Service", request.app.state.service)
+    return cast("ServerState", request.app.state.server)
 
 
 async def guard(request: Request) -> None:
     """Runs before every route: leaves the caller that the route's rule asks for, or raises."""
     rule = rule_of(request.scope["route"].endpoint)
-    keeper = service_of(request).guard
+    keeper = state_of(request).guard
     if rule.plane is Plane.DATA:
         request.state.caller = await keeper.api_caller(request.headers, request.path_params["org"], rule)
     elif rule.plane is Plane.CONTROL:
@@ -43,7 +43,7 @@ def _admin_caller(request: Request) -> AdminCaller:
     return cast("AdminCaller", request.state.caller)
 
 
-ServiceDep: TypeAlias = Annotated[Service, Depends(service_of)]
+StateDep: TypeAlias = Annotated[ServerState, Depends(state_of)]
 ApiCallerDep: TypeAlias = Annotated[ApiCaller, Depends(_api_caller)]
 AdminCallerDep: TypeAlias = Annotated[AdminCaller, Depends(_admin_caller)]
 
@@ -76,7 +76,7 @@ def query_strings(request: Request, name: str) -> list[str]:
 def query_chunk_ids(request: Request) -> list[int]:
     """The `chunk_ids` of the query, each once, in their order. Raises `InvalidRequest` and `TooLarge`."""
     given, ids = request.query_params.getlist("chunk_ids"), []
-    check_count(service_of(request).settings, "max_ids", given, "chunk ids")
+    check_count(state_of(request).settings, "max_ids", given, "chunk ids")
     for text in given:
         digits = text.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_ID_DIGITS):

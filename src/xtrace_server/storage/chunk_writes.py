@@ -16,7 +16,7 @@ from xtrace_core.metadata import normalised, unique
 from xtrace_core.wire import TAGS, MetaData
 from xtrace_server.errors import Unavailable
 from xtrace_server.storage import knowledge_bases
-from xtrace_server.storage.chunks import batches, bindings_of
+from xtrace_server.storage.chunks import bindings_of, steps
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -56,7 +56,7 @@ async def insert_all(
     if first + len(writes) > MAX_CHUNK_ID:
         raise Unavailable("the knowledge base has given out all of its chunk ids")
     moment, first_pk = now(), chunk_pk(kb.pk, first)
-    for part in batches(enumerate(writes, first_pk)):
+    for part in steps(enumerate(writes, first_pk)):
         rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
         await _insert(connection, chunk, [row | {"created_at": moment} for row in rows])
         await _insert(connection, facet, facets)
@@ -75,7 +75,7 @@ async def replace_all(
     """
     bindings_before = await bindings_of(connection, list(writes))
     moment = now()
-    for part in batches(writes.items()):
+    for part in steps(writes.items()):
         rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
         await _update(connection, chunk, rows)
         await _replace_facets(connection, [pk for pk, _ in part], facets)
@@ -89,7 +89,7 @@ async def change_all(connection: AsyncConnection, kb: KnowledgeBase, changes: Se
     """Changes what each change names of its chunk. Raises `ChunksNotFound`."""
     bindings = await bindings_of(connection, [change.pk for change in changes])
     moment = now()
-    for part in batches(changes):
+    for part in steps(changes):
         await _change(connection, part, bindings, kb.revision + 1, moment)
     wrote = any(change.row is not UNSET or change.nonce is not UNSET for change in changes)
     if changes:
@@ -126,8 +126,8 @@ async def _change(
 async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection[int]) -> int:
     """Deletes the chunks with these keys that exist, with all that belongs to them; how many there were."""
     removed = 0
-    for batch in batches(pks):
-        removed += (await connection.execute(delete(chunk).where(_c.pk.in_(batch)))).rowcount
+    for step in steps(pks):
+        removed += (await connection.execute(delete(chunk).where(_c.pk.in_(step)))).rowcount
     if removed:
         await knowledge_bases.record_write(connection, kb, removed=removed)
     return removed
@@ -186,7 +186,7 @@ def _changed_columns(change: ChunkChange, revision: int) -> dict[str, Any]:
 
 
 async def _insert(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
-    for part in batches(rows):
+    for part in steps(rows):
         await connection.execute(insert(table), part)
 
 
@@ -199,6 +199,6 @@ async def _update(connection: AsyncConnection, table: Table, rows: list[dict[str
 
 
 async def _replace_facets(connection: AsyncConnection, pks: Sequence[int], rows: list[dict[str, Any]]) -> None:
-    for batch in batches(pks):
-        await connection.execute(delete(facet).where(facet.c.chunk_pk.in_(batch)))
+    for step in steps(pks):
+        await connection.execute(delete(facet).where(facet.c.chunk_pk.in_(step)))
     await _insert(connection, facet, rows)

@@ -41,7 +41,7 @@ _c = chunk.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class ChunkFields:
     """Which parts of chunks to read beside their metadata rows."""
 
     facets: bool = True
@@ -77,24 +77,24 @@ def pk_of(kb: KnowledgeBase, chunk_id: int) -> int | None:
     return chunk_pk(kb.pk, chunk_id) if 0 < chunk_id <= MAX_CHUNK_ID else None
 
 
-async def read(connection: AsyncConnection, pks: Collection[int], parts: Parts) -> dict[int, StoredChunk]:
+async def read(connection: AsyncConnection, pks: Collection[int], fields: ChunkFields) -> dict[int, StoredChunk]:
     """The chunks with these keys that exist."""
     found: dict[int, StoredChunk] = {}
-    for batch in batches(pks):
-        query = select(*_STORED).where(_c.pk.in_(batch))
+    for step in steps(pks):
+        query = select(*_STORED).where(_c.pk.in_(step))
         for pk, binding_pk, name, t1, t2, t3, t4, t5, nonce, created, updated in await connection.execute(query):
             tags = (t1, t2, t3, t4, t5)
             found[pk] = StoredChunk(pk, binding_pk, name, tags, nonce, created, updated)
-        if parts.facets:
-            tokens = select(facet.c.chunk_pk, facet.c.token).where(facet.c.chunk_pk.in_(batch))
+        if fields.facets:
+            tokens = select(facet.c.chunk_pk, facet.c.token).where(facet.c.chunk_pk.in_(step))
             for pk, token in await connection.execute(tokens.order_by(facet.c.chunk_pk, facet.c.position)):
                 found[pk].facets.append(token)
-        if parts.content:
-            texts = select(content.c.pk, content.c.content).where(content.c.pk.in_(batch))
+        if fields.content:
+            texts = select(content.c.pk, content.c.content).where(content.c.pk.in_(step))
             for pk, text in await connection.execute(texts):
                 found[pk].content = text
-        if parts.row:
-            rows = select(ciphertext.c.pk, ciphertext.c.row).where(ciphertext.c.pk.in_(batch))
+        if fields.row:
+            rows = select(ciphertext.c.pk, ciphertext.c.row).where(ciphertext.c.pk.in_(step))
             for pk, row in await connection.execute(rows):
                 found[pk].row = row
     return found
@@ -103,10 +103,10 @@ async def read(connection: AsyncConnection, pks: Collection[int], parts: Parts) 
 async def find_names(connection: AsyncConnection, binding: Binding, names: Collection[str]) -> dict[str, int]:
     """For each of the names that a chunk of the binding has, the smallest chunk id; never for the empty name."""
     found: dict[str, int] = {}
-    for batch in batches(set(names)):
+    for step in steps(set(names)):
         query = (
             select(_c.name, func.min(_c.pk))
-            .where(_c.binding_pk == binding.pk, _c.name != "", _c.name.in_(batch))
+            .where(_c.binding_pk == binding.pk, _c.name != "", _c.name.in_(step))
             .group_by(_c.name)
         )
         found |= {name: chunk_id_of(pk) for name, pk in await connection.execute(query)}
@@ -210,8 +210,8 @@ async def existing_bindings(connection: AsyncConnection, kb: KnowledgeBase, chun
 async def bindings_of(connection: AsyncConnection, pks: Sequence[int]) -> dict[int, int]:
     """For each of the keys that of the chunk's binding. Raises `ChunksNotFound`."""
     found: dict[int, int] = {}
-    for batch in batches(pks):
-        rows = await connection.execute(select(_c.pk, _c.binding_pk).where(_c.pk.in_(batch)))
+    for step in steps(pks):
+        rows = await connection.execute(select(_c.pk, _c.binding_pk).where(_c.pk.in_(step)))
         found.update({row[0]: row[1] for row in rows})
     missing = [chunk_id_of(pk) for pk in pks if pk not in found]
     if missing:
@@ -222,15 +222,15 @@ async def bindings_of(connection: AsyncConnection, pks: Sequence[int]) -> dict[i
 async def check_unchanged(connection: AsyncConnection, updated_at: Mapping[int, str]) -> None:
     """Raises `ChunksChanged` unless the chunks with these keys were last written at these moments, and are there."""
     changed: list[int] = []
-    for batch in batches(updated_at):
-        query = select(_c.pk, _c.updated_at).where(_c.pk.in_(batch))
+    for step in steps(updated_at):
+        query = select(_c.pk, _c.updated_at).where(_c.pk.in_(step))
         stored = {row.pk: row.updated_at for row in await connection.execute(query)}
-        changed += [chunk_id_of(pk) for pk in batch if stored.get(pk) != updated_at[pk]]
+        changed += [chunk_id_of(pk) for pk in step if stored.get(pk) != updated_at[pk]]
     if changed:
         raise ChunksChanged(changed)
 
 
-def batches(values: Iterable[Any]) -> Iterable[list[Any]]:
+def steps(values: Iterable[Any]) -> Iterable[list[Any]]:
     """The values, so many at a time as one statement takes."""
     listed = list(values)
     for i in range(0, len(listed), PARAMETERS):

@@ -12,7 +12,7 @@ from xtrace_server.storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServerState:
     settings: Settings
     database: Database
     guard: Guard
