@@ -17,10 +17,10 @@ from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_core.wire import PROBLEM_JSON
 from xtrace_server import errors
 from xtrace_server.api import audit, chunks, contexts, health, keys, knowledge_bases, metadata, openapi, search
-from xtrace_server.api.audit import record_denial
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard, rule_of
 from xtrace_server.errors import PermissionDenied, ServiceError, Unauthenticated
+from xtrace_server.http.denials import record_denial
 from xtrace_server.http.envelope import Envelope
 from xtrace_server.http.requests import guard, state_of
 from xtrace_server.loop_watch import watched
@@ -103,7 +103,7 @@ def _handle_errors(app: FastAPI) -> None:
         if not isinstance(error, ServiceError):
             raise error
         if isinstance(error, PermissionDenied | Unauthenticated):
-            record_denial(state_of(request), request, error)
+            record_denial(request, error)
         return problem(request, error)
 
     async def http_error(request: Request, error: Exception) -> Response:

@@ -17,8 +17,9 @@ import msgspec
 
 from support.toy_paillier import ToyPaillier, toy_key
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, MSGPACK, ORGANISATION_HEADER
-from xtrace_server.bootstrap import create_organisation
+from xtrace_server.bootstrap import credentials_of
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
+from xtrace_server.operations import organisations
 from xtrace_server.serving import RunningServer, start
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import Database
@@ -48,10 +49,10 @@ class LiveService:
             # this process, the server's too, holds on it.
             database = Database(self.server.settings.resolved_database_url)
             try:
-                new = await create_organisation(database, name)
+                new = await organisations.create(database, name)
             finally:
                 await database.close()
-            return Credentials(new.organisation.id, new.admin_key, new.api_key, self.url)
+            return credentials_of(new, self.url)
 
         made: list[Credentials] = []
         # In a thread, because the caller may have an event loop of its own.

@@ -19,6 +19,7 @@ from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 if TYPE_CHECKING:
     from xtrace_server.credentials import Credentials
+    from xtrace_server.operations.organisations import NewOrganisation
     from xtrace_server.settings import Settings
     from xtrace_server.storage.organisations import Organisation
 
@@ -77,26 +78,27 @@ def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
 
 
 async def _create(settings: "Settings", name: str, api_url: str, file: Path | None) -> "Credentials":
-    from xtrace_server.auth.issuing import new_organisation
-    from xtrace_server.credentials import Credentials, write_credentials
+    from xtrace_server.bootstrap import credentials_of
+    from xtrace_server.credentials import write_credentials
+    from xtrace_server.operations import organisations
 
-    # The file is on the disk before the database knows the keys: no interruption leaves keys that nobody has.
-    async with server_database(settings) as database, database.write() as connection:
-        new = await new_organisation(connection, name)
-        credentials = Credentials(new.organisation.id, new.admin_key, new.api_key, api_url)
-        if file is not None:
-            try:
-                await asyncio.to_thread(write_credentials, file, credentials)
-            except OSError as error:
-                raise InaccessibleFile(f"the credentials cannot be written to {file}: {error.strerror}") from None
-    return credentials
+    def deliver(new: "NewOrganisation") -> None:
+        if file is None:
+            return
+        try:
+            write_credentials(file, credentials_of(new, api_url))
+        except OSError as error:
+            raise InaccessibleFile(f"the credentials cannot be written to {file}: {error.strerror}") from None
+
+    async with server_database(settings) as database:
+        return credentials_of(await organisations.create(database, name, deliver), api_url)
 
 
 async def _list(settings: "Settings") -> "list[Organisation]":
-    from xtrace_server.bootstrap import list_organisations
+    from xtrace_server.operations import organisations
 
     async with server_database(settings) as database:
-        return await list_organisations(database)
+        return await organisations.list_all(database)
 
 
 def _known_url(data: Path) -> str:

@@ -116,11 +116,13 @@ class ApiCaller:
 
 
 @dataclass(frozen=True, slots=True)
-class AdminCaller:
-    """Whoever presented a valid admin key of the organisation in the header."""
+class Actor:
+    """Who changes an organisation, as its audit log names them."""
 
     organisation_id: str
-    key_hash: str
+    name: str
+    """The hash of the admin key that was presented, or who else it was."""
+    request_id: str = ""
 
 
 class _Headers(Protocol):
@@ -151,7 +153,7 @@ class Guard:
         self._record_use(key)
         return ApiCaller(key, rule.permission)
 
-    async def admin_caller(self, headers: _Headers) -> AdminCaller:
+    async def actor(self, headers: _Headers, request_id: str) -> Actor:
         """The caller of a route of the control plane. Raises `Unauthenticated` and `RateLimited`."""
         organisation_id = headers.get(ORGANISATION_HEADER)
         if not organisation_id:
@@ -166,7 +168,7 @@ class Guard:
         ):
             raise Unauthenticated("the admin key is wrong or belongs to another organisation")
         await self._rate_limit.count(key_hash)
-        return AdminCaller(found[1], key_hash)
+        return Actor(found[1], key_hash, request_id)
 
     async def close(self) -> None:
         """Waits until what was to be written down is written."""

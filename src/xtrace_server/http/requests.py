@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from xtrace_core.metadata_filter import Filter, InvalidFilter, parse_filter
 from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
-from xtrace_server.auth.guard import AdminCaller, ApiCaller, Plane, rule_of
+from xtrace_server.auth.guard import Actor, ApiCaller, Plane, rule_of
 from xtrace_server.errors import FilterRefused, InvalidRequest
 from xtrace_server.limits.sizes import check_count
 from xtrace_server.settings import Settings
@@ -32,20 +32,20 @@ async def guard(request: Request) -> None:
     if rule.plane is Plane.DATA:
         request.state.caller = await keeper.api_caller(request.headers, request.path_params["org"], rule)
     elif rule.plane is Plane.CONTROL:
-        request.state.caller = await keeper.admin_caller(request.headers)
+        request.state.caller = await keeper.actor(request.headers, request.state.request_id)
 
 
 def _api_caller(request: Request) -> ApiCaller:
     return cast("ApiCaller", request.state.caller)
 
 
-def _admin_caller(request: Request) -> AdminCaller:
-    return cast("AdminCaller", request.state.caller)
+def _actor(request: Request) -> Actor:
+    return cast("Actor", request.state.caller)
 
 
 StateDep: TypeAlias = Annotated[ServerState, Depends(state_of)]
 ApiCallerDep: TypeAlias = Annotated[ApiCaller, Depends(_api_caller)]
-AdminCallerDep: TypeAlias = Annotated[AdminCaller, Depends(_admin_caller)]
+ActorDep: TypeAlias = Annotated[Actor, Depends(_actor)]
 
 
 def meta_filter(settings: Settings, value: Any) -> Filter:

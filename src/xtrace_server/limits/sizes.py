@@ -57,10 +57,10 @@ def check_projection(settings: Settings, names: Sequence[str] | None) -> None:
     _check(settings, "max_projection", names, "projection")
 
 
-def check_names(settings: Settings, body: wire.CreateKnowledgeBase | wire.CreateApiKey) -> None:
+def check_names(settings: Settings, name: str, description: str) -> None:
     """Checks the name and the description of what is created."""
-    _check(settings, "max_name_characters", body.name, "name")
-    _check(settings, "max_name_characters", body.description, "description")
+    _check(settings, "max_name_characters", name, "name")
+    _check(settings, "max_name_characters", description, "description")
 
 
 def check_context(settings: Settings, data: wire.ContextData) -> None:

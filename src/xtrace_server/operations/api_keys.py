@@ -1,0 +1,53 @@
+"""The API keys of an organisation, and their permissions."""
+
+from xtrace_core.permissions import Permission
+from xtrace_server.auth.guard import Actor
+from xtrace_server.auth.issuing import new_api_key
+from xtrace_server.limits.sizes import check_names
+from xtrace_server.operations.audit import record
+from xtrace_server.state import ServerState
+from xtrace_server.storage import knowledge_bases, organisations
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
+from xtrace_server.storage.organisations import ApiKey
+
+
+async def create(state: ServerState, actor: Actor, name: str, description: str) -> tuple[ApiKey, str]:
+    """Creates an API key without any permission; returns it as stored, and the secret, which only the caller has.
+
+    Raises `LimitExceeded`.
+    """
+    check_names(state.settings, name, description)
+    async with state.database.write() as connection:
+        key, secret = await new_api_key(connection, actor.organisation_id, name, description, Permission.NONE)
+        await record(connection, actor, "api_key.create", key.hash)
+    return key, secret
+
+
+async def list_all(state: ServerState, actor: Actor) -> list[ApiKey]:
+    """Returns the API keys that are not revoked, the oldest first."""
+    async with state.database.read() as connection:
+        return await organisations.list_api_keys(connection, actor.organisation_id)
+
+
+async def permissions(state: ServerState, actor: Actor, key_hash: str) -> list[tuple[KnowledgeBase, int]]:
+    """Returns each knowledge base on which the key has a permission, with it. Raises `KeyNotFound`."""
+    async with state.database.read() as connection:
+        key = await organisations.get_api_key(connection, actor.organisation_id, key_hash)
+        found = await organisations.permissions(connection, key)
+    return [(kb, granted) for kb, granted in found if granted]
+
+
+async def set_permission(state: ServerState, actor: Actor, key_hash: str, kb_id: str, permission: Permission) -> None:
+    """Sets the key's permission on a knowledge base. Raises `KeyNotFound` and `KnowledgeBaseNotFound`."""
+    async with state.database.write() as connection:
+        key = await organisations.get_api_key(connection, actor.organisation_id, key_hash)
+        kb = await knowledge_bases.get(connection, actor.organisation_id, kb_id)
+        await organisations.set_permission(connection, key, kb, permission)
+        await record(connection, actor, "api_key.permission", key.hash, f"permission {permission} in {kb.id}")
+
+
+async def revoke(state: ServerState, actor: Actor, key_hash: str) -> None:
+    """Revokes a key; one that is revoked already stays so. Raises `KeyNotFound`."""
+    async with state.database.write() as connection:
+        await organisations.revoke_api_key(connection, actor.organisation_id, key_hash)
+        await record(connection, actor, "api_key.revoke", key_hash)

@@ -1,0 +1,157 @@
+"""Execution contexts, and their bindings to knowledge bases."""
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_core import wire
+from xtrace_core.permissions import Permission
+from xtrace_core.schemes.registry import SchemeRegistry
+from xtrace_server.auth.guard import ApiCaller
+from xtrace_server.errors import ContextDiffers, ContextInUse, ContextRetired, InvalidRequest, PermissionDenied
+from xtrace_server.limits.sizes import check_context
+from xtrace_server.operations.evaluations import evaluation_of
+from xtrace_server.state import ServerState
+from xtrace_server.storage import contexts, knowledge_bases
+from xtrace_server.storage.contexts import Context
+
+
+async def save(state: ServerState, caller: ApiCaller, context_id: str, data: wire.ContextData) -> None:
+    """Stores a context, or adds to a stored one, whose public part never changes.
+
+    Raises `LimitExceeded`, `InvalidRequest`, `ContextDiffers`, `ContextRetired` and `PermissionDenied`.
+    """
+    check_context(state.settings, data)
+    _check_public_part(state.schemes, data)
+    async with state.database.write() as connection:
+        stored = await contexts.find(connection, caller.organisation_id, context_id)
+        if stored is not None:
+            await _save_again(connection, caller, stored, data)
+            return
+        if await contexts.is_retired(connection, caller.organisation_id, context_id):
+            raise ContextRetired(context_id)
+        await contexts.create(connection, caller.organisation_id, context_id, data)
+
+
+async def list_ids(state: ServerState, caller: ApiCaller) -> list[str]:
+    """Returns the ids of the organisation's contexts in the order in which they were first saved."""
+    async with state.database.read() as connection:
+        return await contexts.list_ids(connection, caller.organisation_id)
+
+
+async def get(state: ServerState, caller: ApiCaller, context_id: str) -> wire.ContextData:
+    """Returns a context as stored. Raises `ContextNotFound`."""
+    async with state.database.read() as connection:
+        return (await contexts.get(connection, caller.organisation_id, context_id)).data
+
+
+async def delete(state: ServerState, caller: ApiCaller, context_id: str) -> None:
+    """Deletes a context. Raises `ContextNotFound`, `PermissionDenied` and, while chunks use it, `ContextInUse`."""
+    async with state.database.write() as connection:
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        await _check_may_replace(connection, caller, context)
+        if await contexts.is_in_use(connection, context):
+            raise ContextInUse("chunks are stored under the execution context: delete them first")
+        await contexts.remove(connection, context)
+
+
+async def retire(state: ServerState, caller: ApiCaller, context_id: str) -> None:
+    """Retires a context, which cannot be undone: nothing more is stored under it.
+
+    What is stored can be read, moved and deleted. Raises `ContextNotFound` and `PermissionDenied`.
+    """
+    async with state.database.write() as connection:
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        bound = await contexts.bound_knowledge_bases(connection, context)
+        if not bound and caller.key.default_permission != Permission.DELETE:
+            raise PermissionDenied(
+                "an execution context that is bound to no knowledge base is retired by a key for all of them"
+            )
+        await _check_may_replace(connection, caller, context)
+        for kb in bound:
+            await knowledge_bases.lock(connection, kb)  # so that what is being written under it is stored before
+        await contexts.retire(connection, caller.organisation_id, context_id)
+
+
+async def of_knowledge_base(state: ServerState, caller: ApiCaller, kb_id: str) -> list[str]:
+    """Returns the ids of the contexts bound to a knowledge base. Raises `KnowledgeBaseNotFound`."""
+    async with state.database.read() as connection:
+        kb = await caller.knowledge_base(connection, kb_id)
+        return await contexts.bound_context_ids(connection, kb)
+
+
+async def knowledge_bases_of(state: ServerState, caller: ApiCaller, context_id: str) -> list[str]:
+    """Returns the ids of those knowledge bases bound to a context that the key may read. Raises `ContextNotFound`."""
+    async with state.database.read() as connection:
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        bound = await contexts.bound_knowledge_bases(connection, context)
+        readable = await caller.readable(connection)
+    return [kb.id for kb in bound if kb.id in readable]
+
+
+async def bind(state: ServerState, caller: ApiCaller, kb_id: str, context_id: str) -> None:
+    """Binds a context to a knowledge base; a binding that is there stays.
+
+    Raises `KnowledgeBaseNotFound`, `ContextNotFound` and `ContextRetired`.
+    """
+    async with state.database.write() as connection:
+        kb = await knowledge_bases.lock(connection, await caller.knowledge_base(connection, kb_id))
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        await contexts.check_not_retired(connection, [context.pk])
+        await contexts.bind(connection, kb, context)
+
+
+async def get_name_salt(state: ServerState, caller: ApiCaller, kb_id: str, context_id: str) -> bytes | None:
+    """Returns the salt for the names of a context's chunks in a knowledge base; None if none is stored.
+
+    Raises `KnowledgeBaseNotFound` and `ContextNotFound`.
+    """
+    async with state.database.read() as connection:
+        kb = await caller.knowledge_base(connection, kb_id)
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        bound = await contexts.find_binding(connection, kb, context)
+    return None if bound is None else bound.name_salt
+
+
+async def store_name_salt(
+    state: ServerState, caller: ApiCaller, kb_id: str, context_id: str, change: wire.StoreNameSalt
+) -> bytes | None:
+    """Binds the context, and stores the salt if the stored one equals `replaces`; returns the salt stored then.
+
+    Raises `KnowledgeBaseNotFound`, `ContextNotFound` and `ContextRetired`.
+    """
+    async with state.database.read() as connection:
+        kb = await caller.knowledge_base(connection, kb_id)
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        bound = await contexts.find_binding(connection, kb, context)
+    if bound is None or bound.name_salt == change.replaces:
+        async with state.database.write() as connection:
+            kb = await knowledge_bases.lock(connection, kb)
+            await contexts.check_not_retired(connection, [context.pk])
+            bound = await contexts.bind(connection, kb, context)
+            bound = await contexts.exchange_name_salt(connection, bound, change.replaces, change.salt)
+    return bound.name_salt
+
+
+def _check_public_part(schemes: SchemeRegistry, data: wire.ContextData) -> None:
+    evaluation_of(schemes, data.type, data.pk)
+    try:
+        msgspec.json.decode(data.config.encode(), type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise InvalidRequest("data.config is not a JSON text") from None
+
+
+async def _save_again(connection: AsyncConnection, caller: ApiCaller, stored: Context, data: wire.ContextData) -> None:
+    for field in ("type", "pk", "config"):
+        if getattr(data, field) != getattr(stored.data, field):
+            raise ContextDiffers(f"an execution context is stored under this id with another {field}")
+    secrets = ("sk", "key_provider", "wrapped_key")
+    changed = [name for name in secrets if getattr(data, name) not in (None, getattr(stored.data, name))]
+    if any(getattr(stored.data, name) is not None for name in changed):
+        await _check_may_replace(connection, caller, stored)
+    if changed:
+        await contexts.replace_secret(connection, stored, data)
+
+
+async def _check_may_replace(connection: AsyncConnection, caller: ApiCaller, context: Context) -> None:
+    for kb in await contexts.bound_knowledge_bases(connection, context):
+        await caller.knowledge_base(connection, kb.id, Permission.DELETE)
