@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from docs.examples import ROOT
+from docs.examples import ROOT, examples, run
 from support.existing_client import PASSPHRASE, fixture
 from support.recording_proxy import recording_proxy
 from support.service import Http, LiveService, ok
@@ -348,3 +348,25 @@ async def test_what_has_no_salt_cannot_be_adopted(
     await context.save_to_remote(xtrace)
     with pytest.raises(InvalidArgument, match="has no salt for names"):
         await DataLoader(context, xtrace).adopt_names(kb_id, "other")
+
+
+async def test_the_page_on_security_says_how_to_go_on(
+    context: ExecutionContext, http: Http, xtrace: XTraceIntegration, live_service: LiveService, kb_id: str
+) -> None:
+    blocks = examples(ROOT / "docs" / "security.md")
+    loader = DataLoader(context, xtrace)
+    await stored_by(loader, kb_id)
+    target = await copied(http, xtrace, context.id, kb_id)
+    names = {"loader": loader, "xtrace": xtrace, "ctx": context, "collection": COLLECTION, "embed": VECTORS}
+    await run(blocks.pop("copy"), names | {"kb_id": target, "original_id": kb_id})
+    assert await stored_by(DataLoader(context, xtrace), target) == LoadSummary(0, COUNT)
+
+    salt = await xtrace.get_name_salt(kb_id, context.id)
+    await xtrace.store_name_salt(kb_id, context.id, b"spoiled", replaces=salt)
+    loader = DataLoader(context, xtrace)
+    with pytest.raises(ForeignNameSalt):
+        await stored_by(loader, kb_id)
+    await run(blocks.pop("new salt"), names | {"kb_id": kb_id, "loader": loader})
+    assert await stored_by(DataLoader(context, xtrace), kb_id) == LoadSummary(0, COUNT)
+    assert len(names_in(live_service, kb_id)) == COUNT
+    assert blocks == {}

@@ -12,7 +12,7 @@ from docs.examples import ROOT, examples, run
 from support.service import LiveService
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_credentials
 
-RUN = ("keys.md", "metadata.md", "migration.md", "quickstart.md", "README.md")
+RUN = ("keys.md", "metadata.md", "migration.md", "quickstart.md", "security.md", "README.md")
 """The pages whose examples run: here, and in `test_key_pages`."""
 
 

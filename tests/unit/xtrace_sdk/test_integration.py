@@ -595,6 +595,13 @@ async def test_names_are_asked_for_by_the_thousand() -> None:
         (lambda x: x.insert_chunks([{**CONTENT, "meta_data": {"tag6": "x"}}], [[1]], "kb", "ctx"), InvalidMetaData),
         (lambda x: x.insert_chunks([{**CONTENT, "metadata": {}}], [[1]], "kb", "ctx"), InvalidArgument),
         (lambda x: x.insert_chunks([{}], [[1]], "kb", "ctx"), InvalidArgument),
+        (lambda x: x.insert_chunks([{**CONTENT, "base_name": "n"}], [[1]], "kb", "ctx"), InvalidArgument),
+        (
+            lambda x: x.update_chunks([{**CONTENT, "chunk_id": 1, "base_name": "n"}], [[1]], "kb", "ctx"),
+            InvalidArgument,
+        ),
+        (lambda x: x.get_name_salt("", "ctx"), InvalidArgument),
+        (lambda x: x.store_name_salt("kb", "", b"x"), InvalidArgument),
         (lambda x: x.insert_chunks(["text"], [[1]], "kb", "ctx"), InvalidArgument),
         (lambda x: x.insert_chunks([CONTENT], [], "kb", "ctx"), InvalidArgument),
         (lambda x: x.insert_chunks([CONTENT], [[-1]], "kb", "ctx"), InvalidArgument),
