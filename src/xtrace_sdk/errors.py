@@ -9,6 +9,7 @@ XTraceError
 │   │   └── NotOnPrivateField      an operator or sorting that needs values of which the service has hashes
 │   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
 │   ├── InvalidDocument            a file or folder that holds no text to load
+│   ├── DecoyGroupTooLarge         decoys would have to be fetched together with too many chunks
 │   └── InaccessibleFile           a file that cannot be read or written
 ├── KeyMaterialError               keys and execution contexts
 │   ├── WrongKey                   the key or passphrase is not the one of this context
@@ -112,6 +113,10 @@ class InvalidMetaData(InputError):
 
 class InvalidDocument(InputError):
     """A file or folder that holds no text to load."""
+
+
+class DecoyGroupTooLarge(InputError):
+    """Decoys would have to be fetched together with too many chunks; nothing was fetched."""
 
 
 class InaccessibleFile(InputError):

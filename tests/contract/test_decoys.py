@@ -1,5 +1,6 @@
 """Decoys: what the service is asked for tells it less about what was wanted, however often it is asked."""
 
+import random
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from contract.test_rotation import load, new_context, provider, vectors
-from xtrace_sdk.errors import ContentTampered, InvalidArgument
+from xtrace_sdk.errors import ContentTampered, DecoyGroupTooLarge, InvalidArgument
 from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers import decoys as decoys_module
@@ -98,7 +99,8 @@ async def test_new_decoys_were_never_asked_for_before(retriever: Retriever, xtra
     await retriever.retrieve_and_decrypt([*ids[:2], *new], kb_id, decoys=5)
     first, second = map(set, xtrace.asked)
     assert first < second
-    assert len(second - first) == 2 + 5
+    assert set(new) < second - first
+    assert len(second - first) >= 2 + 5  # two more may join the first group, which is too small for four wanted ones
 
 
 async def test_more_decoys_asked_for_later_join_the_others(retriever: Retriever, xtrace: Watched, kb_id: str) -> None:
@@ -119,12 +121,15 @@ async def test_all_candidates_are_taken_where_there_are_not_more(
     assert set(xtrace.asked[0]) == EVERY_ID
 
 
-async def test_no_candidates_are_left_alone_that_could_not_be_hidden_later(
+async def test_candidates_too_few_to_hide_one_of_them_join_a_group(
     retriever: Retriever, xtrace: Watched, kb_id: str
 ) -> None:
-    ids = await retriever.nn_search_for_ids(QUERY, 1, kb_id)
-    await retriever.retrieve_and_decrypt(ids, kb_id, decoys=50)
-    assert set(xtrace.asked[0]) == EVERY_ID
+    nearest, *_, farthest = await retriever.nn_search_for_ids(QUERY, len(EVERY_ID), kb_id)
+    await retriever.retrieve_and_decrypt([nearest], kb_id, decoys=50)
+    await retriever.retrieve_and_decrypt([farthest], kb_id, decoys=50)
+    first, second = map(set, xtrace.asked)
+    assert len(first) == 51
+    assert second == EVERY_ID
 
 
 async def test_a_chunk_stored_later_comes_along_before_it_is_wanted(
@@ -140,15 +145,17 @@ async def test_a_chunk_stored_later_comes_along_before_it_is_wanted(
 async def test_decoys_are_candidates_of_the_search_that_found_the_ids(
     retriever: Retriever, xtrace: Watched, kb_id: str
 ) -> None:
+    tagged = {chunk_id for chunk_id in EVERY_ID if chunk_id % 3 == 2}
     await retriever.search(QUERY, 1, kb_id, range_filter=(11, 30), decoys=4)
-    await retriever.search(QUERY, 2, kb_id, meta_filter={"tag1": "tag 1"}, decoys=4)
-    await retriever.search(QUERY, 2, kb_id, (11, 30), {"tag1": "tag 1"}, decoys=100)
+    await retriever.search(QUERY, 2, kb_id, (31, 60), {"tag1": "tag 1"}, decoys=4)
+    await retriever.search(QUERY, 2, kb_id, (11, 40), {"tag1": "tag 1"}, decoys=100)
     one, two, three = map(set, xtrace.asked)
     assert one < set(range(11, 31))
     assert len(one) == 5
-    assert all(chunk_id % 3 == 2 for chunk_id in two)
+    assert two < tagged & set(range(31, 61))
     assert len(two) == 6
-    assert three == {chunk_id for chunk_id in range(11, 31) if chunk_id % 3 == 2}
+    # All candidates, and what was fetched together with one of them.
+    assert three == one | two | {chunk_id for chunk_id in tagged if 11 <= chunk_id <= 40}
 
 
 async def test_decoys_are_not_predictable_and_all_candidates_get_their_turn(
@@ -177,16 +184,19 @@ async def test_ids_that_no_search_found_have_no_decoys(retriever: Retriever, xtr
 async def test_candidates_of_long_ago_are_forgotten_and_groups_are_not(
     retriever: Retriever, xtrace: Watched, kb_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoys_module, "MAX_REMEMBERED", 65)
-    one, other = await retriever.nn_search_for_ids(QUERY, 2, kb_id, range_filter=(1, 50))
-    await retriever.retrieve_and_decrypt([one], kb_id, decoys=3)
+    monkeypatch.setattr(decoys_module, "MAX_REMEMBERED", 2000)
+    near = await retriever.nn_search_for_ids(QUERY, 1, kb_id, range_filter=(1, 50))
+    await retriever.retrieve_and_decrypt(near, kb_id, decoys=3)
     far = await retriever.nn_search_for_ids(QUERY, 1, kb_id, range_filter=(51, 60))
-    await retriever.retrieve_and_decrypt([other], kb_id, decoys=3)
-    assert await retriever.nn_search_for_ids(1 - QUERY, 1, kb_id, meta_filter={"tag1": {"$exists": True}})
-    await retriever.retrieve_and_decrypt([one], kb_id, decoys=3)
+    await retriever.retrieve_and_decrypt(near, kb_id, decoys=3)
+    assert await retriever.nn_search_for_ids(1 - QUERY, 1, kb_id)
+    await retriever.retrieve_and_decrypt(far, kb_id, decoys=3)
     with pytest.raises(InvalidArgument, match="search first"):
-        await retriever.retrieve_and_decrypt(far, kb_id, decoys=3)
-    assert xtrace.asked[2] == xtrace.asked[0]
+        await retriever.retrieve_and_decrypt(near, kb_id, decoys=3)
+    assert await retriever.nn_search_for_ids(QUERY, 1, kb_id) == near
+    await retriever.retrieve_and_decrypt(near, kb_id, decoys=3)
+    assert len(xtrace.asked) == 4
+    assert xtrace.asked[3] == xtrace.asked[1] == xtrace.asked[0]
 
 
 async def test_a_damaged_decoy_is_an_error_as_any_other(
@@ -217,8 +227,91 @@ async def test_a_rotation_does_not_give_them_away(
 
 
 def test_candidates_may_be_a_million() -> None:
-    remembered = decoys_module.Decoys()
-    remembered.remember("kb", None, None, np.arange(1, 1_000_001), range(1, 11))
-    asked = remembered.together_with(range(1, 11), "kb", 40)
+    decoys = decoys_module.Decoys()
+    candidates = decoys.remember("kb", np.arange(1, 1_000_001))
+    asked = decoys.together_with(range(1, 11), dict.fromkeys(range(1, 11), candidates), 40)
     assert len(asked) == 50
-    assert remembered.together_with([3], "kb", 40) == asked
+    assert decoys.together_with([3], {3: candidates}, 40) == asked
+    assert decoys.remember("kb", np.arange(1, 1_000_001)) is candidates
+
+
+# What was seen once: the same search in other words, and the requests intersected
+
+REWORDED: dict[str, tuple[tuple[int, int] | None, Any]] = {
+    "no filter": (None, None),
+    "a filter that all match": (None, {"tag1": {"$exists": True}}),
+    "a list": (None, {"tag1": {"$in": ["tag 0", "tag 1", "tag 2"]}}),
+    "a list in another order": (None, {"tag1": {"$in": ["tag 2", "tag 0", "tag 1"]}}),
+    "a range": ((1, 1000), None),
+}
+
+
+@pytest.mark.parametrize("first", REWORDED)
+async def test_the_same_candidates_are_fetched_together_in_whatever_words(
+    first: str, retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    for range_filter, meta_filter in (REWORDED[first], *REWORDED.values()):
+        await retriever.search(QUERY, 1, kb_id, range_filter, meta_filter, decoys=5)
+    assert len(xtrace.asked[0]) == 6
+    assert all(asked == xtrace.asked[0] for asked in xtrace.asked)
+
+
+async def test_a_part_of_the_candidates_is_fetched_with_the_whole_group(
+    retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    narrower = ((8, 8), None), ((1, 30), None), (None, {"tag1": "tag 1"}), ((5, 20), {"tag1": {"$ne": "tag 0"}})
+    await retriever.search(QUERY, 1, kb_id, decoys=5)
+    for range_filter, meta_filter in narrower:
+        (found,) = await retriever.search(QUERY, 1, kb_id, range_filter, meta_filter, decoys=5)
+        assert found.chunk_id == 8
+    assert frozenset.intersection(*map(frozenset, xtrace.asked)) == set(xtrace.asked[0])
+
+
+Found = tuple[set[int], set[int], int]
+"""A search's candidates, the ids that were requested after it, and how many others each hides among."""
+
+
+async def random_searches(retriever: Retriever, xtrace: Watched, kb_id: str, seed: int) -> list[Found]:
+    """Searches with random filters and ranges, each with what the service sees of it."""
+    chosen, found = random.Random(seed), list[Found]()
+    for _ in range(25):
+        tags = chosen.sample(range(3), chosen.choice([1, 2, 3]))
+        lowest = chosen.choice([1, 1, 1, 20, 50])
+        k, decoys = chosen.choice([1, 1, 2, 4]), chosen.choice([2, 5, 9])
+        candidates = {one for one in range(lowest, 61) if (one - 1) % 3 in tags}
+        query = vectors()[chosen.choice([7, 8, 9])]
+        filter_ = {"tag1": {"$in": [f"tag {tag}" for tag in tags]}} if chosen.random() < 0.8 else None
+        results = await retriever.search(query, k, kb_id, (lowest, 60), filter_, decoys=decoys)
+        found.append((candidates if filter_ else set(range(lowest, 61)), set(xtrace.asked[-1]), decoys))
+        assert len(results) == min(k, len(found[-1][0]))
+        assert {result.chunk_id for result in results} <= found[-1][0] & found[-1][1]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_requests_of_random_searches_have_a_crowd_in_common(
+    seed: int, retriever: Retriever, xtrace: Watched, kb_id: str
+) -> None:
+    searches = await random_searches(retriever, xtrace, kb_id, seed)
+    assert all(len(asked & candidates) > min(decoys, len(candidates) - 1) for candidates, asked, decoys in searches)
+    for chunk_id in EVERY_ID:
+        naming = [one for one in searches if chunk_id in one[1]]
+        if naming:
+            candidates, _, decoys = naming[0]
+            common = set.intersection(*(asked for _, asked, _ in naming))
+            assert len(common) > min(decoys, len(candidates) - 1)
+
+
+async def test_a_group_that_would_be_too_large_is_refused_and_changes_nothing(
+    retriever: Retriever, xtrace: Watched, kb_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoys_module, "MAX_MEMBERS", 10)
+    ids = await retriever.nn_search_for_ids(QUERY, 2, kb_id)
+    with pytest.raises(DecoyGroupTooLarge, match=r"decoys=9 .* fetch 11 chunks together, the limit is 10: use fewer"):
+        await retriever.retrieve_and_decrypt(ids, kb_id, decoys=9)
+    assert xtrace.asked == []
+    await retriever.retrieve_and_decrypt(ids, kb_id, decoys=8)
+    await retriever.retrieve_and_decrypt(ids[:1], kb_id, decoys=3)
+    assert [len(asked) for asked in xtrace.asked] == [10, 10]
+    with pytest.raises(DecoyGroupTooLarge, match="60 chunks"):
+        await retriever.retrieve_and_decrypt(ids, kb_id, decoys=100)

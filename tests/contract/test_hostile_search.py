@@ -287,7 +287,7 @@ async def test_chunks_outside_the_filter_are_noticed(frames_allowed: bool, stock
             hostile.lie = None
             await retriever.search(QUERY, 1, stock.kb_id, meta_filter=filter_)
             hostile.lie = lie
-            with pytest.raises(ChangedSinceSearch, match="the chunks 5 does not match the filter"):
+            with pytest.raises(ChangedSinceSearch, match="the metadata of chunk 5 does not match the filter"):
                 await retriever.search(QUERY, 1, stock.kb_id, meta_filter=filter_)
 
 

@@ -113,8 +113,7 @@ class Retriever(Twin[core.Retriever]):
         """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
 
         A text needs the `embedding` that this retriever was made with. Chunks that were deleted in between are left
-        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise, and `ChangedSinceSearch` if the metadata
-        of a chunk does not match the filter.
+        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise.
 
         With `rescore=4` the 4·k nearest by Hamming distance are fetched, and the k of them that are most similar by the
         cosine of their vectors' copies come back, most similar first (docs/recall.md). The chunks must have been loaded
@@ -132,12 +131,14 @@ class Retriever(Twin[core.Retriever]):
         along, which holds its values. Ids that are not there any more are left out. The ids are requested in ascending
         order, so that the request does not show which was nearest.
 
-        `decoys` mixes in so many other candidates of the search that found the ids (all, if there are fewer), which are
-        decrypted alike and dropped; the service learns that some of those it gave are wanted. What was asked for
-        together is asked for together again, whatever of it is wanted (docs/security.md, "Decoys").
+        `decoys` also fetches at least as many other candidates of the search that found the ids (all, if there are
+        fewer), decrypts them alike and drops them. The service learns that some of these are wanted, not which. What is
+        fetched together once is always fetched together by this retriever (docs/security.md, "Decoys").
 
-        Raises `ContentTampered`, `ChangedSinceSearch` if the chunk was replaced since this retriever found it, and
-        `InvalidArgument` for decoys for ids that it did not find.
+        Raises `ContentTampered`, and `ChangedSinceSearch` if a chunk was replaced since this retriever found it, or its
+        metadata does not match the filter of the latest search that found it; with decoys also for a decoy. With
+        decoys raises `InvalidArgument` for ids that this retriever did not find, and `DecoyGroupTooLarge` if more than
+        1,000 chunks would have to be fetched together.
         """
         return run(self._core.retrieve_and_decrypt(chunk_ids, kb_id, projection, decoys=decoys))
 

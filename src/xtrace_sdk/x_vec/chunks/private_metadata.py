@@ -107,22 +107,29 @@ def clear_meta_data(
 
 
 class Projection:
-    """The fields of chunks that somebody asked for, and those to fetch for it: private metadata is in the content."""
+    """The fields of chunks that the caller asked for, and those to fetch for it: private metadata is in the content."""
 
-    __slots__ = ("_asked", "fetched", "shown")
+    __slots__ = ("_asked", "_fields", "fetched", "read")
 
-    def __init__(self, context: Hiding, asked: Sequence[str]) -> None:
+    def __init__(self, context: Hiding, asked: Sequence[str], is_filtered: bool = False) -> None:
+        """Where it `is_filtered`, all metadata is fetched and read, so that a filter can be checked."""
         self._asked = asked
-        self.shown = FIELDS if "meta_data" in asked else tuple(field for field in FIELDS if field in asked)
-        """The fields of metadata."""
+        self._fields = FIELDS if "meta_data" in asked else tuple(field for field in FIELDS if field in asked)
+        self.read = FIELDS if is_filtered else self._fields
+        """The fields of metadata that are decrypted."""
         self.fetched = list(asked)
-        if "chunk_content" not in asked and any(field in context.private_metadata for field in self.shown):
+        if is_filtered and "meta_data" not in asked:
+            self.fetched.append("meta_data")
+        if "chunk_content" not in asked and any(field in context.private_metadata for field in self.read):
             self.fetched.append("chunk_content")
 
     def of(self, chunk: Mapping[str, Any]) -> dict[str, Any]:
-        """A chunk that was fetched, without what only its decryption needs."""
-        needless = {"nonce"} if "chunk_content" in self._asked else {"nonce", "chunk_content"}
-        return {key: value for key, value in chunk.items() if key not in needless}
+        """The fields of a fetched and decrypted chunk that the caller asked for."""
+        needless = {"nonce", *({"chunk_content"} - set(self._asked)), *(() if self._fields else ("meta_data",))}
+        shown = {key: value for key, value in chunk.items() if key not in needless}
+        if "meta_data" in shown:
+            shown["meta_data"] = {field: value for field, value in shown["meta_data"].items() if field in self._fields}
+        return shown
 
 
 # Filters and sorting

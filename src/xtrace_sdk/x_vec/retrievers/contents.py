@@ -1,25 +1,46 @@
-"""Decrypting fetched chunks: each must belong to the very vector that a search found, wherever a rotation moved it."""
+"""Decrypting fetched chunks: each must belong to the very vector that a search found, wherever a rotation moved it.
+
+Each must also match the filter of that search. All calls that retrieve what a search found go through here.
+"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_core.filter_matching import matches
+from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, UnknownContent
 from xtrace_sdk.x_vec.chunks.envelope import VectorCopy
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.retrievers.decoys import Candidates, ChunkIds
 from xtrace_sdk.x_vec.retrievers.scan import Nearest
 from xtrace_sdk.x_vec.stored.content import clear_chunk, open_content, open_under_lineage
+
+Binding = tuple[Filter, ChunkIds]
+"""A filter, and the ascending ids of the chunks that must match it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Search:
+    """What a search was restricted to.
+
+    Its range is not kept: rows outside it fail the search, and the id of a chunk never changes.
+    """
+
+    meta_filter: Filter
+    candidates: Candidates
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What a search saw of a chunk."""
 
+    search: Search
     context: ExecutionContext
     nonce: bytes
     query: NDArray[np.uint8]
@@ -44,19 +65,33 @@ class Contents(Secretive):
         self._context = context
         self._found: dict[tuple[str, int], _Found] = {}
 
-    def remember(self, kb_id: str, context: ExecutionContext, query: NDArray[np.uint8], nearest: Nearest) -> None:
+    def remember(
+        self, kb_id: str, search: Search, context: ExecutionContext, query: NDArray[np.uint8], nearest: Nearest
+    ) -> None:
         """The chunks that a search with this query found under the context."""
         for chunk_id, distance, nonce in zip(
             nearest.chunk_ids.tolist(), nearest.distances.tolist(), nearest.nonces, strict=True
         ):
-            self._found[kb_id, chunk_id] = _Found(context, nonce or b"", query, distance)
+            self._found[kb_id, chunk_id] = _Found(search, context, nonce or b"", query, distance)
 
-    def decrypted(self, kb_id: str, chunk: Mapping[str, Any], wanted: Projection) -> Decrypted:
+    def searches(self, kb_id: str, chunk_ids: Iterable[int]) -> dict[int, Search]:
+        """The latest search that found each of these chunks, without those that none found."""
+        return {
+            chunk_id: found.search
+            for chunk_id in chunk_ids
+            if (found := self._found.get((kb_id, chunk_id))) is not None
+        }
+
+    def decrypted(
+        self, kb_id: str, chunk: Mapping[str, Any], wanted: Projection, filters: Iterable[Binding]
+    ) -> Decrypted:
         """What is wanted of a fetched chunk, in clear.
 
-        Raises `ContentTampered`, `UnknownContent`, and `ChangedSinceSearch` if it was replaced since it was found.
+        Raises `ContentTampered`, `UnknownContent`, and `ChangedSinceSearch` if it was replaced since it was found, or
+        does not match a filter that binds it.
         """
         if "chunk_content" not in wanted.fetched:
+            _check_filters(chunk, filters)
             return Decrypted(wanted.of(chunk))
         chunk_id, stored, nonce = chunk["chunk_id"], chunk.get("chunk_content", ""), chunk.get("nonce") or b""
         found = self._found.get((kb_id, chunk_id))
@@ -65,13 +100,14 @@ class Contents(Secretive):
                 context, content = found.context, open_content(found.context, stored, nonce)
             else:
                 context, content = open_under_lineage(self._context, stored, nonce)
-            plain = wanted.of(clear_chunk(context, chunk, content, wanted.shown))
+            clear = clear_chunk(context, chunk, content, wanted.read)
         except (ContentTampered, UnknownContent) as error:
             raise type(error)(f"chunk {chunk_id}: {error}") from None
         has_moved = found is not None and nonce != found.nonce
         if found is not None and has_moved and (context is found.context or found.context is self._context):
             raise _replaced(chunk_id)
-        return Decrypted(plain, content.vector_copy, has_moved)
+        _check_filters(clear, filters)
+        return Decrypted(wanted.of(clear), content.vector_copy, has_moved)
 
     def expect_same_vectors(
         self, kb_id: str, chunks: Iterable[Mapping[str, Any]], nonces: Mapping[int, bytes | None]
@@ -90,9 +126,41 @@ class Contents(Secretive):
             distance = int(np.count_nonzero(bits[0] != found.query))
             if nonce != nonces[chunk_id] or not valid.all() or distance != found.distance:
                 raise _replaced(chunk_id)
-            self._found[kb_id, chunk_id] = _Found(self._context, nonce or b"", found.query, distance)
+            self._found[kb_id, chunk_id] = replace(found, context=self._context, nonce=nonce or b"")
         if missing:  # deleted just now, or withheld so that nobody looks
             raise _replaced(min(missing))
+
+
+def filters_of(searches: Mapping[int, Search], with_decoys: bool) -> list[Binding]:
+    """The filters that bind what is fetched of these chunks, each of which was found by a search.
+
+    With decoys a search's filter binds all its candidates: an error only for the chunks that it found would tell the
+    service, which can change visible metadata, that they are no decoys. Members of a group that are not among the
+    candidates are not bound.
+    """
+    found: dict[Search, list[int]] = {}
+    for chunk_id, search in searches.items():
+        if search.meta_filter != EVERY_CHUNK:
+            found.setdefault(search, []).append(chunk_id)
+    return [
+        (search.meta_filter, search.candidates.ids if with_decoys else np.sort(np.array(ids, np.int64)))
+        for search, ids in found.items()
+    ]
+
+
+def _check_filters(chunk: Mapping[str, Any], filters: Iterable[Binding]) -> None:
+    chunk_id = chunk["chunk_id"]
+    for meta_filter, bound in filters:
+        if _contains(bound, chunk_id) and not matches(meta_filter, chunk.get("meta_data", {})):
+            raise ChangedSinceSearch(
+                f"the metadata of chunk {chunk_id} does not match the filter of the search: it was changed since, or "
+                "the service answered for chunks that the filter excludes: search again"
+            )
+
+
+def _contains(ascending: ChunkIds, chunk_id: int) -> bool:
+    position = int(np.searchsorted(ascending, chunk_id))
+    return position < len(ascending) and int(ascending[position]) == chunk_id
 
 
 def _replaced(chunk_id: int) -> ChangedSinceSearch:

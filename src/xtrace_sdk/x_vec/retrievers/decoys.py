@@ -1,96 +1,214 @@
-"""Decoys: other candidates that are fetched along, so that the service cannot tell which chunks a search found.
+"""Decoys: other candidates are fetched along, so that the service cannot tell which chunks a search found.
 
-What was fetched together is fetched together ever after, whatever of it is wanted. So asking again, for all or some of
-it, after the same search or another one, never gives the service two requests to intersect. A group is drawn from
-candidates that were in no group before, so nothing of the past tells those wanted from the others.
+**Groups.** A chunk belongs to one group of its knowledge base for as long as the retriever lives, whatever filter or
+range a search has. Groups only grow, by merging. A chunk that was never fetched with decoys is ungrouped.
 
-Groups belong to a scope (knowledge base, filters), because the service knows which chunks a search could find at all.
-They live as long as the retriever.
+**One retrieval.** Of a search with the candidates C, k chunks are wanted, with d decoys. So every group that is fetched
+needs k + d members in C, or all of C where C is smaller:
+
+1. *Before it looks at what is wanted*, it joins what has too few. Every group with some members in C, but fewer than
+   k + d, takes further ones drawn from all groups that have too few and from all ungrouped candidates, each with equal
+   probability, until it has enough. What is left over, because nothing remains to be drawn or because fewer than k + d
+   candidates remain ungrouped, joins the smallest group that has enough.
+2. What is wanted and still ungrouped becomes a new group, with d others drawn uniformly from the ungrouped candidates.
+3. The groups that hold what is wanted are fetched and stay merged; the other joins of step 1 are forgotten.
+
+It requests *whole* groups, also members that the filter excludes. The service knows that those are not wanted, and can
+compute which they are from the filter, so they cost traffic and hide nothing from it. But the request is then the same
+whatever the filter was: who sees only the ids learns nothing about filters, and whatever requests are intersected, what
+they have in common is made of whole groups as they once were.
+
+**What an observer may believe** who knows all filters, all candidates, every k and d, and even the groups: nothing but
+the groups that hold what is wanted. Step 1 does not depend on what is wanted, and step 2 depends only on how many of it
+are ungrouped. So everything that is requested has the same probability for every choice of k chunks that lies in the
+same groups (in a new group: as many of them), and Bayes' rule leaves the belief in each as it was before. Whoever
+thought all k chunks of C equally likely thinks so of the k + d or more in these groups, and gives none of them
+more than k / (k + d); with k = 1 each has exactly the same probability. This holds for every prior belief, also one
+that links searches: the observer who knows that two searches want the same chunk intersects their groups *and their
+candidates*, and may be left with few where the second filter excludes most of the first one's group. No decoy of the
+second search can repair that, because the first request did not fetch it.
+
+Had step 1 looked at what is wanted, this would fail. Let a wanted chunk be the only candidate of its group, and draw d
+others: one of them may bring along a second candidate from its own group. Neither of the two would have needed so many
+others, so both are known to be decoys.
+
+tests/unit/xtrace_sdk/test_decoy_beliefs.py computes these beliefs exactly.
 """
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_core.metadata_filter import parse_filter
-from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.errors import DecoyGroupTooLarge, InvalidArgument
 
 ChunkIds = NDArray[np.int64]
+Group = list[int]
+Sample = Callable[[Sequence[int], int], list[int]]
+"""Draws different elements of a sequence, every arrangement of them with the same probability."""
 
-MAX_REMEMBERED: Final = 1 << 22
-"""Candidates that are remembered over all scopes, 8 bytes each; the scopes searched last are kept."""
+MAX_MEMBERS: Final = 1000
+"""A group that would become larger is not fetched."""
+MAX_REMEMBERED: Final = 1 << 25
+"""Bytes of candidates to remember; those of the latest searches are kept."""
+_OVERHEAD: Final = 512
+"""Bytes that a search counts besides the ids of its candidates."""
+_NONE: Final[ChunkIds] = np.empty(0, np.int64)
+
+
+class Candidates:
+    """The chunks that a search could find."""
+
+    __slots__ = ("ids", "kb_id", "number")
+
+    def __init__(self, kb_id: str, ids: ChunkIds) -> None:
+        self.kb_id = kb_id
+        self.ids = ids
+        """Ascending; empty once they are forgotten."""
+        self.number = 0
+        """Higher for later searches."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that remembering them takes."""
+        return self.ids.nbytes + _OVERHEAD
 
 
 class Decoys:
-    """Remembers the candidates of each scope's latest search, and what was fetched together."""
+    """The groups of all knowledge bases, and the candidates of the latest searches.
+
+    A group takes some 150 bytes a member. None is ever forgotten, because a new one in its place would undo what it
+    hid.
+    """
 
     def __init__(self) -> None:
-        self._scopes: dict[Any, _Scope] = {}
-        self._scope_of: dict[tuple[str, int], _Scope] = {}
+        self._groups: dict[str, Groups] = {}
+        self._remembered: dict[tuple[str, bytes], Candidates] = {}
+        self._size = 0
+        self._numbers = count(1)
 
-    def remember(
-        self,
-        kb_id: str,
-        range_filter: tuple[int, int] | None,
-        meta_filter: Mapping[str, Any] | str | None,
-        candidates: ChunkIds,
-        found: Iterable[int],
-    ) -> None:
-        """A search with these filters had these candidates, ascending, and found some of them."""
-        key = kb_id, None if range_filter is None else tuple(range_filter), parse_filter(meta_filter)
-        scope = self._scopes.pop(key, None) or _Scope()
-        self._scopes[key] = scope  # the last one now
-        scope.candidates = candidates
-        for chunk_id in found:
-            self._scope_of[kb_id, chunk_id] = scope
-        remembered = sum(len(one.candidates) for one in self._scopes.values())
-        for one in list(self._scopes.values())[:-1]:
-            if remembered > MAX_REMEMBERED:
-                remembered -= len(one.candidates)
-                one.candidates = _NONE
+    def remember(self, kb_id: str, ids: ChunkIds) -> Candidates:
+        """The candidates of a search that was just made; `ids` ascend. Equal ones of two searches are one object."""
+        key = kb_id, ids.tobytes()
+        latest = self._remembered.pop(key, None)
+        if latest is None:
+            latest = Candidates(kb_id, np.frombuffer(key[1], np.int64))
+            self._size += latest.size
+        self._remembered[key] = latest
+        latest.number = next(self._numbers)
+        while self._size > MAX_REMEMBERED and len(self._remembered) > 1:
+            oldest = self._remembered.pop(next(iter(self._remembered)))
+            self._size -= oldest.size
+            oldest.ids = _NONE
+        return latest
 
-    def together_with(self, wanted: Collection[int], kb_id: str, count: int) -> list[int]:
-        """The ids to ask for instead of those wanted, ascending: these and `count` others, or all that there are.
+    def together_with(self, wanted: Iterable[int], found_among: Mapping[int, Candidates], decoys: int) -> list[int]:
+        """The ids to fetch instead of those wanted, ascending: their groups, with at least as many decoys.
 
-        Raises `InvalidArgument` for ids that no search found whose candidates are still remembered.
+        `found_among` has the candidates of the search that found a chunk, for each. May run in a thread. Raises
+        `InvalidArgument` if they are missing or forgotten, and `DecoyGroupTooLarge`.
         """
-        by_scope: dict[_Scope, list[int]] = {}
+        by_search: dict[Candidates, set[int]] = {}
         for chunk_id in wanted:
-            scope = self._scope_of.get((kb_id, chunk_id))
-            if scope is None or not scope.knows(chunk_id):
-                raise InvalidArgument(
-                    f"decoys for chunk {chunk_id} are drawn from the candidates of the search that found it, "
-                    "and this retriever knows of none: search first, with the same retriever"
+            if chunk_id not in found_among:
+                raise _unknown(chunk_id)
+            by_search.setdefault(found_among[chunk_id], set()).add(chunk_id)
+        asked: set[int] = set()
+        # In the order of the searches, which the service knows; that of the ids tells which was nearest.
+        for search in sorted(by_search, key=lambda one: one.number):
+            if not len(ids := search.ids):
+                raise _unknown(min(by_search[search]))
+            groups = self._groups.setdefault(search.kb_id, Groups())
+            asked.update(groups.together_with(by_search[search], ids, decoys))
+        return sorted(asked)
+
+
+class Groups:
+    """Which chunks of one knowledge base are fetched together."""
+
+    def __init__(self, groups: Iterable[Iterable[int]] = (), sample: Sample | None = None) -> None:
+        """`groups` are those that there are already; `sample` draws, by default from the system's generator."""
+        self._sample = sample or secrets.SystemRandom().sample
+        self._lock = threading.Lock()
+        self._of: dict[int, Group] = {}
+        for group in groups:
+            self._keep(list(group))
+
+    def __iter__(self) -> Iterator[Group]:
+        return (group for member, group in self._of.items() if member == group[0])
+
+    def together_with(self, wanted: set[int], candidates: ChunkIds, decoys: int) -> list[int]:
+        """The members of the groups of those wanted, which are among the candidates, by the module's three steps.
+
+        Raises `DecoyGroupTooLarge`; the groups stay as they were then.
+        """
+        with self._lock:
+            groups, ungrouped = self._with_enough(candidates, len(wanted) + decoys)
+            fetched = [group for group in groups if not wanted.isdisjoint(group)]
+            if new := sorted(wanted.difference(*fetched)):
+                others = ungrouped[~np.isin(ungrouped, new)]
+                fetched.append([*new, *others[self._sample(range(len(others)), decoys)].tolist()])
+            if (largest := max(map(len, fetched))) > MAX_MEMBERS:
+                raise DecoyGroupTooLarge(
+                    f"decoys={decoys} with this filter would fetch {largest} chunks together, the limit is "
+                    f"{MAX_MEMBERS}: use fewer decoys, a filter that matches more chunks, or a new Retriever"
                 )
-            by_scope.setdefault(scope, []).append(chunk_id)
-        return sorted({one for scope, ids in by_scope.items() for one in scope.together_with(ids, count)})
+            for group in fetched:
+                self._keep(group)
+        return list(chain.from_iterable(fetched))
+
+    def _keep(self, group: Group) -> None:
+        self._of |= dict.fromkeys(group, group)
+
+    def _with_enough(self, candidates: ChunkIds, need: int) -> tuple[list[Group], ChunkIds]:
+        """Step 1: groups with at least `need` candidates each, and the ungrouped candidates, at least `need` or none.
+
+        With fewer candidates than that in all, one group has them all.
+        """
+        is_grouped = np.isin(candidates, np.fromiter(self._of, np.int64, len(self._of)))
+        counts = Counter(self._of[chunk_id][0] for chunk_id in candidates[is_grouped].tolist())
+        short = [(self._of[first], number) for first, number in counts.items() if number < need]
+        joined, left_over, ungrouped = self._joined(short, candidates[~is_grouped], need)
+        groups = [self._of[first] for first, number in counts.items() if number >= need] + joined
+        if len(ungrouped) < need:
+            left_over, ungrouped = [*left_over, *ungrouped.tolist()], _NONE
+        if left_over:
+            smallest = min(groups, key=len, default=[])
+            groups = [*(group for group in groups if group is not smallest), [*smallest, *left_over]]
+        return groups, ungrouped
+
+    def _joined(
+        self, short: Sequence[tuple[Group, int]], ungrouped: ChunkIds, need: int
+    ) -> tuple[list[Group], Group, ChunkIds]:
+        """Joins groups, each with its number of candidates, to one another and to ungrouped chunks.
+
+        Returns the groups that have enough now, one for which too few chunks were left, and the ungrouped that remain.
+        """
+        remaining = dict(enumerate(short))
+        total = len(short) + len(ungrouped)
+        draws = iter(self._sample(range(total), min(total, sum(need + 1 - number for _, number in short))))
+        joined, taken, number = list[Group](), list[int](), need
+        while remaining:
+            members, number = remaining.pop(next(iter(remaining)))
+            joined.append(list(members))
+            while number < need and (position := next(draws, None)) is not None:
+                more, further = remaining.pop(position, ([], 0))
+                if position >= len(short):
+                    taken.append(position - len(short))
+                    more, further = [int(ungrouped[taken[-1]])], 1
+                joined[-1] += more
+                number += further
+        left_over = joined.pop() if number < need else []
+        return joined, left_over, np.delete(ungrouped, taken)
 
 
-class _Scope:
-    """The candidates of one kind of search, and the groups in which they are fetched."""
-
-    def __init__(self) -> None:
-        self.candidates: ChunkIds = _NONE
-        self._groups: dict[int, list[int]] = {}
-
-    def knows(self, chunk_id: int) -> bool:
-        return chunk_id in self._groups or bool(len(self.candidates))
-
-    def together_with(self, wanted: list[int], count: int) -> set[int]:
-        asked = {one for chunk_id in wanted for one in self._groups.get(chunk_id, [chunk_id])}
-        new = [chunk_id for chunk_id in wanted if chunk_id not in self._groups]
-        free = self.candidates[~np.isin(self.candidates, [*self._groups, *new])]
-        missing = count if new else max(0, count - (len(asked) - len(wanted)))
-        # Candidates too few to hide one of them later come along now, when that means nothing.
-        drawn = len(free) if len(free) <= missing + count else missing
-        chosen = secrets.SystemRandom().sample(range(len(free)), drawn)
-        group = [] if new else self._groups[wanted[0]]
-        group += [*new, *free[chosen].tolist()]
-        self._groups |= dict.fromkeys(group, group)
-        return asked.union(group)
-
-
-_NONE: Final[ChunkIds] = np.empty(0, np.int64)
+def _unknown(chunk_id: int) -> InvalidArgument:
+    return InvalidArgument(
+        f"decoys for chunk {chunk_id} are other candidates of the search that found it, and this retriever does not "
+        "remember that search: search first, with the same retriever"
+    )

@@ -40,6 +40,6 @@ def _clear(context: ExecutionContext, chunk: Mapping[str, Any], wanted: Projecti
         return wanted.of(chunk)
     try:
         content = open_content(context, chunk.get("chunk_content", ""), chunk.get("nonce") or b"")
-        return wanted.of(clear_chunk(context, chunk, content, wanted.shown))
+        return wanted.of(clear_chunk(context, chunk, content, wanted.read))
     except (ContentTampered, UnknownContent) as error:
         raise type(error)(f"chunk {chunk['chunk_id']}: {error}") from None

@@ -4,23 +4,23 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_core.filter_matching import matches
 from xtrace_core.metadata_filter import EVERY_CHUNK, parse_filter
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import MAX_QUERIES
-from xtrace_sdk.errors import ChangedSinceSearch, InvalidArgument, shown_ids
+from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection, hidden_filter
 from xtrace_sdk.x_vec.chunks.vector_copies import as_floats
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, as_bits, embedded, resolve
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
-from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted
+from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted, Search, filters_of
 from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
 from xtrace_sdk.x_vec.retrievers.rescoring import expect_factor, rescored
@@ -166,8 +166,7 @@ class Retriever(Secretive):
         """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
 
         A text needs the `embedding` that this retriever was made with. Chunks that were deleted in between are left
-        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise, and `ChangedSinceSearch` if the metadata
-        of a chunk does not match the filter.
+        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise.
 
         With `rescore=4` the 4·k nearest by Hamming distance are fetched, and the k of them that are most similar by the
         cosine of their vectors' copies come back, most similar first (docs/recall.md). The chunks must have been loaded
@@ -181,8 +180,8 @@ class Retriever(Secretive):
             vector, k * (rescore or 1), kb_id, range_filter, include_scores=True, meta_filter=meta_filter
         )
         distances = dict(zip(ids, scores, strict=True))
+        # Nothing else ran in between, so this search is the latest that found them, and its filter is checked.
         found = await self._decrypted(ids, kb_id, FIELDS, decoys)
-        _expect_matches(meta_filter, found)
         ranked = [(one, None) for one in found] if wanted is None else rescored(wanted, found)[:k]
         return [
             SearchResult(
@@ -204,12 +203,14 @@ class Retriever(Secretive):
         along, which holds its values. Ids that are not there any more are left out. The ids are requested in ascending
         order, so that the request does not show which was nearest.
 
-        `decoys` mixes in so many other candidates of the search that found the ids (all, if there are fewer), which are
-        decrypted alike and dropped; the service learns that some of those it gave are wanted. What was asked for
-        together is asked for together again, whatever of it is wanted (docs/security.md, "Decoys").
+        `decoys` also fetches at least as many other candidates of the search that found the ids (all, if there are
+        fewer), decrypts them alike and drops them. The service learns that some of these are wanted, not which. What is
+        fetched together once is always fetched together by this retriever (docs/security.md, "Decoys").
 
-        Raises `ContentTampered`, `ChangedSinceSearch` if the chunk was replaced since this retriever found it, and
-        `InvalidArgument` for decoys for ids that it did not find.
+        Raises `ContentTampered`, and `ChangedSinceSearch` if a chunk was replaced since this retriever found it, or its
+        metadata does not match the filter of the latest search that found it; with decoys also for a decoy. With
+        decoys raises `InvalidArgument` for ids that this retriever did not find, and `DecoyGroupTooLarge` if more than
+        1,000 chunks would have to be fetched together.
         """
         return [one.chunk for one in await self._decrypted(chunk_ids, kb_id, projection or FIELDS, decoys)]
 
@@ -260,10 +261,16 @@ class Retriever(Secretive):
     ) -> list[Decrypted]:
         if decoys < 0:
             raise InvalidArgument(f"decoys is {decoys}, expected at least 0")
-        asked = self._decoys.together_with(set(chunk_ids), kb_id, decoys) if decoys else sorted(set(chunk_ids))
-        wanted = Projection(self._context, projection)
+        searches, asked = self._contents.searches(kb_id, chunk_ids), sorted(set(chunk_ids))
+        filters = filters_of(searches, with_decoys=decoys > 0)
+        if decoys:
+            among = {chunk_id: search.candidates for chunk_id, search in searches.items()}
+            asked = await asyncio.to_thread(self._decoys.together_with, asked, among, decoys)
+        wanted = Projection(self._context, projection, is_filtered=bool(filters))
         chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=wanted.fetched)
-        opened = await asyncio.to_thread(lambda: [self._contents.decrypted(kb_id, chunk, wanted) for chunk in chunks])
+        opened = await asyncio.to_thread(
+            lambda: [self._contents.decrypted(kb_id, chunk, wanted, filters) for chunk in chunks]
+        )
         moved = {c["chunk_id"]: c.get("nonce") for c, one in zip(chunks, opened, strict=True) if one.has_moved}
         if moved:
             vectors = await self._integration.get_chunk_by_id(
@@ -286,16 +293,15 @@ class Retriever(Secretive):
         asked = await of_each(
             self._context, lambda context: self._nearest_under(context, vectors, k, kb_id, range_filter, meta_filter)
         )
-        (context, (found, candidates)), *rest = asked
+        candidates = reduce(np.union1d, [ids for _, (_, ids) in asked])
+        search = Search(parse_filter(meta_filter), self._decoys.remember(kb_id, candidates))
+        (context, (found, _)), *rest = asked
         for number, query in enumerate(vectors):
-            self._contents.remember(kb_id, context, query, found[number])
-        for later, (more, more_candidates) in rest:
-            candidates = np.union1d(candidates, more_candidates)
+            self._contents.remember(kb_id, search, context, query, found[number])
+        for later, (more, _) in rest:
             for number, query in enumerate(vectors):
                 found[number] = union(found[number], more[number], k)
-                self._contents.remember(kb_id, later, query, more[number])
-        ids = [chunk_id for nearest in found for chunk_id in nearest.chunk_ids.tolist()]
-        self._decoys.remember(kb_id, range_filter, meta_filter, candidates, ids)
+                self._contents.remember(kb_id, search, later, query, more[number])
         return found
 
     async def _nearest_under(
@@ -333,13 +339,3 @@ class Retriever(Secretive):
         if range_filter is None and parse_filter(meta_filter) == EVERY_CHUNK:
             rows.keep_only(kb_id, candidates.tolist())
         return found, candidates
-
-
-def _expect_matches(meta_filter: Mapping[str, Any] | None, found: Sequence[Decrypted]) -> None:
-    """Raises `ChangedSinceSearch` if a chunk that was just found is none that the filter asks for."""
-    wanted = parse_filter(meta_filter)
-    if strange := [one.chunk["chunk_id"] for one in found if not matches(wanted, one.chunk["meta_data"])]:
-        raise ChangedSinceSearch(
-            f"the metadata of the chunks {shown_ids(strange)} does not match the filter: it was changed since they "
-            "were found, or the service answers for chunks that were not asked for: search again"
-        )
