@@ -2,6 +2,7 @@
 
 import re
 
+import contract.test_filters_bind
 import contract.test_hostile_answers
 import contract.test_hostile_search  # noqa: F401 - they fill the tables
 from docs.examples import ROOT
