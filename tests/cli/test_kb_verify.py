@@ -1,6 +1,7 @@
 """`xtrace kb verify`, with a real server and chunks that somebody damaged."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -56,7 +57,14 @@ def test_a_sound_knowledge_base_is_said_to_be_one(terminal: Terminal, kb_id: str
     assert done.err == "xtrace: 7 chunks were read, 0 are bad, 0 were deleted\n"
     found = terminal(f"kb verify {kb_id} mine.json --json").json
     assert found.pop("seconds") > 0
-    assert found == {"kb_id": kb_id, "context_id": opened(terminal).id, "chunks": 7, "bad": [], "deleted": []}
+    assert found == {
+        "kb_id": kb_id,
+        "context_id": opened(terminal).id,
+        "chunks": 7,
+        "bad": [],
+        "unsteady": [],
+        "deleted": [],
+    }
 
 
 def test_bad_chunks_are_listed_and_the_status_is_1(terminal: Terminal, kb_id: str, credentials: Credentials) -> None:
@@ -78,7 +86,7 @@ def test_they_are_deleted_if_somebody_says_so(terminal: Terminal, kb_id: str, cr
     terminal(f"kb verify {kb_id} mine.json --delete").fails("nobody is there to confirm this: add --yes", status=2)
     refused = terminal.watched(f"kb verify {kb_id} mine.json --delete", "n")
     assert refused.status == 1
-    assert "Delete 2 bad of 7 chunks (2, 5)? [y/N] " in refused.err
+    assert "Delete all 2 bad chunks listed above, of 7? [y/N] " in refused.err
     assert refused.out.endswith("5      content\n")
     assert terminal("kb list --json").json[0]["numberOfVectors"] == 7
     done = terminal.watched(f"kb verify {kb_id} mine.json --delete", "y")
@@ -92,6 +100,15 @@ def test_deleting_needs_no_person_with_yes(terminal: Terminal, kb_id: str, crede
     done = terminal(f"kb verify {kb_id} mine.json --delete --yes --json").json
     assert done["deleted"] == [2, 5]
     assert [bad["chunk_id"] for bad in done["bad"]] == [2, 5]
+
+
+def test_all_that_would_be_deleted_is_shown_before_the_question(
+    terminal: Terminal, kb_id: str, credentials: Credentials
+) -> None:
+    damage(terminal, credentials, kb_id)
+    asked = terminal.watched(f"kb verify {kb_id} mine.json --delete --json", "n")
+    assert asked.err.index("bad chunks: 2 (vector, content); 5 (content)") < asked.err.index("Delete all 2 bad chunks")
+    assert (asked.status, json.loads(asked.out)["deleted"]) == (1, [])
 
 
 def test_a_person_sees_how_far_it_is(terminal: Terminal, kb_id: str) -> None:

@@ -22,7 +22,7 @@ def verify(
     kb_id: KbId,
     path: SavedFile,
     delete: Annotated[
-        bool, typer.Option("--delete", help="Delete the bad chunks, after confirmation. There is no way back.")
+        bool, typer.Option("--delete", help="Delete all chunks listed, after confirmation. This cannot be undone.")
     ] = False,
     yes: Yes = False,
     passphrase_file: PassphraseFile = None,
@@ -32,10 +32,11 @@ def verify(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Reads and decrypts every chunk under a saved context, and lists those that are damaged or substituted.
+    """Read and decrypt every chunk under a saved context, and list those that are damaged or substituted.
 
-    One chunk whose vector is bad makes every search fail that meets it: replace what is listed from its source, or
-    delete it. The exit status is 1 if bad chunks are left. Needs an API key.
+    Where anything is bad, everything is read again, and what is bad both times is listed. One chunk whose vector is bad
+    makes every search fail that meets it: replace what is listed from its source, or delete it. Deleting tells the
+    service which of the chunks that it showed were bad. The exit status is 1 if bad chunks are left. Needs an API key.
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
     from xtrace_sdk.x_vec.upkeep import verification
@@ -46,14 +47,17 @@ def verify(
         provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
         context = ExecutionContext.load_from_disk(path=path, key_provider=provider)
     found = with_api_key(credentials, lambda xtrace: verification.verify(context, xtrace, kb_id))
+    if not as_json:
+        _print(found)
     deleted: list[int] = []
     try:
         if delete and found.bad:
-            listed = shown_ids([chunk.chunk_id for chunk in found.bad])
-            confirm(f"Delete {len(found.bad)} bad of {found.chunks} chunks ({listed})?", yes)
+            if as_json:  # the answer comes at the end, and what is to be confirmed is seen before
+                note(f"bad chunks: {_listed(found)}")
+            confirm(f"Delete all {len(found.bad)} bad chunks listed above, of {found.chunks}?", yes)
             deleted = with_api_key(credentials, lambda xtrace: verification.delete_bad(xtrace, kb_id, found.bad))
     finally:
-        show(_result(kb_id, context.id, found, deleted), as_json, lambda: _print(found, deleted))
+        show(_result(kb_id, context.id, found, deleted), as_json, lambda: _sum_up(found, deleted))
     if left := len(found.bad) - len(deleted):
         raise BadChunks(
             f"{left} bad chunks are left: replace them from their source, or delete them with --delete"
@@ -68,12 +72,26 @@ def _result(kb_id: str, context_id: str, found: "Verification", deleted: list[in
         "context_id": context_id,
         "chunks": found.chunks,
         "bad": [{"chunk_id": chunk.chunk_id, "problems": chunk.problems} for chunk in found.bad],
+        "unsteady": found.unsteady,
         "deleted": deleted,
         "seconds": round(found.seconds, 3),
     }
 
 
-def _print(found: "Verification", deleted: list[int]) -> None:
+def _print(found: "Verification") -> None:
     if found.bad:
         table(("CHUNK", "PROBLEMS"), [(chunk.chunk_id, ", ".join(chunk.problems)) for chunk in found.bad])
+
+
+def _listed(found: "Verification") -> str:
+    return "; ".join(f"{chunk.chunk_id} ({', '.join(chunk.problems)})" for chunk in found.bad)
+
+
+def _sum_up(found: "Verification", deleted: list[int]) -> None:
+    if found.unsteady:
+        note(
+            f"{len(found.unsteady)} chunks were bad when they were read first and not when they were read again "
+            f"({shown_ids(found.unsteady)}): they were replaced or deleted meanwhile, or the service showed something "
+            "else than is stored"
+        )
     note(f"{found.chunks} chunks were read, {len(found.bad)} are bad, {len(deleted)} were deleted")

@@ -32,8 +32,11 @@ def rotate(
     Retrievers of `context` see each chunk exactly once all the while. Others may go on writing, under either context:
     what they change while its batch is on its way is left alone, and moved by the next.
 
-    The service learns which chunks are old. Raises `InvalidArgument`, `TamperedData` naming chunks that do not decrypt
-    (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
+    At a chunk that does not decrypt, it reads all that is left again, twice, before it does anything else. The service
+    learns which chunks are old, and in which batches it showed one that does not decrypt, three times at most.
+
+    Raises `InvalidArgument`, `TamperedData` naming chunks that do not decrypt (nothing of their batch is moved),
+    `ContextInUse`, and what `XTraceIntegration` raises.
     """
     return run(
         core.rotate(

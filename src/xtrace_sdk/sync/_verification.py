@@ -6,14 +6,16 @@ from xtrace_sdk.sync._background import core_of, run
 from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.upkeep import verification as core
-from xtrace_sdk.x_vec.upkeep.verification import BATCH_SIZE, BadChunk, Verification
+from xtrace_sdk.x_vec.upkeep.bad_chunks import BadChunk
+from xtrace_sdk.x_vec.upkeep.verification import BATCH_SIZE, Verification
 
 
 def delete_bad(integration: XTraceIntegration, kb_id: str, bad: Iterable[BadChunk]) -> list[int]:
     """Deletes bad chunks and returns their ids; those that were written since they were read are left alone.
 
-    There is no way back, and whether it was the service that damaged them on their way here nobody can tell: have the
-    texts elsewhere. Raises what `XTraceIntegration` raises; the key needs permission to delete.
+    This cannot be undone, and nobody can tell whether it was the service that damaged them on their way here: have the
+    texts elsewhere. The service learns which of the chunks that it gave were bad. Give the whole list at once, after
+    somebody has looked at it. Raises what `XTraceIntegration` raises; the key needs permission to delete.
     """
     return run(core.delete_bad(core_of(integration), kb_id, bad))
 
@@ -27,7 +29,8 @@ def verify(
     its nonce, its content is authentic under that nonce, and its private metadata is that of its content. What the
     service withholds, other metadata, and an older state are not noticed; compare `chunks` with how many you stored.
 
-    The service learns that everything was read. Raises `InvalidArgument`, also if nothing was ever stored there under
-    the context, and what `XTraceIntegration` raises.
+    Where anything is bad, everything is read once more, and only what is bad both times is listed. So the service
+    learns that everything was read, and whether anything was bad at all. Raises `InvalidArgument`, also if nothing was
+    ever stored there under the context, and what `XTraceIntegration` raises.
     """
     return run(core.verify(context, core_of(integration), kb_id, batch_size=batch_size))

@@ -1,0 +1,136 @@
+"""Finding the stored chunks that cannot be used, without a reaction to any single one.
+
+Whatever a client does because one row was bad tells the service something about that row. So everything is read to the
+end, and where anything was bad, everything is read once more, by the same requests in the same order. Only what was bad
+both times counts. A service that shows a row otherwise once learns whether anything was bad at all, and not what
+(docs/security.md, "How the client reacts").
+"""
+
+from collections.abc import Container, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+
+from xtrace_sdk.errors import ContentTampered, UnknownContent
+from xtrace_sdk.progress import progress_bar
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.chunks.envelope import unpack
+from xtrace_sdk.x_vec.chunks.private_metadata import clear_meta_data
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, Chunk, batches, count_chunks, on_all_cores, read_chunks
+
+
+class Problem(StrEnum):
+    """What cannot be used of a chunk."""
+
+    VECTOR = "vector"
+    """Its ciphertexts are no vector under the context with the noise of its nonce: searches that meet it fail."""
+    CONTENT = "content"
+    """Its content cannot be authenticated together with its nonce: it cannot be retrieved."""
+    METADATA = "metadata"
+    """Its private metadata is not that of its content: it cannot be retrieved with metadata, and filters go wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadChunk:
+    """A chunk that cannot be used."""
+
+    chunk_id: int
+    problems: tuple[Problem, ...]
+    updated_at: str
+    """When it was written last, as the service says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was read, and what of it is bad."""
+
+    chunks: int
+    """How many chunks were read; one that a rotation moved meanwhile may count twice."""
+    bad: tuple[BadChunk, ...]
+    """By ascending id; bad at both readings."""
+    unsteady: tuple[int, ...]
+    """The ids of chunks that were bad at the first reading and not at the second, by ascending id."""
+
+
+async def find_bad(
+    contexts: Sequence[ExecutionContext],
+    integration: XTraceIntegration,
+    kb_id: str,
+    batch_size: int,
+    description: str,
+    of_concern: Container[Problem] = frozenset(Problem),
+) -> Found:
+    """Reads every chunk of a knowledge base under the contexts, in their order, and again if any has such a problem.
+
+    Raises what `XTraceIntegration` raises.
+    """
+    reading = _Reading(contexts, integration, kb_id, batch_size, of_concern)
+    count, bad = await reading.run(description)
+    if not bad:
+        return Found(count, (), ())
+    count, again = await reading.run("Reading again")
+    unsteady = tuple(sorted(bad.keys() - again.keys()))
+    return Found(count, tuple(again[chunk_id] for chunk_id in sorted(bad.keys() & again.keys())), unsteady)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    contexts: Sequence[ExecutionContext]
+    integration: XTraceIntegration
+    kb_id: str
+    batch_size: int
+    of_concern: Container[Problem]
+
+    async def run(self, description: str) -> tuple[int, dict[int, BadChunk]]:
+        """How many chunks there are, and the bad ones by their ids."""
+        count, bad = 0, dict[int, BadChunk]()
+        total = sum([await count_chunks(self.integration, self.kb_id, one.id) for one in self.contexts])
+        with progress_bar(description, total) as advance:
+            for one in self.contexts:
+                fields = (*READ_FIELDS, "meta_data", "updated_at")
+                async with aclosing(batches(self.integration, self.kb_id, one.id, fields, self.batch_size)) as read:
+                    async for batch in read:
+                        bad |= {chunk.chunk_id: chunk for chunk in await self._bad_of(one, batch)}
+                        count += len(batch)
+                        advance(len(batch))
+        return count, bad
+
+    async def _bad_of(self, context: ExecutionContext, batch: list[Chunk]) -> list[BadChunk]:
+        found = [bad for share in await on_all_cores(lambda part: _bad_of(context, part), batch) for bad in share]
+        return [bad for bad in found if any(problem in self.of_concern for problem in bad.problems)]
+
+
+def _bad_of(context: ExecutionContext, chunks: list[Chunk]) -> list[BadChunk]:
+    read = read_chunks(context, chunks)
+    problems = [
+        _problems(context, chunk, bool(valid), content)
+        for chunk, valid, content in zip(chunks, read.valid, read.contents, strict=True)
+    ]
+    return [
+        BadChunk(chunk["chunk_id"], found, chunk["updated_at"])
+        for chunk, found in zip(chunks, problems, strict=True)
+        if found
+    ]
+
+
+def _problems(
+    context: ExecutionContext, chunk: Chunk, vector_is_valid: bool, content: bytes | None
+) -> tuple[Problem, ...]:
+    found = [] if vector_is_valid else [Problem.VECTOR]
+    if content is None:
+        found.append(Problem.CONTENT)
+    elif context.private_metadata and not _has_its_metadata(context, chunk, content):
+        found.append(Problem.METADATA)
+    return tuple(found)
+
+
+def _has_its_metadata(context: ExecutionContext, chunk: Chunk, content: bytes) -> bool:
+    """False if the private metadata is another's; what a newer version wrote cannot be told here, and is left alone."""
+    try:
+        clear_meta_data(context, chunk.get("meta_data", {}), unpack(content).meta_data)
+    except ContentTampered:
+        return False
+    except UnknownContent:
+        pass
+    return True
