@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.frames import RowBlock
-from xtrace_sdk.errors import InvalidAnswer
 from xtrace_sdk.x_vec.retrievers.scan import BlockReading, Nearest, nearest_in, nearest_of, nonces_of
 from xtrace_sdk.x_vec.schemes.ciphertexts import DIGEST_BYTES, row_digest
 from xtrace_sdk.x_vec.schemes.interface import Bits, HomomorphicClient
@@ -60,12 +59,6 @@ class StoredRows:
                     self._bytes -= len(known.pop(chunk_id)) + _ENTRY_BYTES
 
     def _read(self, kb_id: str, block: RowBlock, queries: Sequence[PackedBits], k: int) -> BlockReading:
-        count = len(self._scheme.stored_rows_query())
-        if block.ciphertexts.shape[1] != count:
-            raise InvalidAnswer(
-                f"the server answered with {block.ciphertexts.shape[1]} ciphertexts a row, "
-                f"expected {count}: as many as were asked with"
-            )
         vectors, valid = self._vectors(kb_id, block)
         distances = [np.bitwise_count(vectors ^ query).sum(axis=1, dtype=np.int64) for query in queries]
         nothing = np.empty((len(block), 0, 0), dtype=np.uint8)
