@@ -1,5 +1,6 @@
 """Decoys: what the service is asked for tells it less about what was wanted, however often it is asked."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -224,6 +225,32 @@ async def test_a_rotation_does_not_give_them_away(
     contents, moved_vectors = xtrace.asked
     assert contents == moved_vectors
     assert len(contents) == 8
+
+
+async def test_while_a_rotation_may_run_requests_do_not_depend_on_what_has_moved(
+    context: ExecutionContext, xtrace: Watched, kb_id: str, tmp_path: Any
+) -> None:
+    """Only of wanted chunks can the client tell that they were moved since they were found."""
+    await load(context, xtrace, kb_id)
+    new = context.successor(provider(), path=tmp_path / "new", key_len=256, insecure_allow_weak_parameters=True)
+    retriever = Retriever(new, xtrace)
+    ids = await retriever.nn_search_for_ids(QUERY, 3, kb_id)
+    for _ in range(2):
+        xtrace.asked.clear()
+        xtrace.fields.clear()
+        await retriever.retrieve_and_decrypt(ids, kb_id, decoys=5)
+        contents, looked_at = xtrace.asked
+        assert contents == looked_at
+        assert xtrace.fields[1] == ["index", "nonce"]
+        await rotate(new, xtrace)
+
+
+async def test_searches_at_the_same_time_share_their_groups(retriever: Retriever, xtrace: Watched, kb_id: str) -> None:
+    queries = [QUERY, vectors()[20], 1 - QUERY]
+    await asyncio.gather(*(retriever.search(queries[i % 3], 1, kb_id, decoys=5) for i in range(12)))
+    requests = {frozenset(asked) for asked in xtrace.asked}
+    assert len(xtrace.asked) == 12
+    assert len(requests) == len(frozenset().union(*requests)) / 6 <= 3
 
 
 def test_candidates_may_be_a_million() -> None:

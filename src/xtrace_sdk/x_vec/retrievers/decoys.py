@@ -11,7 +11,8 @@ needs k + d members in C, or all of C where C is smaller:
    probability, until it has enough. What is left over, because nothing remains to be drawn or because fewer than k + d
    candidates remain ungrouped, joins the smallest group that has enough.
 2. What is wanted and still ungrouped becomes a new group, with d others drawn uniformly from the ungrouped candidates.
-3. The groups that hold what is wanted are fetched and stay merged; the other joins of step 1 are forgotten.
+3. The groups that hold what is wanted are fetched and stay merged; the other joins of step 1 are forgotten. If one of
+   them is too large, nothing is fetched and no group changes: all that shows is that what is wanted is in such a group.
 
 It requests *whole* groups, also members that the filter excludes. The service knows that those are not wanted, and can
 compute which they are from the filter, so they cost traffic and hide nothing from it. But the request is then the same

@@ -272,10 +272,10 @@ class Retriever(Secretive):
             lambda: [self._contents.decrypted(kb_id, chunk, wanted, filters) for chunk in chunks]
         )
         moved = {c["chunk_id"]: c.get("nonce") for c, one in zip(chunks, opened, strict=True) if one.has_moved}
-        if moved:
-            vectors = await self._integration.get_chunk_by_id(
-                asked if decoys else moved, kb_id, projection=["index", "nonce"]
-            )
+        # Only chunks that were found can be told to have moved, so with decoys this does not depend on whether one has.
+        looked_at = asked if decoys and self._context.predecessor is not None else sorted(moved)
+        if looked_at:
+            vectors = await self._integration.get_chunk_by_id(looked_at, kb_id, projection=["index", "nonce"])
             found = [chunk for chunk in vectors if chunk["chunk_id"] in moved]
             await asyncio.to_thread(self._contents.expect_same_vectors, kb_id, found, moved)
         decrypted = {one.chunk["chunk_id"]: one for one in opened}
