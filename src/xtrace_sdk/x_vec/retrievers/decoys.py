@@ -3,35 +3,38 @@
 **Groups.** A chunk belongs to one group of its knowledge base for as long as the retriever lives, whatever filter or
 range a search has. Groups only grow, by merging. A chunk that was never fetched with decoys is ungrouped.
 
-**One retrieval.** Of a search with the candidates C, k chunks are wanted, with d decoys. So every group that is fetched
-needs k + d members in C, or all of C where C is smaller:
+**One retrieval.** A search had the candidates C. Of these k chunks are wanted, with d decoys. Every group that is
+fetched needs k + d members in C, or all of C where C is smaller:
 
-1. *Before it looks at what is wanted*, it joins what has too few. Every group with some members in C, but fewer than
-   k + d, takes further ones drawn from all groups that have too few and from all ungrouped candidates, each with equal
-   probability, until it has enough. What is left over, because nothing remains to be drawn or because fewer than k + d
-   candidates remain ungrouped, joins the smallest group that has enough.
-2. What is wanted and still ungrouped becomes a new group, with d others drawn uniformly from the ungrouped candidates.
-3. The groups that hold what is wanted are fetched and stay merged; the other joins of step 1 are forgotten. If one of
-   them is too large, nothing is fetched and no group changes: all that shows is that what is wanted is in such a group.
+1. *Before it looks at what is wanted*, it completes what has too few. A group with some members in C, but fewer than
+   k + d, draws from all other groups that have too few and from all ungrouped candidates, each with equal probability,
+   until it has enough. What is left over (nothing remains to be drawn, or fewer than k + d candidates remain ungrouped)
+   joins the smallest group that has enough.
+2. The wanted chunks that are still ungrouped become a new group, with d others drawn uniformly from the ungrouped
+   candidates.
+3. The groups that hold wanted chunks are fetched and stay merged; the other joins of step 1 are forgotten. If one of
+   these groups is too large, nothing is fetched and no group changes. All this shows is that such a group was wanted.
 
-It requests *whole* groups, also members that the filter excludes. The service knows that those are not wanted, and can
-compute which they are from the filter, so they cost traffic and hide nothing from it. But the request is then the same
-whatever the filter was: who sees only the ids learns nothing about filters, and whatever requests are intersected, what
-they have in common is made of whole groups as they once were.
+*Whole* groups are requested, with the members that the filter excludes. The service can compute which these are and
+knows that they are not wanted, so they hide nothing from it. But the request is then the same whatever the filter was:
+it tells nothing about the filter, and intersecting requests yields whole groups, as they were at the first request.
 
-**What an observer may believe** who knows all filters, all candidates, every k and d, and even the groups: nothing but
-the groups that hold what is wanted. Step 1 does not depend on what is wanted, and step 2 depends only on how many of it
-are ungrouped. So everything that is requested has the same probability for every choice of k chunks that lies in the
-same groups (in a new group: as many of them), and Bayes' rule leaves the belief in each as it was before. Whoever
-thought all k chunks of C equally likely thinks so of the k + d or more in these groups, and gives none of them
-more than k / (k + d); with k = 1 each has exactly the same probability. This holds for every prior belief, also one
-that links searches: the observer who knows that two searches want the same chunk intersects their groups *and their
-candidates*, and may be left with few where the second filter excludes most of the first one's group. No decoy of the
-second search can repair that, because the first request did not fetch it.
+**What an observer may believe**, who knows all filters, all candidates, every k and d, and even the groups: it learns
+which groups hold wanted chunks, and nothing else. Step 1 does not depend on what is wanted. Step 2 depends only on how
+many wanted chunks are ungrouped. So a request has the same probability for every choice of k chunks that lies in the
+same groups, with the same number in a new group. By Bayes' rule, the belief in each of these choices relative to the
+others stays what it was.
 
-Had step 1 looked at what is wanted, this would fail. Let a wanted chunk be the only candidate of its group, and draw d
-others: one of them may bring along a second candidate from its own group. Neither of the two would have needed so many
-others, so both are known to be decoys.
+- If all choices of k candidates were equally likely before, all candidates in a fetched group are equally likely to be
+  wanted, none with a probability above k / (k + d). For k = 1 all candidates that were fetched are equally likely. An
+  observer who does not know the groups averages over them, so the bound holds there too.
+- An observer who knows that two searches want the same chunk can intersect the candidates in the groups of both. Few
+  may be left if the second filter excludes most of the first group. No decoys of the second search can repair this,
+  because the first request did not name them.
+
+If step 1 looked at what is wanted, this would fail. Suppose that the wanted chunk is the only candidate of its group,
+and that two others are drawn for it: an ungrouped one, and one from a group that has a second candidate. Two others are
+too many for a group with two candidates, so an observer would know that neither of these two is wanted.
 
 tests/unit/xtrace_sdk/test_decoy_beliefs.py computes these beliefs exactly.
 """
