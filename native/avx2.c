@@ -36,6 +36,7 @@ INLINE V all(uint64_t word) { return _mm256_set1_epi64x((long long)word); }
 INLINE V add(V a, V b) { return _mm256_add_epi64(a, b); }
 INLINE V sub(V a, V b) { return _mm256_sub_epi64(a, b); }
 INLINE V both(V a, V b) { return _mm256_and_si256(a, b); }
+INLINE V or_masked(V sum, V a, V mask) { return _mm256_or_si256(sum, _mm256_and_si256(a, mask)); }
 INLINE V differing(V a, V b) { return _mm256_xor_si256(a, b); }
 INLINE V top_bit(V a) { return _mm256_srli_epi64(a, 63); }
 INLINE V low_bits(V a) { return _mm256_and_si256(a, all(LIMB_MASK)); }

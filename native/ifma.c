@@ -41,6 +41,7 @@ INLINE V low_bits(V a) { return _mm512_and_si512(a, all(LIMB_MASK)); }
 INLINE V high_bits(V a) { return _mm512_srli_epi64(a, LIMB_BITS); }
 INLINE V top_bit(V a) { return _mm512_srli_epi64(a, 63); }
 INLINE V both(V a, V b) { return _mm512_and_si512(a, b); }
+INLINE V or_masked(V sum, V a, V mask) { return _mm512_ternarylogic_epi64(sum, a, mask, 0xf8); }
 INLINE V differing(V a, V b) { return _mm512_xor_si512(a, b); }
 INLINE V add_low(V sum, V a, V b) { return _mm512_madd52lo_epu64(sum, a, b); }
 INLINE V add_high(V sum, V a, V b) { return _mm512_madd52hi_epu64(sum, a, b); }

@@ -8,7 +8,7 @@
  * Everything that depends only on a modulus or a key is prepared in Python (`compiled.py`) and handed in as arrays of
  * limbs. Kernels take no memory from the heap, keep nothing between calls, and read and write nothing that depends on
  * the contents of those arrays: the sizes, which `module.c` checks, decide alone what is touched. The one exception is
- * a table of powers, of which the bytes of an exponent choose the entries, 256 for each byte.
+ * an indexed table of powers (`struct powers`). tests/unit/arithmetic/test_constant_time.py checks this under valgrind.
  */
 #ifndef XTRACE_KERNELS_H
 #define XTRACE_KERNELS_H
@@ -18,8 +18,9 @@
 #include <string.h>
 
 enum {
-    WINDOW_BITS = 4, /* of an exponent that all rows share */
+    WINDOW_BITS = 4, /* of an exponent whose powers are all read, and all but one masked away */
     WINDOW_SIZE = 1 << WINDOW_BITS,
+    INDEXED_BITS = 8, /* of an exponent that says where an entry is */
     CHUNK_DIGITS = 40, /* digits to base 3 that are worked on as one 64-bit word */
     MAX_CHUNKS = 128,  /* of a vector in base 3, and 64-bit words of a row that holds one */
 };
@@ -62,9 +63,14 @@ struct reduction {
     const uint64_t *table; /* [2 half / tile][in_limbs][tile] */
 };
 
-/* base^(j * 256^i) * R for every byte i of an exponent and its value j, as pairs of digits; [i][j][entry_limbs]. */
+/* base^(j * 2^(window_bits i)) * R for every window i of an exponent and its value j, as pairs of digits;
+ * [i][j][entry_limbs].
+ *
+ * Windows of INDEXED_BITS are the addresses of their entries: fast, but a processor's caches show them to other programs.
+ * Of windows of WINDOW_BITS every entry is read. */
 struct powers {
     size_t exponent_bytes;
+    unsigned window_bits;
     const uint64_t *entries;
 };
 
@@ -97,9 +103,9 @@ struct kernels {
 
     void (*linear)(const struct linear_map *map, uint8_t *out, const uint8_t *in, size_t rows);
 
-    /* entries[i][j] for the rows `bases` (which hold base^(256^i)); one row a window. */
-    void (*table)(const struct ring *ring, const struct reduction *in, uint64_t *entries, const uint8_t *bases,
-                  size_t windows);
+    /* entries[i][j] for the rows `bases` (which hold base^(2^(window_bits i))); one row a window. */
+    void (*table)(const struct ring *ring, const struct reduction *in, unsigned window_bits, uint64_t *entries,
+                  const uint8_t *bases, size_t windows);
 
     /* (1 + message) * base^exponent: the exponents are rows of their own. */
     void (*fixed_encrypt)(const struct ring *ring, const struct powers *powers, const struct messages *messages,
@@ -120,6 +126,9 @@ struct kernels {
 
 /* The limbs of an entry of a table of powers: two digits, and padding up to whole vectors of eight words. */
 static inline size_t entry_limbs(size_t half) { return (2 * half + 7) / 8 * 8; }
+
+/* The limbs of all entries of a window. */
+static inline size_t window_limbs(size_t half, unsigned window_bits) { return entry_limbs(half) << window_bits; }
 
 /* The eight bytes of a row from `offset` on as a little-endian word, zero beyond the row's end. */
 static inline uint64_t word_at(const uint8_t *row, size_t bytes, size_t offset) {

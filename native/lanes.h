@@ -14,9 +14,8 @@
  * Bounds, with R >= 2^8 p: from digits below 1.1 p come r0 < (1.21 p^2 + R p) / R < 1.01 p and
  * r1 < (2.42 p^2 + lift + R p) / R < 1.02 p + 2 < 1.1 p.
  *
- * Which entries of a table of powers are read follows from the exponents, and so does the time if the entries are not in
- * the cache. Where an exponent is shared by all rows, every entry of the small table is read and masked, and everything
- * else here takes the same steps for all values.
+ * Which entries of an indexed table of powers are read follows from the exponents. Everything else here takes the same
+ * steps and touches the same memory for all values: of other tables all entries of a window are read, and masked.
  */
 
 INLINE void clear(V *x, size_t n) {
@@ -45,6 +44,12 @@ INLINE V subtract_if_reached(V *x, const uint64_t *modulus, size_t n) {
         borrow = top_bit(t);
     }
     return reached;
+}
+
+/* For each of the digits that a window has, all ones in the lanes that hold it. */
+INLINE void masks_of_digits(V mask[WINDOW_SIZE], V digits) {
+    for (uint64_t j = 0; j < WINDOW_SIZE; j++)
+        mask[j] = sub(zero(), top_bit(sub(differing(digits, all(j)), all(1))));
 }
 
 static size_t group_size(size_t rows, size_t row) { return rows - row < LANES ? rows - row : LANES; }
@@ -189,32 +194,38 @@ static void store_entries(uint64_t *entries, size_t stride, const V *x, size_t w
 }
 
 /* The entries of as many windows at once as there are lanes: 1, base, base^2, ... */
-static void table(const struct ring *ring, const struct reduction *in, uint64_t *entries, const uint8_t *bases,
-                  size_t windows) {
+static void table(const struct ring *ring, const struct reduction *in, unsigned window_bits, uint64_t *entries,
+                  const uint8_t *bases, size_t windows) {
     V base[2 * MAX_HALF + 8], power[2 * MAX_HALF + 8];
-    const size_t h = ring->half, words = entry_limbs(h);
+    const size_t h = ring->half, words = entry_limbs(h), stride = window_limbs(h, window_bits);
     for (size_t window = 0; window < windows; window += LANES) {
         const size_t live = group_size(windows, window);
-        uint64_t *at = entries + window * 256 * words;
+        uint64_t *at = entries + window * stride;
         load_element(base, ring, in, bases + window * in->in_bytes, live);
         clear(power, 2 * h + 8);
         for (size_t k = 0; k < 2 * h; k++) power[k] = all(ring->one[k]);
-        for (int j = 0; j < 256; j++) {
-            store_entries(at + j * words, 256 * words, power, words, live);
+        for (size_t j = 0; j < stride; j += words) {
+            store_entries(at + j, stride, power, words, live);
             multiply(power, power, base, ring);
         }
     }
 }
 
-/* The entries that byte `window` of each row's exponent chooses. Empty lanes take the first row's. */
-INLINE const uint64_t *entry_of(const struct powers *powers, size_t words, const uint8_t *exponents, size_t live,
-                                size_t window, size_t lane) {
-    const uint8_t byte = exponents[(lane < live ? lane : 0) * powers->exponent_bytes + window];
-    return powers->entries + (window * 256 + byte) * words;
+/* A byte of the exponent in a lane. Empty lanes take the first row's. */
+INLINE uint8_t exponent_byte(const struct powers *powers, const uint8_t *exponents, size_t live, size_t lane,
+                             size_t byte) {
+    return exponents[(lane < live ? lane : 0) * powers->exponent_bytes + byte];
 }
 
-INLINE void load_entries(V *x, const struct powers *powers, size_t words, const uint8_t *exponents, size_t live,
-                         size_t window) {
+INLINE const uint64_t *entry_of(const struct powers *powers, size_t words, const uint8_t *exponents, size_t live,
+                                size_t window, size_t lane) {
+    const uint8_t byte = exponent_byte(powers, exponents, live, lane, window);
+    return powers->entries + ((window << INDEXED_BITS) + byte) * words;
+}
+
+/* The entries whose addresses are the bytes of the exponents. */
+INLINE void index_entries(V *x, const struct powers *powers, size_t words, const uint8_t *exponents, size_t live,
+                          size_t window) {
     const uint64_t *entries[LANES];
     for (size_t i = 0; i < LANES; i++) entries[i] = entry_of(powers, words, exponents, live, window, i);
     DO_NOT_UNROLL for (size_t g = 0; g < words; g += LANES) {
@@ -225,8 +236,35 @@ INLINE void load_entries(V *x, const struct powers *powers, size_t words, const 
     }
 }
 
+/* The same entries without showing which: all of the window are read, and those of other digits masked away. */
+NOINLINE void select_entries(V *x, const struct powers *powers, size_t words, const uint8_t *exponents, size_t live,
+                             size_t window) {
+    const uint64_t *entries = powers->entries + (window << WINDOW_BITS) * words;
+    uint64_t digits[LANES];
+    V mask[WINDOW_SIZE];
+    for (size_t i = 0; i < LANES; i++)
+        digits[i] = exponent_byte(powers, exponents, live, i, window / 2) >> window % 2 * WINDOW_BITS & (WINDOW_SIZE - 1);
+    masks_of_digits(mask, load_words(digits));
+    DO_NOT_UNROLL for (size_t k = 0; k < words; k += 8) {
+        V sum[8];
+        UNROLL for (int g = 0; g < 8; g++) sum[g] = zero();
+        DO_NOT_UNROLL for (size_t j = 0; j < WINDOW_SIZE; j++)
+            UNROLL for (int g = 0; g < 8; g++) sum[g] = or_masked(sum[g], all(entries[j * words + k + g]), mask[j]);
+        UNROLL for (int g = 0; g < 8; g++) x[k + g] = sum[g];
+    }
+}
+
+INLINE void load_entries(V *x, const struct powers *powers, size_t words, const uint8_t *exponents, size_t live,
+                         size_t window) {
+    if (powers->window_bits == WINDOW_BITS) select_entries(x, powers, words, exponents, live, window);
+    else index_entries(x, powers, words, exponents, live, window);
+}
+
+static size_t windows_of(const struct powers *powers) { return 8 * powers->exponent_bytes / powers->window_bits; }
+
 INLINE void fetch_entries(const struct powers *powers, size_t words, const uint8_t *exponents, size_t live,
                           size_t window) {
+    if (powers->window_bits == WINDOW_BITS) return; /* in a row, as processors expect */
     for (size_t i = 0; i < LANES; i++) {
         const uint64_t *entry = entry_of(powers, words, exponents, live, window, i);
         for (size_t k = 0; k < words; k += 8) __builtin_prefetch(entry + k);
@@ -238,9 +276,10 @@ static void multiply_by_entries(V *x, const struct ring *ring, const struct powe
                                 size_t live, size_t first) {
     V entry[2 * MAX_HALF + 8];
     const size_t words = entry_limbs(ring->half);
-    for (size_t window = first; window < powers->exponent_bytes; window++) {
+    const size_t windows = windows_of(powers);
+    for (size_t window = first; window < windows; window++) {
         load_entries(entry, powers, words, exponents, live, window);
-        if (window + 1 < powers->exponent_bytes) fetch_entries(powers, words, exponents, live, window + 1);
+        if (window + 1 < windows) fetch_entries(powers, words, exponents, live, window + 1);
         multiply(x, x, entry, ring);
     }
 }
@@ -275,12 +314,12 @@ static void fixed_read(const struct ring *ring, const struct powers *powers, con
 /* One of the powers, without showing which: all are read, and the others masked away. Those of a limb stand together. */
 static void select_power(V *x, const V *powers, size_t words, uint8_t digit) {
     V mask[WINDOW_SIZE];
-    for (uint64_t j = 0; j < WINDOW_SIZE; j++) mask[j] = all(0 - (((j ^ digit) - 1) >> 63));
+    masks_of_digits(mask, all(digit));
     DO_NOT_UNROLL for (size_t k = 0; k < words; k++) {
         V even = zero(), odd = zero();
         UNROLL for (int j = 0; j < WINDOW_SIZE; j += 2) {
-            even = add(even, both(powers[WINDOW_SIZE * k + j], mask[j]));
-            odd = add(odd, both(powers[WINDOW_SIZE * k + j + 1], mask[j + 1]));
+            even = or_masked(even, powers[WINDOW_SIZE * k + j], mask[j]);
+            odd = or_masked(odd, powers[WINDOW_SIZE * k + j + 1], mask[j + 1]);
         }
         x[k] = add(even, odd);
     }

@@ -123,11 +123,28 @@ static bool take_reduction(struct buffers *buffers, const struct kernels *kernel
     return true;
 }
 
+/* The bits of a window: a table with one row a window is as long as those windows take. 0 with an exception. */
+static unsigned window_bits_of(const Py_buffer *table, size_t half, size_t windows_if_indexed, size_t windows) {
+    const size_t words = (size_t)table->shape[0];
+    const size_t indexed = windows_if_indexed * window_limbs(half, INDEXED_BITS);
+    const size_t selected = windows * window_limbs(half, WINDOW_BITS);
+    if (words == indexed) return INDEXED_BITS;
+    if (words == selected) return WINDOW_BITS;
+    PyErr_Format(PyExc_ValueError, "the table has %zu words, expected %zu or %zu", words, indexed, selected);
+    return 0;
+}
+
+static Py_buffer *take_table(struct buffers *buffers, PyObject *object, bool writable) {
+    return take(buffers, object, "the table", sizeof(long) == 8 ? "LQ" : "Q", 1, writable);
+}
+
 static bool take_powers(struct buffers *buffers, PyObject *object, size_t half, size_t exponent_bytes,
                         struct powers *powers) {
-    const uint64_t *words = take_words(buffers, object, "the table", exponent_bytes * 256 * entry_limbs(half));
-    *powers = (struct powers){exponent_bytes, words};
-    return words != NULL;
+    const Py_buffer *table = take_table(buffers, object, false);
+    if (!table) return false;
+    *powers = (struct powers){exponent_bytes, window_bits_of(table, half, exponent_bytes, 2 * exponent_bytes),
+                              table->buf};
+    return powers->window_bits != 0;
 }
 
 /* None, or rows that fit below R. */
@@ -212,7 +229,8 @@ static void work_linear(const void *task, size_t first, size_t count) {
 
 static void work_table(const void *task, size_t first, size_t count) {
     const struct task *t = task;
-    t->kernels->table(&t->ring, &t->reduction, t->entries + first * 256 * entry_limbs(t->ring.half),
+    const unsigned bits = t->powers.window_bits;
+    t->kernels->table(&t->ring, &t->reduction, bits, t->entries + first * window_limbs(t->ring.half, bits),
                       t->in + first * t->reduction.in_bytes, count);
 }
 
@@ -361,13 +379,11 @@ static PyObject *py_table(PyObject *module, PyObject *args) {
     if (!rows || !take_reduction(&buffers, task.kernels, reduction, task.ring.half, (size_t)rows->shape[1],
                                  &task.reduction))
         return refuse(&buffers);
-    const Py_buffer *out = take(&buffers, entries, "the table", sizeof(long) == 8 ? "LQ" : "Q", 1, true);
+    const Py_buffer *out = take_table(&buffers, entries, true);
     if (!out) return refuse(&buffers);
-    const size_t words = (size_t)rows->shape[0] * 256 * entry_limbs(task.ring.half);
-    if ((size_t)out->shape[0] != words) {
-        PyErr_Format(PyExc_ValueError, "the table has %zd words, expected %zu", out->shape[0], words);
-        return refuse(&buffers);
-    }
+    const size_t windows = (size_t)rows->shape[0];
+    task.powers.window_bits = window_bits_of(out, task.ring.half, windows, windows);
+    if (!task.powers.window_bits) return refuse(&buffers);
     task.in = rows->buf;
     task.entries = out->buf;
     return run(&buffers, work_table, &task, (size_t)rows->shape[0], task.kernels->lanes, a.threads);

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.missing_tools import missing_tools
 from support.service import Http, LiveService, running_service
 from xtrace_server.credentials import Credentials
 
@@ -11,6 +12,15 @@ from xtrace_server.credentials import Credentials
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests begin first, so that two workers end at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says which tools were missing, so that nobody takes a run without them for a whole one."""
+    missing = missing_tools(terminalreporter.stats.get("skipped", []))
+    if missing:
+        terminalreporter.section("not checked on this machine", yellow=True)
+    for tool, tests in missing.items():
+        terminalreporter.write_line(f"{tool} is missing: {tests} tests skipped")
 
 
 @pytest.fixture(scope="session")

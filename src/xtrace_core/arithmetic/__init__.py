@@ -30,6 +30,7 @@ __all__ = [
     "as_rows",
     "describe",
     "row_width",
+    "set_constant_time",
 ]
 
 arithmetic: Arithmetic
@@ -41,4 +42,16 @@ arithmetic, _reason = choose(os.environ)
 def describe() -> str:
     """Which backend runs, and why: one line for people."""
     threads = getattr(arithmetic, "threads", 1)
-    return f"{arithmetic.name}, {threads} thread{'s' * (threads > 1)}: {_reason}"
+    constant_time = ", constant time" if arithmetic.constant_time else ""
+    return f"{arithmetic.name}, {threads} thread{'s' * (threads > 1)}{constant_time}: {_reason}"
+
+
+def set_constant_time(on: bool) -> None:
+    """Hides secret exponents from programs that share the processor's caches, or stops hiding them.
+
+    Powers of a fixed base then read every entry of a window of 4 bits and mask all but one away, instead of the one
+    entry that 8 bits of the exponent point at. Results are the same. Takes effect at once, for keys that are loaded
+    already too: their tables are made anew when next used. `XTRACE_CONSTANT_TIME=1` in the environment is the same from
+    the start. docs/security.md ("Timing") says what this hides and what it does not, docs/performance.md what it costs.
+    """
+    arithmetic.constant_time = on

@@ -2,7 +2,7 @@
 
 The compiled module says what the processor can do (native/dispatch.c alone looks at it). `XTRACE_ARITHMETIC` forces one
 backend by name; `XTRACE_THREADS` sets over how many threads a batch is spread, by default as many as there are
-processors for this process.
+processors for this process; `XTRACE_CONSTANT_TIME=1` hides secret exponents from the processor's caches.
 """
 
 import os
@@ -17,14 +17,14 @@ NAMES = ("ifma", "avx2", "portable")
 _INSTRUCTIONS = {"ifma": "AVX-512 IFMA", "avx2": "AVX2"}
 
 
-def backends(threads: int) -> dict[str, Arithmetic]:
+def backends(threads: int, constant_time: bool = False) -> dict[str, Arithmetic]:
     """Those that run here, fastest first."""
     found: dict[str, Arithmetic] = {}
     if not why_not_compiled():
         from xtrace_core.arithmetic.compiled import CompiledArithmetic, kernel_sets
 
-        found = {kernels.name: CompiledArithmetic(kernels, threads) for kernels in kernel_sets()}
-    return {**found, "portable": PortableArithmetic()}
+        found = {kernels.name: CompiledArithmetic(kernels, threads, constant_time) for kernels in kernel_sets()}
+    return {**found, "portable": PortableArithmetic(constant_time)}
 
 
 def why_not_compiled() -> str:
@@ -38,7 +38,7 @@ def why_not_compiled() -> str:
 
 def choose(environment: Mapping[str, str]) -> tuple[Arithmetic, str]:
     """The backend to use, and why it is that one. Raises `RuntimeError` for one that is forced and not here."""
-    here = backends(_threads(environment))
+    here = backends(_threads(environment), _constant_time(environment))
     forced = environment.get("XTRACE_ARITHMETIC", "")
     if forced:
         if forced not in here:
@@ -50,6 +50,13 @@ def choose(environment: Mapping[str, str]) -> tuple[Arithmetic, str]:
     if name in _INSTRUCTIONS:
         return backend, f"this processor has {_INSTRUCTIONS[name]}"
     return backend, why_not_compiled() or "this processor has neither AVX-512 IFMA nor AVX2"
+
+
+def _constant_time(environment: Mapping[str, str]) -> bool:
+    text = environment.get("XTRACE_CONSTANT_TIME", "")
+    if text not in ("", "0", "1"):
+        raise RuntimeError(f"XTRACE_CONSTANT_TIME is {text[:32]!r}, expected 0 or 1")
+    return text == "1"
 
 
 def _threads(environment: Mapping[str, str]) -> int:

@@ -39,7 +39,9 @@ SPARE_BITS = 8
 """Bits of the limbs that a modulus leaves free, so that a sum of a few residues needs no subtraction."""
 
 MIN_PRIME_BITS = 128
-WINDOW_BITS = 4
+
+WINDOW_BITS, INDEXED_BITS = 4, 8
+"""Windows of an exponent whose entries are all read, and of one that is the address of its entry."""
 
 MAX_DIGITS, MAX_DIGIT_BYTES = 5120, 1024
 """The most digits to base 3, and the widest rows, that the kernels take."""
@@ -91,14 +93,22 @@ class CompiledArithmetic:
     """One set of kernels behind the interface `Arithmetic`; releases the interpreter's lock, and spreads batches over
     `threads` threads."""
 
-    def __init__(self, kernels: KernelSet, threads: int = 1) -> None:
+    def __init__(self, kernels: KernelSet, threads: int = 1, constant_time: bool = False) -> None:
         self.name = kernels.name
         self.kernels = kernels
         self.threads = threads
-        self._portable = PortableArithmetic()
+        self._portable = PortableArithmetic(constant_time)
+
+    @property
+    def constant_time(self) -> bool:
+        return self._portable.constant_time
+
+    @constant_time.setter
+    def constant_time(self, on: bool) -> None:
+        self._portable.constant_time = on
 
     def multiply(self, rows: Rows, factor: int, modulus: int, plus: int = 0) -> Rows:
-        if len(rows) <= FEW_ROWS:
+        if self._are_few(rows):
             return self._portable.multiply(rows, factor, modulus, plus)
         return self.multiplier(factor, modulus, plus)(rows)
 
@@ -126,7 +136,7 @@ class CompiledArithmetic:
         return table.ring.encrypt(None, table, exponents)
 
     def join(self, residues: Rows, modulus: int, others: Rows, coprime: int) -> Rows:
-        if len(residues) <= FEW_ROWS:
+        if self._are_few(residues):
             return self._portable.join(residues, modulus, others, coprime)
         return self.joiner(modulus, coprime)(residues, others)
 
@@ -186,6 +196,10 @@ class CompiledArithmetic:
         _native.decode_digits(self.threads, bits, flags, np.ascontiguousarray(rows))
         return bits, flags
 
+    def _are_few(self, rows: Rows) -> bool:
+        """Whether gmpy2, whose time depends on the values, may take the rows because that is faster."""
+        return len(rows) <= FEW_ROWS and not self.constant_time
+
     def _can_reduce(self, modulus: int) -> bool:
         return modulus > 1 and modulus % 2 == 1 and self.kernels.limbs_of_modulus(modulus) <= self.kernels.max_limbs
 
@@ -228,10 +242,14 @@ class _Multiplier(Secretive):
         limbs = kernels.limbs_of_row(width)
         if not 0 < limbs <= kernels.max_limbs:
             return PortableArithmetic().multiply(rows, self._factor, self._modulus, self._plus)
+        return _linear(self._arithmetic, rows, self._prepared(width), self._modulus)
+
+    def _prepared(self, width: int) -> Words:
         if width not in self._maps:
-            factors = _powers_of_two(kernels, self._factor, self._modulus, limbs)
+            kernels = self._arithmetic.kernels
+            factors = _powers_of_two(kernels, self._factor, self._modulus, kernels.limbs_of_row(width))
             self._maps[width] = _map(kernels, factors, self._modulus, self._plus)
-        return _linear(self._arithmetic, rows, self._maps[width], self._modulus)
+        return self._maps[width]
 
 
 class _Joiner(Secretive):
@@ -281,10 +299,11 @@ def _linear(arithmetic: CompiledArithmetic, rows: Rows, words: Words, modulus: i
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Table(Secretive):
+    base: int
     modulus: int
     exponent_bytes: int
-    entries: Words
     ring: "_CompiledPrimeSquare"
+    entries: dict[int, Words]  # by the bits of a window, once they were needed
 
 
 class _CompiledPrimeSquare(Secretive):
@@ -364,16 +383,28 @@ class _CompiledPrimeSquare(Secretive):
 
     def table(self, base: int, exponent_bytes: int) -> _Table:
         """The powers of a base for `encrypt` and `read`."""
+        table = _Table(base, self._square, exponent_bytes, self, {})
+        self._prepared_entries(table)
+        return table
+
+    def _prepared_entries(self, table: _Table) -> Words:
+        """The entries of all windows, to be indexed or to be read all. Kernels know which by how many there are."""
+        bits = WINDOW_BITS if self._arithmetic.constant_time else INDEXED_BITS
+        if bits not in table.entries:
+            table.entries[bits] = self._new_entries(table.base, bits, 8 * table.exponent_bytes // bits)
+        return table.entries[bits]
+
+    def _new_entries(self, base: int, bits: int, windows: int) -> Words:
         bases, step = [], mpz(base) % self._square
-        for _ in range(exponent_bytes):
+        for _ in range(windows):
             bases.append(int(step))
-            step = powmod(step, 256, self._square)
+            step = powmod(step, 1 << bits, self._square)
         words = -(-2 * self._half // 8) * 8
-        entries = np.empty(exponent_bytes * 256 * words, dtype=np.uint64)
+        entries = np.empty((windows << bits) * words, dtype=np.uint64)
         rows = as_rows(bases, row_width(self._square))
-        reduction = self._reduction(rows.shape[1], self._r)
-        _native.table(self._arithmetic.name, self._arithmetic.threads, self._ring, entries, rows, reduction)
-        return _Table(self._square, exponent_bytes, entries, self)
+        a, reduction = self._arithmetic, self._reduction(rows.shape[1], self._r)
+        _native.table(a.name, a.threads, self._ring, entries, rows, reduction)
+        return entries
 
     def _readings(self, count: int) -> tuple[Rows, Flags]:
         return np.empty((count, row_width(self.prime)), dtype=np.uint8), np.empty(count, dtype=np.bool_)
@@ -383,7 +414,7 @@ class _CompiledPrimeSquare(Secretive):
             raise TypeError(f"got a table of {type(table).__name__}, expected one made here, for this modulus")
         if exponents.shape[1] != table.exponent_bytes:
             raise ValueError(f"got exponents of {exponents.shape[1]} bytes, expected {table.exponent_bytes}")
-        return table.entries
+        return self._prepared_entries(table)
 
     def _messages(self, messages: Rows | None) -> Rows | None:
         if messages is None:
@@ -416,5 +447,8 @@ def _rows(rows: Rows) -> Rows:
 
 
 def _windows(exponent: int) -> NDArray[np.uint8]:
-    """The exponent's digits to base 2^WINDOW_BITS, most significant first."""
-    return np.array([int(digit, 16) for digit in f"{exponent:x}"], dtype=np.uint8)
+    """The exponent's digits to base 2^WINDOW_BITS, most significant first; no digit becomes a Python object, whose
+    address would tell it."""
+    count = max(1, -(-exponent.bit_length() // WINDOW_BITS))
+    pairs = np.frombuffer(exponent.to_bytes(-(-count // 2), "big"), dtype=np.uint8)
+    return np.stack([pairs >> WINDOW_BITS, pairs & (1 << WINDOW_BITS) - 1], axis=1).reshape(-1)[-count:]

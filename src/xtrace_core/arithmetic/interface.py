@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.uint8]
 
-WINDOW_BITS = 8
-"""Width of the windows of a fixed-base table: one table look-up for each byte of an exponent."""
-
 
 def row_width(modulus: int) -> int:
     """The bytes that a row of residues modulo `modulus` takes."""
@@ -102,6 +99,12 @@ class Arithmetic(Protocol):
 
     name: str
 
+    constant_time: bool
+    """Whether powers of a fixed base hide their exponents from whoever shares the processor's caches, at a price.
+
+    May be changed at any time, and counts for tables that are there already: those are made anew when next needed.
+    """
+
     def multiply(self, rows: Rows, factor: int, modulus: int, plus: int = 0) -> Rows:
         """`(row * factor + plus) mod modulus` for each row."""
         ...
@@ -119,11 +122,18 @@ class Arithmetic(Protocol):
         ...
 
     def fixed_base_table(self, base: int, exponent_bytes: int, modulus: int) -> FixedBaseTable:
-        """A table for `fixed_base_power`: 255 powers for each byte of the exponent."""
+        """A table for `fixed_base_power`, for an odd modulus: 256 powers for each byte of the exponent.
+
+        In constant time 16 for each half of a byte; the portable backend then needs none.
+        """
         ...
 
     def fixed_base_power(self, table: FixedBaseTable, exponents: Rows) -> Rows:
-        """`base ** exponent mod modulus` for each exponent: one product for each of its bytes, no exponentiation."""
+        """`base ** exponent mod modulus` for each exponent: one product for each of its bytes, no exponentiation.
+
+        Which powers of the table are read depends on the exponents. In constant time all are, in the same order; the
+        portable backend then raises to a power with a function that is made for secret exponents.
+        """
         ...
 
     def join(self, residues: Rows, modulus: int, others: Rows, coprime: int) -> Rows:

@@ -1,9 +1,13 @@
-"""The backend for every machine: gmpy2, one integer after another."""
+"""The backend for every machine: gmpy2, one integer after another.
+
+Of this only powers can be in constant time (GMP's `mpz_powm_sec`): the products and remainders around them are GMP's
+ordinary ones, which read no table, but whose time may depend on the values.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-from gmpy2 import gcd, invert, mpz, powmod
+from gmpy2 import gcd, invert, mpz, powmod, powmod_sec
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic.interface import (
@@ -21,17 +25,18 @@ from xtrace_core.secrecy import Secretive
 @dataclass(frozen=True, slots=True, repr=False)
 class _Table(Secretive):
     modulus: int
-    windows: list[list[mpz]]  # windows[i][j] = base ** (j << 8 * i)
-
-    @property
-    def exponent_bytes(self) -> int:
-        return len(self.windows)
+    exponent_bytes: int
+    base: mpz
+    windows: list[list[mpz]]  # windows[i][j] = base ** (j << 8 * i), once they were needed
 
 
 class PortableArithmetic:
     """gmpy2 behind the interface `Arithmetic`; holds Python's interpreter lock while it works."""
 
     name = "portable"
+
+    def __init__(self, constant_time: bool = False) -> None:
+        self.constant_time = constant_time
 
     def multiply(self, rows: Rows, factor: int, modulus: int, plus: int = 0) -> Rows:
         by, mod = mpz(factor), mpz(modulus)
@@ -53,33 +58,22 @@ class PortableArithmetic:
 
     def power(self, rows: Rows, exponent: int, modulus: int) -> Rows:
         to, mod = mpz(exponent), mpz(modulus)
-        return _to_rows([powmod(x, to, mod) for x in _integers(rows)], row_width(modulus))
+        raised = _power_in_constant_time if self.constant_time else powmod
+        return _to_rows([raised(x, to, mod) for x in _integers(rows)], row_width(modulus))
 
     def fixed_base_table(self, base: int, exponent_bytes: int, modulus: int) -> FixedBaseTable:
-        mod = mpz(modulus)
-        step = mpz(base) % mod
-        windows = []
-        for _ in range(exponent_bytes):
-            window = [mpz(1)]
-            for _ in range(255):
-                window.append(window[-1] * step % mod)
-            windows.append(window)
-            step = window[-1] * step % mod
-        return _Table(modulus, windows)
+        table = _Table(modulus, exponent_bytes, mpz(base) % modulus, [])
+        if not self.constant_time:
+            table.windows[:] = _windows(table)
+        return table
 
     def fixed_base_power(self, table: FixedBaseTable, exponents: Rows) -> Rows:
         if not isinstance(table, _Table):
             raise TypeError(f"got a table of {type(table).__name__}, expected one made by this backend")
         if exponents.shape[1] != table.exponent_bytes:
             raise ValueError(f"got exponents of {exponents.shape[1]} bytes, expected {table.exponent_bytes}")
-        mod = mpz(table.modulus)
-        powers = []
-        for exponent in exponents:
-            product = mpz(1)
-            for window, byte in zip(table.windows, exponent.tobytes(), strict=True):
-                product = product * window[byte] % mod
-            powers.append(product)
-        return _to_rows(powers, row_width(table.modulus))
+        powers = _powers_in_constant_time if self.constant_time else _indexed_powers
+        return _to_rows(powers(table, exponents), row_width(table.modulus))
 
     def join(self, residues: Rows, modulus: int, others: Rows, coprime: int) -> Rows:
         # Garner: x = a + m * ((b - a) / m mod m')
@@ -192,6 +186,40 @@ class PortablePrimeSquare(Secretive):
         valid = (remainders[:, 0] == 1) & ~remainders[:, 1:].any(axis=1)
         factor = int(invert(exponent * self.other, self.prime))
         return self._arithmetic.multiply(quotients, factor, self.prime), valid
+
+
+def _windows(table: _Table) -> list[list[mpz]]:
+    mod, step = mpz(table.modulus), table.base
+    windows = []
+    for _ in range(table.exponent_bytes):
+        window = [mpz(1)]
+        for _ in range(255):
+            window.append(window[-1] * step % mod)
+        windows.append(window)
+        step = window[-1] * step % mod
+    return windows
+
+
+def _indexed_powers(table: _Table, exponents: Rows) -> list[mpz]:
+    if not table.windows:
+        table.windows[:] = _windows(table)
+    mod, powers = mpz(table.modulus), []
+    for exponent in exponents:
+        product = mpz(1)
+        for window, byte in zip(table.windows, exponent.tobytes(), strict=True):
+            product = product * window[byte] % mod
+        powers.append(product)
+    return powers
+
+
+def _powers_in_constant_time(table: _Table, exponents: Rows) -> list[mpz]:
+    mod = mpz(table.modulus)
+    return [_power_in_constant_time(table.base, exponent, mod) for exponent in _integers(exponents)]
+
+
+def _power_in_constant_time(base: mpz, exponent: mpz, modulus: mpz) -> mpz:
+    # GMP's function for secrets, for odd moduli; it refuses exponent 0, which no secret is.
+    return powmod_sec(base, exponent, modulus) if exponent else mpz(1) % modulus
 
 
 def _integers(rows: Rows) -> list[mpz]:

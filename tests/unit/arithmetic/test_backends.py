@@ -1,20 +1,27 @@
 """Every backend of the arithmetic against plain Python integers, at the edges and at random.
 
-`BACKENDS` are all that this machine can run, each with one thread and with three. Row counts go around the block sizes
-of vectorised backends, widths are odd and even, and values sit where carries and reductions go wrong.
+`BACKENDS` are all that this machine can run, each with one thread, with three, and in constant time. Row counts go
+around the block sizes of vectorised backends, widths are odd and even, and values sit where carries and reductions go
+wrong.
 """
 
+import json
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
-from xtrace_core.arithmetic import Arithmetic, Rows, arithmetic, as_rows, row_width
+from xtrace_core.arithmetic import Arithmetic, Rows, arithmetic, as_rows, row_width, set_constant_time
 from xtrace_core.arithmetic.backends import backends
+from xtrace_core.arithmetic.portable import PortableArithmetic
+from xtrace_core.schemes.paillier import evaluation_for
+from xtrace_sdk.x_vec.schemes.paillier.lookup import PaillierLookupClient
 
 BACKENDS: dict[str, Arithmetic] = backends(threads=1)
 BACKENDS |= {f"{name}, 3 threads": one for name, one in backends(threads=3).items() if name != "portable"}
+BACKENDS |= {f"{name}, constant time": one for name, one in backends(threads=1, constant_time=True).items()}
 
 COUNTS = (0, 1, 2, 7, 8, 9, 17)
 ODD_MODULI = (
@@ -234,3 +241,58 @@ def test_rows_that_are_a_strided_view_or_not_writable_are_read_right(backend: Ar
     expect(backend.multiply(view, 3, 10**9 + 7), [x * 3 % (10**9 + 7) for x in numbers(view)], 4)
     quotients, _ = backend.divide(view, 1000)
     assert numbers(quotients) == [x // 1000 for x in numbers(view)]
+
+
+class TestConstantTime:
+    """What is computed is the same, as all tests above see; this is about what is read for it."""
+
+    MODULUS = ((1 << 127) + 45) ** 2
+    EXPONENTS = (0, 1, 255, 256, 65535)
+
+    def check_powers(self, backend: Any, table: Any) -> None:
+        powers = backend.fixed_base_power(table, as_rows([*self.EXPONENTS], 2))
+        assert numbers(powers) == [pow(3, exponent, self.MODULUS) for exponent in self.EXPONENTS]
+
+    @pytest.fixture(params=backends(threads=1))
+    def backend(self, request: pytest.FixtureRequest) -> Any:
+        return backends(threads=1)[request.param]
+
+    def test_tables_that_are_there_already_are_made_anew(self, backend: Any) -> None:
+        for first in (False, True):
+            backend.constant_time = first
+            table = backend.fixed_base_table(3, 2, self.MODULUS)
+            for on in (not first, first):
+                backend.constant_time = on
+                self.check_powers(backend, table)
+
+    def test_windows_of_four_bits_are_read_and_no_other_table_is_made(self, backend: Any) -> None:
+        backend.constant_time = True
+        table = backend.fixed_base_table(3, 2, self.MODULUS)
+        self.check_powers(backend, table)
+        if backend.name == "portable":
+            assert table.windows == []
+        else:
+            words = -(-2 * backend.kernels.limbs_of_modulus(1 << 127) // 8) * 8
+            assert {bits: len(entries) for bits, entries in table.entries.items()} == {4: 2 * 2 * 16 * words}
+
+    def test_a_few_rows_take_no_shortcut(self, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        if backend.name == "portable":
+            return
+        backend.constant_time = True
+        for name in ("multiply", "join"):
+            monkeypatch.setattr(PortableArithmetic, name, None)
+        assert numbers(backend.multiply(as_rows([5, 250], 2), 3, 101)) == [15, 750 % 101]
+        assert numbers(backend.join(as_rows([2], 1), 3, as_rows([4], 1), 5)) == [14]
+
+    def test_a_key_that_was_made_before_reads_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(arithmetic, "constant_time", False)
+        vectors = np.random.default_rng(1).integers(0, 2, (20, 16), dtype=np.uint8)
+        client = PaillierLookupClient.generate(16, 256, insecure_allow_weak_parameters=True)
+        distances = [int(np.count_nonzero(vectors[0] != one)) for one in vectors]
+        for on in (False, True, False):
+            set_constant_time(on)
+            assert arithmetic.constant_time is on
+            batch, query = client.encrypt_vec_batch(vectors), client.encrypt_query(vectors[0])
+            evaluation = evaluation_for(client.type, json.dumps(client.public_key()))
+            answers = evaluation.evaluate(batch.rows[:, 0], query.ciphertexts)
+            assert client.decode_hamming_client_batch(answers[:, None], batch.nonces, query).tolist() == distances

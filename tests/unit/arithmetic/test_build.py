@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.missing_tools import needs, skip_without
 from xtrace_core.arithmetic import arithmetic, describe
 from xtrace_core.arithmetic.backends import NAMES, backends, choose, why_not_compiled
 
@@ -18,7 +19,7 @@ FLAGS = {
     "ifma": [f"-m{name}" for name in ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512ifma", "avx512vbmi")],
     "avx2": ["-mavx2"],
 }
-needs_compiler = pytest.mark.skipif(not COMPILER, reason="there is no C compiler on this machine")
+needs_compiler = needs("a C compiler", COMPILER)
 
 
 def run(*command: str | Path, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> str:
@@ -32,7 +33,8 @@ def run(*command: str | Path, cwd: Path = ROOT, environment: dict[str, str] | No
 def alone(folder: Path) -> str:
     """A PYTHONPATH for `python -S` that has the packages in this folder before all others: an editable installation's
     own finder, which would come first, is not even loaded then."""
-    return os.pathsep.join((str(folder), str(ROOT / "src"), sysconfig.get_paths()["purelib"]))
+    installed = [path for path in sys.path if Path(path).name == "site-packages"]
+    return os.pathsep.join((str(folder), str(ROOT / "src"), *installed))
 
 
 @needs_compiler
@@ -63,13 +65,34 @@ class TestChoice:
         with pytest.raises(RuntimeError, match="XTRACE_THREADS"):
             choose({"XTRACE_THREADS": threads})
 
+    def test_the_environment_asks_for_constant_time(self) -> None:
+        for text, on in (("", False), ("0", False), ("1", True)):
+            for name in backends(threads=1):
+                chosen = choose({"XTRACE_ARITHMETIC": name, "XTRACE_CONSTANT_TIME": text})[0]
+                assert chosen.constant_time is on
+        assert not choose({})[0].constant_time
+
+    def test_what_is_neither_yes_nor_no(self) -> None:
+        with pytest.raises(RuntimeError, match="XTRACE_CONSTANT_TIME is 'yes', expected 0 or 1"):
+            choose({"XTRACE_CONSTANT_TIME": "yes"})
+
+    def test_the_description_says_whether_it_is_in_constant_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for on in (True, False):
+            monkeypatch.setattr(arithmetic, "constant_time", on)
+            assert (", constant time: " in describe()) is on
+
     def test_the_description_says_which_and_why(self) -> None:
         assert describe().startswith(arithmetic.name)
         assert ": " in describe()
 
     def test_without_the_module_the_portable_backend_works_and_says_why(self, tmp_path: Path) -> None:
         shutil.copytree(ROOT / "src" / "xtrace_core", tmp_path / "xtrace_core", ignore=shutil.ignore_patterns("*.so"))
-        here = {"PYTHONPATH": alone(tmp_path), "XTRACE_ARITHMETIC": "", "XTRACE_THREADS": ""}
+        here = {
+            "PYTHONPATH": alone(tmp_path),
+            "XTRACE_ARITHMETIC": "",
+            "XTRACE_THREADS": "",
+            "XTRACE_CONSTANT_TIME": "",
+        }
         said = run(sys.executable, "-S", "-c", _DESCRIBE, cwd=tmp_path, environment=here)
         assert said.startswith("portable, 1 thread: the compiled module is not installed")
 
@@ -77,13 +100,11 @@ class TestChoice:
 @needs_compiler
 def test_kernels_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
     assert COMPILER
-    if len(backends(threads=1)) == 1:
-        pytest.skip("this processor has no kernels to run")
+    skip_without("a processor with AVX2 or AVX-512 IFMA", len(backends(threads=1)) > 1)
     runtime = subprocess.run(
         [COMPILER, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    if not Path(runtime).is_absolute() or not Path(runtime).exists():
-        pytest.skip("the compiler has no libasan.so to load into Python")
+    skip_without("the compiler's libasan.so", Path(runtime).is_absolute() and Path(runtime).exists())
     package = tmp_path / "xtrace_core"
     shutil.copytree(ROOT / "src" / "xtrace_core", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     flags = ["-g", "-O1", "-std=gnu11", "-fPIC", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]

@@ -13,20 +13,29 @@ import pytest
 from numpy.typing import NDArray
 
 from support.crypto_support import first_prime_from
+from support.missing_tools import needs
 from xtrace_core.arithmetic import Rows, as_rows, row_width
 from xtrace_core.arithmetic.backends import backends, why_not_compiled
 from xtrace_core.arithmetic.portable import PortableArithmetic
 
 COMPILED: dict[str, Any] = {name: one for name, one in backends(threads=1).items() if name != "portable"}
+MODES: dict[str, Any] = dict(COMPILED)
+MODES |= {f"{name}, constant time": backends(threads=1, constant_time=True)[name] for name in COMPILED}
 PORTABLE = PortableArithmetic()
 KEY_LENS = (256, 1024, 1280, 1536, 2048, 3072)
 
-pytestmark = pytest.mark.skipif(not COMPILED, reason=why_not_compiled() or "this processor has no kernels")
+pytestmark = needs("the compiled module" if why_not_compiled() else "a processor with AVX2 or AVX-512 IFMA", COMPILED)
 
 
 @pytest.fixture(params=sorted(COMPILED) or ["none"])
 def compiled(request: pytest.FixtureRequest) -> Any:
     return COMPILED[request.param]
+
+
+@pytest.fixture(params=sorted(MODES) or ["none"])
+def either(request: pytest.FixtureRequest) -> Any:
+    """The same kernels, with indexed tables and in constant time."""
+    return MODES[request.param]
 
 
 @cache
@@ -73,25 +82,25 @@ def same(got: Any, expected: Any) -> None:
 @pytest.mark.parametrize("key_len", KEY_LENS)
 @pytest.mark.parametrize("count", [0, 1, 8, 19])
 class TestPrimeSquare:
-    def test_messages_under_a_fixed_base(self, compiled: Any, key_len: int, count: int) -> None:
+    def test_messages_under_a_fixed_base(self, either: Any, key_len: int, count: int) -> None:
         p, q = primes(key_len)
         table, tables = fixed(key_len, 3)
         exponents = mixed(count, 3, [0, 1, 255, 256, (1 << 24) - 1], seed=1)
-        ours, reference = compiled.prime_square(p, q), PORTABLE.prime_square(p, q)
+        ours, reference = either.prime_square(p, q), PORTABLE.prime_square(p, q)
         for width in (1, key_len // 8, row_width(p * q)):
             messages = mixed(count, width, [0, 1, p - 1, p, p + 1, 256**width - 1], seed=2)
-            got = ours.encrypt(messages, tables[compiled.name], exponents)
+            got = ours.encrypt(messages, tables[either.name], exponents)
             assert np.array_equal(got, reference.encrypt(messages, table, exponents))
 
-    def test_reading_under_a_fixed_base(self, compiled: Any, key_len: int, count: int) -> None:
+    def test_reading_under_a_fixed_base(self, either: Any, key_len: int, count: int) -> None:
         p, q = primes(key_len)
         table, tables = fixed(key_len, 3)
-        ours, reference = compiled.prime_square(p, q), PORTABLE.prime_square(p, q)
+        ours, reference = either.prime_square(p, q), PORTABLE.prime_square(p, q)
         exponents = mixed(count, 3, [0, 0, 0, 0, 1, (1 << 24) - 1], seed=3)
         for width in (row_width(p * p), row_width(p * p * q * q)):
             edges = [1, 1 + p * q, 1 + p * (p - 1), p, 0, p * p, p * p + 1, 256**width - 1, p * p - 1]
             rows = mixed(count, width, edges, seed=4)
-            same(ours.read(rows, tables[compiled.name], exponents), reference.read(rows, table, exponents))
+            same(ours.read(rows, tables[either.name], exponents), reference.read(rows, table, exponents))
 
     def test_what_was_encrypted_is_read(self, compiled: Any, key_len: int, count: int) -> None:
         p, q = primes(key_len)
@@ -118,6 +127,46 @@ class TestPrimeSquare:
                 got = ours.encrypt_power(messages, rows, exponent)
                 assert np.array_equal(got, reference.encrypt_power(messages, rows, exponent))
                 same(ours.read_power(rows, exponent), reference.read_power(rows, exponent))
+
+
+@pytest.mark.parametrize("most", [False, True], ids=["fewest limbs", "most limbs"])
+class TestBoundaries:
+    """No row to a full group and one more, of numbers of the fewest limbs and the most."""
+
+    @staticmethod
+    def counts(compiled: Any) -> tuple[int, ...]:
+        lanes = compiled.kernels.lanes
+        return 0, 1, lanes - 1, lanes, lanes + 1
+
+    @staticmethod
+    def odd(compiled: Any, limbs: int) -> int:
+        """A modulus of all the bits that so many limbs have for one: all but eight; not a prime."""
+        bits: int = limbs * compiled.kernels.limb_bits - 8
+        return (1 << bits) - 105
+
+    def test_of_prime_squares(self, either: Any, most: bool) -> None:
+        p = self.odd(either, either.kernels.max_half) if most else (1 << 127) + 45
+        ours, reference = either.prime_square(p, 7), PORTABLE.prime_square(p, 7)
+        table, expected_table = (one.fixed_base_table(p // 3, 1, p * p) for one in (either, PORTABLE))
+        for count in self.counts(either):
+            exponents = mixed(count, 1, [255, 0, 16, 15], seed=12)
+            messages = mixed(count, row_width(p), [p - 1, 0, p], seed=13)
+            rows = mixed(count, row_width(p * p), [1, p * p - 1, 0], seed=14)
+            assert np.array_equal(
+                ours.encrypt(messages, table, exponents), reference.encrypt(messages, expected_table, exponents)
+            )
+            same(ours.read(rows, table, exponents), reference.read(rows, expected_table, exponents))
+            got = ours.encrypt_power(messages, rows, 0x10F)
+            assert np.array_equal(got, reference.encrypt_power(messages, rows, 0x10F))
+            same(ours.read_power(rows, 0x10F), reference.read_power(rows, 0x10F))
+
+    def test_of_linear_maps(self, compiled: Any, most: bool) -> None:
+        modulus = self.odd(compiled, compiled.kernels.max_limbs) if most else 3
+        multiplier = compiled.multiplier(modulus // 3, modulus, plus=modulus - 2)
+        for count in self.counts(compiled):
+            rows = mixed(count, row_width(modulus) + 1, [modulus - 1, modulus, 0], seed=15)
+            expected = PORTABLE.multiply(rows, modulus // 3, modulus, plus=modulus - 2)
+            assert np.array_equal(multiplier(rows), expected)
 
 
 @pytest.mark.parametrize("key_len", KEY_LENS)
@@ -264,12 +313,12 @@ class TestWrongArguments:
         multiplier = compiled.multiplier(3, p * p)
         multiplier(rows)
         words, limbs = multiplier._maps[64], compiled.kernels.limbs_of_modulus(p * p)
-        entries = np.empty_like(table.entries)
+        entries = table.entries[8]
         return {
             "linear": [*head, out, rows, words, limbs],
-            "table": [*head, ring._ring, entries, pattern(3, 64), mont],
-            "fixed_encrypt": [*head, ring._ring, table.entries, out, exponents, messages],
-            "fixed_read": [*head, ring._ring, table.entries, plain, factor, short, flags, rows, exponents],
+            "table": [*head, ring._ring, np.empty_like(entries), pattern(3, 64), mont],
+            "fixed_encrypt": [*head, ring._ring, entries, out, exponents, messages],
+            "fixed_read": [*head, ring._ring, entries, plain, factor, short, flags, rows, exponents],
             "power_encrypt": [*head, ring._ring, windows, mont, out, rows, messages],
             "power_read": [*head, ring._ring, windows, mont, factor, short, flags, rows],
             "below": [flags, rows, rows[0].copy()],
@@ -376,6 +425,15 @@ class TestWrongArguments:
                         ring = (*argument[:i], number, *argument[i + 1 :])
                         with pytest.raises((ValueError, OverflowError)):
                             self.call(name, [*good[name][:place], ring, *good[name][place + 1 :]])
+
+    def test_tables_of_other_windows_than_4_and_8_bits(self, good: dict[str, list[Any]]) -> None:
+        for name in ("table", "fixed_encrypt", "fixed_read"):
+            entries = good[name][3]
+            windows = 1 if name == "table" else 2  # of 4 bits, for each row of bases or byte of an exponent
+            self.call(name, [*good[name][:3], entries[: windows * len(entries) // 16], *good[name][4:]])
+            for words in (0, 8, len(entries) // 2, windows * len(entries) // 16 - 8, len(entries) - 8):
+                with pytest.raises(ValueError, match=r"the table has \d+ words, expected \d+ or \d+"):
+                    self.call(name, [*good[name][:3], entries[:words], *good[name][4:]])
 
     def test_more_digits_or_longer_rows_than_the_kernels_hold(self, good: dict[str, list[Any]]) -> None:
         for positions in (-1, -(1 << 62), 5121, 1 << 62):

@@ -127,6 +127,7 @@ class FaultyArithmetic(PortableArithmetic):
     """Right but for what a test replaces."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.spoil_table: Callable[[list[list[mpz]]], None] = lambda windows: None
         self.spoil_join = False
 

@@ -1,0 +1,116 @@
+/* The AVX-512 instructions that native/ifma.c uses, in plain C, for machines and tools that have none: valgrind above all.
+ *
+ * Found instead of the compiler's own header where this folder comes first. Vectors are GNU C's; what a mask leaves out
+ * is not touched, as in the instructions. Branches depend on masks and on immediate numbers only, which are public.
+ */
+#ifndef XTRACE_AVX512_IN_C
+#define XTRACE_AVX512_IN_C
+
+#include <stdint.h>
+#include <string.h>
+
+typedef uint64_t __m512i __attribute__((vector_size(64)));
+typedef uint64_t __mmask64;
+
+#define AVX512 static inline __attribute__((always_inline, unused))
+#define CALLED static __attribute__((noinline, unused)) /* or the compiler would be busy for long */
+#define LOW_52 ((1ULL << 52) - 1)
+
+AVX512 __m512i _mm512_setzero_si512(void) { return (__m512i){0}; }
+AVX512 __m512i _mm512_set1_epi64(long long a) { return (uint64_t)a - (__m512i){0}; }
+AVX512 __m512i _mm512_set_epi64(long long h, long long g, long long f, long long e, long long d, long long c, long long b,
+                                long long a) {
+    return (__m512i){(uint64_t)a, (uint64_t)b, (uint64_t)c, (uint64_t)d,
+                     (uint64_t)e, (uint64_t)f, (uint64_t)g, (uint64_t)h};
+}
+
+AVX512 __m512i _mm512_add_epi64(__m512i a, __m512i b) { return a + b; }
+AVX512 __m512i _mm512_sub_epi64(__m512i a, __m512i b) { return a - b; }
+AVX512 __m512i _mm512_and_si512(__m512i a, __m512i b) { return a & b; }
+AVX512 __m512i _mm512_or_si512(__m512i a, __m512i b) { return a | b; }
+AVX512 __m512i _mm512_xor_si512(__m512i a, __m512i b) { return a ^ b; }
+AVX512 __m512i _mm512_srli_epi64(__m512i a, unsigned n) { return a >> n; }
+AVX512 __m512i _mm512_slli_epi64(__m512i a, unsigned n) { return a << n; }
+AVX512 __m512i _mm512_srlv_epi64(__m512i a, __m512i n) { return a >> n; }
+
+/* Bit 4 a + 2 b + c of the table, for each three bits. */
+AVX512 __m512i _mm512_ternarylogic_epi64(__m512i a, __m512i b, __m512i c, int table) {
+    __m512i r = {0};
+    for (int i = 0; i < 8; i++)
+        if (table >> i & 1) r |= (i & 4 ? a : ~a) & (i & 2 ? b : ~b) & (i & 1 ? c : ~c);
+    return r;
+}
+
+CALLED __m512i _mm512_madd52lo_epu64(__m512i sum, __m512i a, __m512i b) {
+    for (int i = 0; i < 8; i++) sum[i] += (uint64_t)((unsigned __int128)(a[i] & LOW_52) * (b[i] & LOW_52)) & LOW_52;
+    return sum;
+}
+
+CALLED __m512i _mm512_madd52hi_epu64(__m512i sum, __m512i a, __m512i b) {
+    for (int i = 0; i < 8; i++) sum[i] += (uint64_t)((unsigned __int128)(a[i] & LOW_52) * (b[i] & LOW_52) >> 52);
+    return sum;
+}
+
+AVX512 __m512i _mm512_unpacklo_epi64(__m512i a, __m512i b) {
+    return (__m512i){a[0], b[0], a[2], b[2], a[4], b[4], a[6], b[6]};
+}
+
+AVX512 __m512i _mm512_unpackhi_epi64(__m512i a, __m512i b) {
+    return (__m512i){a[1], b[1], a[3], b[3], a[5], b[5], a[7], b[7]};
+}
+
+/* Pairs of words: two of a, then two of b, chosen by two bits each. */
+AVX512 __m512i _mm512_shuffle_i64x2(__m512i a, __m512i b, int places) {
+    const int w = (places & 3) * 2, x = (places >> 2 & 3) * 2, y = (places >> 4 & 3) * 2, z = (places >> 6 & 3) * 2;
+    return (__m512i){a[w], a[w + 1], a[x], a[x + 1], b[y], b[y + 1], b[z], b[z + 1]};
+}
+
+AVX512 __m512i _mm512_load_si512(const void *from) {
+    __m512i r;
+    memcpy(&r, __builtin_assume_aligned(from, 64), 64);
+    return r;
+}
+
+AVX512 __m512i _mm512_loadu_si512(const void *from) {
+    __m512i r;
+    memcpy(&r, from, 64);
+    return r;
+}
+
+AVX512 void _mm512_storeu_si512(void *to, __m512i a) { memcpy(to, &a, 64); }
+
+CALLED __m512i _mm512_maskz_loadu_epi8(__mmask64 mask, const void *from) {
+    uint8_t bytes[64] = {0};
+    for (int i = 0; i < 64; i++)
+        if (mask >> i & 1) bytes[i] = ((const uint8_t *)from)[i];
+    return _mm512_loadu_si512(bytes);
+}
+
+CALLED void _mm512_mask_storeu_epi8(void *to, __mmask64 mask, __m512i a) {
+    uint8_t bytes[64];
+    _mm512_storeu_si512(bytes, a);
+    for (int i = 0; i < 64; i++)
+        if (mask >> i & 1) ((uint8_t *)to)[i] = bytes[i];
+}
+
+CALLED __mmask64 _mm512_movepi8_mask(__m512i a) {
+    uint8_t bytes[64];
+    __mmask64 mask = 0;
+    _mm512_storeu_si512(bytes, a);
+    for (int i = 0; i < 64; i++) mask |= (__mmask64)(bytes[i] >> 7) << i;
+    return mask;
+}
+
+CALLED __m512i _mm512_maskz_permutexvar_epi8(__mmask64 mask, __m512i places, __m512i a) {
+    uint8_t from[64], at[64], to[64];
+    _mm512_storeu_si512(from, a);
+    _mm512_storeu_si512(at, places);
+    for (int i = 0; i < 64; i++) to[i] = mask >> i & 1 ? from[at[i] & 63] : 0;
+    return _mm512_loadu_si512(to);
+}
+
+CALLED __m512i _mm512_permutexvar_epi8(__m512i places, __m512i a) {
+    return _mm512_maskz_permutexvar_epi8(~0ULL, places, a);
+}
+
+#endif

@@ -1,0 +1,288 @@
+/* Runs kernels on the jobs of a file and writes what they give: for memcheck, and for the sanitizers.
+ *
+ * Everything that a job holds but its sizes is secret: memcheck is told that it is undefined, as if it had not been
+ * initialized, and reports each branch and each address that depends on it. Every array is an allocation of exactly its
+ * size, so that a byte read or written beside it is reported too.
+ *
+ * A job is a name of 16 bytes, then numbers of 64 bits and arrays (their length in bytes, the bytes) in the order in which
+ * its function below takes them. The test writes them, and compares what comes out.
+ */
+#include "kernels.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#else
+#define VALGRIND_MAKE_MEM_UNDEFINED(at, length) ((void)(at), (void)(length))
+#define VALGRIND_MAKE_MEM_DEFINED(at, length) ((void)(at), (void)(length))
+#endif
+
+/* ---- In and out --------------------------------------------------------------------------------------------------- */
+
+static FILE *jobs;
+
+static void fail(const char *what) {
+    fprintf(stderr, "harness: %s\n", what);
+    exit(2);
+}
+
+static void *allocated(size_t length) {
+    void *memory = malloc(length ? length : 1);
+    if (!memory) fail("no memory");
+    return memory; /* to the end: the process is short */
+}
+
+static size_t number(void) {
+    uint64_t value;
+    if (fread(&value, sizeof value, 1, jobs) != 1) fail("the jobs end too early");
+    return (size_t)value;
+}
+
+static void *secret(size_t expected) {
+    const size_t length = number();
+    void *bytes = allocated(length);
+    if (length != expected) fail("an array is not as long as its job says");
+    if (length && fread(bytes, length, 1, jobs) != 1) fail("the jobs end too early");
+    VALGRIND_MAKE_MEM_UNDEFINED(bytes, length);
+    return bytes;
+}
+
+static void result(void *bytes, size_t length) {
+    VALGRIND_MAKE_MEM_DEFINED(bytes, length);
+    if (length && fwrite(bytes, length, 1, stdout) != 1) fail("cannot write");
+}
+
+/* ---- Kernels of an instruction set -------------------------------------------------------------------------------- */
+
+static const struct kernels *kernels;
+
+static size_t limbs_for(size_t bytes) { return (8 * bytes + kernels->limb_bits - 1) / kernels->limb_bits; }
+
+static struct ring take_ring(void) {
+    const size_t half = number(), prime_bytes = number(), square_bytes = number();
+    const uint64_t *words = secret(8 * (5 * half + 1));
+    return (struct ring){half, prime_bytes, square_bytes, words[5 * half], words, words + half, words + 2 * half,
+                         words + 3 * half};
+}
+
+static struct reduction take_reduction(const struct ring *ring) {
+    const size_t bytes = number(), limbs = limbs_for(bytes);
+    const uint64_t *words = secret(8 * 2 * ring->half * (limbs + 1));
+    return (struct reduction){bytes, limbs, words, words + 2 * ring->half};
+}
+
+/* The bases of the windows become a table. */
+static struct powers take_powers(const struct ring *ring) {
+    const size_t exponent_bytes = number(), bits = number(), windows = 8 * exponent_bytes / bits;
+    const struct reduction in = take_reduction(ring);
+    const uint8_t *bases = secret(windows * in.in_bytes);
+    uint64_t *entries = allocated(8 * windows * window_limbs(ring->half, (unsigned)bits));
+    kernels->table(ring, &in, (unsigned)bits, entries, bases, windows);
+    return (struct powers){exponent_bytes, (unsigned)bits, entries};
+}
+
+static struct messages take_messages(size_t rows) {
+    const size_t bytes = number();
+    const uint8_t *messages = secret(bytes * rows);
+    return (struct messages){bytes, bytes ? messages : NULL};
+}
+
+static struct exponent take_exponent(void) {
+    const size_t windows = number();
+    return (struct exponent){windows, secret(windows)};
+}
+
+static struct reading take_reading(const struct ring *ring, size_t rows) {
+    return (struct reading){secret(8 * ring->half), allocated(rows * ring->prime_bytes), allocated(rows)};
+}
+
+static void results_of(const struct reading *reading, const struct ring *ring, size_t rows) {
+    result(reading->out, rows * ring->prime_bytes);
+    result(reading->valid, rows);
+}
+
+static void shape(void) {
+    uint64_t sizes[] = {kernels->limb_bits, kernels->tile, kernels->lanes, kernels->max_limbs, kernels->max_half};
+    result(sizes, sizeof sizes);
+}
+
+static void linear(void) {
+    const size_t rows = number(), in_bytes = number(), out_bytes = number(), n = number(), limbs = limbs_for(in_bytes);
+    const uint64_t *w = secret(8 * (2 * n + 1 + n * limbs));
+    const struct linear_map map = {in_bytes, out_bytes, limbs, n, w[2 * n], w, w + n, w + 2 * n + 1};
+    const uint8_t *in = secret(rows * in_bytes);
+    uint8_t *out = allocated(rows * out_bytes);
+    kernels->linear(&map, out, in, rows);
+    result(out, rows * out_bytes);
+}
+
+static void fixed_encrypt(void) {
+    const size_t rows = number();
+    const struct ring ring = take_ring();
+    const struct powers powers = take_powers(&ring);
+    const struct messages messages = take_messages(rows);
+    const uint8_t *exponents = secret(rows * powers.exponent_bytes);
+    uint8_t *out = allocated(rows * ring.square_bytes);
+    kernels->fixed_encrypt(&ring, &powers, &messages, out, exponents, rows);
+    result(out, rows * ring.square_bytes);
+}
+
+static void fixed_read(void) {
+    const size_t rows = number();
+    const struct ring ring = take_ring();
+    const struct powers powers = take_powers(&ring);
+    const struct reduction in = take_reduction(&ring);
+    const struct reading reading = take_reading(&ring, rows);
+    const uint8_t *in_rows = secret(rows * in.in_bytes), *exponents = secret(rows * powers.exponent_bytes);
+    kernels->fixed_read(&ring, &powers, &in, &reading, in_rows, exponents, rows);
+    results_of(&reading, &ring, rows);
+}
+
+static void power_encrypt(void) {
+    const size_t rows = number();
+    const struct ring ring = take_ring();
+    const struct exponent exponent = take_exponent();
+    const struct reduction in = take_reduction(&ring);
+    const struct messages messages = take_messages(rows);
+    const uint8_t *in_rows = secret(rows * in.in_bytes);
+    uint8_t *out = allocated(rows * ring.square_bytes);
+    kernels->power_encrypt(&ring, &exponent, &in, &messages, out, in_rows, rows);
+    result(out, rows * ring.square_bytes);
+}
+
+static void power_read(void) {
+    const size_t rows = number();
+    const struct ring ring = take_ring();
+    const struct exponent exponent = take_exponent();
+    const struct reduction in = take_reduction(&ring);
+    const struct reading reading = take_reading(&ring, rows);
+    const uint8_t *in_rows = secret(rows * in.in_bytes);
+    kernels->power_read(&ring, &exponent, &in, &reading, in_rows, rows);
+    results_of(&reading, &ring, rows);
+}
+
+/* ---- Plain C -------------------------------------------------------------------------------------------------------- */
+
+static void below(void) {
+    const size_t rows = number(), bytes = number();
+    const uint8_t *in = secret(rows * bytes), *bound = secret(bytes);
+    uint8_t *flags = allocated(rows);
+    xtrace_below(flags, in, rows, bytes, bound);
+    result(flags, rows);
+}
+
+static void encode_slots(void) {
+    const size_t rows = number(), positions = number(), bytes = (2 * positions + 7) / 8;
+    const uint8_t *bits = secret(rows * positions);
+    uint8_t *out = allocated(rows * bytes);
+    int binary = xtrace_encode_slots(out, bits, rows, positions);
+    VALGRIND_MAKE_MEM_DEFINED(&binary, sizeof binary); /* the caller learns whether all were bits */
+    if (!binary) fail("bits that are not");
+    result(out, rows * bytes);
+}
+
+static void encode_digits(void) {
+    const size_t rows = number(), positions = number(), bytes = xtrace_digits_bytes(positions);
+    const uint8_t *bits = secret(rows * positions);
+    uint8_t *out = allocated(rows * bytes);
+    xtrace_encode_digits(out, bits, rows, positions);
+    result(out, rows * bytes);
+}
+
+typedef void (*counting)(int64_t *, uint8_t *, const uint8_t *, size_t, size_t, size_t);
+
+static void count_with(counting count) {
+    const size_t rows = number(), bytes = number(), positions = number();
+    const uint8_t *in = secret(rows * bytes);
+    int64_t *counts = allocated(8 * rows);
+    uint8_t *valid = allocated(rows);
+    count(counts, valid, in, rows, bytes, positions);
+    result(counts, 8 * rows);
+    result(valid, rows);
+}
+
+static void count_slots(void) { count_with(xtrace_count_slots); }
+static void count_digits(void) { count_with(xtrace_count_digits); }
+
+static void decode_digits(void) {
+    const size_t rows = number(), bytes = number(), positions = number();
+    const uint8_t *in = secret(rows * bytes);
+    uint8_t *bits = allocated(rows * positions), *valid = allocated(rows);
+    xtrace_decode_digits(bits, valid, in, rows, bytes, positions);
+    result(bits, rows * positions);
+    result(valid, rows);
+}
+
+/* ---- Faults, to see that they are reported ---------------------------------------------------------------------------- */
+
+static void planted_branch(void) {
+    const volatile uint8_t *bytes = secret(1);
+    if (*bytes & 1) puts("odd");
+}
+
+static void planted_overrun(void) {
+    const size_t length = number();
+    const volatile uint8_t *bytes = secret(length);
+    uint8_t past = bytes[length];
+    result(&past, 1);
+}
+
+static void planted_shift(void) {
+    const volatile size_t places = number();
+    uint64_t shifted = (uint64_t)1 << places;
+    result(&shifted, 8);
+}
+
+/* ---- Jobs ---------------------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} RUNS[] = {
+    {"shape", shape},
+    {"linear", linear},
+    {"fixed_encrypt", fixed_encrypt},
+    {"fixed_read", fixed_read},
+    {"power_encrypt", power_encrypt},
+    {"power_read", power_read},
+    {"below", below},
+    {"encode_slots", encode_slots},
+    {"count_slots", count_slots},
+    {"encode_digits", encode_digits},
+    {"count_digits", count_digits},
+    {"decode_digits", decode_digits},
+    {"planted_branch", planted_branch},
+    {"planted_overrun", planted_overrun},
+    {"planted_shift", planted_shift},
+};
+
+static void run(const char *name) {
+    for (size_t i = 0; i < sizeof RUNS / sizeof RUNS[0]; i++)
+        if (strcmp(RUNS[i].name, name) == 0) {
+            RUNS[i].run();
+            return;
+        }
+    fail("a job of an unknown name");
+}
+
+static const struct kernels *kernels_named(const char *name) {
+#ifdef XTRACE_HAVE_IFMA
+    if (strcmp(name, "ifma") == 0) return &xtrace_ifma;
+#endif
+#ifdef XTRACE_HAVE_AVX2
+    if (strcmp(name, "avx2") == 0) return &xtrace_avx2;
+#endif
+    return NULL;
+}
+
+/* harness JOBS KERNELS: "none" for jobs in plain C. */
+int main(int count, char **arguments) {
+    char name[17] = {0};
+    if (count != 3 || !(jobs = fopen(arguments[1], "rb"))) fail("cannot read the jobs");
+    kernels = kernels_named(arguments[2]);
+    if (!kernels && strcmp(arguments[2], "none") != 0) fail("these kernels were not compiled");
+    while (fread(name, 16, 1, jobs) == 1) run(name);
+    return fflush(stdout) == 0 ? 0 : 2;
+}
