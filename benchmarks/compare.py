@@ -43,8 +43,13 @@ int main(int count, char **arguments) {
 class Participant:
     """A process that does tasks."""
 
-    def __init__(self, backend: str, threads: int, settings: dict[str, int]) -> None:
-        environment = {**os.environ, "XTRACE_ARITHMETIC": backend, "XTRACE_THREADS": str(threads)}
+    def __init__(self, backend: str, threads: int, settings: dict[str, int], constant_time: bool = False) -> None:
+        environment = {
+            **os.environ,
+            "XTRACE_ARITHMETIC": backend,
+            "XTRACE_THREADS": str(threads),
+            "XTRACE_CONSTANT_TIME": str(int(constant_time)),
+        }
         command = [sys.executable, "-m", "benchmarks.participant"]
         self.process = subprocess.Popen(  # noqa: S603
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,12 +1,12 @@
-"""`python -m benchmarks.page`: docs/performance.md and its plot from the JSON of `benchmarks.end_to_end` and
-`benchmarks.compare`.
+"""`python -m benchmarks.page`: docs/performance.md and its plot from the JSON of `benchmarks.end_to_end`,
+`benchmarks.compare` and `benchmarks.constant_time`.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare, end_to_end
+from benchmarks import compare, constant_time, end_to_end
 from benchmarks.end_to_end_page import plot, section, time_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -31,7 +31,8 @@ _HEAD = """\
 
 Made by `python -m benchmarks.page` of what the benchmarks named below have measured; do not edit. `xtrace version
 --verbose` says which backend runs on a machine, and why; `XTRACE_ARITHMETIC` forces one, `XTRACE_THREADS` sets over how
-many threads a batch is spread.
+many threads a batch is spread. `XTRACE_CONSTANT_TIME=1` hides secret exponents from the processor's caches
+([Timing and caches](security.md#timing-and-caches)).
 """
 
 _READING = """\
@@ -47,8 +48,17 @@ times as fast two threads are as one. Creating and loading are without key deriv
 """
 
 
-def page(results: dict[str, Any], whole: dict[str, Any]) -> str:
-    """The page: `whole` is what was measured end to end."""
+_CONSTANT_TIME = """\
+## Constant time
+
+Made by `python -m benchmarks.constant_time`. What [constant time](security.md#timing-and-caches) costs, for one item of
+a batch on one thread. Both take turns in each round. The first two columns are medians over the rounds; the third is
+the median of the rounds' quotients, with the lowest and the highest in brackets.
+"""
+
+
+def page(results: dict[str, Any], whole: dict[str, Any], hidden: dict[str, Any]) -> str:
+    """The page: `whole` is what was measured end to end, `hidden` with and without constant time."""
     tasks = list(dict.fromkeys(row["task"] for row in results["rows"]))
     measured = (
         f"{results['machine']}, {results['processors']} processors at {results['hertz'] / 1e9:.2f} GHz, "
@@ -66,7 +76,24 @@ def page(results: dict[str, Any], whole: dict[str, Any]) -> str:
         medians = {row["who"]: row["median"] for row in results["rows"] if row["task"] == task}
         lines += [_line(row, medians) for row in results["rows"] if row["task"] == task]
         lines.append("")
+    lines += constant_time_section(hidden)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def constant_time_section(results: dict[str, Any]) -> list[str]:
+    """With and without constant time."""
+    measured = (
+        f"{results['machine']}. key_len {results['key_len']}, {results['dimensions']} dimensions, "
+        f"{results['rounds']} rounds."
+    )
+    head = ["| | | by default | in constant time | times as long |", "|---|---|---:|---:|---:|"]
+    return [_CONSTANT_TIME, measured, "", *head, *[_constant_time_line(row) for row in results["rows"]]]
+
+
+def _constant_time_line(row: dict[str, Any]) -> str:
+    quotient = f"{row['quotient']:.2f} ({row['lowest']:.2f} to {row['highest']:.2f})"
+    times = f"{time_text(row['default'])} | {time_text(row['constant_time'])}"
+    return f"| {row['task']} | {row['who']} | {times} | {quotient} |"
 
 
 def _line(row: dict[str, Any], medians: dict[str, float]) -> str:
@@ -80,10 +107,10 @@ def _line(row: dict[str, Any], medians: dict[str, float]) -> str:
 
 def main() -> None:
     """Writes the page and the plot."""
-    of_backends, whole = (
-        json.loads(file.read_text(encoding="utf-8")) for file in (compare.RESULTS, end_to_end.RESULTS)
+    of_backends, whole, hidden = (
+        json.loads(module.RESULTS.read_text(encoding="utf-8")) for module in (compare, end_to_end, constant_time)
     )
-    PAGE.write_text(page(of_backends, whole), encoding="utf-8")
+    PAGE.write_text(page(of_backends, whole, hidden), encoding="utf-8")
     PLOT.write_text(plot(whole), encoding="utf-8")
 
 

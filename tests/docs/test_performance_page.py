@@ -4,17 +4,18 @@ import json
 from typing import Any
 from xml.etree import ElementTree
 
-from benchmarks import compare, end_to_end
+from benchmarks import compare, constant_time, end_to_end
 from benchmarks.end_to_end_page import plot
 from benchmarks.page import PAGE, PLOT, page
 
 BACKENDS: dict[str, Any] = json.loads(compare.RESULTS.read_text(encoding="utf-8"))
 WHOLE: dict[str, Any] = json.loads(end_to_end.RESULTS.read_text(encoding="utf-8"))
+HIDDEN: dict[str, Any] = json.loads(constant_time.RESULTS.read_text(encoding="utf-8"))
 
 
 def test_the_page_and_the_plot_are_made_of_the_results() -> None:
     stale = "docs/performance.md is stale: python -m benchmarks.page"
-    assert PAGE.read_text(encoding="utf-8") == page(BACKENDS, WHOLE), stale
+    assert PAGE.read_text(encoding="utf-8") == page(BACKENDS, WHOLE, HIDDEN), stale
     assert PLOT.read_text(encoding="utf-8") == plot(WHOLE), stale
     assert ElementTree.fromstring(plot(WHOLE)).tag.endswith("svg")  # noqa: S314 - our own
     assert f"]({PLOT.name})" in PAGE.read_text(encoding="utf-8")
@@ -39,3 +40,9 @@ def test_every_kernel_and_both_schemes_are_measured_on_each_backend() -> None:
     assert all({"ifma", "avx2", "portable"} <= who for who in by_task.values())
     assert {"phe", "gmpy2 loop"} <= set().union(*by_task.values())
     assert {task.partition(":")[0] for task in by_task} == {"paillier_lookup", "paillier", "kernel"}
+
+
+def test_reading_and_encrypting_in_constant_time_are_measured_on_each_backend() -> None:
+    measured = {(row["task"], row["who"]) for row in HIDDEN["rows"]}
+    assert measured == {(task, who) for task in constant_time.TASKS for who in ("ifma", "avx2", "portable")}
+    assert {"paillier_lookup: encrypt a vector", "paillier_lookup: read a distance"} <= set(constant_time.TASKS)

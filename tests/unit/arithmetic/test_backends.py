@@ -16,7 +16,7 @@ import pytest
 from xtrace_core.arithmetic import Arithmetic, Rows, arithmetic, as_rows, row_width, set_constant_time
 from xtrace_core.arithmetic.backends import backends
 from xtrace_core.arithmetic.portable import PortableArithmetic
-from xtrace_core.schemes.paillier import evaluation_for
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_sdk.x_vec.schemes.paillier.lookup import PaillierLookupClient
 
 BACKENDS: dict[str, Arithmetic] = backends(threads=1)
@@ -293,6 +293,6 @@ class TestConstantTime:
             set_constant_time(on)
             assert arithmetic.constant_time is on
             batch, query = client.encrypt_vec_batch(vectors), client.encrypt_query(vectors[0])
-            evaluation = evaluation_for(client.type, json.dumps(client.public_key()))
-            answers = evaluation.evaluate(batch.rows[:, 0], query.ciphertexts)
+            evaluation = SchemeRegistry().evaluation(client.type, json.dumps(client.public_key()))
+            answers = evaluation.evaluate(batch.rows[:, 0], [query.ciphertexts])
             assert client.decode_hamming_client_batch(answers[:, None], batch.nonces, query).tolist() == distances
