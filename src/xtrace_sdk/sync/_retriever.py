@@ -8,7 +8,8 @@ from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._vectors import Embedder
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.retrievers import retriever as core
-from xtrace_sdk.x_vec.retrievers.retriever import META_FIELDS, Range, SearchResult
+from xtrace_sdk.x_vec.retrievers.retriever import META_FIELDS, SearchResult
+from xtrace_sdk.x_vec.retrievers.scope import Range
 
 
 class Retriever(Twin[core.Retriever]):

@@ -10,12 +10,12 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_core.metadata_filter import EVERY_CHUNK, parse_filter
+from xtrace_core.frames import RowBlock
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import MAX_QUERIES
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
-from xtrace_sdk.x_vec.chunks.private_metadata import Projection, hidden_filter
+from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.chunks.vector_copies import as_floats
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, as_bits, embedded, resolve
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
@@ -25,9 +25,8 @@ from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
 from xtrace_sdk.x_vec.retrievers.rescoring import expect_factor, rescored
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
+from xtrace_sdk.x_vec.retrievers.scope import Range, SearchScope
 from xtrace_sdk.x_vec.retrievers.stored_rows import StoredRows
-
-Range = tuple[int, int]
 
 FIELDS = ("chunk_content", "meta_data", "name", "created_at", "updated_at")
 """What is fetched of a chunk unless something else is asked for."""
@@ -144,12 +143,11 @@ class Retriever(Secretive):
         """
         if k < 1:
             raise InvalidArgument(f"k is {k}, expected at least 1")
-        if not kb_id:
-            raise InvalidArgument("kb_id is missing, expected the id of a knowledge base")
+        scope = SearchScope.of(kb_id, range_filter, meta_filter)
         vectors = [as_bits(await resolve(vector), self._context.embed_len()) for vector in query_vectors]
         found: list[Nearest] = []
         for start in range(0, len(vectors), MAX_QUERIES):
-            found += await self._nearest(vectors[start : start + MAX_QUERIES], k, kb_id, range_filter, meta_filter)
+            found += await self._nearest(vectors[start : start + MAX_QUERIES], k, scope)
         return [(nearest.chunk_ids.tolist(), nearest.distances.tolist()) for nearest in found]
 
     async def search(
@@ -281,44 +279,27 @@ class Retriever(Secretive):
         decrypted = {one.chunk["chunk_id"]: one for one in opened}
         return [decrypted[chunk_id] for chunk_id in chunk_ids if chunk_id in decrypted]
 
-    async def _nearest(
-        self,
-        vectors: Sequence[NDArray[np.uint8]],
-        k: int,
-        kb_id: str,
-        range_filter: Range | None,
-        meta_filter: Mapping[str, Any] | None,
-    ) -> list[Nearest]:
+    async def _nearest(self, vectors: Sequence[NDArray[np.uint8]], k: int, scope: SearchScope) -> list[Nearest]:
         """For each vector the nearest chunks, of a context that takes another's place those under either."""
-        asked = await of_each(
-            self._context, lambda context: self._nearest_under(context, vectors, k, kb_id, range_filter, meta_filter)
-        )
+        asked = await of_each(self._context, lambda context: self._nearest_under(context, vectors, k, scope))
         candidates = reduce(np.union1d, [ids for _, (_, ids) in asked])
-        search = Search(parse_filter(meta_filter), self._decoys.remember(kb_id, candidates))
+        search = Search(scope.meta_filter, self._decoys.remember(scope.kb_id, candidates))
         (context, (found, _)), *rest = asked
         for number, query in enumerate(vectors):
-            self._contents.remember(kb_id, search, context, query, found[number])
+            self._contents.remember(scope.kb_id, search, context, query, found[number])
         for later, (more, _) in rest:
             for number, query in enumerate(vectors):
                 found[number] = union(found[number], more[number], k)
-                self._contents.remember(kb_id, search, later, query, more[number])
+                self._contents.remember(scope.kb_id, search, later, query, more[number])
         return found
 
     async def _nearest_under(
-        self,
-        context: ExecutionContext,
-        vectors: Sequence[NDArray[np.uint8]],
-        k: int,
-        kb_id: str,
-        range_filter: Range | None,
-        meta_filter: Mapping[str, Any] | None,
+        self, context: ExecutionContext, vectors: Sequence[NDArray[np.uint8]], k: int, scope: SearchScope
     ) -> tuple[list[Nearest], ChunkIds]:
         if context is self._context.predecessor and self._stored_rows is not None:
-            return await self._nearest_stored(context, self._stored_rows, vectors, k, kb_id, range_filter, meta_filter)
-        filter_ = hidden_filter(context, meta_filter)
+            return await self._nearest_stored(context, self._stored_rows, vectors, k, scope)
         queries = await asyncio.to_thread(context.homomorphic.encrypt_queries, vectors)
-        blocks = self._integration.stream_hamming_distances(kb_id, context.id, queries.sent, filter_, range_filter)
-        async with aclosing(blocks):
+        async with aclosing(self._answers(context, queries.sent, scope)) as blocks:
             return await nearest_rows(blocks, queries, k)
 
     async def _nearest_stored(
@@ -327,15 +308,19 @@ class Retriever(Secretive):
         rows: StoredRows,
         vectors: Sequence[NDArray[np.uint8]],
         k: int,
-        kb_id: str,
-        range_filter: Range | None,
-        meta_filter: Mapping[str, Any] | None,
+        scope: SearchScope,
     ) -> tuple[list[Nearest], ChunkIds]:
         """The same among what is still under the predecessor, under whose keys no query is encrypted."""
-        filter_, asked = hidden_filter(predecessor, meta_filter), [predecessor.homomorphic.stored_rows_query()]
-        blocks = self._integration.stream_hamming_distances(kb_id, predecessor.id, asked, filter_, range_filter)
-        async with aclosing(blocks):
-            found, candidates = await rows.nearest(blocks, kb_id, vectors, k)
-        if range_filter is None and parse_filter(meta_filter) == EVERY_CHUNK:
-            rows.keep_only(kb_id, candidates.tolist())
+        asked = [predecessor.homomorphic.stored_rows_query()]
+        async with aclosing(self._answers(predecessor, asked, scope)) as blocks:
+            found, candidates = await rows.nearest(blocks, scope.kb_id, vectors, k)
+        if scope.is_everything:
+            rows.keep_only(scope.kb_id, candidates.tolist())
         return found, candidates
+
+    def _answers(
+        self, context: ExecutionContext, queries: list[list[bytes]], scope: SearchScope
+    ) -> AsyncGenerator[RowBlock, None]:
+        return self._integration.stream_hamming_distances(
+            scope.kb_id, context.id, queries, scope.hidden_filter(context), scope.id_range
+        )

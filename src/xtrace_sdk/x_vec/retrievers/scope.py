@@ -1,0 +1,43 @@
+"""What a search is over: a knowledge base, and the chunks in it that a filter and a range of ids leave."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from xtrace_core.metadata_filter import EVERY_CHUNK, Filter, parse_filter
+from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.x_vec.chunks.private_metadata import Hiding, hidden_filter
+
+Range = tuple[int, int]
+"""`(lowest, highest)` chunk id, both included."""
+MetaFilter = Mapping[str, Any] | str
+"""A metadata filter with clear values: an object, or its JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchScope:
+    """Parsed and checked once, where a search begins."""
+
+    kb_id: str
+    meta_filter: Filter
+    id_range: Range | None
+    _given: MetaFilter | None = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, kb_id: str, id_range: Range | None, meta_filter: MetaFilter | None) -> "SearchScope":
+        """The scope of a search as its caller gave it.
+
+        Raises `InvalidArgument` without a knowledge base, and the `InvalidFilter` of the filter language.
+        """
+        if not kb_id:
+            raise InvalidArgument("kb_id is missing, expected the id of a knowledge base")
+        return cls(kb_id, parse_filter(meta_filter), id_range, meta_filter)
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every chunk of the context in the knowledge base is a candidate."""
+        return self.id_range is None and self.meta_filter == EVERY_CHUNK
+
+    def hidden_filter(self, context: Hiding) -> Any:
+        """The filter as the service gets it: hashes in place of the values of the context's private fields."""
+        return hidden_filter(context, self._given)
