@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.terminal import Result, Running, Terminal
-from xtrace_sdk.x_vec.data_loaders.loader import BATCH_SIZE
+from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE
 
 RECIPES = {
     "bread.md": "# Bread\n\nBread needs flour, water, salt and yeast, and a hot oven.",

@@ -15,7 +15,8 @@ from xtrace_sdk.errors import InvalidArgument, InvalidVector
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders import batches
-from xtrace_sdk.x_vec.data_loaders.loader import BATCHES_AHEAD, DataLoader, LoadSummary
+from xtrace_sdk.x_vec.data_loaders.loader import DataLoader, LoadSummary
+from xtrace_sdk.x_vec.data_loaders.loading import BATCHES_AHEAD
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials

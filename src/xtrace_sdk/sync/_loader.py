@@ -11,7 +11,8 @@ from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.data_loaders import loader as core
 from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors
-from xtrace_sdk.x_vec.data_loaders.loader import BATCH_SIZE, EncryptedChunks, LoadSummary
+from xtrace_sdk.x_vec.data_loaders.encrypting import EncryptedChunks
+from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, LoadSummary
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 
 

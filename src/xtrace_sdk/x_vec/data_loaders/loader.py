@@ -1,51 +1,28 @@
 """From texts and vectors to encrypted chunks on the service."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any
 
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.errors import InvalidArgument, InvalidVector, PartlyStored
+from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.progress import progress_bar
 from xtrace_sdk.service.integration import XTraceIntegration
-from xtrace_sdk.x_vec.chunks.envelope import Content, VectorCopy, pack
-from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, expect_private, hidden_meta_data, private_part
-from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind, as_floats, copy_kind, vector_copies
-from xtrace_sdk.x_vec.chunks.vectors import Embedder, as_bits, embedded, resolve, resolve_all
+from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, expect_private
+from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
+from xtrace_sdk.x_vec.chunks.vectors import Embedder, resolve, resolve_all
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
-from xtrace_sdk.x_vec.contexts.names import ChunkNames
-from xtrace_sdk.x_vec.data_loaders.batches import Batch, Chunks, Vectors, batches, close, length_of
-from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, PlainChunk, plain_chunks
+from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors, batches, close, length_of
+from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, plain_chunks
+from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EncryptedChunks
+from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, Load, LoadSummary
 from xtrace_sdk.x_vec.data_loaders.patching import Patching
-from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
+from xtrace_sdk.x_vec.data_loaders.storing import ChunkStore
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
-from xtrace_sdk.x_vec.stored.names import adopt_names, agreed_names, stored_names
+from xtrace_sdk.x_vec.stored.names import adopt_names, stored_names
 
-EncryptedChunks = list[dict[str, Any]]
-"""Encrypted chunks before they have their names: `chunk_content`, `meta_data` and `base_name` each."""
-EmbeddedVectors = Sequence[Any] | NDArray[Any]
-"""Vectors as they were given or as the model gave them, one for each chunk."""
-
-BATCH_SIZE: Final = 500
-"""Chunks that are embedded, encrypted and stored together."""
-BATCHES_AHEAD: Final = 5
-"""Batches of a load that are in memory: one each is read, looked up, embedded, encrypted and stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadSummary:
-    """What a load did, or has done so far."""
-
-    stored: int = 0
-    already_stored: int = 0
-    base_names: Set[str] = field(default=frozenset(), repr=False, compare=False)
-    """Those of all chunks that were read, from which their names in any knowledge base follow."""
+__all__ = ["DataLoader", "LoadSummary"]
 
 
 class DataLoader(Secretive):
@@ -80,10 +57,8 @@ class DataLoader(Secretive):
         self._integration = integration
         for one in execution_context.lineage:
             integration.declare_private(one.id, one.private_metadata)
-        self._vector_copy = copy_kind(vector_copy)
-        self._registered = False
-        self._agreed: dict[str, ChunkNames] = {}
-        """How chunks are named, by knowledge base."""
+        self._encryptor = ChunkEncryptor(execution_context, vector_copy)
+        self._store = ChunkStore(execution_context, integration)
 
     async def load_data_from_memory(
         self, collection: Sequence[Mapping[str, Any]], vectors: Sequence[Any]
@@ -101,11 +76,11 @@ class DataLoader(Secretive):
             close(vectors)
             raise InvalidArgument(f"got {len(collection)} chunks and {len(vectors)} vectors, expected as many of each")
         try:
-            chunks = plain_chunks(collection, self._context, self._vector_copy)
+            chunks = plain_chunks(collection, self._context, self._encryptor.vector_copy)
         except BaseException:
             close(vectors)
             raise
-        return await asyncio.to_thread(self._encrypt, chunks, await resolve_all(vectors))
+        return await asyncio.to_thread(self._encryptor.encrypt, chunks, await resolve_all(vectors))
 
     async def load_data_from_memory_batch(
         self, collection: Sequence[Mapping[str, Any]], vectors: Any
@@ -126,7 +101,7 @@ class DataLoader(Secretive):
         if len(db) != len(index):
             raise InvalidArgument(f"got {len(db)} chunks and {len(index)} indexes, expected as many of each")
         with progress_bar("Storing", len(db)) as advance:
-            return await self._store(db, index, kb_id, concurrent, advance)
+            return await self._store.insert_missing(db, index, kb_id, advance, concurrent)
 
     async def load(
         self,
@@ -158,7 +133,17 @@ class DataLoader(Secretive):
         if batch_size < 1:
             raise InvalidArgument(f"batch_size is {batch_size}, expected at least 1")
         with progress_bar("Loading", length_of(collection)) as advance:
-            load = _Load(self, kb_id, advance, on_progress or (lambda summary: None))
+            shown = 0
+
+            def progress(summary: LoadSummary) -> None:
+                nonlocal shown
+                done = summary.stored + summary.already_stored
+                advance(done - shown)
+                shown = done
+                if on_progress is not None:
+                    on_progress(summary)
+
+            load = Load(self._reader(), self._encryptor, self._store, kb_id, progress)
             return await load.run(collection, embedding, batch_size)
 
     async def superseded(self, collection: Chunks | LoadSummary, kb_id: str) -> list[int]:
@@ -199,9 +184,7 @@ class DataLoader(Secretive):
             raise InvalidArgument(
                 f"got {len(chunk_ids)} ids, {len(db)} chunks and {len(index)} indexes, expected as many of each"
             )
-        named = _named(db, await self._names(kb_id))
-        updates = [{"chunk_id": chunk_id, **chunk} for chunk_id, chunk in zip(chunk_ids, named, strict=True)]
-        await self._integration.update_chunks(updates, index, kb_id, self._context.id)
+        await self._store.replace(chunk_ids, db, index, kb_id)
 
     async def adopt_names(self, kb_id: str, copied_from: str) -> None:
         """Confirms that a knowledge base is a copy of another, so that loads recognise the chunks that came with it.
@@ -253,194 +236,12 @@ class DataLoader(Secretive):
         """
         return await Patching(self._context, self._integration, kb_id).delete_matching(meta_filter, dry_run)
 
-    async def _store(
-        self,
-        db: EncryptedChunks,
-        index: Sequence[EncryptedIndex],
-        kb_id: str,
-        concurrent: bool,
-        advance: Callable[[int], None],
-    ) -> list[int]:
-        base_names = [_base_name(chunk) for chunk in db]
-        stored = await self._stored(base_names, kb_id)
-        missing = [i for i, base_name in enumerate(base_names) if base_name not in stored]
-        advance(len(db) - len(missing))
-        new_ids = await self._integration.store_db(
-            _named([db[i] for i in missing], await self._names(kb_id)),
-            [index[i] for i in missing],
-            kb_id,
-            self._context.id,
-            concurrent=concurrent,
-            on_stored=advance,
-        )
-        stored |= dict(zip([base_names[i] for i in missing], new_ids, strict=True))
-        return [stored[base_name] for base_name in base_names]
-
-    async def _stored(self, base_names: Iterable[str], kb_id: str) -> dict[str, int]:
-        """The ids of the chunks of these base names that are there, by base name."""
-        by_name = await asyncio.to_thread((await self._names(kb_id)).by_name, base_names)
-        names = list(by_name)
-        found: dict[str, int] = {}
-        for _, chunk_ids in await of_each(
-            self._context, lambda context: self._integration.find_chunk_names(kb_id, context.id, names)
-        ):
-            found |= chunk_ids
-        return {by_name[name]: chunk_id for name, chunk_id in found.items()}
-
-    async def _names(self, kb_id: str) -> ChunkNames:
-        await self._register()
-        if kb_id not in self._agreed:
-            self._agreed[kb_id] = await agreed_names(self._context, self._integration, kb_id)
-        return self._agreed[kb_id]
-
-    async def _register(self) -> None:
-        if not self._registered:
-            await self._integration.store_exec_context(self._context.public_data(), self._context.id)
-            self._registered = True
+    def _reader(self) -> ChunkReader:
+        return ChunkReader(self._context, self._encryptor.vector_copy)
 
     async def _read(self, collection: Chunks) -> Set[str]:
         """The base names of a collection."""
-        reader = ChunkReader(self._context, self._vector_copy)
+        reader = self._reader()
         async for _ in batches(collection, reader, BATCH_SIZE):
             pass
         return reader.base_names
-
-    def _encrypt(
-        self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors
-    ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
-        plaintexts = self._plaintexts(chunks, vectors)
-        index = self._context.homomorphic.encrypt_vec_batch(self._converted(chunks, vectors, as_bits, np.uint8))
-        db = [
-            {
-                "chunk_content": self._context.aes.encrypt(plaintext, encrypted.nonce),
-                "meta_data": hidden_meta_data(self._context, chunk.meta_data),
-                "base_name": chunk.base_name,
-            }
-            for chunk, plaintext, encrypted in zip(chunks, plaintexts, index, strict=True)
-        ]
-        return index, db
-
-    def _plaintexts(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> list[bytes]:
-        copies: Sequence[VectorCopy | None] = [None] * len(chunks)
-        if self._vector_copy is not None:
-            copies = list(vector_copies(self._converted(chunks, vectors, as_floats, np.float32), self._vector_copy))
-        return [
-            pack(Content(chunk.content, private_part(self._context, chunk.meta_data), copy))
-            for chunk, copy in zip(chunks, copies, strict=True)
-        ]
-
-    def _converted(
-        self,
-        chunks: Sequence[PlainChunk],
-        vectors: EmbeddedVectors,
-        convert: Callable[[Any, int], NDArray[Any]],
-        dtype: type,
-    ) -> NDArray[Any]:
-        """Each vector as `as_bits` or `as_floats` gives it, in one matrix `(n, embed_len)`."""
-        if len(vectors) != len(chunks):
-            raise InvalidArgument(f"got {len(vectors)} vectors for {len(chunks)} texts, expected one for each")
-        converted: NDArray[Any] = np.empty((len(vectors), self._context.embed_len()), dtype=dtype)
-        for i, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True)):
-            try:
-                converted[i] = convert(vector, self._context.embed_len())
-            except InvalidVector as error:
-                raise InvalidVector(f"vector {chunk.position}: {error}") from None
-        return converted
-
-
-class _Load:
-    """One call of `DataLoader.load`."""
-
-    def __init__(
-        self,
-        loader: DataLoader,
-        kb_id: str,
-        advance: Callable[[int], None],
-        on_progress: Callable[[LoadSummary], object],
-    ) -> None:
-        self._loader = loader
-        self._kb_id = kb_id
-        self._advance = advance
-        self._on_progress = on_progress
-        self._reader = ChunkReader(loader._context, loader._vector_copy)
-        self._done = LoadSummary(base_names=self._reader.base_names)
-        self._pipeline = Pipeline(BATCHES_AHEAD)
-        self._looking_up, self._embedding, self._encrypting, self._storing = (asyncio.Lock() for _ in range(4))
-
-    async def run(self, collection: Chunks, embedding: Embedder | Vectors, batch_size: int) -> LoadSummary:
-        model, vectors = (embedding, None) if isinstance(embedding, Embedder) else (None, embedding)
-        source = batches(collection, self._reader, batch_size, vectors)
-        try:
-            async with aclosing(source):
-                await self._pipeline.run(source, lambda number, batch: self._carry(number, batch, model))
-        except BaseException as error:
-            error.add_note(
-                f"{self._done.stored} chunks were stored and {self._done.already_stored} were there before: "
-                "load the same collection again to go on"
-            )
-            raise
-        finally:
-            close(vectors if isinstance(vectors, Sequence) else ())
-        return self._done
-
-    async def _carry(self, number: int, batch: Batch, model: Embedder | None) -> None:
-        """Takes a batch from its texts to the knowledge base."""
-        loader, stage = self._loader, self._pipeline.stage
-        try:
-            async with stage(self._looking_up, number):
-                stored = await loader._stored([chunk.base_name for chunk in batch.chunks], self._kb_id)
-                self._add(already_stored=len(stored))
-            missing = batch.without(stored)
-            if not missing.chunks:
-                return
-            async with stage(self._embedding, number):
-                vectors = await _vectors(missing, model, as_floats=loader._vector_copy is not None)
-            async with stage(self._encrypting, number):
-                index, db = await asyncio.to_thread(loader._encrypt, missing.chunks, vectors)
-            async with stage(self._storing, number):
-                await self._store(index, db)
-        finally:
-            close(batch.vectors or ())
-
-    async def _store(self, index: EncryptedIndexBatch, db: EncryptedChunks) -> None:
-        integration, context_id = self._loader._integration, self._loader._context.id
-        named = _named(db, await self._loader._names(self._kb_id))
-        try:
-            await integration.store_db(
-                named,
-                index,
-                self._kb_id,
-                context_id,
-                batch_size=len(db),
-                on_stored=lambda count: self._add(stored=count),
-            )
-        except PartlyStored as error:  # of this batch; the counts are those of the load
-            raise (error.__cause__ or error) from None
-
-    def _add(self, stored: int = 0, already_stored: int = 0) -> None:
-        done = self._done
-        self._done = LoadSummary(done.stored + stored, done.already_stored + already_stored, done.base_names)
-        if stored or already_stored:
-            self._advance(stored + already_stored)
-            self._on_progress(self._done)
-
-
-async def _vectors(batch: Batch, model: Embedder | None, as_floats: bool) -> EmbeddedVectors:
-    if model is not None:
-        return await embedded(model, [chunk.content for chunk in batch.chunks], as_floats=as_floats)
-    return await resolve_all(batch.vectors or ())
-
-
-def _base_name(chunk: Mapping[str, Any]) -> str:
-    base_name = chunk.get("base_name")
-    if not isinstance(base_name, str):
-        raise InvalidArgument("a chunk has no base_name, expected chunks as load_data_from_memory returns them")
-    return base_name
-
-
-def _named(db: EncryptedChunks, names: ChunkNames) -> EncryptedChunks:
-    """The chunks as they are sent: each with its name in a knowledge base in place of its base name."""
-    return [
-        {key: chunk[key] for key in chunk if key != "base_name"} | {"name": names.name(_base_name(chunk))}
-        for chunk in db
-    ]

@@ -1,0 +1,93 @@
+"""From checked chunks and their vectors to what is stored of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.secrecy import Secretive
+from xtrace_sdk.errors import InvalidArgument, InvalidVector
+from xtrace_sdk.x_vec.chunks.envelope import Content, VectorCopy, pack
+from xtrace_sdk.x_vec.chunks.private_metadata import hidden_meta_data, private_part
+from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind, as_floats, copy_kind, vector_copies
+from xtrace_sdk.x_vec.chunks.vectors import as_bits
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.contexts.names import ChunkNames
+from xtrace_sdk.x_vec.data_loaders.chunks import PlainChunk
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
+
+EncryptedChunks = list[dict[str, Any]]
+"""Encrypted chunks before they have their names: `chunk_content`, `meta_data` and `base_name` each."""
+EmbeddedVectors = Sequence[Any] | NDArray[Any]
+"""Vectors as they were given or as the model gave them, one for each chunk."""
+
+
+class ChunkEncryptor(Secretive):
+    """Encrypts chunks under one context, each with a copy of its vector if that is wanted."""
+
+    __slots__ = ("_context", "vector_copy")
+
+    def __init__(self, context: ExecutionContext, vector_copy: CopyKind | None) -> None:
+        """Raises `InvalidArgument` for another kind of copy."""
+        self._context = context
+        self.vector_copy = copy_kind(vector_copy)
+
+    def encrypt(
+        self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors
+    ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
+        """`(index, db)` in the order of the chunks. Raises `InvalidArgument` and `InvalidVector`."""
+        if len(vectors) != len(chunks):
+            raise InvalidArgument(f"got {len(chunks)} chunks but {len(vectors)} vectors; the counts must match")
+        plaintexts = self._plaintexts(chunks, vectors)
+        index = self._context.homomorphic.encrypt_vec_batch(self._converted(chunks, vectors, as_bits, np.uint8))
+        db = [
+            {
+                "chunk_content": self._context.aes.encrypt(plaintext, encrypted.nonce),
+                "meta_data": hidden_meta_data(self._context, chunk.meta_data),
+                "base_name": chunk.base_name,
+            }
+            for chunk, plaintext, encrypted in zip(chunks, plaintexts, index, strict=True)
+        ]
+        return index, db
+
+    def _plaintexts(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> list[bytes]:
+        copies: Sequence[VectorCopy | None] = [None] * len(chunks)
+        if self.vector_copy is not None:
+            copies = list(vector_copies(self._converted(chunks, vectors, as_floats, np.float32), self.vector_copy))
+        return [
+            pack(Content(chunk.content, private_part(self._context, chunk.meta_data), copy))
+            for chunk, copy in zip(chunks, copies, strict=True)
+        ]
+
+    def _converted(
+        self,
+        chunks: Sequence[PlainChunk],
+        vectors: EmbeddedVectors,
+        convert: Callable[[Any, int], NDArray[Any]],
+        dtype: type,
+    ) -> NDArray[Any]:
+        """Each vector as `as_bits` or `as_floats` gives it, in one matrix `(n, embed_len)`."""
+        converted: NDArray[Any] = np.empty((len(vectors), self._context.embed_len()), dtype=dtype)
+        for i, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True)):
+            try:
+                converted[i] = convert(vector, self._context.embed_len())
+            except InvalidVector as error:
+                raise InvalidVector(f"vector {chunk.position}: {error}") from None
+        return converted
+
+
+def base_name(chunk: Mapping[str, Any]) -> str:
+    """The base name of an encrypted chunk. Raises `InvalidArgument` for one of other origin."""
+    given = chunk.get("base_name")
+    if not isinstance(given, str):
+        raise InvalidArgument("a chunk has no base_name, expected chunks as load_data_from_memory returns them")
+    return given
+
+
+def named(db: EncryptedChunks, names: ChunkNames) -> EncryptedChunks:
+    """The chunks as they are sent: each with its name in a knowledge base in place of its base name."""
+    return [
+        {key: chunk[key] for key in chunk if key != "base_name"} | {"name": names.name(base_name(chunk))}
+        for chunk in db
+    ]

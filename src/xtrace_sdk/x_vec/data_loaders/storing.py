@@ -1,0 +1,96 @@
+"""Encrypted chunks in a knowledge base: which are there already, and storing those that are not."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from xtrace_core.secrecy import Secretive
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.contexts.lineage import of_each
+from xtrace_sdk.x_vec.contexts.names import ChunkNames
+from xtrace_sdk.x_vec.data_loaders.encrypting import EncryptedChunks, base_name, named
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex
+from xtrace_sdk.x_vec.stored.names import agreed_names
+
+OnStored = Callable[[int], object]
+"""Is told of each batch that is stored how many chunks it was."""
+
+
+class ChunkStore(Secretive):
+    """Stores the encrypted chunks of one context, in any knowledge base."""
+
+    __slots__ = ("_agreed", "_context", "_integration", "_is_registered")
+
+    def __init__(self, context: ExecutionContext, integration: XTraceIntegration) -> None:
+        self._context = context
+        self._integration = integration
+        self._is_registered = False
+        self._agreed: dict[str, ChunkNames] = {}
+        """How chunks are named, by knowledge base."""
+
+    async def stored(self, base_names: Iterable[str], kb_id: str) -> dict[str, int]:
+        """The ids of the chunks of these base names that are there, by base name."""
+        by_name = await asyncio.to_thread((await self._names(kb_id)).by_name, base_names)
+        names = list(by_name)
+        found: dict[str, int] = {}
+        for _, chunk_ids in await of_each(
+            self._context, lambda context: self._integration.find_chunk_names(kb_id, context.id, names)
+        ):
+            found |= chunk_ids
+        return {by_name[name]: chunk_id for name, chunk_id in found.items()}
+
+    async def insert(
+        self,
+        db: EncryptedChunks,
+        index: Sequence[EncryptedIndex],
+        kb_id: str,
+        on_stored: OnStored,
+        *,
+        concurrent: bool = False,
+        batch_size: int | None = None,
+    ) -> list[int]:
+        """Stores chunks that are not there yet, and returns their ids. Raises what `store_db` raises."""
+        sizes = {} if batch_size is None else {"batch_size": batch_size}
+        return await self._integration.store_db(
+            named(db, await self._names(kb_id)),
+            index,
+            kb_id,
+            self._context.id,
+            concurrent=concurrent,
+            on_stored=on_stored,
+            **sizes,
+        )
+
+    async def insert_missing(
+        self, db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str, on_stored: OnStored, concurrent: bool
+    ) -> list[int]:
+        """The ids of all chunks, in order; those that are there already are not sent again."""
+        base_names = [base_name(chunk) for chunk in db]
+        ids = await self.stored(base_names, kb_id)
+        missing = [i for i, one in enumerate(base_names) if one not in ids]
+        on_stored(len(db) - len(missing))
+        new_ids = await self.insert(
+            [db[i] for i in missing], [index[i] for i in missing], kb_id, on_stored, concurrent=concurrent
+        )
+        ids |= dict(zip([base_names[i] for i in missing], new_ids, strict=True))
+        return [ids[one] for one in base_names]
+
+    async def replace(
+        self, chunk_ids: Sequence[int], db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str
+    ) -> None:
+        """Writes chunks in place of stored ones; all or none. Raises `NotFound`, naming unknown ids."""
+        chunks = named(db, await self._names(kb_id))
+        updates = [{"chunk_id": chunk_id, **chunk} for chunk_id, chunk in zip(chunk_ids, chunks, strict=True)]
+        await self._integration.update_chunks(updates, index, kb_id, self._context.id)
+
+    async def _names(self, kb_id: str) -> ChunkNames:
+        await self._register()
+        if kb_id not in self._agreed:
+            self._agreed[kb_id] = await agreed_names(self._context, self._integration, kb_id)
+        return self._agreed[kb_id]
+
+    async def _register(self) -> None:
+        """Makes sure that the service knows the context's public part."""
+        if not self._is_registered:
+            await self._integration.store_exec_context(self._context.public_data(), self._context.id)
+            self._is_registered = True
