@@ -160,15 +160,20 @@ class TamperedData(XTraceError):
 class InvalidRows(TamperedData):
     """Rows of a search's answer that are no sum of a stored vector and the query.
 
-    `positions` counts from the first row of the answer; `chunk_ids` is None where ids are not known.
+    `positions` counts from the first row of the answer; `chunk_ids` is None where ids are not known. Both have the
+    first bad rows, `count` is the number of all.
     """
 
-    def __init__(self, positions: Sequence[int], chunk_ids: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, positions: Sequence[int], chunk_ids: Sequence[int] | None = None, count: int | None = None
+    ) -> None:
         self.positions = list(positions)
+        self.count = len(self.positions) if count is None else count
         self.chunk_ids = None if chunk_ids is None else list(chunk_ids)
         what, named = ("rows", self.positions) if self.chunk_ids is None else ("chunks", self.chunk_ids)
+        shown = shown_ids(named, self.count)
         super().__init__(
-            f"the search failed: the service's answer is not valid for {len(named)} {what} ({shown_ids(named)}): they "
+            f"the search failed: the service's answer is not valid for {self.count} {what} ({shown}): they "
             "were stored under another context, damaged or substituted. No result was used; "
             "`xtrace kb verify` finds every bad chunk, so that it can be replaced or deleted"
         )
@@ -465,7 +470,8 @@ class ProviderFault(EmbeddingError):
     """The model, or the service behind it, failed; the message is the provider's own where it gave one."""
 
 
-def shown_ids(ids: Sequence[int]) -> str:
-    """The first ids, and how many more there are."""
+def shown_ids(ids: Sequence[int], count: int | None = None) -> str:
+    """The first ids, and how many more there are of `count`, by default all that are given."""
+    more = (len(ids) if count is None else count) - len(ids[:_SHOWN_IDS])
     listed = ", ".join(str(i) for i in ids[:_SHOWN_IDS])
-    return listed if len(ids) <= _SHOWN_IDS else f"{listed} and {len(ids) - _SHOWN_IDS} more"
+    return f"{listed} and {more} more" if more else listed

@@ -23,9 +23,23 @@ MAX_ERROR_BYTES: Final = 1 << 20
 MAX_CONTEXT_BYTES: Final = 1 << 20
 """A saved context, in a file or on the service; those that there are take some 10 KB."""
 
-# Keys
+MAX_NAMED_ROWS: Final = 10_000
+"""Bad rows of one search whose ids an error has; how many more there are is counted."""
 
+# Keys and contexts
+
+MAX_KEY_TEXT: Final = 64 << 10
+"""Characters of a key as other clients write it, in JSON; that of the longest modulus has a third of it."""
+MAX_WRAPPED_KEY_BYTES: Final = 6144
+"""What AWS KMS gives as the wrapping of a key (`CiphertextBlob`)."""
 MAX_SCRYPT_BYTES: Final = 1 << 30
 """Memory that scrypt may need for a stored context (128·N·r): eight times what new contexts need."""
 MAX_SCRYPT_P: Final = 4
 """Times that scrypt may go through this memory: a passphrase opens within some ten seconds, or not at all."""
+
+# Models
+
+MAX_DIMENSIONS: Final = 16_384
+"""Numbers in one vector of a model behind an API; those that there are have up to some 12,000."""
+MAX_NUMBER_BYTES: Final = 40
+"""Characters of one of these numbers, with what separates it from the next."""

@@ -44,6 +44,39 @@ def test_a_context_opens_with_what_its_file_says(kms: KMS, tmp_path: Path) -> No
         AWSKMSKeyProvider.from_wrapped(edek[:-1], kms_client=kms.client(), key_id=ALIAS).unwrap_key(edek)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"Plaintext": 10**9, "CiphertextBlob": b"x"},
+        {"Plaintext": b"x" * 31, "CiphertextBlob": b"x"},
+        {"Plaintext": b"x" * 33, "CiphertextBlob": b"x"},
+        {"Plaintext": "x" * 32, "CiphertextBlob": b"x"},
+        {"Plaintext": b"x" * 32},
+        {"Plaintext": b"x" * 32, "CiphertextBlob": 10**9},
+        {"Plaintext": b"x" * 32, "CiphertextBlob": b""},
+        {"Plaintext": b"x" * 32, "CiphertextBlob": b"x" * 6145},
+    ],
+    ids=range(9),
+)
+def test_a_key_service_that_gives_no_key_is_at_fault(answer: dict[str, Any]) -> None:
+    class Service:
+        def generate_data_key(self, **_: Any) -> dict[str, Any]:
+            return answer
+
+        def decrypt(self, **_: Any) -> dict[str, Any]:
+            return answer
+
+    provider = AWSKMSKeyProvider(Service(), ALIAS)
+    with pytest.raises(KeyProviderFault, match="AWS KMS gave"):
+        provider.new_key()
+    if answer.get("Plaintext") == b"x" * 32:
+        assert provider.unwrap_key(b"wrapped") == b"x" * 32
+        return
+    with pytest.raises(KeyProviderFault, match="AWS KMS gave"):
+        provider.unwrap_key(b"wrapped")
+
+
 def test_every_context_has_a_data_key_of_its_own(kms: KMS) -> None:
     provider = AWSKMSKeyProvider.create(kms.client(), ALIAS)
     made = [provider.new_key() for _ in range(3)]

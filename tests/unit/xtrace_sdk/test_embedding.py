@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from xtrace_sdk.errors import EmbeddingError, InvalidArgument, InvalidVector, MissingPackage, ProviderFault
 from xtrace_sdk.http.transport import Retries
+from xtrace_sdk.limits import MAX_DIMENSIONS, MAX_NUMBER_BYTES
 from xtrace_sdk.x_vec.inference.embedding import PROVIDERS, Embedding
 
 KEY = "sk-verysecretkey0123456789"
@@ -402,7 +403,7 @@ async def test_a_refusal_gives_the_providers_sentence(
     assert len(apis.requests) == 1
 
 
-@pytest.mark.parametrize("said", [KEY, "sk-very**********6789", f"Bearer {KEY} is wrong"])
+@pytest.mark.parametrize("said", [KEY, "sk-very**********6789", f"Bearer {KEY} is wrong", "x" * 480 + KEY])
 async def test_no_message_shows_the_key(said: str, apis: FakeApis) -> None:
     apis.answers = [(401, json.dumps({"error": {"message": f"wrong key {said}."}}).encode())]
     embedding = api_embedding("openai", apis, api_key=KEY)
@@ -438,6 +439,36 @@ async def test_an_answer_that_is_none_is_a_fault_of_the_provider(
     apis.answers = [(200, body)]
     with pytest.raises(ProviderFault, match=words):
         await api_embedding(provider, apis).embed_many(["x", "y"])
+
+
+@both_apis
+@pytest.mark.parametrize(
+    ("vectors", "words"),
+    [
+        (b"[" + b"1," * (MAX_DIMENSIONS + 1000) + b"1]", "more numbers than"),
+        (b"[" + b"[],[]," * MAX_DIMENSIONS + b"[]]", "more numbers than"),
+        (b"[1e300, -1e300]", "finite"),
+        (b"[1e400]", "not its API"),
+        (b"[%s]" % (b"9" * 5000), "not its API"),
+        (b"[NaN]", "not its API"),
+        (b"[null]", "not its API"),
+        (b"[" * 100_000, "not its API"),
+        (b"[]", "0 dimensions"),
+    ],
+    ids=range(9),
+)
+async def test_vectors_beyond_all_bounds_are_a_fault(provider: str, vectors: bytes, words: str, apis: FakeApis) -> None:
+    body = b'{"embeddings": [%s]}' if provider == "ollama" else b'{"data": [{"index": 0, "embedding": %s}]}'
+    apis.answers = [(200, body % vectors)]
+    with pytest.raises(EmbeddingError, match=words):
+        await api_embedding(provider, apis, dim=2 if words == "finite" else 1).embed("x")
+
+
+@both_apis
+async def test_an_answer_longer_than_its_vectors_can_be_is_not_read(provider: str, apis: FakeApis) -> None:
+    apis.answers = [(200, b" " * (2 * MAX_DIMENSIONS * MAX_NUMBER_BYTES))]
+    with pytest.raises(ProviderFault, match="more than"):
+        await api_embedding(provider, apis, batch_size=1).embed("x")
 
 
 async def test_vectors_of_different_lengths_are_a_fault(apis: FakeApis) -> None:

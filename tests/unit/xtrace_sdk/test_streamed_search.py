@@ -13,6 +13,7 @@ from xtrace_core import frames
 from xtrace_sdk.errors import InvalidAnswer, InvalidRows, NetworkError, ServerUnreachable, Unauthenticated
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.retrievers import scan
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
@@ -115,6 +116,21 @@ async def test_bad_rows_of_any_block_are_named_after_all_were_read(context: Exec
         await search(context, Substituting(context))
     assert raised.value.chunk_ids == [3, 30]
     assert raised.value.positions == [2, 29]
+
+
+async def test_of_many_bad_rows_the_first_are_named_and_all_are_counted(
+    context: ExecutionContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Substituting(LyingService):
+        def products(self, request: httpx2.Request) -> NDArray[np.uint8]:
+            return np.zeros_like(super().products(request))
+
+    monkeypatch.setattr(scan, "MAX_NAMED_ROWS", 10)
+    with pytest.raises(InvalidRows, match=r"for 30 chunks .*10 and 20 more") as raised:
+        await search(context, Substituting(context))
+    assert raised.value.chunk_ids == list(range(1, 11))
+    assert raised.value.positions == list(range(10))
+    assert raised.value.count == ROWS
 
 
 @pytest.mark.parametrize("kept", range(6))

@@ -19,8 +19,10 @@ from gmpy2 import invert, powmod
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic
+from xtrace_core.schemes.paillier import MAX_MODULUS_BITS
 from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.errors import FaultDetected, UnknownScheme, WeakParameters
+from xtrace_sdk.limits import MAX_KEY_TEXT
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
@@ -279,6 +281,8 @@ def is_secret_key(plaintext: bytes) -> bool:
 
 
 def _object(text: str | bytes) -> dict[str, Any]:
+    if len(text) > MAX_KEY_TEXT:
+        raise ValueError("longer than any key")
     try:
         value = json.loads(text)  # Python's own parser: these integers are larger than others take
     except RecursionError:
@@ -297,6 +301,8 @@ def _integer(value: Any) -> int:
 
 def _primes(n: int, phi: int) -> tuple[int, int]:
     """The two factors of n, of which phi is the Euler function."""
+    if n.bit_length() > MAX_MODULUS_BITS:
+        raise ValueError("n is longer than any modulus")
     total = n + 1 - phi  # p + q
     root = isqrt(max(total * total - 4 * n, 0))
     p, q = (total + root) // 2, (total - root) // 2

@@ -18,7 +18,7 @@ from xtrace_sdk.errors import InvalidArgument, InvalidContext
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.compat.content import ExistingContentCipher
 from xtrace_sdk.x_vec.compat.paillier import ExistingClient, WeakKeyWarning, load_existing
-from xtrace_sdk.x_vec.contexts.saved_context import FORMAT_VERSION, PublicParts, canonical_json
+from xtrace_sdk.x_vec.contexts.saved_context import FORMAT_VERSION, PublicParts, canonical_json, parse_public
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -119,7 +119,9 @@ class ContextKeys(Secretive):
         predecessor = None
         if "predecessor" in secret:
             before = secret["predecessor"]
-            parts = PublicParts(before["type"], before["pk"], before["config"])
+            if "predecessor" in before["secret"]:  # as deep as somebody likes
+                raise InvalidContext("the context's predecessor has a predecessor itself, which no rotation makes")
+            parts = parse_public(before, "the context's predecessor")
             predecessor = ContextKeys.load(parts, before["secret"], allow_weak_encryption)
         content, metadata_key = ContentCipher(content_key, homomorphic.hedge), bytes.fromhex(secret["metadata_key"])
         return cls(public, public.public_id, homomorphic, content, metadata_key, predecessor)

@@ -7,7 +7,6 @@ nobody can give one context's name to another.
 
 import asyncio
 import base64
-import binascii
 import hmac
 import os
 from pathlib import Path
@@ -369,7 +368,7 @@ def _open_existing(saved: SavedContext, provider: KeyProvider, allow_weak_encryp
     key = existing_clients_key(provider, saved.wrapped_key_bytes())
     try:
         secret_key = unseal(key, base64.b64decode(saved.sk, validate=True), None).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, or no UTF-8 in it
         raise InvalidContext("the context's sk is no encrypted secret key: it was changed or cut off") from None
     except InvalidTag:
         raise WrongKey(

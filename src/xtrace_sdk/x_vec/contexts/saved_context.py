@@ -10,18 +10,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from xtrace_core.files import write_file
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument, InvalidContext
+from xtrace_sdk.limits import MAX_CONTEXT_BYTES
 from xtrace_sdk.x_vec.chunks.private_metadata import private_fields
 from xtrace_sdk.x_vec.keys.sealed_secret import is_sealed
 from xtrace_sdk.x_vec.schemes.registry import scheme_name
 
 FORMAT_VERSION = 2
-_MAX_FILE_BYTES = 1 << 20
 
 
 class PublicParts(msgspec.Struct, frozen=True):
@@ -154,11 +154,11 @@ def read_public_file(path: Path) -> PublicParts:
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
+            data = file.read(MAX_CONTEXT_BYTES + 1)
     except OSError as error:
         raise InaccessibleFile(f"the context file {path} cannot be read: {error.strerror}") from None
     what = f"the file {path}"
-    if len(data) > _MAX_FILE_BYTES:
+    if len(data) > MAX_CONTEXT_BYTES:
         raise InvalidContext(f"{what} is larger than a saved context can be")
     return json_object(data, what)
 
@@ -235,11 +235,14 @@ def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
     )
 
 
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+
+
 class _PublicConfig(msgspec.Struct):
     """The fields of `config` that are shown."""
 
-    embed_len: int
-    key_len: int | None = None
-    alpha_len: int | None = None
+    embed_len: _Number
+    key_len: _Number | None = None
+    alpha_len: _Number | None = None
     encoding: str | None = None
-    version: int | None = None
+    version: _Number | None = None

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import InvalidArgument, NetworkError, ProviderFault
 from xtrace_sdk.http.transport import Answer, HttpClient, Request, Retries, base_url, header_value
+from xtrace_sdk.limits import MAX_COUNT_BYTES, MAX_DIMENSIONS, MAX_NUMBER_BYTES
 
 Floats = NDArray[np.float32]
 
-_MAX_ANSWER_BYTES: Final = 512 * 1024 * 1024
+_OTHER_VALUES: Final = 64
+"""Values beside the vectors, for each of them and for the whole answer: an index, a kind, how much was used."""
 _DEADLINE_S: Final = 900.0
 _LONGEST_MESSAGE: Final = 500
 # OpenAI's own message about a wrong key shows its beginning and end.
@@ -50,7 +52,7 @@ class _ApiProvider(Secretive, ABC):
         self._http = HttpClient(
             timeout_s=timeout_s,
             deadline_s=_DEADLINE_S,
-            max_answer_bytes=_MAX_ANSWER_BYTES,
+            max_answer_bytes=batch_size * MAX_DIMENSIONS * MAX_NUMBER_BYTES + MAX_COUNT_BYTES,
             max_connections=concurrency,
             retries=retries,
             transport=transport,
@@ -88,11 +90,18 @@ class _ApiProvider(Secretive, ABC):
         return await asyncio.to_thread(self._read, answer.body, len(texts))
 
     def _read(self, body: bytes, count: int) -> Floats:
+        # Each value but the first has a comma before it, so these tell how much memory decoding takes.
+        if body.count(b",") > count * MAX_DIMENSIONS + (count + 1) * _OTHER_VALUES:
+            raise ProviderFault(
+                f"{self.title} gave more numbers than {count} vectors of {MAX_DIMENSIONS} have, expected one for each "
+                "text: check base_url and the model"
+            )
         try:
             rows = self._rows(body)
             if len(rows) != count:
                 raise ProviderFault(f"{self.title} gave {len(rows)} vectors for {count} texts, expected one for each")
-            vectors = np.array(rows, dtype=np.float32)
+            with np.errstate(over="ignore"):  # what becomes infinite is refused by whoever asked
+                vectors = np.array(rows, dtype=np.float32)
         except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
             if isinstance(error, ProviderFault):
                 raise
@@ -105,7 +114,7 @@ class _ApiProvider(Secretive, ABC):
         said = _message(answer.body)
         if self._api_key:
             said = said.replace(self._api_key, "…")
-        said = _KEY_LIKE.sub("…", said)
+        said = _KEY_LIKE.sub("…", said[:_LONGEST_MESSAGE])
         return ProviderFault(
             f"{self.title} refused to embed with the model {self._model_name!r} (status {answer.status}): "
             f"{said or 'it did not say why'}"
@@ -197,4 +206,4 @@ def _message(body: bytes) -> str:
         said = said.get("message")
     if not isinstance(said, str):
         return ""
-    return "".join([c if c.isprintable() else " " for c in said[:_LONGEST_MESSAGE]]).strip()
+    return "".join([c if c.isprintable() else " " for c in said]).strip()

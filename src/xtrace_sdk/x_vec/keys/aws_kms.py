@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Protocol, Self
 
 from xtrace_sdk.errors import InvalidArgument, KeyMaterialError, KeyProviderFault, WrongKey
+from xtrace_sdk.limits import MAX_WRAPPED_KEY_BYTES
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
@@ -88,17 +89,23 @@ class AWSKMSKeyProvider(Secretive):
     def _generate(self) -> tuple[bytes, bytes]:
         with _one_sentence(self._key_id):
             answer = self._client.generate_data_key(KeyId=self._key_id, KeySpec="AES_256", **self._bound())
-            return _data_key(answer), bytes(answer["CiphertextBlob"])
+            return _data_key(answer), _bytes_of(answer, "CiphertextBlob", 1, MAX_WRAPPED_KEY_BYTES)
 
     def _bound(self) -> dict[str, dict[str, str]]:
         return {"EncryptionContext": self._encryption_context} if self._encryption_context else {}
 
 
 def _data_key(answer: Mapping[str, Any]) -> bytes:
-    key = bytes(answer["Plaintext"])
-    if len(key) != KEY_BYTES:
-        raise KeyProviderFault(f"AWS KMS gave a key of {len(key)} bytes, expected {KEY_BYTES}")
-    return key
+    return _bytes_of(answer, "Plaintext", KEY_BYTES, KEY_BYTES)
+
+
+def _bytes_of(answer: Mapping[str, Any], name: str, fewest: int, most: int) -> bytes:
+    value = answer.get(name)
+    if not isinstance(value, bytes) or not fewest <= len(value) <= most:
+        got = f"{len(value)} bytes" if isinstance(value, bytes) else type(value).__name__
+        expected = str(most) if fewest == most else f"{fewest} to {most}"
+        raise KeyProviderFault(f"AWS KMS gave {got} as {name}, expected {expected} bytes")
+    return value
 
 
 _THROTTLED: Final = "AWS KMS is throttling requests: wait a moment and try again"

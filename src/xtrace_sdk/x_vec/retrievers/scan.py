@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from xtrace_core.arithmetic import Rows
 from xtrace_core.frames import RowBlock
 from xtrace_sdk.errors import InvalidRows
+from xtrace_sdk.limits import MAX_NAMED_ROWS
 from xtrace_sdk.x_vec.schemes.interface import EncryptedQueries
 
-BLOCKS_IN_FLIGHT = 2 * (os.cpu_count() or 1)
+BLOCKS_IN_FLIGHT = min(2 * (os.cpu_count() or 1), 32)
 """Blocks that are being decrypted or wait for it; further ones stay with the network."""
 
 
@@ -71,8 +72,8 @@ async def nearest_rows(
 ) -> tuple[list[Nearest], NDArray[np.int64]]:
     """For each query its `k` nearest rows of the whole answer, confirmed; and the ids of all rows.
 
-    Raises `InvalidRows`, naming all of them, if any row is not the sum of a stored vector and a query, after all rows
-    were processed; `InvalidAnswer` if the answer cannot be read.
+    Raises `InvalidRows`, naming the first of them, if any row is not the sum of a stored vector and a query, after all
+    rows were processed; `InvalidAnswer` if the answer cannot be read.
     """
     best, candidates = await nearest_of(blocks, lambda block: _read(block, queries, k), len(queries), k)
     for number, nearest in enumerate(best):
@@ -85,22 +86,24 @@ async def nearest_of(
 ) -> tuple[list[Nearest], NDArray[np.int64]]:
     """For each of so many queries the `k` nearest of all rows, as `read` gives them; and the ids of all rows.
 
-    Raises `InvalidRows`, naming all of them, if any row is not valid, after all rows were processed.
+    Raises `InvalidRows`, naming the first of them, if any row is not valid, after all rows were processed.
     """
     best = [_NOTHING] * queries
     invalid_positions: list[int] = []
     invalid_ids: list[int] = []
     candidates = [_NOTHING.chunk_ids]
-    rows = 0
+    invalid = rows = 0
     async for reading in _readings(blocks, read):
         best = [_merged(one, new, k) for one, new in zip(best, reading.nearest, strict=True)]
         bad = np.flatnonzero(reading.invalid)
-        invalid_positions += (bad + rows).tolist()
-        invalid_ids += reading.chunk_ids[bad].tolist()
+        invalid += len(bad)
+        named = bad[: MAX_NAMED_ROWS - len(invalid_ids)]
+        invalid_positions += (named + rows).tolist()
+        invalid_ids += reading.chunk_ids[named].tolist()
         candidates.append(reading.chunk_ids)
         rows += len(reading.chunk_ids)
     if invalid_ids:
-        raise InvalidRows(invalid_positions, invalid_ids)
+        raise InvalidRows(invalid_positions, invalid_ids, invalid)
     return best, np.concatenate(candidates)
 
 

@@ -17,7 +17,13 @@ from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
 from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding, choose_base
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 from xtrace_sdk.x_vec.schemes.paillier.primes import far_apart, prime_with_two_top_bits
-from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN, PaillierScheme, check_key_len, reading_secrets
+from xtrace_sdk.x_vec.schemes.paillier.scheme import (
+    MIN_KEY_LEN,
+    PaillierScheme,
+    check_key_len,
+    reading_secrets,
+    secret_primes,
+)
 
 
 class FullNoisePrime(Secretive):
@@ -78,7 +84,7 @@ class PaillierClient(PaillierScheme):
     def load(cls, config: Mapping[str, Any], secret: Mapping[str, str]) -> Self:
         """The client from what `config` and `secrets` gave. Raises `InvalidContext` if they do not fit together."""
         with reading_secrets():
-            p, q = int(secret["p"], 16), int(secret["q"], 16)
+            p, q = secret_primes(config, secret)
             keys = NoiseKeys.from_secrets(secret)
             return cls.from_primes(p, q, keys, config["embed_len"], config["key_len"], config["encoding"])
 

@@ -24,7 +24,14 @@ from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
 from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding, choose_base
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 from xtrace_sdk.x_vec.schemes.paillier.primes import far_apart, prime_of_bits, prime_with_subgroup
-from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN, PaillierScheme, check_key_len, reading_secrets
+from xtrace_sdk.x_vec.schemes.paillier.scheme import (
+    MIN_KEY_LEN,
+    PaillierScheme,
+    check_key_len,
+    reading_secrets,
+    secret_integer,
+    secret_primes,
+)
 
 MIN_ALPHA_LEN = 448
 
@@ -147,7 +154,9 @@ class PaillierLookupClient(PaillierScheme):
     def load(cls, config: Mapping[str, Any], secret: Mapping[str, str]) -> Self:
         """The client from what `config` and `secrets` gave. Raises `InvalidContext` if they do not fit together."""
         with reading_secrets():
-            p, q, u_p, u_q, h_p, h_q = (int(secret[name], 16) for name in ("p", "q", "u_p", "u_q", "h_p", "h_q"))
+            p, q = secret_primes(config, secret)
+            u_p, u_q = (secret_integer(secret, name, p.bit_length()) for name in ("u_p", "u_q"))
+            h_p, h_q = (secret_integer(secret, name, 2 * p.bit_length()) for name in ("h_p", "h_q"))
             keys = NoiseKeys.from_secrets(secret)
             sides = SubgroupPrime(p, q, u_p, h_p), SubgroupPrime(q, p, u_q, h_q)
             return cls(*sides, keys, config["embed_len"], config["key_len"], config["encoding"])

@@ -4,7 +4,7 @@ They differ in how a key looks and in the noise modulo the square of each prime,
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 
@@ -214,6 +214,25 @@ def reading_secrets() -> Iterator[None]:
         yield
     except (KeyError, ValueError, TypeError, ZeroDivisionError, InvalidArgument):
         raise InvalidContext("the context's secret or config lacks a value, or they do not fit together") from None
+
+
+def secret_primes(config: Mapping[str, Any], secret: Mapping[str, str]) -> tuple[int, int]:
+    """The primes of a context's secret. Raises `ValueError`, before anything is computed, for another key length."""
+    key_len = config["key_len"]
+    if not MIN_INSECURE_KEY_LEN <= key_len <= MAX_KEY_LEN:
+        raise ValueError("no key has this length")
+    p, q = (secret_integer(secret, name, key_len) for name in ("p", "q"))
+    if not p.bit_length() == q.bit_length() == key_len:
+        raise ValueError("the primes do not have the key length")
+    return p, q
+
+
+def secret_integer(secret: Mapping[str, str], name: str, max_bits: int) -> int:
+    """An integer of a context's secret. Raises `KeyError`, or `ValueError` for one that is longer."""
+    digits = secret[name]
+    if len(digits) > -(-max_bits // 4):
+        raise ValueError("an integer is longer than any of this key length")
+    return int(digits, 16)
 
 
 def check_key_len(key_len: int, insecure_allow_weak_parameters: bool) -> None:

@@ -21,11 +21,13 @@ class PaillierVectors(Secretive):
     __slots__ = ("_encoding", "_key_len", "_one_prime", "_width", "n")
 
     def __init__(self, primes: tuple[int, int], embed_len: int, key_len: int, base: Base) -> None:
+        if any(prime.bit_length() != key_len for prime in primes):
+            raise InvalidArgument(f"the primes do not have {key_len} bits each, the key length")
         self._key_len = key_len
         self._encoding = VectorEncoding(embed_len, key_len, base)
         self.n = primes[0] * primes[1]
-        if any(prime.bit_length() != key_len for prime in primes) or self._encoding.largest_sum() >= self.n:
-            raise InvalidArgument(f"the primes have not {key_len} bits each, or their product holds no encoded vector")
+        if self._encoding.largest_sum() >= self.n:
+            raise InvalidArgument("the product of the primes holds no encoded vector of this length")
         self._width = row_width(self.n * self.n)
         # One prime gives the sum modulo p, which is the sum itself only where every sum is below p. Base 3 has no
         # invalid digit, so its only check is the size of the whole sum: it always needs both primes.

@@ -3,13 +3,16 @@
 import json
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
+from xtrace_core.schemes.paillier import MAX_MODULUS_BITS
 from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.errors import InvalidContext
+from xtrace_sdk.limits import MAX_KEY_TEXT
 from xtrace_sdk.x_vec.contexts.saved_context import PublicParts, json_object
 
-_MAX_MODULUS_BITS = 8192
+_MAX_LENGTH = 1 << 16
+"""Bits that a configuration may claim for a key, which is more than any has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,10 @@ class PublicKey:
         """The key of a context's public parts. Raises `InvalidContext` if they hold none that can be looked at."""
         pk, config = _numbers(public.pk, "pk"), json_object(public.config, "config")
         n, key_len, alpha_len = _integer(pk.get("n")), config.get("key_len"), config.get("alpha_len")
-        if n is None or not 0 < n.bit_length() <= _MAX_MODULUS_BITS:
-            raise InvalidContext(f"the context's pk has no modulus n of at most {_MAX_MODULUS_BITS} bits")
-        if type(key_len) is not int or not isinstance(alpha_len, int | None):
-            raise InvalidContext("the context's config has no key_len, or an alpha_len that is no integer")
+        if n is None or not 0 < n.bit_length() <= MAX_MODULUS_BITS:
+            raise InvalidContext(f"the context's pk has no modulus n of at most {MAX_MODULUS_BITS} bits")
+        if not _is_length(key_len) or not (alpha_len is None or _is_length(alpha_len)):
+            raise InvalidContext("the context's config has no key_len, or an alpha_len that is no number of bits")
         return cls(
             type=public.type,
             n=n,
@@ -60,12 +63,16 @@ class PublicKey:
 def _numbers(text: str, what: str) -> dict[str, Any]:
     # Python's own parser: these integers are larger than others take. Its limit on digits is one for attackers' inputs.
     try:
-        value = json.loads(text)
+        value = json.loads(text) if len(text) <= MAX_KEY_TEXT else None
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise InvalidContext(f"the context's {what} is no JSON object, or has an integer of too many digits")
     return value
+
+
+def _is_length(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= _MAX_LENGTH
 
 
 def _integer(value: Any) -> int | None:
