@@ -25,7 +25,7 @@ from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.schemes.paillier.primes import prime_with_two_top_bits
 from xtrace_sdk.x_vec.schemes.paillier.scheme import PaillierScheme
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_server.search.engine import BLOCK_BYTES
+from xtrace_server.search.running import BLOCK_BYTES
 
 MANY = 5
 """Times as many rows as vectors, for what is so quick that a batch would be over before the second thread is awake."""

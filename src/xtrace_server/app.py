@@ -26,7 +26,8 @@ from xtrace_server.http.requests import guard, state_of
 from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
 from xtrace_server.schemes import load_schemes
-from xtrace_server.search.engine import Engine
+from xtrace_server.search.engine import SearchEngine
+from xtrace_server.search.local.scanner import LocalScanner
 from xtrace_server.settings import Settings
 from xtrace_server.state import ServerState
 from xtrace_server.storage.database import open_database
@@ -82,7 +83,7 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_database(settings.resolved_database_url, settings.data, metrics=metrics) as database:
-            engine = Engine(settings, metrics)
+            engine = SearchEngine(database, LocalScanner(settings.search_threads), settings, metrics)
             keeper, denials = Guard(database, settings.rate_limit), Denials(database)
             metrics.watch_cache(lambda: engine.held_bytes)
             metrics.watch_database(database.sizes())

@@ -6,7 +6,7 @@ from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard
 from xtrace_server.metrics import Metrics
-from xtrace_server.search.engine import Engine
+from xtrace_server.search.engine import SearchEngine
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import Database
 
@@ -16,7 +16,7 @@ class ServerState:
     settings: Settings
     database: Database
     guard: Guard
-    engine: Engine
+    engine: SearchEngine
     denials: Denials
     metrics: Metrics
     schemes: SchemeRegistry

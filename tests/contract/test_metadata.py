@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from support.service import Http, b64, chunk, ok, problem
-from xtrace_core.metadata_filter import DEFAULT_LIMITS, parse_filter
+from xtrace_core.metadata_filter import parse_filter
 from xtrace_server.http.page_token import PageToken, decode_token, encode_token, query_digest
+from xtrace_server.scope import SearchScope
 from xtrace_server.storage.chunks import Position
 
 
@@ -186,7 +187,8 @@ def test_a_forged_page_token_selects_no_more_than_the_call_without_it(
         http.insert(where, [chunk(i, meta_data={"tag1": f"t{i % 3}", "tag2": "no"}) for i in range(1, 7)], context)
         http.insert(where, [chunk(i, meta_data={"tag1": f"t{i % 3}", "tag2": "yes"}) for i in range(1, 7)], context)
     call = {"meta_filter": {"tag2": "yes"}, "sort_by": sort_by, "sort_order": sort_order}
-    digest = query_digest(kb, "ctx", parse_filter(call["meta_filter"], DEFAULT_LIMITS), sort_by, sort_order)
+    scope = SearchScope(kb_id=kb, context_id="ctx", filter=parse_filter(call["meta_filter"]))
+    digest = query_digest(scope, sort_by, sort_order)
     every = ids(page(http, kb, **call)["results"])
     assert sorted(every) == list(range(19, 25))
     own = decode_token(page(http, kb, limit=1, **call)["next_page_token"], digest)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from support.database import open_store
 from support.filter_strategies import filters, meta_data
 from support.reference_filter import matches
-from xtrace_core.metadata_filter import parse_filter
 from xtrace_server.storage import chunks
 from xtrace_server.storage.schema import chunk_id_of
 
@@ -23,8 +22,8 @@ async def _found(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> l
             found = []
             async with store.database.read() as connection:
                 for filter_ in asked:
-                    pks = await chunks.matching_pks(connection, store.binding, parse_filter(filter_))
-                    assert len(pks) == await chunks.count_matching(connection, store.binding, parse_filter(filter_))
+                    pks = await chunks.matching_pks(connection, store.candidates(filter_))
+                    assert len(pks) == await chunks.count_matching(connection, store.candidates(filter_))
                     found.append([chunk_id_of(pk) for pk in pks])
             return found
 

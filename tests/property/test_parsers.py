@@ -16,6 +16,7 @@ from support.toy_paillier import toy_key
 from xtrace_core import wire
 from xtrace_core.metadata_filter import (
     DEFAULT_LIMITS,
+    EVERY_CHUNK,
     FACET_OPERATORS,
     TAG_OPERATORS,
     Filter,
@@ -30,9 +31,10 @@ from xtrace_sdk.errors import UnknownContent
 from xtrace_sdk.x_vec.chunks.envelope import pack, unpack
 from xtrace_server.errors import InvalidRequest, MalformedRequest
 from xtrace_server.http import json_parts
-from xtrace_server.http.answers import projection
 from xtrace_server.http.bodies import MSGPACK, Decoder
 from xtrace_server.http.page_token import PageToken, decode_token, encode_token, query_digest
+from xtrace_server.operations.projections import projection
+from xtrace_server.scope import SearchScope
 from xtrace_server.settings import Settings
 from xtrace_server.storage.chunks import Position
 
@@ -135,7 +137,7 @@ def test_a_projection_is_read_or_refused(names: list[str], return_content: bool)
 
 # Page tokens
 
-DIGEST = query_digest("kb", "ctx", parse_filter({}), "tag1", "asc")
+DIGEST = query_digest(SearchScope(kb_id="kb", context_id="ctx", filter=EVERY_CHUNK), "tag1", "asc")
 tokens = st.builds(
     lambda value, pk, offset: PageToken(DIGEST, Position(value, pk), offset),
     st.text().filter(lambda text: "\0" not in text and text.isprintable()),

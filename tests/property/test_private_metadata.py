@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.database import open_store
 from support.filter_strategies import filters, lists, meta_data, texts
 from support.reference_filter import matches
-from xtrace_core.metadata_filter import FACET_OPERATORS, TAG_OPERATORS, parse_filter
+from xtrace_core.metadata_filter import FACET_OPERATORS, TAG_OPERATORS
 from xtrace_sdk.errors import NotOnPrivateField
 from xtrace_sdk.x_vec.chunks.private_metadata import (
     FIELDS,
@@ -74,10 +74,7 @@ async def found(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> li
             await store.add(stored)
             async with store.database.read() as connection:
                 return [
-                    [
-                        chunk_id_of(pk)
-                        for pk in await chunks.matching_pks(connection, store.binding, parse_filter(filter_))
-                    ]
+                    [chunk_id_of(pk) for pk in await chunks.matching_pks(connection, store.candidates(filter_))]
                     for filter_ in asked
                 ]
 

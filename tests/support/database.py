@@ -4,10 +4,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from support.toy_paillier import toy_key
 from xtrace_core.metadata import parse_meta_data
+from xtrace_core.metadata_filter import parse_filter
+from xtrace_server.scope import SearchScope
 from xtrace_server.storage import chunk_writes, contexts, knowledge_bases, organisations
+from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunk_writes import ChunkWrite
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import Database, open_database
@@ -21,6 +25,11 @@ class Store:
     database: Database
     kb: KnowledgeBase
     binding: Binding
+
+    def candidates(self, meta_filter: Any = None, id_range: tuple[int, int] | None = None) -> Candidates:
+        """The chunks of the binding that the filter matches."""
+        scope = SearchScope(kb_id="", context_id="", filter=parse_filter(meta_filter), id_range=id_range)
+        return Candidates(self.kb, self.binding, scope)
 
     async def add(self, meta_data: Sequence[object], name: str = "") -> list[int]:
         """Stores a chunk for each metadata, and gives their ids."""

@@ -1,116 +1,47 @@
-"""From stored values to the bodies of answers."""
+"""The bodies of answers in JSON; long ones go out in pieces."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
 
 import msgspec
 from fastapi import Response
-from msgspec import UNSET
+from fastapi.responses import StreamingResponse
 
-from xtrace_core.schemes.interface import Evaluation, InvalidPublicKey
-from xtrace_core.schemes.registry import SchemeRegistry
-from xtrace_core.wire import PROJECTION_FIELDS, TAGS, Chunk, MetaData
-from xtrace_server.errors import InvalidRequest
-from xtrace_server.storage.chunks import ChunkFields, StoredChunk
+from xtrace_core.wire import Chunk
+
+_JSON: Final = "application/json"
+_PIECE_BYTES: Final = 256 * 1024
 
 _encoder = msgspec.json.Encoder()
 
 
 def json_answer(value: Any) -> Response:
     """200 with the value as JSON."""
-    return Response(_encoder.encode(value), media_type="application/json")
+    return Response(_encoder.encode(value), media_type=_JSON)
 
 
-def evaluation(schemes: SchemeRegistry, type_: str, public_key: str) -> Evaluation:
-    """The evaluation for a context's public part. Raises `InvalidRequest`."""
-    try:
-        return schemes.evaluation(type_, public_key)
-    except InvalidPublicKey as error:
-        raise InvalidRequest(f"data: {error}") from None
+def chunk_elements(chunks: list[Chunk]) -> bytes:
+    """Returns the chunks as they stand in a JSON list, without its brackets."""
+    return msgspec.json.encode(chunks)[1:-1]
 
 
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """The fields of chunks that an answer has, beside `chunk_id`."""
-
-    top_level: frozenset[str]
-    meta_data: frozenset[str]
-
-    @property
-    def fields(self) -> ChunkFields:
-        """What has to be read for it."""
-        return ChunkFields(
-            facets="facets" in self.meta_data,
-            content="chunk_content" in self.top_level,
-            row="index" in self.top_level,
-        )
-
-    def chunk(self, stored: StoredChunk, index: list[bytes]) -> Chunk:
-        """The chunk with these fields; `index` is its ciphertexts where they are asked for."""
-        wanted = self.top_level
-        return Chunk(
-            chunk_id=stored.chunk_id,
-            meta_data=self._meta_data(stored) if "meta_data" in wanted else UNSET,
-            name=stored.name if "name" in wanted else UNSET,
-            created_at=stored.created_at if "created_at" in wanted else UNSET,
-            updated_at=stored.updated_at if "updated_at" in wanted else UNSET,
-            chunk_content=stored.content if "chunk_content" in wanted else UNSET,
-            index=index if "index" in wanted else UNSET,
-            nonce=stored.nonce if "nonce" in wanted and stored.nonce is not None else UNSET,
-        )
-
-    def _meta_data(self, stored: StoredChunk) -> MetaData:
-        shown = MetaData()
-        for tag, value in zip(TAGS, stored.tags, strict=True):
-            if value is not None and tag in self.meta_data:
-                setattr(shown, tag, value)
-        if stored.facets and "facets" in self.meta_data:
-            shown.facets = stored.facets
-        return shown
+def list_pieces(elements: Sequence[bytes]) -> list[bytes]:
+    """Returns the pieces of a JSON list of elements that come in steps."""
+    pieces = [b"["]
+    for step in elements:
+        pieces += [step] if len(pieces) == 1 else [b",", step]
+    return [*pieces, b"]"]
 
 
-_META_DATA = frozenset((*TAGS, "facets"))
-_TOP_LEVEL = PROJECTION_FIELDS - _META_DATA
-_SECRET = frozenset(("chunk_content", "index", "nonce"))
-
-EVERYTHING = Projection(_TOP_LEVEL, _META_DATA)
-
-
-def projection(names: Iterable[str] | None, return_content: bool | None = None) -> Projection:
-    """The projection of a metadata search: without names everything but content, index and nonce.
-
-    Raises `InvalidRequest` for a name that no chunk's field has.
-    """
-    named = list(names or ())
-    if not named:
-        top_level, meta_data = set(_TOP_LEVEL - _SECRET), _META_DATA
-    else:
-        top_level, meta_data = _named(named)
-    if return_content:
-        top_level.add("chunk_content")
-    if top_level & _SECRET:
-        top_level.add("nonce")
-    return Projection(frozenset(top_level), meta_data)
+def json_pieces(pieces: Sequence[bytes]) -> Response:
+    """200 with the pieces as one JSON text; a long one goes out as fast as it is read."""
+    size = sum(map(len, pieces))
+    if size <= _PIECE_BYTES:
+        return Response(b"".join(pieces), media_type=_JSON)
+    return StreamingResponse(_in_turn(pieces), media_type=_JSON, headers={"content-length": str(size)})
 
 
-def _named(names: Iterable[str]) -> tuple[set[str], frozenset[str]]:
-    top_level, single = set(), set()
-    for name in names:
-        if name in _META_DATA:
-            single.add(name)
-        elif name in _TOP_LEVEL:
-            top_level.add(name)
-        else:
-            known = ", ".join(sorted(PROJECTION_FIELDS))
-            raise InvalidRequest(f"projection names {name[:64]!r}, expected one of {known}")
-    if "meta_data" in top_level:
-        return top_level, _META_DATA
-    return top_level | ({"meta_data"} if single else set()), frozenset(single)
-
-
-def chunk_list(shown: Projection, stored: Sequence[StoredChunk], evaluations: Mapping[int, Evaluation]) -> list[Chunk]:
-    """The chunks as an answer has them; `evaluations` by binding, where indexes are asked for."""
-    if "index" not in shown.top_level:
-        return [shown.chunk(one, []) for one in stored]
-    return [shown.chunk(one, evaluations[one.binding_pk].index(one.row)) for one in stored]
+async def _in_turn(pieces: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        for start in range(0, len(piece), _PIECE_BYTES):
+            yield piece[start : start + _PIECE_BYTES]

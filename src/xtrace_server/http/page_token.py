@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from xtrace_core.metadata_filter import Filter
 from xtrace_server.errors import InvalidRequest
+from xtrace_server.scope import SearchScope
 from xtrace_server.storage.chunks import Position
 
 _DIGEST_BYTES = 16
@@ -30,9 +30,9 @@ class PageToken:
     offset: int
 
 
-def query_digest(kb_id: str, context_id: str, filter_: Filter, sort_by: str, sort_order: str) -> bytes:
+def query_digest(scope: SearchScope, sort_by: str, sort_order: str) -> bytes:
     """What a page token belongs to."""
-    query = repr((kb_id, context_id, filter_, sort_by, sort_order))
+    query = repr((scope, sort_by, sort_order))
     return hashlib.sha256(query.encode("utf-8", "surrogatepass")).digest()[:_DIGEST_BYTES]
 
 

@@ -3,16 +3,16 @@
 Bodies are read by `xtrace_server.http.bodies`.
 """
 
-from collections.abc import Iterable
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, Protocol, TypeAlias, cast
 
 from fastapi import Depends, Request
 
-from xtrace_core.metadata_filter import Filter, InvalidFilter, parse_filter
+from xtrace_core.metadata_filter import InvalidFilter, parse_filter
 from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
 from xtrace_server.auth.guard import Actor, ApiCaller, Plane, rule_of
 from xtrace_server.errors import FilterRefused, InvalidRequest
 from xtrace_server.limits.sizes import check_count
+from xtrace_server.scope import SearchScope
 from xtrace_server.settings import Settings
 from xtrace_server.state import ServerState
 
@@ -48,12 +48,22 @@ ApiCallerDep: TypeAlias = Annotated[ApiCaller, Depends(_api_caller)]
 ActorDep: TypeAlias = Annotated[Actor, Depends(_actor)]
 
 
-def meta_filter(settings: Settings, value: Any) -> Filter:
-    """The filter in a request. Raises `FilterRefused`."""
+class _Scoped(Protocol):
+    """A body with a scope; `range` is given by searches only."""
+
+    kb_id: str
+    context_id: str
+    meta_filter: Any
+
+
+def scope_of(settings: Settings, body: _Scoped) -> SearchScope:
+    """The scope in a request, parsed. Raises `FilterRefused`."""
     try:
-        return parse_filter(value, settings.filter_limits)
+        filter_ = parse_filter(body.meta_filter, settings.filter_limits)
     except InvalidFilter as error:
         raise FilterRefused(str(error)) from None
+    id_range = getattr(body, "id_range", None)
+    return SearchScope(kb_id=body.kb_id, context_id=body.context_id, filter=filter_, id_range=id_range)
 
 
 def query_string(request: Request, name: str) -> str:
@@ -94,19 +104,6 @@ def query_number(request: Request, name: str, highest: int) -> int | None:
     if len(values) > 1 or not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= highest):
         raise InvalidRequest(f"the query parameter {name} is no whole number from 1 to {highest}, given once")
     return int(text)
-
-
-def distinct(chunk_ids: Iterable[int], field: str) -> list[int]:
-    """The ids of chunks to be written, none twice, because the outcome would depend on the order. Raises
-    `InvalidRequest`.
-    """
-    ids = list(chunk_ids)
-    seen: set[int] = set()
-    for i, chunk_id in enumerate(ids):
-        if chunk_id in seen:
-            raise InvalidRequest(f"{field}[{i}].chunk_id is in the request before, expected each chunk once")
-        seen.add(chunk_id)
-    return ids
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -1,1 +1,1 @@
-"""The search engine: ciphertexts in memory, multiplied off the event loop. Knows the storage, not HTTP."""
+"""The search engine: which rows a search is over, what it keeps in memory, and who computes. Knows no HTTP."""

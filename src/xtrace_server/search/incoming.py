@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
-from xtrace_server.search.vector_set import Segment
+from xtrace_server.search.interface import Segment
 
 
 class Incoming:

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from xtrace_server.errors import StorageFull, StorageReadOnly
-from xtrace_server.search.vector_set import Segment, segments_of
+from xtrace_server.search.interface import Segment
+from xtrace_server.search.vector_set import segments_of
 from xtrace_server.storage.vectors import VectorBlock
 
 

@@ -7,27 +7,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xtrace_core.arithmetic import Rows
+from xtrace_server.search.interface import Segment, Selection
 from xtrace_server.storage.vectors import Keys, VectorBlock
 
 SEGMENT_ROWS = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Some rows by ascending key: `pks` (n,) int64, `rows` (n, row length) uint8, `nonces` of n elements."""
-
-    pks: Keys
-    rows: Rows
-    nonces: tuple[bytes | None, ...]
-
-    def take(self, wanted: NDArray[np.intp]) -> "Segment":
-        """The rows at these positions, copied."""
-        if len(wanted) == len(self.pks):
-            return self
-        return Segment(self.pks[wanted], self.rows[wanted], tuple([self.nonces[i] for i in wanted]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +29,17 @@ class VectorSet:
         """About how much memory the set holds."""
         return sum([segment.rows.nbytes + 64 * len(segment.pks) for segment in self.segments])
 
-    def between(self, first: int, last: int) -> list[Segment]:
-        """The rows whose keys are in the range, both ends included; views where possible."""
+    def between(self, first: int, last: int) -> list[Selection]:
+        """Returns the rows whose keys are in the range, both ends included."""
         found = []
         for segment in self.segments:
             start, end = np.searchsorted(segment.pks, [first, last + 1])
             if start < end:
-                part = slice(int(start), int(end))
-                found.append(Segment(segment.pks[part], segment.rows[part], segment.nonces[part]))
+                found.append(Selection(segment, range(int(start), int(end))))
         return found
 
-    def only(self, pks: Sequence[int] | Keys) -> list[Segment]:
-        """The rows with these keys, which ascend."""
+    def only(self, pks: Sequence[int] | Keys) -> list[Selection]:
+        """Returns the rows with these keys, which ascend; unknown ones are left out."""
         keys = np.asarray(pks, dtype=np.int64)
         found = []
         for segment in self.segments:
@@ -64,7 +47,7 @@ class VectorSet:
             positions = np.searchsorted(segment.pks, inside)
             positions = positions[segment.pks[positions] == inside]
             if len(positions):
-                found.append(segment.take(positions))
+                found.append(Selection(segment, positions))
         return found
 
     def without(self, pks: Keys) -> "VectorSet":
@@ -78,7 +61,8 @@ class VectorSet:
 
     def kept(self, pks: Keys) -> "VectorSet":
         """The set of its rows with these keys, which ascend."""
-        return VectorSet(self.revision, tuple(self.only(pks)))
+        found = self.only(pks)
+        return VectorSet(self.revision, tuple([one.segment.take(np.asarray(one.positions)) for one in found]))
 
     def merged(self, newer: "VectorSet") -> "VectorSet":
         """The two sets together as of `newer.revision`; a key in both keeps the newer row."""

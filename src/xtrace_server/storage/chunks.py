@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
 from xtrace_core.wire import TAGS
 from xtrace_server.errors import ChunksChanged, ChunksNotFound
+from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.filters import matching
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -113,22 +114,24 @@ async def find_names(connection: AsyncConnection, binding: Binding, names: Colle
     return found
 
 
-async def matching_pks(
-    connection: AsyncConnection, binding: Binding, filter_: Filter, pk_range: tuple[int, int] | None = None
-) -> list[int]:
-    """The keys of the binding's chunks that the filter matches, ascending; `pk_range` includes both ends."""
-    query = pk_query(binding, filter_)
-    if pk_range is not None:
-        query = query.where(_c.pk.between(*pk_range))
+async def matching_pks(connection: AsyncConnection, candidates: Candidates) -> list[int]:
+    """The keys of the candidates, ascending."""
     found: list[int] = []
-    async for part in (await connection.stream_scalars(query)).partitions(_KEYS_AT_ONCE):
+    async for part in (await connection.stream_scalars(pk_query(candidates))).partitions(_KEYS_AT_ONCE):
         found += part
     return found
 
 
-def pk_query(binding: Binding, filter_: Filter) -> Select[int]:
-    """The query for the keys of the binding's chunks that the filter matches, ascending."""
-    return select(_c.pk).where(matching(filter_, binding.pk)).order_by(_pk_order(filter_))
+def pk_query(candidates: Candidates) -> Select[int]:
+    """The query for the keys of the candidates, ascending."""
+    return select(_c.pk).where(*_conditions(candidates)).order_by(_pk_order(candidates.scope.filter))
+
+
+def _conditions(candidates: Candidates) -> list[ColumnElement[bool]]:
+    conditions = [matching(candidates.scope.filter, candidates.binding.pk)]
+    if candidates.bounded:
+        conditions.append(_c.pk.between(*candidates.pk_range))
+    return conditions
 
 
 def _pk_order(filter_: Filter) -> ColumnElement[int]:
@@ -136,9 +139,9 @@ def _pk_order(filter_: Filter) -> ColumnElement[int]:
     return _c.pk if filter_ == EVERY_CHUNK else _c.pk + 0
 
 
-async def count_matching(connection: AsyncConnection, binding: Binding, filter_: Filter) -> int:
-    """How many of the binding's chunks the filter matches."""
-    query = select(func.count()).select_from(chunk).where(matching(filter_, binding.pk))
+async def count_matching(connection: AsyncConnection, candidates: Candidates) -> int:
+    """How many candidates there are."""
+    query = select(func.count()).select_from(chunk).where(*_conditions(candidates))
     return (await connection.execute(query)).scalar_one()
 
 
@@ -152,14 +155,12 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageQuery:
-    """One page of the binding's chunks that a filter matches.
+    """One page of the candidates.
 
     Ties of `sort_by` are in the order of the chunk ids, in the same direction; a tag that is not set sorts as
     empty.
     """
 
-    binding: Binding
-    filter_: Filter
     sort_by: str
     descending: bool
     limit: int | None
@@ -167,11 +168,11 @@ class PageQuery:
     after: Position | None
 
 
-async def page(connection: AsyncConnection, query: PageQuery) -> tuple[list[Position], bool]:
+async def page(connection: AsyncConnection, candidates: Candidates, query: PageQuery) -> tuple[list[Position], bool]:
     """Where each chunk of the page stands, and whether more follow."""
     key: ColumnElement[Any] | None = None if query.sort_by == "chunk_id" else func.coalesce(_c[query.sort_by], "")
-    statement = select(_c.pk if key is None else key, _c.pk).where(matching(query.filter_, query.binding.pk))
-    order = [_pk_order(query.filter_)] if key is None else [key, _c.pk]
+    statement = select(_c.pk if key is None else key, _c.pk).where(*_conditions(candidates))
+    order = [_pk_order(candidates.scope.filter)] if key is None else [key, _c.pk]
     statement = statement.order_by(*[column.desc() if query.descending else column for column in order])
     if query.after is not None:
         statement = statement.where(_beyond(key, query.after, query.descending))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_core.metadata_filter import Filter
+from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunks import pk_query
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.schema import chunk, ciphertext
@@ -65,22 +65,17 @@ async def read_some(connection: AsyncConnection, pks: Sequence[int]) -> AsyncIte
             yield block
 
 
-async def read_matching(
-    connection: AsyncConnection, binding: Binding, filter_: Filter, pk_range: tuple[int, int]
-) -> VectorBlock | None:
-    """The rows of the chunks that the filter matches, in one query; None if they are more than one block.
-
-    `pk_range` includes both ends.
-    """
-    matching = pk_query(binding, filter_).order_by(None).where(_c.pk.between(*pk_range))
+async def read_matching(connection: AsyncConnection, candidates: Candidates) -> VectorBlock | None:
+    """The rows of the candidates, in one query; None if they are more than one block."""
+    matching = pk_query(candidates).order_by(None)
     query = _joined().where(_c.pk.in_(matching)).order_by(_c.pk).limit(BLOCK_ROWS + 1)
     block = _block(await connection.execute(query))
     return block if len(block.pks) <= BLOCK_ROWS else None
 
 
-async def count(connection: AsyncConnection, binding: Binding, pk_range: tuple[int, int]) -> int:
-    """How many rows of the binding have keys in the range, which includes both ends."""
-    query = select(func.count()).where(_c.binding_pk == binding.pk, _c.pk.between(*pk_range))
+async def count_in_range(connection: AsyncConnection, candidates: Candidates) -> int:
+    """How many chunks of the binding have ids in the range, whatever the filter."""
+    query = select(func.count()).where(_c.binding_pk == candidates.binding.pk, _c.pk.between(*candidates.pk_range))
     return (await connection.execute(query)).scalar_one()
 
 

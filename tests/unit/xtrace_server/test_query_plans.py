@@ -10,7 +10,6 @@ from sqlalchemy import text
 from sqlalchemy.dialects import sqlite
 
 from support.database import Store, open_store
-from xtrace_core.metadata_filter import parse_filter
 from xtrace_server.storage.chunks import pk_query
 
 
@@ -22,7 +21,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 async def plan(store: Store, filter_: Any) -> str:
-    query = pk_query(store.binding, parse_filter(filter_))
+    query = pk_query(store.candidates(filter_))
     # With bound values, as it runs: SQLite plans differently for literals.
     compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True})
     values = tuple(compiled.params[name] for name in compiled.positiontup or ())

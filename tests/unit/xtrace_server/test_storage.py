@@ -13,6 +13,7 @@ from xtrace_server.errors import IdempotencyKeyReused
 from xtrace_server.storage import idempotency, organisations
 from xtrace_server.storage.database import Database
 from xtrace_server.storage.filters import successor
+from xtrace_server.storage.idempotency import RequestKey
 from xtrace_server.storage.organisations import ApiKey
 from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_id_of, chunk_pk, metadata
 
@@ -45,14 +46,14 @@ async def test_idempotency_keys_live_for_a_day(tmp_path: Path, monkeypatch: pyte
         (organisation,) = await organisations.list_all(connection)
         key = ApiKey("k", organisation.id, "aaaaa", "", "", 7, "", None)
         await organisations.add_api_key(connection, key)
-        await idempotency.keep_answer(connection, "k", "a", b"hash", b"answer")
-        assert await idempotency.find_answer(connection, "k", "a", b"hash") == b"answer"
-        assert await idempotency.find_answer(connection, "k", "b", b"hash") is None
+        await idempotency.keep_answer(connection, RequestKey("k", "a", b"hash"), b"answer")
+        assert await idempotency.find_answer(connection, RequestKey("k", "a", b"hash")) == b"answer"
+        assert await idempotency.find_answer(connection, RequestKey("k", "b", b"hash")) is None
         with pytest.raises(IdempotencyKeyReused):
-            await idempotency.find_answer(connection, "k", "a", b"other")
+            await idempotency.find_answer(connection, RequestKey("k", "a", b"other"))
         monkeypatch.setattr(idempotency, "LIFETIME", timedelta(seconds=-1))
-        assert await idempotency.find_answer(connection, "k", "a", b"other") is None
-        await idempotency.keep_answer(connection, "k", "a", b"other", b"new")  # the old one made way
+        assert await idempotency.find_answer(connection, RequestKey("k", "a", b"other")) is None
+        await idempotency.keep_answer(connection, RequestKey("k", "a", b"other"), b"new")  # the old one made way
 
 
 async def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from xtrace_server.http.search_answers import _array_header as array_header
 from xtrace_server.search import vector_set as module
-from xtrace_server.search.answers import _array_header as array_header
-from xtrace_server.search.vector_set import Segment, VectorSet, vector_set
+from xtrace_server.search.interface import Selection, whole
+from xtrace_server.search.vector_set import VectorSet, vector_set
 from xtrace_server.storage.vectors import VectorBlock
 
 WIDTH = 4
@@ -19,10 +20,10 @@ def block(rows: dict[int, int]) -> VectorBlock:
     return VectorBlock(pks, [b"%d" % rows[pk] for pk in pks], [rows[pk].to_bytes(WIDTH, "little") for pk in pks])
 
 
-def content(segments: "tuple[Segment, ...] | list[Segment]") -> dict[int, int]:
+def content(selections: list[Selection]) -> dict[int, int]:
     found: dict[int, int] = {}
-    for segment in segments:
-        for pk, row, nonce in zip(segment.pks.tolist(), segment.rows, segment.nonces, strict=True):
+    for one in selections:
+        for pk, row, nonce in zip(one.chunk_ids.tolist(), one.rows, one.nonces, strict=True):
             found[pk] = int.from_bytes(row.tobytes(), "little")
             assert nonce == b"%d" % found[pk]
     assert list(found) == sorted(found)
@@ -52,7 +53,7 @@ def test_a_set_after_any_changes_is_that_of_a_dictionary(seed: int, monkeypatch:
         assert current.revision == revision
         history.append(Model(dict(rows), current))
     for model in history:
-        assert content(model.made.segments) == dict(sorted(model.rows.items()))
+        assert content([whole(segment) for segment in model.made.segments]) == dict(sorted(model.rows.items()))
         assert len(model.made) == len(model.rows)
         first, last = sorted(dice.sample(range(-5, 65), 2))
         inside = {pk: value for pk, value in model.rows.items() if first <= pk <= last}

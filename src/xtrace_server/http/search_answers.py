@@ -3,31 +3,15 @@
 A form turns a block of computed rows into bytes; it runs in the thread that computed them.
 """
 
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from xtrace_core import frames, wire
-from xtrace_server.search.vector_set import Segment
-from xtrace_server.storage.schema import MAX_CHUNK_ID
-
-
-class AnswerForm(Protocol):
-    """How one search is written down."""
-
-    media_type: ClassVar[str]
-
-    def head(self, rows: int) -> bytes:
-        """What comes before the first of so many rows."""
-        ...
-
-    def block(self, computed: Segment) -> bytes:
-        """Some rows; their `rows` are the computed ciphertexts, padded."""
-        ...
-
-    def end(self) -> bytes:
-        """What comes after the last row."""
-        ...
+from xtrace_core.arithmetic import Rows
+from xtrace_server.search.interface import Nonces
 
 
 class MessagePackAnswer:
@@ -41,13 +25,12 @@ class MessagePackAnswer:
     def head(self, rows: int) -> bytes:
         return _array_header(rows)
 
-    def block(self, computed: Segment) -> bytes:
-        data, size = computed.rows.tobytes(), computed.rows.shape[1]
-        answers = [data[start : start + size] for start in range(0, len(data), size)]
-        chunk_ids, edges = (computed.pks & MAX_CHUNK_ID).tolist(), self._edges
+    def block(self, chunk_ids: NDArray[np.int64], answers: Rows, nonces: Nonces) -> bytes:
+        data, size, edges = answers.tobytes(), answers.shape[1], self._edges
+        each = [data[start : start + size] for start in range(0, len(data), size)]
         rows = [
             ([answer[start:end].rstrip(b"\0") for start, end in edges], chunk_id, nonce)
-            for answer, chunk_id, nonce in zip(answers, chunk_ids, computed.nonces, strict=True)
+            for answer, chunk_id, nonce in zip(each, chunk_ids.tolist(), nonces, strict=True)
         ]
         return msgspec.msgpack.encode(rows)[len(_array_header(len(rows))) :]
 
@@ -67,8 +50,8 @@ class FramedAnswer:
     def head(self, rows: int) -> bytes:
         return frames.head(self._ciphertexts, self._width, rows)
 
-    def block(self, computed: Segment) -> bytes:
-        return frames.block(computed.pks & MAX_CHUNK_ID, computed.rows, computed.nonces)
+    def block(self, chunk_ids: NDArray[np.int64], answers: Rows, nonces: Nonces) -> bytes:
+        return frames.block(chunk_ids, answers, nonces)
 
     def end(self) -> bytes:
         return frames.end()

@@ -1,0 +1,121 @@
+"""Chunks by their metadata, under one context: search, pages, delete, patch."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from msgspec import UNSET
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_core import wire
+from xtrace_server.auth.guard import ApiCaller
+from xtrace_server.limits.sizes import check_meta_data
+from xtrace_server.operations.projections import Projection
+from xtrace_server.operations.reading import Write, read_chunks
+from xtrace_server.scope import SearchScope
+from xtrace_server.state import ServerState
+from xtrace_server.storage import chunk_writes, chunks, contexts, knowledge_bases
+from xtrace_server.storage.candidates import Candidates
+from xtrace_server.storage.chunk_writes import ChunkChange
+from xtrace_server.storage.chunks import PageQuery, Position
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
+
+_T = TypeVar("_T")
+
+
+async def search(
+    state: ServerState, caller: ApiCaller, scope: SearchScope, shown: Projection, write: Write[_T]
+) -> list[_T]:
+    """Returns what `write` makes, step by step, of every chunk in the scope, by ascending id.
+
+    Raises `KnowledgeBaseNotFound`.
+    """
+    async with state.database.read() as connection:
+        candidates = await _candidates(connection, caller, scope)
+        pks = await chunks.matching_pks(connection, candidates) if candidates else []
+        return await read_chunks(connection, state.schemes, pks, shown, write)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage(Generic[_T]):
+    """One page: how many chunks there are in all, what was made of those on the page, where it ended."""
+
+    total: int
+    written: Sequence[_T]
+    positions: Sequence[Position]
+    has_more: bool
+
+
+async def page(
+    state: ServerState, caller: ApiCaller, scope: SearchScope, query: PageQuery, shown: Projection, write: Write[_T]
+) -> FoundPage[_T]:
+    """Returns one page of the chunks in the scope, and what `write` makes of it, step by step.
+
+    Raises `KnowledgeBaseNotFound`.
+    """
+    async with state.database.read() as connection:
+        candidates = await _candidates(connection, caller, scope)
+        if candidates is None:
+            return FoundPage(0, [], [], has_more=False)
+        total = await chunks.count_matching(connection, candidates)
+        positions, has_more = await chunks.page(connection, candidates, query)
+        pks = [position.pk for position in positions]
+        written = await read_chunks(connection, state.schemes, pks, shown, write)
+    return FoundPage(total, written, positions, has_more)
+
+
+async def delete(state: ServerState, caller: ApiCaller, scope: SearchScope, *, dry_run: bool) -> int:
+    """Deletes the chunks in the scope, or only counts them; returns their number. Raises `KnowledgeBaseNotFound`."""
+    if dry_run:
+        return await _count(state, caller, scope)
+    async with _locked(state, caller, scope) as (connection, kb, candidates):
+        pks = await chunks.matching_pks(connection, candidates) if candidates else []
+        return await chunk_writes.remove(connection, kb, pks)
+
+
+async def patch(
+    state: ServerState, caller: ApiCaller, scope: SearchScope, change: wire.MetaData, *, dry_run: bool
+) -> int:
+    """Changes the metadata of the chunks in the scope, or only counts them; returns their number.
+
+    Raises `KnowledgeBaseNotFound`, `ContextRetired` and `LimitExceeded`.
+    """
+    check_meta_data(state.settings, change, "patch")
+    if dry_run:
+        return await _count(state, caller, scope)
+    async with _locked(state, caller, scope) as (connection, kb, candidates):
+        pks = await chunks.matching_pks(connection, candidates) if candidates else []
+        if candidates is not None and pks:
+            await contexts.check_not_retired(connection, [candidates.binding.context_pk])
+        if any(getattr(change, field) is not UNSET for field in (*wire.TAGS, "facets")):
+            await chunk_writes.change_all(connection, kb, [ChunkChange(pk=pk, meta_data=change) for pk in pks])
+    return len(pks)
+
+
+async def _count(state: ServerState, caller: ApiCaller, scope: SearchScope) -> int:
+    async with state.database.read() as connection:
+        candidates = await _candidates(connection, caller, scope)
+        return await chunks.count_matching(connection, candidates) if candidates else 0
+
+
+async def _candidates(connection: AsyncConnection, caller: ApiCaller, scope: SearchScope) -> Candidates | None:
+    """What the scope is about; None where nothing is stored under the context."""
+    kb = await caller.knowledge_base(connection, scope.kb_id)
+    context = await contexts.find(connection, caller.organisation_id, scope.context_id)
+    binding = None if context is None else await contexts.find_binding(connection, kb, context)
+    if binding is None:
+        return None
+    return Candidates(kb, binding, scope)
+
+
+@asynccontextmanager
+async def _locked(
+    state: ServerState, caller: ApiCaller, scope: SearchScope
+) -> AsyncIterator[tuple[AsyncConnection, KnowledgeBase, Candidates | None]]:
+    """A writing transaction on the knowledge base, with what the scope is about in it."""
+    async with state.database.read() as connection:
+        kb = await caller.knowledge_base(connection, scope.kb_id)
+    async with state.database.write() as connection:
+        kb = await knowledge_bases.lock(connection, kb)
+        yield connection, kb, await _candidates(connection, caller, scope)

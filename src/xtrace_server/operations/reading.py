@@ -1,0 +1,65 @@
+"""Reads chunks step by step, and hands each step over to be written down.
+
+However many chunks are read, only a step of them is in memory beside what was made of them, and other requests go on
+between two steps.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_core.schemes.interface import Evaluation
+from xtrace_core.schemes.registry import SchemeRegistry
+from xtrace_core.wire import Chunk
+from xtrace_server.operations.evaluations import evaluation_of
+from xtrace_server.operations.projections import Projection
+from xtrace_server.storage import chunks, contexts
+from xtrace_server.storage.chunks import StoredChunk
+
+_T = TypeVar("_T")
+Write: TypeAlias = Callable[[list[Chunk]], _T]
+"""Makes something of a step of chunks, perhaps in a thread."""
+
+_STEP: Final = 500
+"""How many chunks are read and converted in one step: a few milliseconds' work."""
+_FEW: Final = 100
+"""Up to this many are converted in the event loop, more in a thread."""
+
+
+async def read_chunks(
+    connection: AsyncConnection, schemes: SchemeRegistry, pks: Sequence[int], shown: Projection, write: Write[_T]
+) -> list[_T]:
+    """Returns what `write` makes of the chunks with these keys that exist, in this order; no step is empty."""
+    written: list[_T] = []
+    evaluations: dict[int, Evaluation] = {}
+    for start in range(0, len(pks), _STEP):
+        step = pks[start : start + _STEP]
+        found = await chunks.read(connection, step, shown.fields)
+        stored = [found[pk] for pk in step if pk in found]
+        if not stored:
+            continue
+        if shown.fields.row:
+            await _add_evaluations(connection, schemes, {chunk.binding_pk for chunk in stored}, evaluations)
+        if len(stored) <= _FEW:
+            written.append(write(_shown(shown, stored, evaluations)))
+        else:
+            written.append(await asyncio.to_thread(lambda stored: write(_shown(shown, stored, evaluations)), stored))
+    return written
+
+
+async def _add_evaluations(
+    connection: AsyncConnection, schemes: SchemeRegistry, binding_pks: set[int], evaluations: dict[int, Evaluation]
+) -> None:
+    missing = binding_pks - evaluations.keys()
+    if missing:
+        bindings = await contexts.bindings(connection, missing)
+        public = await contexts.public_parts(connection, {bound.context_pk for bound in bindings.values()})
+        evaluations |= {pk: evaluation_of(schemes, *public[bound.context_pk]) for pk, bound in bindings.items()}
+
+
+def _shown(shown: Projection, stored: Sequence[StoredChunk], evaluations: Mapping[int, Evaluation]) -> list[Chunk]:
+    if not shown.fields.row:
+        return [shown.chunk(one, []) for one in stored]
+    return [shown.chunk(one, evaluations[one.binding_pk].index(one.row)) for one in stored]

@@ -1,0 +1,41 @@
+"""The encrypted search."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_core.schemes.interface import InvalidCiphertext, Query
+from xtrace_server.auth.guard import ApiCaller
+from xtrace_server.errors import CiphertextRefused
+from xtrace_server.limits.sizes import check_count, check_query
+from xtrace_server.operations.evaluations import evaluation_of
+from xtrace_server.scope import SearchScope
+from xtrace_server.search.engine import SearchTarget
+from xtrace_server.search.running import Search
+from xtrace_server.state import ServerState
+from xtrace_server.storage import contexts
+from xtrace_server.storage.candidates import Candidates
+
+
+async def search(
+    state: ServerState, caller: ApiCaller, scope: SearchScope, queries: Sequence[Query], field: str
+) -> Search:
+    """Returns a search with these queries over the chunks in the scope; `field` is where the request has them.
+
+    Raises `KnowledgeBaseNotFound`, `ContextNotFound`, `CiphertextRefused`, `TooLarge` and `LimitExceeded`.
+    """
+    check_count(state.settings, "max_queries", queries, "queries")
+    for query in queries:
+        check_query(state.settings, query)
+
+    async def find(connection: AsyncConnection) -> SearchTarget:
+        kb = await caller.knowledge_base(connection, scope.kb_id)
+        context = await contexts.get(connection, caller.organisation_id, scope.context_id)
+        binding = await contexts.find_binding(connection, kb, context)
+        evaluation = evaluation_of(state.schemes, context.data.type, context.data.pk)
+        return SearchTarget(evaluation, None if binding is None else Candidates(kb, binding, scope))
+
+    try:
+        return await state.engine.search(find, queries)
+    except InvalidCiphertext as error:
+        raise CiphertextRefused(f"{field}: {error}") from None

@@ -1,0 +1,1 @@
+"""Computes searches in the threads of this process."""

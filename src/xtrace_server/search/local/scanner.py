@@ -1,0 +1,47 @@
+"""The scanner of a server that computes by itself: threads, which share the memory of the engine."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from xtrace_core.arithmetic import Rows
+from xtrace_server.search.interface import Computation, Selection
+
+_T = TypeVar("_T")
+
+
+class LocalScanner:
+    """Scans in threads of this process; the arithmetic lets others run meanwhile."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="xtrace-search")
+
+    async def scan(
+        self,
+        selections: AsyncIterator[Selection | None],
+        computation: Computation,
+        finish: Callable[[Selection, Rows], _T],
+    ) -> AsyncGenerator[_T, None]:
+        """Computes one selection ahead: while one is on its way to the client, the next is in a thread."""
+
+        def work(selection: Selection) -> _T:
+            return finish(selection, computation(selection.rows))
+
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[_T] | None = None
+        try:
+            async for selection in selections:
+                following = None if selection is None else loop.run_in_executor(self._pool, work, selection)
+                if waiting is not None:
+                    done, waiting = await waiting, following
+                    yield done
+                waiting = following
+            if waiting is not None:
+                yield await waiting
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
