@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xtrace_core import frames
 from xtrace_sdk.errors import InvalidAnswer, InvalidRows, NetworkError, ServerUnreachable, Unauthenticated
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
+from xtrace_sdk.service import packed_rows
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.retrievers import scan
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
@@ -94,15 +95,39 @@ async def test_an_honest_stream_gives_the_nearest(context: ExecutionContext, blo
     assert scores == distances[order].tolist()
 
 
-async def test_a_service_without_frames_is_understood(context: ExecutionContext) -> None:
-    class Plain(LyingService):
-        def answer(self, request: httpx2.Request) -> httpx2.Response:
-            nonces = [one.nonce for one in self.batch]
-            rows = [[[p.tobytes().rstrip(b"\0")], i, nonces[i - 1]] for i, (p,) in enumerate(self.products(request), 1)]
-            headers = {"content-type": "application/x-msgpack"}
-            return httpx2.Response(200, headers=headers, content=msgspec.msgpack.encode(rows))
+class Plain(LyingService):
+    """Knows no frames."""
 
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        nonces = [one.nonce for one in self.batch]
+        rows = [[[p.tobytes().rstrip(b"\0")], i, nonces[i - 1]] for i, (p,) in enumerate(self.products(request), 1)]
+        body = msgspec.msgpack.encode(rows)
+        pieces = Pieces([body[at : at + 100] for at in range(0, len(body), 100)])
+        return httpx2.Response(200, headers={"content-type": "application/x-msgpack"}, stream=pieces)
+
+
+@pytest.mark.parametrize("read_bytes", [1, 400, 1 << 16])
+async def test_a_service_without_frames_is_understood(
+    read_bytes: int, context: ExecutionContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_rows, "_READ_BYTES", read_bytes)
     assert await search(context, Plain(context)) == await search(context, LyingService(context))
+
+
+@pytest.mark.parametrize("position", [0, 14, 29])
+async def test_blocks_of_a_service_without_frames_need_not_be_equally_wide(
+    position: int, context: ExecutionContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Shortening(Plain):
+        def products(self, request: httpx2.Request) -> NDArray[np.uint8]:
+            products = super().products(request).copy()
+            products[position, 0, 1:] = 0
+            return products
+
+    monkeypatch.setattr(packed_rows, "_READ_BYTES", 1)
+    with pytest.raises(InvalidRows) as raised:
+        await search(context, Shortening(context))
+    assert raised.value.positions == [position]
 
 
 async def test_bad_rows_of_any_block_are_named_after_all_were_read(context: ExecutionContext) -> None:

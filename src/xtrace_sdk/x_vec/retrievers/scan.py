@@ -141,9 +141,15 @@ def _merged(one: Nearest, new: Nearest, k: int) -> Nearest:
     chunk_ids = np.concatenate([one.chunk_ids, new.chunk_ids])
     distances = np.concatenate([one.distances, new.distances])
     chosen = _order(chunk_ids, distances)[:k]
-    both = np.concatenate([one.ciphertexts, new.ciphertexts])
+    both = np.concatenate(_equally_wide(one.ciphertexts, new.ciphertexts))
     nonces = [*one.nonces, *new.nonces]
     return Nearest(chunk_ids[chosen], distances[chosen], both[chosen], [nonces[int(i)] for i in chosen])
+
+
+def _equally_wide(one: Rows, other: Rows) -> list[Rows]:
+    """Both, padded with zeros: a block is as wide as its widest ciphertext where an answer has no width of its own."""
+    width = max(one.shape[2], other.shape[2])
+    return [np.pad(rows, ((0, 0), (0, 0), (0, width - rows.shape[2]))) for rows in (one, other)]
 
 
 def _confirm(queries: EncryptedQueries, number: int, nearest: Nearest) -> None:
