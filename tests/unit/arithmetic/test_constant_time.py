@@ -39,6 +39,8 @@ AVX2 = "avx2" in backends(threads=1)
 SHAPES = {"ifma": (52, 10, 8, 330, 80), "avx2": (27, 8, 4, 640, 160)}
 """limb_bits, tile, lanes, max_limbs, max_half; the harness says whether they are right."""
 
+pytestmark = pytest.mark.long
+
 PORTABLE = PortableArithmetic()
 SECRET, INDEXED = 4, 8
 """Bits of the windows of a table: all entries are read, or the one that the exponent points at."""
