@@ -8,8 +8,6 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -30,7 +28,7 @@ from xtrace_server.search.engine import SearchEngine
 from xtrace_server.search.local.scanner import LocalScanner
 from xtrace_server.settings import Settings
 from xtrace_server.state import ServerState
-from xtrace_server.storage.database import open_database
+from xtrace_server.storage.database import StorageError, open_database
 
 _log = logging.getLogger("xtrace")
 
@@ -115,15 +113,12 @@ def _handle_errors(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         return problem(request, errors.InvalidRequest("the request has a parameter that is missing or not valid"))
 
-    async def database_error(request: Request, error: Exception) -> Response:
-        known = state_of(request).database.fault(error) if isinstance(error, DBAPIError) else None
+    async def storage_error(request: Request, error: Exception) -> Response:
+        known = state_of(request).database.fault(error) if isinstance(error, StorageError) else None
         if known is None:
             raise error
         _log.error("the database refused: %s", known.code, exc_info=error)
         return problem(request, known)
-
-    async def no_connection(request: Request, error: Exception) -> Response:
-        return problem(request, errors.Unavailable("the database is busy: try again"))
 
     async def disconnected(request: Request, error: Exception) -> Response:
         return problem(request, errors.MalformedRequest("the connection was closed before the body was complete"))
@@ -132,8 +127,7 @@ def _handle_errors(app: FastAPI) -> None:
         ServiceError: service_error,
         HTTPException: http_error,
         RequestValidationError: invalid,
-        DBAPIError: database_error,
-        PoolTimeout: no_connection,
+        StorageError: storage_error,
         ClientDisconnect: disconnected,
     }
     for type_, handler in handlers.items():

@@ -10,11 +10,9 @@ import contextvars
 import logging
 from dataclasses import replace
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from xtrace_server.storage import audit
 from xtrace_server.storage.audit import Event
-from xtrace_server.storage.database import Database
+from xtrace_server.storage.database import Database, StorageError
 
 WRITTEN_EVERY_S = 60.0
 _MAX_WAITING = 1000
@@ -66,7 +64,7 @@ class Denials:
                         counted = [(event, count) for (of, event), count in waiting.items() if of == organisation_id]
                         events = [replace(event, count=count) for event, count in counted]
                         await audit.record(connection, organisation_id, events)
-        except SQLAlchemyError:
+        except StorageError:
             _log.exception("denied accesses could not be written to the audit log")
             for key, count in waiting.items():
                 self._waiting[key] = self._waiting.get(key, 0) + count

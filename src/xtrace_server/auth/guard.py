@@ -17,16 +17,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from xtrace_core.permissions import Permission
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.keys import hash_key, is_well_formed
 from xtrace_server.errors import KnowledgeBaseNotFound, PermissionDenied, Unauthenticated
 from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.storage import organisations
-from xtrace_server.storage.database import Database
+from xtrace_server.storage.database import Connection, Database, StorageError
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.organisations import ApiKey
 
@@ -91,7 +88,7 @@ class ApiCaller:
         return self.key.organisation_id
 
     async def knowledge_base(
-        self, connection: AsyncConnection, kb_id: str, permission: Permission | None = None
+        self, connection: Connection, kb_id: str, permission: Permission | None = None
     ) -> KnowledgeBase:
         """The knowledge base, if the key has the permission that the route declares (or the one given).
 
@@ -109,7 +106,7 @@ class ApiCaller:
             raise PermissionDenied(f"the API key has no permission to {act} in this knowledge base", kb.id)
         return kb
 
-    async def readable(self, connection: AsyncConnection) -> set[str]:
+    async def readable(self, connection: Connection) -> set[str]:
         """The ids of the knowledge bases that the key may read."""
         found = await organisations.permissions(connection, self.key)
         return {kb.id for kb, granted in found if granted & Permission.READ}
@@ -189,7 +186,7 @@ class Guard:
         try:
             async with self._database.write() as connection:
                 await organisations.record_use(connection, key_hash)
-        except SQLAlchemyError:
+        except StorageError:
             self._use_recorded.pop(key_hash, None)
             _log.warning("the last use of an API key could not be written down")
 

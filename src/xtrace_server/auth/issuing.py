@@ -1,16 +1,14 @@
 """Makes API keys: random ones, of which only the hash is stored."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from xtrace_core.permissions import Permission
 from xtrace_server.auth.keys import first_n, hash_key, new_key
 from xtrace_server.storage import organisations
-from xtrace_server.storage.database import now
+from xtrace_server.storage.database import Connection, now
 from xtrace_server.storage.organisations import ApiKey
 
 
 async def new_api_key(
-    connection: AsyncConnection, organisation_id: str, name: str, description: str, default_permission: Permission
+    connection: Connection, organisation_id: str, name: str, description: str, default_permission: Permission
 ) -> tuple[ApiKey, str]:
     """Creates an API key, whose first characters are unique in the organisation ignoring case.
 

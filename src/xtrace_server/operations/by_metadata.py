@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from msgspec import UNSET
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import ApiCaller
@@ -19,6 +18,7 @@ from xtrace_server.storage import chunk_writes, chunks, contexts, knowledge_base
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunk_writes import ChunkChange
 from xtrace_server.storage.chunks import PageQuery, Position
+from xtrace_server.storage.database import Connection
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
 _T = TypeVar("_T")
@@ -99,7 +99,7 @@ async def _count(state: ServerState, caller: ApiCaller, scope: SearchScope) -> i
         return await chunks.count_matching(connection, candidates) if candidates else 0
 
 
-async def _candidates(connection: AsyncConnection, caller: ApiCaller, scope: SearchScope) -> Candidates | None:
+async def _candidates(connection: Connection, caller: ApiCaller, scope: SearchScope) -> Candidates | None:
     """What the scope is about; None where nothing is stored under the context."""
     kb = await caller.knowledge_base(connection, scope.kb_id)
     context = await contexts.find(connection, caller.organisation_id, scope.context_id)
@@ -112,7 +112,7 @@ async def _candidates(connection: AsyncConnection, caller: ApiCaller, scope: Sea
 @asynccontextmanager
 async def _locked(
     state: ServerState, caller: ApiCaller, scope: SearchScope
-) -> AsyncIterator[tuple[AsyncConnection, KnowledgeBase, Candidates | None]]:
+) -> AsyncIterator[tuple[Connection, KnowledgeBase, Candidates | None]]:
     """A writing transaction on the knowledge base, with what the scope is about in it."""
     async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, scope.kb_id)

@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
 from xtrace_core.metadata import normalised
@@ -21,6 +20,7 @@ from xtrace_server.state import ServerState
 from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency, knowledge_bases
 from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
 from xtrace_server.storage.contexts import Binding, Context
+from xtrace_server.storage.database import Connection
 from xtrace_server.storage.idempotency import RequestKey
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import chunk_id_of, chunk_pk
@@ -140,7 +140,7 @@ async def find_names(state: ServerState, caller: ApiCaller, body: wire.FindNames
         return await chunks.find_names(connection, binding, body.names) if binding else {}
 
 
-async def _known_answer(connection: AsyncConnection, key: RequestKey | None) -> wire.InsertedChunks | None:
+async def _known_answer(connection: Connection, key: RequestKey | None) -> wire.InsertedChunks | None:
     answer = None if key is None else await idempotency.find_answer(connection, key)
     return None if answer is None else msgspec.json.decode(answer, type=wire.InsertedChunks)
 
@@ -179,7 +179,7 @@ async def _writes(
 
 async def _bound(
     state: ServerState,
-    connection: AsyncConnection,
+    connection: Connection,
     kb: KnowledgeBase,
     context: Context,
     writes: Sequence[ChunkWrite],
@@ -226,7 +226,7 @@ def _changes(
 
 async def _check_patched_vectors(
     state: ServerState,
-    connection: AsyncConnection,
+    connection: Connection,
     kb: KnowledgeBase,
     context: Context,
     stored: Mapping[int, int],

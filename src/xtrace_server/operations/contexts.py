@@ -1,7 +1,6 @@
 """Execution contexts, and their bindings to knowledge bases."""
 
 import msgspec
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core import wire
 from xtrace_core.permissions import Permission
@@ -13,6 +12,7 @@ from xtrace_server.operations.evaluations import evaluation_of
 from xtrace_server.state import ServerState
 from xtrace_server.storage import contexts, knowledge_bases
 from xtrace_server.storage.contexts import Context
+from xtrace_server.storage.database import Connection
 
 
 async def save(state: ServerState, caller: ApiCaller, context_id: str, data: wire.ContextData) -> None:
@@ -140,7 +140,7 @@ def _check_public_part(schemes: SchemeRegistry, data: wire.ContextData) -> None:
         raise InvalidRequest("data.config is not a JSON text") from None
 
 
-async def _save_again(connection: AsyncConnection, caller: ApiCaller, stored: Context, data: wire.ContextData) -> None:
+async def _save_again(connection: Connection, caller: ApiCaller, stored: Context, data: wire.ContextData) -> None:
     for field in ("type", "pk", "config"):
         if getattr(data, field) != getattr(stored.data, field):
             raise ContextDiffers(f"an execution context is stored under this id with another {field}")
@@ -152,6 +152,6 @@ async def _save_again(connection: AsyncConnection, caller: ApiCaller, stored: Co
         await contexts.replace_secret(connection, stored, data)
 
 
-async def _check_may_replace(connection: AsyncConnection, caller: ApiCaller, context: Context) -> None:
+async def _check_may_replace(connection: Connection, caller: ApiCaller, context: Context) -> None:
     for kb in await contexts.bound_knowledge_bases(connection, context):
         await caller.knowledge_base(connection, kb.id, Permission.DELETE)

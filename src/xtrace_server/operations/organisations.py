@@ -5,15 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from xtrace_core.permissions import Permission
 from xtrace_server.auth.guard import Actor
 from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.auth.keys import hash_key, new_key
 from xtrace_server.operations.audit import record
 from xtrace_server.storage import organisations
-from xtrace_server.storage.database import Database
+from xtrace_server.storage.database import Connection, Database
 from xtrace_server.storage.organisations import Organisation
 
 
@@ -51,7 +49,7 @@ async def list_all(database: Database) -> list[Organisation]:
         return await organisations.list_all(connection)
 
 
-async def _created(connection: AsyncConnection, name: str, deliver: Deliver | None) -> NewOrganisation:
+async def _created(connection: Connection, name: str, deliver: Deliver | None) -> NewOrganisation:
     admin_key = new_key()
     created = await organisations.create(connection, name, hash_key(admin_key))
     key, api_key = await new_api_key(connection, created.id, "default", "made with the organisation", Permission.DELETE)

@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from xtrace_core.schemes.interface import Evaluation
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_core.wire import Chunk
@@ -17,6 +15,7 @@ from xtrace_server.operations.evaluations import evaluation_of
 from xtrace_server.operations.projections import Projection
 from xtrace_server.storage import chunks, contexts
 from xtrace_server.storage.chunks import StoredChunk
+from xtrace_server.storage.database import Connection
 
 _T = TypeVar("_T")
 Write: TypeAlias = Callable[[list[Chunk]], _T]
@@ -29,7 +28,7 @@ _FEW: Final = 100
 
 
 async def read_chunks(
-    connection: AsyncConnection, schemes: SchemeRegistry, pks: Sequence[int], shown: Projection, write: Write[_T]
+    connection: Connection, schemes: SchemeRegistry, pks: Sequence[int], shown: Projection, write: Write[_T]
 ) -> list[_T]:
     """Returns what `write` makes of the chunks with these keys that exist, in this order; no step is empty."""
     written: list[_T] = []
@@ -50,7 +49,7 @@ async def read_chunks(
 
 
 async def _add_evaluations(
-    connection: AsyncConnection, schemes: SchemeRegistry, binding_pks: set[int], evaluations: dict[int, Evaluation]
+    connection: Connection, schemes: SchemeRegistry, binding_pks: set[int], evaluations: dict[int, Evaluation]
 ) -> None:
     missing = binding_pks - evaluations.keys()
     if missing:

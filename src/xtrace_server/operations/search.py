@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from xtrace_core.schemes.interface import InvalidCiphertext, Query
 from xtrace_server.auth.guard import ApiCaller
 from xtrace_server.errors import CiphertextRefused
@@ -15,6 +13,7 @@ from xtrace_server.search.running import Search
 from xtrace_server.state import ServerState
 from xtrace_server.storage import contexts
 from xtrace_server.storage.candidates import Candidates
+from xtrace_server.storage.database import Connection
 
 
 async def search(
@@ -28,7 +27,7 @@ async def search(
     for query in queries:
         check_query(state.settings, query)
 
-    async def find(connection: AsyncConnection) -> SearchTarget:
+    async def find(connection: Connection) -> SearchTarget:
         kb = await caller.knowledge_base(connection, scope.kb_id)
         context = await contexts.get(connection, caller.organisation_id, scope.context_id)
         binding = await contexts.find_binding(connection, kb, context)

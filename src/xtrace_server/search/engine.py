@@ -14,7 +14,6 @@ from functools import partial
 from typing import TypeAlias
 
 import numpy as np
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_core.schemes.interface import Evaluation, Query
@@ -27,7 +26,7 @@ from xtrace_server.search.vector_set import VectorSet, segment_of, segments_of, 
 from xtrace_server.settings import Settings
 from xtrace_server.storage import chunks, contexts, vectors
 from xtrace_server.storage.candidates import Candidates
-from xtrace_server.storage.database import Database
+from xtrace_server.storage.database import Connection, Database
 
 _FEW_KEYS = 1000
 """Up to this many rows are selected in the event loop, more in a thread."""
@@ -43,7 +42,7 @@ class SearchTarget:
     candidates: Candidates | None
 
 
-FindTarget: TypeAlias = Callable[[AsyncConnection], Awaitable[SearchTarget]]
+FindTarget: TypeAlias = Callable[[Connection], Awaitable[SearchTarget]]
 """Looks up the target in the search's own transaction."""
 
 
@@ -51,7 +50,7 @@ FindTarget: TypeAlias = Callable[[AsyncConnection], Awaitable[SearchTarget]]
 class _Snapshot:
     """What one search sees. Leaving `transaction` ends it; a task that goes on reading takes it over."""
 
-    connection: AsyncConnection
+    connection: Connection
     transaction: AsyncExitStack
     candidates: Candidates
     row_bytes: int

@@ -6,18 +6,26 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeAlias
 
+import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DatabaseError, DBAPIError
+from sqlalchemy import text
+from sqlalchemy.exc import DatabaseError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.deadline import hold_deadline
-from xtrace_server.errors import ServiceError
+from xtrace_server.errors import ServiceError, Unavailable
 from xtrace_server.metrics import Metrics, Reading
 from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
+
+Connection: TypeAlias = AsyncConnection
+"""The connection of an open transaction, which every query takes."""
+StorageError: TypeAlias = SQLAlchemyError
+"""Whatever goes wrong between the service and its database."""
 
 
 class Database:
@@ -29,7 +37,7 @@ class Database:
         self._reader, self._writer = self._dialect.reader(), self._dialect.writer()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self) -> AsyncIterator[Connection]:
         """A snapshot: everything read through it is of the same moment."""
         with self._counted("read"):
             async with self._reader.connect() as connection:
@@ -41,7 +49,7 @@ class Database:
                     raise
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self) -> AsyncIterator[Connection]:
         """A transaction that commits when the block ends, and leaves nothing behind when it raises."""
         with self._counted("write"):
             async with self._writer.begin() as connection:
@@ -61,9 +69,11 @@ class Database:
         async with self.read() as connection:
             await connection.execute(text("SELECT count(*) FROM organisation"))
 
-    def fault(self, error: DBAPIError) -> ServiceError | None:
+    def fault(self, error: StorageError) -> ServiceError | None:
         """Returns the answer to a request that met this error; None for a bug or for damaged data."""
-        return self._dialect.fault(error)
+        if isinstance(error, PoolTimeout):
+            return Unavailable("the database is busy: try again")
+        return self._dialect.fault(error) if isinstance(error, DBAPIError) else None
 
     def sizes(self) -> Mapping[str, Reading]:
         """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
@@ -117,7 +127,7 @@ def _prepare(url: str, folder: Path, whole: bool) -> None:
     dialect_of(url).prepare(folder, known, whole)
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: sqlalchemy.Connection) -> None:
     config = _migrations()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
