@@ -36,24 +36,25 @@ def section(results: dict[str, Any]) -> list[str]:
         f"{results['machine']}, {results['processors']} processors, backend {results['backend']}. `paillier_lookup`, "
         f"key_len {results['key_len']}, {results['dimensions']} dimensions."
     )
-    searching = _table(["chunks", "search", "to reach", f"{at_once} at once, all"], [_searched(row) for row in sizes])
-    answers = _table(["chunks", "first byte", "cold", "bytes up", "bytes down"], [_answered(row) for row in sizes])
-    memory = _table(
+    searching = table(["chunks", "search", "to reach", f"{at_once} at once, all"], [_searched(row) for row in sizes])
+    answers = table(["chunks", "first byte", "cold", "bytes up", "bytes down"], [_answered(row) for row in sizes])
+    memory = table(
         ["chunks", "client, search", "to reach", "server, search", f"client, {at_once}", f"server, {at_once}"],
         [_held(row) for row in sizes],
     )
-    writing = _table(["", "chunks", "a second", "to reach", "client", "server"], list(_written(results)))
-    floor = _table(
+    writing = table(["", "chunks", "a second", "to reach", "client", "server"], list(_written(results)))
+    floor = table(
         ["chunks", "download and compare", "bytes down", "encrypted search"], [_compared(row) for row in sizes]
     )
     parts = (("Searching", searching), ("The answer", answers), ("Memory", memory), ("Writing", writing))
     lines = [_HEAD, measured, ""]
-    for title, table in (*parts, ("The floor: download and compare", floor)):
-        lines += [f"### {title}", "", *table, ""]
+    for title, rows in (*parts, ("The floor: download and compare", floor)):
+        lines += [f"### {title}", "", *rows, ""]
     return [*lines, _FLOOR]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
     return [
         f"| {' | '.join(head)} |",
         "|---" + "|---:" * (len(head) - 1) + "|",

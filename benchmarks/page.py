@@ -1,12 +1,12 @@
 """`python -m benchmarks.page`: docs/performance.md and its plot from the JSON of `benchmarks.end_to_end`,
-`benchmarks.compare` and `benchmarks.constant_time`.
+`benchmarks.compare`, `benchmarks.constant_time` and `benchmarks.authentication`.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare, constant_time, end_to_end
+from benchmarks import authentication, authentication_page, compare, constant_time, end_to_end
 from benchmarks.end_to_end_page import plot, section, time_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -57,8 +57,9 @@ the median of the rounds' quotients, with the lowest and the highest in brackets
 """
 
 
-def page(results: dict[str, Any], whole: dict[str, Any], hidden: dict[str, Any]) -> str:
-    """The page: `whole` is what was measured end to end, `hidden` with and without constant time."""
+def page(results: dict[str, Any], whole: dict[str, Any], hidden: dict[str, Any], authenticated: dict[str, Any]) -> str:
+    """The page: `whole` is what was measured end to end, `hidden` with and without constant time, `authenticated` with
+    and without authentication."""
     tasks = list(dict.fromkeys(row["task"] for row in results["rows"]))
     measured = (
         f"{results['machine']}, {results['processors']} processors at {results['hertz'] / 1e9:.2f} GHz, "
@@ -76,6 +77,7 @@ def page(results: dict[str, Any], whole: dict[str, Any], hidden: dict[str, Any])
         medians = {row["who"]: row["median"] for row in results["rows"] if row["task"] == task}
         lines += [_line(row, medians) for row in results["rows"] if row["task"] == task]
         lines.append("")
+    lines += authentication_page.section(authenticated)
     lines += constant_time_section(hidden)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -107,10 +109,11 @@ def _line(row: dict[str, Any], medians: dict[str, float]) -> str:
 
 def main() -> None:
     """Writes the page and the plot."""
-    of_backends, whole, hidden = (
-        json.loads(module.RESULTS.read_text(encoding="utf-8")) for module in (compare, end_to_end, constant_time)
+    of_backends, whole, hidden, authenticated = (
+        json.loads(module.RESULTS.read_text(encoding="utf-8"))
+        for module in (compare, end_to_end, constant_time, authentication)
     )
-    PAGE.write_text(page(of_backends, whole, hidden), encoding="utf-8")
+    PAGE.write_text(page(of_backends, whole, hidden, authenticated), encoding="utf-8")
     PLOT.write_text(plot(whole), encoding="utf-8")
 
 

@@ -4,18 +4,19 @@ import json
 from typing import Any
 from xml.etree import ElementTree
 
-from benchmarks import compare, constant_time, end_to_end
+from benchmarks import authentication, compare, constant_time, end_to_end
 from benchmarks.end_to_end_page import plot
 from benchmarks.page import PAGE, PLOT, page
 
 BACKENDS: dict[str, Any] = json.loads(compare.RESULTS.read_text(encoding="utf-8"))
 WHOLE: dict[str, Any] = json.loads(end_to_end.RESULTS.read_text(encoding="utf-8"))
 HIDDEN: dict[str, Any] = json.loads(constant_time.RESULTS.read_text(encoding="utf-8"))
+AUTHENTICATED: dict[str, Any] = json.loads(authentication.RESULTS.read_text(encoding="utf-8"))
 
 
 def test_the_page_and_the_plot_are_made_of_the_results() -> None:
     stale = "docs/performance.md is stale: python -m benchmarks.page"
-    assert PAGE.read_text(encoding="utf-8") == page(BACKENDS, WHOLE, HIDDEN), stale
+    assert PAGE.read_text(encoding="utf-8") == page(BACKENDS, WHOLE, HIDDEN, AUTHENTICATED), stale
     assert PLOT.read_text(encoding="utf-8") == plot(WHOLE), stale
     assert ElementTree.fromstring(plot(WHOLE)).tag.endswith("svg")  # noqa: S314 - our own
     assert f"]({PLOT.name})" in PAGE.read_text(encoding="utf-8")
@@ -46,3 +47,9 @@ def test_reading_and_encrypting_in_constant_time_are_measured_on_each_backend() 
     measured = {(row["task"], row["who"]) for row in HIDDEN["rows"]}
     assert measured == {(task, who) for task in constant_time.TASKS for who in ("ifma", "avx2", "portable")}
     assert {"paillier_lookup: encrypt a vector", "paillier_lookup: read a distance"} <= set(constant_time.TASKS)
+
+
+def test_reading_is_measured_with_and_without_authentication_on_each_backend() -> None:
+    measured = {(row["backend"], row["dimensions"], row["base"]) for row in AUTHENTICATED["rows"]}
+    shapes = ((512, "base4"), (1280, "base3"), (4096, "base4"))
+    assert measured == {(backend, *shape) for backend in ("ifma", "avx2", "portable") for shape in shapes}

@@ -19,7 +19,7 @@ from xtrace_sdk.x_vec.chunks import cipher as content
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.keys import aead, sealed_secret
-from xtrace_sdk.x_vec.keys.cmac import cmac_rows
+from xtrace_sdk.x_vec.keys.cmac import Cmac
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 from xtrace_sdk.x_vec.schemes.registry import SCHEMES
@@ -179,7 +179,7 @@ def test_cmac_agrees_with_the_standard(length: int, code: str) -> None:
     assert reference.cmac(key, message).hex() == code
     if message:
         rows = np.frombuffer(message * 3, dtype=np.uint8).reshape(3, -1)
-        assert [row.tobytes().hex() for row in cmac_rows(key, rows)] == [code] * 3
+        assert [row.tobytes().hex() for row in Cmac(key).codes(rows)] == [code] * 3
 
 
 def test_reference_gcm_agrees_with_the_standard() -> None:

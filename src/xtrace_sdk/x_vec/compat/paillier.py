@@ -171,7 +171,8 @@ class ExistingClient(PaillierVectors):
     def encrypt_query(self, vector: Any) -> EncryptedQuery:
         """An encrypted query. Under a weak key everybody who sees it can read it."""
         bits = self._bits([vector])
-        return EncryptedQuery([row.tobytes().rstrip(b"\0") for row in self._encrypt(bits)[0]], bits, [])
+        ciphertexts = [row.tobytes().rstrip(b"\0") for row in self._encrypt(bits)[0]]
+        return EncryptedQuery(ciphertexts, self._encoding.encode(bits), self._encoding.pack(bits), [])
 
     def _encrypt(self, bits: Bits) -> Rows:
         p, q = self._sides

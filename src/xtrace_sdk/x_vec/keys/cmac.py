@@ -5,38 +5,57 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
 BLOCK_BYTES = 16
 _POLYNOMIAL = 0x87  # x^128 + x^7 + x^2 + x + 1, without x^128
 
-Blocks = NDArray[np.uint64]
+_BLOCK = np.dtype((np.void, BLOCK_BYTES))
+"""One block as one item, which NumPy moves as a whole."""
 
 
-def cmac_rows(key: bytes, messages: Rows) -> Rows:
-    """The authentication codes `(n, 16)` of messages `(n, length)` of at least one byte each.
+class Cmac(Secretive):
+    """The code under one key. Several threads may use it at once."""
 
-    All rows go through AES together, with one call for each block, so a row costs a fraction of a microsecond.
+    __slots__ = ("_key", "_partial", "_whole")
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._whole, self._partial = _subkeys(self._aes())
+
+    def codes(self, messages: Rows) -> Rows:
+        """The authentication codes `(n, 16)` of messages `(n, length)` of at least one byte each.
+
+        All rows go through AES together, with one call for each block, so a row costs a fraction of a microsecond.
+        """
+        aes, count = self._aes(), len(messages)
+        state = np.zeros(count * BLOCK_BYTES + BLOCK_BYTES - 1, dtype=np.uint8)  # as long as `update_into` asks for
+        codes, output = state[: count * BLOCK_BYTES], state.data
+        words = codes.view(np.uint64)
+        for column in _columns(messages, self._whole, self._partial):
+            np.bitwise_xor(words, column, out=words)
+            aes.update_into(codes.tobytes(), output)
+        return codes.reshape(count, BLOCK_BYTES)
+
+    def _aes(self) -> CipherContext:
+        # ECB is AES itself, applied to each block. Making it anew is what threads need, and costs little.
+        return Cipher(algorithms.AES256(self._key), modes.ECB()).encryptor()  # noqa: S305
+
+
+def _columns(messages: Rows, whole: Rows, partial: Rows) -> NDArray[np.uint64]:
+    """The first block of every message one after another, then the second ones, and so on: `(blocks, 2·n)`.
+
+    The last ones are padded, and have the subkey for a whole or a partial block added to them.
     """
     count, length = messages.shape
-    # ECB is AES itself, applied to each block.
-    aes = Cipher(algorithms.AES256(key), modes.ECB()).encryptor()  # noqa: S305
-    blocks = -(-length // BLOCK_BYTES)
-    padded = np.zeros((count, blocks * BLOCK_BYTES), dtype=np.uint8)
-    padded[:, :length] = messages
-    whole, partial = _subkeys(aes)
-    if length % BLOCK_BYTES:
-        padded[:, length] = 0x80
-    padded[:, -BLOCK_BYTES:] ^= partial if length % BLOCK_BYTES else whole
-    columns = np.ascontiguousarray(padded.reshape(count, blocks, BLOCK_BYTES).transpose(1, 0, 2)).view(np.uint64)
-    state = np.zeros_like(columns[0])
-    for column in columns:
-        state = _encrypted(aes, state ^ column)
-    codes: Rows = state.view(np.uint8).reshape(count, BLOCK_BYTES)
-    return codes
-
-
-def _encrypted(aes: CipherContext, blocks: Blocks) -> Blocks:
-    return np.frombuffer(aes.update(blocks.tobytes()), dtype=np.uint64).reshape(blocks.shape)
+    full, rest = divmod(length, BLOCK_BYTES)
+    columns = np.zeros((-(-length // BLOCK_BYTES), count, BLOCK_BYTES), dtype=np.uint8)
+    columns[:full].view(_BLOCK)[:, :, 0] = messages[:, : full * BLOCK_BYTES].view(_BLOCK).T
+    if rest:
+        columns[-1, :, :rest] = messages[:, full * BLOCK_BYTES :]
+        columns[-1, :, rest] = 0x80
+    columns[-1] ^= partial if rest else whole
+    return columns.reshape(len(columns), count * BLOCK_BYTES).view(np.uint64)
 
 
 def _subkeys(aes: CipherContext) -> tuple[Rows, Rows]:

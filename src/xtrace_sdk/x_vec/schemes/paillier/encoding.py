@@ -5,6 +5,8 @@ and never carries; its low bit is xᵢ XOR qᵢ. Base 3 gives each position a di
 then fits into one ciphertext instead of two. Integers are little-endian rows, as everywhere in the arithmetic.
 """
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -50,6 +52,7 @@ class VectorEncoding:
         count = 1 if base == "base3" else -(-embed_len // (key_len - 1))
         widest = -(-embed_len // count)
         self.widths = [min(widest, embed_len - start) for start in range(0, embed_len, widest)]
+        self._positions = [slice(start, start + widest) for start in range(0, embed_len, widest)]
 
     @property
     def count(self) -> int:
@@ -62,14 +65,13 @@ class VectorEncoding:
 
     def encode(self, bits: Bits) -> list[Rows]:
         """For each ciphertext of the vectors its messages, `(n, width)` little-endian rows."""
-        edges = np.cumsum(self.widths)[:-1]
         encode = arithmetic.encode_digits if self.base == "base3" else arithmetic.encode_slots
-        return [encode(part) for part in np.split(bits, edges, axis=1)]
+        return [encode(bits[:, positions]) for positions in self._positions]
 
     def pack(self, bits: Bits) -> PackedBits:
         """The vectors with eight positions to a byte: for each ciphertext Σ xᵢ·2^(w−1−i), little-endian."""
-        parts = np.split(bits, np.cumsum(self.widths)[:-1], axis=1)
-        return np.concatenate([np.packbits(part[:, ::-1], axis=1, bitorder="little") for part in parts], axis=1)
+        parts = [bits[:, positions][:, ::-1] for positions in self._positions]
+        return np.concatenate([np.packbits(part, axis=1, bitorder="little") for part in parts], axis=1)
 
     def unpack(self, packed: PackedBits) -> Bits:
         """The vectors that `pack` packed."""
@@ -79,19 +81,16 @@ class VectorEncoding:
             [np.unpackbits(part, axis=1, count=width, bitorder="little")[:, ::-1] for part, width in parts], axis=1
         )
 
-    def vectors(self, sums: list[Rows], query: Bits | None) -> tuple[PackedBits, Flags]:
+    def vectors(self, sums: list[Rows], query: Sequence[Rows] | None) -> tuple[PackedBits, Flags]:
         """`(vectors, valid)`, `(n, bytes)` and `(n,)`: what the sums of each ciphertext are without the query.
 
-        The encoded query `(1, embed_len)`, or nothing, is subtracted from each sum as an integer. A row is valid if
-        what is left is exactly what `encode` gives for a vector; the vector of any other row means nothing.
+        The query, as `encode` gives it for one vector, or nothing, is subtracted from each sum as an integer. A row is
+        valid if what is left is exactly what `encode` gives for a vector; the vector of any other row means nothing.
         """
-        take_away = _bits_of_digits if self.base == "base3" else _bits_of_slots
-        queries = [None] * self.count if query is None else self.encode(query)
-        parts = [take_away(*part) for part in zip(sums, self.widths, queries, strict=True)]
-        good = np.ones(len(sums[0]), dtype=np.bool_)
-        for _, valid in parts:
-            good &= valid
-        return np.concatenate([bits for bits, _ in parts], axis=1), good
+        queries = [None] * self.count if query is None else query
+        if self.base == "base3":
+            return _bits_of_digits(sums[0], self.embed_len, queries[0])
+        return _bits_of_slots(sums, self.widths, queries)
 
     def distances(self, sums: list[Rows]) -> tuple[NDArray[np.int64], Flags]:
         """`(distances, valid)`, both `(n,)`, from the sums alone: where the query is not known any more.
@@ -108,30 +107,48 @@ class VectorEncoding:
         return distances, good
 
 
-_LOW_BITS = np.uint64(0x5555555555555555)
+def differing(packed: PackedBits, query: PackedBits) -> NDArray[np.int64]:
+    """In how many positions each packed vector differs from one, `(1, bytes)`."""
+    count = packed.shape[1]
+    words = np.zeros((len(packed), -(-count // 8)), dtype=np.uint64)
+    np.bitwise_xor(packed, query, out=words.view(np.uint8)[:, :count])
+    distances: NDArray[np.int64] = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    return distances
+
+
+_NOTHING = np.zeros((1, 1), dtype=np.uint64)
 _HALVINGS = [
     (np.uint64(1), np.uint64(0x3333333333333333)),
     (np.uint64(2), np.uint64(0x0F0F0F0F0F0F0F0F)),
-    (np.uint64(4), np.uint64(0x00FF00FF00FF00FF)),
-    (np.uint64(8), np.uint64(0x0000FFFF0000FFFF)),
-    (np.uint64(16), np.uint64(0x00000000FFFFFFFF)),
 ]
-"""Shifts and masks that bring every other bit of a word together in its low half."""
+"""Shifts and masks that bring every other bit of a byte together in its low half."""
 
 
-def _bits_of_slots(sums: Rows, width: int, query: Rows | None) -> tuple[PackedBits, Flags]:
+def _bits_of_slots(sums: list[Rows], widths: list[int], queries: Sequence[Rows | None]) -> tuple[PackedBits, Flags]:
     # A difference of words with no bit but the low ones of pairs has no borrow from any pair: added to the query's
-    # pairs, 0 or 1 each, it gives the sum back without a carry. So every word can be looked at by itself.
-    words = -(-width // 32)
-    used = _words(sums, words)
-    left = used if query is None else used - _words(query, words)
-    allowed = np.full(words, _LOW_BITS)
-    allowed[-1] >>= np.uint64(64 * words - 2 * width)
-    beyond = sums[:, 8 * words :].any(axis=1)
-    good: Flags = ~np.asarray((left & ~allowed).any(axis=1) | beyond)
+    # pairs, 0 or 1 each, it gives the sum back without a carry. So every word can be looked at by itself. The words of
+    # all ciphertexts are one array, which changes in place: calls and fresh memory cost more than the work.
+    words = -(-max(sums[0].shape[1], -(-widths[0] // 4)) // 8)
+    left = np.empty((len(sums), len(sums[0]), words), dtype=np.uint64)
+    scratch = np.empty_like(left)
+    for part, beyond, rows, width, query in zip(left, scratch, sums, widths, queries, strict=True):
+        np.subtract(_words(rows, words), _NOTHING if query is None else _words(query, words), out=part)
+        np.bitwise_and(part, _all_but_low_bits(width, words), out=beyond)
+    good: Flags = ~np.asarray(np.bitwise_or.reduce(scratch, axis=0).any(axis=1))
     for shift, mask in _HALVINGS:
-        left = (left | left >> shift) & mask
-    return left.astype("<u4").view(np.uint8)[:, : -(-width // 8)], good
+        np.right_shift(left, shift, out=scratch)
+        np.bitwise_or(left, scratch, out=left)
+        np.bitwise_and(left, mask, out=left)
+    np.right_shift(left, np.uint64(4), out=scratch)
+    np.bitwise_or(left, scratch, out=left)
+    packed = left.view("<u2").astype(np.uint8)
+    return np.concatenate([part[:, : -(-width // 8)] for part, width in zip(packed, widths, strict=True)], axis=1), good
+
+
+@cache
+def _all_but_low_bits(width: int, words: int) -> NDArray[np.uint64]:
+    """The bits that no encoded vector of this width has, as words."""
+    return ~np.frombuffer(((4**width - 1) // 3).to_bytes(8 * words, "little"), dtype="<u8")
 
 
 def _bits_of_digits(sums: Rows, width: int, query: Rows | None) -> tuple[PackedBits, Flags]:
@@ -155,6 +172,9 @@ def _difference(rows: Rows, subtrahend: Rows) -> tuple[Rows, Flags]:
 
 def _words(rows: Rows, count: int) -> NDArray[np.uint64]:
     """The first `count` words of 64 bits of each row, zeros beyond its end."""
-    missing = 8 * count - rows.shape[1]
-    padded = np.pad(rows, ((0, 0), (0, missing))) if missing > 0 else rows[:, : 8 * count]
-    return np.ascontiguousarray(padded).view("<u8")
+    missing = max(8 * count - rows.shape[1], -rows.shape[1] % 8)
+    if missing:
+        padded = np.zeros((len(rows), rows.shape[1] + missing), dtype=np.uint8)
+        padded[:, : rows.shape[1]] = rows
+        rows = padded
+    return rows.view("<u8")[:, :count]

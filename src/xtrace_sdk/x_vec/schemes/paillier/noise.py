@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows
-from xtrace_sdk.x_vec.keys.cmac import cmac_rows
+from xtrace_sdk.x_vec.keys.cmac import Cmac
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
@@ -30,7 +30,7 @@ _BLOCK_BYTES = 16
 class NoiseKeys(Secretive):
     """The keys of a context that nonces and noise come from: K for the noise, K′ for the nonces, and the hedge."""
 
-    __slots__ = ("hedge", "noise_key", "nonce_key")
+    __slots__ = ("_cmac", "hedge", "noise_key", "nonce_key")
 
     def __init__(self, noise_key: bytes, nonce_key: bytes, hedge: Hedge) -> None:
         """Raises `ValueError` for keys that have not 32 bytes each."""
@@ -39,6 +39,7 @@ class NoiseKeys(Secretive):
         self.noise_key = noise_key
         self.nonce_key = nonce_key
         self.hedge = hedge
+        self._cmac = Cmac(nonce_key)
 
     @classmethod
     def generate(cls) -> "NoiseKeys":
@@ -74,7 +75,7 @@ class NoiseKeys(Secretive):
         return np.asarray((tags == nonces[:, RANDOM_BYTES:]).all(axis=1))
 
     def _tags(self, randomness: Rows, packed: Rows) -> Rows:
-        return cmac_rows(self.nonce_key, np.concatenate([randomness, packed], axis=1))[:, :TAG_BYTES]
+        return self._cmac.codes(np.concatenate([randomness, packed], axis=1))[:, :TAG_BYTES]
 
     def integers(self, nonces: Rows, ciphertexts: int, order_bits: int) -> list[tuple[Rows, Rows]]:
         """For each ciphertext of the vectors the pseudo-random integers for p and q, to be reduced by the orders.

@@ -16,7 +16,7 @@ from xtrace_sdk.errors import FaultDetected, InvalidArgument, InvalidContext, We
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 from xtrace_sdk.x_vec.schemes.interface import Answers, Bits, Distances, Nonces, Valid
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, PackedBits
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, PackedBits, differing
 from xtrace_sdk.x_vec.schemes.paillier.noise import NONCE_BYTES, NoiseKeys
 from xtrace_sdk.x_vec.schemes.paillier.query import EncryptedQuery
 from xtrace_sdk.x_vec.schemes.paillier.vectors import PaillierVectors
@@ -123,15 +123,15 @@ class PaillierScheme(PaillierVectors):
         return EncryptedIndexBatch(ciphertexts, nonces)
 
     def _encrypt_query_with_noise(self, bits: Bits, noise: list[tuple[int, int]]) -> EncryptedQuery:
-        ciphertexts = []
-        for t, message in enumerate(self._encoding.encode(bits)):
+        ciphertexts, messages = [], self._encoding.encode(bits)
+        for t, message in enumerate(messages):
             rows = [as_rows([noise[t][i]], self._noise_width(i)) for i in (0, 1)]
             ciphertext = self._encrypt(message, (rows[0], rows[1]))
             for i, side in enumerate(self._sides):
                 read, valid = side.read(ciphertext, rows[i], side.no_noise())
                 self._expect_messages(i, read, valid, message)
             ciphertexts.append(ciphertext.tobytes().rstrip(b"\0"))
-        return EncryptedQuery(ciphertexts, bits, noise)
+        return EncryptedQuery(ciphertexts, messages, self._encoding.pack(bits), noise)
 
     def _encrypt(self, messages: Rows, noise: tuple[Rows, Rows]) -> Rows:
         halves = []
@@ -168,8 +168,7 @@ class PaillierScheme(PaillierVectors):
                 "to, decode_hamming_client_one(ciphertexts, nonce, query), which authenticates them"
             )
         packed, valid = self._vectors(rows, nonces, query, one_prime)
-        differing = np.bitwise_count(packed ^ self._encoding.pack(query.bits))
-        return differing.sum(axis=1, dtype=np.int64), valid
+        return differing(packed, query.packed), valid
 
     def _messages(
         self, products: Rows, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool

@@ -123,7 +123,7 @@ class PaillierVectors(Secretive):
     ) -> tuple[PackedBits, Valid]:
         """The vectors of all rows without the query, and which rows are exactly what they should be."""
         sums, good = self._sums(rows, nonces, query, one_prime)
-        packed, valid = self._encoding.vectors(sums, None if query is None else query.bits)
+        packed, valid = self._encoding.vectors(sums, None if query is None else query.messages)
         return packed, valid & good & self._authenticated(nonces, packed)
 
     def _sums(
