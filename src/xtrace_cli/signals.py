@@ -1,10 +1,17 @@
-"""Signals that shall end a command in good order."""
+"""Signals that end a command cleanly."""
 
 import signal
+from types import FrameType
 
 
 def end_as_ctrl_c_does(*signals: signal.Signals) -> None:
     """From now on these signals end the command as Ctrl-C does; what is ignored (`nohup`) stays ignored."""
     for number in signals:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _act_as_ctrl_c)
+
+
+def _act_as_ctrl_c(_: int, frame: FrameType | None) -> None:
+    # An event loop answers Ctrl-C by cancelling its main task; an exception in the middle of a callback would break it.
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)

@@ -369,4 +369,3 @@ async def test_the_page_on_security_says_how_to_go_on(
     await run(blocks.pop("new salt"), names | {"kb_id": kb_id, "loader": loader})
     assert await stored_by(DataLoader(context, xtrace), kb_id) == LoadSummary(0, COUNT)
     assert len(names_in(live_service, kb_id)) == COUNT
-    assert blocks == {}

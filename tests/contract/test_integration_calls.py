@@ -295,6 +295,27 @@ async def test_contexts_and_knowledge_bases_know_each_other_once_bound(xtrace: X
         await xtrace.register_kb_binding(kb, "other")
 
 
+async def test_a_retired_context_takes_no_more_chunks(xtrace: XTraceIntegration, kb: str) -> None:
+    for _ in range(2):
+        await xtrace.retire_exec_context("ctx")
+    with pytest.raises(errors.ContextRetired):
+        await xtrace.insert_chunks(chunks(1), indexes(1), kb, "ctx")
+    with pytest.raises(errors.ContextNotFound):
+        await xtrace.retire_exec_context("other")
+
+
+async def test_the_first_salt_for_names_is_kept_until_it_is_replaced(xtrace: XTraceIntegration, kb: str) -> None:
+    assert await xtrace.get_name_salt(kb, "ctx") is None
+    for salt in (b"one", b"two"):
+        assert await xtrace.store_name_salt(kb, "ctx", salt) == b"one"
+    assert await xtrace.store_name_salt(kb, "ctx", b"two", replaces=b"one") == b"two"
+    assert await xtrace.get_name_salt(kb, "ctx") == b"two"
+    with pytest.raises(errors.ContextNotFound):
+        await xtrace.get_name_salt(kb, "other")
+    with pytest.raises(errors.InvalidRequest):
+        await xtrace.store_name_salt(kb, "ctx", bytes(129))
+
+
 async def test_knowledge_bases_are_created_listed_described_and_deleted(xtrace: XTraceIntegration) -> None:
     created = await xtrace.create_kb("notes", description="what I know")
     assert (created.name, created.description, created.number_of_vectors) == ("notes", "what I know", 0)

@@ -52,7 +52,7 @@ class ChunkStore(Secretive):
         """Stores chunks that are not there yet, and returns their ids. Raises what `store_db` raises."""
         sizes = {} if batch_size is None else {"batch_size": batch_size}
         return await self._integration.store_db(
-            named(db, await self._names(kb_id)),
+            await asyncio.to_thread(named, db, await self._names(kb_id)),
             index,
             kb_id,
             self._context.id,
@@ -79,7 +79,7 @@ class ChunkStore(Secretive):
         self, chunk_ids: Sequence[int], db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str
     ) -> None:
         """Writes chunks in place of stored ones; all or none. Raises `NotFound`, naming unknown ids."""
-        chunks = named(db, await self._names(kb_id))
+        chunks = await asyncio.to_thread(named, db, await self._names(kb_id))
         updates = [{"chunk_id": chunk_id, **chunk} for chunk_id, chunk in zip(chunk_ids, chunks, strict=True)]
         await self._integration.update_chunks(updates, index, kb_id, self._context.id)
 
