@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from xtrace_sdk.x_vec.data_loaders.loader import DataLoader, LoadSummary
     from xtrace_sdk.x_vec.inference.embedding import Embedding
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, KeyProvider, PassphraseKeyProvider
+    from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
     from xtrace_sdk.x_vec.retrievers.retriever import Retriever, SearchResult
     from xtrace_sdk.x_vec.upkeep.rotation import RotationSummary, rotate
     from xtrace_sdk.x_vec.upkeep.verification import Verification, delete_bad, verify
@@ -54,6 +55,7 @@ __all__ = [
     "MetaDataPage",
     "PassphraseKeyProvider",
     "PublicPart",
+    "RecoveryKey",
     "Retries",
     "Retriever",
     "RotationSummary",
@@ -81,6 +83,7 @@ _PLACES: Final = {
     "xtrace_sdk.x_vec.data_loaders.loader": ("DataLoader", "LoadSummary"),
     "xtrace_sdk.x_vec.inference.embedding": ("Embedding",),
     "xtrace_sdk.x_vec.keys.provider": ("AWSKMSKeyProvider", "KeyFileProvider", "KeyProvider", "PassphraseKeyProvider"),
+    "xtrace_sdk.x_vec.keys.recovery": ("RecoveryKey",),
     "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever", "SearchResult"),
     "xtrace_sdk.x_vec.upkeep.rotation": ("RotationSummary", "rotate"),
     "xtrace_sdk.x_vec.upkeep.verification": ("Verification", "delete_bad", "verify"),

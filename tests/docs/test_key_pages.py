@@ -48,7 +48,7 @@ async def test_keys(xtrace: XTraceIntegration, http: Http, monkeypatch: pytest.M
             monkeypatch.setenv(name.upper(), value)
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", kms.url)
-        for name in ("key file", "AWS KMS", "own provider", "rewrap"):
+        for name in ("key file", "AWS KMS", "recovery key", "own provider", "rewrap"):
             namespace = await run(blocks.pop(name), namespace)
     old = namespace["ctx"]
     loader = DataLoader(old, xtrace)

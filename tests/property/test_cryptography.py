@@ -4,6 +4,7 @@ Hypothesis prints the failing example and how to run it again.
 """
 
 import base64
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 from support import reference_paillier as reference
 from support.crypto_support import SCHEMES, answers, client, number, random_vectors, reference_key, show_keys
-from xtrace_sdk.errors import ContentTampered, InvalidContext, InvalidRows, WrongKey
+from xtrace_sdk.errors import ContentTampered, InvalidArgument, InvalidContext, InvalidRows, WrongKey
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.keys.hedging import Hedge
-from xtrace_sdk.x_vec.keys.sealed_secret import open_secret, seal_secret
+from xtrace_sdk.x_vec.keys.recovery import RecoveryKey, _encode
+from xtrace_sdk.x_vec.keys.sealed_secret import Envelope, Slot
 from xtrace_sdk.x_vec.schemes.paillier.encoding import VectorEncoding, choose_base
 
 
@@ -194,13 +196,26 @@ def test_garbage_is_no_content(garbage: str | bytes, nonce: bytes | None) -> Non
 def test_a_sealed_secret_opens_only_under_its_key_and_with_what_it_is_bound_to(
     key: bytes, other_key: bytes, secret: bytes, bound_to: bytes, other: bytes
 ) -> None:
-    stored = seal_secret(key, secret, bound_to)
+    envelope = Envelope.new(key, bound_to)
+    stored = envelope.seal(secret)
     sealed = base64.b64decode(stored)
-    assert open_secret(key, stored, bound_to) == secret
-    assert sealed == reference.sealed_secret(key, sealed[20:36], secret, bound_to)
+    assert Envelope.open(Slot.PROVIDER, key, stored, bound_to)[1] == secret
+    assert sealed == reference.sealed_secret(envelope._key, sealed[85:101], secret, bound_to, [(key, sealed[21:37])])
     if other_key != key:
         with pytest.raises(WrongKey):
-            open_secret(other_key, stored, bound_to)
+            Envelope.open(Slot.PROVIDER, other_key, stored, bound_to)
     if other != bound_to:
         with pytest.raises(InvalidContext):
-            open_secret(key, stored, other)
+            Envelope.open(Slot.PROVIDER, key, stored, other)
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(0, 23), st.integers(0, 23))
+@settings(max_examples=100, deadline=None)
+def test_a_recovery_key_is_its_words_and_exchanged_words_are_never_another_way_to_write_it(
+    key: bytes, first: int, second: int
+) -> None:
+    words = _encode(key)
+    assert RecoveryKey(" ".join(words)).key() == key
+    words[first], words[second] = words[second], words[first]
+    with suppress(InvalidArgument):  # the checksum notices 255 of 256
+        assert (RecoveryKey(" ".join(words)).key() == key) == (words == _encode(key))

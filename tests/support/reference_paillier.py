@@ -319,10 +319,16 @@ def hkdf(key: bytes, label: bytes, length: int) -> bytes:
     return hmac.new(extracted, label + b"\x01", hashlib.sha256).digest()[:length]
 
 
-def sealed_secret(key: bytes, iv: bytes, secret: bytes, associated_data: bytes) -> bytes:
-    """A context's secret as it is stored, before base64."""
-    check = hkdf(key, b"xtrace/key-check/1", 16)
-    return b"XTS1" + check + sealed(hkdf(key, b"xtrace/secret/1", 32), iv, secret, associated_data)
+def sealed_secret(
+    context_key: bytes, iv: bytes, secret: bytes, associated_data: bytes, slots: list[tuple[bytes, bytes]]
+) -> bytes:
+    """A context's secret as it is stored, before base64; a slot is the key that opens it, and the IV of it."""
+    header = b"XTS1" + bytes([len(slots)])
+    for number, (key, slot_iv) in enumerate(slots):
+        header += hkdf(key, b"xtrace/key-check/1", 16)
+        bound_to = b"xtrace/slot/1" + bytes([number]) + associated_data
+        header += sealed(hkdf(key, b"xtrace/slot/1", 32), slot_iv, context_key, bound_to)
+    return header + sealed(context_key, iv, secret, associated_data + header)
 
 
 def passphrase_key(passphrase: str, wrapped_key: bytes) -> bytes:

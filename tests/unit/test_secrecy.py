@@ -37,6 +37,7 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
+from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 
 PASSPHRASE = "Zirkelquadratur-Passphrase"
@@ -80,7 +81,10 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
     made = contexts(folder)
     marks = {"passphrase": PASSPHRASE.encode(), "API key": API_KEY.encode(), "admin key": ADMIN_KEY.encode()}
     marks |= key_marks(*made)
-    roots: list[Any] = [*made, cheap(), KeyFileProvider.create(folder / "key")]
+    recovery_key = RecoveryKey.generate()
+    marks |= {"recovery key": recovery_key.key(), "recovery words": recovery_key.words().encode()}
+    roots: list[Any] = [*made, cheap(), KeyFileProvider.create(folder / "key"), recovery_key]
+    roots.append(made[0].chunk_names("kb", made[0].new_name_salt("kb")))
     provider = AWSKMSKeyProvider.create(kms, ALIAS)
     assert provider._first is not None
     marks["data key"] = provider._first[0]

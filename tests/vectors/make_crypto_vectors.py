@@ -192,22 +192,32 @@ def passphrase_cases() -> list[dict[str, Any]]:
 
 def secret_cases() -> list[dict[str, Any]]:
     cases = []
-    for name, secret, associated_data in (
-        ("a small object", b'{"p":"b"}', b"xtrace/context/1" + bytes(range(32))),
-        ("empty, bound to nothing", b"", b""),
+    for name, secret, associated_data, count in (
+        ("a small object", b'{"p":"b"}', b"xtrace/context/1" + bytes(range(32)), 1),
+        ("with a recovery key", b'{"p":"b"}', b"xtrace/context/1" + bytes(range(32)), 2),
+        ("empty, bound to nothing", b"", b"", 1),
     ):
         stream = Stream(f"secret {name}")
         key, iv = stream.bytes(32), stream.bytes(16)
+        slots = [(stream.bytes(32), stream.bytes(16)) for _ in range(count)]
+        stored = reference.sealed_secret(key, iv, secret, associated_data, slots)
         cases.append(
             {
                 "name": name,
-                "key": key.hex(),
-                "key_check": reference.hkdf(key, b"xtrace/key-check/1", 16).hex(),
-                "secret_key": reference.hkdf(key, b"xtrace/secret/1", 32).hex(),
+                "context_key": key.hex(),
                 "iv": iv.hex(),
+                "slots": [
+                    {
+                        "key": slot_key.hex(),
+                        "iv": slot_iv.hex(),
+                        "key_check": reference.hkdf(slot_key, b"xtrace/key-check/1", 16).hex(),
+                        "slot_key": reference.hkdf(slot_key, b"xtrace/slot/1", 32).hex(),
+                    }
+                    for slot_key, slot_iv in slots
+                ],
                 "secret": secret.decode(),
                 "associated_data": associated_data.hex(),
-                "stored": base64.b64encode(reference.sealed_secret(key, iv, secret, associated_data)).decode(),
+                "stored": base64.b64encode(stored).decode(),
             }
         )
     return cases

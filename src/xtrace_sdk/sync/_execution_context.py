@@ -5,6 +5,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 from xtrace_sdk.sync._background import in_threads, run
 from xtrace_sdk.x_vec.contexts import execution_context as core
 from xtrace_sdk.x_vec.keys.provider import KeyProvider
+from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
 
 @runtime_checkable
@@ -42,11 +43,12 @@ class ExecutionContext(core.ExecutionContext):
         integration: ContextStore | None = None,
         key_provider: KeyProvider | None = None,
         *,
+        recovery_key: RecoveryKey | str | None = None,
         insecure_allow_weak_encryption: bool = False,
     ) -> Self:
-        """The context stored on the service under that id, opened with a passphrase or another key provider.
+        """The context stored on the service under that id, opened as `load_from_disk` opens a file.
 
-        As `load_from_disk`. Raises `NotFound`, `WrongKey`, and `InvalidContext` if what the service gives is not that
+        Raises `NotFound`, `WrongKey`, and `InvalidContext` if what the service gives is not that
         context.
         """
         return run(
@@ -55,6 +57,7 @@ class ExecutionContext(core.ExecutionContext):
                 context_id,
                 in_threads(integration, ContextStore),
                 key_provider,
+                recovery_key=recovery_key,
                 insecure_allow_weak_encryption=insecure_allow_weak_encryption,
             )
         )

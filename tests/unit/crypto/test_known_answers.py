@@ -214,17 +214,21 @@ def test_passphrase_and_wrapped_key_give_the_key(case: dict[str, Any]) -> None:
 
 @named("sealed_secrets")
 class TestSealedSecrets:
-    def test_keys_derive_from_the_providers_key(self, case: dict[str, Any]) -> None:
-        key = bytes.fromhex(case["key"])
-        assert sealed_secret._secret_key(key).hex() == case["secret_key"]
-        assert sealed_secret._key_check(key).hex() == case["key_check"]
+    def test_keys_derive_from_the_keys_of_the_slots(self, case: dict[str, Any]) -> None:
+        for slot in case["slots"]:
+            key = bytes.fromhex(slot["key"])
+            assert sealed_secret._slot_key(key).hex() == slot["slot_key"]
+            assert sealed_secret._key_check(key).hex() == slot["key_check"]
 
-    def test_stored_secret_opens(self, case: dict[str, Any]) -> None:
+    def test_each_slot_opens_the_stored_secret(self, case: dict[str, Any]) -> None:
         associated_data = bytes.fromhex(case["associated_data"])
-        opened = sealed_secret.open_secret(bytes.fromhex(case["key"]), case["stored"], associated_data)
-        assert opened.decode() == case["secret"]
+        for slot, entry in zip(sealed_secret.Slot, case["slots"], strict=False):
+            key = bytes.fromhex(entry["key"])
+            _, opened = sealed_secret.Envelope.open(slot, key, case["stored"], associated_data)
+            assert opened.decode() == case["secret"]
 
     def test_reference_seals_to_the_stored_secret(self, case: dict[str, Any]) -> None:
-        key, iv, associated_data = (bytes.fromhex(case[name]) for name in ("key", "iv", "associated_data"))
-        sealed = reference.sealed_secret(key, iv, case["secret"].encode(), associated_data)
+        key, iv, associated_data = (bytes.fromhex(case[name]) for name in ("context_key", "iv", "associated_data"))
+        slots = [(bytes.fromhex(slot["key"]), bytes.fromhex(slot["iv"])) for slot in case["slots"]]
+        sealed = reference.sealed_secret(key, iv, case["secret"].encode(), associated_data, slots)
         assert base64.b64encode(sealed).decode() == case["stored"]

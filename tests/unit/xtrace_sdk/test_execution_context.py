@@ -212,7 +212,7 @@ def test_bad_parameters_are_refused_in_one_sentence() -> None:
         ExecutionContext.create("passphrase", "paillier", 512, 1024)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="either"):
         ExecutionContext.load_from_disk(path="x")
-    with pytest.raises(InvalidArgument, match="not both"):
+    with pytest.raises(InvalidArgument, match="one of them only"):
         ExecutionContext.load_from_disk("passphrase", "x", key_provider=provider())
 
 

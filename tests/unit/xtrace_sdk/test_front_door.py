@@ -20,6 +20,7 @@ PUBLIC = {
     "MetaDataPage",
     "PassphraseKeyProvider",
     "PublicPart",
+    "RecoveryKey",
     "Retriever",
     "Retries",
     "RotationSummary",

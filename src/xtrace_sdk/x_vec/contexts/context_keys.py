@@ -8,8 +8,8 @@ import hashlib
 import json
 import secrets
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -24,6 +24,9 @@ from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.interface import HomomorphicClient
 from xtrace_sdk.x_vec.schemes.registry import load_client
+
+CONFIG_OF_CONTEXTS: Final = ("version", "private_metadata")
+"""What `config` may have beside the parameters of the scheme."""
 
 
 class ContextKeys(Secretive):
@@ -86,15 +89,20 @@ class ContextKeys(Secretive):
         """The keys from the public parts and what `secret` gave.
 
         `sealed_secret_key` is another client's `sk` as stored. Raises `InvalidContext` if anything is missing or does
-        not fit together. Warns (`WeakKeyWarning`) of a key that protects nothing.
+        not fit together, or if there is a key that this version does not know. Warns (`WeakKeyWarning`) of a key that
+        protects nothing.
         """
         public = PublicParts(public.type, public.pk, public.config)
         try:
             content_key = bytes.fromhex(secret["content_key"])
             if public.is_ours:
-                return cls._load_own(public, secret, content_key, allow_weak_encryption)
+                keys = cls._load_own(public, secret, content_key, allow_weak_encryption)
+                check_known("config", public.config_object(), {*keys.homomorphic.config(), *CONFIG_OF_CONTEXTS})
+                check_known("secret", secret, keys.secret())
+                return keys
             hedge = Hedge.derived(content_key, b"xtrace/existing-client/hedging/1")
             content = ExistingContentCipher(content_key, hedge, sealed_secret_key)
+            check_known("secret", secret, ("sk", "content_key"))
             homomorphic = load_existing(
                 public.type, public.pk, public.config, secret["sk"], hedge, allow_weak_encryption
             )
@@ -119,6 +127,7 @@ class ContextKeys(Secretive):
         predecessor = None
         if "predecessor" in secret:
             before = secret["predecessor"]
+            check_known("predecessor", before, ("type", "pk", "config", "secret"))
             if "predecessor" in before["secret"]:  # as deep as somebody likes
                 raise InvalidContext("the context's predecessor has a predecessor itself, which no rotation makes")
             parts = parse_public(before, "the context's predecessor")
@@ -138,6 +147,18 @@ class ContextKeys(Secretive):
     def without_predecessor(self) -> "ContextKeys":
         """The same keys without those of the context whose place this one took."""
         return ContextKeys(self.public, self.id, self.homomorphic, self.content, self.metadata_key)
+
+
+def check_known(what: str, given: Iterable[str], known: Container[str]) -> None:
+    """Raises `InvalidContext` for a name that this version does not know.
+
+    A later version may have given it a meaning that must not be missed.
+    """
+    for name in given:
+        if name not in known:
+            raise InvalidContext(
+                f"the context's {what} has the key {name[:64]!r}, which this version does not know: update the software"
+            )
 
 
 def _existing_id(public: PublicParts, homomorphic: ExistingClient) -> str:

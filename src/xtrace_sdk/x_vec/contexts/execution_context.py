@@ -12,28 +12,25 @@ import os
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import msgspec
-from cryptography.exceptions import InvalidTag
-
-from xtrace_sdk.errors import InvalidArgument, InvalidContext, WrongKey
+from xtrace_sdk.errors import InvalidArgument, InvalidContext
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, private_fields
 from xtrace_sdk.x_vec.compat.paillier import WeakKeyWarning
 from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
 from xtrace_sdk.x_vec.contexts.names import ChunkNames, new_name_salt
+from xtrace_sdk.x_vec.contexts.opening import WayIn, open_saved, way_in
 from xtrace_sdk.x_vec.contexts.retired import retired_cipher, retired_client
 from xtrace_sdk.x_vec.contexts.saved_context import (
     PublicPart,
     SavedContext,
     canonical_json,
-    json_object,
     parse,
     read_file,
     read_public_part,
 )
-from xtrace_sdk.x_vec.keys.aead import unseal
-from xtrace_sdk.x_vec.keys.provider import KeyProvider, PassphraseKeyProvider, existing_clients_key
-from xtrace_sdk.x_vec.keys.sealed_secret import open_secret, seal_secret
+from xtrace_sdk.x_vec.keys.provider import KeyProvider
+from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
+from xtrace_sdk.x_vec.keys.sealed_secret import Envelope, Slot
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.interface import HomomorphicClient, SchemeParameters
 from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN
@@ -55,19 +52,21 @@ class ExecutionContext(Secretive):
     Contexts are equal if their public identities are; the identity is safe to log, the object shows nothing else.
     """
 
-    __slots__ = ("_aes", "_homomorphic", "_is_kept", "_keys", "_predecessor", "_saved", "key_provider")
+    __slots__ = ("_aes", "_envelope", "_homomorphic", "_is_kept", "_keys", "_predecessor", "_saved", "key_provider")
 
     def __init__(
         self: Self,
         keys: ContextKeys,
         provider: KeyProvider | None,
         saved: SavedContext | None,
+        envelope: Envelope | None = None,
         *,
         is_retired: bool = False,
     ) -> None:
         """Use `create`, `load_from_disk` or `load_from_remote` instead."""
         self._keys = keys
         self._saved = saved
+        self._envelope = envelope
         self._is_kept = saved is not None
         self._homomorphic = retired_client(keys.homomorphic) if is_retired else keys.homomorphic
         self._aes = retired_cipher(keys.content) if is_retired else keys.content
@@ -87,6 +86,7 @@ class ExecutionContext(Secretive):
         *,
         alpha_len: int | None = None,
         private_metadata: PrivateMetaData = False,
+        recovery_key: RecoveryKey | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
         """A new context; with `path`, saved there at once.
@@ -100,6 +100,7 @@ class ExecutionContext(Secretive):
             alpha_len: bits of the subgroup orders of `paillier_lookup`; the default follows from `key_len`.
             private_metadata: fields of metadata whose values the service shall not see, for good: True for all, or
                 some of `tag1` to `tag5` and `facets`. It gets keyed hashes of them (docs/metadata.md).
+            recovery_key: a second key that opens the context, for the day when the first is lost (docs/keys.md).
             insecure_allow_weak_parameters: allows key lengths that protect nothing, for tests.
 
         Raises `UnknownScheme`, `WeakParameters`, `InvalidArgument`, and what the key provider raises. Takes about
@@ -109,7 +110,7 @@ class ExecutionContext(Secretive):
         fields = private_fields(private_metadata)
         parameters = SchemeParameters(key_len, alpha_len, insecure_allow_weak_parameters)
         homomorphic = create_client(homomorphic_client_type, embedding_length, parameters)
-        return cls._new(ContextKeys.generate(homomorphic, fields), key_provider, path)
+        return cls._new(ContextKeys.generate(homomorphic, fields), key_provider, recovery_key, path)
 
     def successor(
         self,
@@ -119,13 +120,15 @@ class ExecutionContext(Secretive):
         path: str | os.PathLike[str] | None = None,
         *,
         alpha_len: int | None = None,
+        recovery_key: RecoveryKey | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
         """A new context to take this one's place: new primes, new content key, the same vectors and private fields.
 
         It knows this one as its `predecessor`: a `Retriever` of it finds what is stored under either, and
         `xtrace_sdk.x_vec.upkeep.rotation.rotate` moves the chunks. What is not given is as in this context, keys that
-        are too short apart. Raises as `create` does, and `InvalidArgument` if this context still has a predecessor
+        are too short apart. It has the recovery key that is given and no other: this context's is not kept unless its
+        words are given again. Raises as `create` does, and `InvalidArgument` if this context still has a predecessor
         itself.
         """
         _expect_provider(key_provider)
@@ -136,11 +139,19 @@ class ExecutionContext(Secretive):
             key_len = max(self.key_len() or 0, MIN_KEY_LEN)
         parameters = SchemeParameters(key_len, alpha_len, insecure_allow_weak_parameters)
         homomorphic = create_client(scheme, self.embed_len(), parameters)
-        return self._new(ContextKeys.generate(homomorphic, predecessor=self._keys), key_provider, path)
+        return self._new(ContextKeys.generate(homomorphic, predecessor=self._keys), key_provider, recovery_key, path)
 
     @classmethod
-    def _new(cls, keys: ContextKeys, provider: KeyProvider, path: str | os.PathLike[str] | None) -> Self:
+    def _new(
+        cls,
+        keys: ContextKeys,
+        provider: KeyProvider,
+        recovery_key: RecoveryKey | None,
+        path: str | os.PathLike[str] | None,
+    ) -> Self:
         context = cls(keys, provider, None).rewrap(provider)
+        if recovery_key is not None:
+            context.set_recovery_key(recovery_key)
         if path is not None:
             context.save_to_disk(path)
         return context
@@ -239,38 +250,70 @@ class ExecutionContext(Secretive):
     def rewrap(self, new_provider: KeyProvider) -> Self:
         """Protects the context by another provider's key from now on, and returns it; save it to make that last.
 
-        The id, the keys of the data and all chunks stay as they are, so this revokes nothing: a copy of the context as
-        it was saved before still opens with the old provider. Only a rotation does. What another client saved is
-        written in our form then. Raises what the provider raises.
+        The id, the keys of the data, the recovery key and all chunks stay as they are, so this revokes nothing: a copy
+        of the context as it was saved before still opens with the old provider. Only a rotation does. What another
+        client saved is written in our form then. Raises what the provider raises.
         """
         _expect_provider(new_provider)
         key, wrapped_key = new_provider.new_key()
         public = self._keys.public
-        self._saved = SavedContext(
-            **public.public_data(),
-            sk=seal_secret(key, canonical_json(self._keys.secret()), public.associated_data),
-            key_provider=new_provider.kind,
-            wrapped_key=base64.b64encode(wrapped_key).decode(),
-            id=self.id,
-        )
+        if self._envelope is None:
+            envelope = Envelope.new(key, public.associated_data)
+        else:
+            envelope = self._envelope.with_slot(Slot.PROVIDER, key)
+        self._seal(envelope, new_provider.kind, base64.b64encode(wrapped_key).decode())
         self.key_provider = new_provider
         return self
 
-    def forget_predecessor(self, provider: KeyProvider | None = None) -> Self:
+    @property
+    def has_recovery_key(self) -> bool:
+        """Whether a recovery key opens the context too."""
+        return self._envelope is not None and self._envelope.has_recovery_key
+
+    def set_recovery_key(self, recovery_key: RecoveryKey | None) -> Self:
+        """Lets this recovery key, or with None none, open the context, and returns it; save it to make that last.
+
+        A recovery key that it had before opens only copies that were saved before. Raises `InvalidArgument` for a
+        context that another client saved and that was not rewrapped.
+        """
+        saved, envelope = self._expect_saved(), self._envelope
+        if envelope is None:
+            raise InvalidArgument("this context was saved by other software: rewrap it before it gets a recovery key")
+        changed = (
+            envelope.without_recovery_key()
+            if recovery_key is None
+            else envelope.with_slot(Slot.RECOVERY, recovery_key.key())
+        )
+        self._seal(changed, saved.key_provider, saved.wrapped_key)
+        return self
+
+    def forget_predecessor(self) -> Self:
         """Takes the predecessor's keys out of the context, and returns it; save it to make that last.
 
         For the end of a rotation: what is still stored under the predecessor is not found by this context any more.
-        The context is wrapped anew, by its own provider or the one given; raises what that raises.
         """
         self._keys = self._keys.without_predecessor()
         self._predecessor = None
-        chosen = provider or self.key_provider
-        return self if chosen is None else self.rewrap(chosen)
+        if self._saved is not None and self._envelope is not None:
+            self._seal(self._envelope, self._saved.key_provider, self._saved.wrapped_key)
+        return self
+
+    def _seal(self, envelope: Envelope, key_provider: str, wrapped_key: str) -> None:
+        self._envelope = envelope
+        self._saved = SavedContext(
+            **self._keys.public.public_data(),
+            sk=envelope.seal(canonical_json(self._keys.secret())),
+            key_provider=key_provider,
+            wrapped_key=wrapped_key,
+            id=self.id,
+        )
 
     # Saving and restoring
 
     def save_to_disk(self, path: str | os.PathLike[str]) -> None:
-        """Writes the context to a file (mode 0600) that only its key provider opens; missing folders are created.
+        """Writes the context to a file (mode 0600) that only its key provider opens, or its recovery key.
+
+        Missing folders are created.
 
         The file appears whole or not at all. That of another context, whose keys may be nowhere else, is kept as
         `PATH.ID`, with the first 12 digits of its id. Raises `InaccessibleFile` if the file cannot be written.
@@ -285,9 +328,12 @@ class ExecutionContext(Secretive):
         path: str | os.PathLike[str] | None = None,
         *,
         key_provider: KeyProvider | None = None,
+        recovery_key: RecoveryKey | str | None = None,
         insecure_allow_weak_encryption: bool = False,
     ) -> Self:
-        """The context of a file, opened with a passphrase or another key provider.
+        """The context of a file, opened with a passphrase, another key provider, or a recovery key or its words.
+
+        One opened with its recovery key has no `key_provider`: rewrap it, to have one again.
 
         A file that another client of the wire format saved opens too. If its key is weak a `WeakKeyWarning` says so,
         and chunks are encrypted under it only with `insecure_allow_weak_encryption`.
@@ -295,10 +341,10 @@ class ExecutionContext(Secretive):
         Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it holds no context or a changed one,
         `WrongKey` for a wrong passphrase or key.
         """
-        provider = _provider(passphrase, key_provider)
+        way = way_in(passphrase, key_provider, recovery_key)
         if path is None:
             raise InvalidArgument("path is missing, expected the file that the context was saved to")
-        return cls._open(read_file(Path(path)), provider, insecure_allow_weak_encryption)
+        return cls._open(read_file(Path(path)), way, insecure_allow_weak_encryption)
 
     async def save_to_remote(self, integration: ContextStore) -> str:
         """Stores the context on the service and returns its id.
@@ -318,65 +364,36 @@ class ExecutionContext(Secretive):
         integration: ContextStore | None = None,
         key_provider: KeyProvider | None = None,
         *,
+        recovery_key: RecoveryKey | str | None = None,
         insecure_allow_weak_encryption: bool = False,
     ) -> Self:
-        """The context stored on the service under that id, opened with a passphrase or another key provider.
+        """The context stored on the service under that id, opened as `load_from_disk` opens a file.
 
-        As `load_from_disk`. Raises `NotFound`, `WrongKey`, and `InvalidContext` if what the service gives is not that
+        Raises `NotFound`, `WrongKey`, and `InvalidContext` if what the service gives is not that
         context.
         """
-        provider = _provider(passphrase, key_provider)
+        way = way_in(passphrase, key_provider, recovery_key)
         if context_id is None or integration is None:
             raise InvalidArgument("context_id or integration is missing: say which context, and which service has it")
         data = await integration.get_serialized_exec_context(context_id)
         saved = parse(data, f"the context {context_id} on the service")
         if saved.is_ours and saved.public_id != context_id:
             raise _foreign(context_id)
-        context = await asyncio.to_thread(cls._open, saved, provider, insecure_allow_weak_encryption)
+        context = await asyncio.to_thread(cls._open, saved, way, insecure_allow_weak_encryption)
         if context.id != context_id:
             raise _foreign(context_id)
         return context
 
     @classmethod
-    def _open(cls, saved: SavedContext, provider: KeyProvider, allow_weak_encryption: bool) -> Self:
-        if saved.is_ours:
-            saved.expect_own_id()
-        if saved.key_provider != provider.kind:
-            raise InvalidContext(
-                f"the context was saved with the key provider {saved.key_provider!r}, got {provider.kind!r}"
-            )
-        if saved.is_ours or saved.is_sealed:
-            key = provider.unwrap_key(saved.wrapped_key_bytes())
-            secret = json_object(open_secret(key, saved.sk, saved.associated_data), "secret")
-            keys = ContextKeys.load(saved, secret, allow_weak_encryption)
-        else:
-            keys = _open_existing(saved, provider, allow_weak_encryption)
-        if saved.id not in (None, keys.id):
-            raise InvalidContext("the context's id does not belong to its keys: the file was changed")
-        if saved.is_sealed:
-            saved = msgspec.structs.replace(saved, id=keys.id)  # what comes from the service has none
-        return cls(keys, provider, saved)
+    def _open(cls, saved: SavedContext, way: WayIn, allow_weak_encryption: bool) -> Self:
+        opened = open_saved(saved, way, allow_weak_encryption)
+        provider = None if isinstance(way, RecoveryKey) else way
+        return cls(opened.keys, provider, opened.saved, opened.envelope)
 
     def _expect_saved(self) -> SavedContext:
         if self._saved is None:
             raise InvalidArgument("this context is known as a predecessor only: rewrap it before it is saved")
         return self._saved
-
-
-def _open_existing(saved: SavedContext, provider: KeyProvider, allow_weak_encryption: bool) -> ContextKeys:
-    """The keys of a context as another client saved it: its content key is the provider's key itself."""
-    key = existing_clients_key(provider, saved.wrapped_key_bytes())
-    try:
-        secret_key = unseal(key, base64.b64decode(saved.sk, validate=True), None).decode()
-    except ValueError:  # not base64, or no UTF-8 in it
-        raise InvalidContext("the context's sk is no encrypted secret key: it was changed or cut off") from None
-    except InvalidTag:
-        raise WrongKey(
-            "the passphrase or key is wrong for this context, or the context was changed: "
-            "files of other software do not tell which"
-        ) from None
-    secret = {"sk": secret_key, "content_key": key.hex()}
-    return ContextKeys.load(saved, secret, allow_weak_encryption, sealed_secret_key=saved.sk)
 
 
 def _foreign(context_id: str) -> InvalidContext:
@@ -388,9 +405,3 @@ def _expect_provider(provider: Any) -> None:
         raise InvalidArgument(
             f"the key provider is a {type(provider).__name__}, expected one like PassphraseKeyProvider"
         )
-
-
-def _provider(passphrase: str | None, key_provider: KeyProvider | None) -> KeyProvider:
-    if (passphrase is None) == (key_provider is None):
-        raise InvalidArgument("expected either a passphrase or a key_provider, and not both")
-    return key_provider if key_provider is not None else PassphraseKeyProvider(passphrase or "")

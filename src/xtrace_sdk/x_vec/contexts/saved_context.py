@@ -18,7 +18,7 @@ from xtrace_core.files import write_file
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument, InvalidContext
 from xtrace_sdk.limits import MAX_CONTEXT_BYTES
 from xtrace_sdk.x_vec.chunks.private_metadata import private_fields
-from xtrace_sdk.x_vec.keys.sealed_secret import is_sealed
+from xtrace_sdk.x_vec.keys.sealed_secret import has_recovery_key, is_sealed
 from xtrace_sdk.x_vec.schemes.registry import scheme_name
 
 FORMAT_VERSION = 2
@@ -211,6 +211,8 @@ class PublicPart:
     key_provider: str
     private_metadata: tuple[str, ...] = ()
     """The fields of metadata of which the service has keyed hashes only."""
+    has_recovery_key: bool = False
+    """Whether a recovery key opens the context too."""
 
 
 def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
@@ -231,6 +233,7 @@ def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
         scheme=scheme_name(saved.type),
         key_provider=saved.key_provider,
         private_metadata=saved.private_metadata,
+        has_recovery_key=has_recovery_key(saved.sk),
         **msgspec.structs.asdict(config),
     )
 

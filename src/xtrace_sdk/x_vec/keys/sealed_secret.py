@@ -1,54 +1,124 @@
-"""A context's secrets, encrypted under the key that a key provider gives (docs/formats.md, "Execution context").
+"""A context's secrets, encrypted under the context's own random key (docs/formats.md, "Execution context").
 
-What is stored as `sk` is base64 of `XTS1 ‖ key check (16) ‖ IV (16) ‖ tag (16) ‖ ciphertext`.
+That key is kept in *slots*, encrypted once under the key provider's key and, if the user wants a second way in, once
+under a recovery key. So each way can be changed without the other, and both open the same secret. What is stored as
+`sk` is base64 of `XTS1 ‖ number of slots ‖ slots (80 each) ‖ IV (16) ‖ tag (16) ‖ ciphertext`.
 """
 
 import base64
 import binascii
 import hmac
+import secrets
+from enum import IntEnum
+from typing import Final, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from xtrace_sdk.errors import InvalidContext, WrongKey
-from xtrace_sdk.x_vec.keys.aead import IV_BYTES, TAG_BYTES, seal, unseal
+from xtrace_sdk.x_vec.keys.aead import IV_BYTES, KEY_BYTES, TAG_BYTES, seal, unseal
 from xtrace_sdk.x_vec.keys.hedging import Hedge
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
-_MAGIC = b"XTS1"
-_CHECK_BYTES = 16
-
-
-def seal_secret(key: bytes, secret: bytes, associated_data: bytes) -> str:
-    """The secret as stored: base64 text that only this key, with the same associated data, opens."""
-    return base64.b64encode(
-        _MAGIC + _key_check(key) + seal(_secret_key(key), secret, associated_data, _hedge(key))
-    ).decode()
+_MAGIC: Final = b"XTS1"
+_CHECK_BYTES: Final = 16
+_SLOT_BYTES: Final = _CHECK_BYTES + IV_BYTES + TAG_BYTES + KEY_BYTES
 
 
-def open_secret(key: bytes, stored: str, associated_data: bytes) -> bytes:
-    """The secret of what `seal_secret` gave.
+class Slot(IntEnum):
+    """The ways into a context, in the order of their slots."""
 
-    Raises `WrongKey` if it was sealed under another key, `InvalidContext` if it has another form or was changed, or
-    if what it belongs to (the associated data) was.
-    """
-    data = _decoded(stored)
-    if not data.startswith(_MAGIC) or len(data) < len(_MAGIC) + _CHECK_BYTES + IV_BYTES + TAG_BYTES:
-        raise InvalidContext("the context's sk is not in the form that this software writes, or was cut off")
-    check, sealed = data[len(_MAGIC) :][:_CHECK_BYTES], data[len(_MAGIC) + _CHECK_BYTES :]
-    if not hmac.compare_digest(check, _key_check(key)):
-        raise WrongKey("the passphrase or key is wrong for this context: use the one that it was created with")
-    try:
-        return unseal(_secret_key(key), sealed, associated_data)
-    except InvalidTag:
-        raise InvalidContext(
-            "the key is right, but the context was changed since it was saved: restore it from another copy"
-        ) from None
+    PROVIDER = 0
+    RECOVERY = 1
+
+
+_WRONG: Final = {
+    Slot.PROVIDER: "the passphrase or key is wrong for this context: use the one that it was created with",
+    Slot.RECOVERY: "the recovery key is not this context's, or was replaced: use the words that were printed last",
+}
+
+
+class Envelope(Secretive):
+    """A context's own key, and the slots that it is stored in. An envelope never changes: `with_slot` gives another."""
+
+    __slots__ = ("_associated_data", "_key", "_slots")
+
+    def __init__(self, key: bytes, slots: tuple[bytes, ...], associated_data: bytes) -> None:
+        """Use `new` or `open` instead."""
+        self._key = key
+        self._slots = slots
+        self._associated_data = associated_data
+
+    @classmethod
+    def new(cls, provider_key: bytes, associated_data: bytes) -> Self:
+        """An envelope with a new key in the provider's slot; `associated_data` is what the secret belongs to."""
+        return cls(secrets.token_bytes(KEY_BYTES), (), associated_data).with_slot(Slot.PROVIDER, provider_key)
+
+    @classmethod
+    def open(cls, slot: Slot, slot_key: bytes, stored: str, associated_data: bytes) -> tuple[Self, bytes]:
+        """The envelope and the secret of what `seal` gave, by the key of one slot.
+
+        Raises `WrongKey` if the slot is for another key or is not there, `InvalidContext` if what is stored has another
+        form or was changed (also in the other slot), or if what it belongs to was.
+        """
+        slots, sealed = _parts(stored)
+        if slot >= len(slots):
+            raise WrongKey("the context has no recovery key: open it with its passphrase or key")
+        check, sealed_key = slots[slot][:_CHECK_BYTES], slots[slot][_CHECK_BYTES:]
+        if not hmac.compare_digest(check, _key_check(slot_key)):
+            raise WrongKey(_WRONG[slot])
+        try:
+            key = unseal(_slot_key(slot_key), sealed_key, _slot_data(slot, associated_data))
+            return cls(key, slots, associated_data), unseal(key, sealed, associated_data + _header(slots))
+        except InvalidTag:
+            raise InvalidContext(
+                "the key is right, but the context was changed since it was saved: restore it from another copy"
+            ) from None
+
+    @property
+    def has_recovery_key(self) -> bool:
+        """Whether the recovery slot is filled."""
+        return len(self._slots) > Slot.RECOVERY
+
+    def with_slot(self, slot: Slot, slot_key: bytes) -> Self:
+        """The envelope with this key in a slot, instead of the one that was there."""
+        sealed = seal(_slot_key(slot_key), self._key, _slot_data(slot, self._associated_data), _hedge(slot_key))
+        filled = _key_check(slot_key) + sealed
+        return type(self)(self._key, (*self._slots[:slot], filled, *self._slots[slot + 1 :]), self._associated_data)
+
+    def without_recovery_key(self) -> Self:
+        """The envelope without a recovery slot."""
+        return type(self)(self._key, self._slots[: Slot.RECOVERY], self._associated_data)
+
+    def seal(self, secret: bytes) -> str:
+        """The secret as stored: base64 text that the keys of the slots open, with the same associated data."""
+        header = _header(self._slots)
+        return base64.b64encode(
+            header + seal(self._key, secret, self._associated_data + header, _hedge(self._key))
+        ).decode()
 
 
 def is_sealed(stored: str) -> bool:
-    """Whether this begins as what `seal_secret` gives; what other clients write does so once in 2^32 times."""
+    """Whether this begins as what `seal` gives; what other clients write does so once in 2^32 times."""
     return _decoded(stored).startswith(_MAGIC)
+
+
+def has_recovery_key(stored: str) -> bool:
+    """Whether what `seal` gave says that there is a recovery key; only opening proves it."""
+    return is_sealed(stored) and len(_parts(stored)[0]) > Slot.RECOVERY
+
+
+def _parts(stored: str) -> tuple[tuple[bytes, ...], bytes]:
+    data = _decoded(stored)
+    if not data.startswith(_MAGIC) or len(data) == len(_MAGIC):
+        raise InvalidContext("the context's sk is not in the form that this software writes, or was cut off")
+    count, rest = data[len(_MAGIC)], data[len(_MAGIC) + 1 :]
+    if not 1 <= count <= len(Slot):
+        raise InvalidContext(f"the context's sk has {count} slots, expected 1 or {len(Slot)}: update the software")
+    if len(rest) < count * _SLOT_BYTES + IV_BYTES + TAG_BYTES:
+        raise InvalidContext("the context's sk was cut off: restore it from another copy")
+    return tuple(rest[i * _SLOT_BYTES : (i + 1) * _SLOT_BYTES] for i in range(count)), rest[count * _SLOT_BYTES :]
 
 
 def _decoded(stored: str) -> bytes:
@@ -58,12 +128,20 @@ def _decoded(stored: str) -> bytes:
         return b""
 
 
+def _header(slots: tuple[bytes, ...]) -> bytes:
+    return _MAGIC + bytes([len(slots)]) + b"".join(slots)
+
+
+def _slot_data(slot: Slot, associated_data: bytes) -> bytes:
+    return b"xtrace/slot/1" + bytes([slot]) + associated_data
+
+
 def _hedge(key: bytes) -> Hedge:
     return Hedge.derived(key, b"xtrace/sealing-hedge/1")
 
 
-def _secret_key(key: bytes) -> bytes:
-    return _derive(key, b"xtrace/secret/1", 32)
+def _slot_key(key: bytes) -> bytes:
+    return _derive(key, b"xtrace/slot/1", KEY_BYTES)
 
 
 def _key_check(key: bytes) -> bytes:

@@ -1,0 +1,85 @@
+"""Opening saved contexts: by their key provider or their recovery key, also those that other clients saved."""
+
+import base64
+from typing import NamedTuple
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+
+from xtrace_sdk.errors import InvalidArgument, InvalidContext, WrongKey
+from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
+from xtrace_sdk.x_vec.contexts.saved_context import SavedContext, json_object
+from xtrace_sdk.x_vec.keys.aead import unseal
+from xtrace_sdk.x_vec.keys.provider import KeyProvider, PassphraseKeyProvider, existing_clients_key
+from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
+from xtrace_sdk.x_vec.keys.sealed_secret import Envelope, Slot
+
+WayIn = KeyProvider | RecoveryKey
+
+
+class Opened(NamedTuple):
+    """An open context: its keys, how they are sealed (None in another client's form), and what was saved."""
+
+    keys: ContextKeys
+    envelope: Envelope | None
+    saved: SavedContext
+
+
+def way_in(passphrase: str | None, key_provider: KeyProvider | None, recovery_key: RecoveryKey | str | None) -> WayIn:
+    """The one of the three that was given. Raises `InvalidArgument` unless it is one, or for a bad recovery key."""
+    if sum(given is not None for given in (passphrase, key_provider, recovery_key)) != 1:
+        raise InvalidArgument("expected either a passphrase, a key_provider or a recovery_key, and one of them only")
+    if recovery_key is not None:
+        return RecoveryKey(recovery_key) if isinstance(recovery_key, str) else recovery_key
+    return key_provider if key_provider is not None else PassphraseKeyProvider(passphrase or "")
+
+
+def open_saved(saved: SavedContext, way: WayIn, allow_weak_encryption: bool) -> Opened:
+    """The context that was saved. Raises `InvalidContext`, `WrongKey`, and what the key provider raises."""
+    if saved.is_ours:
+        saved.expect_own_id()
+    envelope = None
+    if saved.is_ours or saved.is_sealed:
+        slot = Slot.RECOVERY if isinstance(way, RecoveryKey) else Slot.PROVIDER
+        envelope, secret = Envelope.open(slot, _key(saved, way), saved.sk, saved.associated_data)
+        keys = ContextKeys.load(saved, json_object(secret, "secret"), allow_weak_encryption)
+    else:
+        keys = _open_existing(saved, way, allow_weak_encryption)
+    if saved.id not in (None, keys.id):
+        raise InvalidContext("the context's id does not belong to its keys: the file was changed")
+    if saved.is_sealed:
+        saved = msgspec.structs.replace(saved, id=keys.id)  # what comes from the service has none
+    return Opened(keys, envelope, saved)
+
+
+def _key(saved: SavedContext, way: WayIn) -> bytes:
+    if isinstance(way, RecoveryKey):
+        return way.key()
+    _check_kind(saved, way)
+    return way.unwrap_key(saved.wrapped_key_bytes())
+
+
+def _check_kind(saved: SavedContext, provider: KeyProvider) -> None:
+    if saved.key_provider != provider.kind:
+        raise InvalidContext(
+            f"the context was saved with the key provider {saved.key_provider!r}, got {provider.kind!r}"
+        )
+
+
+def _open_existing(saved: SavedContext, way: WayIn, allow_weak_encryption: bool) -> ContextKeys:
+    """The keys of a context as another client saved it: its content key is the provider's key itself."""
+    if isinstance(way, RecoveryKey):
+        raise WrongKey("the context was saved by other software and has no recovery key: open it with its passphrase")
+    _check_kind(saved, way)
+    key = existing_clients_key(way, saved.wrapped_key_bytes())
+    try:
+        secret_key = unseal(key, base64.b64decode(saved.sk, validate=True), None).decode()
+    except ValueError:  # not base64, or no UTF-8 in it
+        raise InvalidContext("the context's sk is no encrypted secret key: it was changed or cut off") from None
+    except InvalidTag:
+        raise WrongKey(
+            "the passphrase or key is wrong for this context, or the context was changed: "
+            "files of other software do not tell which"
+        ) from None
+    secret = {"sk": secret_key, "content_key": key.hex()}
+    return ContextKeys.load(saved, secret, allow_weak_encryption, sealed_secret_key=saved.sk)
