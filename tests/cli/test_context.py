@@ -45,7 +45,7 @@ def test_the_same_as_json(protected: Terminal) -> None:
         "key_len": 1024,
         "encoding": "base3",
         "key_provider": "passphrase",
-        "format_version": 1,
+        "format_version": 2,
     }
     context_id = created["context_id"]
     assert protected("context show mine.json --json").json == created
@@ -85,7 +85,7 @@ def test_show_needs_no_passphrase_and_shows_nothing_secret(xtrace: Terminal) -> 
         "alpha len       512",
         "encoding        base4",
         "key provider    passphrase",
-        "format version  1",
+        "format version  2",
     ]
     assert stored["sk"] not in shown.out
     assert stored["wrapped_key"] not in shown.out
