@@ -22,7 +22,7 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext, WeakKe
 from xtrace_sdk.x_vec.contexts.saved_context import PublicParts, canonical_json
 from xtrace_sdk.x_vec.keys.key_file import KeyFileProvider
 from xtrace_sdk.x_vec.keys.passphrase import PassphraseKeyProvider
-from xtrace_sdk.x_vec.keys.sealed_secret import open_secret, seal_secret
+from xtrace_sdk.x_vec.keys.sealed_secret import Envelope, Slot
 from xtrace_sdk.x_vec.upkeep.audit.public_key import PublicKey
 
 Object = dict[str, Any]
@@ -48,14 +48,18 @@ def document(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return saved
 
 
+def opened(key: bytes, sealed: str, public: PublicParts) -> bytes:
+    return Envelope.open(Slot.PROVIDER, key, sealed, public.associated_data)[1]
+
+
 def resealed(document: Object, change: Callable[[Object, Object], None]) -> Object:
     """The context with another configuration and another secret, authentic under its passphrase."""
     key = PROVIDER.unwrap_key(base64.b64decode(document["wrapped_key"]))
     public = PublicParts(document["type"], document["pk"], document["config"])
-    config, secret = json.loads(public.config), json.loads(open_secret(key, document["sk"], public.associated_data))
+    config, secret = json.loads(public.config), json.loads(opened(key, document["sk"], public))
     change(config, secret)
     public = PublicParts(public.type, public.pk, canonical_json(config).decode())
-    sealed = seal_secret(key, msgspec.json.encode(secret), public.associated_data)
+    sealed = Envelope.new(key, public.associated_data).seal(msgspec.json.encode(secret))
     return document | public.public_data() | {"sk": sealed, "id": public.public_id}
 
 
@@ -275,7 +279,7 @@ def test_a_wrong_passphrase_is_still_told_from_a_changed_context(document: Objec
 def test_a_predecessor_has_no_predecessor(document: Object) -> None:
     public = PublicParts(document["type"], document["pk"], document["config"])
     key = PROVIDER.unwrap_key(base64.b64decode(document["wrapped_key"]))
-    secret: Object = json.loads(open_secret(key, document["sk"], public.associated_data))
+    secret: Object = json.loads(opened(key, document["sk"], public))
 
     def after(before: Object) -> Object:
         return secret | {"predecessor": public.public_data() | {"secret": before}}
