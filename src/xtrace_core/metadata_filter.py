@@ -123,6 +123,16 @@ def parse_filter(value: Any, limits: FilterLimits = DEFAULT_LIMITS) -> Filter:
     return _Parser(limits).filter(value, "meta_filter", 1)
 
 
+def parse_chosen_filter(value: Any, limits: FilterLimits = DEFAULT_LIMITS) -> Filter:
+    """The same for a change that cannot be undone: a filter that is missing by mistake must not match every chunk.
+
+    Raises `InvalidFilter` also for None and for JSON's null.
+    """
+    if value is None or (isinstance(value, str) and value.strip() == "null"):
+        raise InvalidFilter("meta_filter is null, expected an object; {} means every chunk of the context")
+    return parse_filter(value, limits)
+
+
 class _Parser:
     """Counts what one filter holds while it is parsed, so that its cost has a bound."""
 

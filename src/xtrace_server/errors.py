@@ -116,7 +116,8 @@ class ContextNotFound(NotFound):
 
     def __init__(self, context_id: str) -> None:
         super().__init__(
-            f"the execution context {context_id[:64]!r} is not stored in this organisation: save the context first"
+            f"the execution context {context_id[:64]!r} is not stored in this organisation: save the context first, "
+            "with POST /v1/exec_context/{org}; clients call that store_exec_context or save_to_remote"
         )
 
 

@@ -179,6 +179,7 @@ def _server(settings: Settings) -> uvicorn.Server:
         proxy_headers=False,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
+        timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # given to call_later, which takes fractions
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
     )
     try:

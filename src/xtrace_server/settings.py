@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     """The slowest rate at which a body may arrive."""
     write_timeout_s: float = Field(default=60.0, gt=0)
     """How long a client may leave an answer unread before it is cut off."""
+    keep_alive_s: float = Field(default=75.0, gt=0)
+    """How long a connection stays open without a request; a client that keeps one for longer loses its next call."""
     request_timeout_s: float = Field(default=300.0, gt=0)
     """How long a request may take from its last byte to the first of its answer."""
     shutdown_timeout_s: int = Field(default=30, ge=0)

@@ -156,6 +156,22 @@ def test_delete_by_metadata_deletes_what_a_dry_run_counts(http: Http, kb: str) -
     assert ok(http.data("DELETE", "/chunk/by-meta/{org}", json=unknown)) == {"deleted_count": 0}
 
 
+@pytest.mark.parametrize("missing", [{"meta_filter": None}, {"meta_filter": "null"}, {"meta_filter": " null "}, {}])
+def test_a_missing_filter_deletes_and_patches_nothing(http: Http, kb: str, missing: dict[str, Any]) -> None:
+    http.insert(kb, [chunk(meta_data={"tag1": "a"})])
+    code = "invalid_filter" if missing else "invalid"
+    for method, more in (("DELETE", {}), ("PATCH", {"patch": {"tag1": "b"}})):
+        for dry_run in (True, False):
+            sent = {"kb_id": kb, "context_id": "ctx", "dry_run": dry_run, **missing, **more}
+            detail = problem(http.data(method, "/chunk/by-meta/{org}", json=sent), 422, code)
+            assert "meta_filter" in detail
+            assert ("{} means every chunk" in detail) is bool(missing)
+    (left,) = http.get(kb, 1)
+    assert left["meta_data"] == {"tag1": "a"}
+    everything = body(kb, meta_filter="{}") | {"dry_run": False}
+    assert ok(http.data("DELETE", "/chunk/by-meta/{org}", json=everything)) == {"deleted_count": 1}
+
+
 def test_patch_by_metadata_changes_what_a_dry_run_counts(http: Http, kb: str) -> None:
     http.insert(kb, [chunk(meta_data={"tag1": "a", "tag2": "b", "facets": ["draft"]}) for _ in range(3)])
     http.insert(kb, [chunk(meta_data={"tag1": "z"})])

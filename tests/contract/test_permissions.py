@@ -112,6 +112,21 @@ def test_a_data_route_needs_its_permission(http: Http, live_service: LiveService
         other.close()
 
 
+def test_a_refusal_says_which_grant_is_in_the_way(http: Http) -> None:
+    kb = http.new_kb()
+    made = ok(http.control("POST", "/keys", json={"name": "new"}))
+    without = {"x-api-key": made["secretKey"]}
+    detail = problem(http.data("GET", "/chunk/{org}", params={"kb_id": kb}, headers=without), 403, "forbidden")
+    assert "its default permission is 0, and none is set for this knowledge base" in detail
+    (first,) = [key for key in ok(http.control("GET", "/keys")) if key["hash"] != made["apiKey"]["hash"]]
+    ok(http.control("PUT", f"/keys/{first['hash']}/permissions/{kb}", json={"permission": 3}))
+    detail = problem(http.data("DELETE", "/chunk/{org}", params={"kb_id": kb, "chunk_ids": 1}), 403, "forbidden")
+    assert "is set to 3, which goes before its default of 7" in detail
+    assert "sets 7 with PUT /api/v1/keys/{hash}/permissions/{kb_id}" in detail
+    ok(http.control("PUT", f"/keys/{first['hash']}/permissions/{kb}", json={"permission": 7}))
+    ok(http.data("DELETE", "/chunk/{org}", params={"kb_id": kb, "chunk_ids": 1}))
+
+
 @pytest.mark.parametrize("case", DATA, ids=lambda case: f"{case[0]} {case[1]}")
 def test_a_data_route_refuses_every_wrong_key(http: Http, live_service: LiveService, case: Any) -> None:
     made = ok(http.control("POST", "/keys", json={"name": "revoked"}))

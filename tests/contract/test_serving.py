@@ -1,14 +1,17 @@
 """Starting and stopping: credentials, permissions of files, what survives, what is refused."""
 
 import json
+import re
 import socket
 import sqlite3
 import stat
+import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
-from support.service import Http, chunk, ok, running_service
+from support.service import Http, LiveService, chunk, ok, running_service
 from xtrace_server.serving import CannotServe, start
 from xtrace_server.settings import Settings
 
@@ -120,3 +123,40 @@ def test_beyond_loopback_without_tls_is_warned_about(tmp_path: Path, caplog: pyt
     caplog.clear()
     with running_service(tmp_path / "b"):
         assert "without TLS" not in caplog.text
+
+
+def test_an_idle_connection_outlives_the_clients_that_pool_it(tmp_path: Path) -> None:
+    assert Settings().keep_alive_s >= 75
+    request = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+    with (
+        running_service(tmp_path, keep_alive_s=0.2) as service,
+        socket.create_connection(service.address) as connection,
+    ):
+        for _ in range(2):  # the second on the same connection
+            connection.sendall(request)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.settimeout(60)
+        assert connection.recv(1) == b""  # the server closes it
+
+
+@pytest.mark.full
+@pytest.mark.long
+def test_a_client_that_pools_for_15_seconds_loses_no_request(tmp_path: Path) -> None:
+    with running_service(tmp_path) as service:
+        connection = HTTPConnection(service.url.removeprefix("http://"))  # sends on whatever it has, and never again
+        for pause_s in (0, 6, 8, 12, 14.9):
+            time.sleep(pause_s)
+            connection.request("GET", "/livez")
+            answer = connection.getresponse()
+            assert (answer.status, answer.will_close) == (200, False)
+            answer.read()
+        connection.close()
+
+
+def test_ids_of_knowledge_bases_fit_a_table_and_come_once(live_service: LiveService) -> None:
+    http, other = Http(live_service.new_organisation()), Http(live_service.new_organisation())
+    made = [client.new_kb() for client in (http, other) for _ in range(30)]
+    http.close()
+    other.close()
+    assert len(set(made)) == 60
+    assert all(re.fullmatch("[2-9a-km-np-z]{12}", kb_id) for kb_id in made)

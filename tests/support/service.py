@@ -37,6 +37,11 @@ class LiveService:
         return self.server.url
 
     @property
+    def address(self) -> tuple[str, int]:
+        """Where its socket listens."""
+        return "127.0.0.1", int(self.url.rpartition(":")[2])
+
+    @property
     def first_credentials(self) -> Credentials:
         """The organisation of the first start."""
         return read_credentials(self.folder / CREDENTIALS_FILE)

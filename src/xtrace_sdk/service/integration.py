@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from xtrace_core import wire
 from xtrace_core.frames import RowBlock
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.errors import AnswerTooLarge, InvalidAnswer, InvalidArgument, InvalidFilter, PartlyStored, XTraceError
+from xtrace_sdk.errors import AnswerTooLarge, InvalidAnswer, InvalidArgument, PartlyStored, XTraceError
 from xtrace_sdk.http.transport import HttpClient, Retries, base_url, header_value
 from xtrace_sdk.limits import MAX_ANSWER_BYTES, MAX_COUNT_BYTES
 from xtrace_sdk.service import payloads
@@ -542,7 +542,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
 
         With `dry_run` nothing is deleted and the number is that of those that would be.
         """
-        body = self._body(wire.DeleteByMetaData(kb_id, context_id, _deliberate(meta_filter), dry_run))
+        body = self._body(wire.DeleteByMetaData(kb_id, context_id, payloads.chosen_filter(meta_filter), dry_run))
         if dry_run:
             return (await self._count("DELETE", wire.WouldDeleteCount, body)).would_delete_count
         return (await self._count("DELETE", wire.DeletedCount, body)).deleted_count
@@ -561,7 +561,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         those that would be. Raises `InvalidMetaData` for a patch with other fields.
         """
         change = payloads.meta_data_patch(patch)
-        body = self._body(wire.PatchByMetaData(kb_id, context_id, _deliberate(meta_filter), change, dry_run))
+        body = self._body(wire.PatchByMetaData(kb_id, context_id, payloads.chosen_filter(meta_filter), change, dry_run))
         if dry_run:
             return (await self._count("PATCH", wire.WouldUpdateCount, body)).would_update_count
         return (await self._count("PATCH", wire.UpdatedCount, body)).updated_count
@@ -644,10 +644,3 @@ def _expect_sorting(sort_by: str, sort_order: str) -> None:
         raise InvalidArgument(f"sort_by is {sort_by!r}, expected chunk_id, created_at, updated_at or tag1 to tag5")
     if sort_order not in ("asc", "desc"):
         raise InvalidArgument(f"sort_order is {sort_order!r}, expected asc or desc")
-
-
-def _deliberate(meta_filter: Mapping[str, Any] | str) -> Any:
-    """The filter of a change that cannot be undone: one that is missing by mistake must not match everything."""
-    if meta_filter is None:
-        raise InvalidFilter("meta_filter is None, expected a filter; {} means every chunk of the context")
-    return payloads.meta_filter(meta_filter)

@@ -141,6 +141,15 @@ def meta_filter(value: Any) -> Any:
     return {} if value is None else value
 
 
+def chosen_filter(value: Any) -> Any:
+    """The same for a change that cannot be undone: None and JSON's null, which a mistake gives, are refused."""
+    try:
+        metadata_filter.parse_chosen_filter(value)
+    except metadata_filter.InvalidFilter as error:
+        raise InvalidFilter(str(error)) from None
+    return value
+
+
 def projection(fields: Iterable[str] | None) -> list[str] | None:
     """The fields to return; None stands for the service's choice."""
     if fields is None:

@@ -76,7 +76,7 @@ async def delete(
     body: Annotated[wire.DeleteByMetaData, Depends(body_of(wire.DeleteByMetaData))],
 ) -> Response:
     """Deletes the chunks that the filter matches, or says how many these are."""
-    count = await by_metadata.delete(state, caller, scope_of(state.settings, body), dry_run=body.dry_run)
+    count = await by_metadata.delete(state, caller, scope_of(state.settings, body, chosen=True), dry_run=body.dry_run)
     return json_answer(wire.WouldDeleteCount(count) if body.dry_run else wire.DeletedCount(count))
 
 
@@ -89,5 +89,7 @@ async def patch(
     body: Annotated[wire.PatchByMetaData, Depends(body_of(wire.PatchByMetaData))],
 ) -> Response:
     """Changes the metadata of the chunks that the filter matches, or says how many these are."""
-    count = await by_metadata.patch(state, caller, scope_of(state.settings, body), body.patch, dry_run=body.dry_run)
+    count = await by_metadata.patch(
+        state, caller, scope_of(state.settings, body, chosen=True), body.patch, dry_run=body.dry_run
+    )
     return json_answer(wire.WouldUpdateCount(count) if body.dry_run else wire.UpdatedCount(count))

@@ -25,7 +25,7 @@ from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.storage import organisations
 from xtrace_server.storage.database import Connection, Database, StorageError
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
-from xtrace_server.storage.organisations import ApiKey
+from xtrace_server.storage.organisations import ApiKey, Grant
 
 _USE_RECORDED_EVERY_S = 60.0
 
@@ -100,16 +100,15 @@ class ApiCaller:
         found = await organisations.permissions(connection, self.key, kb_id)
         if not found:
             raise KnowledgeBaseNotFound(kb_id)
-        ((kb, granted),) = found
-        if granted & needed != needed:
-            act = needed.name.lower()
-            raise PermissionDenied(f"the API key has no permission to {act} in this knowledge base", kb.id)
-        return kb
+        (grant,) = found
+        if grant.permission & needed != needed:
+            raise PermissionDenied(_denial(self.key, grant, needed), grant.kb.id)
+        return grant.kb
 
     async def readable(self, connection: Connection) -> set[str]:
         """The ids of the knowledge bases that the key may read."""
         found = await organisations.permissions(connection, self.key)
-        return {kb.id for kb, granted in found if granted & Permission.READ}
+        return {grant.kb.id for grant in found if grant.permission & Permission.READ}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +188,21 @@ class Guard:
         except StorageError:
             self._use_recorded.pop(key_hash, None)
             _log.warning("the last use of an API key could not be written down")
+
+
+def _denial(key: ApiKey, grant: Grant, needed: Permission) -> str:
+    """Which grant is in the way, and who changes it."""
+    if grant.is_default:
+        why = f"its default permission is {grant.permission}, and none is set for this knowledge base"
+    else:
+        why = (
+            f"its permission for this knowledge base is set to {grant.permission}, which goes before its default of "
+            f"{key.default_permission}"
+        )
+    return (
+        f"the API key has no permission to {needed.name.lower()} in this knowledge base: {why}; an admin key sets "
+        f"{needed:d} with PUT /api/v1/keys/{{hash}}/permissions/{{kb_id}} (xtrace keys grant)"
+    )
 
 
 def _presented(headers: _Headers, header: str) -> str:

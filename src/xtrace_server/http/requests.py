@@ -7,7 +7,7 @@ from typing import Annotated, Any, Protocol, TypeAlias, cast
 
 from fastapi import Depends, Request
 
-from xtrace_core.metadata_filter import InvalidFilter, parse_filter
+from xtrace_core.metadata_filter import InvalidFilter, parse_chosen_filter, parse_filter
 from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
 from xtrace_server.auth.guard import Actor, ApiCaller, Plane, rule_of
 from xtrace_server.errors import FilterRefused, InvalidRequest
@@ -56,10 +56,11 @@ class _Scoped(Protocol):
     meta_filter: Any
 
 
-def scope_of(settings: Settings, body: _Scoped) -> SearchScope:
-    """The scope in a request, parsed. Raises `FilterRefused`."""
+def scope_of(settings: Settings, body: _Scoped, *, chosen: bool = False) -> SearchScope:
+    """The scope in a request, parsed; `chosen` asks for a filter that is not null. Raises `FilterRefused`."""
+    parse = parse_chosen_filter if chosen else parse_filter
     try:
-        filter_ = parse_filter(body.meta_filter, settings.filter_limits)
+        filter_ = parse(body.meta_filter, settings.filter_limits)
     except InvalidFilter as error:
         raise FilterRefused(str(error)) from None
     id_range = getattr(body, "id_range", None)

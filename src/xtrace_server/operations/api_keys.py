@@ -34,7 +34,7 @@ async def permissions(state: ServerState, actor: Actor, key_hash: str) -> list[t
     async with state.database.read() as connection:
         key = await organisations.get_api_key(connection, actor.organisation_id, key_hash)
         found = await organisations.permissions(connection, key)
-    return [(kb, granted) for kb, granted in found if granted]
+    return [(grant.kb, grant.permission) for grant in found if grant.permission]
 
 
 async def set_permission(state: ServerState, actor: Actor, key_hash: str, kb_id: str, permission: Permission) -> None:

@@ -1,9 +1,9 @@
 """Knowledge bases: the rows of the control plane, and what every write of chunks changes about one."""
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -45,6 +45,9 @@ class KnowledgeBase:
         return chunk_pk(self.pk, MAX_CHUNK_ID)
 
 
+_ID_CHARACTERS = 12
+_ID_ALPHABET = "23456789abcdefghijkmnpqrstuvwxyz"  # without 0, 1, l and o, which people mistake for each other
+
 _t = knowledge_base.c
 COLUMNS = (
     _t.pk,
@@ -67,7 +70,7 @@ def from_row(row: Sequence[Any]) -> KnowledgeBase:
 
 async def create(connection: AsyncConnection, organisation_id: str, name: str, description: str) -> KnowledgeBase:
     """A new, empty knowledge base."""
-    kb_id, moment = str(uuid4()), now()
+    kb_id, moment = await _new_id(connection), now()
     values: dict[str, Any] = {
         "id": kb_id,
         "organisation_id": organisation_id,
@@ -85,6 +88,14 @@ async def create(connection: AsyncConnection, organisation_id: str, name: str, d
     if created.pk > MAX_KNOWLEDGE_BASE_PK:
         raise Unavailable("this database has numbered as many knowledge bases as it can")
     return created
+
+
+async def _new_id(connection: AsyncConnection) -> str:
+    """An id that no knowledge base of any organisation has."""
+    while True:
+        kb_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_CHARACTERS))
+        if (await connection.execute(select(_t.pk).where(_t.id == kb_id))).one_or_none() is None:
+            return kb_id
 
 
 async def list_all(connection: AsyncConnection, organisation_id: str) -> list[KnowledgeBase]:

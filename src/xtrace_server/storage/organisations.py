@@ -1,6 +1,7 @@
 """Organisations, their admin keys, their API keys and what each may do."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import func, insert, select, update
@@ -126,9 +127,17 @@ async def record_use(connection: AsyncConnection, key_hash: str) -> None:
     await connection.execute(update(api_key).where(_k.hash == key_hash).values(last_used_at=now()))
 
 
-async def permissions(
-    connection: AsyncConnection, key: ApiKey, kb_id: str | None = None
-) -> list[tuple[KnowledgeBase, int]]:
+class Grant(NamedTuple):
+    """What a key may do in one knowledge base."""
+
+    kb: KnowledgeBase
+    permission: int
+    """The one that holds."""
+    is_default: bool
+    """Whether it is the key's default: nothing is set for this knowledge base."""
+
+
+async def permissions(connection: AsyncConnection, key: ApiKey, kb_id: str | None = None) -> list[Grant]:
     """The key's effective permission on each knowledge base of its organisation, or on the one of that id."""
     granted = (permission.c.kb_pk == knowledge_base.c.pk) & (permission.c.api_key_hash == key.hash)
     query = (
@@ -140,7 +149,10 @@ async def permissions(
     if kb_id is not None:
         query = query.where(knowledge_base.c.id == kb_id)
     rows = await connection.execute(query)
-    return [(from_row(row[:-1]), key.default_permission if row[-1] is None else row[-1]) for row in rows]
+    return [
+        Grant(from_row(row[:-1]), key.default_permission if row[-1] is None else row[-1], row[-1] is None)
+        for row in rows
+    ]
 
 
 async def set_permission(connection: AsyncConnection, key: ApiKey, kb: KnowledgeBase, level: int) -> None:

@@ -19,7 +19,6 @@ from xtrace_sdk.errors import (
     ChunksNotFound,
     ContentTampered,
     InvalidArgument,
-    InvalidFilter,
     InvalidMetaData,
     PartlyStored,
     UnknownContent,
@@ -27,6 +26,7 @@ from xtrace_sdk.errors import (
     shown_ids,
 )
 from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.service.payloads import chosen_filter
 from xtrace_sdk.x_vec.chunks.envelope import Content, pack
 from xtrace_sdk.x_vec.chunks.private_metadata import FIELDS, MetaData, hidden_filter, hidden_meta_data, private_part
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
@@ -102,8 +102,7 @@ class Patching:
         return sum(counts)
 
     def _filters(self, meta_filter: Filter) -> list[tuple[ExecutionContext, Any]]:
-        if meta_filter is None:
-            raise InvalidFilter("meta_filter is None, expected a filter; {} means every chunk of the context")
+        chosen_filter(meta_filter)
         return [(one, hidden_filter(one, meta_filter)) for one in self._context.lineage]
 
     def _is_private(self, change: MetaData) -> bool:
