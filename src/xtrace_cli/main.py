@@ -13,6 +13,7 @@ from xtrace_cli.commands import context, kb, keys, org
 from xtrace_cli.commands.audit import audit
 from xtrace_cli.commands.context_audit import audit as audit_contexts
 from xtrace_cli.commands.context_keys import rewrap, rotate
+from xtrace_cli.commands.context_recovery import recover, recovery_key
 from xtrace_cli.commands.demo import demo
 from xtrace_cli.commands.kb_verify import verify
 from xtrace_cli.commands.serve import serve
@@ -32,6 +33,8 @@ app.command()(serve)
 app.command()(vacuum)
 app.command()(version)
 context.app.command("audit")(audit_contexts)
+context.app.command()(recover)
+context.app.command("recovery-key")(recovery_key)
 context.app.command()(rewrap)
 context.app.command()(rotate)
 kb.app.command()(verify)

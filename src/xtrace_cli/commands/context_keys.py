@@ -3,12 +3,14 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xtrace_cli.commands.context import SavedFile, Scheme
+from xtrace_cli.errors import WrongUse
 from xtrace_cli.options.connection import CredentialsFile, with_api_key
 from xtrace_cli.options.key_providers import (
     KeyFile,
@@ -21,16 +23,28 @@ from xtrace_cli.options.key_providers import (
     provider_of,
 )
 from xtrace_cli.options.passphrase import NewPassphraseFile, PassphraseFile
+from xtrace_cli.options.recovery_key import RecoveryKeyFile, print_words, recovery_key_of, tested
 from xtrace_cli.output import Json, Yes, confirm, fields, note, show
 from xtrace_sdk.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+    from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
 SuccessorFile = Annotated[
     Path,
     typer.Argument(metavar="NEW_PATH", help="The file of the new context; it is made, or a rotation goes on with it."),
 ]
+
+
+class RecoveryChoice(StrEnum):
+    """What becomes of the recovery key in a rotation."""
+
+    NEW = "new"
+    KEEP = "keep"
+    NONE = "none"
+
+
 KnowledgeBases = Annotated[
     list[str] | None,
     typer.Option("--kb", metavar="KB_ID", help="Only this knowledge base; may be given several times."),
@@ -62,7 +76,7 @@ def rewrap(
         new = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
         context.rewrap(new).save_to_disk(path)
     done = {"context_id": context.id, "key_provider": new.kind}
-    show(done, as_json, lambda: note(f"{path} opens with the new key alone; older copies still open with the old one"))
+    show(done, as_json, lambda: note(f"{path} opens with the new key now; older copies still open with the old one"))
 
 
 def rotate(
@@ -72,6 +86,13 @@ def rotate(
     scheme: Annotated[Scheme | None, typer.Option(help="The scheme of the new context; by default the same.")] = None,
     key_len: Annotated[
         int | None, typer.Option(help="The bits of each prime of the new context; by default as many.")
+    ] = None,
+    recovery_key: Annotated[
+        RecoveryChoice | None,
+        typer.Option(
+            help="The recovery key of the new context: `new` makes one and prints its words once, `keep` takes that of "
+            "the old context, whose words are asked for. To be said if the old context has one."
+        ),
     ] = None,
     remove_old: Annotated[
         bool, typer.Option("--remove-old", help="Delete the old context from the service at the end.")
@@ -86,6 +107,7 @@ def rotate(
     new_key_file: NewKeyFile = None,
     new_kms_key: NewKMSKey = None,
     new_kms_context: NewKMSContext = None,
+    recovery_key_file: RecoveryKeyFile = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
@@ -99,8 +121,13 @@ def rotate(
 
     if remove_old and not dry_run:
         confirm("Delete the old context from the service when everything is moved?", yes)
+    printed: dict[str, str] = {}
     with weak_keys_noted():
         if new_path.exists():
+            if recovery_key is not None:
+                raise WrongUse(
+                    f"{new_path} exists: change its recovery key with `xtrace context recovery-key {new_path}`"
+                )
             provider = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context, exists=True)
             context = ExecutionContext.load_from_disk(path=new_path, key_provider=provider)
             _expect_predecessor(path, new_path, context)
@@ -113,9 +140,17 @@ def rotate(
                 if dry_run
                 else new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
             )
+            key = None if dry_run else _recovery_key(path, recovery_key, recovery_key_file)
             context = old.successor(
-                provider, None if scheme is None else scheme.value, key_len, None if dry_run else new_path
+                provider,
+                None if scheme is None else scheme.value,
+                key_len,
+                None if dry_run else new_path,
+                recovery_key=key,
             )
+            if key is not None and recovery_key == RecoveryChoice.NEW:
+                # At once: the rotation may be cut off.
+                printed = _shown(new_path, tested(new_path, key), as_json)
         summary = with_api_key(
             credentials,
             lambda xtrace: rotation.rotate(context, xtrace, kb_ids or None, remove_old=remove_old, dry_run=dry_run),
@@ -128,10 +163,31 @@ def rotate(
         "seconds": round(summary.seconds, 3),
         "removed_old": summary.removed_old,
         "dry_run": dry_run,
+        **printed,
     }
     verb = "can be moved" if dry_run else "moved"
     lines = [(kb_id, f"{count} chunks {verb}") for kb_id, count in summary.chunks.items()]
     show(result, as_json, lambda: fields([*lines, ("in all", f"{summary.total} chunks in {summary.seconds:.1f} s")]))
+
+
+def _recovery_key(path: Path, choice: RecoveryChoice | None, file: Path | None) -> "RecoveryKey | None":
+    """The recovery key of the context that replaces the one in the file. Raises `WrongUse` if it was not said which."""
+    from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
+    from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
+
+    if choice is None and read_public_part(path).has_recovery_key:
+        raise WrongUse(f"{path} has a recovery key: say --recovery-key new, keep or none for the new context")
+    if choice == RecoveryChoice.KEEP:
+        return tested(path, recovery_key_of(file))
+    return RecoveryKey.generate() if choice == RecoveryChoice.NEW else None
+
+
+def _shown(path: Path, key: "RecoveryKey", as_json: bool) -> dict[str, str]:
+    """Prints the words of a new recovery key; or what is printed of it later, as JSON."""
+    if as_json:
+        return {"recovery_key": key.words()}
+    print_words(path, key)
+    return {}
 
 
 def _expect_predecessor(path: Path, new_path: Path, context: "ExecutionContext") -> None:

@@ -1,20 +1,16 @@
-"""Passphrases: from a file, the environment or the terminal. Never from the command line, which others can read."""
+"""Passphrases: the options that name their files, and what they are taken from."""
 
-import getpass
-import os
-import sys
-import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from xtrace_cli.errors import WrongUse
-from xtrace_cli.output import is_watched
-from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
+from xtrace_cli.options.typed_secret import TypedSecret
 
 VARIABLE = "XTRACE_PASSPHRASE"
 NEW_VARIABLE = "XTRACE_NEW_PASSPHRASE"
+_OLD: Final = TypedSecret("passphrase", VARIABLE, "--passphrase-file")
+_NEW: Final = TypedSecret("new passphrase", NEW_VARIABLE, "--new-passphrase-file")
 
 PassphraseFile = Annotated[
     Path | None,
@@ -35,67 +31,20 @@ NewPassphraseFile = Annotated[
 
 
 def passphrase_of(file: Path | None) -> str:
-    """The passphrase of a context that exists: from the file, else the environment, else the terminal.
-
-    Raises `InaccessibleFile`, `InvalidArgument`, and `WrongUse` if it is nowhere and nobody is there to ask.
-    """
-    return _given(file) or _ask("Passphrase: ")
+    """The passphrase of a context that exists. Raises as `TypedSecret.get` does, and so do the others here."""
+    return _OLD.get(file, "Passphrase: ")
 
 
 def new_passphrase(file: Path | None) -> str:
-    """The passphrase for a new context; at the terminal it is asked for twice. Raises as `passphrase_of` does."""
-    return _given(file) or _ask_twice("Passphrase for the new context: ")
+    """The passphrase for a new context; at the terminal it is asked for twice."""
+    return _OLD.get_new(file, "Passphrase for the new context: ")
 
 
 def second_passphrase(file: Path | None, *, exists: bool) -> str:
-    """The new passphrase of a command that needs the old one too; one that exists is asked for once.
-
-    From its own file or `XTRACE_NEW_PASSPHRASE`. Raises as `passphrase_of` does.
-    """
-    given = _given(file, NEW_VARIABLE)
-    if given is not None:
-        return given
-    needed = f"a new passphrase is needed: give --new-passphrase-file, or set {NEW_VARIABLE}"
-    return _ask("New passphrase: ", needed) if exists else _ask_twice("New passphrase: ", needed)
+    """The new passphrase of a command that needs the old one too; one that exists is asked for once."""
+    return _NEW.get(file, "New passphrase: ") if exists else _NEW.get_new(file, "New passphrase: ")
 
 
 def read_passphrase(file: Path) -> str:
-    """The text of the file without the end of its line. Raises `InaccessibleFile` and `InvalidArgument`."""
-    try:
-        text = file.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise InaccessibleFile(f"the passphrase cannot be read from {file}: {error.strerror}") from None
-    except UnicodeDecodeError:  # its attributes hold the content
-        raise InvalidArgument(f"the passphrase in {file} is no UTF-8 text") from None
-    if not text:
-        raise InvalidArgument(f"the passphrase in {file} is empty")
-    return text
-
-
-def _given(file: Path | None, variable: str = VARIABLE) -> str | None:
-    return read_passphrase(file) if file is not None else os.environ.get(variable) or None
-
-
-_NEEDED = f"a passphrase is needed: give --passphrase-file, or set {VARIABLE}"
-
-
-def _ask_twice(prompt: str, needed: str = _NEEDED) -> str:
-    first = _ask(prompt, needed)
-    if _ask("The same again: ", needed) != first:
-        raise InvalidArgument("the two passphrases differ")
-    return first
-
-
-def _ask(prompt: str, needed: str = _NEEDED) -> str:
-    if not is_watched():
-        raise WrongUse(needed)
-    with warnings.catch_warnings():
-        # A terminal that cannot stop echoing is no place to type a passphrase.
-        warnings.simplefilter("error", getpass.GetPassWarning)
-        try:
-            text = getpass.getpass(prompt, stream=sys.stderr)
-        except (EOFError, getpass.GetPassWarning):
-            text = ""
-    if not text:
-        raise InvalidArgument("no passphrase was given")
-    return text
+    """The passphrase in a file."""
+    return _OLD.read(file)

@@ -1,0 +1,50 @@
+"""Recovery keys: the words are printed once, and taken from a file, the environment or the terminal."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from xtrace_cli.options.typed_secret import TypedSecret
+from xtrace_cli.output import note
+
+if TYPE_CHECKING:
+    from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
+
+VARIABLE: Final = "XTRACE_RECOVERY_KEY"
+_WORDS: Final = TypedSecret("recovery key", VARIABLE, "--recovery-key-file")
+_COLUMNS: Final = 4
+
+RecoveryKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help=f"A file with the words of the recovery key. Without it {VARIABLE} is used; without both you are asked.",
+    ),
+]
+
+
+def recovery_key_of(file: Path | None) -> "RecoveryKey":
+    """The recovery key of a context that exists. Raises as `TypedSecret.get` does, also for words that are not one."""
+    from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
+
+    return RecoveryKey(_WORDS.get(file, "Recovery key, its words on one line: "))
+
+
+def tested(path: Path, key: "RecoveryKey") -> "RecoveryKey":
+    """The new recovery key of a saved context, after its words have opened it: nothing else is worth printing."""
+    from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+
+    ExecutionContext.load_from_disk(path=path, recovery_key=key.words())
+    return key
+
+
+def print_words(path: Path, key: "RecoveryKey") -> None:
+    """Prints the words, numbered, for a person to write down."""
+    words = [f"{number:2} {word:8}" for number, word in enumerate(key.words().split(), start=1)]
+    for start in range(0, len(words), _COLUMNS):
+        typer.echo("  ".join(words[start : start + _COLUMNS]).rstrip())
+    note(
+        "these words will not be shown again: write them down, keep them where the context is not, and test them with: "
+        f"xtrace context recover {path} --check"
+    )

@@ -1,0 +1,69 @@
+"""Secrets that a person types. Never from the command line, which others can read."""
+
+import getpass
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+from xtrace_cli.errors import WrongUse
+from xtrace_cli.output import is_watched
+from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
+
+
+@dataclass(frozen=True)
+class TypedSecret:
+    """Where a secret comes from: a file, else a variable of the environment, else the terminal."""
+
+    name: str
+    """What it is: `passphrase`."""
+    variable: str
+    option: str
+    """The option that names the file."""
+
+    def get(self, file: Path | None, prompt: str) -> str:
+        """The secret.
+
+        Raises `InaccessibleFile`, `InvalidArgument`, and `WrongUse` if it is nowhere and nobody is there to ask.
+        """
+        return self._given(file) or self._ask(prompt)
+
+    def get_new(self, file: Path | None, prompt: str) -> str:
+        """The same for a new secret: at the terminal it is asked for twice."""
+        return self._given(file) or self._ask_twice(prompt)
+
+    def read(self, file: Path) -> str:
+        """The text of the file without the end of its line. Raises `InaccessibleFile` and `InvalidArgument`."""
+        try:
+            text = file.read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise InaccessibleFile(f"the {self.name} cannot be read from {file}: {error.strerror}") from None
+        except UnicodeDecodeError:  # its attributes hold the content
+            raise InvalidArgument(f"the {self.name} in {file} is no UTF-8 text") from None
+        if not text:
+            raise InvalidArgument(f"the {self.name} in {file} is empty")
+        return text
+
+    def _given(self, file: Path | None) -> str | None:
+        return self.read(file) if file is not None else os.environ.get(self.variable) or None
+
+    def _ask_twice(self, prompt: str) -> str:
+        first = self._ask(prompt)
+        if self._ask("The same again: ") != first:
+            raise InvalidArgument("the two passphrases differ")
+        return first
+
+    def _ask(self, prompt: str) -> str:
+        if not is_watched():
+            raise WrongUse(f"a {self.name} is needed: give {self.option}, or set {self.variable}")
+        with warnings.catch_warnings():
+            # A terminal that cannot stop echoing is no place to type a secret.
+            warnings.simplefilter("error", getpass.GetPassWarning)
+            try:
+                text = getpass.getpass(prompt, stream=sys.stderr)
+            except (EOFError, getpass.GetPassWarning):
+                text = ""
+        if not text:
+            raise InvalidArgument(f"no {self.name} was given")
+        return text
