@@ -174,7 +174,7 @@ class _File:
         decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
         assert set(decorators) <= {"overload", "property", "staticmethod", "classmethod"}, node.name
         assert core == "super()" or "classmethod" not in decorators, f"no rule for the class method {node.name}"
-        is_generator = inspect.isasyncgenfunction(getattr(cls, node.name))
+        is_generator = inspect.isasyncgenfunction(inspect.unwrap(getattr(cls, node.name)))
         if "overload" in decorators:
             self._imports.add("from typing import overload")
         head = self._head(source, node, is_generator)

@@ -6,12 +6,14 @@ from typing import Any
 import msgspec
 
 from xtrace_core import wire
+from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InvalidAnswer, InvalidArgument
 from xtrace_sdk.limits import MAX_CONTEXT_BYTES, MAX_COUNT_BYTES
 from xtrace_sdk.service.contract import Service, segment
 from xtrace_sdk.service.payloads import encode
 
 
+@checked_calls
 class StoredContexts:
     """The share of `XTraceIntegration` that concerns contexts. Each call raises `ServerError` and `NetworkError`."""
 

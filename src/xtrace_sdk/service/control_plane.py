@@ -5,11 +5,13 @@ from urllib.parse import urlencode
 
 from xtrace_core import wire
 from xtrace_core.permissions import Permission
+from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.contract import Service, segment
 from xtrace_sdk.service.payloads import encode
 
 
+@checked_calls
 class ControlPlane:
     """The control plane's share of `XTraceIntegration`. Each call raises `ServerError` and `NetworkError`."""
 

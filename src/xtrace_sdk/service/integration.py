@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from xtrace_core import wire
 from xtrace_core.frames import RowBlock
 from xtrace_core.secrecy import Secretive
+from xtrace_sdk.arguments import MetaFilter, Positive, Seconds, checked_calls
 from xtrace_sdk.errors import AnswerTooLarge, InvalidAnswer, InvalidArgument, PartlyStored, XTraceError
 from xtrace_sdk.http.transport import HttpClient, Retries, base_url, header_value
 from xtrace_sdk.limits import MAX_ANSWER_BYTES, MAX_COUNT_BYTES
@@ -62,6 +63,7 @@ class MetaDataPage(NamedTuple):
     next_page_token: str | None
 
 
+@checked_calls
 class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
     """All communication with an XTrace service.
 
@@ -79,11 +81,11 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         admin_key: str | None = None,
         admin_api_url: str | None = None,
         *,
-        timeout_s: float = 60.0,
-        deadline_s: float = 900.0,
+        timeout_s: Seconds = 60.0,
+        deadline_s: Seconds = 900.0,
         retries: Retries | None = None,
-        max_connections: int = 16,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        max_connections: Positive = 16,
+        max_answer_bytes: Positive = MAX_ANSWER_BYTES,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Nothing is sent yet.
@@ -193,9 +195,9 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         kb_id: str,
         context_id: str,
         concurrent: bool = False,
-        batch_size: int = 500,
+        batch_size: Positive = 500,
         *,
-        concurrency: int = 4,
+        concurrency: Positive = 4,
         on_stored: Callable[[int], object] | None = None,
     ) -> list[int]:
         """Stores encrypted chunks in batches and returns their ids, in the order of the input.
@@ -206,8 +208,6 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         the fault as its cause; if nothing is, the fault itself is raised.
         """
         _expect_as_many(len(db), len(index))
-        if batch_size < 1 or concurrency < 1:
-            raise InvalidArgument("batch_size or concurrency is below 1")
         chunk_ids: list[int | None] = [None] * len(db)
         starts = iter(range(0, len(db), batch_size))
         failures: list[Exception] = []
@@ -366,7 +366,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         kb_id: str,
         context_id: str,
         query: Any,
-        meta_filter: Mapping[str, Any] | str | None = None,
+        meta_filter: MetaFilter | None = None,
         range_filter: Sequence[int] | None = None,
     ) -> HammingAnswer:
         """The encrypted Hamming distances between an encrypted query and every candidate.
@@ -393,7 +393,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         kb_id: str,
         context_id: str,
         queries: Sequence[Any],
-        meta_filter: Mapping[str, Any] | str | None = None,
+        meta_filter: MetaFilter | None = None,
         range_filter: Sequence[int] | None = None,
     ) -> AsyncGenerator[RowBlock, None]:
         """What `compute_hamming_distances` returns, as blocks of arrays that come while later ones are computed.
@@ -427,7 +427,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
     async def meta_search(
         self,
         kb_id: str,
-        meta_filter: Mapping[str, Any] | str | None,
+        meta_filter: MetaFilter | None,
         context_id: str,
         return_content: bool = False,
         projection: Iterable[str] | None = None,
@@ -457,7 +457,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         self,
         kb_id: str,
         context_id: str,
-        meta_filter: Mapping[str, Any] | str | None = None,
+        meta_filter: MetaFilter | None = None,
         projection: Iterable[str] | None = None,
         limit: int | None = None,
         offset: int | None = None,
@@ -498,7 +498,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
     async def iter_meta_search(
         self,
         kb_id: str,
-        meta_filter: Mapping[str, Any] | str | None,
+        meta_filter: MetaFilter | None,
         context_id: str,
         return_content: bool = False,
         projection: Iterable[str] | None = None,
@@ -536,7 +536,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
             seen.add(hash(token))  # not the token, which may be long
 
     async def delete_chunks_by_meta(
-        self, kb_id: str, context_id: str, meta_filter: Mapping[str, Any] | str, dry_run: bool = False
+        self, kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool = False
     ) -> int:
         """Deletes the chunks of the context that the filter matches and returns how many; `{}` matches every chunk.
 
@@ -551,7 +551,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         self,
         kb_id: str,
         context_id: str,
-        meta_filter: Mapping[str, Any] | str,
+        meta_filter: MetaFilter,
         patch: Mapping[str, Any],
         dry_run: bool = False,
     ) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 
+from xtrace_sdk.arguments import Positive, Seconds
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.sync._background import Twin, close_when_dropped, run
 from xtrace_sdk.x_vec.inference import embedding as core
@@ -22,13 +23,13 @@ class Embedding(Twin[core.Embedding]):
         self,
         provider: str,
         model_name: str,
-        dim: int,
+        dim: Positive,
         *,
         base_url: str | None = None,
         api_key: str | None = None,
-        batch_size: int | None = None,
-        concurrency: int = 4,
-        timeout_s: float = 120.0,
+        batch_size: Positive | None = None,
+        concurrency: Positive = 4,
+        timeout_s: Seconds = 120.0,
         retries: Retries | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
@@ -102,6 +103,6 @@ class Embedding(Twin[core.Embedding]):
         return self._core.model_name
 
     @property
-    def dim(self) -> int:
+    def dim(self) -> Positive:
         """As given."""
         return self._core.dim

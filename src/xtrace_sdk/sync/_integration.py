@@ -7,6 +7,7 @@ import httpx2
 
 from xtrace_core import wire
 from xtrace_core.frames import RowBlock
+from xtrace_sdk.arguments import MetaFilter, Positive, Seconds
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.limits import MAX_ANSWER_BYTES
 from xtrace_sdk.service import integration as core
@@ -31,11 +32,11 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         admin_key: str | None = None,
         admin_api_url: str | None = None,
         *,
-        timeout_s: float = 60.0,
-        deadline_s: float = 900.0,
+        timeout_s: Seconds = 60.0,
+        deadline_s: Seconds = 900.0,
         retries: Retries | None = None,
-        max_connections: int = 16,
-        max_answer_bytes: int = MAX_ANSWER_BYTES,
+        max_connections: Positive = 16,
+        max_answer_bytes: Positive = MAX_ANSWER_BYTES,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Nothing is sent yet.
@@ -126,9 +127,9 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         kb_id: str,
         context_id: str,
         concurrent: bool = False,
-        batch_size: int = 500,
+        batch_size: Positive = 500,
         *,
-        concurrency: int = 4,
+        concurrency: Positive = 4,
         on_stored: Callable[[int], object] | None = None,
     ) -> list[int]:
         """Stores encrypted chunks in batches and returns their ids, in the order of the input.
@@ -191,7 +192,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         kb_id: str,
         context_id: str,
         query: Any,
-        meta_filter: Mapping[str, Any] | str | None = None,
+        meta_filter: MetaFilter | None = None,
         range_filter: Sequence[int] | None = None,
     ) -> HammingAnswer:
         """The encrypted Hamming distances between an encrypted query and every candidate.
@@ -207,7 +208,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         kb_id: str,
         context_id: str,
         queries: Sequence[Any],
-        meta_filter: Mapping[str, Any] | str | None = None,
+        meta_filter: MetaFilter | None = None,
         range_filter: Sequence[int] | None = None,
     ) -> Generator[RowBlock, None]:
         """What `compute_hamming_distances` returns, as blocks of arrays that come while later ones are computed.
@@ -221,7 +222,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
     def meta_search(
         self,
         kb_id: str,
-        meta_filter: Mapping[str, Any] | str | None,
+        meta_filter: MetaFilter | None,
         context_id: str,
         return_content: bool = False,
         projection: Iterable[str] | None = None,
@@ -237,7 +238,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         self,
         kb_id: str,
         context_id: str,
-        meta_filter: Mapping[str, Any] | str | None = None,
+        meta_filter: MetaFilter | None = None,
         projection: Iterable[str] | None = None,
         limit: int | None = None,
         offset: int | None = None,
@@ -270,7 +271,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
     def iter_meta_search(
         self,
         kb_id: str,
-        meta_filter: Mapping[str, Any] | str | None,
+        meta_filter: MetaFilter | None,
         context_id: str,
         return_content: bool = False,
         projection: Iterable[str] | None = None,
@@ -293,9 +294,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
             )
         )
 
-    def delete_chunks_by_meta(
-        self, kb_id: str, context_id: str, meta_filter: Mapping[str, Any] | str, dry_run: bool = False
-    ) -> int:
+    def delete_chunks_by_meta(self, kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool = False) -> int:
         """Deletes the chunks of the context that the filter matches and returns how many; `{}` matches every chunk.
 
         With `dry_run` nothing is deleted and the number is that of those that would be.
@@ -303,12 +302,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         return run(self._core.delete_chunks_by_meta(kb_id, context_id, meta_filter, dry_run))
 
     def patch_chunks_by_meta(
-        self,
-        kb_id: str,
-        context_id: str,
-        meta_filter: Mapping[str, Any] | str,
-        patch: Mapping[str, Any],
-        dry_run: bool = False,
+        self, kb_id: str, context_id: str, meta_filter: MetaFilter, patch: Mapping[str, Any], dry_run: bool = False
     ) -> int:
         """Changes tags and facets of the chunks of the context that the filter matches and returns how many.
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from xtrace_sdk.arguments import MetaFilter, Positive
 from xtrace_sdk.sync._background import Twin, core_of, in_threads, run
 from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._vectors import Embedder
@@ -82,7 +83,7 @@ class DataLoader(Twin[core.DataLoader]):
         collection: Chunks,
         embedding: Embedder | Vectors,
         kb_id: str,
-        batch_size: int = BATCH_SIZE,
+        batch_size: Positive = BATCH_SIZE,
         *,
         on_progress: Callable[[LoadSummary], object] | None = None,
     ) -> LoadSummary:
@@ -161,7 +162,7 @@ class DataLoader(Twin[core.DataLoader]):
         return run(self._core.patch_chunks(patches, kb_id))
 
     def patch_chunks_by_meta(
-        self, meta_filter: Mapping[str, Any] | str, patch: Mapping[str, Any], kb_id: str, dry_run: bool = False
+        self, meta_filter: MetaFilter, patch: Mapping[str, Any], kb_id: str, dry_run: bool = False
     ) -> int:
         """Changes metadata of the chunks of the context that the filter matches, all in clear, and returns how many.
 
@@ -171,7 +172,7 @@ class DataLoader(Twin[core.DataLoader]):
         """
         return run(self._core.patch_chunks_by_meta(meta_filter, patch, kb_id, dry_run))
 
-    def delete_chunks_by_meta(self, meta_filter: Mapping[str, Any] | str, kb_id: str, dry_run: bool = False) -> int:
+    def delete_chunks_by_meta(self, meta_filter: MetaFilter, kb_id: str, dry_run: bool = False) -> int:
         """Deletes the chunks of the context that the filter, in clear, matches, and returns how many.
 
         `{}` matches every chunk; with `dry_run` nothing is deleted. Raises `InvalidFilter`, `NotOnPrivateField`.

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Literal, overload
 
+from xtrace_sdk.arguments import Count, MetaFilter, Positive
 from xtrace_sdk.sync._background import Twin, core_of, in_threads, iterate, run
 from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._vectors import Embedder
@@ -31,44 +32,44 @@ class Retriever(Twin[core.Retriever]):
     def nn_search_for_ids(
         self,
         query_vector: Any,
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
         include_scores: Literal[False] = False,
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
     ) -> list[int]: ...
 
     @overload
     def nn_search_for_ids(
         self,
         query_vector: Any,
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
         *,
         include_scores: Literal[True],
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
     ) -> tuple[list[int], list[int]]: ...
 
     @overload
     def nn_search_for_ids(
         self,
         query_vector: Any,
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
         include_scores: bool = False,
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
     ) -> list[int] | tuple[list[int], list[int]]: ...
 
     def nn_search_for_ids(
         self,
         query_vector: Any,
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
         include_scores: bool = False,
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
     ) -> list[int] | tuple[list[int], list[int]]:
         """The ids of the `k` chunks nearest to the query, nearest first; of equal distance, the smaller id first.
 
@@ -89,10 +90,10 @@ class Retriever(Twin[core.Retriever]):
     def nn_search_batch(
         self,
         query_vectors: Sequence[Any],
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
     ) -> list[tuple[list[int], list[int]]]:
         """For each query `(ids, scores)` as `nn_search_for_ids` gives them, in the order of the queries.
 
@@ -103,13 +104,13 @@ class Retriever(Twin[core.Retriever]):
     def search(
         self,
         query: str | Any,
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
         *,
-        decoys: int = 0,
-        rescore: int | None = None,
+        decoys: Count = 0,
+        rescore: Positive | None = None,
     ) -> list[SearchResult]:
         """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
 
@@ -124,7 +125,7 @@ class Retriever(Twin[core.Retriever]):
         return run(self._core.search(query, k, kb_id, range_filter, meta_filter, decoys=decoys, rescore=rescore))
 
     def retrieve_and_decrypt(
-        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: int = 0
+        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: Count = 0
     ) -> list[dict[str, Any]]:
         """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
 
@@ -144,14 +145,14 @@ class Retriever(Twin[core.Retriever]):
         return run(self._core.retrieve_and_decrypt(chunk_ids, kb_id, projection, decoys=decoys))
 
     def meta_search(
-        self, meta_filter: Mapping[str, Any] | str | None, kb_id: str, projection: Sequence[str] = META_FIELDS
+        self, meta_filter: MetaFilter | None, kb_id: str, projection: Sequence[str] = META_FIELDS
     ) -> list[dict[str, Any]]:
         """All chunks of the context that the filter matches, in one list: see `iter_meta_search`."""
         return run(self._core.meta_search(meta_filter, kb_id, projection))
 
     def iter_meta_search(
         self,
-        meta_filter: Mapping[str, Any] | str | None,
+        meta_filter: MetaFilter | None,
         kb_id: str,
         projection: Sequence[str] = META_FIELDS,
         *,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from xtrace_sdk.arguments import Positive
 from xtrace_sdk.sync._background import core_of, run
 from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
@@ -14,7 +15,7 @@ def rotate(
     integration: XTraceIntegration,
     kb_ids: Iterable[str] | None = None,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: Positive = BATCH_SIZE,
     remove_old: bool = False,
     dry_run: bool = False,
 ) -> RotationSummary:

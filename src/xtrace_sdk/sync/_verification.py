@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from xtrace_sdk.arguments import Positive
 from xtrace_sdk.sync._background import core_of, run
 from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
@@ -21,7 +22,7 @@ def delete_bad(integration: XTraceIntegration, kb_id: str, bad: Iterable[BadChun
 
 
 def verify(
-    context: ExecutionContext, integration: XTraceIntegration, kb_id: str, *, batch_size: int = BATCH_SIZE
+    context: ExecutionContext, integration: XTraceIntegration, kb_id: str, *, batch_size: Positive = BATCH_SIZE
 ) -> Verification:
     """Reads every chunk of a knowledge base under the context, and its predecessor if it has one; changes nothing.
 

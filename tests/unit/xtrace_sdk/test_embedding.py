@@ -132,7 +132,7 @@ async def test_what_is_no_text_is_refused(text: Any) -> None:
 
 
 async def test_one_text_in_place_of_many_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="list of texts"):
+    with pytest.raises(InvalidArgument, match="a list, each element a text"):
         await Embedding("wordllama", "l2_supercat", 64).embed_many("abc")
 
 

@@ -208,7 +208,7 @@ def test_bad_parameters_are_refused_in_one_sentence() -> None:
     for embed_len in (0, -1, 4097):
         with pytest.raises(InvalidArgument, match="1 to 4096"):
             ExecutionContext.create(provider(), "paillier_lookup", embed_len, 1024)
-    with pytest.raises(InvalidArgument, match="key provider"):
+    with pytest.raises(InvalidArgument, match="key_provider is a str, expected a KeyProvider"):
         ExecutionContext.create("passphrase", "paillier", 512, 1024)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="either"):
         ExecutionContext.load_from_disk(path="x")

@@ -6,19 +6,20 @@ here; what equality cannot answer is refused before anything is sent.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
 from xtrace_core import metadata_filter
 from xtrace_core.metadata_filter import FACET_OPERATORS
 from xtrace_core.wire import TAGS
+from xtrace_sdk.arguments import MetaFilter, OwnCheck
 from xtrace_sdk.errors import ContentTampered, InvalidArgument, InvalidFilter, InvalidMetaData, NotOnPrivateField
 
 FIELDS: Final = (*TAGS, "facets")
 """The fields of metadata, any of which may be private; `facets` is one of them as a whole."""
 
-PrivateMetaData = bool | Iterable[str]
+PrivateMetaData = Annotated[bool | Iterable[str], OwnCheck]
 """Which fields are private: True for all, False for none, or their names."""
 
 MetaData = dict[str, Any]
@@ -135,7 +136,7 @@ class Projection:
 # Filters and sorting
 
 
-def hidden_filter(context: Hiding, meta_filter: Mapping[str, Any] | str | None) -> Any:
+def hidden_filter(context: Hiding, meta_filter: MetaFilter | None) -> Any:
     """A filter with clear values (an object, its JSON text, or None) as the service can answer it.
 
     Raises `InvalidFilter`, and `NotOnPrivateField` for operators that compare otherwise than for equality on a private

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InvalidArgument, InvalidContext
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, private_fields
@@ -46,6 +47,7 @@ class ContextStore(Protocol):
     async def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]: ...
 
 
+@checked_calls
 class ExecutionContext(Secretive):
     """Keys for one body of encrypted data: create it, save it, restore it, and hand it to a loader and a retriever.
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import msgspec
 
 from xtrace_core.files import write_file
+from xtrace_sdk.arguments import checked_call
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument, InvalidContext
 from xtrace_sdk.limits import MAX_CONTEXT_BYTES
 from xtrace_sdk.x_vec.chunks.private_metadata import private_fields
@@ -215,6 +216,7 @@ class PublicPart:
     """Whether a recovery key opens the context too."""
 
 
+@checked_call
 def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
     """The public part of the context in a file, read without its key.
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from xtrace_core.secrecy import Secretive
+from xtrace_sdk.arguments import MetaFilter, Positive, checked_calls
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.progress import progress_bar
 from xtrace_sdk.service.integration import XTraceIntegration
@@ -25,6 +26,7 @@ from xtrace_sdk.x_vec.stored.names import adopt_names, stored_names
 __all__ = ["DataLoader", "LoadSummary"]
 
 
+@checked_calls
 class DataLoader(Secretive):
     """Encrypts chunks and stores them in a knowledge base.
 
@@ -108,7 +110,7 @@ class DataLoader(Secretive):
         collection: Chunks,
         embedding: Embedder | Vectors,
         kb_id: str,
-        batch_size: int = BATCH_SIZE,
+        batch_size: Positive = BATCH_SIZE,
         *,
         on_progress: Callable[[LoadSummary], object] | None = None,
     ) -> LoadSummary:
@@ -130,8 +132,6 @@ class DataLoader(Secretive):
         stored: every batch before the one that failed is. When it is cancelled, what the service has acknowledged is
         stored, and perhaps a batch on its way.
         """
-        if batch_size < 1:
-            raise InvalidArgument(f"batch_size is {batch_size}, expected at least 1")
         with progress_bar("Loading", length_of(collection)) as advance:
             shown = 0
 
@@ -217,7 +217,7 @@ class DataLoader(Secretive):
         await Patching(self._context, self._integration, kb_id).patch(patches)
 
     async def patch_chunks_by_meta(
-        self, meta_filter: Mapping[str, Any] | str, patch: Mapping[str, Any], kb_id: str, dry_run: bool = False
+        self, meta_filter: MetaFilter, patch: Mapping[str, Any], kb_id: str, dry_run: bool = False
     ) -> int:
         """Changes metadata of the chunks of the context that the filter matches, all in clear, and returns how many.
 
@@ -227,9 +227,7 @@ class DataLoader(Secretive):
         """
         return await Patching(self._context, self._integration, kb_id).patch_matching(meta_filter, patch, dry_run)
 
-    async def delete_chunks_by_meta(
-        self, meta_filter: Mapping[str, Any] | str, kb_id: str, dry_run: bool = False
-    ) -> int:
+    async def delete_chunks_by_meta(self, meta_filter: MetaFilter, kb_id: str, dry_run: bool = False) -> int:
         """Deletes the chunks of the context that the filter, in clear, matches, and returns how many.
 
         `{}` matches every chunk; with `dry_run` nothing is deleted. Raises `InvalidFilter`, `NotOnPrivateField`.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.secrecy import Secretive
+from xtrace_sdk.arguments import Positive, Seconds, checked_calls
 from xtrace_sdk.errors import EmbeddingError, InvalidArgument, ProviderFault
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
@@ -37,6 +38,7 @@ class Provider(Protocol):
         ...
 
 
+@checked_calls
 class Embedding(Secretive):
     """A model that embeds texts, cut to `dim` dimensions.
 
@@ -48,13 +50,13 @@ class Embedding(Secretive):
         self,
         provider: str,
         model_name: str,
-        dim: int,
+        dim: Positive,
         *,
         base_url: str | None = None,
         api_key: str | None = None,
-        batch_size: int | None = None,
-        concurrency: int = 4,
-        timeout_s: float = 120.0,
+        batch_size: Positive | None = None,
+        concurrency: Positive = 4,
+        timeout_s: Seconds = 120.0,
         retries: Retries | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
@@ -77,9 +79,6 @@ class Embedding(Secretive):
         """
         if not model_name:
             raise InvalidArgument("model_name is empty, expected the provider's name for a model")
-        counts = {"dim": dim, "batch_size": 1 if batch_size is None else batch_size, "concurrency": concurrency}
-        for name, count in counts.items():
-            _check_count(name, count)
         self.provider = provider
         self.model_name = model_name
         self.dim = dim
@@ -186,11 +185,6 @@ class _Waiting:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.vectors: list[asyncio.Future[Floats]] = []
-
-
-def _check_count(name: str, count: Any) -> None:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise InvalidArgument(f"{name} is {count!r}, expected a whole number from 1")
 
 
 def _check_texts(texts: Sequence[str]) -> None:

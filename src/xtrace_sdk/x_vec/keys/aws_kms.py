@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Protocol, Self
 
+from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InvalidArgument, KeyMaterialError, KeyProviderFault, WrongKey
 from xtrace_sdk.limits import MAX_WRAPPED_KEY_BYTES
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
@@ -20,6 +21,7 @@ class KMSClient(Protocol):
     def decrypt(self, **parameters: Any) -> Mapping[str, Any]: ...
 
 
+@checked_calls
 class AWSKMSKeyProvider(Secretive):
     """Takes keys from AWS KMS (`GenerateDataKey`, AES_256) and gets them back (`Decrypt`).
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from xtrace_core.files import create_file
+from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InaccessibleFile, InvalidContext, KeyProviderFault
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -23,6 +24,7 @@ _LONGEST_FILE = 256
 _ROOT = 0
 
 
+@checked_calls
 class KeyFileProvider(Secretive):
     """Derives the key from the 32 random bytes of a key file; whoever has the file opens the context.
 

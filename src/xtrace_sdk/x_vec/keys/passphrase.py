@@ -7,12 +7,14 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, KeyProviderFault
 from xtrace_sdk.limits import MAX_SCRYPT_BYTES, MAX_SCRYPT_P
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
 
+@checked_calls
 class PassphraseKeyProvider(Secretive):
     """Derives the key from a passphrase; needs no service.
 

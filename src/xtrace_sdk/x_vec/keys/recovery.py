@@ -13,6 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, Self
 
+from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -21,6 +22,7 @@ WORDS: Final = 24
 _BITS: Final = 11
 
 
+@checked_calls
 class RecoveryKey(Secretive):
     """Opens a context as its key provider does, until it is replaced or the context is rotated.
 

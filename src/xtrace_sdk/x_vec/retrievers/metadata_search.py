@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+from xtrace_sdk.arguments import MetaFilter
 from xtrace_sdk.errors import ContentTampered, UnknownContent
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection, expect_sortable, hidden_filter
@@ -13,7 +14,7 @@ from xtrace_sdk.x_vec.stored.content import clear_chunk, open_content
 async def search_metadata(
     context: ExecutionContext,
     integration: XTraceIntegration,
-    meta_filter: Mapping[str, Any] | str | None,
+    meta_filter: MetaFilter | None,
     kb_id: str,
     projection: Sequence[str],
     sort_by: str,

@@ -11,14 +11,6 @@ from xtrace_sdk.x_vec.chunks.vector_copies import cosine_similarities
 from xtrace_sdk.x_vec.retrievers.contents import Decrypted
 
 
-def expect_factor(rescore: Any) -> None:
-    """Raises `InvalidArgument` unless it is None or a whole number from 1."""
-    if rescore is not None and (not isinstance(rescore, int) or isinstance(rescore, bool) or rescore < 1):
-        raise InvalidArgument(
-            f"rescore is {rescore!r}, expected None or a whole number from 1: 4 looks at 4·k candidates"
-        )
-
-
 def rescored(query: NDArray[np.float32], candidates: Sequence[Decrypted]) -> list[tuple[Decrypted, float]]:
     """The candidates with their cosine similarity to the query, the most similar first; ties stay in their order.
 

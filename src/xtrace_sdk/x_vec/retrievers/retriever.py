@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xtrace_core.frames import RowBlock
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import MAX_QUERIES
+from xtrace_sdk.arguments import Count, MetaFilter, Positive, checked_calls
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
@@ -23,7 +24,7 @@ from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted, Search, filters_of
 from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
-from xtrace_sdk.x_vec.retrievers.rescoring import expect_factor, rescored
+from xtrace_sdk.x_vec.retrievers.rescoring import rescored
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
 from xtrace_sdk.x_vec.retrievers.scope import Range, SearchScope
 from xtrace_sdk.x_vec.retrievers.stored_rows import StoredRows
@@ -47,6 +48,7 @@ class SearchResult:
     """The cosine similarity to the query, −1 to 1; None without rescoring."""
 
 
+@checked_calls
 class Retriever(Secretive):
     """Searches a knowledge base with encrypted queries and decrypts what was found.
 
@@ -76,41 +78,41 @@ class Retriever(Secretive):
     async def nn_search_for_ids(
         self,
         query_vector: Any,
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
         include_scores: Literal[False] = False,
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
     ) -> list[int]: ...
     @overload
     async def nn_search_for_ids(
         self,
         query_vector: Any,
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
         *,
         include_scores: Literal[True],
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
     ) -> tuple[list[int], list[int]]: ...
     @overload
     async def nn_search_for_ids(
         self,
         query_vector: Any,
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
         include_scores: bool = False,
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
     ) -> list[int] | tuple[list[int], list[int]]: ...
     async def nn_search_for_ids(
         self,
         query_vector: Any,
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
         include_scores: bool = False,
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
     ) -> list[int] | tuple[list[int], list[int]]:
         """The ids of the `k` chunks nearest to the query, nearest first; of equal distance, the smaller id first.
 
@@ -132,17 +134,15 @@ class Retriever(Secretive):
     async def nn_search_batch(
         self,
         query_vectors: Sequence[Any],
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
     ) -> list[tuple[list[int], list[int]]]:
         """For each query `(ids, scores)` as `nn_search_for_ids` gives them, in the order of the queries.
 
         The service reads the ciphertexts once for up to 32 queries. Raises what `nn_search_for_ids` raises.
         """
-        if k < 1:
-            raise InvalidArgument(f"k is {k}, expected at least 1")
         scope = SearchScope.of(kb_id, range_filter, meta_filter)
         vectors = [as_bits(await resolve(vector), self._context.embed_len()) for vector in query_vectors]
         found: list[Nearest] = []
@@ -153,13 +153,13 @@ class Retriever(Secretive):
     async def search(
         self,
         query: str | Any,
-        k: int = 3,
+        k: Positive = 3,
         kb_id: str = "",
         range_filter: Range | None = None,
-        meta_filter: Mapping[str, Any] | None = None,
+        meta_filter: MetaFilter | None = None,
         *,
-        decoys: int = 0,
-        rescore: int | None = None,
+        decoys: Count = 0,
+        rescore: Positive | None = None,
     ) -> list[SearchResult]:
         """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
 
@@ -171,7 +171,6 @@ class Retriever(Secretive):
         with `DataLoader(…, vector_copy=…)`, else `InvalidArgument`; a vector must be floats, else `InvalidVector`. The
         service sees that 4·k chunks are fetched, not which of them are wanted.
         """
-        expect_factor(rescore)
         vector = await self._query_vector(query, as_given=rescore is not None)
         wanted = None if rescore is None else as_floats(vector, self._context.embed_len())
         ids, scores = await self.nn_search_for_ids(
@@ -193,7 +192,7 @@ class Retriever(Secretive):
         ]
 
     async def retrieve_and_decrypt(
-        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: int = 0
+        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: Count = 0
     ) -> list[dict[str, Any]]:
         """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
 
@@ -213,14 +212,14 @@ class Retriever(Secretive):
         return [one.chunk for one in await self._decrypted(chunk_ids, kb_id, projection or FIELDS, decoys)]
 
     async def meta_search(
-        self, meta_filter: Mapping[str, Any] | str | None, kb_id: str, projection: Sequence[str] = META_FIELDS
+        self, meta_filter: MetaFilter | None, kb_id: str, projection: Sequence[str] = META_FIELDS
     ) -> list[dict[str, Any]]:
         """All chunks of the context that the filter matches, in one list: see `iter_meta_search`."""
         return [chunk async for chunk in self.iter_meta_search(meta_filter, kb_id, projection)]
 
     async def iter_meta_search(
         self,
-        meta_filter: Mapping[str, Any] | str | None,
+        meta_filter: MetaFilter | None,
         kb_id: str,
         projection: Sequence[str] = META_FIELDS,
         *,
@@ -257,8 +256,6 @@ class Retriever(Secretive):
     async def _decrypted(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str], decoys: int
     ) -> list[Decrypted]:
-        if decoys < 0:
-            raise InvalidArgument(f"decoys is {decoys}, expected at least 0")
         searches, asked = self._contents.searches(kb_id, chunk_ids), sorted(set(chunk_ids))
         filters = filters_of(searches, with_decoys=decoys > 0)
         if decoys:

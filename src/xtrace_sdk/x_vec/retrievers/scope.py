@@ -1,17 +1,15 @@
 """What a search is over: a knowledge base, and the chunks in it that a filter and a range of ids leave."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter, parse_filter
+from xtrace_sdk.arguments import MetaFilter
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.x_vec.chunks.private_metadata import Hiding, hidden_filter
 
 Range = tuple[int, int]
 """`(lowest, highest)` chunk id, both included."""
-MetaFilter = Mapping[str, Any] | str
-"""A metadata filter with clear values: an object, or its JSON text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
+from xtrace_sdk.arguments import Positive, checked_call
 from xtrace_sdk.errors import (
     ChunksChanged,
     ChunksNotFound,
@@ -61,12 +62,13 @@ class RotationSummary:
         return sum(self.chunks.values())
 
 
+@checked_call
 async def rotate(
     context: ExecutionContext,
     integration: XTraceIntegration,
     kb_ids: Iterable[str] | None = None,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: Positive = BATCH_SIZE,
     remove_old: bool = False,
     dry_run: bool = False,
 ) -> RotationSummary:
@@ -90,8 +92,6 @@ async def rotate(
     Raises `InvalidArgument`, `TamperedData` naming chunks that do not decrypt (nothing of their batch is moved),
     `ContextInUse`, and what `XTraceIntegration` raises.
     """
-    if batch_size < 1:
-        raise InvalidArgument(f"batch_size is {batch_size}, expected at least 1")
     if context.predecessor is None:
         raise InvalidArgument("the context has no predecessor, expected one made by successor()")
     if not (context.is_kept or dry_run):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from xtrace_sdk.arguments import Positive, checked_call
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
@@ -33,8 +34,9 @@ class Verification:
     meanwhile, or the service showed something else than is stored."""
 
 
+@checked_call
 async def verify(
-    context: ExecutionContext, integration: XTraceIntegration, kb_id: str, *, batch_size: int = BATCH_SIZE
+    context: ExecutionContext, integration: XTraceIntegration, kb_id: str, *, batch_size: Positive = BATCH_SIZE
 ) -> Verification:
     """Reads every chunk of a knowledge base under the context, and its predecessor if it has one; changes nothing.
 
@@ -46,8 +48,6 @@ async def verify(
     learns that everything was read, and whether anything was bad at all. Raises `InvalidArgument`, also if nothing was
     ever stored there under the context, and what `XTraceIntegration` raises.
     """
-    if batch_size < 1:
-        raise InvalidArgument(f"batch_size is {batch_size}, expected at least 1")
     began = time.monotonic()
     if not {one.id for one in context.lineage} & set(await integration.get_ctx_for_kb(kb_id)):
         raise InvalidArgument("nothing was ever stored in this knowledge base under this context: is it the right one?")
@@ -56,6 +56,7 @@ async def verify(
     return Verification(found.chunks, found.bad, time.monotonic() - began, found.unsteady)
 
 
+@checked_call
 async def delete_bad(integration: XTraceIntegration, kb_id: str, bad: Iterable[BadChunk]) -> list[int]:
     """Deletes bad chunks and returns their ids; those that were written since they were read are left alone.
 
