@@ -36,13 +36,13 @@ def section(results: dict[str, Any]) -> list[str]:
         f"{results['machine']}, {results['processors']} processors, backend {results['backend']}. `paillier_lookup`, "
         f"key_len {results['key_len']}, {results['dimensions']} dimensions."
     )
-    searching = table(["chunks", "search", "to reach", f"{at_once} at once, all"], [_searched(row) for row in sizes])
+    searching = table(["chunks", "search", "target", f"{at_once} at once, all"], [_searched(row) for row in sizes])
     answers = table(["chunks", "first byte", "cold", "bytes up", "bytes down"], [_answered(row) for row in sizes])
     memory = table(
-        ["chunks", "client, search", "to reach", "server, search", f"client, {at_once}", f"server, {at_once}"],
+        ["chunks", "client, search", "target", "server, search", f"client, {at_once}", f"server, {at_once}"],
         [_held(row) for row in sizes],
     )
-    writing = table(["", "chunks", "a second", "to reach", "client", "server"], list(_written(results)))
+    writing = table(["", "chunks", "a second", "target", "client", "server"], list(_written(results)))
     floor = table(
         ["chunks", "download and compare", "bytes down", "encrypted search"], [_compared(row) for row in sizes]
     )
@@ -127,13 +127,13 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 640, 380, 70, 50, 20, 190
 
 
 def plot(results: dict[str, Any]) -> str:
-    """An SVG of the search's time by the number of chunks, with the floor and the figures to reach."""
+    """An SVG of the search's time by the number of chunks, with the floor and the targets."""
     rows = results["sizes"]
     searched = [(row["count"], median(row["search"]["seconds"])) for row in rows]
     goals = [(count, SEARCH_TO_REACH[count]) for count, _ in searched if count in SEARCH_TO_REACH]
     series = [
         ("encrypted search", "#1f77b4", "", searched),
-        ("figures to reach", "#888888", "6 4", goals),
+        ("targets", "#888888", "6 4", goals),
         ("first byte", "#2ca02c", "", [(row["count"], row["answer"]["first_byte"]) for row in rows]),
         ("download and compare", "#d62728", "", [(row["count"], median(row["floor"]["seconds"])) for row in rows]),
     ]

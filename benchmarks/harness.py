@@ -69,7 +69,7 @@ def forget_peak(pid: int | str = "self") -> None:
 
 def table(rows: list[Measurement]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| | median | lowest | highest | to reach |", "|---|---:|---:|---:|---|"]
+    lines = ["| | median | lowest | highest | target |", "|---|---:|---:|---:|---|"]
     for row in rows:
         figures = " | ".join(_time(value) for value in (row.median_ms, row.lowest_ms, row.highest_ms))
         lines.append(f"| {row.name} | {figures} | {row.limit} |")

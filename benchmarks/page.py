@@ -71,7 +71,7 @@ def page(results: dict[str, Any], whole: dict[str, Any], hidden: dict[str, Any],
         lines += [
             f"### {task[0].upper()}{task[1:]}",
             "",
-            "| | batch | median | gain | bound | to reach |",
+            "| | batch | median | gain | bound | target |",
             "|---|---:|---:|---:|---:|---:|",
         ]
         medians = {row["who"]: row["median"] for row in results["rows"] if row["task"] == task}

@@ -58,7 +58,7 @@ async def search_benchmarks(chunks: int, embed_len: int, key_len: int) -> list[M
     return [
         Measurement("load a ready vector and its text (1 KB)", loading, loading, loading, 1, "0.4 ms (2,500 a second)"),
         Measurement("store an encrypted chunk (1 KB of content)", storing, storing, storing, 1),
-        _row(name, whole, f"{ratio:.2f} times the sum of its parts (to reach: 1.3)"),
+        _row(name, whole, f"{ratio:.2f} times the sum of its parts (target: 1.3)"),
         _row(f"{name}: its parts, encrypt, multiply, read", parts, ""),
     ]
 

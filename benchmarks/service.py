@@ -53,7 +53,7 @@ async def service_benchmarks(chunks: int, key_len: int) -> list[Measurement]:
         Measurement("store a chunk, batches of 500", per_chunk, per_chunk, per_chunk, 1, "0.2 ms (5,000 a second)"),
         _row(f"metadata search, {RARE} of {chunks:,} match", times[0], "10 ms"),
         _row(f"service's answer, unfiltered over {SMALL:,}", times[1], ""),
-        _row(f"service's answer, filtered to {SMALL:,} of {chunks:,}", times[2], f"{ratio:.2f} times (to reach: 1.5)"),
+        _row(f"service's answer, filtered to {SMALL:,} of {chunks:,}", times[2], f"{ratio:.2f} times (target: 1.5)"),
     ]
 
 
