@@ -1,4 +1,4 @@
-"""The application: routes, guard, and one form for every error."""
+"""The application: its routes, its guard, and one form for every error."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +20,7 @@ from xtrace_server.auth.guard import Guard, rule_of
 from xtrace_server.errors import PermissionDenied, ServiceError, Unauthenticated
 from xtrace_server.http.denials import record_denial
 from xtrace_server.http.envelope import Envelope
-from xtrace_server.http.requests import guard, state_of
+from xtrace_server.http.requests import check_caller, state_of
 from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
 from xtrace_server.schemes import load_schemes
@@ -36,16 +36,16 @@ _Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application over the settings' database, which it opens when it starts.
+    """Returns the application, which opens its database when it starts.
 
-    Raises `LookupError` if a route declares no rule, or nothing about itself, and `SchemeUnusable`.
+    Raises `LookupError` for a route that does not declare its rule and description, and `SchemeUnusable`.
     """
     metrics = Metrics()
     schemes = load_schemes(settings.insecure_schemes or ())
     app = FastAPI(
         title="XTrace",
         lifespan=_lifespan(settings, metrics, schemes),
-        dependencies=[Depends(guard)],
+        dependencies=[Depends(check_caller)],
         openapi_url=None,
         redirect_slashes=False,
     )
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def all_routes() -> list[APIRoute]:
-    """Every route of the service."""
+    """Returns every route of the service."""
     return [route for router in _routers() for route in router.routes if isinstance(route, APIRoute)]
 
 
@@ -70,7 +70,7 @@ def _routers() -> list[APIRouter]:
 
 
 def problem(request: Request, error: ServiceError) -> Response:
-    """The answer to a request that failed."""
+    """Returns the answer to a request that failed."""
     request.state.code = error.code
     return Response(error.body(), error.status, error.headers(), media_type=PROBLEM_JSON)
 
@@ -82,15 +82,15 @@ def _lifespan(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_database(settings.resolved_database_url, settings.data, metrics=metrics) as database:
             engine = SearchEngine(database, LocalScanner(settings.search_threads), settings, metrics)
-            keeper, denials = Guard(database, settings.rate_limit), Denials(database)
+            guard, denials = Guard(database, settings.rate_limit), Denials(database)
             metrics.watch_cache(lambda: engine.held_bytes)
             metrics.watch_database(database.sizes())
-            app.state.server = ServerState(settings, database, keeper, engine, denials, metrics, schemes)
+            app.state.server = ServerState(settings, database, guard, engine, denials, metrics, schemes)
             try:
                 async with watched(metrics.loop_delay_seconds):
                     yield
             finally:
-                await keeper.close()
+                await guard.close()
                 await denials.close()
                 await engine.close()
 
@@ -111,7 +111,7 @@ def _handle_errors(app: FastAPI) -> None:
         return problem(request, _translated(request, error))
 
     async def invalid(request: Request, error: Exception) -> Response:
-        return problem(request, errors.InvalidRequest("the request has a parameter that is missing or not valid"))
+        return problem(request, errors.InvalidRequest("a parameter of the request is missing or not valid"))
 
     async def storage_error(request: Request, error: Exception) -> Response:
         known = state_of(request).database.fault(error) if isinstance(error, StorageError) else None
@@ -135,13 +135,13 @@ def _handle_errors(app: FastAPI) -> None:
 
 
 def _translated(request: Request, error: HTTPException) -> ServiceError:
-    """What the framework says about a request that reaches no route, in our words."""
+    """What the framework says about a request that matches no route, as an error of ours."""
     path = request.url.path[:128]
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        return errors.MethodNotAllowed(f"{path} does not take {request.method}, only {allowed}", allowed)
+        return errors.MethodNotAllowed(f"{path} does not accept {request.method}, only {allowed}", allowed)
     if error.status_code == 404:
-        return errors.NotFound(f"there is no route {path}")
+        return errors.NotFound(f"unknown route {path}")
     _log.error("the framework raised status %d", error.status_code)
     if error.status_code >= 500:
         return errors.ServerFault(request.state.request_id)

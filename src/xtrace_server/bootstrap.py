@@ -14,7 +14,7 @@ FIRST_ORGANISATION = "default"
 async def prepare(database: Database, folder: Path, api_url: str) -> bool:
     """Creates the first organisation if there is none, and updates `api_url` in its file; returns whether it did.
 
-    The file is on the disk before the database knows the keys, so no interruption leaves keys that nobody has.
+    The file is on the disk before the database knows the keys, so an interruption cannot lose the keys.
     """
     path = folder / CREDENTIALS_FILE
 
@@ -33,8 +33,8 @@ def credentials_of(new: NewOrganisation, api_url: str) -> Credentials:
 
 
 def _update_url(path: Path, api_url: str) -> None:
-    # The operator may have moved the file to a safer place; then there is nothing to update. Written even with the same
-    # URL: the file's time tells whoever started the server that it is this server's.
+    # The operator may have moved the file to a safer place. It is written even if the URL stays the same: by its time
+    # whoever started this server sees that it is up.
     if path.exists():
         credentials = read_credentials(path)
         credentials.api_url = api_url

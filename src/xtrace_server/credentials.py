@@ -23,7 +23,7 @@ class Credentials(Struct):
 
 
 def read_credentials(path: Path) -> Credentials:
-    """The credentials in a file. Raises `OSError` and `msgspec.DecodeError`."""
+    """Returns the credentials in a file. Raises `OSError` and `msgspec.DecodeError`."""
     return msgspec.json.decode(path.read_bytes(), type=Credentials)
 
 

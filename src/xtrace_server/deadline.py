@@ -1,7 +1,7 @@
-"""How long a request may still take, and the moment from which on it is not given up any more.
+"""How long a request may still take, and the moment from which on it can no longer be cancelled.
 
-A request that is given up has changed nothing. So whoever commits a transaction calls `hold_deadline` first: a commit
-that is under way cannot be called back, and its answer must not say that it was.
+A request that is cancelled has changed nothing. So `hold_deadline` is called before a transaction commits: a commit
+that has begun cannot be undone, and the answer must not say that it was.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ _current: ContextVar[asyncio.Timeout | None] = ContextVar("deadline", default=No
 
 @asynccontextmanager
 async def deadline(seconds: float) -> AsyncIterator[asyncio.Timeout]:
-    """Raises `TimeoutError` in the block when the seconds are over, counted from its last `restart_deadline`."""
+    """Raises `TimeoutError` in the block after `seconds`, counted from the last `restart_deadline`."""
     async with asyncio.timeout(seconds) as timeout:
         token = _current.set(timeout)
         try:
@@ -24,13 +24,13 @@ async def deadline(seconds: float) -> AsyncIterator[asyncio.Timeout]:
 
 
 def restart_deadline(timeout: asyncio.Timeout, seconds: float) -> None:
-    """Counts the seconds from now on, unless the deadline is held or past."""
+    """Counts the seconds from now, unless the deadline is held or has passed."""
     if timeout.when() is not None and not timeout.expired():
         timeout.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 def hold_deadline() -> None:
-    """From here on the request is finished, however long it takes."""
+    """From here on the request runs to its end, however long it takes."""
     timeout = _current.get()
     if timeout is not None and not timeout.expired():
         timeout.reschedule(None)

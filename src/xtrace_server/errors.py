@@ -107,7 +107,7 @@ class KnowledgeBaseNotFound(NotFound):
     title = "Knowledge base not found"
 
     def __init__(self, kb_id: str) -> None:
-        super().__init__(f"there is no knowledge base {kb_id[:64]!r} in this organisation")
+        super().__init__(f"the organisation does not have a knowledge base {kb_id[:64]!r}")
 
 
 class ContextNotFound(NotFound):
@@ -126,7 +126,7 @@ class ChunksNotFound(NotFound):
     title = "Chunks not found"
 
     def __init__(self, chunk_ids: list[int]) -> None:
-        super().__init__(f"the knowledge base has no chunk {_some(chunk_ids)}; nothing was changed")
+        super().__init__(f"the knowledge base does not have chunk {_some(chunk_ids)}; nothing was changed")
 
 
 class KeyNotFound(NotFound):
@@ -134,7 +134,7 @@ class KeyNotFound(NotFound):
     title = "API key not found"
 
     def __init__(self) -> None:
-        super().__init__("the organisation has no API key with this hash")
+        super().__init__("the organisation does not have an API key with this hash")
 
 
 class MethodNotAllowed(ServiceError):
@@ -181,7 +181,7 @@ class ContextRetired(Conflict):
 
     def __init__(self, context_id: str) -> None:
         super().__init__(
-            f"the execution context {context_id[:64]!r} is retired, so nothing more is stored under it: "
+            f"the execution context {context_id[:64]!r} is retired, so nothing new can be stored under it: "
             "use the context that replaced it"
         )
 
@@ -192,7 +192,7 @@ class ChunksChanged(Conflict):
 
     def __init__(self, chunk_ids: list[int]) -> None:
         super().__init__(
-            f"since the given if_updated_at someone else changed chunk {_some(chunk_ids)}; nothing was changed"
+            f"somebody else changed chunk {_some(chunk_ids)} after the given if_updated_at; nothing was changed"
         )
 
 
@@ -290,7 +290,8 @@ class DeadlineExceeded(Unavailable):
     title = "Deadline exceeded"
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"the request was given up after {seconds:g} seconds (request_timeout_s); nothing was changed")
+        limit = f"{seconds:g} seconds (request_timeout_s)"
+        super().__init__(f"the request was cancelled after {limit}; nothing was changed")
 
 
 class StorageReadOnly(Unavailable):
@@ -298,7 +299,7 @@ class StorageReadOnly(Unavailable):
     title = "Storage is read-only"
 
     def __init__(self) -> None:
-        super().__init__("the server's disk cannot be written at the moment; nothing was changed")
+        super().__init__("the server cannot write to its disk at the moment; nothing was changed")
 
 
 class StorageFull(Unavailable):

@@ -1,11 +1,11 @@
-"""Log lines: JSON for programs, text for people; who asked for what and how it went, never what it held.
+"""Log lines: JSON for programs, text for people. They say what was requested and how it went, never what it contained.
 
-The standard library's logging with one formatter, because everything below us (uvicorn, SQLAlchemy, Alembic) logs
-through it already; another library would need adapters for each. Fields beyond the message are given as
+This is the standard library's logging with one formatter, because uvicorn, SQLAlchemy and Alembic use it too; another
+library would need an adapter for each. Fields beyond the message are given as
 `extra={"fields": {…}}`.
 
-An exception is written as its type and the lines of code that it went through, without its message: messages of
-foreign exceptions may quote what they stumbled over.
+An exception is written as its type and the lines of code that it passed through, without its message: messages of other
+libraries' exceptions may quote data.
 """
 
 import json
@@ -27,15 +27,15 @@ def configure(form: Literal["auto", "json", "text"], level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
     for chatty in ("uvicorn", "alembic", "asyncio"):
-        # Starting, stopping, migrating: ours say what an operator wants to know of that.
+        # Starting, stopping, migrating: our own lines say what an operator needs to know.
         logging.getLogger(chatty).setLevel(max(logging.WARNING, _LEVELS[level]))
 
 
 def silence_what_quotes() -> None:
-    """Keeps libraries from logging what clients sent, at whatever level the process logs."""
+    """Keeps libraries from logging what clients sent, whatever the level."""
     # Every statement with its values, at the level of debugging.
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)
-    # Every path with its parameters. Our own line has the route.
+    # Every path with its parameters; our own line has the route.
     logging.getLogger("uvicorn.access").disabled = True
 
 
@@ -55,7 +55,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        # On one line, and without what steers a terminal.
+        # On one line, and without control characters.
         message = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in record.getMessage() + fields)
         line = f"{_time(record)} {record.levelname.lower()} {message}"
         if record.exc_info and record.exc_info[1] is not None:
@@ -64,7 +64,7 @@ class TextFormatter(logging.Formatter):
 
 
 def outline(error: BaseException) -> list[str]:
-    """The exception's type and where it came from, without its message; its causes after it."""
+    """Returns the exception's type and where it came from, without its message, followed by its causes."""
     steps: list[str] = []
     seen: BaseException | None = error
     while seen is not None:

@@ -1,4 +1,4 @@
-"""Measures how long the event loop keeps things waiting: a task that sleeps a little, and looks how late it wakes."""
+"""Measures how long the event loop keeps things waiting: a task sleeps briefly, and observes how late it wakes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client import Histogram
 
 INTERVAL_S: Final = 0.02
-"""Between two looks. What blocks the loop for longer is always seen, and looking costs next to nothing."""
+"""The time between observations. What blocks the loop for longer is always seen; observing costs next to nothing."""
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
-"""What a server counts about itself, in the form of Prometheus. No label names a tenant, a key, or anything stored.
+"""A server's metrics, in the format of Prometheus. No label names a tenant, a key, or anything stored.
 
-Each server has a registry of its own, so that several in one process count apart.
+Each server has its own registry, so that several in one process count separately.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 UNMATCHED: Final = "unmatched"
-"""The route of a request that reaches none: its path is the client's choice, and so no label."""
+"""The route of a request to an unknown path: the client chose the path, so it must not become a label."""
 
 Reading: TypeAlias = Callable[[], float]
 """Reads a value whenever the metrics are asked for."""
@@ -24,7 +24,7 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 
 
 class Metrics:
-    """The counters of one server. All names begin with `xtrace_`, sizes are bytes and times seconds."""
+    """The metrics of one server. All names begin with `xtrace_`; sizes are in bytes and times in seconds."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -32,36 +32,38 @@ class Metrics:
         self.request_seconds = self._histogram(
             "request_seconds", "From the first byte of a request to the last of its answer.", "route"
         )
-        self.requests_in_flight = self._gauge("requests_in_flight", "Requests that are worked on.")
+        self.requests_in_flight = self._gauge("requests_in_flight", "Requests in flight.")
         self.received_bytes = self._counter("received_bytes", "Bytes of request bodies.")
         self.sent_bytes = self._counter("sent_bytes", "Bytes of answers' bodies.")
         self.refusals = self._counter("refusals", "Requests that failed, by the code of the error.", "code")
-        self.searches = self._counter("searches", "Searches, by where their rows were.", "rows")
-        self.candidates = self._counter("candidates_scanned", "Rows that searches multiplied with a query.")
-        self.cache_evictions = self._counter("cache_evictions", "Bindings that made room for others in the cache.")
+        self.searches = self._counter("searches", "Searches, by the source of their rows.", "rows")
+        self.candidates = self._counter("candidates_scanned", "Rows that searches computed answers for.")
+        self.cache_evictions = self._counter("cache_evictions", "Bindings evicted from the cache.")
         self.transactions = self._counter("database_transactions", "Transactions of the database.", "kind")
         self.transaction_seconds = self._histogram(
-            "database_transaction_seconds", "How long transactions were open, with the wait for a connection.", "kind"
+            "database_transaction_seconds",
+            "How long transactions were open, including the wait for a connection.",
+            "kind",
         )
         self.loop_delay_seconds = Histogram(
             "xtrace_event_loop_delay_seconds",
-            "How late the event loop comes to what is due: what waits besides.",
+            "How late the event loop runs what is due.",
             registry=self.registry,
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
         )
         self.database_errors = self._counter("database_errors", "Statements that the database refused.")
 
     def watch_cache(self, held_bytes: Reading) -> None:
-        """Reports what the search engine's cache holds."""
+        """Reports the size of the search engine's cache."""
         self._gauge("cache_bytes", "Bytes of ciphertexts in the search engine's cache.").set_function(held_bytes)
 
     def watch_database(self, sizes: Mapping[str, Reading]) -> None:
-        """Reports the sizes of the database that are known of its kind, by their names."""
+        """Reports the sizes of the database, by the names in `DATABASE_SIZES`."""
         for name, size in sizes.items():
             self._gauge(name, DATABASE_SIZES[name]).set_function(size)
 
     def text(self) -> bytes:
-        """Everything, in Prometheus' text format."""
+        """Returns everything in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, explanation: str, *labels: str) -> Counter:

@@ -32,20 +32,20 @@ class CannotServe(Exception):
 
 
 def run(settings: Settings) -> None:
-    """Serves until SIGINT or SIGTERM, then finishes what is in flight. Raises `CannotServe`.
+    """Serves until SIGINT or SIGTERM, then finishes the requests in flight. Raises `CannotServe`.
 
-    Log lines of the whole process go to standard error from then on, as the settings say.
+    Configures the logging of the whole process, as the settings say.
     """
     logs.configure(settings.log_format, settings.log_level)
     with _listen(settings) as listener:
         url = url_of(settings, listener)
         _prepare(settings, url)
         server = _server(settings)
-        # What is there now stays: the collector need not look at half a million objects of libraries again and again,
-        # which keeps every thread waiting for a tenth of a second each time.
+        # Half a million objects of libraries stay for good. Each time the collector looked at them, every thread would
+        # stop for a tenth of a second.
         gc.collect()
         gc.freeze()
-        # A thread that computes gives way to the event loop after a millisecond, not after five.
+        # A computing thread yields to the event loop after one millisecond instead of five.
         sys.setswitchinterval(0.001)
         _log.warning("serving on %s", url)
         try:
@@ -58,7 +58,7 @@ def run(settings: Settings) -> None:
 
 
 class RunningServer:
-    """A server in a thread of this process; a context manager that stops it."""
+    """A server in a thread of this process; leaving the context manager stops it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -69,7 +69,7 @@ class RunningServer:
         self._thread = threading.Thread(target=self._run, name="xtrace-server", daemon=True)
 
     def wait_until_ready(self) -> None:
-        """Starts, and returns when requests are answered. Raises `CannotServe`."""
+        """Starts the server, and returns once it answers. Raises `CannotServe`."""
         self._thread.start()
         waited_s = 0.0
         while not self._server.started:
@@ -80,7 +80,7 @@ class RunningServer:
                 raise CannotServe(self._failure)
 
     def stop(self) -> None:
-        """Finishes what is in flight, then ends."""
+        """Finishes the requests in flight, then stops."""
         self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join()
@@ -88,7 +88,7 @@ class RunningServer:
 
     def _run(self) -> None:
         try:
-            # Here, because the caller may have an event loop of its own.
+            # In this thread, because the caller may have an event loop of its own.
             _prepare(self.settings, self.url)
             self._server.run(sockets=[self._listener])
         except CannotServe as error:
@@ -107,14 +107,14 @@ class RunningServer:
 
 
 def start(settings: Settings) -> RunningServer:
-    """A server that is ready, with its `url`. Raises `CannotServe`."""
+    """Starts a server and returns it once it answers. Raises `CannotServe`."""
     server = RunningServer(settings)
     server.wait_until_ready()
     return server
 
 
 def url_of(settings: Settings, listener: socket.socket) -> str:
-    """Where clients on this host reach the server."""
+    """Returns the address by which clients on this host reach the server."""
     host, port = settings.host, listener.getsockname()[1]
     if host in ("0.0.0.0", ""):  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
@@ -125,13 +125,13 @@ def url_of(settings: Settings, listener: socket.socket) -> str:
 
 
 def _prepare(settings: Settings, url: str) -> None:
-    """Sees to the database, the first organisation and the credentials, before a request can come."""
+    """Prepares the database, the first organisation and the credentials, before the first request."""
 
     async def prepare() -> None:
         async with open_database(settings.resolved_database_url, settings.data, whole=True) as database:
             if await bootstrap.prepare(database, settings.data, url):
                 path = settings.data / CREDENTIALS_FILE
-                _log.warning("made an organisation; its keys are in %s", path)
+                _log.warning("created an organisation; its keys are in %s", path)
 
     try:
         asyncio.run(prepare())
@@ -141,7 +141,7 @@ def _prepare(settings: Settings, url: str) -> None:
         where = error.filename or settings.data
         raise CannotServe(f"cannot use the data folder: {where}: {error.strerror}") from None
     except msgspec.DecodeError:
-        raise CannotServe(f"{settings.data / CREDENTIALS_FILE} holds no credentials") from None
+        raise CannotServe(f"{settings.data / CREDENTIALS_FILE} does not contain credentials") from None
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -1,7 +1,7 @@
 """The settings of a server.
 
-Each can be given in four places, and the first that has it decides: an argument of `Settings` (a flag of `xtrace
-serve`), an environment variable (`XTRACE_` and the name in capitals), the configuration file (TOML), the default here.
+Each can be set in four places, and the first that sets it wins: an argument of `Settings` (a flag of `xtrace serve`),
+an environment variable (`XTRACE_` and the name in capitals), the configuration file (TOML), the default here.
 `docs/operations.md` lists them all; a test compares the page with this class.
 """
 
@@ -24,7 +24,7 @@ MIN_METRICS_TOKEN = 16
 
 
 class SettingsFileUnusable(ValueError):
-    """The configuration file is missing, cannot be read, or is no TOML."""
+    """The configuration file is missing, unreadable, or not valid TOML."""
 
 
 class Settings(BaseSettings):
@@ -35,18 +35,18 @@ class Settings(BaseSettings):
     )
 
     config: Path | None = None
-    """A TOML file with settings by their names; itself given by flag or environment only."""
+    """A TOML file with settings; can only be set by a flag or the environment."""
 
     data: Path = Path("xtrace-data")
-    """The folder of the database and of `credentials.json`; made with mode 0700 if it is missing."""
+    """The folder of the database and of `credentials.json`; created with mode 0700 if it is missing."""
     database_url: str | None = None
-    """Where the database is, as SQLAlchemy writes it; by default the SQLite file `xtrace.db` in the data folder."""
+    """The URL of the database, as in SQLAlchemy; by default the SQLite file `xtrace.db` in the data folder."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)
     """The port to listen on; 0 takes a free one."""
     tls_certificate: Path | None = None
-    """The certificate chain (PEM) with which the server speaks HTTPS itself; needs `tls_key`."""
+    """The certificate chain (PEM) for HTTPS; needs `tls_key`."""
     tls_key: Path | None = None
     """The private key (PEM) of the certificate."""
 
@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     max_chunks: int = Field(default=limits.MAX_CHUNKS, ge=1)
     """Chunks in one insertion, update or patch."""
     max_ids: int = Field(default=limits.MAX_IDS, ge=1)
-    """Chunk ids, or names of chunks, in one call."""
+    """Chunk ids, or names of chunks, in one request."""
     max_content_bytes: int = Field(default=16 * 2**20, ge=1)
     """The encrypted content of one chunk."""
     max_ciphertexts: int = Field(default=1024, ge=1)
@@ -83,44 +83,44 @@ class Settings(BaseSettings):
     max_filter_conditions: int = Field(default=MAX_CONDITIONS, ge=1, le=900)
     """Operators and nested filters of one metadata filter."""
     max_filter_values: int = Field(default=MAX_VALUES, ge=1, le=30_000)
-    """Values in the lists of one metadata filter."""
+    """Values in all lists of one metadata filter."""
 
     rate_limit: str | None = None
-    """Requests of one key, such as `100/second` or `50/second; 1000/minute`; without it there is no such limit."""
+    """Maximum rate of one key, such as `100/second` or `50/second; 1000/minute`; unlimited if unset."""
     max_requests: int = Field(default=1024, ge=1)
-    """Requests that are worked on at once; further ones are put off with a 503."""
+    """Requests in flight; further ones get a 503."""
     max_connections: int = Field(default=4096, ge=1)
-    """Connections that are open at once; further ones are put off with a 503."""
+    """Open connections; further ones get a 503."""
     header_timeout_s: float = Field(default=20.0, gt=0)
-    """How long the header of a request may take to arrive."""
+    """Maximum time for the header of a request to arrive."""
     body_timeout_s: float = Field(default=30.0, gt=0)
-    """How long a body may take to arrive, beside the time that its bytes need at `min_body_bytes_per_s`."""
+    """Maximum time for a body to arrive, plus the time for its bytes at `min_body_bytes_per_s`."""
     min_body_bytes_per_s: int = Field(default=8192, ge=1)
-    """The slowest rate at which a body may arrive."""
+    """Minimum rate at which a body must arrive."""
     write_timeout_s: float = Field(default=60.0, gt=0)
-    """How long a client may leave an answer unread before it is cut off."""
+    """Maximum time for which a client may leave an answer unread."""
     keep_alive_s: float = Field(default=75.0, gt=0)
     """How long a connection stays open without a request; a client that keeps one for longer loses its next call."""
     request_timeout_s: float = Field(default=300.0, gt=0)
-    """How long a request may take from its last byte to the first of its answer."""
+    """Maximum time from the last byte of a request to the first of its answer."""
     shutdown_timeout_s: int = Field(default=30, ge=0)
-    """How long requests in flight may take to finish when the server stops."""
+    """Maximum time for requests in flight to finish when the server stops."""
 
     cache_bytes: int = Field(default=512 * 2**20, ge=0)
-    """How much memory the search engine may keep ciphertexts in."""
+    """Memory of the search engine's cache of ciphertexts."""
     search_memory_bytes: int = Field(default=64 * 2**20, ge=0)
-    """How much memory all searches together may hold rows in that are not in the cache; what is more waits in files."""
+    """Memory of all searches together for rows that are not in the cache; beyond it they use temporary files."""
     search_threads: int = Field(default=2, ge=1, le=256)
-    """How many threads multiply ciphertexts."""
+    """Threads that compute searches."""
 
     metrics: Literal["off", "loopback", "token"] = "off"
-    """Who may read `/metrics`: nobody, this host (not behind a proxy on it!), or who sends `metrics_token`."""
+    """Who may read `/metrics`: nobody, this host (not behind a proxy on it!), or clients that send `metrics_token`."""
     metrics_token: str | None = Field(default=None, min_length=MIN_METRICS_TOKEN, repr=False)
     """The bearer token that opens `/metrics`."""
     log_format: Literal["auto", "json", "text"] = "auto"
-    """How log lines are written; `auto` is text on a terminal and JSON elsewhere."""
+    """Format of log lines; `auto` is text on a terminal and JSON elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Which log lines are written; a line for every request is `info`."""
+    """Minimum level of log lines; requests are logged at `info`."""
 
     insecure_schemes: Annotated[tuple[str, ...] | None, NoDecode] = None
     """Schemes without encryption, for tests only: `module:object`, several with commas."""
@@ -164,9 +164,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key are given together or not at all")
+            raise ValueError("tls_certificate and tls_key must be given together")
         if self.metrics == "token" and self.metrics_token is None:
-            raise ValueError("metrics is token, so metrics_token must be given")
+            raise ValueError("metrics is set to token, so metrics_token must be given")
         return self
 
     @property
@@ -186,7 +186,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsFileUnusable(f"the configuration file {file} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsFileUnusable(f"the configuration file {file} is no TOML: {error}") from None
+        raise SettingsFileUnusable(f"the configuration file {file} is not valid TOML: {error}") from None
     if "config" in found:
-        raise SettingsFileUnusable(f"the configuration file {file} names another one, which is not read")
+        raise SettingsFileUnusable(f"{file} sets config, which only a flag or the environment can set")
     return found

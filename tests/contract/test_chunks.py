@@ -147,10 +147,10 @@ def test_unknown_ids_in_an_update_or_patch_change_nothing(http: Http, kb: str) -
     problem(http.data("PUT", "/chunk/{org}", json=body), 404, "chunks_not_found")
     body["chunk_updates"] = updates[:2]
     detail = problem(http.data("PUT", "/chunk/{org}", json=body), 404, "chunks_not_found")
-    assert "no chunk 7" in detail
+    assert "not have chunk 7" in detail
     patches = [{"chunk_id": i, "name": "new"} for i in (2, 8)]
     body = {"kb_id": kb, "context_id": "ctx", "chunk_patches": patches}
-    assert "no chunk 8" in problem(http.data("PATCH", "/chunk/{org}", json=body), 404, "chunks_not_found")
+    assert "not have chunk 8" in problem(http.data("PATCH", "/chunk/{org}", json=body), 404, "chunks_not_found")
     assert [one["chunk_content"] for one in http.get(kb, 1, 2)] == ["content 1", "content 2"]
     assert http.get(kb, 2)[0]["name"] == ""
 
@@ -164,12 +164,12 @@ def test_a_conditional_write_is_not_carried_out_over_what_others_wrote_since(htt
     mine = [chunk(i) | {"chunk_id": i, "name": "mine", "if_updated_at": read[i]} for i in (1, 2)]
     field = "chunk_updates" if method == "PUT" else "chunk_patches"
     body: dict[str, Any] = {"kb_id": kb, "context_id": "ctx", field: mine}
-    assert "chunk 2;" in problem(http.data(method, "/chunk/{org}", json=body), 409, "chunks_changed")
+    assert "changed chunk 2 after" in problem(http.data(method, "/chunk/{org}", json=body), 409, "chunks_changed")
     assert [one["name"] for one in http.get(kb, 1, 2, 3)] == ["", "", ""]
     body[field] = [mine[0], chunk(3) | {"chunk_id": 3, "name": "unconditional", "if_updated_at": None}]
     assert ok(http.data(method, "/chunk/{org}", json=body)) == {"updated_count": 2}
     assert [one["name"] for one in http.get(kb, 1, 2, 3)] == ["mine", "", "unconditional"]
-    assert "chunk 1;" in problem(http.data(method, "/chunk/{org}", json=body), 409, "chunks_changed")
+    assert "changed chunk 1 after" in problem(http.data(method, "/chunk/{org}", json=body), 409, "chunks_changed")
 
 
 def test_an_id_twice_in_an_update_or_patch_is_a_422(http: Http, kb: str) -> None:

@@ -271,8 +271,8 @@ def test_a_flag_goes_before_the_environment_before_the_file_before_the_default(
         ("tls_key = 'x'\n", "together"),
         ("metrics = 'token'\n", "metrics_token"),
         ("metrics_token = 'short'\n", "metrics_token"),
-        ("max_chunks =\n", "is no TOML"),
-        ("config = 'other.toml'\n", "names another"),
+        ("max_chunks =\n", "is not valid TOML"),
+        ("config = 'other.toml'\n", "which only a flag or the environment"),
     ],
 )
 def test_a_file_with_something_wrong_is_refused(tmp_path: Path, text: str, words: str) -> None:

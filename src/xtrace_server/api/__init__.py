@@ -1,3 +1,1 @@
-"""The routes of the HTTP contract. A route decodes, asks the guard, calls storage or search, and encodes; no
-SQL.
-"""
+"""The routes of the HTTP contract. A route decodes, calls an operation, and encodes."""

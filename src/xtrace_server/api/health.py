@@ -1,4 +1,4 @@
-"""For the operator: whether the server runs, whether it can serve, and what it has counted."""
+"""For the operator: whether the server runs, whether it can serve, and its metrics."""
 
 import hmac
 from ipaddress import ip_address
@@ -37,7 +37,7 @@ async def ready(state: StateDep) -> Response:
 @requires(PUBLIC)
 @describes(None, media_types=("text/plain",), statuses=(401, 404))
 async def metrics(request: Request, state: StateDep) -> Response:
-    """What the server has counted, for Prometheus; the setting `metrics` says who may read it."""
+    """The server's metrics, for Prometheus; the setting `metrics` says who may read them."""
     _check_may_read_metrics(request, state.settings)
     return Response(state.metrics.text(), media_type=CONTENT_TYPE)
 
@@ -46,6 +46,6 @@ def _check_may_read_metrics(request: Request, settings: Settings) -> None:
     if settings.metrics == "token" and settings.metrics_token is not None:
         given = request.headers.get("authorization", "").encode("latin-1")
         if not hmac.compare_digest(given, f"Bearer {settings.metrics_token}".encode()):
-            raise Unauthenticated("the bearer token is missing or is not the one of the setting metrics_token")
+            raise Unauthenticated("the bearer token is missing, or differs from the setting metrics_token")
     elif settings.metrics == "off" or request.client is None or not ip_address(request.client.host).is_loopback:
-        raise NotFound("there is no route /metrics: see the setting metrics")
+        raise NotFound("unknown route /metrics: see the setting metrics")

@@ -1,6 +1,6 @@
-"""The OpenAPI 3.1 document of the whole service, made from the routes' own declarations.
+"""The OpenAPI 3.1 document of the service, generated from the routes' own declarations.
 
-There are no documentation pages here: any viewer reads `/openapi.json`.
+The server does not serve documentation pages: any viewer reads `/openapi.json`.
 """
 
 import re
@@ -31,7 +31,7 @@ _FILTER: Final = {
     "description": "A metadata filter (docs/metadata.md), as an object or as its JSON text; null matches every chunk.",
     "type": ["object", "string", "null"],
 }
-# What the HTTP parser, the envelope around every route and a fault of ours answer.
+# Answers of the HTTP parser, of the envelope around every route, and to a bug.
 _ALWAYS: Final = (400, 408, 414, 431, 500, 503)
 
 
@@ -44,7 +44,7 @@ async def openapi(request: Request) -> Response:
 
 
 def document(routes: Sequence[APIRoute], version: str) -> bytes:
-    """The document, as JSON. Raises `LookupError` if a route declares nothing about itself."""
+    """Returns the document as JSON. Raises `LookupError` if a route does not describe itself."""
     types = [type_ for route in routes for type_ in _types(route)]
     schemas, components = msgspec.json.schema_components([*types, wire.Problem], ref_template=_SCHEMAS)
     by_type = {repr(type_): schema for type_, schema in zip([*types, wire.Problem], schemas, strict=True)}
@@ -139,7 +139,7 @@ def _security_schemes() -> dict[str, Any]:
 
 
 def _body_type(route: APIRoute) -> Any:
-    """The type that the route's body is read as; None if it has none."""
+    """The type of the route's body; None if it has none."""
     found = [getattr(part.call, "__xtrace_body__", None) for part in _all_dependants(route.dependant)]
     return next((type_ for type_ in found if type_ is not None), None)
 

@@ -1,8 +1,8 @@
-"""Writes denied accesses to the audit log, beside the requests and at a bounded rate.
+"""Writes denied requests to the audit log, in the background and at a bounded rate.
 
-Whoever is denied decides how often that happens, so it must not decide how much is written: what is denied again within
-a minute for the same reason is counted and written as one entry, and a process remembers a bounded number of such
-reasons at a time. The keys that were presented are never written down unless they are the organisation's own.
+A client decides how often it is denied, but must not decide how much is written. Denials for the same reason within a
+minute are written as one entry with their number, and a process remembers a bounded number of reasons. The key that was
+presented is written down only if it is one of the organisation's own.
 """
 
 import asyncio
@@ -29,19 +29,19 @@ class Denials:
         self._task: asyncio.Task[None] | None = None
 
     def add(self, organisation_id: str, event: Event) -> None:
-        """Remembers a denial; it is written within a minute, the first after a quiet time at once."""
+        """Remembers a denial. The first one is written at once, later ones within a minute."""
         # The request id would make every denial another one.
         key = (organisation_id, replace(event, request_id=""))
         if key not in self._waiting and len(self._waiting) >= _MAX_WAITING:
-            _log.warning("too many different denials at once: one is not written to the audit log")
+            _log.warning("too many different denials at once: one was not written to the audit log")
             return
         self._waiting[key] = self._waiting.get(key, 0) + 1
         if self._task is None or self._task.done():
-            # Without the context of the request: its deadline is not ours.
+            # In a context of its own: the deadline of the request must not apply.
             self._task = asyncio.get_running_loop().create_task(self._write_often(), context=contextvars.Context())
 
     async def close(self) -> None:
-        """Writes what is left."""
+        """Writes what is waiting, and stops."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -53,7 +53,7 @@ class Denials:
             await asyncio.sleep(WRITTEN_EVERY_S)
 
     async def write(self) -> None:
-        """Writes what waits, now."""
+        """Writes what is waiting."""
         waiting, self._waiting = self._waiting, {}
         if not waiting:
             return
@@ -65,6 +65,6 @@ class Denials:
                         events = [replace(event, count=count) for event, count in counted]
                         await audit.record(connection, organisation_id, events)
         except StorageError:
-            _log.exception("denied accesses could not be written to the audit log")
+            _log.exception("denied requests could not be written to the audit log")
             for key, count in waiting.items():
                 self._waiting[key] = self._waiting.get(key, 0) + count

@@ -1,10 +1,9 @@
-"""The one place that authenticates and authorises every request: what a route does not declare, it does not
-get.
+"""The one place that authenticates and authorises every request.
 
-A route declares with `@requires` which kind of key opens it, and which permission it needs on a knowledge
-base. The guard runs before every route (the application refuses to start with a route that declares nothing),
-reads nothing but headers and path, and leaves a *caller*. An API key's caller is the only way from a `kb_id`
-to a knowledge base, and checks the declared permission on that way.
+A route declares with `@requires` which kind of key it needs, and which permission on a knowledge base. The guard runs
+before every route; the application does not start if a route declares nothing. It reads only headers and the path, and
+leaves a *caller*. `ApiCaller.knowledge_base` is the only way from a `kb_id` to a knowledge base, and it checks the
+declared permission.
 """
 
 import asyncio
@@ -34,7 +33,7 @@ _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 
 class Plane(Enum):
-    """Which key opens a route."""
+    """Which kind of key a route needs."""
 
     PUBLIC = "none"
     DATA = "API key"
@@ -43,7 +42,7 @@ class Plane(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a route requires. `permission` holds for every knowledge base that the request names."""
+    """What a route requires. `permission` is needed on every knowledge base that the request names."""
 
     plane: Plane
     permission: Permission = Permission.NONE
@@ -69,16 +68,16 @@ def requires(rule: Rule) -> Callable[[_Endpoint], _Endpoint]:
 
 
 def rule_of(endpoint: Any) -> Rule:
-    """What a route requires; a route that declares nothing is a `LookupError`."""
+    """Returns what a route requires. Raises `LookupError` if it declares nothing."""
     rule = getattr(endpoint, "__xtrace_rule__", None)
     if not isinstance(rule, Rule):
-        raise LookupError(f"the route {getattr(endpoint, '__qualname__', endpoint)!r} declares no @requires")
+        raise LookupError(f"the route {getattr(endpoint, '__qualname__', endpoint)!r} does not declare @requires")
     return rule
 
 
 @dataclass(frozen=True, slots=True)
 class ApiCaller:
-    """Whoever presented a valid API key of the organisation in the path."""
+    """The holder of a valid API key of the organisation in the path."""
 
     key: ApiKey
     permission: Permission
@@ -90,13 +89,13 @@ class ApiCaller:
     async def knowledge_base(
         self, connection: Connection, kb_id: str, permission: Permission | None = None
     ) -> KnowledgeBase:
-        """The knowledge base, if the key has the permission that the route declares (or the one given).
+        """Returns the knowledge base, if the key has the permission that the route declares, or the one given.
 
         Raises `KnowledgeBaseNotFound` (also for another organisation's) and `PermissionDenied`.
         """
         needed = self.permission if permission is None else permission
         if needed == Permission.NONE:
-            raise PermissionDenied("the route declares no permission on a knowledge base")
+            raise PermissionDenied("the route does not declare a permission on a knowledge base")
         found = await organisations.permissions(connection, self.key, kb_id)
         if not found:
             raise KnowledgeBaseNotFound(kb_id)
@@ -106,7 +105,7 @@ class ApiCaller:
         return grant.kb
 
     async def readable(self, connection: Connection) -> set[str]:
-        """The ids of the knowledge bases that the key may read."""
+        """Returns the ids of the knowledge bases that the key may read."""
         found = await organisations.permissions(connection, self.key)
         return {grant.kb.id for grant in found if grant.permission & Permission.READ}
 
@@ -135,7 +134,7 @@ class Guard:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def api_caller(self, headers: _Headers, organisation_id: str, rule: Rule) -> ApiCaller:
-        """The caller of a route of the data plane. Raises `Unauthenticated` and `RateLimited`."""
+        """Returns the caller of a route of the data plane. Raises `Unauthenticated` and `RateLimited`."""
         key_hash = _presented(headers, API_KEY_HEADER)
         async with self._database.read() as connection:
             key = await organisations.find_api_key(connection, key_hash)
@@ -144,13 +143,13 @@ class Guard:
             or not hmac.compare_digest(key.hash, key_hash)
             or not hmac.compare_digest(key.organisation_id.encode(), organisation_id.encode())
         ):
-            raise Unauthenticated("the API key is wrong or revoked, or belongs to another organisation")
+            raise Unauthenticated("the API key is wrong, revoked, or belongs to another organisation")
         await self._rate_limit.count(key.hash)
         self._record_use(key)
         return ApiCaller(key, rule.permission)
 
     async def actor(self, headers: _Headers, request_id: str) -> Actor:
-        """The caller of a route of the control plane. Raises `Unauthenticated` and `RateLimited`."""
+        """Returns the caller of a route of the control plane. Raises `Unauthenticated` and `RateLimited`."""
         organisation_id = headers.get(ORGANISATION_HEADER)
         if not organisation_id:
             raise Unauthenticated(f"the header {ORGANISATION_HEADER} with the organisation's id is missing")
@@ -167,15 +166,15 @@ class Guard:
         return Actor(found[1], key_hash, request_id)
 
     async def close(self) -> None:
-        """Waits until what was to be written down is written."""
+        """Waits until every use of a key is written down."""
         await asyncio.gather(*self._tasks)
 
     def _record_use(self, key: ApiKey) -> None:
-        # Not in the request's way, and not at every request: a write would make every read wait for the disk.
+        # In the background, and not for every request: otherwise every read would wait for the disk.
         moment = time.monotonic()
         if moment - self._use_recorded.get(key.hash, -_USE_RECORDED_EVERY_S) >= _USE_RECORDED_EVERY_S:
             self._use_recorded[key.hash] = moment
-            # Without the context of the request: its deadline is not ours.
+            # In a context of its own: the deadline of the request must not apply.
             loop = asyncio.get_running_loop()
             task = loop.create_task(self._write_use(key.hash), context=contextvars.Context())
             self._tasks.add(task)
@@ -210,5 +209,5 @@ def _presented(headers: _Headers, header: str) -> str:
     if not key:
         raise Unauthenticated(f"the header {header} with the key is missing")
     if not is_well_formed(key):
-        raise Unauthenticated(f"the key in {header} is mistyped: its last characters do not check")
+        raise Unauthenticated(f"the key in {header} is mistyped: its check characters are wrong")
     return hash_key(key)

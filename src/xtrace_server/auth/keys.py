@@ -1,6 +1,6 @@
-"""Keys: 40 random characters, then 6 that check them.
+"""Keys: 40 random characters, then 6 check characters.
 
-A key is random from its first character on, because clients find a key's hash by the first five. The check
+A key is random from its first character, because clients find a key's hash by its first five. The check
 characters (CRC-32 of the random part, base 62) tell a mistyped key from a revoked one; they add no secrecy. A
 key carries 238 bits of randomness, so one SHA-256 is all the hashing that it needs.
 """
@@ -18,25 +18,25 @@ _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 
 def new_key() -> str:
-    """A fresh key. Whoever gets it is the only one to have it: only its hash is stored."""
+    """Returns a new key. The server stores only its hash."""
     random = "".join(secrets.choice(_ALPHABET) for _ in range(RANDOM_CHARACTERS))
     return random + _check_characters(random)
 
 
 def is_well_formed(key: str) -> bool:
-    """Whether the check characters are right."""
+    """Returns whether the check characters are right."""
     if len(key) != RANDOM_CHARACTERS + CHECK_CHARACTERS or not key.isascii():
         return False
     return key[RANDOM_CHARACTERS:] == _check_characters(key[:RANDOM_CHARACTERS])
 
 
 def hash_key(key: str) -> str:
-    """The form in which a key is stored: SHA-256 in hexadecimal."""
+    """Returns a key as it is stored: its SHA-256 in hexadecimal."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def first_n(key: str) -> str:
-    """The part of a key that is shown in lists."""
+    """Returns the part of a key that lists show."""
     return key[:FIRST_N]
 
 

@@ -1,7 +1,7 @@
-"""Reads and decodes the bodies of requests: JSON, and for writes of chunks MessagePack, which needs no base64.
+"""Reads and decodes the bodies of requests: JSON, and for writes of chunks MessagePack, which avoids base64.
 
-A decoder lets no other thread run meanwhile. So a large body is decoded part by part, each of a bounded size, in a
-thread; and one body after another, because several such threads would keep the event loop waiting in turn.
+A decoder blocks every other thread. So a large body is decoded in a thread, part by part, each of a bounded size. One
+body is decoded after another, because several such threads would keep the event loop waiting in turn.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from xtrace_server.settings import Settings
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 LARGE_BYTES: Final = 256 * 1024
-"""Larger bodies are decoded in a thread; this much takes about a third of a millisecond."""
+"""Larger bodies are decoded in a thread; this size needs about a third of a millisecond."""
 _LISTS: Final[dict[type[msgspec.Struct], LongList]] = {
     wire.InsertChunks: LongList("chunks", "max_chunks", "chunks"),
     wire.UpdateChunks: LongList("chunk_updates", "max_chunks", "chunks"),
@@ -37,16 +37,16 @@ _thread: Final = ThreadPoolExecutor(1, thread_name_prefix="xtrace-decode")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Format:
-    """A format that bodies come in."""
+    """A format of request bodies."""
 
     name: str
     media_type: str
     decoder: Callable[[Any], Any]
     check: Callable[[bytes], object]
-    """Raises `msgspec.DecodeError` or `UnicodeError` for what is not of the format, whatever it says."""
+    """Raises `msgspec.DecodeError` or `UnicodeError` for bytes that are not in the format, whatever their content."""
     parts: Callable[[Settings, bytes, LongList | None], Parts]
     nul: bytes
-    """Without these bytes in it a body has no string with a NUL character."""
+    """A body without these bytes cannot have a string with a NUL character."""
 
 
 def _check_json(part: bytes) -> None:
@@ -62,13 +62,13 @@ _PACKED: Final = (wire.InsertChunks, wire.UpdateChunks, wire.PatchChunks)
 
 
 def formats_of(type_: type[msgspec.Struct]) -> tuple[Format, ...]:
-    """The formats in which bodies of this type are taken."""
+    """Returns the formats in which bodies of this type are accepted."""
     return (JSON, MSGPACK) if type_ in _PACKED else (JSON,)
 
 
 @cache
 def body_of(type_: type[_T]) -> Callable[[Request], Awaitable[_T]]:
-    """A dependency that reads the body of a request as `type_`, a struct.
+    """Returns a dependency that reads the body of a request as `type_`, a struct.
 
     Raises `UnsupportedMediaType`, `TooLarge`, `MalformedRequest` for a body that is not in its format, and
     `InvalidRequest` for one of another shape; the message names the field.
@@ -89,7 +89,7 @@ def body_of(type_: type[_T]) -> Callable[[Request], Awaitable[_T]]:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, which is kept in `request.state.body` where a retry of the request is to be recognised by it."""
+    """Returns the body; keeps it in `request.state.body` if it is needed to recognise a retry of the request."""
     limit = state_of(request).settings.max_body_bytes
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and len(announced) < 20 and int(announced) > limit:
@@ -118,7 +118,7 @@ class Decoder(Generic[_T]):
             self._element = format_.decoder(list_.__args__[0])
 
     def decode(self, body: bytes) -> _T:
-        """The body at once. Raises `MalformedRequest` and `InvalidRequest`."""
+        """Decodes the whole body at once. Raises `MalformedRequest` and `InvalidRequest`."""
         try:
             value: _T = self._decoded(self._whole, body)
         except InvalidRequest:
@@ -128,7 +128,7 @@ class Decoder(Generic[_T]):
         return value
 
     def decode_large(self, body: bytes, settings: Settings) -> _T:
-        """The same part by part, for a thread; raises `TooLarge` and `LimitExceeded` too."""
+        """Decodes it part by part, in a thread. Also raises `TooLarge` and `LimitExceeded`."""
         parts = self._format.parts(settings, body, self._long)
         start, end = parts.members.get("meta_filter", (0, 0))
         if end - start > settings.max_filter_bytes:
@@ -156,22 +156,22 @@ class Decoder(Generic[_T]):
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"the body is not valid: {_placed(str(error), where)}") from None
         except RecursionError:
-            raise InvalidRequest("the body nests too deep") from None
+            raise InvalidRequest("the body is nested too deeply") from None
         except (msgspec.DecodeError, UnicodeError):
             self._check_syntax(part)
             raise MalformedRequest(f"the body is malformed {self._format.name}") from None
-        # Ciphertexts in MessagePack hold any byte; in JSON, where they are base64, the rest is seen at a glance.
+        # Ciphertexts in MessagePack contain any byte. In JSON they are base64, so a NUL in the rest is found quickly.
         if self._format.nul in part and JSON.nul in msgspec.json.encode(value) and _has_nul(value):
-            raise InvalidRequest("the body has a string with a NUL character, which no string may have")
+            raise InvalidRequest("the body has a string with a NUL character, which is not allowed")
         return value
 
     def _check_syntax(self, part: bytes) -> None:
         try:
             self._format.check(part)
         except msgspec.ValidationError:
-            return  # well-formed, but nothing that Python has
+            return  # well-formed, but not representable in Python
         except RecursionError:
-            raise InvalidRequest("the body nests too deep") from None
+            raise InvalidRequest("the body is nested too deeply") from None
         except (msgspec.DecodeError, UnicodeError) as error:
             name = self._format.name
             what = f"is empty, expected {name}" if not part else f"is malformed {name}: {error}"
@@ -186,7 +186,7 @@ def _placed(message: str, where: str) -> str:
 
 
 def _format_of(request: Request, formats: tuple[Format, ...]) -> Format:
-    """The format that the headers say. Raises `UnsupportedMediaType`."""
+    """Returns the format that the headers name. Raises `UnsupportedMediaType`."""
     given = request.headers.get("content-type")
     media_type = (given or JSON.media_type).partition(";")[0].strip().lower()
     is_json = media_type == JSON.media_type or (media_type.startswith("application/") and media_type.endswith("+json"))
@@ -211,6 +211,4 @@ def _has_nul(value: Any) -> bool:
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(
-        f"the body has more than {limit} bytes, the most that is allowed (max_body_bytes)", body_is_read=False
-    )
+    return TooLarge(f"the body has more than {limit} bytes, the maximum (max_body_bytes)", body_is_read=False)

@@ -1,6 +1,6 @@
-"""The parts that a large body is decoded in, and how much each of them may hold.
+"""The parts in which a large body is decoded, and how much each may contain.
 
-What `json_parts` and `msgpack_parts` find, each in its format.
+`json_parts` and `msgpack_parts` find them, each in its format.
 """
 
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from xtrace_server.settings import Settings
 
 _MIN_PART_BYTES: Final = 16 * 2**20
 _SLACK: Final = 1000
-"""So many values more than its limits add up to may a part have: those of its fixed fields, and of unknown ones."""
+"""How many values a part may have beyond the sum of its limits: its fixed fields, and unknown ones."""
 _BYTES_OF_VALUE: Final = 32
-"""What is stored for a value: a large body may not be made of tiny ones only, which need more memory than they have."""
+"""A large body must not consist of tiny values alone: one value is allowed for this many bytes of the largest body."""
 
 
 class LongList(NamedTuple):
@@ -26,7 +26,7 @@ class LongList(NamedTuple):
 
 @dataclass(slots=True)
 class Parts:
-    """Pieces of a body, from where to where: the members of its object, and the elements of its long list."""
+    """The pieces of a body, by start and end: the members of its object, and the elements of its long list."""
 
     members: dict[str, tuple[int, int]] = field(default_factory=dict)
     elements: list[tuple[int, int]] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Parts:
 
 
 class PartBounds:
-    """What the limits can allow of one body; every check raises `TooLarge` or `LimitExceeded` for more."""
+    """What the limits allow for one body; every check raises `TooLarge` or `LimitExceeded`."""
 
     def __init__(self, settings: Settings, long: LongList | None) -> None:
         self._long = long
@@ -54,13 +54,13 @@ class PartBounds:
         self._listed_bytes = self._listed_values = 0
 
     def check_element(self, number: int, size: int, values: int) -> None:
-        """Element `number` (from 0) of the long list, as far as it has been read."""
+        """Checks element `number` (from 0) of the long list, as far as it has been read."""
         if self._long is None:
             return
         name, limit, what = self._long
         self._check(f"{name}[{number}]", size, values, self.most_values)
         if number == self._most_elements:
-            raise TooLarge(f"the request has more than {number} {what}, the most that it may have ({limit})")
+            raise TooLarge(f"the request has more than {number} {what}, the maximum ({limit}): send fewer")
         if self._listed_values + values > self._most_listed_values:
             raise TooLarge(
                 f"the {what} of the request have more than {self._most_listed_values} values together, one for "
@@ -68,17 +68,17 @@ class PartBounds:
             )
 
     def add_element(self, size: int, values: int) -> None:
-        """An element of the long list is complete."""
+        """Counts an element of the long list that is complete."""
         self._listed_bytes += size
         self._listed_values += values
 
     def check_rest(self, size: int, values: int) -> None:
-        """The whole body as far as it has been read, of which the elements do not count here."""
+        """Checks the body as far as it has been read, without the elements of the long list."""
         where = f"the body beside {self._long.name}" if self._long else "the body"
         self._check(where, size - self._listed_bytes, values - self._listed_values, self.most_rest_values)
 
     def _check(self, where: str, size: int, values: int, most_values: int) -> None:
         if values > most_values:
-            raise LimitExceeded(f"{where} has more than {most_values} values, which is more than all limits together")
+            raise LimitExceeded(f"{where} has more than {most_values} values, the sum of all limits")
         if size > self._most_bytes:
             raise LimitExceeded(f"{where} has {size} bytes, at most {self._most_bytes} are allowed (max_content_bytes)")

@@ -1,4 +1,4 @@
-"""What a route says about itself for the OpenAPI document: its answer and its query parameters.
+"""What a route declares for the OpenAPI document: its answer and its query parameters.
 
 Bodies describe themselves (`body_of`), as do path parameters, keys and the errors that follow from all of these.
 """
@@ -23,7 +23,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """`answers` are the types that the JSON may have; none for answers of other media types."""
+    """`answers` are the possible types of the JSON; empty for answers of other media types."""
 
     answers: Sequence[Any]
     media_types: Sequence[str]
@@ -39,9 +39,9 @@ def describes(
     headers: Sequence[Parameter] = (),
     statuses: Sequence[int] = (),
 ) -> Callable[[_Endpoint], _Endpoint]:
-    """Declares what a route answers: JSON of a type, or of one of several; None for other media types.
+    """Declares what a route answers: JSON of one type or of one of several; None for other media types.
 
-    `statuses` are those of errors that cannot be told from its other parts.
+    `statuses` are those of errors that do not follow from its other parts.
     """
 
     answers = answer if isinstance(answer, tuple) else () if answer is None else (answer,)
@@ -56,10 +56,10 @@ def describes(
 
 
 def description_of(endpoint: Any) -> Description:
-    """What a route says about itself; one that says nothing is a `LookupError`."""
+    """Returns what a route declares. Raises `LookupError` if it declares nothing."""
     description = getattr(endpoint, "__xtrace_description__", None)
     if not isinstance(description, Description):
-        raise LookupError(f"the route {getattr(endpoint, '__qualname__', endpoint)!r} declares no @describes")
+        raise LookupError(f"the route {getattr(endpoint, '__qualname__', endpoint)!r} does not declare @describes")
     return description
 
 

@@ -1,6 +1,6 @@
-"""What surrounds every request: its id, its deadline, the headers of its answer, its log line and its counts.
+"""What surrounds every request: its id, its deadline, the headers of its answer, its log line and its metrics.
 
-Nothing leaves the application past this: an exception that nobody has turned into an answer becomes one here.
+Every answer passes through here. An exception that has not become an answer before becomes one here.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from xtrace_server.settings import Settings
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 SECURITY_HEADERS: Final = {
-    # Answers are data: a browser shall neither guess another type, nor render, embed, keep or hand them on.
+    # Answers are data: a browser must not guess another type, render, embed, store or share them.
     "x-content-type-options": "nosniff",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "x-frame-options": "DENY",
@@ -37,8 +37,8 @@ _log = logging.getLogger("xtrace.request")
 
 
 @dataclass(slots=True)
-class _Course:
-    """What is known about a request while it runs."""
+class _RequestState:
+    """What is known of a request while it runs."""
 
     request_id: str
     began: float
@@ -63,55 +63,57 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        course = _Course(_request_id(scope), time.perf_counter())
-        scope.setdefault("state", {})["request_id"] = course.request_id
+        progress = _RequestState(_request_id(scope), time.perf_counter())
+        scope.setdefault("state", {})["request_id"] = progress.request_id
         self._running += 1
         self._metrics.requests_in_flight.set(self._running)
         try:
-            await self._run(scope, receive, self._sending(course, send), course)
+            await self._run(scope, receive, self._sending(progress, send), progress)
         finally:
             self._running -= 1
             self._metrics.requests_in_flight.set(self._running)
-            self._report(scope, course)
+            self._report(scope, progress)
 
-    async def _run(self, scope: Scope, receive: Receive, send: Send, course: _Course) -> None:
+    async def _run(self, scope: Scope, receive: Receive, send: Send, progress: _RequestState) -> None:
         error: ServiceError
         try:
             if self._running > self._settings.max_requests:
-                raise Overloaded(f"the server works on {self._settings.max_requests} requests already (max_requests)")
-            await self._run_in_time(scope, receive, send, course)
+                raise Overloaded(
+                    f"the server is already working on {self._settings.max_requests} requests (max_requests)"
+                )
+            await self._run_in_time(scope, receive, send, progress)
             return
         except ServiceError as refused:
             error = refused
         except asyncio.CancelledError:
-            # The server stops and has waited long enough. Nothing is said, because nobody knows how far it came.
+            # The server stops and has waited long enough. How far the request came is unknown, so nothing is answered.
             abort = scope.get("extensions", {}).get("xtrace.abort")
             if abort is not None:
                 abort()
             raise
         except Exception:
-            _log.exception("a request failed", extra={"fields": {"request_id": course.request_id}})
-            error = ServerFault(course.request_id)
-        if course.status:
-            # The answer has begun: cutting it off is the only way left to say that it is not complete.
+            _log.exception("a request failed", extra={"fields": {"request_id": progress.request_id}})
+            error = ServerFault(progress.request_id)
+        if progress.status:
+            # The answer has begun: cutting it off is the only way left to show that it is not complete.
             raise _CutOff
         scope.setdefault("state", {})["code"] = error.code
         await send_problem(send, error)
 
-    async def _run_in_time(self, scope: Scope, receive: Receive, send: Send, course: _Course) -> None:
+    async def _run_in_time(self, scope: Scope, receive: Receive, send: Send, progress: _RequestState) -> None:
         seconds = self._settings.request_timeout_s
 
         async def receive_in_time() -> Message:
             message = await receive()
-            # How slowly a body may come is the business of the HTTP protocol's class.
-            if not course.status:
+            # How slowly a body may arrive is checked by the protocol.
+            if not progress.status:
                 restart_deadline(timeout, seconds)
-            course.received += len(message.get("body", b""))
+            progress.received += len(message.get("body", b""))
             return message
 
         async def send_in_time(message: Message) -> None:
             if message["type"] == "http.response.start" and not timeout.expired():
-                # An answer takes as long as its reader lets it.
+                # From here on the reader decides how long it takes.
                 timeout.reschedule(None)
             await send(message)
 
@@ -123,37 +125,37 @@ class Envelope:
                 raise
             raise DeadlineExceeded(seconds) from None
 
-    def _sending(self, course: _Course, send: Send) -> Send:
+    def _sending(self, progress: _RequestState, send: Send) -> Send:
         async def send_complete(message: Message) -> None:
             if message["type"] == "http.response.start":
-                course.status = message["status"]
+                progress.status = message["status"]
                 headers = list(message.get("headers", []))
                 given = {name.lower() for name, _ in headers}
                 headers += [header for header in self._headers if header[0] not in given]
-                headers.append((REQUEST_ID_HEADER.encode(), course.request_id.encode()))
+                headers.append((REQUEST_ID_HEADER.encode(), progress.request_id.encode()))
                 message = {**message, "headers": headers}
-            course.sent += len(message.get("body", b""))
+            progress.sent += len(message.get("body", b""))
             await send(message)
 
         return send_complete
 
-    def _report(self, scope: Scope, course: _Course) -> None:
-        seconds = time.perf_counter() - course.began
+    def _report(self, scope: Scope, progress: _RequestState) -> None:
+        seconds = time.perf_counter() - progress.began
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope["method"] if route != UNMATCHED else "any"
         state: MutableMapping[str, Any] = scope.get("state", {})
-        self._metrics.requests.labels(route, method, str(course.status)).inc()
+        self._metrics.requests.labels(route, method, str(progress.status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
-        self._metrics.received_bytes.inc(course.received)
-        self._metrics.sent_bytes.inc(course.sent)
+        self._metrics.received_bytes.inc(progress.received)
+        self._metrics.sent_bytes.inc(progress.sent)
         fields = {
-            "request_id": course.request_id,
+            "request_id": progress.request_id,
             "method": method,
             "route": route,
-            "status": course.status,
+            "status": progress.status,
             "seconds": round(seconds, 4),
-            "bytes_in": course.received,
-            "bytes_out": course.sent,
+            "bytes_in": progress.received,
+            "bytes_out": progress.sent,
         }
         if code := state.get("code"):
             self._metrics.refusals.labels(code).inc()
@@ -175,7 +177,7 @@ async def send_problem(send: Send, error: ServiceError) -> None:
 
 
 def _request_id(scope: Scope) -> str:
-    """The client's id for the request, if it is harmless; else a new one."""
+    """Returns the client's id for the request if it is harmless, else a new one."""
     for name, value in scope["headers"]:
         if name == REQUEST_ID_HEADER.encode() and _FOREIGN_ID.fullmatch(value):
             return str(value.decode())

@@ -1,9 +1,9 @@
-"""Where the parts of a large JSON body are, found without decoding it.
+"""Finds the parts of a large JSON body without decoding it.
 
-A decoder lets no other thread run until it is done, and for how long is the client's choice: millions of tiny values in
-one body take seconds. So a large body is looked at first, a slice at a time: which members its object has, where the
-elements of its one long list begin and end, how many values are in each. What is more than the limits can allow is
-refused here, and what remains is decoded part by part.
+A decoder blocks every other thread until it is done, and the client decides for how long: millions of tiny values in
+one body take seconds. So a large body is scanned first, slice by slice: which members its object has, where the
+elements of its one long list begin and end, and how many values each has. More than the limits allow is refused here;
+the rest is decoded part by part.
 
 Nothing else is checked: a body is valid JSON exactly when its elements are, and the body without them is.
 """
@@ -20,7 +20,7 @@ from xtrace_server.http.body_parts import LongList, PartBounds, Parts
 from xtrace_server.settings import Settings
 
 _SLICE_BYTES: Final = 128 * 1024
-"""Looked at at a time: a fraction of a millisecond's work."""
+"""How much is scanned in one step: a fraction of a millisecond's work."""
 _MAX_KEY_BYTES: Final = 2048
 _BLANK: Final = b" \t\r\n"
 _KEY: Final = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:', re.DOTALL)
@@ -28,7 +28,7 @@ _QUOTE, _COMMA, _OPEN_LIST, _OPEN, _CLOSE = b'",[{}'
 
 
 def json_parts(settings: Settings, body: bytes, long: LongList | None) -> Parts:
-    """The parts of a body that is to be an object; those of another mean nothing, and its decoder refuses it.
+    """Returns the parts of a body that must be an object; of another they mean nothing, and its decoder refuses it.
 
     Raises `TooLarge` and `LimitExceeded` for more than the limits allow, and `InvalidRequest` if the long list comes
     twice.
@@ -106,7 +106,7 @@ class _Reader:
         return body[: elements[0][0]] + body[elements[-1][1] :] if elements else body
 
     def _name(self) -> str | None:
-        """The key of the member that is being read; None if there is none, or one that is too long to be known."""
+        """The key of the member that is being read; None if it is missing or too long to be a known one."""
         start = self._before.place + 1
         found = _KEY.match(self._body, start, start + _MAX_KEY_BYTES)
         try:
@@ -118,7 +118,7 @@ class _Reader:
 def _shallow_marks(body: bytes) -> Iterator[_Mark]:
     """The commas and brackets outside strings with which members, and the elements of members, begin and end.
 
-    And the last mark of each slice, so that somebody sees how many values there are.
+    Also the last mark of each slice, so that the values are counted.
     """
     start = depth = values = 0
     in_string = False

@@ -1,6 +1,6 @@
-"""Where the parts of a large MessagePack body are, found without decoding it, as `json_parts` does it for JSON.
+"""Finds the parts of a large MessagePack body without decoding it, as `json_parts` does for JSON.
 
-Value after value is passed over, which takes a fraction of a microsecond each and lets other threads run in between.
+Skipping one value takes a fraction of a microsecond, and other threads can run in between.
 """
 
 from typing import Final
@@ -14,7 +14,7 @@ _MAP_16, _MAP_32, _LIST_16, _LIST_32 = 0xDE, 0xDF, 0xDC, 0xDD
 
 
 def msgpack_parts(settings: Settings, body: bytes, long: LongList | None) -> Parts:
-    """The parts of a body that is to be a map; those of another mean nothing, and its decoder refuses it.
+    """Returns the parts of a body that must be a map; for another one they mean nothing, and its decoder refuses it.
 
     Raises `TooLarge` and `LimitExceeded` for more than the limits allow, `MalformedRequest` for a body that is cut off,
     and `InvalidRequest` if the long list comes twice.
@@ -62,7 +62,7 @@ class _Reader:
         before = self._at
         count, self._at = _children(self._body, self._at)
         for number in range(count):
-            # What a list announces is believed no further than it is there.
+            # A list may announce more than it has.
             self._bounds.check_element(number, 0, 0)
             start, values = self._at, self._values
             self._pass_over(self._bounds.most_values)
@@ -76,7 +76,7 @@ class _Reader:
         self._bounds.check_rest(0, self._values)
 
     def _pass_over(self, most: int) -> None:
-        """Moves behind the value that begins here, or behind so many values of it that it is too large."""
+        """Moves behind the value that begins here, or far enough into it to see that it is too large."""
         body, at, values, left = self._body, self._at, 0, 1
         while left and values <= most:
             children, at = _children(body, at)
@@ -89,13 +89,13 @@ class _Reader:
 
 
 def _text(packed: bytes) -> str:
-    """The string that this is; of anything else some string or other."""
+    """The string in these bytes; anything for other values."""
     lengths = {0xD9: 1, 0xDA: 2, 0xDB: 4}
     return packed[1 + lengths.get(packed[0], 0) :].decode(errors="replace")
 
 
 def _children(body: bytes, at: int) -> tuple[int, int]:
-    """How many values are in the one that begins here, and where the first of them, or else the next value, begins.
+    """How many values the one that begins here contains, and where the first of them, or else the next value, begins.
 
     Raises `IndexError` if its first byte is not there.
     """

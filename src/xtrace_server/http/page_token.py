@@ -1,9 +1,8 @@
 """Page tokens: where a page ended, and a digest of the query that it belongs to.
 
-Opaque to clients, though not secret: a token holds the last chunk's key and sorting value, which the page
-showed. A token that was altered can at worst begin a page elsewhere in the same results, because the query
-comes from the request: a signature would protect nothing. One that does not decode, or that belongs to another query,
-is refused.
+Clients treat it as opaque, but it is not secret: it has the last chunk's key and sorting value, which the page showed.
+An altered token can at worst start a page elsewhere in the same results, because the query comes from the request, so a
+signature would protect nothing. A token that does not decode, or that belongs to another query, is refused.
 """
 
 import base64
@@ -23,7 +22,7 @@ _MAX_INTEGER = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class PageToken:
-    """Where the next page begins, and how many results come before it."""
+    """Where the next page begins, and how many results are before it."""
 
     digest: bytes
     position: Position
@@ -31,7 +30,7 @@ class PageToken:
 
 
 def query_digest(scope: SearchScope, sort_by: str, sort_order: str) -> bytes:
-    """What a page token belongs to."""
+    """Returns a digest of the query that a page token belongs to."""
     query = repr((scope, sort_by, sort_order))
     return hashlib.sha256(query.encode("utf-8", "surrogatepass")).digest()[:_DIGEST_BYTES]
 
@@ -42,15 +41,15 @@ def encode_token(token: PageToken) -> str:
 
 
 def decode_token(text: str, digest: bytes) -> PageToken:
-    """The token of a page of the query with this digest. Raises `InvalidRequest`."""
+    """Returns the decoded token of a query with this digest. Raises `InvalidRequest`."""
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         fields = msgspec.msgpack.decode(data, type=tuple[int, bytes, str, int, int])
     except (binascii.Error, ValueError, RecursionError):
-        raise InvalidRequest("page_token is no token that this service has given out") from None
+        raise InvalidRequest("page_token is not a token of this service") from None
     version, of, value, pk, offset = fields
     if version != 1 or "\0" in value or not (0 <= pk <= _MAX_INTEGER and 0 <= offset <= _MAX_INTEGER):
-        raise InvalidRequest("page_token is no token that this service has given out")
+        raise InvalidRequest("page_token is not a token of this service")
     if of != digest:
         raise InvalidRequest(
             "page_token belongs to another query: kb_id, context_id, meta_filter, sort_by and sort_order"

@@ -1,10 +1,10 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds on everything that a client decides: how long, how large, how many.
+"""HTTP/1.1 as uvicorn speaks it, with bounds on everything that a client decides: time, size and number.
 
-A request whose header or body comes too slowly, a client that leaves its answer unread, a line or header that is too
-long, and one connection too many end here. What cannot be parsed is refused in the form of every other error.
+Refused here are headers and bodies that arrive too slowly, lines and headers that are too long, and connections beyond
+the limit; a client that does not read its answer is cut off. A request that cannot be parsed gets an error too.
 
-A connection that is closed with input unread is reset, and the reset overtakes the answer: so whoever is refused in the
-middle of a request is listened to for a moment longer.
+Closing a connection with input unread resets it, and the reset overtakes the answer. So a client that is refused in the
+middle of a request is read from for a moment longer.
 """
 
 import asyncio
@@ -30,13 +30,13 @@ _SECURITY_LINES: Final = "".join(f"{name}: {value}\r\n" for name, value in SECUR
 
 
 LINGER_S: Final = 5.0
-"""How long a refused client is listened to at most."""
+"""The maximum time for which a refused client is still read from."""
 LINGER_IDLE_S: Final = 1.0
-"""How long it may be silent meanwhile."""
+"""How long it may be silent in that time."""
 
 
 class _Transport:
-    """A transport whose closing its protocol may put off; everything else is the transport's own."""
+    """A transport whose protocol may delay closing it; everything else is the transport's own."""
 
     def __init__(self, own: asyncio.Transport, close: Callable[[], None]) -> None:
         self.own = own
@@ -51,15 +51,15 @@ class _Transport:
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. `bounded` gives the class for a server's settings, which uvicorn then makes instances of."""
+    """One connection. `bounded` returns the class for a server's settings, which uvicorn instantiates."""
 
     settings: Settings
     _refusal: ServiceError | None = None
     _header_bytes = 0
     _arrives: asyncio.TimerHandle | None = None
-    """Goes off when what is being received is late."""
+    """Fires when the header or the body is late."""
     _is_read: asyncio.TimerHandle | None = None
-    """Goes off when the client does not read."""
+    """Fires when the client does not read."""
     _body_due = 0.0
     _unread = False
     """Whether the client is still sending."""
@@ -72,7 +72,9 @@ class Protocol(HttpToolsProtocol):
         self._wrapped = _Transport(transport, self._close)  # type: ignore[arg-type]
         super().connection_made(self._wrapped)  # type: ignore[arg-type]
         if len(self.connections) > self.settings.max_connections:
-            self._answer(Overloaded(f"the server has {self.settings.max_connections} connections (max_connections)"))
+            self._answer(
+                Overloaded(f"the server already has {self.settings.max_connections} connections (max_connections)")
+            )
             return
         self._await_header()
 
@@ -127,7 +129,7 @@ class Protocol(HttpToolsProtocol):
     def _body_late(self) -> None:
         now = self.loop.time()
         if self.flow.read_paused:
-            # It is us who do not read at the moment.
+            # The server itself is not reading at the moment.
             self._body_due = now + self.settings.body_timeout_s
         if now < self._body_due:
             self._arrives = self.loop.call_at(self._body_due, self._body_late)
@@ -136,13 +138,13 @@ class Protocol(HttpToolsProtocol):
         else:
             self._answer(
                 RequestTooSlow(
-                    f"the body did not arrive within {self.settings.body_timeout_s:g} seconds (body_timeout_s) and the "
-                    f"time that its bytes need at {self.settings.min_body_bytes_per_s} a second (min_body_bytes_per_s)"
+                    f"the body did not arrive within {self.settings.body_timeout_s:g} seconds (body_timeout_s) plus "
+                    f"the time for its bytes at {self.settings.min_body_bytes_per_s} per second (min_body_bytes_per_s)"
                 )
             )
 
     def _not_read(self) -> None:
-        # Not `close`, which waits until everything is read.
+        # Not `close`, which waits until the client has read everything.
         self.transport.abort()
 
     # Closing
@@ -156,7 +158,7 @@ class Protocol(HttpToolsProtocol):
             self._wrapped.own.close()
 
     def _close(self) -> None:
-        """Closes when the client has stopped sending, or has sent for too long."""
+        """Closes once the client has stopped sending, or has sent for too long."""
         if self.transport.is_closing():
             return
         crowded = len(self.connections) > 2 * self.settings.max_connections
@@ -194,14 +196,14 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._await_body()
-        # The URL parser takes at most 64 KiB, so it is given the path alone, and the query is put back after it.
+        # The URL parser accepts at most 64 KiB, so it gets the path alone, and the query is added afterwards.
         url, self.url = self.url, self.url.partition(b"?")[0]
         super().on_headers_complete()
         self.scope["query_string"] = url.partition(b"?")[2].partition(b"#")[0]
         self.scope["extensions"] = {"xtrace.abort": self.transport.abort}  # type: ignore[dict-item]
 
     def send_400_response(self, msg: str) -> None:
-        self._answer(self._refusal or MalformedRequest("the request is not HTTP that this server can parse"))
+        self._answer(self._refusal or MalformedRequest("the request is not valid HTTP/1.1"))
 
     def _refuse(self, error: ServiceError) -> None:
         self._refusal = error
@@ -209,19 +211,19 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _current(self) -> RequestResponseCycle | None:
-        """The request that is being answered, or whose body is expected still."""
+        """The request that is being answered or received."""
         cycle: RequestResponseCycle | None = self.cycle
         return None if cycle is None or cycle.response_complete else cycle
 
     def _answer(self, error: ServiceError) -> None:
-        """Answers in the application's place, and closes the connection."""
+        """Answers instead of the application, and closes the connection."""
         self._stop_waiting()
         if self.transport.is_closing():
             return
-        # Who is too slow has nothing on its way, and shall not hold the connection by one drop a second.
+        # A client that is too slow has nothing in flight, and must not keep the connection by sending a byte a second.
         self._unread = not isinstance(error, RequestTooSlow)
         if (current := self._current) is not None:
-            # Two answers must not mix.
+            # An answer that has begun must not be mixed with another.
             if current.response_started:
                 self.transport.close()
                 return
@@ -237,6 +239,6 @@ class Protocol(HttpToolsProtocol):
 
 
 def bounded(settings: Settings) -> type[Protocol]:
-    """The protocol's class with these settings."""
+    """Returns the protocol's class with these settings."""
     fields: dict[str, Any] = {"settings": settings}
     return type("BoundedProtocol", (Protocol,), fields)

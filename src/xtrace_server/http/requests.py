@@ -1,4 +1,4 @@
-"""From a request to typed values: callers, query parameters, filters. What is not valid ends here.
+"""From a request to typed values: callers, query parameters, scopes. Values that are not valid are refused here.
 
 Bodies are read by `xtrace_server.http.bodies`.
 """
@@ -21,18 +21,18 @@ _MAX_ID_DIGITS = 40
 
 
 def state_of(request: Request) -> ServerState:
-    """What the server holds."""
+    """Returns what the server holds."""
     return cast("ServerState", request.app.state.server)
 
 
-async def guard(request: Request) -> None:
-    """Runs before every route: leaves the caller that the route's rule asks for, or raises."""
+async def check_caller(request: Request) -> None:
+    """Runs before every route: leaves the caller that the route requires in `request.state.caller`, or raises."""
     rule = rule_of(request.scope["route"].endpoint)
-    keeper = state_of(request).guard
+    guard = state_of(request).guard
     if rule.plane is Plane.DATA:
-        request.state.caller = await keeper.api_caller(request.headers, request.path_params["org"], rule)
+        request.state.caller = await guard.api_caller(request.headers, request.path_params["org"], rule)
     elif rule.plane is Plane.CONTROL:
-        request.state.caller = await keeper.actor(request.headers, request.state.request_id)
+        request.state.caller = await guard.actor(request.headers, request.state.request_id)
 
 
 def _api_caller(request: Request) -> ApiCaller:
@@ -49,7 +49,7 @@ ActorDep: TypeAlias = Annotated[Actor, Depends(_actor)]
 
 
 class _Scoped(Protocol):
-    """A body with a scope; `range` is given by searches only."""
+    """A body with a scope; only searches have an `id_range` too."""
 
     kb_id: str
     context_id: str
@@ -68,16 +68,16 @@ def scope_of(settings: Settings, body: _Scoped, *, chosen: bool = False) -> Sear
 
 
 def query_string(request: Request, name: str) -> str:
-    """The query parameter, given once. Raises `InvalidRequest`."""
+    """Returns a query parameter that must be given once. Raises `InvalidRequest`."""
     values = request.query_params.getlist(name)
     if len(values) != 1 or not values[0]:
-        raise InvalidRequest(f"the query parameter {name} is given {len(values)} times, expected once, not empty")
+        raise InvalidRequest(f"got the query parameter {name} {len(values)} times, expected once and not empty")
     _check_text(name, values[0])
     return values[0]
 
 
 def query_strings(request: Request, name: str) -> list[str]:
-    """The values of a repeated query parameter."""
+    """Returns the values of a repeated query parameter. Raises `InvalidRequest`."""
     values = request.query_params.getlist(name)
     for value in values:
         _check_text(name, value)
@@ -85,30 +85,36 @@ def query_strings(request: Request, name: str) -> list[str]:
 
 
 def query_chunk_ids(request: Request) -> list[int]:
-    """The `chunk_ids` of the query, each once, in their order. Raises `InvalidRequest` and `TooLarge`."""
+    """Returns the `chunk_ids` of the query in their order, without repetitions.
+
+    Raises `InvalidRequest` and `TooLarge`.
+    """
     given, ids = request.query_params.getlist("chunk_ids"), []
     check_count(state_of(request).settings, "max_ids", given, "chunk ids")
     for text in given:
         digits = text.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_ID_DIGITS):
-            raise InvalidRequest(f"the query parameter chunk_ids is {text[:64]!r}, expected whole numbers")
+            raise InvalidRequest(f"got {text[:64]!r} as query parameter chunk_ids, expected whole numbers")
         ids.append(int(text))
     return list(dict.fromkeys(ids))
 
 
 def query_number(request: Request, name: str, highest: int) -> int | None:
-    """The query parameter as a whole number from 1; None if it is not given. Raises `InvalidRequest`."""
+    """Returns a query parameter that is a whole number from 1 to `highest`; None if it is missing.
+
+    Raises `InvalidRequest`.
+    """
     values = request.query_params.getlist(name)
     if not values:
         return None
     text = values[0]
     if len(values) > 1 or not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= highest):
-        raise InvalidRequest(f"the query parameter {name} is no whole number from 1 to {highest}, given once")
+        raise InvalidRequest(f"the query parameter {name} must be given once, as a whole number from 1 to {highest}")
     return int(text)
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The header `Idempotency-Key`. Raises `InvalidRequest`."""
+    """Returns the header `Idempotency-Key`; None if it is missing. Raises `InvalidRequest`."""
     key = request.headers.get(IDEMPOTENCY_KEY_HEADER)
     if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_KEY:
         raise InvalidRequest(f"the Idempotency-Key has {len(key)} characters, expected 1 to {MAX_IDEMPOTENCY_KEY}")
@@ -117,4 +123,4 @@ def idempotency_key(request: Request) -> str | None:
 
 def _check_text(name: str, value: str) -> None:
     if "\0" in value:
-        raise InvalidRequest(f"the query parameter {name} has a NUL character, which no string may have")
+        raise InvalidRequest(f"the query parameter {name} contains a NUL character, which is not allowed")

@@ -1,7 +1,4 @@
-"""The forms in which a search is answered: MessagePack, which every client of the contract reads, and frames.
-
-A form turns a block of computed rows into bytes; it runs in the thread that computed them.
-"""
+"""The forms in which a search is answered: MessagePack, which every client of the contract reads, and frames."""
 
 from typing import ClassVar
 
@@ -58,7 +55,7 @@ class FramedAnswer:
 
 
 def _array_header(count: int) -> bytes:
-    """The MessagePack header of an array of so many elements."""
+    """Returns the MessagePack header of an array of `count` elements."""
     if count < 16:
         return bytes([0x90 | count])
     if count < 2**16:

@@ -1,1 +1,1 @@
-"""How much a caller may ask for."""
+"""How much a caller may send, and how often."""

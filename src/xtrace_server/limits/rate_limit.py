@@ -1,7 +1,7 @@
 """How often a key may be used: a moving window for each key, in the memory of this process.
 
-Several server processes count each for itself. A key that does not open anything is not counted: it costs a look-up
-by a hash, and remembering every wrong key would let anybody fill the memory.
+Each server process counts for itself. A wrong key is not counted: it costs one look-up by a hash, while remembering
+every wrong key would let an attacker fill the memory.
 """
 
 import math

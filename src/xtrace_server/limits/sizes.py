@@ -1,7 +1,7 @@
-"""The sizes of what a request holds, against the limits in the settings.
+"""Checks what a request contains against the limits in the settings.
 
-What can be sent in several requests is a `TooLarge` (413), one value that is too large a `LimitExceeded` (422). Each
-message names the limit as it is set, and its value.
+Too many items, which can be sent in several requests, are a `TooLarge` (413). One value that is too large is a
+`LimitExceeded` (422). Each message names the limit and its value.
 """
 
 from collections.abc import Sequence, Sized

@@ -48,7 +48,7 @@ FindTarget: TypeAlias = Callable[[Connection], Awaitable[SearchTarget]]
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """What one search sees. Leaving `transaction` ends it; a task that goes on reading takes it over."""
+    """What one search sees. Leaving `transaction` ends it, unless a task that goes on reading has taken it over."""
 
     connection: Connection
     transaction: AsyncExitStack
@@ -111,7 +111,7 @@ class SearchEngine:
                     return Found(len(few.pks), _each([whole(segment_of(few, seen.row_bytes))] if few.pks else []))
             pks = await chunks.matching_pks(connection, candidates)
         elif candidates.bounded and not in_memory:
-            # How many there are at most is known without asking.
+            # An upper bound is known without asking the database.
             kb, (first_pk, last_pk) = candidates.kb, candidates.pk_range
             most = min(last_pk, kb.first_pk + kb.next_chunk_id - 1) - first_pk + 1
             if not fits or most * _SPARSE < size:
@@ -128,12 +128,12 @@ class SearchEngine:
             blocks = vectors.read_all(seen.connection, seen.candidates.binding)
         else:
             count, blocks = len(pks), vectors.read_some(seen.connection, pks)
-        segments, give_back = self._spool.hold(blocks, count, seen.row_bytes)
+        segments, release_rows = self._spool.hold(blocks, count, seen.row_bytes)
         incoming = self._started(seen, segments, shared=False)
 
         def release() -> None:
             incoming.leave()
-            give_back()
+            release_rows()
 
         return Found(count, _selected(incoming, lambda segment: [whole(segment)]), release)
 
@@ -198,7 +198,7 @@ class SearchEngine:
 
     def _ended(self, task: asyncio.Task[tuple[Segment, ...]]) -> None:
         self._tasks.discard(task)
-        # Those who follow have raised it; asyncio shall not report it again.
+        # The searches that follow raise it; asyncio must not report it again.
         task.cancelled() or task.exception()
 
     def _arrived(self, binding_pk: int, incoming: Incoming, task: asyncio.Task[tuple[Segment, ...]]) -> None:
@@ -236,7 +236,7 @@ async def _count(seen: _Snapshot) -> int:
     """How many candidates there are, whatever the filter."""
     candidates = seen.candidates
     if not candidates.bounded and await contexts.is_only_binding(seen.connection, candidates.kb):
-        return candidates.kb.number_of_vectors  # known without counting a hundred thousand keys
+        return candidates.kb.number_of_vectors  # without counting a hundred thousand keys
     return await vectors.count_in_range(seen.connection, candidates)
 
 

@@ -1,6 +1,6 @@
-"""Rows that are still being read: a task takes them from the database, searches go through those that are there.
+"""Rows that are still being read: a task reads them from the database, and searches use those that have arrived.
 
-The task waits for no client, so the transaction ends however slowly an answer is read.
+The task does not wait for clients, so its transaction ends however slowly an answer is read.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from xtrace_server.search.interface import Segment
 class Incoming:
     """Segments by ascending key, as of one revision of their knowledge base.
 
-    `shared` keeps them; otherwise each is gone as soon as the one search that follows has passed it. Reading stops when
-    nobody follows any more.
+    `shared` keeps them; otherwise each is dropped as soon as the one search that follows has passed it. Reading stops
+    once no search follows any more.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Incoming:
                     self._segments.append(segment)
                     self._tell()
         finally:
-            # Once the task is done, which it is not yet.
+            # After the task is done, which it is not yet.
             asyncio.get_running_loop().call_soon(self._tell)
         return tuple([segment for segment in self._segments if segment is not None])
 
@@ -44,21 +44,21 @@ class Incoming:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody follows; once nobody does, nobody can any more."""
+        """Whether a search follows; once none does, none can join any more."""
         return self._followers > 0
 
     def join(self) -> None:
-        """One more search follows than the one that it was made for."""
+        """Adds a search to the one that started the reading."""
         self._followers += 1
 
     def leave(self) -> None:
-        """One search follows no more."""
+        """Removes a search."""
         self._followers -= 1
         if not self.wanted:
             self.task.cancel()
 
     async def follow(self) -> AsyncIterator[Segment | None]:
-        """Every segment; None where the next has to be waited for. Raises what the reading raised."""
+        """Yields every segment, and None where the next has to be waited for. Raises what the reading raised."""
         position = 0
         while True:
             news, ended = self._news, self.task.done()

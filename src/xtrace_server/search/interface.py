@@ -26,7 +26,7 @@ Nonces: TypeAlias = Sequence[bytes | None]
 class Segment:
     """Some rows by ascending key: `pks` (n,) int64, `rows` (n, row length) uint8, `nonces` of n elements.
 
-    Nobody ever changes them, so a scan keeps what it began with.
+    They never change, so a scan finishes with the rows it started with.
     """
 
     pks: Keys

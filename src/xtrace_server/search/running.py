@@ -11,14 +11,14 @@ from xtrace_server.metrics import Metrics
 from xtrace_server.search.interface import AnswerForm, Computation, Scanner, Selection
 
 BLOCK_BYTES = 256 * 1024
-"""How many bytes of answers one step of a scan gives."""
+"""How many bytes of answers one step of a scan computes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The candidates of a search: how many there are, and where (None where the next must be waited for).
 
-    `release` gives back what they hold; it is called once.
+    `release` frees what they hold; it is called once.
     """
 
     count: int
@@ -37,7 +37,7 @@ class Search:
         self._selections = found.selections
         self._scanner = scanner
         self._metrics = metrics
-        # However the search ends, what it held is free when nobody can ask it for more.
+        # However the search ends, what it held is freed once it can no longer be asked for more.
         self._release = weakref.finalize(self, found.release)
         self._release.atexit = False
 

@@ -1,8 +1,8 @@
-"""Rows of a search that the cache has no room for: in memory as long as all such searches together fit in a budget,
-beyond that in a temporary file.
+"""Rows that do not fit into the cache: in memory while all such searches together stay within a budget, beyond that in
+a temporary file.
 
-A search keeps its rows until its client has read the answer, however slowly: the transaction that they came from is
-over by then. So what many slow readers hold must have a common bound.
+A search keeps its rows until its client has read the answer, long after its transaction has ended. So everything that
+slow readers hold needs a common bound.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from xtrace_server.storage.vectors import VectorBlock
 
 
 class Spool:
-    """Where searches keep rows; `folder` takes the files."""
+    """Keeps rows for searches; `folder` is for the files."""
 
     def __init__(self, folder: Path, memory_bytes: int) -> None:
         self._folder = folder
@@ -31,20 +31,21 @@ class Spool:
     def hold(
         self, blocks: AsyncIterator[VectorBlock], count: int, row_bytes: int
     ) -> tuple[AsyncIterator[Segment], Callable[[], None]]:
-        """The rows in the blocks, of which there are at most `count`, and what gives back the memory that is reserved
-        for them; it is to be called once. Iterating raises `StorageFull` and `StorageReadOnly`.
+        """Returns the rows in the blocks, at most `count`, and a function that releases the memory reserved for them.
+
+        Call it once. Iterating raises `StorageFull` and `StorageReadOnly`.
         """
         wanted = count * row_bytes
         if wanted > self._free:
             return self._in_file(blocks, wanted, row_bytes), lambda: None
         self._free -= wanted
-        return segments_of(blocks, row_bytes), lambda: self._give_back(wanted)
+        return segments_of(blocks, row_bytes), lambda: self._release(wanted)
 
-    def _give_back(self, size: int) -> None:
+    def _release(self, size: int) -> None:
         self._free += size
 
     async def _in_file(self, blocks: AsyncIterator[VectorBlock], size: int, row_bytes: int) -> AsyncIterator[Segment]:
-        # Nobody else sees the file, and it is gone as soon as the last array over it is.
+        # The file has no name, and disappears with the last array over it.
         with _disk_faults(), tempfile.TemporaryFile(dir=self._folder) as file:
             if hasattr(os, "posix_fallocate"):
                 # A full disk is noticed before the answer begins.
@@ -59,7 +60,7 @@ class Spool:
 
 @contextmanager
 def _disk_faults() -> Iterator[None]:
-    """Turns a full or read-only disk into the answer that a database gives to it."""
+    """Turns a full or read-only disk into the same answers as the database's faults."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""The ciphertext rows of a binding in memory: immutable segments, so that a scan keeps what it began with.
+"""The rows of a binding in memory: immutable segments, so that a scan finishes with the rows it started with.
 
-A change makes a new set that shares every segment which did not change.
+A change creates a new set that shares every unchanged segment.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -51,7 +51,7 @@ class VectorSet:
         return found
 
     def without(self, pks: Keys) -> "VectorSet":
-        """The set without the rows with these keys."""
+        """Returns the set without the rows with these keys."""
         kept = []
         for segment in self.segments:
             positions = np.flatnonzero(~np.isin(segment.pks, pks))
@@ -60,12 +60,12 @@ class VectorSet:
         return VectorSet(self.revision, tuple(kept))
 
     def kept(self, pks: Keys) -> "VectorSet":
-        """The set of its rows with these keys, which ascend."""
+        """Returns the set of its rows with these keys, which ascend."""
         found = self.only(pks)
         return VectorSet(self.revision, tuple([one.segment.take(np.asarray(one.positions)) for one in found]))
 
     def merged(self, newer: "VectorSet") -> "VectorSet":
-        """The two sets together as of `newer.revision`; a key in both keeps the newer row."""
+        """Returns both sets together as of `newer.revision`; of a key in both the newer row."""
         if not newer.segments:
             return VectorSet(newer.revision, self.segments)
         added = np.concatenate([segment.pks for segment in newer.segments])
@@ -79,24 +79,24 @@ class VectorSet:
 
 
 def vector_set(revision: int, blocks: Iterable[VectorBlock], row_bytes: int) -> VectorSet:
-    """The set of the rows in the blocks, which ascend."""
+    """Returns the set of the rows in the blocks, which ascend."""
     return VectorSet(revision, _packed([segment_of(block, row_bytes) for block in blocks if block.pks]))
 
 
 async def segments_of(blocks: AsyncIterator[VectorBlock], row_bytes: int) -> AsyncIterator[Segment]:
-    """The blocks as arrays, one by one."""
+    """Yields the blocks as segments."""
     async for block in blocks:
         yield segment_of(block, row_bytes)
 
 
 def segment_of(block: VectorBlock, row_bytes: int) -> Segment:
-    """The block as arrays."""
+    """Returns the block as a segment."""
     rows = np.frombuffer(b"".join(block.rows), dtype=np.uint8).reshape(len(block.pks), row_bytes)
     return Segment(np.array(block.pks, dtype=np.int64), rows, tuple(block.nonces))
 
 
 def sorted_segments(segments: Sequence[Segment]) -> list[Segment]:
-    """One segment with the rows of all, by ascending key."""
+    """Returns one segment with the rows of all, by ascending key."""
     together = _joined(segments)
     order = np.argsort(together.pks)
     return [Segment(together.pks[order], together.rows[order], tuple([together.nonces[i] for i in order]))]

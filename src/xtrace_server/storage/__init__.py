@@ -1,6 +1,5 @@
-"""The database: SQLAlchemy Core over SQLite. Every function takes the connection of a transaction that is
-open.
+"""The database: queries in SQLAlchemy Core, each a function of the connection of an open transaction.
 
-`database` opens it, `schema` defines the tables and `migrations` makes them; the other modules each hold the
-statements about one subject. Nothing here knows HTTP.
+`database` opens it, `schema` defines the tables, `migrations` creates them, and `dialects` is the interface to what
+only one kind of database knows, such as `sqlite`. The other modules hold the queries about one subject each.
 """

@@ -1,6 +1,6 @@
-"""The audit log: who changed what on the control plane, and whom access was denied. Rows are only ever added.
+"""The audit log: who changed what on the control plane, and who was denied access. Rows are only added.
 
-Triggers of the database refuse to change or delete a row, so that not even a fault of ours does.
+Triggers of the database refuse to change or delete a row, so that not even a bug of the service does.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ _a = audit.c
 
 
 async def record(connection: AsyncConnection, organisation_id: str, events: Sequence[Event]) -> None:
-    """Adds to the organisation's log, in the transaction of what it records."""
+    """Adds entries to the organisation's log, in the transaction of what they record."""
     moment = now()
     rows: list[dict[str, Any]] = [
         {
@@ -58,7 +58,7 @@ async def record(connection: AsyncConnection, organisation_id: str, events: Sequ
 
 
 async def newest(connection: AsyncConnection, organisation_id: str, before: int | None, limit: int) -> list[Entry]:
-    """The organisation's newest entries, or those with smaller ids than `before`; the newest first."""
+    """Returns the organisation's newest entries, or those with ids below `before`; the newest first."""
     query = select(_a.id, _a.at, _a.action, _a.actor, _a.subject, _a.detail, _a.request_id, _a.count)
     query = query.where(_a.organisation_id == organisation_id)
     if before is not None:
@@ -76,6 +76,6 @@ async def newest(connection: AsyncConnection, organisation_id: str, before: int 
 
 
 async def organisation_exists(connection: AsyncConnection, organisation_id: str) -> bool:
-    """Whether there is an organisation of that id, whose log an event can go to."""
+    """Returns whether an organisation of that id exists, so that its log can take an event."""
     query = select(organisation.c.id).where(organisation.c.id == organisation_id)
     return (await connection.execute(query)).one_or_none() is not None

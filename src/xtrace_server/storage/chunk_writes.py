@@ -51,10 +51,10 @@ class ChunkChange:
 async def insert_all(
     connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: Sequence[ChunkWrite]
 ) -> list[int]:
-    """Stores the chunks under new ids, and gives these in the same order."""
+    """Stores the chunks under new ids, and returns these in the same order."""
     first = kb.next_chunk_id
     if first + len(writes) > MAX_CHUNK_ID:
-        raise Unavailable("the knowledge base has given out all of its chunk ids")
+        raise Unavailable("the knowledge base has used all of its chunk ids")
     moment, first_pk = now(), chunk_pk(kb.pk, first)
     for part in steps(enumerate(writes, first_pk)):
         rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
@@ -69,7 +69,7 @@ async def insert_all(
 async def replace_all(
     connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: dict[int, ChunkWrite]
 ) -> None:
-    """Gives chunks, by their keys, all they hold from now on, and moves them to the binding.
+    """Replaces all that chunks hold, by their keys, and moves them to the binding.
 
     Raises `ChunksNotFound`.
     """
@@ -124,7 +124,7 @@ async def _change(
 
 
 async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection[int]) -> int:
-    """Deletes the chunks with these keys that exist, with all that belongs to them; how many there were."""
+    """Deletes the chunks with these keys that exist, with all that belongs to them; returns their number."""
     removed = 0
     for step in steps(pks):
         removed += (await connection.execute(delete(chunk).where(_c.pk.in_(step)))).rowcount

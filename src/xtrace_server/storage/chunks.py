@@ -35,7 +35,7 @@ from xtrace_server.storage.schema import (
 )
 
 PARAMETERS = 1000
-"""How many values one statement binds, and how many rows it gives, at a time: a few milliseconds' work."""
+"""How many values one statement binds, and how many rows it returns: a few milliseconds' work."""
 _KEYS_AT_ONCE = 5000
 
 _c = chunk.c
@@ -232,7 +232,7 @@ async def check_unchanged(connection: AsyncConnection, updated_at: Mapping[int, 
 
 
 def steps(values: Iterable[Any]) -> Iterable[list[Any]]:
-    """The values, so many at a time as one statement takes."""
+    """Yields the values in batches of what one statement binds."""
     listed = list(values)
     for i in range(0, len(listed), PARAMETERS):
         yield listed[i : i + PARAMETERS]

@@ -84,7 +84,7 @@ def successor(prefix: str) -> str | None:
     for end in range(len(prefix), 0, -1):
         last = ord(prefix[end - 1])
         if last != 0x10FFFF:
-            # U+D800 to U+DFFF are no characters.
+            # U+D800 to U+DFFF are not characters.
             following = 0xE000 if last == 0xD7FF else last + 1
             return prefix[: end - 1] + chr(following)
     return None

@@ -69,7 +69,7 @@ def from_row(row: Sequence[Any]) -> KnowledgeBase:
 
 
 async def create(connection: AsyncConnection, organisation_id: str, name: str, description: str) -> KnowledgeBase:
-    """A new, empty knowledge base."""
+    """Creates an empty knowledge base."""
     kb_id, moment = await _new_id(connection), now()
     values: dict[str, Any] = {
         "id": kb_id,
@@ -86,7 +86,7 @@ async def create(connection: AsyncConnection, organisation_id: str, name: str, d
     await connection.execute(insert(knowledge_base).values(values))
     created = await get(connection, organisation_id, kb_id)
     if created.pk > MAX_KNOWLEDGE_BASE_PK:
-        raise Unavailable("this database has numbered as many knowledge bases as it can")
+        raise Unavailable("the database has used all numbers for knowledge bases")
     return created
 
 
@@ -114,7 +114,7 @@ async def get(connection: AsyncConnection, organisation_id: str, kb_id: str) -> 
 
 
 async def lock(connection: AsyncConnection, kb: KnowledgeBase) -> KnowledgeBase:
-    """The knowledge base as it is now, in a writing transaction, until whose end nobody else changes it."""
+    """Returns the knowledge base as it is now, locked until the end of the writing transaction."""
     query = select(*COLUMNS).where(_t.pk == kb.pk).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None:
@@ -137,7 +137,7 @@ async def record_write(
     left_a_binding: bool = False,
     wrote_vectors: bool = False,
 ) -> None:
-    """Writes down what a transaction has done to a locked knowledge base's chunks.
+    """Records what a transaction has done to the chunks of a locked knowledge base.
 
     Chunks whose vectors were written carry the revision `kb.revision + 1`.
     """

@@ -115,7 +115,7 @@ async def add_api_key(connection: AsyncConnection, key: ApiKey) -> None:
 
 
 async def revoke_api_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
-    """Revokes the key; again is no error. Raises `KeyNotFound`."""
+    """Revokes the key; a revoked one stays so. Raises `KeyNotFound`."""
     owned = (_k.hash == key_hash, _k.organisation_id == organisation_id)
     revoked_at = func.coalesce(_k.revoked_at, now())
     result = await connection.execute(update(api_key).where(*owned).values(revoked_at=revoked_at))

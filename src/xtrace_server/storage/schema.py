@@ -129,7 +129,7 @@ execution_context = Table(
     sqlite_autoincrement=True,
 )
 
-retired_context = Table(  # outlives the context itself, so that nobody brings retired keys back under their id
+retired_context = Table(  # outlives the context itself, so that retired keys cannot come back under their id
     "retired_context",
     metadata,
     Column("organisation_id", ForeignKey("organisation.id", ondelete="CASCADE"), primary_key=True),

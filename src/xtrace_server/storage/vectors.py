@@ -17,7 +17,7 @@ from xtrace_server.storage.schema import chunk, ciphertext
 
 BLOCK_ROWS = 2048
 _FIRST_ROWS = 256
-"""The first block is smaller, because somebody waits for it."""
+"""The first block is smaller, because a client waits for it."""
 
 Keys: TypeAlias = NDArray[np.int64]
 

@@ -57,8 +57,8 @@ class Sqlite:
         """Makes `folder` (mode 0700) and an empty file (0600) if they are missing."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         check_database(self.file, known_versions, whole)
-        # SQLite gives the files of its log the mode of the database file.
-        # Only a new file: closing one gives up every lock that this process holds on it, SQLite's too.
+        # SQLite creates the files of its log with the mode of the database file.
+        # Only a new file is opened: closing one drops every lock that this process holds on it, SQLite's too.
         with suppress(FileExistsError):
             os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 

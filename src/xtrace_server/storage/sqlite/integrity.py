@@ -14,7 +14,7 @@ from xtrace_server.storage.dialects import DatabaseUnusable
 
 _PATIENCE_S: Final = 5.0
 CHECKED_WHOLE_BYTES: Final = 2**30
-"""Up to this size every page is read, which takes about a second; of a larger one only the schema and the length."""
+"""Up to this size every page is read, which needs about a second; beyond it only the schema and the length."""
 
 
 def check_database(file: Path, known_versions: Collection[str], whole: bool) -> None:
@@ -34,7 +34,7 @@ def check_database(file: Path, known_versions: Collection[str], whole: bool) -> 
                 _check_pages(file, connection)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise DatabaseUnusable(f"{file} is locked by another process: end that one first") from None
+            raise DatabaseUnusable(f"{file} is locked by another process: stop that one first") from None
         raise DatabaseUnusable(f"{file} cannot be used: {error}") from None
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:

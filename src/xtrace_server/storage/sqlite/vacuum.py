@@ -1,8 +1,8 @@
 """Gives unused space of a database back to the file system.
 
-What is deleted is overwritten at once (`secure_delete`), but its pages stay in the file to be used again. VACUUM writes
-the whole database anew without them. In WAL mode it goes through the log, so searches go on beside it and writes wait;
-the file itself shrinks when the log is written back, which needs a moment in which nobody reads an older state.
+Deleted data is overwritten at once (`secure_delete`), but its pages stay in the file to be reused. VACUUM rewrites the
+whole database without them. In WAL mode it goes through the log, so searches continue and writes wait. The file itself
+shrinks when the log is written back, which needs a moment without readers of an older state.
 """
 
 import os
