@@ -176,19 +176,52 @@ async def test_a_finished_load_stands_for_its_collection(loader: DataLoader, kb_
     assert await loader.superseded(iter(collection(COUNT - 2)), kb_id) == [COUNT - 1, COUNT]
 
 
-@pytest.mark.parametrize("given", [COUNT - 1, COUNT - BATCH, COUNT + 1])
-async def test_as_many_vectors_as_chunks_are_expected(given: int, loader: DataLoader, kb_id: str) -> None:
-    ready = (vectors()[i % COUNT] for i in range(given))
+@pytest.mark.parametrize("given", [COUNT - 1, COUNT - BATCH, COUNT + 1, COUNT + BATCH])
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_the_batch_in_which_chunks_and_vectors_part_is_not_stored(
+    given: int, asynchronous: bool, loader: DataLoader, xtrace: Hooked, kb_id: str
+) -> None:
+    async def later() -> AsyncIterator[Any]:
+        for i in range(given):
+            yield vectors()[i % COUNT]
+
+    ready = later() if asynchronous else (vectors()[i % COUNT] for i in range(given))
     more, fewer = ("vectors", "chunks") if given > COUNT else ("chunks", "vectors")
     with pytest.raises(InvalidArgument, match=f"more {more} than {fewer}"):
         await loader.load(iter(collection()), ready, kb_id, BATCH)
+    left_out = BATCH if given > COUNT - BATCH else 2 * BATCH  # after the last batch that fits, only chunks go on
+    assert (await xtrace.get_kb(kb_id)).number_of_vectors == COUNT - left_out
+
+
+@pytest.mark.parametrize("given", [COUNT - 1, COUNT + 1])
+async def test_lengths_that_are_known_are_compared_before_anything_is_stored(
+    given: int, loader: DataLoader, xtrace: Hooked, kb_id: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=f"got {COUNT} chunks but {given} vectors"):
+        await loader.load(collection(), [itself(vectors()[i % COUNT]) for i in range(given)], kb_id, BATCH)
+    with pytest.raises(InvalidArgument, match=f"got {COUNT} chunks but {given} vectors"):
+        await loader.load_data_from_memory(collection(), [itself(vectors()[i % COUNT]) for i in range(given)])
+    assert (await xtrace.get_kb(kb_id)).number_of_vectors == 0
+
+
+async def test_a_fault_of_what_follows_a_batch_leaves_the_batch_stored(
+    loader: DataLoader, xtrace: Hooked, kb_id: str
+) -> None:
+    def breaking() -> Iterator[Any]:
+        yield from vectors(2 * BATCH)
+        raise Stop
+
+    with pytest.raises(Stop):
+        await loader.load(iter(collection()), breaking(), kb_id, BATCH)
+    assert (await xtrace.get_kb(kb_id)).number_of_vectors == 2 * BATCH
 
 
 async def test_what_is_no_collection_is_one_clear_error(loader: DataLoader, kb_id: str) -> None:
     for bad, complaint in (
-        (7, "int, expected an iterable"),
-        ([7], "chunk 0 .* is a int"),
-        ("ab", "chunk 0 .* is a str"),
+        (7, "collection is 7, expected a list"),
+        ([7], "collection is a list, expected a list, each element a mapping"),
+        (iter([7]), "chunk 0 .* is a int"),
+        ("ab", "collection is a str, expected a list"),
     ):
         with pytest.raises(InvalidArgument, match=complaint):
             await loader.load(bad, Model(), kb_id)  # type: ignore[arg-type]

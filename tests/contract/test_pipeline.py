@@ -245,7 +245,7 @@ async def test_a_bad_collection_is_one_clear_error(context: ExecutionContext, xt
             await loader.load_data_from_memory([chunks()[0], bad], list(vectors(2)))
     with pytest.raises(InvalidMetaData, match=r"chunk 0.*tag9"):
         await loader.load_data_from_memory([{"chunk_content": "a", "meta_data": {"tag9": "x"}}], [vectors()[0]])
-    with pytest.raises(InvalidArgument, match="2 chunks and 1 vectors"):
+    with pytest.raises(InvalidArgument, match="2 chunks but 1 vectors"):
         await loader.load_data_from_memory(chunks(2), [vectors()[0]])
 
 

@@ -92,7 +92,8 @@ class DataLoader(Twin[core.DataLoader]):
         Args:
             collection: chunks as `{"chunk_content": str, "meta_data": {…}}`: in memory, or made while they are read, by
                 a generator (which runs in a thread) or an asynchronous one.
-            embedding: the model, or the vectors themselves, one for each chunk in the same order.
+            embedding: the model, or the vectors themselves, one for each chunk in the same order. Where both have a
+                length, the lengths are compared before anything is stored.
             kb_id: the knowledge base.
             batch_size: chunks that go through together; fewer where they are long.
             on_progress: is told what is stored each time that it is more.

@@ -46,9 +46,10 @@ async def batches(
     """The collection in batches of at most `size` chunks; with `vectors`, each batch has its own of them.
 
     An asynchronous iterable is read in the event loop, any other in a thread, the same from the first chunk to the
-    last. Raises what `ChunkReader` and the iterables raise, and `InvalidArgument` unless there are as many vectors as
-    chunks.
+    last. Raises what `ChunkReader` and the iterables raise, and `InvalidArgument` where chunks and vectors differ in
+    number: at once if both have a length, else instead of the batch after which only one of them goes on.
     """
+    expect_same_length(collection, vectors)
     thread = ThreadPoolExecutor(1, "xtrace-reading")
     chunk_source = _Source(collection, thread)
     vector_source = _Source(() if vectors is None else vectors, thread)
@@ -58,7 +59,7 @@ async def batches(
             await chunk_source.read(batch.add_chunk)
             if vectors is not None:
                 await vector_source.read(batch.add_vector)
-                batch.expect_as_many()
+                batch.expect_same_end(await chunk_source.has_more(), await vector_source.has_more())
             if not batch.chunks:
                 return
             yield Batch(batch.chunks, None if vectors is None else batch.vectors)
@@ -76,11 +77,33 @@ class _Source(Generic[T]):
         except TypeError:
             raise InvalidArgument(f"got {type(items).__name__}, expected an iterable of chunks or of vectors") from None
         self._thread = thread
+        self._ahead: list[T] = []
+        """An item that was read and not taken yet."""
+        self._fault: Exception | None = None
         self.stopped = False
         """Whether nobody waits for the thread any more."""
 
+    async def has_more(self) -> bool:
+        """Whether another item follows. A fault of the items counts as one, and the next `read` raises it."""
+
+        def keep(item: T) -> bool:
+            self._ahead.append(item)
+            return False
+
+        try:
+            await self._read_on(keep)
+        except Exception as error:
+            self._fault = error
+        return bool(self._ahead) or self._fault is not None
+
     async def read(self, take: Callable[[T], bool]) -> None:
         """Gives the next items to `take` as long as it returns true and there are any."""
+        if self._fault is not None:
+            raise self._fault
+        if not self._ahead or take(self._ahead.pop()):
+            await self._read_on(take)
+
+    async def _read_on(self, take: Callable[[T], bool]) -> None:
         if isinstance(self._items, AsyncIterator):
             async for item in self._items:
                 if not take(item):
@@ -116,12 +139,25 @@ class _Filling:
         self.vectors.append(vector)
         return len(self.vectors) < len(self.chunks)
 
-    def expect_as_many(self) -> None:
-        """Raises `InvalidArgument` unless every chunk has a vector; after the last chunk none may be left over."""
-        if len(self.vectors) != len(self.chunks):
-            more, fewer = ("vectors", "chunks") if len(self.vectors) > len(self.chunks) else ("chunks", "vectors")
-            close(self.vectors)
-            raise InvalidArgument(f"got more {more} than {fewer}, expected as many of each")
+    def expect_same_end(self, more_chunks: bool, more_vectors: bool) -> None:
+        """Raises `InvalidArgument` unless every chunk has a vector, and both go on after the batch or neither does."""
+        if len(self.vectors) == len(self.chunks) and more_chunks == more_vectors:
+            return
+        close(self.vectors)
+        has_more_vectors = more_vectors or len(self.vectors) > len(self.chunks)
+        more, fewer = ("vectors", "chunks") if has_more_vectors else ("chunks", "vectors")
+        raise InvalidArgument(
+            f"got more {more} than {fewer}, expected one vector for each chunk: one was left out or came twice, "
+            "perhaps in a batch that is stored by now, whose chunks then have their neighbours' vectors"
+        )
+
+
+def expect_same_length(collection: Any, vectors: Any) -> None:
+    """Raises `InvalidArgument` if both have a length and they differ; coroutines among the vectors are closed."""
+    chunks, given = length_of(collection), length_of(vectors)
+    if chunks is not None and given is not None and chunks != given:
+        close(vectors)
+        raise InvalidArgument(f"got {chunks} chunks but {given} vectors; the counts must match")
 
 
 def length_of(collection: Any) -> int | None:

@@ -14,7 +14,7 @@ from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, resolve, resolve_all
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
-from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors, batches, close, length_of
+from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors, batches, close, expect_same_length, length_of
 from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, plain_chunks
 from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EncryptedChunks
 from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, Load, LoadSummary
@@ -74,9 +74,7 @@ class DataLoader(Secretive):
 
         Nothing is sent. Raises `InvalidArgument`, `InvalidVector`, `InvalidMetaData`.
         """
-        if len(collection) != len(vectors):
-            close(vectors)
-            raise InvalidArgument(f"got {len(collection)} chunks and {len(vectors)} vectors, expected as many of each")
+        expect_same_length(collection, vectors)
         try:
             chunks = plain_chunks(collection, self._context, self._encryptor.vector_copy)
         except BaseException:
@@ -119,7 +117,8 @@ class DataLoader(Secretive):
         Args:
             collection: chunks as `{"chunk_content": str, "meta_data": {…}}`: in memory, or made while they are read, by
                 a generator (which runs in a thread) or an asynchronous one.
-            embedding: the model, or the vectors themselves, one for each chunk in the same order.
+            embedding: the model, or the vectors themselves, one for each chunk in the same order. Where both have a
+                length, the lengths are compared before anything is stored.
             kb_id: the knowledge base.
             batch_size: chunks that go through together; fewer where they are long.
             on_progress: is told what is stored each time that it is more.
