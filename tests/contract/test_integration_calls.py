@@ -161,10 +161,10 @@ async def test_conditional_writes_raise_chunks_changed(xtrace: XTraceIntegration
     moments = [first["updated_at"], second["updated_at"]]
     patches = [{"chunk_id": i, "name": "x", "if_updated_at": moment} for i, moment in enumerate(moments, start=1)]
     await xtrace.patch_chunks(patches[:1], kb, "ctx")
-    with pytest.raises(errors.ChunksChanged, match="chunk 1;"):
+    with pytest.raises(errors.ChunksChanged, match="changed chunk 1 after"):
         await xtrace.patch_chunks(patches, kb, "ctx")
     updates = [{"chunk_id": 1, "chunk_content": "new", "if_updated_at": moments[0]}]
-    with pytest.raises(errors.ChunksChanged, match="chunk 1;"):
+    with pytest.raises(errors.ChunksChanged, match="changed chunk 1 after"):
         await xtrace.update_chunks(updates, indexes(1), kb, "ctx")
     (stored,) = await xtrace.get_chunk_by_id([1], kb)
     assert (stored["chunk_content"], stored["name"]) == ("content 0", "x")
