@@ -7,16 +7,31 @@ file is there whole even if the power fails. Files have mode 0600, folders that 
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Writes the file and missing folders; an existing file is replaced. Raises `OSError`, and then changes nothing."""
+    with new_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which appears, or replaces an existing one, when the block ends; missing folders are made.
+
+    When the block raises, nothing is changed. Raises `OSError`.
+    """
     _make_folder(path.parent)
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
-        _write(descriptor, data)
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            _sync(file)
         Path(draft).replace(path)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
@@ -32,18 +47,18 @@ def create_file(path: Path, data: bytes) -> None:
     _make_folder(path.parent)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        _write(descriptor, data)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            _sync(file)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _make_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ XTraceError
 │   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
 │   ├── InvalidDocument            a file or folder that holds no text to load
 │   ├── DecoyGroupTooLarge         decoys would have to be fetched together with too many chunks
+│   ├── InvalidManifest            a file that is not the manifest it should be
 │   └── InaccessibleFile           a file that cannot be read or written
 ├── KeyMaterialError               keys and execution contexts
 │   ├── WrongKey                   the key or passphrase is not the one of this context
@@ -117,6 +118,10 @@ class InvalidDocument(InputError):
 
 class DecoyGroupTooLarge(InputError):
     """Decoys would have to be fetched together with too many chunks; nothing was fetched."""
+
+
+class InvalidManifest(InputError):
+    """A file that is not a manifest, was changed, or is another one than a context was made with."""
 
 
 class InaccessibleFile(InputError):

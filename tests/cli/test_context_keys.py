@@ -162,7 +162,56 @@ async def test_rotate_from_a_dry_run_to_the_removal(terminal: Terminal, http: Ht
     assert (done["removed_old"], done["chunks"], done["context_id"]) == (True, {kb_id: 0}, new.id)
     assert http.data("GET", "/exec_context/{org}").json() == {"contexts": [new.id]}
     assert opened(terminal.folder / "new.json", NEW_PASSPHRASE).predecessor is None
-    terminal("context rotate old.json new.json").fails("finished")
+    again = terminal("context rotate old.json new.json --remove-old --yes --json").json
+    assert (again["chunks"], again["finished"], again["removed_old"]) == ({}, True, True)
+    terminal("context create other.json --dimensions 8")
+    terminal("context rotate other.json new.json").fails("replaces another context")
+    terminal("context rotate old.json other.json", XTRACE_NEW_PASSPHRASE=PASSPHRASE).fails("replaces no other context")
+
+
+async def test_finish_says_what_remains_to_be_done(terminal: Terminal, http: Http, credentials: Credentials) -> None:
+    terminal("context create old.json --dimensions 8")
+    kb_id = http.new_kb()
+    await load(credentials, opened(terminal.folder / "old.json", PASSPHRASE), kb_id)
+    moved = terminal("context rotate old.json new.json")
+    assert "the rotation is not finished: chunks under the old keys are still accepted" in moved.err
+    terminal("context rotate old.json new.json --finish").fails("--yes", status=2)
+    refused = terminal.watched("context rotate old.json new.json --finish", "n")
+    assert "accept nothing under the old keys any more? [y/N] " in refused.err
+    assert opened(terminal.folder / "new.json", NEW_PASSPHRASE).predecessor is not None
+    done = terminal("context rotate old.json new.json --finish --yes --json")
+    assert (done.json["finished"], done.json["removed_old"], done.json["left"]) == (True, False, {})
+    assert "replace every copy that was saved before" in done.err
+    assert opened(terminal.folder / "new.json", NEW_PASSPHRASE).predecessor is None
+    assert len(http.data("GET", "/exec_context/{org}").json()["contexts"]) == 2
+
+
+async def test_what_a_manifest_lists_moves_and_nothing_else(
+    terminal: Terminal, http: Http, credentials: Credentials
+) -> None:
+    terminal("context create old.json --dimensions 8")
+    old = opened(terminal.folder / "old.json", PASSPHRASE)
+    kb_id = http.new_kb()
+    terminal(f"kb manifest {kb_id} old.json list").fails("nothing was ever stored")
+    await load(credentials, old, kb_id, 5)
+    terminal.environment = {}
+    written = terminal(f"kb manifest {kb_id} old.json list")
+    assert written.text.startswith("chunks   5\nSHA-256  ")
+    assert terminal(f"kb manifest {kb_id} old.json list --json").json["digest"] in written.text
+    terminal.environment = {"XTRACE_PASSPHRASE": PASSPHRASE, "XTRACE_NEW_PASSPHRASE": NEW_PASSPHRASE}
+    await load(credentials, old, kb_id, 7)  # two more, perhaps a thief's
+    moved = terminal("context rotate old.json new.json --manifest list")
+    assert moved.text.splitlines()[0] == f"{kb_id}  5 chunks moved, 2 left: unlisted"
+    terminal("context rotate old.json new.json").fails("--manifest")
+    verified = terminal(f"kb verify {kb_id} new.json --manifest list", XTRACE_PASSPHRASE=NEW_PASSPHRASE)
+    assert verified.out == "CHUNK  PROBLEMS\n6      unlisted\n7      unlisted\n"
+    terminal("context rotate old.json new.json --manifest list --remove-old --yes").fails("delete them")
+    deleting = f"kb verify {kb_id} new.json --manifest list --delete --yes"
+    assert terminal(deleting, XTRACE_PASSPHRASE=NEW_PASSPHRASE).status == 0
+    done = terminal("context rotate old.json new.json --manifest list --remove-old --yes --json").json
+    assert (done["finished"], done["left"]) == (True, {})
+    (terminal.folder / "list").write_text("other")
+    terminal("context rotate old.json another.json --manifest list").fails("not a manifest")
 
 
 async def test_rotate_other_keys_and_one_knowledge_base(
@@ -179,7 +228,8 @@ async def test_rotate_other_keys_and_one_knowledge_base(
     shown = terminal("context show new.json --json").json
     assert (shown["scheme"], shown["key_len"], shown["key_provider"]) == ("paillier_lookup", 1026, "key_file")
     terminal("context rotate stranger.json new.json --new-key-file key").fails("another context")
-    terminal(f"{line} --remove-old --yes").fails("chunks")
+    terminal(f"{line} --remove-old --yes").fails("leave --kb out", status=2)
+    terminal(f"{line} --finish --yes").fails("leave --kb out", status=2)
     provider = KeyFileProvider(terminal.folder / "key")
     new = ExecutionContext.load_from_disk(path=terminal.folder / "new.json", key_provider=provider)
     for kb_id in kbs:

@@ -214,7 +214,7 @@ async def test_names_stay_where_a_rotation_finds_nothing_left_to_move(
     await stored_by(DataLoader(context, xtrace), kb_id)
     new = successor(context, tmp_path / "new")
     await DataLoader(new, xtrace).patch_chunks_by_meta({}, {"tag5": "moved"}, kb_id)
-    assert (await rotate(new, xtrace, [], remove_old=True)).removed_old
+    assert (await rotate(new, xtrace, remove_old=True)).removed_old
     assert await stored_by(DataLoader(new, xtrace), kb_id) == LoadSummary(0, COUNT)
 
 

@@ -252,6 +252,13 @@ def test_a_retired_context_that_was_deleted_does_not_come_back(http: Http) -> No
     ok(http.data("DELETE", "/exec_context/{org}/ctx"))
     problem(retire(http), 404, "context_not_found")
     problem(save(http, "ctx"), 409, "context_retired")
+    kb = http.new_kb()
+    for name in ("insert", "update"):
+        method, path, body = writes(kb)[name]
+        body = {field: value for field, value in body.items() if field != "chunk_updates"} | {"chunk_updates": []}
+        problem(http.data(method, path, json=body), 409, "context_retired")
+    problem(http.data("POST", f"/exec_context/{{org}}/{kb}/bind/ctx"), 409, "context_retired")
+    problem(http.data("GET", "/exec_context/{org}/ctx"), 404, "context_not_found")
     ok(save(http, "another"))
 
 

@@ -16,6 +16,7 @@ from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.upkeep.manifest import write_manifest
 from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
@@ -79,7 +80,9 @@ async def load(context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str,
     await loader.load(collection(first, last), list(FLOATS[first:last]), kb_id)
 
 
-async def use(context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str, turn: int) -> None:
+async def use(
+    context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str, turn: int, by_metadata: bool = True
+) -> None:
     """Every call of a reader and a writer that may send anything encrypted."""
     retriever, loader = Retriever(context, xtrace, Model()), DataLoader(context, xtrace, vector_copy="int8")
     query = (FLOATS[0] > 0).astype(np.uint8)
@@ -97,8 +100,8 @@ async def use(context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str, 
     await loader.load([new, {"chunk_content": f"more {turn}"}], Model(), kb_id)
     for field in ("tag1", "tag2"):
         await loader.patch_chunks([{"chunk_id": i, "meta_data": {field: "p"}} for i in (turn * 2 + 2, added)], kb_id)
-        # A few of those that are stored under either context.
-        await loader.patch_chunks_by_meta({field: "p"}, {field: "q"}, kb_id)
+        if by_metadata:
+            await loader.patch_chunks_by_meta({field: "p"}, {field: "q"}, kb_id)
     await loader.delete_chunks_by_meta({"tag1": "q", "tag2": "q"}, kb_id)
 
 
@@ -157,11 +160,39 @@ async def test_nothing_is_encrypted_under_the_old_keys_once_there_is_a_successor
     await nothing_under_old_keys(1, new, successor_from("copy from the start"))
     await rotate(new, recorded, batch_size=7)
     await nothing_under_old_keys(3, new, successor_from("new"))
-    await rotate(new, recorded, remove_old=True)
+    await rotate(new, recorded, finish=True)
     new.save_to_disk(tmp_path / "new")
     assert successor_from("new").predecessor is None
     copies = [successor_from(f"copy from the {moment}") for moment in ("start", "middle")]
-    await nothing_under_old_keys(5, new, *copies)
+    await nothing_under_old_keys(5, successor_from("new"), *copies)
+    await rotate(new, recorded, remove_old=True)
+    await nothing_under_old_keys(8, successor_from("new"), *copies)
+
+
+async def test_nor_while_a_manifest_says_what_moves(recorded: Recorded, kb_id: str, tmp_path: Path) -> None:
+    context = new_context("paillier_lookup", DIM, private_metadata=("tag1",))
+    await load(context, recorded, kb_id, 0, COUNT)
+    keys = keys_of(context)
+    await write_manifest(recorded, kb_id, context, tmp_path / "manifest")
+    await DataLoader(context, recorded).load([{"chunk_content": "not listed"}], Model(), kb_id)
+    nonces = await stored_nonces(recorded, kb_id)
+    new = context.successor(
+        provider(),
+        key_len=256,
+        path=tmp_path / "new",
+        manifests=[tmp_path / "manifest"],
+        insecure_allow_weak_parameters=True,
+    )
+    recorded.capture.sent = Sent()
+    await use(new, recorded, kb_id, 0, by_metadata=False)  # which would meet what is not listed
+    recorded.batches_left = 2
+    with pytest.raises(ConnectionAbortedError):
+        await rotate(new, recorded, batch_size=7)
+    recorded.batches_left = 1 << 30
+    await use(new, recorded, kb_id, 1, by_metadata=False)
+    assert (await rotate(new, recorded, finish=True)).left == {kb_id: 1}
+    await use(new, recorded, kb_id, 2)
+    assert keys.encrypted_under(recorded.capture.sent, nonces | await stored_nonces(recorded, kb_id)) == ([], [])
 
 
 @pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.compat.paillier.WeakKeyWarning")

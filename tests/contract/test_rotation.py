@@ -23,7 +23,6 @@ from xtrace_core.frames import RowBlock
 from xtrace_sdk.errors import (
     ChangedSinceSearch,
     ContentTampered,
-    ContextInUse,
     ContextNotFound,
     InvalidArgument,
     TamperedData,
@@ -162,8 +161,9 @@ async def test_several_knowledge_bases_or_those_that_were_named(
         await load(old, xtrace, kb, count)
     new = successor(old, tmp_path / "new")
     assert (await rotate(new, xtrace, [other, other])).chunks == {other: 7}
-    with pytest.raises(ContextInUse):
-        await rotate(new, xtrace, [other], remove_old=True)
+    for end in ("finish", "remove_old"):
+        with pytest.raises(InvalidArgument, match="for all knowledge bases"):
+            await rotate(new, xtrace, [other], **{end: True})
     await expect_everything(new, xtrace, kb_id, 10)
     await expect_everything(new, xtrace, other, 7)
     assert (await rotate(new, xtrace)).chunks == {kb_id: 10, other: 0}

@@ -55,8 +55,14 @@ async def test_keys(xtrace: XTraceIntegration, http: Http, monkeypatch: pytest.M
     index, db = await loader.load_data_from_memory([{"chunk_content": f"text {i}"} for i in range(5)], [vector] * 5)
     await loader.dump_db(db, index, kb_id)
     namespace = await run(blocks.pop("rotation"), namespace)
+    namespace["ctx"] = namespace["new"]
+    rotated = namespace["ids"]
+    for name in ("manifest", "stolen keys"):
+        namespace = await run(blocks.pop(name), namespace)
     assert blocks == {}
-    assert namespace["ids"] == [1, 2, 3]
+    assert (namespace["written"].chunks, namespace["summary"].chunks) == (5, {kb_id: 5})
+    assert ExecutionContext.load_from_disk("a third long passphrase", "keys/third-context.json").predecessor is None
+    assert rotated == [1, 2, 3]
     with pytest.raises(ContextNotFound):
         await xtrace.get_serialized_exec_context(old.id)
     assert ExecutionContext.load_from_disk("another long passphrase", "keys/new-context.json").predecessor is None

@@ -35,6 +35,15 @@ SuccessorFile = Annotated[
     Path,
     typer.Argument(metavar="NEW_PATH", help="The file of the new context; it is made, or a rotation goes on with it."),
 ]
+Manifests = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--manifest",
+        metavar="FILE",
+        help="If the old keys were stolen: move only chunks that this manifest of a knowledge base lists; may be given "
+        "several times.",
+    ),
+]
 
 
 class RecoveryChoice(StrEnum):
@@ -94,8 +103,13 @@ def rotate(
             "the old context, whose words are asked for. To be said if the old context has one."
         ),
     ] = None,
+    manifests: Manifests = None,
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="Accept nothing under the old keys any more, neither here nor on the service."),
+    ] = False,
     remove_old: Annotated[
-        bool, typer.Option("--remove-old", help="Delete the old context from the service at the end.")
+        bool, typer.Option("--remove-old", help="Finish, and delete the old context from the service.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, change nothing.")] = False,
     yes: Yes = False,
@@ -111,16 +125,23 @@ def rotate(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Moves everything under a context to a new one with new keys: every chunk is decrypted and encrypted again.
+    """Move everything under a context to a new one with new keys: every chunk is decrypted and encrypted again.
 
-    Give the new file to everybody who reads or writes: it finds what is stored under either context. A rotation that
-    was cut off goes on when the same command is given again. No text or vector leaves this machine unencrypted.
+    Give the new file to everybody who reads or writes: it finds what is stored under either context. When they have it,
+    give the same command with `--finish`. A rotation that was cut off goes on when the same command is given again. No
+    text or vector leaves this machine unencrypted.
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
     from xtrace_sdk.x_vec.upkeep import rotation
 
-    if remove_old and not dry_run:
-        confirm("Delete the old context from the service when everything is moved?", yes)
+    if kb_ids and (finish or remove_old):
+        raise WrongUse("a rotation is finished for all knowledge bases at once: leave --kb out")
+    if (finish or remove_old) and not dry_run:
+        confirm(
+            "When everything is moved, accept nothing under the old keys any more"
+            + (" and delete the old context from the service?" if remove_old else "?"),
+            yes,
+        )
     printed: dict[str, str] = {}
     with weak_keys_noted():
         if new_path.exists():
@@ -130,7 +151,9 @@ def rotate(
                 )
             provider = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context, exists=True)
             context = ExecutionContext.load_from_disk(path=new_path, key_provider=provider)
-            _expect_predecessor(path, new_path, context)
+            _check_replaces(path, new_path, context)
+            if manifests:
+                context.open_manifests(manifests)
         else:
             old_provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
             old = ExecutionContext.load_from_disk(path=path, key_provider=old_provider)
@@ -147,27 +170,37 @@ def rotate(
                 key_len,
                 None if dry_run else new_path,
                 recovery_key=key,
+                manifests=manifests,
             )
             if key is not None and recovery_key == RecoveryChoice.NEW:
                 # At once: the rotation may be cut off.
                 printed = _shown(new_path, tested(new_path, key), as_json)
         summary = with_api_key(
             credentials,
-            lambda xtrace: rotation.rotate(context, xtrace, kb_ids or None, remove_old=remove_old, dry_run=dry_run),
+            lambda xtrace: rotation.rotate(
+                context, xtrace, kb_ids or None, finish=finish, remove_old=remove_old, dry_run=dry_run
+            ),
         )
-        if summary.removed_old:
+        if summary.finished:
             context.save_to_disk(new_path)
     result = {
         "context_id": None if dry_run else context.id,
         "chunks": summary.chunks,
+        "left": summary.left,
         "seconds": round(summary.seconds, 3),
+        "finished": summary.finished,
         "removed_old": summary.removed_old,
         "dry_run": dry_run,
         **printed,
     }
     verb = "can be moved" if dry_run else "moved"
-    lines = [(kb_id, f"{count} chunks {verb}") for kb_id, count in summary.chunks.items()]
+    lines = [
+        (kb_id, f"{count} chunks {verb}" + (f", {summary.left[kb_id]} left: unlisted" if kb_id in summary.left else ""))
+        for kb_id, count in summary.chunks.items()
+    ]
     show(result, as_json, lambda: fields([*lines, ("in all", f"{summary.total} chunks in {summary.seconds:.1f} s")]))
+    if not dry_run:
+        note(summary.next_step)
 
 
 def _recovery_key(path: Path, choice: RecoveryChoice | None, file: Path | None) -> "RecoveryKey | None":
@@ -190,14 +223,19 @@ def _shown(path: Path, key: "RecoveryKey", as_json: bool) -> dict[str, str]:
     return {}
 
 
-def _expect_predecessor(path: Path, new_path: Path, context: "ExecutionContext") -> None:
+def _check_replaces(path: Path, new_path: Path, context: "ExecutionContext") -> None:
     from xtrace_sdk.x_vec.contexts.saved_context import read_file
 
-    before = context.predecessor
+    before, old = context.predecessor, read_file(path)
+    if before is None and context.replaced is None:
+        raise InvalidArgument(f"{new_path} replaces no other context: give the file of one that a rotation made")
     if before is None:
-        raise InvalidArgument(f"{new_path} has no predecessor: its rotation is finished, or it is another context")
-    if read_file(path).public_data() != before.public_data():
-        raise InvalidArgument(f"{new_path} takes the place of another context than that of {path}")
+        # What other software saved does not tell its id.
+        replaced = not old.is_ours or old.public_id == context.replaced
+    else:
+        replaced = old.public_data() == before.public_data()
+    if not replaced:
+        raise InvalidArgument(f"{new_path} replaces another context than that of {path}")
 
 
 @contextmanager

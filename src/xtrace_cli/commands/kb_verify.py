@@ -1,5 +1,6 @@
 """`xtrace kb verify`: which chunks of a knowledge base cannot be used."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +25,14 @@ def verify(
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete all chunks listed, after confirmation. This cannot be undone.")
     ] = False,
+    manifests: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--manifest",
+            metavar="FILE",
+            help="During a rotation, a manifest that the new context was made with.",
+        ),
+    ] = None,
     yes: Yes = False,
     passphrase_file: PassphraseFile = None,
     key_file: KeyFile = None,
@@ -46,6 +55,8 @@ def verify(
     with weak_keys_noted():
         provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
         context = ExecutionContext.load_from_disk(path=path, key_provider=provider)
+        if manifests:
+            context.open_manifests(manifests)
     found = with_api_key(credentials, lambda xtrace: verification.verify(context, xtrace, kb_id))
     if not as_json:
         _print(found)

@@ -10,6 +10,7 @@ from xtrace_sdk.sync._execution_context import ContextStore, ExecutionContext
 from xtrace_sdk.sync._fetching import fetch_samples
 from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._loader import DataLoader
+from xtrace_sdk.sync._manifest import write_manifest
 from xtrace_sdk.sync._retriever import Retriever
 from xtrace_sdk.sync._rotation import rotate
 from xtrace_sdk.sync._vectors import Embedder, FloatEmbedder
@@ -28,4 +29,5 @@ __all__ = [
     "fetch_samples",
     "rotate",
     "verify",
+    "write_manifest",
 ]

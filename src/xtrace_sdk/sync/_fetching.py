@@ -10,7 +10,6 @@ from xtrace_sdk.x_vec.upkeep.audit.samples import Sample
 def fetch_samples(integration: XTraceIntegration, kb_id: str, public: PublicParts, count: int) -> list[Sample]:
     """At most so many chunks, the newest, that are stored in the knowledge base under the key of these public parts.
 
-    The context is known by its public parts, not by an id: what other clients save has none. Raises what the calls
-    raise.
+    Raises what the calls raise.
     """
     return run(core.fetch_samples(core_of(integration), kb_id, public, count))

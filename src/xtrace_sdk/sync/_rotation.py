@@ -16,6 +16,7 @@ def rotate(
     kb_ids: Iterable[str] | None = None,
     *,
     batch_size: Positive = BATCH_SIZE,
+    finish: bool = False,
     remove_old: bool = False,
     dry_run: bool = False,
 ) -> RotationSummary:
@@ -23,15 +24,19 @@ def rotate(
 
     Args:
         context: made by `ExecutionContext.successor`, and saved: its keys must not be in this process alone.
-        integration: the service; its key needs permission to write, and to delete for `remove_old`.
+        integration: the service; its key needs permission to write, and to delete for `finish` and `remove_old`.
         kb_ids: the knowledge bases; by default all that the predecessor is bound to.
         batch_size: chunks a write.
-        remove_old: deletes the predecessor from the service at the end, which the service refuses while any chunk is
-            under it, and takes its keys out of `context`: save that again then.
+        finish: retires the predecessor at the end, so that the service stores nothing more under it, moves what came
+            in between, and takes the old keys out of `context`: save that again then. This cannot be undone.
+        remove_old: finishes, and deletes the predecessor from the service.
         dry_run: reads and decrypts every chunk, and changes nothing.
 
-    Retrievers of `context` see each chunk exactly once all the while. Others may go on writing, under either context:
-    what they change while its batch is on its way is left alone, and moved by the next.
+    Retrievers of `context` see each chunk exactly once all the while. Until the end others may go on writing, under
+    either context: what they change while its batch is on its way is left alone, and moved by the next.
+
+    Where the context was made with manifests, the predecessor is retired at the beginning, only chunks that are listed
+    move, and `left` says how many others there are; `verify` lists them.
 
     At a chunk that does not decrypt, it reads all that is left again, twice, before it does anything else. The service
     learns which chunks are old, and in which batches it showed one that does not decrypt, three times at most.
@@ -41,6 +46,12 @@ def rotate(
     """
     return run(
         core.rotate(
-            context, core_of(integration), kb_ids, batch_size=batch_size, remove_old=remove_old, dry_run=dry_run
+            context,
+            core_of(integration),
+            kb_ids,
+            batch_size=batch_size,
+            finish=finish,
+            remove_old=remove_old,
+            dry_run=dry_run,
         )
     )

@@ -40,7 +40,7 @@ async def insert(
         kb = await caller.knowledge_base(connection, body.kb_id)
         if (known := await _known_answer(connection, key)) is not None:
             return known
-        context = await contexts.get(connection, caller.organisation_id, body.context_id)
+        context = await contexts.get_for_writing(connection, caller.organisation_id, body.context_id)
     writes = await _writes(state, context, body.chunks, "chunks")
     async with state.database.write() as connection:
         # Once more, inside the transaction: the first request may have been answered in the meantime.
@@ -76,7 +76,7 @@ async def update(state: ServerState, caller: ApiCaller, body: wire.UpdateChunks)
     _check_distinct(chunk_ids, "chunk_updates")
     async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
-        context = await contexts.get(connection, caller.organisation_id, body.context_id)
+        context = await contexts.get_for_writing(connection, caller.organisation_id, body.context_id)
         await chunks.existing_bindings(connection, kb, chunk_ids)
     writes = await _writes(state, context, body.chunk_updates, "chunk_updates")
     async with state.database.write() as connection:

@@ -95,7 +95,7 @@ async def bind(state: ServerState, caller: ApiCaller, kb_id: str, context_id: st
     """
     async with state.database.write() as connection:
         kb = await knowledge_bases.lock(connection, await caller.knowledge_base(connection, kb_id))
-        context = await contexts.get(connection, caller.organisation_id, context_id)
+        context = await contexts.get_for_writing(connection, caller.organisation_id, context_id)
         await contexts.check_not_retired(connection, [context.pk])
         await contexts.bind(connection, kb, context)
 

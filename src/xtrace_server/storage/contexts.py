@@ -73,6 +73,16 @@ async def get(connection: AsyncConnection, organisation_id: str, context_id: str
     return context
 
 
+async def get_for_writing(connection: AsyncConnection, organisation_id: str, context_id: str) -> Context:
+    """The same; `ContextRetired` if it was deleted after it was retired: saving it again would be no remedy."""
+    context = await find(connection, organisation_id, context_id)
+    if context is not None:
+        return context
+    if await is_retired(connection, organisation_id, context_id):
+        raise ContextRetired(context_id)
+    raise ContextNotFound(context_id)
+
+
 async def public_parts(connection: AsyncConnection, context_pks: set[int]) -> dict[int, tuple[str, str]]:
     """The `type` and `pk` of each of the contexts."""
     query = select(_c.pk, _c.type, _c.public_key).where(_c.pk.in_(context_pks))

@@ -17,6 +17,7 @@ PUBLIC = {
     "KeyFileProvider",
     "KeyProvider",
     "LoadSummary",
+    "ManifestSummary",
     "MetaDataPage",
     "PassphraseKeyProvider",
     "PublicPart",
@@ -34,6 +35,7 @@ PUBLIC = {
     "read_public_part",
     "rotate",
     "verify",
+    "write_manifest",
 }
 
 PLACES = {

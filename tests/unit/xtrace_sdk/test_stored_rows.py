@@ -107,7 +107,7 @@ async def test_what_is_remembered_is_bounded_and_forgotten_when_chunks_are_gone(
 async def test_an_answer_of_another_shape_is_an_error(scheme: Counting) -> None:
     index = scheme.encrypt_vec_batch(vectors(scheme))
     doubled = EncryptedIndexBatch(np.concatenate([index.rows, index.rows], axis=1), index.nonces)
-    with pytest.raises(InvalidRows):
+    with pytest.raises(InvalidRows, match=f"for {COUNT} chunks"):
         await found(StoredRows(scheme), doubled, [np.zeros(scheme.embed_len, np.uint8)])
 
 

@@ -32,7 +32,10 @@ CONFIG_OF_CONTEXTS: Final = ("version", "private_metadata")
 class ContextKeys(Secretive):
     """The keys of a context with its public parts; of a context that takes another's place, that one's keys too."""
 
-    __slots__ = ("content", "homomorphic", "id", "metadata_key", "predecessor", "private_metadata", "public")
+    __slots__ = (
+        *("content", "homomorphic", "id", "manifests", "metadata_key", "predecessor", "private_metadata", "public"),
+        "replaced",
+    )
 
     def __init__(
         self,
@@ -42,8 +45,14 @@ class ContextKeys(Secretive):
         content: ContentCipher,
         metadata_key: bytes,
         predecessor: "ContextKeys | None" = None,
+        manifests: Mapping[str, str] | None = None,
+        replaced: str | None = None,
     ) -> None:
-        """Use `generate` or `load` instead."""
+        """Use `generate` or `load` instead.
+
+        `manifests` has the digests of those that say what of the predecessor's chunks counts, `replaced` the id of a
+        predecessor whose rotation is finished.
+        """
         self.public = public
         self.private_metadata = public.private_metadata
         self.id = context_id
@@ -51,6 +60,8 @@ class ContextKeys(Secretive):
         self.content = content
         self.metadata_key = metadata_key
         self.predecessor = predecessor
+        self.manifests = manifests
+        self.replaced = replaced
 
     @classmethod
     def generate(
@@ -58,6 +69,7 @@ class ContextKeys(Secretive):
         homomorphic: HomomorphicClient,
         private_metadata: Sequence[str] = (),
         predecessor: "ContextKeys | None" = None,
+        manifests: Mapping[str, str] | None = None,
     ) -> Self:
         """A new context around a new homomorphic key.
 
@@ -76,7 +88,7 @@ class ContextKeys(Secretive):
         )
         metadata_key = secrets.token_bytes(KEY_BYTES) if predecessor is None else predecessor.metadata_key
         content = ContentCipher(secrets.token_bytes(KEY_BYTES), homomorphic.hedge)
-        return cls(public, public.public_id, homomorphic, content, metadata_key, predecessor)
+        return cls(public, public.public_id, homomorphic, content, metadata_key, predecessor, manifests)
 
     @classmethod
     def load(
@@ -124,16 +136,26 @@ class ContextKeys(Secretive):
         homomorphic = load_client(public.type, public.config_object(), secret)
         if canonical_json(homomorphic.public_key()).decode() != public.pk:
             raise InvalidContext("the context's secret key does not belong to its public key")
-        predecessor = None
+        predecessor = manifests = None
         if "predecessor" in secret:
             before = secret["predecessor"]
-            check_known("predecessor", before, ("type", "pk", "config", "secret"))
+            check_known("predecessor", before, ("type", "pk", "config", "secret", "manifests"))
             if "predecessor" in before["secret"]:  # as deep as somebody likes
                 raise InvalidContext("the context's predecessor has a predecessor itself, which no rotation makes")
             parts = parse_public(before, "the context's predecessor")
             predecessor = ContextKeys.load(parts, before["secret"], allow_weak_encryption)
+            manifests = before.get("manifests")
         content, metadata_key = ContentCipher(content_key, homomorphic.hedge), bytes.fromhex(secret["metadata_key"])
-        return cls(public, public.public_id, homomorphic, content, metadata_key, predecessor)
+        return cls(
+            public,
+            public.public_id,
+            homomorphic,
+            content,
+            metadata_key,
+            predecessor,
+            manifests,
+            secret.get("replaced"),
+        )
 
     def secret(self) -> dict[str, Any]:
         """All that is secret, for encryption under the key provider's key only."""
@@ -141,12 +163,16 @@ class ContextKeys(Secretive):
         if self.public.is_ours:
             secret["metadata_key"] = self.metadata_key.hex()
         if self.predecessor is not None:
-            secret["predecessor"] = self.predecessor.public.public_data() | {"secret": self.predecessor.secret()}
+            before = self.predecessor.public.public_data() | {"secret": self.predecessor.secret()}
+            secret["predecessor"] = before if self.manifests is None else before | {"manifests": dict(self.manifests)}
+        if self.replaced is not None:
+            secret["replaced"] = self.replaced
         return secret
 
     def without_predecessor(self) -> "ContextKeys":
-        """The same keys without those of the context whose place this one took."""
-        return ContextKeys(self.public, self.id, self.homomorphic, self.content, self.metadata_key)
+        """The same keys without those of the context whose place this one took: of that, the id is left."""
+        replaced = self.replaced if self.predecessor is None else self.predecessor.id
+        return ContextKeys(self.public, self.id, self.homomorphic, self.content, self.metadata_key, replaced=replaced)
 
 
 def check_known(what: str, given: Iterable[str], known: Container[str]) -> None:

@@ -9,15 +9,17 @@ import asyncio
 import base64
 import hmac
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from xtrace_sdk.arguments import checked_calls
-from xtrace_sdk.errors import InvalidArgument, InvalidContext
+from xtrace_sdk.errors import InvalidArgument, InvalidContext, InvalidManifest
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, private_fields
 from xtrace_sdk.x_vec.compat.paillier import WeakKeyWarning
 from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
+from xtrace_sdk.x_vec.contexts.manifest import Accepted, Manifest
 from xtrace_sdk.x_vec.contexts.names import ChunkNames, new_name_salt
 from xtrace_sdk.x_vec.contexts.opening import WayIn, open_saved, way_in
 from xtrace_sdk.x_vec.contexts.retired import retired_cipher, retired_client
@@ -54,7 +56,10 @@ class ExecutionContext(Secretive):
     Contexts are equal if their public identities are; the identity is safe to log, the object shows nothing else.
     """
 
-    __slots__ = ("_aes", "_envelope", "_homomorphic", "_is_kept", "_keys", "_predecessor", "_saved", "key_provider")
+    __slots__ = (
+        *("_aes", "_envelope", "_homomorphic", "_is_kept", "_keys", "_predecessor", "_saved"),
+        *("accepted", "key_provider"),
+    )
 
     def __init__(
         self: Self,
@@ -64,17 +69,21 @@ class ExecutionContext(Secretive):
         envelope: Envelope | None = None,
         *,
         is_retired: bool = False,
+        accepted: Accepted | None = None,
     ) -> None:
         """Use `create`, `load_from_disk` or `load_from_remote` instead."""
         self._keys = keys
+        self.accepted = accepted or Accepted()
+        """Which of the chunks that are stored under this context count."""
         self._saved = saved
         self._envelope = envelope
         self._is_kept = saved is not None
         self._homomorphic = retired_client(keys.homomorphic) if is_retired else keys.homomorphic
         self._aes = retired_cipher(keys.content) if is_retired else keys.content
-        self._predecessor: Self | None = (
-            None if keys.predecessor is None else type(self)(keys.predecessor, None, None, is_retired=True)
-        )
+        self._predecessor: Self | None = None
+        if keys.predecessor is not None:
+            accepted = Accepted(keys.manifests)
+            self._predecessor = type(self)(keys.predecessor, None, None, is_retired=True, accepted=accepted)
         self.key_provider = provider
 
     @classmethod
@@ -123,6 +132,7 @@ class ExecutionContext(Secretive):
         *,
         alpha_len: int | None = None,
         recovery_key: RecoveryKey | None = None,
+        manifests: Iterable[str | os.PathLike[str]] | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
         """A new context to take this one's place: new primes, new content key, the same vectors and private fields.
@@ -130,8 +140,13 @@ class ExecutionContext(Secretive):
         It knows this one as its `predecessor`: a `Retriever` of it finds what is stored under either, and
         `xtrace_sdk.x_vec.upkeep.rotation.rotate` moves the chunks. What is not given is as in this context, keys that
         are too short apart. It has the recovery key that is given and no other: this context's is not kept unless its
-        words are given again. Raises as `create` does, and `InvalidArgument` if this context still has a predecessor
-        itself.
+        words are given again.
+
+        If this context's keys were stolen, give the `manifests` that were written before, one for each knowledge base
+        (`xtrace_sdk.x_vec.upkeep.manifest`). Then nothing else that is stored under this context counts. Their digests
+        are sealed in the new context; after loading it, give the manifests again with `open_manifests`.
+
+        Raises as `create` does, `InvalidManifest`, and `InvalidArgument` if this context still has a predecessor.
         """
         _expect_provider(key_provider)
         if self.predecessor is not None:
@@ -141,7 +156,35 @@ class ExecutionContext(Secretive):
             key_len = max(self.key_len() or 0, MIN_KEY_LEN)
         parameters = SchemeParameters(key_len, alpha_len, insecure_allow_weak_parameters)
         homomorphic = create_client(scheme, self.embed_len(), parameters)
-        return self._new(ContextKeys.generate(homomorphic, predecessor=self._keys), key_provider, recovery_key, path)
+        read = None if manifests is None else self._own_manifests(manifests)
+        sealed = None if read is None else {one.kb_id: one.digest for one in read}
+        keys = ContextKeys.generate(homomorphic, predecessor=self._keys, manifests=sealed)
+        new = self._new(keys, key_provider, recovery_key, path)
+        if new.predecessor is not None and read is not None:
+            new.predecessor.accepted.open(self.id, read)
+        return new
+
+    def _own_manifests(self, paths: Iterable[str | os.PathLike[str]]) -> list[Manifest]:
+        read = [Manifest.read(path) for path in paths]
+        if foreign := [one.kb_id for one in read if one.context_id != self.id]:
+            raise InvalidManifest(f"the manifest of the knowledge base {foreign[0]} is of another context than this")
+        if len({one.kb_id for one in read}) < len(read):
+            raise InvalidManifest("there are two manifests of one knowledge base, expected one of each")
+        return read
+
+    def open_manifests(self, paths: Iterable[str | os.PathLike[str]]) -> Self:
+        """Reads the manifests that this context was made with as a successor, and returns it.
+
+        Until then, searches and other calls that meet a chunk under the predecessor raise `InvalidArgument`. Raises
+        `InaccessibleFile`, and `InvalidManifest` for others than those whose digests are sealed in the context.
+        """
+        before = self._predecessor
+        if before is None or before.accepted.is_everything:
+            raise InvalidArgument(
+                "this context was not made with manifests, or its rotation is finished: none are needed"
+            )
+        before.accepted.open(before.id, [Manifest.read(path) for path in paths])
+        return self
 
     @classmethod
     def _new(
@@ -212,6 +255,11 @@ class ExecutionContext(Secretive):
     def predecessor(self) -> Self | None:
         """The context that this one replaces, while chunks may still be stored under it. It encrypts nothing."""
         return self._predecessor
+
+    @property
+    def replaced(self) -> str | None:
+        """The id of the context that this one replaced, once that rotation is finished; otherwise None."""
+        return self._keys.replaced
 
     @property
     def lineage(self) -> tuple[Self, ...]:
@@ -292,7 +340,8 @@ class ExecutionContext(Secretive):
     def forget_predecessor(self) -> Self:
         """Takes the predecessor's keys out of the context, and returns it; save it to make that last.
 
-        For the end of a rotation: what is still stored under the predecessor is not found by this context any more.
+        For the end of a rotation, which `rotate(…, finish=True)` brings about: nothing that is stored under the
+        predecessor counts for this context any more. Copies that were saved before still accept it.
         """
         self._keys = self._keys.without_predecessor()
         self._predecessor = None

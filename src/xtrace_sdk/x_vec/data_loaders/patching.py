@@ -158,6 +158,7 @@ class Patching:
         vectors, valid = changed[0].context.homomorphic.decrypt_vec_batch(
             [chunk["index"] for chunk in chunks], [chunk.get("nonce") for chunk in chunks]
         )
+        valid &= changed[0].context.accepted.chunks(self._kb_id, chunks)
         if not valid.all():
             bad = [chunk["chunk_id"] for chunk, good in zip(chunks, valid, strict=True) if not good]
             raise ContentTampered(f"the vectors of the chunks {shown_ids(bad)} are not valid, so they were not changed")
@@ -189,9 +190,8 @@ class Patching:
 
     def _changed(self, chunk: StoredChunk, change: MetaData) -> _Changed:
         """The change made to the chunk as it was fetched."""
-        nonce = chunk.get("nonce") or b""
         try:
-            context, content = open_under_lineage(self._context, chunk.get("chunk_content", ""), nonce)
+            context, content = open_under_lineage(self._context, self._kb_id, chunk)
             now = clear_chunk(context, chunk, content)["meta_data"] | change
         except (ContentTampered, UnknownContent) as error:
             raise type(error)(f"chunk {chunk['chunk_id']}: {error}") from None

@@ -33,10 +33,11 @@ class ChunkStore(Secretive):
         by_name = await asyncio.to_thread((await self._names(kb_id)).by_name, base_names)
         names = list(by_name)
         found: dict[str, int] = {}
-        for _, chunk_ids in await of_each(
+        for context, chunk_ids in await of_each(
             self._context, lambda context: self._integration.find_chunk_names(kb_id, context.id, names)
         ):
-            found |= chunk_ids
+            listed = context.accepted.ids(kb_id, list(chunk_ids.values())).tolist()
+            found |= {name: i for (name, i), counts in zip(chunk_ids.items(), listed, strict=True) if counts}
         return {by_name[name]: chunk_id for name, chunk_id in found.items()}
 
     async def insert(

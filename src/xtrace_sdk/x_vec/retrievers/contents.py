@@ -93,13 +93,13 @@ class Contents(Secretive):
         if "chunk_content" not in wanted.fetched:
             _check_filters(chunk, filters)
             return Decrypted(wanted.of(chunk))
-        chunk_id, stored, nonce = chunk["chunk_id"], chunk.get("chunk_content", ""), chunk.get("nonce") or b""
+        chunk_id, nonce = chunk["chunk_id"], chunk.get("nonce") or b""
         found = self._found.get((kb_id, chunk_id))
         try:
             if found is not None and nonce == found.nonce:
-                context, content = found.context, open_content(found.context, stored, nonce)
+                context, content = found.context, open_content(found.context, kb_id, chunk)
             else:
-                context, content = open_under_lineage(self._context, stored, nonce)
+                context, content = open_under_lineage(self._context, kb_id, chunk)
             clear = clear_chunk(context, chunk, content, wanted.read)
         except (ContentTampered, UnknownContent) as error:
             raise type(error)(f"chunk {chunk_id}: {error}") from None

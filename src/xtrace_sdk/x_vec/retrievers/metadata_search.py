@@ -31,16 +31,16 @@ async def search_metadata(
             kb_id, filter_, one.id, projection=wanted.fetched, sort_by=sort_by, sort_order=sort_order
         ):
             # A rotation may have moved it since the predecessor was asked.
-            if chunk["chunk_id"] not in seen:
+            if chunk["chunk_id"] not in seen and one.accepted.ids(kb_id, [chunk["chunk_id"]]).all():
                 seen.add(chunk["chunk_id"])
-                yield _clear(one, chunk, wanted)
+                yield _clear(one, kb_id, chunk, wanted)
 
 
-def _clear(context: ExecutionContext, chunk: Mapping[str, Any], wanted: Projection) -> dict[str, Any]:
+def _clear(context: ExecutionContext, kb_id: str, chunk: Mapping[str, Any], wanted: Projection) -> dict[str, Any]:
     if "chunk_content" not in wanted.fetched:
         return wanted.of(chunk)
     try:
-        content = open_content(context, chunk.get("chunk_content", ""), chunk.get("nonce") or b"")
+        content = open_content(context, kb_id, chunk)
         return wanted.of(clear_chunk(context, chunk, content, wanted.read))
     except (ContentTampered, UnknownContent) as error:
         raise type(error)(f"chunk {chunk['chunk_id']}: {error}") from None

@@ -72,7 +72,7 @@ class Retriever(Secretive):
         self._contents = Contents(execution_context)
         self._decoys = Decoys()
         before = execution_context.predecessor
-        self._stored_rows = None if before is None else StoredRows(before.homomorphic)
+        self._stored_rows = None if before is None else StoredRows(before.homomorphic, before.accepted)
 
     @overload
     async def nn_search_for_ids(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.frames import RowBlock
+from xtrace_sdk.x_vec.contexts.manifest import Accepted
 from xtrace_sdk.x_vec.retrievers.scan import BlockReading, Nearest, nearest_in, nearest_of, nonces_of
 from xtrace_sdk.x_vec.schemes.ciphertexts import DIGEST_BYTES, row_digest
 from xtrace_sdk.x_vec.schemes.interface import Bits, HomomorphicClient
@@ -31,8 +32,10 @@ class StoredRows:
     A row is known again by its id, its nonce and its ciphertexts, so remembering changes no answer.
     """
 
-    def __init__(self, scheme: HomomorphicClient) -> None:
+    def __init__(self, scheme: HomomorphicClient, accepted: Accepted | None = None) -> None:
+        """What is not accepted is passed over, as if it were not stored."""
         self._scheme = scheme
+        self._accepted = accepted or Accepted()
         self._known: dict[str, dict[int, bytes]] = {}
         """For each knowledge base and chunk the digest of its row, and behind it the packed bits."""
         self._bytes = 0
@@ -59,21 +62,33 @@ class StoredRows:
                     self._bytes -= len(known.pop(chunk_id)) + _ENTRY_BYTES
 
     def _read(self, kb_id: str, block: RowBlock, queries: Sequence[PackedBits], k: int) -> BlockReading:
-        vectors, valid = self._vectors(kb_id, block)
+        block, nonces, digests = self._accepted_of(kb_id, block)
+        vectors, valid = self._vectors(kb_id, block, nonces, digests)
         distances = [np.bitwise_count(vectors ^ query).sum(axis=1, dtype=np.int64) for query in queries]
         nothing = np.empty((len(block), 0, 0), dtype=np.uint8)
         nearest = [nearest_in(block, one, nothing, k) for one in distances]
         return BlockReading(nearest, ~valid, block.chunk_ids.copy())
 
-    def _vectors(self, kb_id: str, block: RowBlock) -> tuple[PackedBits, NDArray[np.bool_]]:
-        """`(packed bits, valid)` of the rows: what is known is not decrypted again."""
-        with self._lock:
-            known = self._known.setdefault(kb_id, {})
+    def _accepted_of(self, kb_id: str, block: RowBlock) -> tuple[RowBlock, list[bytes | None], list[bytes]]:
+        """The rows that count, with their nonces and digests."""
         nonces = [None if nonce is None else bytes(nonce) for nonce in nonces_of(block)]
         digests = [
             row_digest([one.tobytes() for one in row], nonce)
             for row, nonce in zip(block.ciphertexts, nonces, strict=True)
         ]
+        kept = self._accepted.rows(kb_id, block.chunk_ids, digests)
+        if kept.all():
+            return block, nonces, digests
+        rows = RowBlock(block.chunk_ids[kept], block.ciphertexts[kept], block.nonces[kept], block.nonce_lengths[kept])
+        chosen = np.flatnonzero(kept).tolist()
+        return rows, [nonces[i] for i in chosen], [digests[i] for i in chosen]
+
+    def _vectors(
+        self, kb_id: str, block: RowBlock, nonces: list[bytes | None], digests: list[bytes]
+    ) -> tuple[PackedBits, NDArray[np.bool_]]:
+        """`(packed bits, valid)` of the rows: what is known is not decrypted again."""
+        with self._lock:
+            known = self._known.setdefault(kb_id, {})
         entries = [known.get(chunk_id, b"") for chunk_id in block.chunk_ids.tolist()]
         new = np.array([not entry.startswith(one) for entry, one in zip(entries, digests, strict=True)], dtype=np.bool_)
         packed = np.empty((len(block), -(-self._scheme.embed_len // 8)), dtype=np.uint8)

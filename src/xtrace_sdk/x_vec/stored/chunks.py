@@ -91,7 +91,7 @@ async def grouped(chunks: AsyncIterator[Chunk], size: int) -> AsyncGenerator[lis
 async def on_all_cores(work: Callable[[list[Chunk]], T], batch: list[Chunk]) -> list[T]:
     """What `work` gives for each share of the batch, in order; a share for each core."""
     # The arithmetic and the ciphers leave the interpreter to the other threads.
-    size = -(-len(batch) // (os.cpu_count() or 1))
+    size = max(1, -(-len(batch) // (os.cpu_count() or 1)))
     shares = [batch[start : start + size] for start in range(0, len(batch), size)]
     return list(await asyncio.gather(*(asyncio.to_thread(work, share) for share in shares)))
 

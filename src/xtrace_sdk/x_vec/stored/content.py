@@ -8,31 +8,39 @@ from xtrace_sdk.x_vec.chunks.envelope import Content, unpack
 from xtrace_sdk.x_vec.chunks.private_metadata import FIELDS, clear_meta_data
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
+Chunk = Mapping[str, Any]
 
-def open_content(context: ExecutionContext, stored: str, nonce: bytes) -> Content:
-    """The content of a chunk that is stored under this context with this nonce (empty for none).
+
+def open_content(context: ExecutionContext, kb_id: str, chunk: Chunk) -> Content:
+    """The content of a fetched chunk, with its nonce if it has one, that is stored under this context.
 
     Raises `ContentTampered` and `UnknownContent`.
     """
+    stored, nonce = chunk.get("chunk_content", ""), chunk.get("nonce") or b""
     if context.aes.binds_nonces and not nonce:
         raise ContentTampered("it came without its nonce: that was removed, or the chunk was written otherwise")
+    if not context.accepted.contents(kb_id, [{**chunk, "chunk_content": stored}]).all():
+        raise ContentTampered(
+            "it is stored under the keys of the replaced context, and the manifest does not list it as it is: it was "
+            "written or changed since, perhaps by somebody who has stolen the keys"
+        )
     return unpack(context.aes.decrypt(stored, nonce))
 
 
-def open_under_lineage(context: ExecutionContext, stored: str, nonce: bytes) -> tuple[ExecutionContext, Content]:
+def open_under_lineage(context: ExecutionContext, kb_id: str, chunk: Chunk) -> tuple[ExecutionContext, Content]:
     """The content, and which context it is stored under: the given one or its predecessor. Raises as `open_content`."""
     *before, own = context.lineage
     for predecessor in before:
         # A nonce tells the chunks of a context of ours from those of another client's. Between two of ours only
         # their keys do, and either authenticates by the same rule.
-        if not predecessor.aes.binds_nonces and not nonce:
-            return predecessor, open_content(predecessor, stored, nonce)
+        if not predecessor.aes.binds_nonces and not chunk.get("nonce"):
+            return predecessor, open_content(predecessor, kb_id, chunk)
         if predecessor.aes.binds_nonces:
             try:
-                return own, open_content(own, stored, nonce)
+                return own, open_content(own, kb_id, chunk)
             except ContentTampered:
-                return predecessor, open_content(predecessor, stored, nonce)
-    return own, open_content(own, stored, nonce)
+                return predecessor, open_content(predecessor, kb_id, chunk)
+    return own, open_content(own, kb_id, chunk)
 
 
 def clear_chunk(

@@ -29,6 +29,8 @@ class Problem(StrEnum):
     """Its content cannot be authenticated together with its nonce: it cannot be retrieved."""
     METADATA = "metadata"
     """Its private metadata is not that of its content: it cannot be retrieved with metadata, and filters go wrong."""
+    UNLISTED = "unlisted"
+    """It is under the predecessor, and the manifest does not list it as it is: it does not count, and never moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Found:
     """By ascending id; bad at both readings."""
     unsteady: tuple[int, ...]
     """The ids of chunks that were bad at the first reading and not at the second, by ascending id."""
+    unlisted: int
+    """How many chunks are under the predecessor that no manifest lists."""
 
 
 async def find_bad(
@@ -66,12 +70,20 @@ async def find_bad(
     Raises what `XTraceIntegration` raises.
     """
     reading = _Reading(contexts, integration, kb_id, batch_size, of_concern)
-    count, bad = await reading.run(description)
-    if not bad:
-        return Found(count, (), ())
-    count, again = await reading.run("Reading again")
-    unsteady = tuple(sorted(bad.keys() - again.keys()))
-    return Found(count, tuple(again[chunk_id] for chunk_id in sorted(bad.keys() & again.keys())), unsteady)
+    first = await reading.run(description)
+    if not first.bad:
+        return Found(first.chunks, (), (), first.unlisted)
+    again = await reading.run("Reading again")
+    both = sorted(first.bad.keys() & again.bad.keys())
+    unsteady = tuple(sorted(first.bad.keys() - again.bad.keys()))
+    return Found(again.chunks, tuple(again.bad[chunk_id] for chunk_id in both), unsteady, again.unlisted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    chunks: int
+    bad: dict[int, BadChunk]
+    unlisted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,30 +94,33 @@ class _Reading:
     batch_size: int
     of_concern: Container[Problem]
 
-    async def run(self, description: str) -> tuple[int, dict[int, BadChunk]]:
-        """How many chunks there are, and the bad ones by their ids."""
-        count, bad = 0, dict[int, BadChunk]()
+    async def run(self, description: str) -> _Read:
+        count, unlisted, bad = 0, 0, dict[int, BadChunk]()
         total = sum([await count_chunks(self.integration, self.kb_id, one.id) for one in self.contexts])
         with progress_bar(description, total) as advance:
             for one in self.contexts:
                 fields = (*READ_FIELDS, "meta_data", "updated_at")
                 async with aclosing(batches(self.integration, self.kb_id, one.id, fields, self.batch_size)) as read:
                     async for batch in read:
-                        bad |= {chunk.chunk_id: chunk for chunk in await self._bad_of(one, batch)}
+                        for chunk in await self._bad_of(one, batch):
+                            unlisted += Problem.UNLISTED in chunk.problems
+                            if any(problem in self.of_concern for problem in chunk.problems):
+                                bad[chunk.chunk_id] = chunk
                         count += len(batch)
                         advance(len(batch))
-        return count, bad
+        return _Read(count, bad, unlisted)
 
     async def _bad_of(self, context: ExecutionContext, batch: list[Chunk]) -> list[BadChunk]:
-        found = [bad for share in await on_all_cores(lambda part: _bad_of(context, part), batch) for bad in share]
-        return [bad for bad in found if any(problem in self.of_concern for problem in bad.problems)]
+        shares = await on_all_cores(lambda part: _bad_of(context, self.kb_id, part), batch)
+        return [bad for share in shares for bad in share]
 
 
-def _bad_of(context: ExecutionContext, chunks: list[Chunk]) -> list[BadChunk]:
+def _bad_of(context: ExecutionContext, kb_id: str, chunks: list[Chunk]) -> list[BadChunk]:
+    listed = context.accepted.chunks(kb_id, chunks)
     read = read_chunks(context, chunks)
     problems = [
-        _problems(context, chunk, bool(valid), content)
-        for chunk, valid, content in zip(chunks, read.valid, read.contents, strict=True)
+        _problems(context, chunk, bool(valid), content) if counts else (Problem.UNLISTED,)
+        for chunk, valid, content, counts in zip(chunks, read.valid, read.contents, listed, strict=True)
     ]
     return [
         BadChunk(chunk["chunk_id"], found, chunk["updated_at"])

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xtrace_sdk.arguments import Positive, checked_call
 from xtrace_sdk.errors import (
@@ -54,12 +54,29 @@ class RotationSummary:
     """For each knowledge base how many chunks were moved; in a dry run, how many were read and can be."""
     seconds: float
     removed_old: bool
-    """Whether the service has the old context no more."""
+    """Whether the old context was deleted from the service."""
+    finished: bool = False
+    """Whether nothing under the old keys counts any more for the context as it is now."""
+    left: dict[str, int] = field(default_factory=dict)
+    """For each knowledge base how many chunks are left under the old context because no manifest lists them."""
 
     @property
     def total(self) -> int:
         """The chunks of all knowledge bases."""
         return sum(self.chunks.values())
+
+    @property
+    def next_step(self) -> str:
+        """What remains to be done, in a sentence."""
+        if self.finished:
+            return (
+                "the rotation is finished: save the new context now, and replace every copy that was saved before, "
+                "because those still accept chunks under the old keys"
+            )
+        return (
+            "the rotation is not finished: chunks under the old keys are still accepted; when everybody has the new "
+            "context, rotate once more and finish"
+        )
 
 
 @checked_call
@@ -69,6 +86,7 @@ async def rotate(
     kb_ids: Iterable[str] | None = None,
     *,
     batch_size: Positive = BATCH_SIZE,
+    finish: bool = False,
     remove_old: bool = False,
     dry_run: bool = False,
 ) -> RotationSummary:
@@ -76,15 +94,19 @@ async def rotate(
 
     Args:
         context: made by `ExecutionContext.successor`, and saved: its keys must not be in this process alone.
-        integration: the service; its key needs permission to write, and to delete for `remove_old`.
+        integration: the service; its key needs permission to write, and to delete for `finish` and `remove_old`.
         kb_ids: the knowledge bases; by default all that the predecessor is bound to.
         batch_size: chunks a write.
-        remove_old: deletes the predecessor from the service at the end, which the service refuses while any chunk is
-            under it, and takes its keys out of `context`: save that again then.
+        finish: retires the predecessor at the end, so that the service stores nothing more under it, moves what came
+            in between, and takes the old keys out of `context`: save that again then. This cannot be undone.
+        remove_old: finishes, and deletes the predecessor from the service.
         dry_run: reads and decrypts every chunk, and changes nothing.
 
-    Retrievers of `context` see each chunk exactly once all the while. Others may go on writing, under either context:
-    what they change while its batch is on its way is left alone, and moved by the next.
+    Retrievers of `context` see each chunk exactly once all the while. Until the end others may go on writing, under
+    either context: what they change while its batch is on its way is left alone, and moved by the next.
+
+    Where the context was made with manifests, the predecessor is retired at the beginning, only chunks that are listed
+    move, and `left` says how many others there are; `verify` lists them.
 
     At a chunk that does not decrypt, it reads all that is left again, twice, before it does anything else. The service
     learns which chunks are old, and in which batches it showed one that does not decrypt, three times at most.
@@ -92,18 +114,43 @@ async def rotate(
     Raises `InvalidArgument`, `TamperedData` naming chunks that do not decrypt (nothing of their batch is moved),
     `ContextInUse`, and what `XTraceIntegration` raises.
     """
+    if (finish or remove_old) and kb_ids is not None:
+        raise InvalidArgument("kb_ids was given, and a rotation is finished for all knowledge bases: leave it out")
     if context.predecessor is None:
-        raise InvalidArgument("the context has no predecessor, expected one made by successor()")
+        return await _after_the_end(context, integration, remove_old and not dry_run)
     if not (context.is_kept or dry_run):
         raise InvalidArgument("the new context is not saved anywhere: save it first, or its chunks are lost with it")
     began = time.monotonic()
     rotation = _Rotation(context, context.predecessor, integration, batch_size)
     chosen = await rotation.knowledge_bases() if kb_ids is None else list(dict.fromkeys(kb_ids))
-    moved = await (rotation.read(chosen) if dry_run else rotation.move(chosen))
-    removed = remove_old and not dry_run
-    if removed:
-        await rotation.remove_old()
-    return RotationSummary(moved, time.monotonic() - began, removed)
+    context.predecessor.accepted.check_open(chosen)
+    finish = (finish or remove_old) and not dry_run
+    await (rotation.read(chosen) if dry_run else rotation.move(chosen))
+    if finish:
+        await rotation.finish(remove_old)
+    return rotation.summary(time.monotonic() - began, finish, remove_old and not dry_run)
+
+
+async def _after_the_end(
+    context: ExecutionContext, integration: XTraceIntegration, remove_old: bool
+) -> RotationSummary:
+    """Nothing moves any more; the old context, of which the id is left, may still be deleted."""
+    if context.replaced is None:
+        raise InvalidArgument("the context has no predecessor, expected one made by successor()")
+    if remove_old:
+        with suppress(ContextNotFound):  # removed before
+            await integration.delete_exec_context(context.replaced)
+    return RotationSummary({}, 0.0, remove_old, finished=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """What one pass over what is left under the old context came to."""
+
+    seen: int
+    unlisted: int
+    """Chunks that do not move, because no manifest lists them."""
+    moved: int
 
 
 class _Rotation:
@@ -118,6 +165,8 @@ class _Rotation:
         self._old = predecessor
         self._integration = integration
         self._batch_size = batch_size
+        self._moved: dict[str, int] = {}
+        self._left: dict[str, int] = {}
 
     async def knowledge_bases(self) -> list[str]:
         try:
@@ -125,25 +174,45 @@ class _Rotation:
         except ContextNotFound:  # removed by an earlier run
             return []
 
-    async def move(self, kb_ids: Sequence[str]) -> dict[str, int]:
+    def summary(self, seconds: float, finished: bool, removed_old: bool) -> RotationSummary:
+        left = {kb_id: count for kb_id, count in self._left.items() if count}
+        return RotationSummary(dict(self._moved), seconds, removed_old, finished, left)
+
+    async def move(self, kb_ids: Sequence[str]) -> None:
         await self._integration.store_exec_context(self._new.public_data(), self._new.id)
+        if not self._old.accepted.is_everything:
+            await self._retire()  # what others write under stolen keys would not move anyway
         counts = [await count_chunks(self._integration, kb_id, self._old.id) for kb_id in kb_ids]
         with progress_bar("Rotating", sum(counts)) as advance:
-            return {
-                kb_id: await self._move_knowledge_base(kb_id, advance) if count else 0
-                for kb_id, count in zip(kb_ids, counts, strict=True)
-            }
+            for kb_id, count in zip(kb_ids, counts, strict=True):
+                moved = await self._move_knowledge_base(kb_id, advance) if count else 0
+                self._moved[kb_id] = self._moved.get(kb_id, 0) + moved
 
-    async def read(self, kb_ids: Sequence[str]) -> dict[str, int]:
-        """How many chunks there are to be moved. Raises `TamperedData` if some cannot be."""
-        return {kb_id: (await self._readable(kb_id)).chunks for kb_id in kb_ids}
-
-    async def remove_old(self) -> None:
+    async def finish(self, remove_old: bool) -> None:
+        """Whatever others store under the old context until it is retired moves; after that nobody stores anything."""
         for kb_id in await self.knowledge_bases():  # also those whose chunks were all moved otherwise
             await pass_on_salt(self._old, self._new, self._integration, kb_id)
-        with suppress(ContextNotFound):  # removed by an earlier run
-            await self._integration.delete_exec_context(self._old.id)
+        await self._retire()
+        await self.move(await self.knowledge_bases())
+        if remove_old and any(self._left.values()):
+            raise InvalidArgument(
+                f"{sum(self._left.values())} chunks that no manifest lists are left under the old context, so it was "
+                "not removed: delete them (`xtrace kb verify` lists them), or finish without removing it"
+            )
+        if remove_old:
+            with suppress(ContextNotFound):  # removed by an earlier run
+                await self._integration.delete_exec_context(self._old.id)
         await asyncio.to_thread(self._new.forget_predecessor)
+
+    async def _retire(self) -> None:
+        with suppress(ContextNotFound):  # removed by an earlier run
+            await self._integration.retire_exec_context(self._old.id)
+
+    async def read(self, kb_ids: Sequence[str]) -> None:
+        """Counts the chunks that can be moved. Raises `TamperedData` if some do not decrypt."""
+        for kb_id in kb_ids:
+            found = await self._readable(kb_id)
+            self._moved[kb_id], self._left[kb_id] = found.chunks - found.unlisted, found.unlisted
 
     async def _move_knowledge_base(self, kb_id: str, advance: Callable[[int], None]) -> int:
         await pass_on_salt(self._old, self._new, self._integration, kb_id)
@@ -151,7 +220,7 @@ class _Rotation:
         # Others may store more, or change chunks while their batch is on its way: then there is another pass.
         while count := await count_chunks(self._integration, kb_id, self._old.id):
             try:
-                seen, moved = await self._pass(kb_id, advance)
+                done = await self._pass(kb_id, advance)
             except _Undecryptable:
                 await self._readable(kb_id)
                 read_again += 1
@@ -161,9 +230,12 @@ class _Rotation:
                         "them otherwise when everything was read again: do not trust it"
                     ) from None
                 continue
-            in_all += moved
-            in_vain = 0 if moved else in_vain + 1
-            if in_vain >= (PASSES_IN_VAIN if seen else EMPTY_PASSES):
+            self._left[kb_id] = done.unlisted
+            if done.unlisted and done.seen == done.unlisted:
+                break
+            in_all += done.moved
+            in_vain = 0 if done.moved else in_vain + 1
+            if in_vain >= (PASSES_IN_VAIN if done.seen else EMPTY_PASSES):
                 raise InvalidAnswer(
                     f"the server says that {count} chunks are left under the old context, and {in_vain} readings in a "
                     "row gave none that could be moved: rotate again when nobody writes under the old context"
@@ -178,23 +250,26 @@ class _Rotation:
             raise _undecryptable([one.chunk_id for one in found.bad])
         return found
 
-    async def _pass(self, kb_id: str, advance: Callable[[int], None]) -> tuple[int, int]:
-        """Moves what is under the old context now, and says how many chunks there were and how many were moved.
+    async def _pass(self, kb_id: str, advance: Callable[[int], None]) -> _Pass:
+        """Moves what is under the old context now.
 
         While one batch is encrypted, its neighbours travel. Raises `_Undecryptable` at the first bad chunk, of whose
         batch nothing is moved.
         """
         writing: asyncio.Task[int] | None = None
-        seen = moved = 0
+        seen = unlisted = moved = 0
         async with aclosing(batches(self._integration, kb_id, self._old.id, MOVED_FIELDS, self._batch_size)) as read:
             try:
                 async for batch in read:
+                    listed = self._old.accepted.chunks(kb_id, batch)
+                    counting = [chunk for chunk, counts in zip(batch, listed, strict=True) if counts]
                     seen += len(batch)
-                    encrypted = await self._encrypted_again(batch)
+                    unlisted += len(batch) - len(counting)
+                    encrypted = await self._encrypted_again(counting)
                     if writing is not None:
                         moved += await writing
                     writing = asyncio.create_task(self._write(kb_id, encrypted, advance))
-                return seen, moved + (await writing if writing is not None else 0)
+                return _Pass(seen, unlisted, moved + (await writing if writing is not None else 0))
             finally:
                 # A batch that is being written gets to its end: nothing is half done either way.
                 if writing is not None:

@@ -1,5 +1,7 @@
 """Ciphertexts of a context, fetched from the service as everybody who may read there can."""
 
+from collections.abc import AsyncGenerator
+
 from xtrace_core.wire import ciphertext_from_bytes
 from xtrace_sdk.errors import ContextNotFound
 from xtrace_sdk.service.integration import XTraceIntegration
@@ -10,13 +12,12 @@ from xtrace_sdk.x_vec.upkeep.audit.samples import Sample
 async def fetch_samples(integration: XTraceIntegration, kb_id: str, public: PublicParts, count: int) -> list[Sample]:
     """At most so many chunks, the newest, that are stored in the knowledge base under the key of these public parts.
 
-    The context is known by its public parts, not by an id: what other clients save has none. Raises what the calls
-    raise.
+    Raises what the calls raise.
     """
     chunks: list[Sample] = []
-    for context_id in await integration.get_ctx_for_kb(kb_id):
-        if len(chunks) >= count or not await _has_key(integration, context_id, public):
-            continue
+    async for context_id in ids_of(integration, kb_id, public):
+        if len(chunks) >= count:
+            break
         page = await integration.meta_search_paginated(
             kb_id, context_id, projection=["index", "nonce"], limit=count - len(chunks)
         )
@@ -25,6 +26,16 @@ async def fetch_samples(integration: XTraceIntegration, kb_id: str, public: Publ
             for chunk in page.results
         ]
     return chunks
+
+
+async def ids_of(integration: XTraceIntegration, kb_id: str, public: PublicParts) -> AsyncGenerator[str, None]:
+    """The ids under which a context with these public parts is bound to the knowledge base.
+
+    Its file does not tell: what other clients save has no id. Raises what the calls raise.
+    """
+    for context_id in await integration.get_ctx_for_kb(kb_id):
+        if await _has_key(integration, context_id, public):
+            yield context_id
 
 
 async def _has_key(integration: XTraceIntegration, context_id: str, public: PublicParts) -> bool:
