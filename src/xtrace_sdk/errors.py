@@ -5,6 +5,7 @@ XTraceError
 │   ├── InvalidArgument            a parameter, a setting or a key is missing or has a wrong value
 │   ├── InvalidCall                a synchronous call where it would wait for itself, or at the interpreter's end
 │   ├── InvalidVector              a vector of the wrong length, shape or kind
+│   ├── OtherModel                 an embedding model other than the one that the context remembers
 │   ├── InvalidFilter              a metadata filter that the language does not have
 │   │   └── NotOnPrivateField      an operator or sorting that needs values of which the service has hashes
 │   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
@@ -98,6 +99,10 @@ class InvalidCall(InputError):
 
 class InvalidVector(InputError):
     """A vector of the wrong length, shape or kind."""
+
+
+class OtherModel(InputError):
+    """An embedding model other than the one that the context remembers; nothing was embedded or sent."""
 
 
 class InvalidFilter(InputError):

@@ -10,6 +10,7 @@ from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.sync._background import Twin, close_when_dropped, run
 from xtrace_sdk.x_vec.inference import embedding as core
 from xtrace_sdk.x_vec.inference.embedding import Bits, Floats
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 
 
 class Embedding(Twin[core.Embedding]):
@@ -63,6 +64,11 @@ class Embedding(Twin[core.Embedding]):
             transport=transport,
         )
         close_when_dropped(self, self._core.aclose)
+
+    @property
+    def model(self) -> EmbeddingModel:
+        """Which model this is: what a context remembers (`ExecutionContext.create(…, embedding=…)`)."""
+        return self._core.model
 
     def __repr__(self) -> str:
         return repr(self._core)

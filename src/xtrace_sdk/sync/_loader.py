@@ -14,6 +14,7 @@ from xtrace_sdk.x_vec.data_loaders import loader as core
 from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors
 from xtrace_sdk.x_vec.data_loaders.encrypting import EncryptedChunks
 from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, LoadSummary
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 
 
@@ -81,7 +82,7 @@ class DataLoader(Twin[core.DataLoader]):
     def load(
         self,
         collection: Chunks,
-        embedding: Embedder | Vectors,
+        embedding: Embedder | Vectors | None,
         kb_id: str,
         batch_size: Positive = BATCH_SIZE,
         *,
@@ -92,30 +93,34 @@ class DataLoader(Twin[core.DataLoader]):
         Args:
             collection: chunks as `{"chunk_content": str, "meta_data": {…}}`: in memory, or made while they are read, by
                 a generator (which runs in a thread) or an asynchronous one.
-            embedding: the model, or the vectors themselves, one for each chunk in the same order. Where both have a
-                length, the lengths are compared before anything is stored.
+            embedding: the model, None for the one that the context remembers, or the vectors themselves, one for each
+                chunk in the same order. Where both have a length, the lengths are compared before anything is stored.
             kb_id: the knowledge base.
             batch_size: chunks that go through together; fewer where they are long.
             on_progress: is told what is stored each time that it is more.
 
         Reading, embedding, encrypting and storing overlap. A few batches are in memory at a time, and of every chunk
         its name. What the knowledge base has is recognised, batch by batch, before it is embedded, so a load that was
-        cut off, or a collection that has grown, costs only what is missing.
+        cut off, or a collection that has grown, costs only what is missing. The model belongs to a chunk's name, as far
+        as it is known: what was loaded with another one is stored anew, and `superseded` names the old.
 
-        Raises what `load_data_from_memory`, `dump_db`, the collection and the embedding raise, with a note of what is
-        stored: every batch before the one that failed is. When Ctrl-C ends it, what the service has acknowledged is
-        stored, and perhaps a batch on its way.
+        Raises `OtherModel` if the context remembers another model, and what `load_data_from_memory`, `dump_db`, the
+        collection and the embedding raise, with a note of what is stored: every batch before the one that failed is.
+        When Ctrl-C ends it, what the service has acknowledged is stored, and perhaps a batch on its way.
         """
         return run(
             self._core.load(collection, in_threads(embedding, Embedder), kb_id, batch_size, on_progress=on_progress)
         )
 
-    def superseded(self, collection: Chunks | LoadSummary, kb_id: str) -> list[int]:
+    def superseded(
+        self, collection: Chunks | LoadSummary, kb_id: str, *, embedding: Embedder | EmbeddingModel | None = None
+    ) -> list[int]:
         """The ids of the chunks of this context in a knowledge base that are not in the collection (any more).
 
-        What a finished load returned stands for its collection. Reads the names of all chunks that are stored.
+        What a finished load returned stands for its collection. For the collection itself, `embedding` is the model
+        that it was loaded with, unless the context remembers it. Reads the names of all chunks that are stored.
         """
-        return run(self._core.superseded(collection, kb_id))
+        return run(self._core.superseded(collection, kb_id, embedding=in_threads(embedding, Embedder)))
 
     def upsert_one(self, chunk: Mapping[str, Any], vector: Any, kb_id: str, chunk_id: int | None = None) -> int:
         """Stores one chunk and returns its id: in place of the chunk `chunk_id`, or as a new one without it.

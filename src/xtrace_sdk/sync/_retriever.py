@@ -24,7 +24,10 @@ class Retriever(Twin[core.Retriever]):
     def __init__(
         self, execution_context: ExecutionContext, integration: XTraceIntegration, embedding: Embedder | None = None
     ) -> None:
-        """`embedding` is the model that the chunks were embedded with; only `search` with a text needs it."""
+        """`embedding` is the model that the chunks were embedded with, by default the one that the context remembers.
+
+        Only `search` with a text needs it. Raises `OtherModel` if the context remembers another one.
+        """
         self._core = core.Retriever(execution_context, core_of(integration), in_threads(embedding, Embedder))
         self._held = [integration, embedding]  # a twin that is dropped closes its connections
 

@@ -9,6 +9,7 @@ import json
 import secrets
 import warnings
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -19,6 +20,7 @@ from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.compat.content import ExistingContentCipher
 from xtrace_sdk.x_vec.compat.paillier import ExistingClient, WeakKeyWarning, load_existing
 from xtrace_sdk.x_vec.contexts.saved_context import FORMAT_VERSION, PublicParts, canonical_json, parse_public
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -34,7 +36,7 @@ class ContextKeys(Secretive):
 
     __slots__ = (
         *("content", "homomorphic", "id", "manifests", "metadata_key", "predecessor", "private_metadata", "public"),
-        "replaced",
+        *("embedding", "replaced"),
     )
 
     def __init__(
@@ -47,11 +49,12 @@ class ContextKeys(Secretive):
         predecessor: "ContextKeys | None" = None,
         manifests: Mapping[str, str] | None = None,
         replaced: str | None = None,
+        embedding: EmbeddingModel | None = None,
     ) -> None:
         """Use `generate` or `load` instead.
 
         `manifests` has the digests of those that say what of the predecessor's chunks counts, `replaced` the id of a
-        predecessor whose rotation is finished.
+        predecessor whose rotation is finished, `embedding` the model that the vectors are from.
         """
         self.public = public
         self.private_metadata = public.private_metadata
@@ -62,6 +65,7 @@ class ContextKeys(Secretive):
         self.predecessor = predecessor
         self.manifests = manifests
         self.replaced = replaced
+        self.embedding = embedding
 
     @classmethod
     def generate(
@@ -70,14 +74,15 @@ class ContextKeys(Secretive):
         private_metadata: Sequence[str] = (),
         predecessor: "ContextKeys | None" = None,
         manifests: Mapping[str, str] | None = None,
+        embedding: EmbeddingModel | None = None,
     ) -> Self:
         """A new context around a new homomorphic key.
 
-        One that takes another's place inherits its metadata key and its private fields: the names of stored chunks
-        and their private metadata are pseudonyms under it, and stay so.
+        One that takes another's place inherits its metadata key, its private fields and its embedding model: the names
+        of stored chunks and their private metadata are pseudonyms under it, and stay so.
         """
         if predecessor is not None:
-            private_metadata = predecessor.private_metadata
+            private_metadata, embedding = predecessor.private_metadata, predecessor.embedding
         config = {**homomorphic.config(), "version": FORMAT_VERSION}
         if private_metadata:
             config["private_metadata"] = list(private_metadata)
@@ -88,7 +93,9 @@ class ContextKeys(Secretive):
         )
         metadata_key = secrets.token_bytes(KEY_BYTES) if predecessor is None else predecessor.metadata_key
         content = ContentCipher(secrets.token_bytes(KEY_BYTES), homomorphic.hedge)
-        return cls(public, public.public_id, homomorphic, content, metadata_key, predecessor, manifests)
+        return cls(
+            public, public.public_id, homomorphic, content, metadata_key, predecessor, manifests, embedding=embedding
+        )
 
     @classmethod
     def load(
@@ -155,6 +162,7 @@ class ContextKeys(Secretive):
             predecessor,
             manifests,
             secret.get("replaced"),
+            _embedding(secret["embedding"], homomorphic.embed_len) if "embedding" in secret else None,
         )
 
     def secret(self) -> dict[str, Any]:
@@ -165,6 +173,8 @@ class ContextKeys(Secretive):
         if self.predecessor is not None:
             before = self.predecessor.public.public_data() | {"secret": self.predecessor.secret()}
             secret["predecessor"] = before if self.manifests is None else before | {"manifests": dict(self.manifests)}
+        if self.embedding is not None:
+            secret["embedding"] = asdict(self.embedding)
         if self.replaced is not None:
             secret["replaced"] = self.replaced
         return secret
@@ -172,7 +182,17 @@ class ContextKeys(Secretive):
     def without_predecessor(self) -> "ContextKeys":
         """The same keys without those of the context whose place this one took: of that, the id is left."""
         replaced = self.replaced if self.predecessor is None else self.predecessor.id
-        return ContextKeys(self.public, self.id, self.homomorphic, self.content, self.metadata_key, replaced=replaced)
+        keys = (self.public, self.id, self.homomorphic, self.content, self.metadata_key)
+        return ContextKeys(*keys, replaced=replaced, embedding=self.embedding)
+
+
+def _embedding(stored: Any, embed_len: int) -> EmbeddingModel:
+    """The remembered model as the secret has it. Raises `InvalidContext` unless it gives the context's vectors."""
+    check_known("embedding", stored, ("provider", "model_name", "dim"))
+    model = EmbeddingModel(stored["provider"], stored["model_name"], stored["dim"])
+    if model.dim != embed_len:
+        raise InvalidContext(f"the context's embedding model has {model.dim} dimensions, its vectors {embed_len}")
+    return model
 
 
 def check_known(what: str, given: Iterable[str], known: Container[str]) -> None:

@@ -31,6 +31,7 @@ from xtrace_sdk.x_vec.contexts.saved_context import (
     read_file,
     read_public_part,
 )
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel, HasModel, model_of
 from xtrace_sdk.x_vec.keys.provider import KeyProvider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 from xtrace_sdk.x_vec.keys.sealed_secret import Envelope, Slot
@@ -91,12 +92,13 @@ class ExecutionContext(Secretive):
         cls,
         key_provider: KeyProvider,
         homomorphic_client_type: str,
-        embedding_length: int,
+        embedding_length: int | None = None,
         key_len: int | None = None,
         path: str | os.PathLike[str] | None = None,
         *,
         alpha_len: int | None = None,
         private_metadata: PrivateMetaData = False,
+        embedding: EmbeddingModel | HasModel | None = None,
         recovery_key: RecoveryKey | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
@@ -105,12 +107,15 @@ class ExecutionContext(Secretive):
         Args:
             key_provider: gives the key that protects the context.
             homomorphic_client_type: `paillier_lookup` (fast; its assumption is in docs/security.md) or `paillier`.
-            embedding_length: positions of the vectors, 1 to 4096.
+            embedding_length: positions of the vectors, 1 to 4096; with `embedding`, those of its vectors.
             key_len: bits of each prime, by default 1024; 1024 gives 112-bit security, 1536 gives 128-bit.
             path: a file to save to, as `save_to_disk` does.
             alpha_len: bits of the subgroup orders of `paillier_lookup`; the default follows from `key_len`.
             private_metadata: fields of metadata whose values the service shall not see, for good: True for all, or
                 some of `tag1` to `tag5` and `facets`. It gets keyed hashes of them (docs/metadata.md).
+            embedding: the model that the vectors will be from, for good: an `Embedding`, or an `EmbeddingModel`. The
+                context remembers its provider, name and dimensions among its secrets. Loaders and retrievers then
+                refuse another model, and use this one where they get none.
             recovery_key: a second key that opens the context, for the day when the first is lost (docs/keys.md).
             insecure_allow_weak_parameters: allows key lengths that protect nothing, for tests.
 
@@ -120,8 +125,10 @@ class ExecutionContext(Secretive):
         _expect_provider(key_provider)
         fields = private_fields(private_metadata)
         parameters = SchemeParameters(key_len, alpha_len, insecure_allow_weak_parameters)
-        homomorphic = create_client(homomorphic_client_type, embedding_length, parameters)
-        return cls._new(ContextKeys.generate(homomorphic, fields), key_provider, recovery_key, path)
+        model = model_of(embedding)
+        homomorphic = create_client(homomorphic_client_type, _embed_len(embedding_length, model), parameters)
+        keys = ContextKeys.generate(homomorphic, fields, embedding=model)
+        return cls._new(keys, key_provider, recovery_key, path)
 
     def successor(
         self,
@@ -215,6 +222,11 @@ class ExecutionContext(Secretive):
     def key_len(self) -> int | None:
         """The length in bits of each prime; None for a scheme without primes."""
         return self._keys.public.config_object().get("key_len")
+
+    @property
+    def embedding_model(self) -> EmbeddingModel | None:
+        """The model that this context's vectors are from, if it was created with one. The service does not learn it."""
+        return self._keys.embedding
 
     @property
     def private_metadata(self) -> tuple[str, ...]:
@@ -445,6 +457,16 @@ class ExecutionContext(Secretive):
         if self._saved is None:
             raise InvalidArgument("this context is known as a predecessor only: rewrap it before it is saved")
         return self._saved
+
+
+def _embed_len(given: int | None, model: EmbeddingModel | None) -> int:
+    if given is None and model is None:
+        raise InvalidArgument("embedding_length and embedding are missing, expected one of them")
+    if given is not None and model is not None and given != model.dim:
+        raise InvalidArgument(
+            f"embedding_length is {given}, but the embedding has {model.dim} dimensions: leave it out"
+        )
+    return model.dim if model is not None else given or 0
 
 
 def _foreign(context_id: str) -> InvalidContext:

@@ -11,6 +11,7 @@ from xtrace_core import metadata
 from xtrace_sdk.errors import InvalidArgument, InvalidMetaData
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 
 _KEYS = frozenset({"chunk_content", "meta_data"})
 
@@ -28,7 +29,9 @@ class PlainChunk:
 
 
 def plain_chunks(
-    collection: Iterable[Mapping[str, Any]], context: ExecutionContext, vector_copy: CopyKind | None = None
+    collection: Iterable[Mapping[str, Any]],
+    context: ExecutionContext,
+    vector_copy: CopyKind | None = None,
 ) -> list[PlainChunk]:
     """All chunks of a collection as `ChunkReader` gives them."""
     reader = ChunkReader(context, vector_copy)
@@ -40,14 +43,23 @@ class ChunkReader:
 
     A base name is a pseudonym of metadata, text, and how many chunks of the collection with the same metadata and text
     come before: the same collection gives the same ones again, and inserting a paragraph changes no other. A chunk
-    that gets a copy of its vector has another than the same chunk without.
+    that gets a copy of its vector has another than the same chunk without, and so has one whose vector is from another
+    model, as far as models are known.
     """
 
-    def __init__(self, context: ExecutionContext, vector_copy: CopyKind | None = None) -> None:
+    def __init__(
+        self, context: ExecutionContext, vector_copy: CopyKind | None = None, model: EmbeddingModel | None = None
+    ) -> None:
+        """`model` is what the vectors are from; by default the one that the context remembers."""
+        model = model or context.embedding_model
         self.base_names: set[str] = set()
         """Those of the chunks so far; all that is kept of a chunk."""
         self._context = context
-        self._copy = () if vector_copy is None else (vector_copy,)
+        self._vector = (
+            *(() if vector_copy is None else (vector_copy,)),
+            *(() if model is None else (model.as_text(),)),
+        )
+        """What tells about a chunk's vector."""
         self._repeated: Counter[str] = Counter()
         """How often the chunk of a base name came again."""
 
@@ -64,10 +76,10 @@ class ChunkReader:
         return PlainChunk(position, content, meta_data, base_name)
 
     def _base_name(self, meta_data: str, content: str) -> str:
-        given = self._context.pseudonym("chunk name", meta_data, content, "0", *self._copy)
+        given = self._context.pseudonym("chunk name", meta_data, content, "0", *self._vector)
         if given in self.base_names:
             self._repeated[given] += 1
-            given = self._context.pseudonym("chunk name", meta_data, content, str(self._repeated[given]), *self._copy)
+            given = self._context.pseudonym("chunk name", meta_data, content, str(self._repeated[given]), *self._vector)
         self.base_names.add(given)
         return given
 

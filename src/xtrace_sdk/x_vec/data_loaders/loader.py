@@ -20,6 +20,8 @@ from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EncryptedCh
 from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, Load, LoadSummary
 from xtrace_sdk.x_vec.data_loaders.patching import Patching
 from xtrace_sdk.x_vec.data_loaders.storing import ChunkStore
+from xtrace_sdk.x_vec.inference.embedding import embedding_for
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel, agreed_model
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 from xtrace_sdk.x_vec.stored.names import adopt_names, stored_names
 
@@ -106,7 +108,7 @@ class DataLoader(Secretive):
     async def load(
         self,
         collection: Chunks,
-        embedding: Embedder | Vectors,
+        embedding: Embedder | Vectors | None,
         kb_id: str,
         batch_size: Positive = BATCH_SIZE,
         *,
@@ -117,20 +119,24 @@ class DataLoader(Secretive):
         Args:
             collection: chunks as `{"chunk_content": str, "meta_data": {…}}`: in memory, or made while they are read, by
                 a generator (which runs in a thread) or an asynchronous one.
-            embedding: the model, or the vectors themselves, one for each chunk in the same order. Where both have a
-                length, the lengths are compared before anything is stored.
+            embedding: the model, None for the one that the context remembers, or the vectors themselves, one for each
+                chunk in the same order. Where both have a length, the lengths are compared before anything is stored.
             kb_id: the knowledge base.
             batch_size: chunks that go through together; fewer where they are long.
             on_progress: is told what is stored each time that it is more.
 
         Reading, embedding, encrypting and storing overlap. A few batches are in memory at a time, and of every chunk
         its name. What the knowledge base has is recognised, batch by batch, before it is embedded, so a load that was
-        cut off, or a collection that has grown, costs only what is missing.
+        cut off, or a collection that has grown, costs only what is missing. The model belongs to a chunk's name, as far
+        as it is known: what was loaded with another one is stored anew, and `superseded` names the old.
 
-        Raises what `load_data_from_memory`, `dump_db`, the collection and the embedding raise, with a note of what is
-        stored: every batch before the one that failed is. When it is cancelled, what the service has acknowledged is
-        stored, and perhaps a batch on its way.
+        Raises `OtherModel` if the context remembers another model, and what `load_data_from_memory`, `dump_db`, the
+        collection and the embedding raise, with a note of what is stored: every batch before the one that failed is.
+        When it is cancelled, what the service has acknowledged is stored, and perhaps a batch on its way.
         """
+        model = agreed_model(self._context.embedding_model, embedding)
+        if embedding is None:
+            embedding = embedding_for(self._context.embedding_model)
         with progress_bar("Loading", length_of(collection)) as advance:
             shown = 0
 
@@ -142,15 +148,21 @@ class DataLoader(Secretive):
                 if on_progress is not None:
                     on_progress(summary)
 
-            load = Load(self._reader(), self._encryptor, self._store, kb_id, progress)
+            load = Load(self._reader(model), self._encryptor, self._store, kb_id, progress)
             return await load.run(collection, embedding, batch_size)
 
-    async def superseded(self, collection: Chunks | LoadSummary, kb_id: str) -> list[int]:
+    async def superseded(
+        self, collection: Chunks | LoadSummary, kb_id: str, *, embedding: Embedder | EmbeddingModel | None = None
+    ) -> list[int]:
         """The ids of the chunks of this context in a knowledge base that are not in the collection (any more).
 
-        What a finished load returned stands for its collection. Reads the names of all chunks that are stored.
+        What a finished load returned stands for its collection. For the collection itself, `embedding` is the model
+        that it was loaded with, unless the context remembers it. Reads the names of all chunks that are stored.
         """
-        base_names = collection.base_names if isinstance(collection, LoadSummary) else await self._read(collection)
+        model = agreed_model(self._context.embedding_model, embedding)
+        base_names = (
+            collection.base_names if isinstance(collection, LoadSummary) else await self._read(collection, model)
+        )
         known = await stored_names(self._context, self._integration, kb_id)
         names = {} if known is None else await asyncio.to_thread(known.by_name, base_names)
 
@@ -233,12 +245,12 @@ class DataLoader(Secretive):
         """
         return await Patching(self._context, self._integration, kb_id).delete_matching(meta_filter, dry_run)
 
-    def _reader(self) -> ChunkReader:
-        return ChunkReader(self._context, self._encryptor.vector_copy)
+    def _reader(self, model: EmbeddingModel | None) -> ChunkReader:
+        return ChunkReader(self._context, self._encryptor.vector_copy, model)
 
-    async def _read(self, collection: Chunks) -> Set[str]:
+    async def _read(self, collection: Chunks, model: EmbeddingModel | None) -> Set[str]:
         """The base names of a collection."""
-        reader = self._reader()
+        reader = self._reader(model)
         async for _ in batches(collection, reader, BATCH_SIZE):
             pass
         return reader.base_names

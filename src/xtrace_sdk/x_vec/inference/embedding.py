@@ -19,6 +19,7 @@ from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
 from xtrace_sdk.x_vec.inference._apis import OllamaProvider, OpenAiProvider
 from xtrace_sdk.x_vec.inference._local import SentenceTransformerProvider, WordLlamaProvider
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 
 Floats = NDArray[np.float32]
 Bits = NDArray[np.uint8]
@@ -104,6 +105,11 @@ class Embedding(Secretive):
                 self._source = OpenAiProvider(model_name, batch_size=batch_size or 256, **api)
             case _:
                 raise InvalidArgument(f"the embedding provider is {provider!r}, expected {', '.join(PROVIDERS)}")
+
+    @property
+    def model(self) -> EmbeddingModel:
+        """Which model this is: what a context remembers (`ExecutionContext.create(…, embedding=…)`)."""
+        return EmbeddingModel(self.provider, self.model_name, self.dim)
 
     def __repr__(self) -> str:
         return f"Embedding({self.provider!r}, {self.model_name!r}, {self.dim})"
@@ -197,3 +203,15 @@ def _check_texts(texts: Sequence[str]) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise InvalidArgument("a text has half a character (a lone surrogate): read it with its encoding") from None
+
+
+def embedding_for(model: EmbeddingModel | None) -> Embedding:
+    """The embedding of a model that a context remembers; addresses and keys of APIs come from the environment.
+
+    Raises `InvalidArgument` if there is no model, or one of a provider that this version does not have.
+    """
+    if model is None:
+        raise InvalidArgument(
+            "a text was given, but no model, and the context remembers none: give embedding=Embedding(…)"
+        )
+    return Embedding(model.provider, model.model_name, model.dim)

@@ -14,13 +14,14 @@ from xtrace_core.frames import RowBlock
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import MAX_QUERIES
 from xtrace_sdk.arguments import Count, MetaFilter, Positive, checked_calls
-from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.chunks.vector_copies import as_floats
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, as_bits, embedded, resolve
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
+from xtrace_sdk.x_vec.inference.embedding import embedding_for
+from xtrace_sdk.x_vec.inference.model import agreed_model
 from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted, Search, filters_of
 from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
@@ -63,7 +64,11 @@ class Retriever(Secretive):
         integration: XTraceIntegration,
         embedding: Embedder | None = None,
     ) -> None:
-        """`embedding` is the model that the chunks were embedded with; only `search` with a text needs it."""
+        """`embedding` is the model that the chunks were embedded with, by default the one that the context remembers.
+
+        Only `search` with a text needs it. Raises `OtherModel` if the context remembers another one.
+        """
+        agreed_model(execution_context.embedding_model, embedding)
         self._context = execution_context
         self._integration = integration
         for one in execution_context.lineage:
@@ -250,7 +255,7 @@ class Retriever(Secretive):
         if not isinstance(query, str):
             return await resolve(query)
         if self._embedding is None:
-            raise InvalidArgument("a text was given, but no model: make the retriever with embedding=Embedding(…)")
+            self._embedding = embedding_for(self._context.embedding_model)
         return (await embedded(self._embedding, [query], as_floats=as_given))[0]
 
     async def _decrypted(
