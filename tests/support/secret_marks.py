@@ -14,6 +14,7 @@ def key_marks(*contexts: ExecutionContext) -> dict[str, bytes]:
     marks: dict[str, bytes] = {}
     for number, context in enumerate(contexts):
         secret = {name: value for name, value in context._keys.secret().items() if isinstance(value, str)}
+        secret.pop("replaced", None)  # the id of a context, which everybody may know
         for name, value in secret.items():
             if name == "sk":
                 marks |= {f"{number} sk {key}": str(integer).encode() for key, integer in json.loads(value).items()}
