@@ -39,6 +39,10 @@ TAGS = ("tag1", "tag2", "tag3", "tag4", "tag5")
 Tag = Literal["tag1", "tag2", "tag3", "tag4", "tag5"]
 SortBy = Literal["chunk_id", "created_at", "updated_at", "tag1", "tag2", "tag3", "tag4", "tag5"]
 SortOrder = Literal["asc", "desc"]
+OnConflict = Literal["skip", "replace", "fail"]
+"""What an insertion does with a chunk whose name is stored already."""
+Outcome = Literal["inserted", "replaced", "known"]
+"""What it did with a chunk; `known` is one that was there, and stays as it was."""
 
 Nonce = Annotated[bytes, Meta(max_length=MAX_NONCE_BYTES)]
 Index = Annotated[list[Annotated[bytes, Meta(max_length=MAX_CIPHERTEXT_BYTES)]], Meta(max_length=MAX_CIPHERTEXTS)]
@@ -135,16 +139,25 @@ class ChunkPatch(Struct, kw_only=True):
     if_updated_at: str | UnsetType | None = UNSET
 
 
-class InsertChunks(Struct):
+class InsertChunks(Struct, omit_defaults=True):
+    """Chunks to store under new ids.
+
+    With `on_conflict` their names, all different and none empty, are unique in the knowledge base and context among
+    chunks that are stored so: a chunk whose name is there is left out (`skip`), takes the place of the one that has it
+    (`replace`), or fails the whole request (`fail`).
+    """
+
     kb_id: str
     context_id: str
     chunks: list[NewChunk]
+    on_conflict: OnConflict | None = None
 
 
-class InsertedChunks(Struct):
-    """The ids of inserted chunks, in the order of the request."""
+class InsertedChunks(Struct, omit_defaults=True):
+    """The ids that hold now, in the order of the request, and with `on_conflict` what was done with each chunk."""
 
     chunk_ids: list[ChunkId]
+    results: list[Outcome] | UnsetType = UNSET
 
 
 class UpdateChunks(Struct):

@@ -46,7 +46,8 @@ XTraceError
 │   │   ├── ContextDiffers         409 context_differs
 │   │   ├── ContextInUse           409 context_in_use
 │   │   ├── ContextRetired         409 context_retired
-│   │   └── ChunksChanged          409 chunks_changed
+│   │   ├── ChunksChanged          409 chunks_changed
+│   │   └── NamesTaken             409 names_taken
 │   ├── RequestTooSlow             408
 │   ├── TooLarge                   413
 │   │   ├── LineTooLong            414
@@ -354,6 +355,12 @@ class ChunksChanged(Conflict):
     """Some of the chunks were changed since the `if_updated_at` that was given; nothing was changed."""
 
     codes = ("chunks_changed",)
+
+
+class NamesTaken(Conflict):
+    """Another chunk has the name, which is to be unique; nothing was stored or changed."""
+
+    codes = ("names_taken",)
 
 
 class RequestTooSlow(ServerError):

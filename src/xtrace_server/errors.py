@@ -15,7 +15,8 @@
     │   ├── ContextDiffers         context_differs             saved before with another public part
     │   ├── ContextInUse           context_in_use              chunks are stored under it
     │   ├── ContextRetired         context_retired             nothing more is stored under it
-    │   └── ChunksChanged          chunks_changed              written since the caller read them
+    │   ├── ChunksChanged          chunks_changed              written since the caller read them
+    │   └── NamesTaken             names_taken                 another chunk has the name, which is to be unique
     ├── TooLarge               413 too_large               the body, or what can be sent in several requests
     ├── LineTooLong            414 line_too_long           the request line
     ├── UnsupportedMediaType   415 unsupported_media_type
@@ -37,7 +38,7 @@ The body of every error is `application/problem+json` (RFC 9457), as `xtrace_cor
 Messages never contain a key, a ciphertext, or anything of another organisation.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import msgspec
 
@@ -193,6 +194,24 @@ class ChunksChanged(Conflict):
     def __init__(self, chunk_ids: list[int]) -> None:
         super().__init__(
             f"somebody else changed chunk {_some(chunk_ids)} after the given if_updated_at; nothing was changed"
+        )
+
+
+class NamesTaken(Conflict):
+    code = "names_taken"
+    title = "Names taken"
+
+    @classmethod
+    def of_positions(cls, positions: list[int]) -> Self:
+        """For an insertion that must not meet a name: `positions` are those in `chunks`."""
+        return cls(f"the names of chunks[{_some(positions)}] are stored already; nothing was stored")
+
+    @classmethod
+    def of_chunks(cls, chunk_ids: list[int]) -> Self:
+        """For a write that would give stored chunks names that others have."""
+        return cls(
+            f"chunk {_some(chunk_ids)} was stored under a unique name, and another chunk has the one that it would get "
+            "in this context; nothing was changed"
         )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from support.recording_proxy import recording_proxy
 from xtrace_sdk.errors import InvalidArgument, InvalidVector
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.service.integration import InsertedIds
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders import batches
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader, LoadSummary
@@ -67,7 +68,7 @@ class Hooked(XTraceIntegration):
         self.looked_up += 1
         return await super().find_chunk_names(*arguments, **named)
 
-    async def store_db(self, *arguments: Any, **named: Any) -> list[int]:
+    async def store_db(self, *arguments: Any, **named: Any) -> InsertedIds:
         if self.before_storing is not None:
             await self.before_storing(self.sent)
         self.sent += 1
@@ -274,7 +275,7 @@ async def test_a_generator_is_never_far_ahead_of_what_is_acknowledged(
 
     def keep(summary: LoadSummary) -> None:
         nonlocal acknowledged
-        acknowledged = summary.stored + summary.already_stored
+        acknowledged = summary.stored + summary.known
 
     async def slowly(number: int) -> None:
         await asyncio.sleep(0.02)

@@ -181,7 +181,7 @@ async def test_a_load_that_was_cut_off_goes_on_where_it_stopped(
     assert (await xtrace.get_kb(kb_id)).number_of_vectors == 40
     embedder = CountingEmbedder()
     summary = await loader.load(chunks(), embedder, kb_id, batch_size=20)
-    assert (summary.stored, summary.already_stored) == (20, 40)
+    assert (summary.stored, summary.known) == (20, 40)
     assert embedder.asked == [chunk["chunk_content"] for chunk in chunks()[40:]]
     assert (await xtrace.get_kb(kb_id)).number_of_vectors == COUNT
 

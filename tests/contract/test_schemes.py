@@ -148,7 +148,7 @@ async def test_a_second_load_stores_only_what_is_new(stock: Stock) -> None:
     floats = vectors(COUNT + 4, seed=1)
     floats[:COUNT] = stock.floats
     summary = await stock.loader.load(chunks(COUNT + 4), list(floats), stock.kb_id)
-    assert (summary.stored, summary.already_stored) == (4, COUNT)
+    assert (summary.stored, summary.known) == (4, COUNT)
     assert await stock.loader.superseded(chunks(COUNT), stock.kb_id) == [COUNT + 1, COUNT + 2, COUNT + 3, COUNT + 4]
 
 

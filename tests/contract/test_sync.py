@@ -229,7 +229,7 @@ def test_ctrl_c_ends_a_load_which_then_goes_on(environment: dict[str, str]) -> N
             assert not released.is_set()
             released.set()
             summary = loader.load(new, Signs(), kb_id)
-            print(summary.stored + summary.already_stored)
+            print(summary.stored + summary.known)
     """
     status, out, err = script(code, environment, interrupt_after="embedding")
     said, total = out.splitlines()

@@ -126,13 +126,13 @@ async def _load(loader: DataLoader, embedding: Embedding, documents: Iterable[Do
     try:
         summary = await loader.load(chunks_of(counted()), embedding, kb_id, on_progress=keep)
     except BaseException:  # Ctrl-C too
-        note(f"{so_far.stored + so_far.already_stored} chunks are stored: run the same command again to go on")
+        note(f"{so_far.stored + so_far.known} chunks are stored: run the same command again to go on")
         raise
     elapsed = time.perf_counter() - started
     removed = await loader.delete_chunks(await loader.superseded(summary, kb_id), kb_id)
     typer.echo(
         f"\n{read} documents, {len(summary.base_names)} chunks: {summary.stored} embedded, encrypted and stored in "
-        f"{elapsed:.1f} s, {summary.already_stored} were there already"
+        f"{elapsed:.1f} s, {summary.known} were there already"
         + (f"; outdated and deleted: {removed}" if removed else "")
     )
 

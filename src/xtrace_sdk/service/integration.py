@@ -28,10 +28,12 @@ from xtrace_sdk.service.contract import Parameters, Service
 from xtrace_sdk.service.control_plane import ControlPlane
 from xtrace_sdk.service.private_fields import PrivateFields
 
-__all__ = ["HammingAnswer", "MetaDataPage", "Retries", "XTraceIntegration"]
+__all__ = ["HammingAnswer", "InsertedIds", "MetaDataPage", "Retries", "XTraceIntegration"]
 
 T = TypeVar("T")
 
+DEFAULT_BATCH_SIZE: Final = 500
+"""Chunks that `store_db` stores together."""
 DEFAULT_API_URL: Final = "https://api.production.xtrace.ai"
 
 StoredChunk = dict[str, Any]
@@ -52,6 +54,15 @@ class HammingAnswer(NamedTuple):
     rows: list[list[bytes]]
     """For each chunk its encrypted distances, little-endian."""
     nonces: list[bytes | None]
+
+
+class InsertedIds(list[int]):
+    """The ids of chunks that hold after an insertion, in the order of the input."""
+
+    def __init__(self, chunk_ids: Iterable[int], outcomes: Iterable[wire.Outcome]) -> None:
+        super().__init__(chunk_ids)
+        self.outcomes: list[wire.Outcome] = list(outcomes)
+        """For each chunk `"inserted"`, and with `on_conflict` perhaps `"replaced"` or `"known"`."""
 
 
 class MetaDataPage(NamedTuple):
@@ -167,8 +178,13 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
     # Storing chunks
 
     async def insert_chunks(
-        self, chunks: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
-    ) -> list[int]:
+        self,
+        chunks: Sequence[Mapping[str, Any]],
+        index: Sequence[Any],
+        kb_id: str,
+        context_id: str,
+        on_conflict: wire.OnConflict | None = None,
+    ) -> InsertedIds:
         """Stores encrypted chunks and returns their ids, in order. All or none are stored, whatever is retried.
 
         Args:
@@ -176,17 +192,21 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
             index: the encrypted vector of each: ciphertexts as integers or little-endian bytes, its `nonce` with it.
             kb_id: the knowledge base.
             context_id: the execution context under which they are encrypted; the service must have it.
+            on_conflict: makes the names, which must be there and all different, unique in the knowledge base and
+                context among chunks that are stored so, however many clients store at once. A chunk whose name is
+                there is left out (`"skip"`), takes its place (`"replace"`), or fails the call (`"fail"`). Services that
+                do not know this insert every chunk, and the outcomes say so.
 
         Sent as one request, however large: `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
-        `TooLarge`, `CiphertextRefused`.
+        `TooLarge`, `CiphertextRefused`, `NamesTaken`.
         """
         _expect_as_many(len(chunks), len(index))
-        body = await asyncio.to_thread(
-            lambda: payloads.body(
-                self._checked(wire.InsertChunks(kb_id, context_id, payloads.new_chunks(chunks, index))), len(chunks)
-            )
-        )
-        return await self._insert(body)
+
+        def convert() -> payloads.Body:
+            new = payloads.new_chunks(chunks, index)
+            return payloads.body(self._checked(wire.InsertChunks(kb_id, context_id, new, on_conflict)), len(new))
+
+        return await self._insert(await asyncio.to_thread(convert))
 
     async def store_db(
         self,
@@ -195,20 +215,22 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         kb_id: str,
         context_id: str,
         concurrent: bool = False,
-        batch_size: Positive = 500,
+        batch_size: Positive = DEFAULT_BATCH_SIZE,
         *,
         concurrency: Positive = 4,
-        on_stored: Callable[[int], object] | None = None,
-    ) -> list[int]:
+        on_stored: Callable[[Sequence[wire.Outcome]], object] | None = None,
+        on_conflict: wire.OnConflict | None = None,
+    ) -> InsertedIds:
         """Stores encrypted chunks in batches and returns their ids, in the order of the input.
 
         The arguments are those of `insert_chunks`; with `concurrent`, `concurrency` batches travel at once.
-        `on_stored` is told the size of each batch when it is stored. Each batch is stored wholly or not at all. When
-        one fails, those under way are finished and no further one begins: `PartlyStored` says what is stored, with
-        the fault as its cause; if nothing is, the fault itself is raised.
+        `on_stored` is told of each batch, when it is stored, what was done with its chunks. Each batch is stored wholly
+        or not at all. When one fails, those under way are finished and no further one begins: `PartlyStored` says what
+        is stored, with the fault as its cause; if nothing is, the fault itself is raised.
         """
         _expect_as_many(len(db), len(index))
         chunk_ids: list[int | None] = [None] * len(db)
+        outcomes: list[wire.Outcome] = ["inserted"] * len(db)
         starts = iter(range(0, len(db), batch_size))
         failures: list[Exception] = []
 
@@ -223,34 +245,51 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
 
         async def store_batch(start: int) -> None:
             stop = start + batch_size
-            bodies = await asyncio.to_thread(self._bodies, db[start:stop], index[start:stop], kb_id, context_id)
+            bodies = await asyncio.to_thread(
+                self._bodies, db[start:stop], index[start:stop], kb_id, context_id, on_conflict
+            )
             for body in bodies:
-                chunk_ids[start : start + body.chunks] = await self._insert(body)
+                stored = await self._insert(body)
+                place = slice(start, start + body.chunks)
+                chunk_ids[place], outcomes[place] = stored, stored.outcomes
                 start += body.chunks
                 if on_stored is not None:
-                    on_stored(body.chunks)
+                    on_stored(stored.outcomes)
 
         await asyncio.gather(*(store_batches() for _ in range(concurrency if concurrent else 1)))
         if failures:
             if isinstance(failures[0], XTraceError) and any(chunk_id is not None for chunk_id in chunk_ids):
                 raise PartlyStored(chunk_ids, failures[0]) from failures[0]
             raise failures[0]
-        return [chunk_id for chunk_id in chunk_ids if chunk_id is not None]
+        return InsertedIds([chunk_id for chunk_id in chunk_ids if chunk_id is not None], outcomes)
 
     def _bodies(
-        self, db: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+        self,
+        db: Sequence[Mapping[str, Any]],
+        index: Sequence[Any],
+        kb_id: str,
+        context_id: str,
+        on_conflict: wire.OnConflict | None,
     ) -> list[payloads.Body]:
-        chunks = payloads.new_chunks(db, index)
-        return payloads.bodies(chunks, lambda part: self._checked(wire.InsertChunks(kb_id, context_id, part)))
+        def payload(part: list[wire.NewChunk]) -> wire.InsertChunks:
+            return self._checked(wire.InsertChunks(kb_id, context_id, part, on_conflict))
 
-    async def _insert(self, body: payloads.Body) -> list[int]:
+        return payloads.bodies(payloads.new_chunks(db, index), payload)
+
+    async def _insert(self, body: payloads.Body) -> InsertedIds:
         answer = await self._service.write("POST", wire.InsertedChunks, body)
         ids = answer.chunk_ids
+        inserted: list[wire.Outcome] = ["inserted"] * len(ids)
+        outcomes = inserted if answer.results is msgspec.UNSET else answer.results
         if len(ids) != body.chunks or len(set(ids)) != body.chunks or min(ids, default=1) < 1:
             raise InvalidAnswer(
                 f"the server gave {len(ids)} ids for {body.chunks} chunks, expected one above 0 for each"
             )
-        return ids
+        if len(outcomes) != body.chunks:
+            raise InvalidAnswer(
+                f"the server gave {len(outcomes)} results for {body.chunks} chunks, expected one for each"
+            )
+        return InsertedIds(ids, outcomes)
 
     async def find_chunk_names(self, kb_id: str, context_id: str, names: Sequence[str]) -> dict[str, int]:
         """Which of the names are stored under the context, each with the smallest id of a chunk that has it."""

@@ -11,7 +11,14 @@ from xtrace_sdk.arguments import MetaFilter, Positive, Seconds
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.limits import MAX_ANSWER_BYTES
 from xtrace_sdk.service import integration as core
-from xtrace_sdk.service.integration import _RESULTS_PER_PAGE, HammingAnswer, MetaDataPage, StoredChunk
+from xtrace_sdk.service.integration import (
+    _RESULTS_PER_PAGE,
+    DEFAULT_BATCH_SIZE,
+    HammingAnswer,
+    InsertedIds,
+    MetaDataPage,
+    StoredChunk,
+)
 from xtrace_sdk.sync._background import Twin, close_when_dropped, iterate, run
 
 
@@ -105,8 +112,13 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         return self._core.declare_private(context_id, fields)
 
     def insert_chunks(
-        self, chunks: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
-    ) -> list[int]:
+        self,
+        chunks: Sequence[Mapping[str, Any]],
+        index: Sequence[Any],
+        kb_id: str,
+        context_id: str,
+        on_conflict: wire.OnConflict | None = None,
+    ) -> InsertedIds:
         """Stores encrypted chunks and returns their ids, in order. All or none are stored, whatever is retried.
 
         Args:
@@ -114,11 +126,15 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
             index: the encrypted vector of each: ciphertexts as integers or little-endian bytes, its `nonce` with it.
             kb_id: the knowledge base.
             context_id: the execution context under which they are encrypted; the service must have it.
+            on_conflict: makes the names, which must be there and all different, unique in the knowledge base and
+                context among chunks that are stored so, however many clients store at once. A chunk whose name is
+                there is left out (`"skip"`), takes its place (`"replace"`), or fails the call (`"fail"`). Services that
+                do not know this insert every chunk, and the outcomes say so.
 
         Sent as one request, however large: `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
-        `TooLarge`, `CiphertextRefused`.
+        `TooLarge`, `CiphertextRefused`, `NamesTaken`.
         """
-        return run(self._core.insert_chunks(chunks, index, kb_id, context_id))
+        return run(self._core.insert_chunks(chunks, index, kb_id, context_id, on_conflict))
 
     def store_db(
         self,
@@ -127,21 +143,30 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         kb_id: str,
         context_id: str,
         concurrent: bool = False,
-        batch_size: Positive = 500,
+        batch_size: Positive = DEFAULT_BATCH_SIZE,
         *,
         concurrency: Positive = 4,
-        on_stored: Callable[[int], object] | None = None,
-    ) -> list[int]:
+        on_stored: Callable[[Sequence[wire.Outcome]], object] | None = None,
+        on_conflict: wire.OnConflict | None = None,
+    ) -> InsertedIds:
         """Stores encrypted chunks in batches and returns their ids, in the order of the input.
 
         The arguments are those of `insert_chunks`; with `concurrent`, `concurrency` batches travel at once.
-        `on_stored` is told the size of each batch when it is stored. Each batch is stored wholly or not at all. When
-        one fails, those under way are finished and no further one begins: `PartlyStored` says what is stored, with
-        the fault as its cause; if nothing is, the fault itself is raised.
+        `on_stored` is told of each batch, when it is stored, what was done with its chunks. Each batch is stored wholly
+        or not at all. When one fails, those under way are finished and no further one begins: `PartlyStored` says what
+        is stored, with the fault as its cause; if nothing is, the fault itself is raised.
         """
         return run(
             self._core.store_db(
-                db, index, kb_id, context_id, concurrent, batch_size, concurrency=concurrency, on_stored=on_stored
+                db,
+                index,
+                kb_id,
+                context_id,
+                concurrent,
+                batch_size,
+                concurrency=concurrency,
+                on_stored=on_stored,
+                on_conflict=on_conflict,
             )
         )
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from xtrace_core.wire import OnConflict
 from xtrace_sdk.arguments import MetaFilter, Positive
 from xtrace_sdk.sync._background import Twin, core_of, in_threads, run
 from xtrace_sdk.sync._integration import XTraceIntegration
@@ -86,6 +87,7 @@ class DataLoader(Twin[core.DataLoader]):
         kb_id: str,
         batch_size: Positive = BATCH_SIZE,
         *,
+        on_conflict: OnConflict = "skip",
         on_progress: Callable[[LoadSummary], object] | None = None,
     ) -> LoadSummary:
         """Embeds, encrypts and stores the chunks that a knowledge base does not have yet.
@@ -97,6 +99,10 @@ class DataLoader(Twin[core.DataLoader]):
                 chunk in the same order. Where both have a length, the lengths are compared before anything is stored.
             kb_id: the knowledge base.
             batch_size: chunks that go through together; fewer where they are long.
+            on_conflict: what is done with a chunk that is there, the same text with the same metadata. `"skip"` leaves
+                it as it is and costs nothing more. `"replace"` embeds everything, fetches and decrypts what is there,
+                and writes what differs: after a change of the model that is every vector. `"fail"` raises `NamesTaken`
+                and stores nothing of the batch.
             on_progress: is told what is stored each time that it is more.
 
         Reading, embedding, encrypting and storing overlap. A few batches are in memory at a time, and of every chunk
@@ -109,7 +115,14 @@ class DataLoader(Twin[core.DataLoader]):
         When Ctrl-C ends it, what the service has acknowledged is stored, and perhaps a batch on its way.
         """
         return run(
-            self._core.load(collection, in_threads(embedding, Embedder), kb_id, batch_size, on_progress=on_progress)
+            self._core.load(
+                collection,
+                in_threads(embedding, Embedder),
+                kb_id,
+                batch_size,
+                on_conflict=on_conflict,
+                on_progress=on_progress,
+            )
         )
 
     def superseded(
@@ -122,13 +135,22 @@ class DataLoader(Twin[core.DataLoader]):
         """
         return run(self._core.superseded(collection, kb_id, embedding=in_threads(embedding, Embedder)))
 
-    def upsert_one(self, chunk: Mapping[str, Any], vector: Any, kb_id: str, chunk_id: int | None = None) -> int:
-        """Stores one chunk and returns its id: in place of the chunk `chunk_id`, or as a new one without it.
+    def upsert_one(
+        self,
+        chunk: Mapping[str, Any],
+        vector: Any,
+        kb_id: str,
+        chunk_id: int | None = None,
+        *,
+        on_conflict: OnConflict = "replace",
+    ) -> int:
+        """Stores one chunk and returns its id: in place of the chunk `chunk_id`, or without it as `on_conflict` says.
 
-        A new chunk that is there already, text and metadata, is not stored again. Raises `NotFound` for an unknown
-        `chunk_id`.
+        A chunk that is there already, the same text with the same metadata, then gets the vector if its own is another
+        (`"replace"`), stays as it is (`"skip"`), or the call raises `NamesTaken` (`"fail"`). Raises `NotFound` for an
+        unknown `chunk_id`.
         """
-        return run(self._core.upsert_one(chunk, vector, kb_id, chunk_id))
+        return run(self._core.upsert_one(chunk, vector, kb_id, chunk_id, on_conflict=on_conflict))
 
     def update_chunks(
         self, chunk_ids: Sequence[int], db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str

@@ -31,6 +31,10 @@ _FILTER: Final = {
     "description": "A metadata filter (docs/metadata.md), as an object or as its JSON text; null matches every chunk.",
     "type": ["object", "string", "null"],
 }
+_CHOSEN_FILTER: Final = {
+    "description": "A metadata filter (docs/metadata.md), as an object or as its JSON text; {} matches every chunk.",
+    "type": ["object", "string"],
+}
 # Answers of the HTTP parser, of the envelope around every route, and to a bug.
 _ALWAYS: Final = (400, 408, 414, 431, 500, 503)
 
@@ -50,7 +54,8 @@ def document(routes: Sequence[APIRoute], version: str) -> bytes:
     by_type = {repr(type_): schema for type_, schema in zip([*types, wire.Problem], schemas, strict=True)}
     for component in components.values():
         if "meta_filter" in component.get("properties", {}):
-            component["properties"]["meta_filter"] = _FILTER
+            is_chosen = "meta_filter" in component.get("required", ())
+            component["properties"]["meta_filter"] = _CHOSEN_FILTER if is_chosen else _FILTER
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         for method in sorted((route.methods or set()) - {"HEAD"}):

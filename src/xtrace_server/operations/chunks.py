@@ -33,9 +33,12 @@ async def insert(
 ) -> wire.InsertedChunks:
     """Stores chunks under new ids, all or none; a request that was answered before stores nothing again.
 
-    Raises `KnowledgeBaseNotFound`, `ContextNotFound`, `ContextRetired`, `CiphertextRefused`, `TooLarge`,
-    `LimitExceeded` and `IdempotencyKeyReused`.
+    With `on_conflict` names are unique, and a chunk whose name is there is handled as it says. Raises
+    `KnowledgeBaseNotFound`, `ContextNotFound`, `ContextRetired`, `CiphertextRefused`, `TooLarge`, `LimitExceeded`,
+    `InvalidRequest`, `NamesTaken` and `IdempotencyKeyReused`.
     """
+    if body.on_conflict is not None:
+        _check_names(body.chunks)
     async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         if (known := await _known_answer(connection, key)) is not None:
@@ -47,7 +50,7 @@ async def insert(
         if (known := await _known_answer(connection, key)) is not None:
             return known
         kb, binding = await _bound(state, connection, kb, context, writes, "chunks")
-        answer = wire.InsertedChunks(await chunk_writes.insert_all(connection, kb, binding, writes))
+        answer = await _inserted(connection, kb, binding, writes, body.on_conflict)
         if key is not None:
             await idempotency.keep_answer(connection, key, msgspec.json.encode(answer))
     return answer
@@ -138,6 +141,30 @@ async def find_names(state: ServerState, caller: ApiCaller, body: wire.FindNames
         context = await contexts.find(connection, caller.organisation_id, body.context_id)
         binding = await contexts.find_binding(connection, kb, context) if context else None
         return await chunks.find_names(connection, binding, body.names) if binding else {}
+
+
+async def _inserted(
+    connection: Connection,
+    kb: KnowledgeBase,
+    binding: Binding,
+    writes: Sequence[ChunkWrite],
+    on_conflict: wire.OnConflict | None,
+) -> wire.InsertedChunks:
+    if on_conflict is None:
+        return wire.InsertedChunks(await chunk_writes.insert_all(connection, kb, binding, writes))
+    done = await chunk_writes.insert_unique(connection, kb, binding, writes, on_conflict)
+    return wire.InsertedChunks([chunk_id for chunk_id, _ in done], [outcome for _, outcome in done])
+
+
+def _check_names(sent: Iterable[wire.NewChunk]) -> None:
+    """Raises `InvalidRequest` for a name that cannot be unique."""
+    seen: set[str] = set()
+    for i, one in enumerate(sent):
+        if not one.name:
+            raise InvalidRequest(f"chunks[{i}].name is missing or empty, expected a name, because on_conflict is given")
+        if one.name in seen:
+            raise InvalidRequest(f"chunks[{i}].name is in the request before, expected each once with on_conflict")
+        seen.add(one.name)
 
 
 async def _known_answer(connection: Connection, key: RequestKey | None) -> wire.InsertedChunks | None:

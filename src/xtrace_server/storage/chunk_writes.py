@@ -13,14 +13,15 @@ from sqlalchemy import Table, bindparam, delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.metadata import normalised, unique
-from xtrace_core.wire import TAGS, MetaData
-from xtrace_server.errors import Unavailable
-from xtrace_server.storage import knowledge_bases
+from xtrace_core.wire import TAGS, MetaData, OnConflict, Outcome
+from xtrace_server.errors import NamesTaken, Unavailable
+from xtrace_server.storage import knowledge_bases, unique_names
 from xtrace_server.storage.chunks import bindings_of, steps
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
-from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk, chunk_pk, ciphertext, content, facet
+from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk, chunk_id_of, chunk_pk, ciphertext, content, facet
+from xtrace_server.storage.unique_names import Place
 
 _c = chunk.c
 
@@ -52,18 +53,59 @@ async def insert_all(
     connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: Sequence[ChunkWrite]
 ) -> list[int]:
     """Stores the chunks under new ids, and returns these in the same order."""
+    pks = await _store(connection, kb, binding, writes, unique=False)
+    await knowledge_bases.record_write(connection, kb, inserted=len(writes))
+    return [chunk_id_of(pk) for pk in pks]
+
+
+async def insert_unique(
+    connection: AsyncConnection,
+    kb: KnowledgeBase,
+    binding: Binding,
+    writes: Sequence[ChunkWrite],
+    on_conflict: OnConflict,
+) -> list[tuple[int, Outcome]]:
+    """Stores chunks under unique names, all different; returns the id of each that holds now, and what was done.
+
+    Raises `NamesTaken`.
+    """
+    known = await unique_names.find(connection, binding, [write.name for write in writes])
+    if on_conflict == "fail" and known:
+        raise NamesTaken.of_positions([i for i, write in enumerate(writes) if write.name in known])
+    new = [write for write in writes if write.name not in known]
+    pks = await _store(connection, kb, binding, new, unique=True)
+    stored = {write.name: pk for write, pk in zip(new, pks, strict=True)}
+    replaced = {}
+    if on_conflict == "replace":
+        replaced = {known[write.name]: write for write in writes if write.name in known}
+        await _replace(connection, kb, binding, replaced)
+    if new or replaced:
+        await knowledge_bases.record_write(connection, kb, inserted=len(new), wrote_vectors=bool(replaced))
+    before: Outcome = "replaced" if replaced else "known"
+    return [
+        (chunk_id_of(stored[write.name]), "inserted")
+        if write.name in stored
+        else (chunk_id_of(known[write.name]), before)
+        for write in writes
+    ]
+
+
+async def _store(
+    connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: Sequence[ChunkWrite], *, unique: bool
+) -> range:
+    """Stores the chunks under new ids, and returns their keys."""
     first = kb.next_chunk_id
     if first + len(writes) > MAX_CHUNK_ID:
         raise Unavailable("the knowledge base has used all of its chunk ids")
     moment, first_pk = now(), chunk_pk(kb.pk, first)
     for part in steps(enumerate(writes, first_pk)):
         rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
-        await _insert(connection, chunk, [row | {"created_at": moment} for row in rows])
+        own = [{"created_at": moment, "unique_name": row["name"] if unique else None} for row in rows]
+        await _insert(connection, chunk, [row | more for row, more in zip(rows, own, strict=True)])
         await _insert(connection, facet, facets)
         await _insert(connection, content, [{"pk": pk, "content": write.content} for pk, write in part])
         await _insert(connection, ciphertext, [{"pk": pk, "row": write.row} for pk, write in part])
-    await knowledge_bases.record_write(connection, kb, inserted=len(writes))
-    return list(range(first, first + len(writes)))
+    return range(first_pk, first_pk + len(writes))
 
 
 async def replace_all(
@@ -71,9 +113,20 @@ async def replace_all(
 ) -> None:
     """Replaces all that chunks hold, by their keys, and moves them to the binding.
 
-    Raises `ChunksNotFound`.
+    Raises `ChunksNotFound` and `NamesTaken`.
     """
     bindings_before = await bindings_of(connection, list(writes))
+    places = {pk: Place(binding.pk, write.name) for pk, write in writes.items()}
+    released = await unique_names.release(connection, places)
+    await _replace(connection, kb, binding, writes)
+    await unique_names.claim(connection, released)
+    moved = any(before != binding.pk for before in bindings_before.values())
+    await knowledge_bases.record_write(connection, kb, left_a_binding=moved, wrote_vectors=bool(writes))
+
+
+async def _replace(
+    connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: Mapping[int, ChunkWrite]
+) -> None:
     moment = now()
     for part in steps(writes.items()):
         rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
@@ -81,16 +134,17 @@ async def replace_all(
         await _replace_facets(connection, [pk for pk, _ in part], facets)
         await _update(connection, content, [{"pk": pk, "content": write.content} for pk, write in part])
         await _update(connection, ciphertext, [{"pk": pk, "row": write.row} for pk, write in part])
-    moved = any(before != binding.pk for before in bindings_before.values())
-    await knowledge_bases.record_write(connection, kb, left_a_binding=moved, wrote_vectors=bool(writes))
 
 
 async def change_all(connection: AsyncConnection, kb: KnowledgeBase, changes: Sequence[ChunkChange]) -> None:
-    """Changes what each change names of its chunk. Raises `ChunksNotFound`."""
+    """Changes what each change names of its chunk. Raises `ChunksNotFound` and `NamesTaken`."""
     bindings = await bindings_of(connection, [change.pk for change in changes])
+    renamed = {one.pk: Place(bindings[one.pk], one.name) for one in changes if one.name is not UNSET}
+    released = await unique_names.release(connection, renamed)
     moment = now()
     for part in steps(changes):
         await _change(connection, part, bindings, kb.revision + 1, moment)
+    await unique_names.claim(connection, released)
     wrote = any(change.row is not UNSET or change.nonce is not UNSET for change in changes)
     if changes:
         await knowledge_bases.record_write(connection, kb, wrote_vectors=wrote)

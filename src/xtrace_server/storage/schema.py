@@ -155,6 +155,7 @@ chunk = Table(
     Column("pk", _Key, primary_key=True, autoincrement=False),
     Column("binding_pk", ForeignKey("binding.pk", ondelete="CASCADE"), nullable=False),
     Column("name", _Text, nullable=False),
+    Column("unique_name", _Text),  # the name, where the chunk's writer asked that no other has it
     *[Column(tag, _Text) for tag in TAGS],
     Column("facet_count", Integer, nullable=False),
     Column("nonce", LargeBinary),
@@ -170,6 +171,14 @@ Index(
     chunk.c.name,
     sqlite_where=text("name <> ''"),
     postgresql_where=text("name <> ''"),
+)
+Index(
+    "uq_chunk_unique_name",
+    chunk.c.binding_pk,
+    chunk.c.unique_name,
+    unique=True,
+    sqlite_where=text("unique_name IS NOT NULL"),
+    postgresql_where=text("unique_name IS NOT NULL"),
 )
 for _tag in TAGS:
     # Whole, not only where the tag is set: SQLite uses no partial index under an OR.

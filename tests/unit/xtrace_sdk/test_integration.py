@@ -694,7 +694,14 @@ async def test_ids_come_in_the_order_of_the_input(concurrent: bool) -> None:
     stored: list[int] = []
     xtrace = connected(handle)  # type: ignore[arg-type]
     ids = await xtrace.store_db(
-        database(23), [[1]] * 23, "kb", "ctx", concurrent, batch_size=5, concurrency=3, on_stored=stored.append
+        database(23),
+        [[1]] * 23,
+        "kb",
+        "ctx",
+        concurrent,
+        batch_size=5,
+        concurrency=3,
+        on_stored=lambda done: stored.append(len(done)),
     )
     assert ids == [1000 + i for i in range(23)]
     assert sorted(stored) == [3, 5, 5, 5, 5]

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import IntegrityError
 
 from support.database import Store, open_store
 from xtrace_server.storage.chunks import pk_query
@@ -65,6 +66,16 @@ async def test_names_are_looked_up_by_an_index(store: Store) -> None:
     async with store.database.read() as connection:
         explained = str((await connection.execute(text(query))).all())
     assert "ix_chunk_name (binding_pk=? AND name=?)" in explained
+
+
+async def test_unique_names_are_looked_up_by_an_index_and_held_by_it(store: Store) -> None:
+    query = "EXPLAIN QUERY PLAN SELECT unique_name, pk FROM chunk WHERE binding_pk = 1 AND unique_name IN ('a', 'b')"
+    async with store.database.read() as connection:
+        explained = str((await connection.execute(text(query))).all())
+    assert "uq_chunk_unique_name (binding_pk=? AND unique_name=?)" in explained
+    with pytest.raises(IntegrityError, match="UNIQUE"):
+        async with store.database.write() as connection:
+            await connection.execute(text("UPDATE chunk SET unique_name = 'a'"))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """From checked chunks and their vectors to what is stored of them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,15 @@ EmbeddedVectors = Sequence[Any] | NDArray[Any]
 """Vectors as they were given or as the model gave them, one for each chunk."""
 
 
+class PlainContents(NamedTuple):
+    """What chunks hold before it is encrypted, each field with one element for each."""
+
+    contents: list[bytes]
+    vectors: NDArray[np.uint8]
+    meta_data: list[dict[str, Any]]
+    """As the service has it."""
+
+
 class ChunkEncryptor(Secretive):
     """Encrypts chunks under one context, each with a copy of its vector if that is wanted."""
 
@@ -37,19 +46,27 @@ class ChunkEncryptor(Secretive):
         self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
         """`(index, db)` in the order of the chunks. Raises `InvalidArgument` and `InvalidVector`."""
-        if len(vectors) != len(chunks):
-            raise InvalidArgument(f"got {len(chunks)} chunks but {len(vectors)} vectors; the counts must match")
-        plaintexts = self._plaintexts(chunks, vectors)
-        index = self._context.homomorphic.encrypt_vec_batch(self._converted(chunks, vectors, as_bits, np.uint8))
+        plain = self.plain(chunks, vectors)
+        index = self._context.homomorphic.encrypt_vec_batch(plain.vectors)
         db = [
             {
-                "chunk_content": self._context.aes.encrypt(plaintext, encrypted.nonce),
-                "meta_data": hidden_meta_data(self._context, chunk.meta_data),
+                "chunk_content": self._context.aes.encrypt(content, encrypted.nonce),
+                "meta_data": meta_data,
                 "base_name": chunk.base_name,
             }
-            for chunk, plaintext, encrypted in zip(chunks, plaintexts, index, strict=True)
+            for chunk, content, meta_data, encrypted in zip(chunks, plain.contents, plain.meta_data, index, strict=True)
         ]
         return index, db
+
+    def plain(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> PlainContents:
+        """What `encrypt` encrypts. Raises `InvalidArgument` and `InvalidVector`."""
+        if len(vectors) != len(chunks):
+            raise InvalidArgument(f"got {len(chunks)} chunks but {len(vectors)} vectors; the counts must match")
+        return PlainContents(
+            self._plaintexts(chunks, vectors),
+            self._converted(chunks, vectors, as_bits, np.uint8),
+            [hidden_meta_data(self._context, chunk.meta_data) for chunk in chunks],
+        )
 
     def _plaintexts(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> list[bytes]:
         copies: Sequence[VectorCopy | None] = [None] * len(chunks)

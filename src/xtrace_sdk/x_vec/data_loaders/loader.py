@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from xtrace_core.secrecy import Secretive
+from xtrace_core.wire import OnConflict
 from xtrace_sdk.arguments import MetaFilter, Positive, checked_calls
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.progress import progress_bar
@@ -16,9 +17,10 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors, batches, close, expect_same_length, length_of
 from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, plain_chunks
-from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EncryptedChunks
+from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EncryptedChunks, base_name
 from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, Load, LoadSummary
 from xtrace_sdk.x_vec.data_loaders.patching import Patching
+from xtrace_sdk.x_vec.data_loaders.replacing import Replacing
 from xtrace_sdk.x_vec.data_loaders.storing import ChunkStore
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel, agreed_model
@@ -103,7 +105,7 @@ class DataLoader(Secretive):
         if len(db) != len(index):
             raise InvalidArgument(f"got {len(db)} chunks and {len(index)} indexes, expected as many of each")
         with progress_bar("Storing", len(db)) as advance:
-            return await self._store.insert_missing(db, index, kb_id, advance, concurrent)
+            return await self._store.insert_missing(db, index, kb_id, lambda done: advance(len(done)), concurrent)
 
     async def load(
         self,
@@ -112,6 +114,7 @@ class DataLoader(Secretive):
         kb_id: str,
         batch_size: Positive = BATCH_SIZE,
         *,
+        on_conflict: OnConflict = "skip",
         on_progress: Callable[[LoadSummary], object] | None = None,
     ) -> LoadSummary:
         """Embeds, encrypts and stores the chunks that a knowledge base does not have yet.
@@ -123,6 +126,9 @@ class DataLoader(Secretive):
                 chunk in the same order. Where both have a length, the lengths are compared before anything is stored.
             kb_id: the knowledge base.
             batch_size: chunks that go through together; fewer where they are long.
+            on_conflict: what is done with a chunk that is there, the same text with the same metadata. `"skip"` leaves
+                it as it is and costs nothing more. `"replace"` embeds everything, fetches and decrypts what is there,
+                and writes what differs. `"fail"` raises `NamesTaken` and stores nothing of the batch.
             on_progress: is told what is stored each time that it is more.
 
         Reading, embedding, encrypting and storing overlap. A few batches are in memory at a time, and of every chunk
@@ -142,13 +148,13 @@ class DataLoader(Secretive):
 
             def progress(summary: LoadSummary) -> None:
                 nonlocal shown
-                done = summary.stored + summary.already_stored
+                done = summary.stored + summary.known
                 advance(done - shown)
                 shown = done
                 if on_progress is not None:
                     on_progress(summary)
 
-            load = Load(self._reader(model), self._encryptor, self._store, kb_id, progress)
+            load = Load(self._reader(model), self._encryptor, self._store, self._integration, kb_id, progress, on_conflict)
             return await load.run(collection, embedding, batch_size)
 
     async def superseded(
@@ -172,17 +178,34 @@ class DataLoader(Secretive):
 
         return sorted({chunk_id for _, chunk_ids in await of_each(self._context, gone) for chunk_id in chunk_ids})
 
-    async def upsert_one(self, chunk: Mapping[str, Any], vector: Any, kb_id: str, chunk_id: int | None = None) -> int:
-        """Stores one chunk and returns its id: in place of the chunk `chunk_id`, or as a new one without it.
+    async def upsert_one(
+        self,
+        chunk: Mapping[str, Any],
+        vector: Any,
+        kb_id: str,
+        chunk_id: int | None = None,
+        *,
+        on_conflict: OnConflict = "replace",
+    ) -> int:
+        """Stores one chunk and returns its id: in place of the chunk `chunk_id`, or without it as `on_conflict` says.
 
-        A new chunk that is there already, text and metadata, is not stored again. Raises `NotFound` for an unknown
-        `chunk_id`.
+        A chunk that is there already, the same text with the same metadata, then gets the vector if its own is another
+        (`"replace"`), stays as it is (`"skip"`), or the call raises `NamesTaken` (`"fail"`). Raises `NotFound` for an
+        unknown `chunk_id`.
         """
+        if chunk_id is None and on_conflict == "replace":
+            plain = plain_chunks([chunk], self._context, self._encryptor.vector_copy)
+            vectors = await resolve_all([vector])
+            replacing = Replacing(plain, vectors, self._encryptor, self._store, self._integration, kb_id)
+            return (await replacing.write())[0]
         index, db = await self.load_data_from_memory([chunk], [vector])
-        if chunk_id is None:
+        if chunk_id is not None:
+            await self.update_chunks([chunk_id], db, index, kb_id)
+            return chunk_id
+        if on_conflict == "skip":
             return (await self.dump_db(db, index, kb_id))[0]
-        await self.update_chunks([chunk_id], db, index, kb_id)
-        return chunk_id
+        await self._store.expect_new([base_name(one) for one in db], kb_id)
+        return (await self._store.insert(db, index, kb_id, on_conflict=on_conflict))[0]
 
     async def update_chunks(
         self, chunk_ids: Sequence[int], db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str

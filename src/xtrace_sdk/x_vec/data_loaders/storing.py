@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_core.wire import OnConflict, Outcome
+from xtrace_sdk.errors import NamesTaken
+from xtrace_sdk.service.integration import DEFAULT_BATCH_SIZE, InsertedIds, XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.contexts.names import ChunkNames
@@ -12,8 +15,16 @@ from xtrace_sdk.x_vec.data_loaders.encrypting import EncryptedChunks, base_name,
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex
 from xtrace_sdk.x_vec.stored.names import agreed_names
 
-OnStored = Callable[[int], object]
-"""Is told of each batch that is stored how many chunks it was."""
+OnStored = Callable[[Sequence[Outcome]], object]
+"""Is told of each batch, when it is stored, what was done with its chunks."""
+
+
+class Stored(NamedTuple):
+    """Where a chunk is stored."""
+
+    context: ExecutionContext
+    """The store's own, or its predecessor."""
+    chunk_id: int
 
 
 class ChunkStore(Secretive):
@@ -30,36 +41,58 @@ class ChunkStore(Secretive):
 
     async def stored(self, base_names: Iterable[str], kb_id: str) -> dict[str, int]:
         """The ids of the chunks of these base names that are there, by base name."""
+        return {name: one.chunk_id for name, one in (await self.located(base_names, kb_id)).items()}
+
+    async def located(self, base_names: Iterable[str], kb_id: str) -> dict[str, Stored]:
+        """The same with the context that each is stored under."""
         by_name = await asyncio.to_thread((await self._names(kb_id)).by_name, base_names)
         names = list(by_name)
-        found: dict[str, int] = {}
+        found: dict[str, Stored] = {}
         for context, chunk_ids in await of_each(
             self._context, lambda context: self._integration.find_chunk_names(kb_id, context.id, names)
         ):
             listed = context.accepted.ids(kb_id, list(chunk_ids.values())).tolist()
-            found |= {name: i for (name, i), counts in zip(chunk_ids.items(), listed, strict=True) if counts}
-        return {by_name[name]: chunk_id for name, chunk_id in found.items()}
+            found |= {
+                by_name[name]: Stored(context, chunk_id)
+                for (name, chunk_id), counts in zip(chunk_ids.items(), listed, strict=True)
+                if counts
+            }
+        return found
+
+    async def expect_new(self, base_names: Sequence[str], kb_id: str) -> None:
+        """Raises `NamesTaken` if a chunk of one of these base names is there."""
+        if stored := await self.located(base_names, kb_id):
+            raise NamesTaken(
+                f"{len(stored)} of {len(base_names)} chunks are stored already, and on_conflict is fail: none of them "
+                "was stored; skip leaves out those that are",
+                status=409,
+                code=NamesTaken.codes[0],
+            )
 
     async def insert(
         self,
         db: EncryptedChunks,
         index: Sequence[EncryptedIndex],
         kb_id: str,
-        on_stored: OnStored,
+        on_stored: OnStored | None = None,
         *,
         concurrent: bool = False,
-        batch_size: int | None = None,
-    ) -> list[int]:
-        """Stores chunks that are not there yet, and returns their ids. Raises what `store_db` raises."""
-        sizes = {} if batch_size is None else {"batch_size": batch_size}
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        on_conflict: OnConflict = "skip",
+    ) -> InsertedIds:
+        """Stores chunks, no two of the same name, that were not there when they were looked up, and gives their ids.
+
+        `on_conflict` says what is done with one that another client has stored since. Raises what `store_db` raises.
+        """
         return await self._integration.store_db(
             await asyncio.to_thread(named, db, await self._names(kb_id)),
             index,
             kb_id,
             self._context.id,
             concurrent=concurrent,
+            batch_size=batch_size,
             on_stored=on_stored,
-            **sizes,
+            on_conflict=on_conflict,
         )
 
     async def insert_missing(
@@ -68,8 +101,9 @@ class ChunkStore(Secretive):
         """The ids of all chunks, in order; those that are there already are not sent again."""
         base_names = [base_name(chunk) for chunk in db]
         ids = await self.stored(base_names, kb_id)
-        missing = [i for i, one in enumerate(base_names) if one not in ids]
-        on_stored(len(db) - len(missing))
+        firsts = {one: i for i, one in reversed(list(enumerate(base_names)))}
+        missing = sorted(i for one, i in firsts.items() if one not in ids)
+        on_stored(["known"] * (len(db) - len(missing)))
         new_ids = await self.insert(
             [db[i] for i in missing], [index[i] for i in missing], kb_id, on_stored, concurrent=concurrent
         )

@@ -19,6 +19,7 @@ from xtrace_sdk.errors import (
     ContextNotFound,
     InvalidAnswer,
     InvalidArgument,
+    NamesTaken,
     TamperedData,
     shown_ids,
 )
@@ -296,6 +297,8 @@ class _Rotation:
                     [chunk for chunk, _ in encrypted], [index for _, index in encrypted], kb_id, self._new.id
                 )
                 break
+            except NamesTaken as refusal:
+                encrypted = await self._without_taken_names(kb_id, encrypted, refusal)
             except (ChunksNotFound, ChunksChanged) as refusal:
                 left = await self._unchanged(kb_id, encrypted)
                 if len(left) == len(encrypted):
@@ -305,6 +308,19 @@ class _Rotation:
                 encrypted = left
         advance(len(encrypted))
         return len(encrypted)
+
+    async def _without_taken_names(self, kb_id: str, encrypted: list[Update], refusal: NamesTaken) -> list[Update]:
+        """The same, those chunks without a name that another client loaded under the new context as well.
+
+        They are stored twice then, and `DataLoader.superseded` lists the one without a name.
+        """
+        names = [chunk["name"] for chunk, _ in encrypted if chunk["name"]]
+        taken = await self._integration.find_chunk_names(kb_id, self._new.id, names)
+        if not taken:
+            raise InvalidAnswer(
+                "the server refuses names as taken, and has no chunk of these names under the new context"
+            ) from refusal
+        return [(chunk | {"name": None} if chunk["name"] in taken else chunk, index) for chunk, index in encrypted]
 
     async def _unchanged(self, kb_id: str, encrypted: list[Update]) -> list[Update]:
         stored = await self._integration.get_chunk_by_id(

@@ -145,6 +145,7 @@ def upgrade() -> None:
         sa.Column("pk", KEY, autoincrement=False, nullable=False),
         sa.Column("binding_pk", KEY, nullable=False),
         sa.Column("name", STRING, nullable=False),
+        sa.Column("unique_name", STRING, nullable=True),
         sa.Column("tag1", STRING, nullable=True),
         sa.Column("tag2", STRING, nullable=True),
         sa.Column("tag3", STRING, nullable=True),
@@ -166,6 +167,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("name <> ''"),
         postgresql_where=sa.text("name <> ''"),
+    )
+    op.create_index(
+        "uq_chunk_unique_name",
+        "chunk",
+        ["binding_pk", "unique_name"],
+        unique=True,
+        sqlite_where=sa.text("unique_name IS NOT NULL"),
+        postgresql_where=sa.text("unique_name IS NOT NULL"),
     )
     op.create_index("ix_chunk_revision", "chunk", ["binding_pk", "revision"], unique=False)
     op.create_index("ix_chunk_tag1", "chunk", ["binding_pk", "tag1"], unique=False)
