@@ -73,7 +73,7 @@ class Replacing(Secretive):
         same: set[str] = set()
         for context in {one.context for one in stored.values()}:
             here = {one.chunk_id: positions[name] for name, one in stored.items() if one.context == context}
-            fetched = await self._integration.get_chunk_by_id(here, self._kb_id, (*READ_FIELDS, "meta_data"))
+            fetched = await self._integration.get_chunk_by_id(list(here), self._kb_id, (*READ_FIELDS, "meta_data"))
             if fetched:
                 unchanged = [here[chunk["chunk_id"]] for chunk in fetched]
                 same |= await asyncio.to_thread(self._unchanged, context, fetched, unchanged)
