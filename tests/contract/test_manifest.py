@@ -152,7 +152,7 @@ async def test_a_load_stores_anew_what_is_only_claimed_to_be_there(
     stored = await DataLoader(new, xtrace).upsert_one({"chunk_content": "to be loaded"}, [1] * DIM, kb_id)
     assert stored > claimed
     genuine = await DataLoader(new, xtrace).load([{"chunk_content": "to be loaded"}], [[1] * DIM], kb_id)
-    assert genuine.already_stored == 1
+    assert genuine.known == 1
 
 
 async def test_the_manifest_is_the_one_that_is_sealed_in_the_file(
