@@ -101,8 +101,7 @@ class DataLoader(Twin[core.DataLoader]):
             batch_size: chunks that go through together; fewer where they are long.
             on_conflict: what is done with a chunk that is there, the same text with the same metadata. `"skip"` leaves
                 it as it is and costs nothing more. `"replace"` embeds everything, fetches and decrypts what is there,
-                and writes what differs: after a change of the model that is every vector. `"fail"` raises `NamesTaken`
-                and stores nothing of the batch.
+                and writes what differs. `"fail"` raises `NamesTaken` and stores nothing of the batch.
             on_progress: is told what is stored each time that it is more.
 
         Reading, embedding, encrypting and storing overlap. A few batches are in memory at a time, and of every chunk

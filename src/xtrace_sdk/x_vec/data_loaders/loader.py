@@ -154,7 +154,9 @@ class DataLoader(Secretive):
                 if on_progress is not None:
                     on_progress(summary)
 
-            load = Load(self._reader(model), self._encryptor, self._store, self._integration, kb_id, progress, on_conflict)
+            load = Load(
+                self._reader(model), self._encryptor, self._store, self._integration, kb_id, progress, on_conflict
+            )
             return await load.run(collection, embedding, batch_size)
 
     async def superseded(
