@@ -52,7 +52,7 @@ def note(text: str) -> None:
 def confirm(question: str, yes: bool) -> None:
     """Returns if it shall be done: `--yes` was given, or the person at the terminal said so.
 
-    Raises `NotConfirmed` if they did not, and `WrongUse` if nobody watches.
+    Raises `NotConfirmed` if they did not, and `WrongUse` when not interactive.
     """
     expect_confirmable(yes)
     if yes:
@@ -65,7 +65,7 @@ def confirm(question: str, yes: bool) -> None:
 def expect_confirmable(yes: bool) -> None:
     """Raises `WrongUse` if `confirm` will: to be asked before work that would be in vain then."""
     if not (yes or is_watched()):
-        raise WrongUse("nobody is there to confirm this: add --yes")
+        raise WrongUse("cannot ask for confirmation when not interactive: add --yes")
 
 
 def is_watched() -> bool:

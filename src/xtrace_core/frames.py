@@ -32,7 +32,7 @@ _ROW_COUNT = struct.Struct("<I")
 
 
 class InvalidFrames(ValueError):
-    """A stream that is no framed answer: cut off, out of order, or with lengths that do not fit."""
+    """A stream that is not a framed answer: cut off, out of order, or with lengths that do not fit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def parse_filter(value: Any, limits: FilterLimits = DEFAULT_LIMITS) -> Filter:
         try:
             value = msgspec.json.decode(value)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise InvalidFilter("meta_filter is a string that holds no JSON") from None
+            raise InvalidFilter("meta_filter is a string that is not valid JSON") from None
     if value is None:
         return EVERY_CHUNK
     return _Parser(limits).filter(value, "meta_filter", 1)
@@ -168,7 +168,7 @@ class _Parser:
                 return [_joined(And, parts)]
             return [_joined(Or, parts) if key == "$or" else Not(_joined(Or, parts))]
         raise InvalidFilter(
-            f"{path} is no field and no operator, expected tag1 to tag5, facets, $and, $or, $nor or $not"
+            f"{path} is neither a field nor an operator, expected tag1 to tag5, facets, $and, $or, $nor or $not"
         )
 
     def _field(
@@ -182,7 +182,7 @@ class _Parser:
         for name, value in operand.items():
             if name not in operators:
                 known = ", ".join(operators)
-                raise InvalidFilter(f"{path}.{_shown(name)} is no operator on {field}, expected one of {known}")
+                raise InvalidFilter(f"{path}.{_shown(name)} is not an operator on {field}, expected one of {known}")
             self._count_condition()
             check, build = operators[name]
             parts.append(build(field, check(self, value, f"{path}.{name}")))

@@ -13,8 +13,8 @@ opened again with a passphrase or another *key provider*. `XTraceIntegration` is
 
 **Where the keys live.** Everything secret is in the execution context, on the client: the Paillier primes, the content
 key, the keys of names and private metadata. It is saved encrypted under the key provider's key, to a file or to the
-service; the service never has a key that opens anything. Whoever loses both the context and its passphrase loses the
-data.
+service; the service never has a key that opens anything. Without both the context and its passphrase, the data is
+lost.
 
 `rotate` moves data to new keys, `verify` reads everything and lists what cannot be used, `write_manifest` writes down
 what is stored for the day when keys are stolen. Every exception is an

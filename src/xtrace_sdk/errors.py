@@ -9,7 +9,7 @@ XTraceError
 │   ├── InvalidFilter              a metadata filter that the language does not have
 │   │   └── NotOnPrivateField      an operator or sorting that needs values of which the service has hashes
 │   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
-│   ├── InvalidDocument            a file or folder that holds no text to load
+│   ├── InvalidDocument            a file or folder that does not contain text to load
 │   ├── DecoyGroupTooLarge         decoys would have to be fetched together with too many chunks
 │   ├── InvalidManifest            a file that is not the manifest it should be
 │   └── InaccessibleFile           a file that cannot be read or written
@@ -20,7 +20,7 @@ XTraceError
 │   ├── UnknownScheme              a context of a scheme that this version does not have
 │   └── WeakParameters             parameters of a key that would not protect anything
 ├── TamperedData                   what came back is not what was stored
-│   ├── InvalidRows                rows of a search that are no sum of a stored vector and the query
+│   ├── InvalidRows                rows of a search that are not the sum of a stored vector and the query
 │   ├── ContentTampered            content that cannot be authenticated
 │   ├── ChangedSinceSearch         content that was replaced after the search that found it
 │   └── ForeignNameSalt            a salt for names that was not made for this knowledge base
@@ -59,13 +59,13 @@ XTraceError
 │   │   ├── StorageReadOnly        503 storage_read_only
 │   │   └── StorageFull            507
 │   └── ServerFault                any other 5xx
-├── NetworkError                   no answer of the service to go by
+├── NetworkError                   the service did not give a usable answer
 │   ├── ServerUnreachable          no connection, or one that broke
 │   ├── ServerTimeout              no answer in time
 │   └── InvalidAnswer              an answer that the HTTP contract does not know
 │       └── AnswerTooLarge         an answer larger than this client accepts
 ├── PartlyStored                   a load that stopped half way: what is stored, and why it stopped
-└── EmbeddingError                 a model gives no vector that can be used
+└── EmbeddingError                 a model does not return a usable vector
     ├── MissingPackage             an optional package is not installed
     └── ProviderFault              the model or the service behind it failed
 
@@ -119,7 +119,7 @@ class InvalidMetaData(InputError):
 
 
 class InvalidDocument(InputError):
-    """A file or folder that holds no text to load."""
+    """A file or folder that does not contain text to load."""
 
 
 class DecoyGroupTooLarge(InputError):
@@ -169,7 +169,7 @@ class TamperedData(XTraceError):
 
 
 class InvalidRows(TamperedData):
-    """Rows of a search's answer that are no sum of a stored vector and the query.
+    """Rows of a search's answer that are not the sum of a stored vector and the query.
 
     `positions` counts from the first row of the answer; `chunk_ids` is None where ids are not known. Both have the
     first bad rows, `count` is the number of all.
@@ -289,14 +289,14 @@ class PermissionDenied(ServerError):
 
 
 class NotFound(ServerError):
-    """There is no such thing in this organisation."""
+    """It does not exist in this organisation."""
 
     codes = ("not_found",)
     statuses = (404,)
 
 
 class KnowledgeBaseNotFound(NotFound):
-    """There is no such knowledge base."""
+    """The knowledge base does not exist."""
 
     codes = ("knowledge_base_not_found",)
 
@@ -314,7 +314,7 @@ class ChunksNotFound(NotFound):
 
 
 class KeyNotFound(NotFound):
-    """There is no API key with this hash."""
+    """The API key does not exist."""
 
     codes = ("key_not_found",)
 
@@ -441,7 +441,7 @@ class ServerFault(ServerError):
 
 
 class NetworkError(XTraceError):
-    """There is no answer of the service to go by."""
+    """The service did not give a usable answer."""
 
 
 class ServerUnreachable(NetworkError):
@@ -476,7 +476,7 @@ class PartlyStored(XTraceError):
 
 
 class EmbeddingError(XTraceError):
-    """A model gives no vector that can be used."""
+    """A model does not return a usable vector."""
 
 
 class MissingPackage(EmbeddingError):

@@ -17,7 +17,7 @@ from rich.progress import (
 from rich.text import Text
 
 Advance = Callable[[int], None]
-"""Says that so many more are done."""
+"""Adds `done` to what is done."""
 
 
 @contextmanager

@@ -135,7 +135,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 
 def _translated(request: Request, error: HTTPException) -> ServiceError:
-    """What the framework says about a request that matches no route, as an error of ours."""
+    """What the framework says about a request that matches no route, as one of the service's errors."""
     path = request.url.path[:128]
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")

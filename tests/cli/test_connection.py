@@ -59,7 +59,7 @@ def test_missing_credentials_are_one_sentence(shell: Terminal) -> None:
     shell("kb list --credentials nowhere.json").fails("nowhere.json: No such file or directory")
     (shell.folder / "broken.json").write_text('{"admin_key": "secret-of-mine", ')
     broken = shell("kb list --credentials broken.json")
-    broken.fails("broken.json holds no credentials")
+    broken.fails("broken.json does not contain credentials")
     assert "secret-of-mine" not in broken.err
 
 

@@ -138,7 +138,7 @@ def test_a_wrong_or_missing_passphrase_is_one_sentence(protected: Terminal) -> N
     (protected.folder / "empty").write_text("\n")
     protected("context save mine.json --passphrase-file empty").fails("empty is empty")
     (protected.folder / "binary").write_bytes(b"\xff\xfe")
-    protected("context save mine.json --passphrase-file binary").fails("is no UTF-8 text")
+    protected("context save mine.json --passphrase-file binary").fails("is not valid UTF-8")
 
 
 def test_a_context_is_never_overwritten(protected: Terminal) -> None:

@@ -16,7 +16,7 @@ from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 @pytest.fixture
 def mine(xtrace: Terminal) -> Path:
-    """The file of a context of ours."""
+    """The file of a native context."""
     xtrace("context create mine.json --dimensions 64", XTRACE_PASSPHRASE=PASSPHRASE)
     return xtrace.folder / "mine.json"
 
@@ -60,5 +60,5 @@ def test_a_weak_key_is_an_exit_status_and_its_file_needs_no_secret(xtrace: Termi
 
 def test_a_file_that_holds_no_public_key_is_refused(xtrace: Terminal) -> None:
     (xtrace.folder / "empty.json").write_text("{}")
-    xtrace("context audit empty.json").fails("the file empty.json holds no public key of a context")
+    xtrace("context audit empty.json").fails("the file empty.json does not contain the public part of a context")
     xtrace("context audit missing.json").fails("cannot be read")

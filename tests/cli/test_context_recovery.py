@@ -97,7 +97,7 @@ def test_one_is_added_replaced_and_removed(terminal: Terminal) -> None:
     assert terminal("context rewrap mine.json").status == 0
     assert recovered(path, second).id == context_id
     removed = terminal("context recovery-key mine.json --remove --yes", XTRACE_PASSPHRASE=NEW_PASSPHRASE)
-    assert (removed.status, removed.err) == (0, "xtrace: mine.json has no recovery key now\n")
+    assert (removed.status, removed.err) == (0, "xtrace: mine.json does not have a recovery key any more\n")
     with pytest.raises(WrongKey, match="no recovery key"):
         recovered(path, second)
 

@@ -108,7 +108,7 @@ def test_folders_without_text_are_one_sentence(shell: Terminal) -> None:
     shell("demo nowhere --data data").fails("nowhere is no folder")
     for content in (b"\x7fELF\x00\x01", b"caf\xe9"):
         (shell.folder / "empty" / "binary.txt").write_bytes(content)
-        shell("demo empty --data data").fails("binary.txt is no UTF-8 text")
+        shell("demo empty --data data").fails("binary.txt is not valid UTF-8")
     assert not (shell.folder / "data").exists()
 
 

@@ -38,7 +38,7 @@ def test_the_same_as_json(xtrace: Terminal) -> None:
 
 def test_deleting_asks_the_person_who_watches(xtrace: Terminal) -> None:
     kb_id = xtrace("kb create notes").text
-    xtrace(f"kb delete {kb_id}").fails("nobody is there to confirm this: add --yes", status=2)
+    xtrace(f"kb delete {kb_id}").fails("cannot ask for confirmation when not interactive: add --yes", status=2)
     for answer in ("n", "", "yes, why not"):
         refused = xtrace.watched(f"kb delete {kb_id}", answer)
         assert (refused.status, refused.out) == (1, "")

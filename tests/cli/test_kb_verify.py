@@ -83,7 +83,9 @@ def test_bad_chunks_are_listed_and_the_status_is_1(terminal: Terminal, kb_id: st
 
 def test_they_are_deleted_if_somebody_says_so(terminal: Terminal, kb_id: str, credentials: Credentials) -> None:
     damage(terminal, credentials, kb_id)
-    terminal(f"kb verify {kb_id} mine.json --delete").fails("nobody is there to confirm this: add --yes", status=2)
+    terminal(f"kb verify {kb_id} mine.json --delete").fails(
+        "cannot ask for confirmation when not interactive: add --yes", status=2
+    )
     refused = terminal.watched(f"kb verify {kb_id} mine.json --delete", "n")
     assert refused.status == 1
     assert "Delete all 2 bad chunks listed above, of 7? [y/N] " in refused.err

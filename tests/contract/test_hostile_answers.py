@@ -373,7 +373,7 @@ async def test_another_saved_context_is_noticed(stock: Stock) -> None:
 # Writes
 
 noticed(
-    "answers an insertion with too few or too many ids, the same one twice, or ids that there are not", InvalidAnswer
+    "answers an insertion with too few or too many ids, the same one twice, or ids that do not exist", InvalidAnswer
 )
 
 
@@ -393,7 +393,7 @@ async def test_false_ids_of_insertions_are_noticed(ids: list[int], stock: Stock)
             await loader.dump_db(db, index, kb_id)
 
 
-noticed("answers for names that were not asked about, or with ids that there are not", InvalidAnswer)
+noticed("answers for names that were not asked about, or with ids that do not exist", InvalidAnswer)
 
 
 @pytest.mark.parametrize("answered", [{"another": 1}, {"name": 0}])

@@ -202,12 +202,12 @@ def descending(_: Attack, rows: list[Row]) -> list[Row]:
     return rows[::-1]
 
 
-@lie("answers with ids that there are not: below 0, beyond 63 bits", InvalidAnswer)
+@lie("answers with ids that do not exist: below 0, beyond 63 bits", InvalidAnswer)
 def negative(_: Attack, rows: list[Row]) -> list[Row]:
     return [Row(rows[0].ciphertexts, -1, rows[0].nonce), *rows[1:]]
 
 
-@lie("answers with ids that there are not: below 0, beyond 63 bits", InvalidAnswer)
+@lie("answers with ids that do not exist: below 0, beyond 63 bits", InvalidAnswer)
 def enormous(_: Attack, rows: list[Row]) -> list[Row]:
     return [*rows[:-1], Row(rows[-1].ciphertexts, 1 << 63, rows[-1].nonce)]
 

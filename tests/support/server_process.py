@@ -26,7 +26,7 @@ def _serve(settings: dict[str, Any]) -> None:
     from xtrace_server import serving
     from xtrace_server.settings import Settings
 
-    # As `xtrace serve` does: the server ends in good order, and is told again.
+    # As `xtrace serve` does: the server ends cleanly, and is told again.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     serving.run(Settings(**settings))
 

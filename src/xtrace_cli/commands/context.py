@@ -75,7 +75,7 @@ def create(
 ) -> None:
     """Makes new keys in a file that the passphrase protects, and prints the context's id.
 
-    Whoever loses the file, or the passphrase and the recovery key, cannot read the data again: nobody else can open it.
+    Without the file, or without both the passphrase and the recovery key, the data cannot be read again.
     """
     _expect_new(path)
     passphrase = new_passphrase(passphrase_file)

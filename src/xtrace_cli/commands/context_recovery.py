@@ -47,7 +47,7 @@ def recovery_key(
         key = None if remove else RecoveryKey.generate()
         context.set_recovery_key(key).save_to_disk(path)
         if key is None:
-            show({"context_id": context.id}, as_json, lambda: note(f"{path} has no recovery key now"))
+            show({"context_id": context.id}, as_json, lambda: note(f"{path} does not have a recovery key any more"))
         else:
             tested(path, key)
             done = {"context_id": context.id, "recovery_key": key.words()}

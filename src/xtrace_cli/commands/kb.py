@@ -55,7 +55,7 @@ def describe(kb_id: KbId, credentials: CredentialsFile = None, as_json: Json = F
 
 @app.command()
 def delete(kb_id: KbId, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Deletes a knowledge base with every chunk in it. There is no way back."""
+    """Deletes a knowledge base with every chunk in it. This cannot be undone."""
     confirm(f"Delete the knowledge base {kb_id} with every chunk in it?", yes)
     with_admin_key(credentials, lambda xtrace: xtrace.delete_kb(kb_id))
     show({"id": kb_id, "deleted": True}, as_json, lambda: note(f"deleted the knowledge base {kb_id}"))

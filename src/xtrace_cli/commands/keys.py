@@ -91,7 +91,7 @@ def grant(
 
 @app.command()
 def revoke(key: Key, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Revokes an API key: it opens nothing from now on. There is no way back."""
+    """Revokes an API key: it opens nothing from now on. This cannot be undone."""
 
     async def call(xtrace: "XTraceIntegration") -> wire.ApiKey:
         found = await _find(xtrace, key)

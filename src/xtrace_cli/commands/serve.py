@@ -63,7 +63,7 @@ def serve(
     settings = server_settings(**given, **_assignments(set_ or [], given))
     from xtrace_server import serving
 
-    # The server finishes what is in flight by itself, then raises the signal again: that is no failure.
+    # The server finishes what is in flight by itself, then raises the signal again: that is not a failure.
     end_as_ctrl_c_does(signal.SIGTERM)
     try:
         serving.run(settings)

@@ -35,16 +35,18 @@ class FolderDocuments:
     """The `.txt` and `.md` files of a folder and the folders in it, by path; hidden and empty ones are passed over.
 
     Each is read when its turn comes, at every iteration anew. Iterating raises `InaccessibleFile` for what cannot be
-    read and `InvalidDocument` for a file that is no UTF-8 text.
+    read and `InvalidDocument` for a file that is not valid UTF-8.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises `InaccessibleFile` for what is no folder, `InvalidDocument` for one that has no text at all."""
+        """Raises `InaccessibleFile` if it is not a folder, `InvalidDocument` if it contains nothing to load."""
         if not folder.is_dir():
-            raise InaccessibleFile(f"{folder} is no folder: name a folder with .txt or .md files")
+            raise InaccessibleFile(f"{folder} is not a folder: name a folder with .txt or .md files")
         self._folder = folder
         if next(iter(self), None) is None:
-            raise InvalidDocument(f"{folder} has no text: expected .txt or .md files in it that are not empty")
+            raise InvalidDocument(
+                f"{folder} contains nothing to load: expected .txt or .md files in it that are not empty"
+            )
 
     def __iter__(self) -> Iterator[Document]:
         for path in _text_files(self._folder):
@@ -89,7 +91,7 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise InvalidDocument(f"{path} is no UTF-8 text: convert it, or take it out of the folder")
+        raise InvalidDocument(f"{path} is not valid UTF-8: convert it, or move it out of the folder")
     return text
 
 

@@ -109,5 +109,6 @@ def _read(file: Path) -> _Connection:
         raise InaccessibleFile(f"the credentials cannot be read from {file}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidArgument(
-            f"{file} holds no credentials: expected a JSON object with the texts api_url, org_id, api_key, admin_key"
+            f"{file} does not contain credentials: expected a JSON object with the texts api_url, org_id, api_key, "
+            "admin_key"
         ) from None

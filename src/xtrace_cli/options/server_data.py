@@ -48,7 +48,7 @@ def existing_database(settings: "Settings") -> "Dialect":
     database = dialect_of(settings.resolved_database_url)
     if not database.exists():
         where = database.location
-        raise UnusableData(f"there is no database in {where}: name the folder of `xtrace serve` with --data")
+        raise UnusableData(f"no database was found in {where}: name the folder of `xtrace serve` with --data")
     return database
 
 

@@ -25,7 +25,7 @@ class TypedSecret:
     def get(self, file: Path | None, prompt: str) -> str:
         """The secret.
 
-        Raises `InaccessibleFile`, `InvalidArgument`, and `WrongUse` if it is nowhere and nobody is there to ask.
+        Raises `InaccessibleFile`, `InvalidArgument`, and `WrongUse` if it is missing when not interactive.
         """
         return self._given(file) or self._ask(prompt)
 
@@ -40,7 +40,7 @@ class TypedSecret:
         except OSError as error:
             raise InaccessibleFile(f"the {self.name} cannot be read from {file}: {error.strerror}") from None
         except UnicodeDecodeError:  # its attributes hold the content
-            raise InvalidArgument(f"the {self.name} in {file} is no UTF-8 text") from None
+            raise InvalidArgument(f"the {self.name} in {file} is not valid UTF-8") from None
         if not text:
             raise InvalidArgument(f"the {self.name} in {file} is empty")
         return text

@@ -270,7 +270,7 @@ class _Joiner(Secretive):
 
     def __call__(self, residues: Rows, others: Rows) -> Rows:
         if len(residues) != len(others):
-            raise ValueError(f"got {len(residues)} and {len(others)} residues, expected as many of each")
+            raise ValueError(f"got {len(residues)} and {len(others)} residues; the counts must match")
         if (residues.shape[1], others.shape[1]) != self._widths:
             return PortableArithmetic().join(residues, self._moduli[0], others, self._moduli[1])
         both = np.zeros((len(residues), self._start + others.shape[1]), dtype=np.uint8)

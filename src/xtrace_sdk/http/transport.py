@@ -322,8 +322,10 @@ def origin(url: str) -> str:
 
 
 def base_url(url: str, name: str) -> str:
-    """The URL without a slash at the end. Raises `InvalidArgument`, with `name`, for what is no plain HTTP URL."""
-    wrong = InvalidArgument(f"{name} is no URL like https://api.example.com: scheme, host, and perhaps port and path")
+    """The URL without a slash at the end. Raises `InvalidArgument`, with `name`, unless it is a plain HTTP URL."""
+    wrong = InvalidArgument(
+        f"{name} is not a URL like https://api.example.com: scheme, host, and perhaps port and path"
+    )
     try:
         parts = urlsplit(url.strip())
         port_is_valid = parts.port is None or parts.port > 0

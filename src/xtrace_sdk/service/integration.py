@@ -114,7 +114,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
             max_answer_bytes: larger answers are refused (`AnswerTooLarge`). Chunks that are fetched by id, or page by
                 page, are then asked for in smaller numbers. `stream_hamming_distances` reads answers of any size
                 while they come. Decoding an answer takes up to 20 times its length of memory.
-            transport: takes the place of the network, for tests.
+            transport: replaces the network, for tests.
 
         Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
         """
@@ -301,7 +301,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
             answer = await self._service.data("POST", "chunk/names", wire.FoundNames, body=body, max_bytes=largest)
             if not answer.chunk_ids.keys() <= set(batch) or min(answer.chunk_ids.values(), default=1) < 1:
                 raise InvalidAnswer(
-                    "the server answered for names that were not asked for, or with ids that there are not"
+                    "the server answered for names that were not asked for, or with ids that do not exist"
                 )
             found |= answer.chunk_ids
         return found
@@ -571,7 +571,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
                 return
             token, last = page.next_page_token, ids
             if token is None or hash(token) in seen:
-                raise InvalidAnswer("the server says that there are more results, but gives no new page_token")
+                raise InvalidAnswer("the server says that there are more results, but does not return a new page_token")
             seen.add(hash(token))  # not the token, which may be long
 
     async def delete_chunks_by_meta(

@@ -113,7 +113,7 @@ def _row(data: bytes, at: int) -> tuple[wire.SearchRow, int]:
         raise _against_contract("a row lacks ciphertexts or a chunk id")
     count, at = _length(data, at, 0x90, MAX_CIPHERTEXTS, "ciphertexts of a row")
     if not count:
-        raise _against_contract("a row has no ciphertexts")
+        raise _against_contract("a row does not have ciphertexts")
     ciphertexts = []
     for _ in range(count):
         ciphertext, at = _bytes(data, at, MAX_CIPHERTEXT_BYTES, "a ciphertext")

@@ -229,6 +229,6 @@ def _encoded(encoder: Callable[[Any], bytes], payload: msgspec.Struct) -> bytes:
 
 
 def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in their order, so many at a time."""
+    """The items in their order, in batches of `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -2,7 +2,7 @@
 
 Same names, same parameters, same core: `await retriever.search(…)` is `retriever.search(…)` here, `async with` is
 `with`, `async for` is `for`, and `aclose` is `close`. Usable from any thread, whether an event loop runs there or not.
-Ctrl-C ends a call in good order. Callbacks run in a thread of the SDK and cannot make such calls themselves.
+Ctrl-C cancels a call cleanly. Callbacks run in a thread of the SDK and cannot make such calls themselves.
 """
 
 from xtrace_sdk.sync._embedding import Embedding

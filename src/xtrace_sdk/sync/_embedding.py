@@ -47,7 +47,7 @@ class Embedding(Twin[core.Embedding]):
             concurrency: requests to an API under way at once.
             timeout_s: the longest silence of an API that is waited for.
             retries: how often and how long to try an API again.
-            transport: takes the place of the network, for tests.
+            transport: replaces the network, for tests.
 
         Raises `InvalidArgument`.
         """

@@ -61,7 +61,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
             max_answer_bytes: larger answers are refused (`AnswerTooLarge`). Chunks that are fetched by id, or page by
                 page, are then asked for in smaller numbers. `stream_hamming_distances` reads answers of any size
                 while they come. Decoding an answer takes up to 20 times its length of memory.
-            transport: takes the place of the network, for tests.
+            transport: replaces the network, for tests.
 
         Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
         """

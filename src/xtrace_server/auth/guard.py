@@ -199,7 +199,7 @@ def _denial(key: ApiKey, grant: Grant, needed: Permission) -> str:
             f"{key.default_permission}"
         )
     return (
-        f"the API key has no permission to {needed.name.lower()} in this knowledge base: {why}; an admin key sets "
+        f"the API key is not permitted to {needed.name.lower()} in this knowledge base: {why}; an admin key sets "
         f"{needed:d} with PUT /api/v1/keys/{{hash}}/permissions/{{kb_id}} (xtrace keys grant)"
     )
 

@@ -76,8 +76,8 @@ def test_a_filter_parses_to_its_tree(written: Any, tree: Filter) -> None:
     [
         ({"tag6": "x"}, "meta_filter.tag6 is no field"),
         ({"$xor": []}, r"\$xor is no field and no operator"),
-        ({"tag1": {"$regex": "x"}}, r"\$regex is no operator on tag1"),
-        ({"facets": {"$eq": "x"}}, r"\$eq is no operator on facets"),
+        ({"tag1": {"$regex": "x"}}, r"\$regex is not an operator on tag1"),
+        ({"facets": {"$eq": "x"}}, r"\$eq is not an operator on facets"),
         ({"tag1": {"$size": 1}}, r"\$size"),
         ({"tag1": 5}, "tag1 is the number 5, expected a string"),
         ({"tag1": None}, "tag1 is null"),

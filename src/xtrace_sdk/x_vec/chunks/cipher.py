@@ -51,8 +51,8 @@ class ContentCipher(Secretive):
     def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
         """The content, as bytes, of what `encrypt` gave for the same nonce.
 
-        Raises `ContentTampered` if `stored` is no base64, is shorter than 32 bytes, was changed, was encrypted under
-        another key or belongs to another nonce; which of these cannot be told.
+        Raises `ContentTampered` if `stored` is not valid base64, is shorter than 32 bytes, was changed, was encrypted
+        under another key or belongs to another nonce; which of these cannot be told.
         """
         try:
             sealed = base64.b64decode(stored, validate=True)

@@ -100,5 +100,5 @@ def _vector_copy(envelope: _Envelope) -> VectorCopy | None:
     else:
         return None
     if not len(copy) or not np.isfinite(copy).all():
-        raise ValueError("a vector of no elements, or of some that are no finite numbers")
+        raise ValueError("a vector of no elements, or of some that are not finite numbers")
     return copy

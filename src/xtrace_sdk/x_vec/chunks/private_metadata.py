@@ -192,7 +192,7 @@ def _operand(context: Hiding, field: str, operator: str, value: Any) -> Any:
 
 
 def _hidden(context: Hiding, field: str, value: Any) -> Any:
-    """The hash of a value, those of a list's; what is no text (None, a number, a truth) is itself."""
+    """The hash of a value, those of a list's; anything else (None, a number, a truth) is itself."""
     if isinstance(value, str):
         return _hash(context, field, value)
     if isinstance(value, Sequence):

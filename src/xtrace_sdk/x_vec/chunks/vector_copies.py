@@ -41,7 +41,7 @@ def as_floats(vector: Any, embed_len: int) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         floats = elements.astype(np.float32)
     if not np.isfinite(floats).all():
-        raise InvalidVector("got a vector with elements that are no finite numbers, expected an embedding of floats")
+        raise InvalidVector("got a vector with elements that are not finite numbers, expected an embedding of floats")
     return floats
 
 

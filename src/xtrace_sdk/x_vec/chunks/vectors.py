@@ -47,11 +47,11 @@ async def embedded(embedding: Embedder, texts: Sequence[str], *, as_floats: bool
 def float_to_bits(vector: Any) -> NDArray[np.uint8]:
     """The signs of a float vector or matrix: 1 where an element is above 0, else 0; same shape, dtype uint8.
 
-    Raises `InvalidVector` for elements that are no finite numbers.
+    Raises `InvalidVector` for elements that are not finite numbers.
     """
     floats = np.asarray(vector)
     if floats.dtype.kind not in "fiub" or not np.isfinite(floats).all():
-        raise InvalidVector("got a vector with elements that are no finite numbers, expected an embedding of floats")
+        raise InvalidVector("got a vector with elements that are not finite numbers, expected an embedding of floats")
     return (floats > 0).astype(np.uint8)
 
 

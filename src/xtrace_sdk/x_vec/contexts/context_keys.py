@@ -1,6 +1,6 @@
 """All keys of one execution context in memory, and the secret text that they are sealed as.
 
-The secret of a context of ours and that of another client's are told apart by the public parts (docs/formats.md,
+The secret of a native context and that of another client's are told apart by the public parts (docs/formats.md,
 "Execution context" and "Contexts of existing clients"), never by trying.
 """
 

@@ -1,7 +1,7 @@
 """The execution context: the homomorphic key pair and the content key as one protected object.
 
 What is stored of it (a file, or `data` on the service) are the public parts in clear and the secrets under the key of a
-key provider (docs/formats.md, "Execution context"). The id of a context of ours is a hash of the public parts, so
+key provider (docs/formats.md, "Execution context"). The id of a native context is a hash of the public parts, so
 nobody can give one context's name to another.
 """
 
@@ -401,8 +401,8 @@ class ExecutionContext(Secretive):
         A file that another client of the wire format saved opens too. If its key is weak a `WeakKeyWarning` says so,
         and chunks are encrypted under it only with `insecure_allow_weak_encryption`.
 
-        Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it holds no context or a changed one,
-        `WrongKey` for a wrong passphrase or key.
+        Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it does not contain a
+        context or was changed, `WrongKey` for a wrong passphrase or key.
         """
         way = way_in(passphrase, key_provider, recovery_key)
         if path is None:

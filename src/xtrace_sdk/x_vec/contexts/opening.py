@@ -69,13 +69,15 @@ def _check_kind(saved: SavedContext, provider: KeyProvider) -> None:
 def _open_existing(saved: SavedContext, way: WayIn, allow_weak_encryption: bool) -> ContextKeys:
     """The keys of a context as another client saved it: its content key is the provider's key itself."""
     if isinstance(way, RecoveryKey):
-        raise WrongKey("the context was saved by other software and has no recovery key: open it with its passphrase")
+        raise WrongKey(
+            "the context was saved by other software and does not have a recovery key: open it with its passphrase"
+        )
     _check_kind(saved, way)
     key = existing_clients_key(way, saved.wrapped_key_bytes())
     try:
         secret_key = unseal(key, base64.b64decode(saved.sk, validate=True), None).decode()
     except ValueError:  # not base64, or no UTF-8 in it
-        raise InvalidContext("the context's sk is no encrypted secret key: it was changed or cut off") from None
+        raise InvalidContext("the context's sk is not an encrypted secret key: it was changed or cut off") from None
     except InvalidTag:
         raise WrongKey(
             "the passphrase or key is wrong for this context, or the context was changed: "

@@ -38,7 +38,7 @@ class PublicParts(msgspec.Struct, frozen=True):
 
     @property
     def public_id(self) -> str:
-        """SHA-256, in hexadecimal, of the public parts: the id of a context of ours."""
+        """SHA-256, in hexadecimal, of the public parts: the id of a native context."""
         return hashlib.sha256(canonical_json(self.public_data())).hexdigest()
 
     @property
@@ -47,7 +47,7 @@ class PublicParts(msgspec.Struct, frozen=True):
         return b"xtrace/context/1" + hashlib.sha256(canonical_json(self.public_data())).digest()
 
     def config_object(self) -> dict[str, Any]:
-        """The configuration. Raises `InvalidContext` if it is no JSON object."""
+        """The configuration. Raises `InvalidContext` if it is not a JSON object."""
         return json_object(self.config, "config")
 
     @property
@@ -80,7 +80,7 @@ class PublicParts(msgspec.Struct, frozen=True):
             fields = ()
         if not fields or list(fields) != named:
             raise InvalidContext(
-                "the context's private_metadata is no list of fields as this version writes it: "
+                "the context's private_metadata is not a list of fields as this version writes it: "
                 "the context was changed, or written by a later version"
             )
         return fields
@@ -100,11 +100,11 @@ class SavedContext(PublicParts, frozen=True):
         return is_sealed(self.sk)
 
     def wrapped_key_bytes(self) -> bytes:
-        """What the key provider needs. Raises `InvalidContext` if it is no base64."""
+        """What the key provider needs. Raises `InvalidContext` if it is not valid base64."""
         try:
             return base64.b64decode(self.wrapped_key, validate=True)
         except (binascii.Error, ValueError):
-            raise InvalidContext("the context's wrapped_key is no base64: it was changed or cut off") from None
+            raise InvalidContext("the context's wrapped_key is not valid base64: it was changed or cut off") from None
 
     def serialized(self) -> dict[str, str]:
         """The fields that the service stores."""
@@ -169,7 +169,7 @@ def parse_public(data: Mapping[str, Any], what: str) -> PublicParts:
     try:
         return msgspec.convert(data, PublicParts)
     except msgspec.ValidationError as error:
-        raise InvalidContext(f"{what} holds no public key of a context ({error})") from None
+        raise InvalidContext(f"{what} does not contain the public part of a context ({error})") from None
 
 
 def parse(data: dict[str, Any], what: str) -> SavedContext:
@@ -178,7 +178,7 @@ def parse(data: dict[str, Any], what: str) -> SavedContext:
         return msgspec.convert(data, SavedContext)
     except msgspec.ValidationError as error:
         raise InvalidContext(
-            f"{what} holds no complete saved context ({error}): it was cut off, or saved without its secret"
+            f"{what} does not contain a complete saved context ({error}): it was cut off, or saved without its secret"
         ) from None
 
 
@@ -220,7 +220,7 @@ class PublicPart:
 def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
     """The public part of the context in a file, read without its key.
 
-    Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it holds no context.
+    Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it does not contain a context.
     """
     saved = read_file(Path(path))
     try:

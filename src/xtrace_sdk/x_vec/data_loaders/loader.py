@@ -103,7 +103,7 @@ class DataLoader(Secretive):
         secret. Raises what `XTraceIntegration` raises.
         """
         if len(db) != len(index):
-            raise InvalidArgument(f"got {len(db)} chunks and {len(index)} indexes, expected as many of each")
+            raise InvalidArgument(f"got {len(db)} chunks but {len(index)} indexes; the counts must match")
         with progress_bar("Storing", len(db)) as advance:
             return await self._store.insert_missing(db, index, kb_id, lambda done: advance(len(done)), concurrent)
 
@@ -218,7 +218,7 @@ class DataLoader(Secretive):
         """
         if not len(chunk_ids) == len(db) == len(index):
             raise InvalidArgument(
-                f"got {len(chunk_ids)} ids, {len(db)} chunks and {len(index)} indexes, expected as many of each"
+                f"got {len(chunk_ids)} ids, {len(db)} chunks and {len(index)} indexes; the counts must match"
             )
         await self._store.replace(chunk_ids, db, index, kb_id)
 

@@ -11,7 +11,7 @@ T = TypeVar("T")
 class Pipeline:
     """Takes batches through stages, at most `ahead` of them at a time, so memory stays bounded.
 
-    A batch that fails ends the work in good order: no further batch is begun, those behind it go into no further stage,
+    A batch that fails ends the work cleanly: no further batch is begun, those behind it go into no further stage,
     those before it go on to their end.
     """
 

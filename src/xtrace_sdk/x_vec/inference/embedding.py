@@ -74,7 +74,7 @@ class Embedding(Secretive):
             concurrency: requests to an API under way at once.
             timeout_s: the longest silence of an API that is waited for.
             retries: how often and how long to try an API again.
-            transport: takes the place of the network, for tests.
+            transport: replaces the network, for tests.
 
         Raises `InvalidArgument`.
         """
@@ -181,7 +181,7 @@ class Embedding(Secretive):
                 "choose a smaller dim or another model"
             )
         if not np.isfinite(vectors).all():
-            raise ProviderFault(f"{self!r} gave a vector with elements that are no finite numbers")
+            raise ProviderFault(f"{self!r} gave a vector with elements that are not finite numbers")
         return np.ascontiguousarray(vectors[:, : self.dim], dtype=np.float32)
 
 

@@ -117,11 +117,11 @@ _DENIED: Final = (
 )
 _DISABLED: Final = "the AWS KMS key {key} is disabled: enable it, or use another key"
 _UNUSABLE: Final = "the AWS KMS key {key} cannot be used in its present state (pending deletion or import, or away)"
-_NOT_FOUND: Final = "AWS KMS has no key {key} in this account and region"
+_NOT_FOUND: Final = "AWS KMS does not know the key {key} in this account and region"
 _CREDENTIALS: Final = "AWS refused the credentials: they are unknown, expired, or wrongly signed; sign in again"
 _USAGE: Final = "the AWS KMS key {key} is not a symmetric key for encryption and decryption"
 _FAILED: Final = "AWS KMS failed or was too slow: try again"
-_NO_CREDENTIALS: Final = "there are no AWS credentials: set them in the environment, a profile or a role"
+_NO_CREDENTIALS: Final = "no AWS credentials were found: set them in the environment, a profile or a role"
 _UNREACHABLE: Final = "AWS KMS cannot be reached: check the region, the endpoint and the network"
 _OTHER: Final = "AWS KMS refused the request for the key {key} ({code})"
 _WRONG_KEY: Final = "the context's key was wrapped under another AWS KMS key than {key}"

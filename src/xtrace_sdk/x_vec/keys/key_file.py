@@ -1,4 +1,4 @@
-"""Keys from a local file that nobody else may read or change, for machines that mount their secrets as files.
+"""Keys from a local file that other users cannot read or change, for machines that mount their secrets as files.
 
 The file is one line of text, `xtrace-key-file-1` and 64 hexadecimal digits: 32 random bytes.
 """
@@ -26,7 +26,7 @@ _ROOT = 0
 
 @checked_calls
 class KeyFileProvider(Secretive):
-    """Derives the key from the 32 random bytes of a key file; whoever has the file opens the context.
+    """Derives the key from the 32 random bytes of a key file; anyone who has the file can open the context.
 
     The wrapped key is `xtrace-key-file-1 ‖ salt (16)`. The file is read when a key is needed and not kept in memory.
     """
@@ -85,7 +85,9 @@ class KeyFileProvider(Secretive):
         except ValueError:
             key = b""
         if len(key) != KEY_BYTES:
-            raise KeyProviderFault(f"the file {self._path} holds no key, or was cut off: expected an XTrace key file")
+            raise KeyProviderFault(
+                f"the file {self._path} does not contain a key, or was cut off: expected an XTrace key file"
+            )
         return key
 
 

@@ -21,7 +21,7 @@ class PassphraseKeyProvider(Secretive):
     The passphrase is normalised (Unicode NFC), because keyboards and systems write the same "é" in two ways. Contexts
     of other clients take it as it was typed.
 
-    The wrapped key is `xtrace-scrypt-1 ‖ log2 N ‖ r ‖ p ‖ salt (16)`. Whoever has a stored context can guess at the
+    The wrapped key is `xtrace-scrypt-1 ‖ log2 N ‖ r ‖ p ‖ salt (16)`. Anyone who has a stored context can guess at the
     passphrase, half a second and 128 MiB a guess: take a long random one.
     """
 
@@ -37,7 +37,7 @@ class PassphraseKeyProvider(Secretive):
     def __init__(self, passphrase: str, *, insecure_log2_n: int | None = None) -> None:
         """`insecure_log2_n` lowers the cost of new keys, for tests. An empty passphrase is an `InvalidArgument`."""
         if not passphrase:
-            raise InvalidArgument("the passphrase is empty, expected a text that nobody guesses")
+            raise InvalidArgument("the passphrase is empty, expected a text that is hard to guess")
         try:
             self._typed = passphrase.encode()
         except UnicodeEncodeError:  # its attributes hold the passphrase

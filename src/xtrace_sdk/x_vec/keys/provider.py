@@ -1,7 +1,7 @@
 """Key providers: where the key that protects a context comes from.
 
 A provider is two methods: make a new key together with what must be stored to get it back (the *wrapped key*), and get
-it back from that. What is stored is no secret by itself; the provider's own secret (a passphrase, a key file, a key
+it back from that. What is stored is not secret by itself; the provider's own secret (a passphrase, a key file, a key
 service's permission) never leaves it. A provider for another key service is one small class with these two methods and
 a name; docs/keys.md shows one.
 """
@@ -29,7 +29,7 @@ class KeyProvider(Protocol):
     def new_key(self) -> tuple[bytes, bytes]:
         """`(key, wrapped_key)`: 32 bytes of key, new each time, and the bytes to store with the context.
 
-        The wrapped key is stored in the clear: whoever has it must not get the key from it without the provider.
+        The wrapped key is stored in the clear: it must not give the key away without the provider.
         Raises `KeyProviderFault` if the provider cannot give one.
         """
         ...

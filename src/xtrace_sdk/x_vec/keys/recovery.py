@@ -26,7 +26,7 @@ _BITS: Final = 11
 class RecoveryKey(Secretive):
     """Opens a context as its key provider does, until it is replaced or the context is rotated.
 
-    Whoever has the words and a copy of the context has everything under it.
+    Anyone who has the words and a copy of the context can read everything under it.
     """
 
     __slots__ = ("_key",)
@@ -34,8 +34,8 @@ class RecoveryKey(Secretive):
     def __init__(self, words: str) -> None:
         """The key of its words, in any case, on one line or more; numbers and punctuation between them do not count.
 
-        Raises `InvalidArgument` if there are not 24, if one is not in the list (by its position), or if they do not
-        fit together.
+        Raises `InvalidArgument` unless there are 24 that fit together. A word that is not in the list is named by its
+        position.
         """
         self._key = _decode(re.findall(r"[^\W\d_]+", words.lower()))
 

@@ -64,7 +64,7 @@ class Envelope(Secretive):
         """
         slots, sealed = _parts(stored)
         if slot >= len(slots):
-            raise WrongKey("the context has no recovery key: open it with its passphrase or key")
+            raise WrongKey("the context does not have a recovery key: open it with its passphrase or key")
         check, sealed_key = slots[slot][:_CHECK_BYTES], slots[slot][_CHECK_BYTES:]
         if not hmac.compare_digest(check, _key_check(slot_key)):
             raise WrongKey(_WRONG[slot])

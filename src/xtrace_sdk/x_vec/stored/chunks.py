@@ -77,7 +77,7 @@ async def batches(
 
 
 async def grouped(chunks: AsyncIterator[Chunk], size: int) -> AsyncGenerator[list[Chunk], None]:
-    """The chunks in their order, so many at a time."""
+    """The chunks in their order, in batches of `size`."""
     batch: list[Chunk] = []
     async for chunk in chunks:
         batch.append(chunk)

@@ -31,7 +31,7 @@ def open_under_lineage(context: ExecutionContext, kb_id: str, chunk: Chunk) -> t
     """The content, and which context it is stored under: the given one or its predecessor. Raises as `open_content`."""
     *before, own = context.lineage
     for predecessor in before:
-        # A nonce tells the chunks of a context of ours from those of another client's. Between two of ours only
+        # A nonce tells the chunks of a native context from those of another client's. Between two native ones only
         # their keys do, and either authenticates by the same rule.
         if not predecessor.aes.binds_nonces and not chunk.get("nonce"):
             return predecessor, open_content(predecessor, kb_id, chunk)

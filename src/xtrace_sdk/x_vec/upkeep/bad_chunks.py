@@ -24,7 +24,7 @@ class Problem(StrEnum):
     """What cannot be used of a chunk."""
 
     VECTOR = "vector"
-    """Its ciphertexts are no vector under the context with the noise of its nonce: searches that meet it fail."""
+    """Its ciphertexts are not a vector under the context with the noise of its nonce: searches that meet it fail."""
     CONTENT = "content"
     """Its content cannot be authenticated together with its nonce: it cannot be retrieved."""
     METADATA = "metadata"

@@ -137,7 +137,7 @@ async def _after_the_end(
 ) -> RotationSummary:
     """Nothing moves any more; the old context, of which the id is left, may still be deleted."""
     if context.replaced is None:
-        raise InvalidArgument("the context has no predecessor, expected one made by successor()")
+        raise InvalidArgument("the context does not have a predecessor: make one with successor()")
     if remove_old:
         with suppress(ContextNotFound):  # removed before
             await integration.delete_exec_context(context.replaced)
@@ -239,7 +239,7 @@ class _Rotation:
             if in_vain >= (PASSES_IN_VAIN if done.seen else EMPTY_PASSES):
                 raise InvalidAnswer(
                     f"the server says that {count} chunks are left under the old context, and {in_vain} readings in a "
-                    "row gave none that could be moved: rotate again when nobody writes under the old context"
+                    "row gave none that could be moved: rotate again when no writer uses the old context"
                 )
         return in_all
 

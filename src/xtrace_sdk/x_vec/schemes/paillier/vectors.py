@@ -27,7 +27,7 @@ class PaillierVectors(Secretive):
         self._encoding = VectorEncoding(embed_len, key_len, base)
         self.n = primes[0] * primes[1]
         if self._encoding.largest_sum() >= self.n:
-            raise InvalidArgument("the product of the primes holds no encoded vector of this length")
+            raise InvalidArgument("the product of the primes is too small for an encoded vector of this length")
         self._width = row_width(self.n * self.n)
         # One prime gives the sum modulo p, which is the sum itself only where every sum is below p. Base 3 has no
         # invalid digit, so its only check is the size of the whole sum: it always needs both primes.

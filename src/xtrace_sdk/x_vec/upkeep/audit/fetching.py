@@ -10,7 +10,7 @@ from xtrace_sdk.x_vec.upkeep.audit.samples import Sample
 
 
 async def fetch_samples(integration: XTraceIntegration, kb_id: str, public: PublicParts, count: int) -> list[Sample]:
-    """At most so many chunks, the newest, that are stored in the knowledge base under the key of these public parts.
+    """At most `count` chunks, the newest, that are stored in the knowledge base under the key of these public parts.
 
     Raises what the calls raise.
     """

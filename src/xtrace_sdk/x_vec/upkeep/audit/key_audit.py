@@ -32,7 +32,7 @@ FIRST_ORDER_BITS, LAST_ORDER_BITS, ORDER_BITS_STEP = 28, 40, 2
 _GROWTH = 2.5
 """How much longer the search takes for orders of two bits more."""
 _UNIFORM_BITS = 64
-"""So many of the top bits of a residue modulo n are not uniform."""
+"""This number of top bits of a residue modulo n are not uniform."""
 
 
 class Outcome(StrEnum):
@@ -45,7 +45,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: an attack, what came of it, and what that excludes or means. Holds no secret."""
+    """One check: an attack, what came of it, and what that excludes or means. Does not contain secrets."""
 
     name: str
     outcome: Outcome
@@ -90,7 +90,7 @@ def _checks(key: PublicKey, shared: int | None, chunks: Sequence[Sample], second
 
 
 def _factored_at_once(n: int) -> str | None:
-    """Why n is no modulus at all, if it is none."""
+    """Why n cannot be a modulus, if it cannot."""
     if n % 2 == 0:
         return "n is even, so it is factored"
     if is_prime(n) or is_power(n):
@@ -116,7 +116,7 @@ def _parameters(key: PublicKey) -> Check:
     n, square, name = key.n, key.n * key.n, "parameters"
     g = 1 + n if key.g is None else key.g
     if not 1 < g < square or gcd(g, n) != 1:
-        return _weak(name, "g is no element modulo n squared, or gives a factor of n")
+        return _weak(name, "g is not an element modulo n squared, or gives a factor of n")
     if not key.is_plain and not key.noise_has_a_subgroup:
         return _weak(name, "g is not 1 + n, as it is in this scheme")
     if key.n_squared not in (None, square) or key.g_n not in (None, powmod(g, n, square)):

@@ -22,7 +22,7 @@ class PublicKey:
     type: str
     n: int
     g: int | None
-    """None for 1 + n, which contexts of ours do not write down."""
+    """None for 1 + n, which native contexts do not write down."""
     n_squared: int | None
     g_n: int | None
     key_len: int
@@ -36,9 +36,11 @@ class PublicKey:
         pk, config = _numbers(public.pk, "pk"), json_object(public.config, "config")
         n, key_len, alpha_len = _integer(pk.get("n")), config.get("key_len"), config.get("alpha_len")
         if n is None or not 0 < n.bit_length() <= MAX_MODULUS_BITS:
-            raise InvalidContext(f"the context's pk has no modulus n of at most {MAX_MODULUS_BITS} bits")
+            raise InvalidContext(f"the context's pk does not have a modulus n of at most {MAX_MODULUS_BITS} bits")
         if not _is_length(key_len) or not (alpha_len is None or _is_length(alpha_len)):
-            raise InvalidContext("the context's config has no key_len, or an alpha_len that is no number of bits")
+            raise InvalidContext(
+                "the context's config does not have a key_len, or an alpha_len that is not a number of bits"
+            )
         return cls(
             type=public.type,
             n=n,
@@ -67,7 +69,7 @@ def _numbers(text: str, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise InvalidContext(f"the context's {what} is no JSON object, or has an integer of too many digits")
+        raise InvalidContext(f"the context's {what} is not a JSON object, or has an integer of too many digits")
     return value
 
 
