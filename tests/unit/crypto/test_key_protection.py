@@ -218,7 +218,7 @@ class TestSlots:
         assert opened(stored) == opened(stored, Slot.RECOVERY, RECOVERY) == SECRET
 
     def test_without_a_recovery_key_there_is_none_to_open_with(self) -> None:
-        with pytest.raises(WrongKey, match="has no recovery key"):
+        with pytest.raises(WrongKey, match="does not have a recovery key"):
             opened(sealed(), Slot.RECOVERY, RECOVERY)
 
     def test_the_one_is_changed_without_the_other(self) -> None:

@@ -139,7 +139,7 @@ def test_primes_that_do_not_hold_the_vectors_are_refused() -> None:
         PaillierClient.from_primes(small, right, NoiseKeys.generate(), 8, 256, "base4")
     lowest = first_prime_from((1 << 255) + 1)
     next_one = first_prime_from(lowest + 2)  # the product of these two is below 3^322
-    with pytest.raises(InvalidArgument, match="holds no encoded vector"):
+    with pytest.raises(InvalidArgument, match="too small for an encoded vector"):
         PaillierClient.from_primes(lowest, next_one, NoiseKeys.generate(), 322, 256, "base3")
 
 

@@ -77,7 +77,7 @@ def test_a_context_opened_by_it_gets_a_new_passphrase_and_keeps_it(path: Path, k
 def test_it_is_added_replaced_and_taken_away_later(tmp_path: Path, key: RecoveryKey) -> None:
     path, other = tmp_path / "context.json", RecoveryKey.generate()
     context = new_context(path=path)
-    with pytest.raises(WrongKey, match="has no recovery key"):
+    with pytest.raises(WrongKey, match="does not have a recovery key"):
         recovered(path, key)
     assert context.set_recovery_key(key) is context
     context.save_to_disk(path)
@@ -88,7 +88,7 @@ def test_it_is_added_replaced_and_taken_away_later(tmp_path: Path, key: Recovery
         recovered(path, key)
     recovered(path, other).set_recovery_key(None).save_to_disk(path)
     assert ExecutionContext.load_from_disk(PASSPHRASE, path) == context
-    with pytest.raises(WrongKey, match="has no recovery key"):
+    with pytest.raises(WrongKey, match="does not have a recovery key"):
         recovered(path, other)
 
 
