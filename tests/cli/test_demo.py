@@ -105,7 +105,7 @@ def test_folders_without_text_are_one_sentence(shell: Terminal) -> None:
     shell("demo empty --data data").fails("empty has no text")
     (shell.folder / "empty" / "blank.txt").write_text(" \n")
     shell("demo empty --data data").fails("empty has no text")
-    shell("demo nowhere --data data").fails("nowhere is no folder")
+    shell("demo nowhere --data data").fails("nowhere is not a folder")
     for content in (b"\x7fELF\x00\x01", b"caf\xe9"):
         (shell.folder / "empty" / "binary.txt").write_bytes(content)
         shell("demo empty --data data").fails("binary.txt is not valid UTF-8")

@@ -60,7 +60,7 @@ def test_a_file_that_cannot_be_written_makes_no_organisation(operator: Terminal)
 
 @pytest.mark.parametrize("command", ["org list", "org create x", "vacuum"])
 def test_a_folder_without_a_database_gets_none(shell: Terminal, command: str) -> None:
-    shell(f"{command} --data nowhere").fails("there is no database in")
+    shell(f"{command} --data nowhere").fails("no database was found in")
     assert list(shell.folder.iterdir()) == []
     (shell.folder / "xtrace.db").write_bytes(b"anything else" * 100)
     shell(f"{command} --data .").fails("file is not a database")

@@ -74,8 +74,8 @@ def test_a_filter_parses_to_its_tree(written: Any, tree: Filter) -> None:
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ({"tag6": "x"}, "meta_filter.tag6 is no field"),
-        ({"$xor": []}, r"\$xor is no field and no operator"),
+        ({"tag6": "x"}, "meta_filter.tag6 is neither a field"),
+        ({"$xor": []}, r"\$xor is neither a field nor an operator"),
         ({"tag1": {"$regex": "x"}}, r"\$regex is not an operator on tag1"),
         ({"facets": {"$eq": "x"}}, r"\$eq is not an operator on facets"),
         ({"tag1": {"$size": 1}}, r"\$size"),
@@ -97,8 +97,8 @@ def test_a_filter_parses_to_its_tree(written: Any, tree: Filter) -> None:
         ({"tag1": "a\0"}, "NUL"),
         ('{"tag1": "a\\u0000"}', "NUL"),
         ({"x" * 1000: "a"}, "x{64}…"),
-        ("", "holds no JSON"),
-        ("[" * 100_000, "holds no JSON"),
+        ("", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
         ("[]", "an empty list"),
         (5, "the number 5"),
         (True, "true or false"),

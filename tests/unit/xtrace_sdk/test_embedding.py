@@ -209,8 +209,8 @@ async def test_who_stops_waiting_does_not_disturb_the_others() -> None:
         ([[1.0] * 7], EmbeddingError, "7 dimensions, expected at least 8"),
         ([[1.0] * 8] * 2, ProviderFault, "2 vectors for 1 texts"),
         ([1.0] * 8, ProviderFault, "expected one for each"),
-        ([[float("nan")] * 8], ProviderFault, "no finite numbers"),
-        ([[float("inf")] * 8], ProviderFault, "no finite numbers"),
+        ([[float("nan")] * 8], ProviderFault, "not finite numbers"),
+        ([[float("inf")] * 8], ProviderFault, "not finite numbers"),
     ],
 )
 async def test_vectors_that_cannot_be_used_are_one_clear_error(
