@@ -24,6 +24,7 @@ XTraceError
 │   ├── ContentTampered            content that cannot be authenticated
 │   ├── ChangedSinceSearch         content that was replaced after the search that found it
 │   └── ForeignNameSalt            a salt for names that was not made for this knowledge base
+├── NothingToSearch                a knowledge base in which nothing is stored under this context, but under others
 ├── UnknownContent                 genuine content in a form that this version does not have
 ├── FaultDetected                  this machine computed wrongly
 ├── ServerError                    the server's refusals: one class for each of its codes, or for the status
@@ -200,6 +201,10 @@ class ChangedSinceSearch(TamperedData):
 
 class ForeignNameSalt(TamperedData):
     """A salt for the names of chunks that was not made for this knowledge base: of a copy, or exchanged."""
+
+
+class NothingToSearch(XTraceError):
+    """A search of a knowledge base in which nothing is stored under this context, but chunks of others may be."""
 
 
 class UnknownContent(XTraceError):

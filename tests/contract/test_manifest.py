@@ -20,6 +20,7 @@ from xtrace_sdk.errors import (
     InvalidRows,
 )
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.notices import NothingStored
 from xtrace_sdk.x_vec.contexts.saved_context import PublicParts
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
@@ -202,7 +203,8 @@ async def test_manifests_are_of_this_context_and_one_for_each_knowledge_base(
         await write_manifest(xtrace, kb_id, old, tmp_path)
     # A knowledge base without a manifest has nothing that counts.
     new = successor(old, tmp_path)
-    assert await Retriever(new, xtrace).nn_search_for_ids([0] * DIM, 3, second) == []
+    with pytest.warns(NothingStored):
+        assert await Retriever(new, xtrace).nn_search_for_ids([0] * DIM, 3, second) == []
     assert (await rotate(new, xtrace)).left == {kb_id: 4, second: 3}
 
 

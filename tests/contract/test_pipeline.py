@@ -16,10 +16,12 @@ from xtrace_sdk.errors import (
     InvalidRows,
     InvalidVector,
     NotFound,
+    NothingToSearch,
     Unauthenticated,
     UnknownContent,
 )
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.notices import NothingStored
 from xtrace_sdk.x_vec.chunks.envelope import Content, pack
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
@@ -318,7 +320,22 @@ async def test_a_search_before_anything_was_stored_says_what_to_do(
     with pytest.raises(NotFound, match="save"):
         await Retriever(context, xtrace).nn_search_for_ids(vectors()[0], 3, kb_id)
     await context.save_to_remote(xtrace)
-    assert await Retriever(context, xtrace).nn_search_for_ids(vectors()[0], 3, kb_id) == []
+    with pytest.warns(NothingStored, match="nothing is stored in the knowledge base"):
+        assert await Retriever(context, xtrace).nn_search_for_ids(vectors()[0], 3, kb_id) == []
+
+
+async def test_a_search_with_another_context_than_the_chunks_says_so(
+    context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str
+) -> None:
+    await stored_ids(context, xtrace, kb_id)
+    other = new_context()
+    await other.save_to_remote(xtrace)
+    retriever = Retriever(other, xtrace)
+    with pytest.raises(NothingToSearch, match=f"another one is in use there .{context.id[:12]}"):
+        await retriever.nn_search_for_ids(vectors()[0], 3, kb_id)
+    assert await retriever.nn_search_for_ids(vectors()[0], 3, kb_id, meta_filter={"tag1": "a"}) == []
+    await DataLoader(other, xtrace).upsert_one({"chunk_content": "one"}, vectors()[0], kb_id)
+    assert await retriever.nn_search_for_ids(vectors()[0], 3, kb_id) == [COUNT + 1]
 
 
 async def test_unknown_knowledge_bases_and_wrong_keys_are_told_apart(

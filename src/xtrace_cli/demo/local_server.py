@@ -71,7 +71,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path, s
 
 def _is_ready(url: str) -> bool:
     try:
-        return httpx2.get(f"{url}/readyz", timeout=2).status_code == 200
+        return httpx2.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == 200
     except httpx2.HTTPError:
         return False
 

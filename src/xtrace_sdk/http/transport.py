@@ -12,7 +12,9 @@ what `Retry-After` says.
 
 import asyncio
 import email.utils
+import os
 import secrets
+import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -32,6 +34,7 @@ from xtrace_sdk.errors import (
     ServerTimeout,
     ServerUnreachable,
 )
+from xtrace_sdk.http.environment import EnvironmentTransport, proxy_for
 from xtrace_sdk.limits import MAX_ERROR_BYTES
 
 _PUT_OFF: Final = frozenset((429, 503))
@@ -150,16 +153,22 @@ class HttpClient:
         max_answer_bytes: int,
         max_connections: int,
         retries: Retries,
+        verify: bool | ssl.SSLContext = True,
+        ca_file: str | os.PathLike[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """`timeout_s` is the longest silence, `deadline_s` the longest that one attempt takes as a whole.
 
-        Further calls than `max_connections` wait for their turn. `transport` stands in for the network.
+        Further calls than `max_connections` wait for their turn. `transport` stands in for the network. `verify` and
+        `ca_file` say which certificates are accepted, as in `XTraceIntegration`.
         """
+        if ca_file is not None and verify is not True:
+            raise InvalidArgument("got verify and ca_file, expected one of them: ca_file names whom to trust")
         self._timeout_s = timeout_s
         self._deadline_s = deadline_s
         self._max_answer_bytes = max_answer_bytes
         self._retries = retries
+        self._uses_environment = transport is None
         timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, 10.0), pool=None)
         limits = httpx2.Limits(
             max_connections=max_connections,
@@ -169,8 +178,8 @@ class HttpClient:
         self._clients = _ClientsByLoop(
             lambda: httpx2.AsyncClient(
                 timeout=timeout,
-                limits=limits,
-                transport=transport,
+                transport=transport or EnvironmentTransport(limits, verify, ca_file),
+                trust_env=False,  # it would also send passwords of ~/.netrc
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             )
@@ -272,6 +281,8 @@ class HttpClient:
 
     def _translated(self, error: httpx2.RequestError | TimeoutError, request: Request) -> NetworkError:
         where = origin(request.url)
+        if self._uses_environment and (proxy := proxy_for(httpx2.URL(request.url))) is not None:
+            where = f"{where} through the proxy {proxy}"
         if isinstance(error, httpx2.ConnectTimeout):
             return ServerUnreachable(f"cannot reach {where} in time: check the address and the network")
         if isinstance(error, (httpx2.TimeoutException, TimeoutError)):

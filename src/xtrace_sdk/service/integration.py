@@ -6,6 +6,7 @@ checked against the HTTP contract before it is returned (`contract`).
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NamedTuple, Self, TypeVar
@@ -97,6 +98,8 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         retries: Retries | None = None,
         max_connections: Positive = 16,
         max_answer_bytes: Positive = MAX_ANSWER_BYTES,
+        verify: bool | ssl.SSLContext = True,
+        ca_file: str | os.PathLike[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Nothing is sent yet.
@@ -114,11 +117,17 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
             max_answer_bytes: larger answers are refused (`AnswerTooLarge`). Chunks that are fetched by id, or page by
                 page, are then asked for in smaller numbers. `stream_hamming_distances` reads answers of any size
                 while they come. Decoding an answer takes up to 20 times its length of memory.
+            verify: False accepts any certificate, which lets everybody on the way read the API keys; or an
+                `ssl.SSLContext`.
+            ca_file: certificates in PEM form, for a private certificate authority: those that are trusted, and no
+                others. By default `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the system's.
             transport: replaces the network, for tests.
 
         Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
         """
-        api_url = base_url(api_url or os.environ.get("XTRACE_API_URL") or DEFAULT_API_URL, "api_url")
+        api_url = base_url(
+            api_url or os.environ.get("XTRACE_API_URL") or DEFAULT_API_URL, "api_url (or XTRACE_API_URL)"
+        )
         admin_api_url = admin_api_url or os.environ.get("XTRACE_ADMIN_API_URL") or f"{api_url}/api"
         self._private_fields = PrivateFields()
         http = HttpClient(
@@ -127,6 +136,8 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
             max_answer_bytes=max_answer_bytes,
             max_connections=max_connections,
             retries=retries or Retries(),
+            verify=verify,
+            ca_file=ca_file,
             transport=transport,
         )
         self._service = Service(
@@ -134,7 +145,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
             org_id=header_value(org_id or os.environ.get("XTRACE_ORG_ID") or "", "org_id"),
             api_url=api_url,
             api_key=header_value(api_key or os.environ.get("XTRACE_API_KEY") or "", "api_key"),
-            admin_api_url=base_url(admin_api_url, "admin_api_url"),
+            admin_api_url=base_url(admin_api_url, "admin_api_url (or XTRACE_ADMIN_API_URL)"),
             admin_key=header_value(admin_key or os.environ.get("XTRACE_ADMIN_KEY") or "", "admin_key"),
         )
 

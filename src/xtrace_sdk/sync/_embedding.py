@@ -1,5 +1,7 @@
 """Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.inference.embedding`: change that, and run the script."""
 
+import os
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +34,8 @@ class Embedding(Twin[core.Embedding]):
         concurrency: Positive = 4,
         timeout_s: Seconds = 120.0,
         retries: Retries | None = None,
+        verify: bool | ssl.SSLContext = True,
+        ca_file: str | os.PathLike[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Nothing is loaded or sent yet.
@@ -47,6 +51,9 @@ class Embedding(Twin[core.Embedding]):
             concurrency: requests to an API under way at once.
             timeout_s: the longest silence of an API that is waited for.
             retries: how often and how long to try an API again.
+            verify: False accepts any certificate of an API, which lets everybody on the way read texts and key; or an
+                `ssl.SSLContext`.
+            ca_file: certificates in PEM form: the authorities that are trusted for an API, and no others.
             transport: replaces the network, for tests.
 
         Raises `InvalidArgument`.
@@ -61,6 +68,8 @@ class Embedding(Twin[core.Embedding]):
             concurrency=concurrency,
             timeout_s=timeout_s,
             retries=retries,
+            verify=verify,
+            ca_file=ca_file,
             transport=transport,
         )
         close_when_dropped(self, self._core.aclose)

@@ -1,5 +1,7 @@
 """Made by `scripts/sync-twins` from `xtrace_sdk.service.integration`: change that, and run the script."""
 
+import os
+import ssl
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Self
 
@@ -44,6 +46,8 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         retries: Retries | None = None,
         max_connections: Positive = 16,
         max_answer_bytes: Positive = MAX_ANSWER_BYTES,
+        verify: bool | ssl.SSLContext = True,
+        ca_file: str | os.PathLike[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Nothing is sent yet.
@@ -61,6 +65,10 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
             max_answer_bytes: larger answers are refused (`AnswerTooLarge`). Chunks that are fetched by id, or page by
                 page, are then asked for in smaller numbers. `stream_hamming_distances` reads answers of any size
                 while they come. Decoding an answer takes up to 20 times its length of memory.
+            verify: False accepts any certificate, which lets everybody on the way read the API keys; or an
+                `ssl.SSLContext`.
+            ca_file: certificates in PEM form, for a private certificate authority: those that are trusted, and no
+                others. By default `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the system's.
             transport: replaces the network, for tests.
 
         Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
@@ -76,6 +84,8 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
             retries=retries,
             max_connections=max_connections,
             max_answer_bytes=max_answer_bytes,
+            verify=verify,
+            ca_file=ca_file,
             transport=transport,
         )
         close_when_dropped(self, self._core.aclose)

@@ -86,7 +86,8 @@ class Retriever(Twin[core.Retriever]):
 
         Raises `InvalidRows`, naming the chunks, if any answer is not the sum of a stored vector and this query;
         nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
-        server about it.
+        server about it. Raises `NothingToSearch` if nothing is stored under this context in the knowledge base, but
+        other contexts are in use there; warns (`NothingStored`) if none is.
         """
         return run(self._core.nn_search_for_ids(query_vector, k, kb_id, range_filter, include_scores, meta_filter))
 

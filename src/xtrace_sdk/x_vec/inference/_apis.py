@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
@@ -43,6 +44,8 @@ class _ApiProvider(Secretive, ABC):
         concurrency: int,
         timeout_s: float,
         retries: Retries,
+        verify: bool | ssl.SSLContext,
+        ca_file: str | os.PathLike[str] | None,
         transport: httpx2.AsyncBaseTransport | None,
     ) -> None:
         self._model_name = model_name
@@ -55,6 +58,8 @@ class _ApiProvider(Secretive, ABC):
             max_answer_bytes=batch_size * MAX_DIMENSIONS * MAX_NUMBER_BYTES + MAX_COUNT_BYTES,
             max_connections=concurrency,
             retries=retries,
+            verify=verify,
+            ca_file=ca_file,
             transport=transport,
         )
 
@@ -147,8 +152,8 @@ class OllamaProvider(_ApiProvider):
         address = (given or os.environ.get("OLLAMA_HOST") or "127.0.0.1").strip()
         if "://" not in address:
             # As Ollama itself reads OLLAMA_HOST: host and port may stand alone, and it may be what a server listens to.
-            host, _, port = address.partition(":") if address.count(":") == 1 else (address, "", "")
-            host = "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104
+            host, port = _host_and_port(address)
+            host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
             address = f"http://{host}:{port or 11434}"
         return base_url(address, "base_url of Ollama (or OLLAMA_HOST)")
 
@@ -193,6 +198,17 @@ class OpenAiProvider(_ApiProvider):
         if sorted(by_index) != list(range(len(data))):
             raise ProviderFault("OpenAI gave vectors whose indexes do not count the texts")
         return [by_index[i] for i in range(len(data))]
+
+
+def _host_and_port(address: str) -> tuple[str, str]:
+    """The two parts of `host:port`, `[IPv6 address]:port`, or either alone; an IPv6 address comes with brackets."""
+    if address.startswith("["):
+        host, _, port = address.partition("]")
+        return f"{host}]", port.removeprefix(":")
+    if address.count(":") > 1:
+        return f"[{address}]", ""
+    host, _, port = address.partition(":")
+    return host, port
 
 
 def _message(body: bytes) -> str:

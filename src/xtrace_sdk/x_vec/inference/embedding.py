@@ -4,6 +4,8 @@ An API sees the texts that it embeds. `wordllama` and `sentence_transformer` wor
 """
 
 import asyncio
+import os
+import ssl
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
@@ -59,6 +61,8 @@ class Embedding(Secretive):
         concurrency: Positive = 4,
         timeout_s: Seconds = 120.0,
         retries: Retries | None = None,
+        verify: bool | ssl.SSLContext = True,
+        ca_file: str | os.PathLike[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Nothing is loaded or sent yet.
@@ -74,6 +78,9 @@ class Embedding(Secretive):
             concurrency: requests to an API under way at once.
             timeout_s: the longest silence of an API that is waited for.
             retries: how often and how long to try an API again.
+            verify: False accepts any certificate of an API, which lets everybody on the way read texts and key; or an
+                `ssl.SSLContext`.
+            ca_file: certificates in PEM form: the authorities that are trusted for an API, and no others.
             transport: replaces the network, for tests.
 
         Raises `InvalidArgument`.
@@ -92,6 +99,8 @@ class Embedding(Secretive):
             "concurrency": concurrency,
             "timeout_s": timeout_s,
             "retries": retries or Retries(),
+            "verify": verify,
+            "ca_file": ca_file,
             "transport": transport,
         }
         match provider:

@@ -24,6 +24,7 @@ from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import agreed_model
 from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted, Search, filters_of
 from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
+from xtrace_sdk.x_vec.retrievers.emptiness import explain_emptiness
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
 from xtrace_sdk.x_vec.retrievers.rescoring import rescored
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
@@ -131,7 +132,8 @@ class Retriever(Secretive):
 
         Raises `InvalidRows`, naming the chunks, if any answer is not the sum of a stored vector and this query;
         nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
-        server about it.
+        server about it. Raises `NothingToSearch` if nothing is stored under this context in the knowledge base, but
+        other contexts are in use there; warns (`NothingStored`) if none is.
         """
         ((ids, scores),) = await self.nn_search_batch([query_vector], k, kb_id, range_filter, meta_filter)
         return (ids, scores) if include_scores else ids
@@ -285,6 +287,8 @@ class Retriever(Secretive):
         """For each vector the nearest chunks, of a context that takes another's place those under either."""
         asked = await of_each(self._context, lambda context: self._nearest_under(context, vectors, k, scope))
         candidates = reduce(np.union1d, [ids for _, (_, ids) in asked])
+        if not len(candidates) and scope.is_everything:
+            await explain_emptiness(self._context, self._integration, scope.kb_id)
         search = Search(scope.meta_filter, self._decoys.remember(scope.kb_id, candidates))
         (context, (found, _)), *rest = asked
         for number, query in enumerate(vectors):

@@ -1,0 +1,9 @@
+"""Warnings of the SDK: what a caller should know although the call went on. Each is a `UserWarning`."""
+
+
+class NothingStored(UserWarning):
+    """A search found nothing because nothing is stored under its context in the knowledge base."""
+
+
+class PassedOver(UserWarning):
+    """A load passed over inputs that cannot be loaded; `LoadSummary.passed_over` names them."""
