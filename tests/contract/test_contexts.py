@@ -235,6 +235,38 @@ def test_nothing_more_is_stored_under_a_retired_context(http: Http) -> None:
     ok(http.data("PATCH", "/chunk/{org}", json=writes(kb)["patch content as new"][2]))
 
 
+def test_what_is_stored_is_stored_before_the_context_is_retired(http: Http) -> None:
+    http.save_context("ctx")
+    kbs = [http.new_kb() for _ in range(3)]  # of which the last is not bound yet when writing begins
+    for kb in kbs[:2]:
+        http.insert(kb, [chunk()])
+
+    def insert_until_refused(kb: str) -> int:
+        body = {"kb_id": kb, "context_id": "ctx", "chunks": [chunk()]}
+        for stored in range(10_000):
+            answer = http.data("POST", "/chunk/{org}", json=body)
+            if answer.status_code != 200:
+                problem(answer, 409, "context_retired")
+                return stored
+        raise AssertionError("the context was never retired")
+
+    def totals() -> list[int]:
+        pages = [
+            ok(http.data("POST", "/chunk/meta/page/{org}", json={"kb_id": kb, "context_id": "ctx", "limit": 0}))
+            for kb in kbs
+        ]
+        return [page["total"] for page in pages]
+
+    with ThreadPoolExecutor(6) as threads:
+        writers = [threads.submit(insert_until_refused, kb) for kb in kbs * 2]
+        while sum(totals()) < 20:
+            pass
+        ok(retire(http))
+        final = totals()
+    assert sum(writer.result() for writer in writers) == sum(final) - 2
+    assert totals() == final
+
+
 def test_an_insertion_that_was_answered_before_is_answered_again(http: Http) -> None:
     http.save_context("ctx")
     kb = http.new_kb()

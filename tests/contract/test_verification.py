@@ -183,5 +183,5 @@ async def test_what_cannot_be_verified_is_one_clear_error(
     assert (await verify(context, xtrace, kb_id)).chunks == 0
     with pytest.raises(NotFound):
         await verify(context, xtrace, "no-such-kb")
-    with pytest.raises(InvalidArgument, match="batch_size is 0, expected at least 1"):
+    with pytest.raises(InvalidArgument, match="batch_size is 0, expected a whole number of at least 1"):
         await verify(context, xtrace, kb_id, batch_size=0)

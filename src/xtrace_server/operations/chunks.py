@@ -214,7 +214,6 @@ async def _bound(
 ) -> tuple[KnowledgeBase, Binding]:
     """The knowledge base, locked, and its binding for these rows. Raises `CiphertextRefused` and `ContextRetired`."""
     kb = await knowledge_bases.lock(connection, kb)
-    await contexts.check_not_retired(connection, [context.pk])
     binding = await contexts.bind(connection, kb, context)
     if writes:
         binding = await contexts.fix_row_bytes(connection, binding, len(writes[0].row))

@@ -61,6 +61,7 @@ async def retire(state: ServerState, caller: ApiCaller, context_id: str) -> None
     """
     async with state.database.write() as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
+        await contexts.lock(connection, context)  # so that it is bound to no other knowledge base meanwhile
         bound = await contexts.bound_knowledge_bases(connection, context)
         if not bound and caller.key.default_permission != Permission.DELETE:
             raise PermissionDenied(
@@ -96,7 +97,6 @@ async def bind(state: ServerState, caller: ApiCaller, kb_id: str, context_id: st
     async with state.database.write() as connection:
         kb = await knowledge_bases.lock(connection, await caller.knowledge_base(connection, kb_id))
         context = await contexts.get_for_writing(connection, caller.organisation_id, context_id)
-        await contexts.check_not_retired(connection, [context.pk])
         await contexts.bind(connection, kb, context)
 
 
@@ -126,7 +126,6 @@ async def store_name_salt(
     if bound is None or bound.name_salt == change.replaces:
         async with state.database.write() as connection:
             kb = await knowledge_bases.lock(connection, kb)
-            await contexts.check_not_retired(connection, [context.pk])
             bound = await contexts.bind(connection, kb, context)
             bound = await contexts.exchange_name_salt(connection, bound, change.replaces, change.salt)
     return bound.name_salt

@@ -204,18 +204,26 @@ async def bindings(connection: AsyncConnection, binding_pks: set[int]) -> dict[i
     return {row[0]: Binding(*row) for row in found}
 
 
-async def bind(connection: AsyncConnection, kb: KnowledgeBase, context: Context) -> Binding:
-    """The binding of a locked knowledge base and a context, made if it was missing."""
-    bound = await find_binding(connection, kb, context)
-    if bound is not None:
-        return bound
-    still_there = select(_c.pk).where(_c.pk == context.pk).with_for_update()
-    if (await connection.execute(still_there)).one_or_none() is None:
+async def lock(connection: AsyncConnection, context: Context) -> None:
+    """Keeps others from binding or deleting the context until the transaction ends. Raises `ContextNotFound`."""
+    query = select(_c.pk).where(_c.pk == context.pk).with_for_update()
+    if (await connection.execute(query)).one_or_none() is None:
         raise ContextNotFound(context.id)
-    await connection.execute(insert(binding).values(kb_pk=kb.pk, context_pk=context.pk))
+
+
+async def bind(connection: AsyncConnection, kb: KnowledgeBase, context: Context) -> Binding:
+    """The binding of a locked knowledge base and a context, made if it was missing, so that something is stored there.
+
+    Raises `ContextRetired`, and `ContextNotFound` if the context was deleted meanwhile.
+    """
     bound = await find_binding(connection, kb, context)
     if bound is None:
+        await lock(connection, context)
+        await connection.execute(insert(binding).values(kb_pk=kb.pk, context_pk=context.pk))
+        bound = await find_binding(connection, kb, context)
+    if bound is None:
         raise RuntimeError("a binding that was just made is missing")
+    await check_not_retired(connection, [context.pk])
     return bound
 
 
