@@ -1,4 +1,4 @@
-"""The table in docs/security.md has what the hostile server of the tests does, and what the tests find."""
+"""The tables in docs/security.md have what the hostile server of the tests does, and what the tests find."""
 
 import re
 
@@ -6,8 +6,14 @@ import pytest
 
 import contract.test_filters_bind
 import contract.test_hostile_answers
-import contract.test_hostile_search  # noqa: F401 - they fill the tables
+import contract.test_hostile_search  # noqa: F401
+import game.test_end_to_end
+import game.test_moved_rows
+import game.test_other_clients
+import game.test_other_rows
+import game.test_withheld_rows  # noqa: F401 - they fill the tables
 from docs.examples import ROOT, examples, run
+from game.arena import LINES
 from support.hostile_table import NOTICED, UNNOTICED
 from xtrace_core.arithmetic import arithmetic, describe
 
@@ -31,6 +37,19 @@ def test_what_is_not_noticed_says_so_and_what_to_do() -> None:
     assert UNNOTICED
     for does in UNNOTICED:
         assert re.fullmatch(r"not noticed: \S.{15,}", ROWS[does]), does
+
+
+GAME = PAGE.partition("\n## The game\n")[2].partition("\n## ")[0]
+GAME_HEAD = "| the server knows | it does | searches | the client | it learns |\n|---|---|---|---|---|\n"
+
+
+def test_every_line_of_the_game_is_measured_and_every_game_a_line() -> None:
+    found = []
+    for part in GAME.split("\n### ")[1:]:
+        heading, _, text = part.partition("\n")
+        table = text.partition(GAME_HEAD)[2].partition("\n\n")[0]
+        found += [(heading, *row.strip("| ").split(" | ")) for row in table.split("\n")]
+    assert sorted(found) == sorted((*line, learns) for line, learns in LINES.items())
 
 
 async def test_the_call_that_turns_constant_time_on_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,8 @@ class Exchange:
     target: str
     headers: dict[str, str]
     request: bytes
-    url: str
+    client: httpx2.AsyncClient
+    """The real server's."""
     status: int = 200
     content_type: str = ""
     answer: bytes = b""
@@ -102,8 +103,7 @@ class Exchange:
         await self.forward(self.headers | dict(headers or {}), target or self.target, request)
 
     async def forward(self, headers: Mapping[str, str], target: str, request: bytes) -> None:
-        async with httpx2.AsyncClient(timeout=60) as client:
-            got = await client.request(self.method, self.url + target, headers=headers, content=request)
+        got = await self.client.request(self.method, target, headers=headers, content=request)
         self.status, self.answer = got.status_code, got.content
         self.content_type = got.headers.get("content-type", "")
 
@@ -114,8 +114,8 @@ Lie = Callable[[Exchange], Awaitable[None] | None]
 class Hostile:
     """The proxy; give clients its `url`."""
 
-    def __init__(self, real_url: str, frames_allowed: bool) -> None:
-        self._real_url = real_url
+    def __init__(self, client: httpx2.AsyncClient, frames_allowed: bool) -> None:
+        self._client = client
         self._frames_allowed = frames_allowed
         self.url = ""
         self.lie: Lie | None = None
@@ -143,7 +143,7 @@ class Hostile:
         kept = {name: value for name, value in headers.items() if name not in ("host", "connection")}
         if not self._frames_allowed:
             kept["accept"] = kept["accept"].replace(frames.MEDIA_TYPE, "text/none")
-        return Exchange(method, target, kept, body, self._real_url)
+        return Exchange(method, target, kept, body, self._client)
 
     @staticmethod
     def _say(exchange: Exchange) -> Callable[[asyncio.StreamWriter], Awaitable[None]]:
@@ -162,13 +162,14 @@ class Hostile:
 @asynccontextmanager
 async def hostile_server(real_url: str, frames_allowed: bool = True) -> AsyncIterator[Hostile]:
     """A hostile server in front of a real one; without frames it answers searches with MessagePack."""
-    hostile = Hostile(real_url, frames_allowed)
-    listener = await asyncio.start_server(hostile.serve, "127.0.0.1", 0)
-    hostile.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    try:
-        yield hostile
-    finally:
-        listener.close()
+    async with httpx2.AsyncClient(base_url=real_url, timeout=60) as client:
+        hostile = Hostile(client, frames_allowed)
+        listener = await asyncio.start_server(hostile.serve, "127.0.0.1", 0)
+        hostile.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        try:
+            yield hostile
+        finally:
+            listener.close()
 
 
 def number(ciphertext: bytes) -> int:
