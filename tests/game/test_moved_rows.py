@@ -11,12 +11,13 @@ from fractions import Fraction
 import pytest
 
 from game.adversaries import bits_by_errors, bits_by_moving, topic_by_moving
-from game.arena import CHANGED, Search, Server, learned, line, random_vectors
+from game.arena import CHANGED, Reaction, Search, Server, learned, line, random_vectors
 from game.arena import Client as Searcher
 from game.challenges import QUERIES, TOPICS, Topics, bits_of, topics_of
 from game.readers import NoiseAlone, WithoutNonces, weakened
 from support.crypto_support import Client
 from support.crypto_support import client as with_length
+from support.hostile_server import number
 
 SHAPES = {
     "one ciphertext": ("paillier_lookup", 512, 256),
@@ -136,3 +137,32 @@ def test_what_verification_lists_does_not_tell_a_bit(owner: Client, learns: str)
 def test_it_would_tell_a_bit_of_each(owner: Client) -> None:
     bad, bits = listed(owner, weakened(owner, WithoutNonces), 1)
     assert bad == [bit == 1 for bit in bits]
+
+
+@line(
+    CHANGED,
+    "one vector, and has a key that may write",
+    "patches its row, to be at distance 0 of a question",
+    "any number",
+    "fails until the chunk that `xtrace kb verify` lists is replaced",
+    "nothing",
+)
+async def test_a_stored_row_that_was_moved_is_neither_found_nor_sound(owner: Client, learns: str) -> None:
+    found, sound = await patched(owner, owner)
+    assert (found, sound) == (None, False)
+    assert learns == "nothing"
+
+
+async def test_it_would_be_found_first_and_be_sound(owner: Client) -> None:
+    assert await patched(owner, weakened(owner, WithoutNonces)) == ((2,), True)
+
+
+async def patched(owner: Client, reader: Client) -> tuple[Reaction, bool]:
+    """What a question finds to which the second chunk was moved, and whether a verification takes that chunk."""
+    vectors, question = random_vectors(3, owner.embed_len, 107), random_vectors(1, owner.embed_len, 108)[0]
+    server = Server.of(owner, vectors)
+    moved = server.row(2, 1, [1] * len(server.stored[1]), server.change(vectors[1], question))
+    server.stored[1] = [number(one) for one in moved.ciphertexts]
+    seen = await Searcher(reader).search(question)(lambda query: [server.row(i + 1, i, query) for i in range(3)])
+    _, valid = reader.decrypt_vec_batch([moved.ciphertexts], [moved.nonce])
+    return seen, bool(valid[0])

@@ -68,6 +68,24 @@ async def test_what_is_nearest_of_unrelated_texts_says_something_too(owner: Clie
     assert learns == f"{right} of {QUERIES} topics"
 
 
+@line(
+    TRUE,
+    "a text about each topic, in another knowledge base of the context",
+    "answers with the rows of that one",
+    "20",
+    "fetches 1",
+    "20 of 20 topics",
+)
+async def test_rows_of_another_knowledge_base_are_compared_as_well(owner: Client, learns: str) -> None:
+    game, other = topics_of(owner), topics_of(owner, about_topics=True)
+
+    def guess(_: Topics, search: Search) -> Awaitable[int]:
+        return topic_by_answering(search, other.server, other.chunks[:TOPICS], TOPICS, other.topics)
+
+    right, _ = await game.right(owner, guess)
+    assert learns == f"{right} of {QUERIES} topics"
+
+
 @line(TRUE, "all queries", "answers truly", "1,000", "fetches 3", "of the 20 vectors 4,394 of 5,120 bits")
 async def test_known_queries_tell_what_they_fetch(owner: Client, learns: str) -> None:
     vectors, queries = random_vectors(CHUNKS, 256, 105), random_vectors(1000, 256, 106)
