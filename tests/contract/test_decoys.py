@@ -177,7 +177,7 @@ async def test_ids_that_no_search_found_have_no_decoys(retriever: Retriever, xtr
     ids = await retriever.nn_search_for_ids(QUERY, 1, kb_id)
     with pytest.raises(InvalidArgument, match="search first"):
         await retriever.retrieve_and_decrypt(ids, "another", decoys=3)
-    with pytest.raises(InvalidArgument, match="decoys is -1, expected at least 0"):
+    with pytest.raises(InvalidArgument, match="decoys is -1, expected a whole number of at least 0"):
         await retriever.retrieve_and_decrypt(ids, kb_id, decoys=-1)
     assert xtrace.asked == []
     assert await retriever.retrieve_and_decrypt([], kb_id, decoys=3) == []

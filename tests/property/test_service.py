@@ -22,7 +22,7 @@ from support.reference_filter import matches
 from support.service import Http, LiveService, chunk, ok, problem
 from support.toy_paillier import toy_key
 
-EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "25"))
+EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "100" if "XTRACE_TEST_FULL" in os.environ else "25"))
 STEPS = 40
 
 QUERY = 1000

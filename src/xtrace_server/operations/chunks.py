@@ -8,7 +8,6 @@ import msgspec
 from msgspec import UNSET
 
 from xtrace_core import wire
-from xtrace_core.metadata import normalised
 from xtrace_server.auth.guard import ApiCaller
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.limits.sizes import check_chunks, check_count
@@ -194,7 +193,7 @@ async def _writes(
             ChunkWrite(
                 content=one.chunk_content,
                 row=row,
-                meta_data=normalised(one.meta_data),
+                meta_data=one.meta_data or wire.MetaData(),
                 name=one.name or "",
                 nonce=one.nonce,
             )

@@ -4,25 +4,20 @@ The secret of a native context and that of another client's are told apart by th
 "Execution context" and "Contexts of existing clients"), never by trying.
 """
 
-import hashlib
-import json
 import secrets
 import warnings
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final, Self
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from xtrace_sdk.errors import InvalidArgument, InvalidContext
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.compat.content import ExistingContentCipher
-from xtrace_sdk.x_vec.compat.paillier import ExistingClient, WeakKeyWarning, load_existing
+from xtrace_sdk.x_vec.compat.keys import existing_id, hedge_of, metadata_key
+from xtrace_sdk.x_vec.compat.paillier import WeakKeyWarning, load_existing
 from xtrace_sdk.x_vec.contexts.saved_context import FORMAT_VERSION, PublicParts, canonical_json, parse_public
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
-from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.interface import HomomorphicClient
 from xtrace_sdk.x_vec.schemes.registry import load_client
@@ -119,7 +114,7 @@ class ContextKeys(Secretive):
                 check_known("config", public.config_object(), {*keys.homomorphic.config(), *CONFIG_OF_CONTEXTS})
                 check_known("secret", secret, keys.secret())
                 return keys
-            hedge = Hedge.derived(content_key, b"xtrace/existing-client/hedging/1")
+            hedge = hedge_of(content_key)
             content = ExistingContentCipher(content_key, hedge, sealed_secret_key)
             check_known("secret", secret, ("sk", "content_key"))
             homomorphic = load_existing(
@@ -134,7 +129,13 @@ class ContextKeys(Secretive):
                 WeakKeyWarning,
                 stacklevel=2,
             )
-        return cls(public, _existing_id(public, homomorphic), homomorphic, content, _existing_metadata_key(content_key))
+        return cls(
+            public,
+            existing_id(public.type, public.pk, public.config, homomorphic),
+            homomorphic,
+            content,
+            metadata_key(content_key),
+        )
 
     @classmethod
     def _load_own(
@@ -205,15 +206,3 @@ def check_known(what: str, given: Iterable[str], known: Container[str]) -> None:
             raise InvalidContext(
                 f"the context's {what} has the key {name[:64]!r}, which this version does not know: update the software"
             )
-
-
-def _existing_id(public: PublicParts, homomorphic: ExistingClient) -> str:
-    """The id under which another client stores what it encrypts; its file does not tell."""
-    document = {"sk": homomorphic.secret_key, "pk": public.pk, "type": public.type, "config": public.config}
-    return hashlib.sha256(json.dumps(document).encode()).hexdigest()
-
-
-def _existing_metadata_key(content_key: bytes) -> bytes:
-    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"xtrace/existing-client/metadata/1").derive(
-        content_key
-    )

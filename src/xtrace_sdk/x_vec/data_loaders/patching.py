@@ -25,7 +25,7 @@ from xtrace_sdk.errors import (
     XTraceError,
     shown_ids,
 )
-from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.service.payloads import chosen_filter
 from xtrace_sdk.x_vec.chunks.envelope import Content, pack
 from xtrace_sdk.x_vec.chunks.private_metadata import FIELDS, MetaData, hidden_filter, hidden_meta_data, private_part
@@ -40,7 +40,6 @@ ATTEMPTS = 20
 """How often chunks that others keep changing are fetched again."""
 
 Filter = Mapping[str, Any] | str
-StoredChunk = dict[str, Any]
 ChangeOf = Callable[[int], MetaData]
 _FETCHED = ("chunk_content", "nonce", "meta_data", "updated_at")
 

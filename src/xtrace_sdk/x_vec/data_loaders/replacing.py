@@ -10,13 +10,13 @@ from xtrace_core.metadata import parse_meta_data
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import Outcome
 from xtrace_sdk.errors import ChunksNotFound
-from xtrace_sdk.service.integration import InsertedIds, XTraceIntegration
+from xtrace_sdk.service.integration import InsertedIds, StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.data_loaders.chunks import PlainChunk
 from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EmbeddedVectors, EncryptedChunks
 from xtrace_sdk.x_vec.data_loaders.storing import ChunkStore, OnStored, Stored
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
-from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, Chunk, read_chunks
+from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, read_chunks
 
 ATTEMPTS: Final = 5
 """How often chunks are looked up again because others deleted them before they could be replaced."""
@@ -79,7 +79,9 @@ class Replacing(Secretive):
                 same |= await asyncio.to_thread(self._unchanged, context, fetched, unchanged)
         return same
 
-    def _unchanged(self, context: ExecutionContext, fetched: Sequence[Chunk], positions: Sequence[int]) -> set[str]:
+    def _unchanged(
+        self, context: ExecutionContext, fetched: Sequence[StoredChunk], positions: Sequence[int]
+    ) -> set[str]:
         wanted = self._encryptor.plain(*self._chosen(positions))
         held = read_chunks(context, fetched)
         return {

@@ -4,18 +4,17 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk.errors import ContentTampered
-from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.schemes.interface import Bits
 
 T = TypeVar("T")
-Chunk = dict[str, Any]
 
 READ_FIELDS = ("index", "nonce", "chunk_content")
 """What `read_chunks` needs of a chunk."""
@@ -37,7 +36,7 @@ class ReadChunks:
         return np.flatnonzero(~self.valid | np.array([content is None for content in self.contents], dtype=np.bool_))
 
 
-def read_chunks(context: ExecutionContext, chunks: Sequence[Chunk]) -> ReadChunks:
+def read_chunks(context: ExecutionContext, chunks: Sequence[StoredChunk]) -> ReadChunks:
     """The vectors and contents of chunks, with `READ_FIELDS`, that are stored under the context."""
     nonces = [chunk.get("nonce") for chunk in chunks]
     vectors, valid = context.homomorphic.decrypt_vec_batch([chunk["index"] for chunk in chunks], nonces)
@@ -59,9 +58,9 @@ async def count_chunks(integration: XTraceIntegration, kb_id: str, context_id: s
     return (await integration.meta_search_paginated(kb_id, context_id, {}, ["name"], limit=1)).total
 
 
-async def batches(
+async def stored_batches(
     integration: XTraceIntegration, kb_id: str, context_id: str, fields: Iterable[str], size: int
-) -> AsyncGenerator[list[Chunk], None]:
+) -> AsyncGenerator[list[StoredChunk], None]:
     """All chunks under a context by ascending id; the next batch travels while the caller works on one."""
     stored = integration.iter_meta_search(kb_id, {}, context_id, projection=fields, page_size=size)
     pages = grouped(stored, size)
@@ -76,9 +75,9 @@ async def batches(
         await pages.aclose()
 
 
-async def grouped(chunks: AsyncIterator[Chunk], size: int) -> AsyncGenerator[list[Chunk], None]:
+async def grouped(chunks: AsyncIterator[StoredChunk], size: int) -> AsyncGenerator[list[StoredChunk], None]:
     """The chunks in their order, in batches of `size`."""
-    batch: list[Chunk] = []
+    batch: list[StoredChunk] = []
     async for chunk in chunks:
         batch.append(chunk)
         if len(batch) == size:
@@ -88,7 +87,7 @@ async def grouped(chunks: AsyncIterator[Chunk], size: int) -> AsyncGenerator[lis
         yield batch
 
 
-async def on_all_cores(work: Callable[[list[Chunk]], T], batch: list[Chunk]) -> list[T]:
+async def on_all_cores(work: Callable[[list[StoredChunk]], T], batch: list[StoredChunk]) -> list[T]:
     """What `work` gives for each share of the batch, in order; a share for each core."""
     # The arithmetic and the ciphers leave the interpreter to the other threads.
     size = max(1, -(-len(batch) // (os.cpu_count() or 1)))
@@ -96,5 +95,5 @@ async def on_all_cores(work: Callable[[list[Chunk]], T], batch: list[Chunk]) -> 
     return list(await asyncio.gather(*(asyncio.to_thread(work, share) for share in shares)))
 
 
-async def _next(pages: AsyncIterator[list[Chunk]]) -> list[Chunk]:
+async def _next(pages: AsyncIterator[list[StoredChunk]]) -> list[StoredChunk]:
     return await anext(pages, [])

@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 
+from xtrace_sdk.service.integration import StoredChunk
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex
 from xtrace_sdk.x_vec.schemes.interface import Bits
-from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, Chunk
+from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS
 
 MOVED_FIELDS = (*READ_FIELDS, "meta_data", "name", "updated_at")
 """What has to be fetched of a chunk to move it."""
 
-Update = tuple[Chunk, EncryptedIndex]
+Update = tuple[StoredChunk, EncryptedIndex]
 """What `update_chunks` takes of one chunk."""
 
 
 def moved(
-    context: ExecutionContext, chunks: Sequence[Chunk], vectors: Bits, contents: Sequence[str | bytes]
+    context: ExecutionContext, chunks: Sequence[StoredChunk], vectors: Bits, contents: Sequence[str | bytes]
 ) -> list[Update]:
     """The updates that move chunks, with `MOVED_FIELDS`, to the context, unless others write them first.
 

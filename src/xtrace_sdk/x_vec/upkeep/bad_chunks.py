@@ -13,11 +13,11 @@ from enum import StrEnum
 
 from xtrace_sdk.errors import ContentTampered, UnknownContent
 from xtrace_sdk.progress import progress_bar
-from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.chunks.envelope import unpack
 from xtrace_sdk.x_vec.chunks.private_metadata import clear_meta_data
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, Chunk, batches, count_chunks, on_all_cores, read_chunks
+from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, count_chunks, on_all_cores, read_chunks, stored_batches
 
 
 class Problem(StrEnum):
@@ -100,7 +100,9 @@ class _Reading:
         with progress_bar(description, total) as advance:
             for one in self.contexts:
                 fields = (*READ_FIELDS, "meta_data", "updated_at")
-                async with aclosing(batches(self.integration, self.kb_id, one.id, fields, self.batch_size)) as read:
+                async with aclosing(
+                    stored_batches(self.integration, self.kb_id, one.id, fields, self.batch_size)
+                ) as read:
                     async for batch in read:
                         for chunk in await self._bad_of(one, batch):
                             unlisted += Problem.UNLISTED in chunk.problems
@@ -110,12 +112,12 @@ class _Reading:
                         advance(len(batch))
         return _Read(count, bad, unlisted)
 
-    async def _bad_of(self, context: ExecutionContext, batch: list[Chunk]) -> list[BadChunk]:
+    async def _bad_of(self, context: ExecutionContext, batch: list[StoredChunk]) -> list[BadChunk]:
         shares = await on_all_cores(lambda part: _bad_of(context, self.kb_id, part), batch)
         return [bad for share in shares for bad in share]
 
 
-def _bad_of(context: ExecutionContext, kb_id: str, chunks: list[Chunk]) -> list[BadChunk]:
+def _bad_of(context: ExecutionContext, kb_id: str, chunks: list[StoredChunk]) -> list[BadChunk]:
     listed = context.accepted.chunks(kb_id, chunks)
     read = read_chunks(context, chunks)
     problems = [
@@ -130,7 +132,7 @@ def _bad_of(context: ExecutionContext, kb_id: str, chunks: list[Chunk]) -> list[
 
 
 def _problems(
-    context: ExecutionContext, chunk: Chunk, vector_is_valid: bool, content: bytes | None
+    context: ExecutionContext, chunk: StoredChunk, vector_is_valid: bool, content: bytes | None
 ) -> tuple[Problem, ...]:
     found = [] if vector_is_valid else [Problem.VECTOR]
     if content is None:
@@ -140,7 +142,7 @@ def _problems(
     return tuple(found)
 
 
-def _has_its_metadata(context: ExecutionContext, chunk: Chunk, content: bytes) -> bool:
+def _has_its_metadata(context: ExecutionContext, chunk: StoredChunk, content: bytes) -> bool:
     """False if the private metadata is another's; what a newer version wrote cannot be told here, and is left alone."""
     try:
         clear_meta_data(context, chunk.get("meta_data", {}), unpack(content).meta_data)

@@ -19,7 +19,7 @@ from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.manifest import MAX_MANIFEST_BYTES, manifest_head, manifest_record
 from xtrace_sdk.x_vec.contexts.saved_context import PublicParts
-from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, batches, count_chunks
+from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, count_chunks, stored_batches
 from xtrace_sdk.x_vec.upkeep.audit.fetching import ids_of
 
 BATCH_SIZE = 500
@@ -52,7 +52,7 @@ async def write_manifest(
         with new_file(Path(path)) as file, progress_bar("Listing", total) as advance:
             count, head = 0, manifest_head(context_id, kb_id)
             digest, size = hashlib.sha256(head), file.write(head)
-            async with aclosing(batches(integration, kb_id, context_id, READ_FIELDS, BATCH_SIZE)) as read:
+            async with aclosing(stored_batches(integration, kb_id, context_id, READ_FIELDS, BATCH_SIZE)) as read:
                 async for batch in read:
                     records = b"".join(await asyncio.to_thread(list, map(manifest_record, batch)))
                     digest.update(records)

@@ -24,14 +24,13 @@ from xtrace_sdk.errors import (
     shown_ids,
 )
 from xtrace_sdk.progress import progress_bar
-from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.stored.chunks import (
-    Chunk,
-    batches,
     count_chunks,
     on_all_cores,
     read_chunks,
+    stored_batches,
 )
 from xtrace_sdk.x_vec.stored.moving import MOVED_FIELDS, Update, moved
 from xtrace_sdk.x_vec.stored.names import pass_on_salt
@@ -259,7 +258,9 @@ class _Rotation:
         """
         writing: asyncio.Task[int] | None = None
         seen = unlisted = moved = 0
-        async with aclosing(batches(self._integration, kb_id, self._old.id, MOVED_FIELDS, self._batch_size)) as read:
+        async with aclosing(
+            stored_batches(self._integration, kb_id, self._old.id, MOVED_FIELDS, self._batch_size)
+        ) as read:
             try:
                 async for batch in read:
                     listed = self._old.accepted.chunks(kb_id, batch)
@@ -276,10 +277,10 @@ class _Rotation:
                 if writing is not None:
                     await asyncio.gather(writing, return_exceptions=True)
 
-    async def _encrypted_again(self, batch: list[Chunk]) -> list[Update]:
+    async def _encrypted_again(self, batch: list[StoredChunk]) -> list[Update]:
         return [chunk for part in await on_all_cores(self._encrypt_again, batch) for chunk in part]
 
-    def _encrypt_again(self, chunks: list[Chunk]) -> list[Update]:
+    def _encrypt_again(self, chunks: list[StoredChunk]) -> list[Update]:
         read = read_chunks(self._old, chunks)
         if len(read.bad()):
             raise _Undecryptable

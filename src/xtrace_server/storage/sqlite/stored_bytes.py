@@ -8,7 +8,7 @@ from xtrace_server.storage.schema import chunk_pk
 
 
 @dataclass(frozen=True, slots=True)
-class StoredChunk:
+class StoredBytes:
     """One chunk's columns as they lie in the database."""
 
     name: str
@@ -17,7 +17,7 @@ class StoredChunk:
     ciphertext: bytes
 
 
-def stored_chunk(database: Path, kb_id: str, chunk_id: int) -> StoredChunk:
+def stored_chunk(database: Path, kb_id: str, chunk_id: int) -> StoredBytes:
     """Reads the columns of one chunk, without the server and without any key."""
     connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
     try:
@@ -29,4 +29,4 @@ def stored_chunk(database: Path, kb_id: str, chunk_id: int) -> StoredChunk:
         ).fetchone()
     finally:
         connection.close()
-    return StoredChunk(name, tags, content, row)
+    return StoredBytes(name, tags, content, row)
