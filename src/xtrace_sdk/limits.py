@@ -26,6 +26,9 @@ MAX_CONTEXT_BYTES: Final = 1 << 20
 MAX_NAMED_ROWS: Final = 10_000
 """Bad rows of one search whose ids an error has; how many more there are is counted."""
 
+MAX_LISTED_CHUNKS: Final = 100_000
+"""Bad chunks that a verification lists; how many more there are is counted."""
+
 # Keys and contexts
 
 MAX_KEY_TEXT: Final = 64 << 10

@@ -62,6 +62,7 @@ def test_a_sound_knowledge_base_is_said_to_be_one(terminal: Terminal, kb_id: str
         "context_id": opened(terminal).id,
         "chunks": 7,
         "bad": [],
+        "more": 0,
         "unsteady": [],
         "deleted": [],
     }

@@ -14,6 +14,7 @@ from xtrace_sdk.errors import InvalidArgument, InvalidRows, NotFound
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.upkeep import bad_chunks
 from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.upkeep.verification import Problem, Verification, delete_bad, verify
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -116,6 +117,20 @@ async def test_a_chunk_that_was_replaced_meanwhile_is_left_alone(
     assert await delete_bad(xtrace, kb_id, found.bad) == sorted(set(expected) - {7, 11})
     found = await verify(context, xtrace, kb_id)
     assert (found.chunks, found.bad) == (COUNT - len(expected) + 1, ())
+
+
+async def test_the_list_of_bad_chunks_is_bounded(
+    context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await load(context, xtrace, kb_id)
+    expected = sorted(await damage(context, xtrace, kb_id))
+    monkeypatch.setattr(bad_chunks, "MAX_LISTED_CHUNKS", 4)
+    found = await verify(context, xtrace, kb_id, batch_size=7)
+    assert [bad.chunk_id for bad in found.bad] == expected[:4]
+    assert (found.chunks, found.more, found.unsteady) == (COUNT, len(expected) - 4, ())
+    assert await delete_bad(xtrace, kb_id, found.bad) == expected[:4]
+    found = await verify(context, xtrace, kb_id)
+    assert ([bad.chunk_id for bad in found.bad], found.more) == (expected[4:], 0)
 
 
 async def test_nothing_bad_is_nothing_to_delete(xtrace: XTraceIntegration, kb_id: str) -> None:

@@ -69,11 +69,11 @@ def verify(
             deleted = with_api_key(credentials, lambda xtrace: verification.delete_bad(xtrace, kb_id, found.bad))
     finally:
         show(_result(kb_id, context.id, found, deleted), as_json, lambda: _sum_up(found, deleted))
-    if left := len(found.bad) - len(deleted):
+    if left := len(found.bad) + found.more - len(deleted):
         raise BadChunks(
             f"{left} bad chunks are left: replace them from their source, or delete them with --delete"
             if not deleted
-            else f"{left} bad chunks were changed meanwhile and are left: verify again"
+            else f"{left} bad chunks are left, because they were not listed or were changed meanwhile: verify again"
         )
 
 
@@ -83,6 +83,7 @@ def _result(kb_id: str, context_id: str, found: "Verification", deleted: list[in
         "context_id": context_id,
         "chunks": found.chunks,
         "bad": [{"chunk_id": chunk.chunk_id, "problems": chunk.problems} for chunk in found.bad],
+        "more": found.more,
         "unsteady": found.unsteady,
         "deleted": deleted,
         "seconds": round(found.seconds, 3),
@@ -105,4 +106,6 @@ def _sum_up(found: "Verification", deleted: list[int]) -> None:
             f"({shown_ids(found.unsteady)}): they were replaced or deleted meanwhile, or the service showed something "
             "else than is stored"
         )
-    note(f"{found.chunks} chunks were read, {len(found.bad)} are bad, {len(deleted)} were deleted")
+    if found.more:
+        note(f"{found.more} more bad chunks are not listed: replace or delete those listed, and verify again")
+    note(f"{found.chunks} chunks were read, {len(found.bad) + found.more} are bad, {len(deleted)} were deleted")

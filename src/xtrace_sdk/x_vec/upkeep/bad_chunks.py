@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from xtrace_sdk.errors import ContentTampered, UnknownContent
+from xtrace_sdk.limits import MAX_LISTED_CHUNKS
 from xtrace_sdk.progress import progress_bar
 from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.chunks.envelope import unpack
@@ -51,6 +52,8 @@ class Found:
     """How many chunks were read; one that a rotation moved meanwhile may count twice."""
     bad: tuple[BadChunk, ...]
     """By ascending id; bad at both readings."""
+    more: int
+    """How many bad chunks there are beyond `MAX_LISTED_CHUNKS`."""
     unsteady: tuple[int, ...]
     """The ids of chunks that were bad at the first reading and not at the second, by ascending id."""
     unlisted: int
@@ -72,17 +75,19 @@ async def find_bad(
     reading = _Reading(contexts, integration, kb_id, batch_size, of_concern)
     first = await reading.run(description)
     if not first.bad:
-        return Found(first.chunks, (), (), first.unlisted)
+        return Found(first.chunks, (), 0, (), first.unlisted)
     again = await reading.run("Reading again")
     both = sorted(first.bad.keys() & again.bad.keys())
-    unsteady = tuple(sorted(first.bad.keys() - again.bad.keys()))
-    return Found(again.chunks, tuple(again.bad[chunk_id] for chunk_id in both), unsteady, again.unlisted)
+    unsteady = () if again.more else tuple(sorted(first.bad.keys() - again.bad.keys()))
+    listed = tuple(again.bad[chunk_id] for chunk_id in both)
+    return Found(again.chunks, listed, again.more, unsteady, again.unlisted)
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
     chunks: int
     bad: dict[int, BadChunk]
+    more: int
     unlisted: int
 
 
@@ -95,7 +100,7 @@ class _Reading:
     of_concern: Container[Problem]
 
     async def run(self, description: str) -> _Read:
-        count, unlisted, bad = 0, 0, dict[int, BadChunk]()
+        count, unlisted, more, bad = 0, 0, 0, dict[int, BadChunk]()
         total = sum([await count_chunks(self.integration, self.kb_id, one.id) for one in self.contexts])
         with progress_bar(description, total) as advance:
             for one in self.contexts:
@@ -106,11 +111,15 @@ class _Reading:
                     async for batch in read:
                         for chunk in await self._bad_of(one, batch):
                             unlisted += Problem.UNLISTED in chunk.problems
-                            if any(problem in self.of_concern for problem in chunk.problems):
+                            if not any(problem in self.of_concern for problem in chunk.problems):
+                                continue
+                            if len(bad) < MAX_LISTED_CHUNKS:
                                 bad[chunk.chunk_id] = chunk
+                            else:
+                                more += 1
                         count += len(batch)
                         advance(len(batch))
-        return _Read(count, bad, unlisted)
+        return _Read(count, bad, more, unlisted)
 
     async def _bad_of(self, context: ExecutionContext, batch: list[StoredChunk]) -> list[BadChunk]:
         shares = await on_all_cores(lambda part: _bad_of(context, self.kb_id, part), batch)

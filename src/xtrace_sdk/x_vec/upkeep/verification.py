@@ -32,6 +32,8 @@ class Verification:
     unsteady: tuple[int, ...] = ()
     """The ids of chunks that were bad at the first reading and not at the second: they were replaced or deleted
     meanwhile, or the service showed something else than is stored."""
+    more: int = 0
+    """How many bad chunks there are beyond the first 100,000, which are listed."""
 
 
 @checked_call
@@ -53,7 +55,7 @@ async def verify(
         raise InvalidArgument("nothing was ever stored in this knowledge base under this context: is it the right one?")
     # In this order no chunk is missed that a rotation moves meanwhile.
     found = await find_bad(context.lineage, integration, kb_id, batch_size, "Verifying")
-    return Verification(found.chunks, found.bad, time.monotonic() - began, found.unsteady)
+    return Verification(found.chunks, found.bad, time.monotonic() - began, found.unsteady, found.more)
 
 
 @checked_call
