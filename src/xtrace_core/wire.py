@@ -328,7 +328,13 @@ class SavedContext(Struct):
 
 
 class ContextList(Struct):
+    """The ids of contexts, and of those whose secrets are stored too.
+
+    The service has the public part alone of the others, so it cannot give their keys back.
+    """
+
     contexts: list[str]
+    restorable: list[str] = []
 
 
 class KnowledgeBaseContexts(Struct):

@@ -50,7 +50,7 @@ def test_the_same_as_json(protected: Terminal) -> None:
     context_id = created["context_id"]
     assert protected("context show mine.json --json").json == created
     assert protected("context save mine.json --json").json == {"context_id": context_id}
-    assert protected("context list --json").json == [{"context_id": context_id}]
+    assert protected("context list --json").json == [{"context_id": context_id, "restorable": True}]
     assert protected(f"context restore {context_id} copy.json --json").json == created
     deleted = protected(f"context delete {context_id} --yes --json").json
     assert deleted == {"context_id": context_id, "deleted": True}

@@ -1,6 +1,7 @@
 """Execution contexts and bindings over HTTP."""
 
 import json
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,7 +29,7 @@ def test_a_context_comes_back_as_it_was_stored(http: Http) -> None:
     assert ok(http.data("GET", "/exec_context/{org}/c")) == data(**secret)
     ok(save(http, "b"))
     assert ok(http.data("GET", "/exec_context/{org}/b")) == data()
-    assert ok(http.data("GET", "/exec_context/{org}")) == {"contexts": ["c", "b"]}
+    assert ok(http.data("GET", "/exec_context/{org}")) == {"contexts": ["c", "b"], "restorable": ["c"]}
     problem(http.data("GET", "/exec_context/{org}/nowhere"), 404, "context_not_found")
 
 
@@ -102,10 +103,138 @@ def test_replacing_secrets_or_deleting_needs_permission_7_on_every_bound_knowled
     problem(http.data("POST", "/exec_context/{org}", json=body, headers=weak), 403, "forbidden")
     problem(http.data("DELETE", "/exec_context/{org}/ctx", headers=weak), 403, "forbidden")
     body["data"] = data(sk="sealed", wrapped_key="w")
-    ok(http.data("POST", "/exec_context/{org}", json=body, headers=weak))
+    ok(http.data("POST", "/exec_context/{org}", json=body, headers=weak))  # it may write there: nothing is replaced
     body["data"] = data(sk="other")
     ok(http.data("POST", "/exec_context/{org}", json=body))
     assert ok(http.data("GET", "/exec_context/{org}/ctx", headers=weak))["sk"] == "other"
+
+
+# Who may do what
+
+
+class Keys:
+    """API keys of one organisation, by what they may do in a knowledge base."""
+
+    def __init__(self, http: Http, kb: str) -> None:
+        self._http = http
+        self._kb = kb
+
+    def __getitem__(self, level: int) -> dict[str, str]:
+        """A new key's header."""
+        made = ok(self._http.control("POST", "/keys", json={"name": f"level {level}"}))
+        path = f"/keys/{made['apiKey']['hash']}/permissions/{self._kb}"
+        ok(self._http.control("PUT", path, json={"permission": level}))
+        return {"x-api-key": made["secretKey"]}
+
+
+@pytest.fixture
+def keys(http: Http) -> Keys:
+    return Keys(http, http.new_kb())
+
+
+def attempt(http: Http, headers: dict[str, str], **fields: Any) -> Any:
+    return http.data("POST", "/exec_context/{org}", json={"context_id": "c", "data": data(**fields)}, headers=headers)
+
+
+def seen(http: Http, headers: dict[str, str]) -> tuple[list[str], int]:
+    """What the key's list shows, and the status of reading `c`."""
+    listed = ok(http.data("GET", "/exec_context/{org}", headers=headers))["contexts"]
+    return listed, http.data("GET", "/exec_context/{org}/c", headers=headers).status_code
+
+
+SECRETS = {"sk": "sealed", "key_provider": "p", "wrapped_key": "w"}
+
+
+def test_saving_a_new_context_needs_any_permission_at_all(http: Http, keys: Keys) -> None:
+    assert "no permission in any" in problem(attempt(http, keys[0]), 403, "forbidden")
+    for level in (1, 3, 7):
+        body = {"context_id": f"by {level}", "data": data(**SECRETS)}
+        ok(http.data("POST", "/exec_context/{org}", json=body, headers=keys[level]))
+
+
+def test_an_unbound_context_is_for_its_saver_and_for_keys_for_everything(http: Http, keys: Keys) -> None:
+    saver = keys[1]
+    ok(attempt(http, saver, **SECRETS))
+    assert seen(http, saver) == seen(http, http.data_headers) == (["c"], 200)
+    for level in (0, 1, 3, 7):
+        other = keys[level]
+        assert seen(http, other) == ([], 403)
+        problem(http.data("DELETE", "/exec_context/{org}/c", headers=other), 403, "forbidden")
+        problem(attempt(http, other, **(SECRETS | {"sk": "x"})), 403, "forbidden")
+        problem(retire(http, "c", headers=other), 403, "forbidden")
+    ok(attempt(http, saver, **(SECRETS | {"sk": "newer"})))
+    ok(attempt(http, http.data_headers, **(SECRETS | {"sk": "newest"})))
+    assert ok(http.data("GET", "/exec_context/{org}/c", headers=saver))["sk"] == "newest"
+    ok(http.data("DELETE", "/exec_context/{org}/c", headers=saver))
+
+
+def test_a_bound_context_is_for_those_who_read_there(http: Http, keys: Keys) -> None:
+    saver = keys[0]
+    ok(http.control("PUT", f"/keys/{first_key(http)}/permissions/{keys._kb}", json={"permission": 7}))
+    ok(save(http, **SECRETS))
+    ok(http.data("POST", f"/exec_context/{{org}}/{keys._kb}/bind/c"))
+    expected = {0: ([], 403), 1: (["c"], 200), 3: (["c"], 200), 7: (["c"], 200)}
+    assert {level: seen(http, keys[level]) for level in expected} == expected
+    assert seen(http, saver) == ([], 403)
+
+
+def first_key(http: Http) -> str:
+    (first,) = [key["hash"] for key in ok(http.control("GET", "/keys")) if key["name"] == "default"]
+    return str(first)
+
+
+def test_the_saver_of_a_bound_context_needs_rights_there_like_everybody(http: Http, keys: Keys) -> None:
+    saver = keys[1]
+    ok(attempt(http, saver, **SECRETS))
+    ok(http.data("POST", f"/exec_context/{{org}}/{http.new_kb()}/bind/c"))  # where the saver has no permission
+    assert seen(http, saver) == ([], 403)
+    problem(http.data("DELETE", "/exec_context/{org}/c", headers=saver), 403, "forbidden")
+
+
+def test_the_public_part_again_is_accepted_and_changes_nothing(http: Http, keys: Keys) -> None:
+    ok(save(http, **SECRETS))
+    before = ok(http.data("GET", "/exec_context/{org}/c"))
+    for level in (1, 3, 7):
+        ok(attempt(http, keys[level]))
+        ok(attempt(http, keys[level], **SECRETS))
+    problem(attempt(http, keys[0]), 403, "forbidden")
+    assert ok(http.data("GET", "/exec_context/{org}/c")) == before
+
+
+def test_secrets_are_added_by_those_who_write_there(http: Http, keys: Keys) -> None:
+    ok(save(http))
+    problem(attempt(http, keys[7], **SECRETS), 403, "forbidden")  # unbound, and another's
+    ok(http.data("POST", f"/exec_context/{{org}}/{keys._kb}/bind/c"))
+    assert ok(http.data("GET", "/exec_context/{org}"))["restorable"] == []
+    for level in (0, 1):
+        problem(attempt(http, keys[level], **SECRETS), 403, "forbidden")
+    ok(attempt(http, keys[3], **SECRETS))
+    assert ok(http.data("GET", "/exec_context/{org}"))["restorable"] == ["c"]
+    problem(attempt(http, keys[3], **(SECRETS | {"sk": "x"})), 403, "forbidden")
+    ok(attempt(http, keys[7], **(SECRETS | {"sk": "x"})))
+
+
+def test_a_context_without_a_known_saver_is_for_keys_for_everything(
+    http: Http, keys: Keys, live_service: LiveService
+) -> None:
+    saver = keys[7]
+    ok(attempt(http, saver, **SECRETS))
+    with sqlite3.connect(live_service.folder / "xtrace.db", timeout=60) as connection:
+        connection.execute("UPDATE execution_context SET saved_by = NULL WHERE organisation_id = ?", [http.org])
+    connection.close()
+    assert seen(http, saver) == ([], 403)
+    problem(http.data("DELETE", "/exec_context/{org}/c", headers=saver), 403, "forbidden")
+    assert seen(http, http.data_headers) == (["c"], 200)
+    ok(http.data("DELETE", "/exec_context/{org}/c"))
+
+
+def test_a_colleague_with_a_write_key_loads_under_a_stored_context(http: Http, keys: Keys) -> None:
+    ok(save(http, **SECRETS))
+    colleague = keys[3]
+    ok(attempt(http, colleague))  # as a loader does: the public part
+    body = {"kb_id": keys._kb, "context_id": "c", "chunks": [chunk()]}
+    assert ok(http.data("POST", "/chunk/{org}", json=body, headers=colleague)) == {"chunk_ids": [1]}
+    assert seen(http, colleague) == (["c"], 200)
 
 
 # Salts for names

@@ -46,7 +46,7 @@ async def open_store(folder: Path) -> AsyncIterator[Store]:
         async with database.write() as connection:
             organisation = await organisations.create(connection, "test", "hash")
             kb = await knowledge_bases.create(connection, organisation.id, "kb", "")
-            await contexts.create(connection, organisation.id, "ctx", toy_key().context_data)
+            await contexts.create(connection, organisation.id, "ctx", toy_key().context_data, "saver")
             context = await contexts.get(connection, organisation.id, "ctx")
             binding = await contexts.bind(connection, kb, context)
         yield Store(database, kb, binding)

@@ -15,6 +15,7 @@ from xtrace_cli.output import Json, Yes, confirm, fields, note, printable, show
 from xtrace_sdk.errors import InaccessibleFile
 
 if TYPE_CHECKING:
+    from xtrace_sdk.integrations.xtrace import XTraceIntegration
     from xtrace_sdk.x_vec.contexts.execution_context import PublicPart
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
@@ -169,9 +170,21 @@ def restore(
 
 @app.command("list")
 def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Lists the ids of the contexts that are stored on the service."""
-    ids = with_api_key(credentials, lambda xtrace: xtrace.list_exec_contexts())
-    show([{"context_id": one} for one in ids], as_json, lambda: _print_lines(ids))
+    """Lists the contexts that are stored on the service, and says of each whether it can be restored from there.
+
+    Of a context that was never pushed, and only loaded chunks, the service has the public part alone.
+    """
+
+    async def call(xtrace: "XTraceIntegration") -> list[tuple[str, bool]]:
+        restorable = set(await xtrace.list_exec_contexts(restorable=True))
+        return [(one, one in restorable) for one in await xtrace.list_exec_contexts()]
+
+    found = with_api_key(credentials, call)
+    result = [{"context_id": one, "restorable": restorable} for one, restorable in found]
+    show(result, as_json, lambda: _print_lines([one for one, _ in found]))
+    for one, restorable in found:
+        if not restorable:
+            note(f"{printable(one)} cannot be restored from there: only its file has the keys")
 
 
 @app.command()

@@ -43,9 +43,14 @@ class StoredContexts:
         stored: dict[str, str] = msgspec.to_builtins(data)
         return stored
 
-    async def list_exec_contexts(self) -> list[str]:
-        """The ids of the organisation's contexts."""
-        return (await self._service.data("GET", "exec_context", wire.ContextList)).contexts
+    async def list_exec_contexts(self, *, restorable: bool = False) -> list[str]:
+        """The ids of the contexts that the key may read; with `restorable` of those that can be loaded from there.
+
+        Loading chunks registers a context's public part alone: such a context is listed, and its file is the only one
+        that has its keys. A service that does not say which can be restored is taken to have none.
+        """
+        answer = await self._service.data("GET", "exec_context", wire.ContextList)
+        return answer.restorable if restorable else answer.contexts
 
     async def delete_exec_context(self, context_id: str) -> None:
         """Deletes a context. Raises `ContextInUse` while chunks are stored under it, and `ContextNotFound`."""

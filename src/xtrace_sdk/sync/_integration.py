@@ -358,9 +358,13 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """A context as it was saved, of which `sk` is encrypted. Raises `ContextNotFound`."""
         return run(self._core.get_serialized_exec_context(context_id))
 
-    def list_exec_contexts(self) -> list[str]:
-        """The ids of the organisation's contexts."""
-        return run(self._core.list_exec_contexts())
+    def list_exec_contexts(self, *, restorable: bool = False) -> list[str]:
+        """The ids of the contexts that the key may read; with `restorable` of those that can be loaded from there.
+
+        Loading chunks registers a context's public part alone: such a context is listed, and its file is the only one
+        that has its keys. A service that does not say which can be restored is taken to have none.
+        """
+        return run(self._core.list_exec_contexts(restorable=restorable))
 
     def delete_exec_context(self, context_id: str) -> None:
         """Deletes a context. Raises `ContextInUse` while chunks are stored under it, and `ContextNotFound`."""

@@ -32,13 +32,14 @@ async def save(
 @requires(MEMBER)
 @describes(wire.ContextList)
 async def list_all(state: StateDep, caller: ApiCallerDep) -> Response:
-    """The ids of the organisation's contexts."""
-    return json_answer(wire.ContextList(await contexts.list_ids(state, caller)))
+    """The ids of the contexts that the key may read, and which of them can be restored."""
+    found = await contexts.list_all(state, caller)
+    return json_answer(wire.ContextList([one.id for one in found], [one.id for one in found if one.can_be_restored]))
 
 
 @router.get("/{org}/{context_id}")
 @requires(MEMBER)
-@describes(wire.ContextData)
+@describes(wire.ContextData, statuses=(403,))
 async def get(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
     """The context's data as stored."""
     return json_answer(await contexts.get(state, caller, context_id))

@@ -3,11 +3,17 @@
 import msgspec
 
 from xtrace_core import wire
-from xtrace_core.permissions import Permission
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.auth.guard import ApiCaller
-from xtrace_server.errors import ContextDiffers, ContextInUse, ContextRetired, InvalidRequest, PermissionDenied
+from xtrace_server.errors import ContextDiffers, ContextInUse, ContextRetired, InvalidRequest
 from xtrace_server.limits.sizes import check_context
+from xtrace_server.operations.context_rights import (
+    check_may_add_secrets,
+    check_may_read,
+    check_may_replace,
+    check_may_save,
+    list_readable,
+)
 from xtrace_server.operations.evaluations import evaluation_of
 from xtrace_server.state import ServerState
 from xtrace_server.storage import contexts, knowledge_bases
@@ -23,32 +29,35 @@ async def save(state: ServerState, caller: ApiCaller, context_id: str, data: wir
     check_context(state.settings, data)
     _check_public_part(state.schemes, data)
     async with state.database.write() as connection:
+        await check_may_save(connection, caller)
         stored = await contexts.find(connection, caller.organisation_id, context_id)
         if stored is not None:
             await _save_again(connection, caller, stored, data)
             return
         if await contexts.is_retired(connection, caller.organisation_id, context_id):
             raise ContextRetired(context_id)
-        await contexts.create(connection, caller.organisation_id, context_id, data)
+        await contexts.create(connection, caller.organisation_id, context_id, data, caller.key.hash)
 
 
-async def list_ids(state: ServerState, caller: ApiCaller) -> list[str]:
-    """Returns the ids of the organisation's contexts in the order in which they were first saved."""
+async def list_all(state: ServerState, caller: ApiCaller) -> list[Context]:
+    """Returns the contexts that the key may read, in the order in which they were first saved."""
     async with state.database.read() as connection:
-        return await contexts.list_ids(connection, caller.organisation_id)
+        return await list_readable(connection, caller)
 
 
 async def get(state: ServerState, caller: ApiCaller, context_id: str) -> wire.ContextData:
-    """Returns a context as stored. Raises `ContextNotFound`."""
+    """Returns a context as stored. Raises `ContextNotFound` and `PermissionDenied`."""
     async with state.database.read() as connection:
-        return (await contexts.get(connection, caller.organisation_id, context_id)).data
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        await check_may_read(connection, caller, context)
+        return context.data
 
 
 async def delete(state: ServerState, caller: ApiCaller, context_id: str) -> None:
     """Deletes a context. Raises `ContextNotFound`, `PermissionDenied` and, while chunks use it, `ContextInUse`."""
     async with state.database.write() as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
-        await _check_may_replace(connection, caller, context)
+        await check_may_replace(connection, caller, context)
         if await contexts.is_in_use(connection, context):
             raise ContextInUse("chunks are stored under the execution context: delete them first")
         await contexts.remove(connection, context)
@@ -63,11 +72,7 @@ async def retire(state: ServerState, caller: ApiCaller, context_id: str) -> None
         context = await contexts.get(connection, caller.organisation_id, context_id)
         await contexts.lock(connection, context)  # so that it is bound to no other knowledge base meanwhile
         bound = await contexts.bound_knowledge_bases(connection, context)
-        if not bound and caller.key.default_permission != Permission.DELETE:
-            raise PermissionDenied(
-                "an execution context that is bound to no knowledge base is retired by a key for all of them"
-            )
-        await _check_may_replace(connection, caller, context)
+        await check_may_replace(connection, caller, context)
         for kb in bound:
             await knowledge_bases.lock(connection, kb)  # so that what is being written under it is stored before
         await contexts.retire(connection, caller.organisation_id, context_id)
@@ -146,11 +151,8 @@ async def _save_again(connection: Connection, caller: ApiCaller, stored: Context
     secrets = ("sk", "key_provider", "wrapped_key")
     changed = [name for name in secrets if getattr(data, name) not in (None, getattr(stored.data, name))]
     if any(getattr(stored.data, name) is not None for name in changed):
-        await _check_may_replace(connection, caller, stored)
+        await check_may_replace(connection, caller, stored)
+    elif changed:
+        await check_may_add_secrets(connection, caller, stored)
     if changed:
         await contexts.replace_secret(connection, stored, data)
-
-
-async def _check_may_replace(connection: Connection, caller: ApiCaller, context: Context) -> None:
-    for kb in await contexts.bound_knowledge_bases(connection, context):
-        await caller.knowledge_base(connection, kb.id, Permission.DELETE)

@@ -1,7 +1,8 @@
 """Execution contexts, and their bindings to knowledge bases."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import and_, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +22,13 @@ class Context:
     pk: int
     id: str
     data: ContextData
+    saved_by: str | None
+    """The hash of the API key that saved it first; None if that is not known."""
+
+    @property
+    def can_be_restored(self) -> bool:
+        """Whether its secrets are stored too, encrypted; a client that loads chunks registers the public part alone."""
+        return None not in (self.data.sk, self.data.key_provider, self.data.wrapped_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ _CONTEXT = (
     _c.encrypted_secret,
     _c.key_provider,
     _c.wrapped_key,
+    _c.saved_by,
 )
 
 
@@ -56,13 +65,15 @@ async def find(connection: AsyncConnection, organisation_id: str, context_id: st
     """The organisation's context of that id, if it is stored."""
     query = select(*_CONTEXT).where(_c.organisation_id == organisation_id, _c.id == context_id)
     row = (await connection.execute(query)).one_or_none()
-    if row is None:
-        return None
-    pk, id_, type_, public_key, config, secret, key_provider, wrapped_key = row
+    return None if row is None else _from_row(row)
+
+
+def _from_row(row: Sequence[Any]) -> Context:
+    pk, id_, type_, public_key, config, secret, key_provider, wrapped_key, saved_by = row
     data = ContextData(
         type=type_, pk=public_key, config=config, sk=secret, key_provider=key_provider, wrapped_key=wrapped_key
     )
-    return Context(pk, id_, data)
+    return Context(pk, id_, data, saved_by)
 
 
 async def get(connection: AsyncConnection, organisation_id: str, context_id: str) -> Context:
@@ -89,13 +100,16 @@ async def public_parts(connection: AsyncConnection, context_pks: set[int]) -> di
     return {pk: (type_, public_key) for pk, type_, public_key in await connection.execute(query)}
 
 
-async def list_ids(connection: AsyncConnection, organisation_id: str) -> list[str]:
-    """The ids of the organisation's contexts in the order in which they were first saved."""
-    query = select(_c.id).where(_c.organisation_id == organisation_id).order_by(_c.pk)
-    return list((await connection.execute(query)).scalars())
+async def list_all(connection: AsyncConnection, organisation_id: str) -> list[Context]:
+    """The organisation's contexts in the order in which they were first saved."""
+    query = select(*_CONTEXT).where(_c.organisation_id == organisation_id).order_by(_c.pk)
+    return [_from_row(row) for row in await connection.execute(query)]
 
 
-async def create(connection: AsyncConnection, organisation_id: str, context_id: str, data: ContextData) -> None:
+async def create(
+    connection: AsyncConnection, organisation_id: str, context_id: str, data: ContextData, saved_by: str
+) -> None:
+    """Stores a new context; `saved_by` is the hash of the API key that saves it."""
     moment = now()
     await connection.execute(
         insert(execution_context).values(
@@ -107,6 +121,7 @@ async def create(connection: AsyncConnection, organisation_id: str, context_id: 
             encrypted_secret=data.sk,
             key_provider=data.key_provider,
             wrapped_key=data.wrapped_key,
+            saved_by=saved_by,
             created_at=moment,
             updated_at=moment,
         )
@@ -172,6 +187,19 @@ async def bound_knowledge_bases(connection: AsyncConnection, context: Context) -
         .order_by(knowledge_base.c.pk)
     )
     return [from_row(row) for row in await connection.execute(query)]
+
+
+async def bound_ids(connection: AsyncConnection, organisation_id: str) -> dict[int, set[str]]:
+    """The ids of the knowledge bases that the organisation's contexts are bound to, by the contexts' keys."""
+    query = (
+        select(_b.context_pk, knowledge_base.c.id)
+        .join_from(binding, knowledge_base, _b.kb_pk == knowledge_base.c.pk)
+        .where(knowledge_base.c.organisation_id == organisation_id)
+    )
+    found: dict[int, set[str]] = {}
+    for context_pk, kb_id in await connection.execute(query):
+        found.setdefault(context_pk, set()).add(kb_id)
+    return found
 
 
 async def bound_context_ids(connection: AsyncConnection, kb: KnowledgeBase) -> list[str]:

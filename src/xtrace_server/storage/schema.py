@@ -123,6 +123,7 @@ execution_context = Table(
     Column("encrypted_secret", _Text),
     Column("key_provider", _Text),
     Column("wrapped_key", _Text),
+    Column("saved_by", _Text),  # the hash of the API key that saved it first; null if that is not known
     Column("created_at", _Text, nullable=False),
     Column("updated_at", _Text, nullable=False),
     UniqueConstraint("organisation_id", "id"),

@@ -1,0 +1,74 @@
+"""Which key may do what with a stored execution context.
+
+A context belongs to the knowledge bases that it is bound to. While it is bound to none, it belongs to the key that
+saved it and to keys whose default permission is 7; a context without a known saver, to the latter alone.
+"""
+
+from xtrace_core.permissions import Permission
+from xtrace_server.auth.guard import ApiCaller
+from xtrace_server.errors import PermissionDenied
+from xtrace_server.storage import contexts, organisations
+from xtrace_server.storage.contexts import Context
+from xtrace_server.storage.database import Connection
+
+
+async def check_may_save(connection: Connection, caller: ApiCaller) -> None:
+    """Raises `PermissionDenied` for a key without any permission."""
+    grants = await organisations.permissions(connection, caller.key)
+    if not caller.key.default_permission and not any(grant.permission for grant in grants):
+        raise PermissionDenied(
+            "the API key has no permission in any knowledge base, so it saves no execution context: an admin key "
+            "grants it one with PUT /api/v1/keys/{hash}/permissions/{kb_id} (xtrace keys grant)"
+        )
+
+
+async def check_may_read(connection: Connection, caller: ApiCaller, context: Context) -> None:
+    """Raises `PermissionDenied` unless the key reads a knowledge base that the context is bound to, or has saved it."""
+    bound = {kb.id for kb in await contexts.bound_knowledge_bases(connection, context)}
+    if not _may_read(caller, context, bound, await caller.readable(connection)):
+        raise PermissionDenied(
+            "the API key may not read this execution context: it needs permission 1 on a knowledge base that the "
+            "context is bound to, or, where it is bound to none, must have saved it or have the default permission 7"
+        )
+
+
+async def list_readable(connection: Connection, caller: ApiCaller) -> list[Context]:
+    """Returns the contexts that the key may read, in the order in which they were first saved."""
+    stored = await contexts.list_all(connection, caller.organisation_id)
+    bound = await contexts.bound_ids(connection, caller.organisation_id)
+    kb_ids = await caller.readable(connection)
+    return [context for context in stored if _may_read(caller, context, bound.get(context.pk, set()), kb_ids)]
+
+
+async def check_may_add_secrets(connection: Connection, caller: ApiCaller, context: Context) -> None:
+    """Raises `PermissionDenied` unless the key may write in a knowledge base that the context is bound to."""
+    bound = await contexts.bound_knowledge_bases(connection, context)
+    pks = {kb.pk for kb in bound}
+    grants = await organisations.permissions(connection, caller.key)
+    writes = any(grant.kb.pk in pks and grant.permission & Permission.WRITE == Permission.WRITE for grant in grants)
+    if not (writes if bound else _owns_unbound(caller, context)):
+        raise PermissionDenied(
+            "the API key may not add secrets to this execution context: it needs permission 3 on a knowledge base "
+            "that the context is bound to, or, where it is bound to none, must have saved it or have the default "
+            "permission 7"
+        )
+
+
+async def check_may_replace(connection: Connection, caller: ApiCaller, context: Context) -> None:
+    """Raises `PermissionDenied` unless the key may delete in every knowledge base that the context is bound to."""
+    bound = await contexts.bound_knowledge_bases(connection, context)
+    for kb in bound:
+        await caller.knowledge_base(connection, kb.id, Permission.DELETE)
+    if not bound and not _owns_unbound(caller, context):
+        raise PermissionDenied(
+            "the execution context is bound to no knowledge base, so only the API key that saved it and keys with the "
+            "default permission 7 replace its secrets, delete or retire it"
+        )
+
+
+def _may_read(caller: ApiCaller, context: Context, bound: set[str], readable: set[str]) -> bool:
+    return not bound.isdisjoint(readable) if bound else _owns_unbound(caller, context)
+
+
+def _owns_unbound(caller: ApiCaller, context: Context) -> bool:
+    return caller.key.default_permission == Permission.DELETE or context.saved_by == caller.key.hash
