@@ -143,7 +143,7 @@ class InsertChunks(Struct, omit_defaults=True):
     """Chunks to store under new ids.
 
     With `on_conflict` their names, all different and none empty, are unique in the knowledge base and context among
-    chunks that are stored so: a chunk whose name is there is left out (`skip`), takes the place of the one that has it
+    chunks that are stored so: a chunk whose name is there is left out (`skip`), replaces the one that has it
     (`replace`), or fails the whole request (`fail`).
     """
 
