@@ -69,6 +69,7 @@ XTraceError
 └── EmbeddingError                 a model does not return a usable vector
     ├── MissingPackage             an optional package is not installed
     └── ProviderFault              the model or the service behind it failed
+        └── TextRefused            it refused texts, and may embed others
 
 `str` of each is one sentence or two: what was got, what was expected, what to do. No message holds a key, a
 passphrase, a token, plaintext or the elements of a vector.
@@ -497,3 +498,7 @@ def shown_ids(ids: Sequence[int], count: int | None = None) -> str:
     more = (len(ids) if count is None else count) - len(ids[:_SHOWN_IDS])
     listed = ", ".join(str(i) for i in ids[:_SHOWN_IDS])
     return f"{listed} and {more} more" if more else listed
+
+
+class TextRefused(ProviderFault):
+    """The model, or the service behind it, refused one of the texts that it was given, and may embed others."""

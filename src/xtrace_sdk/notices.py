@@ -7,3 +7,7 @@ class NothingStored(UserWarning):
 
 class PassedOver(UserWarning):
     """A load passed over inputs that cannot be loaded; `LoadSummary.passed_over` names them."""
+
+
+class NotUndone(UserWarning):
+    """What a load replaced cannot come back: `DataLoader.undo` deleted the rest."""

@@ -321,7 +321,10 @@ def broken_at(stage: str, xtrace: Hooked, act: Callable[[], Awaitable[None]]) ->
     return chunks(), Model(embed)
 
 
-NOTE = "10 chunks were stored and 0 were there before: load the same collection again to go on"
+NOTE = (
+    "10 chunks were stored and 0 were there before: load the same collection again to go on, or delete what was stored "
+    "with loader.undo(loader.last_load)"
+)
 STAGES = ["reading", "looking up", "embedding", "storing"]
 
 

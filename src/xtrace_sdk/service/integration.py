@@ -229,13 +229,13 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         batch_size: Positive = DEFAULT_BATCH_SIZE,
         *,
         concurrency: Positive = 4,
-        on_stored: Callable[[Sequence[wire.Outcome]], object] | None = None,
+        on_stored: Callable[[InsertedIds], object] | None = None,
         on_conflict: wire.OnConflict | None = None,
     ) -> InsertedIds:
         """Stores encrypted chunks in batches and returns their ids, in the order of the input.
 
         The arguments are those of `insert_chunks`; with `concurrent`, `concurrency` batches travel at once.
-        `on_stored` is told of each batch, when it is stored, what was done with its chunks. Each batch is stored wholly
+        `on_stored` is told of each batch, when it is stored, the ids and what was done. Each batch is stored wholly
         or not at all. When one fails, those under way are finished and no further one begins: `PartlyStored` says what
         is stored, with the fault as its cause; if nothing is, the fault itself is raised.
         """
@@ -265,7 +265,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
                 chunk_ids[place], outcomes[place] = stored, stored.outcomes
                 start += body.chunks
                 if on_stored is not None:
-                    on_stored(stored.outcomes)
+                    on_stored(stored)
 
         await asyncio.gather(*(store_batches() for _ in range(concurrency if concurrent else 1)))
         if failures:

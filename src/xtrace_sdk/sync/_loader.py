@@ -89,6 +89,7 @@ class DataLoader(Twin[core.DataLoader]):
         *,
         on_conflict: OnConflict = "skip",
         on_progress: Callable[[LoadSummary], object] | None = None,
+        strict: bool = False,
     ) -> LoadSummary:
         """Embeds, encrypts and stores the chunks that a knowledge base does not have yet.
 
@@ -103,6 +104,10 @@ class DataLoader(Twin[core.DataLoader]):
                 it as it is and costs nothing more. `"replace"` embeds everything, fetches and decrypts what is there,
                 and writes what differs. `"fail"` raises `NamesTaken` and stores nothing of the batch.
             on_progress: is told what is stored each time that it is more.
+            strict: raises an error for the first text that cannot be loaded.
+
+        Blank texts, texts that are not valid Unicode and those that the model refuses (`TextRefused`) are passed over:
+        the summary has their positions and the reasons, and a warning (`PassedOver`) says so.
 
         Reading, embedding, encrypting and storing overlap. A few batches are in memory at a time, and of every chunk
         its name. What the knowledge base has is recognised, batch by batch, before it is embedded, so a load that was
@@ -121,8 +126,23 @@ class DataLoader(Twin[core.DataLoader]):
                 batch_size,
                 on_conflict=on_conflict,
                 on_progress=on_progress,
+                strict=strict,
             )
         )
+
+    @property
+    def last_load(self) -> LoadSummary | None:
+        """What the latest load of this loader did until now, also one that failed; None before the first."""
+        return self._core.last_load
+
+    def undo(self, summary: LoadSummary) -> int:
+        """Deletes the chunks that a load inserted, also one that failed, and returns how many there still were.
+
+        What the load replaced stays as the load left it, since what was there before was not kept: a warning
+        (`NotUndone`) says how many chunks that concerns. A batch that was on its way when a load was cancelled is not
+        in its summary.
+        """
+        return run(self._core.undo(summary))
 
     def superseded(
         self, collection: Chunks | LoadSummary, kb_id: str, *, embedding: Embedder | EmbeddingModel | None = None
@@ -131,6 +151,10 @@ class DataLoader(Twin[core.DataLoader]):
 
         What a finished load returned stands for its collection. For the collection itself, `embedding` is the model
         that it was loaded with, unless the context remembers it. Reads the names of all chunks that are stored.
+
+        Raises `InvalidArgument` for what looks like a mistake: what a load returned that did not finish, an iterator
+        that was read before, and a collection of which nothing is stored, so that every chunk would be named. To delete
+        all chunks, use `delete_chunks_by_meta({}, kb_id)`.
         """
         return run(self._core.superseded(collection, kb_id, embedding=in_threads(embedding, Embedder)))
 

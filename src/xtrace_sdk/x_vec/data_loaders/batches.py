@@ -41,13 +41,14 @@ class Batch:
 
 
 async def batches(
-    collection: Chunks, reader: ChunkReader, size: int, vectors: Vectors | None = None
+    collection: Chunks, reader: ChunkReader, size: int, vectors: Vectors | None = None, *, is_strict: bool = False
 ) -> AsyncGenerator[Batch, None]:
     """The collection in batches of at most `size` chunks; with `vectors`, each batch has its own of them.
 
     An asynchronous iterable is read in the event loop, any other in a thread, the same from the first chunk to the
     last. Raises what `ChunkReader` and the iterables raise, and `InvalidArgument` where chunks and vectors differ in
-    number: at once if both have a length, else instead of the batch after which only one of them goes on.
+    number: at once if both have a length, else instead of the batch after which only one of them goes on. Texts that
+    cannot be loaded are passed over with their vectors, or raised if strict.
     """
     expect_same_length(collection, vectors)
     thread = ThreadPoolExecutor(1, "xtrace-reading")
@@ -55,14 +56,15 @@ async def batches(
     vector_source = _Source(() if vectors is None else vectors, thread)
     try:
         while True:
-            batch = _Filling(reader, size)
+            batch = _Filling(reader, size, is_strict)
             await chunk_source.read(batch.add_chunk)
             if vectors is not None:
                 await vector_source.read(batch.add_vector)
                 batch.expect_same_end(await chunk_source.has_more(), await vector_source.has_more())
             if not batch.chunks:
                 return
-            yield Batch(batch.chunks, None if vectors is None else batch.vectors)
+            if filled := batch.filled(vectors is not None):
+                yield filled
     finally:
         chunk_source.stopped = vector_source.stopped = True
         thread.shutdown(wait=False, cancel_futures=True)
@@ -120,8 +122,10 @@ class _Source(Generic[T]):
 class _Filling:
     """A batch that is being read."""
 
-    def __init__(self, reader: ChunkReader, size: int) -> None:
-        self.chunks: list[PlainChunk] = []
+    def __init__(self, reader: ChunkReader, size: int, is_strict: bool) -> None:
+        self.chunks: list[PlainChunk | None] = []
+        """None for one that is passed over."""
+        self._is_strict = is_strict
         self.vectors: list[Any] = []
         self._reader = reader
         self._size = size
@@ -129,15 +133,22 @@ class _Filling:
 
     def add_chunk(self, item: Mapping[str, Any]) -> bool:
         """Takes one more; whether there is room for others."""
-        chunk = self._reader.read(item)
+        chunk = self._reader.read_or_pass_over(item, is_strict=self._is_strict)
         self.chunks.append(chunk)
-        self._characters += len(chunk.content)
+        self._characters += 0 if chunk is None else len(chunk.content)
         return len(self.chunks) < self._size and self._characters < BATCH_CHARACTERS
 
     def add_vector(self, vector: Any) -> bool:
         """Takes one more; whether there are chunks left without."""
         self.vectors.append(vector)
         return len(self.vectors) < len(self.chunks)
+
+    def filled(self, has_vectors: bool) -> Batch | None:
+        """The batch without what is passed over; None if nothing is left."""
+        kept = [i for i, chunk in enumerate(self.chunks) if chunk is not None]
+        close([vector for i, vector in enumerate(self.vectors) if self.chunks[i] is None])
+        chunks = [chunk for chunk in self.chunks if chunk is not None]
+        return Batch(chunks, [self.vectors[i] for i in kept] if has_vectors else None) if chunks else None
 
     def expect_same_end(self, more_chunks: bool, more_vectors: bool) -> None:
         """Raises `InvalidArgument` unless every chunk has a vector, and both go on after the batch or neither does."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,18 @@ class PlainChunk:
     meta_data: dict[str, Any]
     base_name: str
     """The same in every knowledge base, so it stays here; with a knowledge base's salt it gives the chunk's name."""
+
+
+class PassedOverText(NamedTuple):
+    """A chunk that a load did not store, and why."""
+
+    position: int
+    """Its place in the collection, from 0."""
+    reason: str
+
+
+class UnreadableText(InvalidArgument):
+    """A text, or a text in the metadata, that UTF-8 cannot hold."""
 
 
 def plain_chunks(
@@ -52,8 +64,10 @@ class ChunkReader:
     ) -> None:
         """`model` is what the vectors are from; by default the one that the context remembers."""
         model = model or context.embedding_model
+        self.passed_over: list[PassedOverText] = []
         self.base_names: set[str] = set()
         """Those of the chunks so far; all that is kept of a chunk."""
+        self._position = 0
         self._context = context
         self._vector = (
             *(() if vector_copy is None else (vector_copy,)),
@@ -65,15 +79,34 @@ class ChunkReader:
 
     def read(self, item: Mapping[str, Any]) -> PlainChunk:
         """The next chunk. Raises `InvalidArgument` for one of another form, `InvalidMetaData` for bad metadata."""
-        position = len(self.base_names)  # no two chunks have the same
+        position, self._position = self._position, self._position + 1
         content, meta_data = _checked(position, item)
         try:
             base_name = self._base_name(msgspec.json.encode(meta_data, order="sorted").decode(), content)
         except UnicodeEncodeError:  # its attributes hold the text
-            raise InvalidArgument(
+            raise UnreadableText(
                 f"chunk {position} of the collection holds unpaired surrogates, expected text that UTF-8 can hold"
             ) from None
         return PlainChunk(position, content, meta_data, base_name)
+
+    def read_or_pass_over(self, item: Mapping[str, Any], *, is_strict: bool) -> PlainChunk | None:
+        """The next chunk; None for a blank one or one that UTF-8 cannot hold, which is added to `passed_over`.
+
+        Raises as `read` does, and if strict for those too.
+        """
+        position = self._position
+        if is_blank(item):
+            self._position += 1
+            reason = "its text is blank"
+        else:
+            try:
+                return self.read(item)
+            except UnreadableText:
+                reason = "its text or metadata contains unpaired surrogates"
+        if is_strict:
+            raise InvalidArgument(f"chunk {position} of the collection cannot be loaded: {reason}")
+        self.passed_over.append(PassedOverText(position, reason))
+        return None
 
     def _base_name(self, meta_data: str, content: str) -> str:
         given = self._context.pseudonym("chunk name", meta_data, content, "0", *self._vector)
@@ -82,6 +115,12 @@ class ChunkReader:
             given = self._context.pseudonym("chunk name", meta_data, content, str(self._repeated[given]), *self._vector)
         self.base_names.add(given)
         return given
+
+
+def is_blank(item: Any) -> bool:
+    """Whether a chunk has a text without anything to read, which a search would find for any question."""
+    content = item.get("chunk_content") if isinstance(item, Mapping) else None
+    return isinstance(content, str) and not content.strip()
 
 
 def _checked(position: int, item: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

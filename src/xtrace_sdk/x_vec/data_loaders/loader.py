@@ -1,6 +1,7 @@
 """From texts and vectors to encrypted chunks on the service."""
 
 import asyncio
+import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
@@ -8,6 +9,7 @@ from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import OnConflict
 from xtrace_sdk.arguments import MetaFilter, Positive, checked_calls
 from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.notices import NotUndone
 from xtrace_sdk.progress import progress_bar
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, expect_private
@@ -18,7 +20,7 @@ from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors, batches, close, expect_same_length, length_of
 from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, plain_chunks
 from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EncryptedChunks, base_name
-from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, Load, LoadSummary
+from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, Load, LoadSummary, check_is_whole
 from xtrace_sdk.x_vec.data_loaders.patching import Patching
 from xtrace_sdk.x_vec.data_loaders.replacing import Replacing
 from xtrace_sdk.x_vec.data_loaders.storing import ChunkStore
@@ -65,6 +67,7 @@ class DataLoader(Secretive):
             integration.declare_private(one.id, one.private_metadata)
         self._encryptor = ChunkEncryptor(execution_context, vector_copy)
         self._store = ChunkStore(execution_context, integration)
+        self._last: Load | None = None
 
     async def load_data_from_memory(
         self, collection: Sequence[Mapping[str, Any]], vectors: Sequence[Any]
@@ -116,6 +119,7 @@ class DataLoader(Secretive):
         *,
         on_conflict: OnConflict = "skip",
         on_progress: Callable[[LoadSummary], object] | None = None,
+        strict: bool = False,
     ) -> LoadSummary:
         """Embeds, encrypts and stores the chunks that a knowledge base does not have yet.
 
@@ -130,6 +134,10 @@ class DataLoader(Secretive):
                 it as it is and costs nothing more. `"replace"` embeds everything, fetches and decrypts what is there,
                 and writes what differs. `"fail"` raises `NamesTaken` and stores nothing of the batch.
             on_progress: is told what is stored each time that it is more.
+            strict: raises an error for the first text that cannot be loaded.
+
+        Blank texts, texts that are not valid Unicode and those that the model refuses (`TextRefused`) are passed over:
+        the summary has their positions and the reasons, and a warning (`PassedOver`) says so.
 
         Reading, embedding, encrypting and storing overlap. A few batches are in memory at a time, and of every chunk
         its name. What the knowledge base has is recognised, batch by batch, before it is embedded, so a load that was
@@ -148,16 +156,38 @@ class DataLoader(Secretive):
 
             def progress(summary: LoadSummary) -> None:
                 nonlocal shown
-                done = summary.stored + summary.known
+                done = summary.stored + summary.known + len(summary.passed_over)
                 advance(done - shown)
                 shown = done
                 if on_progress is not None:
                     on_progress(summary)
 
-            load = Load(
-                self._reader(model), self._encryptor, self._store, self._integration, kb_id, progress, on_conflict
+            reader = self._reader(model)
+            load = self._last = Load(
+                reader, self._encryptor, self._store, self._integration, kb_id, progress, on_conflict, strict
             )
             return await load.run(collection, embedding, batch_size)
+
+    @property
+    def last_load(self) -> LoadSummary | None:
+        """What the latest load of this loader did until now, also one that failed; None before the first."""
+        return None if self._last is None else self._last.done
+
+    async def undo(self, summary: LoadSummary) -> int:
+        """Deletes the chunks that a load inserted, also one that failed, and returns how many there still were.
+
+        What the load replaced stays as the load left it, since what was there before was not kept: a warning
+        (`NotUndone`) says how many chunks that concerns. A batch that was on its way when a load was cancelled is not
+        in its summary.
+        """
+        if summary.replaced:
+            warnings.warn(
+                f"{summary.replaced} chunks were replaced by the load, and what they were before is not kept: they "
+                "stay as the load left them",
+                NotUndone,
+                stacklevel=2,
+            )
+        return await self.delete_chunks(list(summary.inserted_ids), summary.kb_id) if summary.inserted_ids else 0
 
     async def superseded(
         self, collection: Chunks | LoadSummary, kb_id: str, *, embedding: Embedder | EmbeddingModel | None = None
@@ -166,19 +196,31 @@ class DataLoader(Secretive):
 
         What a finished load returned stands for its collection. For the collection itself, `embedding` is the model
         that it was loaded with, unless the context remembers it. Reads the names of all chunks that are stored.
+
+        Raises `InvalidArgument` for what looks like a mistake: what a load returned that did not finish, an iterator
+        that was read before, and a collection of which nothing is stored, so that every chunk would be named. To delete
+        all chunks, use `delete_chunks_by_meta({}, kb_id)`.
         """
         model = agreed_model(self._context.embedding_model, embedding)
         base_names = (
             collection.base_names if isinstance(collection, LoadSummary) else await self._read(collection, model)
         )
+        check_is_whole(collection, base_names)
         known = await stored_names(self._context, self._integration, kb_id)
         names = {} if known is None else await asyncio.to_thread(known.by_name, base_names)
 
-        async def gone(context: ExecutionContext) -> list[int]:
-            stored = self._integration.iter_meta_search(kb_id, {}, context.id, projection=["name"])
-            return [chunk["chunk_id"] async for chunk in stored if chunk.get("name") not in names]
+        async def stored(context: ExecutionContext) -> list[tuple[int, bool]]:
+            """The ids of chunks, and whether each is in the collection."""
+            found = self._integration.iter_meta_search(kb_id, {}, context.id, projection=["name"])
+            return [(chunk["chunk_id"], chunk.get("name") in names) async for chunk in found]
 
-        return sorted({chunk_id for _, chunk_ids in await of_each(self._context, gone) for chunk_id in chunk_ids})
+        chunks = [chunk for _, found in await of_each(self._context, stored) for chunk in found]
+        if chunks and not any(is_current for _, is_current in chunks):
+            raise InvalidArgument(
+                f"nothing of the collection is stored, so all {len(chunks)} chunks would be outdated: load it first, "
+                "or check the collection and the model; delete_chunks_by_meta deletes them all"
+            )
+        return sorted({chunk_id for chunk_id, is_current in chunks if not is_current})
 
     async def upsert_one(
         self,

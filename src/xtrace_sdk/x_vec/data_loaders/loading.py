@@ -1,23 +1,28 @@
 """One load: batches of a collection go through its stages, each batch in another."""
 
 import asyncio
+import warnings
+from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from xtrace_core.wire import OnConflict, Outcome
-from xtrace_sdk.errors import PartlyStored
-from xtrace_sdk.service.integration import XTraceIntegration
-from xtrace_sdk.x_vec.chunks.vectors import Embedder, embedded, resolve_all
+from xtrace_core.wire import OnConflict
+from xtrace_sdk.errors import InvalidArgument, PartlyStored
+from xtrace_sdk.notices import PassedOver
+from xtrace_sdk.service.integration import InsertedIds, XTraceIntegration
+from xtrace_sdk.x_vec.chunks.vectors import Embedder, resolve_all
 from xtrace_sdk.x_vec.data_loaders.batches import Batch, Chunks, Vectors, batches, close
-from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader
+from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, PassedOverText, PlainChunk
+from xtrace_sdk.x_vec.data_loaders.embedding import BatchEmbedder
 from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EmbeddedVectors
 from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
 from xtrace_sdk.x_vec.data_loaders.replacing import Replacing
 from xtrace_sdk.x_vec.data_loaders.storing import ChunkStore
 
+_SHOWN: Final = 3
 BATCH_SIZE: Final = 500
 """Chunks that are embedded, encrypted and stored together."""
 BATCHES_AHEAD: Final = 5
@@ -36,15 +41,22 @@ class LoadSummary:
     """Chunks that were there otherwise."""
     base_names: Set[str] = field(default=frozenset(), repr=False, compare=False)
     """Those of all chunks that were read, from which their names in any knowledge base follow."""
+    passed_over: Sequence[PassedOverText] = field(default=(), compare=False)
+    """Chunks that cannot be loaded, and why."""
+    kb_id: str = field(default="", compare=False)
+    inserted_ids: Sequence[int] = field(default=(), repr=False, compare=False)
+    """Those of the chunks that were not there before."""
+    is_finished: bool = field(default=False, compare=False)
+    """Whether the whole collection was read and everything in it is stored or passed over."""
 
     @property
     def stored(self) -> int:
         """Chunks that were written."""
         return self.inserted + self.replaced
 
-    def with_more(self, outcomes: Sequence[Outcome]) -> "LoadSummary":
-        """The summary after further chunks, of which these are the outcomes."""
-        counts = Counter(outcomes)
+    def with_more(self, done: InsertedIds) -> "LoadSummary":
+        """The summary after further chunks, of which these are the ids and outcomes."""
+        counts = Counter(done.outcomes)
         return replace(self, **{name: getattr(self, name) + count for name, count in counts.items()})
 
 
@@ -60,8 +72,11 @@ class Load:
         kb_id: str,
         on_progress: Callable[[LoadSummary], object],
         on_conflict: OnConflict,
+        is_strict: bool,
     ) -> None:
         """`on_progress` is told what is stored each time that it is more."""
+        self._is_strict = is_strict
+        self._inserted = array("q")
         self._reader = reader
         self._encryptor = encryptor
         self._store = store
@@ -69,27 +84,39 @@ class Load:
         self._on_conflict = on_conflict
         self._kb_id = kb_id
         self._on_progress = on_progress
-        self._done = LoadSummary(base_names=reader.base_names)
+        self._done = LoadSummary(
+            base_names=reader.base_names,
+            passed_over=reader.passed_over,
+            kb_id=kb_id,
+            inserted_ids=self._inserted,
+        )
         self._pipeline = Pipeline(BATCHES_AHEAD)
         self._looking_up, self._embedding, self._encrypting, self._storing = (asyncio.Lock() for _ in range(4))
 
+    @property
+    def done(self) -> LoadSummary:
+        """What is done so far."""
+        return self._done
+
     async def run(self, collection: Chunks, embedding: Embedder | Vectors, batch_size: int) -> LoadSummary:
-        model, vectors = (embedding, None) if isinstance(embedding, Embedder) else (None, embedding)
-        source = batches(collection, self._reader, batch_size, vectors)
+        model, vectors = (self._embedder(embedding), None) if isinstance(embedding, Embedder) else (None, embedding)
+        source = batches(collection, self._reader, batch_size, vectors, is_strict=self._is_strict)
         try:
             async with aclosing(source):
                 await self._pipeline.run(source, lambda number, batch: self._carry(number, batch, model))
         except BaseException as error:
             error.add_note(
-                f"{self._done.stored} chunks were stored and {self._done.known} were there before: "
-                "load the same collection again to go on"
+                f"{self._done.stored} chunks were stored and {self._done.known} were there before: load the same "
+                "collection again to go on, or delete what was stored with loader.undo(loader.last_load)"
             )
             raise
         finally:
             close(vectors if isinstance(vectors, Sequence) else ())
+        self._done = replace(self._done, is_finished=True)
+        self._warn_of_passed_over()
         return self._done
 
-    async def _carry(self, number: int, batch: Batch, model: Embedder | None) -> None:
+    async def _carry(self, number: int, batch: Batch, model: BatchEmbedder | None) -> None:
         """Takes a batch from its texts to the knowledge base."""
         try:
             if self._on_conflict == "replace":
@@ -101,41 +128,75 @@ class Load:
         finally:
             close(batch.vectors or ())
 
-    async def _carry_missing(self, number: int, batch: Batch, model: Embedder | None) -> None:
+    async def _carry_missing(self, number: int, batch: Batch, model: BatchEmbedder | None) -> None:
         stage = self._pipeline.stage
         async with stage(self._looking_up, number):
             base_names = [chunk.base_name for chunk in batch.chunks]
             if self._on_conflict == "fail":
                 await self._store.expect_new(base_names, self._kb_id)
             stored = await self._store.stored(base_names, self._kb_id)
-            self._add(["known"] * len(stored))
+            self._add(InsertedIds(stored.values(), ["known"] * len(stored)))
         missing = batch.without(stored)
         if not missing.chunks:
             return
         async with stage(self._embedding, number):
-            vectors = await self._vectors(missing, model)
+            chunks, vectors = await _vectors(missing, model)
+        if not chunks:
+            return
         async with stage(self._encrypting, number):
-            index, db = await asyncio.to_thread(self._encryptor.encrypt, missing.chunks, vectors)
+            index, db = await asyncio.to_thread(self._encryptor.encrypt, chunks, vectors)
         async with stage(self._storing, number):
             await self._store.insert(
                 db, index, self._kb_id, self._add, batch_size=len(db), on_conflict=self._on_conflict
             )
 
-    async def _carry_all(self, number: int, batch: Batch, model: Embedder | None) -> None:
+    async def _carry_all(self, number: int, batch: Batch, model: BatchEmbedder | None) -> None:
         stage = self._pipeline.stage
         async with stage(self._embedding, number):
-            vectors = await self._vectors(batch, model)
+            chunks, vectors = await _vectors(batch, model)
+        if not chunks:
+            return
         async with stage(self._storing, number):
-            replacing = Replacing(batch.chunks, vectors, self._encryptor, self._store, self._integration, self._kb_id)
+            replacing = Replacing(chunks, vectors, self._encryptor, self._store, self._integration, self._kb_id)
             await replacing.write(self._add)
 
-    async def _vectors(self, batch: Batch, model: Embedder | None) -> EmbeddedVectors:
-        if model is None:
-            return await resolve_all(batch.vectors or ())
+    def _embedder(self, model: Embedder) -> BatchEmbedder:
         as_floats = self._encryptor.vector_copy is not None
-        return await embedded(model, [chunk.content for chunk in batch.chunks], as_floats=as_floats)
+        return BatchEmbedder(model, self._reader.passed_over, as_floats=as_floats, is_strict=self._is_strict)
 
-    def _add(self, outcomes: Sequence[Outcome]) -> None:
-        self._done = self._done.with_more(outcomes)
-        if outcomes:
+    def _add(self, done: InsertedIds) -> None:
+        self._inserted.extend(
+            chunk_id for chunk_id, outcome in zip(done, done.outcomes, strict=True) if outcome == "inserted"
+        )
+        self._done = self._done.with_more(done)
+        if done:
             self._on_progress(self._done)
+
+    def _warn_of_passed_over(self) -> None:
+        if passed_over := self._reader.passed_over:
+            first = "; ".join(f"chunk {one.position}: {one.reason}" for one in passed_over[:_SHOWN])
+            warnings.warn(
+                f"{len(passed_over)} of the collection's chunks were passed over ({first}): the summary's passed_over "
+                "has all of them, and strict=True makes this an error",
+                PassedOver,
+                stacklevel=2,
+            )
+
+
+async def _vectors(batch: Batch, model: BatchEmbedder | None) -> tuple[Sequence[PlainChunk], EmbeddedVectors]:
+    """The chunks of the batch that have vectors, and these."""
+    if model is None:
+        return batch.chunks, await resolve_all(batch.vectors or ())
+    return await model.embed(batch.chunks)
+
+
+def check_is_whole(collection: Chunks | LoadSummary, base_names: Set[str]) -> None:
+    """Raises `InvalidArgument` for a load that did not finish, and for an iterator that gave nothing."""
+    if isinstance(collection, LoadSummary) and not collection.is_finished:
+        raise InvalidArgument(
+            "the load did not finish, so its summary does not stand for the collection: load it again to the end"
+        )
+    if isinstance(collection, Iterator | AsyncIterator) and not base_names:
+        raise InvalidArgument(
+            "the collection is an iterator that gave no chunk, as after a load: give what the load returned instead"
+        )

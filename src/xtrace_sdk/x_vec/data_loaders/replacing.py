@@ -61,7 +61,7 @@ class Replacing(Secretive):
                 break
         before: list[tuple[str, Outcome]] = [(name, "known" if name in same else "replaced") for name in stored]
         if on_stored is not None:
-            on_stored([outcome for _, outcome in before])
+            on_stored(InsertedIds([stored[name].chunk_id for name, _ in before], [outcome for _, outcome in before]))
         done = {name: (stored[name].chunk_id, outcome) for name, outcome in before}
         done |= await self._insert(stored, on_stored)
         held = [done[chunk.base_name] for chunk in self._chunks]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from xtrace_core.secrecy import Secretive
-from xtrace_core.wire import OnConflict, Outcome
+from xtrace_core.wire import OnConflict
 from xtrace_sdk.errors import NamesTaken
 from xtrace_sdk.service.integration import DEFAULT_BATCH_SIZE, InsertedIds, XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
@@ -15,8 +15,8 @@ from xtrace_sdk.x_vec.data_loaders.encrypting import EncryptedChunks, base_name,
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex
 from xtrace_sdk.x_vec.stored.names import agreed_names
 
-OnStored = Callable[[Sequence[Outcome]], object]
-"""Is told of each batch, when it is stored, what was done with its chunks."""
+OnStored = Callable[[InsertedIds], object]
+"""Is told of each batch, when it is stored, the ids of its chunks and what was done with them."""
 
 
 class Stored(NamedTuple):
@@ -103,7 +103,8 @@ class ChunkStore(Secretive):
         ids = await self.stored(base_names, kb_id)
         firsts = {one: i for i, one in reversed(list(enumerate(base_names)))}
         missing = sorted(i for one, i in firsts.items() if one not in ids)
-        on_stored(["known"] * (len(db) - len(missing)))
+        present = [ids[one] for one in base_names if one in ids]
+        on_stored(InsertedIds(present, ["known"] * len(present)))
         new_ids = await self.insert(
             [db[i] for i in missing], [index[i] for i in missing], kb_id, on_stored, concurrent=concurrent
         )

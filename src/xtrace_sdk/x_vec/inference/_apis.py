@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.errors import InvalidArgument, NetworkError, ProviderFault
+from xtrace_sdk.errors import InvalidArgument, NetworkError, ProviderFault, TextRefused
 from xtrace_sdk.http.transport import Answer, HttpClient, Request, Retries, base_url, header_value
 from xtrace_sdk.limits import MAX_COUNT_BYTES, MAX_DIMENSIONS, MAX_NUMBER_BYTES
 
@@ -22,6 +22,8 @@ Floats = NDArray[np.float32]
 
 _OTHER_VALUES: Final = 64
 """Values beside the vectors, for each of them and for the whole answer: an index, a kind, how much was used."""
+_REFUSALS: Final = frozenset((400, 413, 422, 500))
+"""How APIs answer for a text that is too long or otherwise not to their liking: OpenAI 400, Ollama 400 or 500."""
 _DEADLINE_S: Final = 900.0
 _LONGEST_MESSAGE: Final = 500
 # OpenAI's own message about a wrong key shows its beginning and end.
@@ -120,7 +122,8 @@ class _ApiProvider(Secretive, ABC):
         if self._api_key:
             said = said.replace(self._api_key, "…")
         said = _KEY_LIKE.sub("…", said[:_LONGEST_MESSAGE])
-        return ProviderFault(
+        fault = TextRefused if answer.status in _REFUSALS else ProviderFault
+        return fault(
             f"{self.title} refused to embed with the model {self._model_name!r} (status {answer.status}): "
             f"{said or 'it did not say why'}"
         )

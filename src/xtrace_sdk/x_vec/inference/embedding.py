@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.arguments import Positive, Seconds, checked_calls
-from xtrace_sdk.errors import EmbeddingError, InvalidArgument, ProviderFault
+from xtrace_sdk.errors import EmbeddingError, InvalidArgument, ProviderFault, TextRefused
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
 from xtrace_sdk.x_vec.inference._apis import OllamaProvider, OpenAiProvider
@@ -190,7 +190,7 @@ class Embedding(Secretive):
                 "choose a smaller dim or another model"
             )
         if not np.isfinite(vectors).all():
-            raise ProviderFault(f"{self!r} gave a vector with elements that are not finite numbers")
+            raise TextRefused(f"{self!r} gave a vector with elements that are not finite numbers")
         return np.ascontiguousarray(vectors[:, : self.dim], dtype=np.float32)
 
 
