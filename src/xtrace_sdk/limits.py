@@ -15,7 +15,7 @@ It holds 500 chunks of 100 KB each, the metadata of some 300,000, or 120,000 row
 Decoding takes up to 20 times as much memory, where an answer has nothing but the smallest chunks.
 """
 MAX_COUNT_BYTES: Final = 64 << 10
-"""An answer that has nothing but a number or an id."""
+"""An answer that has nothing but a number, an id or a salt."""
 MAX_ACKNOWLEDGEMENT_BYTES: Final = 8 << 20
 """The answer to a write or a deletion: 10,000 ids take a fiftieth of it."""
 MAX_ERROR_BYTES: Final = 1 << 20

@@ -119,13 +119,16 @@ class Hostile:
         self._frames_allowed = frames_allowed
         self.url = ""
         self.lie: Lie | None = None
+        self.forwards: Callable[[Exchange], bool] = lambda exchange: True
+        """Whether the real server gets a request; else the lie makes up the whole answer."""
         self.exchanges: list[Exchange] = []
         """All so far, as they were answered."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             exchange = await self._read(reader)
-            await exchange.forward(exchange.headers, exchange.target, exchange.request)
+            if self.forwards(exchange):
+                await exchange.forward(exchange.headers, exchange.target, exchange.request)
             if self.lie is not None and (waiting := self.lie(exchange)) is not None:
                 await waiting
             self.exchanges.append(exchange)

@@ -41,6 +41,9 @@ _PUT_OFF: Final = frozenset((429, 503))
 _PASSING: Final = frozenset((500, 502, 504))
 # Raised before the first byte of the request is written.
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+_LONGEST_SENTENCE: Final = 1000
+_LONGEST_REASON: Final = 200
+"""What the parser of HTTP says of an answer may have all of it."""
 _KEEPALIVE_S: Final = 4.0
 """Shorter than servers keep idle connections (uvicorn: 5 s), so that a request does not meet one just closed."""
 
@@ -280,7 +283,7 @@ class HttpClient:
         return largest if status < 400 else min(largest, MAX_ERROR_BYTES)
 
     def _translated(self, error: httpx2.RequestError | TimeoutError, request: Request) -> NetworkError:
-        where = origin(request.url)
+        where, why = origin(request.url), sentence(str(error))[:_LONGEST_REASON]
         if self._uses_environment and (proxy := proxy_for(httpx2.URL(request.url))) is not None:
             where = f"{where} through the proxy {proxy}"
         if isinstance(error, httpx2.ConnectTimeout):
@@ -291,10 +294,10 @@ class HttpClient:
                 "in all: try again, or raise the timeout"
             )
         if isinstance(error, _NOT_SENT):
-            return ServerUnreachable(f"cannot reach {where} ({error}): check the address, and that the server runs")
+            return ServerUnreachable(f"cannot reach {where} ({why}): check the address, and that the server runs")
         if isinstance(error, httpx2.TransportError) and not _is_garbage(error):
             return ServerUnreachable(f"the connection to {where} broke before the answer was complete: try again")
-        return InvalidAnswer(f"{where} answered something that is not HTTP ({error}): check the address")
+        return InvalidAnswer(f"{where} answered something that is not HTTP ({why}): check the address")
 
 
 async def _joined(response: httpx2.Response, max_bytes: int) -> bytes:
@@ -324,6 +327,11 @@ def _is_garbage(error: Exception) -> bool:
 def _passes(error: Exception) -> bool:
     """Whether another attempt may fare better."""
     return isinstance(error, (httpx2.TransportError, TimeoutError)) and not _is_garbage(error)
+
+
+def sentence(text: str) -> str:
+    """A foreign text made fit to be shown on a terminal: printable characters, not too many of them."""
+    return "".join([c if c.isprintable() else " " for c in text[:_LONGEST_SENTENCE]]).strip()
 
 
 def origin(url: str) -> str:

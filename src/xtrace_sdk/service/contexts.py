@@ -84,7 +84,8 @@ class StoredContexts:
 
         Raises `NotFound` if either is unknown.
         """
-        return (await self._service.data("GET", _name_salt(kb_id, context_id), wire.NameSalt)).salt
+        path = _name_salt(kb_id, context_id)
+        return (await self._service.data("GET", path, wire.NameSalt, max_bytes=MAX_COUNT_BYTES)).salt
 
     async def store_name_salt(self, kb_id: str, context_id: str, salt: bytes, replaces: bytes | None = None) -> bytes:
         """Stores a salt for the names of chunks if there is none, or if `replaces` is there, and returns what is then.
@@ -93,7 +94,8 @@ class StoredContexts:
         `NotFound` if either is unknown, and `InvalidAnswer` if nothing is stored.
         """
         body = encode(wire.StoreNameSalt(salt, replaces))
-        answer = await self._service.data("PUT", _name_salt(kb_id, context_id), wire.NameSalt, body=body)
+        path = _name_salt(kb_id, context_id)
+        answer = await self._service.data("PUT", path, wire.NameSalt, body=body, max_bytes=MAX_COUNT_BYTES)
         if answer.salt is None:
             raise InvalidAnswer("the server stored no salt for names, expected it to keep the one that it was given")
         return answer.salt

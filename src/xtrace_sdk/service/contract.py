@@ -13,7 +13,7 @@ from xtrace_core import frames, wire
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk import errors
 from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, ServerError
-from xtrace_sdk.http.transport import Answer, HttpClient, Request, StreamedAnswer
+from xtrace_sdk.http.transport import Answer, HttpClient, Request, StreamedAnswer, sentence
 from xtrace_sdk.limits import MAX_ACKNOWLEDGEMENT_BYTES
 from xtrace_sdk.service.packed_rows import PackedRowReader
 from xtrace_sdk.service.payloads import Body
@@ -24,7 +24,6 @@ Parameters = Sequence[tuple[str, str | int]]
 _JSON: Final = "application/json"
 _BIG_ANSWER_BYTES: Final = 256 * 1024
 """Larger answers are decoded in a thread: decoding a megabyte takes milliseconds, in which the loop would stand."""
-_LONGEST_SENTENCE: Final = 1000
 
 
 def _server_errors(cls: type[ServerError] = ServerError) -> list[type[ServerError]]:
@@ -221,11 +220,6 @@ def segment(value: Any, name: str) -> str:
             f"{name} is {'empty' if value == '' else 'no id'}, expected a text such as the service gives"
         )
     return quote(value, safe="")
-
-
-def sentence(text: str) -> str:
-    """A foreign text made fit to be shown on a terminal: printable characters, not too many of them."""
-    return "".join([c if c.isprintable() else " " for c in text[:_LONGEST_SENTENCE]]).strip()
 
 
 def _host(url: str) -> str:

@@ -643,16 +643,23 @@ def _check_ids(chunk_ids: NDArray[np.int64], last: int, bounds: tuple[int, int] 
 
 
 async def _stored_chunks(chunks: list[wire.Chunk], projection: list[str] | None) -> list[StoredChunk]:
-    """The chunks as given back. Raises `InvalidAnswer` where one lacks what every chunk has and was asked for."""
+    """The chunks, which are taken out of their list, as given back.
+
+    Raises `InvalidAnswer` where one lacks what every chunk has and was asked for.
+    """
     always = _ALWAYS_THERE.intersection(projection or ())
 
     def convert() -> list[StoredChunk]:
-        converted: list[StoredChunk] = [msgspec.to_builtins(chunk, builtin_types=(bytes,)) for chunk in chunks]
-        for chunk in converted:
+        converted: list[StoredChunk] = []
+        # An answer may have as many chunks as it has room for, so each is let go of as soon as it is converted.
+        chunks.reverse()
+        while chunks:
+            chunk: StoredChunk = msgspec.to_builtins(chunks.pop(), builtin_types=(bytes,))
             if missing := always - chunk.keys():
                 raise InvalidAnswer(
                     f"the server gave chunk {chunk['chunk_id']} without its {', '.join(sorted(missing))}"
                 )
+            converted.append(chunk)
         return converted
 
     return convert() if len(chunks) <= _RESULTS_PER_PAGE else await asyncio.to_thread(convert)

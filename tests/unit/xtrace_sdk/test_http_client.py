@@ -142,6 +142,14 @@ async def test_a_fault_that_no_repetition_heals_is_not_tried_again() -> None:
     assert len(script.requests) == 1
 
 
+async def test_what_is_said_of_an_answer_that_is_none_is_short_and_printable() -> None:
+    with pytest.raises(InvalidAnswer) as raised:
+        await client(Script(httpx2.RemoteProtocolError("illegal header: \x1b[2J" + "x" * 10**6))).send(request())
+    assert "illegal header: " in str(raised.value)
+    assert len(str(raised.value)) < 400
+    assert str(raised.value).isprintable()
+
+
 async def test_an_attempt_has_a_deadline_as_a_whole() -> None:
     async def trickle() -> AsyncIterator[bytes]:
         while True:

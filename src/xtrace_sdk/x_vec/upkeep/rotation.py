@@ -42,6 +42,8 @@ READINGS = 3
 """How often one rotation of a knowledge base reads everything again because of chunks that did not decrypt."""
 PASSES_IN_VAIN = 20
 """How often in a row all that is left may have been changed by others while it was on its way."""
+MAX_PASSES = 100
+"""How often a rotation goes through a knowledge base: a service may give what was moved again as it was, for ever."""
 EMPTY_PASSES = 3
 """How often in a row the service may say that something is left, and give nothing."""
 
@@ -216,7 +218,7 @@ class _Rotation:
 
     async def _move_knowledge_base(self, kb_id: str, advance: Callable[[int], None]) -> int:
         await pass_on_salt(self._old, self._new, self._integration, kb_id)
-        in_all, in_vain, read_again = 0, 0, 0
+        in_all, in_vain, read_again, passes = 0, 0, 0, 0
         # Others may store more, or change chunks while their batch is on its way: then there is another pass.
         while count := await count_chunks(self._integration, kb_id, self._old.id):
             try:
@@ -235,6 +237,12 @@ class _Rotation:
                 break
             in_all += done.moved
             in_vain = 0 if done.moved else in_vain + 1
+            passes += 1
+            if passes == MAX_PASSES:
+                raise InvalidAnswer(
+                    f"the server says that {count} chunks are left under the old context after {passes} passes, each "
+                    "of which moved all that it gave: rotate again when nobody writes under the old context"
+                )
             if in_vain >= (PASSES_IN_VAIN if done.seen else EMPTY_PASSES):
                 raise InvalidAnswer(
                     f"the server says that {count} chunks are left under the old context, and {in_vain} readings in a "

@@ -1,0 +1,345 @@
+"""A client in a process of its own with little memory, for a test that gives it hostile answers.
+
+`python limited_client.py` reads a line of JSON with what there is (`World`), and then a line for each call: the name of
+one of `CALLS` and the address of the service. For each it prints a line: how the call ended, and how much more memory
+there was at some time than before.
+"""
+
+import asyncio
+import gc
+import json
+import resource
+import sys
+import traceback
+import warnings
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+
+from xtrace_sdk.errors import XTraceError
+from xtrace_sdk.http.transport import Retries
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.contexts.saved_context import PublicParts
+from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
+from xtrace_sdk.x_vec.inference.embedding import Embedding
+from xtrace_sdk.x_vec.keys.key_file import KeyFileProvider
+from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.upkeep.audit.fetching import fetch_samples
+from xtrace_sdk.x_vec.upkeep.bad_chunks import BadChunk, Problem
+from xtrace_sdk.x_vec.upkeep.rotation import rotate
+from xtrace_sdk.x_vec.upkeep.verification import delete_bad, verify
+
+DIM = 16
+COUNT = 6
+MORE_MEMORY = 1 << 30
+"""Address space beside what the process has when it begins."""
+MAX_ANSWER_BYTES = 2 << 20
+VECTORS = np.random.default_rng(6).integers(0, 2, (COUNT, DIM), dtype=np.uint8)
+QUERY = VECTORS[2]
+NO_ID = 999_999
+BAD = BadChunk(3, (Problem.CONTENT,), "never")
+STATUS = Path("/proc/self/status")
+RETRIES = Retries(attempts=2, first_delay_s=0.001, longest_delay_s=0.001, longest_retry_after_s=0.01)
+
+
+class Network(httpx2.AsyncHTTPTransport):
+    """The network, which clients do not close: making it takes longer than a call."""
+
+    async def aclose(self) -> None:
+        """Not yet."""
+
+
+@dataclass
+class World:
+    """What is stored, and clients of it."""
+
+    org_id: str
+    api_key: str
+    admin_key: str
+    url: str
+    kb_id: str
+    """With `COUNT` chunks under the context."""
+    old_kb_id: str
+    """With chunks under the predecessor of the successor."""
+    key_file: str
+    context_file: str
+    successor_file: str
+    context_id: str
+    key_hash: str
+    number: int = 0
+    xtrace: XTraceIntegration = field(init=False, repr=False)
+
+    @cached_property
+    def network(self) -> Network:
+        return Network(verify=False)
+
+    @cached_property
+    def provider(self) -> KeyFileProvider:
+        return KeyFileProvider(self.key_file)
+
+    @cached_property
+    def context(self) -> ExecutionContext:
+        return ExecutionContext.load_from_disk(path=self.context_file, key_provider=self.provider)
+
+    @cached_property
+    def successor(self) -> ExecutionContext:
+        return ExecutionContext.load_from_disk(path=self.successor_file, key_provider=self.provider)
+
+    def new_client(self, url: str) -> XTraceIntegration:
+        """From now on, `xtrace` is a client of the service at this address that has seen nothing yet."""
+        self.url = url
+        self.xtrace = XTraceIntegration(
+            self.org_id,
+            self.api_key,
+            url,
+            self.admin_key,
+            timeout_s=2,
+            deadline_s=4,
+            retries=RETRIES,
+            max_answer_bytes=MAX_ANSWER_BYTES,
+            transport=self.network,
+        )
+        return self.xtrace
+
+    @property
+    def loader(self) -> DataLoader:
+        return DataLoader(self.context, self.xtrace)
+
+    @property
+    def retriever(self) -> Retriever:
+        return Retriever(self.context, self.xtrace)
+
+    def embedding(self, provider: str) -> Embedding:
+        base_url = self.url if provider == "ollama" else f"{self.url}/v1"
+        return Embedding(
+            provider, "model", 4, base_url=base_url, batch_size=2, timeout_s=2, retries=RETRIES, transport=self.network
+        )
+
+    def query(self) -> list[bytes]:
+        (query,) = self.context.homomorphic.encrypt_queries([QUERY]).sent
+        return query
+
+    def new(self) -> list[dict[str, Any]]:
+        """A chunk that is not stored yet."""
+        self.number += 1
+        return [{"chunk_content": f"new {self.number}", "meta_data": {"tag1": "new"}}]
+
+
+def collection(label: str, count: int = COUNT) -> list[dict[str, Any]]:
+    return [
+        {"chunk_content": f"{label} {i}", "meta_data": {"tag1": f"t{i % 2}", "facets": ["f"]}} for i in range(count)
+    ]
+
+
+async def every(items: AsyncGenerator[Any, None]) -> list[Any]:
+    return [item async for item in items]
+
+
+async def _encrypted(world: World, label: str = "encrypted", count: int = COUNT) -> tuple[Any, Any]:
+    return await world.loader.load_data_from_memory(collection(label, count), list(VECTORS[:count]))
+
+
+async def _named(world: World, count: int = COUNT) -> tuple[Any, Any]:
+    """As whoever knows no loader names them."""
+    index, db = await _encrypted(world, "named", count)
+    plain = [{key: value for key, value in chunk.items() if key != "base_name"} for chunk in db]
+    return index, [chunk | {"name": f"name {i}"} for i, chunk in enumerate(plain)]
+
+
+async def _insert(world: World) -> Any:
+    index, db = await _named(world)
+    return await world.xtrace.insert_chunks(db, index, world.kb_id, world.context.id)
+
+
+async def _store(world: World) -> Any:
+    index, db = await _named(world)
+    return await world.xtrace.store_db(db, index, world.kb_id, world.context.id, concurrent=True, batch_size=2)
+
+
+async def _update(world: World) -> Any:
+    index, db = await _named(world, 1)
+    updates = [{"chunk_id": 1, **db[0]}]
+    return await world.xtrace.update_chunks(updates, index, world.kb_id, world.context.id)
+
+
+async def _dump(world: World) -> Any:
+    index, db = await world.loader.load_data_from_memory(world.new(), [QUERY])
+    return await world.loader.dump_db(db, index, world.kb_id, concurrent=True)
+
+
+async def _replace(world: World) -> Any:
+    index, db = await _encrypted(world, "text", 1)
+    return await world.loader.update_chunks([1], db, index, world.kb_id)
+
+
+async def _retrieve(world: World) -> Any:
+    retriever = world.retriever
+    found = await retriever.nn_search_for_ids(QUERY, 2, world.kb_id)
+    return await retriever.retrieve_and_decrypt(found, world.kb_id, decoys=2)
+
+
+async def _samples(world: World) -> Any:
+    public = PublicParts(**world.context.public_data())
+    return await fetch_samples(world.xtrace, world.kb_id, public, 10)
+
+
+async def _load(world: World) -> Any:
+    return await ExecutionContext.load_from_remote(
+        context_id=world.context_id, integration=world.xtrace, key_provider=world.provider
+    )
+
+
+async def _search_lineage(world: World) -> Any:
+    return await Retriever(world.successor, world.xtrace).search(QUERY, 2, world.old_kb_id)
+
+
+CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
+    "XTraceIntegration.insert_chunks": _insert,
+    "XTraceIntegration.store_db": _store,
+    "XTraceIntegration.find_chunk_names": lambda w: w.xtrace.find_chunk_names(w.kb_id, w.context.id, ["a", "b"]),
+    "XTraceIntegration.get_chunk_by_id": lambda w: w.xtrace.get_chunk_by_id(range(1, 5), w.kb_id),
+    "XTraceIntegration.update_chunks": _update,
+    "XTraceIntegration.patch_chunks": lambda w: w.xtrace.patch_chunks(
+        [{"chunk_id": 1, "meta_data": {"tag2": "x"}}], w.kb_id, w.context.id
+    ),
+    "XTraceIntegration.delete_chunks": lambda w: w.xtrace.delete_chunks([NO_ID], w.kb_id),
+    "XTraceIntegration.compute_hamming_distances": lambda w: w.xtrace.compute_hamming_distances(
+        w.kb_id, w.context.id, w.query(), range_filter=(1, COUNT)
+    ),
+    "XTraceIntegration.stream_hamming_distances": lambda w: every(
+        w.xtrace.stream_hamming_distances(w.kb_id, w.context.id, [w.query()], range_filter=(1, COUNT))
+    ),
+    "XTraceIntegration.meta_search": lambda w: w.xtrace.meta_search(w.kb_id, {"tag1": "t1"}, w.context.id, True),
+    "XTraceIntegration.meta_search_paginated": lambda w: w.xtrace.meta_search_paginated(
+        w.kb_id, w.context.id, {"tag1": "t1"}, limit=2
+    ),
+    "XTraceIntegration.iter_meta_search": lambda w: every(
+        w.xtrace.iter_meta_search(w.kb_id, {"tag1": "t0"}, w.context.id, page_size=2)
+    ),
+    "XTraceIntegration.delete_chunks_by_meta": lambda w: w.xtrace.delete_chunks_by_meta(
+        w.kb_id, w.context.id, {"tag1": "there is none"}
+    ),
+    "XTraceIntegration.patch_chunks_by_meta": lambda w: w.xtrace.patch_chunks_by_meta(
+        w.kb_id, w.context.id, {"tag1": "t1"}, {"tag3": "x"}
+    ),
+    "XTraceIntegration.store_exec_context": lambda w: w.xtrace.store_exec_context(
+        w.context.public_data(), w.context.id
+    ),
+    "XTraceIntegration.get_serialized_exec_context": lambda w: w.xtrace.get_serialized_exec_context(w.context_id),
+    "XTraceIntegration.list_exec_contexts": lambda w: w.xtrace.list_exec_contexts(),
+    "XTraceIntegration.delete_exec_context": lambda w: w.xtrace.delete_exec_context("unknown"),
+    "XTraceIntegration.retire_exec_context": lambda w: w.xtrace.retire_exec_context("unknown"),
+    "XTraceIntegration.get_ctx_for_kb": lambda w: w.xtrace.get_ctx_for_kb(w.kb_id),
+    "XTraceIntegration.get_kbs_for_ctx": lambda w: w.xtrace.get_kbs_for_ctx(w.context.id),
+    "XTraceIntegration.register_kb_binding": lambda w: w.xtrace.register_kb_binding(w.kb_id, w.context.id),
+    "XTraceIntegration.get_name_salt": lambda w: w.xtrace.get_name_salt(w.kb_id, w.context.id),
+    "XTraceIntegration.store_name_salt": lambda w: w.xtrace.store_name_salt(w.kb_id, w.context.id, bytes(32)),
+    "XTraceIntegration.list_kbs": lambda w: w.xtrace.list_kbs(),
+    "XTraceIntegration.get_kb": lambda w: w.xtrace.get_kb(w.kb_id),
+    "XTraceIntegration.create_kb": lambda w: w.xtrace.create_kb("kb"),
+    "XTraceIntegration.delete_kb": lambda w: w.xtrace.delete_kb("unknown"),
+    "XTraceIntegration.list_api_keys": lambda w: w.xtrace.list_api_keys(),
+    "XTraceIntegration.create_api_key": lambda w: w.xtrace.create_api_key("key"),
+    "XTraceIntegration.revoke_api_key": lambda w: w.xtrace.revoke_api_key("unknown"),
+    "XTraceIntegration.get_key_permissions": lambda w: w.xtrace.get_key_permissions(w.key_hash),
+    "XTraceIntegration.audit_log": lambda w: w.xtrace.audit_log(10),
+    "XTraceIntegration.set_key_permission": lambda w: w.xtrace.set_key_permission(w.key_hash, w.kb_id, 7),
+    "DataLoader.dump_db": _dump,
+    "DataLoader.load": lambda w: w.loader.load(w.new(), [QUERY], w.kb_id),
+    "DataLoader.superseded": lambda w: w.loader.superseded(collection("text"), w.kb_id),
+    "DataLoader.upsert_one": lambda w: w.loader.upsert_one(collection("text")[0], VECTORS[0], w.kb_id),
+    "DataLoader.update_chunks": _replace,
+    "DataLoader.adopt_names": lambda w: w.loader.adopt_names(w.kb_id, w.kb_id),
+    "DataLoader.delete_chunks": lambda w: w.loader.delete_chunks([NO_ID], w.kb_id),
+    "DataLoader.patch_chunks": lambda w: w.loader.patch_chunks(
+        [{"chunk_id": 2, "meta_data": {"tag2": "private"}}], w.kb_id
+    ),
+    "DataLoader.patch_chunks_by_meta": lambda w: w.loader.patch_chunks_by_meta(
+        {"tag1": "t1"}, {"tag2": "private"}, w.kb_id
+    ),
+    "DataLoader.delete_chunks_by_meta": lambda w: w.loader.delete_chunks_by_meta({"tag1": "there is none"}, w.kb_id),
+    "Retriever.nn_search_for_ids": lambda w: w.retriever.nn_search_for_ids(QUERY, 3, w.kb_id),
+    "Retriever.nn_search_batch": lambda w: w.retriever.nn_search_batch(list(VECTORS[:3]), 2, w.kb_id),
+    "Retriever.search": lambda w: w.retriever.search(QUERY, 3, w.kb_id, meta_filter={"tag1": "t0"}, decoys=1),
+    "Retriever.retrieve_and_decrypt": _retrieve,
+    "Retriever.meta_search": lambda w: w.retriever.meta_search({"tag1": "t0"}, w.kb_id, ["chunk_content", "tag1"]),
+    "Retriever.iter_meta_search": lambda w: every(
+        w.retriever.iter_meta_search({"tag1": "t0"}, w.kb_id, ["chunk_content", "meta_data"], sort_by="updated_at")
+    ),
+    "ExecutionContext.save_to_remote": lambda w: w.context.save_to_remote(w.xtrace),
+    "ExecutionContext.load_from_remote": _load,
+    "rotate": lambda w: rotate(w.successor, w.xtrace, batch_size=2),
+    "verify": lambda w: verify(w.successor, w.xtrace, w.old_kb_id, batch_size=2),
+    "delete_bad": lambda w: delete_bad(w.xtrace, w.kb_id, [BadChunk(NO_ID, (Problem.VECTOR,), "never"), BAD]),
+    "fetch_samples": _samples,
+    "Embedding.embed": lambda w: w.embedding("ollama").embed("text"),
+    "Embedding.bin_embed": lambda w: w.embedding("openai").bin_embed("text"),
+    "Embedding.embed_many": lambda w: w.embedding("openai").embed_many(["one", "two", "three"]),
+    "Embedding.bin_embed_many": lambda w: w.embedding("ollama").bin_embed_many(["one", "two", "three"]),
+    # Paths that no name stands for.
+    "a search of what a rotation has not moved": _search_lineage,
+}
+BAD = BadChunk(3, (Problem.CONTENT,), "never")
+
+
+async def outcome(world: World, name: str, url: str) -> dict[str, Any]:
+    """How the call ended: the name of a result's or an `XTraceError`'s class, or the traceback of anything else."""
+    try:
+        async with world.new_client(url):
+            result = await CALLS[name](world)
+    except XTraceError as error:
+        return {"ended": type(error).__name__, "said": str(error)}
+    except BaseException:
+        return {"bug": traceback.format_exc()}
+    return {"ended": type(result).__name__, "said": ""}
+
+
+def limit_memory() -> None:
+    """From here on the process gets `MORE_MEMORY` address space and no more, where the system tells what it has."""
+    if STATUS.exists():
+        now = 1024 * kib("VmSize")
+        resource.setrlimit(resource.RLIMIT_AS, (now + MORE_MEMORY, now + MORE_MEMORY))
+
+
+def begin_to_measure() -> int:
+    """The memory that the process has now; its peak is measured from here on, where the system does that."""
+    gc.collect()
+    if not STATUS.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")
+    return kib("VmRSS")
+
+
+def peak_kib() -> int:
+    return kib("VmHWM") if STATUS.exists() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def kib(name: str) -> int:
+    """A line of the system's account of this process."""
+    (line,) = [one for one in STATUS.read_text().splitlines() if one.startswith(f"{name}:")]
+    return int(line.split()[1])
+
+
+def main() -> None:
+    warnings.simplefilter("error")
+    world = World(**json.loads(sys.stdin.readline()))
+    _ = world.context, world.successor, world.network
+    limit_memory()
+    with asyncio.Runner() as runner:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            before = begin_to_measure()
+            ended = runner.run(outcome(world, asked["call"], asked["url"]))
+            ended["more_kib"] = peak_kib() - before
+            sys.stdout.write(json.dumps(ended) + "\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
