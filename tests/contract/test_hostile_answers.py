@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from contract.hostile_stock import COUNT, QUERY, VECTORS, Stock, chunks, new_stock
@@ -549,6 +550,7 @@ PAGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "next_page_token": page["next_page_token"],
     },
     "empty pages for ever": lambda _: {"results": [], "has_more": True, "next_page_token": str(random.random())},
+    "a total of chunks, and none": lambda _: {"results": [], "total": 1, "has_more": False, "next_page_token": None},
     "without contents": lambda page: {
         "results": [{key: value for key, value in one.items() if key != "index"} for one in page["results"]]
     },
@@ -575,6 +577,61 @@ async def test_false_lists_are_noticed(how: str, stock: Stock) -> None:
             ):
                 pass
         assert len(first) <= 2
+
+
+# What is larger than anything that there is
+
+noticed("announces or gives numbers, lengths, ciphertexts or nonces that no answer has", InvalidAnswer)
+
+
+def packed(*rows: list[Any]) -> bytes:
+    return msgspec.msgpack.encode(rows)
+
+
+SIZES: dict[str, tuple[str, bytes]] = {
+    "an array of 2^32 rows": (wire.MSGPACK, b"\xdd\xff\xff\xff\xff"),
+    "a row of 2^32 ciphertexts": (wire.MSGPACK, b"\x91\x92\xdd\xff\xff\xff\xff"),
+    "a ciphertext of 4 GB": (wire.MSGPACK, b"\x91\x92\x91\xc6\xff\xff\xff\xff"),
+    # As it was seen: padded to the width of the first, these took 200 GB.
+    "a ciphertext of 2 MB and many of a byte": (
+        wire.MSGPACK,
+        packed([[bytes(2 << 20)], 1], *([[b"x"], i] for i in range(2, 100_000))),
+    ),
+    "a nonce of 300 bytes": (wire.MSGPACK, packed([[b"x"], 1, bytes(300)])),
+    "an id of 2^64 - 1": (wire.MSGPACK, packed([[b"x"], 2**64 - 1])),
+    "2^64 - 1 rows in frames": (frames.MEDIA_TYPE, frames.head(1, 128, 2**64 - 1)),
+    "ciphertexts of 4 GB in frames": (frames.MEDIA_TYPE, frames.head(1, 2**32 - 1, 1)),
+    "2^32 - 1 ciphertexts in frames": (frames.MEDIA_TYPE, frames.head(2**32 - 1, 128, 1)),
+    "2^32 - 1 rows in a block": (frames.MEDIA_TYPE, frames.head(1, 128, MAX_ROWS) + b"\xff" * 4),
+    "a block of 200 MB": (frames.MEDIA_TYPE, frames.head(1024, 2048, MAX_ROWS) + (100).to_bytes(4, "little") + b"\0"),
+}
+
+
+@pytest.mark.parametrize("what", SIZES)
+async def test_a_search_of_impossible_size_is_refused_as_soon_as_it_is_announced(what: str, stock: Stock) -> None:
+    async with stock.lied_to() as (xtrace, hostile):
+
+        def lie(exchange: Exchange) -> None:
+            exchange.content_type, exchange.answer = SIZES[what]
+
+        hostile.lie = lie
+        with pytest.raises(InvalidAnswer, match=r"no scheme|more than|at most|a block has|2\^63"):
+            await Retriever(stock.context, xtrace).nn_search_for_ids(QUERY, 1, stock.kb_id)
+
+
+@pytest.mark.parametrize(
+    "field", [{"nonce": "A" * 400}, {"index": ["A" * 4000]}, {"index": [""] * 1025}, {"chunk_id": 2**63}]
+)
+async def test_a_chunk_of_impossible_size_is_refused(field: dict[str, Any], stock: Stock) -> None:
+    async with stock.lied_to() as (xtrace, hostile):
+
+        def lie(exchange: Exchange) -> None:
+            if exchange.is_for(*FETCHES):
+                exchange.json = [chunk | field for chunk in exchange.json]
+
+        hostile.lie = lie
+        with pytest.raises(InvalidAnswer):
+            await Retriever(stock.context, xtrace).search(QUERY, 1, stock.kb_id)
 
 
 # What is no proper HTTP

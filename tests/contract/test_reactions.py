@@ -19,6 +19,7 @@ from support.hostile_server import Exchange, Hostile, hostile_server
 from xtrace_core.wire import MSGPACK
 from xtrace_sdk.errors import InvalidAnswer, TamperedData
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
+from xtrace_sdk.x_vec.upkeep import rotation
 from xtrace_sdk.x_vec.upkeep.rotation import EMPTY_PASSES, READINGS, rotate
 from xtrace_sdk.x_vec.upkeep.verification import verify
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -234,6 +235,30 @@ async def test_a_rotation_ends_whatever_the_service_says(
             with pytest.raises(InvalidAnswer):
                 async for _ in deceived.iter_meta_search(kb_id, {}, old.id, sort_by="tag1"):
                     pass
+
+
+async def test_a_rotation_does_not_move_the_same_chunks_for_ever(
+    xtrace: XTraceIntegration,
+    credentials: Credentials,
+    kb_id: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The service says that it stored them, and gives them as they were before."""
+    monkeypatch.setattr(rotation, "MAX_PASSES", 5)
+    old = new_context()
+    await load(old, xtrace, kb_id, COUNT)
+    new = successor(old, tmp_path / "new")
+    async with lied_to(credentials) as (deceived, hostile):
+
+        def lie(exchange: Exchange) -> None:
+            if exchange.is_for("PUT chunk"):
+                exchange.json = {"updated_count": BATCH}
+
+        hostile.lie = lie
+        hostile.forwards = lambda exchange: not exchange.is_for("PUT chunk")
+        with pytest.raises(InvalidAnswer, match="after 5 passes"):
+            await rotate(new, deceived, batch_size=BATCH)
 
 
 async def test_chunks_that_others_keep_changing_do_not_hold_a_rotation_for_ever(
