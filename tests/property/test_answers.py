@@ -38,9 +38,9 @@ from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.keys.key_file import KeyFileProvider
 
 FULL = bool(os.environ.get("XTRACE_TEST_FULL"))
-EXAMPLES = int(os.environ.get("XTRACE_TEST_ANSWERS", "3000" if FULL else "300"))
+EXAMPLES = int(os.environ.get("XTRACE_TEST_ANSWERS", "3000" if FULL else "200"))
 ALL = -1
-LONGEST_S = 40
+LONGEST_S = 100
 """A call, retries and pages and all."""
 MORE_KIB = (20 * MAX_ANSWER_BYTES >> 10) + 24 * 1024
 """What a call may take beside what the process has had before: the docs say 20 times an answer."""
@@ -56,7 +56,7 @@ INTERFACES = {"ContextStore", "Embedder", "FloatEmbedder"}
 
 
 def is_asynchronous(member: Any) -> bool:
-    function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
+    function = inspect.unwrap(member.__func__ if isinstance(member, (classmethod, staticmethod)) else member)
     return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
@@ -243,10 +243,9 @@ REFUSED = {
 """What refusal the real server gives, or the client for a server that says what is not true."""
 
 
-@pytest.mark.parametrize("frames_allowed", [True, False], ids=["frames", "MessagePack"])
 @pytest.mark.parametrize("name", CALLS)
-def test_without_a_lie_every_call_succeeds(name: str, frames_allowed: bool, client: Client, liars: Liars) -> None:
-    ended = client.call(name, liars.answer(name, frames_allowed))
+def test_without_a_lie_every_call_succeeds(name: str, client: Client, liars: Liars) -> None:
+    ended = client.call(name, liars.answer(name, frames_allowed=True))
     assert "bug" not in ended, ended["bug"]
     assert (ended["ended"] if ended["said"] else "") == REFUSED.get(name, ""), ended["said"]
 
@@ -260,7 +259,7 @@ def check(client: Client, liars: Liars, name: str, frames_allowed: bool, lie: Ca
     assert "\x1b" not in ended["said"]
 
 
-@pytest.mark.parametrize("status", [200, 204, 302, 429, 503])
+@pytest.mark.parametrize("status", [200, 302, 503])
 @pytest.mark.parametrize("header", HEADERS, ids=range(len(HEADERS)))
 def test_any_header_is_read_or_refused(header: dict[str, str], status: int, client: Client, liars: Liars) -> None:
     def lie(exchange: Exchange, number: int) -> None:

@@ -32,6 +32,7 @@ from xtrace_sdk.x_vec.keys.key_file import KeyFileProvider
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.upkeep.audit.fetching import fetch_samples
 from xtrace_sdk.x_vec.upkeep.bad_chunks import BadChunk, Problem
+from xtrace_sdk.x_vec.upkeep.manifest import write_manifest
 from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.upkeep.verification import delete_bad, verify
 
@@ -99,8 +100,8 @@ class World:
             self.api_key,
             url,
             self.admin_key,
-            timeout_s=2,
-            deadline_s=4,
+            timeout_s=20,
+            deadline_s=60,
             retries=RETRIES,
             max_answer_bytes=MAX_ANSWER_BYTES,
             transport=self.network,
@@ -118,12 +119,16 @@ class World:
     def embedding(self, provider: str) -> Embedding:
         base_url = self.url if provider == "ollama" else f"{self.url}/v1"
         return Embedding(
-            provider, "model", 4, base_url=base_url, batch_size=2, timeout_s=2, retries=RETRIES, transport=self.network
+            provider, "model", 4, base_url=base_url, batch_size=2, timeout_s=20, retries=RETRIES, transport=self.network
         )
 
     def query(self) -> list[bytes]:
         (query,) = self.context.homomorphic.encrypt_queries([QUERY]).sent
         return query
+
+    def new_file(self) -> Path:
+        self.number += 1
+        return Path(self.key_file).with_name(f"manifest {self.number}")
 
     def new(self) -> list[dict[str, Any]]:
         """A chunk that is not stored yet."""
@@ -276,6 +281,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "ExecutionContext.load_from_remote": _load,
     "rotate": lambda w: rotate(w.successor, w.xtrace, batch_size=2),
     "verify": lambda w: verify(w.successor, w.xtrace, w.old_kb_id, batch_size=2),
+    "write_manifest": lambda w: write_manifest(w.xtrace, w.kb_id, w.context, w.new_file()),
     "delete_bad": lambda w: delete_bad(w.xtrace, w.kb_id, [BadChunk(NO_ID, (Problem.VECTOR,), "never"), BAD]),
     "fetch_samples": _samples,
     "Embedding.embed": lambda w: w.embedding("ollama").embed("text"),
