@@ -179,7 +179,7 @@ async def _dump(world: World) -> Any:
 
 
 async def _replace(world: World) -> Any:
-    index, db = await _encrypted(world, "text", 1)
+    index, db = await world.loader.load_data_from_memory(world.new(), [QUERY])
     return await world.loader.update_chunks([1], db, index, world.kb_id)
 
 
@@ -211,7 +211,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "XTraceIntegration.get_chunk_by_id": lambda w: w.xtrace.get_chunk_by_id(range(1, 5), w.kb_id),
     "XTraceIntegration.update_chunks": _update,
     "XTraceIntegration.patch_chunks": lambda w: w.xtrace.patch_chunks(
-        [{"chunk_id": 1, "meta_data": {"tag2": "x"}}], w.kb_id, w.context.id
+        [{"chunk_id": 1, "meta_data": {"tag3": "x"}}], w.kb_id, w.context.id
     ),
     "XTraceIntegration.delete_chunks": lambda w: w.xtrace.delete_chunks([NO_ID], w.kb_id),
     "XTraceIntegration.compute_hamming_distances": lambda w: w.xtrace.compute_hamming_distances(
