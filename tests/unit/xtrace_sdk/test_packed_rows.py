@@ -90,7 +90,7 @@ def u32(value: int) -> bytes:
         (b"\x91\x93\x91\xc4\x01a\x07\xc6" + u32(300), "a nonce of 300 bytes"),
         (b"\x91\x94", "elements of a row"),
         (b"\x91\x91", "lacks"),
-        (b"\x91\x92\x90\x07", "no ciphertexts"),
+        (b"\x91\x92\x90\x07", "not have ciphertexts"),
         (b"\x91\x92\x91\xa1a\x07", "the bytes of"),
         (b"\x91\x92\x91\xc4\x01a\xff", "chunk id"),
         (b"\x91\x92\x91\xc4\x01a\xd0\xff", "chunk id"),
