@@ -198,7 +198,7 @@ async def test_the_old_context_is_removed_at_the_end_when_asked(
 async def test_a_rotation_needs_a_saved_successor(xtrace: XTraceIntegration, kb_id: str, tmp_path: Path) -> None:
     old = new_context()
     await load(old, xtrace, kb_id, 3)
-    with pytest.raises(InvalidArgument, match="no predecessor"):
+    with pytest.raises(InvalidArgument, match="does not have a predecessor"):
         await rotate(old, xtrace)
     unsaved = old.successor(provider(), key_len=256, insecure_allow_weak_parameters=True)
     with pytest.raises(InvalidArgument, match="save it first"):
