@@ -24,8 +24,10 @@ def write_file(path: Path, data: bytes) -> None:
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which appears, or replaces an existing one, when the block ends; missing folders are made.
 
-    When the block raises, nothing is changed. Raises `OSError`.
+    When the block raises, nothing is changed. Raises `OSError`. Of a symbolic link the target is written. What is not a
+    regular file (a device, a folder, a pipe) is refused.
     """
+    path = _regular(path)
     _make_folder(path.parent)
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
@@ -59,6 +61,17 @@ def create_file(path: Path, data: bytes) -> None:
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _regular(path: Path) -> Path:
+    """The path behind symbolic links, at which a regular file is, or nothing. Raises `OSError` for anything else."""
+    try:
+        path = path.resolve() if path.is_symlink() else path
+    except RuntimeError:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "it exists and is not a regular file", str(path))
+    return path
 
 
 def _make_folder(folder: Path) -> None:

@@ -33,10 +33,18 @@ def parse_patch(value: Any) -> MetaData:
     except msgspec.ValidationError as error:
         raise InvalidMetaData(f"meta_data: {error}") from None
     for field in (*TAGS, "facets"):
-        stored = getattr(meta_data, field)
+        stored = _plain(getattr(meta_data, field))
+        setattr(meta_data, field, stored)
         if stored and any("\0" in text for text in ([stored] if isinstance(stored, str) else stored)):
             raise InvalidMetaData(f"meta_data: {field} has a NUL character, which no string may have")
     return meta_data
+
+
+def _plain(value: Any) -> Any:
+    """The texts as Python's own: msgspec reads subclasses of str, as NumPy's, and does not write them."""
+    if isinstance(value, list):
+        return [_plain(text) for text in value]
+    return str(value) if isinstance(value, str) else value
 
 
 def normalised(meta_data: MetaData | None) -> MetaData:

@@ -15,7 +15,9 @@ class Secretive:
         return f"<{type(self).__name__}>"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} holds secrets and cannot be pickled or copied")
+        raise TypeError(
+            f"{type(self).__name__} holds secrets and cannot be pickled or copied: create it in each process"
+        )
 
     def __copy__(self) -> NoReturn:
         self.__reduce_ex__(0)

@@ -79,7 +79,7 @@ def checked_call(function: C) -> C:
                 if signature.parameters[name].kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
                     continue
                 if not rule.allows(value):
-                    raise InvalidArgument(f"{name} is {shown(value)}, expected {rule.expected}")
+                    raise InvalidArgument(f"{name} is {shown(value)}, expected {rule.expected}{_namesake(value, rule)}")
                 if isinstance(value, str) and type(value) is not str:
                     bound.arguments[name] = str(value)  # as numpy.str_, which not every library takes
         return bound.args, bound.kwargs
@@ -99,6 +99,16 @@ def checked_call(function: C) -> C:
         return function(*args, **kwargs)
 
     return cast("C", call)
+
+
+def _namesake(value: Any, rule: _Rule) -> str:
+    """What to say of an object whose class has the name of the expected one."""
+    if type(value).__name__ not in rule.expected.split():
+        return ""
+    return (
+        f", but not that of {type(value).__module__.rpartition('.')[0]}: the classes of xtrace_sdk and of "
+        "xtrace_sdk.sync do not mix, so import all of them from one"
+    )
 
 
 def checked_calls(cls: type[T]) -> type[T]:

@@ -1,5 +1,6 @@
 """What a load stored can be taken back, what it cannot load is named, and what looks like a mistake is refused."""
 
+import pickle
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from xtrace_sdk import sync
 from xtrace_sdk.errors import InvalidArgument, ProviderFault, TextRefused
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.notices import NotUndone, PassedOver
@@ -204,3 +206,27 @@ async def test_not_everything_is_called_outdated(loader: DataLoader, kb_id: str)
         with pytest.raises(InvalidArgument, match=f"all {COUNT} chunks would be outdated"):
             await loader.superseded(collection, kb_id)
     assert await loader.superseded(chunks(COUNT - 1), kb_id) == [COUNT]
+
+
+# What other libraries give
+
+
+async def test_texts_of_numpy_are_texts(loader: DataLoader, xtrace: XTraceIntegration, kb_id: str) -> None:
+    collection = [{"chunk_content": np.str_("text 1"), "meta_data": {"tag1": np.str_("a"), "facets": [np.str_("b")]}}]
+    assert (await loader.load(collection, Model(), kb_id)).inserted == 1
+    plain = [{"chunk_content": "text 1", "meta_data": {"tag1": "a", "facets": ["b"]}}]
+    assert (await loader.load(plain, Model(), kb_id)).known == 1
+    (found,) = await Retriever(loader._context, xtrace).search(vector(1), 1, kb_id, meta_filter={"tag1": np.str_("a")})
+    assert (found.text, found.meta_data) == ("text 1", {"tag1": "a", "facets": ["b"]})
+    assert await loader.delete_chunks_by_meta({"tag1": np.str_("a")}, kb_id) == 1
+
+
+async def test_classes_that_do_not_mix_say_so(context: ExecutionContext) -> None:
+    synchronous = sync.XTraceIntegration("org", "key", "http://127.0.0.1:1")
+    for make in (DataLoader, Retriever):
+        with pytest.raises(InvalidArgument, match=r"but not that of xtrace_sdk\.sync: .* import all of them"):
+            make(context, synchronous)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="cannot be pickled or copied: create it in each process"):
+        pickle.dumps(synchronous)
+    with pytest.raises(InvalidArgument, match="passphrase is a bytes, expected a text"):
+        PassphraseKeyProvider(b"passphrase")  # type: ignore[arg-type]

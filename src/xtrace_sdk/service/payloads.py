@@ -221,9 +221,16 @@ def encode(payload: msgspec.Struct) -> bytes:
     return _encoded(msgspec.json.encode, payload)
 
 
-def _encoded(encoder: Callable[[Any], bytes], payload: msgspec.Struct) -> bytes:
+def _plain_text(value: Any) -> str:
+    """A text of a subclass of str, as NumPy's, which msgspec does not write."""
+    if isinstance(value, str):
+        return str(value)
+    raise NotImplementedError(f"objects of type {type(value).__name__} cannot be sent")
+
+
+def _encoded(encoder: Callable[..., bytes], payload: msgspec.Struct) -> bytes:
     try:
-        return encoder(payload)
+        return encoder(payload, enc_hook=_plain_text)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidArgument(f"the call holds a value that cannot be sent: {error}") from None
 

@@ -96,3 +96,32 @@ def test_nothing_else_syncs_replaces_or_makes_drafts_of_files() -> None:
     assert users.pop("xtrace_core/files.py") == {"fsync", "mkstemp", "O_EXCL"}
     # It makes the empty file that SQLite then opens, for its mode.
     assert users == {"xtrace_server/storage/sqlite/dialect.py": {"O_EXCL"}}
+
+
+def test_a_symbolic_link_stays_one_and_its_target_is_written(tmp_path: Path) -> None:
+    target, link = tmp_path / "mounted" / "context.json", tmp_path / "context.json"
+    link.symlink_to(target)
+    for data in (b"first", b"second"):
+        write_file(link, data)
+        assert link.is_symlink()
+        assert (target.is_symlink(), target.read_bytes()) == (False, data)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "link to a device", "circle"])
+def test_what_is_not_a_file_is_not_replaced(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "path"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "circle":
+        path.symlink_to(path)
+    elif kind == "device":
+        path = Path("/dev/full")
+    else:
+        path.symlink_to("/dev/full")
+    before = path.lstat()
+    with pytest.raises(OSError, match=r"not a regular file|symbolic links"):
+        write_file(path, b"data")
+    assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)
+    assert not list(tmp_path.glob(".path.*"))

@@ -189,7 +189,7 @@ def _instances() -> list[Any]:
     provider = xtrace_sdk.PassphraseKeyProvider("passphrase", insecure_log2_n=1)
     context = xtrace_sdk.ExecutionContext.create(provider, "paillier", 8, 256, insecure_allow_weak_parameters=True)
     integration = xtrace_sdk.XTraceIntegration("org", "key", api_url="http://127.0.0.1:9")
-    return [provider, context, integration, xtrace_sdk.Retries()]
+    return [provider, context, integration, xtrace_sdk.Retries(), xtrace_sdk.LoadSummary()]
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -138,4 +138,4 @@ def _checked(position: int, item: Mapping[str, Any]) -> tuple[str, dict[str, Any
         meta_data = msgspec.to_builtins(metadata.parse_meta_data(item.get("meta_data")))
     except metadata.InvalidMetaData as error:
         raise InvalidMetaData(f"chunk {position} of the collection: {error}") from None
-    return item["chunk_content"], meta_data
+    return str(item["chunk_content"]), meta_data  # also of a subclass, as NumPy's

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import EmbeddingError, TextRefused
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, embedded
 from xtrace_sdk.x_vec.data_loaders.chunks import PassedOverText, PlainChunk
@@ -13,10 +12,8 @@ Embedded = list[tuple[PlainChunk, Any]]
 """Chunks with their vectors."""
 
 
-class BatchEmbedder(Secretive):
+class BatchEmbedder:
     """Embeds the batches of one load."""
-
-    __slots__ = ("_as_floats", "_is_strict", "_model", "_passed_over")
 
     def __init__(
         self, model: Embedder, passed_over: list[PassedOverText], *, as_floats: bool, is_strict: bool = False
