@@ -41,10 +41,10 @@ async def service_benchmarks(chunks: int, key_len: int) -> list[Measurement]:
                 return xtrace.meta_search(large, {"tag1": "rare"}, context.id, False, None)
 
             def unfiltered() -> Awaitable[Any]:
-                return xtrace.compute_hamming_distances(small, context.id, query)
+                return xtrace.compute_hamming_distances(query, context.id, small)
 
             def filtered() -> Awaitable[Any]:
-                return xtrace.compute_hamming_distances(large, context.id, query, meta_filter={"tag2": "selected"})
+                return xtrace.compute_hamming_distances(query, context.id, large, meta_filter={"tag2": "selected"})
 
             times = await _in_turn(rare, unfiltered, filtered)
     ratio = statistics.median(b / a for a, b in zip(times[1], times[2], strict=True))

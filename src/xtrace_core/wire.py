@@ -10,6 +10,7 @@ a patch `UNSET` leaves a tag alone while None removes it. Fields that a receiver
 except in `meta_data`, where they are an error.
 """
 
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -79,6 +80,49 @@ def ciphertext_to_bytes(value: int) -> bytes:
 def ciphertext_from_bytes(data: bytes) -> int:
     """The integer of a ciphertext's little-endian bytes, whatever its length."""
     return int.from_bytes(data, "little")
+
+
+class NamedFields(Struct):
+    """A struct that also answers like the JSON object that it stands for: `kb["numberOfVectors"]`, `in`, `dict(kb)`.
+
+    Keys are the names on the wire; a field that is `UNSET` is not there.
+    """
+
+    def __getitem__(self, key: str) -> Any:
+        return self._object()[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._object()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._object())
+
+    def __len__(self) -> int:
+        return len(self._object())
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a field by its name on the wire, or the default."""
+        return self._object().get(key, default)
+
+    def keys(self) -> KeysView[str]:
+        """The names on the wire."""
+        return self._object().keys()
+
+    def values(self) -> ValuesView[Any]:
+        """The values, in the order of the names."""
+        return self._object().values()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Names and values."""
+        return self._object().items()
+
+    def _object(self) -> dict[str, Any]:
+        names = zip(self.__struct_encode_fields__, self.__struct_fields__, strict=True)
+        found = {name: getattr(self, field_name) for name, field_name in names}
+        return {name: value for name, value in found.items() if value is not UNSET}
+
+
+Mapping.register(NamedFields)
 
 
 # Chunks
@@ -374,7 +418,7 @@ class CreateKnowledgeBase(Struct, omit_defaults=True):
     description: str | None = None
 
 
-class KnowledgeBase(Struct, rename="camel"):
+class KnowledgeBase(NamedFields, rename="camel"):
     id: str
     name: str
     description: str
@@ -388,7 +432,7 @@ class CreateApiKey(Struct, omit_defaults=True):
     description: str | None = None
 
 
-class ApiKey(Struct, rename="camel"):
+class ApiKey(NamedFields, rename="camel"):
     """An API key as listed: by its hash and its first five characters, never whole."""
 
     hash: str
@@ -399,7 +443,7 @@ class ApiKey(Struct, rename="camel"):
     last_used_at: str | None
 
 
-class CreatedApiKey(Struct, rename="camel"):
+class CreatedApiKey(NamedFields, rename="camel"):
     """A new API key with its secret, which is shown this once."""
 
     api_key: ApiKey
@@ -421,12 +465,12 @@ class SetPermission(Struct):
     permission: Permission
 
 
-class KnowledgeBasePermission(Struct, rename="camel"):
+class KnowledgeBasePermission(NamedFields, rename="camel"):
     knowledge_base_id: str
     permission: Count
 
 
-class AuditEntry(Struct, rename="camel"):
+class AuditEntry(NamedFields, rename="camel"):
     """An event in the audit log. `actor` is the hash of a key, or says who else; `count` is how often it happened."""
 
     id: Count

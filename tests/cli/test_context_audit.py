@@ -28,7 +28,7 @@ async def test_nothing_is_found_on_a_key_of_ours_and_what_is_stored_under_it(
     context = ExecutionContext.load_from_disk(PASSPHRASE, mine)
     kb_id = http.new_kb()
     credentials = http.credentials
-    async with XTraceIntegration(credentials.org_id, credentials.api_key, credentials.api_url) as integration:
+    async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as integration:
         await context.save_to_remote(integration)
         loader = DataLoader(context, integration)
         index, db = await loader.load_data_from_memory([{"chunk_content": "text"}] * 120, [[1] * 64] * 120)

@@ -125,7 +125,7 @@ def test_rewrap_of_another_clients_context(terminal: Terminal) -> None:
 
 
 async def load(credentials: Credentials, context: ExecutionContext, kb_id: str, count: int = 7) -> list[int]:
-    async with XTraceIntegration(credentials.org_id, credentials.api_key, credentials.api_url) as xtrace:
+    async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as xtrace:
         loader = DataLoader(context, xtrace)
         index, db = await loader.load_data_from_memory(
             [{"chunk_content": f"text {i}"} for i in range(count)], [[i % 2] * 8 for i in range(count)]
@@ -134,7 +134,7 @@ async def load(credentials: Credentials, context: ExecutionContext, kb_id: str, 
 
 
 async def texts(credentials: Credentials, context: ExecutionContext, kb_id: str, ids: list[int]) -> list[str]:
-    async with XTraceIntegration(credentials.org_id, credentials.api_key, credentials.api_url) as xtrace:
+    async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as xtrace:
         chunks = await Retriever(context, xtrace).retrieve_and_decrypt(ids, kb_id)
         return [chunk["chunk_content"] for chunk in chunks]
 

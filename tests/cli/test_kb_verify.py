@@ -43,10 +43,10 @@ def damage(terminal: Terminal, credentials: Credentials, kb_id: str) -> None:
     """Chunk 2 loses its nonce, chunk 5 gets the content of chunk 4."""
 
     async def patch() -> None:
-        async with XTraceIntegration(credentials.org_id, credentials.api_key, credentials.api_url) as xtrace:
+        async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as xtrace:
             (other,) = await xtrace.get_chunk_by_id([4], kb_id)
             patches = [{"chunk_id": 2, "nonce": None}, {"chunk_id": 5, "chunk_content": other["chunk_content"]}]
-            await xtrace.patch_chunks(patches, kb_id, opened(terminal).id)
+            await xtrace.patch_chunks(kb_id, opened(terminal).id, patches)
 
     asyncio.run(patch())
 

@@ -11,7 +11,7 @@ from xtrace_server.credentials import Credentials
 @pytest.fixture
 async def xtrace(credentials: Credentials) -> AsyncIterator[XTraceIntegration]:
     async with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
+        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
     ) as integration:
         yield integration
 

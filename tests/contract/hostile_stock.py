@@ -48,8 +48,8 @@ class Stock:
         async with XTraceIntegration(
             self.credentials.org_id,
             self.credentials.api_key,
-            url,
             self.credentials.admin_key,
+            url,
             **{"retries": Retries(attempts=1), "timeout_s": 20, **settings},
         ) as integration:
             yield integration
@@ -86,7 +86,7 @@ async def _new_stock(service: LiveService) -> Stock:
 
 async def _load(credentials: Credentials, context: ExecutionContext, kb_id: str | None, label: str) -> str:
     async with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
+        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
     ) as xtrace:
         kb_id = kb_id or (await xtrace.create_kb("kb")).id
         loader = DataLoader(context, xtrace)

@@ -102,7 +102,7 @@ async def test_the_same_chunks_in_two_knowledge_bases_have_no_name_in_common(
     base_names = [chunk.base_name for chunk in plain_chunks(COLLECTION, context)]
     async with (
         recording_proxy(credentials.api_url) as recording,
-        XTraceIntegration(credentials.org_id, credentials.api_key, recording.url, credentials.admin_key) as xtrace,
+        XTraceIntegration(credentials.org_id, credentials.api_key, credentials.admin_key, recording.url) as xtrace,
     ):
         one, two = [(await xtrace.create_kb("kb")).id for _ in range(2)]
         loader = DataLoader(context, xtrace)
@@ -184,7 +184,7 @@ async def test_who_may_only_read_sees_what_is_superseded(
     made = ok(http.control("POST", "/keys", json={"name": "reader"}))
     ok(http.control("PUT", f"/keys/{made['apiKey']['hash']}/permissions/{kb_id}", json={"permission": 1}))
     await context.save_to_remote(xtrace)
-    async with XTraceIntegration(credentials.org_id, made["secretKey"], credentials.api_url) as reading:
+    async with XTraceIntegration(credentials.org_id, made["secretKey"], api_url=credentials.api_url) as reading:
         reader = DataLoader(context, reading)
         assert await reader.superseded(COLLECTION, kb_id) == []
         with pytest.raises(PermissionDenied):

@@ -26,7 +26,7 @@ class Watched(XTraceIntegration):
     """An integration that notes which chunks, with which fields, are asked for."""
 
     def __init__(self, credentials: Credentials) -> None:
-        super().__init__(credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key)
+        super().__init__(credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url)
         self.asked: list[list[int]] = []
         self.fields: list[list[str]] = []
 
@@ -207,7 +207,7 @@ async def test_a_damaged_decoy_is_an_error_as_any_other(
     ids = await retriever.nn_search_for_ids(QUERY, 1, kb_id)
     await retriever.retrieve_and_decrypt(ids, kb_id, decoys=3)
     decoy = min(set(xtrace.asked[0]) - set(ids))
-    await xtrace.patch_chunks([{"chunk_id": decoy, "chunk_content": "AAAA" * 20}], kb_id, context.id)
+    await xtrace.patch_chunks(kb_id, context.id, [{"chunk_id": decoy, "chunk_content": "AAAA" * 20}])
     with pytest.raises(ContentTampered, match=f"chunk {decoy}"):
         await retriever.retrieve_and_decrypt(ids, kb_id, decoys=3)
 

@@ -28,7 +28,7 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def integration(url: str, **settings: object) -> XTraceIntegration:
-    return XTraceIntegration("org", "key", url, "admin", retries=Retries(attempts=1), **settings)  # type: ignore[arg-type]
+    return XTraceIntegration("org", "key", "admin", url, retries=Retries(attempts=1), **settings)  # type: ignore[arg-type]
 
 
 async def listed(url: str, **settings: object) -> list[str]:
@@ -77,7 +77,9 @@ async def test_no_proxy_is_used_to_this_machine(
         for variable in ("http_proxy", "all_proxy"):
             monkeypatch.setenv(variable, url)
         address = credentials.api_url.replace("127.0.0.1", host)
-        xtrace = XTraceIntegration(credentials.org_id, credentials.api_key, address, retries=Retries(attempts=1))
+        xtrace = XTraceIntegration(
+            credentials.org_id, credentials.api_key, api_url=address, retries=Retries(attempts=1)
+        )
         async with xtrace:
             if host == "127.0.0.2":  # where nothing listens
                 with pytest.raises(ServerUnreachable):
@@ -112,7 +114,7 @@ async def test_a_proxy_that_cannot_be_used_is_one_sentence_that_names_the_variab
     monkeypatch.setenv(variable, value)
     with pytest.raises(InvalidArgument, match=complaint):
         await listed(ELSEWHERE)
-    async with XTraceIntegration(credentials.org_id, credentials.api_key, credentials.api_url) as xtrace:
+    async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as xtrace:
         assert await xtrace.list_exec_contexts() == []
 
 
@@ -140,7 +142,7 @@ def connect(over_tls: Credentials) -> Connect:
         return XTraceIntegration(
             over_tls.org_id,
             over_tls.api_key,
-            over_tls.api_url.replace("http://", "https://"),
+            api_url=over_tls.api_url.replace("http://", "https://"),
             retries=Retries(attempts=1),
             **settings,  # type: ignore[arg-type]
         )
@@ -182,7 +184,7 @@ async def test_missing_certificates_are_one_sentence_that_names_the_variable(
     monkeypatch.setenv(variable, "/no/such/place")
     with pytest.raises(InvalidArgument, match=f"{variable} names /no/such/place, which does not exist"):
         await connect().list_exec_contexts()
-    async with XTraceIntegration(credentials.org_id, credentials.api_key, credentials.api_url) as xtrace:
+    async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as xtrace:
         assert await xtrace.list_exec_contexts() == []
 
 

@@ -162,7 +162,7 @@ async def test_a_service_that_hands_out_the_secret_key_as_text_is_noticed(
     kb_id = uploaded(http, data)
     retriever = Retriever(load(saved(data["context"], tmp_path)), xtrace)
     patch = {"chunk_id": 2, "chunk_content": data["context"]["sk"]}
-    await xtrace.patch_chunks([patch], kb_id, data["context_id"])
+    await xtrace.patch_chunks(kb_id, data["context_id"], [patch])
     with pytest.raises(ContentTampered, match=r"chunk 2: .*secret key"):
         await retriever.retrieve_and_decrypt([2], kb_id)
 
@@ -172,7 +172,7 @@ async def test_a_nonce_that_their_chunks_cannot_have_is_an_error(
 ) -> None:
     kb_id = uploaded(http, data)
     retriever = Retriever(load(saved(data["context"], tmp_path)), xtrace)
-    await xtrace.patch_chunks([{"chunk_id": 3, "nonce": bytes(14)}], kb_id, data["context_id"])
+    await xtrace.patch_chunks(kb_id, data["context_id"], [{"chunk_id": 3, "nonce": bytes(14)}])
     with pytest.raises(InvalidRows) as caught:
         await retriever.nn_search_for_ids(bits(data["query"]), 3, kb_id)
     assert caught.value.chunk_ids == [3]
@@ -208,7 +208,7 @@ async def test_rewrapping_writes_our_form_under_the_same_id(
     texts = await retriever.retrieve_and_decrypt([nearest], kb_id)
     assert texts[0]["chunk_content"] == data["rows"][nearest - 1]["text"]
     # The stored secret key of before is still no text, whoever kept it.
-    await xtrace.patch_chunks([{"chunk_id": 2, "chunk_content": data["context"]["sk"]}], kb_id, again.id)
+    await xtrace.patch_chunks(kb_id, again.id, [{"chunk_id": 2, "chunk_content": data["context"]["sk"]}])
     with pytest.raises(ContentTampered, match="secret key"):
         await retriever.retrieve_and_decrypt([2], kb_id)
 

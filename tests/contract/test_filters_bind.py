@@ -128,7 +128,7 @@ async def test_no_call_retrieves_what_the_filter_does_not_match(
         own, answer = stock.credentials, asyncio.to_thread if is_synchronous else awaited
         integration: Any = xtrace
         if is_synchronous:
-            integration = sync.XTraceIntegration(own.org_id, own.api_key, hostile.url, own.admin_key)
+            integration = sync.XTraceIntegration(own.org_id, own.api_key, own.admin_key, hostile.url)
         retriever = (sync.Retriever if is_synchronous else Retriever)(context, integration)
         assert await call(retriever, answer, kb_id, ODD, decoys)
         assert await call(retriever, answer, kb_id, EVEN, decoys)

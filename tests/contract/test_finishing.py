@@ -39,7 +39,7 @@ async def forge(old: ExecutionContext, xtrace: XTraceIntegration, kb_id: str, te
     """What a thief of the old keys stores: genuine under them by every check, at distance 0 of all zeros."""
     index, db = await DataLoader(old, xtrace).load_data_from_memory([{"chunk_content": text}], [[0] * DIM])
     chunks = [{"chunk_content": db[0]["chunk_content"], "meta_data": {}, "name": ""}]
-    (chunk_id,) = await xtrace.insert_chunks(chunks, index, kb_id, old.id)
+    (chunk_id,) = await xtrace.insert_chunks(kb_id, chunks, old.id, index=index)
     return chunk_id
 
 
@@ -131,7 +131,7 @@ async def test_what_is_written_under_the_old_context_until_it_is_retired_moves(
             await load(old, xtrace, late, 2)
             await super().retire_exec_context(context_id)
 
-    async with Late(xtrace.org_id, xtrace._service._api_key, xtrace.api_url) as integration:
+    async with Late(xtrace.org_id, xtrace._service.api_key, api_url=xtrace.api_url) as integration:
         summary = await rotate(new, integration, finish=True)
     assert summary.chunks == {kb_id: 2 * COUNT + 1, late: 2}
     for kb in (kb_id, late):
@@ -222,7 +222,7 @@ async def test_finishing_needs_the_permission_to_delete_everywhere(
     new = successor(old, tmp_path / "new")
     made = ok(http.control("POST", "/keys", json={"name": "writer"}))
     ok(http.control("PUT", f"/keys/{made['apiKey']['hash']}/permissions/{kb_id}", json={"permission": 3}))
-    async with XTraceIntegration(credentials.org_id, made["secretKey"], credentials.api_url) as writer:
+    async with XTraceIntegration(credentials.org_id, made["secretKey"], api_url=credentials.api_url) as writer:
         with pytest.raises(PermissionDenied):
             await rotate(new, writer, finish=True)
     assert new.predecessor == old

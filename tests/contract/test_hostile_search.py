@@ -172,7 +172,7 @@ async def other_context(attack: Attack, rows: list[Row]) -> list[Row]:
 async def other_organisation(attack: Attack, rows: list[Row]) -> list[Row]:
     foreign = attack.stock.foreign
     target = attack.exchange.target.replace(attack.stock.credentials.org_id, foreign.org_id)
-    async with XTraceIntegration(foreign.org_id, foreign.api_key, foreign.api_url) as own:
+    async with XTraceIntegration(foreign.org_id, foreign.api_key, api_url=foreign.api_url) as own:
         (context_id,) = await own.list_exec_contexts()
     await attack.exchange.ask(
         {"x-api-key": foreign.api_key},

@@ -61,7 +61,9 @@ async def ids_of(xtrace: XTraceIntegration, kb: str) -> list[int]:
 
 async def test_insert_chunks_stores_content_vector_metadata_name_and_nonce(xtrace: XTraceIntegration, kb: str) -> None:
     index = indexes(2)
-    assert await xtrace.insert_chunks(chunks(2, name="n"), index, kb, "ctx") == [1, 2]
+    xtrace.init_session()
+    assert await xtrace.insert_chunks(kb, chunks(2, name="n"), "ctx", index=index) == [1, 2]
+    await xtrace.close()
     (stored,) = await xtrace.get_chunk_by_id([2], kb)
     assert stored.pop("created_at") == stored.pop("updated_at")
     assert stored == {
@@ -94,8 +96,8 @@ async def test_a_service_that_knows_only_json_stores_the_same(
             ids = list(range(first, first + 3))
             assert await service.store_db(chunks(3, name="n"), index, kb, "ctx", batch_size=2) == ids
             updates = [{"chunk_id": ids[0], "chunk_content": "changed"}]
-            await service.update_chunks(updates, index[1:2], kb, "ctx")
-            await service.patch_chunks([{"chunk_id": ids[1], "index": index[0]}], kb, "ctx")
+            await service.update_chunks(index[1:2], updates, "ctx", kb)
+            await service.patch_chunks(kb, "ctx", [{"chunk_id": ids[1], "index": index[0]}])
     times = {"chunk_id", "created_at", "updated_at"}
     stored = [
         {name: value for name, value in chunk.items() if name not in times}
@@ -106,15 +108,15 @@ async def test_a_service_that_knows_only_json_stores_the_same(
 
 async def test_an_insertion_under_an_unknown_context_says_so(xtrace: XTraceIntegration, kb: str) -> None:
     with pytest.raises(errors.ContextNotFound, match="save the context first"):
-        await xtrace.insert_chunks(chunks(1), indexes(1), kb, "other")
+        await xtrace.insert_chunks(kb, chunks(1), "other", index=indexes(1))
     with pytest.raises(errors.CiphertextRefused):
-        await xtrace.insert_chunks(chunks(1), [[0]], kb, "ctx")
+        await xtrace.insert_chunks(kb, chunks(1), "ctx", index=[[0]])
     with pytest.raises(errors.KnowledgeBaseNotFound):
-        await xtrace.insert_chunks(chunks(1), indexes(1), MISSING, "ctx")
+        await xtrace.insert_chunks(MISSING, chunks(1), "ctx", index=indexes(1))
 
 
 async def test_get_chunk_by_id_keeps_the_order_and_takes_thousands_of_ids(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(3), "ctx", index=indexes(3))
     wanted = [*range(2000, 1, -1), 1]
     got = await xtrace.get_chunk_by_id(wanted, kb, projection=["tag1"])
     assert got == [{"chunk_id": i, "meta_data": {"tag1": f"t{i - 1}"}} for i in (3, 2, 1)]
@@ -122,17 +124,19 @@ async def test_get_chunk_by_id_keeps_the_order_and_takes_thousands_of_ids(xtrace
 
 
 async def test_find_chunk_names_gives_the_ids_of_those_stored(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks([{**chunk, "name": f"n{i}"} for i, chunk in enumerate(chunks(3))], indexes(3), kb, "ctx")
+    await xtrace.insert_chunks(
+        kb, [{**chunk, "name": f"n{i}"} for i, chunk in enumerate(chunks(3))], "ctx", index=indexes(3)
+    )
     assert await xtrace.find_chunk_names(kb, "ctx", ["n2", "none", "n0"]) == {"n0": 1, "n2": 3}
     assert await xtrace.find_chunk_names(kb, "ctx", []) == {}
 
 
 async def test_update_chunks_replaces_everything(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(2, name="n"), indexes(2), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(2, name="n"), "ctx", index=indexes(2))
     new = Index([ciphertext_from_bytes(toy_key().encrypt(9))])
     new.nonce = b"m" * 14
     await xtrace.update_chunks(
-        [{"chunk_id": 2, "chunk_content": "new", "meta_data": {"facets": ["f"]}}], [new], kb, "ctx"
+        [new], [{"chunk_id": 2, "chunk_content": "new", "meta_data": {"facets": ["f"]}}], "ctx", kb
     )
     (stored,) = await xtrace.get_chunk_by_id([2], kb, projection=["chunk_content", "meta_data", "name"])
     assert stored["chunk_content"] == "new"
@@ -140,58 +144,58 @@ async def test_update_chunks_replaces_everything(xtrace: XTraceIntegration, kb: 
     assert stored["name"] == ""
     assert stored["nonce"] == b"m" * 14
     with pytest.raises(errors.ChunksNotFound, match="99"):
-        await xtrace.update_chunks([{"chunk_id": 99, "chunk_content": "new"}], [new], kb, "ctx")
+        await xtrace.update_chunks([new], [{"chunk_id": 99, "chunk_content": "new"}], "ctx", kb)
 
 
 async def test_patch_chunks_changes_what_it_names(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(2, name="n"), indexes(2), kb, "ctx")
-    await xtrace.patch_chunks([{"chunk_id": 1, "meta_data": {"tag1": None, "tag2": "x"}}], kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(2, name="n"), "ctx", index=indexes(2))
+    await xtrace.patch_chunks(kb, "ctx", [{"chunk_id": 1, "meta_data": {"tag1": None, "tag2": "x"}}])
     first, second = await xtrace.get_chunk_by_id([1, 2], kb)
     assert (first["meta_data"], second["meta_data"]) == ({"tag2": "x"}, {"tag1": "t1"})
     assert (first["chunk_content"], first["nonce"], first["name"]) == ("content 0", b"n" * 14, "n")
-    await xtrace.patch_chunks([{"chunk_id": 1, "index": [ciphertext_from_bytes(toy_key().encrypt(3))]}], kb, "ctx")
+    await xtrace.patch_chunks(kb, "ctx", [{"chunk_id": 1, "index": [ciphertext_from_bytes(toy_key().encrypt(3))]}])
     assert "nonce" not in (await xtrace.get_chunk_by_id([1], kb))[0]
     with pytest.raises(errors.ChunksNotFound, match="7"):
-        await xtrace.patch_chunks([{"chunk_id": 7, "name": "x"}], kb, "ctx")
+        await xtrace.patch_chunks(kb, "ctx", [{"chunk_id": 7, "name": "x"}])
 
 
 async def test_conditional_writes_raise_chunks_changed(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(2), indexes(2), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(2), "ctx", index=indexes(2))
     first, second = await xtrace.get_chunk_by_id([1, 2], kb)
     moments = [first["updated_at"], second["updated_at"]]
     patches = [{"chunk_id": i, "name": "x", "if_updated_at": moment} for i, moment in enumerate(moments, start=1)]
-    await xtrace.patch_chunks(patches[:1], kb, "ctx")
+    await xtrace.patch_chunks(kb, "ctx", patches[:1])
     with pytest.raises(errors.ChunksChanged, match="changed chunk 1 after"):
-        await xtrace.patch_chunks(patches, kb, "ctx")
+        await xtrace.patch_chunks(kb, "ctx", patches)
     updates = [{"chunk_id": 1, "chunk_content": "new", "if_updated_at": moments[0]}]
     with pytest.raises(errors.ChunksChanged, match="changed chunk 1 after"):
-        await xtrace.update_chunks(updates, indexes(1), kb, "ctx")
+        await xtrace.update_chunks(indexes(1), updates, "ctx", kb)
     (stored,) = await xtrace.get_chunk_by_id([1], kb)
     assert (stored["chunk_content"], stored["name"]) == ("content 0", "x")
 
 
 async def test_delete_chunks_counts_those_that_were_there(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(3), "ctx", index=indexes(3))
     assert await xtrace.delete_chunks(chunk_ids=[0, 1, 2], kb_id=kb) == 2
     assert await ids_of(xtrace, kb) == [3]
 
 
 async def test_compute_hamming_distances_gives_sums_that_the_key_opens(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(4), indexes(4), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(4), "ctx", index=indexes(4))
     query = [toy_key().encrypt(100)]
-    answer = await xtrace.compute_hamming_distances(kb, "ctx", query)
+    answer = await xtrace.compute_hamming_distances(query, "ctx", kb)
     assert answer.chunk_ids == [1, 2, 3, 4]
     assert [toy_key().decrypt(row[0]) for row in answer.rows] == [100, 101, 102, 103]
     assert answer.nonces == [b"n" * 14] * 4
-    assert (await xtrace.compute_hamming_distances(kb, "ctx", query, range_filter=(2, 3))).chunk_ids == [2, 3]
-    assert (await xtrace.compute_hamming_distances(kb, "ctx", query, meta_filter={"tag1": "t2"})).chunk_ids == [3]
-    assert (await xtrace.compute_hamming_distances(kb, "ctx", query, '{"tag1": "t0"}', (2, 9))).chunk_ids == []
+    assert (await xtrace.compute_hamming_distances(query, "ctx", kb, range=(2, 3))).chunk_ids == [2, 3]
+    assert (await xtrace.compute_hamming_distances(query, "ctx", kb, meta_filter={"tag1": "t2"})).chunk_ids == [3]
+    assert (await xtrace.compute_hamming_distances(query, "ctx", kb, '{"tag1": "t0"}', (2, 9))).chunk_ids == []
     with pytest.raises(errors.CiphertextRefused):
-        await xtrace.compute_hamming_distances(kb, "ctx", query * 2)
+        await xtrace.compute_hamming_distances(query * 2, "ctx", kb)
 
 
 async def test_stream_hamming_distances_gives_the_same_in_blocks(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(4), indexes(4), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(4), "ctx", index=indexes(4))
     queries = [[toy_key().encrypt(100)], [toy_key().encrypt(200)]]
     for asked in (queries[:1], queries):
         (block,) = [block async for block in xtrace.stream_hamming_distances(kb, "ctx", asked)]
@@ -207,7 +211,7 @@ async def test_stream_hamming_distances_gives_the_same_in_blocks(xtrace: XTraceI
 
 
 async def test_meta_search_returns_what_was_asked_for(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(3), "ctx", index=indexes(3))
     (found,) = await xtrace.meta_search(kb, {"tag1": "t1"}, "ctx")
     assert set(found) == {"chunk_id", "meta_data", "name", "created_at", "updated_at"}
     (found,) = await xtrace.meta_search(kb, '{"tag1": "t1"}', "ctx", return_content=True)
@@ -218,7 +222,7 @@ async def test_meta_search_returns_what_was_asked_for(xtrace: XTraceIntegration,
 
 
 async def test_meta_search_paginated_goes_by_offset_and_by_token(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(5), indexes(5), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(5), "ctx", index=indexes(5))
     first = await xtrace.meta_search_paginated(kb, "ctx", {}, limit=2)
     assert ([c["chunk_id"] for c in first.results], first.total, first.has_more) == ([5, 4], 5, True)
     by_offset = await xtrace.meta_search_paginated(kb, "ctx", {}, limit=2, offset=2)
@@ -233,7 +237,7 @@ async def test_meta_search_paginated_goes_by_offset_and_by_token(xtrace: XTraceI
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_iter_meta_search_gives_everything_once(xtrace: XTraceIntegration, kb: str, order: str) -> None:
-    await xtrace.insert_chunks(chunks(7), indexes(7), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(7), "ctx", index=indexes(7))
     got = [
         chunk["chunk_id"]
         async for chunk in xtrace.iter_meta_search(
@@ -244,7 +248,7 @@ async def test_iter_meta_search_gives_everything_once(xtrace: XTraceIntegration,
 
 
 async def test_delete_chunks_by_meta_first_says_then_does(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(3), "ctx", index=indexes(3))
     meta_filter = {"tag1": {"$in": ["t0", "t2"]}}
     assert await xtrace.delete_chunks_by_meta(kb_id=kb, context_id="ctx", meta_filter=meta_filter, dry_run=True) == 2
     assert await ids_of(xtrace, kb) == [1, 2, 3]
@@ -253,7 +257,7 @@ async def test_delete_chunks_by_meta_first_says_then_does(xtrace: XTraceIntegrat
 
 
 async def test_patch_chunks_by_meta_first_says_then_does(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(3), indexes(3), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(3), "ctx", index=indexes(3))
     change: dict[str, Any] = {"meta_filter": {"tag1": "t1"}, "patch": {"facets": ["published"], "tag1": None}}
     assert await xtrace.patch_chunks_by_meta(kb_id=kb, context_id="ctx", **change, dry_run=True) == 1
     assert (await xtrace.get_chunk_by_id([2], kb))[0]["meta_data"] == {"tag1": "t1"}
@@ -281,7 +285,7 @@ async def test_contexts_are_stored_completed_listed_read_and_deleted(xtrace: XTr
 
 
 async def test_a_context_in_use_is_not_deleted(xtrace: XTraceIntegration, kb: str) -> None:
-    await xtrace.insert_chunks(chunks(1), indexes(1), kb, "ctx")
+    await xtrace.insert_chunks(kb, chunks(1), "ctx", index=indexes(1))
     with pytest.raises(errors.ContextInUse):
         await xtrace.delete_exec_context("ctx")
 
@@ -299,7 +303,7 @@ async def test_a_retired_context_takes_no_more_chunks(xtrace: XTraceIntegration,
     for _ in range(2):
         await xtrace.retire_exec_context("ctx")
     with pytest.raises(errors.ContextRetired):
-        await xtrace.insert_chunks(chunks(1), indexes(1), kb, "ctx")
+        await xtrace.insert_chunks(kb, chunks(1), "ctx", index=indexes(1))
     with pytest.raises(errors.ContextNotFound):
         await xtrace.retire_exec_context("other")
 
@@ -343,7 +347,7 @@ async def test_api_keys_are_created_granted_restricted_and_revoked(
         assert [(p.knowledge_base_id, p.permission) for p in await xtrace.get_key_permissions(key.hash)] == [(kb, 1)]
         assert await reader.meta_search(kb, {}, "ctx") == []
         with pytest.raises(errors.PermissionDenied):
-            await reader.insert_chunks(chunks(1), indexes(1), kb, "ctx")
+            await reader.insert_chunks(kb, chunks(1), "ctx", index=indexes(1))
         await xtrace.revoke_api_key(key.hash)
         with pytest.raises(errors.Unauthenticated):
             await reader.meta_search(kb, {}, "ctx")
@@ -376,7 +380,7 @@ async def test_the_audit_log_tells_what_was_changed_the_newest_first(credentials
 
 async def test_nobody_answers_at_a_closed_port(unused_tcp_port: int) -> None:
     url = f"http://127.0.0.1:{unused_tcp_port}"
-    xtrace = XTraceIntegration("org", "key", url, retries=Retries(attempts=2, first_delay_s=0.01))
+    xtrace = XTraceIntegration("org", "key", api_url=url, retries=Retries(attempts=2, first_delay_s=0.01))
     with pytest.raises(errors.ServerUnreachable, match=url):
         await xtrace.list_exec_contexts()
 

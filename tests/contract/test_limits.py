@@ -303,17 +303,17 @@ async def test_updates_and_patches_beyond_a_limit_go_in_several_requests(
     monkeypatch.setattr("xtrace_core.limits.MAX_CHUNKS", 2)
     http.insert(kb, [chunk(), chunk()])
     credentials = http.credentials
-    async with XTraceIntegration(credentials.org_id, credentials.api_key, credentials.api_url) as xtrace:
+    async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as xtrace:
         patches = [{"chunk_id": i, "name": f"p{i}"} for i in range(1, 6)]
-        await xtrace.patch_chunks(patches, kb, "ctx")
+        await xtrace.patch_chunks(kb, "ctx", patches)
         updates = [{"chunk_id": i, "chunk_content": f"u{i}"} for i in range(1, 6)]
-        await xtrace.update_chunks(updates, [[toy_key().encrypt(i)] for i in range(1, 6)], kb, "ctx")
+        await xtrace.update_chunks([[toy_key().encrypt(i)] for i in range(1, 6)], updates, "ctx", kb)
         stored = await xtrace.get_chunk_by_id(range(1, 5), kb, ["chunk_content"])
         assert [one["chunk_content"] for one in stored] == ["u1", "u2", "u3", "u4"]
         from xtrace_sdk.errors import ChunksNotFound, PartlyStored
 
         with pytest.raises(PartlyStored) as partly:
-            await xtrace.patch_chunks([*patches[:4], {"chunk_id": 99, "name": "x"}], kb, "ctx")
+            await xtrace.patch_chunks(kb, "ctx", [*patches[:4], {"chunk_id": 99, "name": "x"}])
         assert isinstance(partly.value.__cause__, ChunksNotFound)
         assert partly.value.stored < 5
 
@@ -336,7 +336,7 @@ async def test_a_key_that_is_used_too_often_is_put_off_and_the_client_waits(tmp_
         assert http.client.get("/livez").status_code == 200
         began = asyncio.get_running_loop().time()
         async with XTraceIntegration(
-            credentials.org_id, credentials.api_key, credentials.api_url, retries=Retries(attempts=9)
+            credentials.org_id, credentials.api_key, api_url=credentials.api_url, retries=Retries(attempts=9)
         ) as xtrace:
             for _ in range(7):
                 assert await xtrace.list_exec_contexts() == []

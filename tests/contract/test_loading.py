@@ -83,7 +83,7 @@ def context() -> ExecutionContext:
 
 @pytest.fixture
 async def xtrace(credentials: Credentials) -> AsyncIterator[Hooked]:
-    async with Hooked(credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key) as service:
+    async with Hooked(credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url) as service:
         yield service
 
 
@@ -423,7 +423,7 @@ async def test_what_was_acknowledged_is_not_sent_again(
         async def insertions(model: Model) -> int:
             """How many a load sends."""
             recording.data.clear()
-            async with XTraceIntegration(credentials.org_id, credentials.api_key, recording.url) as xtrace:
+            async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=recording.url) as xtrace:
                 with suppress(Stop):
                     await DataLoader(context, xtrace).load(collection(), model, kb_id, BATCH)
             return recording.data.count(f"POST /v1/chunk/{credentials.org_id} ".encode())

@@ -55,7 +55,7 @@ async def old(xtrace: XTraceIntegration, kb_id: str, tmp_path: Path) -> Executio
         },
         {**other, "chunk_id": SWAPPED},
     ]
-    await xtrace.patch_chunks(patches, kb_id, context.id)
+    await xtrace.patch_chunks(kb_id, context.id, patches)
     return context
 
 
@@ -213,7 +213,7 @@ async def test_a_listed_chunk_that_is_damaged_is_an_error_as_ever(
 ) -> None:
     old = new_context()
     await load(old, xtrace, kb_id)
-    await xtrace.patch_chunks([{"chunk_id": 2, "nonce": None}], kb_id, old.id)
+    await xtrace.patch_chunks(kb_id, old.id, [{"chunk_id": 2, "nonce": None}])
     await write_manifest(xtrace, kb_id, old, tmp_path / "manifest")
     new = successor(old, tmp_path)
     with pytest.raises(InvalidRows) as raised:

@@ -194,7 +194,7 @@ async def _evidence(scheme: str, folder: Path) -> Evidence:
         async with (
             recording_proxy(credentials.api_url) as recording,
             XTraceIntegration(
-                credentials.org_id, credentials.api_key, recording.url, admin_key=credentials.admin_key
+                credentials.org_id, credentials.api_key, api_url=recording.url, admin_key=credentials.admin_key
             ) as xtrace,
         ):
             seen.marks |= await use_everything(scheme, xtrace, folder)

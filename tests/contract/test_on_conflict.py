@@ -70,7 +70,7 @@ async def test_replace_writes_only_what_differs(
     before = await written(xtrace, context, kb_id)
     changed = vectors()
     changed[[2, 7]] ^= 1
-    await xtrace.patch_chunks([{"chunk_id": 5, "meta_data": {"tag1": "patched"}}], kb_id, context.id)
+    await xtrace.patch_chunks(kb_id, context.id, [{"chunk_id": 5, "meta_data": {"tag1": "patched"}}])
     summary = await loader.load(COLLECTION, changed, kb_id, 4, on_conflict="replace")
     assert summary == LoadSummary(inserted=2, known=7, replaced=3)
     assert summary.stored == 5
@@ -143,7 +143,9 @@ async def test_a_rotation_meets_the_same_chunk_loaded_under_the_new_context(
     index, db = await loader.load_data_from_memory([COLLECTION[4]], [vectors()[4]])
     chunk = {"chunk_content": db[0]["chunk_content"], "meta_data": db[0]["meta_data"], "name": name}
     await xtrace.store_exec_context(new.public_data(), new.id)
-    assert (await xtrace.insert_chunks([chunk], index, kb_id, new.id, "fail")).outcomes == ["inserted"]
+    assert (await xtrace.insert_chunks(kb_id, [chunk], new.id, index=index, on_conflict="fail")).outcomes == [
+        "inserted"
+    ]
     assert (await rotate(new, xtrace)).total == COUNT
     assert set(await written(xtrace, new, kb_id)) == set(range(1, COUNT + 2))
     assert await loader.superseded(COLLECTION, kb_id) == [5]
@@ -184,7 +186,7 @@ def test_loads_at_once_store_each_chunk_once(
     context = new_context(path)
     collection = [{"chunk_content": f"text {i}"} for i in range(600)]
     bits = np.zeros((600, DIM), dtype=np.uint8)
-    with SyncIntegration(credentials.org_id, credentials.api_key, urls[0], credentials.admin_key) as xtrace:
+    with SyncIntegration(credentials.org_id, credentials.api_key, credentials.admin_key, urls[0]) as xtrace:
         kb_id = xtrace.create_kb("kb").id
     monkeypatch.setenv("XTRACE_ORG_ID", credentials.org_id)
     monkeypatch.setenv("XTRACE_API_KEY", credentials.api_key)
@@ -204,7 +206,7 @@ def test_loads_at_once_store_each_chunk_once(
         assert process.stdout.readline() == "ready\n"
 
     def load(url: str) -> LoadSummary:
-        with SyncIntegration(credentials.org_id, credentials.api_key, url) as mine:
+        with SyncIntegration(credentials.org_id, credentials.api_key, api_url=url) as mine:
             return SyncLoader(context, mine).load(collection, bits, kb_id, 100)
 
     with ThreadPoolExecutor(4) as pool:
@@ -218,7 +220,7 @@ def test_loads_at_once_store_each_chunk_once(
             process.communicate()
             assert process.returncode == 0
     assert all(one.inserted + one.known == 600 and one.replaced == 0 for one in summaries)
-    with SyncIntegration(credentials.org_id, credentials.api_key, urls[1], credentials.admin_key) as xtrace:
+    with SyncIntegration(credentials.org_id, credentials.api_key, credentials.admin_key, urls[1]) as xtrace:
         assert xtrace.get_kb(kb_id).number_of_vectors == 600
         assert SyncLoader(context, xtrace).load(collection, bits, kb_id).known == 600
         assert len(xtrace.meta_search(kb_id, {}, context.id)) == 600

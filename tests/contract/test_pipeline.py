@@ -273,7 +273,7 @@ async def test_bad_rows_fail_the_search_and_name_their_chunks(
     await stored_ids(context, xtrace, kb_id)
     one, other = context.homomorphic.encrypt_vec_batch(vectors(2))
     patch = {"chunk_id": 4, "index": one.ciphertexts(), "nonce": other.nonce}
-    await xtrace.patch_chunks([patch], kb_id, context.id)
+    await xtrace.patch_chunks(kb_id, context.id, [patch])
     with pytest.raises(InvalidRows) as raised:
         await Retriever(context, xtrace).nn_search_for_ids(vectors()[0], 3, kb_id)
     assert raised.value.chunk_ids == [4]
@@ -284,7 +284,7 @@ async def test_content_of_another_vector_is_refused(
 ) -> None:
     ids = await stored_ids(context, xtrace, kb_id)
     (chunk,) = await xtrace.get_chunk_by_id([ids[0]], kb_id, projection=["chunk_content"])
-    await xtrace.patch_chunks([{"chunk_id": ids[1], "chunk_content": chunk["chunk_content"]}], kb_id, context.id)
+    await xtrace.patch_chunks(kb_id, context.id, [{"chunk_id": ids[1], "chunk_content": chunk["chunk_content"]}])
     with pytest.raises(ContentTampered, match="chunk 2"):
         await Retriever(context, xtrace).retrieve_and_decrypt([ids[1]], kb_id)
 
@@ -344,7 +344,7 @@ async def test_unknown_knowledge_bases_and_wrong_keys_are_told_apart(
     await context.save_to_remote(xtrace)
     with pytest.raises(NotFound):
         await Retriever(context, xtrace).nn_search_for_ids(vectors()[0], 3, "no-such-kb")
-    wrong = XTraceIntegration(credentials.org_id, "wrong-key", credentials.api_url)
+    wrong = XTraceIntegration(credentials.org_id, "wrong-key", api_url=credentials.api_url)
     with pytest.raises(Unauthenticated):
         await Retriever(context, wrong).nn_search_for_ids(vectors()[0], 3, "no-such-kb")
     await wrong.aclose()

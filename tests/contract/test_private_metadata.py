@@ -88,16 +88,16 @@ class Disturbed(XTraceIntegration):
 
     before_patch: Callable[[], Awaitable[Any]] | None = None
 
-    async def patch_chunks(self, patches: Sequence[Mapping[str, Any]], kb_id: str, context_id: str) -> None:
+    async def patch_chunks(self, kb_id: str, context_id: str, chunk_patches: Sequence[Mapping[str, Any]]) -> None:
         if self.before_patch is not None:
             await self.before_patch()
-        await super().patch_chunks(patches, kb_id, context_id)
+        await super().patch_chunks(kb_id, context_id, chunk_patches)
 
 
 @pytest.fixture
 async def xtrace(credentials: Credentials) -> AsyncIterator[Disturbed]:
     async with Disturbed(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
+        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
     ) as integration:
         yield integration
 
@@ -185,7 +185,9 @@ async def test_filters_with_clear_values_find_what_they_find_in_clear_metadata(
 
 
 async def test_what_hashes_cannot_answer_is_refused_before_anything_is_sent(named: ExecutionContext) -> None:
-    nowhere = XTraceIntegration("org", "key", "http://127.0.0.1:9")  # an answer would be an error of another class
+    nowhere = XTraceIntegration(
+        "org", "key", api_url="http://127.0.0.1:9"
+    )  # an answer would be an error of another class
     retriever, loader = Retriever(named, nowhere), DataLoader(named, nowhere)
     filter_ = {"$or": [{"tag2": "x"}, {"tag1": {"$begins_with": "user"}}]}
     for call in (
@@ -390,7 +392,7 @@ async def test_a_patch_keeps_what_else_is_in_the_content(
     (stored,) = await xtrace.get_chunk_by_id([1], kb_id, ["nonce"])
     content = pack(Content("text 0", {"tag1": "user 0", "facets": ["even", "third"]}, copy))
     patch = {"chunk_id": 1, "chunk_content": named.aes.encrypt(content, stored["nonce"])}
-    await xtrace.patch_chunks([patch], kb_id, named.id)
+    await xtrace.patch_chunks(kb_id, named.id, [patch])
     await DataLoader(named, xtrace).patch_chunks([{"chunk_id": 1, "meta_data": {"tag1": "new"}}], kb_id)
     (stored,) = await xtrace.get_chunk_by_id([1], kb_id, ["chunk_content"])
     now = unpack(named.aes.decrypt(stored["chunk_content"], stored["nonce"]))

@@ -37,8 +37,8 @@ async def lied_to(credentials: Credentials) -> AsyncIterator[tuple[XTraceIntegra
         XTraceIntegration(
             credentials.org_id,
             credentials.api_key,
-            hostile.url,
             credentials.admin_key,
+            hostile.url,
             retries=Retries(attempts=1),
         ) as xtrace,
     ):
@@ -185,7 +185,7 @@ async def test_every_chunk_that_does_not_decrypt_is_named_at_once(
     old = new_context()
     await load(old, xtrace, kb_id, COUNT)
     new = successor(old, tmp_path / "new")
-    await xtrace.patch_chunks([{"chunk_id": i, "nonce": None} for i in (2, 12, 23)], kb_id, old.id)
+    await xtrace.patch_chunks(kb_id, old.id, [{"chunk_id": i, "nonce": None} for i in (2, 12, 23)])
     with pytest.raises(TamperedData, match="chunks 2, 12, 23 do not decrypt"):
         await rotate(new, xtrace, batch_size=BATCH)
     assert await number_under(new, xtrace, kb_id) == 0
@@ -274,7 +274,7 @@ async def test_chunks_that_others_keep_changing_do_not_hold_a_rotation_for_ever(
             nonlocal changes
             if exchange.is_for(PAGE) and exchange.json["results"] and "index" in exchange.body["projection"]:
                 changes += 1
-                await xtrace.patch_chunks([{"chunk_id": 1, "meta_data": {"tag5": str(changes)}}], kb_id, old.id)
+                await xtrace.patch_chunks(kb_id, old.id, [{"chunk_id": 1, "meta_data": {"tag5": str(changes)}}])
 
         hostile.lie = lie
         with pytest.raises(InvalidAnswer, match="when no writer uses the old context"):

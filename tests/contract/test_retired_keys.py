@@ -46,8 +46,8 @@ class Recorded(XTraceIntegration):
         super().__init__(
             credentials.org_id,
             credentials.api_key,
-            credentials.api_url,
             credentials.admin_key,
+            credentials.api_url,
             transport=self.capture,
         )
 

@@ -91,7 +91,7 @@ class Hooked(XTraceIntegration):
 @pytest.fixture
 async def xtrace(credentials: Credentials) -> AsyncIterator[Hooked]:
     async with Hooked(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
+        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
     ) as integration:
         yield integration
 
@@ -296,7 +296,7 @@ async def test_contents_exchanged_under_cover_of_a_rotation_are_noticed(
     await rotate(new, xtrace)
     far = max(distances(vectors()[3]).items(), key=lambda item: item[1])[0]
     (chunk,) = await xtrace.get_chunk_by_id([far], kb_id, ["index", "nonce", "chunk_content"])
-    await xtrace.patch_chunks([{**chunk, "chunk_id": found}], kb_id, new.id)
+    await xtrace.patch_chunks(kb_id, new.id, [{**chunk, "chunk_id": found}])
     with pytest.raises(ChangedSinceSearch, match=f"chunk {found} "):
         await retriever.retrieve_and_decrypt([found], kb_id)
 
@@ -313,7 +313,7 @@ async def test_replaced_chunks_and_foreign_content_are_noticed_during_a_rotation
     with pytest.raises(ChangedSinceSearch, match="chunk 1 "):
         await retriever.retrieve_and_decrypt([1], kb_id)
     assert (await Retriever(new, xtrace).retrieve_and_decrypt([1], kb_id))[0]["chunk_content"] == "replaced"
-    await xtrace.patch_chunks([{"chunk_id": 2, "chunk_content": new.aes.encrypt("x", bytes(14))}], kb_id, old.id)
+    await xtrace.patch_chunks(kb_id, old.id, [{"chunk_id": 2, "chunk_content": new.aes.encrypt("x", bytes(14))}])
     with pytest.raises(ContentTampered, match="chunk 2"):
         await retriever.retrieve_and_decrypt([2], kb_id)
 
@@ -352,13 +352,13 @@ async def test_chunks_that_are_stored_changed_or_deleted_meanwhile_are_as_their_
             if not done:
                 done = True
                 await self.delete_chunks([1, 2], kb_id)
-                await self.patch_chunks([{"chunk_id": 3, "meta_data": {"tag5": "kept"}}], kb_id, old.id)
+                await self.patch_chunks(kb_id, old.id, [{"chunk_id": 3, "meta_data": {"tag5": "kept"}}])
                 await DataLoader(new, xtrace).upsert_one({"chunk_content": "newer"}, [1] * DIM, kb_id, chunk_id=4)
                 await DataLoader(old, self).upsert_one({"chunk_content": "late"}, [0] * DIM, kb_id)
             await super().update_chunks(*arguments, **options)
 
     service = xtrace._service
-    async with Writers(xtrace.org_id, service._api_key, xtrace.api_url) as writers:
+    async with Writers(xtrace.org_id, service.api_key, api_url=xtrace.api_url) as writers:
         assert (await rotate(new, writers, batch_size=10)).total == COUNT - 2 - 1 + 1
     chunks = await Retriever(new, xtrace).retrieve_and_decrypt([1, 2, 3, 4, COUNT + 1], kb_id)
     assert [chunk["chunk_content"] for chunk in chunks] == ["text 2", "newer", "late"]
@@ -378,7 +378,7 @@ async def test_damaged_chunks_are_named_and_nothing_of_their_batch_moves(
         {"chunk_id": 17, "index": one.ciphertexts(), "nonce": other.nonce},
         {"chunk_id": 19, "chunk_content": old.aes.encrypt("other", bytes(14))},
     ]
-    await xtrace.patch_chunks(patches, kb_id, old.id)
+    await xtrace.patch_chunks(kb_id, old.id, patches)
     for dry_run in (True, False):
         with pytest.raises(TamperedData, match=r"chunks 17, 19 do not decrypt"):
             await rotate(new, xtrace, batch_size=10, dry_run=dry_run)

@@ -111,7 +111,7 @@ class Stock:
 @pytest.fixture(params=SCHEMES)
 async def stock(request: pytest.FixtureRequest, credentials: Credentials) -> AsyncIterator[Stock]:
     async with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.api_url, admin_key=credentials.admin_key
+        credentials.org_id, credentials.api_key, api_url=credentials.api_url, admin_key=credentials.admin_key
     ) as xtrace:
         kb_id = (await xtrace.create_kb(f"{request.param} chunks")).id
         stock = Stock(request.param, xtrace, new_context(request.param), kb_id, vectors(COUNT))
@@ -191,7 +191,7 @@ async def test_a_changed_row_fails_the_search_and_is_listed(stock: Stock) -> Non
     other = stock.context.homomorphic.encrypt_vec_one(1 - stock.bits[4].astype(np.uint8))
     nonce = (await stock.xtrace.get_chunk_by_id([5], stock.kb_id, projection=["nonce"]))[0]["nonce"]
     patch = {"chunk_id": 5, "index": other.ciphertexts(), "nonce": nonce}
-    await stock.xtrace.patch_chunks([patch], stock.kb_id, stock.context.id)
+    await stock.xtrace.patch_chunks(stock.kb_id, stock.context.id, [patch])
     with pytest.raises(InvalidRows) as raised:
         await stock.retriever.search(stock.floats[0], 3, stock.kb_id)
     assert raised.value.chunk_ids == [5]
@@ -206,7 +206,7 @@ async def test_a_content_of_another_chunk_is_noticed(stock: Stock) -> None:
     await retriever.nn_search_for_ids(stock.floats[6], 1, stock.kb_id)
     other = (await stock.xtrace.get_chunk_by_id([8], stock.kb_id, projection=["chunk_content", "nonce"]))[0]
     patch = {"chunk_id": 7, "chunk_content": other["chunk_content"], "nonce": other["nonce"]}
-    await stock.xtrace.patch_chunks([patch], stock.kb_id, stock.context.id)
+    await stock.xtrace.patch_chunks(stock.kb_id, stock.context.id, [patch])
     with pytest.raises(ChangedSinceSearch):
         await retriever.retrieve_and_decrypt([7], stock.kb_id)
 

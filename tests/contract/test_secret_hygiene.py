@@ -65,8 +65,8 @@ async def test_no_log_and_no_exception_holds_a_secret(
         "kind": {"key_provider": "aws_kms"},
     }.items():
         (tmp_path / name).write_text(json.dumps(document | change))
-    await xtrace.patch_chunks([{"chunk_id": 2, "chunk_content": db[0]["chunk_content"]}], kb_id, old.id)
-    await xtrace.patch_chunks([{"chunk_id": 3, "index": index[0].ciphertexts()}], kb_id, old.id)
+    await xtrace.patch_chunks(kb_id, old.id, [{"chunk_id": 2, "chunk_content": db[0]["chunk_content"]}])
+    await xtrace.patch_chunks(kb_id, old.id, [{"chunk_id": 3, "index": index[0].ciphertexts()}])
 
     async def load(name: str, passphrase: str = PASSPHRASE) -> None:
         ExecutionContext.load_from_disk(passphrase, tmp_path / name)

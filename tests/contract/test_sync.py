@@ -46,7 +46,7 @@ def context(tmp_path: Path) -> ExecutionContext:
 @pytest.fixture
 def xtrace(credentials: Credentials) -> Iterator[XTraceIntegration]:
     with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
+        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
     ) as integration:
         yield integration
 
@@ -153,7 +153,7 @@ async def test_calls_work_in_a_notebook_and_in_a_worker_thread(
 def test_an_asynchronous_integration_serves_too(
     credentials: Credentials, context: ExecutionContext, kb_id: str
 ) -> None:
-    given = asynchronous.XTraceIntegration(credentials.org_id, credentials.api_key, credentials.api_url)
+    given = asynchronous.XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url)
     retriever = Retriever(context, given, Signs())  # type: ignore[arg-type]
     assert retriever.search("003", k=1, kb_id=kb_id)[0].chunk_id == 4
     run(given.aclose())

@@ -46,7 +46,7 @@ async def damage(context: ExecutionContext, xtrace: XTraceIntegration, kb_id: st
         ),
     }
     for chunk_id, (_, patch) in kinds.items():
-        await xtrace.patch_chunks([{"chunk_id": chunk_id, **patch}], kb_id, context.id)
+        await xtrace.patch_chunks(kb_id, context.id, [{"chunk_id": chunk_id, **patch}])
     return {chunk_id: problems for chunk_id, (problems, _) in kinds.items()}
 
 
@@ -149,8 +149,8 @@ async def test_chunks_under_the_predecessor_are_read_as_well(
         await loader.upsert_one({"chunk_content": f"text {chunk_id}"}, vectors()[chunk_id - 1], kb_id, chunk_id)
     assert (await verify(new, xtrace, kb_id)).bad == ()
     (other,) = new.homomorphic.encrypt_vec_batch(vectors(1))
-    await xtrace.patch_chunks([{"chunk_id": 2, "index": other.ciphertexts()}], kb_id, new.id)
-    await xtrace.patch_chunks([{"chunk_id": COUNT, "chunk_content": "AAAA"}], kb_id, context.id)
+    await xtrace.patch_chunks(kb_id, new.id, [{"chunk_id": 2, "index": other.ciphertexts()}])
+    await xtrace.patch_chunks(kb_id, context.id, [{"chunk_id": COUNT, "chunk_content": "AAAA"}])
     found = await verify(new, xtrace, kb_id)
     assert found.chunks == COUNT
     assert problems(found) == {2: (Problem.VECTOR, Problem.CONTENT), COUNT: (Problem.CONTENT,)}
@@ -170,8 +170,8 @@ async def test_chunks_of_another_client_have_no_nonces_and_are_sound(
     (tmp_path / "context").write_text(json.dumps(data["context"]))
     context = ExecutionContext.load_from_disk(data["passphrase"], tmp_path / "context")
     assert (await verify(context, xtrace, kb_id)).bad == ()
-    await xtrace.patch_chunks([{"chunk_id": 3, "chunk_content": data["context"]["sk"]}], kb_id, context.id)
-    await xtrace.patch_chunks([{"chunk_id": 4, "nonce": bytes(14)}], kb_id, context.id)
+    await xtrace.patch_chunks(kb_id, context.id, [{"chunk_id": 3, "chunk_content": data["context"]["sk"]}])
+    await xtrace.patch_chunks(kb_id, context.id, [{"chunk_id": 4, "nonce": bytes(14)}])
     found = await verify(context, xtrace, kb_id)
     assert problems(found) == {3: (Problem.CONTENT,), 4: (Problem.VECTOR, Problem.CONTENT)}
 

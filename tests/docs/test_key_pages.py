@@ -21,7 +21,7 @@ from xtrace_server.credentials import Credentials
 @pytest.fixture
 async def xtrace(credentials: Credentials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     monkeypatch.chdir(tmp_path)
-    async with XTraceIntegration(credentials.org_id, credentials.api_key, credentials.api_url) as integration:
+    async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as integration:
         yield integration
 
 

@@ -45,7 +45,7 @@ async def test_private_metadata(
     monkeypatch.chdir(tmp_path)
     blocks = examples(ROOT / "docs" / "metadata.md")
     async with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
+        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
     ) as xtrace:
         kb_id = (await xtrace.create_kb("kb")).id
         embed = Embedding("wordllama", "l2_supercat", 256)

@@ -35,7 +35,7 @@ async def lied_to(credentials: Credentials) -> AsyncIterator[tuple[XTraceIntegra
     async with (
         hostile_server(credentials.api_url) as hostile,
         XTraceIntegration(
-            credentials.org_id, credentials.api_key, hostile.url, credentials.admin_key, retries=Retries(attempts=1)
+            credentials.org_id, credentials.api_key, credentials.admin_key, hostile.url, retries=Retries(attempts=1)
         ) as xtrace,
     ):
         yield xtrace, hostile

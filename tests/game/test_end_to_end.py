@@ -240,7 +240,7 @@ async def put_at_distance_0(
     change = server.change(CHUNKS[position], query)
     moved = server.row(0, position, [1], change)
     patch = {"chunk_id": position + 1, "index": moved.ciphertexts, "nonce": moved.nonce}
-    await xtrace.patch_chunks([patch], kb_id, context.id)
+    await xtrace.patch_chunks(kb_id, context.id, [patch])
 
 
 @line(
@@ -286,11 +286,11 @@ async def test_it_would_be_found_at_distance_0(
 async def writer(credentials: Credentials, kb_id: str) -> AsyncIterator[XTraceIntegration]:
     """Somebody with an API key that may write to this knowledge base, and nothing else."""
     async with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.api_url, credentials.admin_key
+        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
     ) as owner:
         made = await owner.create_api_key("writer")
         await owner.set_key_permission(made.api_key.hash, kb_id, Permission.WRITE)
-    async with XTraceIntegration(credentials.org_id, made.secret_key, credentials.api_url) as xtrace:
+    async with XTraceIntegration(credentials.org_id, made.secret_key, api_url=credentials.api_url) as xtrace:
         yield xtrace
 
 
@@ -532,7 +532,7 @@ async def test_a_made_up_row_is_found_at_distance_0(
     row = server.made(6, [server.g_to(m) for m in server.messages(TOPICS[0])], None)
     async with lied_to(credentials) as (xtrace, _):
         async with writer(credentials, kb_id) as other:
-            await other.patch_chunks([{"chunk_id": 6, "index": row.ciphertexts}], kb_id, context.id)
+            await other.patch_chunks(kb_id, context.id, [{"chunk_id": 6, "index": row.ciphertexts}])
         (found,) = await Retriever(context, xtrace).search(TOPICS[0], 1, kb_id)
         assert (found.chunk_id, found.distance, found.text) == (6, 0, "text 5")
         assert (await verify(context, xtrace, kb_id)).bad == ()

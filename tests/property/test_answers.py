@@ -48,6 +48,7 @@ SENDS_NOTHING = {
     "XTraceIntegration.__aenter__",
     "XTraceIntegration.__aexit__",
     "XTraceIntegration.aclose",
+    "XTraceIntegration.close",
     "DataLoader.load_data_from_memory",
     "DataLoader.load_data_from_memory_batch",
     "Embedding.aclose",

@@ -98,8 +98,8 @@ class World:
         self.xtrace = XTraceIntegration(
             self.org_id,
             self.api_key,
-            url,
             self.admin_key,
+            url,
             timeout_s=20,
             deadline_s=60,
             retries=RETRIES,
@@ -159,7 +159,7 @@ async def _named(world: World, count: int = COUNT) -> tuple[Any, Any]:
 
 async def _insert(world: World) -> Any:
     index, db = await _named(world)
-    return await world.xtrace.insert_chunks(db, index, world.kb_id, world.context.id)
+    return await world.xtrace.insert_chunks(world.kb_id, db, world.context.id, index=index)
 
 
 async def _store(world: World) -> Any:
@@ -170,7 +170,7 @@ async def _store(world: World) -> Any:
 async def _update(world: World) -> Any:
     index, db = await _named(world, 1)
     updates = [{"chunk_id": 1, **db[0]}]
-    return await world.xtrace.update_chunks(updates, index, world.kb_id, world.context.id)
+    return await world.xtrace.update_chunks(index, updates, world.context.id, world.kb_id)
 
 
 async def _dump(world: World) -> Any:
@@ -211,11 +211,11 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "XTraceIntegration.get_chunk_by_id": lambda w: w.xtrace.get_chunk_by_id(range(1, 5), w.kb_id),
     "XTraceIntegration.update_chunks": _update,
     "XTraceIntegration.patch_chunks": lambda w: w.xtrace.patch_chunks(
-        [{"chunk_id": 1, "meta_data": {"tag3": "x"}}], w.kb_id, w.context.id
+        w.kb_id, w.context.id, [{"chunk_id": 1, "meta_data": {"tag3": "x"}}]
     ),
     "XTraceIntegration.delete_chunks": lambda w: w.xtrace.delete_chunks([NO_ID], w.kb_id),
     "XTraceIntegration.compute_hamming_distances": lambda w: w.xtrace.compute_hamming_distances(
-        w.kb_id, w.context.id, w.query(), range_filter=(1, COUNT)
+        w.query(), w.context.id, w.kb_id, range=(1, COUNT)
     ),
     "XTraceIntegration.stream_hamming_distances": lambda w: every(
         w.xtrace.stream_hamming_distances(w.kb_id, w.context.id, [w.query()], range_filter=(1, COUNT))

@@ -98,7 +98,7 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
         roots += [query, context.chunk_names("kb", context.new_name_salt("kb"))]
     twins: tuple[Any, ...] = (sync.XTraceIntegration, sync.DataLoader, sync.Retriever)
     for kind, loader, retriever in ((XTraceIntegration, DataLoader, Retriever), twins):
-        xtrace = kind("org", API_KEY, "http://127.0.0.1:1", admin_key=ADMIN_KEY)
+        xtrace = kind("org", API_KEY, ADMIN_KEY, "http://127.0.0.1:1")
         roots += [xtrace, loader(made[0], xtrace), retriever(made[0], xtrace)]
     for model in (Embedding, sync.Embedding):
         roots += [model(provider, "model", 64, api_key=API_KEY) for provider in ("openai", "ollama")]

@@ -1,7 +1,7 @@
 """The calls about stored execution contexts. The service has their public part, and of their secrets ciphertext."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,14 +19,14 @@ class StoredContexts:
 
     _service: Service
 
-    async def store_exec_context(self, data: Mapping[str, Any], context_id: str) -> str:
+    async def store_exec_context(self, exec_context_dict: Mapping[str, Any], context_id: str) -> str:
         """Saves a serialised context and returns its id; saving it again adds what was missing.
 
-        `data` has the texts `type`, `pk`, `config` and perhaps `sk` (encrypted), `key_provider`, `wrapped_key`. Raises
-        `ContextDiffers` if the id is taken by another public part.
+        `exec_context_dict` has the texts `type`, `pk`, `config` and perhaps `sk` (encrypted), `key_provider`,
+        `wrapped_key`. Raises `ContextDiffers` if the id is taken by another public part.
         """
         try:
-            body = encode(wire.SaveContext(msgspec.convert(dict(data), wire.ContextData), context_id))
+            body = encode(wire.SaveContext(msgspec.convert(dict(exec_context_dict), wire.ContextData), context_id))
         except msgspec.ValidationError as error:
             raise InvalidArgument(f"the serialised context is not complete: {error}") from None
         saved = await self._service.data(
@@ -52,9 +52,13 @@ class StoredContexts:
         answer = await self._service.data("GET", "exec_context", wire.ContextList)
         return answer.restorable if restorable else answer.contexts
 
-    async def delete_exec_context(self, context_id: str) -> None:
-        """Deletes a context. Raises `ContextInUse` while chunks are stored under it, and `ContextNotFound`."""
+    async def delete_exec_context(self, context_id: str) -> Literal[True]:
+        """Deletes a context and returns True.
+
+        Raises `ContextInUse` while chunks are stored under it, and `ContextNotFound`.
+        """
         await self._service.data_done("DELETE", f"exec_context/{{org}}/{segment(context_id, 'context_id')}")
+        return True
 
     async def retire_exec_context(self, context_id: str) -> None:
         """Retires a context for good: from then on the service raises `ContextRetired` for every write under it.
@@ -65,19 +69,23 @@ class StoredContexts:
         await self._service.data_done("POST", f"exec_context/{{org}}/{segment(context_id, 'context_id')}/retire")
 
     async def get_ctx_for_kb(self, kb_id: str) -> list[str]:
-        """The ids of the contexts that are bound to a knowledge base."""
+        """The ids of the contexts that are bound to a knowledge base. Raises `NotFound` for an unknown one."""
         path = f"exec_context/{{org}}/{segment(kb_id, 'kb_id')}/context"
         return (await self._service.data("GET", path, wire.KnowledgeBaseContexts)).context_ids
 
-    async def get_kbs_for_ctx(self, context_id: str) -> list[str]:
-        """The ids of the knowledge bases that a context is bound to."""
-        path = f"exec_context/{{org}}/{segment(context_id, 'context_id')}/kb"
+    async def get_kbs_for_ctx(self, ctx_id: str) -> list[str]:
+        """The ids of the knowledge bases that a context is bound to. Raises `ContextNotFound` for an unknown one."""
+        path = f"exec_context/{{org}}/{segment(ctx_id, 'ctx_id')}/kb"
         return (await self._service.data("GET", path, wire.ContextKnowledgeBases)).kb_ids
 
-    async def register_kb_binding(self, kb_id: str, context_id: str) -> None:
-        """Binds a context to a knowledge base, as inserting under it does. Raises `NotFound` if either is unknown."""
+    async def register_kb_binding(self, kb_id: str, context_id: str) -> Literal[True]:
+        """Binds a context to a knowledge base, as inserting under it does, and returns True.
+
+        Raises `NotFound` if either is unknown.
+        """
         kb, context = segment(kb_id, "kb_id"), segment(context_id, "context_id")
         await self._service.data_done("POST", f"exec_context/{{org}}/{kb}/bind/{context}")
+        return True
 
     async def get_name_salt(self, kb_id: str, context_id: str) -> bytes | None:
         """The salt that clients of a context keep for the names of chunks in a knowledge base; None if there is none.

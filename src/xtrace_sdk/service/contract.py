@@ -52,12 +52,12 @@ class Service(Secretive):
         self.org_id = org_id
         self.api_url = api_url
         self.admin_api_url = admin_api_url
-        self._api_key = api_key
-        self._admin_key = admin_key
+        self.api_key = api_key
+        self.admin_key = admin_key
         self._takes_msgpack: bool | None = None  # not known yet
 
     def __repr__(self) -> str:
-        api_key, admin_key = ("…" if key else None for key in (self._api_key, self._admin_key))
+        api_key, admin_key = ("…" if key else None for key in (self.api_key, self.admin_key))
         return (
             f"org_id={self.org_id!r}, api_url={self.api_url!r}, api_key={api_key!r}, "
             f"admin_api_url={self.admin_api_url!r}, admin_key={admin_key!r}"
@@ -169,7 +169,7 @@ class Service(Secretive):
     def _data_request(
         self, method: str, path: str, parameters: Parameters, body: bytes | None, headers: dict[str, str]
     ) -> Request:
-        key = _given(self._api_key, "an API key", "api_key", "XTRACE_API_KEY")
+        key = _given(self.api_key, "an API key", "api_key", "XTRACE_API_KEY")
         place = path if "{org}" in path else f"{path}/{{org}}"
         url = f"{self.api_url}/v1/{place.replace('{org}', self._organisation(), 1)}"
         if parameters:
@@ -177,7 +177,7 @@ class Service(Secretive):
         return Request(method, url, _headers(body) | {wire.API_KEY_HEADER: key} | headers, body)
 
     def _control_request(self, method: str, path: str, body: bytes | None, repeatable: bool) -> Request:
-        key = _given(self._admin_key, "an admin key", "admin_key", "XTRACE_ADMIN_KEY")
+        key = _given(self.admin_key, "an admin key", "admin_key", "XTRACE_ADMIN_KEY")
         organisation = _given(self.org_id, "the organisation's id", "org_id", "XTRACE_ORG_ID")
         headers = {wire.ADMIN_KEY_HEADER: key, wire.ORGANISATION_HEADER: organisation}
         return Request(method, f"{self.admin_api_url}/v1/{path}", _headers(body) | headers, body, repeatable)

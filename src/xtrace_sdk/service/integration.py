@@ -7,9 +7,9 @@ checked against the HTTP contract before it is returned (`contract`).
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import httpx2
 import msgspec
@@ -27,6 +27,7 @@ from xtrace_sdk.service import payloads
 from xtrace_sdk.service.contexts import StoredContexts
 from xtrace_sdk.service.contract import Parameters, Service
 from xtrace_sdk.service.control_plane import ControlPlane
+from xtrace_sdk.service.counts import ChunkCount
 from xtrace_sdk.service.private_fields import PrivateFields
 
 __all__ = ["HammingAnswer", "InsertedIds", "MetaDataPage", "Retries", "XTraceIntegration"]
@@ -48,13 +49,23 @@ _ALWAYS_THERE: Final = frozenset(("chunk_content", "index", "meta_data", "update
 """Fields that every chunk has."""
 
 
-class HammingAnswer(NamedTuple):
-    """A search's answer, by ascending chunk id; the three lists belong together."""
+class HammingAnswer(list[tuple[int, list[bytes]]]):
+    """A search's answer by ascending chunk id: `(chunk id, its encrypted distances in little-endian bytes)` each."""
 
-    chunk_ids: list[int]
-    rows: list[list[bytes]]
-    """For each chunk its encrypted distances, little-endian."""
-    nonces: list[bytes | None]
+    def __init__(self, rows: Iterable[tuple[int, list[bytes]]], nonces: Sequence[bytes | None]) -> None:
+        super().__init__(rows)
+        self.nonces = list(nonces)
+        """The nonce of each chunk; None for one that has none."""
+
+    @property
+    def chunk_ids(self) -> list[int]:
+        """The ids alone."""
+        return [chunk_id for chunk_id, _ in self]
+
+    @property
+    def rows(self) -> list[list[bytes]]:
+        """The encrypted distances alone."""
+        return [row for _, row in self]
 
 
 class InsertedIds(list[int]):
@@ -66,13 +77,22 @@ class InsertedIds(list[int]):
         """For each chunk `"inserted"`, and with `on_conflict` perhaps `"replaced"` or `"known"`."""
 
 
-class MetaDataPage(NamedTuple):
-    """One page of a metadata search."""
+class MetaDataPage(wire.NamedFields, kw_only=True):
+    """One page of a metadata search; `page["results"]` works as well as `page.results`."""
 
     results: list[StoredChunk]
     total: int
+    limit: int | None
+    offset: int
     has_more: bool
     next_page_token: str | None
+
+
+class _NothingToDo:
+    """May be awaited, and need not be."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
 
 
 @checked_calls
@@ -89,8 +109,8 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         self,
         org_id: str | None = None,
         api_key: str | None = None,
-        api_url: str | None = None,
         admin_key: str | None = None,
+        api_url: str | None = None,
         admin_api_url: str | None = None,
         *,
         timeout_s: Seconds = 60.0,
@@ -107,8 +127,8 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         Args:
             org_id: the organisation's id, or `XTRACE_ORG_ID`.
             api_key: for chunks and contexts, or `XTRACE_API_KEY`.
-            api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
             admin_key: for knowledge bases and keys, or `XTRACE_ADMIN_KEY`.
+            api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
             admin_api_url: the control plane, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
             timeout_s: the longest silence of the service that is waited for.
             deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
@@ -162,6 +182,12 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         """Closes the connections. A later call opens new ones."""
         await self._service.aclose()
 
+    close = aclose
+
+    def init_session(self) -> Awaitable[None]:
+        """Does nothing: connections are opened by the calls that need them."""
+        return _NothingToDo()
+
     @property
     def org_id(self) -> str:
         """The organisation's id; empty if none was given."""
@@ -171,6 +197,26 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
     def api_url(self) -> str:
         """The service's address, without a slash at the end."""
         return self._service.api_url
+
+    @property
+    def admin_api_url(self) -> str:
+        """The control plane's address, without a slash at the end."""
+        return self._service.admin_api_url
+
+    @property
+    def api_key(self) -> str:
+        """The API key; empty if none was given. A secret."""
+        return self._service.api_key
+
+    @property
+    def admin_key(self) -> str:
+        """The admin key; empty if none was given. A secret."""
+        return self._service.admin_key
+
+    @property
+    def batch_size(self) -> int:
+        """How many chunks `store_db` sends together unless it is told otherwise."""
+        return DEFAULT_BATCH_SIZE
 
     def declare_private(self, context_id: str, fields: Iterable[str]) -> None:
         """From now on, refuses calls that would send a clear value of these fields of metadata of this context.
@@ -190,19 +236,22 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
 
     async def insert_chunks(
         self,
-        chunks: Sequence[Mapping[str, Any]],
-        index: Sequence[Any],
         kb_id: str,
+        chunks: Sequence[Mapping[str, Any]],
         context_id: str,
+        *,
+        index: Sequence[Any] | None = None,
         on_conflict: wire.OnConflict | None = None,
     ) -> InsertedIds:
         """Stores encrypted chunks and returns their ids, in order. All or none are stored, whatever is retried.
 
         Args:
-            chunks: `{"chunk_content": str, "meta_data": {…}, "name": str}` each; the last two may be missing.
-            index: the encrypted vector of each: ciphertexts as integers or little-endian bytes, its `nonce` with it.
             kb_id: the knowledge base.
+            chunks: `{"chunk_content": str, "index": …, "meta_data": {…}, "name": str}` each; the last two may be
+                missing.
             context_id: the execution context under which they are encrypted; the service must have it.
+            index: the encrypted vector of each, instead of an `index` in each chunk: ciphertexts as integers,
+                little-endian bytes or their base64, its `nonce` with it.
             on_conflict: makes the names, which must be there and all different, unique in the knowledge base and
                 context among chunks that are stored so, however many clients store at once. A chunk whose name is
                 there is left out (`"skip"`), takes its place (`"replace"`), or fails the call (`"fail"`). Services that
@@ -211,6 +260,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         Sent as one request, however large: `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
         `TooLarge`, `CiphertextRefused`, `NamesTaken`.
         """
+        index = payloads.own_indexes(chunks) if index is None else index
         _expect_as_many(len(chunks), len(index))
 
         def convert() -> payloads.Body:
@@ -352,24 +402,30 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
             return first + await self._chunks_by_id(ids[middle:], kb_id, fields)
 
     async def update_chunks(
-        self, updates: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+        self,
+        index_updates: Sequence[Any],
+        chunk_updates: Sequence[Mapping[str, Any]],
+        context_id: str,
+        kb_id: str,
     ) -> None:
-        """Replaces chunks wholly; the arguments are those of `insert_chunks`, each chunk with its `chunk_id`.
+        """Replaces chunks wholly: `chunk_updates` are chunks as for `insert_chunks`, each with its `chunk_id`.
+
+        `index_updates` has the encrypted vector of each, as `insert_chunks` takes it.
 
         Up to 10,000 chunks and 32 MiB are one transaction: all or none. More go in several, in order; when a later one
         fails, `PartlyStored` says which chunks are updated, and doing it all again is safe. The chunks belong to
         `context_id` from then on. A chunk with `if_updated_at`, the `updated_at` that it was read with, is not written
         over what others wrote since. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
         """
-        _expect_as_many(len(updates), len(index))
+        _expect_as_many(len(chunk_updates), len(index_updates))
 
         def convert() -> list[payloads.Body]:
-            chunks = payloads.chunk_updates(updates, index)
+            chunks = payloads.chunk_updates(chunk_updates, index_updates)
             return payloads.bodies(chunks, lambda part: self._checked(wire.UpdateChunks(kb_id, context_id, part)))
 
-        await self._change("PUT", updates, await asyncio.to_thread(convert))
+        await self._change("PUT", chunk_updates, await asyncio.to_thread(convert))
 
-    async def patch_chunks(self, patches: Sequence[Mapping[str, Any]], kb_id: str, context_id: str) -> None:
+    async def patch_chunks(self, kb_id: str, context_id: str, chunk_patches: Sequence[Mapping[str, Any]]) -> None:
         """Changes the named fields of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each.
 
         None removes a tag, the facets or the name; what is not named stays. One transaction, or several as with
@@ -378,10 +434,10 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         """
 
         def convert() -> list[payloads.Body]:
-            chunks = payloads.chunk_patches(patches)
+            chunks = payloads.chunk_patches(chunk_patches)
             return payloads.bodies(chunks, lambda part: self._checked(wire.PatchChunks(kb_id, context_id, part)))
 
-        await self._change("PATCH", patches, await asyncio.to_thread(convert))
+        await self._change("PATCH", chunk_patches, await asyncio.to_thread(convert))
 
     async def _change(self, method: str, changes: Sequence[Mapping[str, Any]], bodies: Sequence[payloads.Body]) -> None:
         """Sends the changes in their order. Raises `PartlyStored` where a later body than the first fails."""
@@ -396,7 +452,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
                 raise PartlyStored(ids, error) from error
             done += body.chunks
 
-    async def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> int:
+    async def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> ChunkCount:
         """Deletes chunks and returns how many; unknown ids are ignored.
 
         After a lost answer the count may leave out those that the first attempt deleted.
@@ -407,25 +463,25 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
                 "DELETE", "chunk", wire.DeletedCount, parameters=_selection(kb_id, batch), max_bytes=MAX_COUNT_BYTES
             )
             deleted += answer.deleted_count
-        return deleted
+        return ChunkCount("deleted_count", deleted)
 
     # Search
 
     async def compute_hamming_distances(
         self,
-        kb_id: str,
-        context_id: str,
         query: Any,
+        context_id: str,
+        kb_id: str,
         meta_filter: MetaFilter | None = None,
-        range_filter: Sequence[int] | None = None,
+        range: Sequence[int] | None = None,  # noqa: A002 - the name in the HTTP contract
     ) -> HammingAnswer:
         """The encrypted Hamming distances between an encrypted query and every candidate.
 
         Candidates are the chunks stored under the context that `meta_filter` matches and whose ids lie in
-        `range_filter`, `(lowest, highest)`, both included. Raises `InvalidFilter`, `ContextNotFound`,
-        `CiphertextRefused`.
+        `range`, `(lowest, highest)`, both included. `HammingAnswer.nonces` has the nonces of the chunks. Raises
+        `InvalidFilter`, `ContextNotFound`, `CiphertextRefused`.
         """
-        bounds = payloads.id_range(range_filter)
+        bounds = payloads.id_range(range)
         body = self._body(
             wire.ComputeHamming(
                 kb_id=kb_id,
@@ -543,7 +599,14 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         results = await _stored_chunks(page.results, fields)
         if sort_by == "chunk_id":
             _expect_order([chunk["chunk_id"] for chunk in results], sort_order)
-        return MetaDataPage(results, page.total, page.has_more, page.next_page_token)
+        return MetaDataPage(
+            results=results,
+            total=page.total,
+            limit=page.limit,
+            offset=page.offset,
+            has_more=page.has_more,
+            next_page_token=page.next_page_token,
+        )
 
     async def iter_meta_search(
         self,
@@ -587,15 +650,16 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
 
     async def delete_chunks_by_meta(
         self, kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool = False
-    ) -> int:
+    ) -> ChunkCount:
         """Deletes the chunks of the context that the filter matches and returns how many; `{}` matches every chunk.
 
         With `dry_run` nothing is deleted and the number is that of those that would be.
         """
         body = self._body(wire.DeleteByMetaData(kb_id, context_id, payloads.chosen_filter(meta_filter), dry_run))
         if dry_run:
-            return (await self._count("DELETE", wire.WouldDeleteCount, body)).would_delete_count
-        return (await self._count("DELETE", wire.DeletedCount, body)).deleted_count
+            would_delete = await self._count("DELETE", wire.WouldDeleteCount, body)
+            return ChunkCount("would_delete_count", would_delete.would_delete_count)
+        return ChunkCount("deleted_count", (await self._count("DELETE", wire.DeletedCount, body)).deleted_count)
 
     async def patch_chunks_by_meta(
         self,
@@ -604,7 +668,7 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         meta_filter: MetaFilter,
         patch: Mapping[str, Any],
         dry_run: bool = False,
-    ) -> int:
+    ) -> ChunkCount:
         """Changes tags and facets of the chunks of the context that the filter matches and returns how many.
 
         `{}` matches every chunk; None removes a field. With `dry_run` nothing is changed and the number is that of
@@ -613,8 +677,9 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         change = payloads.meta_data_patch(patch)
         body = self._body(wire.PatchByMetaData(kb_id, context_id, payloads.chosen_filter(meta_filter), change, dry_run))
         if dry_run:
-            return (await self._count("PATCH", wire.WouldUpdateCount, body)).would_update_count
-        return (await self._count("PATCH", wire.UpdatedCount, body)).updated_count
+            would_update = await self._count("PATCH", wire.WouldUpdateCount, body)
+            return ChunkCount("would_update_count", would_update.would_update_count)
+        return ChunkCount("updated_count", (await self._count("PATCH", wire.UpdatedCount, body)).updated_count)
 
     async def _count(self, method: str, answer: type[T], body: bytes) -> T:
         return await self._service.data(method, "chunk/by-meta", answer, body=body, max_bytes=MAX_COUNT_BYTES)
@@ -631,7 +696,7 @@ def _selection(kb_id: str, chunk_ids: Sequence[int]) -> list[tuple[str, str | in
 def _hamming_answer(rows: list[wire.SearchRow], bounds: tuple[int, int] | None) -> HammingAnswer:
     if rows:
         _check_ids(np.array([row.chunk_id for row in rows]), -1, bounds)
-    return HammingAnswer([row.chunk_id for row in rows], [row.ciphertexts for row in rows], [row.nonce for row in rows])
+    return HammingAnswer([(row.chunk_id, row.ciphertexts) for row in rows], [row.nonce for row in rows])
 
 
 def _check_ids(chunk_ids: NDArray[np.int64], last: int, bounds: tuple[int, int] | None) -> None:

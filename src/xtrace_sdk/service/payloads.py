@@ -1,5 +1,7 @@
 """From what callers give to the payloads of `xtrace_core.wire`: checked, and converted in one place."""
 
+import base64
+import binascii
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,21 +24,35 @@ _UPDATE_KEYS: Final = _NEW_CHUNK_KEYS | {"chunk_id", "if_updated_at"}
 def ciphertexts(index: Any) -> list[bytes]:
     """An encrypted vector as it travels.
 
-    It is an iterable of ciphertexts, integers or their little-endian bytes, or has an attribute or method
-    `ciphertexts` that gives such bytes.
+    It is an iterable of ciphertexts, integers, their little-endian bytes or the base64 of these, or has an attribute or
+    method `ciphertexts` that gives such bytes.
     """
     fast = getattr(index, "ciphertexts", index)
     try:
+        if isinstance(fast, bytes | bytearray | str | Mapping):  # whose elements would pass for ciphertexts
+            raise TypeError
         return [_ciphertext(element) for element in (fast() if callable(fast) else fast)]
-    except (TypeError, OverflowError):
+    except (TypeError, OverflowError, binascii.Error, ValueError):
         raise InvalidArgument(
             f"an index or query is {type(index).__name__}, expected what the execution context encrypts: "
-            "positive integers, or their little-endian bytes"
+            "a list of positive integers, or of their little-endian bytes or the base64 of these"
         ) from None
 
 
 def _ciphertext(element: Any) -> bytes:
+    if isinstance(element, str):
+        return base64.b64decode(element, validate=True)
     return element if isinstance(element, bytes) else wire.ciphertext_to_bytes(operator.index(element))
+
+
+def own_indexes(chunks: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """The `index` of each chunk. Raises `InvalidArgument` for a chunk without one."""
+    for position, chunk in enumerate(chunks):
+        if chunk.get("index") is None:
+            raise InvalidArgument(
+                f"chunk {position} has no index, expected its encrypted vector under that key, or all of them as index="
+            )
+    return [chunk["index"] for chunk in chunks]
 
 
 def new_chunks(db: Sequence[Mapping[str, Any]], index: Sequence[Any]) -> list[wire.NewChunk]:

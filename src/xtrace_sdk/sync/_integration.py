@@ -2,8 +2,8 @@
 
 import os
 import ssl
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Literal, Self
 
 import httpx2
 
@@ -13,6 +13,7 @@ from xtrace_sdk.arguments import MetaFilter, Positive, Seconds
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.limits import MAX_ANSWER_BYTES
 from xtrace_sdk.service import integration as core
+from xtrace_sdk.service.counts import ChunkCount
 from xtrace_sdk.service.integration import (
     _RESULTS_PER_PAGE,
     DEFAULT_BATCH_SIZE,
@@ -37,8 +38,8 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         self,
         org_id: str | None = None,
         api_key: str | None = None,
-        api_url: str | None = None,
         admin_key: str | None = None,
+        api_url: str | None = None,
         admin_api_url: str | None = None,
         *,
         timeout_s: Seconds = 60.0,
@@ -55,8 +56,8 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         Args:
             org_id: the organisation's id, or `XTRACE_ORG_ID`.
             api_key: for chunks and contexts, or `XTRACE_API_KEY`.
-            api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
             admin_key: for knowledge bases and keys, or `XTRACE_ADMIN_KEY`.
+            api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
             admin_api_url: the control plane, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
             timeout_s: the longest silence of the service that is waited for.
             deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
@@ -76,8 +77,8 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         self._core = core.XTraceIntegration(
             org_id,
             api_key,
-            api_url,
             admin_key,
+            api_url,
             admin_api_url,
             timeout_s=timeout_s,
             deadline_s=deadline_s,
@@ -104,6 +105,10 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """Closes the connections. A later call opens new ones."""
         return run(self._core.aclose())
 
+    def init_session(self) -> Awaitable[None]:
+        """Does nothing: connections are opened by the calls that need them."""
+        return self._core.init_session()
+
     @property
     def org_id(self) -> str:
         """The organisation's id; empty if none was given."""
@@ -114,6 +119,26 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """The service's address, without a slash at the end."""
         return self._core.api_url
 
+    @property
+    def admin_api_url(self) -> str:
+        """The control plane's address, without a slash at the end."""
+        return self._core.admin_api_url
+
+    @property
+    def api_key(self) -> str:
+        """The API key; empty if none was given. A secret."""
+        return self._core.api_key
+
+    @property
+    def admin_key(self) -> str:
+        """The admin key; empty if none was given. A secret."""
+        return self._core.admin_key
+
+    @property
+    def batch_size(self) -> int:
+        """How many chunks `store_db` sends together unless it is told otherwise."""
+        return self._core.batch_size
+
     def declare_private(self, context_id: str, fields: Iterable[str]) -> None:
         """From now on, refuses calls that would send a clear value of these fields of metadata of this context.
 
@@ -123,19 +148,22 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
 
     def insert_chunks(
         self,
-        chunks: Sequence[Mapping[str, Any]],
-        index: Sequence[Any],
         kb_id: str,
+        chunks: Sequence[Mapping[str, Any]],
         context_id: str,
+        *,
+        index: Sequence[Any] | None = None,
         on_conflict: wire.OnConflict | None = None,
     ) -> InsertedIds:
         """Stores encrypted chunks and returns their ids, in order. All or none are stored, whatever is retried.
 
         Args:
-            chunks: `{"chunk_content": str, "meta_data": {…}, "name": str}` each; the last two may be missing.
-            index: the encrypted vector of each: ciphertexts as integers or little-endian bytes, its `nonce` with it.
             kb_id: the knowledge base.
+            chunks: `{"chunk_content": str, "index": …, "meta_data": {…}, "name": str}` each; the last two may be
+                missing.
             context_id: the execution context under which they are encrypted; the service must have it.
+            index: the encrypted vector of each, instead of an `index` in each chunk: ciphertexts as integers,
+                little-endian bytes or their base64, its `nonce` with it.
             on_conflict: makes the names, which must be there and all different, unique in the knowledge base and
                 context among chunks that are stored so, however many clients store at once. A chunk whose name is
                 there is left out (`"skip"`), takes its place (`"replace"`), or fails the call (`"fail"`). Services that
@@ -144,7 +172,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         Sent as one request, however large: `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
         `TooLarge`, `CiphertextRefused`, `NamesTaken`.
         """
-        return run(self._core.insert_chunks(chunks, index, kb_id, context_id, on_conflict))
+        return run(self._core.insert_chunks(kb_id, chunks, context_id, index=index, on_conflict=on_conflict))
 
     def store_db(
         self,
@@ -195,27 +223,29 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         return run(self._core.get_chunk_by_id(chunk_ids, kb_id, projection))
 
     def update_chunks(
-        self, updates: Sequence[Mapping[str, Any]], index: Sequence[Any], kb_id: str, context_id: str
+        self, index_updates: Sequence[Any], chunk_updates: Sequence[Mapping[str, Any]], context_id: str, kb_id: str
     ) -> None:
-        """Replaces chunks wholly; the arguments are those of `insert_chunks`, each chunk with its `chunk_id`.
+        """Replaces chunks wholly: `chunk_updates` are chunks as for `insert_chunks`, each with its `chunk_id`.
+
+        `index_updates` has the encrypted vector of each, as `insert_chunks` takes it.
 
         Up to 10,000 chunks and 32 MiB are one transaction: all or none. More go in several, in order; when a later one
         fails, `PartlyStored` says which chunks are updated, and doing it all again is safe. The chunks belong to
         `context_id` from then on. A chunk with `if_updated_at`, the `updated_at` that it was read with, is not written
         over what others wrote since. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
         """
-        return run(self._core.update_chunks(updates, index, kb_id, context_id))
+        return run(self._core.update_chunks(index_updates, chunk_updates, context_id, kb_id))
 
-    def patch_chunks(self, patches: Sequence[Mapping[str, Any]], kb_id: str, context_id: str) -> None:
+    def patch_chunks(self, kb_id: str, context_id: str, chunk_patches: Sequence[Mapping[str, Any]]) -> None:
         """Changes the named fields of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each.
 
         None removes a tag, the facets or the name; what is not named stays. One transaction, or several as with
         `update_chunks`, and `if_updated_at` as there. Raises `ChunksNotFound`, which names unknown ids, and
         `ChunksChanged`.
         """
-        return run(self._core.patch_chunks(patches, kb_id, context_id))
+        return run(self._core.patch_chunks(kb_id, context_id, chunk_patches))
 
-    def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> int:
+    def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> ChunkCount:
         """Deletes chunks and returns how many; unknown ids are ignored.
 
         After a lost answer the count may leave out those that the first attempt deleted.
@@ -224,19 +254,19 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
 
     def compute_hamming_distances(
         self,
-        kb_id: str,
-        context_id: str,
         query: Any,
+        context_id: str,
+        kb_id: str,
         meta_filter: MetaFilter | None = None,
-        range_filter: Sequence[int] | None = None,
+        range: Sequence[int] | None = None,
     ) -> HammingAnswer:
         """The encrypted Hamming distances between an encrypted query and every candidate.
 
         Candidates are the chunks stored under the context that `meta_filter` matches and whose ids lie in
-        `range_filter`, `(lowest, highest)`, both included. Raises `InvalidFilter`, `ContextNotFound`,
-        `CiphertextRefused`.
+        `range`, `(lowest, highest)`, both included. `HammingAnswer.nonces` has the nonces of the chunks. Raises
+        `InvalidFilter`, `ContextNotFound`, `CiphertextRefused`.
         """
-        return run(self._core.compute_hamming_distances(kb_id, context_id, query, meta_filter, range_filter))
+        return run(self._core.compute_hamming_distances(query, context_id, kb_id, meta_filter, range))
 
     def stream_hamming_distances(
         self,
@@ -329,7 +359,9 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
             )
         )
 
-    def delete_chunks_by_meta(self, kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool = False) -> int:
+    def delete_chunks_by_meta(
+        self, kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool = False
+    ) -> ChunkCount:
         """Deletes the chunks of the context that the filter matches and returns how many; `{}` matches every chunk.
 
         With `dry_run` nothing is deleted and the number is that of those that would be.
@@ -338,7 +370,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
 
     def patch_chunks_by_meta(
         self, kb_id: str, context_id: str, meta_filter: MetaFilter, patch: Mapping[str, Any], dry_run: bool = False
-    ) -> int:
+    ) -> ChunkCount:
         """Changes tags and facets of the chunks of the context that the filter matches and returns how many.
 
         `{}` matches every chunk; None removes a field. With `dry_run` nothing is changed and the number is that of
@@ -346,13 +378,13 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """
         return run(self._core.patch_chunks_by_meta(kb_id, context_id, meta_filter, patch, dry_run))
 
-    def store_exec_context(self, data: Mapping[str, Any], context_id: str) -> str:
+    def store_exec_context(self, exec_context_dict: Mapping[str, Any], context_id: str) -> str:
         """Saves a serialised context and returns its id; saving it again adds what was missing.
 
-        `data` has the texts `type`, `pk`, `config` and perhaps `sk` (encrypted), `key_provider`, `wrapped_key`. Raises
-        `ContextDiffers` if the id is taken by another public part.
+        `exec_context_dict` has the texts `type`, `pk`, `config` and perhaps `sk` (encrypted), `key_provider`,
+        `wrapped_key`. Raises `ContextDiffers` if the id is taken by another public part.
         """
-        return run(self._core.store_exec_context(data, context_id))
+        return run(self._core.store_exec_context(exec_context_dict, context_id))
 
     def get_serialized_exec_context(self, context_id: str) -> dict[str, str]:
         """A context as it was saved, of which `sk` is encrypted. Raises `ContextNotFound`."""
@@ -366,8 +398,11 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """
         return run(self._core.list_exec_contexts(restorable=restorable))
 
-    def delete_exec_context(self, context_id: str) -> None:
-        """Deletes a context. Raises `ContextInUse` while chunks are stored under it, and `ContextNotFound`."""
+    def delete_exec_context(self, context_id: str) -> Literal[True]:
+        """Deletes a context and returns True.
+
+        Raises `ContextInUse` while chunks are stored under it, and `ContextNotFound`.
+        """
         return run(self._core.delete_exec_context(context_id))
 
     def retire_exec_context(self, context_id: str) -> None:
@@ -379,15 +414,18 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         return run(self._core.retire_exec_context(context_id))
 
     def get_ctx_for_kb(self, kb_id: str) -> list[str]:
-        """The ids of the contexts that are bound to a knowledge base."""
+        """The ids of the contexts that are bound to a knowledge base. Raises `NotFound` for an unknown one."""
         return run(self._core.get_ctx_for_kb(kb_id))
 
-    def get_kbs_for_ctx(self, context_id: str) -> list[str]:
-        """The ids of the knowledge bases that a context is bound to."""
-        return run(self._core.get_kbs_for_ctx(context_id))
+    def get_kbs_for_ctx(self, ctx_id: str) -> list[str]:
+        """The ids of the knowledge bases that a context is bound to. Raises `ContextNotFound` for an unknown one."""
+        return run(self._core.get_kbs_for_ctx(ctx_id))
 
-    def register_kb_binding(self, kb_id: str, context_id: str) -> None:
-        """Binds a context to a knowledge base, as inserting under it does. Raises `NotFound` if either is unknown."""
+    def register_kb_binding(self, kb_id: str, context_id: str) -> Literal[True]:
+        """Binds a context to a knowledge base, as inserting under it does, and returns True.
+
+        Raises `NotFound` if either is unknown.
+        """
         return run(self._core.register_kb_binding(kb_id, context_id))
 
     def get_name_salt(self, kb_id: str, context_id: str) -> bytes | None:

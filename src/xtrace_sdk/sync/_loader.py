@@ -5,6 +5,7 @@ from typing import Any
 
 from xtrace_core.wire import OnConflict
 from xtrace_sdk.arguments import MetaFilter, Positive
+from xtrace_sdk.service.counts import ChunkCount
 from xtrace_sdk.sync._background import Twin, core_of, in_threads, run
 from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._vectors import Embedder
@@ -195,7 +196,7 @@ class DataLoader(Twin[core.DataLoader]):
         """
         return run(self._core.adopt_names(kb_id, copied_from))
 
-    def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> int:
+    def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> ChunkCount:
         """Deletes chunks and returns how many there were; unknown ids are ignored."""
         return run(self._core.delete_chunks(chunk_ids, kb_id))
 
@@ -214,7 +215,7 @@ class DataLoader(Twin[core.DataLoader]):
 
     def patch_chunks_by_meta(
         self, meta_filter: MetaFilter, patch: Mapping[str, Any], kb_id: str, dry_run: bool = False
-    ) -> int:
+    ) -> ChunkCount:
         """Changes metadata of the chunks of the context that the filter matches, all in clear, and returns how many.
 
         `{}` matches every chunk; with `dry_run` nothing is changed. Without private fields in the patch it is one
@@ -223,7 +224,7 @@ class DataLoader(Twin[core.DataLoader]):
         """
         return run(self._core.patch_chunks_by_meta(meta_filter, patch, kb_id, dry_run))
 
-    def delete_chunks_by_meta(self, meta_filter: MetaFilter, kb_id: str, dry_run: bool = False) -> int:
+    def delete_chunks_by_meta(self, meta_filter: MetaFilter, kb_id: str, dry_run: bool = False) -> ChunkCount:
         """Deletes the chunks of the context that the filter, in clear, matches, and returns how many.
 
         `{}` matches every chunk; with `dry_run` nothing is deleted. Raises `InvalidFilter`, `NotOnPrivateField`.

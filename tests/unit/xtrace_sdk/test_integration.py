@@ -231,9 +231,11 @@ def search_answer(rows: Any) -> XTraceIntegration:
 
 async def test_a_search_gives_ids_ciphertexts_and_nonces() -> None:
     answer = await search_answer([[[b"\1"], 3], [[b"\2"], 5, b"n"], [[b"\3"], 9, None]]).compute_hamming_distances(
-        "kb", "ctx", [7]
+        [7], "ctx", "kb"
     )
-    assert answer == ([3, 5, 9], [[b"\1"], [b"\2"], [b"\3"]], [None, b"n", None])
+    assert answer == [(3, [b"\1"]), (5, [b"\2"]), (9, [b"\3"])]
+    assert (answer.chunk_ids, answer.rows) == ([3, 5, 9], [[b"\1"], [b"\2"], [b"\3"]])
+    assert answer.nonces == [None, b"n", None]
 
 
 @pytest.mark.parametrize(
@@ -252,12 +254,12 @@ async def test_a_search_gives_ids_ciphertexts_and_nonces() -> None:
 )
 async def test_rows_that_are_none_are_an_invalid_answer(rows: Any, words: str) -> None:
     with pytest.raises(InvalidAnswer, match=words):
-        await search_answer(rows).compute_hamming_distances("kb", "ctx", [7], range_filter=(1, 8))
+        await search_answer(rows).compute_hamming_distances([7], "ctx", "kb", range=(1, 8))
 
 
 async def test_a_search_answered_in_json_is_an_invalid_answer() -> None:
     with pytest.raises(InvalidAnswer, match="x-msgpack"):
-        await answering(200, []).compute_hamming_distances("kb", "ctx", [7])
+        await answering(200, []).compute_hamming_distances([7], "ctx", "kb")
 
 
 @pytest.mark.parametrize("ids", [[2, 1], [1, 4], [1, 1]])
@@ -274,7 +276,7 @@ async def test_names_that_were_not_asked_for_are_an_invalid_answer() -> None:
 @pytest.mark.parametrize("ids", [[], [1], [1, 1], [1, 2, 3]])
 async def test_an_insertion_needs_one_id_for_each_chunk(ids: list[int]) -> None:
     with pytest.raises(InvalidAnswer, match="ids for 2 chunks"):
-        await answering(200, {"chunk_ids": ids}).insert_chunks([CONTENT] * 2, [[1], [2]], "kb", "ctx")
+        await answering(200, {"chunk_ids": ids}).insert_chunks("kb", [CONTENT] * 2, "ctx", index=[[1], [2]])
 
 
 def paging(*pages: dict[str, Any]) -> XTraceIntegration:
@@ -384,8 +386,8 @@ LARGE = json.dumps({"deleted_count": 1, "context_id": "ctx", "pk": "p", "more": 
         lambda xtrace: xtrace.store_exec_context({"type": "t", "pk": "p", "config": "c"}, "ctx"),
         lambda xtrace: xtrace.get_serialized_exec_context("ctx"),
         lambda xtrace: xtrace.find_chunk_names("kb", "ctx", ["name"]),
-        lambda xtrace: xtrace.insert_chunks([CONTENT], [[1]], "kb", "ctx"),
-        lambda xtrace: xtrace.patch_chunks([{"chunk_id": 1, "name": "x"}], "kb", "ctx"),
+        lambda xtrace: xtrace.insert_chunks("kb", [CONTENT], "ctx", index=[[1]]),
+        lambda xtrace: xtrace.patch_chunks("kb", "ctx", [{"chunk_id": 1, "name": "x"}]),
         lambda xtrace: xtrace.delete_exec_context("ctx"),
         lambda xtrace: xtrace.delete_kb("kb"),
     ],
@@ -404,7 +406,7 @@ async def test_numbers_that_no_service_counts_to_are_an_invalid_answer(number: A
     with pytest.raises(InvalidAnswer):
         await paging(page_of(1) | {"total": number}).meta_search_paginated("kb", "ctx")
     with pytest.raises(InvalidAnswer):
-        await answering(200, {"chunk_ids": [number]}).insert_chunks([CONTENT], [[1]], "kb", "ctx")
+        await answering(200, {"chunk_ids": [number]}).insert_chunks("kb", [CONTENT], "ctx", index=[[1]])
 
 
 @pytest.mark.parametrize("field", [{"nonce": "A" * 400}, {"index": ["A" * 4000]}, {"index": ["AA=="] * 1025}])
@@ -432,10 +434,10 @@ async def test_a_retried_insertion_sends_the_same_bytes_under_the_same_key() -> 
         return httpx2.Response(500) if len(seen) == 2 else httpx2.Response(200, json={"chunk_ids": [1]})
 
     xtrace = connected(handle)
-    assert await xtrace.insert_chunks([CONTENT], [[1]], "kb", "ctx") == [1]
+    assert await xtrace.insert_chunks("kb", [CONTENT], "ctx", index=[[1]]) == [1]
     assert len(seen) == 3
     assert len(set(seen)) == 1
-    await xtrace.insert_chunks([CONTENT], [[1]], "kb", "ctx")
+    await xtrace.insert_chunks("kb", [CONTENT], "ctx", index=[[1]])
     assert seen[3][0] != seen[0][0]
     assert seen[3][1] == seen[0][1]
 
@@ -455,8 +457,8 @@ async def test_a_service_that_knows_only_json_gets_json_from_then_on(refusal: in
 
     xtrace = connected(handle)
     assert await xtrace.store_db([CONTENT], [[1]], "kb", "ctx") == [1]
-    await xtrace.update_chunks([{"chunk_id": 1, **CONTENT}], [[1]], "kb", "ctx")
-    await xtrace.patch_chunks([{"chunk_id": 1, "name": "x"}], "kb", "ctx")
+    await xtrace.update_chunks([[1]], [{"chunk_id": 1, **CONTENT}], "ctx", "kb")
+    await xtrace.patch_chunks("kb", "ctx", [{"chunk_id": 1, "name": "x"}])
     methods = ["POST", "POST", "PUT", "PATCH"]
     assert seen == list(zip(methods, [wire.MSGPACK, *["application/json"] * 3], strict=True))
 
@@ -471,10 +473,10 @@ async def test_a_service_that_has_taken_messagepack_means_what_it_refuses() -> N
 
     xtrace = connected(handle)
     with pytest.raises(errors.InvalidRequest):
-        await xtrace.insert_chunks([CONTENT], [[1]], "kb", "ctx")
-    await xtrace.insert_chunks([CONTENT], [[1]], "kb", "ctx")
+        await xtrace.insert_chunks("kb", [CONTENT], "ctx", index=[[1]])
+    await xtrace.insert_chunks("kb", [CONTENT], "ctx", index=[[1]])
     with pytest.raises(errors.InvalidRequest):
-        await xtrace.insert_chunks([CONTENT], [[1]], "kb", "ctx")
+        await xtrace.insert_chunks("kb", [CONTENT], "ctx", index=[[1]])
     assert formats == [wire.MSGPACK, "application/json", wire.MSGPACK, wire.MSGPACK]
 
 
@@ -585,47 +587,50 @@ async def test_names_are_asked_for_by_the_thousand() -> None:
     [
         (lambda x: x.meta_search("kb", {"tag9": "x"}, "ctx"), InvalidFilter),
         (lambda x: x.meta_search_paginated("kb", "ctx", {"tag1": {"$like": "x"}}), InvalidFilter),
-        (lambda x: x.compute_hamming_distances("kb", "ctx", [1], meta_filter="{"), InvalidFilter),
+        (lambda x: x.compute_hamming_distances([1], "ctx", "kb", meta_filter="{"), InvalidFilter),
         (lambda x: x.delete_chunks_by_meta("kb", "ctx", {"tag1": 3}), InvalidFilter),
         (lambda x: x.delete_chunks_by_meta("kb", "ctx", None), InvalidFilter),
         (lambda x: x.delete_chunks_by_meta("kb", "ctx", json.dumps(None)), InvalidFilter),
         (lambda x: x.patch_chunks_by_meta("kb", "ctx", None, {"tag1": "x"}), InvalidFilter),
         (lambda x: x.patch_chunks_by_meta("kb", "ctx", json.dumps(None), {"tag1": "x"}), InvalidFilter),
         (lambda x: x.patch_chunks_by_meta("kb", "ctx", {}, {"tag7": "x"}), InvalidMetaData),
-        (lambda x: x.patch_chunks([{"chunk_id": 1, "meta_data": {"tag1": 1}}], "kb", "ctx"), InvalidMetaData),
-        (lambda x: x.patch_chunks([{"chunk_id": 1, "content": "x"}], "kb", "ctx"), InvalidArgument),
-        (lambda x: x.insert_chunks([{**CONTENT, "meta_data": {"tag6": "x"}}], [[1]], "kb", "ctx"), InvalidMetaData),
-        (lambda x: x.insert_chunks([{**CONTENT, "metadata": {}}], [[1]], "kb", "ctx"), InvalidArgument),
-        (lambda x: x.insert_chunks([{}], [[1]], "kb", "ctx"), InvalidArgument),
-        (lambda x: x.insert_chunks([{**CONTENT, "base_name": "n"}], [[1]], "kb", "ctx"), InvalidArgument),
+        (lambda x: x.patch_chunks("kb", "ctx", [{"chunk_id": 1, "meta_data": {"tag1": 1}}]), InvalidMetaData),
+        (lambda x: x.patch_chunks("kb", "ctx", [{"chunk_id": 1, "content": "x"}]), InvalidArgument),
         (
-            lambda x: x.update_chunks([{**CONTENT, "chunk_id": 1, "base_name": "n"}], [[1]], "kb", "ctx"),
+            lambda x: x.insert_chunks("kb", [{**CONTENT, "meta_data": {"tag6": "x"}}], "ctx", index=[[1]]),
+            InvalidMetaData,
+        ),
+        (lambda x: x.insert_chunks("kb", [{**CONTENT, "metadata": {}}], "ctx", index=[[1]]), InvalidArgument),
+        (lambda x: x.insert_chunks("kb", [{}], "ctx", index=[[1]]), InvalidArgument),
+        (lambda x: x.insert_chunks("kb", [{**CONTENT, "base_name": "n"}], "ctx", index=[[1]]), InvalidArgument),
+        (
+            lambda x: x.update_chunks([[1]], [{**CONTENT, "chunk_id": 1, "base_name": "n"}], "ctx", "kb"),
             InvalidArgument,
         ),
         (lambda x: x.get_name_salt("", "ctx"), InvalidArgument),
         (lambda x: x.store_name_salt("kb", "", b"x"), InvalidArgument),
-        (lambda x: x.insert_chunks(["text"], [[1]], "kb", "ctx"), InvalidArgument),
-        (lambda x: x.insert_chunks([CONTENT], [], "kb", "ctx"), InvalidArgument),
-        (lambda x: x.insert_chunks([CONTENT], [[-1]], "kb", "ctx"), InvalidArgument),
-        (lambda x: x.insert_chunks([CONTENT], [["text"]], "kb", "ctx"), InvalidArgument),
-        (lambda x: x.insert_chunks([CONTENT], [None], "kb", "ctx"), InvalidArgument),
+        (lambda x: x.insert_chunks("kb", ["text"], "ctx", index=[[1]]), InvalidArgument),
+        (lambda x: x.insert_chunks("kb", [CONTENT], "ctx", index=[]), InvalidArgument),
+        (lambda x: x.insert_chunks("kb", [CONTENT], "ctx", index=[[-1]]), InvalidArgument),
+        (lambda x: x.insert_chunks("kb", [CONTENT], "ctx", index=[["no base64"]]), InvalidArgument),
+        (lambda x: x.insert_chunks("kb", [CONTENT], "ctx", index=[None]), InvalidArgument),
         (lambda x: x.store_db([CONTENT], [[1], [2]], "kb", "ctx"), InvalidArgument),
         (lambda x: x.store_db([], [], "kb", "ctx", batch_size=0), InvalidArgument),
-        (lambda x: x.update_chunks([CONTENT], [[1]], "kb", "ctx"), InvalidArgument),
-        (lambda x: x.update_chunks([CONTENT], [], "kb", "ctx"), InvalidArgument),
+        (lambda x: x.update_chunks([[1]], [CONTENT], "ctx", "kb"), InvalidArgument),
+        (lambda x: x.update_chunks([], [CONTENT], "ctx", "kb"), InvalidArgument),
         (lambda x: x.get_chunk_by_id([1], "kb", projection=["secret"]), InvalidArgument),
         (lambda x: x.get_chunk_by_id([1], "kb", projection="name"), InvalidArgument),
         (lambda x: x.get_chunk_by_id(["1"], "kb"), InvalidArgument),
         (lambda x: x.delete_chunks([1.5], "kb"), InvalidArgument),
-        (lambda x: x.compute_hamming_distances("kb", "ctx", [1], range_filter=(1, 2, 3)), InvalidArgument),
-        (lambda x: x.compute_hamming_distances("kb", "ctx", 3), InvalidArgument),
+        (lambda x: x.compute_hamming_distances([1], "ctx", "kb", range=(1, 2, 3)), InvalidArgument),
+        (lambda x: x.compute_hamming_distances(3, "ctx", "kb"), InvalidArgument),
         (lambda x: x.meta_search_paginated("kb", "ctx", sort_by="name"), InvalidArgument),
         (lambda x: x.meta_search_paginated("kb", "ctx", sort_order="up"), InvalidArgument),
         (lambda x: x.store_exec_context({"pk": "{}"}, "ctx"), InvalidArgument),
         (lambda x: x.create_kb(""), InvalidArgument),
         (lambda x: x.create_api_key(""), InvalidArgument),
         (lambda x: x.set_key_permission("hash", "kb", 2), InvalidArgument),
-        (lambda x: x.insert_chunks([{**CONTENT, "name": "\ud800"}], [[1]], "kb", "ctx"), InvalidArgument),
+        (lambda x: x.insert_chunks("kb", [{**CONTENT, "name": "\ud800"}], "ctx", index=[[1]]), InvalidArgument),
     ],
 )
 async def test_what_cannot_be_meant_is_refused_before_anything_is_sent(

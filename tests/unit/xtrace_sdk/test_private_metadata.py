@@ -78,7 +78,7 @@ def test_a_filter_is_translated_wherever_a_value_stands(known: ExecutionContext)
 @pytest.fixture(params=[DataLoader, Retriever])
 def nowhere(request: pytest.FixtureRequest, known: ExecutionContext) -> XTraceIntegration:
     """An integration that knows the context, and no service: what is sent is an error of another kind."""
-    integration = XTraceIntegration("org", "key", "http://127.0.0.1:9")
+    integration = XTraceIntegration("org", "key", api_url="http://127.0.0.1:9")
     request.param(known, integration)
     return integration
 
@@ -103,7 +103,7 @@ async def test_a_filter_with_clear_values_is_refused(
         nowhere.meta_search_paginated("kb", known.id, filter_),
         anext(nowhere.stream_hamming_distances("kb", known.id, [[1]], filter_)),
         anext(nowhere.stream_hamming_distances("kb", known.id, [[1], [2]], filter_)),
-        nowhere.compute_hamming_distances("kb", known.id, [1], filter_),
+        nowhere.compute_hamming_distances([1], known.id, "kb", filter_),
         nowhere.delete_chunks_by_meta("kb", known.id, filter_),
         nowhere.patch_chunks_by_meta("kb", known.id, filter_, {"tag2": "x"}),
     ):
@@ -117,10 +117,10 @@ async def test_a_filter_with_clear_values_is_refused(
 async def test_clear_metadata_is_refused(meta_data: Any, nowhere: XTraceIntegration, known: ExecutionContext) -> None:
     chunk = {"chunk_content": "x", "meta_data": meta_data}
     for call in (
-        nowhere.insert_chunks([chunk], [[1]], "kb", known.id),
+        nowhere.insert_chunks("kb", [chunk], known.id, index=[[1]]),
         nowhere.store_db([chunk], [[1]], "kb", known.id),
-        nowhere.update_chunks([{"chunk_id": 1, **chunk}], [[1]], "kb", known.id),
-        nowhere.patch_chunks([{"chunk_id": 1, "meta_data": meta_data}], "kb", known.id),
+        nowhere.update_chunks([[1]], [{"chunk_id": 1, **chunk}], known.id, "kb"),
+        nowhere.patch_chunks("kb", known.id, [{"chunk_id": 1, "meta_data": meta_data}]),
         nowhere.patch_chunks_by_meta("kb", known.id, {}, meta_data),
     ):
         with pytest.raises(InvalidMetaData, match=r"clear value of (tag1|facets)"):

@@ -79,7 +79,9 @@ class LyingService:
 def retriever(context: ExecutionContext, service: LyingService) -> Retriever:
     transport = httpx2.MockTransport(service.answer)
     retries = Retries(attempts=3, first_delay_s=0.001)
-    return Retriever(context, XTraceIntegration("org", "key", "http://service", transport=transport, retries=retries))
+    return Retriever(
+        context, XTraceIntegration("org", "key", api_url="http://service", transport=transport, retries=retries)
+    )
 
 
 async def search(context: ExecutionContext, service: LyingService) -> tuple[list[int], list[int]]:

@@ -11,6 +11,7 @@ from xtrace_sdk.arguments import MetaFilter, Positive, checked_calls
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.notices import NotUndone
 from xtrace_sdk.progress import progress_bar
+from xtrace_sdk.service.counts import ChunkCount
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, expect_private
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
@@ -275,7 +276,7 @@ class DataLoader(Secretive):
         """
         await adopt_names(self._context, self._integration, kb_id, copied_from)
 
-    async def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> int:
+    async def delete_chunks(self, chunk_ids: Sequence[int], kb_id: str) -> ChunkCount:
         """Deletes chunks and returns how many there were; unknown ids are ignored."""
         return await self._integration.delete_chunks(chunk_ids, kb_id)
 
@@ -296,7 +297,7 @@ class DataLoader(Secretive):
 
     async def patch_chunks_by_meta(
         self, meta_filter: MetaFilter, patch: Mapping[str, Any], kb_id: str, dry_run: bool = False
-    ) -> int:
+    ) -> ChunkCount:
         """Changes metadata of the chunks of the context that the filter matches, all in clear, and returns how many.
 
         `{}` matches every chunk; with `dry_run` nothing is changed. Without private fields in the patch it is one
@@ -305,7 +306,7 @@ class DataLoader(Secretive):
         """
         return await Patching(self._context, self._integration, kb_id).patch_matching(meta_filter, patch, dry_run)
 
-    async def delete_chunks_by_meta(self, meta_filter: MetaFilter, kb_id: str, dry_run: bool = False) -> int:
+    async def delete_chunks_by_meta(self, meta_filter: MetaFilter, kb_id: str, dry_run: bool = False) -> ChunkCount:
         """Deletes the chunks of the context that the filter, in clear, matches, and returns how many.
 
         `{}` matches every chunk; with `dry_run` nothing is deleted. Raises `InvalidFilter`, `NotOnPrivateField`.

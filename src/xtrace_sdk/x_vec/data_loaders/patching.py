@@ -25,6 +25,7 @@ from xtrace_sdk.errors import (
     XTraceError,
     shown_ids,
 )
+from xtrace_sdk.service.counts import ChunkCount
 from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.service.payloads import chosen_filter
 from xtrace_sdk.x_vec.chunks.envelope import Content, pack
@@ -68,7 +69,7 @@ class Patching:
         changes = _changes(patches)
         if not any(self._is_private(change) for change in changes.values()):
             public = [{"chunk_id": chunk_id, "meta_data": change} for chunk_id, change in changes.items()]
-            return await self._integration.patch_chunks(public, self._kb_id, self._context.id)
+            return await self._integration.patch_chunks(self._kb_id, self._context.id, public)
         done: set[int] = set()
         try:
             await self._rewrite(lambda: self._named(changes.keys() - done), changes.__getitem__, done)
@@ -77,7 +78,7 @@ class Patching:
                 raise
             raise PartlyStored([chunk_id if chunk_id in done else None for chunk_id in changes], error) from error
 
-    async def patch_matching(self, meta_filter: Filter, patch: Mapping[str, Any], dry_run: bool) -> int:
+    async def patch_matching(self, meta_filter: Filter, patch: Mapping[str, Any], dry_run: bool) -> ChunkCount:
         """What `DataLoader.patch_chunks_by_meta` says."""
         change = _change(patch)
         filters = self._filters(meta_filter)
@@ -87,18 +88,18 @@ class Patching:
                 await self._integration.patch_chunks_by_meta(self._kb_id, one.id, filter_, hidden, dry_run)
                 for one, filter_ in filters
             ]
-            return sum(counts)
+            return ChunkCount(counts[0].name, sum(counts))
         done: set[int] = set()
         await self._rewrite(lambda: self._matching(filters, done), lambda _: change, done)
-        return len(done)
+        return ChunkCount("updated_count", len(done))
 
-    async def delete_matching(self, meta_filter: Filter, dry_run: bool) -> int:
+    async def delete_matching(self, meta_filter: Filter, dry_run: bool) -> ChunkCount:
         """What `DataLoader.delete_chunks_by_meta` says."""
         counts = [
             await self._integration.delete_chunks_by_meta(self._kb_id, one.id, filter_, dry_run)
             for one, filter_ in self._filters(meta_filter)
         ]
-        return sum(counts)
+        return ChunkCount(counts[0].name, sum(counts))
 
     def _filters(self, meta_filter: Filter) -> list[tuple[ExecutionContext, Any]]:
         chosen_filter(meta_filter)
@@ -126,12 +127,12 @@ class Patching:
         patches, moves = await asyncio.to_thread(self._encrypted, batch, change)
         conflict = None
         if patches:
-            sent = self._integration.patch_chunks(patches, self._kb_id, self._context.id)
+            sent = self._integration.patch_chunks(self._kb_id, self._context.id, patches)
             conflict = await _sent(sent, [patch["chunk_id"] for patch in patches], done)
         if moves:
             await self._integration.store_exec_context(self._context.public_data(), self._context.id)
             updates, index = [update for update, _ in moves], [encrypted for _, encrypted in moves]
-            sent = self._integration.update_chunks(updates, index, self._kb_id, self._context.id)
+            sent = self._integration.update_chunks(index, updates, self._context.id, self._kb_id)
             conflict = await _sent(sent, [update["chunk_id"] for update in updates], done) or conflict
         return conflict
 
@@ -173,7 +174,7 @@ class Patching:
             missing = set(batch) - {chunk["chunk_id"] for chunk in chunks}
             if missing:  # the service refuses this, in its own words
                 changes = [{"chunk_id": chunk_id} for chunk_id in sorted(missing)]
-                await self._integration.patch_chunks(changes, self._kb_id, self._context.id)
+                await self._integration.patch_chunks(self._kb_id, self._context.id, changes)
             yield chunks
 
     async def _matching(

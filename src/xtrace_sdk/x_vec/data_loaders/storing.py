@@ -117,7 +117,7 @@ class ChunkStore(Secretive):
         """Writes chunks in place of stored ones; all or none. Raises `NotFound`, naming unknown ids."""
         chunks = await asyncio.to_thread(named, db, await self._names(kb_id))
         updates = [{"chunk_id": chunk_id, **chunk} for chunk_id, chunk in zip(chunk_ids, chunks, strict=True)]
-        await self._integration.update_chunks(updates, index, kb_id, self._context.id)
+        await self._integration.update_chunks(index, updates, self._context.id, kb_id)
 
     async def _names(self, kb_id: str) -> ChunkNames:
         await self._register()

@@ -303,7 +303,7 @@ class _Rotation:
         while encrypted:
             try:
                 await self._integration.update_chunks(
-                    [chunk for chunk, _ in encrypted], [index for _, index in encrypted], kb_id, self._new.id
+                    [index for _, index in encrypted], [chunk for chunk, _ in encrypted], self._new.id, kb_id
                 )
                 break
             except NamesTaken as refusal:

@@ -1,0 +1,169 @@
+"""Programs written for the existing client of the HTTP contract run on ours: a test for each row of its surface.
+
+What differs on purpose is refused with a sentence, and stands in docs/migration.md ("Programs written for the existing
+client").
+"""
+
+import base64
+import json
+import pickle
+from typing import Any
+
+import msgspec
+import pytest
+
+from support.toy_paillier import toy_key
+from xtrace_sdk.errors import InvalidArgument, NotFound
+from xtrace_sdk.integrations import XTraceIntegration
+from xtrace_sdk.service.counts import ChunkCount
+from xtrace_server.credentials import Credentials
+
+PUBLIC = msgspec.to_builtins(toy_key().context_data)
+
+
+def encrypted(count: int) -> list[dict[str, Any]]:
+    """Chunks as the existing client sends them: each with its index in base64."""
+    return [
+        {"chunk_content": f"c{i}", "index": [base64.b64encode(toy_key().encrypt(i)).decode()], "meta_data": {}}
+        for i in range(count)
+    ]
+
+
+# XTraceIntegration
+
+
+async def test_the_constructor_takes_the_admin_key_third(credentials: Credentials) -> None:
+    given = (credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url)
+    xtrace = XTraceIntegration(*given, f"{credentials.api_url}/api")
+    assert [kb.id for kb in await xtrace.list_kbs()] == []
+    assert await xtrace.list_exec_contexts() == []
+    assert (xtrace.api_key, xtrace.admin_key) == (credentials.api_key, credentials.admin_key)
+    assert (xtrace.admin_api_url, xtrace.batch_size) == (f"{credentials.api_url}/api", 500)
+    assert credentials.api_key not in repr(xtrace)
+    assert credentials.admin_key not in repr(xtrace)
+    for name in ("api_key", "admin_key", "admin_api_url", "batch_size"):
+        with pytest.raises(AttributeError):
+            setattr(xtrace, name, "other")
+    await xtrace.close()
+
+
+async def test_close_and_init_session(xtrace: XTraceIntegration) -> None:
+    xtrace.init_session()
+    await xtrace.init_session()
+    assert await xtrace.list_exec_contexts() == []
+    await xtrace.close()
+    await xtrace.aclose()
+
+
+async def test_answers_of_the_control_plane_are_objects_too(xtrace: XTraceIntegration) -> None:
+    kb = await xtrace.create_kb("kb", "for people")
+    assert kb["id"] == kb.id
+    assert kb["numberOfVectors"] == kb.get("numberOfVectors") == kb.number_of_vectors == 0
+    assert kb == (await xtrace.get_kb(kb["id"])) == (await xtrace.list_kbs())[0]
+    assert dict(kb)["description"] == "for people"
+    assert list(kb) == ["id", "name", "description", "numberOfVectors", "createdAt", "updatedAt"] == list(kb.keys())
+    assert ("createdAt" in kb, "created_at" in kb, kb.get("other", 7)) == (True, False, 7)
+    with pytest.raises(KeyError, match="created_at"):
+        kb["created_at"]
+
+    made = await xtrace.create_api_key("key")
+    assert made["secretKey"] == made.secret_key
+    assert made["apiKey"]["firstN"] == made["secretKey"][:5]
+    assert made["secretKey"] not in repr(made)
+    await xtrace.set_key_permission(made["apiKey"]["hash"], kb["id"], 3)
+    assert [key["hash"] for key in await xtrace.list_api_keys() if key["name"] == "key"] == [made["apiKey"]["hash"]]
+    (granted,) = await xtrace.get_key_permissions(made["apiKey"]["hash"])
+    assert dict(granted) == {"knowledgeBaseId": kb["id"], "permission": 3}
+
+
+async def test_insert_chunks_takes_chunks_with_their_index(xtrace: XTraceIntegration, kb_id: str) -> None:
+    await xtrace.store_exec_context(exec_context_dict=PUBLIC, context_id="ctx")
+    chunks = encrypted(3)
+    as_bytes = [{**chunk, "index": [base64.b64decode(c) for c in chunk["index"]]} for chunk in chunks]
+    as_integers = [{**c, "index": [int.from_bytes(x, "little") for x in c["index"]]} for c in as_bytes]
+    for form in (chunks, as_bytes, as_integers):
+        assert len(await xtrace.insert_chunks(kb_id, form, "ctx")) == 3
+    stored = await xtrace.get_chunk_by_id(range(1, 10), kb_id, projection=["index"])
+    assert [chunk["index"] for chunk in stored] == [chunk["index"] for chunk in as_bytes] * 3
+    with pytest.raises(InvalidArgument, match="chunk 0 has no index, expected its encrypted vector under that key"):
+        await xtrace.insert_chunks(kb_id, [{"chunk_content": "x"}], "ctx")
+    with pytest.raises(InvalidArgument, match="an index or query is str"):  # no list of one-character ciphertexts
+        await xtrace.insert_chunks(kb_id, [{"chunk_content": "x", "index": chunks[0]["index"][0]}], "ctx")
+
+
+async def test_changes_of_chunks_in_their_order(xtrace: XTraceIntegration, kb_id: str) -> None:
+    await xtrace.store_exec_context(PUBLIC, "ctx")
+    chunks = encrypted(3)
+    await xtrace.insert_chunks(kb_id, chunks, "ctx")
+    await xtrace.update_chunks([chunks[2]["index"]], [{"chunk_id": 1, "chunk_content": "new"}], "ctx", kb_id)
+    await xtrace.patch_chunks(kb_id, "ctx", [{"chunk_id": 2, "meta_data": {"tag1": "x"}}])
+    one, two, three = await xtrace.get_chunk_by_id([1, 2, 3], kb_id)
+    assert (one["chunk_content"], one["index"]) == ("new", three["index"])
+    assert two["meta_data"]["tag1"] == "x"
+    for call in (  # our own earlier order
+        lambda: xtrace.insert_chunks(chunks, [[1]] * 3, kb_id),  # type: ignore[arg-type, list-item]
+        lambda: xtrace.update_chunks([{"chunk_id": 1, "chunk_content": "x"}], [[1]], kb_id, "ctx"),  # type: ignore[list-item]
+        lambda: xtrace.patch_chunks([{"chunk_id": 1}], kb_id, "ctx"),  # type: ignore[arg-type]
+        lambda: xtrace.compute_hamming_distances(kb_id, "ctx", [1]),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(InvalidArgument):
+            await call()
+
+
+async def test_searches_answer_pairs(xtrace: XTraceIntegration, kb_id: str) -> None:
+    await xtrace.store_exec_context(PUBLIC, "ctx")
+    await xtrace.insert_chunks(kb_id, encrypted(4), "ctx")
+    query = [toy_key().encrypt(100)]
+    answer = await xtrace.compute_hamming_distances(query, "ctx", kb_id, None, [2, 3])
+    assert [(chunk_id, toy_key().decrypt(row[0])) for chunk_id, row in answer] == [(2, 101), (3, 102)]
+    assert answer.nonces == [None, None]
+    assert answer == await xtrace.compute_hamming_distances(query, "ctx", kb_id, range=(2, 3), meta_filter={})
+    for batch in ("a text", "YWJj", b"abc", {"a": 1}):
+        with pytest.raises(InvalidArgument, match="an index or query is"):
+            await xtrace.compute_hamming_distances(batch, "ctx", kb_id)
+
+
+async def test_pages_are_objects_too(xtrace: XTraceIntegration, kb_id: str) -> None:
+    await xtrace.store_exec_context(PUBLIC, "ctx")
+    await xtrace.insert_chunks(kb_id, encrypted(3), "ctx")
+    page = await xtrace.meta_search_paginated(kb_id, "ctx", limit=2)
+    assert [chunk["chunk_id"] for chunk in page["results"]] == [3, 2]
+    assert page["results"] == page.results
+    assert (page["total"], page["limit"], page["offset"], page["has_more"]) == (3, 2, 0, True)
+    assert page["next_page_token"] == page.next_page_token
+
+
+async def test_counts_are_objects_and_integers(xtrace: XTraceIntegration, kb_id: str) -> None:
+    await xtrace.store_exec_context(PUBLIC, "ctx")
+    await xtrace.insert_chunks(kb_id, encrypted(4), "ctx")
+    everything: tuple[str, str, dict[str, Any]] = (kb_id, "ctx", {})
+    dry = await xtrace.patch_chunks_by_meta(*everything, {"tag1": "x"}, dry_run=True)
+    assert (dry["would_update_count"], dry.count, dry) == (4, 4, 4)
+    assert (await xtrace.patch_chunks_by_meta(*everything, {"tag1": "x"}))["updated_count"] == 4
+    deleted = await xtrace.delete_chunks([1, 99], kb_id)
+    assert (deleted["deleted_count"], deleted.count, deleted, bool(deleted), deleted + 1) == (1, 1, 1, True, 2)
+    assert (await xtrace.delete_chunks_by_meta(*everything, dry_run=True))["would_delete_count"] == 3
+    gone = await xtrace.delete_chunks_by_meta(*everything)
+    assert (gone["deleted_count"], gone.get("deleted_count"), gone.get("other"), "deleted_count" in gone) == (
+        3,
+        3,
+        None,
+        True,
+    )
+    assert not await xtrace.delete_chunks_by_meta(*everything)
+    assert (dict(gone), json.dumps(gone), f"{gone}") == ({"deleted_count": 3}, "3", "3")
+    with pytest.raises(KeyError, match="this call answers deleted_count"):
+        gone["updated_count"]
+    again = pickle.loads(pickle.dumps(gone))  # noqa: S301 - just pickled
+    assert (type(again), again.name, again) == (ChunkCount, "deleted_count", 3)
+
+
+async def test_bindings_and_deletions_are_true(xtrace: XTraceIntegration, kb_id: str) -> None:
+    await xtrace.store_exec_context(PUBLIC, "ctx")
+    assert await xtrace.register_kb_binding(kb_id, "ctx") is True
+    assert await xtrace.get_ctx_for_kb(kb_id) == ["ctx"]
+    assert await xtrace.get_kbs_for_ctx(ctx_id="ctx") == [kb_id]
+    assert await xtrace.delete_exec_context("ctx") is True
+    for call in (xtrace.get_ctx_for_kb("missing"), xtrace.get_kbs_for_ctx("ctx")):
+        with pytest.raises(NotFound):  # never None, which a program could take for "bound to nothing"
+            await call
