@@ -5,6 +5,7 @@ file is there whole even if the power fails. Files have mode 0600, folders that 
 """
 
 import errno
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -56,6 +57,20 @@ def create_file(path: Path, data: bytes) -> None:
         path.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def set_aside(path: Path) -> Path:
+    """Gives a file another name, `PATH.1` or the next that is free, and returns it. Raises `OSError`."""
+    for number in itertools.count(1):
+        kept = path.with_name(f"{path.name}.{number}")
+        try:
+            os.link(path, kept)  # unlike a rename it replaces no file
+        except FileExistsError:
+            continue
+        path.unlink()
+        _sync_folder(path.parent)
+        return kept
+    raise AssertionError("numbers do not end")
 
 
 def _sync(file: BinaryIO) -> None:

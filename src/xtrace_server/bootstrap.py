@@ -3,10 +3,13 @@
 import asyncio
 from pathlib import Path
 
+from xtrace_core.files import set_aside
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials, write_credentials
 from xtrace_server.operations import organisations
 from xtrace_server.operations.organisations import NewOrganisation
+from xtrace_server.settings import Settings
 from xtrace_server.storage.database import Database
+from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
 
 FIRST_ORGANISATION = "default"
 
@@ -19,12 +22,24 @@ async def prepare(database: Database, folder: Path, api_url: str) -> bool:
     path = folder / CREDENTIALS_FILE
 
     def deliver(new: NewOrganisation) -> None:
+        if path.exists():
+            set_aside(path)
         write_credentials(path, credentials_of(new, api_url))
 
     first = await organisations.create_first(database, FIRST_ORGANISATION, deliver)
     if not first:
         await asyncio.to_thread(_update_url, path, api_url)
     return first
+
+
+def expect_database(settings: Settings) -> None:
+    """Raises `DatabaseUnusable` if the database is missing that the credentials in the data folder are for."""
+    database, credentials = dialect_of(settings.resolved_database_url), settings.data / CREDENTIALS_FILE
+    if credentials.exists() and not database.exists() and not settings.new_database:
+        raise DatabaseUnusable(
+            f"{credentials} exists and no database was found in {database.location}: is a volume not mounted? To start "
+            "with a new, empty database give --new-database; the credentials are then kept under another name"
+        )
 
 
 def credentials_of(new: NewOrganisation, api_url: str) -> Credentials:

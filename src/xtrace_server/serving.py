@@ -128,6 +128,7 @@ def _prepare(settings: Settings, url: str) -> None:
     """Prepares the database, the first organisation and the credentials, before the first request."""
 
     async def prepare() -> None:
+        bootstrap.expect_database(settings)
         async with open_database(settings.resolved_database_url, settings.data, whole=True) as database:
             if await bootstrap.prepare(database, settings.data, url):
                 path = settings.data / CREDENTIALS_FILE

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     """The folder of the database and of `credentials.json`; created with mode 0700 if it is missing."""
     database_url: str | None = None
     """The URL of the database, as in SQLAlchemy; by default the SQLite file `xtrace.db` in the data folder."""
+    new_database: bool = False
+    """Starts with a new, empty database although the data folder has the credentials of one that is missing."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)

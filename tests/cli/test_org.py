@@ -68,3 +68,16 @@ def test_a_folder_without_a_database_gets_none(shell: Terminal, command: str) ->
 
 def test_an_organisation_has_a_name(operator: Terminal) -> None:
     operator("org create ''").fails("the name is empty")
+
+
+def test_an_organisation_that_lost_its_admin_key_gets_another(operator: Terminal) -> None:
+    created = operator("org create careless --json").json
+    issued = operator(f"org admin-key {created['org_id']} --json").json
+    assert set(issued) == {"org_id", "admin_key", "api_url"}
+    for key in (issued["admin_key"], created["admin_key"]):
+        keys = {f"XTRACE_{name.upper()}": value for name, value in created.items()} | {"XTRACE_ADMIN_KEY": key}
+        operator(f"kb create {key[:5]}", **keys)
+    assert len(operator("kb list --json", **keys).json) == 2
+    entries = operator("audit --json", **keys).json
+    assert [entry["actor"] for entry in entries if entry["action"] == "admin_key.create"] == ["operator"]
+    operator("org admin-key nobody").fails("there is no organisation 'nobody'")

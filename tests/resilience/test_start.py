@@ -124,3 +124,35 @@ def test_a_database_of_the_version_before_is_brought_up_to_date(folder: Path) ->
         http.new_kb()
         assert len(http.control("GET", "/audit").json()) == 1
         http.close()
+
+
+def test_credentials_without_their_database_are_no_first_start(folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("xtrace.db*"):
+        path.rename(tmp_path / path.name)  # the volume that is not mounted
+    refused(folder, "is a volume not mounted.*--new-database")
+    assert [path.name for path in folder.iterdir()] == ["credentials.json"]
+    lost = (folder / "credentials.json").read_bytes()
+    with running_service(folder, new_database=True) as service:
+        http = Http(service.first_credentials)
+        http.new_kb()
+        http.close()
+    assert (folder / "credentials.json.1").read_bytes() == lost
+    new = (folder / "credentials.json").read_bytes()
+    assert new != lost
+    for path in folder.glob("xtrace.db*"):
+        path.unlink()
+    with running_service(folder, new_database=True):
+        assert (folder / "credentials.json.2").read_bytes() == new
+        assert (folder / "credentials.json.1").read_bytes() == lost
+    (folder / "credentials.json").unlink()  # kept elsewhere: a start needs none
+    with running_service(folder) as service:
+        assert not (folder / "credentials.json").exists()
+
+
+def test_credentials_that_are_in_the_way_of_a_first_start_are_kept(folder: Path) -> None:
+    held = (folder / "credentials.json").read_bytes()
+    for path in folder.glob("xtrace.db*"):
+        path.unlink()
+    (folder / "xtrace.db").touch(mode=0o600)  # an empty file: nothing was stored
+    with running_service(folder):
+        assert (folder / "credentials.json.1").read_bytes() == held

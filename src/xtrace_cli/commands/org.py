@@ -14,7 +14,7 @@ from xtrace_cli.options.server_data import (
     server_database,
     server_settings,
 )
-from xtrace_cli.output import Json, fields, note, show, table
+from xtrace_cli.output import Json, fields, note, printable, show, table
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from xtrace_server.storage.organisations import Organisation
 
 app = new_group(
-    "org", "Organisations: create, list. Works on the server's host, in its data folder, while it runs or not."
+    "org",
+    "Organisations: create, list, new admin keys. Works on the server's host, in its data folder, also while it runs.",
 )
 
 _DEFAULT_URL = "http://127.0.0.1:8000"
@@ -66,6 +67,26 @@ def create(
     note("the keys are shown this once")
 
 
+@app.command("admin-key")
+def admin_key(
+    org_id: Annotated[str, typer.Argument(metavar="ORG_ID", help="The organisation, as `xtrace org list` shows it.")],
+    data: DataFolder = DEFAULT_FOLDER,
+    as_json: Json = False,
+) -> None:
+    """Issues a new admin key to an organisation, such as one that has lost its own, and prints it.
+
+    It is shown this once: the server keeps only hashes. Admin keys that were issued before go on working.
+    """
+    settings = server_settings(data=data)
+    existing_database(settings)
+    key = asyncio.run(_new_admin_key(settings, org_id))
+    if key is None:
+        raise InvalidArgument(f"there is no organisation {printable(org_id)!r}: xtrace org list shows those there are")
+    result = {"org_id": org_id, "admin_key": key, "api_url": _known_url(data)}
+    show(result, as_json, lambda: fields(list(result.items())))
+    note("the key is shown this once")
+
+
 @app.command("list")
 def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
     """Lists the organisations, the oldest first."""
@@ -92,6 +113,13 @@ async def _create(settings: "Settings", name: str, api_url: str, file: Path | No
 
     async with server_database(settings) as database:
         return credentials_of(await organisations.create(database, name, deliver), api_url)
+
+
+async def _new_admin_key(settings: "Settings", org_id: str) -> str | None:
+    from xtrace_server.operations import organisations
+
+    async with server_database(settings) as database:
+        return await organisations.new_admin_key(database, org_id)
 
 
 async def _list(settings: "Settings") -> "list[Organisation]":

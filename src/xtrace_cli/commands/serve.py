@@ -41,6 +41,10 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", envvar="XTRACE_TLS_KEY", help="The private key of the certificate (PEM)."),
     ] = None,
+    new_database: Annotated[
+        bool | None,
+        typer.Option("--new-database", help="Start although the database that credentials.json is for is missing."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, as docs/operations.md lists them."),
@@ -58,6 +62,7 @@ def serve(
         "config": config,
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
+        "new_database": new_database,
     }
     given = {name: value for name, value in flags.items() if value is not None}
     settings = server_settings(**given, **_assignments(set_ or [], given))

@@ -43,6 +43,17 @@ async def create_first(database: Database, name: str, deliver: Deliver) -> bool:
     return True
 
 
+async def new_admin_key(database: Database, organisation_id: str) -> str | None:
+    """Returns a further admin key of the organisation, which only the caller has; None if it does not exist."""
+    key = new_key()
+    async with database.write() as connection:
+        if not await organisations.exists(connection, organisation_id):
+            return None
+        await organisations.add_admin_key(connection, organisation_id, hash_key(key))
+        await record(connection, Actor(organisation_id, "operator"), "admin_key.create", hash_key(key))
+    return key
+
+
 async def list_all(database: Database) -> list[Organisation]:
     """Returns every organisation, the oldest first."""
     async with database.read() as connection:

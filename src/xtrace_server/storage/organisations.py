@@ -65,6 +65,18 @@ async def list_all(connection: AsyncConnection) -> list[Organisation]:
     return [Organisation(*row) for row in await connection.execute(query)]
 
 
+async def exists(connection: AsyncConnection, organisation_id: str) -> bool:
+    """Whether there is an organisation of that id."""
+    query = select(organisation.c.id).where(organisation.c.id == organisation_id)
+    return (await connection.execute(query)).one_or_none() is not None
+
+
+async def add_admin_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
+    """Stores a further admin key of an organisation; the others stay."""
+    row = {"hash": key_hash, "organisation_id": organisation_id, "created_at": now()}
+    await connection.execute(insert(admin_key).values(row))
+
+
 async def find_admin_key(connection: AsyncConnection, key_hash: str) -> tuple[str, str] | None:
     """The stored hash and the organisation's id, if there is such an admin key."""
     query = select(admin_key.c.hash, admin_key.c.organisation_id).where(admin_key.c.hash == key_hash)
