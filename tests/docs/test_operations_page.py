@@ -16,6 +16,8 @@ def shown(name: str, default: Any) -> str:
     """A default as the page writes it."""
     if default is None:
         return "none"
+    if isinstance(default, bool):
+        return "yes" if default else "no"
     if not isinstance(default, int | float):
         return f"`{default}`"
     if "bytes" in name:
