@@ -183,6 +183,11 @@ async def _replace(world: World) -> Any:
     return await world.loader.update_chunks([1], db, index, world.kb_id)
 
 
+async def _undo(world: World) -> Any:
+    loader = world.loader
+    return await loader.undo(await loader.load(world.new(), [QUERY], world.kb_id))
+
+
 async def _retrieve(world: World) -> Any:
     retriever = world.retriever
     found = await retriever.nn_search_for_ids(QUERY, 2, world.kb_id)
@@ -257,6 +262,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "XTraceIntegration.set_key_permission": lambda w: w.xtrace.set_key_permission(w.key_hash, w.kb_id, 7),
     "DataLoader.dump_db": _dump,
     "DataLoader.load": lambda w: w.loader.load(w.new(), [QUERY], w.kb_id),
+    "DataLoader.undo": _undo,
     "DataLoader.superseded": lambda w: w.loader.superseded(collection("text"), w.kb_id),
     "DataLoader.upsert_one": lambda w: w.loader.upsert_one(collection("text")[0], VECTORS[0], w.kb_id),
     "DataLoader.update_chunks": _replace,
