@@ -13,9 +13,10 @@ import msgspec
 import pytest
 
 from support.toy_paillier import toy_key
-from xtrace_sdk.errors import InvalidArgument, NotFound
+from xtrace_sdk.errors import InputError, InvalidArgument, NotFound
 from xtrace_sdk.integrations import XTraceIntegration
 from xtrace_sdk.service.counts import ChunkCount
+from xtrace_sdk.x_vec import DataLoader, ExecutionContext, PassphraseKeyProvider, Retriever
 from xtrace_server.credentials import Credentials
 
 PUBLIC = msgspec.to_builtins(toy_key().context_data)
@@ -167,3 +168,52 @@ async def test_bindings_and_deletions_are_true(xtrace: XTraceIntegration, kb_id:
     for call in (xtrace.get_ctx_for_kb("missing"), xtrace.get_kbs_for_ctx("ctx")):
         with pytest.raises(NotFound):  # never None, which a program could take for "bound to nothing"
             await call
+
+
+# Retriever
+
+DIM = 16
+
+
+@pytest.fixture(scope="module")
+def context() -> ExecutionContext:
+    provider = PassphraseKeyProvider("passphrase", insecure_log2_n=4)
+    return ExecutionContext.create(provider, "paillier_lookup", DIM, 256, insecure_allow_weak_parameters=True)
+
+
+def bits(number: int) -> list[int]:
+    return [int(i < number) for i in range(DIM)]
+
+
+async def test_searches_take_the_filter_before_the_range(
+    xtrace: XTraceIntegration, kb_id: str, context: ExecutionContext
+) -> None:
+    loader = DataLoader(context, xtrace)
+    chunks = [{"chunk_content": f"{i}", "meta_data": {"tag1": f"{i % 2}"}} for i in range(9)]
+    await loader.load(chunks, [bits(i) for i in range(9)], kb_id)
+    retriever = Retriever(context, xtrace)
+    assert await retriever.nn_search_for_ids(bits(0), 3, kb_id, None, (4, 9)) == [4, 5, 6]
+    assert await retriever.nn_search_for_ids(bits(0), 3, kb_id, {"tag1": "1"}, (3, 9), True) == ([4, 6, 8], [3, 5, 7])
+    assert [ids for ids, _ in await retriever.nn_search_batch([bits(0)], 1, kb_id, {"tag1": "1"}, (3, 9))] == [[4]]
+    assert [one.chunk_id for one in await retriever.search(bits(0), 1, kb_id, {"tag1": "1"}, (3, 9))] == [4]
+    swapped: tuple[Any, ...] = ((4, 9), None), (None, {"tag1": "1"})  # our own earlier order
+    for first, second in swapped:
+        with pytest.raises(InputError):
+            await retriever.nn_search_for_ids(bits(0), 3, kb_id, first, second)
+
+
+async def test_retrievers_take_parallel(xtrace: XTraceIntegration, kb_id: str, context: ExecutionContext) -> None:
+    await DataLoader(context, xtrace).load([{"chunk_content": "text"}], [bits(1)], kb_id)
+    for retriever in (Retriever(context, xtrace, parallel=True), Retriever(context, xtrace, True)):
+        assert await retriever.nn_search_for_ids(bits(1), 1, kb_id) == [1]
+        with pytest.raises(InvalidArgument, match="a text was given, but no model"):
+            await retriever.search("text", 1, kb_id)
+    for other in (3, "parallel", object()):
+        with pytest.raises(InvalidArgument, match="embedding is"):
+            Retriever(context, xtrace, other)  # type: ignore[arg-type]
+
+
+def test_format_context_takes_texts_and_chunks() -> None:
+    assert Retriever.format_context(["a", {"chunk_content": "b"}]) == "[1] a\n\n[2] b"
+    with pytest.raises(InvalidArgument, match="chunk 1 has no chunk_content"):
+        Retriever.format_context(["a", {"chunk_id": 1}])

@@ -148,8 +148,8 @@ async def test_decoys_are_candidates_of_the_search_that_found_the_ids(
 ) -> None:
     tagged = {chunk_id for chunk_id in EVERY_ID if chunk_id % 3 == 2}
     await retriever.search(QUERY, 1, kb_id, range_filter=(11, 30), decoys=4)
-    await retriever.search(QUERY, 2, kb_id, (31, 60), {"tag1": "tag 1"}, decoys=4)
-    await retriever.search(QUERY, 2, kb_id, (11, 40), {"tag1": "tag 1"}, decoys=100)
+    await retriever.search(QUERY, 2, kb_id, range_filter=(31, 60), meta_filter={"tag1": "tag 1"}, decoys=4)
+    await retriever.search(QUERY, 2, kb_id, range_filter=(11, 40), meta_filter={"tag1": "tag 1"}, decoys=100)
     one, two, three = map(set, xtrace.asked)
     assert one < set(range(11, 31))
     assert len(one) == 5
@@ -279,7 +279,7 @@ async def test_the_same_candidates_are_fetched_together_in_whatever_words(
     first: str, retriever: Retriever, xtrace: Watched, kb_id: str
 ) -> None:
     for range_filter, meta_filter in (REWORDED[first], *REWORDED.values()):
-        await retriever.search(QUERY, 1, kb_id, range_filter, meta_filter, decoys=5)
+        await retriever.search(QUERY, 1, kb_id, range_filter=range_filter, meta_filter=meta_filter, decoys=5)
     assert len(xtrace.asked[0]) == 6
     assert all(asked == xtrace.asked[0] for asked in xtrace.asked)
 
@@ -290,7 +290,7 @@ async def test_a_part_of_the_candidates_is_fetched_with_the_whole_group(
     narrower = ((8, 8), None), ((1, 30), None), (None, {"tag1": "tag 1"}), ((5, 20), {"tag1": {"$ne": "tag 0"}})
     await retriever.search(QUERY, 1, kb_id, decoys=5)
     for range_filter, meta_filter in narrower:
-        (found,) = await retriever.search(QUERY, 1, kb_id, range_filter, meta_filter, decoys=5)
+        (found,) = await retriever.search(QUERY, 1, kb_id, range_filter=range_filter, meta_filter=meta_filter, decoys=5)
         assert found.chunk_id == 8
     assert frozenset.intersection(*map(frozenset, xtrace.asked)) == set(xtrace.asked[0])
 
@@ -309,7 +309,7 @@ async def random_searches(retriever: Retriever, xtrace: Watched, kb_id: str, see
         candidates = {one for one in range(lowest, 61) if (one - 1) % 3 in tags}
         query = vectors()[chosen.choice([7, 8, 9])]
         filter_ = {"tag1": {"$in": [f"tag {tag}" for tag in tags]}} if chosen.random() < 0.8 else None
-        results = await retriever.search(query, k, kb_id, (lowest, 60), filter_, decoys=decoys)
+        results = await retriever.search(query, k, kb_id, range_filter=(lowest, 60), meta_filter=filter_, decoys=decoys)
         found.append((candidates if filter_ else set(range(lowest, 61)), set(xtrace.asked[-1]), decoys))
         assert len(results) == min(k, len(found[-1][0]))
         assert {result.chunk_id for result in results} <= found[-1][0] & found[-1][1]

@@ -98,10 +98,12 @@ async def test_filters_ranges_and_decoys_go_together_with_rescoring(
 ) -> None:
     await DataLoader(context, xtrace, vector_copy="int8").load(COLLECTION, Model(), kb_id)
     retriever, exact = Retriever(context, xtrace), cosines(QUERY)
-    found = await retriever.search(QUERY, 3, kb_id, (11, 60), {"tag1": "0"}, rescore=1000, decoys=4)
+    found = await retriever.search(
+        QUERY, 3, kb_id, range_filter=(11, 60), meta_filter={"tag1": "0"}, rescore=1000, decoys=4
+    )
     expected = sorted(range(10, 60, 2), key=lambda i: -exact[i])[:3]
     assert [result.chunk_id - 1 for result in found] == expected
-    assert await retriever.search(QUERY, 3, kb_id, (900, 999), rescore=4) == []
+    assert await retriever.search(QUERY, 3, kb_id, range_filter=(900, 999), rescore=4) == []
 
 
 @pytest.mark.parametrize("rescore", [0, -1, 1.5, "4", True])

@@ -88,7 +88,7 @@ async def use(
     query = (FLOATS[0] > 0).astype(np.uint8)
     for _ in range(2):
         ids = await retriever.nn_search_for_ids(query, 5, kb_id)
-        await retriever.nn_search_for_ids(query, 5, kb_id, (2, 9), meta_filter={"tag1": "t1"})
+        await retriever.nn_search_for_ids(query, 5, kb_id, range_filter=(2, 9), meta_filter={"tag1": "t1"})
     assert len(ids) == 5
     await retriever.nn_search_batch([query] * 33, 3, kb_id)
     await retriever.search("question", 3, kb_id, decoys=2)

@@ -199,7 +199,7 @@ def world(live_service: LiveService, tmp_path_factory: pytest.TempPathFactory) -
     old.successor(provider, None, 256, folder / "successor", insecure_allow_weak_parameters=True)
 
     async def load() -> dict[str, Any]:
-        async with XTraceIntegration(own.org_id, own.api_key, own.api_url, own.admin_key) as xtrace:
+        async with XTraceIntegration(own.org_id, own.api_key, own.admin_key, own.api_url) as xtrace:
             kb_id, old_kb_id = [(await xtrace.create_kb(name)).id for name in ("kb", "old")]
             await DataLoader(context, xtrace).load(collection("text"), list(VECTORS), kb_id)
             await DataLoader(old, xtrace).load(collection("old"), list(VECTORS), old_kb_id)

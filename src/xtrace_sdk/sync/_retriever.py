@@ -22,13 +22,21 @@ class Retriever(Twin[core.Retriever]):
     """
 
     def __init__(
-        self, execution_context: ExecutionContext, integration: XTraceIntegration, embedding: Embedder | None = None
+        self,
+        execution_context: ExecutionContext,
+        integration: XTraceIntegration,
+        embedding: Embedder | bool | None = None,
+        *,
+        parallel: bool = False,
     ) -> None:
         """`embedding` is the model that the chunks were embedded with, by default the one that the context remembers.
 
-        Only `search` with a text needs it. Raises `OtherModel` if the context remembers another one.
+        Only `search` with a text needs it. Raises `OtherModel` if the context remembers another one. `parallel`, or
+        True or False in the model's place, has no effect: decryption always uses all cores.
         """
-        self._core = core.Retriever(execution_context, core_of(integration), in_threads(embedding, Embedder))
+        self._core = core.Retriever(
+            execution_context, core_of(integration), in_threads(embedding, Embedder), parallel=parallel
+        )
         self._held = [integration, embedding]  # a twin that is dropped closes its connections
 
     @overload
@@ -37,9 +45,9 @@ class Retriever(Twin[core.Retriever]):
         query_vector: Any,
         k: Positive = 3,
         kb_id: str = "",
+        meta_filter: MetaFilter | None = None,
         range_filter: Range | None = None,
         include_scores: Literal[False] = False,
-        meta_filter: MetaFilter | None = None,
     ) -> list[int]: ...
 
     @overload
@@ -48,10 +56,10 @@ class Retriever(Twin[core.Retriever]):
         query_vector: Any,
         k: Positive = 3,
         kb_id: str = "",
+        meta_filter: MetaFilter | None = None,
         range_filter: Range | None = None,
         *,
         include_scores: Literal[True],
-        meta_filter: MetaFilter | None = None,
     ) -> tuple[list[int], list[int]]: ...
 
     @overload
@@ -60,9 +68,9 @@ class Retriever(Twin[core.Retriever]):
         query_vector: Any,
         k: Positive = 3,
         kb_id: str = "",
+        meta_filter: MetaFilter | None = None,
         range_filter: Range | None = None,
         include_scores: bool = False,
-        meta_filter: MetaFilter | None = None,
     ) -> list[int] | tuple[list[int], list[int]]: ...
 
     def nn_search_for_ids(
@@ -70,9 +78,9 @@ class Retriever(Twin[core.Retriever]):
         query_vector: Any,
         k: Positive = 3,
         kb_id: str = "",
+        meta_filter: MetaFilter | None = None,
         range_filter: Range | None = None,
         include_scores: bool = False,
-        meta_filter: MetaFilter | None = None,
     ) -> list[int] | tuple[list[int], list[int]]:
         """The ids of the `k` chunks nearest to the query, nearest first; of equal distance, the smaller id first.
 
@@ -80,38 +88,38 @@ class Retriever(Twin[core.Retriever]):
             query_vector: bits, floats (taken by their sign), or an awaitable of either, of the context's length.
             k: how many; fewer come back where the knowledge base has fewer.
             kb_id: the knowledge base.
+            meta_filter: a metadata filter; the service sees it, of private fields the hashes of the values in it.
             range_filter: `(lowest, highest)` chunk id, both included.
             include_scores: gives `(ids, scores)`; scores are the Hamming distances of just those ids, in that order.
-            meta_filter: a metadata filter; the service sees it, of private fields the hashes of the values in it.
 
         Raises `InvalidRows`, naming the chunks, if any answer is not the sum of a stored vector and this query;
         nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
         server about it. Raises `NothingToSearch` if nothing is stored under this context in the knowledge base, but
         other contexts are in use there; warns (`NothingStored`) if none is.
         """
-        return run(self._core.nn_search_for_ids(query_vector, k, kb_id, range_filter, include_scores, meta_filter))
+        return run(self._core.nn_search_for_ids(query_vector, k, kb_id, meta_filter, range_filter, include_scores))
 
     def nn_search_batch(
         self,
         query_vectors: Sequence[Any],
         k: Positive = 3,
         kb_id: str = "",
-        range_filter: Range | None = None,
         meta_filter: MetaFilter | None = None,
+        range_filter: Range | None = None,
     ) -> list[tuple[list[int], list[int]]]:
         """For each query `(ids, scores)` as `nn_search_for_ids` gives them, in the order of the queries.
 
         The service reads the ciphertexts once for up to 32 queries. Raises what `nn_search_for_ids` raises.
         """
-        return run(self._core.nn_search_batch(query_vectors, k, kb_id, range_filter, meta_filter))
+        return run(self._core.nn_search_batch(query_vectors, k, kb_id, meta_filter, range_filter))
 
     def search(
         self,
         query: str | Any,
         k: Positive = 3,
         kb_id: str = "",
-        range_filter: Range | None = None,
         meta_filter: MetaFilter | None = None,
+        range_filter: Range | None = None,
         *,
         decoys: Count = 0,
         rescore: Positive | None = None,
@@ -126,7 +134,7 @@ class Retriever(Twin[core.Retriever]):
         with `DataLoader(…, vector_copy=…)`, else `InvalidArgument`; a vector must be floats, else `InvalidVector`. The
         service sees that 4·k chunks are fetched, not which of them are wanted.
         """
-        return run(self._core.search(query, k, kb_id, range_filter, meta_filter, decoys=decoys, rescore=rescore))
+        return run(self._core.search(query, k, kb_id, meta_filter, range_filter, decoys=decoys, rescore=rescore))
 
     def retrieve_and_decrypt(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: Count = 0
@@ -177,6 +185,9 @@ class Retriever(Twin[core.Retriever]):
         )
 
     @staticmethod
-    def format_context(chunks: Sequence[Mapping[str, Any]], separator: str = "\n\n") -> str:
-        """The texts of retrieved chunks, numbered in their order, as one text for a language model's prompt."""
+    def format_context(chunks: Sequence[Mapping[str, Any] | str], separator: str = "\n\n") -> str:
+        """The texts, or those of retrieved chunks, numbered in their order, as one text for a language model's prompt.
+
+        Raises `InvalidArgument` for a chunk without `chunk_content`.
+        """
         return core.Retriever.format_context(chunks, separator)

@@ -14,6 +14,7 @@ from xtrace_core.frames import RowBlock
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import MAX_QUERIES
 from xtrace_sdk.arguments import Count, MetaFilter, Positive, checked_calls
+from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.chunks.vector_copies import as_floats
@@ -63,12 +64,17 @@ class Retriever(Secretive):
         self,
         execution_context: ExecutionContext,
         integration: XTraceIntegration,
-        embedding: Embedder | None = None,
+        embedding: Embedder | bool | None = None,
+        *,
+        parallel: bool = False,
     ) -> None:
         """`embedding` is the model that the chunks were embedded with, by default the one that the context remembers.
 
-        Only `search` with a text needs it. Raises `OtherModel` if the context remembers another one.
+        Only `search` with a text needs it. Raises `OtherModel` if the context remembers another one. `parallel`, or
+        True or False in the model's place, has no effect: decryption always uses all cores.
         """
+        if isinstance(embedding, bool):  # where existing clients have `parallel`
+            embedding = None
         agreed_model(execution_context.embedding_model, embedding)
         self._context = execution_context
         self._integration = integration
@@ -86,9 +92,9 @@ class Retriever(Secretive):
         query_vector: Any,
         k: Positive = 3,
         kb_id: str = "",
+        meta_filter: MetaFilter | None = None,
         range_filter: Range | None = None,
         include_scores: Literal[False] = False,
-        meta_filter: MetaFilter | None = None,
     ) -> list[int]: ...
     @overload
     async def nn_search_for_ids(
@@ -96,10 +102,10 @@ class Retriever(Secretive):
         query_vector: Any,
         k: Positive = 3,
         kb_id: str = "",
+        meta_filter: MetaFilter | None = None,
         range_filter: Range | None = None,
         *,
         include_scores: Literal[True],
-        meta_filter: MetaFilter | None = None,
     ) -> tuple[list[int], list[int]]: ...
     @overload
     async def nn_search_for_ids(
@@ -107,18 +113,18 @@ class Retriever(Secretive):
         query_vector: Any,
         k: Positive = 3,
         kb_id: str = "",
+        meta_filter: MetaFilter | None = None,
         range_filter: Range | None = None,
         include_scores: bool = False,
-        meta_filter: MetaFilter | None = None,
     ) -> list[int] | tuple[list[int], list[int]]: ...
     async def nn_search_for_ids(
         self,
         query_vector: Any,
         k: Positive = 3,
         kb_id: str = "",
+        meta_filter: MetaFilter | None = None,
         range_filter: Range | None = None,
         include_scores: bool = False,
-        meta_filter: MetaFilter | None = None,
     ) -> list[int] | tuple[list[int], list[int]]:
         """The ids of the `k` chunks nearest to the query, nearest first; of equal distance, the smaller id first.
 
@@ -126,16 +132,16 @@ class Retriever(Secretive):
             query_vector: bits, floats (taken by their sign), or an awaitable of either, of the context's length.
             k: how many; fewer come back where the knowledge base has fewer.
             kb_id: the knowledge base.
+            meta_filter: a metadata filter; the service sees it, of private fields the hashes of the values in it.
             range_filter: `(lowest, highest)` chunk id, both included.
             include_scores: gives `(ids, scores)`; scores are the Hamming distances of just those ids, in that order.
-            meta_filter: a metadata filter; the service sees it, of private fields the hashes of the values in it.
 
         Raises `InvalidRows`, naming the chunks, if any answer is not the sum of a stored vector and this query;
         nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
         server about it. Raises `NothingToSearch` if nothing is stored under this context in the knowledge base, but
         other contexts are in use there; warns (`NothingStored`) if none is.
         """
-        ((ids, scores),) = await self.nn_search_batch([query_vector], k, kb_id, range_filter, meta_filter)
+        ((ids, scores),) = await self.nn_search_batch([query_vector], k, kb_id, meta_filter, range_filter)
         return (ids, scores) if include_scores else ids
 
     async def nn_search_batch(
@@ -143,8 +149,8 @@ class Retriever(Secretive):
         query_vectors: Sequence[Any],
         k: Positive = 3,
         kb_id: str = "",
-        range_filter: Range | None = None,
         meta_filter: MetaFilter | None = None,
+        range_filter: Range | None = None,
     ) -> list[tuple[list[int], list[int]]]:
         """For each query `(ids, scores)` as `nn_search_for_ids` gives them, in the order of the queries.
 
@@ -162,8 +168,8 @@ class Retriever(Secretive):
         query: str | Any,
         k: Positive = 3,
         kb_id: str = "",
-        range_filter: Range | None = None,
         meta_filter: MetaFilter | None = None,
+        range_filter: Range | None = None,
         *,
         decoys: Count = 0,
         rescore: Positive | None = None,
@@ -181,7 +187,7 @@ class Retriever(Secretive):
         vector = await self._query_vector(query, as_given=rescore is not None)
         wanted = None if rescore is None else as_floats(vector, self._context.embed_len())
         ids, scores = await self.nn_search_for_ids(
-            vector, k * (rescore or 1), kb_id, range_filter, include_scores=True, meta_filter=meta_filter
+            vector, k * (rescore or 1), kb_id, meta_filter, range_filter, include_scores=True
         )
         distances = dict(zip(ids, scores, strict=True))
         # Nothing else ran in between, so this search is the latest that found them, and its filter is checked.
@@ -248,9 +254,15 @@ class Retriever(Secretive):
                 yield chunk
 
     @staticmethod
-    def format_context(chunks: Sequence[Mapping[str, Any]], separator: str = "\n\n") -> str:
-        """The texts of retrieved chunks, numbered in their order, as one text for a language model's prompt."""
-        return separator.join(f"[{i}] {chunk['chunk_content']}" for i, chunk in enumerate(chunks, start=1))
+    def format_context(chunks: Sequence[Mapping[str, Any] | str], separator: str = "\n\n") -> str:
+        """The texts, or those of retrieved chunks, numbered in their order, as one text for a language model's prompt.
+
+        Raises `InvalidArgument` for a chunk without `chunk_content`.
+        """
+        texts = [chunk if isinstance(chunk, str) else chunk.get("chunk_content") for chunk in chunks]
+        if None in texts:
+            raise InvalidArgument(f"chunk {texts.index(None)} has no chunk_content: fetch it with that projection")
+        return separator.join(f"[{i}] {text}" for i, text in enumerate(texts, start=1))
 
     async def _query_vector(self, query: str | Any, as_given: bool) -> Any:
         """The query as a vector; of a text, the model's floats where it is wanted as given, else bits."""

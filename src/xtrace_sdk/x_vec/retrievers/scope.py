@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from xtrace_core import metadata_filter
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter, parse_filter
 from xtrace_sdk.arguments import MetaFilter
-from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.errors import InvalidArgument, InvalidFilter
 from xtrace_sdk.x_vec.chunks.private_metadata import Hiding, hidden_filter
 
 Range = tuple[int, int]
@@ -25,11 +26,15 @@ class SearchScope:
     def of(cls, kb_id: str, id_range: Range | None, meta_filter: MetaFilter | None) -> "SearchScope":
         """The scope of a search as its caller gave it.
 
-        Raises `InvalidArgument` without a knowledge base, and the `InvalidFilter` of the filter language.
+        Raises `InvalidArgument` without a knowledge base, and `InvalidFilter`.
         """
         if not kb_id:
             raise InvalidArgument("kb_id is missing, expected the id of a knowledge base")
-        return cls(kb_id, parse_filter(meta_filter), id_range, meta_filter)
+        try:
+            parsed = parse_filter(meta_filter)
+        except metadata_filter.InvalidFilter as error:
+            raise InvalidFilter(str(error)) from None
+        return cls(kb_id, parsed, id_range, meta_filter)
 
     @property
     def is_everything(self) -> bool:
