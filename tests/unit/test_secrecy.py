@@ -35,6 +35,7 @@ from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
+from xtrace_sdk.x_vec.data_loaders.replacing import Replacing
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
@@ -100,6 +101,9 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
     for kind, loader, retriever in ((XTraceIntegration, DataLoader, Retriever), twins):
         xtrace = kind("org", API_KEY, ADMIN_KEY, "http://127.0.0.1:1")
         roots += [xtrace, loader(made[0], xtrace), retriever(made[0], xtrace)]
+    asynchronous = DataLoader(made[0], XTraceIntegration("org", API_KEY, ADMIN_KEY, "http://127.0.0.1:1"))
+    encryptor, store = asynchronous._encryptor, asynchronous._store
+    roots.append(Replacing([], [], encryptor, store, asynchronous._integration, "kb"))
     for model in (Embedding, sync.Embedding):
         roots += [model(provider, "model", 64, api_key=API_KEY) for provider in ("openai", "ollama")]
     roots.append(Request("GET", "http://127.0.0.1:1", {"x-api-key": API_KEY}))
