@@ -22,7 +22,7 @@ def kms() -> Iterator[KMS]:
 
 
 def new_context(provider: KeyProvider, path: Path) -> ExecutionContext:
-    return ExecutionContext.create(provider, "paillier", 8, 256, path, insecure_allow_weak_parameters=True)
+    return ExecutionContext.create(provider, "paillier", 8, 256, path=path, insecure_allow_weak_parameters=True)
 
 
 def edek_of(path: Path) -> bytes:

@@ -43,7 +43,7 @@ def context(tmp_path: Path) -> ExecutionContext:
         "paillier_lookup",
         DIM,
         256,
-        tmp_path / "context",
+        path=tmp_path / "context",
         private_metadata=["tag5"],
         insecure_allow_weak_parameters=True,
     )

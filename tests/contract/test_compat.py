@@ -7,13 +7,14 @@ client").
 import base64
 import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from support.toy_paillier import toy_key
-from xtrace_sdk.errors import InputError, InvalidArgument, NotFound
+from xtrace_sdk.errors import InputError, InvalidArgument, NotFound, WrongKey
 from xtrace_sdk.integrations import XTraceIntegration
 from xtrace_sdk.service.counts import ChunkCount
 from xtrace_sdk.x_vec import DataLoader, ExecutionContext, PassphraseKeyProvider, Retriever
@@ -217,3 +218,40 @@ def test_format_context_takes_texts_and_chunks() -> None:
     assert Retriever.format_context(["a", {"chunk_content": "b"}]) == "[1] a\n\n[2] b"
     with pytest.raises(InvalidArgument, match="chunk 1 has no chunk_content"):
         Retriever.format_context(["a", {"chunk_id": 1}])
+
+
+# ExecutionContext
+
+
+def test_contexts_are_created_with_a_passphrase_and_the_same_defaults(tmp_path: Path) -> None:
+    created = ExecutionContext.create(passphrase="a passphrase", path=tmp_path / "context")
+    assert (created.public_data()["type"], created.embed_len(), created.key_len()) == ("PaillierClient", 512, 1024)
+    path = str(tmp_path / "context")
+    assert ExecutionContext.load_from_disk("a passphrase", path) == created
+    with pytest.raises(InvalidArgument, match="salt cannot be chosen: each context draws its own"):
+        ExecutionContext.create("a passphrase", "paillier", 512, 1024, b"salt")
+
+
+def test_a_provider_goes_before_a_passphrase(tmp_path: Path) -> None:
+    provider = PassphraseKeyProvider("passphrase", insecure_log2_n=4)
+    path = tmp_path / "context"
+    created = ExecutionContext.create(
+        "not used", "paillier", DIM, 256, path=path, key_provider=provider, insecure_allow_weak_parameters=True
+    )
+    assert ExecutionContext.load_from_disk("not used", path, provider) == created
+    with pytest.raises(WrongKey):
+        ExecutionContext.load_from_disk("not used", path)
+
+
+async def test_what_is_saved_is_a_dict_and_secrets_stay_inside(
+    xtrace: XTraceIntegration, context: ExecutionContext
+) -> None:
+    saved = context.to_dict_enc()
+    assert saved == context.serialize_exec_context()
+    assert set(saved) == {"type", "pk", "config", "sk", "key_provider", "wrapped_key"}
+    await xtrace.store_exec_context(saved, context.id)
+    assert await ExecutionContext.load_from_remote("passphrase", context.id, xtrace) == context
+    assert hash(context) == hash(context.id)
+    assert str(context) == f"<ExecutionContext {context.id}>"
+    with pytest.raises(InvalidArgument, match="does not give its secret keys away in clear: to_dict_enc"):
+        context.to_dict_plain()

@@ -225,7 +225,9 @@ async def test_a_context_of_ours_is_rewrapped_without_touching_a_chunk(
     http: Http, xtrace: XTraceIntegration, tmp_path: Path
 ) -> None:
     path, kb_id = tmp_path / "context", http.new_kb()
-    context = ExecutionContext.create(cheap(), "paillier_lookup", 8, 256, path, insecure_allow_weak_parameters=True)
+    context = ExecutionContext.create(
+        cheap(), "paillier_lookup", 8, 256, path=path, insecure_allow_weak_parameters=True
+    )
     await context.save_to_remote(xtrace)
     loader = DataLoader(context, xtrace)
     index, db = await loader.load_data_from_memory([{"chunk_content": "text"}], [[1] * 8])

@@ -33,7 +33,7 @@ def cheap(passphrase: str) -> PassphraseKeyProvider:
 
 
 def new_context(scheme: str, path: Path | None = None) -> ExecutionContext:
-    return ExecutionContext.create(cheap(PASSPHRASE), scheme, DIM, 256, path, insecure_allow_weak_parameters=True)
+    return ExecutionContext.create(cheap(PASSPHRASE), scheme, DIM, 256, path=path, insecure_allow_weak_parameters=True)
 
 
 def secrets_of(*contexts: ExecutionContext) -> dict[str, bytes]:

@@ -39,7 +39,7 @@ COLLECTION: list[dict[str, Any]] = [
 @pytest.fixture
 def context(tmp_path: Path) -> ExecutionContext:
     return ExecutionContext.create(
-        PROVIDER, "paillier_lookup", DIM, 256, tmp_path / "context.json", insecure_allow_weak_parameters=True
+        PROVIDER, "paillier_lookup", DIM, 256, path=tmp_path / "context.json", insecure_allow_weak_parameters=True
     )
 
 

@@ -191,7 +191,7 @@ def world(live_service: LiveService, tmp_path_factory: pytest.TempPathFactory) -
 
     def new_context(path: Path, **options: Any) -> ExecutionContext:
         return ExecutionContext.create(
-            provider, "paillier_lookup", DIM, 256, path, insecure_allow_weak_parameters=True, **options
+            provider, "paillier_lookup", DIM, 256, path=path, insecure_allow_weak_parameters=True, **options
         )
 
     context = new_context(folder / "context", private_metadata=["tag2"])

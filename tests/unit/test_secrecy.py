@@ -64,7 +64,9 @@ def contexts(folder: Path) -> list[ExecutionContext]:
     """One of each scheme, made and loaded, one with a predecessor, and those of other clients."""
     made = []
     for scheme in SCHEMES:
-        first = ExecutionContext.create(cheap(), scheme, 64, 256, folder / scheme, insecure_allow_weak_parameters=True)
+        first = ExecutionContext.create(
+            cheap(), scheme, 64, 256, path=folder / scheme, insecure_allow_weak_parameters=True
+        )
         second = first.successor(cheap(), key_len=256, insecure_allow_weak_parameters=True)
         made += [first, second, sync.ExecutionContext.load_from_disk(PASSPHRASE, folder / scheme)]
     for order_bits in (None, 224):

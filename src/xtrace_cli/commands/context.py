@@ -91,7 +91,7 @@ def create(
         scheme.value,
         dimensions,
         key_len,
-        path,
+        path=path,
         private_metadata=PrivateField.ALL in chosen or [field.value for field in chosen],
         recovery_key=key,
     )

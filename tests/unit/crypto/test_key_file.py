@@ -53,7 +53,7 @@ def test_the_wrapped_key_gives_the_key_back_and_each_is_new(file: Path) -> None:
 def test_a_context_opens_with_its_file_and_no_other(file: Path, tmp_path: Path) -> None:
     saved = tmp_path / "context"
     context = ExecutionContext.create(
-        KeyFileProvider(file), "paillier", 8, 256, saved, insecure_allow_weak_parameters=True
+        KeyFileProvider(file), "paillier", 8, 256, path=saved, insecure_allow_weak_parameters=True
     )
     assert ExecutionContext.load_from_disk(path=saved, key_provider=KeyFileProvider(file)) == context
     with pytest.raises(WrongKey):

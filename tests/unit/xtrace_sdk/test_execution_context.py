@@ -208,12 +208,12 @@ def test_bad_parameters_are_refused_in_one_sentence() -> None:
     for embed_len in (0, -1, 4097):
         with pytest.raises(InvalidArgument, match="1 to 4096"):
             ExecutionContext.create(provider(), "paillier_lookup", embed_len, 1024)
-    with pytest.raises(InvalidArgument, match="key_provider is a str, expected a KeyProvider"):
-        ExecutionContext.create("passphrase", "paillier", 512, 1024)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="expected a passphrase or a key_provider"):
+        ExecutionContext.create()
+    with pytest.raises(InvalidArgument, match="passphrase is 7, expected a text or a KeyProvider or None"):
+        ExecutionContext.create(7, "paillier", 512, 1024)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="either"):
         ExecutionContext.load_from_disk(path="x")
-    with pytest.raises(InvalidArgument, match="one of them only"):
-        ExecutionContext.load_from_disk("passphrase", "x", key_provider=provider())
 
 
 def test_a_context_shows_its_id(context: ExecutionContext) -> None:

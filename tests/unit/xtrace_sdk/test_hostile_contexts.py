@@ -43,7 +43,7 @@ def soon() -> Iterator[None]:
 def document(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Object:
     """A saved context."""
     path = tmp_path_factory.mktemp("context") / "context"
-    ExecutionContext.create(PROVIDER, request.param, 16, 256, path, insecure_allow_weak_parameters=True)
+    ExecutionContext.create(PROVIDER, request.param, 16, 256, path=path, insecure_allow_weak_parameters=True)
     saved: Object = json.loads(path.read_text())
     return saved
 

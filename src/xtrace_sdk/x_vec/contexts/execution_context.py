@@ -11,7 +11,7 @@ import hmac
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Final, NoReturn, Protocol, Self
 
 from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, InvalidManifest
@@ -32,7 +32,7 @@ from xtrace_sdk.x_vec.contexts.saved_context import (
     read_public_part,
 )
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel, HasModel, model_of
-from xtrace_sdk.x_vec.keys.provider import KeyProvider
+from xtrace_sdk.x_vec.keys.provider import KeyProvider, PassphraseKeyProvider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 from xtrace_sdk.x_vec.keys.sealed_secret import Envelope, Slot
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -41,6 +41,9 @@ from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN
 from xtrace_sdk.x_vec.schemes.registry import create_client, has_parameter, scheme_name
 
 __all__ = ["ContextStore", "ExecutionContext", "PublicPart", "WeakKeyWarning", "read_public_part"]
+
+
+_DEFAULT_EMBED_LEN: Final = 512
 
 
 class ContextStore(Protocol):
@@ -90,11 +93,13 @@ class ExecutionContext(Secretive):
     @classmethod
     def create(
         cls,
-        key_provider: KeyProvider,
-        homomorphic_client_type: str,
+        passphrase: str | KeyProvider | None = None,
+        homomorphic_client_type: str = "paillier",
         embedding_length: int | None = None,
         key_len: int | None = None,
+        salt: Any = None,
         path: str | os.PathLike[str] | None = None,
+        key_provider: KeyProvider | None = None,
         *,
         alpha_len: int | None = None,
         private_metadata: PrivateMetaData = False,
@@ -105,11 +110,14 @@ class ExecutionContext(Secretive):
         """A new context; with `path`, saved there at once.
 
         Args:
-            key_provider: gives the key that protects the context.
+            passphrase: protects the context; or a key provider in its place.
             homomorphic_client_type: `paillier_lookup` (fast; its assumption is in docs/security.md) or `paillier`.
-            embedding_length: positions of the vectors, 1 to 4096; with `embedding`, those of its vectors.
+            embedding_length: positions of the vectors, 1 to 4096; by default those of the vectors of `embedding`, or
+                512 without it.
             key_len: bits of each prime, by default 1024; 1024 gives 112-bit security, 1536 gives 128-bit.
+            salt: must not be given, because each context draws its own.
             path: a file to save to, as `save_to_disk` does.
+            key_provider: gives the key that protects the context; a passphrase beside it is not used.
             alpha_len: bits of the subgroup orders of `paillier_lookup`; the default follows from `key_len`.
             private_metadata: fields of metadata whose values the service shall not see, for good: True for all, or
                 some of `tag1` to `tag5` and `facets`. It gets keyed hashes of them (docs/metadata.md).
@@ -122,13 +130,15 @@ class ExecutionContext(Secretive):
         Raises `UnknownScheme`, `WeakParameters`, `InvalidArgument`, and what the key provider raises. Takes about
         0.1 s for the key, besides the key provider's own time.
         """
-        _expect_provider(key_provider)
+        if salt is not None:
+            raise InvalidArgument("salt cannot be chosen: each context draws its own and keeps it; leave it out")
+        provider = _provider(passphrase if key_provider is None else key_provider)
         fields = private_fields(private_metadata)
         parameters = SchemeParameters(key_len, alpha_len, insecure_allow_weak_parameters)
         model = model_of(embedding)
         homomorphic = create_client(homomorphic_client_type, _embed_len(embedding_length, model), parameters)
         keys = ContextKeys.generate(homomorphic, fields, embedding=model)
-        return cls._new(keys, key_provider, recovery_key, path)
+        return cls._new(keys, provider, recovery_key, path)
 
     def successor(
         self,
@@ -373,6 +383,21 @@ class ExecutionContext(Secretive):
 
     # Saving and restoring
 
+    def to_dict_enc(self) -> dict[str, str]:
+        """What is saved of the context on the service: the public parts, and the secrets encrypted."""
+        return self._expect_saved().serialized()
+
+    def serialize_exec_context(self) -> dict[str, str]:
+        """The same as `to_dict_enc`, ready for `XTraceIntegration.store_exec_context`."""
+        return self.to_dict_enc()
+
+    def to_dict_plain(self) -> NoReturn:
+        """Raises `InvalidArgument`: a context never gives its secret keys away in clear."""
+        raise InvalidArgument(
+            "a context does not give its secret keys away in clear: to_dict_enc returns what is saved, encrypted; "
+            "rewrap protects it by another key"
+        )
+
     def save_to_disk(self, path: str | os.PathLike[str]) -> None:
         """Writes the context to a file (mode 0600) that only its key provider opens, or its recovery key.
 
@@ -389,12 +414,14 @@ class ExecutionContext(Secretive):
         cls,
         passphrase: str | None = None,
         path: str | os.PathLike[str] | None = None,
-        *,
         key_provider: KeyProvider | None = None,
+        *,
         recovery_key: RecoveryKey | str | None = None,
         insecure_allow_weak_encryption: bool = False,
     ) -> Self:
         """The context of a file, opened with a passphrase, another key provider, or a recovery key or its words.
+
+        A passphrase beside a key provider is not used.
 
         One opened with its recovery key has no `key_provider`: rewrap it, to have one again.
 
@@ -460,17 +487,23 @@ class ExecutionContext(Secretive):
 
 
 def _embed_len(given: int | None, model: EmbeddingModel | None) -> int:
-    if given is None and model is None:
-        raise InvalidArgument("embedding_length and embedding are missing, expected one of them")
     if given is not None and model is not None and given != model.dim:
         raise InvalidArgument(
             f"embedding_length is {given}, but the embedding has {model.dim} dimensions: leave it out"
         )
-    return model.dim if model is not None else given or 0
+    if model is not None:
+        return model.dim
+    return _DEFAULT_EMBED_LEN if given is None else given
 
 
 def _foreign(context_id: str) -> InvalidContext:
     return InvalidContext(f"the service gave another context than {context_id}: do not use it")
+
+
+def _provider(given: str | KeyProvider | None) -> KeyProvider:
+    if given is None:
+        raise InvalidArgument("expected a passphrase or a key_provider, which protects the new context")
+    return PassphraseKeyProvider(given) if isinstance(given, str) else given
 
 
 def _expect_provider(provider: Any) -> None:

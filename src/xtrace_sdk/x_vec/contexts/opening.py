@@ -26,8 +26,12 @@ class Opened(NamedTuple):
 
 
 def way_in(passphrase: str | None, key_provider: KeyProvider | None, recovery_key: RecoveryKey | str | None) -> WayIn:
-    """The one of the three that was given. Raises `InvalidArgument` unless it is one, or for a bad recovery key."""
-    if sum(given is not None for given in (passphrase, key_provider, recovery_key)) != 1:
+    """The one of the three that was given; a key provider goes before a passphrase.
+
+    Raises `InvalidArgument` if none was given, for a recovery key beside another one, and for a bad recovery key.
+    """
+    others = key_provider if key_provider is not None else passphrase
+    if (others is None) == (recovery_key is None):
         raise InvalidArgument("expected either a passphrase, a key_provider or a recovery_key, and one of them only")
     if recovery_key is not None:
         return RecoveryKey(recovery_key) if isinstance(recovery_key, str) else recovery_key
