@@ -43,19 +43,20 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def create_file(path: Path, data: bytes) -> None:
-    """Writes a new file and missing folders. Raises `FileExistsError` if it exists, and other `OSError`s.
+    """Writes a new file and missing folders, whole or not at all.
 
-    A crash meanwhile can leave a part of it under its name: what reads the file must notice.
+    Of any number of processes that create it at once, one does. Raises `FileExistsError` in the others, and other
+    `OSError`s, also where the file system has no hard links.
     """
     _make_folder(path.parent)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             _sync(file)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+        os.link(draft, path)  # unlike a rename it replaces no file
+    finally:
+        Path(draft).unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 

@@ -52,6 +52,9 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ChunkId = Count
 """As the service gives it."""
 SaltBytes = Annotated[bytes, Meta(min_length=1, max_length=MAX_NAME_SALT_BYTES)]
+CONTEXT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+ContextName = Annotated[str, Meta(pattern=CONTEXT_NAME)]
+"""What people call a context of an organisation; part of a path."""
 Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
 
 PROJECTION_FIELDS = frozenset(
@@ -362,9 +365,15 @@ class ContextData(Struct, kw_only=True, omit_defaults=True):
     wrapped_key: str | None = None
 
 
-class SaveContext(Struct):
+class SaveContext(Struct, omit_defaults=True):
+    """A context to save. Ours alone: with `name` the first context that is saved under the name keeps it.
+
+    If another context has the name, nothing is stored, and the answer has that one's id.
+    """
+
     data: ContextData
     context_id: Identifier
+    name: ContextName | None = None
 
 
 class SavedContext(Struct):

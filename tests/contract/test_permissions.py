@@ -35,6 +35,7 @@ DATA: list[tuple[str, str, int, str, dict[str, Any]]] = [
     ("POST", "/exec_context/{org}/{kb_id}/bind/{context_id}", 3, "path", {}),
     ("GET", "/exec_context/{org}/{kb_id}/name_salt/{context_id}", 1, "path", {}),
     ("PUT", "/exec_context/{org}/{kb_id}/name_salt/{context_id}", 3, "path", {"salt": b64(b"salt")}),
+    ("GET", "/exec_context_name/{org}/{name}", 1, "none", {}),
     ("POST", "/exec_context/{org}/{context_id}/retire", 7, "none", {}),
 ]
 CONTROL: list[tuple[str, str, Any]] = [
@@ -70,7 +71,12 @@ def call(
     http: Http, case: tuple[str, str, int, str, dict[str, Any]], kb: str, headers: dict[str, str], org: str = ""
 ) -> Any:
     method, path, _, where, body = case
-    path = path.replace("{kb_id}", kb).replace("{context_id}", "ctx").replace("{org}", org or http.org)
+    path = (
+        path.replace("{kb_id}", kb)
+        .replace("{context_id}", "ctx")
+        .replace("{name}", "named")
+        .replace("{org}", org or http.org)
+    )
     arguments: dict[str, Any] = {"headers": headers}
     if where == "query":
         arguments["params"] = {"kb_id": kb, "chunk_ids": [1]}
@@ -93,6 +99,8 @@ def test_a_data_route_needs_its_permission(http: Http, live_service: LiveService
     http.save_context()
     kb = http.new_kb()
     http.insert(kb, [chunk()])
+    ok(http.data("POST", "/exec_context/{org}", json={"context_id": "n", "data": vars_of_context(), "name": "named"}))
+    ok(http.data("POST", f"/exec_context/{{org}}/{kb}/bind/n"))
     made = ok(http.control("POST", "/keys", json={"name": "limited"}))
     headers = {"x-api-key": made["secretKey"]}
     needed = case[2]

@@ -1,5 +1,6 @@
 """The calls about stored execution contexts. The service has their public part, and of their secrets ciphertext."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ import msgspec
 
 from xtrace_core import wire
 from xtrace_sdk.arguments import checked_calls
-from xtrace_sdk.errors import InvalidAnswer, InvalidArgument
+from xtrace_sdk.errors import ContextNotFound, InvalidAnswer, InvalidArgument
 from xtrace_sdk.limits import MAX_CONTEXT_BYTES, MAX_COUNT_BYTES
 from xtrace_sdk.service.contract import Service, segment
 from xtrace_sdk.service.payloads import encode
@@ -19,22 +20,36 @@ class StoredContexts:
 
     _service: Service
 
-    async def store_exec_context(self, exec_context_dict: Mapping[str, Any], context_id: str) -> str:
+    async def store_exec_context(
+        self, exec_context_dict: Mapping[str, Any], context_id: str, *, name: str | None = None
+    ) -> str:
         """Saves a serialised context and returns its id; saving it again adds what was missing.
 
         `exec_context_dict` has the texts `type`, `pk`, `config` and perhaps `sk` (encrypted), `key_provider`,
-        `wrapped_key`. Raises `ContextDiffers` if the id is taken by another public part.
+        `wrapped_key`. The first context that is saved under a `name` keeps it: if another one has it, nothing is
+        stored, and the id of that one is returned. Raises `ContextDiffers` if the id is taken by another public part.
         """
         try:
-            body = encode(wire.SaveContext(msgspec.convert(dict(exec_context_dict), wire.ContextData), context_id))
+            data = msgspec.convert(dict(exec_context_dict), wire.ContextData)
         except msgspec.ValidationError as error:
             raise InvalidArgument(f"the serialised context is not complete: {error}") from None
+        if name is not None and not re.match(wire.CONTEXT_NAME, name):
+            raise InvalidArgument("name is not valid, expected 1 to 64 letters, digits, dots, underscores and hyphens")
+        body = encode(wire.SaveContext(data, context_id, name))
         saved = await self._service.data(
             "POST", "exec_context", wire.SavedContext, body=body, max_bytes=MAX_COUNT_BYTES
         )
-        if saved.context_id != context_id:
+        if name is None and saved.context_id != context_id:
             raise InvalidAnswer("the server answers that it saved another context than the one it was given")
         return saved.context_id
+
+    async def find_exec_context(self, name: str) -> str | None:
+        """The id of the context that was saved under a name; None if there is none."""
+        path = f"exec_context_name/{{org}}/{segment(name, 'name')}"
+        try:
+            return (await self._service.data("GET", path, wire.SavedContext, max_bytes=MAX_COUNT_BYTES)).context_id
+        except ContextNotFound:
+            return None
 
     async def get_serialized_exec_context(self, context_id: str) -> dict[str, str]:
         """A context as it was saved, of which `sk` is encrypted. Raises `ContextNotFound`."""

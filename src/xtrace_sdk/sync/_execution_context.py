@@ -1,9 +1,13 @@
 """Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.contexts.execution_context`: change that, and run the script."""
 
+import os
 from typing import Any, Protocol, Self, runtime_checkable
 
 from xtrace_sdk.sync._background import in_threads, run
+from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData
 from xtrace_sdk.x_vec.contexts import execution_context as core
+from xtrace_sdk.x_vec.contexts.execution_context import NamedContextStore
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel, HasModel
 from xtrace_sdk.x_vec.keys.provider import KeyProvider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
@@ -24,6 +28,47 @@ class ExecutionContext(core.ExecutionContext):
     """
 
     __slots__ = ()
+
+    @classmethod
+    def create_or_load(  # type: ignore[override]
+        cls,
+        key_provider: KeyProvider,
+        homomorphic_client_type: str,
+        embedding_length: int | None = None,
+        key_len: int | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        name: str | None = None,
+        integration: NamedContextStore | None = None,
+        alpha_len: int | None = None,
+        private_metadata: PrivateMetaData = False,
+        embedding: EmbeddingModel | HasModel | None = None,
+        insecure_allow_weak_parameters: bool = False,
+    ) -> Self:
+        """The context in the file `path`, or the one under `name` on the service; a new one, saved there, if missing.
+
+        Of any number of processes and machines that call this at once, one creates the context, and all get that one.
+        The other arguments are those of `create`, for the case that it is missing; a context that is there stays as it
+        is. Give `path`, or `name` and `integration`.
+
+        Raises what `create`, and `load_from_disk` or `load_from_remote`, raise, and `InaccessibleFile` on a file system
+        without hard links.
+        """
+        return run(
+            super().create_or_load(
+                key_provider,
+                homomorphic_client_type,
+                embedding_length,
+                key_len,
+                path,
+                name=name,
+                integration=integration,
+                alpha_len=alpha_len,
+                private_metadata=private_metadata,
+                embedding=embedding,
+                insecure_allow_weak_parameters=insecure_allow_weak_parameters,
+            )
+        )
 
     def save_to_remote(  # type: ignore[override]
         self, integration: ContextStore

@@ -378,13 +378,20 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """
         return run(self._core.patch_chunks_by_meta(kb_id, context_id, meta_filter, patch, dry_run))
 
-    def store_exec_context(self, exec_context_dict: Mapping[str, Any], context_id: str) -> str:
+    def store_exec_context(
+        self, exec_context_dict: Mapping[str, Any], context_id: str, *, name: str | None = None
+    ) -> str:
         """Saves a serialised context and returns its id; saving it again adds what was missing.
 
         `exec_context_dict` has the texts `type`, `pk`, `config` and perhaps `sk` (encrypted), `key_provider`,
-        `wrapped_key`. Raises `ContextDiffers` if the id is taken by another public part.
+        `wrapped_key`. The first context that is saved under a `name` keeps it: if another one has it, nothing is
+        stored, and the id of that one is returned. Raises `ContextDiffers` if the id is taken by another public part.
         """
-        return run(self._core.store_exec_context(exec_context_dict, context_id))
+        return run(self._core.store_exec_context(exec_context_dict, context_id, name=name))
+
+    def find_exec_context(self, name: str) -> str | None:
+        """The id of the context that was saved under a name; None if there is none."""
+        return run(self._core.find_exec_context(name))
 
     def get_serialized_exec_context(self, context_id: str) -> dict[str, str]:
         """A context as it was saved, of which `sk` is encrypted. Raises `ContextNotFound`."""

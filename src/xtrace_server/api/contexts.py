@@ -12,10 +12,10 @@ from xtrace_server.http.described import describes
 from xtrace_server.http.requests import ApiCallerDep, StateDep
 from xtrace_server.operations import contexts
 
-router = APIRouter(prefix="/v1/exec_context")
+router = APIRouter(prefix="/v1")
 
 
-@router.post("/{org}")
+@router.post("/exec_context/{org}")
 @requires(MEMBER)
 @describes(wire.SavedContext, statuses=(403, 409))
 async def save(
@@ -24,11 +24,10 @@ async def save(
     body: Annotated[wire.SaveContext, Depends(body_of(wire.SaveContext))],
 ) -> Response:
     """Stores a context, or adds to a stored one; its public part never changes."""
-    await contexts.save(state, caller, body.context_id, body.data)
-    return json_answer(wire.SavedContext(body.context_id))
+    return json_answer(wire.SavedContext(await contexts.save(state, caller, body.context_id, body.data, body.name)))
 
 
-@router.get("/{org}")
+@router.get("/exec_context/{org}")
 @requires(MEMBER)
 @describes(wire.ContextList)
 async def list_all(state: StateDep, caller: ApiCallerDep) -> Response:
@@ -37,7 +36,7 @@ async def list_all(state: StateDep, caller: ApiCallerDep) -> Response:
     return json_answer(wire.ContextList([one.id for one in found], [one.id for one in found if one.can_be_restored]))
 
 
-@router.get("/{org}/{context_id}")
+@router.get("/exec_context/{org}/{context_id}")
 @requires(MEMBER)
 @describes(wire.ContextData, statuses=(403,))
 async def get(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
@@ -45,7 +44,7 @@ async def get(state: StateDep, caller: ApiCallerDep, context_id: str) -> Respons
     return json_answer(await contexts.get(state, caller, context_id))
 
 
-@router.delete("/{org}/{context_id}")
+@router.delete("/exec_context/{org}/{context_id}")
 @requires(MEMBER)
 @describes(wire.SavedContext, statuses=(403, 409))
 async def delete(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
@@ -54,7 +53,7 @@ async def delete(state: StateDep, caller: ApiCallerDep, context_id: str) -> Resp
     return json_answer(wire.SavedContext(context_id))
 
 
-@router.post("/{org}/{context_id}/retire")
+@router.post("/exec_context/{org}/{context_id}/retire")
 @requires(MEMBER)
 @describes(wire.SavedContext, statuses=(403,))
 async def retire(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
@@ -63,7 +62,7 @@ async def retire(state: StateDep, caller: ApiCallerDep, context_id: str) -> Resp
     return json_answer(wire.SavedContext(context_id))
 
 
-@router.get("/{org}/{kb_id}/context")
+@router.get("/exec_context/{org}/{kb_id}/context")
 @requires(READER)
 @describes(wire.KnowledgeBaseContexts)
 async def of_knowledge_base(state: StateDep, caller: ApiCallerDep, kb_id: str) -> Response:
@@ -71,7 +70,7 @@ async def of_knowledge_base(state: StateDep, caller: ApiCallerDep, kb_id: str) -
     return json_answer(wire.KnowledgeBaseContexts(await contexts.of_knowledge_base(state, caller, kb_id)))
 
 
-@router.get("/{org}/{context_id}/kb")
+@router.get("/exec_context/{org}/{context_id}/kb")
 @requires(MEMBER)
 @describes(wire.ContextKnowledgeBases)
 async def knowledge_bases_of(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
@@ -79,7 +78,7 @@ async def knowledge_bases_of(state: StateDep, caller: ApiCallerDep, context_id: 
     return json_answer(wire.ContextKnowledgeBases(await contexts.knowledge_bases_of(state, caller, context_id)))
 
 
-@router.post("/{org}/{kb_id}/bind/{context_id}")
+@router.post("/exec_context/{org}/{kb_id}/bind/{context_id}")
 @requires(WRITER)
 @describes(wire.Binding, statuses=(409,))
 async def bind(state: StateDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
@@ -88,7 +87,7 @@ async def bind(state: StateDep, caller: ApiCallerDep, kb_id: str, context_id: st
     return json_answer(wire.Binding(kb_id, context_id))
 
 
-@router.get("/{org}/{kb_id}/name_salt/{context_id}")
+@router.get("/exec_context/{org}/{kb_id}/name_salt/{context_id}")
 @requires(READER)
 @describes(wire.NameSalt)
 async def get_name_salt(state: StateDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
@@ -96,7 +95,7 @@ async def get_name_salt(state: StateDep, caller: ApiCallerDep, kb_id: str, conte
     return json_answer(wire.NameSalt(await contexts.get_name_salt(state, caller, kb_id, context_id)))
 
 
-@router.put("/{org}/{kb_id}/name_salt/{context_id}")
+@router.put("/exec_context/{org}/{kb_id}/name_salt/{context_id}")
 @requires(WRITER)
 @describes(wire.NameSalt, statuses=(409,))
 async def store_name_salt(
@@ -108,3 +107,11 @@ async def store_name_salt(
 ) -> Response:
     """Binds the context, and stores the salt if the stored one equals `replaces`. Answers the one stored then."""
     return json_answer(wire.NameSalt(await contexts.store_name_salt(state, caller, kb_id, context_id, body)))
+
+
+@router.get("/exec_context_name/{org}/{name}")
+@requires(MEMBER)
+@describes(wire.SavedContext, statuses=(403,))
+async def named(state: StateDep, caller: ApiCallerDep, name: str) -> Response:
+    """The id of the context that was saved under a name."""
+    return json_answer(wire.SavedContext(await contexts.named(state, caller, name)))

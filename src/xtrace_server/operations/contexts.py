@@ -5,7 +5,7 @@ import msgspec
 from xtrace_core import wire
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.auth.guard import ApiCaller
-from xtrace_server.errors import ContextDiffers, ContextInUse, ContextRetired, InvalidRequest
+from xtrace_server.errors import ContextDiffers, ContextInUse, ContextNotFound, ContextRetired, InvalidRequest
 from xtrace_server.limits.sizes import check_context
 from xtrace_server.operations.context_rights import (
     check_may_add_secrets,
@@ -21,22 +21,40 @@ from xtrace_server.storage.contexts import Context
 from xtrace_server.storage.database import Connection
 
 
-async def save(state: ServerState, caller: ApiCaller, context_id: str, data: wire.ContextData) -> None:
-    """Stores a context, or adds to a stored one, whose public part never changes.
+async def save(
+    state: ServerState, caller: ApiCaller, context_id: str, data: wire.ContextData, name: str | None = None
+) -> str:
+    """Stores a context, or adds to a stored one, whose public part never changes; returns its id.
 
-    Raises `LimitExceeded`, `InvalidRequest`, `ContextDiffers`, `ContextRetired` and `PermissionDenied`.
+    If another context has the name already, stores nothing and returns that one's id. Raises `LimitExceeded`,
+    `InvalidRequest`, `ContextDiffers`, `ContextRetired` and `PermissionDenied`.
     """
     check_context(state.settings, data)
     _check_public_part(state.schemes, data)
     async with state.database.write() as connection:
         await check_may_save(connection, caller)
+        holder = None if name is None else await contexts.find_named(connection, caller.organisation_id, name)
+        if holder is not None and holder.id != context_id:
+            await check_may_read(connection, caller, holder)
+            return holder.id
         stored = await contexts.find(connection, caller.organisation_id, context_id)
         if stored is not None:
-            await _save_again(connection, caller, stored, data)
-            return
+            await _save_again(connection, caller, stored, data, name)
+            return context_id
         if await contexts.is_retired(connection, caller.organisation_id, context_id):
             raise ContextRetired(context_id)
-        await contexts.create(connection, caller.organisation_id, context_id, data, caller.key.hash)
+        await contexts.create(connection, caller.organisation_id, context_id, data, caller.key.hash, name)
+    return context_id
+
+
+async def named(state: ServerState, caller: ApiCaller, name: str) -> str:
+    """Returns the id of the context that was saved under the name. Raises `ContextNotFound`, `PermissionDenied`."""
+    async with state.database.read() as connection:
+        context = await contexts.find_named(connection, caller.organisation_id, name)
+        if context is None:
+            raise ContextNotFound(name)
+        await check_may_read(connection, caller, context)
+    return context.id
 
 
 async def list_all(state: ServerState, caller: ApiCaller) -> list[Context]:
@@ -144,7 +162,11 @@ def _check_public_part(schemes: SchemeRegistry, data: wire.ContextData) -> None:
         raise InvalidRequest("data.config is not a JSON text") from None
 
 
-async def _save_again(connection: Connection, caller: ApiCaller, stored: Context, data: wire.ContextData) -> None:
+async def _save_again(
+    connection: Connection, caller: ApiCaller, stored: Context, data: wire.ContextData, name: str | None
+) -> None:
+    if name not in (None, stored.name):
+        raise ContextDiffers("the execution context was saved before without this name, which only a new one gets")
     for field in ("type", "pk", "config"):
         if getattr(data, field) != getattr(stored.data, field):
             raise ContextDiffers(f"an execution context is stored under this id with another {field}")

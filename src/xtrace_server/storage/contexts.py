@@ -22,6 +22,8 @@ class Context:
     pk: int
     id: str
     data: ContextData
+    name: str | None
+    """The name that it was saved under, if it was."""
     saved_by: str | None
     """The hash of the API key that saved it first; None if that is not known."""
 
@@ -57,6 +59,7 @@ _CONTEXT = (
     _c.encrypted_secret,
     _c.key_provider,
     _c.wrapped_key,
+    _c.name,
     _c.saved_by,
 )
 
@@ -69,11 +72,18 @@ async def find(connection: AsyncConnection, organisation_id: str, context_id: st
 
 
 def _from_row(row: Sequence[Any]) -> Context:
-    pk, id_, type_, public_key, config, secret, key_provider, wrapped_key, saved_by = row
+    pk, id_, type_, public_key, config, secret, key_provider, wrapped_key, name, saved_by = row
     data = ContextData(
         type=type_, pk=public_key, config=config, sk=secret, key_provider=key_provider, wrapped_key=wrapped_key
     )
-    return Context(pk, id_, data, saved_by)
+    return Context(pk, id_, data, name, saved_by)
+
+
+async def find_named(connection: AsyncConnection, organisation_id: str, name: str) -> Context | None:
+    """The organisation's context that was saved under the name, if there is one."""
+    query = select(*_CONTEXT).where(_c.organisation_id == organisation_id, _c.name == name)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else _from_row(row)
 
 
 async def get(connection: AsyncConnection, organisation_id: str, context_id: str) -> Context:
@@ -107,7 +117,12 @@ async def list_all(connection: AsyncConnection, organisation_id: str) -> list[Co
 
 
 async def create(
-    connection: AsyncConnection, organisation_id: str, context_id: str, data: ContextData, saved_by: str
+    connection: AsyncConnection,
+    organisation_id: str,
+    context_id: str,
+    data: ContextData,
+    saved_by: str,
+    name: str | None = None,
 ) -> None:
     """Stores a new context; `saved_by` is the hash of the API key that saves it."""
     moment = now()
@@ -121,6 +136,7 @@ async def create(
             encrypted_secret=data.sk,
             key_provider=data.key_provider,
             wrapped_key=data.wrapped_key,
+            name=name,
             saved_by=saved_by,
             created_at=moment,
             updated_at=moment,

@@ -123,11 +123,21 @@ execution_context = Table(
     Column("encrypted_secret", _Text),
     Column("key_provider", _Text),
     Column("wrapped_key", _Text),
+    Column("name", _Text),  # of a context that was saved under one
     Column("saved_by", _Text),  # the hash of the API key that saved it first; null if that is not known
     Column("created_at", _Text, nullable=False),
     Column("updated_at", _Text, nullable=False),
     UniqueConstraint("organisation_id", "id"),
     sqlite_autoincrement=True,
+)
+
+Index(
+    "uq_execution_context_name",
+    execution_context.c.organisation_id,
+    execution_context.c.name,
+    unique=True,
+    sqlite_where=text("name IS NOT NULL"),
+    postgresql_where=text("name IS NOT NULL"),
 )
 
 retired_context = Table(  # outlives the context itself, so that retired keys cannot come back under their id

@@ -87,13 +87,13 @@ def test_what_cannot_be_written_leaves_nothing_behind(
 
 def test_nothing_else_syncs_replaces_or_makes_drafts_of_files() -> None:
     """One module writes what must survive a crash. SQLite syncs its own files."""
-    alone = {"fsync", "mkstemp", "O_EXCL", "NamedTemporaryFile"}
+    alone = {"fsync", "mkstemp", "link", "O_EXCL", "NamedTemporaryFile"}
     users = {}
     for file in sorted(SOURCES.rglob("*.py")):
         names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
         if names & alone:
             users[str(file.relative_to(SOURCES))] = names & alone
-    assert users.pop("xtrace_core/files.py") == {"fsync", "mkstemp", "O_EXCL"}
+    assert users.pop("xtrace_core/files.py") == {"fsync", "mkstemp", "link"}
     # It makes the empty file that SQLite then opens, for its mode.
     assert users == {"xtrace_server/storage/sqlite/dialect.py": {"O_EXCL"}}
 

@@ -7,9 +7,10 @@ nobody can give one context's name to another.
 
 import asyncio
 import base64
+import functools
 import hmac
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, Self
 
@@ -51,6 +52,15 @@ class ContextStore(Protocol):
 
     async def store_exec_context(self, exec_context_dict: dict[str, Any], context_id: str) -> Any: ...
     async def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]: ...
+
+
+class NamedContextStore(ContextStore, Protocol):
+    """What contexts with names need besides."""
+
+    async def store_exec_context(
+        self, exec_context_dict: dict[str, Any], context_id: str, *, name: str | None = None
+    ) -> Any: ...
+    async def find_exec_context(self, name: str) -> str | None: ...
 
 
 @checked_calls
@@ -139,6 +149,68 @@ class ExecutionContext(Secretive):
         homomorphic = create_client(homomorphic_client_type, _embed_len(embedding_length, model), parameters)
         keys = ContextKeys.generate(homomorphic, fields, embedding=model)
         return cls._new(keys, provider, recovery_key, path)
+
+    @classmethod
+    async def create_or_load(
+        cls,
+        key_provider: KeyProvider,
+        homomorphic_client_type: str,
+        embedding_length: int | None = None,
+        key_len: int | None = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        name: str | None = None,
+        integration: NamedContextStore | None = None,
+        alpha_len: int | None = None,
+        private_metadata: PrivateMetaData = False,
+        embedding: EmbeddingModel | HasModel | None = None,
+        insecure_allow_weak_parameters: bool = False,
+    ) -> Self:
+        """The context in the file `path`, or the one under `name` on the service; a new one, saved there, if missing.
+
+        Of any number of processes and machines that call this at once, one creates the context, and all get that one.
+        The other arguments are those of `create`, for the case that it is missing; a context that is there stays as it
+        is. Give `path`, or `name` and `integration`.
+
+        Raises what `create`, and `load_from_disk` or `load_from_remote`, raise, and `InaccessibleFile` on a file system
+        without hard links.
+        """
+        if (path is None) == (name is None) or (name is None) != (integration is None):
+            raise InvalidArgument("expected either path, or name and integration")
+        # In a thread: key providers and files may take their time.
+        new: Callable[[], Self] = functools.partial(
+            cls.create,
+            key_provider,
+            homomorphic_client_type,
+            embedding_length,
+            key_len,
+            alpha_len=alpha_len,
+            private_metadata=private_metadata,
+            embedding=embedding,
+            insecure_allow_weak_parameters=insecure_allow_weak_parameters,
+        )
+        if path is not None:
+            return await asyncio.to_thread(cls._create_or_load_file, new, key_provider, Path(path))
+        if name is None or integration is None:
+            raise AssertionError("one of the two ways was given")
+        context_id = await integration.find_exec_context(name)
+        if context_id is None:
+            context = await asyncio.to_thread(new)
+            saved = context._expect_saved().serialized()
+            context_id = await integration.store_exec_context(saved, context.id, name=name)
+            if context_id == context.id:
+                context._is_kept = True
+                return context
+        return await cls.load_from_remote(None, context_id, integration, key_provider)
+
+    @classmethod
+    def _create_or_load_file(cls, new: Callable[[], Self], key_provider: KeyProvider, path: Path) -> Self:
+        if not path.exists():
+            context = new()
+            if context._expect_saved().create(path):
+                context._is_kept = True
+                return context
+        return cls.load_from_disk(path=path, key_provider=key_provider)
 
     def successor(
         self,

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from xtrace_core.files import write_file
+from xtrace_core.files import create_file, write_file
 from xtrace_sdk.arguments import checked_call
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument, InvalidContext
 from xtrace_sdk.limits import MAX_CONTEXT_BYTES
@@ -125,12 +125,25 @@ class SavedContext(PublicParts, frozen=True):
 
         The file of another context is kept beside it, under the beginning of that one's id.
         """
-        document = self.serialized() if self.id is None else {"id": self.id, **self.serialized()}
         try:
             self._keep_another(path)
-            write_file(path, msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+            write_file(path, self._document())
         except OSError as error:
             raise InaccessibleFile(f"the context cannot be written to {path}: {error.strerror}") from None
+
+    def create(self, path: Path) -> bool:
+        """Writes the file as `write` does if there is none; says whether it did. Raises `InaccessibleFile`."""
+        try:
+            create_file(path, self._document())
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise InaccessibleFile(f"the context cannot be written to {path}: {error.strerror}") from None
+        return True
+
+    def _document(self) -> bytes:
+        document = self.serialized() if self.id is None else {"id": self.id, **self.serialized()}
+        return msgspec.json.format(msgspec.json.encode(document)) + b"\n"
 
     def _keep_another(self, path: Path) -> None:
         # Its keys may be nowhere else, and what is encrypted under them would be lost with them.

@@ -59,6 +59,7 @@ def upgrade() -> None:
         sa.Column("encrypted_secret", STRING, nullable=True),
         sa.Column("key_provider", STRING, nullable=True),
         sa.Column("wrapped_key", STRING, nullable=True),
+        sa.Column("name", STRING, nullable=True),
         sa.Column("saved_by", STRING, nullable=True),
         sa.Column("created_at", STRING, nullable=False),
         sa.Column("updated_at", STRING, nullable=False),
@@ -68,6 +69,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name="pk_execution_context"),
         sa.UniqueConstraint("organisation_id", "id", name="uq_execution_context_organisation_id"),
         sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "uq_execution_context_name",
+        "execution_context",
+        ["organisation_id", "name"],
+        unique=True,
+        sqlite_where=sa.text("name IS NOT NULL"),
+        postgresql_where=sa.text("name IS NOT NULL"),
     )
     op.create_table(
         "knowledge_base",

@@ -1,0 +1,77 @@
+"""`ExecutionContext.create_or_load`: of many that create at once, one does, and all get that one."""
+
+import os
+import sys
+from pathlib import Path
+from subprocess import PIPE, Popen
+
+import pytest
+
+from xtrace_sdk.errors import ContextDiffers, InvalidArgument, WrongKey
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_server.credentials import Credentials
+
+SCRIPT = Path(__file__).parents[1] / "support" / "creating.py"
+PROVIDER = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
+
+
+@pytest.mark.parametrize("how", ["path", "name"])
+def test_six_processes_get_one_context(how: str, tmp_path: Path, credentials: Credentials) -> None:
+    where = str(tmp_path / "new" / "context") if how == "path" else "application"
+    environment = os.environ | {
+        "XTRACE_ORG_ID": credentials.org_id,
+        "XTRACE_API_KEY": credentials.api_key,
+        "XTRACE_API_URL": credentials.api_url,
+    }
+    arguments = [sys.executable, str(SCRIPT), how, where]
+    processes = [Popen(arguments, stdin=PIPE, stdout=PIPE, text=True, env=environment) for _ in range(6)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ids = {process.communicate()[0] for process in processes}
+    assert all(process.returncode == 0 for process in processes)
+    assert len(ids) == 1
+    if how == "path":
+        assert [file.name for file in (tmp_path / "new").iterdir()] == ["context"]
+        assert ExecutionContext.load_from_disk(path=where, key_provider=PROVIDER).id == ids.pop().strip()
+
+
+async def test_what_is_there_is_loaded_and_nothing_else_is_stored(xtrace: XTraceIntegration, tmp_path: Path) -> None:
+    async def call(provider: PassphraseKeyProvider = PROVIDER) -> ExecutionContext:
+        return await ExecutionContext.create_or_load(
+            provider,
+            "paillier_lookup",
+            24,
+            256,
+            name="app",
+            integration=xtrace,
+            insecure_allow_weak_parameters=True,
+        )
+
+    first = await call()
+    assert first.is_kept
+    assert (await call()).id == first.id
+    assert await xtrace.list_exec_contexts(restorable=True) == [first.id]
+    with pytest.raises(WrongKey):
+        await call(PassphraseKeyProvider("another", insecure_log2_n=1))
+    other = ExecutionContext.create(PROVIDER, "paillier_lookup", 24, 256, insecure_allow_weak_parameters=True)
+    assert await xtrace.store_exec_context(other.public_data(), other.id, name="app") == first.id
+    assert await xtrace.list_exec_contexts() == [first.id]
+    await xtrace.store_exec_context(other.public_data(), other.id)
+    with pytest.raises(ContextDiffers, match="which only a new one gets"):
+        await xtrace.store_exec_context(other.public_data(), other.id, name="free")
+    await xtrace.delete_exec_context(first.id)
+    assert await xtrace.find_exec_context("app") is None
+
+
+async def test_one_place_is_named(xtrace: XTraceIntegration) -> None:
+    with pytest.raises(InvalidArgument, match="either path, or name and integration"):
+        await ExecutionContext.create_or_load(PROVIDER, "paillier_lookup", 24)
+    with pytest.raises(InvalidArgument, match="name is not valid"):
+        await xtrace.store_exec_context({"type": "t", "pk": "{}", "config": "{}"}, "context", name="a/b")
