@@ -22,7 +22,7 @@ from xtrace_cli.commands.vacuum import vacuum
 from xtrace_cli.commands.version import version
 from xtrace_cli.errors import WrongUse
 from xtrace_cli.groups import new_group
-from xtrace_cli.output import note
+from xtrace_cli.output import note, write_in_every_encoding
 from xtrace_sdk.errors import XTraceError
 
 _INTERRUPTED: Final = 130
@@ -46,6 +46,7 @@ for group in (kb, keys, context, org):
 
 def main() -> NoReturn:
     """Runs the command line and exits."""
+    write_in_every_encoding()
     try:
         app(prog_name="xtrace")
     except XTraceError as error:

@@ -5,6 +5,7 @@ that a redirected result holds nothing else. Names and descriptions come from th
 characters that steer a terminal are replaced in plain output, and JSON escapes them.
 """
 
+import io
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
@@ -23,7 +24,10 @@ def show(result: Any, as_json: bool, plain: Callable[[], None]) -> None:
     if as_json:
         # A terminal takes a few characters beyond ASCII for commands, and JSON has an escape for every one.
         text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
-        typer.echo("".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text))
+        every = (sys.stdout.encoding or "").lower().startswith("utf")
+        typer.echo(
+            "".join(c if c == "\n" or (c.isprintable() and (every or c.isascii())) else _escaped(c) for c in text)
+        )
     else:
         plain()
 
@@ -42,6 +46,18 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
     width = max(len(name) for name, _ in shown)
     for name, value in shown:
         typer.echo(f"{name.ljust(width)}  {value}".rstrip())
+
+
+def say(text: str) -> None:
+    """Prints lines of which parts come from documents or the service."""
+    typer.echo("\n".join(printable(line) for line in text.split("\n")))
+
+
+def write_in_every_encoding() -> None:
+    """From now on, what the encoding of the output does not have is replaced by `?` instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def note(text: str) -> None:

@@ -1,5 +1,6 @@
 """`xtrace demo`: runs, runs again, and runs that were cut off."""
 
+import os
 import re
 import signal
 import socket
@@ -102,14 +103,38 @@ def test_another_folder_is_another_knowledge_base(shell: Terminal, recipes: Path
 
 def test_folders_without_text_are_one_sentence(shell: Terminal) -> None:
     (shell.folder / "empty").mkdir()
-    shell("demo empty --data data").fails("empty has no text")
+    shell("demo empty --data data").fails("empty contains nothing to load")
     (shell.folder / "empty" / "blank.txt").write_text(" \n")
-    shell("demo empty --data data").fails("empty has no text")
+    shell("demo empty --data data").fails("empty contains nothing to load")
     shell("demo nowhere --data data").fails("nowhere is not a folder")
-    for content in (b"\x7fELF\x00\x01", b"caf\xe9"):
-        (shell.folder / "empty" / "binary.txt").write_bytes(content)
-        shell("demo empty --data data").fails("binary.txt is not valid UTF-8")
+    (shell.folder / "empty" / "binary.txt").write_bytes(b"\x7fELF\x00\x01")
+    ended = shell("demo empty --data data")
+    assert ended.status == 1
+    assert ended.err.splitlines()[0] == (
+        "xtrace: empty/binary.txt was passed over: it contains NUL characters, so it is not text"
+    )
     assert not (shell.folder / "data").exists()
+
+
+def test_files_of_every_kind_are_loaded_or_passed_over_by_name(shell: Terminal, recipes: Path) -> None:
+    text = "The café sells crème brûlée and tea."
+    (recipes / "latin.txt").write_bytes(text.encode("latin-1"))
+    (recipes / "wide.txt").write_bytes(text.replace("tea", "milk").encode("utf-16"))
+    (recipes / "marked.txt").write_bytes(text.replace("tea", "juice").encode("utf-8-sig"))
+    (recipes / "binary.txt").write_bytes(b"\x00\x01")
+    Path(os.fsdecode(os.fsencode(recipes) + b"/caf\xe9.txt")).write_text("This one has a strange name.")
+    (recipes / "steering.txt").write_text("A title \x1b]0;changed\x07 and \x1b[31mred\x1b[0m letters.")
+    line = "demo recipes --data data --ask 'What does the café sell?' --ask 'Which letters are red?'"
+    ended = shell(line, PYTHONIOENCODING="iso8859-5")
+    assert loaded(ended) == (8, 0, 0)
+    assert "recipes/binary.txt was passed over: it contains NUL characters" in ended.err
+    assert ended.err.count("recipes/latin.txt is not valid UTF-8, so it was read as Latin-1") == 1
+    assert "caf?" in ended.text
+    assert "\x1b" not in ended.text + ended.err
+    (recipes / "bread.md").unlink()
+    assert loaded(shell(line)) == (0, 7, 0)  # nothing is called outdated while a file cannot be read
+    (recipes / "binary.txt").unlink()
+    assert loaded(shell(line)) == (0, 7, 1)
 
 
 def test_a_lost_or_wrong_passphrase_is_one_sentence(shell: Terminal, recipes: Path) -> None:

@@ -11,7 +11,7 @@ from xtrace_cli.options.connection import CredentialsFile, with_api_key
 from xtrace_cli.options.key_providers import KeyFile, KMSContext, KMSKey, named_provider, provider_of
 from xtrace_cli.options.passphrase import PassphraseFile, new_passphrase
 from xtrace_cli.options.recovery_key import RecoveryKeyFile, print_words, recovery_key_of, tested
-from xtrace_cli.output import Json, Yes, confirm, fields, note, printable, show
+from xtrace_cli.output import Json, Yes, confirm, fields, note, printable, say, show
 from xtrace_sdk.errors import InaccessibleFile
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def save(
         path=path, key_provider=provider_of(path, passphrase_file, key_file, kms_key, kms_context)
     )
     context_id = with_api_key(credentials, context.save_to_remote)
-    show({"context_id": context_id}, as_json, lambda: typer.echo(context_id))
+    show({"context_id": context_id}, as_json, lambda: say(context_id))
 
 
 @app.command()

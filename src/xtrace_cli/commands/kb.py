@@ -9,7 +9,7 @@ import typer
 
 from xtrace_cli.groups import new_group
 from xtrace_cli.options.connection import CredentialsFile, with_admin_key
-from xtrace_cli.output import Json, Yes, confirm, fields, note, show, table
+from xtrace_cli.output import Json, Yes, confirm, fields, note, say, show, table
 
 app = new_group("kb", "Knowledge bases: create, list, describe, delete (with the organisation's admin key), verify.")
 
@@ -27,7 +27,7 @@ def create(
 ) -> None:
     """Creates a knowledge base and prints its id."""
     kb = with_admin_key(credentials, lambda xtrace: xtrace.create_kb(name, description))
-    show(kb, as_json, lambda: typer.echo(kb.id))
+    show(kb, as_json, lambda: say(kb.id))
 
 
 @app.command("list")

@@ -8,7 +8,7 @@ import typer
 from xtrace_cli.commands.kb import KbId
 from xtrace_cli.groups import new_group
 from xtrace_cli.options.connection import CredentialsFile, with_admin_key
-from xtrace_cli.output import Json, Yes, confirm, note, show, table
+from xtrace_cli.output import Json, Yes, confirm, note, say, show, table
 from xtrace_core import wire
 from xtrace_core.permissions import Permission
 from xtrace_sdk.errors import InvalidArgument
@@ -55,7 +55,7 @@ def create(
     It is shown this once: the service keeps only its hash.
     """
     created = with_admin_key(credentials, lambda xtrace: xtrace.create_api_key(name, description))
-    show(created, as_json, lambda: typer.echo(created.secret_key))
+    show(created, as_json, lambda: say(created.secret_key))
     first_n = created.api_key.first_n
     note(f"the key is shown this once; give it rights with: xtrace keys grant {first_n} KB_ID read")
 

@@ -14,7 +14,7 @@ from xtrace_cli.options.server_data import (
     server_database,
     server_settings,
 )
-from xtrace_cli.output import Json, fields, note, printable, show, table
+from xtrace_cli.output import Json, fields, note, printable, say, show, table
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def create(
     credentials = asyncio.run(_create(settings, name, api_url or _known_url(data), write))
     if write is not None:
         result = {"org_id": credentials.org_id, "credentials_file": str(write)}
-        show(result, as_json, lambda: typer.echo(credentials.org_id))
+        show(result, as_json, lambda: say(credentials.org_id))
         note(f"the credentials are in {write}, and nowhere else")
         return
     lines = [(name, getattr(credentials, name)) for name in credentials.__struct_fields__]

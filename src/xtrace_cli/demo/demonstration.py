@@ -8,12 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from xtrace_cli.demo.local_server import local_server
 from xtrace_cli.documents.reading import Document, FolderDocuments, chunks_of, python_reference, source_and_passage
 from xtrace_cli.options.passphrase import read_passphrase
-from xtrace_cli.output import note
+from xtrace_cli.output import note, say
 from xtrace_core.files import write_file
 from xtrace_sdk.errors import InaccessibleFile
 from xtrace_sdk.service.integration import XTraceIntegration
@@ -40,13 +38,13 @@ def demonstrate(folder: Path | None, data: Path, ask: Sequence[str] | None) -> N
 
     Raises `XTraceError`; what is stored by then is found by the next run.
     """
-    documents = python_reference() if folder is None else FolderDocuments(folder)
+    documents = python_reference() if folder is None else FolderDocuments(folder, note)
     questions = ask or (REFERENCE_QUESTIONS if folder is None else _first_lines(documents))
     context = _own_context(data / "client")
     with local_server(data / "server") as server:
-        typer.echo(f"A private server runs at {server.api_url}")
-        typer.echo(f"  the server's files:  {data / 'server'}   (ciphertexts; its operator sees these)")
-        typer.echo(f"  the client's files:  {data / 'client'}   (passphrase and keys; they never leave this side)")
+        say(f"A private server runs at {server.api_url}")
+        say(f"  the server's files:  {data / 'server'}   (ciphertexts; its operator sees these)")
+        say(f"  the client's files:  {data / 'client'}   (passphrase and keys; they never leave this side)")
         corpus = "Python reference" if folder is None else str(folder.resolve())
         asyncio.run(_load_and_ask(server, context, documents, questions, data, corpus))
 
@@ -56,7 +54,7 @@ def _own_context(folder: Path) -> ExecutionContext:
     saved, passphrase = folder / "context.json", folder / "passphrase"
     if saved.exists():
         return ExecutionContext.load_from_disk(read_passphrase(passphrase), saved)
-    typer.echo("Making keys: a Paillier key pair and an AES key, protected by a random passphrase")
+    say("Making keys: a Paillier key pair and an AES key, protected by a random passphrase")
     provider = PassphraseKeyProvider(_make_passphrase(passphrase))
     return ExecutionContext.create(
         key_provider=provider,
@@ -129,8 +127,10 @@ async def _load(loader: DataLoader, embedding: Embedding, documents: Iterable[Do
         note(f"{so_far.stored + so_far.known} chunks are stored: run the same command again to go on")
         raise
     elapsed = time.perf_counter() - started
-    removed = await loader.delete_chunks(await loader.superseded(summary, kb_id), kb_id)
-    typer.echo(
+    # What could not be read this time was perhaps loaded before, and is not outdated.
+    is_whole = not (isinstance(documents, FolderDocuments) and documents.passed_over)
+    removed = await loader.delete_chunks(await loader.superseded(summary, kb_id), kb_id) if is_whole else 0
+    say(
         f"\n{read} documents, {len(summary.base_names)} chunks: {summary.stored} embedded, encrypted and stored in "
         f"{elapsed:.1f} s, {summary.known} were there already"
         + (f"; outdated and deleted: {removed}" if removed else "")
@@ -144,26 +144,26 @@ async def _answer(retriever: Retriever, embedding: Embedding, question: str, kb_
     searched = time.perf_counter()
     chunks = await retriever.retrieve_and_decrypt(ids, kb_id=kb_id)
     fetched = time.perf_counter()
-    typer.echo(f"\nQ: {question}")
-    typer.echo(
+    say(f"\nQ: {question}")
+    say(
         f"   encrypted search {1000 * (searched - started):.0f} ms, "
         f"fetching and decrypting {len(chunks)} chunks {1000 * (fetched - searched):.0f} ms"
     )
     distance_of = dict(zip(ids, distances, strict=True))
     for chunk in chunks:
         source, passage = source_and_passage(chunk["chunk_content"])
-        typer.echo(f"   {source} (distance {distance_of[chunk['chunk_id']]} of {DIMENSIONS})")
-        typer.echo(f"      {_shortened(passage)}")
+        say(f"   {source} (distance {distance_of[chunk['chunk_id']]} of {DIMENSIONS})")
+        say(f"      {_shortened(passage)}")
     return chunks
 
 
 def _show_stored(database: Path, kb_id: str, chunk: dict[str, Any]) -> None:
     stored = stored_chunk(database, kb_id, chunk["chunk_id"])
-    typer.echo(f"\nWhat the server's database holds of the first answer (chunk {chunk['chunk_id']} in {database}):")
-    typer.echo(f"   content     {stored.content[:64]}…  ({len(stored.content)} characters, AES-256-GCM)")
-    typer.echo(f"   vector      {stored.ciphertext[:32].hex()}…  ({len(stored.ciphertext)} bytes, Paillier)")
-    typer.echo(f"   name        {stored.name}  (keyed hash)")
-    typer.echo(f"   metadata    {', '.join(filter(None, stored.tags)) or 'none'}")
+    say(f"\nWhat the server's database holds of the first answer (chunk {chunk['chunk_id']} in {database}):")
+    say(f"   content     {stored.content[:64]}…  ({len(stored.content)} characters, AES-256-GCM)")
+    say(f"   vector      {stored.ciphertext[:32].hex()}…  ({len(stored.ciphertext)} bytes, Paillier)")
+    say(f"   name        {stored.name}  (keyed hash)")
+    say(f"   metadata    {', '.join(filter(None, stored.tags)) or 'none'}")
 
 
 def _first_lines(documents: Iterable[Document]) -> list[str]:

@@ -1,7 +1,9 @@
 """Text to load: a folder's files, or the reference that comes with Python, split into chunks."""
 
+import codecs
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +36,19 @@ def python_reference() -> list[Document]:
 class FolderDocuments:
     """The `.txt` and `.md` files of a folder and the folders in it, by path; hidden and empty ones are passed over.
 
-    Each is read when its turn comes, at every iteration anew. Iterating raises `InaccessibleFile` for what cannot be
-    read and `InvalidDocument` for a file that is not valid UTF-8.
+    Each is read when its turn comes, at every iteration anew. Files that cannot be read, or are not text, are passed
+    over.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Raises `InaccessibleFile` if it is not a folder, `InvalidDocument` if it contains nothing to load."""
+    def __init__(self, folder: Path, on_note: Callable[[str], object]) -> None:
+        """`on_note` is told once of each file that is passed over, or whose encoding had to be guessed.
+
+        Raises `InaccessibleFile` if it is not a folder, `InvalidDocument` if it contains nothing to load.
+        """
+        self.passed_over: set[Path] = set()
+        """Files with something in them that could not be loaded."""
+        self._noted: set[Path] = set()
+        self._on_note = on_note
         if not folder.is_dir():
             raise InaccessibleFile(f"{folder} is not a folder: name a folder with .txt or .md files")
         self._folder = folder
@@ -50,9 +59,52 @@ class FolderDocuments:
 
     def __iter__(self) -> Iterator[Document]:
         for path in _text_files(self._folder):
-            document = Document(str(path.relative_to(self._folder)), _read(path))
+            document = Document(shown_path(path.relative_to(self._folder)), self._read(path))
             if document.text.strip():
                 yield document
+
+    def _read(self, path: Path) -> str:
+        """The text of a file, empty for one that is passed over."""
+        try:
+            text, is_guessed = decoded(path.read_bytes())
+        except OSError as error:
+            return self._pass_over(path, f"it cannot be read: {error.strerror}")
+        except ValueError as error:
+            return self._pass_over(path, str(error))
+        if is_guessed:
+            self._note(path, f"{shown_path(path)} is not valid UTF-8, so it was read as Latin-1")
+        return text
+
+    def _pass_over(self, path: Path, reason: str) -> str:
+        self.passed_over.add(path)
+        self._note(path, f"{shown_path(path)} was passed over: {reason}")
+        return ""
+
+    def _note(self, path: Path, text: str) -> None:
+        if path not in self._noted:
+            self._noted.add(path)
+            self._on_note(text)
+
+
+def decoded(data: bytes) -> tuple[str, bool]:
+    """The text of a file, and whether its encoding was guessed: it is Latin-1 if neither a mark nor UTF-8 says more.
+
+    Raises `ValueError` for what is not text.
+    """
+    is_guessed = False
+    try:
+        is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
+    except UnicodeDecodeError:
+        text, is_guessed = data.decode("latin-1"), True
+    if "\0" in text:
+        raise ValueError("it contains NUL characters, so it is not text")
+    return text, is_guessed
+
+
+def shown_path(path: Path) -> str:
+    """The path as text; bytes of a name that are not valid UTF-8 are replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def chunks_of(documents: Iterable[Document]) -> Iterator[dict[str, Any]]:
@@ -81,18 +133,6 @@ def _text_files(folder: Path) -> Iterator[Path]:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
             yield path
-
-
-def _read(path: Path) -> str:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InaccessibleFile(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise InvalidDocument(f"{path} is not valid UTF-8: convert it, or move it out of the folder")
-    return text
 
 
 def _passages(document: Document) -> list[str]:
