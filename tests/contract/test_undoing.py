@@ -222,7 +222,7 @@ async def test_texts_of_numpy_are_texts(loader: DataLoader, xtrace: XTraceIntegr
 
 
 async def test_classes_that_do_not_mix_say_so(context: ExecutionContext) -> None:
-    synchronous = sync.XTraceIntegration("org", "key", "http://127.0.0.1:1")
+    synchronous = sync.XTraceIntegration("org", "key", api_url="http://127.0.0.1:1")
     for make in (DataLoader, Retriever):
         with pytest.raises(InvalidArgument, match=r"but not that of xtrace_sdk\.sync: .* import all of them"):
             make(context, synchronous)  # type: ignore[arg-type]
