@@ -255,3 +255,26 @@ async def test_what_is_saved_is_a_dict_and_secrets_stay_inside(
     assert str(context) == f"<ExecutionContext {context.id}>"
     with pytest.raises(InvalidArgument, match="does not give its secret keys away in clear: to_dict_enc"):
         context.to_dict_plain()
+
+
+# DataLoader
+
+
+async def test_loaders_take_their_keywords_and_chunks(
+    xtrace: XTraceIntegration, kb_id: str, context: ExecutionContext
+) -> None:
+    async def vector(number: int) -> list[int]:
+        return bits(number)
+
+    loader = DataLoader(context, xtrace)
+    with pytest.warns(UserWarning, match="chunk_id is ignored in chunks to load"):
+        index, db = await loader.load_data_from_memory(
+            chunks=[{"chunk_content": "one", "chunk_id": 77}], vectors=[vector(1)], disable_progress=True
+        )
+    assert await loader.dump_db(db, index, kb_id) == [1]
+    texts = [{"chunk_content": "two"}, {"chunk_content": "three"}]
+    index, db = await loader.load_data_from_memory_batch(texts, [vector(2), vector(3)])
+    assert await loader.dump_db(db, index, kb_id) == [2, 3]
+    assert await Retriever(context, xtrace).nn_search_for_ids(bits(3), 1, kb_id) == [3]
+    with pytest.raises(InvalidArgument, match="has a name, which the service would see: leave it out"):
+        await loader.load_data_from_memory([{"chunk_content": "x", "name": "n"}], [bits(1)])

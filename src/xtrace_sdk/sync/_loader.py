@@ -51,24 +51,28 @@ class DataLoader(Twin[core.DataLoader]):
         self._held = [integration]  # a twin that is dropped closes its connections
 
     def load_data_from_memory(
-        self, collection: Sequence[Mapping[str, Any]], vectors: Sequence[Any]
+        self, chunks: Sequence[Mapping[str, Any]], vectors: Sequence[Any], disable_progress: bool = False
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
-        """`(index, db)`: the encrypted vectors and the encrypted chunks, in the order of the collection.
+        """`(index, db)`: the encrypted vectors and the encrypted chunks, in the order of the chunks.
 
         Args:
-            collection: chunks as `{"chunk_content": str, "meta_data": {…}}`.
+            chunks: `{"chunk_content": str, "meta_data": {…}}` each; a `chunk_id` is ignored with a warning.
             vectors: one for each chunk: bits, floats (taken by their sign) or awaitables of either; with `vector_copy`
                 floats or awaitables of them.
+            disable_progress: has no effect, because this call shows no progress.
 
         Nothing is sent. Raises `InvalidArgument`, `InvalidVector`, `InvalidMetaData`.
         """
-        return run(self._core.load_data_from_memory(collection, vectors))
+        return run(self._core.load_data_from_memory(chunks, vectors, disable_progress))
 
     def load_data_from_memory_batch(
-        self, collection: Sequence[Mapping[str, Any]], vectors: Any
+        self, chunks: Sequence[Mapping[str, Any]], vectors: Any, disable_progress: bool = False
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
-        """The same for the vectors as one matrix `(n, embed_len)`, such as `bin_embed_many` gives it."""
-        return run(self._core.load_data_from_memory_batch(collection, vectors))
+        """The same for the vectors as one matrix `(n, embed_len)`, such as `bin_embed_many` gives it.
+
+        A list of awaitables, one for each chunk, is taken too.
+        """
+        return run(self._core.load_data_from_memory_batch(chunks, vectors, disable_progress))
 
     def dump_db(
         self, db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str, concurrent: bool = False

@@ -1,5 +1,6 @@
 """A user's chunks before encryption: what they must look like, and from what a second run knows them again."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 
-_KEYS = frozenset({"chunk_content", "meta_data"})
+_KEYS = frozenset({"chunk_content", "meta_data", "chunk_id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,13 @@ def _checked(position: int, item: Mapping[str, Any]) -> tuple[str, dict[str, Any
         raise InvalidArgument(
             f"chunk {position} of the collection is a {type(item).__name__}, "
             'expected {"chunk_content": a text, "meta_data": {…}}'
+        )
+    if "chunk_id" in item:
+        warnings.warn("chunk_id is ignored in chunks to load: the service gives new chunks their ids", stacklevel=2)
+    if "name" in item:
+        raise InvalidArgument(
+            f"chunk {position} of the collection has a name, which the service would see: leave it out, or keep it in "
+            "a field of meta_data, of a context with private_metadata if it is secret"
         )
     if set(item) - _KEYS or not isinstance(item.get("chunk_content"), str):
         raise InvalidArgument(

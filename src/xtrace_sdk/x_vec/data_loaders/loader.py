@@ -71,31 +71,35 @@ class DataLoader(Secretive):
         self._last: Load | None = None
 
     async def load_data_from_memory(
-        self, collection: Sequence[Mapping[str, Any]], vectors: Sequence[Any]
+        self, chunks: Sequence[Mapping[str, Any]], vectors: Sequence[Any], disable_progress: bool = False
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
-        """`(index, db)`: the encrypted vectors and the encrypted chunks, in the order of the collection.
+        """`(index, db)`: the encrypted vectors and the encrypted chunks, in the order of the chunks.
 
         Args:
-            collection: chunks as `{"chunk_content": str, "meta_data": {…}}`.
+            chunks: `{"chunk_content": str, "meta_data": {…}}` each; a `chunk_id` is ignored with a warning.
             vectors: one for each chunk: bits, floats (taken by their sign) or awaitables of either; with `vector_copy`
                 floats or awaitables of them.
+            disable_progress: has no effect, because this call shows no progress.
 
         Nothing is sent. Raises `InvalidArgument`, `InvalidVector`, `InvalidMetaData`.
         """
-        expect_same_length(collection, vectors)
+        expect_same_length(chunks, vectors)
         try:
-            chunks = plain_chunks(collection, self._context, self._encryptor.vector_copy)
+            plain = plain_chunks(chunks, self._context, self._encryptor.vector_copy)
         except BaseException:
             close(vectors)
             raise
-        return await asyncio.to_thread(self._encryptor.encrypt, chunks, await resolve_all(vectors))
+        return await asyncio.to_thread(self._encryptor.encrypt, plain, await resolve_all(vectors))
 
     async def load_data_from_memory_batch(
-        self, collection: Sequence[Mapping[str, Any]], vectors: Any
+        self, chunks: Sequence[Mapping[str, Any]], vectors: Any, disable_progress: bool = False
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
-        """The same for the vectors as one matrix `(n, embed_len)`, or an awaitable of one such as `bin_embed_many`."""
+        """The same for the vectors as one matrix `(n, embed_len)`, or an awaitable of one such as `bin_embed_many`.
+
+        A list of awaitables, one for each chunk, is taken too.
+        """
         matrix = await resolve(vectors)
-        return await self.load_data_from_memory(collection, list(matrix))
+        return await self.load_data_from_memory(chunks, list(matrix), disable_progress)
 
     async def dump_db(
         self, db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str, concurrent: bool = False
