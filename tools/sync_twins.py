@@ -26,7 +26,7 @@ TWINS = {
     "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever",),
     "xtrace_sdk.x_vec.upkeep.manifest": ("write_manifest",),
     "xtrace_sdk.x_vec.upkeep.rotation": ("rotate",),
-    "xtrace_sdk.x_vec.contexts.execution_context": ("ContextStore", "ExecutionContext"),
+    "xtrace_sdk.x_vec.contexts.execution_context": ("ContextStore", "NamedContextStore", "ExecutionContext"),
     "xtrace_sdk.x_vec.chunks.vectors": ("Embedder", "FloatEmbedder"),
     "xtrace_sdk.x_vec.upkeep.verification": ("delete_bad", "verify"),
 }

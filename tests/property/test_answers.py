@@ -53,7 +53,7 @@ SENDS_NOTHING = {
     "DataLoader.load_data_from_memory_batch",
     "Embedding.aclose",
 }
-INTERFACES = {"ContextStore", "Embedder", "FloatEmbedder"}
+INTERFACES = {"ContextStore", "NamedContextStore", "Embedder", "FloatEmbedder"}
 
 
 def is_asynchronous(member: Any) -> bool:

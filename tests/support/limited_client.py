@@ -205,6 +205,18 @@ async def _load(world: World) -> Any:
     )
 
 
+async def _create_or_load(world: World) -> Any:
+    return await ExecutionContext.create_or_load(
+        world.provider,
+        "paillier_lookup",
+        24,
+        256,
+        name="app",
+        integration=world.xtrace,
+        insecure_allow_weak_parameters=True,
+    )
+
+
 async def _search_lineage(world: World) -> Any:
     return await Retriever(world.successor, world.xtrace).search(QUERY, 2, world.old_kb_id)
 
@@ -243,6 +255,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     ),
     "XTraceIntegration.get_serialized_exec_context": lambda w: w.xtrace.get_serialized_exec_context(w.context_id),
     "XTraceIntegration.list_exec_contexts": lambda w: w.xtrace.list_exec_contexts(),
+    "XTraceIntegration.find_exec_context": lambda w: w.xtrace.find_exec_context("nobody"),
     "XTraceIntegration.delete_exec_context": lambda w: w.xtrace.delete_exec_context("unknown"),
     "XTraceIntegration.retire_exec_context": lambda w: w.xtrace.retire_exec_context("unknown"),
     "XTraceIntegration.get_ctx_for_kb": lambda w: w.xtrace.get_ctx_for_kb(w.kb_id),
@@ -285,6 +298,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     ),
     "ExecutionContext.save_to_remote": lambda w: w.context.save_to_remote(w.xtrace),
     "ExecutionContext.load_from_remote": _load,
+    "ExecutionContext.create_or_load": _create_or_load,
     "rotate": lambda w: rotate(w.successor, w.xtrace, batch_size=2),
     "verify": lambda w: verify(w.successor, w.xtrace, w.old_kb_id, batch_size=2),
     "write_manifest": lambda w: write_manifest(w.xtrace, w.kb_id, w.context, w.new_file()),

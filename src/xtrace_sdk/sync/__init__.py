@@ -6,7 +6,7 @@ Ctrl-C cancels a call cleanly. Callbacks run in a thread of the SDK and cannot m
 """
 
 from xtrace_sdk.sync._embedding import Embedding
-from xtrace_sdk.sync._execution_context import ContextStore, ExecutionContext
+from xtrace_sdk.sync._execution_context import ContextStore, ExecutionContext, NamedContextStore
 from xtrace_sdk.sync._fetching import fetch_samples
 from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._loader import DataLoader
@@ -23,6 +23,7 @@ __all__ = [
     "Embedding",
     "ExecutionContext",
     "FloatEmbedder",
+    "NamedContextStore",
     "Retriever",
     "XTraceIntegration",
     "delete_bad",

@@ -6,7 +6,6 @@ from typing import Any, Protocol, Self, runtime_checkable
 from xtrace_sdk.sync._background import in_threads, run
 from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData
 from xtrace_sdk.x_vec.contexts import execution_context as core
-from xtrace_sdk.x_vec.contexts.execution_context import NamedContextStore
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel, HasModel
 from xtrace_sdk.x_vec.keys.provider import KeyProvider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
@@ -19,6 +18,19 @@ class ContextStore(Protocol):
     def store_exec_context(self, exec_context_dict: dict[str, Any], context_id: str) -> Any: ...
 
     def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class NamedContextStore(Protocol):
+    """What a context with a name needs of `XTraceIntegration`."""
+
+    def store_exec_context(
+        self, exec_context_dict: dict[str, Any], context_id: str, *, name: str | None = None
+    ) -> Any: ...
+
+    def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]: ...
+
+    def find_exec_context(self, name: str) -> str | None: ...
 
 
 class ExecutionContext(core.ExecutionContext):
@@ -62,7 +74,7 @@ class ExecutionContext(core.ExecutionContext):
                 key_len,
                 path,
                 name=name,
-                integration=integration,
+                integration=in_threads(integration, NamedContextStore),
                 alpha_len=alpha_len,
                 private_metadata=private_metadata,
                 embedding=embedding,

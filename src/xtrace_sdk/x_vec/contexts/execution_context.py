@@ -54,12 +54,13 @@ class ContextStore(Protocol):
     async def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]: ...
 
 
-class NamedContextStore(ContextStore, Protocol):
-    """What contexts with names need besides."""
+class NamedContextStore(Protocol):
+    """What a context with a name needs of `XTraceIntegration`."""
 
     async def store_exec_context(
         self, exec_context_dict: dict[str, Any], context_id: str, *, name: str | None = None
     ) -> Any: ...
+    async def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]: ...
     async def find_exec_context(self, name: str) -> str | None: ...
 
 
