@@ -17,7 +17,7 @@ from support.toy_paillier import toy_key
 from xtrace_sdk.errors import InputError, InvalidArgument, NotFound, WrongKey
 from xtrace_sdk.integrations import XTraceIntegration
 from xtrace_sdk.service.counts import ChunkCount
-from xtrace_sdk.x_vec import DataLoader, ExecutionContext, PassphraseKeyProvider, Retriever
+from xtrace_sdk.x_vec import DataLoader, Embedding, ExecutionContext, PassphraseKeyProvider, Retriever
 from xtrace_server.credentials import Credentials
 
 PUBLIC = msgspec.to_builtins(toy_key().context_data)
@@ -278,3 +278,15 @@ async def test_loaders_take_their_keywords_and_chunks(
     assert await Retriever(context, xtrace).nn_search_for_ids(bits(3), 1, kb_id) == [3]
     with pytest.raises(InvalidArgument, match="has a name, which the service would see: leave it out"):
         await loader.load_data_from_memory([{"chunk_content": "x", "name": "n"}], [bits(1)])
+
+
+# Embedding
+
+
+def test_the_key_is_read_from_inference_api_key_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "INFERENCE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InvalidArgument, match="OpenAI needs a key"):
+        Embedding("openai", "model", 8)
+    monkeypatch.setenv("INFERENCE_API_KEY", "a-secret-key")
+    assert "a-secret-key" not in repr(Embedding("openai", "model", 8))

@@ -187,7 +187,9 @@ class OpenAiProvider(_ApiProvider):
         return base_url(address, "base_url of OpenAI (or OPENAI_BASE_URL)")
 
     def _key(self, given: str | None, address: str | None) -> str:
-        key = header_value(given or os.environ.get("OPENAI_API_KEY") or "", "api_key")
+        key = header_value(
+            given or os.environ.get("OPENAI_API_KEY") or os.environ.get("INFERENCE_API_KEY") or "", "api_key"
+        )
         if not key and not address and not os.environ.get("OPENAI_BASE_URL"):
             raise InvalidArgument("OpenAI needs a key: give api_key, or set OPENAI_API_KEY")
         return key
