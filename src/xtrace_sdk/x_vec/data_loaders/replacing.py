@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from xtrace_core.metadata import parse_meta_data
+from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import Outcome
 from xtrace_sdk.errors import ChunksNotFound
 from xtrace_sdk.service.integration import InsertedIds, StoredChunk, XTraceIntegration
@@ -21,8 +22,10 @@ ATTEMPTS: Final = 5
 """How often chunks are looked up again because others deleted them before they could be replaced."""
 
 
-class Replacing:
+class Replacing(Secretive):
     """Some chunks, no two of the same name, on their way into one knowledge base."""
+
+    __slots__ = ("_chunks", "_encryptor", "_integration", "_kb_id", "_store", "_vectors")
 
     def __init__(
         self,
