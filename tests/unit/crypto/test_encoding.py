@@ -8,7 +8,7 @@ import pytest
 from support import reference_paillier as reference
 from xtrace_core.arithmetic import as_rows
 from xtrace_sdk.errors import InvalidArgument
-from xtrace_sdk.x_vec.schemes.paillier.encoding import MAX_EMBED_LEN, VectorEncoding, choose_base
+from xtrace_sdk.x_vec.schemes.paillier.encoding import MAX_EMBED_LEN, VectorEncoding, choose_base, differing
 
 
 def encoding(embed_len: int, key_len: int) -> VectorEncoding:
@@ -133,3 +133,48 @@ def test_largest_sum_is_that_of_all_ones_with_all_ones(embed_len: int) -> None:
     largest = 3**embed_len - 1 if subject.base == "base3" else 2 * max(ones)
     assert subject.largest_sum() == largest
     assert 2 * max(ones) == largest
+
+
+def totals_for(vector: int, query: int, width: int, base: int, rng: random.Random) -> list[int]:
+    """Sums of which the vector is left, and sums beside them."""
+    total, place = vector + query, base ** rng.randrange(width)
+    moved = [total + step * place for step in (-2, -1, 1, 2)]
+    beyond = [total + base**width, total + (1 << 8 * 79), total + base**width * 3]
+    return [total, query, *moved, *beyond, rng.randrange(base**width), 0]
+
+
+@pytest.mark.parametrize("with_query", [True, False])
+@pytest.mark.parametrize("embed_len", [1, 4, 5, 31, 32, 33, 64, 100, 128, 255, 300, 512, 600])
+def test_vectors_are_what_integers_say_without_the_query(embed_len: int, with_query: bool) -> None:
+    subject, rng, width_bytes = encoding(embed_len, 256), random.Random(embed_len), 80
+    base = 3 if subject.base == "base3" else 4
+    bits = np.array([[rng.randrange(2) for _ in range(embed_len)] for _ in range(6)], dtype=np.uint8)
+    asked = bits[:1] if with_query else np.zeros((1, embed_len), dtype=np.uint8)
+    queries = reference.messages(asked[0].tolist(), 256, subject.base)
+    columns: list[list[int]] = [[] for _ in subject.widths]
+    for row in bits:
+        messages = reference.messages(row.tolist(), 256, subject.base)
+        parts = zip(messages, queries, subject.widths, strict=True)
+        choices = [totals_for(m, q, width, base, rng) for m, q, width in parts]
+        for i in range(len(choices[0])):
+            # Each ciphertext in turn has the odd sum, and all have it.
+            for odd in range(-1, subject.count):
+                for t, column in enumerate(columns):
+                    column.append(max(0, choices[t][i if odd in (-1, t) else 0]))
+    sums = [as_rows(column, width_bytes) for column in columns]
+    packed, valid = subject.vectors(sums, subject.encode(asked) if with_query else None)
+    expected = []
+    for row_totals in zip(*columns, strict=True):
+        digits = [reference.digits_of(max(0, a - q), base) for a, q in zip(row_totals, queries, strict=True)]
+        fits = all(a >= q for a, q in zip(row_totals, queries, strict=True))
+        fits &= all(len(one) <= w and max(one, default=0) <= 1 for one, w in zip(digits, subject.widths, strict=True))
+        expected.append(fits)
+    assert valid.tolist() == expected
+    assert {True, False} == set(expected)
+    left = subject.unpack(packed)
+    for i in np.flatnonzero(valid).tolist():
+        messages = [column[i] - q for column, q in zip(columns, queries, strict=True)]
+        assert reference.messages(left[i].tolist(), 256, subject.base) == messages
+        assert packed[i].tobytes() == reference.packed(left[i].tolist(), 256, subject.base)
+    distances = differing(packed[valid], subject.pack(asked))
+    assert distances.tolist() == (left[valid] != asked).sum(axis=1).tolist()
