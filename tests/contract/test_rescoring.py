@@ -110,7 +110,7 @@ async def test_filters_ranges_and_decoys_go_together_with_rescoring(
 async def test_rescore_is_a_whole_number_from_1(
     rescore: Any, context: ExecutionContext, xtrace: XTraceIntegration, kb_id: str
 ) -> None:
-    with pytest.raises(InvalidArgument, match="whole number from 1"):
+    with pytest.raises(InvalidArgument, match="expected a whole number of at least 1"):
         await Retriever(context, xtrace).search(QUERY, kb_id=kb_id, rescore=rescore)
 
 
@@ -155,7 +155,7 @@ async def test_a_model_without_floats_is_refused_where_they_are_needed(
 
 
 async def test_an_unknown_kind_of_copy_is_refused(context: ExecutionContext, xtrace: XTraceIntegration) -> None:
-    with pytest.raises(InvalidArgument, match="'int4', expected None, 'int8' or 'float32'"):
+    with pytest.raises(InvalidArgument, match="vector_copy is a str, expected one of 'int8', 'float32' or None"):
         DataLoader(context, xtrace, vector_copy="int4")  # type: ignore[arg-type]
 
 
