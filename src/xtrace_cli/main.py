@@ -7,6 +7,7 @@ What takes long to import (the server, numpy, the embedding models) is imported 
 """
 
 import sys
+import warnings
 from typing import Final, NoReturn
 
 from xtrace_cli.commands import context, kb, keys, org
@@ -47,6 +48,7 @@ for group in (kb, keys, context, org):
 def main() -> NoReturn:
     """Runs the command line and exits."""
     write_in_every_encoding()
+    warnings.showwarning = _note_warning
     try:
         app(prog_name="xtrace")
     except XTraceError as error:
@@ -64,6 +66,11 @@ def main() -> NoReturn:
             _stop()
         raise
     sys.exit(0)
+
+
+def _note_warning(message: Warning | str, *_: object, **__: object) -> None:
+    # Such as a weak key: a sentence, without the line of code that it came from.
+    note(str(message))
 
 
 def _stop() -> NoReturn:

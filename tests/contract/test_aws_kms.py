@@ -36,10 +36,13 @@ def test_a_context_opens_with_what_its_file_says(kms: KMS, tmp_path: Path) -> No
     context = new_context(AWSKMSKeyProvider.create(kms.client(), ALIAS), path)
     edek = edek_of(path)
     provider = AWSKMSKeyProvider.from_wrapped(edek, kms_client=kms.client(), key_id=ALIAS)
-    assert ExecutionContext.load_from_disk(path=path, key_provider=provider) == context
+    assert (
+        ExecutionContext.load_from_disk(path=path, key_provider=provider, insecure_allow_weak_encryption=True)
+        == context
+    )
     assert kms.client().decrypt(CiphertextBlob=edek)["KeyId"].endswith(kms.key_id)
     with pytest.raises(InvalidContext, match="key provider 'aws_kms'"):
-        ExecutionContext.load_from_disk("passphrase", path)
+        ExecutionContext.load_from_disk("passphrase", path, insecure_allow_weak_encryption=True)
     with pytest.raises(WrongKey, match="another wrapped key"):
         AWSKMSKeyProvider.from_wrapped(edek[:-1], kms_client=kms.client(), key_id=ALIAS).unwrap_key(edek)
 
@@ -93,7 +96,9 @@ def test_an_encryption_context_is_bound(kms: KMS, tmp_path: Path) -> None:
         provider = AWSKMSKeyProvider.from_wrapped(
             edek, kms_client=kms.client(), key_id=ALIAS, encryption_context=encryption_context
         )
-        return ExecutionContext.load_from_disk(path=tmp_path / "context", key_provider=provider)
+        return ExecutionContext.load_from_disk(
+            path=tmp_path / "context", key_provider=provider, insecure_allow_weak_encryption=True
+        )
 
     assert load(dict(reversed(bound.items()))) == context
     for other in (None, {"tenant": "b", "purpose": "search"}, {"tenant": "a"}):

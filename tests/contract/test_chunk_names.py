@@ -134,7 +134,7 @@ async def test_contexts_of_other_clients_name_chunks_alike(
     xtrace: XTraceIntegration, live_service: LiveService, tmp_path: Path
 ) -> None:
     (tmp_path / "theirs").write_text(json.dumps(fixture("paillier")["context"]))
-    theirs = ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "theirs")
+    theirs = ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "theirs", insecure_allow_weak_encryption=True)
     vectors = [[0] * theirs.embed_len()] * COUNT
     kb_ids = [(await xtrace.create_kb("kb")).id for _ in range(2)]
     for stored in (COUNT, 0):

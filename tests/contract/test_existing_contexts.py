@@ -235,15 +235,22 @@ async def test_a_context_of_ours_is_rewrapped_without_touching_a_chunk(
     (chunk,) = http.get(kb_id, 1)
 
     provider = KeyFileProvider.create(tmp_path / "key")
-    rewrapped = ExecutionContext.load_from_disk(NEW_PASSPHRASE, path).rewrap(provider)
+    rewrapped = ExecutionContext.load_from_disk(NEW_PASSPHRASE, path, insecure_allow_weak_encryption=True).rewrap(
+        provider
+    )
     rewrapped.save_to_disk(path)
     await rewrapped.save_to_remote(xtrace)
     assert http.get(kb_id, 1) == [chunk]
     with pytest.raises(InvalidContext, match="key provider 'key_file'"):
-        ExecutionContext.load_from_disk(NEW_PASSPHRASE, path)
-    again = await ExecutionContext.load_from_remote(key_provider=provider, context_id=context.id, integration=xtrace)
+        ExecutionContext.load_from_disk(NEW_PASSPHRASE, path, insecure_allow_weak_encryption=True)
+    again = await ExecutionContext.load_from_remote(
+        key_provider=provider, context_id=context.id, integration=xtrace, insecure_allow_weak_encryption=True
+    )
     assert again == context
-    assert ExecutionContext.load_from_disk(path=path, key_provider=provider) == context
+    assert (
+        ExecutionContext.load_from_disk(path=path, key_provider=provider, insecure_allow_weak_encryption=True)
+        == context
+    )
     retriever = Retriever(again, xtrace)
     assert await retriever.nn_search_for_ids([1] * 8, 1, kb_id) == [1]
     assert (await retriever.retrieve_and_decrypt([1], kb_id))[0]["chunk_content"] == "text"

@@ -55,7 +55,7 @@ async def finished(
     assert (summary.finished, summary.total, summary.left) == (True, COUNT, {})
     assert "replace every copy that was saved before" in summary.next_step
     new.save_to_disk(folder / "new")
-    return old, ExecutionContext.load_from_disk("passphrase", folder / "new")
+    return old, ExecutionContext.load_from_disk("passphrase", folder / "new", insecure_allow_weak_encryption=True)
 
 
 async def test_the_file_says_that_it_is_finished(xtrace: XTraceIntegration, kb_id: str, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ async def test_the_file_says_that_it_is_finished(xtrace: XTraceIntegration, kb_i
     assert (await rotate(new, xtrace, remove_old=True)).removed_old
     # It goes through rewrapping, saving, and a rotation of its own.
     await new.rewrap(provider("other")).save_to_remote(xtrace)
-    restored = await ExecutionContext.load_from_remote("other", new.id, xtrace)
+    restored = await ExecutionContext.load_from_remote("other", new.id, xtrace, insecure_allow_weak_encryption=True)
     assert restored.replaced == old.id
     newest = successor(restored, tmp_path / "newest")
     assert (await rotate(newest, xtrace, finish=True)).total == COUNT
@@ -157,7 +157,7 @@ async def test_a_forged_chunk_is_neither_served_nor_moved_once_the_rotation_is_f
         assert (await rotate(new, deceived, finish=True)).total == COUNT
     assert await number_under(old, xtrace, kb_id) == 1
     new.save_to_disk(tmp_path / "new")
-    new = ExecutionContext.load_from_disk("passphrase", tmp_path / "new")
+    new = ExecutionContext.load_from_disk("passphrase", tmp_path / "new", insecure_allow_weak_encryption=True)
     retriever = Retriever(new, xtrace)
     ids = await retriever.nn_search_for_ids([0] * DIM, COUNT + 5, kb_id)
     assert sorted(ids) == list(range(1, COUNT + 1))
@@ -171,7 +171,7 @@ async def test_a_forged_chunk_is_neither_served_nor_moved_once_the_rotation_is_f
     with pytest.raises(ContextInUse):
         await rotate(new, xtrace, remove_old=True)
     # Copies that were saved before accept it, as `rotate` says.
-    copy = ExecutionContext.load_from_disk("passphrase", tmp_path / "copy")
+    copy = ExecutionContext.load_from_disk("passphrase", tmp_path / "copy", insecure_allow_weak_encryption=True)
     assert forged in await Retriever(copy, xtrace).nn_search_for_ids([0] * DIM, COUNT + 5, kb_id)
 
 
@@ -190,18 +190,18 @@ async def test_a_run_that_was_cut_off_before_the_file_was_saved_is_done_again(
     tmp_path: Path,
 ) -> None:
     await finished(xtrace, kb_id, tmp_path)
-    copy = ExecutionContext.load_from_disk("passphrase", tmp_path / "copy")
+    copy = ExecutionContext.load_from_disk("passphrase", tmp_path / "copy", insecure_allow_weak_encryption=True)
     again = await rotate(copy, xtrace, finish=True)
     assert (again.finished, again.total, copy.predecessor) == (True, 0, None)
-    copy = ExecutionContext.load_from_disk("passphrase", tmp_path / "copy")
+    copy = ExecutionContext.load_from_disk("passphrase", tmp_path / "copy", insecure_allow_weak_encryption=True)
     assert (await rotate(copy, xtrace, remove_old=True)).removed_old
-    copy = ExecutionContext.load_from_disk("passphrase", tmp_path / "copy")
+    copy = ExecutionContext.load_from_disk("passphrase", tmp_path / "copy", insecure_allow_weak_encryption=True)
     assert (await rotate(copy, xtrace, remove_old=True)).removed_old
 
 
 async def test_copies_of_the_file_go_on_as_before(xtrace: XTraceIntegration, kb_id: str, tmp_path: Path) -> None:
     await finished(xtrace, kb_id, tmp_path)
-    copy = ExecutionContext.load_from_disk("passphrase", tmp_path / "copy")
+    copy = ExecutionContext.load_from_disk("passphrase", tmp_path / "copy", insecure_allow_weak_encryption=True)
     await expect_everything(copy, xtrace, kb_id)
     loader = DataLoader(copy, xtrace)
     assert await load(copy, xtrace, kb_id) == list(range(1, COUNT + 1))

@@ -307,7 +307,9 @@ async def test_changed_contexts_are_noticed(does: str, number: int, stock: Stock
         hostile.lie = lie
         began = time.monotonic()
         with pytest.raises(XTraceError) as error:
-            await ExecutionContext.load_from_remote("passphrase", stock.context.id, xtrace)
+            await ExecutionContext.load_from_remote(
+                "passphrase", stock.context.id, xtrace, insecure_allow_weak_encryption=True
+            )
         assert type(error.value) in raised
         assert time.monotonic() - began < 20
 
@@ -323,7 +325,9 @@ async def test_another_context_is_noticed(stock: Stock) -> None:
             target=exchange.target.replace(stock.context.id, stock.other_context.id)
         )
         with pytest.raises(InvalidContext, match="do not use it"):
-            await ExecutionContext.load_from_remote("passphrase", stock.context.id, xtrace)
+            await ExecutionContext.load_from_remote(
+                "passphrase", stock.context.id, xtrace, insecure_allow_weak_encryption=True
+            )
 
 
 async def test_a_bit_changed_anywhere_gives_no_other_context(stock: Stock) -> None:
@@ -338,7 +342,9 @@ async def test_a_bit_changed_anywhere_gives_no_other_context(stock: Stock) -> No
         loaded = 0
         for _ in range(100):
             try:
-                context = await ExecutionContext.load_from_remote("passphrase", stock.context.id, xtrace)
+                context = await ExecutionContext.load_from_remote(
+                    "passphrase", stock.context.id, xtrace, insecure_allow_weak_encryption=True
+                )
             except XTraceError:
                 continue
             loaded += 1
@@ -351,14 +357,23 @@ async def test_a_bit_changed_anywhere_gives_no_other_context(stock: Stock) -> No
 async def test_an_older_copy_is_not_noticed(stock: Stock, tmp_path: Path) -> None:
     async with stock.lied_to() as (xtrace, hostile):
         stock.context.save_to_disk(tmp_path / "context")
-        context = ExecutionContext.load_from_disk("passphrase", tmp_path / "context")
+        context = ExecutionContext.load_from_disk(
+            "passphrase", tmp_path / "context", insecure_allow_weak_encryption=True
+        )
         await context.save_to_remote(xtrace)
         old = await xtrace.get_serialized_exec_context(context.id)
         await context.rewrap(provider("another passphrase")).save_to_remote(xtrace)
         hostile.lie = lambda exchange: setattr(exchange, "json", old)
-        assert await ExecutionContext.load_from_remote("passphrase", context.id, xtrace) == context
+        assert (
+            await ExecutionContext.load_from_remote(
+                "passphrase", context.id, xtrace, insecure_allow_weak_encryption=True
+            )
+            == context
+        )
         with pytest.raises(WrongKey):
-            await ExecutionContext.load_from_remote("another passphrase", context.id, xtrace)
+            await ExecutionContext.load_from_remote(
+                "another passphrase", context.id, xtrace, insecure_allow_weak_encryption=True
+            )
 
 
 noticed("says that it saved another context than it was given", InvalidAnswer)

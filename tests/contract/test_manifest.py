@@ -123,7 +123,7 @@ async def test_what_the_manifest_does_not_list_stays_where_it_is_and_is_reported
     assert new.predecessor is not None
     assert (await rotate(new, xtrace, finish=True)).left == {kb_id: 4}
     new.save_to_disk(tmp_path / "new")
-    new = ExecutionContext.load_from_disk("passphrase", tmp_path / "new")
+    new = ExecutionContext.load_from_disk("passphrase", tmp_path / "new", insecure_allow_weak_encryption=True)
     texts = await Retriever(new, xtrace).search([0] * DIM, COUNT, kb_id)
     assert sorted(one.chunk_id for one in texts) == GENUINE
     assert all(one.text == f"text {one.chunk_id - 1}" for one in texts)
@@ -162,7 +162,7 @@ async def test_the_manifest_is_the_one_that_is_sealed_in_the_file(
     await write_manifest(xtrace, kb_id, old, tmp_path / "late")  # with what the thief wrote
     made = successor(old, tmp_path)
     assert (await rotate(made, xtrace, dry_run=True)).left == {kb_id: 4}
-    new = ExecutionContext.load_from_disk("passphrase", tmp_path / "new")
+    new = ExecutionContext.load_from_disk("passphrase", tmp_path / "new", insecure_allow_weak_encryption=True)
     retriever = Retriever(new, xtrace)
     for call in (
         lambda: retriever.nn_search_for_ids([0] * DIM, 3, kb_id),
@@ -241,7 +241,9 @@ async def test_chunks_of_another_client_are_told_by_their_ciphertexts(
     body = {"kb_id": kb_id, "context_id": context_id, "chunk_patches": [{"chunk_id": 2, "index": replaced["index"]}]}
     ok(http.data("PATCH", "/chunk/{org}", json=body))
     (tmp_path / "old").write_text(json.dumps(document))
-    new = successor(ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "old"), tmp_path)
+    new = successor(
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "old", insecure_allow_weak_encryption=True), tmp_path
+    )
     found = await Retriever(new, xtrace).search([0] * DIM, 9, kb_id)
     assert sorted((one.chunk_id, one.text) for one in found) == [(1, "text 0"), (3, "text 2"), (4, "text 3")]
     summary = await rotate(new, xtrace)

@@ -44,7 +44,9 @@ async def xtrace(credentials: Credentials) -> AsyncIterator[XTraceIntegration]:
 async def test_the_remembered_model_embeds_texts_and_queries(xtrace: XTraceIntegration, kb_id: str) -> None:
     context = new_context(wordllama())
     await context.save_to_remote(xtrace)
-    restored = await ExecutionContext.load_from_remote("passphrase", context.id, xtrace)
+    restored = await ExecutionContext.load_from_remote(
+        "passphrase", context.id, xtrace, insecure_allow_weak_encryption=True
+    )
     assert (restored.embedding_model, restored.embed_len()) == (EmbeddingModel("wordllama", "l2_supercat", DIM), DIM)
     assert (await DataLoader(restored, xtrace).load(CHUNKS, None, kb_id)).stored == 2
     (found,) = await Retriever(restored, xtrace).search("Which animal is napping?", 1, kb_id)

@@ -121,7 +121,9 @@ async def use_everything(scheme: str, xtrace: XTraceIntegration, folder: Path) -
     await rotate(new, xtrace, remove_old=True)
     new.save_to_disk(folder / "new")
     await new.save_to_remote(xtrace)
-    restored = await ExecutionContext.load_from_remote(key_provider=third, context_id=new.id, integration=xtrace)
+    restored = await ExecutionContext.load_from_remote(
+        key_provider=third, context_id=new.id, integration=xtrace, insecure_allow_weak_encryption=True
+    )
     kept = dict(list(TEXTS.items())[:2]) | NEW_TEXT
     await expect_texts(Retriever(restored, xtrace), embedding, kb_id, kept)
     await xtrace.delete_chunks([1], kb_id)
@@ -130,7 +132,13 @@ async def use_everything(scheme: str, xtrace: XTraceIntegration, folder: Path) -
     return {
         **text_marks(texts | PRIVATE_VALUES | PASSPHRASES),
         **await vector_marks(texts.values(), embedding, old, new),
-        **key_marks(old, new, ExecutionContext.load_from_disk(path=folder / "new", key_provider=third)),
+        **key_marks(
+            old,
+            new,
+            ExecutionContext.load_from_disk(
+                path=folder / "new", key_provider=third, insecure_allow_weak_encryption=True
+            ),
+        ),
     }
 
 
@@ -176,7 +184,9 @@ async def use_the_command(url: str, credentials: Credentials, folder: Path) -> d
     (kb_line,) = (await run("kb list")).splitlines()[1:]
     assert kb_line.endswith("kb")
     await run("audit")
-    return key_marks(ExecutionContext.load_from_disk(passphrase, folder / "mine.json"))
+    return key_marks(
+        ExecutionContext.load_from_disk(passphrase, folder / "mine.json", insecure_allow_weak_encryption=True)
+    )
 
 
 @pytest.fixture(scope="module", params=["paillier", "paillier_lookup"])

@@ -446,7 +446,9 @@ async def test_the_loader_and_the_context_must_agree(named: ExecutionContext, xt
 
 async def test_contexts_of_other_clients_have_no_private_metadata(xtrace: XTraceIntegration) -> None:
     data = fixture("paillier")
-    existing = ExecutionContext.load_from_remote(data["passphrase"], data["context_id"], StoredData(data["context"]))
+    existing = ExecutionContext.load_from_remote(
+        data["passphrase"], data["context_id"], StoredData(data["context"]), insecure_allow_weak_encryption=True
+    )
     context = await existing
     assert context.private_metadata == ()
     with pytest.raises(InvalidArgument, match="expected none"):

@@ -125,11 +125,11 @@ async def old(
     ok(http.data("POST", "/exec_context/{org}", json={"data": document, "context_id": context_id}))
     http.insert(kb_id, [key.chunk((row > 0).tolist(), f"text {i}") for i, row in enumerate(FLOATS)], context_id)
     (tmp_path / "old").write_text(json.dumps(document))
-    context = ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "old")
+    context = ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "old", insecure_allow_weak_encryption=True)
     return context, keys_of(context, key)
 
 
-@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.compat.paillier.WeakKeyWarning")
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.contexts.weakness.WeakKeyWarning")
 async def test_nothing_is_encrypted_under_the_old_keys_once_there_is_a_successor(
     old: tuple[ExecutionContext, Keys], recorded: Recorded, kb_id: str, tmp_path: Path
 ) -> None:
@@ -138,7 +138,7 @@ async def test_nothing_is_encrypted_under_the_old_keys_once_there_is_a_successor
     recorded.capture.sent = Sent()
 
     def successor_from(name: str) -> ExecutionContext:
-        return ExecutionContext.load_from_disk("passphrase", tmp_path / name)
+        return ExecutionContext.load_from_disk("passphrase", tmp_path / name, insecure_allow_weak_encryption=True)
 
     async def nothing_under_old_keys(turn: int, *contexts: ExecutionContext) -> None:
         for number, one in enumerate(contexts):
@@ -195,7 +195,7 @@ async def test_nor_while_a_manifest_says_what_moves(recorded: Recorded, kb_id: s
     assert keys.encrypted_under(recorded.capture.sent, nonces | await stored_nonces(recorded, kb_id)) == ([], [])
 
 
-@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.compat.paillier.WeakKeyWarning")
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.contexts.weakness.WeakKeyWarning")
 async def test_the_look_finds_what_is_encrypted_under_the_old_keys(
     old: tuple[ExecutionContext, Keys], recorded: Recorded, kb_id: str
 ) -> None:

@@ -176,14 +176,16 @@ async def test_the_old_context_is_removed_at_the_end_when_asked(
     await old.save_to_remote(xtrace)
     await load(old, xtrace, kb_id)
     new = successor(old, tmp_path / "new")
-    reader = Retriever(ExecutionContext.load_from_disk("passphrase", tmp_path / "new"), xtrace)
+    reader = Retriever(
+        ExecutionContext.load_from_disk("passphrase", tmp_path / "new", insecure_allow_weak_encryption=True), xtrace
+    )
     summary = await rotate(new, xtrace, remove_old=True)
     assert summary.removed_old
     assert await xtrace.list_exec_contexts() == [new.id]
     assert new.predecessor is None
     new.save_to_disk(tmp_path / "new")
     await new.save_to_remote(xtrace)
-    again = ExecutionContext.load_from_disk("passphrase", tmp_path / "new")
+    again = ExecutionContext.load_from_disk("passphrase", tmp_path / "new", insecure_allow_weak_encryption=True)
     assert (again, again.predecessor) == (new, None)
     await expect_everything(again, xtrace, kb_id)
     # Readers that still know the predecessor go on.
@@ -218,7 +220,7 @@ def test_a_successor_is_saved_with_its_predecessor_sealed_inside(tmp_path: Path)
     old = new_context()
     new = successor(old, tmp_path / "new")
     assert old.id not in (tmp_path / "new").read_text()
-    loaded = ExecutionContext.load_from_disk("passphrase", tmp_path / "new")
+    loaded = ExecutionContext.load_from_disk("passphrase", tmp_path / "new", insecure_allow_weak_encryption=True)
     assert loaded.predecessor == old
     assert [context.id for context in loaded.lineage] == [old.id, new.id]
     assert loaded.pseudonym("a", "b") == old.pseudonym("a", "b")
@@ -229,10 +231,13 @@ def test_a_successor_is_saved_with_its_predecessor_sealed_inside(tmp_path: Path)
     assert before is not None
     assert before.aes.decrypt(old.aes.encrypt("text", index.nonce), index.nonce) == b"text"
     before.rewrap(provider("other")).save_to_disk(tmp_path / "old")
-    assert ExecutionContext.load_from_disk("other", tmp_path / "old") == old
+    assert ExecutionContext.load_from_disk("other", tmp_path / "old", insecure_allow_weak_encryption=True) == old
     rewrapped = loaded.rewrap(provider("other"))
     rewrapped.save_to_disk(tmp_path / "new")
-    assert ExecutionContext.load_from_disk("other", tmp_path / "new").predecessor == old
+    assert (
+        ExecutionContext.load_from_disk("other", tmp_path / "new", insecure_allow_weak_encryption=True).predecessor
+        == old
+    )
 
 
 # Readers during a rotation
@@ -421,12 +426,12 @@ async def test_a_weak_context_of_another_client_is_rotated_away(
     new.save_to_disk(tmp_path / "new")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        final = ExecutionContext.load_from_disk("passphrase", tmp_path / "new")
+        final = ExecutionContext.load_from_disk("passphrase", tmp_path / "new", insecure_allow_weak_encryption=True)
     found, scores = await Retriever(final, xtrace).nn_search_for_ids(query, 5, kb_id, include_scores=True)
     assert list(zip(scores, found, strict=True)) == expected
 
 
-@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.compat.paillier.WeakKeyWarning")
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.contexts.weakness.WeakKeyWarning")
 async def test_their_chunks_are_told_from_ours_by_the_nonce(
     http: Http, xtrace: XTraceIntegration, kb_id: str, tmp_path: Path
 ) -> None:
@@ -436,7 +441,9 @@ async def test_their_chunks_are_told_from_ours_by_the_nonce(
     ok(http.data("POST", "/exec_context/{org}", json={"data": document, "context_id": context_id}))
     http.insert(kb_id, [key.chunk(vector, f"text {i}") for i, vector in enumerate(vectors(4).tolist())], context_id)
     (tmp_path / "old").write_text(json.dumps(document))
-    old = ExecutionContext.load_from_disk("correct horse battery staple", tmp_path / "old")
+    old = ExecutionContext.load_from_disk(
+        "correct horse battery staple", tmp_path / "old", insecure_allow_weak_encryption=True
+    )
     assert old.id == context_id
     new = successor(old, tmp_path / "new")
     await DataLoader(new, xtrace).upsert_one({"chunk_content": "new"}, [1] * DIM, kb_id, chunk_id=2)

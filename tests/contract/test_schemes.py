@@ -232,8 +232,12 @@ async def test_a_rotation_moves_every_chunk_to_any_scheme(stock: Stock, target: 
 async def test_contexts_are_saved_and_opened_again(stock: Stock, tmp_path: Path) -> None:
     stock.context.save_to_disk(tmp_path / "context.json")
     await stock.context.save_to_remote(stock.xtrace)
-    again = ExecutionContext.load_from_disk(path=tmp_path / "context.json", key_provider=provider())
-    remote = await ExecutionContext.load_from_remote("a passphrase of the tests", stock.context.id, stock.xtrace)
+    again = ExecutionContext.load_from_disk(
+        path=tmp_path / "context.json", key_provider=provider(), insecure_allow_weak_encryption=True
+    )
+    remote = await ExecutionContext.load_from_remote(
+        "a passphrase of the tests", stock.context.id, stock.xtrace, insecure_allow_weak_encryption=True
+    )
     query = vectors(1, seed=7)[0]
     for context in (again, remote.rewrap(provider())):
         found = await Retriever(context, stock.xtrace).search(query, 3, stock.kb_id)

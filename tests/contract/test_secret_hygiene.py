@@ -69,13 +69,15 @@ async def test_no_log_and_no_exception_holds_a_secret(
     await xtrace.patch_chunks(kb_id, old.id, [{"chunk_id": 3, "index": index[0].ciphertexts()}])
 
     async def load(name: str, passphrase: str = PASSPHRASE) -> None:
-        ExecutionContext.load_from_disk(passphrase, tmp_path / name)
+        ExecutionContext.load_from_disk(passphrase, tmp_path / name, insecure_allow_weak_encryption=True)
 
     failing: list[Callable[[], Awaitable[Any]]] = [
         lambda: load("context", OTHER_PASSPHRASE),
         lambda: load("new"),
         *[lambda name=name: load(name) for name in ("damaged", "foreign", "cut", "kind", "missing")],
-        lambda: ExecutionContext.load_from_remote(OTHER_PASSPHRASE, old.id, xtrace),
+        lambda: ExecutionContext.load_from_remote(
+            OTHER_PASSPHRASE, old.id, xtrace, insecure_allow_weak_encryption=True
+        ),
         lambda: retriever.nn_search_for_ids([1] * DIM, 3, kb_id),
         lambda: retriever.nn_search_for_ids([2] * DIM, 3, kb_id),
         lambda: retriever.retrieve_and_decrypt([2], kb_id),

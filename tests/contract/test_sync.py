@@ -79,7 +79,9 @@ def script(code: str, environment: dict[str, str], interrupt_after: str = "") ->
         from xtrace_sdk.sync import DataLoader, ExecutionContext, Retriever, XTraceIntegration
 
         kb_id = os.environ["KB_ID"]
-        context = ExecutionContext.load_from_disk("passphrase", os.environ["CONTEXT"])
+        context = ExecutionContext.load_from_disk(
+            "passphrase", os.environ["CONTEXT"], insecure_allow_weak_encryption=True
+        )
         xtrace = XTraceIntegration()
     """
     return run_script(preface, code, interrupt_after=interrupt_after, **environment)
@@ -163,7 +165,7 @@ def test_contexts_are_kept_by_the_service_and_rotated(
     xtrace: XTraceIntegration, context: ExecutionContext, kb_id: str
 ) -> None:
     context_id = context.save_to_remote(xtrace)
-    restored = ExecutionContext.load_from_remote("passphrase", context_id, xtrace)
+    restored = ExecutionContext.load_from_remote("passphrase", context_id, xtrace, insecure_allow_weak_encryption=True)
     assert (type(restored), restored) == (ExecutionContext, context)
 
     successor = restored.successor(PROVIDER, key_len=256, insecure_allow_weak_parameters=True)

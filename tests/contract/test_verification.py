@@ -159,7 +159,7 @@ async def test_chunks_under_the_predecessor_are_read_as_well(
     assert (await verify(new, xtrace, kb_id)).chunks == COUNT - 2
 
 
-@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.compat.paillier.WeakKeyWarning")
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.contexts.weakness.WeakKeyWarning")
 async def test_chunks_of_another_client_have_no_nonces_and_are_sound(
     http: Http, xtrace: XTraceIntegration, kb_id: str, tmp_path: Path
 ) -> None:
@@ -168,7 +168,9 @@ async def test_chunks_of_another_client_have_no_nonces_and_are_sound(
     chunks = [{key: row[key] for key in ("chunk_content", "index")} | {"meta_data": {}} for row in data["rows"]]
     http.insert(kb_id, chunks, data["context_id"])
     (tmp_path / "context").write_text(json.dumps(data["context"]))
-    context = ExecutionContext.load_from_disk(data["passphrase"], tmp_path / "context")
+    context = ExecutionContext.load_from_disk(
+        data["passphrase"], tmp_path / "context", insecure_allow_weak_encryption=True
+    )
     assert (await verify(context, xtrace, kb_id)).bad == ()
     await xtrace.patch_chunks(kb_id, context.id, [{"chunk_id": 3, "chunk_content": data["context"]["sk"]}])
     await xtrace.patch_chunks(kb_id, context.id, [{"chunk_id": 4, "nonce": bytes(14)}])

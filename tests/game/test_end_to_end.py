@@ -3,7 +3,6 @@
 import base64
 import json
 import random
-import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from fractions import Fraction
@@ -37,7 +36,6 @@ from xtrace_core.permissions import Permission
 from xtrace_sdk.errors import ChangedSinceSearch, InvalidRows
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.service.integration import StoredChunk
-from xtrace_sdk.x_vec.compat.paillier import WeakKeyWarning
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.schemes.paillier.scheme import PaillierScheme
 from xtrace_sdk.x_vec.upkeep.rotation import rotate
@@ -362,7 +360,7 @@ def rotated(tmp_path: Path) -> tuple[ExecutionContext, ExecutionContext]:
     old = new_context(DIMENSIONS)
     old.save_to_disk(tmp_path / "stolen")
     new = old.successor(provider(), key_len=256, path=tmp_path / "new", insecure_allow_weak_parameters=True)
-    return ExecutionContext.load_from_disk("passphrase", tmp_path / "stolen"), new
+    return ExecutionContext.load_from_disk("passphrase", tmp_path / "stolen", insecure_allow_weak_encryption=True), new
 
 
 def topic_of_requests(thief: ExecutionContext, exchanges: Sequence[Exchange]) -> int:
@@ -487,9 +485,7 @@ async def theirs(http: Http, tmp_path: Path) -> tuple[ExecutionContext, str, Ser
     chunks = [key.chunk(vector, f"text {i}") for i, vector in enumerate(CHUNKS.tolist())]
     http.insert(kb_id, chunks, context_id)
     (tmp_path / "theirs").write_text(json.dumps(document))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", WeakKeyWarning)  # its primes are short
-        context = ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "theirs")
+    context = ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "theirs", insecure_allow_weak_encryption=True)
     rows = [[number(base64.b64decode(one)) for one in chunk["index"]] for chunk in chunks]
     return context, kb_id, Server(context.homomorphic.public_key(), context.homomorphic.config(), rows, [None] * 20)
 

@@ -25,7 +25,7 @@ def owner(request: pytest.FixtureRequest) -> ExistingClient:
     """Short primes, and noise groups as long as native ones: the games need no weakness of the key."""
     key = ExistingClientKey(512, DIMENSIONS, 224 if request.param == "paillier_lookup" else None)
     saved = key.context()
-    return load_existing(saved["type"], saved["pk"], saved["config"], key.secret_key, Hedge(bytes(32)), True)
+    return load_existing(saved["type"], saved["pk"], saved["config"], key.secret_key, Hedge(bytes(32)))
 
 
 def guess_by_forging(game: Topics, search: Search) -> Awaitable[int]:

@@ -89,7 +89,12 @@ def load(context: str, credentials: Credentials, kb: str) -> None:
     async def run() -> None:
         provider = PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=4)
         async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as xtrace:
-            loader = DataLoader(ExecutionContext.load_from_disk(key_provider=provider, path=context), xtrace)
+            loader = DataLoader(
+                ExecutionContext.load_from_disk(
+                    key_provider=provider, path=context, insecure_allow_weak_encryption=True
+                ),
+                xtrace,
+            )
             await loader.load(collection(), _Vectors(), kb, batch_size=20)
 
     asyncio.run(run())

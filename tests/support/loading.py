@@ -14,7 +14,9 @@ from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 
 async def main(path: str, kb_id: str, first: int, last: int) -> None:
-    context = ExecutionContext.load_from_disk(path=path, key_provider=PassphraseKeyProvider("passphrase"))
+    context = ExecutionContext.load_from_disk(
+        path=path, key_provider=PassphraseKeyProvider("passphrase"), insecure_allow_weak_encryption=True
+    )
     chunks = [{"chunk_content": f"text {i}"} for i in range(first, last + 1)]
     async with XTraceIntegration() as xtrace:
         loader = DataLoader(context, xtrace)

@@ -78,6 +78,10 @@ class PlainClient:
     def load(cls, config: Mapping[str, Any], secret: Mapping[str, str]) -> Self:
         return cls(config["embed_len"], Hedge(bytes.fromhex(secret["hedging_key"])))
 
+    @property
+    def weakness(self) -> str:
+        return "it encrypts nothing"
+
     def public_key(self) -> dict[str, Any]:
         # The id of a context is a hash of its public parts, so each needs some of its own.
         identity = hashlib.sha256(self.hedge.secret()).hexdigest()

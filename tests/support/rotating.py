@@ -13,7 +13,9 @@ from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 
 async def main(path: str, batch_size: int) -> None:
-    context = ExecutionContext.load_from_disk(path=path, key_provider=PassphraseKeyProvider("passphrase"))
+    context = ExecutionContext.load_from_disk(
+        path=path, key_provider=PassphraseKeyProvider("passphrase"), insecure_allow_weak_encryption=True
+    )
     sys.stdout.write("begins\n")
     sys.stdout.flush()
     async with XTraceIntegration() as xtrace:

@@ -68,7 +68,11 @@ def contexts(folder: Path) -> list[ExecutionContext]:
             cheap(), scheme, 64, 256, path=folder / scheme, insecure_allow_weak_parameters=True
         )
         second = first.successor(cheap(), key_len=256, insecure_allow_weak_parameters=True)
-        made += [first, second, sync.ExecutionContext.load_from_disk(PASSPHRASE, folder / scheme)]
+        made += [
+            first,
+            second,
+            sync.ExecutionContext.load_from_disk(PASSPHRASE, folder / scheme, insecure_allow_weak_encryption=True),
+        ]
     for order_bits in (None, 224):
         key = ExistingClientKey(512, 64, order_bits)
         path = folder / f"theirs {order_bits}"

@@ -1,8 +1,5 @@
 """`xtrace context rewrap` and `xtrace context rotate`: other keys for a context, and other keys for its data."""
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,13 +74,12 @@ def rewrap(
     This revokes nothing: a copy of the file as it was still opens with the old one, also the copy on the service until
     `xtrace context save`. Only `xtrace context rotate` revokes.
     """
-    with weak_keys_noted():
-        from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+    from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
-        old = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
-        context = ExecutionContext.load_from_disk(path=path, key_provider=old)
-        new = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
-        context.rewrap(new).save_to_disk(path)
+    old = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
+    context = ExecutionContext.load_from_disk(path=path, key_provider=old)
+    new = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
+    context.rewrap(new).save_to_disk(path)
     done = {"context_id": context.id, "key_provider": new.kind}
     show(done, as_json, lambda: note(f"{path} opens with the new key now; older copies still open with the old one"))
 
@@ -143,46 +139,41 @@ def rotate(
             yes,
         )
     printed: dict[str, str] = {}
-    with weak_keys_noted():
-        if new_path.exists():
-            if recovery_key is not None:
-                raise WrongUse(
-                    f"{new_path} exists: change its recovery key with `xtrace context recovery-key {new_path}`"
-                )
-            provider = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context, exists=True)
-            context = ExecutionContext.load_from_disk(path=new_path, key_provider=provider)
-            _check_replaces(path, new_path, context)
-            if manifests:
-                context.open_manifests(manifests)
-        else:
-            old_provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
-            old = ExecutionContext.load_from_disk(path=path, key_provider=old_provider)
-            # What a dry run makes is never saved.
-            provider = (
-                old_provider
-                if dry_run
-                else new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
-            )
-            key = None if dry_run else _recovery_key(path, recovery_key, recovery_key_file)
-            context = old.successor(
-                provider,
-                None if scheme is None else scheme.value,
-                key_len,
-                None if dry_run else new_path,
-                recovery_key=key,
-                manifests=manifests,
-            )
-            if key is not None and recovery_key == RecoveryChoice.NEW:
-                # At once: the rotation may be cut off.
-                printed = _shown(new_path, tested(new_path, key), as_json)
-        summary = with_api_key(
-            credentials,
-            lambda xtrace: rotation.rotate(
-                context, xtrace, kb_ids or None, finish=finish, remove_old=remove_old, dry_run=dry_run
-            ),
+    if new_path.exists():
+        if recovery_key is not None:
+            raise WrongUse(f"{new_path} exists: change its recovery key with `xtrace context recovery-key {new_path}`")
+        provider = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context, exists=True)
+        context = ExecutionContext.load_from_disk(path=new_path, key_provider=provider)
+        _check_replaces(path, new_path, context)
+        if manifests:
+            context.open_manifests(manifests)
+    else:
+        old_provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
+        old = ExecutionContext.load_from_disk(path=path, key_provider=old_provider)
+        # What a dry run makes is never saved.
+        provider = (
+            old_provider if dry_run else new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
         )
-        if summary.finished:
-            context.save_to_disk(new_path)
+        key = None if dry_run else _recovery_key(path, recovery_key, recovery_key_file)
+        context = old.successor(
+            provider,
+            None if scheme is None else scheme.value,
+            key_len,
+            None if dry_run else new_path,
+            recovery_key=key,
+            manifests=manifests,
+        )
+        if key is not None and recovery_key == RecoveryChoice.NEW:
+            # At once: the rotation may be cut off.
+            printed = _shown(new_path, tested(new_path, key), as_json)
+    summary = with_api_key(
+        credentials,
+        lambda xtrace: rotation.rotate(
+            context, xtrace, kb_ids or None, finish=finish, remove_old=remove_old, dry_run=dry_run
+        ),
+    )
+    if summary.finished:
+        context.save_to_disk(new_path)
     result = {
         "context_id": None if dry_run else context.id,
         "chunks": summary.chunks,
@@ -236,17 +227,3 @@ def _check_replaces(path: Path, new_path: Path, context: "ExecutionContext") -> 
         replaced = old.public_data() == before.public_data()
     if not replaced:
         raise InvalidArgument(f"{new_path} replaces another context than that of {path}")
-
-
-@contextmanager
-def weak_keys_noted() -> Iterator[None]:
-    """Shows warnings of weak keys as notes, each once."""
-    from xtrace_sdk.x_vec.contexts.execution_context import WeakKeyWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", WeakKeyWarning)
-        try:
-            yield
-        finally:
-            for text in dict.fromkeys(str(warning.message) for warning in caught):
-                note(text)

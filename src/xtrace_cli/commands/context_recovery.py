@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from xtrace_cli.commands.context import SavedFile
-from xtrace_cli.commands.context_keys import weak_keys_noted
 from xtrace_cli.options.key_providers import (
     KeyFile,
     KMSContext,
@@ -40,18 +39,17 @@ def recovery_key(
 
     if read_public_part(path).has_recovery_key:
         confirm(f"The recovery key of {path} will not open it any more. Go on?", yes)
-    with weak_keys_noted():
-        context = ExecutionContext.load_from_disk(
-            path=path, key_provider=provider_of(path, passphrase_file, key_file, kms_key, kms_context)
-        )
-        key = None if remove else RecoveryKey.generate()
-        context.set_recovery_key(key).save_to_disk(path)
-        if key is None:
-            show({"context_id": context.id}, as_json, lambda: note(f"{path} does not have a recovery key any more"))
-        else:
-            tested(path, key)
-            done = {"context_id": context.id, "recovery_key": key.words()}
-            show(done, as_json, lambda: print_words(path, key))
+    context = ExecutionContext.load_from_disk(
+        path=path, key_provider=provider_of(path, passphrase_file, key_file, kms_key, kms_context)
+    )
+    key = None if remove else RecoveryKey.generate()
+    context.set_recovery_key(key).save_to_disk(path)
+    if key is None:
+        show({"context_id": context.id}, as_json, lambda: note(f"{path} does not have a recovery key any more"))
+    else:
+        tested(path, key)
+        done = {"context_id": context.id, "recovery_key": key.words()}
+        show(done, as_json, lambda: print_words(path, key))
 
 
 def recover(
@@ -70,10 +68,9 @@ def recover(
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
-    with weak_keys_noted():
-        context = ExecutionContext.load_from_disk(path=path, recovery_key=recovery_key_of(recovery_key_file))
-        if not check:
-            new = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
-            context.rewrap(new).save_to_disk(path)
+    context = ExecutionContext.load_from_disk(path=path, recovery_key=recovery_key_of(recovery_key_file))
+    if not check:
+        new = new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
+        context.rewrap(new).save_to_disk(path)
     said = f"the recovery key opens {path}" if check else f"{path} opens with the new key, and with the recovery key"
     show({"context_id": context.id, "changed": not check}, as_json, lambda: note(said))

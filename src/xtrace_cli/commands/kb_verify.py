@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xtrace_cli.commands.context import SavedFile
-from xtrace_cli.commands.context_keys import weak_keys_noted
 from xtrace_cli.commands.kb import KbId
 from xtrace_cli.errors import BadChunks
 from xtrace_cli.options.connection import CredentialsFile, with_api_key
@@ -52,11 +51,10 @@ def verify(
 
     if delete:
         expect_confirmable(yes)
-    with weak_keys_noted():
-        provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
-        context = ExecutionContext.load_from_disk(path=path, key_provider=provider)
-        if manifests:
-            context.open_manifests(manifests)
+    provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
+    context = ExecutionContext.load_from_disk(path=path, key_provider=provider)
+    if manifests:
+        context.open_manifests(manifests)
     found = with_api_key(credentials, lambda xtrace: verification.verify(context, xtrace, kb_id))
     if not as_json:
         _print(found)

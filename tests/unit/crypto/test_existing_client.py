@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from support.existing_client import PASSPHRASE, ExistingClientKey, content_key, encrypt_content, fixture
-from xtrace_sdk.errors import ContentTampered, InvalidArgument, InvalidContext, UnknownScheme, WeakParameters
+from xtrace_sdk.errors import ContentTampered, InvalidArgument, InvalidContext, UnknownScheme
 from xtrace_sdk.x_vec.compat.content import ExistingContentCipher
 from xtrace_sdk.x_vec.compat.paillier import ExistingClient, is_secret_key, load_existing
 from xtrace_sdk.x_vec.keys.aead import unseal
@@ -22,11 +22,9 @@ WEAK_ORDER = 25
 STRONG_ORDER = 224
 
 
-def loaded(key: ExistingClientKey, allow_weak_encryption: bool = True) -> ExistingClient:
+def loaded(key: ExistingClientKey) -> ExistingClient:
     context = key.context()
-    return load_existing(
-        context["type"], context["pk"], context["config"], key.secret_key, HEDGE, allow_weak_encryption
-    )
+    return load_existing(context["type"], context["pk"], context["config"], key.secret_key, HEDGE)
 
 
 def new_key(scheme: str, key_len: int = 512, embed_len: int = 100, **options: Any) -> ExistingClientKey:
@@ -92,11 +90,11 @@ class TestFixtures:
 
 
 def test_which_fixture_is_weak() -> None:
-    assert fixture_client("paillier_lookup")[0].is_weak
-    assert not fixture_client("paillier")[0].is_weak
-    assert loaded(new_key("paillier")).is_weak  # its primes are short
-    assert not loaded(ExistingClientKey(1024, 8, STRONG_ORDER)).is_weak
-    assert loaded(ExistingClientKey(1024, 8, STRONG_ORDER - 1)).is_weak
+    assert "noise groups have orders of 25 bits" in fixture_client("paillier_lookup")[0].weakness
+    assert not fixture_client("paillier")[0].weakness
+    assert "primes have 512 bits" in loaded(new_key("paillier")).weakness
+    assert not loaded(ExistingClientKey(1024, 8, STRONG_ORDER)).weakness
+    assert "orders of 223 bits, expected at least 224" in loaded(ExistingClientKey(1024, 8, STRONG_ORDER - 1)).weakness
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -176,16 +174,6 @@ def test_the_server_cannot_tell_two_readings_apart_by_what_is_raised_to_the_expo
     """Each batch is multiplied by fresh noise: the base of the secret exponent is not the server's."""
     side = loaded(new_key(scheme))._sides[0]
     assert len({side.noise("blinding", np.zeros((1, 8), np.uint8)).tobytes() for _ in range(5)}) == 5
-
-
-def test_a_weak_key_encrypts_queries_but_chunks_only_when_told() -> None:
-    key = new_key("paillier_lookup")
-    client = loaded(key, allow_weak_encryption=False)
-    assert len(client.encrypt_query([0] * 100).ciphertexts) == 1
-    for encrypt in (client.encrypt_vec_one, lambda vector: client.encrypt_vec_batch([vector])):
-        with pytest.raises(WeakParameters, match="insecure_allow_weak_encryption"):
-            encrypt([0] * 100)
-    assert loaded(key).encrypt_vec_one([0] * 100).nonce == b""
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

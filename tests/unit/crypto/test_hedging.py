@@ -93,7 +93,7 @@ def test_a_repeating_generator_does_not_seal_two_secrets_under_one_iv() -> None:
 def test_a_repeating_generator_does_not_give_the_difference_of_vectors_of_other_clients(scheme: str) -> None:
     key = ExistingClientKey(512, 100, 224 if scheme == "paillier_lookup" else None)
     context = key.context()
-    owner = load_existing(context["type"], context["pk"], context["config"], key.secret_key, Hedge(bytes(32)), True)
+    owner = load_existing(context["type"], context["pk"], context["config"], key.secret_key, Hedge(bytes(32)))
     batch = owner.encrypt_vec_batch([[0] * 100, [1] * 100])
     ratio = batch[0][0] * pow(batch[1][0], -1, key.n**2) % key.n**2
     assert ratio % key.n != 1

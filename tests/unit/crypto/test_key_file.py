@@ -55,9 +55,16 @@ def test_a_context_opens_with_its_file_and_no_other(file: Path, tmp_path: Path) 
     context = ExecutionContext.create(
         KeyFileProvider(file), "paillier", 8, 256, path=saved, insecure_allow_weak_parameters=True
     )
-    assert ExecutionContext.load_from_disk(path=saved, key_provider=KeyFileProvider(file)) == context
+    assert (
+        ExecutionContext.load_from_disk(
+            path=saved, key_provider=KeyFileProvider(file), insecure_allow_weak_encryption=True
+        )
+        == context
+    )
     with pytest.raises(WrongKey):
-        ExecutionContext.load_from_disk(path=saved, key_provider=KeyFileProvider.create(tmp_path / "other"))
+        ExecutionContext.load_from_disk(
+            path=saved, key_provider=KeyFileProvider.create(tmp_path / "other"), insecure_allow_weak_encryption=True
+        )
 
 
 # Who owns it, who may change it

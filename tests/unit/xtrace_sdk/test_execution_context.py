@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.existing_client import ExistingClientKey
 from xtrace_sdk.errors import (
     InaccessibleFile,
     InvalidArgument,
@@ -26,6 +27,10 @@ PASSPHRASE = "correct horse battery staple"
 
 def provider(passphrase: str = PASSPHRASE) -> PassphraseKeyProvider:
     return PassphraseKeyProvider(passphrase, insecure_log2_n=4)
+
+
+def load(path: Path, passphrase: str) -> ExecutionContext:
+    return ExecutionContext.load_from_disk(passphrase, path, insecure_allow_weak_encryption=True)
 
 
 def new_context(scheme: str = "paillier_lookup", **options: Any) -> ExecutionContext:
@@ -53,7 +58,9 @@ def context() -> ExecutionContext:
 @pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
 def test_a_saved_context_opens_again_and_reads_what_the_first_one_wrote(scheme: str, tmp_path: Path) -> None:
     first = new_context(scheme, path=tmp_path / "new" / "folder" / "context.json")
-    second = ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "new" / "folder" / "context.json")
+    second = ExecutionContext.load_from_disk(
+        PASSPHRASE, tmp_path / "new" / "folder" / "context.json", insecure_allow_weak_encryption=True
+    )
     assert second == first
     assert hash(second) == hash(first)
     assert (second.id, second.embed_len(), second.key_len()) == (first.id, 16, 256)
@@ -88,8 +95,8 @@ def test_the_file_of_another_context_is_kept_beside_the_new_one(tmp_path: Path) 
     kept = tmp_path / f"context.json.{first.id[:12]}"
     assert sorted(tmp_path.iterdir()) == [path, kept]
     assert kept.stat().st_mode & 0o777 == 0o600
-    assert ExecutionContext.load_from_disk(PASSPHRASE, kept) == first
-    assert ExecutionContext.load_from_disk("another", path) == second
+    assert ExecutionContext.load_from_disk(PASSPHRASE, kept, insecure_allow_weak_encryption=True) == first
+    assert ExecutionContext.load_from_disk("another", path, insecure_allow_weak_encryption=True) == second
 
 
 def test_the_file_holds_no_secret_in_the_clear(context: ExecutionContext, tmp_path: Path) -> None:
@@ -110,12 +117,25 @@ def test_a_wrong_passphrase_is_told_from_a_damaged_file(context: ExecutionContex
     path = tmp_path / "context.json"
     context.save_to_disk(path)
     with pytest.raises(WrongKey, match="wrong"):
-        ExecutionContext.load_from_disk("another passphrase", path)
+        ExecutionContext.load_from_disk("another passphrase", path, insecure_allow_weak_encryption=True)
     document = json.loads(path.read_text())
     document["sk"] = document["sk"][:-8] + "AAAAAAA="
     path.write_text(json.dumps(document))
     with pytest.raises(InvalidContext, match="changed"):
-        ExecutionContext.load_from_disk(PASSPHRASE, path)
+        ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True)
+
+
+def test_two_ways_to_write_a_passphrase_open_our_contexts_and_those_of_others_only_once_rewrapped(
+    tmp_path: Path,
+) -> None:
+    composed, decomposed, path = "caf\u00e9", "cafe\u0301", tmp_path / "context.json"
+    ExecutionContext.create(provider(composed), "paillier", 16, path=path)
+    assert load(path, decomposed) == load(path, composed)
+    path.write_text(json.dumps(ExistingClientKey(1024, 16).context(decomposed)))
+    with pytest.raises(WrongKey):
+        load(path, composed)
+    load(path, decomposed).rewrap(provider(decomposed)).save_to_disk(path)
+    assert load(path, decomposed) == load(path, composed)
 
 
 @pytest.mark.parametrize("field", ["type", "pk", "config", "sk", "key_provider", "wrapped_key", "id"])
@@ -130,14 +150,14 @@ def test_no_field_of_a_file_can_be_exchanged(context: ExecutionContext, tmp_path
     # The attacker makes the id fit, as a server would.
     (tmp_path / "a").write_text(json.dumps(document if field == "id" else {**document, "id": None}))
     with pytest.raises((InvalidContext, WrongKey)):
-        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "a")
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "a", insecure_allow_weak_encryption=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe", b"no json", b'{"type": 3}', b"[" * 100_000])
 def test_a_foreign_file_is_no_context(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(InvalidContext):
-        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "file")
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "file", insecure_allow_weak_encryption=True)
 
 
 def test_every_truncation_of_a_file_is_refused(context: ExecutionContext, tmp_path: Path) -> None:
@@ -146,14 +166,14 @@ def test_every_truncation_of_a_file_is_refused(context: ExecutionContext, tmp_pa
     for length in range(0, len(data), 97):
         (tmp_path / "cut").write_bytes(data[:length])
         with pytest.raises(InvalidContext):
-            ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "cut")
+            ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "cut", insecure_allow_weak_encryption=True)
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InaccessibleFile, match="cannot be read"):
-        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "missing")
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "missing", insecure_allow_weak_encryption=True)
     with pytest.raises(InaccessibleFile, match="cannot be read"):
-        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path)
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path, insecure_allow_weak_encryption=True)
 
 
 def test_a_context_of_another_format_version_is_refused(context: ExecutionContext, tmp_path: Path) -> None:
@@ -163,16 +183,20 @@ def test_a_context_of_another_format_version_is_refused(context: ExecutionContex
     document.pop("id")
     (tmp_path / "context.json").write_text(json.dumps(document))
     with pytest.raises(InvalidContext, match="version is 3"):
-        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "context.json")
+        ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "context.json", insecure_allow_weak_encryption=True)
 
 
 async def test_the_service_stores_and_gives_back_the_same_context(context: ExecutionContext) -> None:
     store = MemoryStore()
     assert await context.save_to_remote(store) == context.id
     assert set(store.contexts[context.id]) == {"type", "pk", "config", "sk", "key_provider", "wrapped_key"}
-    restored = await ExecutionContext.load_from_remote(PASSPHRASE, context.id, store)
+    restored = await ExecutionContext.load_from_remote(
+        PASSPHRASE, context.id, store, insecure_allow_weak_encryption=True
+    )
     assert restored == context
-    again = await ExecutionContext.load_from_remote(key_provider=provider(), context_id=context.id, integration=store)
+    again = await ExecutionContext.load_from_remote(
+        key_provider=provider(), context_id=context.id, integration=store, insecure_allow_weak_encryption=True
+    )
     assert again == context
 
 
@@ -182,14 +206,14 @@ async def test_another_context_under_the_id_asked_for_is_refused(context: Execut
     await other.save_to_remote(store)
     store.contexts[context.id] = store.contexts[other.id]
     with pytest.raises(InvalidContext, match="another context"):
-        await ExecutionContext.load_from_remote(PASSPHRASE, context.id, store)
+        await ExecutionContext.load_from_remote(PASSPHRASE, context.id, store, insecure_allow_weak_encryption=True)
 
 
 async def test_a_context_stored_without_its_secret_cannot_be_restored(context: ExecutionContext) -> None:
     store = MemoryStore()
     store.contexts[context.id] = dict(context.public_data())
     with pytest.raises(InvalidContext, match="without its secret"):
-        await ExecutionContext.load_from_remote(PASSPHRASE, context.id, store)
+        await ExecutionContext.load_from_remote(PASSPHRASE, context.id, store, insecure_allow_weak_encryption=True)
 
 
 def test_the_id_is_a_hash_of_the_public_parts(context: ExecutionContext) -> None:
@@ -249,7 +273,12 @@ def test_private_fields_are_part_of_the_public_configuration(
     context = new_context(path=tmp_path / "context.json", private_metadata=chosen)
     assert context.private_metadata == fields
     assert json.loads(context.public_data()["config"]).get("private_metadata", []) == list(fields)
-    assert ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "context.json").private_metadata == fields
+    assert (
+        ExecutionContext.load_from_disk(
+            PASSPHRASE, tmp_path / "context.json", insecure_allow_weak_encryption=True
+        ).private_metadata
+        == fields
+    )
     assert read_public_part(tmp_path / "context.json").private_metadata == fields
     successor = context.successor(provider(), key_len=256, insecure_allow_weak_parameters=True)
     assert successor.private_metadata == fields
@@ -283,7 +312,7 @@ def test_private_fields_cannot_be_taken_out_of_a_saved_context(tmp_path: Path) -
         parts["id"] = PublicParts(parts["type"], parts["pk"], parts["config"]).public_id
         path.write_text(json.dumps(parts))
         with pytest.raises((InvalidContext, WrongKey)):
-            ExecutionContext.load_from_disk(PASSPHRASE, path)
+            ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True)
 
 
 # What a saved context tells everybody

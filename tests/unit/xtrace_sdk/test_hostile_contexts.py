@@ -6,7 +6,6 @@ Whoever has the passphrase can seal any secret, and the files of other clients a
 import base64
 import json
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from support.existing_client import ExistingClientKey, encrypt_content
 from xtrace_sdk.errors import InvalidContext, KeyMaterialError, WrongKey
 from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
-from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext, WeakKeyWarning, read_public_part
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext, read_public_part
 from xtrace_sdk.x_vec.contexts.saved_context import PublicParts, canonical_json
 from xtrace_sdk.x_vec.keys.key_file import KeyFileProvider
 from xtrace_sdk.x_vec.keys.passphrase import PassphraseKeyProvider
@@ -71,7 +70,12 @@ def saved(document: Object, folder: Path) -> Path:
 
 def test_what_is_resealed_without_a_change_opens(document: Object, tmp_path: Path) -> None:
     unchanged = resealed(document, lambda config, secret: None)
-    assert ExecutionContext.load_from_disk(path=saved(unchanged, tmp_path), key_provider=PROVIDER).embed_len() == 16
+    assert (
+        ExecutionContext.load_from_disk(
+            path=saved(unchanged, tmp_path), key_provider=PROVIDER, insecure_allow_weak_encryption=True
+        ).embed_len()
+        == 16
+    )
 
 
 def set_config(**values: Any) -> Callable[[Object, Object], None]:
@@ -114,14 +118,14 @@ def test_a_context_beyond_all_bounds_is_refused(
 ) -> None:
     path = saved(resealed(document, change), tmp_path)
     with soon(), pytest.raises(InvalidContext):
-        ExecutionContext.load_from_disk(path=path, key_provider=PROVIDER)
+        ExecutionContext.load_from_disk(path=path, key_provider=PROVIDER, insecure_allow_weak_encryption=True)
 
 
 @pytest.mark.parametrize("name", ["u_p", "u_q", "h_p", "h_q"])
 def test_a_subgroup_beyond_all_bounds_is_refused(name: str, document: Object, tmp_path: Path) -> None:
     path = saved(resealed(document, set_secret(**{name: LONG})), tmp_path)
     with soon(), pytest.raises(InvalidContext):
-        ExecutionContext.load_from_disk(path=path, key_provider=PROVIDER)
+        ExecutionContext.load_from_disk(path=path, key_provider=PROVIDER, insecure_allow_weak_encryption=True)
 
 
 # Contexts of other clients
@@ -141,9 +145,9 @@ class Existing:
 
     def load(self, folder: Path, **changes: str) -> ExecutionContext:
         path = saved(self.document | changes, folder)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", WeakKeyWarning)
-            return ExecutionContext.load_from_disk(path=path, key_provider=self.provider)
+        return ExecutionContext.load_from_disk(
+            path=path, key_provider=self.provider, insecure_allow_weak_encryption=True
+        )
 
     def changed(self, part: str, name: str, value: Any) -> str:
         return json.dumps(json.loads(self.document[part]) | {name: value})
@@ -265,12 +269,12 @@ def test_a_file_beyond_all_bounds_is_refused(tmp_path: Path) -> None:
     for text in ("[" * 10**6, '{"a":' * 10**5, '"' + "x" * 2 * 10**6, "9" * 10**5, '{"pk": "\\ud800"}', "\xff"):
         path.write_text(text, encoding="latin-1")
         with soon(), pytest.raises(InvalidContext):
-            ExecutionContext.load_from_disk("passphrase", path)
+            ExecutionContext.load_from_disk("passphrase", path, insecure_allow_weak_encryption=True)
 
 
 def test_a_wrong_passphrase_is_still_told_from_a_changed_context(document: Object, tmp_path: Path) -> None:
     with pytest.raises(WrongKey):
-        ExecutionContext.load_from_disk("another", saved(document, tmp_path))
+        ExecutionContext.load_from_disk("another", saved(document, tmp_path), insecure_allow_weak_encryption=True)
 
 
 def test_a_predecessor_has_no_predecessor(document: Object) -> None:

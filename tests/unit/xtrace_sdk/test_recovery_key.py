@@ -27,8 +27,8 @@ def new_context(**options: Any) -> ExecutionContext:
     return ExecutionContext.create(provider(), "paillier", 16, 256, insecure_allow_weak_parameters=True, **options)
 
 
-def recovered(path: Path, key: RecoveryKey | str, **options: Any) -> ExecutionContext:
-    return ExecutionContext.load_from_disk(path=path, recovery_key=key, **options)
+def recovered(path: Path, key: RecoveryKey | str) -> ExecutionContext:
+    return ExecutionContext.load_from_disk(path=path, recovery_key=key, insecure_allow_weak_encryption=True)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def path(tmp_path: Path, key: RecoveryKey) -> Path:
 
 
 def test_both_ways_open_the_same_keys(path: Path, key: RecoveryKey) -> None:
-    by_passphrase = ExecutionContext.load_from_disk(PASSPHRASE, path)
+    by_passphrase = ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True)
     for given in (key, key.words()):
         by_words = recovered(path, given)
         assert by_words == by_passphrase
@@ -60,18 +60,24 @@ def test_both_ways_open_the_same_keys(path: Path, key: RecoveryKey) -> None:
 
 def test_the_public_part_says_whether_there_is_one(path: Path) -> None:
     assert read_public_part(path).has_recovery_key
-    ExecutionContext.load_from_disk(PASSPHRASE, path).set_recovery_key(None).save_to_disk(path)
+    ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True).set_recovery_key(
+        None
+    ).save_to_disk(path)
     assert not read_public_part(path).has_recovery_key
 
 
 def test_a_context_opened_by_it_gets_a_new_passphrase_and_keeps_it(path: Path, key: RecoveryKey) -> None:
     context = recovered(path, key)
     context.save_to_disk(path)  # as it was: the passphrase still opens it
-    assert ExecutionContext.load_from_disk(PASSPHRASE, path) == context
+    assert ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True) == context
     context.rewrap(provider(OTHER)).save_to_disk(path)
-    assert ExecutionContext.load_from_disk(OTHER, path) == recovered(path, key) == context
+    assert (
+        ExecutionContext.load_from_disk(OTHER, path, insecure_allow_weak_encryption=True)
+        == recovered(path, key)
+        == context
+    )
     with pytest.raises(WrongKey):
-        ExecutionContext.load_from_disk(PASSPHRASE, path)
+        ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True)
 
 
 def test_it_is_added_replaced_and_taken_away_later(tmp_path: Path, key: RecoveryKey) -> None:
@@ -82,27 +88,40 @@ def test_it_is_added_replaced_and_taken_away_later(tmp_path: Path, key: Recovery
     assert context.set_recovery_key(key) is context
     context.save_to_disk(path)
     assert recovered(path, key) == context
-    ExecutionContext.load_from_disk(PASSPHRASE, path).set_recovery_key(other).save_to_disk(path)
-    assert recovered(path, other) == ExecutionContext.load_from_disk(PASSPHRASE, path) == context
+    ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True).set_recovery_key(
+        other
+    ).save_to_disk(path)
+    assert (
+        recovered(path, other)
+        == ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True)
+        == context
+    )
     with pytest.raises(WrongKey, match="replaced"):
         recovered(path, key)
     recovered(path, other).set_recovery_key(None).save_to_disk(path)
-    assert ExecutionContext.load_from_disk(PASSPHRASE, path) == context
+    assert ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True) == context
     with pytest.raises(WrongKey, match="does not have a recovery key"):
         recovered(path, other)
 
 
 def test_another_key_provider_leaves_it_as_it_is(path: Path, key: RecoveryKey) -> None:
     key_file = KeyFileProvider.create(path.parent / "key")
-    ExecutionContext.load_from_disk(PASSPHRASE, path).rewrap(key_file).save_to_disk(path)
-    assert recovered(path, key) == ExecutionContext.load_from_disk(path=path, key_provider=key_file)
+    ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True).rewrap(
+        key_file
+    ).save_to_disk(path)
+    assert recovered(path, key) == ExecutionContext.load_from_disk(
+        path=path, key_provider=key_file, insecure_allow_weak_encryption=True
+    )
     (path.parent / "key").unlink()
     recovered(path, key).rewrap(provider(OTHER)).save_to_disk(path)
-    assert ExecutionContext.load_from_disk(OTHER, path) == recovered(path, key)
+    assert ExecutionContext.load_from_disk(OTHER, path, insecure_allow_weak_encryption=True) == recovered(path, key)
 
 
 def test_a_successor_has_the_one_that_is_given_and_no_other(path: Path, key: RecoveryKey) -> None:
-    old, other = ExecutionContext.load_from_disk(PASSPHRASE, path), RecoveryKey.generate()
+    old, other = (
+        ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True),
+        RecoveryKey.generate(),
+    )
     for given in (None, key, other):
         new = path.with_name("new.json")
         made = old.successor(
@@ -126,12 +145,15 @@ def test_the_end_of_a_rotation_keeps_it_and_asks_no_key_provider(path: Path, key
             return super().new_key()
 
     once, new = Once(OTHER, insecure_log2_n=4), path.with_name("new.json")
-    old = ExecutionContext.load_from_disk(PASSPHRASE, path)
+    old = ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True)
     made = old.successor(once, key_len=256, path=new, recovery_key=key, insecure_allow_weak_parameters=True)
     assert recovered(new, key).predecessor == old
     made.forget_predecessor().save_to_disk(new)
     assert once.calls == 1
-    for opened in (recovered(new, key), ExecutionContext.load_from_disk(OTHER, new)):
+    for opened in (
+        recovered(new, key),
+        ExecutionContext.load_from_disk(OTHER, new, insecure_allow_weak_encryption=True),
+    ):
         assert opened.predecessor is None
         assert "predecessor" not in opened._keys.secret()
 
@@ -139,14 +161,18 @@ def test_the_end_of_a_rotation_keeps_it_and_asks_no_key_provider(path: Path, key
 def test_what_another_client_saved_has_one_after_it_was_rewrapped(tmp_path: Path, key: RecoveryKey) -> None:
     path = tmp_path / "theirs"
     path.write_text(json.dumps(ExistingClientKey(1024, 16).context(PASSPHRASE)))
-    theirs = ExecutionContext.load_from_disk(PASSPHRASE, path)
+    theirs = ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True)
     assert not theirs.has_recovery_key
     with pytest.raises(WrongKey, match="other software"):
         recovered(path, key)
     with pytest.raises(InvalidArgument, match="rewrap it"):
         theirs.set_recovery_key(key)
     theirs.rewrap(provider()).set_recovery_key(key).save_to_disk(path)
-    assert recovered(path, key) == ExecutionContext.load_from_disk(PASSPHRASE, path) == theirs
+    assert (
+        recovered(path, key)
+        == ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True)
+        == theirs
+    )
 
 
 def test_bad_words_and_too_many_ways_are_refused(path: Path, key: RecoveryKey) -> None:
@@ -160,7 +186,7 @@ def test_bad_words_and_too_many_ways_are_refused(path: Path, key: RecoveryKey) -
     with pytest.raises(WrongKey):
         recovered(path, RecoveryKey.generate())
     with pytest.raises(InvalidArgument, match="one of them only"):
-        ExecutionContext.load_from_disk(PASSPHRASE, path, recovery_key=key)
+        ExecutionContext.load_from_disk(PASSPHRASE, path, recovery_key=key, insecure_allow_weak_encryption=True)
 
 
 def test_slots_of_another_context_do_not_open_this_one(path: Path, key: RecoveryKey) -> None:
@@ -175,7 +201,9 @@ def test_slots_of_another_context_do_not_open_this_one(path: Path, key: Recovery
         with pytest.raises((WrongKey, InvalidContext)):
             recovered(path.with_name("mixed.json"), key)
         with pytest.raises((WrongKey, InvalidContext)):
-            ExecutionContext.load_from_disk(PASSPHRASE, path.with_name("mixed.json"))
+            ExecutionContext.load_from_disk(
+                PASSPHRASE, path.with_name("mixed.json"), insecure_allow_weak_encryption=True
+            )
 
 
 def test_the_file_does_not_have_the_words_or_the_key(path: Path, key: RecoveryKey) -> None:
@@ -198,7 +226,7 @@ async def test_it_opens_the_copy_on_a_service(path: Path, key: RecoveryKey) -> N
 
     context_id = await recovered(path, key).save_to_remote(Store())
     opened = await ExecutionContext.load_from_remote(
-        context_id=context_id, integration=Store(), recovery_key=key.words()
+        context_id=context_id, integration=Store(), recovery_key=key.words(), insecure_allow_weak_encryption=True
     )
     assert opened.id == context_id
 
@@ -211,7 +239,7 @@ def with_change(keys: ContextKeys, change: Callable[[dict[str, Any], dict[str, A
     config, secret = keys.public.config_object(), keys.secret()
     change(config, secret)
     public = PublicParts(keys.public.type, keys.public.pk, canonical_json(config).decode())
-    return ContextKeys.load(public, secret, True)
+    return ContextKeys.load(public, secret)
 
 
 @pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
@@ -231,6 +259,6 @@ def test_unknown_keys_of_configuration_and_secret_are_refused_by_name(scheme: st
 
 def test_unknown_keys_of_a_rewrapped_context_of_another_client_are_refused(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_text(json.dumps(ExistingClientKey(1024, 16).context(PASSPHRASE)))
-    theirs = ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "theirs")
+    theirs = ExecutionContext.load_from_disk(PASSPHRASE, tmp_path / "theirs", insecure_allow_weak_encryption=True)
     with pytest.raises(InvalidContext, match="secret has the key 'ratchet'"):
         with_change(theirs._keys, lambda config, secret: secret.update(ratchet="00"))

@@ -21,21 +21,17 @@ from numpy.typing import NDArray
 from xtrace_core.arithmetic import Rows, arithmetic
 from xtrace_core.schemes.paillier import MAX_MODULUS_BITS
 from xtrace_core.schemes.registry import SchemeType
-from xtrace_sdk.errors import FaultDetected, UnknownScheme, WeakParameters
+from xtrace_sdk.errors import FaultDetected, UnknownScheme
 from xtrace_sdk.limits import MAX_KEY_TEXT
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 from xtrace_sdk.x_vec.schemes.interface import Answers, Bits, Distances, Nonces
 from xtrace_sdk.x_vec.schemes.paillier.encoding import PackedBits
-from xtrace_sdk.x_vec.schemes.paillier.lookup import MIN_ALPHA_LEN
+from xtrace_sdk.x_vec.schemes.paillier.lookup import short_orders
 from xtrace_sdk.x_vec.schemes.paillier.query import EncryptedQuery
-from xtrace_sdk.x_vec.schemes.paillier.scheme import MIN_KEY_LEN, reading_secrets
+from xtrace_sdk.x_vec.schemes.paillier.scheme import reading_secrets, short_primes
 from xtrace_sdk.x_vec.schemes.paillier.vectors import PaillierVectors
-
-
-class WeakKeyWarning(UserWarning):
-    """A context was loaded whose public key gives its secret key away; rotate it (docs/migration.md)."""
 
 
 class ExistingPrime(Secretive):
@@ -100,9 +96,9 @@ class ExistingPrime(Secretive):
 
 
 class ExistingClient(PaillierVectors):
-    """A key of another client: decrypts, encrypts queries, and chunks too unless the key is weak."""
+    """A key of another client: encrypts and decrypts as the other client does."""
 
-    __slots__ = ("_allow_weak_encryption", "_config", "_public_key", "_sides", "hedge", "secret_key")
+    __slots__ = ("_config", "_public_key", "_sides", "hedge", "secret_key")
 
     type: ClassVar[str]
 
@@ -112,7 +108,6 @@ class ExistingClient(PaillierVectors):
         config: dict[str, Any],
         secret_key: str,
         hedge: Hedge,
-        allow_weak_encryption: bool,
     ) -> None:
         """`secret_key` is the JSON text that the other client encrypted. Raises what `load_existing` raises."""
         with reading_secrets():
@@ -126,7 +121,6 @@ class ExistingClient(PaillierVectors):
         self.secret_key = secret_key
         """The secret key's JSON text. Secret."""
         self.hedge = hedge
-        self._allow_weak_encryption = allow_weak_encryption
 
     @staticmethod
     def _read_sides(
@@ -135,11 +129,9 @@ class ExistingClient(PaillierVectors):
         raise NotImplementedError
 
     @property
-    def is_weak(self) -> bool:
-        """Whether the key protects nothing: what it hides falls to anybody who has the public key."""
-        return self.key_len < MIN_KEY_LEN or any(
-            side.exponent.bit_length() < MIN_ALPHA_LEN // 2 for side in self._sides
-        )
+    def weakness(self) -> str:
+        """Why everybody who has the public key can read what it hides; empty if nobody can."""
+        return short_primes(self.key_len) or short_orders(min(side.exponent.bit_length() for side in self._sides))
 
     def public_key(self) -> dict[str, Any]:
         """The other client's `pk`."""
@@ -158,13 +150,8 @@ class ExistingClient(PaillierVectors):
     def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
         """The encrypted indexes of n binary vectors, in order, without nonces, as the other client reads them.
 
-        Raises `InvalidVector`, and `WeakParameters` if the key is weak and that was not allowed on load.
+        Raises `InvalidVector`.
         """
-        if self.is_weak and not self._allow_weak_encryption:
-            raise WeakParameters(
-                "this context's key is weak, so nothing new is encrypted under it: rotate the context "
-                "(xtrace context rotate), or load it with insecure_allow_weak_encryption=True"
-            )
         ciphertexts = self._encrypt(self._bits(vectors))
         return EncryptedIndexBatch(ciphertexts, np.empty((len(ciphertexts), 0), dtype=np.uint8))
 
@@ -257,9 +244,7 @@ class ExistingPaillierLookupClient(ExistingClient):
         ]
 
 
-def load_existing(
-    type_: str, pk: str, config: str, secret_key: str, hedge: Hedge, allow_weak_encryption: bool = False
-) -> ExistingClient:
+def load_existing(type_: str, pk: str, config: str, secret_key: str, hedge: Hedge) -> ExistingClient:
     """The client of a context that another client saved, from its texts; `secret_key` is the decrypted `sk`.
 
     Raises `UnknownScheme`, and `InvalidContext` if they do not fit together.
@@ -268,7 +253,7 @@ def load_existing(
     for kind in kinds:
         if kind.type == type_:
             with reading_secrets():
-                return kind(_object(pk), _object(config), secret_key, hedge, allow_weak_encryption)
+                return kind(_object(pk), _object(config), secret_key, hedge)
     raise UnknownScheme(f"the context's type is {type_!r}, which this version does not know: update the software")
 
 

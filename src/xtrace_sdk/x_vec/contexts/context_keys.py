@@ -5,7 +5,6 @@ The secret of a native context and that of another client's are told apart by th
 """
 
 import secrets
-import warnings
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final, Self
@@ -14,7 +13,7 @@ from xtrace_sdk.errors import InvalidArgument, InvalidContext
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.compat.content import ExistingContentCipher
 from xtrace_sdk.x_vec.compat.keys import existing_id, hedge_of, metadata_key
-from xtrace_sdk.x_vec.compat.paillier import WeakKeyWarning, load_existing
+from xtrace_sdk.x_vec.compat.paillier import load_existing
 from xtrace_sdk.x_vec.contexts.saved_context import FORMAT_VERSION, PublicParts, canonical_json, parse_public
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
@@ -97,38 +96,27 @@ class ContextKeys(Secretive):
         cls,
         public: PublicParts,
         secret: Mapping[str, Any],
-        allow_weak_encryption: bool = False,
         sealed_secret_key: str | None = None,
     ) -> Self:
         """The keys from the public parts and what `secret` gave.
 
         `sealed_secret_key` is another client's `sk` as stored. Raises `InvalidContext` if anything is missing or does
-        not fit together, or if there is a key that this version does not know. Warns (`WeakKeyWarning`) of a key that
-        protects nothing.
+        not fit together, or if there is a key that this version does not know.
         """
         public = PublicParts(public.type, public.pk, public.config)
         try:
             content_key = bytes.fromhex(secret["content_key"])
             if public.is_ours:
-                keys = cls._load_own(public, secret, content_key, allow_weak_encryption)
+                keys = cls._load_own(public, secret, content_key)
                 check_known("config", public.config_object(), {*keys.homomorphic.config(), *CONFIG_OF_CONTEXTS})
                 check_known("secret", secret, keys.secret())
                 return keys
             hedge = hedge_of(content_key)
             content = ExistingContentCipher(content_key, hedge, sealed_secret_key)
             check_known("secret", secret, ("sk", "content_key"))
-            homomorphic = load_existing(
-                public.type, public.pk, public.config, secret["sk"], hedge, allow_weak_encryption
-            )
+            homomorphic = load_existing(public.type, public.pk, public.config, secret["sk"], hedge)
         except (KeyError, TypeError, ValueError, InvalidArgument):
             raise InvalidContext("the context's secret lacks a key") from None
-        if homomorphic.is_weak:
-            warnings.warn(
-                "the key of this context, made by other software, is weak: everybody who has its public part can read "
-                "the vectors and queries. Rotate it to a new context: xtrace context rotate",
-                WeakKeyWarning,
-                stacklevel=2,
-            )
         return cls(
             public,
             existing_id(public.type, public.pk, public.config, homomorphic),
@@ -138,9 +126,7 @@ class ContextKeys(Secretive):
         )
 
     @classmethod
-    def _load_own(
-        cls, public: PublicParts, secret: Mapping[str, Any], content_key: bytes, allow_weak_encryption: bool
-    ) -> Self:
+    def _load_own(cls, public: PublicParts, secret: Mapping[str, Any], content_key: bytes) -> Self:
         homomorphic = load_client(public.type, public.config_object(), secret)
         if canonical_json(homomorphic.public_key()).decode() != public.pk:
             raise InvalidContext("the context's secret key does not belong to its public key")
@@ -151,7 +137,7 @@ class ContextKeys(Secretive):
             if "predecessor" in before["secret"]:  # as deep as somebody likes
                 raise InvalidContext("the context's predecessor has a predecessor itself, which no rotation makes")
             parts = parse_public(before, "the context's predecessor")
-            predecessor = ContextKeys.load(parts, before["secret"], allow_weak_encryption)
+            predecessor = ContextKeys.load(parts, before["secret"])
             manifests = before.get("manifests")
         content, metadata_key = ContentCipher(content_key, homomorphic.hedge), bytes.fromhex(secret["metadata_key"])
         return cls(

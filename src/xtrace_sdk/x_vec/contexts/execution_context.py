@@ -18,7 +18,6 @@ from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, InvalidManifest
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, private_fields
-from xtrace_sdk.x_vec.compat.paillier import WeakKeyWarning
 from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
 from xtrace_sdk.x_vec.contexts.manifest import Accepted, Manifest
 from xtrace_sdk.x_vec.contexts.names import ChunkNames, new_name_salt
@@ -32,6 +31,7 @@ from xtrace_sdk.x_vec.contexts.saved_context import (
     read_file,
     read_public_part,
 )
+from xtrace_sdk.x_vec.contexts.weakness import WeakKeyWarning, guarded_client, warn_of_weakness
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel, HasModel, model_of
 from xtrace_sdk.x_vec.keys.provider import KeyProvider, PassphraseKeyProvider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
@@ -85,6 +85,7 @@ class ExecutionContext(Secretive):
         *,
         is_retired: bool = False,
         accepted: Accepted | None = None,
+        allow_weak_encryption: bool = True,
     ) -> None:
         """Use `create`, `load_from_disk` or `load_from_remote` instead."""
         self._keys = keys
@@ -93,7 +94,9 @@ class ExecutionContext(Secretive):
         self._saved = saved
         self._envelope = envelope
         self._is_kept = saved is not None
-        self._homomorphic = retired_client(keys.homomorphic) if is_retired else keys.homomorphic
+        self._homomorphic = keys.homomorphic if allow_weak_encryption else guarded_client(keys.homomorphic)
+        if is_retired:
+            self._homomorphic = retired_client(keys.homomorphic)
         self._aes = retired_cipher(keys.content) if is_retired else keys.content
         self._predecessor: Self | None = None
         if keys.predecessor is not None:
@@ -498,8 +501,9 @@ class ExecutionContext(Secretive):
 
         One opened with its recovery key has no `key_provider`: rewrap it, to have one again.
 
-        A file that another client of the wire format saved opens too. If its key is weak a `WeakKeyWarning` says so,
-        and chunks are encrypted under it only with `insecure_allow_weak_encryption`.
+        A file that another client of the wire format saved opens too. If the context is weak (short primes or noise
+        groups, a passphrase that is cheap to guess), a `WeakKeyWarning` says so, and no chunks are encrypted under a
+        weak key. With `insecure_allow_weak_encryption` they are, and nothing warns.
 
         Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it does not contain a
         context or was changed, `WrongKey` for a wrong passphrase or key.
@@ -549,9 +553,11 @@ class ExecutionContext(Secretive):
 
     @classmethod
     def _open(cls, saved: SavedContext, way: WayIn, allow_weak_encryption: bool) -> Self:
-        opened = open_saved(saved, way, allow_weak_encryption)
+        opened = open_saved(saved, way)
+        if not allow_weak_encryption:
+            warn_of_weakness(opened.keys, opened.saved)
         provider = None if isinstance(way, RecoveryKey) else way
-        return cls(opened.keys, provider, opened.saved, opened.envelope)
+        return cls(opened.keys, provider, opened.saved, opened.envelope, allow_weak_encryption=allow_weak_encryption)
 
     def _expect_saved(self) -> SavedContext:
         if self._saved is None:

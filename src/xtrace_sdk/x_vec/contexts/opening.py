@@ -38,7 +38,7 @@ def way_in(passphrase: str | None, key_provider: KeyProvider | None, recovery_ke
     return key_provider if key_provider is not None else PassphraseKeyProvider(passphrase or "")
 
 
-def open_saved(saved: SavedContext, way: WayIn, allow_weak_encryption: bool) -> Opened:
+def open_saved(saved: SavedContext, way: WayIn) -> Opened:
     """The context that was saved. Raises `InvalidContext`, `WrongKey`, and what the key provider raises."""
     if saved.is_ours:
         saved.expect_own_id()
@@ -46,9 +46,9 @@ def open_saved(saved: SavedContext, way: WayIn, allow_weak_encryption: bool) -> 
     if saved.is_ours or saved.is_sealed:
         slot = Slot.RECOVERY if isinstance(way, RecoveryKey) else Slot.PROVIDER
         envelope, secret = Envelope.open(slot, _key(saved, way), saved.sk, saved.associated_data)
-        keys = ContextKeys.load(saved, json_object(secret, "secret"), allow_weak_encryption)
+        keys = ContextKeys.load(saved, json_object(secret, "secret"))
     else:
-        keys = _open_existing(saved, way, allow_weak_encryption)
+        keys = _open_existing(saved, way)
     if saved.id not in (None, keys.id):
         raise InvalidContext("the context's id does not belong to its keys: the file was changed")
     if saved.is_sealed:
@@ -70,7 +70,7 @@ def _check_kind(saved: SavedContext, provider: KeyProvider) -> None:
         )
 
 
-def _open_existing(saved: SavedContext, way: WayIn, allow_weak_encryption: bool) -> ContextKeys:
+def _open_existing(saved: SavedContext, way: WayIn) -> ContextKeys:
     """The keys of a context as another client saved it: its content key is the provider's key itself."""
     if isinstance(way, RecoveryKey):
         raise WrongKey(
@@ -88,4 +88,4 @@ def _open_existing(saved: SavedContext, way: WayIn, allow_weak_encryption: bool)
             "files of other software do not tell which"
         ) from None
     secret = {"sk": secret_key, "content_key": key.hex()}
-    return ContextKeys.load(saved, secret, allow_weak_encryption, sealed_secret_key=saved.sk)
+    return ContextKeys.load(saved, secret, sealed_secret_key=saved.sk)

@@ -33,6 +33,7 @@ class PassphraseKeyProvider(Secretive):
     _PARAMETERS: ClassVar[struct.Struct] = struct.Struct("BBB16s")
     _LOG2_N: ClassVar[int] = 17  # OWASP Password Storage Cheat Sheet: N = 2^17, r = 8, p = 1
     _EXISTING_CLIENTS_LOG2_N: ClassVar[int] = 14
+    _LOWEST_LOG2_N: ClassVar[int] = 14
 
     def __init__(self, passphrase: str, *, insecure_log2_n: int | None = None) -> None:
         """`insecure_log2_n` lowers the cost of new keys, for tests. An empty passphrase is an `InvalidArgument`."""
@@ -71,6 +72,16 @@ class PassphraseKeyProvider(Secretive):
                 "it was changed"
             )
         return _derive(self._passphrase, salt, log2_n, r, p)
+
+    @classmethod
+    def weakness(cls, wrapped_key: bytes) -> str:
+        """Why guessing the passphrase behind a wrapped key is cheap; empty if it is not, or if the form is another."""
+        if len(wrapped_key) != len(cls._MAGIC) + cls._PARAMETERS.size or not wrapped_key.startswith(cls._MAGIC):
+            return ""
+        log2_n = wrapped_key[len(cls._MAGIC)]
+        if log2_n >= cls._LOWEST_LOG2_N:
+            return ""
+        return f"its key is derived by scrypt with N = 2^{log2_n}, expected at least 2^{cls._LOWEST_LOG2_N}"
 
     def existing_clients_key(self, wrapped_key: bytes) -> bytes:
         """The key that other clients of this wire format derive: their wrapped key is the salt and nothing else."""

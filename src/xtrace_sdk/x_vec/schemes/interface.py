@@ -78,6 +78,10 @@ class HomomorphicClient(Protocol):
     def hedge(self) -> Hedge:
         """The context's source of randomness."""
 
+    @property
+    def weakness(self) -> str:
+        """Why everybody who has the public key can read what it hides, as a clause; empty if nobody can."""
+
     def public_key(self) -> dict[str, Any]:
         """What the service needs; stored as `pk`."""
 

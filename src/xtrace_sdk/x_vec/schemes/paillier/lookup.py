@@ -166,6 +166,10 @@ class PaillierLookupClient(PaillierScheme):
         """The bits of both subgroup orders together."""
         return 2 * self._subgroups[0].order_bits
 
+    @property
+    def weakness(self) -> str:
+        return super().weakness or short_orders(min(side.order_bits for side in self._subgroups))
+
     def config(self) -> dict[str, Any]:
         return {**super().config(), "alpha_len": self.alpha_len}
 
@@ -174,6 +178,14 @@ class PaillierLookupClient(PaillierScheme):
         p, q = self._subgroups
         subgroups = {"u_p": p.order, "u_q": q.order, "h_p": p.generator, "h_q": q.generator}
         return {**super().secrets(), **{name: f"{value:x}" for name, value in subgroups.items()}}
+
+
+def short_orders(order_bits: int) -> str:
+    """What is weak about noise groups whose smaller order has this length; empty if it is long enough."""
+    lowest = MIN_ALPHA_LEN // 2
+    if order_bits >= lowest:
+        return ""
+    return f"its noise groups have orders of {order_bits} bits, expected at least {lowest}"
 
 
 def _check_alpha_len(alpha_len: int, key_len: int) -> None:

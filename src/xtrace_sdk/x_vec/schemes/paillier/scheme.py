@@ -67,6 +67,11 @@ class PaillierScheme(PaillierVectors):
             arithmetic.multiplier(p.prime * q.prime % side.square, side.square, plus=1) for side in sides
         ]
 
+    @property
+    def weakness(self) -> str:
+        """Why everybody who has the public key can read what it hides; empty if nobody can."""
+        return short_primes(self.key_len)
+
     def public_key(self) -> dict[str, Any]:
         """`{"n": decimal digits}`. Digits, because few JSON readers take integers of this size."""
         return {"n": str(self.n)}
@@ -232,6 +237,11 @@ def secret_integer(secret: Mapping[str, str], name: str, max_bits: int) -> int:
     if len(digits) > -(-max_bits // 4):
         raise ValueError("an integer is longer than any of this key length")
     return int(digits, 16)
+
+
+def short_primes(key_len: int) -> str:
+    """What is weak about primes of this length; empty if they are long enough."""
+    return f"its primes have {key_len} bits, expected at least {MIN_KEY_LEN}" if key_len < MIN_KEY_LEN else ""
 
 
 def check_key_len(key_len: int, insecure_allow_weak_parameters: bool) -> None:

@@ -1,0 +1,63 @@
+"""Contexts that protect little or nothing: warned of when they are opened, and no vector is encrypted under them."""
+
+import warnings
+from typing import Any, NoReturn, cast
+
+from xtrace_sdk.errors import WeakParameters
+from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
+from xtrace_sdk.x_vec.contexts.saved_context import SavedContext
+from xtrace_sdk.x_vec.keys.passphrase import PassphraseKeyProvider
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.interface import HomomorphicClient
+
+
+class WeakKeyWarning(UserWarning):
+    """A context was opened whose public key gives its secret key away, or whose passphrase is cheap to guess."""
+
+
+def warn_of_weakness(keys: ContextKeys, saved: SavedContext) -> None:
+    """Warns (`WeakKeyWarning`) of each weakness of an open context, and of its predecessor's key."""
+    for one in (keys, keys.predecessor):
+        if one is not None and one.homomorphic.weakness:
+            _warn(
+                f"the key of the context {one.id[:12]}… is weak: {one.homomorphic.weakness}, so everybody who has its "
+                "public part can read the vectors and queries. Rotate it to a new context: xtrace context rotate"
+            )
+    if saved.key_provider == PassphraseKeyProvider.kind and saved.is_sealed:
+        cost = PassphraseKeyProvider.weakness(saved.wrapped_key_bytes())
+        if cost:
+            _warn(
+                f"the passphrase of the context {keys.id[:12]}… can be guessed cheaply: {cost}. "
+                "Protect it anew: xtrace context rewrap"
+            )
+
+
+def guarded_client(client: HomomorphicClient) -> HomomorphicClient:
+    """The client; a weak one without what encrypts vectors."""
+    return cast("HomomorphicClient", _WeakClient(client)) if client.weakness else client
+
+
+class _WeakClient(Secretive):
+    __slots__ = ("_client",)
+
+    def __init__(self, client: HomomorphicClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def encrypt_vec_one(self, vector: Any) -> NoReturn:
+        self._refuse()
+
+    def encrypt_vec_batch(self, vectors: Any) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise WeakParameters(
+            f"this context's key is weak ({self._client.weakness}), so nothing new is encrypted under it: rotate the "
+            "context (xtrace context rotate), or load it with insecure_allow_weak_encryption=True"
+        )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, WeakKeyWarning, stacklevel=3)
