@@ -117,7 +117,7 @@ def test_rewrap_of_another_clients_context(terminal: Terminal) -> None:
     (terminal.folder / "theirs.json").write_text(json.dumps(data["context"]))
     done = terminal("context rewrap theirs.json", XTRACE_PASSPHRASE=data["passphrase"])
     assert done.status == 0
-    assert done.err.count("xtrace: the key of this context, made by other software, is weak") == 1
+    assert done.err.count("xtrace: the key of the context ") == 1
     assert terminal("context show theirs.json --json").json["context_id"] == data["context_id"]
 
 

@@ -31,7 +31,7 @@ def kb_id(terminal: Terminal, credentials: Credentials) -> str:
 
 def new_context(terminal: Terminal, name: str) -> None:
     """A context in a file, under a passphrase that takes no time to check."""
-    provider = PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=1)
+    provider = PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=14)
     ExecutionContext.create(provider, "paillier_lookup", 8, path=terminal.folder / name)
 
 
