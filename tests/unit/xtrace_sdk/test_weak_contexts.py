@@ -26,7 +26,7 @@ def provider(log2_n: int) -> PassphraseKeyProvider:
 
 def short_primes(path: Path, log2_n: int = 14) -> None:
     """The context of the review: a modulus of 512 bits."""
-    ExecutionContext.create(provider(log2_n), "paillier", DIM, 256, path, insecure_allow_weak_parameters=True)
+    ExecutionContext.create(provider(log2_n), "paillier", DIM, 256, path=path, insecure_allow_weak_parameters=True)
 
 
 def short_orders(path: Path) -> None:
