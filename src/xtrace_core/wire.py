@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from xtrace_core.limits import MAX_CIPHERTEXT_BYTES, MAX_CIPHERTEXTS
 from xtrace_core.permissions import Permission
+from xtrace_core.secrecy import Secretive
 
 PROBLEM_JSON = "application/problem+json"
 MSGPACK = "application/x-msgpack"
@@ -452,7 +453,7 @@ class ApiKey(NamedFields, rename="camel"):
     last_used_at: str | None
 
 
-class CreatedApiKey(NamedFields, rename="camel"):
+class CreatedApiKey(Secretive, NamedFields, rename="camel"):
     """A new API key with its secret, which is shown this once."""
 
     api_key: ApiKey

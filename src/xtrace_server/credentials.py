@@ -6,11 +6,12 @@ import msgspec
 from msgspec import Struct
 
 from xtrace_core.files import write_file
+from xtrace_core.secrecy import Secretive
 
 CREDENTIALS_FILE = "credentials.json"
 
 
-class Credentials(Struct):
+class Credentials(Secretive, Struct):
     """What a client needs to reach the server, as `credentials.json` holds it."""
 
     org_id: str

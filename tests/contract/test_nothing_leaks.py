@@ -27,6 +27,7 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.inference.embedding import Embedding
+from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -100,7 +101,10 @@ async def use_everything(scheme: str, xtrace: XTraceIntegration, folder: Path) -
     """Loads, searches, reads, changes, rewraps, rotates, saves and restores; the marks of all that is secret."""
     first, second, third, _ = (PassphraseKeyProvider(text, insecure_log2_n=4) for text in PASSPHRASES.values())
     embedding = Embedding("wordllama", "l2_supercat", DIM)
-    old = ExecutionContext.create(first, scheme, DIM, path=folder / "old", private_metadata=list(PRIVATE))
+    recovery_keys = RecoveryKey.generate(), RecoveryKey.generate()
+    old = ExecutionContext.create(
+        first, scheme, DIM, path=folder / "old", private_metadata=list(PRIVATE), recovery_key=recovery_keys[0]
+    )
     kb_id = (await xtrace.create_kb("kb")).id
     await old.save_to_remote(xtrace)
 
@@ -117,7 +121,9 @@ async def use_everything(scheme: str, xtrace: XTraceIntegration, folder: Path) -
     assert len(await Retriever(old, xtrace).meta_search(patch, kb_id)) == len(TEXTS)
     await replace_last_text(old, xtrace, embedding, kb_id)
 
-    new = old.successor(third, path=folder / "new")
+    old.set_recovery_key(recovery_keys[1]).save_to_disk(folder / "old")
+    await old.save_to_remote(xtrace)
+    new = old.successor(third, path=folder / "new", recovery_key=recovery_keys[1])
     await rotate(new, xtrace, remove_old=True)
     new.save_to_disk(folder / "new")
     await new.save_to_remote(xtrace)
@@ -131,6 +137,8 @@ async def use_everything(scheme: str, xtrace: XTraceIntegration, folder: Path) -
     texts = TEXTS | NEW_TEXT | QUESTION
     return {
         **text_marks(texts | PRIVATE_VALUES | PASSPHRASES),
+        **{f"recovery key {i}": key.key() for i, key in enumerate(recovery_keys)},
+        **{f"recovery words {i}": key.words().encode() for i, key in enumerate(recovery_keys)},
         **await vector_marks(texts.values(), embedding, old, new),
         **key_marks(
             old,

@@ -19,7 +19,6 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_server.credentials import Credentials
 
 pytestmark = pytest.mark.long
 
@@ -83,12 +82,12 @@ def collection() -> list[dict[str, Any]]:
     return [{"chunk_content": f"text number {i}", "meta_data": {"tag1": str(i % 7)}} for i in range(CHUNKS)]
 
 
-def load(context: str, credentials: Credentials, kb: str) -> None:
+def load(context: str, org_id: str, api_key: str, api_url: str, kb: str) -> None:
     """What the process that is killed does; also called here to the end."""
 
     async def run() -> None:
         provider = PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=4)
-        async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as xtrace:
+        async with XTraceIntegration(org_id, api_key, api_url=api_url) as xtrace:
             loader = DataLoader(
                 ExecutionContext.load_from_disk(
                     key_provider=provider, path=context, insecure_allow_weak_encryption=True
@@ -107,12 +106,13 @@ def test_clients_killed_in_the_middle_of_a_load_leave_no_duplicates(
     ExecutionContext.create(PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=4), "paillier_lookup", 32).save_to_disk(
         file
     )
-    kb = http.new_kb()
+    kb, known = http.new_kb(), http.credentials
+    client = (file, known.org_id, known.api_key, known.api_url, kb)
     dice, stored = random.Random(3), [0]
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(["xtrace_server.serving", "xtrace_sdk.x_vec.data_loaders.loader"])
     for _ in range(KILLS):
-        process = forkserver.Process(target=load, args=(file, http.credentials, kb))
+        process = forkserver.Process(target=load, args=client)
         process.start()
         # Somewhere after its next batches: where exactly is chance.
         wanted = stored[-1] + dice.randrange(20, 60)
@@ -125,12 +125,12 @@ def test_clients_killed_in_the_middle_of_a_load_leave_no_duplicates(
         process.close()
     assert stored == sorted(stored)
     assert 0 < stored[1] < CHUNKS, stored
-    load(file, http.credentials, kb)
+    load(*client)
     (context_id,) = ok(http.data("GET", "/exec_context/{org}"))["contexts"]
     body = {"kb_id": kb, "context_id": context_id, "meta_filter": {}}
     found = ok(http.data("POST", "/chunk/meta/{org}", json=body))
     assert len(found) == len({one["name"] for one in found}) == CHUNKS
-    load(file, http.credentials, kb)
+    load(*client)
     assert number_of_vectors(http, kb) == CHUNKS
 
 

@@ -24,9 +24,11 @@ import xtrace_core.arithmetic
 import xtrace_sdk
 from support.aws import ALIAS, running_kms
 from support.existing_client import ExistingClientKey
-from support.object_graph import ObjectGraph, is_data, is_ours
+from support.object_graph import PACKAGES, ObjectGraph, is_data, is_ours
 from support.recording_proxy import found
 from support.secret_marks import key_marks
+from xtrace_cli.options.connection import _Connection
+from xtrace_core import wire
 from xtrace_core.arithmetic.backends import backends
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk import sync
@@ -40,6 +42,7 @@ from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_server.credentials import Credentials
 
 PASSPHRASE = "Zirkelquadratur-Passphrase"
 API_KEY, ADMIN_KEY = "Fernmeldegeheimnis-4711", "Generalschluessel-0815"
@@ -91,7 +94,6 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
     recovery_key = RecoveryKey.generate()
     marks |= {"recovery key": recovery_key.key(), "recovery words": recovery_key.words().encode()}
     roots: list[Any] = [*made, cheap(), KeyFileProvider.create(folder / "key"), recovery_key]
-    roots.append(made[0].chunk_names("kb", made[0].new_name_salt("kb")))
     provider = AWSKMSKeyProvider.create(kms, ALIAS)
     assert provider._first is not None
     marks["data key"] = provider._first[0]
@@ -113,6 +115,8 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
     for model in (Embedding, sync.Embedding):
         roots += [model(provider, "model", 64, api_key=API_KEY) for provider in ("openai", "ollama")]
     roots.append(Request("GET", "http://127.0.0.1:1", {"x-api-key": API_KEY}))
+    roots.append(wire.CreatedApiKey(wire.ApiKey("hash", API_KEY[:5], "name", "", "now", None), API_KEY))
+    roots += [Credentials("org", ADMIN_KEY, API_KEY, "http://127.0.0.1:1"), _Connection(api_key=API_KEY)]
     return roots, marks
 
 
@@ -213,9 +217,9 @@ def test_every_class_that_says_that_it_holds_secrets_keeps_them(walks: dict[str,
 
 
 def secretive_classes(base: type) -> list[type]:
-    """The classes of the SDK and of what it is built on that derive from this one."""
+    """The classes of the product that derive from this one."""
     children: list[type] = base.__subclasses__()
-    ours = [cls for cls in children if cls.__module__.startswith(("xtrace_sdk", "xtrace_core"))]
+    ours = [cls for cls in children if cls.__module__.startswith(PACKAGES)]
     # A dataclass with slots leaves the class behind that it was made from.
     named = [cls for cls in ours if getattr(sys.modules[cls.__module__], cls.__name__) is cls]
     return named + [one for child in named for one in secretive_classes(child)]

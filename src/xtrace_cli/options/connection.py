@@ -16,6 +16,7 @@ import msgspec
 import typer
 
 from xtrace_cli.errors import WrongUse
+from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ CredentialsFile = Annotated[
 ]
 
 
-class _Connection(msgspec.Struct):
+class _Connection(Secretive, msgspec.Struct):
     """What is known about the service; empty is unknown. A file may lack what its owner does not have."""
 
     api_url: str = ""
