@@ -223,7 +223,7 @@ async def test_a_listed_chunk_that_is_damaged_is_an_error_as_ever(
     assert [(one.chunk_id, one.problems) for one in found.bad] == [(2, (Problem.VECTOR, Problem.CONTENT))]
 
 
-@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.compat.paillier.WeakKeyWarning")
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.contexts.weakness.WeakKeyWarning")
 async def test_chunks_of_another_client_are_told_by_their_ciphertexts(
     xtrace: XTraceIntegration, http: Http, kb_id: str, tmp_path: Path
 ) -> None:
