@@ -164,7 +164,7 @@ class Settings(BaseSettings):
         return rate
 
     @model_validator(mode="after")
-    def _fit_together(self) -> "Settings":
+    def _check_together(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key must be given together")
         if self.metrics == "token" and self.metrics_token is None:

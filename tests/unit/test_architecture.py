@@ -1,5 +1,6 @@
 """The packages import only what they may; above all, no server code reaches what can hold a secret key."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SERVER = ROOT / "src" / "xtrace_server"
 PACKAGES = ("xtrace_core", "xtrace_sdk", "xtrace_server", "xtrace_cli")
 
 
@@ -47,6 +49,13 @@ def test_every_module_of_the_server_loads_without_the_client() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "['xtrace_core', 'xtrace_server']"
+
+
+def test_routes_open_no_transaction() -> None:
+    """What happens in one belongs into an operation, which a dashboard and the command line call too."""
+    outside = [*(SERVER / "api").rglob("*.py"), *(SERVER / "http").rglob("*.py"), SERVER / "app.py"]
+    assert [file.name for file in outside if re.search(r"database\.(read|write)\(", file.read_text())] == []
+    assert re.search(r"database\.(read|write)\(", (SERVER / "operations" / "chunks.py").read_text())
 
 
 def test_every_package_says_that_it_is_typed() -> None:

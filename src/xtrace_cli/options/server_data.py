@@ -65,15 +65,14 @@ async def server_database(settings: "Settings") -> "AsyncIterator[Database]":
 @contextmanager
 def database_faults() -> Iterator[None]:
     """Turns what the database and the file system refuse into `UnusableData`."""
-    from sqlalchemy.exc import DBAPIError
-
+    from xtrace_server.storage.database import StorageError, reason
     from xtrace_server.storage.dialects import DatabaseUnusable
 
     try:
         yield
     except DatabaseUnusable as error:
         raise UnusableData(str(error)) from None
-    except DBAPIError as error:
-        raise UnusableData(f"the database does not answer: {error.orig}") from None
+    except StorageError as error:
+        raise UnusableData(f"the database does not answer: {reason(error)}") from None
     except OSError as error:
         raise UnusableData(f"the server's data cannot be used: {error.strerror}: {error.filename}") from None

@@ -76,8 +76,9 @@ class SearchEngine:
         async with AsyncExitStack() as transaction:
             connection = await transaction.enter_async_context(self._database.read())
             target = await find(connection)
-            candidates = target.candidates
-            row_bytes = None if candidates is None else candidates.binding.row_bytes
+            candidates, row_bytes = target.candidates, target.evaluation.row_bytes
+            if row_bytes is None and candidates is not None:
+                row_bytes = candidates.binding.row_bytes
             for query in queries:
                 target.evaluation.check_query(query, row_bytes)
             found = Found(0, _each([]))

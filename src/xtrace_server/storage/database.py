@@ -62,7 +62,7 @@ class Database:
             async with self.write() as connection:
                 await connection.run_sync(_upgrade)
         except DatabaseError as error:
-            raise DatabaseUnusable(f"the database cannot be used: {error.orig}") from None
+            raise DatabaseUnusable(f"the database cannot be used: {reason(error)}") from None
 
     async def check_ready(self) -> None:
         """Returns if the database answers; raises what SQLAlchemy raises otherwise."""
@@ -111,6 +111,11 @@ async def open_database(
         yield database
     finally:
         await database.close()
+
+
+def reason(error: StorageError) -> str:
+    """Returns the database's own words, without the statement and its values."""
+    return str(error.orig) if isinstance(error, DBAPIError) else "no connection became free in time"
 
 
 def now() -> str:
