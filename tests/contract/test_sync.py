@@ -236,7 +236,7 @@ def test_ctrl_c_ends_a_load_which_then_goes_on(environment: dict[str, str]) -> N
     status, out, err = script(code, environment, interrupt_after="embedding")
     said, total = out.splitlines()
     assert (status, total, err) == (0, "10", "")
-    assert (
-        said
-        == "0 chunks were stored and 0 were there before: load the same collection again to go on, or delete what was stored with loader.undo(loader.last_load)"
+    assert said == (
+        "0 chunks were stored and 0 were there before: load the same collection again to go on, "
+        "or delete what was stored with loader.undo(loader.last_load)"
     )
