@@ -84,7 +84,7 @@ def test_the_words_are_asked_for_and_not_echoed(terminal: Terminal) -> None:
 def test_one_is_added_replaced_and_removed(terminal: Terminal) -> None:
     path = terminal.folder / "mine.json"
     context_id = terminal("context create mine.json --dimensions 8").text
-    terminal("context recover mine.json", XTRACE_RECOVERY_KEY="abandon " * 23 + "art").fails("has no recovery key")
+    terminal("context recover mine.json", XTRACE_RECOVERY_KEY="abandon " * 23 + "art").fails("does not have a recovery key")
     first = words_of(terminal("context recovery-key mine.json"))
     assert recovered(path, first).id == context_id
     terminal("context recovery-key mine.json").fails("add --yes", status=2)
@@ -98,7 +98,7 @@ def test_one_is_added_replaced_and_removed(terminal: Terminal) -> None:
     assert recovered(path, second).id == context_id
     removed = terminal("context recovery-key mine.json --remove --yes", XTRACE_PASSPHRASE=NEW_PASSPHRASE)
     assert (removed.status, removed.err) == (0, "xtrace: mine.json does not have a recovery key any more\n")
-    with pytest.raises(WrongKey, match="no recovery key"):
+    with pytest.raises(WrongKey, match="does not have a recovery key"):
         recovered(path, second)
 
 
@@ -134,7 +134,7 @@ def test_a_rotation_must_be_told_what_becomes_of_it(terminal: Terminal, http: Ht
     assert terminal("context rotate old.json kept.json --recovery-key keep", XTRACE_RECOVERY_KEY=words).status == 0
     assert recovered(terminal.folder / "kept.json", words).has_recovery_key
     assert terminal("context rotate old.json none.json --recovery-key none").status == 0
-    with pytest.raises(WrongKey, match="no recovery key"):
+    with pytest.raises(WrongKey, match="does not have a recovery key"):
         recovered(terminal.folder / "none.json", words)
     as_json = terminal("context rotate old.json json.json --recovery-key new --json").json
     assert recovered(terminal.folder / "json.json", as_json["recovery_key"]).has_recovery_key
