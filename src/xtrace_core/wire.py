@@ -382,13 +382,13 @@ class SavedContext(Struct):
 
 
 class ContextList(Struct):
-    """The ids of contexts, and of those whose secrets are stored too.
+    """The ids of contexts and, if `restorable=true` asks for them, of those whose secrets are stored too.
 
     The service has the public part alone of the others, so it cannot give their keys back.
     """
 
     contexts: list[str]
-    restorable: list[str] = []
+    restorable: list[str] | UnsetType = UNSET
 
 
 class KnowledgeBaseContexts(Struct):

@@ -84,7 +84,7 @@ def test_a_wrong_key_is_one_sentence_without_the_key(xtrace: Terminal) -> None:
 def test_a_dead_server_is_one_sentence(xtrace: Terminal) -> None:
     for line in ("kb list", "keys list", "context list", "kb delete x --yes"):
         xtrace(line, XTRACE_API_URL="http://127.0.0.1:1").fails("cannot reach http://127.0.0.1:1")
-    xtrace("kb list", XTRACE_API_URL="ftp://nowhere").fails("api_url is not a URL")
+    xtrace("kb list", XTRACE_API_URL="ftp://nowhere").fails("is not a URL")
 
 
 def test_keys_are_no_arguments(xtrace: Terminal) -> None:

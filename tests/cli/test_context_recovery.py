@@ -84,7 +84,9 @@ def test_the_words_are_asked_for_and_not_echoed(terminal: Terminal) -> None:
 def test_one_is_added_replaced_and_removed(terminal: Terminal) -> None:
     path = terminal.folder / "mine.json"
     context_id = terminal("context create mine.json --dimensions 8").text
-    terminal("context recover mine.json", XTRACE_RECOVERY_KEY="abandon " * 23 + "art").fails("does not have a recovery key")
+    terminal("context recover mine.json", XTRACE_RECOVERY_KEY="abandon " * 23 + "art").fails(
+        "does not have a recovery key"
+    )
     first = words_of(terminal("context recovery-key mine.json"))
     assert recovered(path, first).id == context_id
     terminal("context recovery-key mine.json").fails("add --yes", status=2)

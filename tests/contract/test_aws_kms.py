@@ -108,7 +108,7 @@ def test_an_encryption_context_is_bound(kms: KMS, tmp_path: Path) -> None:
 
 def test_real_refusals_are_one_sentence_each(kms: KMS) -> None:
     client = kms.client()
-    with pytest.raises(KeyProviderFault, match="no key alias/missing"):
+    with pytest.raises(KeyProviderFault, match="does not know the key alias/missing"):
         AWSKMSKeyProvider.create(client, "alias/missing")
     other = client.create_key()["KeyMetadata"]["KeyId"]
     _, wrapped_key = AWSKMSKeyProvider.create(client, other).new_key()
@@ -128,7 +128,7 @@ def test_real_refusals_are_one_sentence_each(kms: KMS) -> None:
         ("AccessDeniedException", KeyProviderFault, "denied"),
         ("DisabledException", KeyProviderFault, "disabled"),
         ("KMSInvalidStateException", KeyProviderFault, "present state"),
-        ("NotFoundException", KeyProviderFault, "no key alias/xtrace"),
+        ("NotFoundException", KeyProviderFault, "does not know the key alias/xtrace"),
         ("ExpiredTokenException", KeyProviderFault, "credentials"),
         ("InvalidKeyUsageException", KeyProviderFault, "symmetric"),
         ("KMSInternalException", KeyProviderFault, "try again"),

@@ -232,6 +232,7 @@ def test_contexts_are_created_with_a_passphrase_and_the_same_defaults(tmp_path: 
         ExecutionContext.create("a passphrase", "paillier", 512, 1024, b"salt")
 
 
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.contexts.weakness.WeakKeyWarning")
 def test_a_provider_goes_before_a_passphrase(tmp_path: Path) -> None:
     provider = PassphraseKeyProvider("passphrase", insecure_log2_n=4)
     path = tmp_path / "context"
@@ -243,6 +244,7 @@ def test_a_provider_goes_before_a_passphrase(tmp_path: Path) -> None:
         ExecutionContext.load_from_disk("not used", path)
 
 
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.contexts.weakness.WeakKeyWarning")
 async def test_what_is_saved_is_a_dict_and_secrets_stay_inside(
     xtrace: XTraceIntegration, context: ExecutionContext
 ) -> None:

@@ -29,7 +29,12 @@ def test_a_context_comes_back_as_it_was_stored(http: Http) -> None:
     assert ok(http.data("GET", "/exec_context/{org}/c")) == data(**secret)
     ok(save(http, "b"))
     assert ok(http.data("GET", "/exec_context/{org}/b")) == data()
-    assert ok(http.data("GET", "/exec_context/{org}")) == {"contexts": ["c", "b"], "restorable": ["c"]}
+    assert ok(http.data("GET", "/exec_context/{org}")) == {"contexts": ["c", "b"]}
+    assert ok(http.data("GET", "/exec_context/{org}?restorable=false")) == {"contexts": ["c", "b"]}
+    both = ok(http.data("GET", "/exec_context/{org}?restorable=true"))
+    assert both == {"contexts": ["c", "b"], "restorable": ["c"]}
+    for wrong in ("1", "", "true&restorable=true"):
+        problem(http.data("GET", f"/exec_context/{{org}}?restorable={wrong}"), 422, "invalid")
     problem(http.data("GET", "/exec_context/{org}/nowhere"), 404, "context_not_found")
 
 
@@ -205,11 +210,11 @@ def test_secrets_are_added_by_those_who_write_there(http: Http, keys: Keys) -> N
     ok(save(http))
     problem(attempt(http, keys[7], **SECRETS), 403, "forbidden")  # unbound, and another's
     ok(http.data("POST", f"/exec_context/{{org}}/{keys._kb}/bind/c"))
-    assert ok(http.data("GET", "/exec_context/{org}"))["restorable"] == []
+    assert ok(http.data("GET", "/exec_context/{org}?restorable=true"))["restorable"] == []
     for level in (0, 1):
         problem(attempt(http, keys[level], **SECRETS), 403, "forbidden")
     ok(attempt(http, keys[3], **SECRETS))
-    assert ok(http.data("GET", "/exec_context/{org}"))["restorable"] == ["c"]
+    assert ok(http.data("GET", "/exec_context/{org}?restorable=true"))["restorable"] == ["c"]
     problem(attempt(http, keys[3], **(SECRETS | {"sk": "x"})), 403, "forbidden")
     ok(attempt(http, keys[7], **(SECRETS | {"sk": "x"})))
 

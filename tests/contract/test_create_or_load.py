@@ -17,6 +17,7 @@ SCRIPT = Path(__file__).parents[1] / "support" / "creating.py"
 PROVIDER = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
 
 
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.contexts.weakness.WeakKeyWarning")
 @pytest.mark.parametrize("how", ["path", "name"])
 def test_six_processes_get_one_context(how: str, tmp_path: Path, credentials: Credentials) -> None:
     where = str(tmp_path / "new" / "context") if how == "path" else "application"
@@ -42,6 +43,7 @@ def test_six_processes_get_one_context(how: str, tmp_path: Path, credentials: Cr
         assert ExecutionContext.load_from_disk(path=where, key_provider=PROVIDER).id == ids.pop().strip()
 
 
+@pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.contexts.weakness.WeakKeyWarning")
 async def test_what_is_there_is_loaded_and_nothing_else_is_stored(xtrace: XTraceIntegration, tmp_path: Path) -> None:
     async def call(provider: PassphraseKeyProvider = PROVIDER) -> ExecutionContext:
         return await ExecutionContext.create_or_load(

@@ -266,6 +266,12 @@ async def test_patch_chunks_by_meta_first_says_then_does(xtrace: XTraceIntegrati
     assert await xtrace.patch_chunks_by_meta(kb_id=kb, context_id="ctx", **change) == 0
 
 
+async def test_contexts_are_found_by_the_name_under_which_they_were_saved(xtrace: XTraceIntegration) -> None:
+    assert await xtrace.store_exec_context(PUBLIC, "ctx", name="app") == "ctx"
+    assert await xtrace.find_exec_context("app") == "ctx"
+    assert await xtrace.find_exec_context("other") is None
+
+
 async def test_contexts_are_stored_completed_listed_read_and_deleted(xtrace: XTraceIntegration) -> None:
     assert await xtrace.store_exec_context(PUBLIC, "ctx") == "ctx"
     assert await xtrace.get_serialized_exec_context("ctx") == PUBLIC
@@ -273,6 +279,7 @@ async def test_contexts_are_stored_completed_listed_read_and_deleted(xtrace: XTr
     await xtrace.store_exec_context({**PUBLIC, **secret}, "ctx")
     assert await xtrace.get_serialized_exec_context("ctx") == {**PUBLIC, **secret}
     assert await xtrace.list_exec_contexts() == ["ctx"]
+    assert await xtrace.list_exec_contexts(restorable=True) == ["ctx"]
     other = msgspec.to_builtins(ToyPaillier(5).context_data)
     with pytest.raises(errors.ContextDiffers):
         await xtrace.store_exec_context(other, "ctx")

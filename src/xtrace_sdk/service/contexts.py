@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET
 
 from xtrace_core import wire
 from xtrace_sdk.arguments import checked_calls
@@ -64,8 +65,11 @@ class StoredContexts:
         Loading chunks registers a context's public part alone: such a context is listed, and its file is the only one
         that has its keys. A service that does not say which can be restored is taken to have none.
         """
-        answer = await self._service.data("GET", "exec_context", wire.ContextList)
-        return answer.restorable if restorable else answer.contexts
+        asked = [("restorable", "true")] if restorable else []
+        answer = await self._service.data("GET", "exec_context", wire.ContextList, parameters=asked)
+        if not restorable:
+            return answer.contexts
+        return [] if answer.restorable is UNSET else answer.restorable
 
     async def delete_exec_context(self, context_id: str) -> Literal[True]:
         """Deletes a context and returns True.

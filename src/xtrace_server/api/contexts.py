@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import MEMBER, READER, WRITER, requires
 from xtrace_server.http.answers import json_answer
 from xtrace_server.http.bodies import body_of
-from xtrace_server.http.described import describes
-from xtrace_server.http.requests import ApiCallerDep, StateDep
+from xtrace_server.http.described import Parameter, describes
+from xtrace_server.http.requests import ApiCallerDep, StateDep, query_boolean
 from xtrace_server.operations import contexts
 
 router = APIRouter(prefix="/v1")
@@ -29,11 +29,15 @@ async def save(
 
 @router.get("/exec_context/{org}")
 @requires(MEMBER)
-@describes(wire.ContextList)
-async def list_all(state: StateDep, caller: ApiCallerDep) -> Response:
-    """The ids of the contexts that the key may read, and which of them can be restored."""
+@describes(wire.ContextList, Parameter("restorable", {"type": "boolean", "default": False}))
+async def list_all(request: Request, state: StateDep, caller: ApiCallerDep) -> Response:
+    """The ids of the contexts that the key may read; with `restorable=true` also of those that can be restored."""
+    asked = query_boolean(request, "restorable")
     found = await contexts.list_all(state, caller)
-    return json_answer(wire.ContextList([one.id for one in found], [one.id for one in found if one.can_be_restored]))
+    answer = wire.ContextList([one.id for one in found])
+    if asked:
+        answer.restorable = [one.id for one in found if one.can_be_restored]
+    return json_answer(answer)
 
 
 @router.get("/exec_context/{org}/{context_id}")

@@ -113,6 +113,14 @@ def query_number(request: Request, name: str, highest: int) -> int | None:
     return int(text)
 
 
+def query_boolean(request: Request, name: str) -> bool:
+    """Returns a query parameter that is `true` or `false`; False if it is missing. Raises `InvalidRequest`."""
+    values = request.query_params.getlist(name)
+    if values not in ([], ["true"], ["false"]):
+        raise InvalidRequest(f"the query parameter {name} must be given once, as true or false")
+    return values == ["true"]
+
+
 def idempotency_key(request: Request) -> str | None:
     """Returns the header `Idempotency-Key`; None if it is missing. Raises `InvalidRequest`."""
     key = request.headers.get(IDEMPOTENCY_KEY_HEADER)
