@@ -395,7 +395,7 @@ async def test_a_patch_keeps_what_else_is_in_the_content(
     await xtrace.patch_chunks(kb_id, named.id, [patch])
     await DataLoader(named, xtrace).patch_chunks([{"chunk_id": 1, "meta_data": {"tag1": "new"}}], kb_id)
     (stored,) = await xtrace.get_chunk_by_id([1], kb_id, ["chunk_content"])
-    now = unpack(named.aes.decrypt(stored["chunk_content"], stored["nonce"]))
+    now = unpack(named.aes.decrypt_bytes(stored["chunk_content"], stored["nonce"]))
     assert (now.text, now.meta_data) == ("text 0", {"tag1": "new", "facets": ["even", "third"]})
     assert now.vector_copy is not None
     assert np.array_equal(now.vector_copy, copy)

@@ -229,7 +229,7 @@ def test_a_successor_is_saved_with_its_predecessor_sealed_inside(tmp_path: Path)
     index = old.homomorphic.encrypt_vec_one([1] * DIM)
     before = loaded.predecessor
     assert before is not None
-    assert before.aes.decrypt(old.aes.encrypt("text", index.nonce), index.nonce) == b"text"
+    assert before.aes.decrypt_bytes(old.aes.encrypt("text", index.nonce), index.nonce) == b"text"
     before.rewrap(provider("other")).save_to_disk(tmp_path / "old")
     assert ExecutionContext.load_from_disk("other", tmp_path / "old", insecure_allow_weak_encryption=True) == old
     rewrapped = loaded.rewrap(provider("other"))

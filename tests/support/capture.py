@@ -106,7 +106,7 @@ class Keys:
 
     def _text(self, stored: str, nonce: bytes) -> bytes | None:
         try:
-            return self.cipher.decrypt(stored, nonce)
+            return self.cipher.decrypt_bytes(stored, nonce)
         except ContentTampered:
             return None
 

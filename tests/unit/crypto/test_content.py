@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from support import reference_paillier as reference
-from xtrace_sdk.errors import ContentTampered, InvalidArgument
+from xtrace_sdk.errors import ContentTampered, InvalidArgument, UnknownContent
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 
@@ -29,8 +29,18 @@ def changed(stored: str, position: int, mask: int) -> str:
 @pytest.mark.parametrize("content", ["", "x", TEXT, "Größe 東京 🗝", "a\0b", "long " * 10_000])
 def test_text_and_bytes_come_back(cipher: ContentCipher, content: str) -> None:
     for nonce in (NONCE, None):
-        assert cipher.decrypt(cipher.encrypt(content, nonce), nonce).decode() == content
-        assert cipher.decrypt(cipher.encrypt(content.encode(), nonce).encode(), nonce) == content.encode()
+        assert cipher.decrypt(cipher.encrypt(content, nonce), nonce) == content
+        assert cipher.decrypt_bytes(cipher.encrypt(content.encode(), nonce).encode(), nonce) == content.encode()
+
+
+def test_bytes_that_are_not_text_are_not_taken_for_it(cipher: ContentCipher) -> None:
+    stored = cipher.encrypt(b"\xff\xfe secret", NONCE)
+    with pytest.raises(UnknownContent, match="not text in UTF-8: decrypt_bytes returns it") as raised:
+        cipher.decrypt(stored, NONCE)
+    assert raised.value.__cause__ is None
+    assert cipher.decrypt_bytes(stored, NONCE) == b"\xff\xfe secret"
+    with pytest.raises(ContentTampered):
+        cipher.decrypt(changed(stored, 40, 1), NONCE)
 
 
 def test_what_is_stored_is_iv_tag_and_ciphertext_in_base64(cipher: ContentCipher) -> None:
@@ -52,7 +62,7 @@ def test_every_flipped_bit_of_a_byte_in_iv_tag_or_ciphertext_is_noticed(cipher: 
     stored = cipher.encrypt(TEXT, NONCE)
     for bit in range(8):
         with pytest.raises(ContentTampered):
-            cipher.decrypt(changed(stored, position, 1 << bit), NONCE)
+            cipher.decrypt_bytes(changed(stored, position, 1 << bit), NONCE)
 
 
 def test_every_truncation_is_noticed(cipher: ContentCipher) -> None:
@@ -60,20 +70,20 @@ def test_every_truncation_is_noticed(cipher: ContentCipher) -> None:
     for length in range(len(data)):
         for piece in (data[:length], data[len(data) - length :]):
             with pytest.raises(ContentTampered):
-                cipher.decrypt(base64.b64encode(piece).decode(), NONCE)
+                cipher.decrypt_bytes(base64.b64encode(piece).decode(), NONCE)
 
 
 def test_anything_appended_is_noticed(cipher: ContentCipher) -> None:
     data = base64.b64decode(cipher.encrypt(TEXT, NONCE))
     for longer in (data + b"\0", b"\0" + data, data + data):
         with pytest.raises(ContentTampered):
-            cipher.decrypt(base64.b64encode(longer).decode(), NONCE)
+            cipher.decrypt_bytes(base64.b64encode(longer).decode(), NONCE)
 
 
 @pytest.mark.parametrize("garbage", ["", "A", "AAA", "=", "no base64!", "ä", "A" * 41, "\0" * 44, b"\xff", "_-" * 24])
 def test_what_is_no_base64_or_under_32_bytes_is_refused(cipher: ContentCipher, garbage: str | bytes) -> None:
     with pytest.raises(ContentTampered):
-        cipher.decrypt(garbage, NONCE)
+        cipher.decrypt_bytes(garbage, NONCE)
 
 
 def test_spaces_or_a_missing_padding_are_no_base64(cipher: ContentCipher) -> None:
@@ -81,20 +91,20 @@ def test_spaces_or_a_missing_padding_are_no_base64(cipher: ContentCipher) -> Non
     assert stored.endswith("=")
     for other in (stored + "\n", " " + stored, stored[:10] + "\n" + stored[10:], stored.rstrip("=")):
         with pytest.raises(ContentTampered):
-            cipher.decrypt(other, NONCE)
+            cipher.decrypt_bytes(other, NONCE)
 
 
 @pytest.mark.parametrize("nonce", [None, b"", bytes(30), NONCE[:-1], NONCE + b"\0", NONCE[::-1]])
 def test_content_belongs_to_its_vector(cipher: ContentCipher, nonce: bytes | None) -> None:
     with pytest.raises(ContentTampered):
-        cipher.decrypt(cipher.encrypt(TEXT, NONCE), nonce)
+        cipher.decrypt_bytes(cipher.encrypt(TEXT, NONCE), nonce)
     with pytest.raises(ContentTampered):
-        cipher.decrypt(cipher.encrypt(TEXT, nonce), NONCE)
+        cipher.decrypt_bytes(cipher.encrypt(TEXT, nonce), NONCE)
 
 
 def test_another_key_does_not_open_it(cipher: ContentCipher) -> None:
     with pytest.raises(ContentTampered):
-        ContentCipher(bytes(32), HEDGE).decrypt(cipher.encrypt(TEXT, NONCE), NONCE)
+        ContentCipher(bytes(32), HEDGE).decrypt_bytes(cipher.encrypt(TEXT, NONCE), NONCE)
 
 
 def test_all_failures_look_alike(cipher: ContentCipher) -> None:
@@ -103,10 +113,10 @@ def test_all_failures_look_alike(cipher: ContentCipher) -> None:
     messages = set()
     for garbage in bad:
         with pytest.raises(ContentTampered) as caught:
-            cipher.decrypt(garbage, NONCE)
+            cipher.decrypt_bytes(garbage, NONCE)
         messages.add(str(caught.value))
     with pytest.raises(ContentTampered) as caught:
-        cipher.decrypt(stored, None)
+        cipher.decrypt_bytes(stored, None)
     assert messages == {str(caught.value)}
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from cryptography.exceptions import InvalidTag
 
-from xtrace_sdk.errors import ContentTampered, InvalidArgument
+from xtrace_sdk.errors import ContentTampered, InvalidArgument, UnknownContent
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES, seal, unseal
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -48,7 +48,17 @@ class ContentCipher(Secretive):
         key, associated_data = self._key_for(nonce), self._bound_to(nonce)
         return base64.b64encode(seal(key, plaintext, associated_data, self._hedge)).decode()
 
-    def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
+    def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> str:
+        """The content as text.
+
+        Raises what `decrypt_bytes` raises, and `UnknownContent` if it is not text in UTF-8.
+        """
+        try:
+            return self.decrypt_bytes(stored, nonce).decode()
+        except UnicodeDecodeError:  # its attributes hold the content
+            raise UnknownContent("the content is not text in UTF-8: decrypt_bytes returns it") from None
+
+    def decrypt_bytes(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
         """The content, as bytes, of what `encrypt` gave for the same nonce.
 
         Raises `ContentTampered` if `stored` is not valid base64, is shorter than 32 bytes, was changed, was encrypted

@@ -25,7 +25,7 @@ class ExistingContentCipher(ContentCipher):
         super().__init__(key, hedge)
         self._sealed_secret_key = None if sealed_secret_key is None else _decoded(sealed_secret_key)
 
-    def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
+    def decrypt_bytes(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
         """The content of what the other client, or `encrypt`, gave.
 
         Raises `ContentTampered` as in our own contexts, if there is a nonce, and if the content is a secret key: a
@@ -33,7 +33,7 @@ class ExistingContentCipher(ContentCipher):
         """
         if self._sealed_secret_key is not None and _decoded(stored) == self._sealed_secret_key:
             raise ContentTampered("the content is the context's stored secret key: do not trust the server's copy")
-        plaintext = super().decrypt(stored, nonce)
+        plaintext = super().decrypt_bytes(stored, nonce)
         if is_secret_key(plaintext):
             raise ContentTampered("the content is a secret key: do not trust the server's copy")
         return plaintext

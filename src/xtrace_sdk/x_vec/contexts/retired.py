@@ -61,8 +61,11 @@ class _RetiredCipher(Secretive):
     def binds_nonces(self) -> bool:
         return self._cipher.binds_nonces
 
-    def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
+    def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> str:
         return self._cipher.decrypt(stored, nonce)
+
+    def decrypt_bytes(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
+        return self._cipher.decrypt_bytes(stored, nonce)
 
     def encrypt(self, content: str | bytes, nonce: bytes | None = None) -> NoReturn:
         _refuse()

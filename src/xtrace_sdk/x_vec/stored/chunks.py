@@ -48,7 +48,7 @@ def _content(context: ExecutionContext, stored: str, nonce: bytes | None) -> byt
     if context.aes.binds_nonces and not nonce:
         return None
     try:
-        return context.aes.decrypt(stored, nonce or b"")
+        return context.aes.decrypt_bytes(stored, nonce or b"")
     except ContentTampered:
         return None
 

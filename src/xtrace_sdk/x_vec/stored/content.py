@@ -24,7 +24,7 @@ def open_content(context: ExecutionContext, kb_id: str, chunk: Chunk) -> Content
             "it is stored under the keys of the replaced context, and the manifest does not list it as it is: it was "
             "written or changed since, perhaps by somebody who has stolen the keys"
         )
-    return unpack(context.aes.decrypt(stored, nonce))
+    return unpack(context.aes.decrypt_bytes(stored, nonce))
 
 
 def open_under_lineage(context: ExecutionContext, kb_id: str, chunk: Chunk) -> tuple[ExecutionContext, Content]:
