@@ -24,9 +24,9 @@ def test_a_quick_command_imports_nothing_heavy(line: list[str]) -> None:
 
 
 def test_the_version_and_what_it_runs_on(shell: Terminal) -> None:
-    assert shell("version").text == f"xtrace {version('xtrace')}"
+    assert shell("version").text == f"xtrace {version('xtracedb')}"
     first, *foundations = shell("version --verbose").text.splitlines()
-    assert first == f"xtrace {version('xtrace')}"
+    assert first == f"xtrace {version('xtracedb')}"
     known = dict(line.split(maxsplit=1) for line in foundations)
     assert list(known) == ["Python", "gmpy2", "cryptography", "SQLite", "arithmetic"]
     assert known["Python"].startswith(sys.version.split()[0])

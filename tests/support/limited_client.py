@@ -27,6 +27,7 @@ from xtrace_sdk.notices import NothingStored
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.saved_context import PublicParts
+from xtrace_sdk.x_vec.contexts.weakness import WeakKeyWarning
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.keys.key_file import KeyFileProvider
@@ -328,6 +329,8 @@ async def outcome(world: World, name: str, url: str) -> dict[str, Any]:
         with warnings.catch_warnings():
             # What a lying service leaves empty is rightly said to be empty.
             warnings.simplefilter("ignore", NothingStored)
+            # The contexts of these tests have short primes.
+            warnings.simplefilter("ignore", WeakKeyWarning)
             async with world.new_client(url):
                 result = await CALLS[name](world)
     except XTraceError as error:
