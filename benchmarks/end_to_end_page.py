@@ -108,7 +108,7 @@ def _spread(seconds: Sequence[float]) -> str:
 def time_text(seconds: float) -> str:
     """A time with three figures and its unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if seconds >= size:
+        if abs(seconds) >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 1e-9:.3g} ns"
 
