@@ -79,10 +79,23 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 _SHOWN_IDS = 10
+_LONGEST_MESSAGE = 2000
 
 
 class XTraceError(Exception):
-    """The root of the tree."""
+    """The root of the tree.
+
+    A message longer than 2,000 characters is cut: a service or a file may put text of any length into one.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(_cut(arg) if isinstance(arg, str) else arg for arg in args))
+
+
+def _cut(message: str) -> str:
+    if len(message) <= _LONGEST_MESSAGE:
+        return message
+    return f"{message[:_LONGEST_MESSAGE]}… (and {len(message) - _LONGEST_MESSAGE:,} more characters)"
 
 
 # The caller's input

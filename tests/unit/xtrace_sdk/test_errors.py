@@ -3,6 +3,8 @@
 import inspect
 import re
 
+import pytest
+
 import xtrace_server.errors as served
 from xtrace_sdk import errors
 from xtrace_sdk.errors import InvalidRows, PartlyStored, ServerError, XTraceError
@@ -75,3 +77,15 @@ def test_partly_stored_counts() -> None:
     error = PartlyStored([3, None, 4], ValueError("why"))
     assert (error.stored, error.chunk_ids) == (2, [3, None, 4])
     assert str(error) == "2 of 3 chunks are stored, then the load stopped: why"
+
+
+@pytest.mark.parametrize("cls", classes().values(), ids=classes())
+def test_no_message_is_as_long_as_the_text_that_a_service_puts_into_it(cls: type[XTraceError]) -> None:
+    if cls is InvalidRows:
+        error: XTraceError = InvalidRows(range(10**6))
+    elif cls is PartlyStored:
+        error = PartlyStored([1] * 10**6, RuntimeError("x" * 10**6))
+    else:
+        error = cls("x" * 10**6, **({"status": 500} if issubclass(cls, ServerError) else {}))
+    assert 50 < len(str(error)) < 2100
+    assert len(repr(error)) < 2300
