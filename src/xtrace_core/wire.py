@@ -420,6 +420,22 @@ class NameSalt(Struct):
     salt: SaltBytes | None
 
 
+class StoreSuccessor(Struct, omit_defaults=True):
+    """The context that a rotation moves another one's chunks to. Ours alone.
+
+    It is stored only if the stored one equals `replaces`, or, without `replaces`, if none is stored.
+    """
+
+    successor: Identifier
+    replaces: Identifier | None = None
+
+
+class Successor(Struct):
+    """The id of the context that replaces another, null if none does."""
+
+    successor: Identifier | None
+
+
 # Control plane
 
 

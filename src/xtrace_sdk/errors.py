@@ -11,6 +11,7 @@ XTraceError
 │   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
 │   ├── InvalidDocument            a file or folder that does not contain text to load
 │   ├── DecoyGroupTooLarge         decoys would have to be fetched together with too many chunks
+│   ├── OtherRotation              a rotation into another context has begun
 │   ├── InvalidManifest            a file that is not the manifest it should be
 │   └── InaccessibleFile           a file that cannot be read or written
 ├── KeyMaterialError               keys and execution contexts
@@ -139,6 +140,17 @@ class InvalidDocument(InputError):
 
 class DecoyGroupTooLarge(InputError):
     """Decoys would have to be fetched together with too many chunks; nothing was fetched."""
+
+
+class OtherRotation(InputError):
+    """A rotation of the context into another one has begun; nothing was moved. `successor` is that one's id."""
+
+    def __init__(self, context_id: str, successor: str) -> None:
+        self.successor = successor
+        super().__init__(
+            f"the context {context_id} is being rotated into {successor}: go on with that one. If its keys are lost, "
+            "and with them what was moved to it, name it as instead_of (--instead-of) to rotate the rest anew"
+        )
 
 
 class InvalidManifest(InputError):

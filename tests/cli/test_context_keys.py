@@ -157,6 +157,10 @@ async def test_rotate_from_a_dry_run_to_the_removal(terminal: Terminal, http: Ht
     assert new.predecessor is not None
     assert await texts(credentials, new, kb_id, ids) == [f"text {i}" for i in range(7)]
 
+    refused = terminal("context rotate old.json another.json")
+    refused.fails(f"is being rotated into {new.id}")
+    assert "--instead-of" in refused.err
+    assert not (terminal.folder / "another.json").exists()
     terminal("context rotate old.json new.json --remove-old").fails("--yes", status=2)
     done = terminal("context rotate old.json new.json --remove-old --yes --json").json
     assert (done["removed_old"], done["chunks"], done["context_id"]) == (True, {kb_id: 0}, new.id)

@@ -37,6 +37,8 @@ DATA: list[tuple[str, str, int, str, dict[str, Any]]] = [
     ("PUT", "/exec_context/{org}/{kb_id}/name_salt/{context_id}", 3, "path", {"salt": b64(b"salt")}),
     ("GET", "/exec_context_name/{org}/{name}", 1, "none", {}),
     ("POST", "/exec_context/{org}/{context_id}/retire", 7, "none", {}),
+    ("GET", "/exec_context/{org}/{context_id}/successor", 1, "none", {}),
+    ("PUT", "/exec_context/{org}/{context_id}/successor", 3, "none", {"successor": "other"}),
 ]
 CONTROL: list[tuple[str, str, Any]] = [
     ("POST", "/kbs", {"name": "x"}),

@@ -163,7 +163,7 @@ async def test_several_knowledge_bases_or_those_that_were_named(
     assert (await rotate(new, xtrace, [other, other])).chunks == {other: 7}
     for end in ("finish", "remove_old"):
         with pytest.raises(InvalidArgument, match="for all knowledge bases"):
-            await rotate(new, xtrace, [other], **{end: True})
+            await rotate(new, xtrace, [other], finish=end == "finish", remove_old=end == "remove_old")
     await expect_everything(new, xtrace, kb_id, 10)
     await expect_everything(new, xtrace, other, 7)
     assert (await rotate(new, xtrace)).chunks == {kb_id: 10, other: 0}

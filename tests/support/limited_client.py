@@ -267,6 +267,8 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "XTraceIntegration.find_exec_context": lambda w: w.xtrace.find_exec_context("nobody"),
     "XTraceIntegration.delete_exec_context": lambda w: w.xtrace.delete_exec_context("unknown"),
     "XTraceIntegration.retire_exec_context": lambda w: w.xtrace.retire_exec_context("unknown"),
+    "XTraceIntegration.get_successor": lambda w: w.xtrace.get_successor(w.context.id),
+    "XTraceIntegration.store_successor": lambda w: w.xtrace.store_successor(w.context.id, "other"),
     "XTraceIntegration.get_ctx_for_kb": lambda w: w.xtrace.get_ctx_for_kb(w.kb_id),
     "XTraceIntegration.get_kbs_for_ctx": lambda w: w.xtrace.get_kbs_for_ctx(w.context.id),
     "XTraceIntegration.register_kb_binding": lambda w: w.xtrace.register_kb_binding(w.kb_id, w.context.id),

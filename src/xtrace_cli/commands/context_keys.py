@@ -107,6 +107,13 @@ def rotate(
     remove_old: Annotated[
         bool, typer.Option("--remove-old", help="Finish, and delete the old context from the service.")
     ] = False,
+    instead_of: Annotated[
+        str | None,
+        typer.Option(
+            help="The id of the context that a rotation was begun into before, and whose keys are lost.",
+            metavar="CONTEXT_ID",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, change nothing.")] = False,
     yes: Yes = False,
     passphrase_file: PassphraseFile = None,
@@ -150,6 +157,7 @@ def rotate(
     else:
         old_provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
         old = ExecutionContext.load_from_disk(path=path, key_provider=old_provider)
+        with_api_key(credentials, lambda xtrace: rotation.check_successor(old.id, xtrace, instead_of))
         # What a dry run makes is never saved.
         provider = (
             old_provider if dry_run else new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
@@ -169,7 +177,13 @@ def rotate(
     summary = with_api_key(
         credentials,
         lambda xtrace: rotation.rotate(
-            context, xtrace, kb_ids or None, finish=finish, remove_old=remove_old, dry_run=dry_run
+            context,
+            xtrace,
+            kb_ids or None,
+            finish=finish,
+            remove_old=remove_old,
+            dry_run=dry_run,
+            instead_of=instead_of,
         ),
     )
     if summary.finished:

@@ -87,6 +87,27 @@ class StoredContexts:
         """
         await self._service.data_done("POST", f"exec_context/{{org}}/{segment(context_id, 'context_id')}/retire")
 
+    async def get_successor(self, context_id: str) -> str | None:
+        """The id of the context that a rotation moves a context's chunks to; None if no rotation has begun.
+
+        Raises `ContextNotFound`.
+        """
+        path = f"exec_context/{{org}}/{segment(context_id, 'context_id')}/successor"
+        return (await self._service.data("GET", path, wire.Successor, max_bytes=MAX_COUNT_BYTES)).successor
+
+    async def store_successor(self, context_id: str, successor: str, replaces: str | None = None) -> str:
+        """Stores a context's successor if there is none, or if `replaces` is there, and returns the one stored then.
+
+        However many rotations begin at once, one of them gets its own. Needs permission 3 on a knowledge base that the
+        context is bound to. Raises `ContextNotFound`, and `InvalidAnswer` if nothing is stored.
+        """
+        body = encode(wire.StoreSuccessor(successor, replaces))
+        path = f"exec_context/{{org}}/{segment(context_id, 'context_id')}/successor"
+        answer = await self._service.data("PUT", path, wire.Successor, body=body, max_bytes=MAX_COUNT_BYTES)
+        if answer.successor is None:
+            raise InvalidAnswer("the server stored no successor, expected it to keep the one that it was given")
+        return answer.successor
+
     async def get_ctx_for_kb(self, kb_id: str) -> list[str]:
         """The ids of the contexts that are bound to a knowledge base. Raises `NotFound` for an unknown one."""
         path = f"exec_context/{{org}}/{segment(kb_id, 'kb_id')}/context"

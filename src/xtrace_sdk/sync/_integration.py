@@ -420,6 +420,21 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """
         return run(self._core.retire_exec_context(context_id))
 
+    def get_successor(self, context_id: str) -> str | None:
+        """The id of the context that a rotation moves a context's chunks to; None if no rotation has begun.
+
+        Raises `ContextNotFound`.
+        """
+        return run(self._core.get_successor(context_id))
+
+    def store_successor(self, context_id: str, successor: str, replaces: str | None = None) -> str:
+        """Stores a context's successor if there is none, or if `replaces` is there, and returns the one stored then.
+
+        However many rotations begin at once, one of them gets its own. Needs permission 3 on a knowledge base that the
+        context is bound to. Raises `ContextNotFound`, and `InvalidAnswer` if nothing is stored.
+        """
+        return run(self._core.store_successor(context_id, successor, replaces))
+
     def get_ctx_for_kb(self, kb_id: str) -> list[str]:
         """The ids of the contexts that are bound to a knowledge base. Raises `NotFound` for an unknown one."""
         return run(self._core.get_ctx_for_kb(kb_id))

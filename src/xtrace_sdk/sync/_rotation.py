@@ -19,6 +19,7 @@ def rotate(
     finish: bool = False,
     remove_old: bool = False,
     dry_run: bool = False,
+    instead_of: str | None = None,
 ) -> RotationSummary:
     """Moves the chunks under the context's predecessor to the context, and says how many; call it again to go on.
 
@@ -31,6 +32,7 @@ def rotate(
             in between, and takes the old keys out of `context`: save that again then. This cannot be undone.
         remove_old: finishes, and deletes the predecessor from the service.
         dry_run: reads and decrypts every chunk, and changes nothing.
+        instead_of: the id of another context that a rotation was begun into, and whose keys are lost.
 
     Retrievers of `context` see each chunk exactly once all the while. Until the end others may go on writing, under
     either context: what they change while its batch is on its way is left alone, and moved by the next.
@@ -41,8 +43,10 @@ def rotate(
     At a chunk that does not decrypt, it reads all that is left again, twice, before it does anything else. The service
     learns which chunks are old, and in which batches it showed one that does not decrypt, three times at most.
 
-    Raises `InvalidArgument`, `TamperedData` naming chunks that do not decrypt (nothing of their batch is moved),
-    `ContextInUse`, and what `XTraceIntegration` raises.
+    A context is rotated into one other context only: the service keeps the id of the first one that comes.
+
+    Raises `OtherRotation` if that is not this one, `InvalidArgument`, `TamperedData` naming chunks that do not decrypt
+    (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
     """
     return run(
         core.rotate(
@@ -53,5 +57,6 @@ def rotate(
             finish=finish,
             remove_old=remove_old,
             dry_run=dry_run,
+            instead_of=instead_of,
         )
     )

@@ -66,6 +66,27 @@ async def retire(state: StateDep, caller: ApiCallerDep, context_id: str) -> Resp
     return json_answer(wire.SavedContext(context_id))
 
 
+@router.get("/exec_context/{org}/{context_id}/successor")
+@requires(MEMBER)
+@describes(wire.Successor, statuses=(403,))
+async def get_successor(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
+    """The id of the context that a rotation moves the context's chunks to, null if no rotation has begun."""
+    return json_answer(wire.Successor(await contexts.get_successor(state, caller, context_id)))
+
+
+@router.put("/exec_context/{org}/{context_id}/successor")
+@requires(MEMBER)
+@describes(wire.Successor, statuses=(403,))
+async def store_successor(
+    state: StateDep,
+    caller: ApiCallerDep,
+    context_id: str,
+    body: Annotated[wire.StoreSuccessor, Depends(body_of(wire.StoreSuccessor))],
+) -> Response:
+    """Stores the successor if the stored one equals `replaces`. Answers the one stored then."""
+    return json_answer(wire.Successor(await contexts.store_successor(state, caller, context_id, body)))
+
+
 @router.get("/exec_context/{org}/{kb_id}/context")
 @requires(READER)
 @describes(wire.KnowledgeBaseContexts)

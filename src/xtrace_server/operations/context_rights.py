@@ -42,14 +42,23 @@ async def list_readable(connection: Connection, caller: ApiCaller) -> list[Conte
 
 async def check_may_add_secrets(connection: Connection, caller: ApiCaller, context: Context) -> None:
     """Raises `PermissionDenied` unless the key may write in a knowledge base that the context is bound to."""
+    await _check_may_write(connection, caller, context, "add secrets to")
+
+
+async def check_may_rotate(connection: Connection, caller: ApiCaller, context: Context) -> None:
+    """The same: whoever may move a context's chunks says where to."""
+    await _check_may_write(connection, caller, context, "name the successor of")
+
+
+async def _check_may_write(connection: Connection, caller: ApiCaller, context: Context, act: str) -> None:
     bound = await contexts.bound_knowledge_bases(connection, context)
     pks = {kb.pk for kb in bound}
     grants = await organisations.permissions(connection, caller.key)
     writes = any(grant.kb.pk in pks and grant.permission & Permission.WRITE == Permission.WRITE for grant in grants)
     if not (writes if bound else _owns_unbound(caller, context)):
         raise PermissionDenied(
-            "the API key may not add secrets to this execution context: it needs permission 3 on a knowledge base "
-            "that the context is bound to, or, where it is bound to none, must have saved it or have the default "
+            f"the API key may not {act} this execution context: it needs permission 3 on a knowledge base that "
+            "the context is bound to, or, where it is bound to none, must have saved it or have the default "
             "permission 7"
         )
 

@@ -11,6 +11,7 @@ from xtrace_server.operations.context_rights import (
     check_may_add_secrets,
     check_may_read,
     check_may_replace,
+    check_may_rotate,
     check_may_save,
     list_readable,
 )
@@ -94,6 +95,30 @@ async def retire(state: ServerState, caller: ApiCaller, context_id: str) -> None
         for kb in bound:
             await knowledge_bases.lock(connection, kb)  # so that what is being written under it is stored before
         await contexts.retire(connection, caller.organisation_id, context_id)
+
+
+async def get_successor(state: ServerState, caller: ApiCaller, context_id: str) -> str | None:
+    """Returns the id of the context that a rotation moves a context's chunks to; None if no rotation has begun.
+
+    Raises `ContextNotFound` and `PermissionDenied`.
+    """
+    async with state.database.read() as connection:
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        await check_may_read(connection, caller, context)
+        return await contexts.find_successor(connection, context)
+
+
+async def store_successor(
+    state: ServerState, caller: ApiCaller, context_id: str, change: wire.StoreSuccessor
+) -> str | None:
+    """Stores the successor if the stored one equals `replaces`; returns the one stored then.
+
+    Raises `ContextNotFound` and `PermissionDenied`.
+    """
+    async with state.database.write() as connection:
+        context = await contexts.get(connection, caller.organisation_id, context_id)
+        await check_may_rotate(connection, caller, context)
+        return await contexts.exchange_successor(connection, context, change.replaces, change.successor)
 
 
 async def of_knowledge_base(state: ServerState, caller: ApiCaller, kb_id: str) -> list[str]:

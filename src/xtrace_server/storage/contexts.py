@@ -188,6 +188,23 @@ async def check_not_retired(connection: AsyncConnection, context_pks: Collection
         raise ContextRetired(retired)
 
 
+async def find_successor(connection: AsyncConnection, context: Context) -> str | None:
+    """The id of the context that a rotation moves this one's chunks to; None if no rotation has begun."""
+    query = select(_c.successor).where(_c.pk == context.pk)
+    found: str | None = (await connection.execute(query)).scalar_one()
+    return found
+
+
+async def exchange_successor(
+    connection: AsyncConnection, context: Context, expected: str | None, successor: str
+) -> str | None:
+    """Stores the successor if the stored one is the expected one, and returns what is stored then."""
+    stored = _c.successor.is_(None) if expected is None else _c.successor == expected
+    statement = update(execution_context).where(_c.pk == context.pk, stored)
+    await connection.execute(statement.values(successor=successor))
+    return await find_successor(connection, context)
+
+
 async def is_in_use(connection: AsyncConnection, context: Context) -> bool:
     """Whether any chunk is stored under the context."""
     query = select(exists().where(chunk.c.binding_pk == _b.pk, _b.context_pk == context.pk))

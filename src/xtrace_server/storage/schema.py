@@ -124,6 +124,7 @@ execution_context = Table(
     Column("key_provider", _Text),
     Column("wrapped_key", _Text),
     Column("name", _Text),  # of a context that was saved under one
+    Column("successor", _Text),  # the id of the context that a rotation moves its chunks to
     Column("saved_by", _Text),  # the hash of the API key that saved it first; null if that is not known
     Column("created_at", _Text, nullable=False),
     Column("updated_at", _Text, nullable=False),

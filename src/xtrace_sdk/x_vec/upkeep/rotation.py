@@ -20,6 +20,7 @@ from xtrace_sdk.errors import (
     InvalidAnswer,
     InvalidArgument,
     NamesTaken,
+    OtherRotation,
     TamperedData,
     shown_ids,
 )
@@ -91,6 +92,7 @@ async def rotate(
     finish: bool = False,
     remove_old: bool = False,
     dry_run: bool = False,
+    instead_of: str | None = None,
 ) -> RotationSummary:
     """Moves the chunks under the context's predecessor to the context, and says how many; call it again to go on.
 
@@ -103,6 +105,7 @@ async def rotate(
             in between, and takes the old keys out of `context`: save that again then. This cannot be undone.
         remove_old: finishes, and deletes the predecessor from the service.
         dry_run: reads and decrypts every chunk, and changes nothing.
+        instead_of: the id of another context that a rotation was begun into, and whose keys are lost.
 
     Retrievers of `context` see each chunk exactly once all the while. Until the end others may go on writing, under
     either context: what they change while its batch is on its way is left alone, and moved by the next.
@@ -113,8 +116,10 @@ async def rotate(
     At a chunk that does not decrypt, it reads all that is left again, twice, before it does anything else. The service
     learns which chunks are old, and in which batches it showed one that does not decrypt, three times at most.
 
-    Raises `InvalidArgument`, `TamperedData` naming chunks that do not decrypt (nothing of their batch is moved),
-    `ContextInUse`, and what `XTraceIntegration` raises.
+    A context is rotated into one other context only: the service keeps the id of the first one that comes.
+
+    Raises `OtherRotation` if that is not this one, `InvalidArgument`, `TamperedData` naming chunks that do not decrypt
+    (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
     """
     if (finish or remove_old) and kb_ids is not None:
         raise InvalidArgument("kb_ids was given, and a rotation is finished for all knowledge bases: leave it out")
@@ -127,10 +132,28 @@ async def rotate(
     chosen = await rotation.knowledge_bases() if kb_ids is None else list(dict.fromkeys(kb_ids))
     context.predecessor.accepted.check_open(chosen)
     finish = (finish or remove_old) and not dry_run
+    await check_successor(context.predecessor.id, integration, instead_of, None if dry_run else context.id)
     await (rotation.read(chosen) if dry_run else rotation.move(chosen))
     if finish:
         await rotation.finish(remove_old)
     return rotation.summary(time.monotonic() - began, finish, remove_old and not dry_run)
+
+
+async def check_successor(
+    context_id: str, integration: XTraceIntegration, instead_of: str | None = None, successor: str | None = None
+) -> None:
+    """Raises `OtherRotation` if the context is being rotated into neither of these.
+
+    Unless `successor` is None, the service keeps its id, so that no other rotation begins.
+    """
+    try:
+        found = await integration.get_successor(context_id)
+        if successor is not None and found in (None, instead_of):
+            found = await integration.store_successor(context_id, successor, found)
+    except ContextNotFound:  # removed by an earlier run, or never stored
+        return
+    if found not in (None, successor, instead_of if successor is None else None):
+        raise OtherRotation(context_id, found)
 
 
 async def _after_the_end(

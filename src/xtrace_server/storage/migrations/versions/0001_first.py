@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("key_provider", STRING, nullable=True),
         sa.Column("wrapped_key", STRING, nullable=True),
         sa.Column("name", STRING, nullable=True),
+        sa.Column("successor", STRING, nullable=True),
         sa.Column("saved_by", STRING, nullable=True),
         sa.Column("created_at", STRING, nullable=False),
         sa.Column("updated_at", STRING, nullable=False),
