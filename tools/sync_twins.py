@@ -24,6 +24,7 @@ TWINS = {
     "xtrace_sdk.x_vec.data_loaders.loader": ("DataLoader",),
     "xtrace_sdk.x_vec.inference.embedding": ("Embedding",),
     "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever",),
+    "xtrace_sdk.x_vec.upkeep.copying": ("copy_knowledge_base",),
     "xtrace_sdk.x_vec.upkeep.manifest": ("write_manifest",),
     "xtrace_sdk.x_vec.upkeep.rotation": ("rotate",),
     "xtrace_sdk.x_vec.contexts.execution_context": ("ContextStore", "NamedContextStore", "ExecutionContext"),

@@ -16,6 +16,7 @@ from xtrace_cli.commands.context_audit import audit as audit_contexts
 from xtrace_cli.commands.context_keys import rewrap, rotate
 from xtrace_cli.commands.context_recovery import recover, recovery_key
 from xtrace_cli.commands.demo import demo
+from xtrace_cli.commands.kb_copy import copy
 from xtrace_cli.commands.kb_manifest import manifest
 from xtrace_cli.commands.kb_verify import verify
 from xtrace_cli.commands.serve import serve
@@ -39,6 +40,7 @@ context.app.command()(recover)
 context.app.command("recovery-key")(recovery_key)
 context.app.command()(rewrap)
 context.app.command()(rotate)
+kb.app.command()(copy)
 kb.app.command()(manifest)
 kb.app.command()(verify)
 for group in (kb, keys, context, org):

@@ -16,8 +16,8 @@ key, the keys of names and private metadata. It is saved encrypted under the key
 service; the service never has a key that opens anything. Without both the context and its passphrase, the data is
 lost.
 
-`rotate` moves data to new keys, `verify` reads everything and lists what cannot be used, `write_manifest` writes down
-what is stored for the day when keys are stolen. Every exception is an
+`rotate` moves data to new keys, `copy_knowledge_base` copies it to another server, `verify` reads everything and lists
+what cannot be used, `write_manifest` writes down what is stored for the day when keys are stolen. Every exception is an
 `XTraceError`; `xtrace_sdk.errors` draws the tree. `xtrace_sdk.sync` has the same names for scripts and notebooks,
 without `async` and `await`. A name that is not in `__all__` here, in `xtrace_sdk.sync` or in `xtrace_sdk.errors` is
 private, and may change.
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, KeyProvider, PassphraseKeyProvider
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
     from xtrace_sdk.x_vec.retrievers.retriever import Retriever, SearchResult
+    from xtrace_sdk.x_vec.upkeep.copying import CopySummary, copy_knowledge_base
     from xtrace_sdk.x_vec.upkeep.manifest import ManifestSummary, write_manifest
     from xtrace_sdk.x_vec.upkeep.rotation import RotationSummary, rotate
     from xtrace_sdk.x_vec.upkeep.verification import Verification, delete_bad, verify
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AWSKMSKeyProvider",
+    "CopySummary",
     "DataLoader",
     "Embedding",
     "ExecutionContext",
@@ -68,6 +70,7 @@ __all__ = [
     "XTraceError",
     "XTraceIntegration",
     "__version__",
+    "copy_knowledge_base",
     "delete_bad",
     "read_public_part",
     "rotate",
@@ -89,6 +92,7 @@ _PLACES: Final = {
     "xtrace_sdk.x_vec.keys.provider": ("AWSKMSKeyProvider", "KeyFileProvider", "KeyProvider", "PassphraseKeyProvider"),
     "xtrace_sdk.x_vec.keys.recovery": ("RecoveryKey",),
     "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever", "SearchResult"),
+    "xtrace_sdk.x_vec.upkeep.copying": ("CopySummary", "copy_knowledge_base"),
     "xtrace_sdk.x_vec.upkeep.manifest": ("ManifestSummary", "write_manifest"),
     "xtrace_sdk.x_vec.upkeep.rotation": ("RotationSummary", "rotate"),
     "xtrace_sdk.x_vec.upkeep.verification": ("Verification", "delete_bad", "verify"),

@@ -34,6 +34,7 @@ from xtrace_sdk.x_vec.keys.key_file import KeyFileProvider
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.upkeep.audit.fetching import fetch_samples
 from xtrace_sdk.x_vec.upkeep.bad_chunks import BadChunk, Problem
+from xtrace_sdk.x_vec.upkeep.copying import copy_knowledge_base
 from xtrace_sdk.x_vec.upkeep.manifest import write_manifest
 from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.upkeep.verification import delete_bad, verify
@@ -214,6 +215,11 @@ async def _load(world: World) -> Any:
     )
 
 
+async def _copy(world: World) -> Any:
+    copy = await world.xtrace.create_kb("copy")
+    return await copy_knowledge_base(world.xtrace, world.kb_id, world.xtrace, copy.id, world.context, batch_size=4)
+
+
 async def _create_or_load(world: World) -> Any:
     return await ExecutionContext.create_or_load(
         world.provider,
@@ -311,6 +317,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "ExecutionContext.load_from_remote": _load,
     "ExecutionContext.create_or_load": _create_or_load,
     "rotate": lambda w: rotate(w.successor, w.xtrace, batch_size=2),
+    "copy_knowledge_base": _copy,
     "verify": lambda w: verify(w.successor, w.xtrace, w.old_kb_id, batch_size=2),
     "write_manifest": lambda w: write_manifest(w.xtrace, w.kb_id, w.context, w.new_file()),
     "delete_bad": lambda w: delete_bad(w.xtrace, w.kb_id, [BadChunk(NO_ID, (Problem.VECTOR,), "never"), BAD]),

@@ -1,6 +1,6 @@
 """`xtrace kb`: the knowledge bases of an organisation. JSON results are the objects of the HTTP contract.
 
-`xtrace kb verify` is in `kb_verify.py`, `xtrace kb manifest` in `kb_manifest.py`.
+`xtrace kb verify`, `manifest` and `copy` are in `kb_verify.py`, `kb_manifest.py` and `kb_copy.py`.
 """
 
 from typing import Annotated

@@ -64,30 +64,59 @@ def with_api_key(file: Path | None, call: "Callable[[XTraceIntegration], Awaitab
     return _run(file, ("org_id", "api_key"), call)
 
 
+def with_two_api_keys(
+    file: Path | None, other_file: Path | None, call: "Callable[[XTraceIntegration, XTraceIntegration], Awaitable[T]]"
+) -> T:
+    """The same for a call between two services; without a file for the other one, they are the same.
+
+    Environment variables say nothing about the other one.
+    """
+
+    known = None if other_file is None else _read(other_file)
+    for name in ("api_url", "org_id", "api_key"):
+        if known is not None and not getattr(known, name):
+            raise WrongUse(f"{other_file} lacks {_NAMES[name]} ({name}): complete the file that --to names")
+
+    async def run(xtrace: "XTraceIntegration") -> T:
+        if known is None:
+            return await call(xtrace, xtrace)
+        async with _integration(known, ()) as other:
+            return await call(xtrace, other)
+
+    return with_api_key(file, run)
+
+
 def _run(file: Path | None, needs: tuple[str, ...], call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
-    from xtrace_sdk.service.integration import Retries, XTraceIntegration
-
-    known = _connection(file)
-    for name in needs:
-        if not getattr(known, name):
-            raise WrongUse(
-                f"this needs {_NAMES[name]}: set {_variable(name)}, or name a credentials file with --credentials"
-            )
-
     async def run() -> T:
-        async with XTraceIntegration(
-            org_id=known.org_id,
-            api_key=known.api_key,
-            api_url=known.api_url,
-            admin_key=known.admin_key,
-            retries=Retries(attempts=_ATTEMPTS),
-        ) as xtrace:
+        async with _integration(_connection(file), needs) as xtrace:
             return await call(xtrace)
 
     return asyncio.run(run())
 
 
-_NAMES = {"org_id": "the organisation's id", "api_key": "an API key", "admin_key": "the organisation's admin key"}
+def _integration(known: _Connection, needs: tuple[str, ...]) -> "XTraceIntegration":
+    from xtrace_sdk.service.integration import Retries, XTraceIntegration
+
+    for name in needs:
+        if not getattr(known, name):
+            raise WrongUse(
+                f"this needs {_NAMES[name]}: set {_variable(name)}, or name a credentials file with --credentials"
+            )
+    return XTraceIntegration(
+        org_id=known.org_id,
+        api_key=known.api_key,
+        api_url=known.api_url,
+        admin_key=known.admin_key,
+        retries=Retries(attempts=_ATTEMPTS),
+    )
+
+
+_NAMES = {
+    "org_id": "the organisation's id",
+    "api_key": "an API key",
+    "admin_key": "the organisation's admin key",
+    "api_url": "the service's address",
+}
 
 
 def _connection(file: Path | None) -> _Connection:

@@ -20,7 +20,15 @@ from xtrace_core import wire
 from xtrace_core.frames import RowBlock
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.arguments import MetaFilter, Positive, Seconds, checked_calls
-from xtrace_sdk.errors import AnswerTooLarge, InvalidAnswer, InvalidArgument, PartlyStored, XTraceError
+from xtrace_sdk.errors import (
+    AnswerTooLarge,
+    ContextNotFound,
+    InvalidAnswer,
+    InvalidArgument,
+    PartlyStored,
+    PermissionDenied,
+    XTraceError,
+)
 from xtrace_sdk.http.transport import HttpClient, Retries, base_url, header_value
 from xtrace_sdk.limits import MAX_ANSWER_BYTES, MAX_COUNT_BYTES
 from xtrace_sdk.service import payloads
@@ -150,6 +158,8 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         )
         admin_api_url = admin_api_url or os.environ.get("XTRACE_ADMIN_API_URL") or f"{api_url}/api"
         self._private_fields = PrivateFields()
+        self._native: dict[str, bool] = {}
+        """Of contexts that were asked about, whether they are of this software."""
         http = HttpClient(
             timeout_s=timeout_s,
             deadline_s=deadline_s,
@@ -263,11 +273,11 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         index = payloads.own_indexes(chunks) if index is None else index
         _expect_as_many(len(chunks), len(index))
 
-        def convert() -> payloads.Body:
-            new = payloads.new_chunks(chunks, index)
-            return payloads.body(self._checked(wire.InsertChunks(kb_id, context_id, new, on_conflict)), len(new))
-
-        return await self._insert(await asyncio.to_thread(convert))
+        new = await asyncio.to_thread(payloads.new_chunks, chunks, index)
+        payload = self._checked(wire.InsertChunks(kb_id, context_id, new, on_conflict))
+        body = await asyncio.to_thread(payloads.body, payload, len(new))
+        await self._expect_nonces(context_id, new)
+        return await self._insert(body)
 
     async def store_db(
         self,
@@ -306,9 +316,9 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
 
         async def store_batch(start: int) -> None:
             stop = start + batch_size
-            bodies = await asyncio.to_thread(
-                self._bodies, db[start:stop], index[start:stop], kb_id, context_id, on_conflict
-            )
+            new = await asyncio.to_thread(payloads.new_chunks, db[start:stop], index[start:stop])
+            bodies = await asyncio.to_thread(self._bodies, new, kb_id, context_id, on_conflict)
+            await self._expect_nonces(context_id, new)
             for body in bodies:
                 stored = await self._insert(body)
                 place = slice(start, start + body.chunks)
@@ -325,17 +335,31 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         return InsertedIds([chunk_id for chunk_id in chunk_ids if chunk_id is not None], outcomes)
 
     def _bodies(
-        self,
-        db: Sequence[Mapping[str, Any]],
-        index: Sequence[Any],
-        kb_id: str,
-        context_id: str,
-        on_conflict: wire.OnConflict | None,
+        self, new: list[wire.NewChunk], kb_id: str, context_id: str, on_conflict: wire.OnConflict | None
     ) -> list[payloads.Body]:
         def payload(part: list[wire.NewChunk]) -> wire.InsertChunks:
             return self._checked(wire.InsertChunks(kb_id, context_id, part, on_conflict))
 
-        return payloads.bodies(payloads.new_chunks(db, index), payload)
+        return payloads.bodies(new, payload)
+
+    async def _expect_nonces(self, context_id: str, chunks: Sequence[wire.NewChunk | wire.ChunkUpdate]) -> None:
+        """Raises `InvalidArgument` for a chunk without a nonce under a context whose chunks are read by them."""
+        without = next((i for i, chunk in enumerate(chunks) if not chunk.nonce), None)
+        if without is not None and await self._is_native(context_id):
+            raise InvalidArgument(
+                f"the chunk at position {without} has no nonce, and without it nothing under the context {context_id} "
+                "can be read: pass the nonce that was fetched with the chunk, or use copy_knowledge_base"
+            )
+
+    async def _is_native(self, context_id: str) -> bool:
+        """Whether the stored context is one of this software's; False if it is unknown or may not be read."""
+        if context_id not in self._native:
+            try:
+                stored = await self.get_serialized_exec_context(context_id)
+            except (ContextNotFound, PermissionDenied):
+                return False
+            self._native[context_id] = payloads.is_native(stored["config"])
+        return self._native[context_id]
 
     async def _insert(self, body: payloads.Body) -> InsertedIds:
         answer = await self._service.write("POST", wire.InsertedChunks, body)
@@ -419,11 +443,14 @@ class XTraceIntegration(StoredContexts, ControlPlane, Secretive):
         """
         _expect_as_many(len(chunk_updates), len(index_updates))
 
+        chunks = await asyncio.to_thread(payloads.chunk_updates, chunk_updates, index_updates)
+
         def convert() -> list[payloads.Body]:
-            chunks = payloads.chunk_updates(chunk_updates, index_updates)
             return payloads.bodies(chunks, lambda part: self._checked(wire.UpdateChunks(kb_id, context_id, part)))
 
-        await self._change("PUT", chunk_updates, await asyncio.to_thread(convert))
+        bodies = await asyncio.to_thread(convert)
+        await self._expect_nonces(context_id, chunks)
+        await self._change("PUT", chunk_updates, bodies)
 
     async def patch_chunks(self, kb_id: str, context_id: str, chunk_patches: Sequence[Mapping[str, Any]]) -> None:
         """Changes the named fields of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each.

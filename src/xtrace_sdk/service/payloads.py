@@ -55,6 +55,18 @@ def own_indexes(chunks: Sequence[Mapping[str, Any]]) -> list[Any]:
     return [chunk["index"] for chunk in chunks]
 
 
+class _Config(msgspec.Struct):
+    version: Any = None
+
+
+def is_native(config: str) -> bool:
+    """Whether a context's public `config` names a version of this software's format."""
+    try:
+        return msgspec.json.decode(config, type=_Config).version is not None
+    except (msgspec.DecodeError, UnicodeError):
+        return False
+
+
 def new_chunks(db: Sequence[Mapping[str, Any]], index: Sequence[Any]) -> list[wire.NewChunk]:
     """Encrypted chunks with their encrypted vectors, one for each, as they are inserted."""
     return [

@@ -5,6 +5,7 @@ Same names, same parameters, same core: `await retriever.search(…)` is `retrie
 Ctrl-C cancels a call cleanly. Callbacks run in a thread of the SDK and cannot make such calls themselves.
 """
 
+from xtrace_sdk.sync._copying import copy_knowledge_base
 from xtrace_sdk.sync._embedding import Embedding
 from xtrace_sdk.sync._execution_context import ContextStore, ExecutionContext, NamedContextStore
 from xtrace_sdk.sync._fetching import fetch_samples
@@ -26,6 +27,7 @@ __all__ = [
     "NamedContextStore",
     "Retriever",
     "XTraceIntegration",
+    "copy_knowledge_base",
     "delete_bad",
     "fetch_samples",
     "rotate",

@@ -11,6 +11,7 @@ import xtrace_sdk
 
 PUBLIC = {
     "AWSKMSKeyProvider",
+    "CopySummary",
     "DataLoader",
     "Embedding",
     "ExecutionContext",
@@ -31,6 +32,7 @@ PUBLIC = {
     "XTraceError",
     "XTraceIntegration",
     "__version__",
+    "copy_knowledge_base",
     "delete_bad",
     "read_public_part",
     "rotate",

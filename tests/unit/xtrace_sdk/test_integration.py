@@ -27,7 +27,7 @@ from xtrace_sdk.service import payloads as _payloads
 from xtrace_sdk.service.integration import DEFAULT_API_URL, Retries, XTraceIntegration
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
-CONTENT = {"chunk_content": "c"}
+CONTENT = {"chunk_content": "c", "nonce": b"nonce"}
 
 
 def connected(handler: Handler, **options: Any) -> XTraceIntegration:
@@ -73,7 +73,7 @@ def numbered(chunks: list[Any]) -> httpx2.Response:
 
 
 def database(count: int) -> list[dict[str, Any]]:
-    return [{"chunk_content": "c", "name": str(i)} for i in range(count)]
+    return [{**CONTENT, "name": str(i)} for i in range(count)]
 
 
 # Settings and secrets

@@ -1,0 +1,207 @@
+"""Copying what is stored under a context to another knowledge base, of the same service or of another one.
+
+The ciphertexts are copied as they are, with their nonces, so nothing is embedded or encrypted again, and the copy is
+read with the same context. The salt for names is carried along, so loads recognise the chunks that came with it.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from xtrace_core.wire import OnConflict
+from xtrace_sdk.arguments import Positive, checked_call
+from xtrace_sdk.errors import InvalidArgument, TamperedData, shown_ids
+from xtrace_sdk.progress import progress_bar
+from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, count_chunks, on_all_cores, read_chunks, stored_batches
+from xtrace_sdk.x_vec.upkeep.bad_chunks import find_bad
+
+BATCH_SIZE = 500
+"""Chunks that are fetched and stored together."""
+_FIELDS = (*READ_FIELDS, "meta_data", "name")
+
+
+@dataclass(frozen=True, slots=True)
+class CopySummary:
+    """What a copy did."""
+
+    copied: int
+    """Chunks that were stored in the target."""
+    known: int
+    """Chunks that the target had already, from an earlier copy."""
+    bad_ids: Sequence[int] = ()
+    """The ids in the source of chunks that do not decrypt under the context, and were not copied."""
+    taken_ids: Sequence[int] = ()
+    """The ids in the source of chunks that were not copied, because the target has another chunk of that name."""
+    seconds: float = field(default=0.0, compare=False)
+
+
+@checked_call
+async def copy_knowledge_base(
+    source: XTraceIntegration,
+    kb_id: str,
+    target: XTraceIntegration,
+    target_kb_id: str,
+    context: ExecutionContext,
+    *,
+    batch_size: Positive = BATCH_SIZE,
+) -> CopySummary:
+    """Copies the chunks under a context that the target does not have yet, and reads the copy to the end.
+
+    Args:
+        source: the service to copy from; its key needs permission to read.
+        kb_id: the knowledge base to copy.
+        target: the service to copy to, the same or another; its key needs permission to read and write.
+        target_kb_id: the knowledge base to copy to. Nothing was loaded into it under this context, other than by
+            copies of the same source.
+        context: what is stored under it is copied; the same context, or one with the same keys, reads the copy.
+        batch_size: chunks that are fetched and stored together.
+
+    Call it again to go on after an interruption, or to copy what was added since. Chunks that were changed or deleted
+    in the source since an earlier copy stay in the target as they are. Ids and times are the target's own.
+
+    Either service sees ciphertexts, names as hashes, and metadata as the source has it. Each learns how many chunks
+    are copied, and in which batches.
+
+    Raises `InvalidArgument` for a rotation that is not finished, and for a target with names of its own; `TamperedData`
+    if the target does not give back what it stored; `ForeignNameSalt`, and what `XTraceIntegration` raises.
+    """
+    began = time.monotonic()
+    copying = _Copying(_End(source, kb_id), _End(target, target_kb_id), context, batch_size)
+    await copying.prepare()
+    await copying.run()
+    await copying.check()
+    return CopySummary(
+        copying.copied, copying.known, copying.bad_ids, copying.taken_ids, round(time.monotonic() - began, 3)
+    )
+
+
+class _End(NamedTuple):
+    integration: XTraceIntegration
+    kb_id: str
+
+
+class _Copying:
+    def __init__(self, source: _End, target: _End, context: ExecutionContext, batch_size: int) -> None:
+        self._source = source
+        self._target = target
+        self._context = context
+        self._batch_size = batch_size
+        self._marked_by = "nonce" if context.aes.binds_nonces else "chunk_content"
+        """The field that differs in any two chunks: drawn anew whenever one is encrypted."""
+        self._marks: set[bytes] = set()
+        """Those of the chunks that the target has."""
+        self.copied = 0
+        self.known = 0
+        self.bad_ids: list[int] = []
+        self.taken_ids: list[int] = []
+
+    async def prepare(self) -> None:
+        """Makes the target ready for the chunks. Raises `InvalidArgument` before anything is stored."""
+        source, target, context = self._source, self._target, self._context
+        if source.kb_id == target.kb_id and source.integration.api_url == target.integration.api_url:
+            raise InvalidArgument(f"source and target are the same knowledge base {source.kb_id}: name another target")
+        before = context.predecessor
+        if before is not None and await count_chunks(source.integration, source.kb_id, before.id):
+            raise InvalidArgument(
+                "chunks are left under the context that this one replaces: finish the rotation, then copy"
+            )
+        target.integration.declare_private(context.id, context.private_metadata)
+        stored = await source.integration.get_name_salt(source.kb_id, context.id)
+        await target.integration.store_exec_context(context.public_data(), context.id)
+        if stored is not None:
+            salt = context.chunk_names(source.kb_id, stored).salt_for(target.kb_id)
+            if await target.integration.store_name_salt(target.kb_id, context.id, salt) != salt:
+                raise InvalidArgument(
+                    f"chunks were loaded into the knowledge base {target.kb_id} under this context, so they have names "
+                    f"that those of {source.kb_id} do not fit: copy into a new knowledge base"
+                )
+        self._marks = await self._target_marks()
+
+    async def run(self) -> None:
+        count = await count_chunks(self._source.integration, self._source.kb_id, self._context.id)
+        with progress_bar("Copying", count) as advance:
+            async with aclosing(
+                stored_batches(
+                    self._source.integration, self._source.kb_id, self._context.id, _FIELDS, self._batch_size
+                )
+            ) as batches:
+                async for batch in batches:
+                    await self._copy(batch, advance)
+
+    async def check(self) -> None:
+        """Raises `TamperedData` unless the target gives back every chunk that was copied, each one genuine."""
+        if lost := len(self._marks - await self._target_marks()):
+            raise TamperedData(
+                f"the target has acknowledged {lost} chunks that it does not give back, unless somebody deleted them "
+                "meanwhile: copy again, and do not trust it if this comes back"
+            )
+        found = await find_bad(
+            [self._context], self._target.integration, self._target.kb_id, self._batch_size, "Verifying"
+        )
+        if found.bad:
+            raise TamperedData(
+                f"the chunks {shown_ids([one.chunk_id for one in found.bad])} of the target do not decrypt, and those "
+                "of the source do: `xtrace kb verify` lists them; delete them, and copy again"
+            )
+
+    async def _target_marks(self) -> set[bytes]:
+        target, marks = self._target, set[bytes]()
+        async with aclosing(
+            stored_batches(target.integration, target.kb_id, self._context.id, [self._marked_by], self._batch_size)
+        ) as batches:
+            async for batch in batches:
+                marks.update(self._mark(chunk) for chunk in batch)
+        return marks
+
+    def _mark(self, chunk: StoredChunk) -> bytes:
+        value = chunk.get(self._marked_by) or b""
+        return hashlib.blake2b(value if isinstance(value, bytes) else value.encode(), digest_size=16).digest()
+
+    async def _copy(self, batch: list[StoredChunk], advance: Callable[[int], None]) -> None:
+        # What the target has already is read too: somebody may have given another chunk's nonce to a damaged one.
+        bad = {i for part in await on_all_cores(self._undecryptable, batch) for i in part}
+        self.bad_ids += sorted(bad)
+        good = [chunk for chunk in batch if chunk["chunk_id"] not in bad]
+        missing = [chunk for chunk in good if self._mark(chunk) not in self._marks]
+        self.known += len(good) - len(missing)
+        await self._store(missing)
+        advance(len(batch))
+
+    def _undecryptable(self, chunks: list[StoredChunk]) -> list[int]:
+        return [chunks[i]["chunk_id"] for i in read_chunks(self._context, chunks).bad()]
+
+    async def _store(self, chunks: list[StoredChunk]) -> None:
+        """Stores chunks; those with a name of which the batch has no other get it for themselves alone."""
+        seen = set[str]()
+        unique, others = list[StoredChunk](), list[StoredChunk]()
+        for chunk in chunks:
+            name = chunk.get("name")
+            (unique if name and name not in seen and self._context.aes.binds_nonces else others).append(chunk)
+            seen.add(name or "")
+        conflicts: tuple[OnConflict | None, ...] = ("skip", None)
+        for part, on_conflict in zip((unique, others), conflicts, strict=True):
+            if not part:
+                continue
+            done = await self._target.integration.store_db(
+                [_insertable(chunk) for chunk in part],
+                [chunk["index"] for chunk in part],
+                self._target.kb_id,
+                self._context.id,
+                batch_size=self._batch_size,
+                on_conflict=on_conflict,
+            )
+            for chunk, outcome in zip(part, done.outcomes, strict=True):
+                if outcome == "known":
+                    self.taken_ids.append(chunk["chunk_id"])
+                else:
+                    self.copied += 1
+                    self._marks.add(self._mark(chunk))
+
+
+def _insertable(chunk: StoredChunk) -> StoredChunk:
+    return {name: chunk[name] for name in ("chunk_content", "meta_data", "name", "nonce") if name in chunk}
