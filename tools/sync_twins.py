@@ -46,6 +46,8 @@ WORDING = {
 }
 """What docstrings say that is otherwise here."""
 
+_OF_TWIN = {"__eq__", "__hash__", "__reduce_ex__"}
+"""What `Twin` itself asks the core."""
 _SPECIAL = ("__init__", "__repr__", *RENAMED)
 """The methods with a meaning of their own that have twins."""
 
@@ -149,7 +151,7 @@ class _File:
             return self._class(f"class {name}(core.{name}):", node, lines)
         special = {
             name for base in _bases(original) for name, member in vars(base).items() if _is_special(name, member)
-        }
+        } - _OF_TWIN
         assert special <= set(_SPECIAL), f"no rule for {special - set(_SPECIAL)} of {original}"
         lines = [*self._members(original, "self._core"), *self._attributes(source, node)]
         return self._class(f"class {name}(Twin[core.{name}]):", node, lines)

@@ -1,6 +1,6 @@
 """What every object that holds a secret has in common: it is never shown, pickled or copied."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class Secretive:
@@ -14,13 +14,17 @@ class Secretive:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(
-            f"{type(self).__name__} holds secrets and cannot be pickled or copied: create it in each process"
-        )
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        _refuse(self)
 
     def __copy__(self) -> NoReturn:
-        self.__reduce_ex__(0)
+        _refuse(self)
 
     def __deepcopy__(self, memo: object) -> NoReturn:
-        self.__reduce_ex__(0)
+        _refuse(self)
+
+
+def _refuse(secretive: Secretive) -> NoReturn:
+    raise TypeError(
+        f"{type(secretive).__name__} holds secrets and cannot be pickled or copied: create it in each process"
+    )

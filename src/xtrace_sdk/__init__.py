@@ -26,6 +26,8 @@ private, and may change.
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+from xtrace_sdk.distributions import DISTRIBUTION, warn_of_other_owners
+
 if TYPE_CHECKING:
     from xtrace_sdk.errors import XTraceError
     from xtrace_sdk.service.integration import MetaDataPage, Retries, XTraceIntegration
@@ -99,8 +101,7 @@ _PLACES: Final = {
 }
 _PLACE_OF: Final = {name: place for place, names in _PLACES.items() for name in names}
 
-DISTRIBUTION: Final = "xtracedb"
-"""The name under which this software is installed."""
+warn_of_other_owners()
 
 
 def __getattr__(name: str) -> Any:

@@ -507,7 +507,16 @@ class PartlyStored(XTraceError):
 
 
 class EmbeddingError(XTraceError):
-    """A model does not return a usable vector."""
+    """A model does not return a usable vector.
+
+    `status` is the HTTP status of an API that refused, `chunk_len` the length in characters of the longest text that
+    it was given; both are None where there is none.
+    """
+
+    def __init__(self, *args: object, status: int | None = None, chunk_len: int | None = None) -> None:
+        super().__init__(*args)
+        self.status = status
+        self.chunk_len = chunk_len
 
 
 class MissingPackage(EmbeddingError):

@@ -1,6 +1,10 @@
 """Warnings of the SDK: what a caller should know although the call went on. Each is a `UserWarning`."""
 
 
+class SharedModules(UserWarning):
+    """Another installed distribution owns the same modules; the message says which one's are imported."""
+
+
 class NothingStored(UserWarning):
     """A search found nothing because nothing is stored under its context in the knowledge base."""
 

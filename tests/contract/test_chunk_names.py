@@ -88,8 +88,8 @@ async def by_upsert_one(loader: DataLoader, kb_id: str) -> None:
 async def by_update_chunks(loader: DataLoader, kb_id: str) -> None:
     others = [{"chunk_content": f"other {i}"} for i in range(COUNT)]
     await loader.load(others, VECTORS, kb_id)
-    index, db = await loader.load_data_from_memory(COLLECTION, VECTORS)
-    await loader.update_chunks(range(1, COUNT + 1), db, index, kb_id)
+    updates = [{"chunk_id": i, **chunk} for i, chunk in enumerate(COLLECTION, start=1)]
+    await loader.update_chunks(updates, VECTORS, kb_id)
 
 
 @pytest.mark.parametrize("store", [by_load, by_dump_db, by_upsert_one, by_update_chunks])
@@ -285,7 +285,7 @@ async def test_a_copy_is_loaded_into_once_somebody_with_the_keys_has_confirmed_i
     attempts: list[Callable[[], Awaitable[Any]]] = [
         lambda: stored_by(loader, target),
         lambda: loader.dump_db(db, index, target),
-        lambda: loader.update_chunks([1], db, index, target),
+        lambda: loader.update_chunks([{"chunk_id": 1, **COLLECTION[0]}], VECTORS[:1], target),
         lambda: loader.upsert_one(COLLECTION[0], VECTORS[0], target),
         lambda: loader.superseded(COLLECTION, target),
     ]

@@ -7,14 +7,26 @@ client").
 import base64
 import json
 import pickle
+import ssl
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 
+from support.service import Http
 from support.toy_paillier import toy_key
-from xtrace_sdk.errors import InputError, InvalidArgument, NotFound, WrongKey
+from xtrace_sdk import read_public_part, sync
+from xtrace_sdk.errors import (
+    ChunksNotFound,
+    EmbeddingError,
+    InputError,
+    InvalidArgument,
+    KeyProviderFault,
+    NotFound,
+    WrongKey,
+)
 from xtrace_sdk.integrations import XTraceIntegration
 from xtrace_sdk.service.counts import ChunkCount
 from xtrace_sdk.x_vec import DataLoader, Embedding, ExecutionContext, PassphraseKeyProvider, Retriever
@@ -278,17 +290,153 @@ async def test_loaders_take_their_keywords_and_chunks(
     index, db = await loader.load_data_from_memory_batch(texts, [vector(2), vector(3)])
     assert await loader.dump_db(db, index, kb_id) == [2, 3]
     assert await Retriever(context, xtrace).nn_search_for_ids(bits(3), 1, kb_id) == [3]
-    with pytest.raises(InvalidArgument, match="has a name, which the service would see: leave it out"):
-        await loader.load_data_from_memory([{"chunk_content": "x", "name": "n"}], [bits(1)])
+
+
+async def test_a_chunks_name_is_kept_and_the_service_does_not_see_it(
+    xtrace: XTraceIntegration, http: Http, kb_id: str, context: ExecutionContext
+) -> None:
+    loader, retriever = DataLoader(context, xtrace), Retriever(context, xtrace)
+    chunks = [{"chunk_content": "one", "name": "the first"}, {"chunk_content": "one"}]
+    assert (await loader.load(chunks, [bits(1), bits(2)], kb_id)).inserted == 2
+    assert (await loader.load(chunks, [bits(1), bits(2)], kb_id)).known == 2
+    named, unnamed = await retriever.retrieve_and_decrypt([1, 2], kb_id)
+    assert (named["name"], named["chunk_content"]) == ("the first", "one")
+    (found,) = [
+        one for one in await retriever.meta_search({}, kb_id, ["chunk_content", "name"]) if one["chunk_id"] == 1
+    ]
+    assert found["name"] == "the first"
+    stored = http.get(kb_id, 1, 2)
+    assert "the first" not in json.dumps(stored)
+    assert unnamed["name"] == stored[1]["name"]
+    renamed = [{"chunk_content": "one", "name": "another"}]
+    done = await loader.load(renamed, [bits(1)], kb_id)
+    assert (done.inserted, await loader.superseded(done, kb_id)) == (1, [1, 2])
+    with pytest.raises(InvalidArgument, match="name that is 7, expected a text"):
+        await loader.load_data_from_memory([{"chunk_content": "x", "name": 7}], [bits(1)])
+
+
+async def test_chunks_are_updated_from_texts_and_vectors(
+    xtrace: XTraceIntegration, kb_id: str, context: ExecutionContext
+) -> None:
+    loader, retriever = DataLoader(context, xtrace), Retriever(context, xtrace)
+    await loader.load([{"chunk_content": "one"}, {"chunk_content": "two"}], [bits(1), bits(2)], kb_id)
+    updates = [{"chunk_id": 2, "chunk_content": "three", "meta_data": {"tag1": "new"}}]
+    await loader.update_chunks(chunk_updates=updates, vectors=[bits(3)], kb_id=kb_id)
+    (found,) = await retriever.search(bits(3), 1, kb_id)
+    assert (found.chunk_id, found.text, found.meta_data["tag1"]) == (2, "three", "new")
+    with pytest.raises(ChunksNotFound):
+        await loader.update_chunks([{**updates[0], "chunk_id": 9}], [bits(3)], kb_id)
+    with pytest.raises(InvalidArgument, match="does not have a chunk_id"):
+        await loader.update_chunks([{"chunk_content": "three"}], [bits(3)], kb_id)
+    with pytest.raises(InvalidArgument, match="counts must match"):
+        await loader.update_chunks(updates, [], kb_id)
 
 
 # Embedding
 
 
-def test_the_key_is_read_from_inference_api_key_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_key_is_read_at_the_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "INFERENCE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+    seen: list[str | None] = []
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.headers.get("authorization"))
+        return httpx2.Response(401, json={"error": {"message": "wrong key a-secret-key"}})
+
+    embedding = Embedding("openai", "model", 8, transport=httpx2.MockTransport(handle))
     with pytest.raises(InvalidArgument, match="OpenAI needs a key"):
-        Embedding("openai", "model", 8)
+        await embedding.embed("text")
     monkeypatch.setenv("INFERENCE_API_KEY", "a-secret-key")
-    assert "a-secret-key" not in repr(Embedding("openai", "model", 8))
+    with pytest.raises(EmbeddingError) as refusal:
+        await embedding.embed("text")
+    assert seen == ["Bearer a-secret-key"]
+    assert (refusal.value.status, refusal.value.chunk_len) == (401, 4)
+    assert "a-secret-key" not in str(refusal.value) + repr(embedding)
+
+
+@pytest.mark.parametrize("cls", [Embedding, sync.Embedding])
+def test_embeddings_compare_and_pickle_without_their_key(cls: Any) -> None:
+    embedding = cls("openai", "model", 8, base_url="http://127.0.0.1:1/v1", api_key="a-secret-key", batch_size=7)
+    pickled = pickle.dumps(embedding)
+    assert b"a-secret-key" not in pickled
+    copy = pickle.loads(pickled)  # noqa: S301
+    assert (type(copy), copy, hash(copy)) == (cls, embedding, hash(embedding))
+    assert pickle.dumps(copy) == pickled
+    assert len({embedding, copy, cls("openai", "model", 16, base_url="http://127.0.0.1:1/v1")}) == 2
+    assert cls("ollama", "model", 8) != cls("openai", "model", 8)
+    assert embedding != "model"
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(cls("openai", "model", 8, api_key="a-secret-key", verify=ssl.create_default_context()))
+
+
+# Key providers
+
+
+class TheirProvider:
+    """A provider as programs of the existing client write them."""
+
+    provider_id = "vault"
+
+    def __init__(self, wrapped: bytes = bytes(32)) -> None:
+        self._wrapped = wrapped
+
+    @classmethod
+    def from_wrapped(cls, wrapped: bytes) -> "TheirProvider":
+        return cls(wrapped)
+
+    def get_key(self) -> bytes:
+        return bytes(byte ^ 0x55 for byte in self._wrapped)
+
+    def wrap_key(self) -> bytes:
+        return self._wrapped
+
+
+class WrapsWhatItIsGiven(TheirProvider):
+    def provider_id(self) -> str:  # type: ignore[override]
+        return "vault"
+
+    def wrap_key(self, key: bytes) -> bytes:  # type: ignore[override]
+        return bytes(byte ^ 0x55 for byte in key)
+
+
+@pytest.mark.parametrize("cls", [TheirProvider, WrapsWhatItIsGiven])
+def test_key_providers_of_the_existing_protocol_are_taken(cls: type[TheirProvider], tmp_path: Path) -> None:
+    path = tmp_path / "context"
+    provider = cls(bytes(range(32)))
+    made = ExecutionContext.create(
+        key_provider=provider, embedding_length=8, key_len=256, path=path, insecure_allow_weak_parameters=True
+    )
+    assert read_public_part(path).key_provider == "vault"
+    for opener in (provider, cls()):  # the second gets the wrapped key from the file
+        opened = ExecutionContext.load_from_disk(path=path, key_provider=opener, insecure_allow_weak_encryption=True)
+        assert opened.id == made.id
+    made.rewrap(PassphraseKeyProvider("passphrase", insecure_log2_n=14)).rewrap(provider).save_to_disk(path)
+
+    class Other(cls):  # type: ignore[misc, valid-type]
+        from_wrapped = None
+
+    with pytest.raises(WrongKey, match="make it from the context's wrapped_key"):
+        ExecutionContext.load_from_disk(path=path, key_provider=Other(), insecure_allow_weak_encryption=True)
+
+
+def test_keys_of_the_wrong_form_are_refused() -> None:
+    class Short(TheirProvider):
+        def get_key(self) -> bytes:
+            return b"short"
+
+    class Text(TheirProvider):
+        def get_key(self) -> Any:
+            return "text"
+
+    for cls, said in ((Short, "5 bytes, expected 32"), (Text, "a str, expected bytes")):
+        with pytest.raises(KeyProviderFault, match=said):
+            ExecutionContext.create(key_provider=cls(), embedding_length=8)
+
+
+def test_our_providers_answer_the_existing_names() -> None:
+    provider = PassphraseKeyProvider("passphrase")
+    assert provider.provider_id == provider.kind == "passphrase"
+    for call in (provider.get_key, provider.wrap_key):
+        with pytest.raises(InvalidArgument, match=r"new_key\(\) returns a new one"):
+            call()

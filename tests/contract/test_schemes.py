@@ -165,8 +165,7 @@ async def test_rescoring_orders_by_the_copies(stock: Stock) -> None:
 
 async def test_chunks_are_replaced_changed_and_deleted(stock: Stock) -> None:
     query = -stock.floats[0]
-    index, db = await stock.loader.load_data_from_memory([{"chunk_content": "replaced"}], [query])
-    await stock.loader.update_chunks([1], db, index, stock.kb_id)
+    await stock.loader.update_chunks([{"chunk_id": 1, "chunk_content": "replaced"}], [query], stock.kb_id)
     await stock.loader.patch_chunks([{"chunk_id": 2, "meta_data": {"tag1": "changed"}}], stock.kb_id)
     await stock.loader.delete_chunks([3], stock.kb_id)
     found = await stock.retriever.search(query, 1, stock.kb_id)

@@ -186,8 +186,7 @@ async def _dump(world: World) -> Any:
 
 
 async def _replace(world: World) -> Any:
-    index, db = await world.loader.load_data_from_memory(world.new(), [QUERY])
-    return await world.loader.update_chunks([1], db, index, world.kb_id)
+    return await world.loader.update_chunks([{"chunk_id": 1, **world.new()[0]}], [QUERY], world.kb_id)
 
 
 async def _undo(world: World) -> Any:

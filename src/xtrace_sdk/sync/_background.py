@@ -32,6 +32,18 @@ class Twin(Secretive, Generic[Core]):
 
     _core: Core
 
+    def __eq__(self, other: object) -> bool:
+        return self._core == other._core if isinstance(other, type(self)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._core)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickles what the core pickles, if it does; most cores hold secrets, and refuse."""
+        made: Any = self._core.__reduce_ex__(protocol)
+        make, (_, *parameters) = made
+        return make, (type(self), *parameters)
+
 
 def close_when_dropped(twin: Twin[Any], aclose: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Closes connections when nobody holds the twin any more: the loop goes on, and would keep them open."""

@@ -46,7 +46,7 @@ class Embedding(Twin[core.Embedding]):
                 `sentence_transformer` also a local folder.
             dim: how many of the model's dimensions to keep, the first ones.
             base_url: of an API; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
-            api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`.
+            api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is embedded.
             batch_size: texts that go to the model, or into one request, together.
             concurrency: requests to an API under way at once.
             timeout_s: the longest silence of an API that is waited for.

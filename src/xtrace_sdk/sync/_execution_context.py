@@ -7,7 +7,7 @@ from xtrace_sdk.sync._background import in_threads, run
 from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData
 from xtrace_sdk.x_vec.contexts import execution_context as core
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel, HasModel
-from xtrace_sdk.x_vec.keys.provider import KeyProvider
+from xtrace_sdk.x_vec.keys.provider import AnyKeyProvider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
 
@@ -44,7 +44,7 @@ class ExecutionContext(core.ExecutionContext):
     @classmethod
     def create_or_load(  # type: ignore[override]
         cls,
-        key_provider: KeyProvider,
+        key_provider: AnyKeyProvider,
         homomorphic_client_type: str,
         embedding_length: int | None = None,
         key_len: int | None = None,
@@ -98,7 +98,7 @@ class ExecutionContext(core.ExecutionContext):
         passphrase: str | None = None,
         context_id: str | None = None,
         integration: ContextStore | None = None,
-        key_provider: KeyProvider | None = None,
+        key_provider: AnyKeyProvider | None = None,
         *,
         recovery_key: RecoveryKey | str | None = None,
         insecure_allow_weak_encryption: bool = False,

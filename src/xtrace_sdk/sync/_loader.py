@@ -180,14 +180,18 @@ class DataLoader(Twin[core.DataLoader]):
         """
         return run(self._core.upsert_one(chunk, vector, kb_id, chunk_id, on_conflict=on_conflict))
 
-    def update_chunks(
-        self, chunk_ids: Sequence[int], db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str
-    ) -> None:
-        """Replaces stored chunks, content, vector and metadata, by encrypted ones in the same order; all or none.
+    def update_chunks(self, chunk_updates: Sequence[Mapping[str, Any]], vectors: Sequence[Any], kb_id: str) -> None:
+        """Encrypts chunks and their vectors, and replaces stored chunks by them, with their metadata; all or none.
 
-        Raises `NotFound`, naming them, if some of the ids are unknown.
+        Args:
+            chunk_updates: chunks as for `load`, each with the `chunk_id` of the one that it replaces.
+            vectors: one for each chunk, as for `load_data_from_memory`.
+            kb_id: the knowledge base.
+
+        Raises `NotFound`, naming them, if some of the ids are unknown, `InvalidArgument`, `InvalidVector`,
+        `InvalidMetaData`.
         """
-        return run(self._core.update_chunks(chunk_ids, db, index, kb_id))
+        return run(self._core.update_chunks(chunk_updates, vectors, kb_id))
 
     def adopt_names(self, kb_id: str, copied_from: str) -> None:
         """Confirms that a knowledge base is a copy of another, so that loads recognise the chunks that came with it.

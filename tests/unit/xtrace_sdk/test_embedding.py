@@ -375,11 +375,11 @@ def test_ollama_host_is_read_as_ollama_reads_it(
     assert source._base_url == address
 
 
-def test_openai_itself_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_openai_itself_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InvalidArgument, match="OPENAI_API_KEY"):
-        Embedding("openai", "text-embedding-3-small", 512)
+        await Embedding("openai", "text-embedding-3-small", 512).embed("text")
     Embedding("openai", "m", 8, base_url="http://localhost:1234/v1")
 
 

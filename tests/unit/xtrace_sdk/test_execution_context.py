@@ -234,7 +234,9 @@ def test_bad_parameters_are_refused_in_one_sentence() -> None:
             ExecutionContext.create(provider(), "paillier_lookup", embed_len, 1024)
     with pytest.raises(InvalidArgument, match="expected a passphrase or a key_provider"):
         ExecutionContext.create()
-    with pytest.raises(InvalidArgument, match="passphrase is 7, expected a text or a KeyProvider or None"):
+    with pytest.raises(
+        InvalidArgument, match="passphrase is 7, expected a text or a KeyProvider or an ExistingKeyProvider or None"
+    ):
         ExecutionContext.create(7, "paillier", 512, 1024)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="either"):
         ExecutionContext.load_from_disk(path="x")

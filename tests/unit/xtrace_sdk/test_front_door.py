@@ -1,13 +1,16 @@
 """The public names: exactly these, imported when they are used, and at the places where programs look for them."""
 
 import importlib
+import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 import xtrace_sdk
+from xtrace_sdk.distributions import other_owners
 
 PUBLIC = {
     "AWSKMSKeyProvider",
@@ -102,3 +105,24 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_another_distribution_of_the_same_modules_is_noticed(tmp_path: Path) -> None:
+    assert other_owners() == []
+    for name, record in (
+        ("xtrace_ai_sdk-0.1.1", "xtrace_sdk/__init__.py,sha256=x,1\n"),
+        ("xtracedb-0.1.0", "xtrace_sdk/__init__.py,sha256=x,1\n"),
+        ("xtrace-0.5", "xtrace.py,sha256=x,1\n"),
+        ("xtrace_without_record-1", None),
+        ("other-1", "xtrace_sdk/__init__.py,sha256=x,1\n"),
+    ):
+        folder = tmp_path / f"{name}.dist-info"
+        folder.mkdir()
+        if record is not None:
+            (folder / "RECORD").write_text(record)
+    assert other_owners([str(tmp_path), "/no/such/folder", str(tmp_path)]) == ["xtrace-ai-sdk"]
+    importing = [sys.executable, "-W", "always", "-c", "import xtrace_sdk"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(importing, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert "xtrace-ai-sdk also installs xtrace_sdk; these modules" in done.stderr
+    assert "SharedModules" in done.stderr

@@ -31,6 +31,8 @@ class Content:
     """Tags and facets that the service does not see, in the form of the service's `meta_data`."""
     vector_copy: VectorCopy | None = None
     """The vector before it was reduced to bits; its dtype says which copy it is."""
+    name: str | None = None
+    """What the user calls the chunk; the service has a pseudonym."""
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,6 +40,7 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     meta_data: MetaData | UnsetType = UNSET
     int8: bytes | UnsetType = UNSET
     float32: bytes | UnsetType = UNSET
+    name: str | UnsetType = UNSET
 
 
 def pack(content: Content) -> bytes:
@@ -46,7 +49,7 @@ def pack(content: Content) -> bytes:
     Raises `InvalidArgument` for text or metadata that UTF-8 cannot hold.
     """
     try:
-        if content.meta_data is None and content.vector_copy is None:
+        if content.meta_data is None and content.vector_copy is None and content.name is None:
             return content.text.encode()
         return _MARK + msgspec.msgpack.encode(_envelope(content))
     except UnicodeEncodeError:  # its attributes hold the text
@@ -62,7 +65,8 @@ def unpack(plaintext: bytes) -> Content:
         if not plaintext.startswith(_MARK):
             return Content(plaintext.decode())
         envelope = msgspec.msgpack.decode(plaintext[len(_MARK) :], type=_Envelope)
-        return Content(envelope.text, _meta_data(envelope), _vector_copy(envelope))
+        name = None if envelope.name is UNSET else envelope.name
+        return Content(envelope.text, _meta_data(envelope), _vector_copy(envelope), name)
     except ValueError:  # also of msgspec, of the metadata and of UTF-8; their sentences hold parts of the text
         raise UnknownContent(
             "the content is genuine, but neither text nor an envelope of a form that this version knows: "
@@ -74,6 +78,8 @@ def _envelope(content: Content) -> _Envelope:
     envelope = _Envelope(content.text)
     if content.meta_data is not None:
         envelope.meta_data = metadata.parse_meta_data(content.meta_data)
+    if content.name is not None:
+        envelope.name = content.name
     if content.vector_copy is not None:
         if content.vector_copy.dtype == np.int8:
             envelope.int8 = content.vector_copy.tobytes()

@@ -33,7 +33,7 @@ from xtrace_sdk.x_vec.contexts.saved_context import (
 )
 from xtrace_sdk.x_vec.contexts.weakness import WeakKeyWarning, guarded_client, warn_of_weakness
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel, HasModel, model_of
-from xtrace_sdk.x_vec.keys.provider import KeyProvider, PassphraseKeyProvider
+from xtrace_sdk.x_vec.keys.provider import AnyKeyProvider, KeyProvider, PassphraseKeyProvider, as_key_provider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 from xtrace_sdk.x_vec.keys.sealed_secret import Envelope, Slot
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -107,13 +107,13 @@ class ExecutionContext(Secretive):
     @classmethod
     def create(
         cls,
-        passphrase: str | KeyProvider | None = None,
+        passphrase: str | AnyKeyProvider | None = None,
         homomorphic_client_type: str = "paillier",
         embedding_length: int | None = None,
         key_len: int | None = None,
         salt: Any = None,
         path: str | os.PathLike[str] | None = None,
-        key_provider: KeyProvider | None = None,
+        key_provider: AnyKeyProvider | None = None,
         *,
         alpha_len: int | None = None,
         private_metadata: PrivateMetaData = False,
@@ -157,7 +157,7 @@ class ExecutionContext(Secretive):
     @classmethod
     async def create_or_load(
         cls,
-        key_provider: KeyProvider,
+        key_provider: AnyKeyProvider,
         homomorphic_client_type: str,
         embedding_length: int | None = None,
         key_len: int | None = None,
@@ -208,7 +208,7 @@ class ExecutionContext(Secretive):
         return await cls.load_from_remote(None, context_id, integration, key_provider)
 
     @classmethod
-    def _create_or_load_file(cls, new: Callable[[], Self], key_provider: KeyProvider, path: Path) -> Self:
+    def _create_or_load_file(cls, new: Callable[[], Self], key_provider: AnyKeyProvider, path: Path) -> Self:
         if not path.exists():
             context = new()
             if context._expect_saved().create(path):
@@ -218,7 +218,7 @@ class ExecutionContext(Secretive):
 
     def successor(
         self,
-        key_provider: KeyProvider,
+        key_provider: AnyKeyProvider,
         homomorphic_client_type: str | None = None,
         key_len: int | None = None,
         path: str | os.PathLike[str] | None = None,
@@ -241,7 +241,7 @@ class ExecutionContext(Secretive):
 
         Raises as `create` does, `InvalidManifest`, and `InvalidArgument` if this context still has a predecessor.
         """
-        _expect_provider(key_provider)
+        key_provider = as_key_provider(key_provider)
         if self.predecessor is not None:
             raise InvalidArgument("this context still has a predecessor: finish that rotation (and remove it) first")
         scheme = homomorphic_client_type or scheme_name(self._keys.public.type)
@@ -283,10 +283,11 @@ class ExecutionContext(Secretive):
     def _new(
         cls,
         keys: ContextKeys,
-        provider: KeyProvider,
+        provider: AnyKeyProvider,
         recovery_key: RecoveryKey | None,
         path: str | os.PathLike[str] | None,
     ) -> Self:
+        provider = as_key_provider(provider)
         context = cls(keys, provider, None).rewrap(provider)
         if recovery_key is not None:
             context.set_recovery_key(recovery_key)
@@ -395,14 +396,14 @@ class ExecutionContext(Secretive):
         """
         return ChunkNames(self._keys.metadata_key, kb_id, stored_salt)
 
-    def rewrap(self, new_provider: KeyProvider) -> Self:
+    def rewrap(self, new_provider: AnyKeyProvider) -> Self:
         """Protects the context by another provider's key from now on, and returns it; save it to make that last.
 
         The id, the keys of the data, the recovery key and all chunks stay as they are, so this revokes nothing: a copy
         of the context as it was saved before still opens with the old provider. Only a rotation does. What another
         client saved is written in our form then. Raises what the provider raises.
         """
-        _expect_provider(new_provider)
+        new_provider = as_key_provider(new_provider)
         key, wrapped_key = new_provider.new_key()
         public = self._keys.public
         if self._envelope is None:
@@ -490,7 +491,7 @@ class ExecutionContext(Secretive):
         cls,
         passphrase: str | None = None,
         path: str | os.PathLike[str] | None = None,
-        key_provider: KeyProvider | None = None,
+        key_provider: AnyKeyProvider | None = None,
         *,
         recovery_key: RecoveryKey | str | None = None,
         insecure_allow_weak_encryption: bool = False,
@@ -529,7 +530,7 @@ class ExecutionContext(Secretive):
         passphrase: str | None = None,
         context_id: str | None = None,
         integration: ContextStore | None = None,
-        key_provider: KeyProvider | None = None,
+        key_provider: AnyKeyProvider | None = None,
         *,
         recovery_key: RecoveryKey | str | None = None,
         insecure_allow_weak_encryption: bool = False,
@@ -579,14 +580,7 @@ def _foreign(context_id: str) -> InvalidContext:
     return InvalidContext(f"the service gave another context than {context_id}: do not use it")
 
 
-def _provider(given: str | KeyProvider | None) -> KeyProvider:
+def _provider(given: str | AnyKeyProvider | None) -> KeyProvider:
     if given is None:
         raise InvalidArgument("expected a passphrase or a key_provider, which protects the new context")
-    return PassphraseKeyProvider(given) if isinstance(given, str) else given
-
-
-def _expect_provider(provider: Any) -> None:
-    if not isinstance(provider, KeyProvider):
-        raise InvalidArgument(
-            f"the key provider is a {type(provider).__name__}, expected one like PassphraseKeyProvider"
-        )
+    return PassphraseKeyProvider(given) if isinstance(given, str) else as_key_provider(given)

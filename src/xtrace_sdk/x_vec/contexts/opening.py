@@ -10,7 +10,13 @@ from xtrace_sdk.errors import InvalidArgument, InvalidContext, WrongKey
 from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
 from xtrace_sdk.x_vec.contexts.saved_context import SavedContext, json_object
 from xtrace_sdk.x_vec.keys.aead import unseal
-from xtrace_sdk.x_vec.keys.provider import KeyProvider, PassphraseKeyProvider, existing_clients_key
+from xtrace_sdk.x_vec.keys.provider import (
+    AnyKeyProvider,
+    KeyProvider,
+    PassphraseKeyProvider,
+    as_key_provider,
+    existing_clients_key,
+)
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 from xtrace_sdk.x_vec.keys.sealed_secret import Envelope, Slot
 
@@ -25,7 +31,9 @@ class Opened(NamedTuple):
     saved: SavedContext
 
 
-def way_in(passphrase: str | None, key_provider: KeyProvider | None, recovery_key: RecoveryKey | str | None) -> WayIn:
+def way_in(
+    passphrase: str | None, key_provider: AnyKeyProvider | None, recovery_key: RecoveryKey | str | None
+) -> WayIn:
     """The one of the three that was given; a key provider goes before a passphrase.
 
     Raises `InvalidArgument` if none was given, for a recovery key beside another one, and for a bad recovery key.
@@ -35,7 +43,7 @@ def way_in(passphrase: str | None, key_provider: KeyProvider | None, recovery_ke
         raise InvalidArgument("expected either a passphrase, a key_provider or a recovery_key, and one of them only")
     if recovery_key is not None:
         return RecoveryKey(recovery_key) if isinstance(recovery_key, str) else recovery_key
-    return key_provider if key_provider is not None else PassphraseKeyProvider(passphrase or "")
+    return as_key_provider(key_provider) if key_provider is not None else PassphraseKeyProvider(passphrase or "")
 
 
 def open_saved(saved: SavedContext, way: WayIn) -> Opened:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from xtrace_core import metadata
+from xtrace_sdk.arguments import shown
 from xtrace_sdk.errors import InvalidArgument, InvalidMetaData
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 
-_KEYS = frozenset({"chunk_content", "meta_data", "chunk_id"})
+_KEYS = frozenset({"chunk_content", "meta_data", "chunk_id", "name"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class PlainChunk:
     """Its place in the collection, from 0."""
     content: str
     meta_data: dict[str, Any]
+    name: str | None
+    """What the user calls it; encrypted with the text."""
     base_name: str
     """The same in every knowledge base, so it stays here; with a knowledge base's salt it gives the chunk's name."""
 
@@ -54,10 +58,10 @@ def plain_chunks(
 class ChunkReader:
     """Checks the chunks of one collection (`{"chunk_content": str, "meta_data": {…}}`), in order, and names them.
 
-    A base name is a pseudonym of metadata, text, and how many chunks of the collection with the same metadata and text
-    come before: the same collection gives the same ones again, and inserting a paragraph changes no other. A chunk
-    that gets a copy of its vector has another than the same chunk without, and so has one whose vector is from another
-    model, as far as models are known.
+    A base name is a pseudonym of metadata, text, the user's name for it, and how many chunks of the collection with
+    the same ones come before: the same collection gives the same ones again, and inserting a paragraph changes no
+    other. A chunk that gets a copy of its vector has another than the same chunk without, and so has one whose vector
+    is from another model, as far as models are known.
     """
 
     def __init__(
@@ -81,14 +85,14 @@ class ChunkReader:
     def read(self, item: Mapping[str, Any]) -> PlainChunk:
         """The next chunk. Raises `InvalidArgument` for one of another form, `InvalidMetaData` for bad metadata."""
         position, self._position = self._position, self._position + 1
-        content, meta_data = _checked(position, item)
+        content, meta_data, name = _checked(position, item)
         try:
-            base_name = self._base_name(msgspec.json.encode(meta_data, order="sorted").decode(), content)
+            base_name = self._base_name(msgspec.json.encode(meta_data, order="sorted").decode(), content, name)
         except UnicodeEncodeError:  # its attributes hold the text
             raise UnreadableText(
                 f"chunk {position} of the collection holds unpaired surrogates, expected text that UTF-8 can hold"
             ) from None
-        return PlainChunk(position, content, meta_data, base_name)
+        return PlainChunk(position, content, meta_data, name, base_name)
 
     def read_or_pass_over(self, item: Mapping[str, Any], *, is_strict: bool) -> PlainChunk | None:
         """The next chunk; None for a blank one or one that UTF-8 cannot hold, which is added to `passed_over`.
@@ -109,13 +113,24 @@ class ChunkReader:
         self.passed_over.append(PassedOverText(position, reason))
         return None
 
-    def _base_name(self, meta_data: str, content: str) -> str:
-        given = self._context.pseudonym("chunk name", meta_data, content, "0", *self._vector)
+    def _base_name(self, meta_data: str, content: str, name: str | None) -> str:
+        parts = (*self._vector, *(() if name is None else ("name", name)))
+        given = self._context.pseudonym("chunk name", meta_data, content, "0", *parts)
         if given in self.base_names:
             self._repeated[given] += 1
-            given = self._context.pseudonym("chunk name", meta_data, content, str(self._repeated[given]), *self._vector)
+            given = self._context.pseudonym("chunk name", meta_data, content, str(self._repeated[given]), *parts)
         self.base_names.add(given)
         return given
+
+
+def chunk_id_of(item: Any) -> int:
+    """The id of the stored chunk that one replaces. Raises `InvalidArgument` for one without."""
+    chunk_id = item.get("chunk_id") if isinstance(item, Mapping) else None
+    if isinstance(chunk_id, bool) or not isinstance(chunk_id, int | np.integer):
+        raise InvalidArgument(
+            'an update does not have a chunk_id, expected {"chunk_id": 7, "chunk_content": a text, "meta_data": {…}}'
+        )
+    return int(chunk_id)
 
 
 def is_blank(item: Any) -> bool:
@@ -124,7 +139,7 @@ def is_blank(item: Any) -> bool:
     return isinstance(content, str) and not content.strip()
 
 
-def _checked(position: int, item: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _checked(position: int, item: Mapping[str, Any]) -> tuple[str, dict[str, Any], str | None]:
     if not isinstance(item, Mapping):
         raise InvalidArgument(
             f"chunk {position} of the collection is a {type(item).__name__}, "
@@ -132,18 +147,16 @@ def _checked(position: int, item: Mapping[str, Any]) -> tuple[str, dict[str, Any
         )
     if "chunk_id" in item:
         warnings.warn("chunk_id is ignored in chunks to load: the service gives new chunks their ids", stacklevel=2)
-    if "name" in item:
-        raise InvalidArgument(
-            f"chunk {position} of the collection has a name, which the service would see: leave it out, or keep it in "
-            "a field of meta_data, of a context with private_metadata if it is secret"
-        )
+    name = item.get("name")
+    if name is not None and not isinstance(name, str):
+        raise InvalidArgument(f"chunk {position} of the collection has a name that is {shown(name)}, expected a text")
     if set(item) - _KEYS or not isinstance(item.get("chunk_content"), str):
         raise InvalidArgument(
             f"chunk {position} of the collection has the keys {', '.join(sorted(map(str, item)))}, "
-            "expected chunk_content (a text) and optionally meta_data"
+            "expected chunk_content (a text), and optionally meta_data and name"
         )
     try:
         meta_data = msgspec.to_builtins(metadata.parse_meta_data(item.get("meta_data")))
     except metadata.InvalidMetaData as error:
         raise InvalidMetaData(f"chunk {position} of the collection: {error}") from None
-    return str(item["chunk_content"]), meta_data  # also of a subclass, as NumPy's
+    return str(item["chunk_content"]), meta_data, None if name is None else str(name)  # also of a subclass, as NumPy's

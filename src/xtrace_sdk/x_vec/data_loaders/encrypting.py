@@ -73,7 +73,7 @@ class ChunkEncryptor(Secretive):
         if self.vector_copy is not None:
             copies = list(vector_copies(self._converted(chunks, vectors, as_floats, np.float32), self.vector_copy))
         return [
-            pack(Content(chunk.content, private_part(self._context, chunk.meta_data), copy))
+            pack(Content(chunk.content, private_part(self._context, chunk.meta_data), copy, chunk.name))
             for chunk, copy in zip(chunks, copies, strict=True)
         ]
 

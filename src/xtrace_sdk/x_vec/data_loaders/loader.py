@@ -19,7 +19,7 @@ from xtrace_sdk.x_vec.chunks.vectors import Embedder, resolve, resolve_all
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors, batches, close, expect_same_length, length_of
-from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, plain_chunks
+from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, chunk_id_of, plain_chunks
 from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EncryptedChunks, base_name
 from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, Load, LoadSummary, check_is_whole
 from xtrace_sdk.x_vec.data_loaders.patching import Patching
@@ -249,7 +249,7 @@ class DataLoader(Secretive):
             return (await replacing.write())[0]
         index, db = await self.load_data_from_memory([chunk], [vector])
         if chunk_id is not None:
-            await self.update_chunks([chunk_id], db, index, kb_id)
+            await self._store.replace([chunk_id], db, index, kb_id)
             return chunk_id
         if on_conflict == "skip":
             return (await self.dump_db(db, index, kb_id))[0]
@@ -257,16 +257,21 @@ class DataLoader(Secretive):
         return (await self._store.insert(db, index, kb_id, on_conflict=on_conflict))[0]
 
     async def update_chunks(
-        self, chunk_ids: Sequence[int], db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str
+        self, chunk_updates: Sequence[Mapping[str, Any]], vectors: Sequence[Any], kb_id: str
     ) -> None:
-        """Replaces stored chunks, content, vector and metadata, by encrypted ones in the same order; all or none.
+        """Encrypts chunks and their vectors, and replaces stored chunks by them, with their metadata; all or none.
 
-        Raises `NotFound`, naming them, if some of the ids are unknown.
+        Args:
+            chunk_updates: chunks as for `load`, each with the `chunk_id` of the one that it replaces.
+            vectors: one for each chunk, as for `load_data_from_memory`.
+            kb_id: the knowledge base.
+
+        Raises `NotFound`, naming them, if some of the ids are unknown, `InvalidArgument`, `InvalidVector`,
+        `InvalidMetaData`.
         """
-        if not len(chunk_ids) == len(db) == len(index):
-            raise InvalidArgument(
-                f"got {len(chunk_ids)} ids, {len(db)} chunks and {len(index)} indexes; the counts must match"
-            )
+        chunk_ids = [chunk_id_of(update) for update in chunk_updates]
+        chunks = [{key: update[key] for key in update if key != "chunk_id"} for update in chunk_updates]
+        index, db = await self.load_data_from_memory(chunks, vectors)
         await self._store.replace(chunk_ids, db, index, kb_id)
 
     async def adopt_names(self, kb_id: str, copied_from: str) -> None:

@@ -52,7 +52,8 @@ class _ApiProvider(Secretive, ABC):
     ) -> None:
         self._model_name = model_name
         self._base_url = self._address(base_url)
-        self._api_key = self._key(api_key, base_url)
+        self._given_address = base_url
+        self._given_key = header_value(api_key or "", "api_key")
         self._batch_size = batch_size
         self._http = HttpClient(
             timeout_s=timeout_s,
@@ -85,15 +86,16 @@ class _ApiProvider(Secretive, ABC):
 
     async def _batch(self, texts: Sequence[str]) -> Floats:
         headers = {"content-type": "application/json", "accept": "application/json"}
-        if self._api_key:
-            headers["authorization"] = f"Bearer {self._api_key}"
+        key = self._key(self._given_key, self._given_address)
+        if key:
+            headers["authorization"] = f"Bearer {key}"
         body = msgspec.json.encode({"model": self._model_name, "input": texts, **self._options()})
         try:
             answer = await self._http.send(Request("POST", f"{self._base_url}{self.path}", headers, body))
         except NetworkError as error:
             raise ProviderFault(f"{self.title}: {error}") from None
         if answer.status != 200:
-            raise self._refusal(answer)
+            raise self._refusal(answer, key, texts)
         return await asyncio.to_thread(self._read, answer.body, len(texts))
 
     def _read(self, body: bytes, count: int) -> Floats:
@@ -117,15 +119,17 @@ class _ApiProvider(Secretive, ABC):
             ) from None
         return vectors
 
-    def _refusal(self, answer: Answer) -> ProviderFault:
+    def _refusal(self, answer: Answer, key: str, texts: Sequence[str]) -> ProviderFault:
         said = _message(answer.body)
-        if self._api_key:
-            said = said.replace(self._api_key, "…")
+        if key:
+            said = said.replace(key, "…")
         said = _KEY_LIKE.sub("…", said[:_LONGEST_MESSAGE])
         fault = TextRefused if answer.status in _REFUSALS else ProviderFault
         return fault(
             f"{self.title} refused to embed with the model {self._model_name!r} (status {answer.status}): "
-            f"{said or 'it did not say why'}"
+            f"{said or 'it did not say why'}",
+            status=answer.status,
+            chunk_len=max(map(len, texts)),
         )
 
     def _options(self) -> dict[str, Any]:
@@ -135,7 +139,7 @@ class _ApiProvider(Secretive, ABC):
     def _address(self, given: str | None) -> str: ...
 
     @abstractmethod
-    def _key(self, given: str | None, address: str | None) -> str: ...
+    def _key(self, given: str, address: str | None) -> str: ...
 
     @abstractmethod
     def _rows(self, body: bytes) -> list[list[float]]: ...
@@ -160,8 +164,8 @@ class OllamaProvider(_ApiProvider):
             address = f"http://{host}:{port or 11434}"
         return base_url(address, "base_url of Ollama (or OLLAMA_HOST)")
 
-    def _key(self, given: str | None, address: str | None) -> str:
-        return header_value(given or "", "api_key")
+    def _key(self, given: str, address: str | None) -> str:
+        return given
 
     def _rows(self, body: bytes) -> list[list[float]]:
         return msgspec.json.decode(body, type=_OllamaAnswer).embeddings
@@ -186,7 +190,7 @@ class OpenAiProvider(_ApiProvider):
         address = given or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         return base_url(address, "base_url of OpenAI (or OPENAI_BASE_URL)")
 
-    def _key(self, given: str | None, address: str | None) -> str:
+    def _key(self, given: str, address: str | None) -> str:
         key = header_value(
             given or os.environ.get("OPENAI_API_KEY") or os.environ.get("INFERENCE_API_KEY") or "", "api_key"
         )

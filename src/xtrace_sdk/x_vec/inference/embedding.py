@@ -6,8 +6,8 @@ An API sees the texts that it embeds. `wordllama` and `sentence_transformer` wor
 import asyncio
 import os
 import ssl
-from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import httpx2
@@ -22,6 +22,8 @@ from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
 from xtrace_sdk.x_vec.inference._apis import OllamaProvider, OpenAiProvider
 from xtrace_sdk.x_vec.inference._local import SentenceTransformerProvider, WordLlamaProvider
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel
+
+T = TypeVar("T")
 
 Floats = NDArray[np.float32]
 Bits = NDArray[np.uint8]
@@ -73,7 +75,7 @@ class Embedding(Secretive):
                 `sentence_transformer` also a local folder.
             dim: how many of the model's dimensions to keep, the first ones.
             base_url: of an API; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
-            api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`.
+            api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is embedded.
             batch_size: texts that go to the model, or into one request, together.
             concurrency: requests to an API under way at once.
             timeout_s: the longest silence of an API that is waited for.
@@ -90,6 +92,16 @@ class Embedding(Secretive):
         self.provider = provider
         self.model_name = model_name
         self.dim = dim
+        self._options: dict[str, Any] = {
+            "base_url": base_url,
+            "batch_size": batch_size,
+            "concurrency": concurrency,
+            "timeout_s": timeout_s,
+            "retries": retries,
+            "verify": verify,
+            "ca_file": ca_file,
+            "transport": transport,
+        }
         self._waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, _Waiting] = WeakKeyDictionary()
         self._running: set[asyncio.Task[None]] = set()
         self._source: Provider
@@ -119,6 +131,27 @@ class Embedding(Secretive):
     def model(self) -> EmbeddingModel:
         """Which model this is: what a context remembers (`ExecutionContext.create(…, embedding=…)`)."""
         return EmbeddingModel(self.provider, self.model_name, self.dim)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one gives the same vectors: the same model, behind the same address."""
+        if not isinstance(other, Embedding):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[EmbeddingModel, str | None]:
+        return self.model, self._options["base_url"]
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        """Pickles everything but the key: the copy reads it from the environment, at its first use."""
+        given = {name: value for name, value in self._options.items() if value is not None}
+        if not isinstance(given["verify"], bool) or "transport" in given:
+            raise TypeError(
+                "an Embedding with an SSL context or a transport cannot be pickled: create it in each process"
+            )
+        return _made_again, (type(self), self.provider, self.model_name, self.dim, given)
 
     def __repr__(self) -> str:
         return f"Embedding({self.provider!r}, {self.model_name!r}, {self.dim})"
@@ -192,6 +225,10 @@ class Embedding(Secretive):
         if not np.isfinite(vectors).all():
             raise TextRefused(f"{self!r} gave a vector with elements that are not finite numbers")
         return np.ascontiguousarray(vectors[:, : self.dim], dtype=np.float32)
+
+
+def _made_again(cls: Callable[..., T], provider: str, model_name: str, dim: int, options: dict[str, Any]) -> T:
+    return cls(provider, model_name, dim, **options)
 
 
 class _Waiting:

@@ -12,6 +12,7 @@ from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InvalidArgument, KeyMaterialError, KeyProviderFault, WrongKey
 from xtrace_sdk.limits import MAX_WRAPPED_KEY_BYTES
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
+from xtrace_sdk.x_vec.keys.existing_protocol import ExistingNames
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
 
@@ -23,7 +24,7 @@ class KMSClient(Protocol):
 
 
 @checked_calls
-class AWSKMSKeyProvider(Secretive):
+class AWSKMSKeyProvider(ExistingNames, Secretive):
     """Takes keys from AWS KMS (`GenerateDataKey`, AES_256) and gets them back (`Decrypt`).
 
     The wrapped key is KMS's `CiphertextBlob` and nothing else. `encryption_context` (names and values) is bound to it:

@@ -16,6 +16,7 @@ from xtrace_core.files import create_file
 from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InaccessibleFile, InvalidContext, KeyProviderFault
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
+from xtrace_sdk.x_vec.keys.existing_protocol import ExistingNames
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
 _HEADING = b"xtrace-key-file-1 "
@@ -25,7 +26,7 @@ _ROOT = 0
 
 
 @checked_calls
-class KeyFileProvider(Secretive):
+class KeyFileProvider(ExistingNames, Secretive):
     """Derives the key from the 32 random bytes of a key file; anyone who has the file can open the context.
 
     The wrapped key is `xtrace-key-file-1 ‖ salt (16)`. The file is read when a key is needed and not kept in memory.

@@ -11,11 +11,12 @@ from xtrace_sdk.arguments import checked_calls
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, KeyProviderFault
 from xtrace_sdk.limits import MAX_SCRYPT_BYTES, MAX_SCRYPT_P
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
+from xtrace_sdk.x_vec.keys.existing_protocol import ExistingNames
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
 
 @checked_calls
-class PassphraseKeyProvider(Secretive):
+class PassphraseKeyProvider(ExistingNames, Secretive):
     """Derives the key from a passphrase; needs no service.
 
     The passphrase is normalised (Unicode NFC), because keyboards and systems write the same "é" in two ways. Contexts

@@ -46,11 +46,13 @@ def open_under_lineage(context: ExecutionContext, kb_id: str, chunk: Chunk) -> t
 def clear_chunk(
     context: ExecutionContext, chunk: Mapping[str, Any], content: Content, shown: Iterable[str] = FIELDS
 ) -> dict[str, Any]:
-    """A fetched chunk with its text, and the values of its metadata in `shown`.
+    """A fetched chunk with its text, the user's name for it if there is one, and the values of its metadata in `shown`.
 
     Raises `ContentTampered` if its private metadata is not that of its content.
     """
     clear = {**chunk, "chunk_content": content.text}
+    if content.name is not None:
+        clear["name"] = content.name
     if context.private_metadata and shown:
         clear["meta_data"] = clear_meta_data(context, chunk.get("meta_data", {}), content.meta_data, shown)
     return clear

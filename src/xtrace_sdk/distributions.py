@@ -1,0 +1,55 @@
+"""Other installed distributions that own this package's modules.
+
+The existing client of the HTTP contract installs `xtrace_sdk` too. In one environment with it, the modules of one of
+them are imported, or, in one folder, a mixture of both.
+"""
+
+import os
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from xtrace_sdk.notices import SharedModules
+
+DISTRIBUTION: Final = "xtracedb"
+"""The name under which this software is installed."""
+_MODULE: Final = "xtrace_sdk/__init__.py"
+
+
+def other_owners(paths: Iterable[str] | None = None) -> list[str]:
+    """The names of other distributions on the path (by default `sys.path`) that install `xtrace_sdk`, sorted.
+
+    Only distributions whose names begin with `xtrace` are looked at, so this takes about a millisecond.
+    """
+    found = set()
+    for path in sys.path if paths is None else paths:
+        try:
+            names = os.listdir(path or ".")  # noqa: PTH208 - at every import, so without an object for each file
+        except OSError:  # a zip file, or a folder that is not there
+            continue
+        for name in names:
+            if name.startswith("xtrace") and name.endswith(".dist-info") and _owns(Path(path, name)):
+                found.add(name.partition("-")[0].replace("_", "-"))
+    return sorted(found - {DISTRIBUTION})
+
+
+def warn_of_other_owners() -> None:
+    """Warns (`SharedModules`) if there are any, and says whose modules these are."""
+    if others := other_owners():
+        named = " and ".join(others)
+        warnings.warn(
+            f"{named} also installs xtrace_sdk; these modules ({Path(__file__).parent}) are those of {DISTRIBUTION}. "
+            f"Keep one: pip uninstall {' '.join(others)} {DISTRIBUTION}, then pip install {DISTRIBUTION}",
+            SharedModules,
+            stacklevel=3,
+        )
+
+
+def _owns(folder: Path) -> bool:
+    try:
+        with (folder / "RECORD").open(encoding="utf-8", errors="replace") as record:
+            return any(line.startswith(_MODULE) for line in record)
+    except OSError:
+        return False

@@ -1,0 +1,116 @@
+"""Key providers as programs of the existing client write them: `get_key`, `wrap_key` and `provider_id`.
+
+Such a provider holds one key. It is taken wherever a key provider is; the providers of this package answer those names
+with what to call instead.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn, Protocol, runtime_checkable
+
+from xtrace_sdk.errors import InvalidArgument, KeyProviderFault, WrongKey
+from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+
+
+@runtime_checkable
+class ExistingKeyProvider(Protocol):
+    """A key provider of the existing client's protocol. `provider_id` may be a text, or a method that returns one."""
+
+    provider_id: Any
+
+    def get_key(self) -> bytes:
+        """The key, 32 bytes."""
+        ...
+
+    def wrap_key(self) -> bytes:
+        """What is stored with the context, from which `from_wrapped` makes the provider again."""
+        ...
+
+
+class AdaptedKeyProvider(Secretive):
+    """A provider of the existing client's protocol as a `KeyProvider`.
+
+    Every context that it protects gets the same key, since it has only one. A context's secrets are encrypted under a
+    key derived from it, each time with new randomness.
+    """
+
+    __slots__ = ("_provider", "kind")
+
+    def __init__(self, provider: ExistingKeyProvider) -> None:
+        self._provider = provider
+        given = provider.provider_id() if callable(provider.provider_id) else provider.provider_id
+        if not isinstance(given, str) or not given:
+            raise InvalidArgument(f"provider_id of {type(provider).__name__} is not a text: give the provider a name")
+        self.kind: str = given
+
+    def new_key(self) -> tuple[bytes, bytes]:
+        """The provider's key, and what it stores. Raises `KeyProviderFault` if either is of another form."""
+        return _key(self._provider), self._wrapped(self._provider)
+
+    def unwrap_key(self, wrapped_key: bytes) -> bytes:
+        """The provider's key if it is the one that was stored, else that of the provider's class for what was stored.
+
+        Raises `WrongKey` if there is none.
+        """
+        if self._wrapped(self._provider) == wrapped_key:
+            return _key(self._provider)
+        make: Callable[[bytes], ExistingKeyProvider] | None = getattr(self._provider, "from_wrapped", None)
+        if make is None or _required(make) != 1:
+            raise WrongKey(
+                f"the {type(self._provider).__name__} has another key than the context was saved with: make it from "
+                "the context's wrapped_key"
+            )
+        return _key(make(wrapped_key))
+
+    def _wrapped(self, provider: ExistingKeyProvider) -> bytes:
+        # Some take the key that is to be wrapped.
+        wrap: Callable[..., Any] = provider.wrap_key
+        return _bytes(wrap(*((_key(provider),) if _required(wrap) else ())), f"{type(provider).__name__}.wrap_key()")
+
+
+class ExistingNames:
+    """What the existing client's names for the calls of a key provider say on the providers of this package."""
+
+    __slots__ = ()
+
+    kind: ClassVar[str]
+
+    @property
+    def provider_id(self) -> str:
+        """The same as `kind`."""
+        return self.kind
+
+    def get_key(self) -> NoReturn:
+        """Raises `InvalidArgument`: a key belongs to one context."""
+        raise InvalidArgument(_SAY_NEW_KEY)
+
+    def wrap_key(self) -> NoReturn:
+        """Raises `InvalidArgument`: the wrapped key comes with the key."""
+        raise InvalidArgument(_SAY_NEW_KEY)
+
+
+_SAY_NEW_KEY = (
+    "a key provider does not hold a key: new_key() returns a new one with its wrapped key, and "
+    "unwrap_key(wrapped_key) returns that of a saved context"
+)
+
+
+def _key(provider: ExistingKeyProvider) -> bytes:
+    key = _bytes(provider.get_key(), f"{type(provider).__name__}.get_key()")
+    if len(key) != KEY_BYTES:
+        raise KeyProviderFault(f"{type(provider).__name__}.get_key() returned {len(key)} bytes, expected {KEY_BYTES}")
+    return key
+
+
+def _bytes(value: Any, call: str) -> bytes:
+    if not isinstance(value, bytes | bytearray):
+        raise KeyProviderFault(f"{call} returned a {type(value).__name__}, expected bytes")
+    return bytes(value)
+
+
+def _required(call: Callable[..., Any]) -> int:
+    """How many arguments a call cannot go without."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(call).parameters.values()
+    return sum(one.default is inspect.Parameter.empty and one.kind in kinds for one in parameters)
