@@ -80,7 +80,9 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_database(settings.resolved_database_url, settings.data, metrics=metrics) as database:
+        async with open_database(
+            settings.resolved_database_url, settings.data, metrics=metrics, may_migrate=False
+        ) as database:
             engine = SearchEngine(database, LocalScanner(settings.search_threads), settings, metrics)
             guard, denials = Guard(database, settings.rate_limit), Denials(database)
             metrics.watch_cache(lambda: engine.held_bytes)

@@ -1,6 +1,8 @@
 """The first start: an organisation with its keys, written where only the operator reads them."""
 
 import asyncio
+import errno
+import logging
 from pathlib import Path
 
 from xtrace_core.files import set_aside
@@ -10,6 +12,8 @@ from xtrace_server.operations.organisations import NewOrganisation
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import Database
 from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
+
+_log = logging.getLogger("xtrace")
 
 FIRST_ORGANISATION = "default"
 
@@ -49,8 +53,13 @@ def credentials_of(new: NewOrganisation, api_url: str) -> Credentials:
 
 def _update_url(path: Path, api_url: str) -> None:
     # The operator may have moved the file to a safer place. It is written even if the URL stays the same: by its time
-    # whoever started this server sees that it is up.
+    # whoever started this server sees that it is up. The server starts on a full disk too, so that somebody can delete.
     if path.exists():
         credentials = read_credentials(path)
-        credentials.api_url = api_url
-        write_credentials(path, credentials)
+        before, credentials.api_url = credentials.api_url, api_url
+        try:
+            write_credentials(path, credentials)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _log.warning("%s says %s still, because the disk is full; this server is %s", path, before, api_url)

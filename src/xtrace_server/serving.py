@@ -7,6 +7,8 @@ import socket
 import ssl
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from typing import Self
 
@@ -21,6 +23,7 @@ from xtrace_server.schemes import SchemeUnusable
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database
 from xtrace_server.storage.dialects import DatabaseUnusable
+from xtrace_server.storage.folder_lock import FolderInUse, FolderLock
 
 START_TIMEOUT_S = 60.0
 
@@ -37,9 +40,9 @@ def run(settings: Settings) -> None:
     Configures the logging of the whole process, as the settings say.
     """
     logs.configure(settings.log_format, settings.log_level)
-    with _listen(settings) as listener:
+    with _listen(settings) as listener, _folder(settings) as lock:
         url = url_of(settings, listener)
-        _prepare(settings, url)
+        _prepare(settings, url, lock)
         server = _server(settings)
         # Half a million objects of libraries stay for good. Each time the collector looked at them, every thread would
         # stop for a tenth of a second.
@@ -89,8 +92,9 @@ class RunningServer:
     def _run(self) -> None:
         try:
             # In this thread, because the caller may have an event loop of its own.
-            _prepare(self.settings, self.url)
-            self._server.run(sockets=[self._listener])
+            with _folder(self.settings) as lock:
+                _prepare(self.settings, self.url, lock)
+                self._server.run(sockets=[self._listener])
         except CannotServe as error:
             self._failure = str(error)
         except SystemExit:
@@ -124,13 +128,37 @@ def url_of(settings: Settings, listener: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _prepare(settings: Settings, url: str) -> None:
-    """Prepares the database, the first organisation and the credentials, before the first request."""
+@contextmanager
+def _folder(settings: Settings) -> Iterator[FolderLock]:
+    """The data folder, which no other server has unless all share it. Raises `CannotServe`."""
+    lock = FolderLock(settings.data, settings.shared)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except FolderInUse as error:
+            raise CannotServe(str(error)) from None
+        except OSError as error:
+            raise CannotServe(_unusable_folder(settings, error)) from None
+        yield lock
+
+
+def _unusable_folder(settings: Settings, error: OSError) -> str:
+    return f"cannot use the data folder: {error.filename or settings.data}: {error.strerror}"
+
+
+def _prepare(settings: Settings, url: str, lock: FolderLock) -> None:
+    """Prepares the database, the first organisation and the credentials, before the first request.
+
+    What concerns all servers on the folder is left to the one that started first.
+    """
 
     async def prepare() -> None:
         bootstrap.expect_database(settings)
-        async with open_database(settings.resolved_database_url, settings.data, whole=True) as database:
-            if await bootstrap.prepare(database, settings.data, url):
+        whole, may_migrate = lock.is_alone, lock.is_alone
+        async with open_database(
+            settings.resolved_database_url, settings.data, whole=whole, may_migrate=may_migrate
+        ) as database:
+            if lock.is_alone and await bootstrap.prepare(database, settings.data, url):
                 path = settings.data / CREDENTIALS_FILE
                 _log.warning("created an organisation; its keys are in %s", path)
 
@@ -139,10 +167,10 @@ def _prepare(settings: Settings, url: str) -> None:
     except DatabaseUnusable as error:
         raise CannotServe(str(error)) from None
     except OSError as error:
-        where = error.filename or settings.data
-        raise CannotServe(f"cannot use the data folder: {where}: {error.strerror}") from None
+        raise CannotServe(_unusable_folder(settings, error)) from None
     except msgspec.DecodeError:
         raise CannotServe(f"{settings.data / CREDENTIALS_FILE} does not contain credentials") from None
+    lock.has_started()
 
 
 def _listen(settings: Settings) -> socket.socket:

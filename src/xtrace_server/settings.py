@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     """The URL of the database, as in SQLAlchemy; by default the SQLite file `xtrace.db` in the data folder."""
     new_database: bool = False
     """Starts with a new, empty database although the data folder has the credentials of one that is missing."""
+    shared: bool = False
+    """Lets other servers run on the same data folder, which must all be started so."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)

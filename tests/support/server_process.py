@@ -49,8 +49,14 @@ class ServerProcess:
 
     def start(self) -> None:
         """Returns when requests are answered."""
+        self.begin()
+        self.wait_until_ready()
+
+    def begin(self) -> None:
         self._process = _context().Process(target=_serve, args=(self._settings,), daemon=True)
         self._process.start()
+
+    def wait_until_ready(self) -> None:
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             assert self._process.is_alive(), "the server ended"

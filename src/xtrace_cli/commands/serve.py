@@ -45,6 +45,10 @@ def serve(
         bool | None,
         typer.Option("--new-database", help="Start although the database that credentials.json is for is missing."),
     ] = None,
+    shared: Annotated[
+        bool | None,
+        typer.Option("--shared", help="Run beside other servers on the same folder, all started with this flag."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, as docs/operations.md lists them."),
@@ -63,6 +67,7 @@ def serve(
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
         "new_database": new_database,
+        "shared": shared,
     }
     given = {name: value for name, value in flags.items() if value is not None}
     settings = server_settings(**given, **_assignments(set_ or [], given))

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -11,6 +11,7 @@ from typing import TypeAlias
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError, DBAPIError, SQLAlchemyError
@@ -21,6 +22,7 @@ from xtrace_server.deadline import hold_deadline
 from xtrace_server.errors import ServiceError, Unavailable
 from xtrace_server.metrics import Metrics, Reading
 from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
+from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
 
 Connection: TypeAlias = AsyncConnection
 """The connection of an open transaction, which every query takes."""
@@ -56,11 +58,22 @@ class Database:
                 yield connection
                 hold_deadline()
 
-    async def migrate(self) -> None:
-        """Brings the tables to this version's schema. Raises `DatabaseUnusable`."""
+    async def migrate(self, folder: Path, allowed: bool | None) -> None:
+        """Brings the tables to this version's schema, if that is allowed as `open_database` says.
+
+        Raises `DatabaseUnusable`.
+        """
         try:
-            async with self.write() as connection:
-                await connection.run_sync(_upgrade)
+            async with self.read() as connection:
+                if await connection.run_sync(_is_current):
+                    return
+            if allowed is False:
+                raise FolderInUse(f"a server runs on {folder}: stop it first")
+            with nullcontext() if allowed else no_server_running(folder):
+                async with self.write() as connection:
+                    await connection.run_sync(_upgrade)
+        except FolderInUse as error:
+            raise DatabaseUnusable(f"the database has the schema of another version, and {error}") from None
         except DatabaseError as error:
             raise DatabaseUnusable(f"the database cannot be used: {reason(error)}") from None
 
@@ -98,16 +111,18 @@ class Database:
 
 @asynccontextmanager
 async def open_database(
-    url: str, folder: Path, *, whole: bool = False, metrics: Metrics | None = None
+    url: str, folder: Path, *, whole: bool = False, metrics: Metrics | None = None, may_migrate: bool | None = None
 ) -> AsyncIterator[Database]:
     """The migrated database at the URL, created if it is missing; `folder` is the server's data folder.
 
-    `whole` looks for damage first, page by page. Raises `DatabaseUnusable` and `OSError`.
+    `whole` looks for damage first, page by page. `may_migrate` says whether the schema may be changed: True for the
+    only server on the folder, False beside others, and None for a command, which may if no server runs on the folder.
+    Raises `DatabaseUnusable` and `OSError`.
     """
     await asyncio.to_thread(_prepare, url, folder, whole)
     database = Database(url, metrics)
     try:
-        await database.migrate()
+        await database.migrate(folder, may_migrate)
         yield database
     finally:
         await database.close()
@@ -130,6 +145,11 @@ def format_time(moment: datetime) -> str:
 def _prepare(url: str, folder: Path, whole: bool) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(_migrations()).walk_revisions()}
     dialect_of(url).prepare(folder, known, whole)
+
+
+def _is_current(connection: sqlalchemy.Connection) -> bool:
+    current = MigrationContext.configure(connection).get_current_revision()
+    return current == ScriptDirectory.from_config(_migrations()).get_current_head()
 
 
 def _upgrade(connection: sqlalchemy.Connection) -> None:
