@@ -399,6 +399,15 @@ def test_it_works_from_one_event_loop_after_another_without_being_closed(http: H
         assert asyncio.run(xtrace.list_exec_contexts()) == ["ctx"]
 
 
+async def test_the_successor_of_a_context(xtrace: XTraceIntegration) -> None:
+    await xtrace.store_exec_context(PUBLIC, "ctx")
+    assert await xtrace.get_successor("ctx") is None
+    assert await xtrace.store_successor("ctx", "next") == "next"
+    assert await xtrace.store_successor("ctx", "other") == "next"
+    assert await xtrace.get_successor("ctx") == "next"
+    assert await xtrace.store_successor("ctx", "other", replaces="next") == "other"
+
+
 def test_every_call_is_tested_here() -> None:
     calls = {
         name

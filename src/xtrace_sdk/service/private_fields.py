@@ -6,7 +6,9 @@ otherwise here was written past that.
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from xtrace_core import wire
 from xtrace_core.metadata_filter import (
@@ -21,6 +23,10 @@ from xtrace_core.metadata_filter import (
     parse_filter,
 )
 from xtrace_sdk.errors import InvalidMetaData, NotOnPrivateField
+from xtrace_sdk.service.contract import Service
+from xtrace_sdk.service.payloads import encode
+
+T = TypeVar("T")
 
 _CHUNKS: Final = ("chunks", "chunk_updates", "chunk_patches")
 _HASH: Final = re.compile(r"(#[0-9a-f]{32})?")
@@ -47,6 +53,20 @@ class PrivateFields:
                 raise NotOnPrivateField(
                     f"sort_by is {sort_by}, which is private in this context: the order of hashes means nothing"
                 )
+
+
+class PrivacyChecked:
+    """The calls of a service of which a payload goes out only once it was checked."""
+
+    _service: Service
+    _private_fields: PrivateFields
+
+    def _checked(self, payload: T) -> T:
+        self._private_fields.check(payload)
+        return payload
+
+    def _body(self, payload: msgspec.Struct) -> bytes:
+        return encode(self._checked(payload))
 
 
 def _check_meta_data(fields: frozenset[str], payload: Any) -> None:

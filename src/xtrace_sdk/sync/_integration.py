@@ -13,15 +13,9 @@ from xtrace_sdk.arguments import MetaFilter, Positive, Seconds
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.limits import MAX_ANSWER_BYTES
 from xtrace_sdk.service import integration as core
+from xtrace_sdk.service.chunks import DEFAULT_BATCH_SIZE, RESULTS_PER_PAGE, InsertedIds, StoredChunk
 from xtrace_sdk.service.counts import ChunkCount
-from xtrace_sdk.service.integration import (
-    _RESULTS_PER_PAGE,
-    DEFAULT_BATCH_SIZE,
-    HammingAnswer,
-    InsertedIds,
-    MetaDataPage,
-    StoredChunk,
-)
+from xtrace_sdk.service.searches import HammingAnswer, MetaDataPage
 from xtrace_sdk.sync._background import Twin, close_when_dropped, iterate, run
 
 
@@ -252,113 +246,6 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """
         return run(self._core.delete_chunks(chunk_ids, kb_id))
 
-    def compute_hamming_distances(
-        self,
-        query: Any,
-        context_id: str,
-        kb_id: str,
-        meta_filter: MetaFilter | None = None,
-        range: Sequence[int] | None = None,
-    ) -> HammingAnswer:
-        """The encrypted Hamming distances between an encrypted query and every candidate.
-
-        Candidates are the chunks stored under the context that `meta_filter` matches and whose ids lie in
-        `range`, `(lowest, highest)`, both included. `HammingAnswer.nonces` has the nonces of the chunks. Raises
-        `InvalidFilter`, `ContextNotFound`, `CiphertextRefused`.
-        """
-        return run(self._core.compute_hamming_distances(query, context_id, kb_id, meta_filter, range))
-
-    def stream_hamming_distances(
-        self,
-        kb_id: str,
-        context_id: str,
-        queries: Sequence[Any],
-        meta_filter: MetaFilter | None = None,
-        range_filter: Sequence[int] | None = None,
-    ) -> Generator[RowBlock, None]:
-        """What `compute_hamming_distances` returns, as blocks of arrays that come while later ones are computed.
-
-        Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first, of the
-        second, and so on. Rows ascend by chunk id. The generator raises `InvalidAnswer` when the stream is cut off or
-        its parts do not fit together: what came before is then no answer.
-        """
-        return iterate(self._core.stream_hamming_distances(kb_id, context_id, queries, meta_filter, range_filter))
-
-    def meta_search(
-        self,
-        kb_id: str,
-        meta_filter: MetaFilter | None,
-        context_id: str,
-        return_content: bool = False,
-        projection: Iterable[str] | None = None,
-    ) -> list[StoredChunk]:
-        """All chunks of the context that the filter matches, by ascending chunk id, in one answer.
-
-        Without a projection they come with metadata, name and times, and with `return_content` also with
-        `chunk_content` and `nonce`. `iter_meta_search` fetches many results page by page.
-        """
-        return run(self._core.meta_search(kb_id, meta_filter, context_id, return_content, projection))
-
-    def meta_search_paginated(
-        self,
-        kb_id: str,
-        context_id: str,
-        meta_filter: MetaFilter | None = None,
-        projection: Iterable[str] | None = None,
-        limit: int | None = None,
-        offset: int | None = None,
-        sort_order: str = "desc",
-        sort_by: str = "chunk_id",
-        return_content: bool = False,
-        page_token: str | None = None,
-    ) -> MetaDataPage:
-        """One page of what the filter matches.
-
-        Sorted by `chunk_id`, `created_at`, `updated_at` or a tag, ties by chunk id. The next page begins at `offset` +
-        `limit`, or has the `page_token` that came with this one, and is then stable under insertions. Without `limit`
-        everything comes.
-        """
-        return run(
-            self._core.meta_search_paginated(
-                kb_id,
-                context_id,
-                meta_filter,
-                projection,
-                limit,
-                offset,
-                sort_order,
-                sort_by,
-                return_content,
-                page_token,
-            )
-        )
-
-    def iter_meta_search(
-        self,
-        kb_id: str,
-        meta_filter: MetaFilter | None,
-        context_id: str,
-        return_content: bool = False,
-        projection: Iterable[str] | None = None,
-        *,
-        sort_order: str = "asc",
-        sort_by: str = "chunk_id",
-        page_size: int = _RESULTS_PER_PAGE,
-    ) -> Generator[StoredChunk, None]:
-        """What `meta_search` returns, chunk by chunk, fetched page by page while it is consumed."""
-        return iterate(
-            self._core.iter_meta_search(
-                kb_id,
-                meta_filter,
-                context_id,
-                return_content,
-                projection,
-                sort_order=sort_order,
-                sort_by=sort_by,
-                page_size=page_size,
-            )
-        )
-
     def delete_chunks_by_meta(
         self, kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool = False
     ) -> ChunkCount:
@@ -464,6 +351,113 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         `NotFound` if either is unknown, and `InvalidAnswer` if nothing is stored.
         """
         return run(self._core.store_name_salt(kb_id, context_id, salt, replaces))
+
+    def compute_hamming_distances(
+        self,
+        query: Any,
+        context_id: str,
+        kb_id: str,
+        meta_filter: MetaFilter | None = None,
+        range: Sequence[int] | None = None,
+    ) -> HammingAnswer:
+        """The encrypted Hamming distances between an encrypted query and every candidate.
+
+        Candidates are the chunks stored under the context that `meta_filter` matches and whose ids lie in
+        `range`, `(lowest, highest)`, both included. `HammingAnswer.nonces` has the nonces of the chunks. Raises
+        `InvalidFilter`, `ContextNotFound`, `CiphertextRefused`.
+        """
+        return run(self._core.compute_hamming_distances(query, context_id, kb_id, meta_filter, range))
+
+    def stream_hamming_distances(
+        self,
+        kb_id: str,
+        context_id: str,
+        queries: Sequence[Any],
+        meta_filter: MetaFilter | None = None,
+        range_filter: Sequence[int] | None = None,
+    ) -> Generator[RowBlock, None]:
+        """What `compute_hamming_distances` returns, as blocks of arrays that come while later ones are computed.
+
+        Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first, of the
+        second, and so on. Rows ascend by chunk id. The generator raises `InvalidAnswer` when the stream is cut off or
+        its parts do not fit together: what came before is then no answer.
+        """
+        return iterate(self._core.stream_hamming_distances(kb_id, context_id, queries, meta_filter, range_filter))
+
+    def meta_search(
+        self,
+        kb_id: str,
+        meta_filter: MetaFilter | None,
+        context_id: str,
+        return_content: bool = False,
+        projection: Iterable[str] | None = None,
+    ) -> list[StoredChunk]:
+        """All chunks of the context that the filter matches, by ascending chunk id, in one answer.
+
+        Without a projection they come with metadata, name and times, and with `return_content` also with
+        `chunk_content` and `nonce`. `iter_meta_search` fetches many results page by page.
+        """
+        return run(self._core.meta_search(kb_id, meta_filter, context_id, return_content, projection))
+
+    def meta_search_paginated(
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: MetaFilter | None = None,
+        projection: Iterable[str] | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        sort_order: str = "desc",
+        sort_by: str = "chunk_id",
+        return_content: bool = False,
+        page_token: str | None = None,
+    ) -> MetaDataPage:
+        """One page of what the filter matches.
+
+        Sorted by `chunk_id`, `created_at`, `updated_at` or a tag, ties by chunk id. The next page begins at `offset` +
+        `limit`, or has the `page_token` that came with this one, and is then stable under insertions. Without `limit`
+        everything comes.
+        """
+        return run(
+            self._core.meta_search_paginated(
+                kb_id,
+                context_id,
+                meta_filter,
+                projection,
+                limit,
+                offset,
+                sort_order,
+                sort_by,
+                return_content,
+                page_token,
+            )
+        )
+
+    def iter_meta_search(
+        self,
+        kb_id: str,
+        meta_filter: MetaFilter | None,
+        context_id: str,
+        return_content: bool = False,
+        projection: Iterable[str] | None = None,
+        *,
+        sort_order: str = "asc",
+        sort_by: str = "chunk_id",
+        page_size: int = RESULTS_PER_PAGE,
+    ) -> Generator[StoredChunk, None]:
+        """What `meta_search` returns, chunk by chunk, fetched page by page while it is consumed."""
+        return iterate(
+            self._core.iter_meta_search(
+                kb_id,
+                meta_filter,
+                context_id,
+                return_content,
+                projection,
+                sort_order=sort_order,
+                sort_by=sort_by,
+                page_size=page_size,
+            )
+        )
 
     def list_kbs(self) -> list[wire.KnowledgeBase]:
         """The organisation's knowledge bases, with their numbers of vectors."""

@@ -1,0 +1,282 @@
+"""The calls that search: by encrypted distance, and by metadata."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core import wire
+from xtrace_core.frames import RowBlock
+from xtrace_sdk.arguments import MetaFilter, checked_calls
+from xtrace_sdk.errors import AnswerTooLarge, InvalidAnswer, InvalidArgument
+from xtrace_sdk.service import payloads
+from xtrace_sdk.service.chunks import RESULTS_PER_PAGE, StoredChunk, stored_chunks
+from xtrace_sdk.service.private_fields import PrivacyChecked
+
+
+class HammingAnswer(list[tuple[int, list[bytes]]]):
+    """A search's answer by ascending chunk id: `(chunk id, its encrypted distances in little-endian bytes)` each."""
+
+    def __init__(self, rows: Iterable[tuple[int, list[bytes]]], nonces: Sequence[bytes | None]) -> None:
+        super().__init__(rows)
+        self.nonces = list(nonces)
+        """The nonce of each chunk; None for one that has none."""
+
+    @property
+    def chunk_ids(self) -> list[int]:
+        """The ids alone."""
+        return [chunk_id for chunk_id, _ in self]
+
+    @property
+    def rows(self) -> list[list[bytes]]:
+        """The encrypted distances alone."""
+        return [row for _, row in self]
+
+
+class MetaDataPage(wire.NamedFields, kw_only=True):
+    """One page of a metadata search; `page["results"]` works as well as `page.results`."""
+
+    results: list[StoredChunk]
+    total: int
+    limit: int | None
+    offset: int
+    has_more: bool
+    next_page_token: str | None
+
+
+@checked_calls
+class Searches(PrivacyChecked):
+    """The share of `XTraceIntegration` that searches. Each call raises `ServerError` and `NetworkError`."""
+
+    # By encrypted distance
+
+    async def compute_hamming_distances(
+        self,
+        query: Any,
+        context_id: str,
+        kb_id: str,
+        meta_filter: MetaFilter | None = None,
+        range: Sequence[int] | None = None,  # noqa: A002 - the name in the HTTP contract
+    ) -> HammingAnswer:
+        """The encrypted Hamming distances between an encrypted query and every candidate.
+
+        Candidates are the chunks stored under the context that `meta_filter` matches and whose ids lie in
+        `range`, `(lowest, highest)`, both included. `HammingAnswer.nonces` has the nonces of the chunks. Raises
+        `InvalidFilter`, `ContextNotFound`, `CiphertextRefused`.
+        """
+        bounds = payloads.id_range(range)
+        body = self._body(
+            wire.ComputeHamming(
+                kb_id=kb_id,
+                context_id=context_id,
+                query=payloads.ciphertexts(query),
+                meta_filter=None if meta_filter is None else payloads.meta_filter(meta_filter),
+                id_range=bounds,
+            )
+        )
+        rows = await self._service.search("compute_hamming", body)
+        return await asyncio.to_thread(_hamming_answer, rows, bounds)
+
+    async def stream_hamming_distances(
+        self,
+        kb_id: str,
+        context_id: str,
+        queries: Sequence[Any],
+        meta_filter: MetaFilter | None = None,
+        range_filter: Sequence[int] | None = None,
+    ) -> AsyncGenerator[RowBlock, None]:
+        """What `compute_hamming_distances` returns, as blocks of arrays that come while later ones are computed.
+
+        Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first, of the
+        second, and so on. Rows ascend by chunk id. The generator raises `InvalidAnswer` when the stream is cut off or
+        its parts do not fit together: what came before is then no answer.
+        """
+        bounds = payloads.id_range(range_filter)
+        filter_ = None if meta_filter is None else payloads.meta_filter(meta_filter)
+        encrypted = [payloads.ciphertexts(query) for query in queries]
+        body: wire.ComputeHamming | wire.ComputeHammingBatch
+        if len(encrypted) == 1:
+            path = "compute_hamming"
+            body = wire.ComputeHamming(
+                kb_id=kb_id, context_id=context_id, query=encrypted[0], meta_filter=filter_, id_range=bounds
+            )
+        else:
+            path = "compute_hamming_batch"
+            body = wire.ComputeHammingBatch(
+                kb_id=kb_id, context_id=context_id, queries=encrypted, meta_filter=filter_, id_range=bounds
+            )
+        last = -1
+        blocks = self._service.search_blocks(path, self._body(body))
+        async with aclosing(blocks):
+            async for block in blocks:
+                _check_ids(block.chunk_ids, last, bounds)
+                last = int(block.chunk_ids[-1])
+                yield block
+
+    # By metadata
+
+    async def meta_search(
+        self,
+        kb_id: str,
+        meta_filter: MetaFilter | None,
+        context_id: str,
+        return_content: bool = False,
+        projection: Iterable[str] | None = None,
+    ) -> list[StoredChunk]:
+        """All chunks of the context that the filter matches, by ascending chunk id, in one answer.
+
+        Without a projection they come with metadata, name and times, and with `return_content` also with
+        `chunk_content` and `nonce`. `iter_meta_search` fetches many results page by page.
+        """
+        fields = payloads.projection(projection)
+        body = self._body(
+            wire.SearchMetaData(
+                kb_id=kb_id,
+                context_id=context_id,
+                meta_filter=payloads.meta_filter(meta_filter),
+                projection=fields,
+                return_content=return_content,
+            )
+        )
+        found = await stored_chunks(await self._service.data("POST", "chunk/meta", list[wire.Chunk], body=body), fields)
+        _expect_order([chunk["chunk_id"] for chunk in found], "asc")
+        return found
+
+    async def meta_search_paginated(
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: MetaFilter | None = None,
+        projection: Iterable[str] | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        sort_order: str = "desc",
+        sort_by: str = "chunk_id",
+        return_content: bool = False,
+        page_token: str | None = None,
+    ) -> MetaDataPage:
+        """One page of what the filter matches.
+
+        Sorted by `chunk_id`, `created_at`, `updated_at` or a tag, ties by chunk id. The next page begins at `offset` +
+        `limit`, or has the `page_token` that came with this one, and is then stable under insertions. Without `limit`
+        everything comes.
+        """
+        _expect_sorting(sort_by, sort_order)
+        fields = payloads.projection(projection)
+        body = self._body(
+            wire.PageMetaData(
+                kb_id=kb_id,
+                context_id=context_id,
+                meta_filter=payloads.meta_filter(meta_filter),
+                projection=fields,
+                limit=limit,
+                offset=offset,
+                sort_by=sort_by,  # type: ignore[arg-type]  # checked above
+                sort_order=sort_order,  # type: ignore[arg-type]
+                return_content=return_content,
+                page_token=page_token,
+            )
+        )
+        page = await self._service.data("POST", "chunk/meta/page", wire.Page, body=body)
+        _check_page(page, limit, is_first=not offset and page_token is None)
+        results = await stored_chunks(page.results, fields)
+        if sort_by == "chunk_id":
+            _expect_order([chunk["chunk_id"] for chunk in results], sort_order)
+        return MetaDataPage(
+            results=results,
+            total=page.total,
+            limit=page.limit,
+            offset=page.offset,
+            has_more=page.has_more,
+            next_page_token=page.next_page_token,
+        )
+
+    async def iter_meta_search(
+        self,
+        kb_id: str,
+        meta_filter: MetaFilter | None,
+        context_id: str,
+        return_content: bool = False,
+        projection: Iterable[str] | None = None,
+        *,
+        sort_order: str = "asc",
+        sort_by: str = "chunk_id",
+        page_size: int = RESULTS_PER_PAGE,
+    ) -> AsyncGenerator[StoredChunk, None]:
+        """What `meta_search` returns, chunk by chunk, fetched page by page while it is consumed."""
+        fields = payloads.projection(projection)
+        if page_size < 1:
+            raise InvalidArgument(f"page_size is {page_size}, expected at least 1")
+        seen: set[int] = set()
+        token: str | None = None
+        last: list[int] = []
+        while True:
+            try:
+                page = await self.meta_search_paginated(
+                    kb_id, context_id, meta_filter, fields, page_size, None, sort_order, sort_by, return_content, token
+                )
+            except AnswerTooLarge:
+                page_size //= 2
+                if not page_size:
+                    raise
+                continue
+            ids = [chunk["chunk_id"] for chunk in page.results]
+            _check_progress(last, ids, sort_by, sort_order)
+            for chunk in page.results:
+                yield chunk
+            if not page.has_more:
+                return
+            token, last = page.next_page_token, ids
+            if token is None or hash(token) in seen:
+                raise InvalidAnswer("the server says that there are more results, but does not return a new page_token")
+            seen.add(hash(token))  # not the token, which may be long
+
+
+def _hamming_answer(rows: list[wire.SearchRow], bounds: tuple[int, int] | None) -> HammingAnswer:
+    if rows:
+        _check_ids(np.array([row.chunk_id for row in rows]), -1, bounds)
+    return HammingAnswer([(row.chunk_id, row.ciphertexts) for row in rows], [row.nonce for row in rows])
+
+
+def _check_ids(chunk_ids: NDArray[np.int64], last: int, bounds: tuple[int, int] | None) -> None:
+    """Raises `InvalidAnswer` for ids that do not ascend, also from the last one before, or are out of bounds."""
+    if chunk_ids[0] <= last or (np.diff(chunk_ids) <= 0).any():
+        raise InvalidAnswer("the server's rows are not by ascending chunk id, or an id comes twice")
+    if bounds and not bounds[0] <= chunk_ids[0] <= chunk_ids[-1] <= bounds[1]:
+        raise InvalidAnswer("the server answered for chunks outside the range that was asked for")
+
+
+def _check_page(page: wire.Page, limit: int | None, is_first: bool) -> None:
+    """Raises `InvalidAnswer` for more results than were asked for, and for none where some are announced.
+
+    Whoever goes on as long as there are results, or as long as something is left to do, gets on with every page.
+    """
+    if limit is not None and len(page.results) > limit:
+        raise InvalidAnswer(f"the server gave {len(page.results)} results on a page of at most {limit}")
+    if page.results or limit == 0:
+        return
+    if page.has_more or (is_first and page.total):
+        raise InvalidAnswer("the server says that there are results, but gives none")
+
+
+def _check_progress(last: Sequence[int], ids: Sequence[int], sort_by: str, sort_order: str) -> None:
+    """Raises `InvalidAnswer` if a page with these ids does not go on where the one before it, with `last`, ended."""
+    if sort_by == "chunk_id":
+        _expect_order([*last[-1:], *ids], sort_order)
+    elif ids and set(ids) <= set(last):
+        raise InvalidAnswer("the server gives the results of a page again on the next one")
+
+
+def _expect_order(ids: Sequence[int], sort_order: str) -> None:
+    if sorted(set(ids), reverse=sort_order == "desc") != ids:
+        raise InvalidAnswer("the server's results are not in the order of their chunk ids, or an id comes twice")
+
+
+def _expect_sorting(sort_by: str, sort_order: str) -> None:
+    if sort_by not in ("chunk_id", "created_at", "updated_at", *wire.TAGS):
+        raise InvalidArgument(f"sort_by is {sort_by!r}, expected chunk_id, created_at, updated_at or tag1 to tag5")
+    if sort_order not in ("asc", "desc"):
+        raise InvalidArgument(f"sort_order is {sort_order!r}, expected asc or desc")
