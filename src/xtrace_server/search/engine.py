@@ -6,7 +6,6 @@ which goes on with the transaction, while a scanner computes with those that hav
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_core.schemes.interface import Evaluation, Query
 from xtrace_server.metrics import Metrics
+from xtrace_server.search.cache import VectorSetCache
 from xtrace_server.search.incoming import Incoming
 from xtrace_server.search.interface import Computation, Scanner, Segment, Selection, whole
 from xtrace_server.search.running import Found, Search
@@ -62,14 +62,12 @@ class SearchEngine:
     def __init__(self, database: Database, scanner: Scanner, settings: Settings, metrics: Metrics) -> None:
         self._database = database
         self._scanner = scanner
-        self._budget = settings.cache_bytes
         self._spool = Spool(settings.data, settings.search_memory_bytes)
         self._metrics = metrics
-        self._cache: OrderedDict[int, VectorSet] = OrderedDict()
+        self._cache = VectorSetCache(settings.cache_bytes, metrics)
         self._coming: dict[int, Incoming] = {}
         """What is on its way into the cache."""
         self._tasks: set[asyncio.Task[tuple[Segment, ...]]] = set()
-        self._locks: dict[int, asyncio.Lock] = {}
 
     async def search(self, find: FindTarget, queries: Sequence[Query]) -> Search:
         """Returns the search over the target that `find` looks up. Raises what it raises, and `InvalidCiphertext`."""
@@ -89,7 +87,7 @@ class SearchEngine:
     @property
     def held_bytes(self) -> int:
         """How much memory the cache holds."""
-        return sum([kept.nbytes for kept in self._cache.values()])
+        return self._cache.held_bytes
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -102,7 +100,7 @@ class SearchEngine:
         candidates, connection = seen.candidates, seen.connection
         pks: list[int] | None = None
         size = candidates.kb.number_of_vectors
-        fits = size * seen.row_bytes <= self._budget
+        fits = self._cache.fits(size * seen.row_bytes)
         in_memory = candidates.binding.pk in self._cache or candidates.binding.pk in self._coming
         if candidates.scope.filter != EVERY_CHUNK:
             if not in_memory:
@@ -145,7 +143,7 @@ class SearchEngine:
         binding = seen.candidates.binding
         self._metrics.searches.labels("memory" if binding.pk in self._cache else "loaded").inc()
         # One search loads or refreshes, others for the same rows wait until it is clear what comes.
-        async with self._locks.setdefault(binding.pk, asyncio.Lock()):
+        async with self._cache.lock(binding.pk):
             current = await self._current(seen)
             if isinstance(current, VectorSet):
                 selections = await self._picked(current, seen.candidates, pks)
@@ -181,7 +179,7 @@ class SearchEngine:
             return None  # or everything was deleted, and the next first index had another length
         if cached.revision < kb.revision:
             cached = await self._refreshed(seen, cached)
-        self._keep(binding.pk, cached)
+        self._cache.keep(binding.pk, cached)
         return cached
 
     async def _picked(self, rows: VectorSet, candidates: Candidates, pks: Sequence[int] | None) -> list[Selection]:
@@ -209,7 +207,7 @@ class SearchEngine:
             return
         cached = self._cache.get(binding_pk)
         if cached is None or cached.revision < incoming.revision:
-            self._keep(binding_pk, VectorSet(incoming.revision, task.result()))
+            self._cache.keep(binding_pk, VectorSet(incoming.revision, task.result()))
 
     async def _refreshed(self, seen: _Snapshot, cached: VectorSet) -> VectorSet:
         binding, kb = seen.candidates.binding, seen.candidates.kb
@@ -222,15 +220,6 @@ class SearchEngine:
             return base.merged(vector_set(kb.revision, blocks, seen.row_bytes))
 
         return await asyncio.to_thread(refresh)
-
-    def _keep(self, binding_pk: int, current: VectorSet) -> None:
-        self._cache[binding_pk] = current
-        self._cache.move_to_end(binding_pk)
-        while self._cache and self.held_bytes > self._budget:
-            evicted, _ = self._cache.popitem(last=False)
-            self._metrics.cache_evictions.inc()
-            if evicted in self._locks and not self._locks[evicted].locked():
-                del self._locks[evicted]
 
 
 async def _count(seen: _Snapshot) -> int:
