@@ -43,12 +43,7 @@ class Database:
         """A snapshot: everything read through it is of the same moment."""
         with self._counted("read"):
             async with self._reader.connect() as connection:
-                try:
-                    yield connection
-                except asyncio.CancelledError:
-                    # The client was told that the request took too long: its statement must not go on for nobody.
-                    await self._dialect.cancel(connection)
-                    raise
+                yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Connection]:

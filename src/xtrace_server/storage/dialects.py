@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from xtrace_server.errors import ServiceError
 from xtrace_server.metrics import Reading
@@ -50,15 +50,14 @@ class Dialect(Protocol):
         ...
 
     def reader(self) -> AsyncEngine:
-        """Returns an engine whose transactions are snapshots."""
+        """Returns an engine whose transactions are snapshots.
+
+        A statement ends when the task that waits for it is cancelled; so it is with `writer`.
+        """
         ...
 
     def writer(self) -> AsyncEngine:
         """Returns an engine whose transactions write, and wait for each other instead of failing half way."""
-        ...
-
-    async def cancel(self, connection: AsyncConnection) -> None:
-        """Ends the statement that the connection runs."""
         ...
 
     def fault(self, error: DBAPIError) -> ServiceError | None:

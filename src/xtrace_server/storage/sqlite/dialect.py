@@ -6,6 +6,7 @@ writing connection instead of failing half way. `synchronous=FULL` makes an answ
 """
 
 import os
+import sqlite3
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
@@ -14,8 +15,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError, MissingGreenlet
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from xtrace_server.errors import ServiceError
 from xtrace_server.metrics import Reading
@@ -68,11 +69,6 @@ class Sqlite:
     def writer(self) -> AsyncEngine:
         return _engine(self._url, "BEGIN IMMEDIATE", 1)
 
-    async def cancel(self, connection: AsyncConnection) -> None:
-        driver = (await connection.get_raw_connection()).driver_connection
-        if driver is not None:
-            await driver.interrupt()
-
     def fault(self, error: DBAPIError) -> ServiceError | None:
         return fault(error)
 
@@ -106,6 +102,16 @@ def _engine(url: str, begin: str, connections: int) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def interrupt(connection: Any, _record: object, _error: BaseException | None) -> None:
+        # Its task was cancelled, at the deadline or as the server stops. Without this, closing the connection would
+        # wait until the statement has come to its end.
+        with suppress(StopIteration):
+            connection.driver_connection.interrupt().send(None)  # sets a flag and awaits nothing
+        # A closed connection keeps its locks as long as anything refers to its last statement.
+        with suppress(sqlite3.Error, MissingGreenlet):
+            connection.rollback()
 
     return engine
 

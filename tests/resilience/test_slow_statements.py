@@ -1,0 +1,83 @@
+"""A statement ends when its request does: at the deadline, and when the server stops."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from support.server_process import ServerProcess
+from support.service import Http, LiveService, chunk, problem, running_service
+
+TAGS = {f"tag{i}": f"{i}" * 60_000 for i in range(1, 6)}
+SLOW: dict[str, Any] = {
+    "$or": [{f"tag{i % 5 + 1}": {"$contains": f"{i % 5 + 1}" * 30_000 + f"x{i}"}} for i in range(60)]
+}
+"""A filter that takes minutes over a hundred chunks with such tags."""
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    with running_service(tmp_path_factory.mktemp("slow") / "data", request_timeout_s=4.0) as service:
+        yield service
+
+
+def slow_stock(http: Http) -> str:
+    http.save_context()
+    kb_id = http.new_kb()
+    for _ in range(10):
+        http.insert(kb_id, [chunk(meta_data=TAGS) for _ in range(10)])
+    return kb_id
+
+
+def calls(http: Http, kb_id: str) -> dict[str, Callable[[], Any]]:
+    found = {"kb_id": kb_id, "context_id": "ctx", "meta_filter": SLOW}
+    return {
+        "a search by metadata": lambda: http.data("POST", "/chunk/meta/{org}", json=found),
+        "a page": lambda: http.data("POST", "/chunk/meta/page/{org}", json=found),
+        "a deletion": lambda: http.data("DELETE", "/chunk/by-meta/{org}", json=found),
+        "a patch": lambda: http.data("PATCH", "/chunk/by-meta/{org}", json={**found, "patch": {"tag1": "x"}}),
+    }
+
+
+def test_a_statement_ends_at_the_deadline(service: LiveService) -> None:
+    http = Http(service.first_credentials)
+    kb_id = slow_stock(http)
+    for name, call in calls(http, kb_id).items():
+        began = time.monotonic()
+        problem(call(), 503, "deadline_exceeded")
+        took = time.monotonic() - began
+        # Uninterrupted, each would take minutes.
+        assert took < 20, (name, took)
+        http.insert(kb_id, [chunk()])  # the connection that was interrupted writes again
+    http.close()
+
+
+def test_slow_statements_do_not_keep_the_server_from_ending(
+    tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    server = ServerProcess(
+        tmp_path, port=unused_tcp_port_factory(), request_timeout_s=300, shutdown_timeout_s=1, metrics="loopback"
+    )
+    server.start()
+    http = Http(server.credentials)
+    kb_id = slow_stock(http)
+    failed = threading.Semaphore(0)
+
+    def hang(call: Callable[[], Any]) -> None:
+        with pytest.raises(httpx2.TransportError):
+            call()
+        failed.release()
+
+    for call in calls(http, kb_id).values():
+        threading.Thread(target=hang, args=(call,), daemon=True).start()
+    watch = Http(server.credentials)
+    while "xtrace_requests_in_flight 5" not in watch.client.get("/metrics").text:
+        time.sleep(0.01)
+    assert server.terminate() == 0
+    for _ in range(4):
+        assert failed.acquire(timeout=30)
+    watch.close()
