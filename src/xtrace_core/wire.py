@@ -57,6 +57,8 @@ CONTEXT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 ContextName = Annotated[str, Meta(pattern=CONTEXT_NAME)]
 """What people call a context of an organisation; part of a path."""
 Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
+PathIdentifier = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^(?!\.{1,2}$)[^/\x00-\x1f]+$(?!\n)")]
+"""One that stands in the path of an address by itself."""
 
 PROJECTION_FIELDS = frozenset(
     (
@@ -373,7 +375,7 @@ class SaveContext(Struct, omit_defaults=True):
     """
 
     data: ContextData
-    context_id: Identifier
+    context_id: PathIdentifier
     name: ContextName | None = None
 
 
@@ -426,7 +428,7 @@ class StoreSuccessor(Struct, omit_defaults=True):
     It is stored only if the stored one equals `replaces`, or, without `replaces`, if none is stored.
     """
 
-    successor: Identifier
+    successor: PathIdentifier
     replaces: Identifier | None = None
 
 

@@ -15,11 +15,11 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from xtrace_core import limits
+from xtrace_core.environment import PREFIX, unknown_variables
 from xtrace_core.metadata_filter import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, FilterLimits
 from xtrace_core.wire import MAX_QUERIES
 from xtrace_server.storage.dialects import default_url, dialect_of
 
-PREFIX = "XTRACE_"
 MIN_METRICS_TOKEN = 16
 
 
@@ -138,7 +138,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The order in which the places are looked at."""
+        """The order in which the places are looked at. Raises `ValueError` for a variable that nothing reads."""
+        for name, nearest in unknown_variables(os.environ, settings_cls.model_fields).items():
+            raise ValueError(
+                f"{name} is not an environment variable that XTrace reads: "
+                + (f"did you mean {nearest}? " if nearest else "")
+                + "Correct or unset it"
+            )
         named = init_settings().get("config") or os.environ.get(f"{PREFIX}CONFIG")
         in_file = InitSettingsSource(settings_cls, _read(Path(named))) if named else None
         return (init_settings, env_settings, *([in_file] if in_file else []))

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import ssl
 import urllib.request
 from ipaddress import ip_address
@@ -14,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from support.terminal import Terminal
+from xtrace_core.environment import PREFIX, TEST_PREFIX, VARIABLES
+from xtrace_server.settings import Settings
 
 SERVING = "serving on "
 
@@ -78,3 +81,22 @@ def test_with_a_certificate_it_speaks_https(shell: Terminal) -> None:
         with urllib.request.urlopen(f"{url}/livez", context=trusting) as answer:  # noqa: S310
             assert answer.headers["strict-transport-security"]
     shell("serve --data data --tls-certificate key.pem --tls-key key.pem").fails("certificate or its key")
+
+
+@pytest.mark.parametrize("command", ["serve", "org list", "vacuum"])
+def test_a_variable_that_nothing_reads_is_refused(command: str, xtrace: Terminal) -> None:
+    refused = xtrace(command, XTRACE_PROT="1")
+    refused.fails("XTRACE_PROT is not an environment variable that XTrace reads: did you mean XTRACE_PORT?")
+    xtrace(command, xtrace_no_such="1").fails("xtrace_no_such is not an environment variable")
+
+
+def test_the_list_of_variables_is_complete() -> None:
+    settings = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    assert not VARIABLES & settings
+    sources = Path(__file__).parents[2] / "src"
+    named = {
+        name for file in sources.rglob("*.py") for name in re.findall(r"XTRACE_[A-Z][A-Z_]*[A-Z]", file.read_text())
+    }
+    assert named - settings - {TEST_PREFIX.rstrip("_")} <= VARIABLES
+    page = (sources.parent / "docs" / "cli.md").read_text() + (sources.parent / "docs" / "performance.md").read_text()
+    assert {name for name in VARIABLES if name not in page} == set()

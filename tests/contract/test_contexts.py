@@ -444,3 +444,8 @@ def test_retiring_is_for_those_who_may_replace_the_context(http: Http, live_serv
     other.save_context("ctx")
     other.insert(other.new_kb(), [chunk()])  # another organisation's context of the same id
     other.close()
+
+
+@pytest.mark.parametrize("context_id", ["a/b", ".", "..", "/", "a\n", "", "x" * 257])
+def test_an_id_that_no_address_can_hold_is_refused(context_id: str, http: Http) -> None:
+    assert "context_id" in problem(save(http, context_id), 422, "invalid")

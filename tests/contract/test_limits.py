@@ -1,6 +1,7 @@
 """Limits: each is enforced at its value and not below, from wherever it is set, and the answer names both."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from xtrace_core import wire
 from xtrace_core.limits import MAX_CHUNKS
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
 from xtrace_sdk.service import payloads as _payloads
+from xtrace_server.errors import RateLimited
+from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.settings import Settings, SettingsFileUnusable
 
 CIPHERTEXT = b64(toy_key().encrypt(1))
@@ -319,6 +322,20 @@ async def test_updates_and_patches_beyond_a_limit_go_in_several_requests(
 
 
 # Rates
+
+
+async def test_a_clock_that_is_set_back_does_not_put_keys_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    rate_limit = RateLimit("2/hour")
+    for _ in range(2):
+        await rate_limit.count("key")
+    with pytest.raises(RateLimited):
+        await rate_limit.count("key")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 3600)
+    for _ in range(2):
+        await rate_limit.count("key")
+    with pytest.raises(RateLimited):
+        await rate_limit.count("key")
 
 
 async def test_a_key_that_is_used_too_often_is_put_off_and_the_client_waits(tmp_path: Path) -> None:

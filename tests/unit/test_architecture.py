@@ -67,3 +67,10 @@ def test_changelog_and_distribution_name_the_same_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     newest = next(line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## "))
     assert newest.split()[1] == project["version"] == version("xtracedb")
+
+
+def test_operations_write_only_for_a_caller_whose_key_still_holds() -> None:
+    """`writing` checks that; commands on the host have no key."""
+    for file in (SERVER / "operations").glob("*.py"):
+        if file.name not in ("writing.py", "organisations.py"):
+            assert "database.write()" not in file.read_text(), file.name

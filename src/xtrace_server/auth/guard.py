@@ -21,7 +21,7 @@ from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEAD
 from xtrace_server.auth.keys import hash_key, is_well_formed
 from xtrace_server.errors import KnowledgeBaseNotFound, PermissionDenied, Unauthenticated
 from xtrace_server.limits.rate_limit import RateLimit
-from xtrace_server.storage import organisations
+from xtrace_server.storage import knowledge_bases, organisations
 from xtrace_server.storage.database import Connection, Database, StorageError
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.organisations import ApiKey, Grant
@@ -104,6 +104,15 @@ class ApiCaller:
             raise PermissionDenied(_denial(self.key, grant, needed), grant.kb.id)
         return grant.kb
 
+    async def locked(self, connection: Connection, kb_id: str) -> KnowledgeBase:
+        """The same, locked until the end of the writing transaction: whoever writes asks again what is permitted."""
+        return await knowledge_bases.lock(connection, await self.knowledge_base(connection, kb_id))
+
+    async def check_current(self, connection: Connection) -> None:
+        """Raises `Unauthenticated` if the key was revoked since the request began."""
+        if await organisations.find_api_key(connection, self.key.hash) is None:
+            raise Unauthenticated("the API key was revoked while the request was on its way; nothing was changed")
+
     async def readable(self, connection: Connection) -> set[str]:
         """Returns the ids of the knowledge bases that the key may read."""
         found = await organisations.permissions(connection, self.key)
@@ -118,6 +127,13 @@ class Actor:
     name: str
     """The hash of the admin key that was presented, or who else it was."""
     request_id: str = ""
+    has_key: bool = False
+    """Whether an admin key was presented."""
+
+    async def check_current(self, connection: Connection) -> None:
+        """Raises `Unauthenticated` if the admin key was revoked since the request began."""
+        if self.has_key and await organisations.find_admin_key(connection, self.name) is None:
+            raise Unauthenticated("the admin key was revoked while the request was on its way; nothing was changed")
 
 
 class _Headers(Protocol):
@@ -163,7 +179,7 @@ class Guard:
         ):
             raise Unauthenticated("the admin key is wrong or belongs to another organisation")
         await self._rate_limit.count(key_hash)
-        return Actor(found[1], key_hash, request_id)
+        return Actor(found[1], key_hash, request_id, has_key=True)
 
     async def close(self) -> None:
         """Waits until every use of a key is written down."""

@@ -22,6 +22,7 @@ from xtrace_server.errors import (
     Overloaded,
     RequestTooSlow,
     ServiceError,
+    TooLarge,
 )
 from xtrace_server.http.envelope import SECURITY_HEADERS
 from xtrace_server.settings import Settings
@@ -29,6 +30,8 @@ from xtrace_server.settings import Settings
 _SECURITY_LINES: Final = "".join(f"{name}: {value}\r\n" for name, value in SECURITY_HEADERS.items()).encode()
 
 
+_OTHER_PARAMETERS: Final = 16
+"""Parameters that a call may have beside ids."""
 LINGER_S: Final = 5.0
 """The maximum time for which a refused client is still read from."""
 LINGER_IDLE_S: Final = 1.0
@@ -186,6 +189,10 @@ class Protocol(HttpToolsProtocol):
         if len(self.url) > self.settings.max_line_bytes:
             limit = self.settings.max_line_bytes
             self._refuse(LineTooLong(f"the request line has more than {limit} bytes (max_line_bytes)"))
+        # Every parameter is parsed in the event loop, before the caller is known.
+        if self.url.count(b"&") > self.settings.max_ids + _OTHER_PARAMETERS:
+            limit = self.settings.max_ids
+            self._refuse(TooLarge(f"the address has more parameters than {limit} ids (max_ids) need"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)

@@ -5,6 +5,7 @@ from xtrace_server.auth.guard import Actor
 from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.limits.sizes import check_names
 from xtrace_server.operations.audit import record
+from xtrace_server.operations.writing import writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import knowledge_bases, organisations
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -17,7 +18,7 @@ async def create(state: ServerState, actor: Actor, name: str, description: str) 
     Raises `LimitExceeded`.
     """
     check_names(state.settings, name, description)
-    async with state.database.write() as connection:
+    async with writing(state, actor) as connection:
         key, secret = await new_api_key(connection, actor.organisation_id, name, description, Permission.NONE)
         await record(connection, actor, "api_key.create", key.hash)
     return key, secret
@@ -39,7 +40,7 @@ async def permissions(state: ServerState, actor: Actor, key_hash: str) -> list[t
 
 async def set_permission(state: ServerState, actor: Actor, key_hash: str, kb_id: str, permission: Permission) -> None:
     """Sets the key's permission on a knowledge base. Raises `KeyNotFound` and `KnowledgeBaseNotFound`."""
-    async with state.database.write() as connection:
+    async with writing(state, actor) as connection:
         key = await organisations.get_api_key(connection, actor.organisation_id, key_hash)
         kb = await knowledge_bases.get(connection, actor.organisation_id, kb_id)
         await organisations.set_permission(connection, key, kb, permission)
@@ -48,6 +49,6 @@ async def set_permission(state: ServerState, actor: Actor, key_hash: str, kb_id:
 
 async def revoke(state: ServerState, actor: Actor, key_hash: str) -> None:
     """Revokes a key; one that is revoked already stays so. Raises `KeyNotFound`."""
-    async with state.database.write() as connection:
+    async with writing(state, actor) as connection:
         await organisations.revoke_api_key(connection, actor.organisation_id, key_hash)
         await record(connection, actor, "api_key.revoke", key_hash)

@@ -12,9 +12,10 @@ from xtrace_server.auth.guard import ApiCaller
 from xtrace_server.limits.sizes import check_meta_data
 from xtrace_server.operations.projections import Projection
 from xtrace_server.operations.reading import Write, read_chunks
+from xtrace_server.operations.writing import writing
 from xtrace_server.scope import SearchScope
 from xtrace_server.state import ServerState
-from xtrace_server.storage import chunk_writes, chunks, contexts, knowledge_bases
+from xtrace_server.storage import chunk_writes, chunks, contexts
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunk_writes import ChunkChange
 from xtrace_server.storage.chunks import PageQuery, Position
@@ -116,6 +117,6 @@ async def _locked(
     """A writing transaction on the knowledge base, with what the scope is about in it."""
     async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, scope.kb_id)
-    async with state.database.write() as connection:
-        kb = await knowledge_bases.lock(connection, kb)
+    async with writing(state, caller) as connection:
+        kb = await caller.locked(connection, kb.id)
         yield connection, kb, await _candidates(connection, caller, scope)

@@ -15,8 +15,9 @@ from xtrace_server.operations.evaluations import evaluation_of
 from xtrace_server.operations.projections import Projection
 from xtrace_server.operations.reading import Write, read_chunks
 from xtrace_server.operations.rows import check_width, rows_of
+from xtrace_server.operations.writing import writing
 from xtrace_server.state import ServerState
-from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency, knowledge_bases
+from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency
 from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
 from xtrace_server.storage.contexts import Binding, Context
 from xtrace_server.storage.database import Connection
@@ -44,11 +45,11 @@ async def insert(
             return known
         context = await contexts.get_for_writing(connection, caller.organisation_id, body.context_id)
     writes = await _writes(state, context, body.chunks, "chunks")
-    async with state.database.write() as connection:
+    async with writing(state, caller) as connection:
         # Once more, inside the transaction: the first request may have been answered in the meantime.
         if (known := await _known_answer(connection, key)) is not None:
             return known
-        kb, binding = await _bound(state, connection, kb, context, writes, "chunks")
+        kb, binding = await _bound(state, caller, connection, kb, context, writes, "chunks")
         answer = await _inserted(connection, kb, binding, writes, body.on_conflict)
         if key is not None:
             await idempotency.keep_answer(connection, key, msgspec.json.encode(answer))
@@ -81,8 +82,8 @@ async def update(state: ServerState, caller: ApiCaller, body: wire.UpdateChunks)
         context = await contexts.get_for_writing(connection, caller.organisation_id, body.context_id)
         await chunks.existing_bindings(connection, kb, chunk_ids)
     writes = await _writes(state, context, body.chunk_updates, "chunk_updates")
-    async with state.database.write() as connection:
-        kb, binding = await _bound(state, connection, kb, context, writes, "chunk_updates")
+    async with writing(state, caller) as connection:
+        kb, binding = await _bound(state, caller, connection, kb, context, writes, "chunk_updates")
         await chunks.check_unchanged(connection, _conditions(kb, body.chunk_updates))
         by_pk = {chunk_pk(kb.pk, i): write for i, write in zip(chunk_ids, writes, strict=True)}
         await chunk_writes.replace_all(connection, kb, binding, by_pk)
@@ -104,8 +105,8 @@ async def patch(state: ServerState, caller: ApiCaller, body: wire.PatchChunks) -
         if any(one.index is not UNSET for one in body.chunk_patches):
             context = await contexts.get(connection, caller.organisation_id, body.context_id)
     changes = await asyncio.to_thread(_changes, state, kb, context, body.chunk_patches)
-    async with state.database.write() as connection:
-        kb = await knowledge_bases.lock(connection, kb)
+    async with writing(state, caller) as connection:
+        kb = await caller.locked(connection, kb.id)
         await chunks.check_unchanged(connection, _conditions(kb, body.chunk_patches))
         stored = await chunks.existing_bindings(connection, kb, chunk_ids)
         bindings = await contexts.bindings(connection, set(stored.values()))
@@ -123,8 +124,8 @@ async def delete(state: ServerState, caller: ApiCaller, kb_id: str, chunk_ids: I
     """
     async with state.database.read() as connection:
         kb = await caller.knowledge_base(connection, kb_id)
-    async with state.database.write() as connection:
-        kb = await knowledge_bases.lock(connection, kb)
+    async with writing(state, caller) as connection:
+        kb = await caller.locked(connection, kb.id)
         pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
         return await chunk_writes.remove(connection, kb, pks)
 
@@ -205,6 +206,7 @@ async def _writes(
 
 async def _bound(
     state: ServerState,
+    caller: ApiCaller,
     connection: Connection,
     kb: KnowledgeBase,
     context: Context,
@@ -212,7 +214,7 @@ async def _bound(
     field: str,
 ) -> tuple[KnowledgeBase, Binding]:
     """The knowledge base, locked, and its binding for these rows. Raises `CiphertextRefused` and `ContextRetired`."""
-    kb = await knowledge_bases.lock(connection, kb)
+    kb = await caller.locked(connection, kb.id)
     binding = await contexts.bind(connection, kb, context)
     if writes:
         binding = await contexts.fix_row_bytes(connection, binding, len(writes[0].row))

@@ -16,6 +16,7 @@ from xtrace_server.operations.context_rights import (
     list_readable,
 )
 from xtrace_server.operations.evaluations import evaluation_of
+from xtrace_server.operations.writing import writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import contexts, knowledge_bases
 from xtrace_server.storage.contexts import Context
@@ -32,7 +33,7 @@ async def save(
     """
     check_context(state.settings, data)
     _check_public_part(state.schemes, data)
-    async with state.database.write() as connection:
+    async with writing(state, caller) as connection:
         await check_may_save(connection, caller)
         holder = None if name is None else await contexts.find_named(connection, caller.organisation_id, name)
         if holder is not None and holder.id != context_id:
@@ -74,7 +75,7 @@ async def get(state: ServerState, caller: ApiCaller, context_id: str) -> wire.Co
 
 async def delete(state: ServerState, caller: ApiCaller, context_id: str) -> None:
     """Deletes a context. Raises `ContextNotFound`, `PermissionDenied` and, while chunks use it, `ContextInUse`."""
-    async with state.database.write() as connection:
+    async with writing(state, caller) as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
         await check_may_replace(connection, caller, context)
         if await contexts.is_in_use(connection, context):
@@ -87,7 +88,7 @@ async def retire(state: ServerState, caller: ApiCaller, context_id: str) -> None
 
     What is stored can be read, moved and deleted. Raises `ContextNotFound` and `PermissionDenied`.
     """
-    async with state.database.write() as connection:
+    async with writing(state, caller) as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
         await contexts.lock(connection, context)  # so that it is bound to no other knowledge base meanwhile
         bound = await contexts.bound_knowledge_bases(connection, context)
@@ -115,7 +116,7 @@ async def store_successor(
 
     Raises `ContextNotFound` and `PermissionDenied`.
     """
-    async with state.database.write() as connection:
+    async with writing(state, caller) as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
         await check_may_rotate(connection, caller, context)
         return await contexts.exchange_successor(connection, context, change.replaces, change.successor)
@@ -142,8 +143,8 @@ async def bind(state: ServerState, caller: ApiCaller, kb_id: str, context_id: st
 
     Raises `KnowledgeBaseNotFound`, `ContextNotFound` and `ContextRetired`.
     """
-    async with state.database.write() as connection:
-        kb = await knowledge_bases.lock(connection, await caller.knowledge_base(connection, kb_id))
+    async with writing(state, caller) as connection:
+        kb = await caller.locked(connection, kb_id)
         context = await contexts.get_for_writing(connection, caller.organisation_id, context_id)
         await contexts.bind(connection, kb, context)
 
@@ -172,8 +173,8 @@ async def store_name_salt(
         context = await contexts.get(connection, caller.organisation_id, context_id)
         bound = await contexts.find_binding(connection, kb, context)
     if bound is None or bound.name_salt == change.replaces:
-        async with state.database.write() as connection:
-            kb = await knowledge_bases.lock(connection, kb)
+        async with writing(state, caller) as connection:
+            kb = await caller.locked(connection, kb.id)
             bound = await contexts.bind(connection, kb, context)
             bound = await contexts.exchange_name_salt(connection, bound, change.replaces, change.salt)
     return bound.name_salt

@@ -3,6 +3,7 @@
 from xtrace_server.auth.guard import Actor
 from xtrace_server.limits.sizes import check_names
 from xtrace_server.operations.audit import record
+from xtrace_server.operations.writing import writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import knowledge_bases
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -11,7 +12,7 @@ from xtrace_server.storage.knowledge_bases import KnowledgeBase
 async def create(state: ServerState, actor: Actor, name: str, description: str) -> KnowledgeBase:
     """Creates an empty knowledge base. Raises `LimitExceeded`."""
     check_names(state.settings, name, description)
-    async with state.database.write() as connection:
+    async with writing(state, actor) as connection:
         kb = await knowledge_bases.create(connection, actor.organisation_id, name, description)
         await record(connection, actor, "knowledge_base.create", kb.id)
     return kb
@@ -31,7 +32,7 @@ async def get(state: ServerState, actor: Actor, kb_id: str) -> KnowledgeBase:
 
 async def delete(state: ServerState, actor: Actor, kb_id: str) -> None:
     """Deletes a knowledge base with every chunk in it. Raises `KnowledgeBaseNotFound`."""
-    async with state.database.write() as connection:
+    async with writing(state, actor) as connection:
         kb = await knowledge_bases.get(connection, actor.organisation_id, kb_id)
         await knowledge_bases.remove(connection, kb)
         await record(connection, actor, "knowledge_base.delete", kb.id, f"{kb.number_of_vectors} chunks")

@@ -1,0 +1,39 @@
+"""Every environment variable of the product but the server's settings, which are `XTRACE_` and the setting's name."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from typing import Final
+
+PREFIX: Final = "XTRACE_"
+TEST_PREFIX: Final = "XTRACE_TEST_"
+"""Variables of the project's own tests, which nothing else reads."""
+VARIABLES: Final = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        # the client and the command line
+        *("API_URL", "ADMIN_API_URL", "ORG_ID", "API_KEY", "ADMIN_KEY", "CREDENTIALS"),
+        *("PASSPHRASE", "NEW_PASSPHRASE", "RECOVERY_KEY"),
+        # both
+        *("ARITHMETIC", "THREADS", "CONSTANT_TIME"),
+    )
+)
+
+
+EXISTING_CLIENTS: Final = frozenset(
+    f"{PREFIX}{name}" for name in ("PASS_PHRASE", "EXECUTION_CONTEXT_PATH", "EMBEDDING_MODEL_PATH", "CONTEXT_ID")
+)
+"""Variables of the existing client, which may be set where both are used."""
+
+
+def unknown_variables(environment: Collection[str], settings: Collection[str]) -> dict[str, str | None]:
+    """The names in an environment that begin with `XTRACE_` and that nothing reads, each with the nearest known one.
+
+    `settings` are the names of the server's settings.
+    """
+    known = VARIABLES | EXISTING_CLIENTS | {f"{PREFIX}{name.upper()}" for name in settings}
+    found = sorted(
+        name
+        for name in environment
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(TEST_PREFIX)
+    )
+    return {name: next(iter(get_close_matches(name.upper(), known, 1)), None) for name in found}

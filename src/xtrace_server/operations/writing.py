@@ -1,0 +1,19 @@
+"""Writing transactions of callers, who must still be who they were when their request began."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from xtrace_server.auth.guard import Actor, ApiCaller
+from xtrace_server.state import ServerState
+from xtrace_server.storage.database import Connection
+
+
+@asynccontextmanager
+async def writing(state: ServerState, caller: ApiCaller | Actor) -> AsyncIterator[Connection]:
+    """A writing transaction in which the caller's key holds; what is revoked later is revoked after it.
+
+    A body may arrive long after its headers. Raises `Unauthenticated` if the key was revoked meanwhile.
+    """
+    async with state.database.write() as connection:
+        await caller.check_current(connection)
+        yield connection
