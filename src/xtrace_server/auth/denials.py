@@ -8,6 +8,7 @@ presented is written down only if it is one of the organisation's own.
 import asyncio
 import contextvars
 import logging
+from contextlib import suppress
 from dataclasses import replace
 
 from xtrace_server.storage import audit
@@ -27,6 +28,7 @@ class Denials:
         self._database = database
         self._waiting: dict[tuple[str, Event], int] = {}
         self._task: asyncio.Task[None] | None = None
+        self._half_full = asyncio.Event()
 
     def add(self, organisation_id: str, event: Event) -> None:
         """Remembers a denial. The first one is written at once, later ones within a minute."""
@@ -36,9 +38,16 @@ class Denials:
             _log.warning("too many different denials at once: one was not written to the audit log")
             return
         self._waiting[key] = self._waiting.get(key, 0) + 1
+        if len(self._waiting) * 2 >= _MAX_WAITING:
+            self._half_full.set()
         if self._task is None or self._task.done():
             # In a context of its own: the deadline of the request must not apply.
             self._task = asyncio.get_running_loop().create_task(self._write_often(), context=contextvars.Context())
+
+    @property
+    def waiting(self) -> int:
+        """How many different denials are not written yet."""
+        return len(self._waiting)
 
     async def close(self) -> None:
         """Writes what is waiting, and stops."""
@@ -50,20 +59,26 @@ class Denials:
     async def _write_often(self) -> None:
         while self._waiting:
             await asyncio.shield(self.write())
-            await asyncio.sleep(WRITTEN_EVERY_S)
+            # Made-up organisations must not fill the place of real ones, so when it is filling up, they go first.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._half_full.wait(), WRITTEN_EVERY_S)
 
     async def write(self) -> None:
         """Writes what is waiting."""
         waiting, self._waiting = self._waiting, {}
+        self._half_full.clear()
         if not waiting:
             return
         try:
+            async with self._database.read() as connection:
+                real = await audit.existing_organisations(connection, {of for of, _ in waiting})
+            if not real:
+                return
             async with self._database.write() as connection:
-                for organisation_id in {organisation_id for organisation_id, _ in waiting}:
-                    if await audit.organisation_exists(connection, organisation_id):
-                        counted = [(event, count) for (of, event), count in waiting.items() if of == organisation_id]
-                        events = [replace(event, count=count) for event, count in counted]
-                        await audit.record(connection, organisation_id, events)
+                for organisation_id in await audit.existing_organisations(connection, real):
+                    counted = [(event, count) for (of, event), count in waiting.items() if of == organisation_id]
+                    events = [replace(event, count=count) for event, count in counted]
+                    await audit.record(connection, organisation_id, events)
         except StorageError:
             _log.exception("denied requests could not be written to the audit log")
             for key, count in waiting.items():
