@@ -9,7 +9,7 @@
     ├── TagIn(tag, values)                        likewise
     ├── TagExists(tag)                            present and not empty
     ├── AnyFacet(tokens), AllFacets(tokens)       at least one of them; every one of them
-    └── FacetCount(count)                         exactly so many
+    └── FacetCount(count)                         exactly this number
 
 The other operators are combinations of these: `$ne`, `$nin`, `$none` and `$nor` are negations, `$exists` of
 facets is the negation of a count of 0. Truth has two values: a comparison with a missing tag is false, and

@@ -53,7 +53,7 @@ def credentials_of(new: NewOrganisation, api_url: str) -> Credentials:
 
 def _update_url(path: Path, api_url: str) -> None:
     # The operator may have moved the file to a safer place. It is written even if the URL stays the same: by its time
-    # whoever started this server sees that it is up. The server starts on a full disk too, so that somebody can delete.
+    # a program that started this server sees that it is up. The server also starts on a full disk, to allow deletions.
     if path.exists():
         credentials = read_credentials(path)
         before, credentials.api_url = credentials.api_url, api_url

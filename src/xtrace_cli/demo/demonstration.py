@@ -167,7 +167,7 @@ def _show_stored(database: Path, kb_id: str, chunk: dict[str, Any]) -> None:
 
 
 def _first_lines(documents: Iterable[Document]) -> list[str]:
-    """A question for each of the first documents, where nobody asked one: its own first line."""
+    """A question for each of the first documents if none was asked: its own first line."""
     lines = (document.text.strip().splitlines()[0].lstrip("# ") for document in islice(documents, 3))
     return [line[:200] for line in lines if line]
 

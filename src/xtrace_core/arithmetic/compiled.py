@@ -33,7 +33,7 @@ Words = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
 FEW_ROWS = 8
-"""Up to so many rows, multiplying them one by one is faster than preparing a factor."""
+"""Up to this number of rows, multiplying them one by one is faster than preparing a factor."""
 
 SPARE_BITS = 8
 """Bits of the limbs that a modulus leaves free, so that a sum of a few residues needs no subtraction."""
@@ -62,7 +62,7 @@ class KernelSet(NamedTuple):
         return -(-(modulus.bit_length() + SPARE_BITS) // (self.limb_bits * self.tile)) * self.tile
 
     def limbs_of_row(self, width: int) -> int:
-        """The limbs of a row of so many bytes."""
+        """The limbs of a row of this number of bytes."""
         return -(-8 * width // self.limb_bits)
 
     def limbs(self, values: Sequence[int], count: int) -> Words:
@@ -422,8 +422,8 @@ class _CompiledPrimeSquare(Secretive):
         return self._residues(messages) if messages.shape[1] > row_width(self.prime) else _rows(messages)
 
     def _reduction(self, width: int, factor: int) -> Words:
-        """How rows of so many bytes become digits of the row times the factor: what is added to the second digit makes
-        good for the 2^(2 bits) − 1 that the kernel adds so that nothing falls below zero; then a table to both."""
+        """How rows of this number of bytes become digits of the row times the factor: what is added to the second digit
+        makes good for the 2^(2 bits) − 1 that the kernel adds so that nothing falls below 0; then a table to both."""
         if (width, factor) not in self._reductions:
             kernels, prime = self._kernels, self.prime
             values = _powers_of_two(kernels, factor, self._square, kernels.limbs_of_row(width))

@@ -100,7 +100,7 @@ class Arithmetic(Protocol):
     name: str
 
     constant_time: bool
-    """Whether powers of a fixed base hide their exponents from whoever shares the processor's caches, at a price.
+    """Whether powers of a fixed base hide their exponents from programs that share the processor's caches, at a price.
 
     May be changed at any time, and counts for tables that are there already: those are made anew when next needed.
     """

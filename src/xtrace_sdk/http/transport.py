@@ -59,7 +59,7 @@ class Retries:
     """An answer that asks for a longer wait is given to the caller at once."""
 
     def delay_s(self, attempt: int) -> float:
-        """A random wait after so many failed attempts."""
+        """A random wait after this number of failed attempts."""
         longest = min(self.longest_delay_s, self.first_delay_s * 2.0 ** (attempt - 1))
         return longest * (0.5 + secrets.randbelow(1024) / 2048)
 
@@ -145,7 +145,8 @@ class StreamedAnswer(Answer):
 class HttpClient:
     """Sends requests from whatever event loop it is called in; connections are kept between calls.
 
-    Redirects are not followed: they would carry keys to an address that nobody chose. Cookies are not kept.
+    Redirects are not followed: they would carry keys to an address that the caller did not choose. Cookies are not
+    kept.
     """
 
     def __init__(

@@ -229,7 +229,7 @@ class Body:
 
 
 def body(payload: msgspec.Struct, chunks: int) -> Body:
-    """The body that writes so many chunks. Raises `InvalidArgument` for values that cannot be sent."""
+    """The body that writes this number of chunks. Raises `InvalidArgument` for values that cannot be sent."""
     return Body(payload, _encoded(msgspec.msgpack.encode, payload), chunks)
 
 

@@ -252,7 +252,7 @@ def _check_ids(chunk_ids: NDArray[np.int64], last: int, bounds: tuple[int, int] 
 def _check_page(page: wire.Page, limit: int | None, is_first: bool) -> None:
     """Raises `InvalidAnswer` for more results than were asked for, and for none where some are announced.
 
-    Whoever goes on as long as there are results, or as long as something is left to do, gets on with every page.
+    A loop that continues while there are results, or while something is left to do, progresses with every page.
     """
     if limit is not None and len(page.results) > limit:
         raise InvalidAnswer(f"the server gave {len(page.results)} results on a page of at most {limit}")

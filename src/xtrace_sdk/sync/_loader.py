@@ -59,7 +59,7 @@ class DataLoader(Twin[core.DataLoader]):
             chunks: `{"chunk_content": str, "meta_data": {…}}` each; a `chunk_id` is ignored with a warning.
             vectors: one for each chunk: bits, floats (taken by their sign) or awaitables of either; with `vector_copy`
                 floats or awaitables of them.
-            disable_progress: has no effect, because this call shows no progress.
+            disable_progress: is ignored, because this call does not show progress.
 
         Nothing is sent. Raises `InvalidArgument`, `InvalidVector`, `InvalidMetaData`.
         """

@@ -32,7 +32,7 @@ class Retriever(Twin[core.Retriever]):
         """`embedding` is the model that the chunks were embedded with, by default the one that the context remembers.
 
         Only `search` with a text needs it. Raises `OtherModel` if the context remembers another one. `parallel`, or
-        True or False in the model's place, has no effect: decryption always uses all cores.
+        True or False in the model's place, is ignored: decryption always uses all cores.
         """
         self._core = core.Retriever(
             execution_context, core_of(integration), in_threads(embedding, Embedder), parallel=parallel

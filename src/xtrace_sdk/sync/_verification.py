@@ -14,7 +14,7 @@ from xtrace_sdk.x_vec.upkeep.verification import BATCH_SIZE, Verification
 def delete_bad(integration: XTraceIntegration, kb_id: str, bad: Iterable[BadChunk]) -> list[int]:
     """Deletes bad chunks and returns their ids; those that were written since they were read are left alone.
 
-    This cannot be undone, and nobody can tell whether it was the service that damaged them on their way here: have the
+    This cannot be undone, and it cannot be told whether the service damaged them on their way here: have the
     texts elsewhere. The service learns which of the chunks that it gave were bad. Give the whole list at once, after
     somebody has looked at it. Raises what `XTraceIntegration` raises; the key needs permission to delete.
     """

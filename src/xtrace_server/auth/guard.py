@@ -105,7 +105,7 @@ class ApiCaller:
         return grant.kb
 
     async def locked(self, connection: Connection, kb_id: str) -> KnowledgeBase:
-        """The same, locked until the end of the writing transaction: whoever writes asks again what is permitted."""
+        """The same, locked until the end of the writing transaction: a write asks again what is permitted."""
         return await knowledge_bases.lock(connection, await self.knowledge_base(connection, kb_id))
 
     async def check_current(self, connection: Connection) -> None:

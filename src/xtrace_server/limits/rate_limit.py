@@ -41,5 +41,5 @@ class RateLimit:
 
 
 def _clock() -> float:
-    """How far the clock is ahead of one that nobody sets, in seconds."""
+    """How far the clock is ahead of the monotonic one, in seconds."""
     return time.time() - time.monotonic()

@@ -17,7 +17,7 @@ async def check_may_save(connection: Connection, caller: ApiCaller) -> None:
     grants = await organisations.permissions(connection, caller.key)
     if not caller.key.default_permission and not any(grant.permission for grant in grants):
         raise PermissionDenied(
-            "the API key has no permission in any knowledge base, so it saves no execution context: an admin key "
+            "the API key has no permission in any knowledge base, so it cannot save an execution context: an admin key "
             "grants it one with PUT /api/v1/keys/{hash}/permissions/{kb_id} (xtrace keys grant)"
         )
 
@@ -46,7 +46,7 @@ async def check_may_add_secrets(connection: Connection, caller: ApiCaller, conte
 
 
 async def check_may_rotate(connection: Connection, caller: ApiCaller, context: Context) -> None:
-    """The same: whoever may move a context's chunks says where to."""
+    """The same: a key that may move a context's chunks may say where to."""
     await _check_may_write(connection, caller, context, "name the successor of")
 
 

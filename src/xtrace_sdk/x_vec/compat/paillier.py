@@ -1,9 +1,10 @@
 """Keys that other clients of this wire format made, used as they are (docs/formats.md, "Contexts of existing clients").
 
-Their chunks have no nonces, so their noise is not known and they are decrypted in the general way: a ciphertext of g^m
-and noise, raised to the order e of the noise group modulo p, is 1 + m·k·p modulo p² with k = L(g^e mod p²). One
-exponentiation a prime and row, whose exponent is secret and whose base is the server's: each batch is multiplied by one
-fresh noise factor before. What cannot be noticed here is a row that somebody else made under the same public key.
+Their chunks are stored without nonces, so their noise is not known and they are decrypted in the general way: a
+ciphertext of g^m and noise, raised to the order e of the noise group modulo p, is 1 + m·k·p modulo p² with
+k = L(g^e mod p²). One exponentiation a prime and row, whose exponent is secret and whose base is the server's: each
+batch is multiplied by one fresh noise factor before. What cannot be noticed here is a row that somebody else made
+under the same public key.
 
 Paillier 1999, section 4 (`paillier`) and section 6 (`paillier_lookup`, whose g has the order n·a).
 """
@@ -130,7 +131,7 @@ class ExistingClient(PaillierVectors):
 
     @property
     def weakness(self) -> str:
-        """Why everybody who has the public key can read what it hides; empty if nobody can."""
+        """Why anybody with the public key can read what it hides; empty if that is not so."""
         return short_primes(self.key_len) or short_orders(min(side.exponent.bit_length() for side in self._sides))
 
     def public_key(self) -> dict[str, Any]:

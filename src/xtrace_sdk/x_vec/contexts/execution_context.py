@@ -2,7 +2,7 @@
 
 What is stored of it (a file, or `data` on the service) are the public parts in clear and the secrets under the key of a
 key provider (docs/formats.md, "Execution context"). The id of a native context is a hash of the public parts, so
-nobody can give one context's name to another.
+one context's name cannot be given to another.
 """
 
 import asyncio

@@ -83,7 +83,7 @@ class _Source(Generic[T]):
         """An item that was read and not taken yet."""
         self._fault: Exception | None = None
         self.stopped = False
-        """Whether nobody waits for the thread any more."""
+        """Whether the thread is no longer waited for."""
 
     async def has_more(self) -> bool:
         """Whether another item follows. A fault of the items counts as one, and the next `read` raises it."""
@@ -177,7 +177,7 @@ def length_of(collection: Any) -> int | None:
 
 
 def close(vectors: Iterable[Any]) -> None:
-    """Ends coroutines that nobody will await, so that Python does not warn about them."""
+    """Ends coroutines that will not be awaited, so that Python does not warn about them."""
     for vector in vectors:
         if asyncio.iscoroutine(vector):
             vector.close()

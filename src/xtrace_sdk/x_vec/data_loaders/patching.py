@@ -2,8 +2,8 @@
 
 Private values are in the encrypted content, so a change of them fetches the content, encrypts it again beside the same
 vector, and writes both together. A chunk that is still stored under the predecessor moves to the context by that,
-because nothing is encrypted under the predecessor's keys. Nobody's change in between is overwritten: each chunk is
-written only if it is as it was fetched, and fetched again if it is not.
+because nothing is encrypted under the predecessor's keys. Changes by others in between are not overwritten: each
+chunk is written only if it is as it was fetched, and fetched again if it is not.
 """
 
 import asyncio

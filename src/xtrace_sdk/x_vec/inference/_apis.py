@@ -109,7 +109,7 @@ class _ApiProvider(Secretive, ABC):
             rows = self._rows(body)
             if len(rows) != count:
                 raise ProviderFault(f"{self.title} gave {len(rows)} vectors for {count} texts, expected one for each")
-            with np.errstate(over="ignore"):  # what becomes infinite is refused by whoever asked
+            with np.errstate(over="ignore"):  # what becomes infinite is refused by the caller
                 vectors = np.array(rows, dtype=np.float32)
         except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
             if isinstance(error, ProviderFault):

@@ -1,7 +1,7 @@
 """Keys from AWS KMS by envelope encryption: KMS makes and wraps them, and its permissions say who may unwrap.
 
 KMS sees the data key, when it makes it and when it unwraps it, and nothing of the context that the key protects:
-whoever has both has everything. The SDK does not need boto3: the caller brings a client of it.
+with both, one has everything. The SDK does not need boto3: the caller brings a client of it.
 """
 
 from collections.abc import Iterator, Mapping

@@ -72,7 +72,7 @@ class KeyFileProvider(ExistingNames, Secretive):
     def _read(self) -> bytes:
         try:
             with self._path.open("rb") as file:
-                # Of the file that is open, so that nobody exchanges it after the look at its owner and mode.
+                # Of the file that is open, so that it is not exchanged after the look at its owner and mode.
                 _check_file(self._path, os.fstat(file.fileno()))
                 line = file.read(_LONGEST_FILE)
             # Secrets are often mounted as links: both folders decide which file this path means.

@@ -127,7 +127,7 @@ class Contents(Secretive):
             if nonce != nonces[chunk_id] or not valid.all() or distance != found.distance:
                 raise _replaced(chunk_id)
             self._found[kb_id, chunk_id] = replace(found, context=self._context, nonce=nonce or b"")
-        if missing:  # deleted just now, or withheld so that nobody looks
+        if missing:  # deleted just now, or withheld to avoid the check
             raise _replaced(min(missing))
 
 

@@ -56,7 +56,7 @@ _NOTHING = Nearest(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 0,
 
 @dataclass(frozen=True, slots=True)
 class BlockReading:
-    """What was read of a block, whose rows may be kept by nobody: for each query its nearest rows."""
+    """What was read of a block, whose rows may all have been dropped: for each query its nearest rows."""
 
     nearest: list[Nearest]
     invalid: NDArray[np.bool_]
@@ -84,7 +84,7 @@ async def nearest_rows(
 async def nearest_of(
     blocks: AsyncIterator[RowBlock], read: ReadBlock, queries: int, k: int
 ) -> tuple[list[Nearest], NDArray[np.int64]]:
-    """For each of so many queries the `k` nearest of all rows, as `read` gives them; and the ids of all rows.
+    """For each of this number of queries the `k` nearest of all rows, as `read` gives them; and the ids of all rows.
 
     Raises `InvalidRows`, naming the first of them, if any row is not valid, after all rows were processed.
     """

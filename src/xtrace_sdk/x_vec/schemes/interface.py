@@ -80,7 +80,7 @@ class HomomorphicClient(Protocol):
 
     @property
     def weakness(self) -> str:
-        """Why everybody who has the public key can read what it hides, as a clause; empty if nobody can."""
+        """Why anybody with the public key can read what it hides, as a clause; empty if that is not so."""
 
     def public_key(self) -> dict[str, Any]:
         """What the service needs; stored as `pk`."""

@@ -30,7 +30,7 @@ async def pass_on_salt(
 ) -> None:
     """Gives the successor the salt that its predecessor has, so that chunks under their old names are still known."""
     salt = await integration.get_name_salt(kb_id, old.id)
-    if salt is not None:  # whoever names chunks with it checks it
+    if salt is not None:  # it is checked when chunks are named with it
         await integration.store_name_salt(kb_id, new.id, salt)
 
 

@@ -176,7 +176,7 @@ class _Copying:
         return [chunks[i]["chunk_id"] for i in read_chunks(self._context, chunks).bad()]
 
     async def _store(self, chunks: list[StoredChunk]) -> None:
-        """Stores chunks; those with a name of which the batch has no other get it for themselves alone."""
+        """Stores chunks; the first of each name in the batch gets it for itself alone."""
         seen = set[str]()
         unique, others = list[StoredChunk](), list[StoredChunk]()
         for chunk in chunks:

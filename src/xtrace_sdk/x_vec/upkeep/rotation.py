@@ -214,7 +214,7 @@ class _Rotation:
                 self._moved[kb_id] = self._moved.get(kb_id, 0) + moved
 
     async def finish(self, remove_old: bool) -> None:
-        """Whatever others store under the old context until it is retired moves; after that nobody stores anything."""
+        """Whatever others store under the old context until it is retired moves; after that nothing is stored."""
         for kb_id in await self.knowledge_bases():  # also those whose chunks were all moved otherwise
             await pass_on_salt(self._old, self._new, self._integration, kb_id)
         await self._retire()
@@ -350,7 +350,7 @@ class _Rotation:
         taken = await self._integration.find_chunk_names(kb_id, self._new.id, names)
         if not taken:
             raise InvalidAnswer(
-                "the server refuses names as taken, and has no chunk of these names under the new context"
+                "the server refuses names as taken, and does not have chunks of these names under the new context"
             ) from refusal
         return [(chunk | {"name": None} if chunk["name"] in taken else chunk, index) for chunk, index in encrypted]
 

@@ -8,7 +8,7 @@ met at once and could not be told apart.
 
 Stage 1 finds an order that is a product of prime powers up to a bound. Stage 2 finds every odd order below 2^bits in
 about 2^(bits/2) operations (Coron, Joux, Mandal, Naccache and Tibouchi, PKC 2011, section 4). A walk without memory
-(kangaroo) is no alternative: whoever can choose its next step, or see two of them meet, knows p already.
+(kangaroo) is not an alternative: choosing its next step, or seeing two of them meet, takes knowing p already.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -53,7 +53,7 @@ class PublicKey:
 
     @property
     def is_plain(self) -> bool:
-        """Whether g = 1 + n, so that a ciphertext modulo n has no message any more."""
+        """Whether g = 1 + n, so that a ciphertext modulo n no longer has a message."""
         return self.g is None or self.g == 1 + self.n
 
     @property

@@ -54,7 +54,7 @@ def related_products(residues: Collection[int], n: int) -> int:
 
 
 def related_exponent_bits(residues: int) -> int:
-    """The length of exponents up to which `related_products` of so many residues finds them.
+    """The length of exponents up to which `related_products` of this number of residues finds them.
 
     N products, whose exponents are below 2^(b+1), coincide N²/2^(b+2) times on average; where that is 20, they do not
     even once with a probability of about 2^-28.
