@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import PASSPHRASE
-from support.service import Http
 from support.terminal import Result, Terminal
 from xtrace_sdk.errors import WrongKey
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
@@ -116,7 +115,7 @@ def test_a_lost_file_is_restored_by_the_recovery_key(terminal: Terminal) -> None
     assert terminal(f"context restore {context_id} again.json --recovery-key-file words").text == context_id
 
 
-def test_a_rotation_must_be_told_what_becomes_of_it(terminal: Terminal, http: Http) -> None:
+def test_a_rotation_must_be_told_what_becomes_of_it(terminal: Terminal) -> None:
     words = words_of(terminal("context create old.json --dimensions 8 --recovery-key"))
     terminal("context save old.json")
     terminal("context rotate old.json new.json").fails("say --recovery-key new, keep or none", status=2)
@@ -130,13 +129,26 @@ def test_a_rotation_must_be_told_what_becomes_of_it(terminal: Terminal, http: Ht
     again = terminal("context rotate old.json new.json --recovery-key new")
     again.fails("xtrace context recovery-key new.json", status=2)
 
-    wrong = terminal("context rotate old.json kept.json --recovery-key keep", XTRACE_RECOVERY_KEY=other)
-    wrong.fails("not this context's")
-    assert not (terminal.folder / "kept.json").exists()
-    assert terminal("context rotate old.json kept.json --recovery-key keep", XTRACE_RECOVERY_KEY=words).status == 0
-    assert recovered(terminal.folder / "kept.json", words).has_recovery_key
-    assert terminal("context rotate old.json none.json --recovery-key none").status == 0
+
+def test_a_rotation_keeps_the_recovery_key_or_makes_another_or_none(terminal: Terminal) -> None:
+    def rotated(choice: str, words: str, options: str = "") -> Result:
+        line = f"context rotate {choice}-old.json {choice}.json --recovery-key {choice} {options}"
+        return terminal(line, XTRACE_RECOVERY_KEY=words)
+
+    words = {
+        choice: words_of(terminal(f"context create {choice}-old.json --dimensions 8 --recovery-key"))
+        for choice in ("new", "keep", "none")
+    }
+    for choice in words:
+        terminal(f"context save {choice}-old.json")
+
+    rotated("keep", words["new"]).fails("not this context's")
+    assert not (terminal.folder / "keep.json").exists()
+    assert rotated("keep", words["keep"]).status == 0
+    assert recovered(terminal.folder / "keep.json", words["keep"]).has_recovery_key
+    assert rotated("none", words["none"]).status == 0
     with pytest.raises(WrongKey, match="does not have a recovery key"):
-        recovered(terminal.folder / "none.json", words)
-    as_json = terminal("context rotate old.json json.json --recovery-key new --json").json
-    assert recovered(terminal.folder / "json.json", as_json["recovery_key"]).has_recovery_key
+        recovered(terminal.folder / "none.json", words["none"])
+    made = rotated("new", words["new"], "--json").json["recovery_key"]
+    assert made != words["new"]
+    assert recovered(terminal.folder / "new.json", made).has_recovery_key

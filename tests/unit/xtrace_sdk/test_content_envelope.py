@@ -43,7 +43,7 @@ def test_everything_comes_back(text: str, meta_data: dict[str, Any] | None, vect
 
 def test_the_example_of_the_formats_page_is_an_envelope() -> None:
     page = (ROOT / "docs" / "formats.md").read_text()
-    (example,) = re.findall(r"^`(ff 82 [0-9a-f ]+)`", page, re.MULTILINE)
+    (example,) = re.findall(r"`(ff 82 [0-9a-f ]+)`", page)
     assert pack(Content("hi", vector_copy=INT8)) == bytes.fromhex(example)
 
 
