@@ -19,5 +19,9 @@ class UnusableData(XTraceError):
     """The server's data folder cannot be used as it is."""
 
 
+class UnusableArchive(XTraceError):
+    """The file is not an archive of XTrace, or a damaged one."""
+
+
 class BadChunks(XTraceError):
     """A knowledge base holds chunks that cannot be used."""

@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 
 from xtrace_cli.commands import context, kb, keys, org
 from xtrace_cli.commands.audit import audit
+from xtrace_cli.commands.backup import backup, restore
 from xtrace_cli.commands.context_audit import audit as audit_contexts
 from xtrace_cli.commands.context_keys import rewrap, rotate
 from xtrace_cli.commands.context_recovery import recover, recovery_key
@@ -31,7 +32,9 @@ _INTERRUPTED: Final = 130
 
 app = new_group("xtrace", "An end-to-end encrypted vector database: the server searches what it cannot read.")
 app.command()(audit)
+app.command()(backup)
 app.command()(demo)
+app.command()(restore)
 app.command()(serve)
 app.command()(vacuum)
 app.command()(version)

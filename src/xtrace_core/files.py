@@ -22,11 +22,11 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
+def new_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """A file to write to, which appears, or replaces an existing one, when the block ends; missing folders are made.
 
     When the block raises, nothing is changed. Raises `OSError`. Of a symbolic link the target is written. What is not a
-    regular file (a device, a folder, a pipe) is refused.
+    regular file (a device, a folder, a pipe) is refused, and without `replace` whatever exists when the block ends.
     """
     path = _regular(path)
     _make_folder(path.parent)
@@ -35,10 +35,12 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             _sync(file)
-        Path(draft).replace(path)
-    except BaseException:
+        if not replace:
+            os.link(draft, path)  # unlike a rename it replaces no file
+        else:
+            Path(draft).replace(path)
+    finally:
         Path(draft).unlink(missing_ok=True)
-        raise
     _sync_folder(path.parent)
 
 
@@ -57,6 +59,18 @@ def create_file(path: Path, data: bytes) -> None:
         os.link(draft, path)  # unlike a rename it replaces no file
     finally:
         Path(draft).unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def publish_file(draft: Path, path: Path) -> None:
+    """Moves a finished file to another name on its file system, durably.
+
+    Raises `FileExistsError` if something exists there, and other `OSError`s; then nothing is changed.
+    """
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    os.link(draft, path)  # unlike a rename it replaces no file
+    draft.unlink()
     _sync_folder(path.parent)
 
 

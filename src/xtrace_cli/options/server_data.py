@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xtrace_cli.errors import UnusableData
+from xtrace_cli.errors import UnusableArchive, UnusableData
 from xtrace_sdk.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -76,3 +76,15 @@ def database_faults() -> Iterator[None]:
         raise UnusableData(f"the database does not answer: {reason(error)}") from None
     except OSError as error:
         raise UnusableData(f"the server's data cannot be used: {error.strerror}: {error.filename}") from None
+
+
+@contextmanager
+def archive_faults(file: Path) -> Iterator[None]:
+    """Turns what is wrong with an archive, or with the database beside it, into one sentence."""
+    from xtrace_server.archive.container import ArchiveUnusable
+
+    with database_faults():
+        try:
+            yield
+        except ArchiveUnusable as error:
+            raise UnusableArchive(f"{file} cannot be used: {error}") from None

@@ -8,11 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
-import sqlalchemy
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,6 +18,7 @@ from xtrace_server.errors import ServiceError, Unavailable
 from xtrace_server.metrics import Metrics, Reading
 from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
 from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
+from xtrace_server.storage.migrating import is_current, known_versions, upgrade
 
 Connection: TypeAlias = AsyncConnection
 """The connection of an open transaction, which every query takes."""
@@ -60,13 +56,13 @@ class Database:
         """
         try:
             async with self.read() as connection:
-                if await connection.run_sync(_is_current):
+                if await connection.run_sync(is_current):
                     return
             if allowed is False:
                 raise FolderInUse(f"a server runs on {folder}: stop it first")
             with nullcontext() if allowed else no_server_running(folder):
                 async with self.write() as connection:
-                    await connection.run_sync(_upgrade)
+                    await connection.run_sync(upgrade)
         except FolderInUse as error:
             raise DatabaseUnusable(f"the database has the schema of another version, and {error}") from None
         except DatabaseError as error:
@@ -138,22 +134,4 @@ def format_time(moment: datetime) -> str:
 
 
 def _prepare(url: str, folder: Path, whole: bool) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_migrations()).walk_revisions()}
-    dialect_of(url).prepare(folder, known, whole)
-
-
-def _is_current(connection: sqlalchemy.Connection) -> bool:
-    current = MigrationContext.configure(connection).get_current_revision()
-    return current == ScriptDirectory.from_config(_migrations()).get_current_head()
-
-
-def _upgrade(connection: sqlalchemy.Connection) -> None:
-    config = _migrations()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-def _migrations() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    return config
+    dialect_of(url).prepare(folder, known_versions(), whole)

@@ -4,10 +4,12 @@ A folder holds everything that only one kind of database knows: `sqlite` is the 
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -70,6 +72,29 @@ class Dialect(Protocol):
 
     def vacuum(self) -> Vacuumed:
         """Gives unused space back to the disk. Blocks; a server may be running. Raises `DatabaseUnusable`."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """A connection that reads the database as it is at this moment; a server may be running.
+
+        Rows come one by one, whatever their number. Blocks.
+        """
+        ...
+
+    def draft(self) -> AbstractContextManager[Connection]:
+        """A connection to a new, empty database, which appears in the place of this one when the block ends.
+
+        When the block raises, or is killed, nothing is there. Blocks. Raises `DatabaseUnusable` when it is entered if
+        this database exists, and `OSError`.
+        """
+        ...
+
+    def next_keys(self, connection: Connection) -> Mapping[str, int]:
+        """Returns, for each table whose rows the database numbers and which had some, the next number."""
+        ...
+
+    def set_next_key(self, connection: Connection, table: str, next_key: int) -> None:
+        """Lets the database number the next row of the table with `next_key`, or beyond the greatest there is."""
         ...
 
 

@@ -8,7 +8,7 @@ writing connection instead of failing half way. `synchronous=FULL` makes an answ
 import os
 import sqlite3
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from xtrace_server.errors import ServiceError
 from xtrace_server.metrics import Reading
 from xtrace_server.storage.dialects import Vacuumed
+from xtrace_server.storage.sqlite import blocking
 from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
 from xtrace_server.storage.sqlite.faults import fault
 from xtrace_server.storage.sqlite.integrity import check_database
@@ -78,6 +79,18 @@ class Sqlite:
 
     def vacuum(self) -> Vacuumed:
         return vacuum_database(self.file)
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        return blocking.snapshot(self.file, BUSY_TIMEOUT_S)
+
+    def draft(self) -> AbstractContextManager[Connection]:
+        return blocking.draft(self.file)
+
+    def next_keys(self, connection: Connection) -> Mapping[str, int]:
+        return blocking.next_keys(connection)
+
+    def set_next_key(self, connection: Connection, table: str, next_key: int) -> None:
+        blocking.set_next_key(connection, table, next_key)
 
 
 def _engine(url: str, begin: str, connections: int) -> AsyncEngine:

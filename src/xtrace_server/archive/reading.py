@@ -1,0 +1,94 @@
+"""Reads an archive that anybody may have made: nothing is believed, and what is held at once is bounded."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import msgspec
+
+from xtrace_server.archive import manifest as manifests
+from xtrace_server.archive.container import ArchiveUnusable, MemberReader
+from xtrace_server.archive.manifest import CHECKSUMS, MANIFEST, MAX_MANIFEST_BYTES, Manifest
+from xtrace_server.archive.writing import MAX_ROW_BYTES, PART_BYTES, array_head, checksum_line, part_name
+
+_HEAD_BYTES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of one table, in the order of its columns."""
+
+    number: int
+    """Counted through all tables, from 1: who was interrupted can go on after the last one."""
+    table: str
+    rows: list[tuple[Any, ...]]
+
+
+class ArchiveReader:
+    """Reads the manifest at once, and then the parts. `file` can be sought. Raises `ArchiveUnusable` and `OSError`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._members = MemberReader(file)
+        self._sums = hashlib.sha256()
+        self._sums_size = 0
+        name, size = self._members.begin()
+        if name != MANIFEST or size > MAX_MANIFEST_BYTES:
+            raise ArchiveUnusable("it is not an archive of XTrace")
+        data = self._members.read(size)
+        self._count(name, data)
+        self.manifest: Manifest = manifests.decoded(data)
+
+    def parts(self) -> Iterator[Part]:
+        """Yields every part, one in memory at a time. What comes is sound only when the last one has come.
+
+        Raises `ArchiveUnusable` as soon as something differs from what a writer would have written.
+        """
+        tables = iter(self.manifest.tables)
+        table, decoder = "", None
+        number = 0
+        while (member := self._members.begin())[0] != CHECKSUMS:
+            number += 1
+            name, size = member
+            while decoder is None or name != part_name(number, table):
+                following = next(tables, None)
+                if following is None:
+                    raise ArchiveUnusable(f"it is damaged: {name} does not belong where it is")
+                table, decoder = following.name, following.rows()
+            data = self._part(name, size)
+            try:
+                rows = decoder.decode(data)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                raise ArchiveUnusable(f"it is damaged: {name} does not contain rows of the table {table}") from None
+            self._count(name, data)
+            del data
+            yield Part(number, table, rows)
+        self._check_sums(member[1])
+
+    def check(self) -> int:
+        """Reads everything and returns the number of rows. Raises as `parts`."""
+        return sum(len(part.rows) for part in self.parts())
+
+    def _part(self, name: str, size: int) -> bytes:
+        # Of a part above the usual size there is one row: what many small values need would be a multiple of it.
+        limit = PART_BYTES + _HEAD_BYTES
+        if size > MAX_ROW_BYTES + _HEAD_BYTES:
+            raise ArchiveUnusable(f"{name} is larger than a row can be")
+        data = self._members.read(size)
+        if size > limit and data[:1] != array_head(1):
+            raise ArchiveUnusable(f"{name} is larger than a part can be")
+        return data
+
+    def _count(self, name: str, data: bytes) -> None:
+        line = checksum_line(hashlib.sha256(data).hexdigest(), name)
+        self._sums.update(line)
+        self._sums_size += len(line)
+
+    def _check_sums(self, size: int) -> None:
+        found = hashlib.sha256()
+        for piece in self._members.pieces(size):
+            found.update(piece)
+        if size != self._sums_size or found.digest() != self._sums.digest():
+            raise ArchiveUnusable(f"it is damaged: its members are not those that {CHECKSUMS} names")
+        if not self._members.at_end():
+            raise ArchiveUnusable("it is damaged: something follows its end")

@@ -1,0 +1,156 @@
+"""A whole database as an archive, and back. Follows the tables that the database has, whatever they are."""
+
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from xtrace_core.files import new_file
+from xtrace_server.archive.container import ArchiveUnusable
+from xtrace_server.archive.manifest import BACKUP, FORMAT, VERSION, Column, Manifest, Table
+from xtrace_server.archive.reading import ArchiveReader
+from xtrace_server.archive.writing import ArchiveWriter
+from xtrace_server.storage.database import now
+from xtrace_server.storage.dialects import DatabaseUnusable, Dialect
+from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
+from xtrace_server.storage.migrating import known_versions, upgrade, version_of
+
+LEFT_OUT: Final[Collection[str]] = ("alembic_version",)
+"""The tables that no archive contains: the manifest names the schema's version."""
+
+_TYPES: Final[Mapping[type[Any], str]] = {
+    sa.Boolean: "boolean",
+    sa.Integer: "integer",
+    sa.Float: "real",
+    sa.LargeBinary: "binary",
+    sa.String: "text",
+}
+_ROWS_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """What an archive contains."""
+
+    bytes: int
+    rows: int
+    created_at: str
+    """When the snapshot was taken: UTC, ISO 8601."""
+
+
+def back_up(database: Dialect, file: Path) -> Archived:
+    """Writes the database, as it is at one moment, into a new archive; a server may be running.
+
+    Changes nothing in the database. The file appears when it is complete. Blocks. Raises `DatabaseUnusable`,
+    `StorageError` and `OSError`; `FileExistsError` if there is such a file.
+    """
+    if file.exists():
+        raise FileExistsError(file)
+    with database.snapshot() as connection, new_file(file, replace=False) as opened:
+        version = version_of(connection)
+        if version is None or version not in known_versions():
+            raise DatabaseUnusable("the database is not of a version that this one of XTrace knows")
+        tables = _tables(connection)
+        numbers = database.next_keys(connection)
+        manifest = Manifest(
+            format=FORMAT,
+            version=VERSION,
+            kind=BACKUP,
+            created_at=now(),
+            written_by=f"xtracedb {metadata.version('xtracedb')}",
+            schema=version,
+            tables=tuple(_described(table, numbers.get(table.name)) for table in tables.values()),
+        )
+        rows = 0
+        with ArchiveWriter(opened, manifest) as writer:
+            for table in tables.values():
+                for row in connection.execute(sa.select(table).order_by(*table.primary_key.columns)):
+                    writer.add(table.name, tuple(row))
+                    rows += 1
+    return Archived(writer.bytes, rows, manifest.created_at)
+
+
+def check(file: Path) -> Archived:
+    """Reads a whole archive and returns what it contains. Raises `ArchiveUnusable` and `OSError`."""
+    with file.open("rb") as opened:
+        return _check(opened)
+
+
+def restore(database: Dialect, folder: Path, file: Path) -> Archived:
+    """Makes the database from an archive, and brings it to the newest schema.
+
+    `folder` is the server's data folder. Everything is read and checked before anything is written; the database
+    appears when it is complete and on the disk. Blocks. Raises `ArchiveUnusable`, `DatabaseUnusable` if there is a
+    database or a server runs, `StorageError` and `OSError`; then there is no database, and no folder that was missing.
+    """
+    if database.exists():
+        raise DatabaseUnusable(f"a database exists in {database.location}: name a folder without one")
+    with file.open("rb") as opened, ExitStack() as stack:
+        checked = _check(opened)
+        if not folder.exists():
+            folder.mkdir(mode=0o700, parents=True)
+            stack.callback(_remove_empty, folder)
+        try:
+            with no_server_running(folder), database.draft() as connection:
+                _fill(database, connection, ArchiveReader(opened))
+        except FolderInUse as error:
+            raise DatabaseUnusable(str(error)) from None
+    return checked
+
+
+def _check(opened: BinaryIO) -> Archived:
+    reader = ArchiveReader(opened)
+    if reader.manifest.kind != BACKUP:
+        raise ArchiveUnusable("it is not a backup")
+    if reader.manifest.schema not in known_versions():
+        raise ArchiveUnusable("it was written by a newer version of XTrace: restore it with that one")
+    rows = reader.check()
+    return Archived(opened.tell(), rows, reader.manifest.created_at)
+
+
+def _fill(database: Dialect, connection: sa.Connection, reader: ArchiveReader) -> None:
+    """Fills a new database. Raises `ArchiveUnusable`."""
+    upgrade(connection, reader.manifest.schema)
+    tables = _tables(connection)
+    expected = {table.name: _described(table, None).columns for table in tables.values()}
+    if {table.name: table.columns for table in reader.manifest.tables} != expected:
+        raise ArchiveUnusable(f"its tables are not those of version {reader.manifest.schema} of the schema")
+    try:
+        for part in reader.parts():
+            table = tables[part.table]
+            names = table.columns.keys()
+            for start in range(0, len(part.rows), _ROWS_AT_ONCE):
+                some = part.rows[start : start + _ROWS_AT_ONCE]
+                connection.execute(sa.insert(table), [dict(zip(names, row, strict=True)) for row in some])
+    except IntegrityError as error:
+        raise ArchiveUnusable(f"its rows do not fit together: {error.orig}") from None
+    for described in reader.manifest.tables:
+        if described.next_key is not None:
+            database.set_next_key(connection, described.name, described.next_key)
+    upgrade(connection)
+
+
+def _tables(connection: sa.Connection) -> dict[str, sa.Table]:
+    """The tables that archives contain, by name; none refers to a later one."""
+    found = sa.MetaData()
+    found.reflect(connection)
+    return {table.name: table for table in found.sorted_tables if table.name not in LEFT_OUT}
+
+
+def _described(table: sa.Table, next_key: int | None) -> Table:
+    columns = tuple(Column(str(one.name), _type_of(one), bool(one.nullable)) for one in table.columns)
+    return Table(str(table.name), columns, next_key)
+
+
+def _type_of(column: sa.Column[object]) -> str:
+    return next(name for kind, name in _TYPES.items() if isinstance(column.type, kind))
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it is not empty: the database is there
+        folder.rmdir()

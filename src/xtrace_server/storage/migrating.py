@@ -1,0 +1,42 @@
+"""The versions of the schema, and the way from one to the next."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+
+def known_versions() -> Collection[str]:
+    """Returns the versions of the schema that this version of XTrace knows."""
+    return {script.revision for script in _scripts().walk_revisions()}
+
+
+def version_of(connection: Connection) -> str | None:
+    """Returns the version of the database's schema, None if it is empty."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def is_current(connection: Connection) -> bool:
+    """Returns whether the database has the newest version of the schema."""
+    return version_of(connection) == _scripts().get_current_head()
+
+
+def upgrade(connection: Connection, version: str = "head") -> None:
+    """Brings the database to a version of the schema, the newest by default, within the connection's transaction."""
+    config = _migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, version)
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_migrations())
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config

@@ -1,0 +1,80 @@
+"""SQLite for commands that read or write a whole database: connections that block, and give rows one by one."""
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from sqlalchemy import Connection, NullPool, create_engine, event
+
+from xtrace_core.files import publish_file
+from xtrace_server.storage.dialects import DatabaseUnusable
+
+_DRAFT: Final = ".restoring."
+_BESIDE: Final = ("", "-wal", "-shm", "-journal")
+"""What the names of a database's files end with. A log left behind would be taken for that of a new database."""
+
+
+@contextmanager
+def snapshot(file: Path, patience_s: float) -> Iterator[Connection]:
+    """The database in the file as it is at this moment. Raises SQLAlchemy's errors."""
+    with _transaction(file, patience_s, ["PRAGMA query_only = ON"]) as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()  # from here on, nothing newer is seen
+        yield connection
+
+
+@contextmanager
+def draft(file: Path) -> Iterator[Connection]:
+    """A new database, which appears as the file when the block ends. Raises `DatabaseUnusable` and `OSError`."""
+    for ending in _BESIDE:
+        existing = file.with_name(file.name + ending)
+        if existing.exists():
+            raise DatabaseUnusable(f"{existing} exists: name a folder without a database")
+    for left in file.parent.glob(f"{_DRAFT}*"):  # of one that was killed
+        shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(dir=file.parent, prefix=_DRAFT))  # mode 0700
+    unpublished = folder / file.name
+    # Until it is published, a crash costs nothing: neither journal nor synchronisation is needed.
+    pragmas = ["journal_mode = OFF", "synchronous = OFF", "foreign_keys = ON", "cache_size = -65536"]
+    try:
+        unpublished.touch(0o600)
+        with _transaction(unpublished, 0, [f"PRAGMA {pragma}" for pragma in pragmas]) as connection:
+            yield connection
+        publish_file(unpublished, file)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def next_keys(connection: Connection) -> Mapping[str, int]:
+    """Returns, for each table whose rows SQLite numbers and which had some, the next number."""
+    if not connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'").scalar():
+        return {}
+    return {name: last + 1 for name, last in connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")}
+
+
+def set_next_key(connection: Connection, table: str, next_key: int) -> None:
+    """Lets SQLite number the next row of the table with `next_key`, or beyond the greatest there is."""
+    last = max(next_key, next_keys(connection).get(table, 1)) - 1
+    connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+    connection.exec_driver_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))
+
+
+@contextmanager
+def _transaction(file: Path, patience_s: float, pragmas: Sequence[str]) -> Iterator[Connection]:
+    def connect() -> sqlite3.Connection:
+        # None: the driver begins no transactions by itself, the listener below does.
+        address = f"file:{quote(str(file))}?mode=rw"  # never creates the file
+        connection = sqlite3.connect(address, uri=True, timeout=patience_s, isolation_level=None)
+        for pragma in pragmas:
+            connection.execute(pragma).fetchall()
+        return connection
+
+    # hide_parameters: bound values are customers' data, and errors end up on screens.
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    with engine.begin() as connection:
+        yield connection
