@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from xtrace_sdk.errors import InvalidArgument, OtherModel
+from xtrace_sdk.errors import InvalidArgument, InvalidContext, InvalidVector, OtherModel
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.inference.embedding import Embedding
@@ -19,8 +20,8 @@ DIM = 64
 CHUNKS = [{"chunk_content": "The cat is asleep on the sofa."}, {"chunk_content": "The invoice is due in March."}]
 
 
-def wordllama(model_name: str = "l2_supercat", dim: int = DIM) -> Embedding:
-    return Embedding("wordllama", model_name, dim)
+def wordllama(model_name: str = "l2_supercat", dim: int = DIM, bits: int | None = None) -> Embedding:
+    return Embedding("wordllama", model_name, dim, bits=bits)
 
 
 def new_context(embedding: Any = None, dim: int | None = None) -> ExecutionContext:
@@ -105,3 +106,94 @@ def test_the_length_of_vectors_is_the_models() -> None:
 
 def test_the_public_part_does_not_tell_the_model() -> None:
     assert "supercat" not in str(new_context(wordllama()).public_data())
+
+
+# More bits than dimensions
+
+BITS = 200
+
+
+async def test_bits_of_a_projection_are_loaded_searched_and_rescored(xtrace: XTraceIntegration, kb_id: str) -> None:
+    embedding = wordllama(bits=BITS)
+    context = new_context(embedding)
+    assert (context.embed_len(), context.embedding_model) == (
+        BITS,
+        EmbeddingModel("wordllama", "l2_supercat", DIM, BITS),
+    )
+    await context.save_to_remote(xtrace)
+    restored = await ExecutionContext.load_from_remote(
+        "passphrase", context.id, xtrace, insecure_allow_weak_encryption=True
+    )
+    assert restored.embedding_model == context.embedding_model
+    assert (await DataLoader(restored, xtrace, vector_copy="int8").load(CHUNKS, None, kb_id)).stored == 2
+    retriever = Retriever(restored, xtrace)
+    (found,) = await retriever.search("Which animal is napping?", 1, kb_id, rescore=2)
+    assert found.text == CHUNKS[0]["chunk_content"]
+    floats, bits = await embedding.embed("a nap"), await embedding.bin_embed("a nap")
+    assert (floats.shape, bits.shape) == ((DIM,), (BITS,))
+    stored = await embedding.bin_embed_many([chunk["chunk_content"] for chunk in CHUNKS])
+    by_bits = await retriever.nn_search_for_ids(bits, 2, kb_id, include_scores=True)
+    assert sorted(by_bits[1]) == sorted(int((row != bits).sum()) for row in stored)
+    assert by_bits == await retriever.nn_search_for_ids(floats, 2, kb_id, include_scores=True)
+    assert (await DataLoader(restored, xtrace, vector_copy="int8").load(CHUNKS, embedding, kb_id)).stored == 0
+
+
+async def test_vectors_given_as_floats_and_as_bits_are_stored_alike(xtrace: XTraceIntegration, kb_id: str) -> None:
+    embedding = wordllama(bits=BITS)
+    context = new_context(embedding)
+    texts = [chunk["chunk_content"] for chunk in CHUNKS]
+    floats, bits = await embedding.embed_many(texts), await embedding.bin_embed_many(texts)
+    await DataLoader(context, xtrace).load(CHUNKS, [floats[0], bits[1]], kb_id)
+    ids, distances = await Retriever(context, xtrace).nn_search_for_ids(bits[0], 2, kb_id, include_scores=True)
+    assert (ids[0], distances) == (1, [0, int((bits[0] != bits[1]).sum())])
+
+
+async def test_other_bits_are_another_model(xtrace: XTraceIntegration, kb_id: str) -> None:
+    context = new_context(wordllama(bits=BITS))
+    for other in (wordllama(), wordllama(bits=BITS - 1), wordllama(bits=DIM)):
+        with pytest.raises(
+            OtherModel, match=rf"created for wordllama/l2_supercat with {DIM} dimensions and {BITS} bits"
+        ):
+            await DataLoader(context, xtrace).load(CHUNKS, other, kb_id)
+        with pytest.raises(OtherModel):
+            Retriever(context, xtrace, other)
+    unaware = new_context(dim=DIM)
+    with pytest.raises(OtherModel, match=f"the context's vectors have {DIM} bits: use Embedding\\(…, bits={DIM}\\)"):
+        await DataLoader(unaware, xtrace).load(CHUNKS, wordllama(bits=BITS), kb_id)
+    with pytest.raises(OtherModel):
+        Retriever(unaware, xtrace, wordllama(bits=BITS))
+    with pytest.raises(InvalidVector, match=f"{DIM + 1} floats, expected {DIM} floats .* or {BITS} bits"):
+        await Retriever(context, xtrace).nn_search_for_ids([0.5] * (DIM + 1), 1, kb_id)
+    assert (await xtrace.get_kb(kb_id)).number_of_vectors == 0
+
+
+async def test_a_context_that_does_not_remember_the_model_takes_its_bits(xtrace: XTraceIntegration, kb_id: str) -> None:
+    context, embedding = new_context(dim=BITS), wordllama(bits=BITS)
+    assert (await DataLoader(context, xtrace, vector_copy="int8").load(CHUNKS, embedding, kb_id)).stored == 2
+    retriever = Retriever(context, xtrace, embedding)
+    (found,) = await retriever.search(await embedding.embed("Which animal is napping?"), 1, kb_id, rescore=2)
+    assert found.text == CHUNKS[0]["chunk_content"]
+
+
+def test_bits_fit_into_one_ciphertext() -> None:
+    assert new_context(wordllama(bits=255)).embed_len() == 255
+    most = max(d for d in range(256, 512) if 3**d <= 9 << 508)  # base 3 holds more
+    assert new_context(wordllama(bits=most)).embed_len() == most
+    with pytest.raises(
+        InvalidArgument, match=f"{most + 1} bits do not fit into one ciphertext at key_len 256, which holds {most}"
+    ):
+        new_context(wordllama(bits=most + 1))
+    for bits in (0, 4097):
+        with pytest.raises(InvalidArgument, match="bits"):
+            wordllama(bits=bits)
+    with pytest.raises(InvalidArgument, match=f"embedding_length is {DIM}, but the embedding has {BITS} bits"):
+        new_context(wordllama(bits=BITS), DIM)
+
+
+def test_a_projection_of_a_later_version_is_refused_by_name() -> None:
+    for changed in ({"projection": "superbit-2"}, {"projection": None}, {"later": 1}):
+        fresh = new_context(wordllama(bits=BITS))._keys
+        secret = fresh.secret()
+        secret["embedding"] |= changed
+        with pytest.raises(InvalidContext, match="which this version does not know"):
+            ContextKeys.load(fresh.public, secret)

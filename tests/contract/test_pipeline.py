@@ -222,7 +222,7 @@ async def test_vectors_may_be_bits_floats_lists_and_awaitables(
 @pytest.mark.parametrize(
     ("vector", "complaint"),
     [
-        (np.zeros(DIM + 1), "25 positions, expected 24"),
+        (np.zeros(DIM + 1), "25 floats, expected 24"),
         (np.zeros((1, DIM)), "2 dimensions"),
         (np.full(DIM, 2), "other than 0 and 1"),
         (np.full(DIM, np.nan), "finite"),

@@ -53,7 +53,7 @@ def create(
     scheme: Annotated[
         Scheme, typer.Option(help="The scheme of the vectors: `paillier_lookup` is the faster one.")
     ] = Scheme.PAILLIER_LOOKUP,
-    dimensions: Annotated[int, typer.Option(min=1, max=4096, help="The number of positions of the vectors.")] = 512,
+    dimensions: Annotated[int, typer.Option(min=1, max=4096, help="The number of bits of a vector.")] = 512,
     key_len: Annotated[
         int,
         typer.Option(

@@ -23,7 +23,8 @@ from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_server.credentials import Credentials
 from xtrace_server.storage.sqlite.stored_bytes import stored_chunk
 
-DIMENSIONS = 256
+BITS = 512
+EMBEDDING = Embedding("wordllama", "l2_supercat", 256, bits=BITS)
 ANSWERS = 2
 REFERENCE_QUESTIONS = (
     "Which operators bind more tightly than others?",
@@ -59,8 +60,8 @@ def _own_context(folder: Path) -> ExecutionContext:
     return ExecutionContext.create(
         key_provider=provider,
         homomorphic_client_type="paillier_lookup",
-        embedding_length=DIMENSIONS,
         key_len=1024,
+        embedding=EMBEDDING,
         path=saved,
     )
 
@@ -83,7 +84,6 @@ async def _load_and_ask(
     data: Path,
     corpus: str,
 ) -> None:
-    embedding = Embedding("wordllama", "l2_supercat", DIMENSIONS)
     async with XTraceIntegration(
         org_id=server.org_id,
         api_key=server.api_key,
@@ -92,10 +92,10 @@ async def _load_and_ask(
         admin_api_url=f"{server.api_url}/api",
     ) as xtrace:
         kb_id = await _knowledge_base(xtrace, f"demo {context.pseudonym('demo corpus', corpus)[:8]}")
-        await _load(DataLoader(context, xtrace), embedding, documents, kb_id)
+        await _load(DataLoader(context, xtrace), documents, kb_id)
         answers = []
         for question in questions:
-            answers += await _answer(Retriever(context, xtrace), embedding, question, kb_id)
+            answers += await _answer(Retriever(context, xtrace), question, kb_id)
     if answers:
         _show_stored(data / "server" / "xtrace.db", kb_id, answers[0])
 
@@ -107,7 +107,7 @@ async def _knowledge_base(xtrace: XTraceIntegration, name: str) -> str:
     return (await xtrace.create_kb(name)).id
 
 
-async def _load(loader: DataLoader, embedding: Embedding, documents: Iterable[Document], kb_id: str) -> None:
+async def _load(loader: DataLoader, documents: Iterable[Document], kb_id: str) -> None:
     read, so_far = 0, LoadSummary()
 
     def counted() -> Iterator[Document]:
@@ -122,7 +122,7 @@ async def _load(loader: DataLoader, embedding: Embedding, documents: Iterable[Do
 
     started = time.perf_counter()
     try:
-        summary = await loader.load(chunks_of(counted()), embedding, kb_id, on_progress=keep)
+        summary = await loader.load(chunks_of(counted()), EMBEDDING, kb_id, on_progress=keep)
     except BaseException:  # Ctrl-C too
         note(f"{so_far.stored + so_far.known} chunks are stored: run the same command again to go on")
         raise
@@ -137,8 +137,8 @@ async def _load(loader: DataLoader, embedding: Embedding, documents: Iterable[Do
     )
 
 
-async def _answer(retriever: Retriever, embedding: Embedding, question: str, kb_id: str) -> list[dict[str, Any]]:
-    vector = await embedding.bin_embed(question)
+async def _answer(retriever: Retriever, question: str, kb_id: str) -> list[dict[str, Any]]:
+    vector = await EMBEDDING.bin_embed(question)
     started = time.perf_counter()
     ids, distances = await retriever.nn_search_for_ids(vector, k=ANSWERS, kb_id=kb_id, include_scores=True)
     searched = time.perf_counter()
@@ -152,7 +152,7 @@ async def _answer(retriever: Retriever, embedding: Embedding, question: str, kb_
     distance_of = dict(zip(ids, distances, strict=True))
     for chunk in chunks:
         source, passage = source_and_passage(chunk["chunk_content"])
-        say(f"   {source} (distance {distance_of[chunk['chunk_id']]} of {DIMENSIONS})")
+        say(f"   {source} (distance {distance_of[chunk['chunk_id']]} of {BITS})")
         say(f"      {_shortened(passage)}")
     return chunks
 

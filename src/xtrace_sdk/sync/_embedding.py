@@ -28,6 +28,7 @@ class Embedding(Twin[core.Embedding]):
         model_name: str,
         dim: Positive,
         *,
+        bits: Positive | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
         batch_size: Positive | None = None,
@@ -45,6 +46,9 @@ class Embedding(Twin[core.Embedding]):
             model_name: the provider's name for the model (`l2_supercat` for `wordllama`, 256 dimensions); for
                 `sentence_transformer` also a local folder.
             dim: how many of the model's dimensions to keep, the first ones.
+            bits: how many bits `bin_embed` makes of them, at most 4096, by fixed random projections (`superbit-1`);
+                None for the dimensions' signs. More bits than dimensions find more, and up to 512 cost no more than 256
+                (docs/recall.md).
             base_url: of an API; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
             api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is embedded.
             batch_size: texts that go to the model, or into one request, together.
@@ -62,6 +66,7 @@ class Embedding(Twin[core.Embedding]):
             provider,
             model_name,
             dim,
+            bits=bits,
             base_url=base_url,
             api_key=api_key,
             batch_size=batch_size,
@@ -87,7 +92,7 @@ class Embedding(Twin[core.Embedding]):
         return run(self._core.embed(text))
 
     def bin_embed(self, text: str) -> Bits:
-        """The text's vector as bits, `(dim,)` uint8: 1 where it is above 0. Raises `EmbeddingError`."""
+        """The text's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
         return run(self._core.bin_embed(text))
 
     def embed_many(self, texts: Sequence[str]) -> Floats:
@@ -95,8 +100,18 @@ class Embedding(Twin[core.Embedding]):
         return run(self._core.embed_many(texts))
 
     def bin_embed_many(self, texts: Sequence[str]) -> Bits:
-        """The texts' vectors as bits in order, `(n, dim)` uint8. Raises `EmbeddingError`."""
+        """The texts' vectors as bits in order, `(n, bits)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
         return run(self._core.bin_embed_many(texts))
+
+    def to_bits(self, vectors: Any) -> Bits:
+        """Bits of a float vector `(dim,)`, or of a matrix `(n, dim)` of them: `(bits,)` or `(n, bits)`, uint8.
+
+        Without `bits` there are `dim` of them, the signs: 1 where an element is above 0. With `bits` each is the sign
+        of a fixed random projection (docs/formats.md, "More bits than dimensions"), the same on every machine.
+
+        Raises `InvalidVector` for another shape and for elements that are not finite numbers.
+        """
+        return self._core.to_bits(vectors)
 
     @staticmethod
     def float_2_bin(vector: Any) -> Bits:
@@ -121,3 +136,8 @@ class Embedding(Twin[core.Embedding]):
     def dim(self) -> Positive:
         """As given."""
         return self._core.dim
+
+    @property
+    def bits(self) -> Positive | None:
+        """As given."""
+        return self._core.bits

@@ -12,7 +12,7 @@ class Embedder(Protocol):
     """What loading and searching texts needs of an embedding model; `Embedding` is one."""
 
     def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
-        """Binary vectors `(n, dim)` of the texts."""
+        """Binary vectors `(n, bits)` of the texts."""
         ...
 
 
@@ -25,5 +25,5 @@ class FloatEmbedder(Protocol):
         ...
 
     def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
-        """Binary vectors `(n, dim)` of the texts."""
+        """Binary vectors `(n, bits)` of the texts."""
         ...

@@ -5,6 +5,7 @@ against a real local server that speaks their APIs.
 import asyncio
 import json
 import logging
+import pickle
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from xtrace_sdk.errors import EmbeddingError, InvalidArgument, InvalidVector, MissingPackage, ProviderFault
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.limits import MAX_DIMENSIONS, MAX_NUMBER_BYTES
+from xtrace_sdk.x_vec.chunks.superbit import superbits
 from xtrace_sdk.x_vec.inference.embedding import PROVIDERS, Embedding
 
 KEY = "sk-verysecretkey0123456789"
@@ -256,6 +258,26 @@ async def test_wordllama_gives_a_text_the_same_vector_in_any_company() -> None:
 async def test_truncation_keeps_the_first_dimensions() -> None:
     long, short = (Embedding("wordllama", "l2_supercat", dim) for dim in (256, 64))
     assert np.array_equal((await long.embed("some text"))[:64], await short.embed("some text"))
+
+
+async def test_bits_are_projections_of_the_dimensions() -> None:
+    embedding = Embedding("wordllama", "l2_supercat", 128, bits=300)
+    signs = Embedding("wordllama", "l2_supercat", 128)
+    texts = ["The March invoice is still unpaid.", "The cat is asleep."]
+    floats, bits = await embedding.embed_many(texts), await embedding.bin_embed_many(texts)
+    assert np.array_equal(floats, await signs.embed_many(texts))
+    assert np.array_equal(bits, superbits(floats, 300))
+    assert np.array_equal(await embedding.bin_embed(texts[1]), bits[1])
+    assert np.array_equal(embedding.to_bits(floats), bits)
+    assert np.array_equal(embedding.to_bits(floats[0].tolist()), bits[0])
+    assert np.array_equal(signs.to_bits(floats), floats > 0)
+    for wrong in (floats[:, :100], floats[None], ["x"] * 128, np.full(128, np.nan)):
+        with pytest.raises(InvalidVector):
+            embedding.to_bits(wrong)
+    assert (await embedding.bin_embed_many([])).shape == (0, 300)
+    assert repr(embedding) == "Embedding('wordllama', 'l2_supercat', 128, bits=300)"
+    assert embedding != signs
+    assert pickle.loads(pickle.dumps(embedding)) == embedding  # noqa: S301
 
 
 async def test_wordllama_has_no_more_than_256_dimensions() -> None:

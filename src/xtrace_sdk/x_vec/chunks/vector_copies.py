@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk.errors import InvalidArgument, InvalidVector
+from xtrace_sdk.x_vec.chunks.vectors import finite_floats
 
 CopyKind = Literal["int8", "float32"]
 """`int8`: a byte an element, scaled by the vector's largest magnitude; `float32`: four bytes, the elements."""
@@ -25,24 +26,20 @@ def copy_kind(kind: Any) -> CopyKind | None:
     return cast("CopyKind | None", kind)
 
 
-def as_floats(vector: Any, embed_len: int) -> NDArray[np.float32]:
-    """One vector of floats as `(embed_len,)` float32. Raises `InvalidVector` for bits, another shape or length."""
+def as_floats(vector: Any, dim: int) -> NDArray[np.float32]:
+    """One vector of floats as `(dim,)` float32. Raises `InvalidVector` for bits, another shape or length."""
     try:
         elements = np.asarray(vector)
     except ValueError:
         elements = np.empty((0, 0))
-    if elements.shape != (embed_len,):
-        raise InvalidVector(f"got an array of shape {elements.shape}, expected one vector of {embed_len} floats")
+    if elements.shape != (dim,):
+        raise InvalidVector(f"got an array of shape {elements.shape}, expected one vector of {dim} floats")
     if elements.dtype.kind != "f":
         raise InvalidVector(
             f"got a vector of {elements.dtype}, expected floats: rescoring compares vectors as the model gives them "
             "(`embed` and `embed_many`), before they are reduced to bits"
         )
-    with np.errstate(over="ignore"):
-        floats = elements.astype(np.float32)
-    if not np.isfinite(floats).all():
-        raise InvalidVector("got a vector with elements that are not finite numbers, expected an embedding of floats")
-    return floats
+    return finite_floats(elements)
 
 
 def vector_copies(vectors: NDArray[np.float32], kind: CopyKind) -> NDArray[np.int8] | NDArray[np.float32]:

@@ -3,12 +3,16 @@
 import asyncio
 import inspect
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_sdk.errors import InvalidArgument, InvalidVector
+from xtrace_sdk.x_vec.chunks.superbit import superbits
+
+_NOT_FINITE: Final = "got a vector with elements that are not finite numbers, expected an embedding of floats"
 
 
 @runtime_checkable
@@ -16,7 +20,7 @@ class Embedder(Protocol):
     """What loading and searching texts needs of an embedding model; `Embedding` is one."""
 
     async def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
-        """Binary vectors `(n, dim)` of the texts."""
+        """Binary vectors `(n, bits)` of the texts."""
         ...
 
 
@@ -30,7 +34,7 @@ class FloatEmbedder(Embedder, Protocol):
 
 
 async def embedded(embedding: Embedder, texts: Sequence[str], *, as_floats: bool) -> NDArray[Any]:
-    """The texts' vectors `(n, dim)`: floats as the model gives them, or bits.
+    """The texts' vectors: floats `(n, dim)` as the model gives them, or bits `(n, bits)`.
 
     Raises `InvalidArgument` if floats are wanted of a model that has only bits, and what the model raises.
     """
@@ -51,31 +55,73 @@ def float_to_bits(vector: Any) -> NDArray[np.uint8]:
     """
     floats = np.asarray(vector)
     if floats.dtype.kind not in "fiub" or not np.isfinite(floats).all():
-        raise InvalidVector("got a vector with elements that are not finite numbers, expected an embedding of floats")
+        raise InvalidVector(_NOT_FINITE)
     return (floats > 0).astype(np.uint8)
 
 
-def as_bits(vector: Any, embed_len: int) -> NDArray[np.uint8]:
-    """One vector as `(embed_len,)` uint8 bits: floats by their sign, integers and booleans must be 0 or 1.
+@dataclass(frozen=True, slots=True)
+class VectorForm:
+    """What vectors of one context look like, as floats and as the bits that are encrypted."""
 
-    Raises `InvalidVector` for any other shape, length or element.
-    """
-    try:
-        elements = np.asarray(vector)
-    except ValueError:
-        elements = np.empty((0, 0))
-    if elements.ndim != 1:
-        raise InvalidVector(f"got an array of {elements.ndim} dimensions, expected one vector of {embed_len} positions")
-    if len(elements) != embed_len:
-        raise InvalidVector(
-            f"got a vector of {len(elements)} positions, expected {embed_len}, the context's embedding length: "
-            "embed with the model and the dimension that the context was created for"
-        )
-    if elements.dtype.kind == "f":
-        return float_to_bits(elements)
-    if elements.dtype.kind not in "biu" or not ((elements == 0) | (elements == 1)).all():
-        raise InvalidVector("got a vector of integers other than 0 and 1, expected bits or floats")
-    return elements.astype(np.uint8)
+    embed_len: int
+    """The number of bits."""
+    projected_dim: int | None = None
+    """How many floats are projected to the bits (`superbits`); None where each bit is the sign of one float."""
+
+    @property
+    def dim(self) -> int:
+        """The number of floats."""
+        return self.embed_len if self.projected_dim is None else self.projected_dim
+
+    def bits(self, floats: NDArray[Any]) -> NDArray[np.uint8]:
+        """Bits `(n, embed_len)` of float vectors `(n, dim)`. Raises `InvalidVector` if they are not finite numbers."""
+        return float_to_bits(floats) if self.projected_dim is None else superbits(finite_floats(floats), self.embed_len)
+
+    def as_bits(self, vector: Any) -> NDArray[np.uint8]:
+        """One vector as `(embed_len,)` uint8. Raises as `elements` does."""
+        elements = self.elements(vector)
+        return self.bits(elements[None])[0] if elements.dtype.kind == "f" else elements
+
+    def elements(self, vector: Any) -> NDArray[Any]:
+        """One vector, checked: finite floats `(dim,)`, or bits `(embed_len,)` uint8.
+
+        Raises `InvalidVector` for any other shape, length or element.
+        """
+        try:
+            elements = np.asarray(vector)
+        except ValueError:
+            elements = np.empty((0, 0))
+        if elements.ndim != 1:
+            raise InvalidVector(f"got an array of {elements.ndim} dimensions, expected one vector of {self.dim} floats")
+        kind = elements.dtype.kind
+        if len(elements) != (self.dim if kind == "f" else self.embed_len):
+            raise InvalidVector(
+                f"got a vector of {len(elements)} {'floats' if kind == 'f' else 'bits'}, {self._want()}"
+            )
+        if kind == "f":
+            if not np.isfinite(elements).all():
+                raise InvalidVector(_NOT_FINITE)
+            return elements
+        if kind not in "biu" or not ((elements == 0) | (elements == 1)).all():
+            raise InvalidVector("got a vector of integers other than 0 and 1, expected bits or floats")
+        return elements.astype(np.uint8)
+
+    def _want(self) -> str:
+        lengths = f"{self.embed_len}, the context's embedding length"
+        if self.projected_dim is not None:
+            lengths = (
+                f"{self.dim} floats as the model gives them, or {self.embed_len} bits, the context's embedding length"
+            )
+        return f"expected {lengths}: embed with the model, dimensions and bits that the context was created for"
+
+
+def finite_floats(elements: NDArray[Any]) -> NDArray[np.float32]:
+    """Floats of any width as float32. Raises `InvalidVector` for one that is not a finite float32."""
+    with np.errstate(over="ignore"):
+        floats = elements.astype(np.float32)
+    if not np.isfinite(floats).all():
+        raise InvalidVector(_NOT_FINITE)
+    return floats
 
 
 async def resolve(vector: Any) -> Any:

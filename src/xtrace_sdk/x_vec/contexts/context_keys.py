@@ -6,11 +6,12 @@ The secret of a native context and that of another client's are told apart by th
 
 import secrets
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final, Self
 
+from xtrace_sdk.arguments import shown
 from xtrace_sdk.errors import InvalidArgument, InvalidContext
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
+from xtrace_sdk.x_vec.chunks.superbit import PROJECTION
 from xtrace_sdk.x_vec.compat.content import ExistingContentCipher
 from xtrace_sdk.x_vec.compat.keys import existing_id, hedge_of, metadata_key
 from xtrace_sdk.x_vec.compat.paillier import load_existing
@@ -161,7 +162,7 @@ class ContextKeys(Secretive):
             before = self.predecessor.public.public_data() | {"secret": self.predecessor.secret()}
             secret["predecessor"] = before if self.manifests is None else before | {"manifests": dict(self.manifests)}
         if self.embedding is not None:
-            secret["embedding"] = asdict(self.embedding)
+            secret["embedding"] = self.embedding.as_object()
         if self.replaced is not None:
             secret["replaced"] = self.replaced
         return secret
@@ -175,10 +176,18 @@ class ContextKeys(Secretive):
 
 def _embedding(stored: Any, embed_len: int) -> EmbeddingModel:
     """The remembered model as the secret has it. Raises `InvalidContext` unless it gives the context's vectors."""
-    check_known("embedding", stored, ("provider", "model_name", "dim"))
-    model = EmbeddingModel(stored["provider"], stored["model_name"], stored["dim"])
-    if model.dim != embed_len:
-        raise InvalidContext(f"the context's embedding model has {model.dim} dimensions, its vectors {embed_len}")
+    check_known("embedding", stored, ("provider", "model_name", "dim", "bits", "projection"))
+    projection = stored.get("projection")
+    if projection != (None if stored.get("bits") is None else PROJECTION):
+        raise InvalidContext(
+            f"the context's embedding has the projection {shown(projection)}, which this version does not know: "
+            "update the software"
+        )
+    model = EmbeddingModel(stored["provider"], stored["model_name"], stored["dim"], stored.get("bits"))
+    if model.embed_len != embed_len:
+        raise InvalidContext(
+            f"the context's embedding model gives {model.embed_len} bits, its vectors have {embed_len}"
+        )
     return model
 
 

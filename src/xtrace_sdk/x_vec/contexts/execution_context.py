@@ -136,8 +136,8 @@ class ExecutionContext(Secretive):
             private_metadata: fields of metadata whose values the service shall not see, for good: True for all, or
                 some of `tag1` to `tag5` and `facets`. It gets keyed hashes of them (docs/metadata.md).
             embedding: the model that the vectors will be from, for good: an `Embedding`, or an `EmbeddingModel`. The
-                context remembers its provider, name and dimensions among its secrets. Loaders and retrievers then
-                refuse another model, and use this one where they get none.
+                context remembers its provider, name, dimensions and bits among its secrets. Loaders and retrievers
+                then refuse another model, and use this one where they get none.
             recovery_key: a second key that opens the context, for the day when the first is lost (docs/keys.md).
             insecure_allow_weak_parameters: allows key lengths that protect nothing, for tests.
 
@@ -148,8 +148,9 @@ class ExecutionContext(Secretive):
             raise InvalidArgument("salt cannot be chosen: each context draws its own and keeps it; leave it out")
         provider = _provider(passphrase if key_provider is None else key_provider)
         fields = private_fields(private_metadata)
-        parameters = SchemeParameters(key_len, alpha_len, insecure_allow_weak_parameters)
         model = model_of(embedding)
+        in_one_ciphertext = model is not None and model.bits is not None
+        parameters = SchemeParameters(key_len, alpha_len, insecure_allow_weak_parameters, in_one_ciphertext)
         homomorphic = create_client(homomorphic_client_type, _embed_len(embedding_length, model), parameters)
         keys = ContextKeys.generate(homomorphic, fields, embedding=model)
         return cls._new(keys, provider, recovery_key, path)
@@ -567,12 +568,11 @@ class ExecutionContext(Secretive):
 
 
 def _embed_len(given: int | None, model: EmbeddingModel | None) -> int:
-    if given is not None and model is not None and given != model.dim:
-        raise InvalidArgument(
-            f"embedding_length is {given}, but the embedding has {model.dim} dimensions: leave it out"
-        )
+    if given is not None and model is not None and given != model.embed_len:
+        bits = f"{model.dim} dimensions" if model.bits is None else f"{model.bits} bits"
+        raise InvalidArgument(f"embedding_length is {given}, but the embedding has {bits}: leave it out")
     if model is not None:
-        return model.dim
+        return model.embed_len
     return _DEFAULT_EMBED_LEN if given is None else given
 
 

@@ -11,10 +11,10 @@ from xtrace_sdk.errors import InvalidArgument, InvalidVector
 from xtrace_sdk.x_vec.chunks.envelope import Content, VectorCopy, pack
 from xtrace_sdk.x_vec.chunks.private_metadata import hidden_meta_data, private_part
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind, as_floats, copy_kind, vector_copies
-from xtrace_sdk.x_vec.chunks.vectors import as_bits
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.names import ChunkNames
 from xtrace_sdk.x_vec.data_loaders.chunks import PlainChunk
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel, vector_form
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 
 EncryptedChunks = list[dict[str, Any]]
@@ -35,11 +35,17 @@ class PlainContents(NamedTuple):
 class ChunkEncryptor(Secretive):
     """Encrypts chunks under one context, each with a copy of its vector if that is wanted."""
 
-    __slots__ = ("_context", "vector_copy")
+    __slots__ = ("_context", "_form", "vector_copy")
 
-    def __init__(self, context: ExecutionContext, vector_copy: CopyKind | None) -> None:
-        """Raises `InvalidArgument` for another kind of copy."""
+    def __init__(
+        self, context: ExecutionContext, vector_copy: CopyKind | None, model: EmbeddingModel | None = None
+    ) -> None:
+        """`model` is what the vectors are from; by default the one that the context remembers.
+
+        Raises `InvalidArgument` for another kind of copy, `OtherModel` for a model of another number of bits.
+        """
         self._context = context
+        self._form = vector_form(context.embed_len(), model or context.embedding_model)
         self.vector_copy = copy_kind(vector_copy)
 
     def encrypt(
@@ -64,31 +70,40 @@ class ChunkEncryptor(Secretive):
             raise InvalidArgument(f"got {len(chunks)} chunks but {len(vectors)} vectors; the counts must match")
         return PlainContents(
             self._plaintexts(chunks, vectors),
-            self._converted(chunks, vectors, as_bits, np.uint8),
+            self._bits(chunks, vectors),
             [hidden_meta_data(self._context, chunk.meta_data) for chunk in chunks],
         )
 
     def _plaintexts(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> list[bytes]:
         copies: Sequence[VectorCopy | None] = [None] * len(chunks)
         if self.vector_copy is not None:
-            copies = list(vector_copies(self._converted(chunks, vectors, as_floats, np.float32), self.vector_copy))
+            floats = self._each(chunks, vectors, lambda vector: as_floats(vector, self._form.dim))
+            copies = list(vector_copies(np.stack(floats), self.vector_copy)) if floats else []
         return [
             pack(Content(chunk.content, private_part(self._context, chunk.meta_data), copy, chunk.name))
             for chunk, copy in zip(chunks, copies, strict=True)
         ]
 
-    def _converted(
-        self,
-        chunks: Sequence[PlainChunk],
-        vectors: EmbeddedVectors,
-        convert: Callable[[Any, int], NDArray[Any]],
-        dtype: type,
-    ) -> NDArray[Any]:
-        """Each vector as `as_bits` or `as_floats` gives it, in one matrix `(n, embed_len)`."""
-        converted: NDArray[Any] = np.empty((len(vectors), self._context.embed_len()), dtype=dtype)
-        for i, (chunk, vector) in enumerate(zip(chunks, vectors, strict=True)):
+    def _bits(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> NDArray[np.uint8]:
+        """The vectors as bits `(n, embed_len)`; those that are floats are reduced to bits together."""
+        elements = self._each(chunks, vectors, self._form.elements)
+        bits = np.empty((len(elements), self._form.embed_len), dtype=np.uint8)
+        floats = [i for i, vector in enumerate(elements) if vector.dtype.kind == "f"]
+        if floats:
+            bits[floats] = self._form.bits(np.stack([elements[i] for i in floats]))
+        for i, vector in enumerate(elements):
+            if vector.dtype.kind != "f":
+                bits[i] = vector
+        return bits
+
+    def _each(
+        self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors, convert: Callable[[Any], NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Each vector converted. Raises `InvalidVector` with the position of the one that is not valid."""
+        converted = []
+        for chunk, vector in zip(chunks, vectors, strict=True):
             try:
-                converted[i] = convert(vector, self._context.embed_len())
+                converted.append(convert(vector))
             except InvalidVector as error:
                 raise InvalidVector(f"vector {chunk.position}: {error}") from None
         return converted

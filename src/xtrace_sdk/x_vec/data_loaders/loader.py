@@ -168,8 +168,9 @@ class DataLoader(Secretive):
                     on_progress(summary)
 
             reader = self._reader(model)
+            encryptor = ChunkEncryptor(self._context, self._encryptor.vector_copy, model)
             load = self._last = Load(
-                reader, self._encryptor, self._store, self._integration, kb_id, progress, on_conflict, strict
+                reader, encryptor, self._store, self._integration, kb_id, progress, on_conflict, strict
             )
             return await load.run(collection, embedding, batch_size)
 

@@ -7,7 +7,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import httpx2
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.arguments import Positive, Seconds, checked_calls
-from xtrace_sdk.errors import EmbeddingError, InvalidArgument, ProviderFault, TextRefused
+from xtrace_sdk.errors import EmbeddingError, InvalidArgument, InvalidVector, ProviderFault, TextRefused
 from xtrace_sdk.http.transport import Retries
-from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
+from xtrace_sdk.x_vec.chunks.vectors import VectorForm, float_to_bits
 from xtrace_sdk.x_vec.inference._apis import OllamaProvider, OpenAiProvider
 from xtrace_sdk.x_vec.inference._local import SentenceTransformerProvider, WordLlamaProvider
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel
@@ -57,6 +57,7 @@ class Embedding(Secretive):
         model_name: str,
         dim: Positive,
         *,
+        bits: Positive | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
         batch_size: Positive | None = None,
@@ -74,6 +75,9 @@ class Embedding(Secretive):
             model_name: the provider's name for the model (`l2_supercat` for `wordllama`, 256 dimensions); for
                 `sentence_transformer` also a local folder.
             dim: how many of the model's dimensions to keep, the first ones.
+            bits: how many bits `bin_embed` makes of them, at most 4096, by fixed random projections (`superbit-1`);
+                None for the dimensions' signs. More bits than dimensions find more, and up to 512 cost no more than 256
+                (docs/recall.md).
             base_url: of an API; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
             api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is embedded.
             batch_size: texts that go to the model, or into one request, together.
@@ -92,7 +96,9 @@ class Embedding(Secretive):
         self.provider = provider
         self.model_name = model_name
         self.dim = dim
+        self.bits = bits
         self._options: dict[str, Any] = {
+            "bits": bits,
             "base_url": base_url,
             "batch_size": batch_size,
             "concurrency": concurrency,
@@ -126,11 +132,13 @@ class Embedding(Secretive):
                 self._source = OpenAiProvider(model_name, batch_size=batch_size or 256, **api)
             case _:
                 raise InvalidArgument(f"the embedding provider is {provider!r}, expected {', '.join(PROVIDERS)}")
+        self._model = EmbeddingModel(provider, model_name, dim, bits)
+        self._form = VectorForm(dim) if bits is None else VectorForm(bits, dim)
 
     @property
     def model(self) -> EmbeddingModel:
         """Which model this is: what a context remembers (`ExecutionContext.create(…, embedding=…)`)."""
-        return EmbeddingModel(self.provider, self.model_name, self.dim)
+        return self._model
 
     def __eq__(self, other: object) -> bool:
         """Whether the other one gives the same vectors: the same model, behind the same address."""
@@ -154,7 +162,8 @@ class Embedding(Secretive):
         return _made_again, (type(self), self.provider, self.model_name, self.dim, given)
 
     def __repr__(self) -> str:
-        return f"Embedding({self.provider!r}, {self.model_name!r}, {self.dim})"
+        bits = "" if self.bits is None else f", bits={self.bits}"
+        return f"Embedding({self.provider!r}, {self.model_name!r}, {self.dim}{bits})"
 
     async def embed(self, text: str) -> Floats:
         """The text's vector, `(dim,)` float32. Raises `EmbeddingError`."""
@@ -173,8 +182,9 @@ class Embedding(Secretive):
         return await vector
 
     async def bin_embed(self, text: str) -> Bits:
-        """The text's vector as bits, `(dim,)` uint8: 1 where it is above 0. Raises `EmbeddingError`."""
-        return self.float_2_bin(await self.embed(text))
+        """The text's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        (bits,) = await self._to_bits((await self.embed(text))[None])
+        return cast("Bits", bits)
 
     async def embed_many(self, texts: Sequence[str]) -> Floats:
         """The texts' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
@@ -184,8 +194,25 @@ class Embedding(Secretive):
         return self._checked(await self._source.vectors(list(texts)), len(texts))
 
     async def bin_embed_many(self, texts: Sequence[str]) -> Bits:
-        """The texts' vectors as bits in order, `(n, dim)` uint8. Raises `EmbeddingError`."""
-        return self.float_2_bin(await self.embed_many(texts))
+        """The texts' vectors as bits in order, `(n, bits)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        return await self._to_bits(await self.embed_many(texts))
+
+    def to_bits(self, vectors: Any) -> Bits:
+        """Bits of a float vector `(dim,)`, or of a matrix `(n, dim)` of them: `(bits,)` or `(n, bits)`, uint8.
+
+        Without `bits` there are `dim` of them, the signs: 1 where an element is above 0. With `bits` each is the sign
+        of a fixed random projection (docs/formats.md, "More bits than dimensions"), the same on every machine.
+
+        Raises `InvalidVector` for another shape and for elements that are not finite numbers.
+        """
+        floats = np.asarray(vectors)
+        if floats.ndim not in (1, 2) or floats.shape[-1] != self.dim or floats.dtype.kind not in "fiu":
+            raise InvalidVector(
+                f"got an array of shape {floats.shape} and type {floats.dtype}, expected floats of shape "
+                f"({self.dim},) or (n, {self.dim})"
+            )
+        bits: Bits = self._form.bits(np.atleast_2d(floats)).reshape(*floats.shape[:-1], self._form.embed_len)
+        return bits
 
     @staticmethod
     def float_2_bin(vector: Any) -> Bits:
@@ -195,6 +222,11 @@ class Embedding(Secretive):
     async def aclose(self) -> None:
         """Closes connections to an API. A later call opens new ones."""
         await self._source.aclose()
+
+    async def _to_bits(self, vectors: Floats) -> Bits:
+        if self.bits is None:
+            return self.float_2_bin(vectors)
+        return await asyncio.to_thread(self._form.bits, vectors)
 
     async def _embed_waiting(self, loop: asyncio.AbstractEventLoop, waiting: "_Waiting") -> None:
         del self._waiting[loop]  # later calls make another batch
@@ -260,4 +292,4 @@ def embedding_for(model: EmbeddingModel | None) -> Embedding:
         raise InvalidArgument(
             "a text was given, but no model, and the context remembers none: give embedding=Embedding(…)"
         )
-    return Embedding(model.provider, model.model_name, model.dim)
+    return Embedding(model.provider, model.model_name, model.dim, bits=model.bits)

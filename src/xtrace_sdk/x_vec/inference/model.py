@@ -4,7 +4,11 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from xtrace_sdk.arguments import shown
 from xtrace_sdk.errors import InvalidArgument, OtherModel
+from xtrace_sdk.limits import MAX_DIMENSIONS
+from xtrace_sdk.x_vec.chunks.superbit import MAX_BITS, PROJECTION
+from xtrace_sdk.x_vec.chunks.vectors import VectorForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,18 +19,43 @@ class EmbeddingModel:
     model_name: str
     dim: int
     """The number of dimensions that are kept."""
+    bits: int | None = None
+    """How many bits `superbit-1` makes of them; None for their signs."""
 
     def __post_init__(self) -> None:
         texts: tuple[Any, ...] = (self.provider, self.model_name)
         if not all(isinstance(text, str) and text for text in texts) or type(self.dim) is not int or self.dim < 1:
             raise InvalidArgument("an embedding model has a provider, a name, and at least one dimension")
+        if self.bits is not None and not (type(self.bits) is int and 1 <= self.bits <= MAX_BITS):
+            raise InvalidArgument(f"bits is {shown(self.bits)}, expected 1 to {MAX_BITS}, or None for the signs")
+        if self.bits is not None and self.dim > MAX_DIMENSIONS:
+            raise InvalidArgument(f"dim is {self.dim}, but bits are made of at most {MAX_DIMENSIONS} dimensions")
 
     def __str__(self) -> str:
-        return f"{self.provider}/{self.model_name} with {self.dim} dimensions"
+        bits = "" if self.bits is None else f" and {self.bits} bits ({self.projection})"
+        return f"{self.provider}/{self.model_name} with {self.dim} dimensions{bits}"
+
+    @property
+    def embed_len(self) -> int:
+        """The number of bits of a vector: the embedding length of a context for this model."""
+        return self.dim if self.bits is None else self.bits
+
+    @property
+    def projection(self) -> str | None:
+        """How bits are made of the dimensions: `superbit-1`, or None for their signs."""
+        return None if self.bits is None else PROJECTION
+
+    def as_object(self) -> dict[str, Any]:
+        """The model as contexts keep it (docs/formats.md, "Execution context")."""
+        named: dict[str, Any] = {"provider": self.provider, "model_name": self.model_name, "dim": self.dim}
+        return named if self.bits is None else named | {"bits": self.bits, "projection": self.projection}
 
     def as_text(self) -> str:
         """The model as one JSON text, for the names of chunks (docs/formats.md, "Names")."""
-        return json.dumps([self.provider, self.model_name, self.dim], separators=(",", ":"))
+        parts: list[Any] = [self.provider, self.model_name, self.dim]
+        if self.bits is not None:
+            parts += [self.bits, self.projection]
+        return json.dumps(parts, separators=(",", ":"))
 
 
 @runtime_checkable
@@ -59,3 +88,18 @@ def agreed_model(remembered: EmbeddingModel | None, embedding: Any) -> Embedding
             "(embedding=None does), or create another context"
         )
     return given or remembered
+
+
+def vector_form(embed_len: int, model: EmbeddingModel | None) -> VectorForm:
+    """What vectors look like that are from this model, in a context of this embedding length.
+
+    Raises `OtherModel` for a model with `bits` of another number than the context's vectors have.
+    """
+    if model is None or model.bits is None:
+        return VectorForm(embed_len)
+    if model.bits != embed_len:
+        raise OtherModel(
+            f"the embedding is {model}, but the context's vectors have {embed_len} bits: use Embedding(…, "
+            f"bits={embed_len}), or create a context with embedding="
+        )
+    return VectorForm(embed_len, model.dim)

@@ -24,7 +24,7 @@ def rescored(query: NDArray[np.float32], candidates: Sequence[Decrypted]) -> lis
     return [(candidates[i], float(similarities[i])) for i in order]
 
 
-def _copies(candidates: Sequence[Decrypted], embed_len: int) -> list[NDArray[Any]]:
+def _copies(candidates: Sequence[Decrypted], dim: int) -> list[NDArray[Any]]:
     without = sorted(one.chunk["chunk_id"] for one in candidates if one.vector_copy is None)
     if without:
         raise InvalidArgument(
@@ -33,9 +33,9 @@ def _copies(candidates: Sequence[Decrypted], embed_len: int) -> list[NDArray[Any
         )
     copies = [(one.chunk["chunk_id"], one.vector_copy) for one in candidates if one.vector_copy is not None]
     for chunk_id, copy in copies:
-        if len(copy) != embed_len:
+        if len(copy) != dim:
             raise UnknownContent(
-                f"chunk {chunk_id}: the copy of its vector has {len(copy)} elements, expected {embed_len}: "
+                f"chunk {chunk_id}: the copy of its vector has {len(copy)} elements, expected {dim}: "
                 "other software wrote it; replace or delete the chunk"
             )
     return [copy for _, copy in copies]

@@ -18,11 +18,11 @@ from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.chunks.vector_copies import as_floats
-from xtrace_sdk.x_vec.chunks.vectors import Embedder, as_bits, embedded, resolve
+from xtrace_sdk.x_vec.chunks.vectors import Embedder, embedded, resolve
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
-from xtrace_sdk.x_vec.inference.model import agreed_model
+from xtrace_sdk.x_vec.inference.model import agreed_model, vector_form
 from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted, Search, filters_of
 from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
 from xtrace_sdk.x_vec.retrievers.emptiness import explain_emptiness
@@ -75,12 +75,13 @@ class Retriever(Secretive):
         """
         if isinstance(embedding, bool):  # where existing clients have `parallel`
             embedding = None
-        agreed_model(execution_context.embedding_model, embedding)
+        model = agreed_model(execution_context.embedding_model, embedding)
         self._context = execution_context
         self._integration = integration
         for one in execution_context.lineage:
             integration.declare_private(one.id, one.private_metadata)
         self._embedding = embedding
+        self._form = vector_form(execution_context.embed_len(), model)
         self._contents = Contents(execution_context)
         self._decoys = Decoys()
         before = execution_context.predecessor
@@ -157,7 +158,7 @@ class Retriever(Secretive):
         The service reads the ciphertexts once for up to 32 queries. Raises what `nn_search_for_ids` raises.
         """
         scope = SearchScope.of(kb_id, range_filter, meta_filter)
-        vectors = [as_bits(await resolve(vector), self._context.embed_len()) for vector in query_vectors]
+        vectors = [self._form.as_bits(await resolve(vector)) for vector in query_vectors]
         found: list[Nearest] = []
         for start in range(0, len(vectors), MAX_QUERIES):
             found += await self._nearest(vectors[start : start + MAX_QUERIES], k, scope)
@@ -185,7 +186,7 @@ class Retriever(Secretive):
         service sees that 4·k chunks are fetched, not which of them are wanted.
         """
         vector = await self._query_vector(query, as_given=rescore is not None)
-        wanted = None if rescore is None else as_floats(vector, self._context.embed_len())
+        wanted = None if rescore is None else as_floats(vector, self._form.dim)
         ids, scores = await self.nn_search_for_ids(
             vector, k * (rescore or 1), kb_id, meta_filter, range_filter, include_scores=True
         )

@@ -40,6 +40,8 @@ class SchemeParameters:
     alpha_len: int | None = None
     """Bits of the subgroup orders, for `paillier_lookup`."""
     insecure_allow_weak_parameters: bool = False
+    in_one_ciphertext: bool = False
+    """Refuses vectors that take more than one ciphertext, for schemes that spread long ones over several."""
 
 
 class EncryptedQueries(Protocol):

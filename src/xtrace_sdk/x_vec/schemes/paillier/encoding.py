@@ -35,6 +35,19 @@ def choose_base(embed_len: int, key_len: int) -> Base:
     return "base3" if saves else "base4"
 
 
+def check_one_ciphertext(embed_len: int, key_len: int) -> None:
+    """Raises `InvalidArgument` if vectors of this length take more than one ciphertext of this key length."""
+    if embed_len < key_len or choose_base(embed_len, key_len) == "base3":
+        return
+    most = key_len - 1
+    while choose_base(most + 1, key_len) == "base3":
+        most += 1
+    raise InvalidArgument(
+        f"{embed_len} bits do not fit into one ciphertext at key_len {key_len}, which holds {most}: choose bits of at "
+        f"most {most}, or a larger key_len"
+    )
+
+
 class VectorEncoding:
     """How vectors of one length are spread over the ciphertexts of one key length."""
 

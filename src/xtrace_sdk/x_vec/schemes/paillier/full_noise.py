@@ -14,7 +14,7 @@ from xtrace_core.arithmetic import Rows, arithmetic
 from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding, choose_base
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding, check_one_ciphertext, choose_base
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 from xtrace_sdk.x_vec.schemes.paillier.primes import far_apart, prime_with_two_top_bits
 from xtrace_sdk.x_vec.schemes.paillier.scheme import (
@@ -66,6 +66,8 @@ class PaillierClient(PaillierScheme):
     def create(cls, embed_len: int, parameters: SchemeParameters) -> Self:
         """A new key. Raises as `generate`."""
         key_len = parameters.key_len or MIN_KEY_LEN
+        if parameters.in_one_ciphertext:
+            check_one_ciphertext(embed_len, key_len)
         return cls.generate(embed_len, key_len, parameters.insecure_allow_weak_parameters)
 
     @classmethod
