@@ -596,7 +596,7 @@ async def test_false_lists_are_noticed(how: str, stock: Stock) -> None:
 
 # What is larger than anything that there is
 
-noticed("announces or gives numbers, lengths, ciphertexts or nonces that no answer has", InvalidAnswer)
+noticed("announces or gives numbers, lengths, ciphertexts or nonces that no valid answer has", InvalidAnswer)
 
 
 def packed(*rows: list[Any]) -> bytes:

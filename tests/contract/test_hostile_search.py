@@ -159,7 +159,9 @@ for _value in ("0", "1", "n", "n²", "n²-c", "n²+c", "2^4000"):
         known = {"0": 0, "1": 1, "n": n, "n²": n**2, "n²-c": n**2 - c, "n²+c": n**2 + c, "2^4000": 1 << 4000}
         return with_value(attack, rows, known[value])
 
-    lie("puts a number into a row that is no answer: 0, 1, n, n², −c, c + n², a longer one", InvalidRows)(no_ciphertext)
+    lie("puts a number into a row that is not a valid answer: 0, 1, n, n², −c, c + n², a longer one", InvalidRows)(
+        no_ciphertext
+    )
 
 
 @lie("answers with rows of another context, or another organisation's", InvalidRows)
