@@ -20,7 +20,7 @@ async def _found(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> l
         async with open_store(Path(folder)) as store:
             await store.add(stored)
             found = []
-            async with store.database.read() as connection:
+            async with store.database.look_up() as connection:
                 for filter_ in asked:
                     pks = await chunks.matching_pks(connection, store.candidates(filter_))
                     assert len(pks) == await chunks.count_matching(connection, store.candidates(filter_))

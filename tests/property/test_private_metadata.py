@@ -72,7 +72,7 @@ async def found(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> li
     with TemporaryDirectory() as folder:
         async with open_store(Path(folder)) as store:
             await store.add(stored)
-            async with store.database.read() as connection:
+            async with store.database.look_up() as connection:
                 return [
                     [chunk_id_of(pk) for pk in await chunks.matching_pks(connection, store.candidates(filter_))]
                     for filter_ in asked

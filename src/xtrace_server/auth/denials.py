@@ -11,6 +11,7 @@ import logging
 from contextlib import suppress
 from dataclasses import replace
 
+from xtrace_server.errors import Unavailable
 from xtrace_server.storage import audit
 from xtrace_server.storage.audit import Event
 from xtrace_server.storage.database import Database, StorageError
@@ -70,16 +71,16 @@ class Denials:
         if not waiting:
             return
         try:
-            async with self._database.read() as connection:
+            async with self._database.look_up() as connection:
                 real = await audit.existing_organisations(connection, {of for of, _ in waiting})
             if not real:
                 return
-            async with self._database.write() as connection:
+            async with self._database.write(urgent=True) as connection:
                 for organisation_id in await audit.existing_organisations(connection, real):
                     counted = [(event, count) for (of, event), count in waiting.items() if of == organisation_id]
                     events = [replace(event, count=count) for event, count in counted]
                     await audit.record(connection, organisation_id, events)
-        except StorageError:
+        except (StorageError, Unavailable):
             _log.exception("denied requests could not be written to the audit log")
             for key, count in waiting.items():
                 self._waiting[key] = self._waiting.get(key, 0) + count

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 from xtrace_core.permissions import Permission
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.keys import hash_key, is_well_formed
-from xtrace_server.errors import KnowledgeBaseNotFound, PermissionDenied, Unauthenticated
+from xtrace_server.errors import KnowledgeBaseNotFound, PermissionDenied, Unauthenticated, Unavailable
 from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.storage import knowledge_bases, organisations
 from xtrace_server.storage.database import Connection, Database, StorageError
@@ -152,7 +152,7 @@ class Guard:
     async def api_caller(self, headers: _Headers, organisation_id: str, rule: Rule) -> ApiCaller:
         """Returns the caller of a route of the data plane. Raises `Unauthenticated` and `RateLimited`."""
         key_hash = _presented(headers, API_KEY_HEADER)
-        async with self._database.read() as connection:
+        async with self._database.look_up() as connection:
             key = await organisations.find_api_key(connection, key_hash)
         if (
             key is None
@@ -170,7 +170,7 @@ class Guard:
         if not organisation_id:
             raise Unauthenticated(f"the header {ORGANISATION_HEADER} with the organisation's id is missing")
         key_hash = _presented(headers, ADMIN_KEY_HEADER)
-        async with self._database.read() as connection:
+        async with self._database.look_up() as connection:
             found = await organisations.find_admin_key(connection, key_hash)
         if (
             found is None
@@ -198,9 +198,9 @@ class Guard:
 
     async def _write_use(self, key_hash: str) -> None:
         try:
-            async with self._database.write() as connection:
+            async with self._database.write(urgent=True) as connection:
                 await organisations.record_use(connection, key_hash)
-        except StorageError:
+        except (StorageError, Unavailable):
             self._use_recorded.pop(key_hash, None)
             _log.warning("the last use of an API key could not be written down")
 

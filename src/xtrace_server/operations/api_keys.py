@@ -26,13 +26,13 @@ async def create(state: ServerState, actor: Actor, name: str, description: str) 
 
 async def list_all(state: ServerState, actor: Actor) -> list[ApiKey]:
     """Returns the API keys that are not revoked, the oldest first."""
-    async with state.database.read() as connection:
+    async with state.database.read(actor.organisation_id) as connection:
         return await organisations.list_api_keys(connection, actor.organisation_id)
 
 
 async def permissions(state: ServerState, actor: Actor, key_hash: str) -> list[tuple[KnowledgeBase, int]]:
     """Returns each knowledge base on which the key has a permission, with it. Raises `KeyNotFound`."""
-    async with state.database.read() as connection:
+    async with state.database.read(actor.organisation_id) as connection:
         key = await organisations.get_api_key(connection, actor.organisation_id, key_hash)
         found = await organisations.permissions(connection, key)
     return [(grant.kb, grant.permission) for grant in found if grant.permission]

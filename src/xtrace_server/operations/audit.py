@@ -10,7 +10,7 @@ from xtrace_server.storage.database import Connection
 async def newest(state: ServerState, actor: Actor, before: int | None, limit: int) -> list[Entry]:
     """Returns the newest entries, or those with ids below `before`; the newest first."""
     await state.denials.write()
-    async with state.database.read() as connection:
+    async with state.database.read(actor.organisation_id) as connection:
         return await audit.newest(connection, actor.organisation_id, before, limit)
 
 

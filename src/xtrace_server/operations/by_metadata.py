@@ -32,7 +32,7 @@ async def search(
 
     Raises `KnowledgeBaseNotFound`.
     """
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         candidates = await _candidates(connection, caller, scope)
         pks = await chunks.matching_pks(connection, candidates) if candidates else []
         return await read_chunks(connection, state.schemes, pks, shown, write)
@@ -55,7 +55,7 @@ async def page(
 
     Raises `KnowledgeBaseNotFound`.
     """
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         candidates = await _candidates(connection, caller, scope)
         if candidates is None:
             return FoundPage(0, [], [], has_more=False)
@@ -95,7 +95,7 @@ async def patch(
 
 
 async def _count(state: ServerState, caller: ApiCaller, scope: SearchScope) -> int:
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         candidates = await _candidates(connection, caller, scope)
         return await chunks.count_matching(connection, candidates) if candidates else 0
 
@@ -115,7 +115,7 @@ async def _locked(
     state: ServerState, caller: ApiCaller, scope: SearchScope
 ) -> AsyncIterator[tuple[Connection, KnowledgeBase, Candidates | None]]:
     """A writing transaction on the knowledge base, with what the scope is about in it."""
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, scope.kb_id)
     async with writing(state, caller) as connection:
         kb = await caller.locked(connection, kb.id)

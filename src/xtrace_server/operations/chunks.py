@@ -39,7 +39,7 @@ async def insert(
     """
     if body.on_conflict is not None:
         _check_names(body.chunks)
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         if (known := await _known_answer(connection, key)) is not None:
             return known
@@ -63,7 +63,7 @@ async def read(
 
     Raises `KnowledgeBaseNotFound`.
     """
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
         return await read_chunks(connection, state.schemes, pks, shown, write)
@@ -77,7 +77,7 @@ async def update(state: ServerState, caller: ApiCaller, body: wire.UpdateChunks)
     check_count(state.settings, "max_chunks", body.chunk_updates, "chunks")
     chunk_ids = [one.chunk_id for one in body.chunk_updates]
     _check_distinct(chunk_ids, "chunk_updates")
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         context = await contexts.get_for_writing(connection, caller.organisation_id, body.context_id)
         await chunks.existing_bindings(connection, kb, chunk_ids)
@@ -98,7 +98,7 @@ async def patch(state: ServerState, caller: ApiCaller, body: wire.PatchChunks) -
     check_count(state.settings, "max_chunks", body.chunk_patches, "chunks")
     chunk_ids = [one.chunk_id for one in body.chunk_patches]
     _check_distinct(chunk_ids, "chunk_patches")
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         await chunks.existing_bindings(connection, kb, chunk_ids)
         context = None
@@ -122,7 +122,7 @@ async def delete(state: ServerState, caller: ApiCaller, kb_id: str, chunk_ids: I
 
     Raises `KnowledgeBaseNotFound`.
     """
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, kb_id)
     async with writing(state, caller) as connection:
         kb = await caller.locked(connection, kb.id)
@@ -136,7 +136,7 @@ async def find_names(state: ServerState, caller: ApiCaller, body: wire.FindNames
     Raises `KnowledgeBaseNotFound` and `TooLarge`.
     """
     check_count(state.settings, "max_ids", body.names, "names")
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
         context = await contexts.find(connection, caller.organisation_id, body.context_id)
         binding = await contexts.find_binding(connection, kb, context) if context else None

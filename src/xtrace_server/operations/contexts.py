@@ -51,7 +51,7 @@ async def save(
 
 async def named(state: ServerState, caller: ApiCaller, name: str) -> str:
     """Returns the id of the context that was saved under the name. Raises `ContextNotFound`, `PermissionDenied`."""
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         context = await contexts.find_named(connection, caller.organisation_id, name)
         if context is None:
             raise ContextNotFound(name)
@@ -61,13 +61,13 @@ async def named(state: ServerState, caller: ApiCaller, name: str) -> str:
 
 async def list_all(state: ServerState, caller: ApiCaller) -> list[Context]:
     """Returns the contexts that the key may read, in the order in which they were first saved."""
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         return await list_readable(connection, caller)
 
 
 async def get(state: ServerState, caller: ApiCaller, context_id: str) -> wire.ContextData:
     """Returns a context as stored. Raises `ContextNotFound` and `PermissionDenied`."""
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
         await check_may_read(connection, caller, context)
         return context.data
@@ -103,7 +103,7 @@ async def get_successor(state: ServerState, caller: ApiCaller, context_id: str) 
 
     Raises `ContextNotFound` and `PermissionDenied`.
     """
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
         await check_may_read(connection, caller, context)
         return await contexts.find_successor(connection, context)
@@ -124,14 +124,14 @@ async def store_successor(
 
 async def of_knowledge_base(state: ServerState, caller: ApiCaller, kb_id: str) -> list[str]:
     """Returns the ids of the contexts bound to a knowledge base. Raises `KnowledgeBaseNotFound`."""
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         return await contexts.bound_context_ids(connection, kb)
 
 
 async def knowledge_bases_of(state: ServerState, caller: ApiCaller, context_id: str) -> list[str]:
     """Returns the ids of those knowledge bases bound to a context that the key may read. Raises `ContextNotFound`."""
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
         bound = await contexts.bound_knowledge_bases(connection, context)
         readable = await caller.readable(connection)
@@ -154,7 +154,7 @@ async def get_name_salt(state: ServerState, caller: ApiCaller, kb_id: str, conte
 
     Raises `KnowledgeBaseNotFound` and `ContextNotFound`.
     """
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         context = await contexts.get(connection, caller.organisation_id, context_id)
         bound = await contexts.find_binding(connection, kb, context)
@@ -168,7 +168,7 @@ async def store_name_salt(
 
     Raises `KnowledgeBaseNotFound`, `ContextNotFound` and `ContextRetired`.
     """
-    async with state.database.read() as connection:
+    async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         context = await contexts.get(connection, caller.organisation_id, context_id)
         bound = await contexts.find_binding(connection, kb, context)

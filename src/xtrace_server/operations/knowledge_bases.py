@@ -20,13 +20,13 @@ async def create(state: ServerState, actor: Actor, name: str, description: str) 
 
 async def list_all(state: ServerState, actor: Actor) -> list[KnowledgeBase]:
     """Returns the knowledge bases in the order of their creation."""
-    async with state.database.read() as connection:
+    async with state.database.read(actor.organisation_id) as connection:
         return await knowledge_bases.list_all(connection, actor.organisation_id)
 
 
 async def get(state: ServerState, actor: Actor, kb_id: str) -> KnowledgeBase:
     """Returns one knowledge base. Raises `KnowledgeBaseNotFound`."""
-    async with state.database.read() as connection:
+    async with state.database.read(actor.organisation_id) as connection:
         return await knowledge_bases.get(connection, actor.organisation_id, kb_id)
 
 

@@ -56,7 +56,7 @@ async def new_admin_key(database: Database, organisation_id: str) -> str | None:
 
 async def list_all(database: Database) -> list[Organisation]:
     """Returns every organisation, the oldest first."""
-    async with database.read() as connection:
+    async with database.look_up() as connection:
         return await organisations.list_all(connection)
 
 

@@ -35,6 +35,6 @@ async def search(
         return SearchTarget(evaluation, None if binding is None else Candidates(kb, binding, scope))
 
     try:
-        return await state.engine.search(find, queries)
+        return await state.engine.search(caller.organisation_id, find, queries)
     except InvalidCiphertext as error:
         raise CiphertextRefused(f"{field}: {error}") from None

@@ -12,8 +12,9 @@ from xtrace_server.storage.database import Connection
 async def writing(state: ServerState, caller: ApiCaller | Actor) -> AsyncIterator[Connection]:
     """A writing transaction in which the caller's key holds; what is revoked later is revoked after it.
 
-    A body may arrive long after its headers. Raises `Unauthenticated` if the key was revoked meanwhile.
+    A body may arrive long after its headers. What is done with an admin key is short, and goes first.
+    Raises `Unauthenticated` if the key was revoked meanwhile.
     """
-    async with state.database.write() as connection:
+    async with state.database.write(caller.organisation_id, urgent=isinstance(caller, Actor)) as connection:
         await caller.check_current(connection)
         yield connection

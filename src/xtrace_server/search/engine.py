@@ -69,10 +69,13 @@ class SearchEngine:
         """What is on its way into the cache."""
         self._tasks: set[asyncio.Task[tuple[Segment, ...]]] = set()
 
-    async def search(self, find: FindTarget, queries: Sequence[Query]) -> Search:
-        """Returns the search over the target that `find` looks up. Raises what it raises, and `InvalidCiphertext`."""
+    async def search(self, organisation_id: str, find: FindTarget, queries: Sequence[Query]) -> Search:
+        """Returns the organisation's search over the target that `find` looks up.
+
+        Raises what that raises, and `InvalidCiphertext`.
+        """
         async with AsyncExitStack() as transaction:
-            connection = await transaction.enter_async_context(self._database.read())
+            connection = await transaction.enter_async_context(self._database.read(organisation_id))
             target = await find(connection)
             candidates, row_bytes = target.candidates, target.evaluation.row_bytes
             if row_bytes is None and candidates is not None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError, DBAPIError, SQLAlchemyError
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.deadline import hold_deadline
 from xtrace_server.errors import ServiceError, Unavailable
+from xtrace_server.limits.turns import Turns
 from xtrace_server.metrics import Metrics, Reading
 from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
 from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
@@ -26,26 +27,54 @@ StorageError: TypeAlias = SQLAlchemyError
 """Whatever goes wrong between the service and its database."""
 
 
+READERS: Final = 8
+"""Connections on which organisations read at the same time."""
+READERS_EACH: Final = READERS // 2
+"""How many of them one organisation has."""
+LOOK_UPS: Final = 2
+"""Connections for the service's own questions, each of a moment: whose key is this, does the database answer."""
+PATIENCE_S: Final = 20.0
+"""How long a transaction waits to begin."""
+THE_SERVICE: Final = ""
+"""Whom the service's own work is for."""
+
+
 class Database:
-    """An open database. `read()` and `write()` open a transaction and return its connection."""
+    """An open database. `read` and `write` open a transaction and return its connection.
+
+    Organisations take turns. What the service needs for itself does not wait for any of them.
+    """
 
     def __init__(self, url: str, metrics: Metrics | None = None) -> None:
         self._metrics = metrics or Metrics()
         self._dialect = dialect_of(url)
-        self._reader, self._writer = self._dialect.reader(), self._dialect.writer()
+        self._reader, self._writer = self._dialect.reader(READERS), self._dialect.writer()
+        self._look_ups = self._dialect.reader(LOOK_UPS)
+        self._read_turns = Turns(READERS, READERS_EACH, PATIENCE_S)
+        self._write_turns = Turns(1, 1, PATIENCE_S)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Connection]:
-        """A snapshot: everything read through it is of the same moment."""
+    async def read(self, organisation_id: str) -> AsyncIterator[Connection]:
+        """A snapshot for an organisation: everything read through it is of the same moment."""
         with self._counted("read"):
-            async with self._reader.connect() as connection:
+            async with self._read_turns.turn(organisation_id), self._reader.connect() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[Connection]:
+    async def look_up(self) -> AsyncIterator[Connection]:
+        """The same for a question of the service itself, which must take no more than a moment."""
+        with self._counted("read"):
+            async with self._look_ups.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self, organisation_id: str = THE_SERVICE, *, urgent: bool = False) -> AsyncIterator[Connection]:
         """A transaction that commits when the block ends, and leaves nothing behind when it raises."""
         with self._counted("write"):
-            async with self._writer.begin() as connection:
+            async with (
+                self._write_turns.turn(organisation_id, urgent=urgent),
+                self._writer.begin() as connection,
+            ):
                 yield connection
                 hold_deadline()
 
@@ -55,7 +84,7 @@ class Database:
         Raises `DatabaseUnusable`.
         """
         try:
-            async with self.read() as connection:
+            async with self.look_up() as connection:
                 if await connection.run_sync(is_current):
                     return
             if allowed is False:
@@ -70,7 +99,7 @@ class Database:
 
     async def check_ready(self) -> None:
         """Returns if the database answers; raises what SQLAlchemy raises otherwise."""
-        async with self.read() as connection:
+        async with self.look_up() as connection:
             await connection.execute(text("SELECT count(*) FROM organisation"))
 
     def fault(self, error: StorageError) -> ServiceError | None:
@@ -96,6 +125,7 @@ class Database:
             self._metrics.transaction_seconds.labels(kind).observe(time.perf_counter() - began)
 
     async def close(self) -> None:
+        await self._look_ups.dispose()
         await self._reader.dispose()
         await self._writer.dispose()
 

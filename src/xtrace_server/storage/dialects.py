@@ -51,8 +51,8 @@ class Dialect(Protocol):
         """
         ...
 
-    def reader(self) -> AsyncEngine:
-        """Returns an engine whose transactions are snapshots.
+    def reader(self, connections: int) -> AsyncEngine:
+        """Returns an engine whose transactions are snapshots, with at most so many of them at once.
 
         A statement ends when the task that waits for it is cancelled; so it is with `writer`.
         """

@@ -25,6 +25,6 @@ async def test_made_up_organisations_do_not_keep_real_denials_out(tmp_path: Path
                     await asyncio.sleep(0.001)
         denials.add(real, EVENT)
         await denials.close()
-        async with database.read() as connection:
+        async with database.look_up() as connection:
             (entry,) = [one for one in await audit.newest(connection, real, None, 10) if "denied" in one.event.action]
         assert (entry.event.action, entry.event.count) == (EVENT.action, 1)

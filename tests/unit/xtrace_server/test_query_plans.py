@@ -26,7 +26,7 @@ async def plan(store: Store, filter_: Any) -> str:
     # With bound values, as it runs: SQLite plans differently for literals.
     compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True})
     values = tuple(compiled.params[name] for name in compiled.positiontup or ())
-    async with store.database.read() as connection:
+    async with store.database.look_up() as connection:
         explained = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
         return "\n".join([row[-1] for row in explained])
 
@@ -63,14 +63,14 @@ async def test_facet_membership_starts_from_the_facets(store: Store, filter_: An
 
 async def test_names_are_looked_up_by_an_index(store: Store) -> None:
     query = "EXPLAIN QUERY PLAN SELECT min(pk) FROM chunk WHERE binding_pk = 1 AND name <> '' AND name IN ('a')"
-    async with store.database.read() as connection:
+    async with store.database.look_up() as connection:
         explained = str((await connection.execute(text(query))).all())
     assert "ix_chunk_name (binding_pk=? AND name=?)" in explained
 
 
 async def test_unique_names_are_looked_up_by_an_index_and_held_by_it(store: Store) -> None:
     query = "EXPLAIN QUERY PLAN SELECT unique_name, pk FROM chunk WHERE binding_pk = 1 AND unique_name IN ('a', 'b')"
-    async with store.database.read() as connection:
+    async with store.database.look_up() as connection:
         explained = str((await connection.execute(text(query))).all())
     assert "uq_chunk_unique_name (binding_pk=? AND unique_name=?)" in explained
     with pytest.raises(IntegrityError, match="UNIQUE"):

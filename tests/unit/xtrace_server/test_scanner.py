@@ -89,7 +89,7 @@ async def answer(engine: SearchEngine, store: Store, queries: list[list[bytes]],
         asked = SearchScope(kb_id=kb.id, context_id="ctx", filter=parsed, id_range=scope.get("id_range"))
         return SearchTarget(OddShapes("{}"), Candidates(kb, binding, asked))
 
-    search = await engine.search(find, queries)
+    search = await engine.search("org", find, queries)
     form = MessagePackAnswer(*search.answer_shape)
     blocks = [block async for block in search.blocks(form)]
     found: list[Any] = msgspec.msgpack.decode(form.head(search.count) + b"".join(blocks) + form.end())

@@ -23,7 +23,7 @@ async def test_migrations_and_schema_agree(tmp_path: Path) -> None:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, metadata))
 
-    async with open_store(tmp_path) as store, store.database.read() as connection:
+    async with open_store(tmp_path) as store, store.database.look_up() as connection:
         assert await connection.run_sync(differences) == []
 
 
@@ -65,5 +65,5 @@ async def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         with pytest.raises(RuntimeError):
             await fail(store.database)
-        async with store.database.read() as connection:
+        async with store.database.look_up() as connection:
             assert len(await organisations.list_all(connection)) == 1

@@ -28,7 +28,6 @@ from xtrace_server.storage.sqlite.integrity import check_database
 from xtrace_server.storage.sqlite.vacuum import vacuum_database
 
 BUSY_TIMEOUT_S: Final = 20
-READERS: Final = 8
 
 _PRAGMAS: Final = (
     f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}",
@@ -64,8 +63,8 @@ class Sqlite:
         with suppress(FileExistsError):
             os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
-    def reader(self) -> AsyncEngine:
-        return _engine(self._url, "BEGIN", READERS)
+    def reader(self, connections: int) -> AsyncEngine:
+        return _engine(self._url, "BEGIN", connections)
 
     def writer(self) -> AsyncEngine:
         return _engine(self._url, "BEGIN IMMEDIATE", 1)
