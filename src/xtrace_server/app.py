@@ -28,6 +28,7 @@ from xtrace_server.search.engine import SearchEngine
 from xtrace_server.search.local.scanner import LocalScanner
 from xtrace_server.settings import Settings
 from xtrace_server.state import ServerState
+from xtrace_server.storage.clearing import Clearing
 from xtrace_server.storage.database import StorageError, open_database
 
 _log = logging.getLogger("xtrace")
@@ -85,13 +86,16 @@ def _lifespan(
         ) as database:
             engine = SearchEngine(database, LocalScanner(settings.search_threads), settings, metrics)
             guard, denials = Guard(database, settings.rate_limit), Denials(database)
+            clearing = Clearing(database)
             metrics.watch_cache(lambda: engine.held_bytes)
             metrics.watch_database(database.sizes())
-            app.state.server = ServerState(settings, database, guard, engine, denials, metrics, schemes)
+            app.state.server = ServerState(settings, database, guard, engine, denials, clearing, metrics, schemes)
+            clearing.start()
             try:
                 async with watched(metrics.loop_delay_seconds):
                     yield
             finally:
+                await clearing.close()
                 await guard.close()
                 await denials.close()
                 await engine.close()

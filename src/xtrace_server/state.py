@@ -8,6 +8,7 @@ from xtrace_server.auth.guard import Guard
 from xtrace_server.metrics import Metrics
 from xtrace_server.search.engine import SearchEngine
 from xtrace_server.settings import Settings
+from xtrace_server.storage.clearing import Clearing
 from xtrace_server.storage.database import Database
 
 
@@ -18,5 +19,6 @@ class ServerState:
     guard: Guard
     engine: SearchEngine
     denials: Denials
+    clearing: Clearing
     metrics: Metrics
     schemes: SchemeRegistry

@@ -72,7 +72,10 @@ async def delete(state: ServerState, caller: ApiCaller, scope: SearchScope, *, d
         return await _count(state, caller, scope)
     async with _locked(state, caller, scope) as (connection, kb, candidates):
         pks = await chunks.matching_pks(connection, candidates) if candidates else []
-        return await chunk_writes.remove(connection, kb, pks)
+        removed = await chunk_writes.remove(connection, kb, pks)
+    state.engine.note_removal(kb, removed)
+    state.clearing.tell()
+    return len(removed)
 
 
 async def patch(

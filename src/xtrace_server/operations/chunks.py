@@ -127,7 +127,10 @@ async def delete(state: ServerState, caller: ApiCaller, kb_id: str, chunk_ids: I
     async with writing(state, caller) as connection:
         kb = await caller.locked(connection, kb.id)
         pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
-        return await chunk_writes.remove(connection, kb, pks)
+        removed = await chunk_writes.remove(connection, kb, pks)
+    state.engine.note_removal(kb, removed)
+    state.clearing.tell()
+    return len(removed)
 
 
 async def find_names(state: ServerState, caller: ApiCaller, body: wire.FindNames) -> dict[str, int]:

@@ -6,6 +6,7 @@ from xtrace_server.operations.audit import record
 from xtrace_server.operations.writing import writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import knowledge_bases
+from xtrace_server.storage.deletions import delete_knowledge_base
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
 
@@ -31,8 +32,13 @@ async def get(state: ServerState, actor: Actor, kb_id: str) -> KnowledgeBase:
 
 
 async def delete(state: ServerState, actor: Actor, kb_id: str) -> None:
-    """Deletes a knowledge base with every chunk in it. Raises `KnowledgeBaseNotFound`."""
+    """Deletes a knowledge base with every chunk in it: nobody finds it any more, and its rows go step by step.
+
+    Raises `KnowledgeBaseNotFound`.
+    """
     async with writing(state, actor) as connection:
         kb = await knowledge_bases.get(connection, actor.organisation_id, kb_id)
-        await knowledge_bases.remove(connection, kb)
+        binding_pks = await delete_knowledge_base(connection, kb)
         await record(connection, actor, "knowledge_base.delete", kb.id, f"{kb.number_of_vectors} chunks")
+    state.engine.forget(binding_pks)
+    state.clearing.tell()

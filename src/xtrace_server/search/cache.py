@@ -46,5 +46,9 @@ class VectorSetCache:
             if evicted in self._locks and not self._locks[evicted].locked():
                 del self._locks[evicted]
 
+    def drop(self, binding_pk: int) -> None:
+        """Lets go of the rows of a binding."""
+        self._kept.pop(binding_pk, None)
+
     def clear(self) -> None:
         self._kept.clear()

@@ -6,7 +6,7 @@ which goes on with the transaction, while a scanner computes with those that hav
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from xtrace_server.metrics import Metrics
 from xtrace_server.search.cache import VectorSetCache
 from xtrace_server.search.incoming import Incoming
 from xtrace_server.search.interface import Computation, Scanner, Segment, Selection, whole
+from xtrace_server.search.removals import Removals
 from xtrace_server.search.running import Found, Search
 from xtrace_server.search.spool import Spool
 from xtrace_server.search.vector_set import VectorSet, segment_of, segments_of, vector_set
@@ -27,6 +28,7 @@ from xtrace_server.settings import Settings
 from xtrace_server.storage import chunks, contexts, vectors
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.database import Connection, Database
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
 _FEW_KEYS = 1000
 """Up to this many rows are selected in the event loop, more in a thread."""
@@ -65,6 +67,7 @@ class SearchEngine:
         self._spool = Spool(settings.data, settings.search_memory_bytes)
         self._metrics = metrics
         self._cache = VectorSetCache(settings.cache_bytes, metrics)
+        self._removals = Removals()
         self._coming: dict[int, Incoming] = {}
         """What is on its way into the cache."""
         self._tasks: set[asyncio.Task[tuple[Segment, ...]]] = set()
@@ -86,6 +89,16 @@ class SearchEngine:
             if candidates is not None and row_bytes is not None:
                 found = await self._found(_Snapshot(connection, transaction, candidates, row_bytes))
         return Search(Computation(target.evaluation, queries), found, self._scanner, self._metrics)
+
+    def note_removal(self, kb: KnowledgeBase, pks: Sequence[int]) -> None:
+        """Says that chunks were removed, for good, from the knowledge base as it was then."""
+        if pks:
+            self._removals.add(kb, pks)
+
+    def forget(self, binding_pks: Iterable[int]) -> None:
+        """Lets go of the rows of bindings that were deleted."""
+        for binding_pk in binding_pks:
+            self._cache.drop(binding_pk)
 
     @property
     def held_bytes(self) -> int:
@@ -215,11 +228,11 @@ class SearchEngine:
     async def _refreshed(self, seen: _Snapshot, cached: VectorSet) -> VectorSet:
         binding, kb = seen.candidates.binding, seen.candidates.kb
         blocks = [block async for block in vectors.read_newer(seen.connection, binding, cached.revision)]
-        removed = kb.removal_revision > cached.revision
-        present = await vectors.read_pks(seen.connection, binding) if removed else None
+        removed = self._removals.since(kb, cached.revision)
+        present = removed if removed is not None else await vectors.read_pks(seen.connection, binding)
 
         def refresh() -> VectorSet:
-            base = cached if present is None else cached.kept(present)
+            base = cached.kept(present) if removed is None else cached.without(removed)
             return base.merged(vector_set(kb.revision, blocks, seen.row_bytes))
 
         return await asyncio.to_thread(refresh)

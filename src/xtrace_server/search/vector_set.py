@@ -52,6 +52,8 @@ class VectorSet:
 
     def without(self, pks: Keys) -> "VectorSet":
         """Returns the set without the rows with these keys."""
+        if not len(pks):
+            return self
         kept = []
         for segment in self.segments:
             positions = np.flatnonzero(~np.isin(segment.pks, pks))

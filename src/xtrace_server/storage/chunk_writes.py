@@ -16,11 +16,13 @@ from xtrace_core.metadata import normalised, unique
 from xtrace_core.wire import TAGS, MetaData, OnConflict, Outcome
 from xtrace_server.errors import NamesTaken, Unavailable
 from xtrace_server.storage import knowledge_bases, unique_names
-from xtrace_server.storage.chunks import bindings_of, steps
+from xtrace_server.storage.chunks import bindings_of, existing
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import now
+from xtrace_server.storage.deletions import delete_chunks
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk, chunk_id_of, chunk_pk, ciphertext, content, facet
+from xtrace_server.storage.steps import steps
 from xtrace_server.storage.unique_names import Place
 
 _c = chunk.c
@@ -177,14 +179,16 @@ async def _change(
     await _update(connection, ciphertext, vectors)
 
 
-async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection[int]) -> int:
-    """Deletes the chunks with these keys that exist, with all that belongs to them; returns their number."""
-    removed = 0
-    for step in steps(pks):
-        removed += (await connection.execute(delete(chunk).where(_c.pk.in_(step)))).rowcount
-    if removed:
-        await knowledge_bases.record_write(connection, kb, removed=removed)
-    return removed
+async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection[int]) -> list[int]:
+    """Deletes the chunks with these keys that exist, with all that belongs to them; returns their keys.
+
+    Nobody sees them from the end of the transaction on. If they are many, `deletions.carry_out` has to follow.
+    """
+    found = await existing(connection, pks)
+    if found:
+        await delete_chunks(connection, found)
+        await knowledge_bases.record_write(connection, kb, removed=len(found))
+    return found
 
 
 def _all_metadata_rows(

@@ -22,6 +22,7 @@ from xtrace_core.wire import TAGS
 from xtrace_server.errors import ChunksChanged, ChunksNotFound
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.contexts import Binding
+from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.filters import matching
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
@@ -33,9 +34,8 @@ from xtrace_server.storage.schema import (
     content,
     facet,
 )
+from xtrace_server.storage.steps import steps
 
-PARAMETERS = 1000
-"""How many values one statement binds, and how many rows it returns: a few milliseconds' work."""
 _KEYS_AT_ONCE = 5000
 
 _c = chunk.c
@@ -81,11 +81,12 @@ def pk_of(kb: KnowledgeBase, chunk_id: int) -> int | None:
 async def read(connection: AsyncConnection, pks: Collection[int], fields: ChunkFields) -> dict[int, StoredChunk]:
     """The chunks with these keys that exist."""
     found: dict[int, StoredChunk] = {}
-    for step in steps(pks):
-        query = select(*_STORED).where(_c.pk.in_(step))
+    for some in steps(pks):
+        query = select(*_STORED).where(_c.pk.in_(some), NOT_DELETED)
         for pk, binding_pk, name, t1, t2, t3, t4, t5, nonce, created, updated in await connection.execute(query):
             tags = (t1, t2, t3, t4, t5)
             found[pk] = StoredChunk(pk, binding_pk, name, tags, nonce, created, updated)
+        step = [pk for pk in some if pk in found]
         if fields.facets:
             tokens = select(facet.c.chunk_pk, facet.c.token).where(facet.c.chunk_pk.in_(step))
             for pk, token in await connection.execute(tokens.order_by(facet.c.chunk_pk, facet.c.position)):
@@ -107,7 +108,7 @@ async def find_names(connection: AsyncConnection, binding: Binding, names: Colle
     for step in steps(set(names)):
         query = (
             select(_c.name, func.min(_c.pk))
-            .where(_c.binding_pk == binding.pk, _c.name != "", _c.name.in_(step))
+            .where(_c.binding_pk == binding.pk, _c.name != "", _c.name.in_(step), NOT_DELETED)
             .group_by(_c.name)
         )
         found |= {name: chunk_id_of(pk) for name, pk in await connection.execute(query)}
@@ -128,7 +129,7 @@ def pk_query(candidates: Candidates) -> Select[int]:
 
 
 def _conditions(candidates: Candidates) -> list[ColumnElement[bool]]:
-    conditions = [matching(candidates.scope.filter, candidates.binding.pk)]
+    conditions = [matching(candidates.scope.filter, candidates.binding.pk), NOT_DELETED]
     if candidates.bounded:
         conditions.append(_c.pk.between(*candidates.pk_range))
     return conditions
@@ -212,7 +213,7 @@ async def bindings_of(connection: AsyncConnection, pks: Sequence[int]) -> dict[i
     """For each of the keys that of the chunk's binding. Raises `ChunksNotFound`."""
     found: dict[int, int] = {}
     for step in steps(pks):
-        rows = await connection.execute(select(_c.pk, _c.binding_pk).where(_c.pk.in_(step)))
+        rows = await connection.execute(select(_c.pk, _c.binding_pk).where(_c.pk.in_(step), NOT_DELETED))
         found.update({row[0]: row[1] for row in rows})
     missing = [chunk_id_of(pk) for pk in pks if pk not in found]
     if missing:
@@ -220,19 +221,22 @@ async def bindings_of(connection: AsyncConnection, pks: Sequence[int]) -> dict[i
     return found
 
 
+async def existing(connection: AsyncConnection, pks: Collection[int]) -> list[int]:
+    """Those of the keys that a chunk has, in their order."""
+    found: list[int] = []
+    for step in steps(pks):
+        rows = await connection.execute(select(_c.pk).where(_c.pk.in_(step), NOT_DELETED))
+        there = set(rows.scalars())
+        found += [pk for pk in step if pk in there]
+    return found
+
+
 async def check_unchanged(connection: AsyncConnection, updated_at: Mapping[int, str]) -> None:
     """Raises `ChunksChanged` unless the chunks with these keys were last written at these moments, and are there."""
     changed: list[int] = []
     for step in steps(updated_at):
-        query = select(_c.pk, _c.updated_at).where(_c.pk.in_(step))
+        query = select(_c.pk, _c.updated_at).where(_c.pk.in_(step), NOT_DELETED)
         stored = {row.pk: row.updated_at for row in await connection.execute(query)}
         changed += [chunk_id_of(pk) for pk in step if stored.get(pk) != updated_at[pk]]
     if changed:
         raise ChunksChanged(changed)
-
-
-def steps(values: Iterable[Any]) -> Iterable[list[Any]]:
-    """Yields the values in batches of what one statement binds."""
-    listed = list(values)
-    for i in range(0, len(listed), PARAMETERS):
-        yield listed[i : i + PARAMETERS]

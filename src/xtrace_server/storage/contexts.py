@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_core.wire import ContextData
 from xtrace_server.errors import ContextNotFound, ContextRetired
 from xtrace_server.storage.database import now
+from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
 from xtrace_server.storage.knowledge_bases import KnowledgeBase, from_row
 from xtrace_server.storage.schema import binding, chunk, execution_context, knowledge_base, retired_context
@@ -157,7 +158,7 @@ async def replace_secret(connection: AsyncConnection, context: Context, data: Co
 
 
 async def remove(connection: AsyncConnection, context: Context) -> None:
-    """Deletes the context and its bindings; nothing may be stored under it."""
+    """Deletes the context; nothing may be stored under it. Its bindings go with `deletions.carry_out`."""
     await connection.execute(delete(execution_context).where(_c.pk == context.pk))
 
 
@@ -207,7 +208,7 @@ async def exchange_successor(
 
 async def is_in_use(connection: AsyncConnection, context: Context) -> bool:
     """Whether any chunk is stored under the context."""
-    query = select(exists().where(chunk.c.binding_pk == _b.pk, _b.context_pk == context.pk))
+    query = select(exists().where(chunk.c.binding_pk == _b.pk, _b.context_pk == context.pk, NOT_DELETED))
     return bool((await connection.execute(query)).scalar())
 
 
@@ -227,7 +228,7 @@ async def bound_ids(connection: AsyncConnection, organisation_id: str) -> dict[i
     query = (
         select(_b.context_pk, knowledge_base.c.id)
         .join_from(binding, knowledge_base, _b.kb_pk == knowledge_base.c.pk)
-        .where(knowledge_base.c.organisation_id == organisation_id)
+        .where(knowledge_base.c.organisation_id == organisation_id, _b.context_pk.is_not(None))
     )
     found: dict[int, set[str]] = {}
     for context_pk, kb_id in await connection.execute(query):
@@ -255,7 +256,7 @@ async def find_binding(connection: AsyncConnection, kb: KnowledgeBase, context: 
 
 async def is_only_binding(connection: AsyncConnection, kb: KnowledgeBase) -> bool:
     """Whether the chunks of the knowledge base are all stored under one context."""
-    query = select(func.count()).where(_b.kb_pk == kb.pk)
+    query = select(func.count()).where(_b.kb_pk == kb.pk, _b.context_pk.is_not(None))
     return (await connection.execute(query)).scalar_one() == 1
 
 
@@ -296,7 +297,7 @@ async def fix_row_bytes(connection: AsyncConnection, bound: Binding, row_bytes: 
     if bound.row_bytes == row_bytes:
         return bound
     if bound.row_bytes is not None:
-        occupied = select(exists().where(chunk.c.binding_pk == bound.pk))
+        occupied = select(exists().where(chunk.c.binding_pk == bound.pk, NOT_DELETED))
         if (await connection.execute(occupied)).scalar():
             return bound
     await connection.execute(update(binding).where(_b.pk == bound.pk).values(row_bytes=row_bytes))

@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.deadline import hold_deadline
 from xtrace_server.errors import ServiceError, Unavailable
-from xtrace_server.limits.turns import Turns
 from xtrace_server.metrics import Metrics, Reading
 from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
 from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
 from xtrace_server.storage.migrating import is_current, known_versions, upgrade
+from xtrace_server.storage.turns import Turns
 
 Connection: TypeAlias = AsyncConnection
 """The connection of an open transaction, which every query takes."""
@@ -111,6 +111,13 @@ class Database:
     def sizes(self) -> Mapping[str, Reading]:
         """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
         return self._dialect.sizes()
+
+    async def tidy(self) -> bool:
+        """Keeps what was deleted or replaced out of the database's files; returns whether nothing of it is left.
+
+        Something may be, as long as a snapshot is open that still shows it.
+        """
+        return await asyncio.to_thread(self._dialect.tidy)
 
     @contextmanager
     def _counted(self, kind: str) -> Iterator[None]:

@@ -70,6 +70,13 @@ class Dialect(Protocol):
         """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
         ...
 
+    def tidy(self) -> bool:
+        """Removes what was deleted or replaced from the database's log; False if that is not possible now. Blocks.
+
+        Nobody waits for it.
+        """
+        ...
+
     def vacuum(self) -> Vacuumed:
         """Gives unused space back to the disk. Blocks; a server may be running. Raises `DatabaseUnusable`."""
         ...

@@ -3,9 +3,9 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import KnowledgeBaseNotFound, Unavailable
@@ -13,7 +13,6 @@ from xtrace_server.storage.database import now
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
     MAX_KNOWLEDGE_BASE_PK,
-    chunk,
     chunk_pk,
     knowledge_base,
 )
@@ -61,6 +60,8 @@ COLUMNS = (
     _t.created_at,
     _t.updated_at,
 )
+NOT_DELETED: Final[ColumnElement[bool]] = _t.deleted_at.is_(None)
+"""The condition that selects knowledge bases that are there."""
 
 
 def from_row(row: Sequence[Any]) -> KnowledgeBase:
@@ -100,13 +101,13 @@ async def _new_id(connection: AsyncConnection) -> str:
 
 async def list_all(connection: AsyncConnection, organisation_id: str) -> list[KnowledgeBase]:
     """The organisation's knowledge bases in the order of their creation."""
-    query = select(*COLUMNS).where(_t.organisation_id == organisation_id).order_by(_t.pk)
+    query = select(*COLUMNS).where(_t.organisation_id == organisation_id, NOT_DELETED).order_by(_t.pk)
     return [from_row(row) for row in await connection.execute(query)]
 
 
 async def get(connection: AsyncConnection, organisation_id: str, kb_id: str) -> KnowledgeBase:
     """The knowledge base; `KnowledgeBaseNotFound` also for another organisation's."""
-    query = select(*COLUMNS).where(_t.id == kb_id, _t.organisation_id == organisation_id)
+    query = select(*COLUMNS).where(_t.id == kb_id, _t.organisation_id == organisation_id, NOT_DELETED)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise KnowledgeBaseNotFound(kb_id)
@@ -115,17 +116,11 @@ async def get(connection: AsyncConnection, organisation_id: str, kb_id: str) -> 
 
 async def lock(connection: AsyncConnection, kb: KnowledgeBase) -> KnowledgeBase:
     """Returns the knowledge base as it is now, locked until the end of the writing transaction."""
-    query = select(*COLUMNS).where(_t.pk == kb.pk).with_for_update()
+    query = select(*COLUMNS).where(_t.pk == kb.pk, NOT_DELETED).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise KnowledgeBaseNotFound(kb.id)
     return from_row(row)
-
-
-async def remove(connection: AsyncConnection, kb: KnowledgeBase) -> None:
-    """Deletes the knowledge base with its chunks, bindings and permissions."""
-    await connection.execute(delete(chunk).where(chunk.c.pk.between(kb.first_pk, kb.last_pk)))
-    await connection.execute(delete(knowledge_base).where(_t.pk == kb.pk))
 
 
 async def record_write(

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_server.errors import KeyNotFound
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
-from xtrace_server.storage.knowledge_bases import KnowledgeBase, from_row
+from xtrace_server.storage.knowledge_bases import NOT_DELETED, KnowledgeBase, from_row
 from xtrace_server.storage.schema import admin_key, api_key, knowledge_base, organisation, permission
 
 
@@ -155,7 +155,7 @@ async def permissions(connection: AsyncConnection, key: ApiKey, kb_id: str | Non
     query = (
         select(*KB_COLUMNS, permission.c.permission)
         .join_from(knowledge_base, permission, granted, isouter=True)
-        .where(knowledge_base.c.organisation_id == key.organisation_id)
+        .where(knowledge_base.c.organisation_id == key.organisation_id, NOT_DELETED)
         .order_by(knowledge_base.c.pk)
     )
     if kb_id is not None:

@@ -100,7 +100,15 @@ knowledge_base = Table(
     Column("removal_revision", BigInteger, nullable=False),  # when a chunk last left a binding
     Column("created_at", _Text, nullable=False),
     Column("updated_at", _Text, nullable=False),
+    Column("deleted_at", _Text),  # from then on it is gone for everybody, and its chunks go step by step
     sqlite_autoincrement=True,  # the number of a deleted one never comes back, and with it no chunk key
+)
+
+Index(
+    "ix_knowledge_base_deleted_at",
+    knowledge_base.c.deleted_at,
+    sqlite_where=text("deleted_at IS NOT NULL"),
+    postgresql_where=text("deleted_at IS NOT NULL"),
 )
 
 permission = Table(
@@ -154,7 +162,8 @@ binding = Table(
     metadata,
     Column("pk", _Key, primary_key=True),
     Column("kb_pk", ForeignKey("knowledge_base.pk", ondelete="CASCADE"), nullable=False),
-    Column("context_pk", ForeignKey("execution_context.pk", ondelete="CASCADE"), nullable=False, index=True),
+    # Null when the context, or the knowledge base, was deleted and some of the chunks have still to go.
+    Column("context_pk", ForeignKey("execution_context.pk", ondelete="SET NULL"), index=True),
     Column("row_bytes", Integer),  # of the first stored index, and so of all; null before that
     Column("name_salt", LargeBinary),  # opaque; null until a client stores one
     UniqueConstraint("kb_pk", "context_pk"),
@@ -195,6 +204,13 @@ Index(
 for _tag in TAGS:
     # Whole, not only where the tag is set: SQLite uses no partial index under an OR.
     Index(f"ix_chunk_{_tag}", chunk.c.binding_pk, chunk.c[_tag])
+
+deleted_chunk = Table(
+    "deleted_chunk",
+    metadata,
+    # Nobody sees the chunk any more. A deletion of many takes effect with these rows, and is carried out step by step.
+    Column("pk", ForeignKey("chunk.pk", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+)
 
 facet = Table(
     "facet",

@@ -11,9 +11,10 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import NamesTaken
-from xtrace_server.storage.chunks import steps
 from xtrace_server.storage.contexts import Binding
+from xtrace_server.storage.deletions import free_names
 from xtrace_server.storage.schema import chunk, chunk_id_of
+from xtrace_server.storage.steps import steps
 
 _c = chunk.c
 
@@ -26,7 +27,11 @@ class Place(NamedTuple):
 
 
 async def find(connection: AsyncConnection, binding: Binding, names: Collection[str]) -> dict[str, int]:
-    """The keys of the chunks of the binding that have these unique names, by name."""
+    """The keys of the chunks of the binding that have these unique names, by name; what was deleted has none.
+
+    In a writing transaction.
+    """
+    await free_names(connection, binding.pk, names)
     return await _holders(connection, binding.pk, names)
 
 
@@ -55,6 +60,7 @@ async def claim(connection: AsyncConnection, places: Mapping[int, Place]) -> Non
         if by_binding.setdefault(place.binding_pk, {}).setdefault(place.name, pk) != pk:
             taken.append(pk)
     for binding_pk, wanted in by_binding.items():
+        await free_names(connection, binding_pk, wanted)
         taken += [wanted[name] for name in await _holders(connection, binding_pk, wanted)]
     if taken:
         raise NamesTaken.of_chunks([chunk_id_of(pk) for pk in sorted(taken)])

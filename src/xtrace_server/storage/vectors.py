@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunks import pk_query
 from xtrace_server.storage.contexts import Binding
+from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.schema import chunk, ciphertext
 
 BLOCK_ROWS = 2048
@@ -35,7 +36,7 @@ class VectorBlock:
 
 async def read_all(connection: AsyncConnection, binding: Binding) -> AsyncIterator[VectorBlock]:
     """Every row of the binding; no block is empty."""
-    query = _joined().where(_c.binding_pk == binding.pk).order_by(_c.pk)
+    query = _joined().where(_c.binding_pk == binding.pk, NOT_DELETED).order_by(_c.pk)
     wanted = _FIRST_ROWS
     block = _block(await connection.execute(query.limit(wanted)))
     while block.pks:
@@ -50,7 +51,7 @@ async def read_newer(connection: AsyncConnection, binding: Binding, revision: in
     """The rows that were written after that revision of the knowledge base."""
     # By key, not by revision, would make SQLite walk the whole binding: the few rows are sorted instead.
     newer = (
-        await connection.execute(select(_c.pk).where(_c.binding_pk == binding.pk, _c.revision > revision))
+        await connection.execute(select(_c.pk).where(_c.binding_pk == binding.pk, _c.revision > revision, NOT_DELETED))
     ).scalars()
     async for block in read_some(connection, sorted(newer)):
         yield block
@@ -75,13 +76,14 @@ async def read_matching(connection: AsyncConnection, candidates: Candidates) -> 
 
 async def count_in_range(connection: AsyncConnection, candidates: Candidates) -> int:
     """How many chunks of the binding have ids in the range, whatever the filter."""
-    query = select(func.count()).where(_c.binding_pk == candidates.binding.pk, _c.pk.between(*candidates.pk_range))
+    inside = (_c.binding_pk == candidates.binding.pk, _c.pk.between(*candidates.pk_range), NOT_DELETED)
+    query = select(func.count()).where(*inside)
     return (await connection.execute(query)).scalar_one()
 
 
 async def read_pks(connection: AsyncConnection, binding: Binding) -> Keys:
     """The keys of the binding's chunks, ascending."""
-    query = select(_c.pk).where(_c.binding_pk == binding.pk).order_by(_c.pk)
+    query = select(_c.pk).where(_c.binding_pk == binding.pk, NOT_DELETED).order_by(_c.pk)
     # In steps: a list of all of them at once would keep everything else waiting.
     steps = (await connection.stream_scalars(query)).partitions(BLOCK_ROWS)
     return np.concatenate([np.empty(0, dtype=np.int64), *[np.array(step, dtype=np.int64) async for step in steps]])

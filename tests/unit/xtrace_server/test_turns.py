@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from xtrace_server.errors import Unavailable
-from xtrace_server.limits.turns import Turns
+from xtrace_server.storage.turns import Turns
 
 LONG_S = 60.0
 

@@ -25,6 +25,7 @@ from xtrace_server.storage.sqlite import blocking
 from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
 from xtrace_server.storage.sqlite.faults import fault
 from xtrace_server.storage.sqlite.integrity import check_database
+from xtrace_server.storage.sqlite.log import truncate_log
 from xtrace_server.storage.sqlite.vacuum import vacuum_database
 
 BUSY_TIMEOUT_S: Final = 20
@@ -75,6 +76,9 @@ class Sqlite:
     def sizes(self) -> Mapping[str, Reading]:
         log = self.file.with_name(f"{self.file.name}-wal")
         return {"database_bytes": partial(_size, self.file), "database_log_bytes": partial(_size, log)}
+
+    def tidy(self) -> bool:
+        return truncate_log(self.file)
 
     def vacuum(self) -> Vacuumed:
         return vacuum_database(self.file)

@@ -92,6 +92,7 @@ def upgrade() -> None:
         sa.Column("removal_revision", sa.BigInteger(), nullable=False),
         sa.Column("created_at", STRING, nullable=False),
         sa.Column("updated_at", STRING, nullable=False),
+        sa.Column("deleted_at", STRING, nullable=True),
         sa.ForeignKeyConstraint(
             ["organisation_id"], ["organisation.id"], name="fk_knowledge_base_organisation_id", ondelete="CASCADE"
         ),
@@ -100,6 +101,14 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_knowledge_base_organisation_id", "knowledge_base", ["organisation_id"], unique=False)
+    op.create_index(
+        "ix_knowledge_base_deleted_at",
+        "knowledge_base",
+        ["deleted_at"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NOT NULL"),
+        postgresql_where=sa.text("deleted_at IS NOT NULL"),
+    )
     op.create_table(
         "retired_context",
         sa.Column("organisation_id", STRING, nullable=False),
@@ -114,11 +123,11 @@ def upgrade() -> None:
         "binding",
         sa.Column("pk", KEY, nullable=False),
         sa.Column("kb_pk", KEY, nullable=False),
-        sa.Column("context_pk", KEY, nullable=False),
+        sa.Column("context_pk", KEY, nullable=True),
         sa.Column("row_bytes", sa.Integer(), nullable=True),
         sa.Column("name_salt", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(
-            ["context_pk"], ["execution_context.pk"], name="fk_binding_context_pk", ondelete="CASCADE"
+            ["context_pk"], ["execution_context.pk"], name="fk_binding_context_pk", ondelete="SET NULL"
         ),
         sa.ForeignKeyConstraint(["kb_pk"], ["knowledge_base.pk"], name="fk_binding_kb_pk", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("pk", name="pk_binding"),
@@ -199,6 +208,12 @@ def upgrade() -> None:
         sa.Column("row", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["pk"], ["chunk.pk"], name="fk_ciphertext_pk", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("pk", name="pk_ciphertext"),
+    )
+    op.create_table(
+        "deleted_chunk",
+        sa.Column("pk", KEY, autoincrement=False, nullable=False),
+        sa.ForeignKeyConstraint(["pk"], ["chunk.pk"], name="fk_deleted_chunk_pk", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("pk", name="pk_deleted_chunk"),
     )
     op.create_table(
         "content",

@@ -1,0 +1,50 @@
+"""Which rows were removed lately, so that rows in memory are brought up to date without asking for every key."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
+from xtrace_server.storage.vectors import Keys
+
+MOST_KEYS: Final = 2**20
+"""Keys that are remembered, 8 bytes each; beyond it the oldest removals are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    before: int
+    """The revision of the removal before this one, whoever made it."""
+    pks: Keys
+
+
+class Removals:
+    """The removals that this server made itself. Each knows the one before, so a missing one is noticed."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[int, int], _Removal] = OrderedDict()
+        self._keys = 0
+
+    def add(self, kb: KnowledgeBase, pks: Sequence[int]) -> None:
+        """Adds a removal that was made of the knowledge base as it was then, and committed."""
+        self._known[kb.pk, kb.revision + 1] = _Removal(kb.removal_revision, np.array(pks, dtype=np.int64))
+        self._keys += len(pks)
+        while self._keys > MOST_KEYS:
+            self._keys -= len(self._known.popitem(last=False)[1].pks)
+
+    def since(self, kb: KnowledgeBase, revision: int) -> Keys | None:
+        """Returns the keys that were removed after the revision, up to the knowledge base's own.
+
+        None if not all of them are known.
+        """
+        found, at = [np.empty(0, dtype=np.int64)], kb.removal_revision
+        while at > revision:
+            removal = self._known.get((kb.pk, at))
+            if removal is None:
+                return None
+            found.append(removal.pks)
+            at = removal.before
+        return np.concatenate(found)

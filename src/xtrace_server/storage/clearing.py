@@ -1,0 +1,73 @@
+"""Carries out what was deleted, in the background, and keeps what was deleted or replaced out of the database's files.
+
+One task a server. Between two steps everybody else has a turn at the writer, and as much time as a step took.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import Final
+
+from xtrace_server.errors import Unavailable
+from xtrace_server.storage import deletions
+from xtrace_server.storage.database import Database, StorageError
+
+TIDIED_EVERY_S: Final = 15.0
+"""How long replaced or deleted data stays in the database's log at most, while no older snapshot is open."""
+_AGAIN_AFTER_S: Final = 1.0
+
+_log = logging.getLogger("xtrace")
+
+
+class Clearing:
+    """Runs from `start` to `close`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Goes on with what an earlier server has left."""
+        self._news.set()
+        self._task = asyncio.create_task(self._run())
+
+    def tell(self) -> None:
+        """Says that there is something to delete."""
+        self._news.set()
+
+    async def close(self) -> None:
+        """Stops after the step that is being carried out, if any; what is left goes on at the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        tidy_at = time.monotonic()
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, tidy_at - time.monotonic())):
+                    await self._news.wait()
+            self._news.clear()
+            try:
+                await self._carry_out()
+            except (StorageError, Unavailable) as error:
+                _log.warning("a deletion is not carried out yet, and is tried again: %s", type(error).__name__)
+            if time.monotonic() >= tidy_at:
+                tidy_at = time.monotonic() + (TIDIED_EVERY_S if await self._database.tidy() else _AGAIN_AFTER_S)
+
+    async def _carry_out(self) -> None:
+        async with self._database.look_up() as connection:
+            left = await deletions.is_left(connection)
+        while left:
+            left = await self._step()
+
+    async def _step(self) -> bool:
+        began = time.monotonic()
+        async with self._database.write() as connection:
+            more = await deletions.carry_out(connection)
+        if more:
+            await asyncio.sleep(time.monotonic() - began)
+        return more

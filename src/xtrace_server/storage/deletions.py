@@ -1,0 +1,93 @@
+"""Deletions of more than a transaction should do: they take effect at once, and are carried out step by step.
+
+A knowledge base that was deleted is not found any more, nor are chunks that are listed in `deleted_chunk`. Their rows
+go in transactions of a bounded size, in between which everybody else writes. What was not carried out when the server
+stopped goes on when it starts.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_server.storage import knowledge_bases
+from xtrace_server.storage.database import now
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
+from xtrace_server.storage.schema import MAX_CHUNK_ID, binding, chunk, chunk_pk, deleted_chunk, knowledge_base
+from xtrace_server.storage.steps import steps
+
+STEP: Final = 500
+"""Chunks that are deleted in one transaction, facets and contents with them: some tens of milliseconds."""
+
+_c = chunk.c
+
+NOT_DELETED: Final[ColumnElement[bool]] = _c.pk.not_in(select(deleted_chunk.c.pk))
+"""The condition that selects chunks that are there. The table is nearly always empty, and looked up by key."""
+
+
+async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> bool:
+    """Deletes chunks that are there: carries it out if they are few, otherwise marks them and returns True."""
+    if len(pks) <= STEP:
+        await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
+        return False
+    for step in steps(pks):
+        await connection.execute(insert(deleted_chunk), [{"pk": pk} for pk in step])
+    return True
+
+
+async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) -> list[int]:
+    """From the end of the transaction on nobody finds the knowledge base; returns the keys of what were its bindings.
+
+    No context is bound to it any more.
+    """
+    statement = update(knowledge_base).where(knowledge_base.c.pk == kb.pk)
+    await connection.execute(statement.values(deleted_at=now()))
+    await connection.execute(update(binding).where(binding.c.kb_pk == kb.pk).values(context_pk=None))
+    return list((await connection.execute(select(binding.c.pk).where(binding.c.kb_pk == kb.pk))).scalars())
+
+
+async def is_left(connection: AsyncConnection) -> bool:
+    """Whether anything is still to be carried out."""
+    left = (
+        exists().select_from(deleted_chunk),
+        exists().where(~knowledge_bases.NOT_DELETED),
+        exists().where(binding.c.context_pk.is_(None)),
+    )
+    return bool((await connection.execute(select(or_(*left)))).scalar())
+
+
+async def carry_out(connection: AsyncConnection) -> bool:
+    """Carries out one step of what is to be deleted; returns whether there was anything to do."""
+    marked = select(deleted_chunk.c.pk).order_by(deleted_chunk.c.pk).limit(STEP)
+    if pks := (await connection.execute(marked)).scalars().all():
+        await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
+        return True
+    gone = select(knowledge_base.c.pk).where(~knowledge_bases.NOT_DELETED).limit(1)
+    if (kb_pk := (await connection.execute(gone)).scalar_one_or_none()) is not None:
+        await _carry_out_knowledge_base(connection, kb_pk)
+        return True
+    # A context was deleted whose last chunks were still to go; they have gone now.
+    orphans = delete(binding).where(binding.c.context_pk.is_(None), ~exists().where(_c.binding_pk == binding.c.pk))
+    await connection.execute(orphans)
+    return False
+
+
+async def _carry_out_knowledge_base(connection: AsyncConnection, kb_pk: int) -> None:
+    pks = (await connection.execute(select(_c.pk).where(_in(kb_pk)).order_by(_c.pk).limit(STEP))).scalars().all()
+    if pks:
+        await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
+    else:
+        await connection.execute(delete(knowledge_base).where(knowledge_base.c.pk == kb_pk))
+
+
+def _in(kb_pk: int) -> ColumnElement[bool]:
+    return _c.pk.between(chunk_pk(kb_pk, 0), chunk_pk(kb_pk, MAX_CHUNK_ID))
+
+
+async def free_names(connection: AsyncConnection, binding_pk: int, names: Collection[str]) -> None:
+    """Carries out the deletion of chunks that have these unique names, so that others can have them."""
+    marked = _c.pk.in_(select(deleted_chunk.c.pk))
+    for step in steps(names):
+        held = (_c.binding_pk == binding_pk, _c.unique_name.in_(step))
+        await connection.execute(delete(chunk).where(*held, marked))
