@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     """The header fields of a request together."""
     max_chunks: int = Field(default=limits.MAX_CHUNKS, ge=1)
     """Chunks in one insertion, update or patch."""
+    max_write_cost: int = Field(default=limits.MAX_WRITE_COST, ge=1)
+    """Cost of one insertion, update or patch: a chunk is 1, five facets are 1, 5,000 bytes are 1."""
     max_ids: int = Field(default=limits.MAX_IDS, ge=1)
     """Chunk ids, or names of chunks, in one request."""
     max_content_bytes: int = Field(default=16 * 2**20, ge=1)

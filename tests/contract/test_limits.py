@@ -11,7 +11,8 @@ import pytest
 from support.service import Http, LiveService, b64, chunk, ok, problem, running_service
 from support.toy_paillier import toy_key
 from xtrace_core import wire
-from xtrace_core.limits import MAX_CHUNKS
+from xtrace_core.limits import MAX_CHUNKS, MAX_WRITE_COST
+from xtrace_core.write_cost import write_cost
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
 from xtrace_sdk.service import payloads as _payloads
 from xtrace_server.errors import RateLimited
@@ -359,3 +360,46 @@ async def test_a_key_that_is_used_too_often_is_put_off_and_the_client_waits(tmp_
                 assert await xtrace.list_exec_contexts() == []
         assert asyncio.get_running_loop().time() - began > 1.0
         http.close()
+
+
+def test_a_write_costs_its_chunks_its_facets_and_its_bytes(tmp_path: Path) -> None:
+    cases: list[tuple[dict[str, Any], int]] = [
+        ({}, 10),
+        ({"meta_data": {"facets": [f"f{i}" for i in range(10)]}}, 3),
+        ({"chunk_content": "x" * 20_000}, 2),
+        ({"meta_data": {"tag1": "x" * 10_000}}, 2),
+    ]
+    with running_service(tmp_path / "data", max_write_cost=10) as service:
+        http = Http(service.first_credentials)
+        http.save_context()
+        kb = http.new_kb()
+        scope = {"kb_id": kb, "context_id": "ctx"}
+        http.insert(kb, [plain()] * 10)
+        for fields, most in cases:
+            http.insert(kb, [plain(**fields)] * most)
+            many = [plain(**fields)] * (most + 1)
+            for method, name, body in (
+                ("POST", "chunks", many),
+                ("PUT", "chunk_updates", [one | {"chunk_id": i} for i, one in enumerate(many, 1)]),
+                ("PATCH", "chunk_patches", [one | {"chunk_id": i} for i, one in enumerate(many, 1)]),
+            ):
+                answer = http.data(method, "/chunk/{org}", json=scope | {name: body})
+                assert "max_write_cost" in problem(answer, 413, "too_large"), (fields, method)
+        patched = scope | {"meta_filter": {}, "patch": {"tag1": "x"}}
+        found = 10 + sum(most for _, most in cases)
+        refused = problem(http.data("PATCH", "/chunk/by-meta/{org}", json=patched), 422, "limit_exceeded")
+        assert f"matches {found} chunks, at most 10" in refused
+        within = patched | {"meta_filter": {"tag1": "x" * 10_000}}
+        assert ok(http.data("PATCH", "/chunk/by-meta/{org}", json=within)) == {"updated_count": 2}
+        http.close()
+
+
+def test_the_client_sends_no_more_than_a_write_may_cost() -> None:
+    facets = wire.MetaData(facets=[f"f{i}" for i in range(500)])
+    chunks = [wire.NewChunk("content", [b"x"], facets)] * 300
+    bodies = _payloads.bodies(chunks, lambda part: wire.InsertChunks("kb", "ctx", part))
+    assert sum(body.chunks for body in bodies) == 300
+    assert len(bodies) > 1
+    for body in bodies:
+        assert isinstance(body.payload, wire.InsertChunks)
+        assert write_cost(body.payload.chunks) <= MAX_WRITE_COST

@@ -10,9 +10,11 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from xtrace_core import limits, metadata, metadata_filter, wire
+from xtrace_core.write_cost import write_cost
 from xtrace_sdk.errors import InvalidArgument, InvalidFilter, InvalidMetaData
 
 T = TypeVar("T")
+C = TypeVar("C", wire.NewChunk, wire.ChunkUpdate, wire.ChunkPatch)
 
 LARGEST_BODY_BYTES: Final = 32 * 1024 * 1024
 """Writes with larger bodies are halved: services take 64 MiB by default, proxies often less."""
@@ -233,9 +235,9 @@ def body(payload: msgspec.Struct, chunks: int) -> Body:
     return Body(payload, _encoded(msgspec.msgpack.encode, payload), chunks)
 
 
-def bodies(chunks: list[T], payload: Callable[[list[T]], msgspec.Struct]) -> list[Body]:
+def bodies(chunks: list[C], payload: Callable[[list[C]], msgspec.Struct]) -> list[Body]:
     """The bodies that write these chunks, in order; none is beyond a limit."""
-    if len(chunks) <= limits.MAX_CHUNKS:
+    if len(chunks) == 1 or (len(chunks) <= limits.MAX_CHUNKS and write_cost(chunks) <= limits.MAX_WRITE_COST):
         whole = body(payload(chunks), len(chunks))
         # As JSON it must not be too long either.
         if len(whole.msgpack) * 4 <= LARGEST_BODY_BYTES * 3 or len(chunks) == 1:

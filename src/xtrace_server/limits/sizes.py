@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import UNSET
 
 from xtrace_core import wire
+from xtrace_core.write_cost import metadata_cost, write_cost
 from xtrace_server.errors import LimitExceeded, TooLarge
 from xtrace_server.settings import Settings
 
@@ -26,6 +27,12 @@ def check_chunks(
 ) -> None:
     """Checks the chunks of an insertion, update or patch, and how many there are."""
     check_count(settings, "max_chunks", sent, "chunks")
+    cost = write_cost(sent)
+    if cost > settings.max_write_cost:
+        raise TooLarge(
+            f"the request costs {cost}, at most {settings.max_write_cost} is allowed (max_write_cost; a chunk costs 1, "
+            "and so do five facets or 5,000 bytes): send fewer chunks at a time"
+        )
     for i, chunk in enumerate(sent):
         where = f"{field}[{i}]"
         _check(settings, "max_content_bytes", chunk.chunk_content, f"{where}.chunk_content")
@@ -45,6 +52,16 @@ def check_meta_data(settings: Settings, meta_data: wire.MetaData, where: str) ->
     _check(settings, "max_facets", facets, f"{where}.facets")
     for i, facet in enumerate(facets):
         _check(settings, "max_tag_characters", facet, f"{where}.facets[{i}]")
+
+
+def check_patch(settings: Settings, change: wire.MetaData, chunks: int) -> None:
+    """Checks that a patch of the metadata of so many chunks is not too much for one transaction."""
+    most = max(settings.max_write_cost // metadata_cost(change), 1)
+    if chunks > most:
+        raise LimitExceeded(
+            f"the filter matches {chunks} chunks, at most {most} can be patched so at once (max_write_cost): patch "
+            "fewer at a time, by a narrower filter or by their ids"
+        )
 
 
 def check_query(settings: Settings, query: Sequence[bytes]) -> None:

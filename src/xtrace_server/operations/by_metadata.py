@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import ApiCaller
-from xtrace_server.limits.sizes import check_meta_data
+from xtrace_server.limits.sizes import check_meta_data, check_patch
 from xtrace_server.operations.projections import Projection
 from xtrace_server.operations.reading import Write, read_chunks
 from xtrace_server.operations.writing import writing
@@ -90,6 +90,7 @@ async def patch(
         return await _count(state, caller, scope)
     async with _locked(state, caller, scope) as (connection, kb, candidates):
         pks = await chunks.matching_pks(connection, candidates) if candidates else []
+        check_patch(state.settings, change, len(pks))
         if candidates is not None and pks:
             await contexts.check_not_retired(connection, [candidates.binding.context_pk])
         if any(getattr(change, field) is not UNSET for field in (*wire.TAGS, "facets")):

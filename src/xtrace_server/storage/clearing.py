@@ -52,17 +52,20 @@ class Clearing:
                     await self._news.wait()
             self._news.clear()
             try:
-                await self._carry_out()
+                if await self._carry_out():
+                    tidy_at = time.monotonic()
             except (StorageError, Unavailable) as error:
                 _log.warning("a deletion is not carried out yet, and is tried again: %s", type(error).__name__)
             if time.monotonic() >= tidy_at:
                 tidy_at = time.monotonic() + (TIDIED_EVERY_S if await self._database.tidy() else _AGAIN_AFTER_S)
 
-    async def _carry_out(self) -> None:
+    async def _carry_out(self) -> bool:
+        """Returns whether there was anything to do."""
         async with self._database.look_up() as connection:
-            left = await deletions.is_left(connection)
+            began = left = await deletions.is_left(connection)
         while left:
             left = await self._step()
+        return began
 
     async def _step(self) -> bool:
         began = time.monotonic()
