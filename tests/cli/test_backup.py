@@ -130,8 +130,11 @@ def test_what_cannot_be_backed_up_or_restored_is_one_sentence(host: Terminal, se
     host("backup other.tar --data nowhere").fails("no database was found in")
     host("backup /proc/no/other.tar").fails("/proc/no/other.tar cannot be written")
     host("restore backup.tar").fails("a database exists in")
-    host("restore nowhere.tar").fails("nowhere.tar is not a file")
-    host("restore credentials.json").fails("credentials.json is not a file")
+    for words in ("restore --data new", "restore --check"):
+        host(f"{words} nowhere.tar").fails("nowhere.tar cannot be used: No such file")
+        host(f"{words} data").fails("data is not a regular file")
+        host(f"{words} /dev/stdin").fails("/dev/stdin is not a regular file")
+        host(f"{words} data/credentials.json").fails("credentials.json cannot be used: it is damaged")
     sound = (host.folder / "backup.tar").read_bytes()
     (host.folder / "backup.tar").write_bytes(sound[:-600])
     for words in ("restore backup.tar --data new", "restore --check backup.tar"):

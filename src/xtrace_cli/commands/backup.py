@@ -60,8 +60,8 @@ def restore(
     from xtrace_server.storage import archiving
     from xtrace_server.storage.dialects import dialect_of
 
-    if not file.is_file():
-        raise InaccessibleFile(f"{file} is not a file")
+    if file.exists() and not file.is_file():
+        raise InaccessibleFile(f"{file} is not a regular file, in which the command can go back and forth")
     end_as_ctrl_c_does(signal.SIGTERM)
     with archive_faults(file):
         if check:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xtrace_cli.errors import UnusableArchive, UnusableData
-from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 if TYPE_CHECKING:
     from xtrace_server.settings import Settings
@@ -88,3 +88,7 @@ def archive_faults(file: Path) -> Iterator[None]:
             yield
         except ArchiveUnusable as error:
             raise UnusableArchive(f"{file} cannot be used: {error}") from None
+        except OSError as error:
+            if error.filename != str(file):
+                raise
+            raise InaccessibleFile(f"{file} cannot be used: {error.strerror}") from None

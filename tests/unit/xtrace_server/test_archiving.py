@@ -19,7 +19,7 @@ from xtrace_server.storage import archiving
 from xtrace_server.storage.archiving import LEFT_OUT, back_up, check, restore
 from xtrace_server.storage.database import open_database
 from xtrace_server.storage.dialects import DatabaseUnusable, Dialect, default_url, dialect_of
-from xtrace_server.storage.folder_lock import FolderLock
+from xtrace_server.storage.folder_lock import FolderInUse, FolderLock
 from xtrace_server.storage.migrating import known_versions, upgrade
 from xtrace_server.storage.schema import metadata
 
@@ -144,6 +144,22 @@ def test_a_folder_on_which_a_server_runs_is_refused(archive: Path, tmp_path: Pat
     with FolderLock(tmp_path, shared=False), pytest.raises(DatabaseUnusable, match="a server runs on"):
         restore(database_in(tmp_path), tmp_path, archive)
     assert not list(tmp_path.glob("xtrace.db*"))
+
+
+def test_no_server_starts_on_the_folder_while_it_is_restored(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill, tried = archiving._fill, []
+
+    def fill_and_start(*arguments: object) -> None:
+        with pytest.raises(FolderInUse), FolderLock(tmp_path, shared=True):
+            pass
+        tried.append(True)
+        fill(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(archiving, "_fill", fill_and_start)
+    restore(database_in(tmp_path), tmp_path, archive)
+    assert tried
 
 
 def test_credentials_that_are_left_stay_as_they_are(archive: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class Sqlite:
         return blocking.snapshot(self.file, BUSY_TIMEOUT_S)
 
     def draft(self) -> AbstractContextManager[Connection]:
-        return blocking.draft(self.file)
+        return blocking.draft(self.file, _PRAGMAS)
 
     def next_keys(self, connection: Connection) -> Mapping[str, int]:
         return blocking.next_keys(connection)
