@@ -20,6 +20,7 @@ from xtrace_cli.commands.demo import demo
 from xtrace_cli.commands.kb_copy import copy
 from xtrace_cli.commands.kb_manifest import manifest
 from xtrace_cli.commands.kb_verify import verify
+from xtrace_cli.commands.moving import export, import_
 from xtrace_cli.commands.serve import serve
 from xtrace_cli.commands.vacuum import vacuum
 from xtrace_cli.commands.version import version
@@ -34,6 +35,8 @@ app = new_group("xtrace", "An end-to-end encrypted vector database: the server s
 app.command()(audit)
 app.command()(backup)
 app.command()(demo)
+app.command()(export)
+app.command("import")(import_)
 app.command()(restore)
 app.command()(serve)
 app.command()(vacuum)

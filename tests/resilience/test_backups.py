@@ -13,7 +13,7 @@ from subprocess import Popen
 import pytest
 
 from resilience.test_disks import mount
-from support.service import Http, chunk, running_service
+from support.service import Http, chunk, ok, problem, running_service
 from support.terminal import COMMAND
 from xtrace_server.storage.schema import chunk_pk
 
@@ -41,6 +41,7 @@ def filled(folder: Path, count: int, content_characters: int) -> Path:
             connection.execute(
                 f"INSERT INTO {table} {numbers} SELECT {values} FROM {table}, n WHERE {key} = ?", (count - 1, first)
             )
+        connection.execute("UPDATE knowledge_base SET number_of_vectors = ?, next_chunk_id = ?", (count, count + 1))
         connection.execute("UPDATE content SET content = hex(randomblob(?))", (content_characters // 2,))
     return folder
 
@@ -71,13 +72,12 @@ def begun(process: "Popen[bytes]", folder: Path, pattern: str) -> None:
 def test_a_restore_that_is_ended_is_repeated(number: signal.Signals, many: Path, tmp_path: Path) -> None:
     archive, folder = tmp_path / "backup.tar", tmp_path / "restored"
     assert run("backup", archive, "--data", many).returncode == 0
-    for _ in range(2):
-        process = Popen([COMMAND, "restore", archive, "--data", folder], stderr=subprocess.DEVNULL)
-        begun(process, folder, ".restoring.*/xtrace.db")
-        process.send_signal(number)
-        assert process.wait(60) == (-number if number == signal.SIGKILL else 130)
-        assert not (folder / "xtrace.db").exists()
-        assert folder.exists() == (number == signal.SIGKILL)
+    process = Popen([COMMAND, "restore", archive, "--data", folder], stderr=subprocess.DEVNULL)
+    begun(process, folder, ".restoring.*/xtrace.db")
+    process.send_signal(number)
+    assert process.wait(60) == (-number if number == signal.SIGKILL else 130)
+    assert not (folder / "xtrace.db").exists()
+    assert folder.exists() == (number == signal.SIGKILL)
     assert run("restore", archive, "--data", folder).returncode == 0
     assert [path.name for path in folder.iterdir()] == ["xtrace.db"]
     assert dump(folder) == dump(many)
@@ -116,6 +116,27 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(disk: Path, many: Path, 
         assert failed.stderr.count("\n") == 1
         assert "full" in failed.stderr or "No space left" in failed.stderr
         assert not list(disk.iterdir())
+
+
+def test_an_import_that_is_killed_is_unseen_and_goes_on(tmp_path: Path) -> None:
+    here, archive = filled(tmp_path / "here", 6000, 100), tmp_path / "kb.tar"
+    with closing(sqlite3.connect(here / "xtrace.db")) as connection:
+        (kb_id,) = connection.execute("SELECT id FROM knowledge_base").fetchone()
+    assert run("export", kb_id, archive, "--data", here).returncode == 0
+    with running_service(tmp_path / "there") as service, closing(Http(service.first_credentials)) as http:
+        database = sqlite3.connect(service.folder / "xtrace.db")
+        with closing(database), Popen([COMMAND, "import", archive, "--data", service.folder]) as process:
+            while database.execute("SELECT count(*) FROM chunk").fetchone()[0] < 1000:
+                assert process.poll() is None, "the command ended too early"
+                time.sleep(0.001)
+            process.kill()
+        problem(http.control("GET", f"/kbs/{kb_id}"), 404, "knowledge_base_not_found")
+        assert ok(http.control("GET", "/kbs")) == []
+        assert ok(http.data("GET", "/exec_context/{org}"))["contexts"] == []
+        assert http.new_kb()
+        assert run("import", archive, "--data", service.folder).returncode == 0
+        assert len(http.search(kb_id, [b"\1"])) == 6000
+        assert http.get(kb_id, 6000)[0]["meta_data"] == {"tag1": "a", "facets": ["b"]}
 
 
 def peak_bytes(*words: str | Path) -> int:

@@ -11,6 +11,9 @@ CHECKSUMS: Final = "SHA256SUMS"
 FORMAT: Final = "xtrace-archive"
 VERSION: Final = 1
 BACKUP: Final = "backup"
+"""Everything in a database."""
+EXPORT: Final = "knowledge_base"
+"""One knowledge base."""
 MAX_MANIFEST_BYTES: Final = 2**20
 
 _Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]

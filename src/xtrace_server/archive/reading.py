@@ -65,6 +65,11 @@ class ArchiveReader:
             yield Part(number, table, rows)
         self._check_sums(member[1])
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the checksums, in hexadecimal, once the last part has come: no two archives have the same."""
+        return self._sums.hexdigest()
+
     def check(self) -> int:
         """Reads everything and returns the number of rows. Raises as `parts`."""
         return sum(len(part.rows) for part in self.parts())

@@ -1,7 +1,7 @@
 """A whole database as an archive, and back. Follows the tables that the database has, whatever they are."""
 
-from collections.abc import Collection, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -49,29 +49,50 @@ def back_up(database: Dialect, file: Path) -> Archived:
     Changes nothing in the database. The file appears when it is complete. Blocks. Raises `DatabaseUnusable`,
     `StorageError` and `OSError`; `FileExistsError` if there is such a file.
     """
+    with snapshot_to(database, file) as (connection, opened):
+        tables = tables_of(connection)
+        numbers = database.next_keys(connection)
+        rows = {table: sa.select(table).order_by(*table.primary_key.columns) for table in tables.values()}
+        return dump(connection, opened, BACKUP, rows, numbers)
+
+
+@contextmanager
+def snapshot_to(database: Dialect, file: Path) -> Iterator[tuple[sa.Connection, BinaryIO]]:
+    """The database as it is at one moment, and the file to write it to, which appears when the block ends.
+
+    Raises `FileExistsError` if there is such a file.
+    """
     if file.exists():
         raise FileExistsError(file)
     with database.snapshot() as connection, new_file(file, replace=False) as opened:
-        version = version_of(connection)
-        if version is None or version not in known_versions():
+        if version_of(connection) not in known_versions():
             raise DatabaseUnusable("the database is not of a version that this one of XTrace knows")
-        tables = _tables(connection)
-        numbers = database.next_keys(connection)
-        manifest = Manifest(
-            format=FORMAT,
-            version=VERSION,
-            kind=BACKUP,
-            created_at=now(),
-            written_by=f"xtracedb {metadata.version('xtracedb')}",
-            schema=version,
-            tables=tuple(_described(table, numbers.get(table.name)) for table in tables.values()),
-        )
-        rows = 0
-        with ArchiveWriter(opened, manifest) as writer:
-            for table in tables.values():
-                for row in connection.execute(sa.select(table).order_by(*table.primary_key.columns)):
-                    writer.add(table.name, tuple(row))
-                    rows += 1
+        yield connection, opened
+
+
+def dump(
+    connection: sa.Connection,
+    opened: BinaryIO,
+    kind: str,
+    tables: Mapping[sa.Table, sa.Select[Any]],
+    numbers: Mapping[str, int],
+) -> Archived:
+    """Writes an archive with the rows of each table that its query finds, in the order of the mapping."""
+    manifest = Manifest(
+        format=FORMAT,
+        version=VERSION,
+        kind=kind,
+        created_at=now(),
+        written_by=f"xtracedb {metadata.version('xtracedb')}",
+        schema=version_of(connection) or "",
+        tables=tuple(described(table, numbers.get(table.name)) for table in tables),
+    )
+    rows = 0
+    with ArchiveWriter(opened, manifest) as writer:
+        for table, query in tables.items():
+            for row in connection.execute(query):
+                writer.add(table.name, tuple(row))
+                rows += 1
     return Archived(writer.bytes, rows, manifest.created_at)
 
 
@@ -105,19 +126,19 @@ def restore(database: Dialect, folder: Path, file: Path) -> Archived:
 
 def _check(opened: BinaryIO) -> Archived:
     reader = ArchiveReader(opened)
-    if reader.manifest.kind != BACKUP:
-        raise ArchiveUnusable("it is not a backup")
     if reader.manifest.schema not in known_versions():
-        raise ArchiveUnusable("it was written by a newer version of XTrace: restore it with that one")
+        raise ArchiveUnusable("it was written by a newer version of XTrace: use that one")
     rows = reader.check()
     return Archived(opened.tell(), rows, reader.manifest.created_at)
 
 
 def _fill(database: Dialect, connection: sa.Connection, reader: ArchiveReader) -> None:
     """Fills a new database. Raises `ArchiveUnusable`."""
+    if reader.manifest.kind != BACKUP:
+        raise ArchiveUnusable("it is not a backup but an export: use `xtrace import`")
     upgrade(connection, reader.manifest.schema)
-    tables = _tables(connection)
-    expected = {table.name: _described(table, None).columns for table in tables.values()}
+    tables = tables_of(connection)
+    expected = {table.name: described(table, None).columns for table in tables.values()}
     if {table.name: table.columns for table in reader.manifest.tables} != expected:
         raise ArchiveUnusable(f"its tables are not those of version {reader.manifest.schema} of the schema")
     try:
@@ -129,20 +150,21 @@ def _fill(database: Dialect, connection: sa.Connection, reader: ArchiveReader) -
                 connection.execute(sa.insert(table), [dict(zip(names, row, strict=True)) for row in some])
     except IntegrityError as error:
         raise ArchiveUnusable(f"its rows do not fit together: {error.orig}") from None
-    for described in reader.manifest.tables:
-        if described.next_key is not None:
-            database.set_next_key(connection, described.name, described.next_key)
+    for archived in reader.manifest.tables:
+        if archived.next_key is not None:
+            database.set_next_key(connection, archived.name, archived.next_key)
     upgrade(connection)
 
 
-def _tables(connection: sa.Connection) -> dict[str, sa.Table]:
-    """The tables that archives contain, by name; none refers to a later one."""
+def tables_of(connection: sa.Connection) -> dict[str, sa.Table]:
+    """The tables that archives may contain, by name; none refers to a later one."""
     found = sa.MetaData()
     found.reflect(connection)
     return {table.name: table for table in found.sorted_tables if table.name not in LEFT_OUT}
 
 
-def _described(table: sa.Table, next_key: int | None) -> Table:
+def described(table: sa.Table, next_key: int | None) -> Table:
+    """The table as a manifest describes it."""
     columns = tuple(Column(str(one.name), _type_of(one), bool(one.nullable)) for one in table.columns)
     return Table(str(table.name), columns, next_key)
 

@@ -20,9 +20,14 @@ def version_of(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+def newest_version() -> str:
+    """Returns the version of the schema that this version of XTrace works with."""
+    return _scripts().get_current_head() or ""
+
+
 def is_current(connection: Connection) -> bool:
     """Returns whether the database has the newest version of the schema."""
-    return version_of(connection) == _scripts().get_current_head()
+    return version_of(connection) == newest_version()
 
 
 def upgrade(connection: Connection, version: str = "head") -> None:

@@ -1,0 +1,78 @@
+"""A knowledge base that comes in as an archive."""
+
+import asyncio
+import fcntl
+from dataclasses import dataclass
+from pathlib import Path
+
+from xtrace_core.schemes.registry import SchemeRegistry
+from xtrace_server.archive.container import ArchiveUnusable
+from xtrace_server.archive.manifest import EXPORT, Manifest
+from xtrace_server.archive.reading import ArchiveReader
+from xtrace_server.auth.guard import Actor
+from xtrace_server.operations.audit import record
+from xtrace_server.storage import organisations
+from xtrace_server.storage.archiving import described
+from xtrace_server.storage.database import Database
+from xtrace_server.storage.imports import IMPORTED, CannotImport, Staged
+from xtrace_server.storage.migrating import newest_version
+from xtrace_server.storage.schema import metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A knowledge base that was imported."""
+
+    kb_id: str
+    chunks: int
+
+
+async def import_knowledge_base(
+    database: Database, schemes: SchemeRegistry, organisation_id: str, file: Path
+) -> Imported:
+    """Stores a knowledge base from an archive, under the id that it had, for an organisation.
+
+    The whole archive is checked before anything is written. The knowledge base is there when it is complete; an import
+    that was interrupted goes on where it was. Raises `ArchiveUnusable`, `CannotImport` (both leave nothing behind),
+    `StorageError` and `OSError`.
+    """
+    with file.open("rb") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotImport("the archive is being imported already") from None
+        async with database.read() as connection:
+            if not await organisations.exists(connection, organisation_id):
+                raise CannotImport(f"there is no organisation {organisation_id!r}")
+        checked = ArchiveReader(opened)
+        _check_manifest(checked.manifest)
+        await asyncio.to_thread(checked.check)
+        staged = Staged(database, schemes, organisation_id, checked.digest)
+        await staged.begin()
+        try:
+            reader = ArchiveReader(opened)
+            names = {table.name: [column.name for column in table.columns] for table in reader.manifest.tables}
+            for part in reader.parts():
+                await staged.store(part, names[part.table])
+            await staged.check()
+            async with database.write() as connection:
+                chunks = await staged.publish(connection)
+                actor = Actor(organisation_id, "operator")
+                await record(connection, actor, "knowledge_base.import", staged.kb_id, f"{chunks} chunks")
+        except (ArchiveUnusable, CannotImport):
+            await staged.remove()
+            raise
+    return Imported(staged.kb_id, chunks)
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    if manifest.kind != EXPORT:
+        raise ArchiveUnusable("it is not an export but a backup: use `xtrace restore`")
+    if manifest.schema != newest_version():
+        raise ArchiveUnusable(
+            f"it has version {manifest.schema} of the schema, expected {newest_version()}: export it with this version "
+            "of XTrace"
+        )
+    tables = {table.name: table.columns for table in manifest.tables}
+    if tables != {name: described(metadata.tables[name], None).columns for name in IMPORTED}:
+        raise ArchiveUnusable(f"its tables are not those of version {manifest.schema} of the schema")

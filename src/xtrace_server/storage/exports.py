@@ -1,0 +1,72 @@
+"""One knowledge base as an archive: its chunks, and the contexts that they are stored under."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from xtrace_server.archive.manifest import EXPORT
+from xtrace_server.errors import KnowledgeBaseNotFound
+from xtrace_server.storage.archiving import Archived, dump, snapshot_to, tables_of
+from xtrace_server.storage.dialects import Dialect
+from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_pk
+
+NOT_EXPORTED: Final[Collection[str]] = (
+    "organisation",
+    "admin_key",
+    "api_key",
+    "permission",
+    "idempotency",
+    "audit",
+)
+"""The tables that belong to an organisation and its keys: who imports has others."""
+
+_BLANK: Final[Mapping[str, sa.ColumnElement[Any]]] = {
+    "organisation_id": sa.literal("", sa.Text()),
+    "saved_by": sa.null(),
+}
+"""Columns that say something of the organisation, and what an export has in their place."""
+
+
+def export(database: Dialect, kb_id: str, file: Path) -> Archived:
+    """Writes a knowledge base, as it is at one moment, into a new archive; a server may be running.
+
+    Blocks. Raises `KnowledgeBaseNotFound` and what `archiving.back_up` raises.
+    """
+    with snapshot_to(database, file) as (connection, opened):
+        tables = tables_of(connection)
+        kb = tables["knowledge_base"].c
+        found = connection.execute(sa.select(kb.pk, kb.organisation_id).where(kb.id == kb_id)).one_or_none()
+        if found is None:
+            raise KnowledgeBaseNotFound(kb_id)
+        conditions = _conditions(tables, *found)
+        queries = {
+            table: sa.select(*[_BLANK.get(column.name, column).label(column.name) for column in table.columns])
+            .where(conditions[name])
+            .order_by(*table.primary_key.columns)
+            for name, table in tables.items()
+            if name in conditions
+        }
+        return dump(connection, opened, EXPORT, queries, {})
+
+
+def _conditions(tables: Mapping[str, sa.Table], kb_pk: int, organisation_id: str) -> dict[str, sa.ColumnElement[bool]]:
+    """Which rows of each table belong to the knowledge base."""
+    columns = {name: table.c for name, table in tables.items()}
+    first, last = chunk_pk(kb_pk, 0), chunk_pk(kb_pk, MAX_CHUNK_ID)
+    bound = columns["execution_context"].pk.in_(
+        sa.select(columns["binding"].context_pk).where(columns["binding"].kb_pk == kb_pk)
+    )
+    retired = columns["retired_context"]
+    return {
+        "knowledge_base": columns["knowledge_base"].pk == kb_pk,
+        "execution_context": bound,
+        "retired_context": (retired.organisation_id == organisation_id)
+        & retired.context_id.in_(sa.select(columns["execution_context"].id).where(bound)),
+        "binding": columns["binding"].kb_pk == kb_pk,
+        "chunk": columns["chunk"].pk.between(first, last),
+        "content": columns["content"].pk.between(first, last),
+        "ciphertext": columns["ciphertext"].pk.between(first, last),
+        "facet": columns["facet"].chunk_pk.between(first, last),
+    }

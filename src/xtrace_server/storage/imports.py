@@ -1,0 +1,287 @@
+"""An exported knowledge base on its way into a database, in transactions that are each short.
+
+Until it is complete it belongs to a *staging* organisation, which nobody has a key of. So no request finds it, and what
+an interrupted import stored is where the next one goes on.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from xtrace_core.schemes.interface import Evaluation, InvalidPublicKey
+from xtrace_core.schemes.registry import SchemeRegistry
+from xtrace_server.archive.container import ArchiveUnusable
+from xtrace_server.archive.reading import Part
+from xtrace_server.storage.database import Connection, Database, now
+from xtrace_server.storage.schema import (
+    MAX_CHUNK_ID,
+    binding,
+    chunk,
+    chunk_id_of,
+    chunk_pk,
+    ciphertext,
+    content,
+    execution_context,
+    facet,
+    knowledge_base,
+    metadata,
+    organisation,
+    retired_context,
+)
+
+STAGING_PREFIX: Final = "importing-"
+ROWS_AT_ONCE: Final = 500
+"""How many rows one transaction stores: others write in between."""
+
+_FOUND_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "execution_context": ("organisation_id", "id"),
+    "retired_context": ("organisation_id", "context_id"),
+    "knowledge_base": ("id",),
+    "binding": ("kb_pk", "context_pk"),
+}
+"""The tables with few rows, and what tells their rows apart in every database."""
+_OF_CHUNKS: Final[Mapping[str, tuple[str, ...]]] = {
+    "chunk": ("pk",),
+    "content": ("pk",),
+    "ciphertext": ("pk",),
+    "facet": ("chunk_pk", "position"),
+}
+"""The tables with rows for each chunk, and their keys, which begin with that of the chunk."""
+IMPORTED: Final = frozenset({*_FOUND_BY, *_OF_CHUNKS})
+
+
+class CannotImport(Exception):
+    """The database has something that is in the way; the message says what. Nothing was changed."""
+
+
+class Staged:
+    """An import under way. Part after part is stored; those that are there already are passed over."""
+
+    def __init__(self, database: Database, schemes: SchemeRegistry, target_id: str, digest: str) -> None:
+        """`target_id` is the organisation that gets the knowledge base, `digest` that of the archive."""
+        self._schemes = schemes
+        self._database = database
+        self._target_id = target_id
+        self.organisation_id = f"{STAGING_PREFIX}{digest[:32]}"
+        self._kb: tuple[int, int] | None = None
+        self._contexts: dict[int, int] = {}
+        self._bindings: dict[int, int] = {}
+        self._of_context: dict[int, Evaluation] = {}
+        self._of_binding: dict[int, Evaluation] = {}
+        self._last: dict[str, tuple[int, ...]] = {}
+        self.kb_id = ""
+        """The id of the knowledge base, here as where it came from."""
+
+    async def begin(self) -> None:
+        """Makes the staging organisation, if no earlier import of this archive did."""
+        async with self._database.write() as connection:
+            query = sa.select(organisation.c.id).where(organisation.c.id == self.organisation_id)
+            if (await connection.execute(query)).one_or_none() is None:
+                values = {"id": self.organisation_id, "name": "an import that is not complete", "created_at": now()}
+                await connection.execute(sa.insert(organisation).values(values))
+
+    async def store(self, part: Part, names: Iterable[str]) -> None:
+        """Stores rows of a part, whose columns have these names. Raises `ArchiveUnusable` and `CannotImport`."""
+        names = list(names)
+        for start in range(0, len(part.rows), ROWS_AT_ONCE):
+            rows = [dict(zip(names, row, strict=True)) for row in part.rows[start : start + ROWS_AT_ONCE]]
+            if part.table == "ciphertext":
+                await self._check_vectors(rows)
+            try:
+                async with self._step() as connection:
+                    if part.table in _FOUND_BY:
+                        for row in rows:
+                            await self._store_one(connection, part.table, row)
+                    else:
+                        await self._store_many(connection, part.table, rows)
+            except IntegrityError:
+                raise ArchiveUnusable("its rows do not fit together") from None
+
+    async def check(self) -> None:
+        """Raises `ArchiveUnusable` if what is stored is not a whole knowledge base."""
+        if self._kb is None:
+            raise ArchiveUnusable("it does not contain a knowledge base")
+        joined = chunk.join(binding, binding.c.pk == chunk.c.binding_pk)
+        ours = self._is_ours(chunk.c.pk)
+        count = sa.select(sa.func.count()).select_from(chunk).where(ours)
+        facets = sa.select(sa.func.count()).select_from(facet).where(facet.c.chunk_pk == chunk.c.pk)
+        vectors = joined.outerjoin(ciphertext, ciphertext.c.pk == chunk.c.pk)
+        contents = joined.outerjoin(content, content.c.pk == chunk.c.pk)
+        foreign = joined.join(facet, facet.c.chunk_pk == chunk.c.pk)
+        length = sa.func.coalesce(sa.func.length(ciphertext.c.row), -1)
+        wrong = (
+            sa.select(chunk.c.pk).select_from(vectors).where(ours, length != sa.func.coalesce(binding.c.row_bytes, -2)),
+            sa.select(chunk.c.pk).select_from(contents).where(ours, content.c.pk.is_(None)),
+            sa.select(chunk.c.pk).select_from(foreign).where(ours, facet.c.binding_pk != chunk.c.binding_pk),
+            sa.select(chunk.c.pk).where(ours, chunk.c.facet_count != facets.scalar_subquery()),
+        )
+        async with self._database.read() as connection:
+            kb = (await connection.execute(_row_of(knowledge_base, self._kb[1]))).one()
+            last = (await self._last_key(connection, chunk, ("pk",)) or (0,))[0]
+            agrees = (await connection.execute(count)).scalar_one() == kb.number_of_vectors
+            if not agrees or chunk_id_of(last) >= kb.next_chunk_id:
+                raise ArchiveUnusable("its knowledge base does not have as many chunks as it says")
+            for query in wrong:
+                if (await connection.execute(query.limit(1))).first() is not None:
+                    raise ArchiveUnusable("it contains chunks that are not whole")
+
+    async def publish(self, connection: Connection) -> int:
+        """Gives the knowledge base to its organisation and returns its number of chunks. Raises `CannotImport`."""
+        kb_pk = self._kb[1] if self._kb else 0
+        for context in (await connection.execute(_of(execution_context, self.organisation_id))).all():
+            there = await self._check_same(connection, context._mapping)
+            changed = sa.update(execution_context).where(execution_context.c.pk == context.pk)
+            if there is None:
+                name = None if await self._is_named(connection, context.name) else context.name
+                await connection.execute(changed.values(organisation_id=self._target_id, name=name))
+            else:
+                moved = sa.update(binding).where(binding.c.context_pk == context.pk)
+                await connection.execute(moved.values(context_pk=there))
+        for retired in (await connection.execute(_of(retired_context, self.organisation_id))).all():
+            values = {**retired._mapping, "organisation_id": self._target_id}
+            if await _find(connection, retired_context, values) is None:
+                await connection.execute(sa.insert(retired_context).values(values))
+        ours = sa.update(knowledge_base).where(knowledge_base.c.pk == kb_pk)
+        await connection.execute(ours.values(organisation_id=self._target_id))
+        number: int = (await connection.execute(_row_of(knowledge_base, kb_pk))).one().number_of_vectors
+        await self._remove_staging(connection)
+        return number
+
+    async def remove(self) -> None:
+        """Removes what is stored, in steps, the last chunks first: what is left can always be gone on with."""
+        more = self._kb is not None
+        while more:
+            some = (
+                sa.select(chunk.c.pk).where(self._is_ours(chunk.c.pk)).order_by(chunk.c.pk.desc()).limit(ROWS_AT_ONCE)
+            )
+            async with self._step() as connection:
+                more = (await connection.execute(sa.delete(chunk).where(chunk.c.pk.in_(some)))).rowcount > 0
+        async with self._database.write() as connection:
+            await self._remove_staging(connection)
+
+    @asynccontextmanager
+    async def _step(self) -> AsyncIterator[Connection]:
+        """A short transaction, and as long a pause after it: SQLite gives its lock to whoever asks at the moment."""
+        async with self._database.write() as connection:
+            began = time.monotonic()
+            yield connection
+        await asyncio.sleep(time.monotonic() - began)
+
+    async def _remove_staging(self, connection: Connection) -> None:
+        await connection.execute(sa.delete(organisation).where(organisation.c.id == self.organisation_id))
+
+    async def _check_same(self, connection: Connection, row: Mapping[str, Any]) -> int | None:
+        """Returns the key of the same context in the target organisation, if it has it. Raises `CannotImport`."""
+        there = await _find(connection, execution_context, {**row, "organisation_id": self._target_id})
+        if there is None:
+            return None
+        if any(there[name] != row[name] for name in ("type", "public_key", "config")):
+            raise CannotImport(f"the organisation has another context under the id {row['id']}")
+        return int(there["pk"])
+
+    async def _is_named(self, connection: Connection, name: str | None) -> bool:
+        column = execution_context.c
+        query = sa.select(column.pk).where(column.organisation_id == self._target_id, column.name == name)
+        return (await connection.execute(query)).first() is not None
+
+    async def _store_one(self, connection: Connection, name: str, row: dict[str, Any]) -> None:
+        table, number = metadata.tables[name], row.pop("pk", None)
+        if "organisation_id" in row:
+            row["organisation_id"] = self.organisation_id
+        if name == "binding":
+            row["kb_pk"], row["context_pk"] = self._kb_pk(row["kb_pk"]), _known(self._contexts, row["context_pk"])
+        if name == "execution_context":
+            await self._check_same(connection, row)
+        found = await _find(connection, table, row)
+        if found is not None and found.get("organisation_id", self.organisation_id) != self.organisation_id:
+            raise CannotImport(f"the knowledge base {row['id']} exists already")
+        if found is None:
+            await connection.execute(sa.insert(table).values(row))
+            found = await _find(connection, table, row) or {}
+        if name == "knowledge_base":
+            if self._kb is not None:
+                raise ArchiveUnusable("it contains several knowledge bases")
+            self._kb, self.kb_id = (number, found["pk"]), row["id"]
+        elif name == "execution_context":
+            self._contexts[number] = found["pk"]
+            try:
+                self._of_context[found["pk"]] = self._schemes.evaluation(found["type"], found["public_key"])
+            except InvalidPublicKey as error:
+                raise ArchiveUnusable(f"it has a context that this server cannot use: {error}") from None
+        elif name == "binding":
+            self._bindings[number] = found["pk"]
+            self._of_binding[found["pk"]] = self._of_context[found["context_pk"]]
+
+    async def _check_vectors(self, rows: list[dict[str, Any]]) -> None:
+        """Raises `ArchiveUnusable` for what no client could have stored."""
+        by_key = {self._chunk_pk(row["pk"]): row["row"] for row in rows}
+        query = sa.select(chunk.c.pk, chunk.c.binding_pk).where(chunk.c.pk.in_(by_key))
+        async with self._database.read() as connection:
+            found = (await connection.execute(query)).all()
+        if len(found) != len(rows):
+            raise ArchiveUnusable("its rows do not fit together")
+        for pk, binding_pk in found:
+            evaluation, row = self._of_binding[binding_pk], by_key[pk]
+            try:
+                sound = evaluation.row(evaluation.index(row)) == row
+            except ValueError:
+                sound = False
+            if not sound:
+                raise ArchiveUnusable(f"the vector of chunk {chunk_id_of(pk)} is not valid under its context")
+
+    async def _store_many(self, connection: Connection, name: str, rows: list[dict[str, Any]]) -> None:
+        table, key = metadata.tables[name], _OF_CHUNKS[name]
+        for row in rows:
+            row[key[0]] = self._chunk_pk(row[key[0]])
+            if "binding_pk" in row:
+                row["binding_pk"] = _known(self._bindings, row["binding_pk"])
+        if name not in self._last:
+            self._last[name] = await self._last_key(connection, table, key)
+        new = [row for row in rows if tuple(row[one] for one in key) > self._last[name]]
+        if new:
+            await connection.execute(sa.insert(table), new)
+
+    async def _last_key(self, connection: Connection, table: sa.Table, key: tuple[str, ...]) -> tuple[int, ...]:
+        columns = [table.c[name] for name in key]
+        query = sa.select(*columns).where(self._is_ours(columns[0])).order_by(*[column.desc() for column in columns])
+        found = (await connection.execute(query.limit(1))).one_or_none()
+        return () if found is None else tuple(found)
+
+    def _is_ours(self, column: sa.Column[Any]) -> sa.ColumnElement[bool]:
+        kb_pk = self._kb[1] if self._kb else 0
+        return column.between(chunk_pk(kb_pk, 0), chunk_pk(kb_pk, MAX_CHUNK_ID))
+
+    def _kb_pk(self, archived: int) -> int:
+        if self._kb is None or archived != self._kb[0]:
+            raise ArchiveUnusable("its rows do not belong to its knowledge base")
+        return self._kb[1]
+
+    def _chunk_pk(self, archived: int) -> int:
+        chunk_id = chunk_id_of(archived)
+        return chunk_pk(self._kb_pk((archived - chunk_id) // (MAX_CHUNK_ID + 1)), chunk_id)
+
+
+async def _find(connection: Connection, table: sa.Table, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row that is there already of what `row` describes."""
+    query = sa.select(table).where(*[table.c[name] == row[name] for name in _FOUND_BY[table.name]])
+    found = (await connection.execute(query)).mappings().one_or_none()
+    return None if found is None else dict(found)
+
+
+def _row_of(table: sa.Table, pk: int) -> sa.Select[Any]:
+    return sa.select(table).where(table.c.pk == pk)
+
+
+def _of(table: sa.Table, organisation_id: str) -> sa.Select[Any]:
+    return sa.select(table).where(table.c.organisation_id == organisation_id)
+
+
+def _known(numbers: Mapping[int, int], archived: int) -> int:
+    if archived not in numbers:
+        raise ArchiveUnusable("its rows do not fit together")
+    return numbers[archived]
