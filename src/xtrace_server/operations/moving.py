@@ -41,7 +41,7 @@ async def import_knowledge_base(
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotImport("the archive is being imported already") from None
-        async with database.read() as connection:
+        async with database.look_up() as connection:
             if not await organisations.exists(connection, organisation_id):
                 raise CannotImport(f"there is no organisation {organisation_id!r}")
         checked = ArchiveReader(opened)

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from xtrace_server.archive.manifest import EXPORT
 from xtrace_server.errors import KnowledgeBaseNotFound
 from xtrace_server.storage.archiving import Archived, dump, snapshot_to, tables_of
-from xtrace_server.storage.dialects import Dialect
+from xtrace_server.storage.dialects import DatabaseUnusable, Dialect
+from xtrace_server.storage.migrating import is_current
 from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_pk
 
 NOT_EXPORTED: Final[Collection[str]] = (
@@ -19,8 +20,9 @@ NOT_EXPORTED: Final[Collection[str]] = (
     "permission",
     "idempotency",
     "audit",
+    "deleted_chunk",
 )
-"""The tables that belong to an organisation and its keys: who imports has others."""
+"""The tables that belong to an organisation and its keys, and what is deleted but still there."""
 
 _BLANK: Final[Mapping[str, sa.ColumnElement[Any]]] = {
     "organisation_id": sa.literal("", sa.Text()),
@@ -35,9 +37,14 @@ def export(database: Dialect, kb_id: str, file: Path) -> Archived:
     Blocks. Raises `KnowledgeBaseNotFound` and what `archiving.back_up` raises.
     """
     with snapshot_to(database, file) as (connection, opened):
+        if not is_current(connection):
+            raise DatabaseUnusable(
+                "the database has the schema of another version: start the server once, which mends it"
+            )
         tables = tables_of(connection)
         kb = tables["knowledge_base"].c
-        found = connection.execute(sa.select(kb.pk, kb.organisation_id).where(kb.id == kb_id)).one_or_none()
+        query = sa.select(kb.pk, kb.organisation_id).where(kb.id == kb_id, kb.deleted_at.is_(None))
+        found = connection.execute(query).one_or_none()
         if found is None:
             raise KnowledgeBaseNotFound(kb_id)
         conditions = _conditions(tables, *found)
@@ -54,19 +61,22 @@ def export(database: Dialect, kb_id: str, file: Path) -> Archived:
 def _conditions(tables: Mapping[str, sa.Table], kb_pk: int, organisation_id: str) -> dict[str, sa.ColumnElement[bool]]:
     """Which rows of each table belong to the knowledge base."""
     columns = {name: table.c for name, table in tables.items()}
-    first, last = chunk_pk(kb_pk, 0), chunk_pk(kb_pk, MAX_CHUNK_ID)
-    bound = columns["execution_context"].pk.in_(
-        sa.select(columns["binding"].context_pk).where(columns["binding"].kb_pk == kb_pk)
-    )
-    retired = columns["retired_context"]
+    binding, context, retired = columns["binding"], columns["execution_context"], columns["retired_context"]
+    bound = context.pk.in_(sa.select(binding.context_pk).where(binding.kb_pk == kb_pk))
+    deleted = sa.select(columns["deleted_chunk"].pk)
+
+    def of_chunks(key: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
+        return key.between(chunk_pk(kb_pk, 0), chunk_pk(kb_pk, MAX_CHUNK_ID)) & key.not_in(deleted)
+
     return {
         "knowledge_base": columns["knowledge_base"].pk == kb_pk,
         "execution_context": bound,
         "retired_context": (retired.organisation_id == organisation_id)
-        & retired.context_id.in_(sa.select(columns["execution_context"].id).where(bound)),
-        "binding": columns["binding"].kb_pk == kb_pk,
-        "chunk": columns["chunk"].pk.between(first, last),
-        "content": columns["content"].pk.between(first, last),
-        "ciphertext": columns["ciphertext"].pk.between(first, last),
-        "facet": columns["facet"].chunk_pk.between(first, last),
+        & retired.context_id.in_(sa.select(context.id).where(bound)),
+        # Without a context there are only chunks that are deleted.
+        "binding": (binding.kb_pk == kb_pk) & binding.context_pk.is_not(None),
+        "chunk": of_chunks(columns["chunk"].pk),
+        "content": of_chunks(columns["content"].pk),
+        "ciphertext": of_chunks(columns["ciphertext"].pk),
+        "facet": of_chunks(columns["facet"].chunk_pk),
     }

@@ -120,7 +120,7 @@ class Staged:
             sa.select(chunk.c.pk).select_from(foreign).where(ours, facet.c.binding_pk != chunk.c.binding_pk),
             sa.select(chunk.c.pk).where(ours, chunk.c.facet_count != facets.scalar_subquery()),
         )
-        async with self._database.read() as connection:
+        async with self._database.read(self._target_id) as connection:
             kb = (await connection.execute(_row_of(knowledge_base, self._kb[1]))).one()
             last = (await self._last_key(connection, chunk, ("pk",)) or (0,))[0]
             agrees = (await connection.execute(count)).scalar_one() == kb.number_of_vectors
@@ -221,7 +221,7 @@ class Staged:
         """Raises `ArchiveUnusable` for what no client could have stored."""
         by_key = {self._chunk_pk(row["pk"]): row["row"] for row in rows}
         query = sa.select(chunk.c.pk, chunk.c.binding_pk).where(chunk.c.pk.in_(by_key))
-        async with self._database.read() as connection:
+        async with self._database.read(self._target_id) as connection:
             found = (await connection.execute(query)).all()
         if len(found) != len(rows):
             raise ArchiveUnusable("its rows do not fit together")

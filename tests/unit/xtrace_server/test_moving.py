@@ -64,7 +64,7 @@ FACETS = {"tag1": "a", "facets": ["x", "y"]}
 
 
 async def only_organisation(store: Store) -> str:
-    async with store.database.read() as connection:
+    async with store.database.look_up() as connection:
         (one,) = await organisations.list_all(connection)
     return one.id
 
@@ -74,7 +74,7 @@ async def imported(store: Store, archive: Path) -> Imported:
 
 
 async def contents_of(store: Store) -> dict[str, list[Any]]:
-    async with store.database.read() as connection:
+    async with store.database.look_up() as connection:
         return {
             name: [tuple(row) for row in await connection.execute(sa.select(table))]
             for name, table in metadata.tables.items()
@@ -123,7 +123,7 @@ async def test_what_was_imported_is_what_was_exported(there: Store, archive: Pat
 async def test_contexts_come_along_and_stay_retired(there: Store, archive: Path) -> None:
     organisation_id = await only_organisation(there)
     done = await imported(there, archive)
-    async with there.database.read() as connection:
+    async with there.database.look_up() as connection:
         kb = await knowledge_bases.get(connection, organisation_id, done.kb_id)
         found = await contexts.list_all(connection, organisation_id)
         assert [(one.id, one.name) for one in found] == [("ctx", None), ("old", "named")]
@@ -220,7 +220,7 @@ async def test_an_import_that_was_interrupted_anywhere_goes_on(
             break
         except KeyboardInterrupt:
             interrupted += 1
-        async with there.database.read() as connection:
+        async with there.database.look_up() as connection:
             first = (await organisations.list_all(connection))[0]
             assert len(await knowledge_bases.list_all(connection, first.id)) == 1
             assert len(await contexts.list_all(connection, first.id)) == 1
@@ -237,7 +237,7 @@ async def test_an_import_that_was_interrupted_anywhere_goes_on(
 
 
 async def imported_by_first(store: Store, archive: Path) -> Imported:
-    async with store.database.read() as connection:
+    async with store.database.look_up() as connection:
         first = (await organisations.list_all(connection))[0]
     return await import_knowledge_base(store.database, SchemeRegistry(), first.id, archive)
 
