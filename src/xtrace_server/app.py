@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from xtrace_core.schemes.prepared import prepared_factors
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_core.wire import PROBLEM_JSON
 from xtrace_server import errors
@@ -88,6 +89,7 @@ def _lifespan(
             guard, denials = Guard(database, settings.rate_limit), Denials(database)
             clearing = Clearing(database)
             metrics.watch_cache(lambda: engine.held_bytes)
+            metrics.watch_prepared(lambda: prepared_factors.nbytes)
             metrics.watch_database(database.sizes())
             app.state.server = ServerState(settings, database, guard, engine, denials, clearing, metrics, schemes)
             clearing.start()

@@ -57,6 +57,10 @@ class Metrics:
         """Reports the size of the search engine's cache."""
         self._gauge("cache_bytes", "Bytes of ciphertexts in the search engine's cache.").set_function(held_bytes)
 
+    def watch_prepared(self, held_bytes: Reading) -> None:
+        """Reports the size of the factors that searches have prepared."""
+        self._gauge("prepared_bytes", "Bytes of the queries that are prepared for many rows.").set_function(held_bytes)
+
     def watch_database(self, sizes: Mapping[str, Reading]) -> None:
         """Reports the sizes of the database, by the names in `DATABASE_SIZES`."""
         for name, size in sizes.items():

@@ -6,12 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from xtrace_core.arithmetic import Multiplier, Rows, arithmetic, row_width
+from xtrace_core.arithmetic import Rows, arithmetic, row_width
 from xtrace_core.schemes.interface import InvalidCiphertext, InvalidPublicKey, Query
+from xtrace_core.schemes.prepared import prepared_factors
 
 MIN_MODULUS_BITS: Final = 512
 MAX_MODULUS_BITS: Final = 8192
-MAX_PREPARED_QUERIES: Final = 64
+FEW_ROWS: Final = 32
+"""Up to this many rows are not worth the preparation of a factor."""
 _MAX_DIGITS: Final = len(str(1 << MAX_MODULUS_BITS))
 
 
@@ -36,7 +38,6 @@ class PaillierEvaluation:
             raise InvalidPublicKey("the modulus n is even, expected a product of two odd primes")
         self._n_squared = n * n
         self._width = row_width(self._n_squared)
-        self._prepared: dict[tuple[bytes, ...], list[Multiplier]] = {}
 
     def row(self, index: Sequence[bytes]) -> bytes:
         if not index:
@@ -61,28 +62,24 @@ class PaillierEvaluation:
 
     def evaluate(self, rows: Rows, queries: Sequence[Query]) -> Rows:
         # One pass over the rows: a block stays in the processor's cache while the queries take their turns.
-        answers = [self._products(rows, self._factors(tuple(query))) for query in queries]
+        answers = [self._products(rows, query) for query in queries]
         return answers[0] if len(answers) == 1 else np.concatenate(answers, axis=1)
 
-    def _products(self, rows: Rows, factors: Sequence[Multiplier]) -> Rows:
-        if len(factors) == 1:
-            return factors[0](rows)
-        columns = rows.reshape(len(rows), len(factors), self._width)
+    def _products(self, rows: Rows, query: Query) -> Rows:
+        if len(query) == 1:
+            return self._multiplied(rows, query[0])
+        columns = rows.reshape(len(rows), len(query), self._width)
         answers = np.empty_like(columns)
-        for t, multiplied in enumerate(factors):
-            answers[:, t] = multiplied(np.ascontiguousarray(columns[:, t]))
+        for t, ciphertext in enumerate(query):
+            answers[:, t] = self._multiplied(np.ascontiguousarray(columns[:, t]), ciphertext)
         return answers.reshape(rows.shape)
 
-    def _factors(self, query: tuple[bytes, ...]) -> list[Multiplier]:
-        """The query's ciphertexts, prepared; kept, because the rows of a search come in pieces."""
-        prepared = self._prepared.get(query)
-        if prepared is None:
-            numbers = [int.from_bytes(self._padded(ciphertext), "little") for ciphertext in query]
-            prepared = [arithmetic.multiplier(number, self._n_squared) for number in numbers]
-            if len(self._prepared) >= MAX_PREPARED_QUERIES:
-                self._prepared.clear()
-            self._prepared[query] = prepared
-        return prepared
+    def _multiplied(self, rows: Rows, ciphertext: bytes) -> Rows:
+        factor = int.from_bytes(self._padded(ciphertext), "little")
+        if len(rows) <= FEW_ROWS:
+            return arithmetic.multiply(rows, factor, self._n_squared)
+        # Kept, because the rows of a search come in pieces.
+        return prepared_factors.multiplier(factor, self._n_squared)(rows)
 
     def _padded(self, ciphertext: bytes) -> bytes:
         if len(ciphertext) > self._width:
