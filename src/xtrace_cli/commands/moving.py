@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,6 +61,9 @@ def import_(
         str | None,
         typer.Option(metavar="ORG_ID", help="The organisation that gets it; may be left out if there is only one."),
     ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Remove what an import of this archive has stored that was interrupted.")
+    ] = False,
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
@@ -72,16 +77,29 @@ def import_(
     settings = server_settings(data=data)
     existing_database(settings)
     end_as_ctrl_c_does(signal.SIGTERM)
+    if undo:
+        removed = asyncio.run(_undo(settings, file))
+        show({"removed": removed}, as_json, lambda: note("removed" if removed else "nothing of this archive is left"))
+        return
     done = asyncio.run(_import(settings, org, file))
     show(done, as_json, lambda: fields([("kb_id", done.kb_id), ("chunks", done.chunks)]))
     note("keys with a default permission may use it; for others, give permissions with `xtrace keys grant`")
+
+
+async def _undo(settings: "Settings", file: Path) -> bool:
+    from xtrace_server.operations.moving import undo_import
+    from xtrace_server.schemes import load_schemes
+
+    async with server_database(settings) as database:
+        with _import_faults(file):
+            return await undo_import(database, load_schemes(settings.insecure_schemes or ()), file)
 
 
 async def _import(settings: "Settings", org: str | None, file: Path) -> "Imported":
     from xtrace_server.operations import organisations
     from xtrace_server.operations.moving import import_knowledge_base
     from xtrace_server.schemes import load_schemes
-    from xtrace_server.storage.imports import STAGING_PREFIX, CannotImport
+    from xtrace_server.storage.imports import STAGING_PREFIX
 
     async with server_database(settings) as database:
         if org is None:
@@ -90,9 +108,17 @@ async def _import(settings: "Settings", org: str | None, file: Path) -> "Importe
             if len(ids) != 1:
                 raise InvalidArgument("the server has several organisations: name one with --org")
             (org,) = ids
-        with archive_faults(file):
-            try:
-                schemes = load_schemes(settings.insecure_schemes or ())
-                return await import_knowledge_base(database, schemes, org, file)
-            except CannotImport as error:
-                raise InvalidArgument(f"{file} cannot be imported: {error}") from None
+        with _import_faults(file):
+            schemes = load_schemes(settings.insecure_schemes or ())
+            return await import_knowledge_base(database, schemes, org, file)
+
+
+@contextmanager
+def _import_faults(file: Path) -> Iterator[None]:
+    from xtrace_server.storage.imports import CannotImport
+
+    with archive_faults(file):
+        try:
+            yield
+        except CannotImport as error:
+            raise InvalidArgument(f"{file} cannot be imported: {error}") from None

@@ -2,8 +2,11 @@
 
 import asyncio
 import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.archive.container import ArchiveUnusable
@@ -36,18 +39,12 @@ async def import_knowledge_base(
     that was interrupted goes on where it was. Raises `ArchiveUnusable`, `CannotImport` (both leave nothing behind),
     `StorageError` and `OSError`.
     """
-    with file.open("rb") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotImport("the archive is being imported already") from None
+    with _locked(file) as opened:
         async with database.look_up() as connection:
             if not await organisations.exists(connection, organisation_id):
                 raise CannotImport(f"there is no organisation {organisation_id!r}")
-        checked = ArchiveReader(opened)
-        _check_manifest(checked.manifest)
-        await asyncio.to_thread(checked.check)
-        staged = Staged(database, schemes, organisation_id, checked.digest)
+        digest = await asyncio.to_thread(_check, opened)
+        staged = Staged(database, schemes, organisation_id, digest)
         await staged.begin()
         try:
             reader = ArchiveReader(opened)
@@ -63,6 +60,35 @@ async def import_knowledge_base(
             await staged.remove()
             raise
     return Imported(staged.kb_id, chunks)
+
+
+async def undo_import(database: Database, schemes: SchemeRegistry, file: Path) -> bool:
+    """Removes what an import of the archive has stored that was interrupted; returns whether there was any.
+
+    Raises as `import_knowledge_base`.
+    """
+    with _locked(file) as opened:
+        digest = await asyncio.to_thread(_check, opened)
+        return await Staged(database, schemes, "", digest).remove()
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[BinaryIO]:
+    """The archive, which nobody else imports meanwhile. Raises `CannotImport` and `OSError`."""
+    with file.open("rb") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotImport("the archive is being imported already") from None
+        yield opened
+
+
+def _check(opened: BinaryIO) -> str:
+    """Reads a whole archive and returns its digest. Raises `ArchiveUnusable`."""
+    reader = ArchiveReader(opened)
+    _check_manifest(reader.manifest)
+    reader.check()
+    return reader.digest
 
 
 def _check_manifest(manifest: Manifest) -> None:

@@ -133,18 +133,21 @@ class Staged:
     async def publish(self, connection: Connection) -> int:
         """Gives the knowledge base to its organisation and returns its number of chunks. Raises `CannotImport`."""
         kb_pk = self._kb[1] if self._kb else 0
+        come = set()
         for context in (await connection.execute(_of(execution_context, self.organisation_id))).all():
             there = await self._check_same(connection, context._mapping)
             changed = sa.update(execution_context).where(execution_context.c.pk == context.pk)
             if there is None:
                 name = None if await self._is_named(connection, context.name) else context.name
                 await connection.execute(changed.values(organisation_id=self._target_id, name=name))
+                come.add(context.id)
             else:
                 moved = sa.update(binding).where(binding.c.context_pk == context.pk)
                 await connection.execute(moved.values(context_pk=there))
         for retired in (await connection.execute(_of(retired_context, self.organisation_id))).all():
             values = {**retired._mapping, "organisation_id": self._target_id}
-            if await _find(connection, retired_context, values) is None:
+            # Of a context that was here before, the organisation has decided itself.
+            if retired.context_id in come and await _find(connection, retired_context, values) is None:
                 await connection.execute(sa.insert(retired_context).values(values))
         ours = sa.update(knowledge_base).where(knowledge_base.c.pk == kb_pk)
         await connection.execute(ours.values(organisation_id=self._target_id))
@@ -152,17 +155,22 @@ class Staged:
         await self._remove_staging(connection)
         return number
 
-    async def remove(self) -> None:
-        """Removes what is stored, in steps, the last chunks first: what is left can always be gone on with."""
-        more = self._kb is not None
-        while more:
-            some = (
-                sa.select(chunk.c.pk).where(self._is_ours(chunk.c.pk)).order_by(chunk.c.pk.desc()).limit(ROWS_AT_ONCE)
-            )
-            async with self._step() as connection:
-                more = (await connection.execute(sa.delete(chunk).where(chunk.c.pk.in_(some)))).rowcount > 0
+    async def remove(self) -> bool:
+        """Removes what is stored, in steps, the last chunks first: what is left can always be gone on with.
+
+        Returns whether there was anything.
+        """
+        async with self._database.read(self._target_id) as connection:
+            kbs = (await connection.execute(_of(knowledge_base, self.organisation_id))).all()
+        for kb in kbs:
+            ours = chunk.c.pk.between(chunk_pk(kb.pk, 0), chunk_pk(kb.pk, MAX_CHUNK_ID))
+            some = sa.select(chunk.c.pk).where(ours).order_by(chunk.c.pk.desc()).limit(ROWS_AT_ONCE)
+            more = True
+            while more:
+                async with self._step() as connection:
+                    more = (await connection.execute(sa.delete(chunk).where(chunk.c.pk.in_(some)))).rowcount > 0
         async with self._database.write() as connection:
-            await self._remove_staging(connection)
+            return await self._remove_staging(connection)
 
     @asynccontextmanager
     async def _step(self) -> AsyncIterator[Connection]:
@@ -172,8 +180,9 @@ class Staged:
             yield connection
         await asyncio.sleep(time.monotonic() - began)
 
-    async def _remove_staging(self, connection: Connection) -> None:
-        await connection.execute(sa.delete(organisation).where(organisation.c.id == self.organisation_id))
+    async def _remove_staging(self, connection: Connection) -> bool:
+        statement = sa.delete(organisation).where(organisation.c.id == self.organisation_id)
+        return (await connection.execute(statement)).rowcount > 0
 
     async def _check_same(self, connection: Connection, row: Mapping[str, Any]) -> int | None:
         """Returns the key of the same context in the target organisation, if it has it. Raises `CannotImport`."""

@@ -16,8 +16,9 @@ from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.archive.container import ArchiveUnusable
 from xtrace_server.archive.reading import ArchiveReader
 from xtrace_server.archive.writing import ArchiveWriter
-from xtrace_server.operations.moving import Imported, import_knowledge_base
-from xtrace_server.storage import chunk_writes, contexts, imports, knowledge_bases, organisations
+from xtrace_server.errors import KnowledgeBaseNotFound
+from xtrace_server.operations.moving import Imported, import_knowledge_base, undo_import
+from xtrace_server.storage import chunk_writes, contexts, deletions, imports, knowledge_bases, organisations
 from xtrace_server.storage.archiving import LEFT_OUT
 from xtrace_server.storage.chunk_writes import ChunkWrite
 from xtrace_server.storage.dialects import dialect_of
@@ -133,6 +134,17 @@ async def test_contexts_come_along_and_stay_retired(there: Store, archive: Path)
             assert await contexts.find_binding(connection, kb, context)
 
 
+async def test_no_context_is_retired_by_an_import(there: Store, archive: Path) -> None:
+    organisation_id = await only_organisation(there)
+    async with there.database.write() as connection:
+        await contexts.create(connection, organisation_id, "old", toy_key().context_data, "saver", "mine")
+    await imported(there, archive)
+    async with there.database.look_up() as connection:
+        found = await contexts.list_all(connection, organisation_id)
+        assert [(one.id, one.name, one.saved_by) for one in found] == [("ctx", None, "saver"), ("old", "mine", "saver")]
+        assert not await contexts.is_retired(connection, organisation_id, "old")
+
+
 async def test_a_context_with_the_same_id_and_another_public_part_is_in_the_way(there: Store, archive: Path) -> None:
     async with there.database.write() as connection:
         organisation_id = (await organisations.list_all(connection))[0].id
@@ -234,6 +246,45 @@ async def test_an_import_that_was_interrupted_anywhere_goes_on(
         10,
         20,
     ]
+
+
+async def test_an_import_that_was_interrupted_can_be_undone(
+    there: Store, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await contents_of(there)
+
+    async def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(imports.Staged, "publish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            await imported(there, archive)
+    assert len((await contents_of(there))["chunk"]) == 2 * CHUNKS
+    assert await undo_import(there.database, SchemeRegistry(), archive)
+    assert await contents_of(there) == before
+    assert not await undo_import(there.database, SchemeRegistry(), archive)
+    await imported(there, archive)
+    assert not await undo_import(there.database, SchemeRegistry(), archive)
+    assert len((await contents_of(there))["chunk"]) == 2 * CHUNKS
+
+
+async def test_what_is_deleted_and_not_carried_out_yet_stays_behind(tmp_path: Path) -> None:
+    async with open_store(tmp_path / "here") as here:
+        ids = await here.add([FACETS] * (deletions.STEP + 5))
+        kept, pks = ids[:4], [chunk_pk(here.kb.pk, chunk_id) for chunk_id in ids[4:]]
+        async with here.database.write() as connection:
+            assert await deletions.delete_chunks(connection, pks)
+        database = dialect_of(f"sqlite+aiosqlite:///{tmp_path}/here/test.db")
+        export(database, here.kb.id, tmp_path / "kb.tar")
+        rows = rows_of(tmp_path / "kb.tar")
+        for name, each in (("chunk", 1), ("content", 1), ("ciphertext", 1), ("facet", 2)):
+            assert len(rows[name]) == each * len(kept)
+        async with here.database.write() as connection:
+            await deletions.delete_knowledge_base(connection, here.kb)
+        with pytest.raises(KnowledgeBaseNotFound):
+            export(database, here.kb.id, tmp_path / "deleted.tar")
+    assert not (tmp_path / "deleted.tar").exists()
 
 
 async def imported_by_first(store: Store, archive: Path) -> Imported:
