@@ -197,3 +197,37 @@ def test_a_projection_of_a_later_version_is_refused_by_name() -> None:
         secret["embedding"] |= changed
         with pytest.raises(InvalidContext, match="which this version does not know"):
             ContextKeys.load(fresh.public, secret)
+
+
+# Prompts
+
+
+def prompted(query: str = "query: ", passage: str = "passage: ") -> Embedding:
+    return Embedding("wordllama", "l2_supercat", DIM, query_prompt=query, passage_prompt=passage)
+
+
+async def test_prompts_are_part_of_what_a_context_remembers(xtrace: XTraceIntegration, kb_id: str) -> None:
+    context = new_context(prompted())
+    await context.save_to_remote(xtrace)
+    restored = await ExecutionContext.load_from_remote(
+        "passphrase", context.id, xtrace, insecure_allow_weak_encryption=True
+    )
+    assert restored.embedding_model == prompted().model
+    for other in (wordllama(), prompted(query=""), prompted(passage="")):
+        with pytest.raises(OtherModel, match=r"created for .*, query prompt 'query: ', passage prompt 'passage: '"):
+            await DataLoader(restored, xtrace).load(CHUNKS, other, kb_id)
+    await DataLoader(restored, xtrace).load(CHUNKS, None, kb_id)
+    (found,) = await Retriever(restored, xtrace).search("Which animal is napping?", 1, kb_id)
+    query = await wordllama().bin_embed("query: Which animal is napping?")
+    stored = await wordllama().bin_embed(f"passage: {found.text}")
+    assert found.text == CHUNKS[0]["chunk_content"]
+    assert found.distance == int((query != stored).sum())
+
+
+async def test_the_passage_prompt_is_in_the_names_of_chunks_and_the_query_prompt_is_not(
+    xtrace: XTraceIntegration, kb_id: str
+) -> None:
+    loader = DataLoader(new_context(dim=DIM), xtrace)
+    assert (await loader.load(CHUNKS, prompted(), kb_id)).stored == 2
+    assert (await loader.load(CHUNKS, prompted(query="other: "), kb_id)).stored == 0
+    assert (await loader.load(CHUNKS, prompted(passage="other: "), kb_id)).stored == 2

@@ -323,6 +323,8 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "fetch_samples": _samples,
     "Embedding.embed": lambda w: w.embedding("ollama").embed("text"),
     "Embedding.bin_embed": lambda w: w.embedding("openai").bin_embed("text"),
+    "Embedding.embed_query": lambda w: w.embedding("ollama").embed_query("text"),
+    "Embedding.bin_embed_query": lambda w: w.embedding("openai").bin_embed_query("text"),
     "Embedding.embed_many": lambda w: w.embedding("openai").embed_many(["one", "two", "three"]),
     "Embedding.bin_embed_many": lambda w: w.embedding("ollama").bin_embed_many(["one", "two", "three"]),
     # Paths that no name stands for.

@@ -138,7 +138,7 @@ async def _load(loader: DataLoader, documents: Iterable[Document], kb_id: str) -
 
 
 async def _answer(retriever: Retriever, question: str, kb_id: str) -> list[dict[str, Any]]:
-    vector = await EMBEDDING.bin_embed(question)
+    vector = await EMBEDDING.bin_embed_query(question)
     started = time.perf_counter()
     ids, distances = await retriever.nn_search_for_ids(vector, k=ANSWERS, kb_id=kb_id, include_scores=True)
     searched = time.perf_counter()

@@ -18,6 +18,10 @@ from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 class Embedding(Twin[core.Embedding]):
     """A model that embeds texts, cut to `dim` dimensions.
 
+    Many models want a prompt before a query, and another or none before a text to be found, a *passage*. `embed` and
+    its like embed passages, `embed_query` and `bin_embed_query` queries. A text that is longer than the model takes is
+    refused (`TextRefused`), never cut.
+
     The texts of one call of `embed_many` and `bin_embed_many` travel to
     the model in batches. Models are loaded by the first call, once.
     """
@@ -29,6 +33,8 @@ class Embedding(Twin[core.Embedding]):
         dim: Positive,
         *,
         bits: Positive | None = None,
+        query_prompt: str | None = None,
+        passage_prompt: str | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
         batch_size: Positive | None = None,
@@ -49,6 +55,9 @@ class Embedding(Twin[core.Embedding]):
             bits: how many bits `bin_embed` makes of them, at most 4096, by fixed random projections (`superbit-1`);
                 None for the dimensions' signs. More bits than dimensions find more, and up to 512 cost no more than 256
                 (docs/recall.md).
+            query_prompt: stands before each query; None for what the model's maker asks for, if this version knows it
+                (`xtrace_sdk.x_vec.inference.prompts`), and an empty text for nothing.
+            passage_prompt: stands before each passage, likewise.
             base_url: of an API; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
             api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is embedded.
             batch_size: texts that go to the model, or into one request, together.
@@ -67,6 +76,8 @@ class Embedding(Twin[core.Embedding]):
             model_name,
             dim,
             bits=bits,
+            query_prompt=query_prompt,
+            passage_prompt=passage_prompt,
             base_url=base_url,
             api_key=api_key,
             batch_size=batch_size,
@@ -88,19 +99,27 @@ class Embedding(Twin[core.Embedding]):
         return repr(self._core)
 
     def embed(self, text: str) -> Floats:
-        """The text's vector, `(dim,)` float32. Raises `EmbeddingError`."""
+        """The passage's vector, `(dim,)` float32. Raises `EmbeddingError`."""
         return run(self._core.embed(text))
 
+    def embed_query(self, text: str) -> Floats:
+        """The query's vector, `(dim,)` float32. Raises `EmbeddingError`."""
+        return run(self._core.embed_query(text))
+
     def bin_embed(self, text: str) -> Bits:
-        """The text's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        """The passage's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
         return run(self._core.bin_embed(text))
 
+    def bin_embed_query(self, text: str) -> Bits:
+        """The query's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        return run(self._core.bin_embed_query(text))
+
     def embed_many(self, texts: Sequence[str]) -> Floats:
-        """The texts' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
+        """The passages' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
         return run(self._core.embed_many(texts))
 
     def bin_embed_many(self, texts: Sequence[str]) -> Bits:
-        """The texts' vectors as bits in order, `(n, bits)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        """The passages' vectors as bits, `(n, bits)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
         return run(self._core.bin_embed_many(texts))
 
     def to_bits(self, vectors: Any) -> Bits:
@@ -141,3 +160,13 @@ class Embedding(Twin[core.Embedding]):
     def bits(self) -> Positive | None:
         """As given."""
         return self._core.bits
+
+    @property
+    def query_prompt(self) -> str | None:
+        """As given."""
+        return self._core.query_prompt
+
+    @property
+    def passage_prompt(self) -> str | None:
+        """As given."""
+        return self._core.passage_prompt

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xtrace_sdk.errors import EmbeddingError, InvalidArgument, InvalidVector, MissingPackage, ProviderFault
+from xtrace_sdk.errors import EmbeddingError, InvalidArgument, InvalidVector, MissingPackage, ProviderFault, TextRefused
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.limits import MAX_DIMENSIONS, MAX_NUMBER_BYTES
 from xtrace_sdk.x_vec.chunks.superbit import superbits
-from xtrace_sdk.x_vec.inference.embedding import PROVIDERS, Embedding
+from xtrace_sdk.x_vec.inference.embedding import PROVIDERS, Embedding, embedding_for
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 
 KEY = "sk-verysecretkey0123456789"
 
@@ -345,6 +346,56 @@ async def test_vectors_come_in_the_order_of_the_texts(provider: str, apis: FakeA
     assert (await embedding.bin_embed("aaaa")).tolist() == [int(x > 0) for x in vector_of("aaaa")[:5]]
     assert sorted(len(request["input"]) for request in apis.requests) == [1, 1, 3, 3, 3]
     assert {request["model"] for request in apis.requests} == {"some-model"}
+    await embedding.aclose()
+
+
+@both_apis
+async def test_prompts_stand_before_queries_and_passages(provider: str, apis: FakeApis) -> None:
+    embedding = api_embedding(provider, apis, query_prompt="find: ", passage_prompt="text: ")
+    await asyncio.gather(
+        embedding.embed("a"), embedding.bin_embed("b"), embedding.embed_query("c"), embedding.bin_embed_query("d")
+    )
+    assert [sorted(request["input"]) for request in apis.requests] == [["find: c", "find: d", "text: a", "text: b"]]
+    assert (await embedding.embed_query("x")).tolist() == vector_of("find: x")
+    assert (await embedding.bin_embed_query("x")).tolist() == [int(x > 0) for x in vector_of("find: x")]
+    assert (await embedding.embed_many(["x", "y"])).tolist() == [vector_of("text: x"), vector_of("text: y")]
+    assert (await embedding.bin_embed_many(["x"])).tolist() == [[int(x > 0) for x in vector_of("text: x")]]
+    assert embedding.model == EmbeddingModel(provider, "some-model", 8, None, "find: ", "text: ")
+    await embedding.aclose()
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "passage"),
+    [
+        ("mxbai-embed-large", "Represent this sentence for searching relevant passages: ", ""),
+        ("mxbai-embed-large:335m", "Represent this sentence for searching relevant passages: ", ""),
+        ("mixedbread-ai/mxbai-embed-large-v1", "Represent this sentence for searching relevant passages: ", ""),
+        ("intfloat/multilingual-e5-base", "query: ", "passage: "),
+        ("intfloat/multilingual-e5-large-instruct", "", ""),
+        ("Snowflake/snowflake-arctic-embed-l-v2.0", "query: ", ""),
+        ("nomic-embed-text", "search_query: ", "search_document: "),
+        ("text-embedding-3-small", "", ""),
+    ],
+)
+def test_well_known_models_have_their_makers_prompts(name: str, query: str, passage: str) -> None:
+    embedding = Embedding("ollama", name, 8)
+    assert (embedding.query_prompt, embedding.passage_prompt) == (query, passage)
+    none = Embedding("ollama", name, 8, query_prompt="", passage_prompt="")
+    assert (none.query_prompt, none.passage_prompt) == ("", "")
+    assert (none == embedding) == (not query)
+    assert pickle.loads(pickle.dumps(none)) == none  # noqa: S301
+    assert embedding_for(embedding.model) == embedding
+    assert embedding_for(none.model) == none
+
+
+async def test_ollama_is_told_not_to_cut_long_texts(apis: FakeApis) -> None:
+    embedding = api_embedding("ollama", apis)
+    await embedding.embed("x")
+    assert apis.requests[0]["truncate"] is False
+    apis.answers = [(400, b'{"error": "the input length exceeds the context length"}')]
+    with pytest.raises(TextRefused, match="exceeds the context length") as refused:
+        await embedding.embed("word " * 600)
+    assert refused.value.chunk_len == 3000
     await embedding.aclose()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xtrace_sdk.errors import EmbeddingError, ProviderFault
+from xtrace_sdk.errors import EmbeddingError, ProviderFault, TextRefused
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 
 pytest.importorskip("torch", reason="torch is not installed; the extra `embedding` brings it")
@@ -52,3 +52,23 @@ async def test_calls_from_several_threads_do_not_meet_in_the_tokenizer() -> None
 async def test_a_folder_without_a_model_says_so(tmp_path: Path) -> None:
     with pytest.raises(ProviderFault, match="cannot be loaded"):
         await Embedding("sentence_transformer", str(tmp_path), 384).embed("x")
+
+
+async def test_a_text_longer_than_the_model_takes_is_refused_not_cut() -> None:
+    embedding = Embedding("sentence_transformer", MODEL, 384)
+    fits, long = "word " * 254, "word " * 255  # and two special tokens: the model takes 256
+    assert (await embedding.embed(fits)).shape == (384,)
+    with pytest.raises(
+        TextRefused, match=r"a text of 1275 characters has 257 tokens, .* at most 256: split it"
+    ) as refused:
+        await embedding.embed_many(["short", long])
+    assert refused.value.chunk_len == 1275
+
+
+async def test_the_prompt_counts_and_is_the_only_one() -> None:
+    embedding = Embedding("sentence_transformer", MODEL, 384, query_prompt="query: ")
+    plain = Embedding("sentence_transformer", MODEL, 384)
+    assert np.allclose(await embedding.embed_query("a cat"), await plain.embed("query: a cat"), atol=1e-5)
+    assert np.allclose(await embedding.embed("a cat"), await plain.embed("a cat"), atol=1e-5)
+    with pytest.raises(TextRefused):
+        await embedding.embed_query("word " * 254)

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,27 @@ class FloatEmbedder(Embedder, Protocol):
     async def embed_many(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Float vectors `(n, dim)` of the texts."""
         ...
+
+
+@runtime_checkable
+class QueryEmbedder(Protocol):
+    """What a model has besides if it embeds a query in another way than a text to be found."""
+
+    async def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The query's float vector `(dim,)`."""
+        ...
+
+    async def bin_embed_query(self, text: str) -> NDArray[np.uint8]:
+        """The query's binary vector `(bits,)`."""
+        ...
+
+
+async def embedded_query(embedding: Embedder, text: str, *, as_floats: bool) -> NDArray[Any]:
+    """A query's vector: floats `(dim,)` or bits `(bits,)`. Raises as `embedded` does."""
+    if isinstance(embedding, QueryEmbedder):
+        return await (embedding.embed_query(text) if as_floats else embedding.bin_embed_query(text))
+    (vector,) = await embedded(embedding, [text], as_floats=as_floats)
+    return cast("NDArray[Any]", vector)
 
 
 async def embedded(embedding: Embedder, texts: Sequence[str], *, as_floats: bool) -> NDArray[Any]:

@@ -22,6 +22,7 @@ from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.interface import HomomorphicClient
 from xtrace_sdk.x_vec.schemes.registry import load_client
 
+PROMPTS: Final = ("query_prompt", "passage_prompt")
 CONFIG_OF_CONTEXTS: Final = ("version", "private_metadata")
 """What `config` may have beside the parameters of the scheme."""
 
@@ -176,14 +177,15 @@ class ContextKeys(Secretive):
 
 def _embedding(stored: Any, embed_len: int) -> EmbeddingModel:
     """The remembered model as the secret has it. Raises `InvalidContext` unless it gives the context's vectors."""
-    check_known("embedding", stored, ("provider", "model_name", "dim", "bits", "projection"))
+    check_known("embedding", stored, ("provider", "model_name", "dim", "bits", "projection", *PROMPTS))
     projection = stored.get("projection")
     if projection != (None if stored.get("bits") is None else PROJECTION):
         raise InvalidContext(
             f"the context's embedding has the projection {shown(projection)}, which this version does not know: "
             "update the software"
         )
-    model = EmbeddingModel(stored["provider"], stored["model_name"], stored["dim"], stored.get("bits"))
+    prompts = (stored.get(name, "") for name in PROMPTS)
+    model = EmbeddingModel(stored["provider"], stored["model_name"], stored["dim"], stored.get("bits"), *prompts)
     if model.embed_len != embed_len:
         raise InvalidContext(
             f"the context's embedding model gives {model.embed_len} bits, its vectors have {embed_len}"

@@ -136,8 +136,8 @@ class ExecutionContext(Secretive):
             private_metadata: fields of metadata whose values the service shall not see, for good: True for all, or
                 some of `tag1` to `tag5` and `facets`. It gets keyed hashes of them (docs/metadata.md).
             embedding: the model that the vectors will be from, for good: an `Embedding`, or an `EmbeddingModel`. The
-                context remembers its provider, name, dimensions and bits among its secrets. Loaders and retrievers
-                then refuse another model, and use this one where they get none.
+                context remembers its provider, name, dimensions, bits and prompts among its secrets. Loaders and
+                retrievers then refuse another model, and use this one where they get none.
             recovery_key: a second key that opens the context, for the day when the first is lost (docs/keys.md).
             insecure_allow_weak_parameters: allows key lengths that protect nothing, for tests.
 

@@ -155,6 +155,9 @@ class OllamaProvider(_ApiProvider):
     title = "Ollama"
     path = "/api/embed"
 
+    def _options(self) -> dict[str, Any]:
+        return {"truncate": False}  # by default it cuts long texts without a word
+
     def _address(self, given: str | None) -> str:
         address = (given or os.environ.get("OLLAMA_HOST") or "127.0.0.1").strip()
         if "://" not in address:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_sdk.errors import InvalidArgument, MissingPackage, ProviderFault
+from xtrace_sdk.errors import InvalidArgument, MissingPackage, ProviderFault, TextRefused
 
 Floats = NDArray[np.float32]
 
@@ -82,7 +82,9 @@ class SentenceTransformerProvider:
     def _embed(self, texts: Sequence[str]) -> Floats:
         model = self._model.get()
         with self._one_at_a_time:
-            vectors = model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False)
+            _check_lengths(model, texts)
+            # An empty prompt keeps the model from adding its own: `Embedding` has added what is wanted.
+            vectors = model.encode(list(texts), prompt="", convert_to_numpy=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
 
 
@@ -101,6 +103,21 @@ def _groups(texts: Sequence[str]) -> Iterator[list[int]]:
             group = []
         group.append(i)
     yield group
+
+
+def _check_lengths(model: Any, texts: Sequence[str]) -> None:
+    """Raises `TextRefused` for a text of more tokens than the model takes, which it would cut without a word."""
+    most, tokenizer = model.max_seq_length, model.tokenizer
+    if most is None or not callable(tokenizer):  # static models take any length
+        return
+    # Without `verbose=False` it logs what this raises.
+    tokens = tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
+    for text, own in zip(texts, tokens, strict=True):
+        if len(own) > most:
+            raise TextRefused(
+                f"a text of {len(text)} characters has {len(own)} tokens, but the model takes at most {most}: split it",
+                chunk_len=len(text),
+            )
 
 
 def _load_wordllama() -> Any:

@@ -22,6 +22,7 @@ from xtrace_sdk.x_vec.chunks.vectors import VectorForm, float_to_bits
 from xtrace_sdk.x_vec.inference._apis import OllamaProvider, OpenAiProvider
 from xtrace_sdk.x_vec.inference._local import SentenceTransformerProvider, WordLlamaProvider
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel
+from xtrace_sdk.x_vec.inference.prompts import prompts_of
 
 T = TypeVar("T")
 
@@ -47,6 +48,10 @@ class Provider(Protocol):
 class Embedding(Secretive):
     """A model that embeds texts, cut to `dim` dimensions.
 
+    Many models want a prompt before a query, and another or none before a text to be found, a *passage*. `embed` and
+    its like embed passages, `embed_query` and `bin_embed_query` queries. A text that is longer than the model takes is
+    refused (`TextRefused`), never cut.
+
     Calls of `embed` and `bin_embed` that are awaited together (by `asyncio.gather`, or by the data loader) travel to
     the model in batches. Models are loaded by the first call, once, outside the event loop, as is all computation.
     """
@@ -58,6 +63,8 @@ class Embedding(Secretive):
         dim: Positive,
         *,
         bits: Positive | None = None,
+        query_prompt: str | None = None,
+        passage_prompt: str | None = None,
         base_url: str | None = None,
         api_key: str | None = None,
         batch_size: Positive | None = None,
@@ -78,6 +85,9 @@ class Embedding(Secretive):
             bits: how many bits `bin_embed` makes of them, at most 4096, by fixed random projections (`superbit-1`);
                 None for the dimensions' signs. More bits than dimensions find more, and up to 512 cost no more than 256
                 (docs/recall.md).
+            query_prompt: stands before each query; None for what the model's maker asks for, if this version knows it
+                (`xtrace_sdk.x_vec.inference.prompts`), and an empty text for nothing.
+            passage_prompt: stands before each passage, likewise.
             base_url: of an API; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
             api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is embedded.
             batch_size: texts that go to the model, or into one request, together.
@@ -99,6 +109,8 @@ class Embedding(Secretive):
         self.bits = bits
         self._options: dict[str, Any] = {
             "bits": bits,
+            "query_prompt": query_prompt,
+            "passage_prompt": passage_prompt,
             "base_url": base_url,
             "batch_size": batch_size,
             "concurrency": concurrency,
@@ -132,7 +144,10 @@ class Embedding(Secretive):
                 self._source = OpenAiProvider(model_name, batch_size=batch_size or 256, **api)
             case _:
                 raise InvalidArgument(f"the embedding provider is {provider!r}, expected {', '.join(PROVIDERS)}")
-        self._model = EmbeddingModel(provider, model_name, dim, bits)
+        usual = prompts_of(model_name)
+        self.query_prompt = usual.query if query_prompt is None else query_prompt
+        self.passage_prompt = usual.passage if passage_prompt is None else passage_prompt
+        self._model = EmbeddingModel(provider, model_name, dim, bits, self.query_prompt, self.passage_prompt)
         self._form = VectorForm(dim) if bits is None else VectorForm(bits, dim)
 
     @property
@@ -166,8 +181,16 @@ class Embedding(Secretive):
         return f"Embedding({self.provider!r}, {self.model_name!r}, {self.dim}{bits})"
 
     async def embed(self, text: str) -> Floats:
-        """The text's vector, `(dim,)` float32. Raises `EmbeddingError`."""
+        """The passage's vector, `(dim,)` float32. Raises `EmbeddingError`."""
         _check_texts([text])
+        return await self._embed_one(self.passage_prompt + text)
+
+    async def embed_query(self, text: str) -> Floats:
+        """The query's vector, `(dim,)` float32. Raises `EmbeddingError`."""
+        _check_texts([text])
+        return await self._embed_one(self.query_prompt + text)
+
+    async def _embed_one(self, text: str) -> Floats:
         loop = asyncio.get_running_loop()
         waiting = self._waiting.get(loop)
         if waiting is None:
@@ -182,19 +205,27 @@ class Embedding(Secretive):
         return await vector
 
     async def bin_embed(self, text: str) -> Bits:
-        """The text's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        """The passage's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
         (bits,) = await self._to_bits((await self.embed(text))[None])
         return cast("Bits", bits)
 
+    async def bin_embed_query(self, text: str) -> Bits:
+        """The query's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        (bits,) = await self._to_bits((await self.embed_query(text))[None])
+        return cast("Bits", bits)
+
     async def embed_many(self, texts: Sequence[str]) -> Floats:
-        """The texts' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
+        """The passages' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
         _check_texts(texts)
+        return await self._embed_all([self.passage_prompt + text for text in texts])
+
+    async def _embed_all(self, texts: list[str]) -> Floats:
         if not texts:
             return np.empty((0, self.dim), dtype=np.float32)
-        return self._checked(await self._source.vectors(list(texts)), len(texts))
+        return self._checked(await self._source.vectors(texts), len(texts))
 
     async def bin_embed_many(self, texts: Sequence[str]) -> Bits:
-        """The texts' vectors as bits in order, `(n, bits)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        """The passages' vectors as bits, `(n, bits)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
         return await self._to_bits(await self.embed_many(texts))
 
     def to_bits(self, vectors: Any) -> Bits:
@@ -231,7 +262,7 @@ class Embedding(Secretive):
     async def _embed_waiting(self, loop: asyncio.AbstractEventLoop, waiting: "_Waiting") -> None:
         del self._waiting[loop]  # later calls make another batch
         try:
-            vectors = await self.embed_many(waiting.texts)
+            vectors = await self._embed_all(waiting.texts)
         except BaseException as error:
             for future in waiting.vectors:
                 if not future.done():
@@ -292,4 +323,11 @@ def embedding_for(model: EmbeddingModel | None) -> Embedding:
         raise InvalidArgument(
             "a text was given, but no model, and the context remembers none: give embedding=Embedding(…)"
         )
-    return Embedding(model.provider, model.model_name, model.dim, bits=model.bits)
+    return Embedding(
+        model.provider,
+        model.model_name,
+        model.dim,
+        bits=model.bits,
+        query_prompt=model.query_prompt,
+        passage_prompt=model.passage_prompt,
+    )

@@ -21,11 +21,18 @@ class EmbeddingModel:
     """The number of dimensions that are kept."""
     bits: int | None = None
     """How many bits `superbit-1` makes of them; None for their signs."""
+    query_prompt: str = ""
+    """What stands before a query that is embedded."""
+    passage_prompt: str = ""
+    """What stands before a text that is embedded to be found."""
 
     def __post_init__(self) -> None:
         texts: tuple[Any, ...] = (self.provider, self.model_name)
         if not all(isinstance(text, str) and text for text in texts) or type(self.dim) is not int or self.dim < 1:
             raise InvalidArgument("an embedding model has a provider, a name, and at least one dimension")
+        prompts: tuple[Any, ...] = (self.query_prompt, self.passage_prompt)
+        if not all(isinstance(prompt, str) for prompt in prompts):
+            raise InvalidArgument("a prompt of an embedding model is not a text; give an empty one for none")
         if self.bits is not None and not (type(self.bits) is int and 1 <= self.bits <= MAX_BITS):
             raise InvalidArgument(f"bits is {shown(self.bits)}, expected 1 to {MAX_BITS}, or None for the signs")
         if self.bits is not None and self.dim > MAX_DIMENSIONS:
@@ -33,7 +40,12 @@ class EmbeddingModel:
 
     def __str__(self) -> str:
         bits = "" if self.bits is None else f" and {self.bits} bits ({self.projection})"
-        return f"{self.provider}/{self.model_name} with {self.dim} dimensions{bits}"
+        prompts = "".join(
+            f", {name} prompt {prompt!r}"
+            for name, prompt in (("query", self.query_prompt), ("passage", self.passage_prompt))
+            if prompt
+        )
+        return f"{self.provider}/{self.model_name} with {self.dim} dimensions{bits}{prompts}"
 
     @property
     def embed_len(self) -> int:
@@ -47,14 +59,22 @@ class EmbeddingModel:
 
     def as_object(self) -> dict[str, Any]:
         """The model as contexts keep it (docs/formats.md, "Execution context")."""
+        optional = {
+            "bits": self.bits,
+            "projection": self.projection,
+            "query_prompt": self.query_prompt,
+            "passage_prompt": self.passage_prompt,
+        }
         named: dict[str, Any] = {"provider": self.provider, "model_name": self.model_name, "dim": self.dim}
-        return named if self.bits is None else named | {"bits": self.bits, "projection": self.projection}
+        return named | {name: value for name, value in optional.items() if value}
 
     def as_text(self) -> str:
-        """The model as one JSON text, for the names of chunks (docs/formats.md, "Names")."""
+        """What tells about vectors of passages as one JSON text, for names of chunks (docs/formats.md, "Names")."""
         parts: list[Any] = [self.provider, self.model_name, self.dim]
         if self.bits is not None:
             parts += [self.bits, self.projection]
+        if self.passage_prompt:
+            parts.append({"passage_prompt": self.passage_prompt})
         return json.dumps(parts, separators=(",", ":"))
 
 

@@ -18,7 +18,7 @@ from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.chunks.vector_copies import as_floats
-from xtrace_sdk.x_vec.chunks.vectors import Embedder, embedded, resolve
+from xtrace_sdk.x_vec.chunks.vectors import Embedder, embedded_query, resolve
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
@@ -271,7 +271,7 @@ class Retriever(Secretive):
             return await resolve(query)
         if self._embedding is None:
             self._embedding = embedding_for(self._context.embedding_model)
-        return (await embedded(self._embedding, [query], as_floats=as_given))[0]
+        return await embedded_query(self._embedding, query, as_floats=as_given)
 
     async def _decrypted(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str], decoys: int
