@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.price import KEY_LEN
 from benchmarks.recall import FACTORS, RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "recall.md"
@@ -13,8 +14,14 @@ _HEAD = """\
 
 Made by `python -m benchmarks.recall && python -m benchmarks.recall_page`; do not edit.
 
-The server can compare bits, not floats: an embedding is reduced to the signs of its elements and ranked by Hamming
-distance, which costs recall. **Rescoring** wins much of it back. With `DataLoader(…, vector_copy="int8")` a copy of
+The server can compare bits, not floats: an embedding is reduced to bits and ranked by Hamming distance, which costs
+recall. Two things win it back.
+
+**More bits.** `Embedding(provider, model, dim, bits=512)` makes 512 bits of any number of dimensions, by fixed random
+projections ([`superbit-1`](formats.md#more-bits-than-dimensions)). Without `bits` the bits are the signs of the
+dimensions.
+
+**Rescoring.** With `DataLoader(…, vector_copy="int8")` a copy of
 each float vector travels inside the chunk's encrypted content; `Retriever.search(query, k, kb_id, rescore=4)` then
 fetches the 4·k nearest by Hamming distance, decrypts them, and returns the k of them that are most similar to the query
 by cosine.
@@ -29,7 +36,11 @@ needs a quarter of the space: it is the one to take.
 
 What it costs: the content of each chunk is longer by 1 byte a dimension (4 with `float32`) and some 16 more, and
 rescore·k chunks are fetched and decrypted instead of k; the server's scan is the same. What it shows the server is in
-the [security model](security.md). Dimensions help as much as rescoring does: take the largest that the model gives.
+the [security model](security.md).
+
+Take the most dimensions that the model gives, and `bits=512`. Between 513 and 1,291 bits the price is time on the
+client: it reads each answer modulo both primes. More than 1,291 bits take two ciphertexts at key_len 1024, so a context
+for a model with `bits` refuses them.
 
 The figures are of search over the vectors' bits in memory. The encrypted search finds exactly the same passages; a test
 compares the two through a real server.
@@ -43,17 +54,42 @@ def page(results: dict[str, Any]) -> str:
         "reference, and the docstrings\nof its standard library without their first paragraphs. The "
         f"{results['queries']:,} queries are those first paragraphs."
     )
+    for model in results["models"]:
+        if model["bits"] is None and model["passages"] < results["passages"]:
+            measured += (
+                f" {model['model']} takes {model['passages']:,} of the passages; the others are too long for it."
+            )
     counts = sorted({way["k"] for model in results["models"] for way in model["ways"]}, reverse=True)
     tables = [line for k in counts for line in (f"## Recall@{k}", "", *_table(results["models"], k), "")]
-    return "\n".join([_HEAD, measured, "", *tables, "## Reading it", "", _READING])
+    return "\n".join([_HEAD, measured, "", *tables, *_price(results), "## Reading it", "", _READING])
+
+
+def _price(results: dict[str, Any]) -> list[str]:
+    rows = [
+        f"| {one['bits']:,} | {one['bytes']:,} | {one['read_us']:.1f} | {one['make_us']:.0f} |"
+        for one in results["price"]
+    ]
+    return [
+        "## What bits cost",
+        "",
+        f"{results['machine']}. `paillier_lookup`, key_len {KEY_LEN}. Bytes are those that the server stores of",
+        "a vector, and those of its answer for each candidate. Times are medians, in microseconds: for the client to",
+        "read an answer, and to make the bits of a vector of 256 dimensions in a batch.",
+        "",
+        "| bits | bytes a vector | read an answer | make the bits |",
+        "|---:|---:|---:|---:|",
+        *rows,
+        "",
+    ]
 
 
 def _table(models: list[dict[str, Any]], k: int) -> list[str]:
-    head = ["model", "dimensions", "bits alone", *(f"rescore={factor}" for factor in FACTORS)]
-    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    head = ["model", "dimensions", "bits", "bits alone", *(f"rescore={factor}" for factor in FACTORS)]
+    lines = [f"| {' | '.join(head)} |", "|---|---:|---|" + "---:|" * (len(head) - 3)]
     for model in models:
         recall = {(way["rescore"], way["vector_copy"]): way["recall"] for way in model["ways"] if way["k"] == k}
-        cells = [model["model"], str(model["dimensions"]), f"{recall[None, None]:.1%}"]
+        bits = f"{model['dimensions']}, signs" if model["bits"] is None else f"{model['bits']:,}"
+        cells = [model["model"], str(model["dimensions"]), bits, f"{recall[None, None]:.1%}"]
         cells += [f"{recall[factor, 'int8']:.1%} / {recall[factor, 'float32']:.1%}" for factor in FACTORS]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
