@@ -21,7 +21,8 @@ from xtrace_server.auth.guard import Guard, rule_of
 from xtrace_server.errors import PermissionDenied, ServiceError, Unauthenticated
 from xtrace_server.http.denials import record_denial
 from xtrace_server.http.envelope import Envelope
-from xtrace_server.http.requests import check_caller, state_of
+from xtrace_server.http.requests import check_caller, check_port, state_of
+from xtrace_server.limits.in_flight import InFlight
 from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
 from xtrace_server.schemes import load_schemes
@@ -47,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="XTrace",
         lifespan=_lifespan(settings, metrics, schemes),
-        dependencies=[Depends(check_caller)],
+        dependencies=[Depends(check_port), Depends(check_caller)],
         openapi_url=None,
         redirect_slashes=False,
     )
@@ -91,7 +92,17 @@ def _lifespan(
             metrics.watch_cache(lambda: engine.held_bytes)
             metrics.watch_prepared(lambda: prepared_factors.nbytes)
             metrics.watch_database(database.sizes())
-            app.state.server = ServerState(settings, database, guard, engine, denials, clearing, metrics, schemes)
+            app.state.server = ServerState(
+                settings,
+                database,
+                guard,
+                engine,
+                denials,
+                clearing,
+                InFlight(settings.max_requests_each),
+                metrics,
+                schemes,
+            )
             clearing.start()
             try:
                 async with watched(metrics.loop_delay_seconds):

@@ -40,7 +40,7 @@ def run(settings: Settings) -> None:
     Configures the logging of the whole process, as the settings say.
     """
     logs.configure(settings.log_format, settings.log_level)
-    with _listen(settings) as listener, _folder(settings) as lock:
+    with _listen(settings, settings.port) as listener, _ops_listener(settings) as ops, _folder(settings) as lock:
         url = url_of(settings, listener)
         _prepare(settings, url, lock)
         server = _server(settings)
@@ -52,7 +52,7 @@ def run(settings: Settings) -> None:
         sys.setswitchinterval(0.001)
         _log.warning("serving on %s", url)
         try:
-            server.run(sockets=[listener])
+            server.run(sockets=[listener, *ops])
         except SystemExit:
             raise CannotServe("the server could not start; its log says why") from None
         except KeyboardInterrupt:
@@ -66,7 +66,7 @@ class RunningServer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._server = _server(settings)
-        self._listener = _listen(settings)
+        self._listener = _listen(settings, settings.port)
         self.url = url_of(settings, self._listener)
         self._failure = "the server could not start; its log says why"
         self._thread = threading.Thread(target=self._run, name="xtrace-server", daemon=True)
@@ -92,9 +92,9 @@ class RunningServer:
     def _run(self) -> None:
         try:
             # In this thread, because the caller may have an event loop of its own.
-            with _folder(self.settings) as lock:
+            with _ops_listener(self.settings) as ops, _folder(self.settings) as lock:
                 _prepare(self.settings, self.url, lock)
-                self._server.run(sockets=[self._listener])
+                self._server.run(sockets=[self._listener, *ops])
         except CannotServe as error:
             self._failure = str(error)
         except SystemExit:
@@ -173,16 +173,26 @@ def _prepare(settings: Settings, url: str, lock: FolderLock) -> None:
     lock.has_started()
 
 
-def _listen(settings: Settings) -> socket.socket:
+@contextmanager
+def _ops_listener(settings: Settings) -> Iterator[list[socket.socket]]:
+    """The listener of the second port, if there is to be one. Raises `CannotServe`."""
+    if settings.ops_port is None:
+        yield []
+        return
+    with _listen(settings, settings.ops_port) as listener:
+        yield [listener]
+
+
+def _listen(settings: Settings, port: int) -> socket.socket:
     if not settings.tls_certificate and not _is_loopback(settings.host):
         _log.warning("listening on %s without TLS: keys and metadata cross the network in the clear", settings.host)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        return socket.create_server((settings.host, port), family=family, backlog=2048)
     except OSError as error:
         # The library adds the address in its own words.
         reason = (error.strerror or "").partition(" (while")[0]
-        raise CannotServe(f"cannot listen on {settings.host} port {settings.port}: {reason}") from None
+        raise CannotServe(f"cannot listen on {settings.host} port {port}: {reason}") from None
 
 
 def _is_loopback(host: str) -> bool:

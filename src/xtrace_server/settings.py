@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """The address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)
     """The port to listen on; 0 takes a free one."""
+    ops_port: int | None = Field(default=None, ge=1, le=65535)
+    """A second port for `/livez`, `/readyz` and `/metrics` alone, which no limit of the first one concerns."""
     tls_certificate: Path | None = None
     """The certificate chain (PEM) for HTTPS; needs `tls_key`."""
     tls_key: Path | None = None
@@ -95,8 +97,10 @@ class Settings(BaseSettings):
     """Maximum rate of one key, such as `100/second` or `50/second; 1000/minute`; unlimited if unset."""
     max_requests: int = Field(default=1024, ge=1)
     """Requests in flight; further ones get a 503."""
+    max_requests_each: int = Field(default=256, ge=1)
+    """Requests in flight of one organisation; further ones get a 503."""
     max_connections: int = Field(default=4096, ge=1)
-    """Open connections; further ones get a 503."""
+    """Open connections; a further one replaces the one that has waited longest, or gets a 503."""
     header_timeout_s: float = Field(default=20.0, gt=0)
     """Maximum time for the header of a request to arrive."""
     body_timeout_s: float = Field(default=30.0, gt=0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard
+from xtrace_server.limits.in_flight import InFlight
 from xtrace_server.metrics import Metrics
 from xtrace_server.search.engine import SearchEngine
 from xtrace_server.settings import Settings
@@ -20,5 +21,6 @@ class ServerState:
     engine: SearchEngine
     denials: Denials
     clearing: Clearing
+    in_flight: InFlight
     metrics: Metrics
     schemes: SchemeRegistry

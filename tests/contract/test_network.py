@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -249,19 +250,51 @@ def test_an_upgrade_is_not_taken(service: LiveService) -> None:
 # Greedy
 
 
-def test_more_connections_than_allowed_are_put_off(service: LiveService) -> None:
-    held = [Raw(service) for _ in range(38)]
-    try:
-        for raw in held:
+def test_a_new_connection_takes_the_place_of_the_one_that_waited_longest(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", max_connections=40) as service, ExitStack() as stack:
+        held = [stack.enter_context(Raw(service)) for _ in range(40)]
+        for raw in held[1:]:
             raw.say(b"GET /livez HTTP/1.1\r\nhost: a\r\n")
-        with Raw(service) as one, Raw(service) as two, Raw(service) as three:
-            heard = [raw.hear() for raw in (one, two, three)]
-        assert (503, "overloaded") in [refusal(answer) for answer in heard if answer]
-    finally:
-        for raw in held:
-            raw.__exit__()
-    time.sleep(0.1)
-    assert httpx2.get(f"{service.url}/livez").status_code == 200
+        for _ in range(5):
+            assert httpx2.get(f"{service.url}/livez").status_code == 200
+        assert held[0].hear() == b""
+        held[-1].say(b"connection: close\r\n\r\n")
+        assert held[-1].hear().startswith(b"HTTP/1.1 200")
+
+
+def test_where_every_connection_has_a_request_another_is_put_off(tmp_path: Path, unused_tcp_port: int) -> None:
+    with running_service(tmp_path / "data", max_connections=3, ops_port=unused_tcp_port, metrics="loopback") as service:
+        http = Http(service.first_credentials)
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(Raw(service)).say(post(http, 1000) + b'{"name":')
+            with Raw(service) as another:
+                assert refusal(another.hear()) == (503, "overloaded")
+            probes = f"http://127.0.0.1:{unused_tcp_port}"
+            for path in ("/livez", "/readyz", "/metrics"):
+                assert httpx2.get(probes + path).status_code == 200
+            foreign = httpx2.get(f"{probes}/api/v1/kbs", headers=http.control_headers)
+            assert (foreign.status_code, foreign.json()["code"]) == (404, "not_found")
+        http.close()
+
+
+def test_one_organisation_cannot_have_every_request(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", max_requests_each=2) as service:
+        one, other = Http(service.first_credentials), Http(service.new_organisation())
+        with ExitStack() as stack:
+            for _ in range(2):
+                raw = stack.enter_context(Raw(service))
+                raw.say(post(one, 1000) + b'{"name":')
+            while (answer := one.control("GET", "/kbs")).status_code == 200:
+                pass  # until the two have arrived
+            assert "max_requests_each" in problem(answer, 503, "overloaded")
+            assert answer.headers["retry-after"]
+            assert ok(other.control("GET", "/kbs")) == []
+        while (answer := one.control("GET", "/kbs")).status_code == 503:
+            pass  # until the server has seen that they are gone
+        assert ok(answer) == []
+        one.close()
+        other.close()
 
 
 def test_more_requests_than_allowed_are_put_off(service: LiveService, http: Http, stuck: threading.Event) -> None:

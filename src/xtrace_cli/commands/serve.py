@@ -22,6 +22,10 @@ def serve(
             envvar="XTRACE_PORT", min=0, max=65535, help="The port to listen on, by default 8000; 0 takes a free one."
         ),
     ] = None,
+    ops_port: Annotated[
+        int | None,
+        typer.Option(envvar="XTRACE_OPS_PORT", min=1, max=65535, help="A second port for probes and metrics alone."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -62,6 +66,7 @@ def serve(
     flags = {
         "host": host,
         "port": port,
+        "ops_port": ops_port,
         "data": data,
         "config": config,
         "tls_certificate": tls_certificate,

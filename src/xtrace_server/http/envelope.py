@@ -65,19 +65,22 @@ class Envelope:
             return
         progress = _RequestState(_request_id(scope), time.perf_counter())
         scope.setdefault("state", {})["request_id"] = progress.request_id
-        self._running += 1
+        counts = not is_ops(self._settings, scope)
+        self._running += counts
         self._metrics.requests_in_flight.set(self._running)
         try:
-            await self._run(scope, receive, self._sending(progress, send), progress)
+            await self._run(scope, receive, self._sending(progress, send), progress, counts)
         finally:
-            self._running -= 1
+            if (leave := scope["state"].get("leave")) is not None:
+                leave()
+            self._running -= counts
             self._metrics.requests_in_flight.set(self._running)
             self._report(scope, progress)
 
-    async def _run(self, scope: Scope, receive: Receive, send: Send, progress: _RequestState) -> None:
+    async def _run(self, scope: Scope, receive: Receive, send: Send, progress: _RequestState, counts: bool) -> None:
         error: ServiceError
         try:
-            if self._running > self._settings.max_requests:
+            if counts and self._running > self._settings.max_requests:
                 raise Overloaded(
                     f"the server is already working on {self._settings.max_requests} requests (max_requests)"
                 )
@@ -161,6 +164,12 @@ class Envelope:
             self._metrics.refusals.labels(code).inc()
             fields["code"] = code
         _log.info("request", extra={"fields": fields})
+
+
+def is_ops(settings: Settings, scope: MutableMapping[str, Any]) -> bool:
+    """Returns whether a request came to the second port."""
+    server = scope.get("server")
+    return settings.ops_port is not None and server is not None and bool(server[1] == settings.ops_port)
 
 
 class _CutOff(Exception):

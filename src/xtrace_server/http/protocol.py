@@ -8,6 +8,7 @@ middle of a request is read from for a moment longer.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -57,6 +58,8 @@ class Protocol(HttpToolsProtocol):
     """One connection. `bounded` returns the class for a server's settings, which uvicorn instantiates."""
 
     settings: Settings
+    waiting: "OrderedDict[Protocol, None]"
+    """The server's connections without a request, or with one whose header is not complete; the oldest first."""
     _refusal: ServiceError | None = None
     _header_bytes = 0
     _arrives: asyncio.TimerHandle | None = None
@@ -74,14 +77,33 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._wrapped = _Transport(transport, self._close)  # type: ignore[arg-type]
         super().connection_made(self._wrapped)  # type: ignore[arg-type]
-        if len(self.connections) > self.settings.max_connections:
+        if len(self.connections) > self.settings.max_connections and not self._is_ops and not self._replaces_another():
             self._answer(
                 Overloaded(f"the server already has {self.settings.max_connections} connections (max_connections)")
             )
             return
+        self._wait_for_request()
         self._await_header()
 
+    @property
+    def _is_ops(self) -> bool:
+        return self.server is not None and self.server[1] == self.settings.ops_port
+
+    def _wait_for_request(self) -> None:
+        if not self._is_ops:
+            self.waiting[self] = None
+
+    def _replaces_another(self) -> bool:
+        """Closes the connection that has been waiting longest for a request to come; False if there is none."""
+        if not self.waiting:
+            return False
+        longest, _ = self.waiting.popitem(last=False)
+        longest._stop_waiting()
+        longest._wrapped.own.close()
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.waiting.pop(self, None)
         self._stop_waiting()
         self.resume_writing()
         super().connection_lost(exc)
@@ -100,6 +122,11 @@ class Protocol(HttpToolsProtocol):
         self._unread = False
         self._stop_waiting()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing() and self._current is None:
+            self._wait_for_request()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -202,6 +229,7 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        self.waiting.pop(self, None)
         self._await_body()
         # The URL parser accepts at most 64 KiB, so it gets the path alone, and the query is added afterwards.
         url, self.url = self.url, self.url.partition(b"?")[0]
@@ -247,5 +275,5 @@ class Protocol(HttpToolsProtocol):
 
 def bounded(settings: Settings) -> type[Protocol]:
     """Returns the protocol's class with these settings."""
-    fields: dict[str, Any] = {"settings": settings}
+    fields: dict[str, Any] = {"settings": settings, "waiting": OrderedDict()}
     return type("BoundedProtocol", (Protocol,), fields)

@@ -9,8 +9,9 @@ from fastapi import Depends, Request
 
 from xtrace_core.metadata_filter import InvalidFilter, parse_chosen_filter, parse_filter
 from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
-from xtrace_server.auth.guard import Actor, ApiCaller, Plane, rule_of
-from xtrace_server.errors import FilterRefused, InvalidRequest
+from xtrace_server.auth.guard import PUBLIC, Actor, ApiCaller, Plane, rule_of
+from xtrace_server.errors import FilterRefused, InvalidRequest, NotFound
+from xtrace_server.http.envelope import is_ops
 from xtrace_server.limits.sizes import check_count
 from xtrace_server.scope import SearchScope
 from xtrace_server.settings import Settings
@@ -25,14 +26,23 @@ def state_of(request: Request) -> ServerState:
     return cast("ServerState", request.app.state.server)
 
 
+async def check_port(request: Request) -> None:
+    """Runs before every route: the second port serves what is public only. Raises `NotFound`."""
+    if is_ops(state_of(request).settings, request.scope) and rule_of(request.scope["route"].endpoint) != PUBLIC:
+        raise NotFound(f"unknown route {request.url.path[:128]}: this port is for probes and metrics (ops_port)")
+
+
 async def check_caller(request: Request) -> None:
     """Runs before every route: leaves the caller that the route requires in `request.state.caller`, or raises."""
     rule = rule_of(request.scope["route"].endpoint)
-    guard = state_of(request).guard
+    state = state_of(request)
+    guard = state.guard
     if rule.plane is Plane.DATA:
         request.state.caller = await guard.api_caller(request.headers, request.path_params["org"], rule)
     elif rule.plane is Plane.CONTROL:
         request.state.caller = await guard.actor(request.headers, request.state.request_id)
+    if rule.plane is not Plane.PUBLIC:
+        request.state.leave = state.in_flight.enter(request.state.caller.organisation_id)
 
 
 def _api_caller(request: Request) -> ApiCaller:
