@@ -48,7 +48,7 @@ class Clearing:
         tidy_at = time.monotonic()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, tidy_at - time.monotonic())):
+                async with asyncio.timeout(_AGAIN_AFTER_S):
                     await self._news.wait()
             self._news.clear()
             try:
@@ -56,6 +56,7 @@ class Clearing:
                     tidy_at = time.monotonic()
             except (StorageError, Unavailable) as error:
                 _log.warning("a deletion is not carried out yet, and is tried again: %s", type(error).__name__)
+            await self._database.keep_log_short()
             if time.monotonic() >= tidy_at:
                 tidy_at = time.monotonic() + (TIDIED_EVERY_S if await self._database.tidy() else _AGAIN_AFTER_S)
 
@@ -72,5 +73,6 @@ class Clearing:
         async with self._database.write() as connection:
             more = await deletions.carry_out(connection)
         if more:
+            await self._database.keep_log_short()
             await asyncio.sleep(time.monotonic() - began)
         return more

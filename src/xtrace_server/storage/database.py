@@ -112,6 +112,10 @@ class Database:
         """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
         return self._dialect.sizes()
 
+    async def keep_log_short(self) -> None:
+        """Does what keeps the database's log short, while others read and write; to be called every second."""
+        await asyncio.to_thread(self._dialect.keep_log_short)
+
     async def tidy(self) -> bool:
         """Keeps what was deleted or replaced out of the database's files; returns whether nothing of it is left.
 

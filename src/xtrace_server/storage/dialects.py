@@ -70,6 +70,10 @@ class Dialect(Protocol):
         """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
         ...
 
+    def keep_log_short(self) -> None:
+        """Does what keeps the database's log short, while others read and write. Blocks."""
+        ...
+
     def tidy(self) -> bool:
         """Removes what was deleted or replaced from the database's log; False if that is not possible now. Blocks.
 

@@ -25,7 +25,7 @@ from xtrace_server.storage.sqlite import blocking
 from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
 from xtrace_server.storage.sqlite.faults import fault
 from xtrace_server.storage.sqlite.integrity import check_database
-from xtrace_server.storage.sqlite.log import truncate_log
+from xtrace_server.storage.sqlite.log import truncate_log, write_log_back
 from xtrace_server.storage.sqlite.vacuum import vacuum_database
 
 BUSY_TIMEOUT_S: Final = 20
@@ -37,6 +37,8 @@ _PRAGMAS: Final = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA secure_delete = ON",
     "PRAGMA temp_store = MEMORY",
+    # Otherwise the commit that finds a long log writes all of it back, while every other write waits: `log` does that.
+    "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA cache_size = -16384",
 )
 
@@ -76,6 +78,9 @@ class Sqlite:
     def sizes(self) -> Mapping[str, Reading]:
         log = self.file.with_name(f"{self.file.name}-wal")
         return {"database_bytes": partial(_size, self.file), "database_log_bytes": partial(_size, log)}
+
+    def keep_log_short(self) -> None:
+        write_log_back(self.file)
 
     def tidy(self) -> bool:
         return truncate_log(self.file)
