@@ -38,7 +38,7 @@ class Clearing:
         self._news.set()
 
     async def close(self) -> None:
-        """Stops after the step that is being carried out, if any; what is left goes on at the next start."""
+        """Stops; a step that is being carried out is undone, and what is left goes on at the next start."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):

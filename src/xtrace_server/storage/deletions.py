@@ -26,14 +26,13 @@ NOT_DELETED: Final[ColumnElement[bool]] = _c.pk.not_in(select(deleted_chunk.c.pk
 """The condition that selects chunks that are there. The table is nearly always empty, and looked up by key."""
 
 
-async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> bool:
-    """Deletes chunks that are there: carries it out if they are few, otherwise marks them and returns True."""
+async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> None:
+    """Deletes chunks that are there: carries it out if they are few, otherwise marks them for `carry_out`."""
     if len(pks) <= STEP:
         await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
-        return False
+        return
     for step in steps(pks):
         await connection.execute(insert(deleted_chunk), [{"pk": pk} for pk in step])
-    return True
 
 
 async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) -> list[int]:

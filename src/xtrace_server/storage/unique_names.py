@@ -31,7 +31,6 @@ async def find(connection: AsyncConnection, binding: Binding, names: Collection[
 
     In a writing transaction.
     """
-    await free_names(connection, binding.pk, names)
     return await _holders(connection, binding.pk, names)
 
 
@@ -60,7 +59,6 @@ async def claim(connection: AsyncConnection, places: Mapping[int, Place]) -> Non
         if by_binding.setdefault(place.binding_pk, {}).setdefault(place.name, pk) != pk:
             taken.append(pk)
     for binding_pk, wanted in by_binding.items():
-        await free_names(connection, binding_pk, wanted)
         taken += [wanted[name] for name in await _holders(connection, binding_pk, wanted)]
     if taken:
         raise NamesTaken.of_chunks([chunk_id_of(pk) for pk in sorted(taken)])
@@ -71,6 +69,7 @@ async def claim(connection: AsyncConnection, places: Mapping[int, Place]) -> Non
 
 
 async def _holders(connection: AsyncConnection, binding_pk: int, names: Collection[str]) -> dict[str, int]:
+    await free_names(connection, binding_pk, names)
     found: dict[str, int] = {}
     for step in steps(names):
         query = select(_c.unique_name, _c.pk).where(_c.binding_pk == binding_pk, _c.unique_name.in_(step))

@@ -274,7 +274,8 @@ async def test_what_is_deleted_and_not_carried_out_yet_stays_behind(tmp_path: Pa
         ids = await here.add([FACETS] * (deletions.STEP + 5))
         kept, pks = ids[:4], [chunk_pk(here.kb.pk, chunk_id) for chunk_id in ids[4:]]
         async with here.database.write() as connection:
-            assert await deletions.delete_chunks(connection, pks)
+            await deletions.delete_chunks(connection, pks)
+            assert await deletions.is_left(connection)
         database = dialect_of(f"sqlite+aiosqlite:///{tmp_path}/here/test.db")
         export(database, here.kb.id, tmp_path / "kb.tar")
         rows = rows_of(tmp_path / "kb.tar")

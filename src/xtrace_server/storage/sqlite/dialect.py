@@ -25,7 +25,7 @@ from xtrace_server.storage.sqlite import blocking
 from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
 from xtrace_server.storage.sqlite.faults import fault
 from xtrace_server.storage.sqlite.integrity import check_database
-from xtrace_server.storage.sqlite.log import truncate_log, write_log_back
+from xtrace_server.storage.sqlite.log import log_bytes, truncate_log, write_log_back
 from xtrace_server.storage.sqlite.vacuum import vacuum_database
 
 BUSY_TIMEOUT_S: Final = 20
@@ -76,8 +76,7 @@ class Sqlite:
         return fault(error)
 
     def sizes(self) -> Mapping[str, Reading]:
-        log = self.file.with_name(f"{self.file.name}-wal")
-        return {"database_bytes": partial(_size, self.file), "database_log_bytes": partial(_size, log)}
+        return {"database_bytes": partial(_size, self.file), "database_log_bytes": partial(log_bytes, self.file)}
 
     def keep_log_short(self) -> None:
         write_log_back(self.file)

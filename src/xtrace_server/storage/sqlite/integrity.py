@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import quote
 
 from xtrace_server.storage.dialects import DatabaseUnusable
+from xtrace_server.storage.sqlite.log import log_bytes
 
 _PATIENCE_S: Final = 5.0
 CHECKED_WHOLE_BYTES: Final = 2**30
@@ -55,15 +56,10 @@ def _check_version(file: Path, connection: sqlite3.Connection, known: Collection
 
 def _check_pages(file: Path, connection: sqlite3.Connection) -> None:
     pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-    if not _has_log(file) and pages * size > file.stat().st_size:
+    # Newer pages may wait in the log, which counts them too.
+    if not log_bytes(file) and pages * size > file.stat().st_size:
         raise DatabaseUnusable(f"{file} is damaged (its end is missing): restore it from a backup")
     if pages * size <= CHECKED_WHOLE_BYTES:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise DatabaseUnusable(f"{file} is damaged ({' '.join(found.split())}): restore it from a backup")
-
-
-def _has_log(file: Path) -> bool:
-    """Whether newer pages wait in the write-ahead log, which counts them too."""
-    log = file.with_name(f"{file.name}-wal")
-    return log.exists() and log.stat().st_size > 0

@@ -5,7 +5,7 @@ it, until the log is emptied (sqlite.org/wal.html, "Checkpointing").
 """
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +18,13 @@ _FEW_PAGES: Final = 250
 
 
 def write_log_back(file: Path) -> None:
-    """Writes a long log back as far as no reader of an older state needs it. Nobody waits for this."""
-    if _length(file) >= LONG_BYTES:
-        with closing(_connected(file)) as connection:
-            _written_back(connection)
+    """Writes a long log back as far as it is not needed by readers of an older state. Others read and write meanwhile.
+
+    Does nothing if that is not possible now.
+    """
+    if log_bytes(file) >= LONG_BYTES:
+        with suppress(sqlite3.Error), closing(_connected(file)) as connection:
+            _write_back(connection)
 
 
 def truncate_log(file: Path) -> bool:
@@ -29,34 +32,30 @@ def truncate_log(file: Path) -> bool:
 
     A reader of an older state is in the way, or a writer, or the disk is full or cannot be written.
     """
-    if not _length(file):
+    if not log_bytes(file):
         return True
-    with closing(_connected(file)) as connection:
+    with suppress(sqlite3.Error), closing(_connected(file)) as connection:
         # Most of the work is done when writers begin to wait.
-        if not _written_back(connection):
-            return False
-        try:
-            busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        except sqlite3.OperationalError:
-            return False
-    return not busy
+        if _write_back(connection) <= _FEW_PAGES:
+            return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    return False
 
 
-def _written_back(connection: sqlite3.Connection) -> bool:
-    """Writes the log back while others read and write; returns whether hardly anything is left."""
+def log_bytes(file: Path) -> int:
+    """Returns the length of the log of the database in the file."""
     try:
-        _, in_log, written_back = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    except sqlite3.OperationalError:
-        return False
-    return bool(in_log - written_back <= _FEW_PAGES)
+        return file.with_name(f"{file.name}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _write_back(connection: sqlite3.Connection) -> int:
+    """Writes the log back while others read and write; returns how many pages are left."""
+    _, in_log, written_back = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return int(in_log - written_back)
 
 
 def _connected(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=_PATIENCE_S, isolation_level=None)
     connection.execute("PRAGMA synchronous = FULL").fetchall()
     return connection
-
-
-def _length(file: Path) -> int:
-    log = file.with_name(f"{file.name}-wal")
-    return log.stat().st_size if log.exists() else 0

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from xtrace_server.storage.dialects import DatabaseUnusable, Vacuumed
+from xtrace_server.storage.sqlite.log import log_bytes
 
 PATIENCE_S = 20.0
 """How long a vacuum waits for a writer."""
@@ -24,18 +25,13 @@ def vacuum_database(file: Path) -> Vacuumed:
     """
     # SQLite writes a whole copy: beside the database there is room for it, and it stays on the same disk.
     os.environ.setdefault("SQLITE_TMPDIR", str(file.parent))
-    before = _bytes_of(file)
+    before = file.stat().st_size + log_bytes(file)
     try:
         with closing(sqlite3.connect(file, timeout=PATIENCE_S, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL").fetchall()
             connection.execute("VACUUM").fetchall()
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            now = _bytes_of(file)
+            now = file.stat().st_size + log_bytes(file)
     except sqlite3.DatabaseError as error:
         raise DatabaseUnusable(f"the database could not be vacuumed, and is as it was: {error}") from None
     return Vacuumed(max(0, before - now), now, not busy)
-
-
-def _bytes_of(file: Path) -> int:
-    log = file.with_name(f"{file.name}-wal")
-    return file.stat().st_size + (log.stat().st_size if log.exists() else 0)
