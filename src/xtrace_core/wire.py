@@ -453,6 +453,8 @@ class KnowledgeBase(NamedFields, rename="camel"):
     number_of_vectors: Count
     created_at: str
     updated_at: str
+    deleted_at: str | UnsetType = UNSET
+    """Only of one that is being deleted, in a list that asks for those."""
 
 
 class CreateApiKey(Struct, omit_defaults=True):

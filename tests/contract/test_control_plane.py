@@ -83,3 +83,16 @@ def test_organisations_do_not_see_each_other(http: Http, live_service: LiveServi
     other.save_context("theirs")
     problem(http.data("GET", "/exec_context/{org}/theirs"), 404, "context_not_found")
     other.close()
+
+
+def test_a_list_can_include_what_is_being_deleted(http: Http) -> None:
+    made = ok(http.control("POST", "/kbs", json={"name": "n"}))
+    ok(http.control("DELETE", f"/kbs/{made['id']}"))
+    assert ok(http.control("GET", "/kbs")) == []
+    while found := ok(http.control("GET", "/kbs", params={"include": "deleting"})):
+        # Until it has gone, it is shown with the moment of its deletion.
+        (listed,) = found
+        assert listed.pop("deletedAt") >= listed["updatedAt"]
+        assert listed == made
+    for bad in ({"include": "everything"}, {"include": ["deleting", "deleting"]}):
+        problem(http.control("GET", "/kbs", params=bad), 422, "invalid")

@@ -2,14 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
+from msgspec import UNSET
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import CONTROL, requires
 from xtrace_server.http.answers import json_answer
 from xtrace_server.http.bodies import body_of
-from xtrace_server.http.described import describes
-from xtrace_server.http.requests import ActorDep, StateDep
+from xtrace_server.http.described import Parameter, describes
+from xtrace_server.http.requests import ActorDep, StateDep, query_choice
 from xtrace_server.operations import knowledge_bases
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
@@ -30,10 +31,11 @@ async def create(
 
 @router.get("")
 @requires(CONTROL)
-@describes(list[wire.KnowledgeBase])
-async def list_all(state: StateDep, actor: ActorDep) -> Response:
-    """The organisation's knowledge bases."""
-    return json_answer([_shown(kb) for kb in await knowledge_bases.list_all(state, actor)])
+@describes(list[wire.KnowledgeBase], Parameter("include", {"type": "string", "enum": ["deleting"]}))
+async def list_all(request: Request, state: StateDep, actor: ActorDep) -> Response:
+    """The organisation's knowledge bases; with `include=deleting` also those whose chunks are still being deleted."""
+    deleting = query_choice(request, "include", ("deleting",)) == "deleting"
+    return json_answer([_shown(kb) for kb in await knowledge_bases.list_all(state, actor, deleting=deleting)])
 
 
 @router.get("/{kb_id}")
@@ -54,4 +56,7 @@ async def delete(state: StateDep, actor: ActorDep, kb_id: str) -> Response:
 
 
 def _shown(kb: KnowledgeBase) -> wire.KnowledgeBase:
-    return wire.KnowledgeBase(kb.id, kb.name, kb.description, kb.number_of_vectors, kb.created_at, kb.updated_at)
+    deleted_at = UNSET if kb.deleted_at is None else kb.deleted_at
+    return wire.KnowledgeBase(
+        kb.id, kb.name, kb.description, kb.number_of_vectors, kb.created_at, kb.updated_at, deleted_at
+    )

@@ -3,6 +3,7 @@
 Bodies are read by `xtrace_server.http.bodies`.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol, TypeAlias, cast
 
 from fastapi import Depends, Request
@@ -123,12 +124,17 @@ def query_number(request: Request, name: str, highest: int) -> int | None:
     return int(text)
 
 
+def query_choice(request: Request, name: str, choices: Sequence[str]) -> str | None:
+    """Returns a query parameter that is one of the choices; None if it is missing. Raises `InvalidRequest`."""
+    values = request.query_params.getlist(name)
+    if len(values) > 1 or not set(values) <= set(choices):
+        raise InvalidRequest(f"the query parameter {name} must be given once, as {' or '.join(choices)}")
+    return values[0] if values else None
+
+
 def query_boolean(request: Request, name: str) -> bool:
     """Returns a query parameter that is `true` or `false`; False if it is missing. Raises `InvalidRequest`."""
-    values = request.query_params.getlist(name)
-    if values not in ([], ["true"], ["false"]):
-        raise InvalidRequest(f"the query parameter {name} must be given once, as true or false")
-    return values == ["true"]
+    return query_choice(request, name, ("true", "false")) == "true"
 
 
 def idempotency_key(request: Request) -> str | None:

@@ -19,10 +19,10 @@ async def create(state: ServerState, actor: Actor, name: str, description: str) 
     return kb
 
 
-async def list_all(state: ServerState, actor: Actor) -> list[KnowledgeBase]:
-    """Returns the knowledge bases in the order of their creation."""
+async def list_all(state: ServerState, actor: Actor, *, deleting: bool = False) -> list[KnowledgeBase]:
+    """Returns the knowledge bases in the order of their creation; `deleting` adds those that are being deleted."""
     async with state.database.read(actor.organisation_id) as connection:
-        return await knowledge_bases.list_all(connection, actor.organisation_id)
+        return await knowledge_bases.list_all(connection, actor.organisation_id, deleting=deleting)
 
 
 async def get(state: ServerState, actor: Actor, kb_id: str) -> KnowledgeBase:

@@ -32,6 +32,8 @@ class KnowledgeBase:
     removal_revision: int
     created_at: str
     updated_at: str
+    deleted_at: str | None = None
+    """When it was deleted, if its chunks have still to go."""
 
     @property
     def first_pk(self) -> int:
@@ -59,6 +61,7 @@ COLUMNS = (
     _t.removal_revision,
     _t.created_at,
     _t.updated_at,
+    _t.deleted_at,
 )
 NOT_DELETED: Final[ColumnElement[bool]] = _t.deleted_at.is_(None)
 """The condition that selects knowledge bases that are there."""
@@ -99,9 +102,11 @@ async def _new_id(connection: AsyncConnection) -> str:
             return kb_id
 
 
-async def list_all(connection: AsyncConnection, organisation_id: str) -> list[KnowledgeBase]:
-    """The organisation's knowledge bases in the order of their creation."""
-    query = select(*COLUMNS).where(_t.organisation_id == organisation_id, NOT_DELETED).order_by(_t.pk)
+async def list_all(connection: AsyncConnection, organisation_id: str, *, deleting: bool = False) -> list[KnowledgeBase]:
+    """The organisation's knowledge bases in the order of their creation; `deleting` adds those being deleted."""
+    query = select(*COLUMNS).where(_t.organisation_id == organisation_id).order_by(_t.pk)
+    if not deleting:
+        query = query.where(NOT_DELETED)
     return [from_row(row) for row in await connection.execute(query)]
 
 
