@@ -321,10 +321,10 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Lists of knowledge bases take for ever, until the event is set."""
     freed, known = threading.Event(), knowledge_bases.list_all
 
-    async def wait(*arguments: Any) -> Any:
+    async def wait(*arguments: Any, **more: Any) -> Any:
         while not freed.is_set():  # noqa: ASYNC110 - set by another thread
             await asyncio.sleep(0.01)
-        return await known(*arguments)
+        return await known(*arguments, **more)
 
     monkeypatch.setattr(knowledge_bases, "list_all", wait)
     yield freed
