@@ -11,6 +11,7 @@ except in `meta_data`, where they are an error.
 """
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
@@ -458,8 +459,11 @@ class KnowledgeBase(NamedFields, rename="camel"):
 
 
 class CreateApiKey(Struct, omit_defaults=True):
+    """A key to create; without `expires_at` (on the wire `expiresAt`), a time with its zone, it does not expire."""
+
     name: Annotated[str, Meta(min_length=1)]
     description: str | None = None
+    expires_at: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="expiresAt")
 
 
 class ApiKey(NamedFields, rename="camel"):
@@ -471,6 +475,8 @@ class ApiKey(NamedFields, rename="camel"):
     description: str
     created_at: str
     last_used_at: str | None
+    expires_at: str | None = None
+    """From when on it opens nothing; None for a key that does not expire."""
 
 
 class CreatedApiKey(Secretive, NamedFields, rename="camel"):

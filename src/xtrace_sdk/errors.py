@@ -37,12 +37,15 @@ XTraceError
 │   │   ├── LimitExceeded          422 limit_exceeded
 │   │   └── IdempotencyKeyReused   422 idempotency_key_reused
 │   ├── Unauthenticated            401
+│   │   └── KeyExpired             401 key_expired
 │   ├── PermissionDenied           403
+│   │   └── OrganisationSuspended  403 suspended
 │   ├── NotFound                   404
 │   │   ├── KnowledgeBaseNotFound  404 knowledge_base_not_found
 │   │   ├── ContextNotFound        404 context_not_found
 │   │   ├── ChunksNotFound         404 chunks_not_found
-│   │   └── KeyNotFound            404 key_not_found
+│   │   ├── KeyNotFound            404 key_not_found
+│   │   └── OrganisationNotFound   404 organisation_not_found
 │   ├── MethodNotAllowed           405
 │   ├── Conflict                   409
 │   │   ├── ContextDiffers         409 context_differs
@@ -312,11 +315,23 @@ class Unauthenticated(ServerError):
     statuses = (401,)
 
 
+class KeyExpired(Unauthenticated):
+    """The API key was good until a time that has passed; the holder of an admin key makes a new one."""
+
+    codes = ("key_expired",)
+
+
 class PermissionDenied(ServerError):
     """The key is good, but not for this."""
 
     codes = ("forbidden",)
     statuses = (403,)
+
+
+class OrganisationSuspended(PermissionDenied):
+    """The server's operator has suspended the organisation: no key of it opens anything until it is resumed."""
+
+    codes = ("suspended",)
 
 
 class NotFound(ServerError):
@@ -348,6 +363,12 @@ class KeyNotFound(NotFound):
     """The API key does not exist."""
 
     codes = ("key_not_found",)
+
+
+class OrganisationNotFound(NotFound):
+    """The server does not have this organisation; only its operator hears that."""
+
+    codes = ("organisation_not_found",)
 
 
 class MethodNotAllowed(ServerError):

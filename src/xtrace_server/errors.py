@@ -3,12 +3,15 @@
     ServiceError
     ├── MalformedRequest       400 malformed               not valid HTTP, JSON or MessagePack
     ├── Unauthenticated        401 unauthenticated         the key is missing, wrong, revoked or another organisation's
+    │   └── KeyExpired             key_expired                 the API key was good until a time that has passed
     ├── PermissionDenied       403 forbidden               the key lacks the permission
+    │   └── OrganisationSuspended  suspended                   the operator has suspended the organisation
     ├── NotFound               404 not_found               unknown route
     │   ├── KnowledgeBaseNotFound  knowledge_base_not_found    does not exist, or is another organisation's
     │   ├── ContextNotFound        context_not_found
     │   ├── ChunksNotFound         chunks_not_found            an update or patch of unknown chunks
-    │   └── KeyNotFound            key_not_found
+    │   ├── KeyNotFound            key_not_found
+    │   └── OrganisationNotFound   organisation_not_found
     ├── MethodNotAllowed       405 method_not_allowed
     ├── RequestTooSlow         408 request_timeout         the header or the body arrived too slowly
     ├── Conflict               409
@@ -86,15 +89,45 @@ class Unauthenticated(ServiceError):
     code = "unauthenticated"
     title = "Not authenticated"
 
+    def __init__(self, detail: str, key_hash: str = "") -> None:
+        """`key_hash` is that of the key if it is one of the organisation's own."""
+        super().__init__(detail)
+        self.key_hash = key_hash
+
+
+class KeyExpired(Unauthenticated):
+    code = "key_expired"
+    title = "API key expired"
+
+    def __init__(self, expired_at: str, key_hash: str) -> None:
+        super().__init__(
+            f"the API key expired at {expired_at}: an admin key makes a new one with POST /api/v1/keys "
+            "(xtrace keys create)",
+            key_hash,
+        )
+
 
 class PermissionDenied(ServiceError):
     status = 403
     code = "forbidden"
     title = "Not permitted"
 
-    def __init__(self, detail: str, kb_id: str = "") -> None:
+    def __init__(self, detail: str, kb_id: str = "", key_hash: str = "") -> None:
+        """`key_hash` is that of the key where the caller is not known yet."""
         super().__init__(detail)
         self.kb_id = kb_id
+        self.key_hash = key_hash
+
+
+class OrganisationSuspended(PermissionDenied):
+    code = "suspended"
+    title = "Organisation suspended"
+
+    def __init__(self, key_hash: str) -> None:
+        super().__init__(
+            "the organisation is suspended: none of its keys opens anything until the server's operator resumes it",
+            key_hash=key_hash,
+        )
 
 
 class NotFound(ServiceError):
@@ -136,6 +169,14 @@ class KeyNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("the organisation does not have an API key with this hash")
+
+
+class OrganisationNotFound(NotFound):
+    code = "organisation_not_found"
+    title = "Organisation not found"
+
+    def __init__(self, organisation_id: str) -> None:
+        super().__init__(f"there is no organisation {organisation_id[:64]!r}: `xtrace org list` shows those there are")
 
 
 class MethodNotAllowed(ServiceError):

@@ -1,5 +1,7 @@
 """`xtrace keys` against a real server: what was granted holds there."""
 
+from datetime import datetime, timedelta
+
 import pytest
 
 from support.service import Http
@@ -15,10 +17,10 @@ def test_a_key_from_its_creation_to_its_end(xtrace: Terminal, http: Http) -> Non
     assert created.err.endswith(f"xtrace keys grant {secret[:5]} KB_ID read\n")
 
     heading, default, reader = xtrace("keys list").text.splitlines()
-    assert heading.split() == ["KEY", "CREATED", "LAST", "USED", "HASH", "NAME"]
+    assert heading.split() == ["KEY", "CREATED", "LAST", "USED", "EXPIRES", "HASH", "NAME"]
     assert default.endswith("  default")
     assert reader.split()[0] == secret[:5]
-    assert reader.split()[2] == "never"
+    assert reader.split()[2:4] == ["never", "never"]
     assert reader.endswith("  reader")
     assert secret not in xtrace("keys list --json").out
 
@@ -42,7 +44,7 @@ def test_the_same_as_json(xtrace: Terminal) -> None:
     created = xtrace("keys create writer --json").json
     assert set(created) == {"apiKey", "secretKey"}
     key = created["apiKey"]
-    assert set(key) == {"hash", "firstN", "name", "description", "createdAt", "lastUsedAt"}
+    assert set(key) == {"hash", "firstN", "name", "description", "createdAt", "lastUsedAt", "expiresAt"}
     assert created["secretKey"].startswith(key["firstN"])
     assert key in xtrace("keys list --json").json
     granted = xtrace(f"keys grant {key['hash']} {kb_id} write --json").json
@@ -87,3 +89,33 @@ def test_what_cannot_be_is_one_sentence(xtrace: Terminal) -> None:
     usage = xtrace(f"keys grant {key} kb everything")
     assert usage.status == 2
     assert "'everything' is not one of 'none', 'read', 'write', 'all'" in usage.err
+
+
+@pytest.mark.parametrize(
+    ("when", "moment"),
+    [
+        ("2100-01-31", "2100-01-31T00:00:00.000000Z"),
+        ("2100-01-31T12:00", "2100-01-31T12:00:00.000000Z"),
+        ("2100-01-31T12:00+02:00", "2100-01-31T10:00:00.000000Z"),
+        ("2100-01-31T12:00Z", "2100-01-31T12:00:00.000000Z"),
+    ],
+)
+def test_a_key_expires_at_a_time(xtrace: Terminal, when: str, moment: str) -> None:
+    assert xtrace(f"keys create guest --expires {when} --json").json["apiKey"]["expiresAt"] == moment
+    assert moment in xtrace("keys list").text
+
+
+@pytest.mark.parametrize(
+    ("span", "length"), [("90d", timedelta(90)), ("12h", timedelta(hours=12)), ("30m", timedelta(minutes=30))]
+)
+def test_a_key_expires_after_a_span(xtrace: Terminal, span: str, length: timedelta) -> None:
+    key = xtrace(f"keys create guest --expires {span} --json").json["apiKey"]
+    left = datetime.fromisoformat(key["expiresAt"]) - datetime.fromisoformat(key["createdAt"])
+    assert abs(left - length) < timedelta(minutes=1)
+
+
+def test_a_time_that_is_none_or_has_passed_makes_no_key(xtrace: Terminal) -> None:
+    for wrong in ("tomorrow", "90", "90y", "9999999d", "2100-13-01", "999999w"):
+        xtrace(f"keys create guest --expires {wrong}").fails("--expires is not a time", status=2)
+    xtrace("keys create guest --expires 2001-01-01").fails("which has passed")
+    assert [key["name"] for key in xtrace("keys list --json").json] == ["default"]

@@ -17,9 +17,9 @@ def test_a_new_organisation_works_at_once(operator: Terminal, live_service: Live
     assert created.err == "xtrace: the keys are shown this once\n"
 
     heading, *listed = operator("org list").text.splitlines()
-    assert heading.split() == ["ID", "CREATED", "NAME"]
+    assert heading.split() == ["ID", "CREATED", "STATE", "NAME"]
     (line,) = [line for line in listed if line.startswith(lines["org_id"])]
-    assert line.endswith("Z  Research group")
+    assert line.split()[2:] == ["active", "Research", "group"]
 
     keys = {f"XTRACE_{name.upper()}": value for name, value in lines.items()}
     assert operator("kb create notes", **keys).status == 0
@@ -46,7 +46,7 @@ def test_the_same_as_json(operator: Terminal) -> None:
     written = operator("org create third --write keys.json --json").json
     assert written == {"org_id": written["org_id"], "credentials_file": "keys.json"}
     listed = operator("org list --json").json
-    assert all(set(one) == {"org_id", "name", "created_at"} for one in listed)
+    assert all(set(one) == {"org_id", "name", "created_at", "suspended_at"} for one in listed)
     assert listed[0]["name"] == "default"
     assert {created["org_id"], written["org_id"]} <= {one["org_id"] for one in listed}
 
@@ -81,3 +81,20 @@ def test_an_organisation_that_lost_its_admin_key_gets_another(operator: Terminal
     entries = operator("audit --json", **keys).json
     assert [entry["actor"] for entry in entries if entry["action"] == "admin_key.create"] == ["operator"]
     operator("org admin-key nobody").fails("there is no organisation 'nobody'")
+
+
+def test_an_organisation_is_suspended_and_resumed(operator: Terminal) -> None:
+    created = operator("org create late-payer --json").json
+    keys = {f"XTRACE_{name.upper()}": value for name, value in created.items()}
+    suspended = operator(f"org suspend {created['org_id']}")
+    assert (suspended.out, suspended.err) == ("", f"xtrace: suspended {created['org_id']} (late-payer)\n")
+    since = operator(f"org suspend {created['org_id']} --json").json["suspended_at"]
+    assert since.endswith("Z")
+    operator("kb list", **keys).fails("the organisation is suspended")
+    operator("context list", **keys).fails("the organisation is suspended")
+    (line,) = [line for line in operator("org list").text.splitlines() if created["org_id"] in line]
+    assert line.endswith("  suspended  late-payer")
+    assert operator(f"org resume {created['org_id']} --json").json["suspended_at"] is None
+    assert operator("kb list --json", **keys).json == []
+    for command in ("suspend", "resume"):
+        operator(f"org {command} nobody").fails("there is no organisation 'nobody'")

@@ -23,7 +23,7 @@ def test_knowledge_bases_are_created_listed_and_deleted(http: Http) -> None:
 def test_a_key_is_shown_once_and_listed_by_its_hash(http: Http) -> None:
     made = ok(http.control("POST", "/keys", json={"name": "n", "description": "d"}))
     shown = made["apiKey"]
-    assert set(shown) == {"hash", "firstN", "name", "description", "createdAt", "lastUsedAt"}
+    assert set(shown) == {"hash", "firstN", "name", "description", "createdAt", "lastUsedAt", "expiresAt"}
     assert shown["firstN"] == made["secretKey"][:5]
     assert shown["lastUsedAt"] is None
     listed = ok(http.control("GET", "/keys"))

@@ -1,4 +1,4 @@
-"""A key that is revoked, or loses its permission, while a body is on its way changes nothing any more."""
+"""A key that ends, or loses its permission, while a body is on its way changes nothing any more."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from support.service import Http, chunk, ok, problem
+from support.service import Http, LiveService, chunk, ok, problem
+from xtrace_server.auth import guard
+from xtrace_server.operations import organisations
 
 CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "insert": ("POST", "/chunk/{org}", {"chunks": [chunk()]}),
@@ -63,3 +65,33 @@ def test_what_is_revoked_meanwhile_changes_nothing(name: str, http: Http, stock:
 def test_what_is_not_revoked_is_done(name: str, http: Http, stock: tuple[str, str, str]) -> None:
     kb_id, key, _ = stock
     ok(meanwhile(http, kb_id, key, name, lambda: None))
+
+
+def test_what_expires_meanwhile_changes_nothing(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    http.save_context()
+    kb_id = http.new_kb()
+    made = ok(http.control("POST", "/keys", json={"name": "guest", "expiresAt": "2100-01-01T00:00:00Z"}))
+    ok(http.control("PUT", f"/keys/{made['apiKey']['hash']}/permissions/{kb_id}", json={"permission": 3}))
+    late = meanwhile(
+        http,
+        kb_id,
+        made["secretKey"],
+        "insert",
+        lambda: monkeypatch.setattr(guard, "now", lambda: "2100-01-01T00:00:00Z"),
+    )
+    problem(late, 401, "key_expired")
+    assert http.get(kb_id, 1) == []
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_is_suspended_meanwhile_changes_nothing(
+    name: str, http: Http, stock: tuple[str, str, str], live_service: LiveService
+) -> None:
+    kb_id, key, _ = stock
+    before = http.get(kb_id, 1, 2)
+    late = meanwhile(
+        http, kb_id, key, name, lambda: live_service.operate(lambda database: organisations.suspend(database, http.org))
+    )
+    problem(late, 403, "suspended")
+    live_service.operate(lambda database: organisations.resume(database, http.org))
+    assert http.get(kb_id, 1, 2) == before

@@ -5,12 +5,12 @@ The fixtures `live_service` and `credentials` in `conftest.py` come from here.
 
 import asyncio
 import base64
-import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import msgspec
@@ -23,6 +23,8 @@ from xtrace_server.operations import organisations
 from xtrace_server.serving import RunningServer, start
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import Database
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,23 @@ class LiveService:
     def new_organisation(self, name: str = "test") -> Credentials:
         """A further organisation, empty, with an admin key and an API key with default permission 7."""
 
-        async def create() -> Credentials:
+        return credentials_of(self.operate(lambda database: organisations.create(database, name)), self.url)
+
+    def operate(self, act: Callable[[Database], Awaitable[T]]) -> T:
+        """What the act does to the server's database, as a command on its host does."""
+
+        async def run() -> T:
             # Not with `open_database`: it opens and closes the file itself, and closing a file gives up every lock that
             # this process, the server's too, holds on it.
             database = Database(self.server.settings.resolved_database_url)
             try:
-                new = await organisations.create(database, name)
+                return await act(database)
             finally:
                 await database.close()
-            return credentials_of(new, self.url)
 
-        made: list[Credentials] = []
         # In a thread, because the caller may have an event loop of its own.
-        thread = threading.Thread(target=lambda: made.append(asyncio.run(create())))
-        thread.start()
-        thread.join()
-        return made[0]
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(lambda: asyncio.run(run())).result()
 
 
 @contextmanager

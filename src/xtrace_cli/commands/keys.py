@@ -8,6 +8,7 @@ import typer
 from xtrace_cli.commands.kb import KbId
 from xtrace_cli.groups import new_group
 from xtrace_cli.options.connection import CredentialsFile, with_admin_key
+from xtrace_cli.options.expiry import Expires, moment_of
 from xtrace_cli.output import Json, Yes, confirm, note, say, show, table
 from xtrace_core import wire
 from xtrace_core.permissions import Permission
@@ -47,6 +48,7 @@ _PERMISSIONS = {
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name for people to read.")],
     description: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    expires: Expires = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +56,10 @@ def create(
 
     It is shown this once: the service keeps only its hash.
     """
-    created = with_admin_key(credentials, lambda xtrace: xtrace.create_api_key(name, description))
+    expires_at = None if expires is None else moment_of(expires)
+    created = with_admin_key(
+        credentials, lambda xtrace: xtrace.create_api_key(name, description, expires_at=expires_at)
+    )
     show(created, as_json, lambda: say(created.secret_key))
     first_n = created.api_key.first_n
     note(f"the key is shown this once; give it rights with: xtrace keys grant {first_n} KB_ID read")
@@ -64,8 +69,11 @@ def create(
 def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
     """Lists the API keys that are not revoked, by their first five characters."""
     keys = with_admin_key(credentials, lambda xtrace: xtrace.list_api_keys())
-    rows = [(key.first_n, key.created_at, key.last_used_at or "never", key.hash, key.name) for key in keys]
-    show(keys, as_json, lambda: table(("KEY", "CREATED", "LAST USED", "HASH", "NAME"), rows))
+    rows = [
+        (key.first_n, key.created_at, key.last_used_at or "never", key.expires_at or "never", key.hash, key.name)
+        for key in keys
+    ]
+    show(keys, as_json, lambda: table(("KEY", "CREATED", "LAST USED", "EXPIRES", "HASH", "NAME"), rows))
 
 
 @app.command()

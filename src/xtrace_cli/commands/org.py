@@ -14,7 +14,7 @@ from xtrace_cli.options.server_data import (
     server_database,
     server_settings,
 )
-from xtrace_cli.output import Json, fields, note, printable, say, show, table
+from xtrace_cli.output import Json, fields, note, say, show, table
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
 app = new_group(
     "org",
-    "Organisations: create, list, new admin keys. Works on the server's host, in its data folder, also while it runs.",
+    "Organisations: create, list, suspend, new admin keys. Works on the server's host, in its data folder, also while "
+    "it runs.",
 )
 
+OrgId = Annotated[str, typer.Argument(metavar="ORG_ID", help="The organisation, as `xtrace org list` shows it.")]
 _DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -69,7 +71,7 @@ def create(
 
 @app.command("admin-key")
 def admin_key(
-    org_id: Annotated[str, typer.Argument(metavar="ORG_ID", help="The organisation, as `xtrace org list` shows it.")],
+    org_id: OrgId,
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
@@ -80,8 +82,6 @@ def admin_key(
     settings = server_settings(data=data)
     existing_database(settings)
     key = asyncio.run(_new_admin_key(settings, org_id))
-    if key is None:
-        raise InvalidArgument(f"there is no organisation {printable(org_id)!r}: xtrace org list shows those there are")
     result = {"org_id": org_id, "admin_key": key, "api_url": _known_url(data)}
     show(result, as_json, lambda: fields(list(result.items())))
     note("the key is shown this once")
@@ -93,9 +93,34 @@ def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
     settings = server_settings(data=data)
     existing_database(settings)
     found = asyncio.run(_list(settings))
-    result = [{"org_id": one.id, "name": one.name, "created_at": one.created_at} for one in found]
-    rows = [(one.id, one.created_at, one.name) for one in found]
-    show(result, as_json, lambda: table(("ID", "CREATED", "NAME"), rows))
+    rows = [(one.id, one.created_at, _state(one), one.name) for one in found]
+    show([_shown(one) for one in found], as_json, lambda: table(("ID", "CREATED", "STATE", "NAME"), rows))
+
+
+@app.command()
+def suspend(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
+    """Suspends an organisation: every call with one of its keys is refused (403 `suspended`). Deletes nothing."""
+    settings = server_settings(data=data)
+    existing_database(settings)
+    found = asyncio.run(_suspend(settings, org_id))
+    show(_shown(found), as_json, lambda: note(f"suspended {found.id} ({found.name})"))
+
+
+@app.command()
+def resume(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
+    """Ends the suspension of an organisation: its keys open what they opened before."""
+    settings = server_settings(data=data)
+    existing_database(settings)
+    found = asyncio.run(_resume(settings, org_id))
+    show(_shown(found), as_json, lambda: note(f"resumed {found.id} ({found.name})"))
+
+
+def _state(one: "Organisation") -> str:
+    return "active" if one.suspended_at is None else "suspended"
+
+
+def _shown(one: "Organisation") -> dict[str, str | None]:
+    return {"org_id": one.id, "name": one.name, "created_at": one.created_at, "suspended_at": one.suspended_at}
 
 
 async def _create(settings: "Settings", name: str, api_url: str, file: Path | None) -> "Credentials":
@@ -115,11 +140,25 @@ async def _create(settings: "Settings", name: str, api_url: str, file: Path | No
         return credentials_of(await organisations.create(database, name, deliver), api_url)
 
 
-async def _new_admin_key(settings: "Settings", org_id: str) -> str | None:
+async def _new_admin_key(settings: "Settings", org_id: str) -> str:
     from xtrace_server.operations import organisations
 
     async with server_database(settings) as database:
         return await organisations.new_admin_key(database, org_id)
+
+
+async def _suspend(settings: "Settings", org_id: str) -> "Organisation":
+    from xtrace_server.operations import organisations
+
+    async with server_database(settings) as database:
+        return await organisations.suspend(database, org_id)
+
+
+async def _resume(settings: "Settings", org_id: str) -> "Organisation":
+    from xtrace_server.operations import organisations
+
+    async with server_database(settings) as database:
+        return await organisations.resume(database, org_id)
 
 
 async def _list(settings: "Settings") -> "list[Organisation]":

@@ -64,7 +64,10 @@ async def server_database(settings: "Settings") -> "AsyncIterator[Database]":
 
 @contextmanager
 def database_faults() -> Iterator[None]:
-    """Turns what the database and the file system refuse into `UnusableData`."""
+    """Turns what the database and the file system refuse into `UnusableData`, what does not exist in the database into
+    `InvalidArgument`.
+    """
+    from xtrace_server.errors import NotFound, ServiceError
     from xtrace_server.storage.database import StorageError, reason
     from xtrace_server.storage.dialects import DatabaseUnusable
 
@@ -72,6 +75,10 @@ def database_faults() -> Iterator[None]:
         yield
     except DatabaseUnusable as error:
         raise UnusableData(str(error)) from None
+    except NotFound as error:
+        raise InvalidArgument(error.detail) from None
+    except ServiceError as error:
+        raise UnusableData(error.detail) from None
     except StorageError as error:
         raise UnusableData(f"the database does not answer: {reason(error)}") from None
     except OSError as error:

@@ -1,5 +1,6 @@
 """The calls of the control plane: knowledge bases, API keys, permissions. They need the admin key."""
 
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -41,12 +42,21 @@ class ControlPlane:
         """The organisation's API keys that are not revoked, by hash and first five characters."""
         return await self._service.control("GET", "keys", list[wire.ApiKey])
 
-    async def create_api_key(self, name: str, description: str = "") -> wire.CreatedApiKey:
+    async def create_api_key(
+        self, name: str, description: str = "", *, expires_at: datetime | None = None
+    ) -> wire.CreatedApiKey:
         """A new API key, which may do nothing yet; its `secret_key` is shown this once.
+
+        From `expires_at` on, a time in the future with its time zone, calls with it raise `KeyExpired`; by default it
+        does not expire.
 
         Not tried again once the service may have received it: after a `NetworkError`, look at `list_api_keys` first.
         """
-        body = encode(wire.CreateApiKey(_name(name), description))
+        if expires_at is not None and expires_at.utcoffset() is None:
+            raise InvalidArgument(
+                "expires_at has no time zone, expected a time such as datetime.now(UTC) + a timedelta"
+            )
+        body = encode(wire.CreateApiKey(_name(name), description, expires_at))
         return await self._service.control("POST", "keys", wire.CreatedApiKey, body=body)
 
     async def revoke_api_key(self, key_hash: str) -> None:

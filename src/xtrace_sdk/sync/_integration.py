@@ -3,6 +3,7 @@
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, Self
 
 import httpx2
@@ -482,12 +483,17 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """The organisation's API keys that are not revoked, by hash and first five characters."""
         return run(self._core.list_api_keys())
 
-    def create_api_key(self, name: str, description: str = "") -> wire.CreatedApiKey:
+    def create_api_key(
+        self, name: str, description: str = "", *, expires_at: datetime | None = None
+    ) -> wire.CreatedApiKey:
         """A new API key, which may do nothing yet; its `secret_key` is shown this once.
+
+        From `expires_at` on, a time in the future with its time zone, calls with it raise `KeyExpired`; by default it
+        does not expire.
 
         Not tried again once the service may have received it: after a `NetworkError`, look at `list_api_keys` first.
         """
-        return run(self._core.create_api_key(name, description))
+        return run(self._core.create_api_key(name, description, expires_at=expires_at))
 
     def revoke_api_key(self, key_hash: str) -> None:
         """Revokes an API key; it opens nothing from now on. Raises `NotFound`."""

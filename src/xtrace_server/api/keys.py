@@ -24,8 +24,8 @@ async def create(
     actor: ActorDep,
     body: Annotated[wire.CreateApiKey, Depends(body_of(wire.CreateApiKey))],
 ) -> Response:
-    """Creates an API key without any permission; its secret will not be shown again."""
-    key, secret = await api_keys.create(state, actor, body.name, body.description or "")
+    """Creates an API key without any permission; its secret will not be shown again. It may expire."""
+    key, secret = await api_keys.create(state, actor, body.name, body.description or "", body.expires_at)
     return json_answer(wire.CreatedApiKey(_shown(key), secret))
 
 
@@ -80,4 +80,6 @@ async def revoke(state: StateDep, actor: ActorDep, key_hash: str) -> Response:
 
 
 def _shown(key: ApiKey) -> wire.ApiKey:
-    return wire.ApiKey(key.hash, key.first_n, key.name, key.description, key.created_at, key.last_used_at)
+    return wire.ApiKey(
+        key.hash, key.first_n, key.name, key.description, key.created_at, key.last_used_at, key.expires_at
+    )

@@ -111,9 +111,9 @@ def _responses(
     }
     statuses = {*_ALWAYS, *description.statuses}
     if rule.plane is not Plane.PUBLIC:
-        statuses |= {401, 429}
+        statuses |= {401, 403, 429}
     if rule.permission != Permission.NONE:
-        statuses |= {403, 404}
+        statuses.add(404)
     if names_a_thing:
         statuses.add(404)
     if has_body or description.query:

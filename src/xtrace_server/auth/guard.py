@@ -19,12 +19,19 @@ from typing import Any, Protocol, TypeVar
 from xtrace_core.permissions import Permission
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.keys import hash_key, is_well_formed
-from xtrace_server.errors import KnowledgeBaseNotFound, PermissionDenied, Unauthenticated, Unavailable
+from xtrace_server.errors import (
+    KeyExpired,
+    KnowledgeBaseNotFound,
+    OrganisationSuspended,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
 from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.storage import knowledge_bases, organisations
-from xtrace_server.storage.database import Connection, Database, StorageError
+from xtrace_server.storage.database import Connection, Database, StorageError, now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
-from xtrace_server.storage.organisations import ApiKey, Grant
+from xtrace_server.storage.organisations import ApiKey, Grant, Organisation
 
 _USE_RECORDED_EVERY_S = 60.0
 
@@ -109,9 +116,11 @@ class ApiCaller:
         return await knowledge_bases.lock(connection, await self.knowledge_base(connection, kb_id))
 
     async def check_current(self, connection: Connection) -> None:
-        """Raises `Unauthenticated` if the key was revoked since the request began."""
-        if await organisations.find_api_key(connection, self.key.hash) is None:
+        """Raises what the guard raises if the key opens nothing any more since the request began."""
+        found = await organisations.find_api_key(connection, self.key.hash)
+        if found is None:
             raise Unauthenticated("the API key was revoked while the request was on its way; nothing was changed")
+        _check_usable(*found)
 
     async def readable(self, connection: Connection) -> set[str]:
         """Returns the ids of the knowledge bases that the key may read."""
@@ -131,9 +140,13 @@ class Actor:
     """Whether an admin key was presented."""
 
     async def check_current(self, connection: Connection) -> None:
-        """Raises `Unauthenticated` if the admin key was revoked since the request began."""
-        if self.has_key and await organisations.find_admin_key(connection, self.name) is None:
+        """Raises what the guard raises if the admin key opens nothing any more since the request began."""
+        if not self.has_key:
+            return
+        found = await organisations.find_admin_key(connection, self.name)
+        if found is None:
             raise Unauthenticated("the admin key was revoked while the request was on its way; nothing was changed")
+        _check_not_suspended(*found)
 
 
 class _Headers(Protocol):
@@ -150,22 +163,30 @@ class Guard:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def api_caller(self, headers: _Headers, organisation_id: str, rule: Rule) -> ApiCaller:
-        """Returns the caller of a route of the data plane. Raises `Unauthenticated` and `RateLimited`."""
+        """Returns the caller of a route of the data plane.
+
+        Raises `Unauthenticated`, `KeyExpired`, `OrganisationSuspended` and `RateLimited`.
+        """
         key_hash = _presented(headers, API_KEY_HEADER)
         async with self._database.look_up() as connection:
-            key = await organisations.find_api_key(connection, key_hash)
+            found = await organisations.find_api_key(connection, key_hash)
         if (
-            key is None
-            or not hmac.compare_digest(key.hash, key_hash)
-            or not hmac.compare_digest(key.organisation_id.encode(), organisation_id.encode())
+            found is None
+            or not hmac.compare_digest(found[0].hash, key_hash)
+            or not hmac.compare_digest(found[0].organisation_id.encode(), organisation_id.encode())
         ):
             raise Unauthenticated("the API key is wrong, revoked, or belongs to another organisation")
+        key, _ = found
         await self._rate_limit.count(key.hash)
+        _check_usable(*found)
         self._record_use(key)
         return ApiCaller(key, rule.permission)
 
     async def actor(self, headers: _Headers, request_id: str) -> Actor:
-        """Returns the caller of a route of the control plane. Raises `Unauthenticated` and `RateLimited`."""
+        """Returns the caller of a route of the control plane.
+
+        Raises `Unauthenticated`, `OrganisationSuspended` and `RateLimited`.
+        """
         organisation_id = headers.get(ORGANISATION_HEADER)
         if not organisation_id:
             raise Unauthenticated(f"the header {ORGANISATION_HEADER} with the organisation's id is missing")
@@ -175,11 +196,12 @@ class Guard:
         if (
             found is None
             or not hmac.compare_digest(found[0], key_hash)
-            or not hmac.compare_digest(found[1].encode(), organisation_id.encode())
+            or not hmac.compare_digest(found[1].id.encode(), organisation_id.encode())
         ):
             raise Unauthenticated("the admin key is wrong or belongs to another organisation")
         await self._rate_limit.count(key_hash)
-        return Actor(found[1], key_hash, request_id, has_key=True)
+        _check_not_suspended(*found)
+        return Actor(found[1].id, key_hash, request_id, has_key=True)
 
     async def close(self) -> None:
         """Waits until every use of a key is written down."""
@@ -203,6 +225,18 @@ class Guard:
         except (StorageError, Unavailable):
             self._use_recorded.pop(key_hash, None)
             _log.warning("the last use of an API key could not be written down")
+
+
+def _check_usable(key: ApiKey, organisation: Organisation) -> None:
+    """Raises `KeyExpired` and `OrganisationSuspended`: only the holder of a genuine key hears of either."""
+    if key.expires_at is not None and key.expires_at <= now():
+        raise KeyExpired(key.expires_at, key.hash)
+    _check_not_suspended(key.hash, organisation)
+
+
+def _check_not_suspended(key_hash: str, organisation: Organisation) -> None:
+    if organisation.suspended_at is not None:
+        raise OrganisationSuspended(key_hash)
 
 
 def _denial(key: ApiKey, grant: Grant, needed: Permission) -> str:

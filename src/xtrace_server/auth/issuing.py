@@ -8,11 +8,16 @@ from xtrace_server.storage.organisations import ApiKey
 
 
 async def new_api_key(
-    connection: Connection, organisation_id: str, name: str, description: str, default_permission: Permission
+    connection: Connection,
+    organisation_id: str,
+    name: str,
+    description: str,
+    default_permission: Permission,
+    expires_at: str | None = None,
 ) -> tuple[ApiKey, str]:
     """Creates an API key, whose first characters are unique in the organisation ignoring case.
 
-    Returns it as stored, and the key itself.
+    Returns it as stored, and the key itself. Without `expires_at` it does not expire.
     """
     secret = new_key()
     while await organisations.first_n_is_taken(connection, organisation_id, first_n(secret)):
@@ -25,7 +30,7 @@ async def new_api_key(
         description=description,
         default_permission=default_permission,
         created_at=now(),
-        last_used_at=None,
+        expires_at=expires_at,
     )
     await organisations.add_api_key(connection, key)
     return key, secret

@@ -20,7 +20,7 @@ def record_denial(request: Request, error: PermissionDenied | Unauthenticated) -
     route = getattr(request.scope.get("route"), "path", "")
     event = Event(
         action=f"denied.{error.code}",
-        actor=caller.key.hash if isinstance(caller, ApiCaller) else "unknown",
+        actor=caller.key.hash if isinstance(caller, ApiCaller) else error.key_hash or "unknown",
         subject=error.kb_id if isinstance(error, PermissionDenied) else "",
         detail=f"{request.method} {route}",
     )

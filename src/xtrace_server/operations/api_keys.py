@@ -1,26 +1,33 @@
 """The API keys of an organisation, and their permissions."""
 
+from datetime import UTC, datetime
+
 from xtrace_core.permissions import Permission
 from xtrace_server.auth.guard import Actor
 from xtrace_server.auth.issuing import new_api_key
+from xtrace_server.errors import InvalidRequest
 from xtrace_server.limits.sizes import check_names
 from xtrace_server.operations.audit import record
 from xtrace_server.operations.writing import writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import knowledge_bases, organisations
+from xtrace_server.storage.database import format_time
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.organisations import ApiKey
 
 
-async def create(state: ServerState, actor: Actor, name: str, description: str) -> tuple[ApiKey, str]:
+async def create(
+    state: ServerState, actor: Actor, name: str, description: str, expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
     """Creates an API key without any permission; returns it as stored, and the secret, which only the caller has.
 
-    Raises `LimitExceeded`.
+    Without `expires_at`, a time with its zone, it does not expire. Raises `LimitExceeded` and `InvalidRequest`.
     """
     check_names(state.settings, name, description)
+    until = None if expires_at is None else _in_future(expires_at)
     async with writing(state, actor) as connection:
-        key, secret = await new_api_key(connection, actor.organisation_id, name, description, Permission.NONE)
-        await record(connection, actor, "api_key.create", key.hash)
+        key, secret = await new_api_key(connection, actor.organisation_id, name, description, Permission.NONE, until)
+        await record(connection, actor, "api_key.create", key.hash, f"expires at {until}" if until else "")
     return key, secret
 
 
@@ -52,3 +59,14 @@ async def revoke(state: ServerState, actor: Actor, key_hash: str) -> None:
     async with writing(state, actor) as connection:
         await organisations.revoke_api_key(connection, actor.organisation_id, key_hash)
         await record(connection, actor, "api_key.revoke", key_hash)
+
+
+def _in_future(expires_at: datetime) -> str:
+    """The time as it is stored. Raises `InvalidRequest` if it has passed."""
+    try:
+        until = format_time(expires_at)
+    except OverflowError:  # at the ends of the calendar
+        raise InvalidRequest("expiresAt is not a time that UTC has, expected a time in the future") from None
+    if expires_at <= datetime.now(UTC):
+        raise InvalidRequest(f"expiresAt is {until}, which has passed, expected a time in the future")
+    return until

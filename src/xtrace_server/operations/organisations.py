@@ -11,7 +11,7 @@ from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.auth.keys import hash_key, new_key
 from xtrace_server.operations.audit import record
 from xtrace_server.storage import organisations
-from xtrace_server.storage.database import Connection, Database
+from xtrace_server.storage.database import Connection, Database, now
 from xtrace_server.storage.organisations import Organisation
 
 
@@ -43,12 +43,34 @@ async def create_first(database: Database, name: str, deliver: Deliver) -> bool:
     return True
 
 
-async def new_admin_key(database: Database, organisation_id: str) -> str | None:
-    """Returns a further admin key of the organisation, which only the caller has; None if it does not exist."""
+async def suspend(database: Database, organisation_id: str) -> Organisation:
+    """Suspends an organisation: from now on none of its keys opens anything. One that is suspended stays so.
+
+    Nothing is deleted. Raises `OrganisationNotFound`.
+    """
+    async with database.write(urgent=True) as connection:
+        found = await organisations.get(connection, organisation_id)
+        if found.suspended_at is None:
+            await organisations.set_suspended(connection, organisation_id, now())
+            await record(connection, Actor(organisation_id, "operator"), "organisation.suspend", organisation_id)
+        return await organisations.get(connection, organisation_id)
+
+
+async def resume(database: Database, organisation_id: str) -> Organisation:
+    """Ends the suspension of an organisation; one that is not suspended stays so. Raises `OrganisationNotFound`."""
+    async with database.write(urgent=True) as connection:
+        found = await organisations.get(connection, organisation_id)
+        if found.suspended_at is not None:
+            await organisations.set_suspended(connection, organisation_id, None)
+            await record(connection, Actor(organisation_id, "operator"), "organisation.resume", organisation_id)
+        return await organisations.get(connection, organisation_id)
+
+
+async def new_admin_key(database: Database, organisation_id: str) -> str:
+    """Returns a further admin key of the organisation, which only the caller has. Raises `OrganisationNotFound`."""
     key = new_key()
-    async with database.write() as connection:
-        if not await organisations.exists(connection, organisation_id):
-            return None
+    async with database.write(urgent=True) as connection:
+        await organisations.get(connection, organisation_id)
         await organisations.add_admin_key(connection, organisation_id, hash_key(key))
         await record(connection, Actor(organisation_id, "operator"), "admin_key.create", hash_key(key))
     return key

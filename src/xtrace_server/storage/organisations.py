@@ -7,7 +7,7 @@ from uuid import uuid4
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_server.errors import KeyNotFound
+from xtrace_server.errors import KeyNotFound, OrganisationNotFound
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
 from xtrace_server.storage.knowledge_bases import NOT_DELETED, KnowledgeBase, from_row
@@ -19,6 +19,8 @@ class Organisation:
     id: str
     name: str
     created_at: str
+    suspended_at: str | None = None
+    """Since when none of its keys opens anything, if that is so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,13 @@ class ApiKey:
     description: str
     default_permission: int
     created_at: str
-    last_used_at: str | None
+    last_used_at: str | None = None
+    expires_at: str | None = None
+    """From when on it opens nothing; None for a key that does not expire."""
 
 
+_o = organisation.c
+_ORGANISATION = (_o.id, _o.name, _o.created_at, _o.suspended_at)
 _k = api_key.c
 _KEY = (
     _k.hash,
@@ -45,6 +51,7 @@ _KEY = (
     _k.default_permission,
     _k.created_at,
     _k.last_used_at,
+    _k.expires_at,
 )
 
 
@@ -60,9 +67,21 @@ async def create(connection: AsyncConnection, name: str, admin_key_hash: str) ->
 
 async def list_all(connection: AsyncConnection) -> list[Organisation]:
     """Every organisation, the oldest first."""
-    t = organisation.c
-    query = select(t.id, t.name, t.created_at).order_by(t.created_at, t.id)
+    query = select(*_ORGANISATION).order_by(_o.created_at, _o.id)
     return [Organisation(*row) for row in await connection.execute(query)]
+
+
+async def get(connection: AsyncConnection, organisation_id: str) -> Organisation:
+    """The organisation. Raises `OrganisationNotFound`."""
+    row = (await connection.execute(select(*_ORGANISATION).where(_o.id == organisation_id))).one_or_none()
+    if row is None:
+        raise OrganisationNotFound(organisation_id)
+    return Organisation(*row)
+
+
+async def set_suspended(connection: AsyncConnection, organisation_id: str, since: str | None) -> None:
+    """Suspends the organisation, or resumes it with None."""
+    await connection.execute(update(organisation).where(_o.id == organisation_id).values(suspended_at=since))
 
 
 async def exists(connection: AsyncConnection, organisation_id: str) -> bool:
@@ -77,26 +96,27 @@ async def add_admin_key(connection: AsyncConnection, organisation_id: str, key_h
     await connection.execute(insert(admin_key).values(row))
 
 
-async def find_admin_key(connection: AsyncConnection, key_hash: str) -> tuple[str, str] | None:
-    """The stored hash and the organisation's id, if there is such an admin key."""
-    query = select(admin_key.c.hash, admin_key.c.organisation_id).where(admin_key.c.hash == key_hash)
+async def find_admin_key(connection: AsyncConnection, key_hash: str) -> tuple[str, Organisation] | None:
+    """The stored hash and the organisation, if there is such an admin key."""
+    query = select(admin_key.c.hash, *_ORGANISATION).join(organisation).where(admin_key.c.hash == key_hash)
     row = (await connection.execute(query)).one_or_none()
-    return None if row is None else (row[0], row[1])
+    return None if row is None else (row[0], Organisation(*row[1:]))
 
 
-async def find_api_key(connection: AsyncConnection, key_hash: str) -> ApiKey | None:
-    """The API key, if it exists and is not revoked."""
-    query = select(*_KEY).where(_k.hash == key_hash, _k.revoked_at.is_(None))
+async def find_api_key(connection: AsyncConnection, key_hash: str) -> tuple[ApiKey, Organisation] | None:
+    """The API key and its organisation, if the key exists and is not revoked; it may have expired."""
+    query = select(*_KEY, *_ORGANISATION).join(organisation).where(_k.hash == key_hash, _k.revoked_at.is_(None))
     row = (await connection.execute(query)).one_or_none()
-    return None if row is None else ApiKey(*row)
+    return None if row is None else (ApiKey(*row[: len(_KEY)]), Organisation(*row[len(_KEY) :]))
 
 
 async def get_api_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> ApiKey:
-    """The organisation's API key, not revoked. Raises `KeyNotFound`."""
-    found = await find_api_key(connection, key_hash)
-    if found is None or found.organisation_id != organisation_id:
+    """The organisation's API key, not revoked; it may have expired. Raises `KeyNotFound`."""
+    owned = (_k.hash == key_hash, _k.organisation_id == organisation_id)
+    row = (await connection.execute(select(*_KEY).where(*owned, _k.revoked_at.is_(None)))).one_or_none()
+    if row is None:
         raise KeyNotFound
-    return found
+    return ApiKey(*row)
 
 
 async def list_api_keys(connection: AsyncConnection, organisation_id: str) -> list[ApiKey]:
@@ -122,6 +142,7 @@ async def add_api_key(connection: AsyncConnection, key: ApiKey) -> None:
             description=key.description,
             default_permission=key.default_permission,
             created_at=key.created_at,
+            expires_at=key.expires_at,
         )
     )
 

@@ -60,6 +60,7 @@ organisation = Table(
     Column("id", _Text, primary_key=True),
     Column("name", _Text, nullable=False),
     Column("created_at", _Text, nullable=False),
+    Column("suspended_at", _Text),  # from then on none of its keys opens anything
 )
 
 admin_key = Table(
@@ -81,6 +82,7 @@ api_key = Table(
     Column("description", _Text, nullable=False),
     Column("default_permission", SmallInteger, nullable=False),
     Column("created_at", _Text, nullable=False),
+    Column("expires_at", _Text),  # null: never
     Column("last_used_at", _Text),
     Column("revoked_at", _Text),
     UniqueConstraint("organisation_id", "first_n_folded"),

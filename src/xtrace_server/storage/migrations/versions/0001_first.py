@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("id", STRING, nullable=False),
         sa.Column("name", STRING, nullable=False),
         sa.Column("created_at", STRING, nullable=False),
+        sa.Column("suspended_at", STRING, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_organisation"),
     )
     op.create_table(
@@ -40,6 +41,7 @@ def upgrade() -> None:
         sa.Column("description", STRING, nullable=False),
         sa.Column("default_permission", sa.SmallInteger(), nullable=False),
         sa.Column("created_at", STRING, nullable=False),
+        sa.Column("expires_at", STRING, nullable=True),
         sa.Column("last_used_at", STRING, nullable=True),
         sa.Column("revoked_at", STRING, nullable=True),
         sa.ForeignKeyConstraint(
