@@ -21,7 +21,16 @@ from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import now
 from xtrace_server.storage.deletions import delete_chunks
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
-from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk, chunk_id_of, chunk_pk, ciphertext, content, facet
+from xtrace_server.storage.schema import (
+    MAX_CHUNK_ID,
+    chunk,
+    chunk_id_of,
+    chunk_pk,
+    ciphertext,
+    content,
+    facet,
+    unique_key,
+)
 from xtrace_server.storage.steps import steps
 from xtrace_server.storage.unique_names import Place
 
@@ -102,7 +111,7 @@ async def _store(
     moment, first_pk = now(), chunk_pk(kb.pk, first)
     for part in steps(enumerate(writes, first_pk)):
         rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
-        own = [{"created_at": moment, "unique_name": row["name"] if unique else None} for row in rows]
+        own = [{"created_at": moment, "unique_name": unique_key(row["name"]) if unique else None} for row in rows]
         await _insert(connection, chunk, [row | more for row, more in zip(rows, own, strict=True)])
         await _insert(connection, facet, facets)
         await _insert(connection, content, [{"pk": pk, "content": write.content} for pk, write in part])

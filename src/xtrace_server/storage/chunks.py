@@ -12,6 +12,7 @@ from sqlalchemy import (
     Select,
     and_,
     func,
+    literal_column,
     or_,
     select,
 )
@@ -24,6 +25,7 @@ from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.filters import matching
+from xtrace_server.storage.indexed_text import is_one_of
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -39,6 +41,7 @@ from xtrace_server.storage.steps import steps
 _KEYS_AT_ONCE = 5000
 
 _c = chunk.c
+_NAMED = _c.name != literal_column("''")  # not a bound value: the index has only these
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +111,7 @@ async def find_names(connection: AsyncConnection, binding: Binding, names: Colle
     for step in steps(set(names)):
         query = (
             select(_c.name, func.min(_c.pk))
-            .where(_c.binding_pk == binding.pk, _c.name != "", _c.name.in_(step), NOT_DELETED)
+            .where(_c.binding_pk == binding.pk, _NAMED, is_one_of(_c.name, step), NOT_DELETED)
             .group_by(_c.name)
         )
         found |= {name: chunk_id_of(pk) for name, pk in await connection.execute(query)}

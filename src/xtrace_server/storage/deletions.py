@@ -14,7 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_server.storage import knowledge_bases
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
-from xtrace_server.storage.schema import MAX_CHUNK_ID, binding, chunk, chunk_pk, deleted_chunk, knowledge_base
+from xtrace_server.storage.schema import (
+    MAX_CHUNK_ID,
+    binding,
+    chunk,
+    chunk_pk,
+    deleted_chunk,
+    knowledge_base,
+    unique_key,
+)
 from xtrace_server.storage.steps import steps
 
 STEP: Final = 500
@@ -22,7 +30,7 @@ STEP: Final = 500
 
 _c = chunk.c
 
-NOT_DELETED: Final[ColumnElement[bool]] = _c.pk.not_in(select(deleted_chunk.c.pk))
+NOT_DELETED: Final[ColumnElement[bool]] = ~exists().where(deleted_chunk.c.pk == _c.pk).correlate(chunk)
 """The condition that selects chunks that are there. The table is nearly always empty, and looked up by key."""
 
 
@@ -87,6 +95,6 @@ def _in(kb_pk: int) -> ColumnElement[bool]:
 async def free_names(connection: AsyncConnection, binding_pk: int, names: Collection[str]) -> None:
     """Carries out the deletion of chunks that have these unique names, so that others can have them."""
     marked = _c.pk.in_(select(deleted_chunk.c.pk))
-    for step in steps(names):
+    for step in steps(map(unique_key, names)):
         held = (_c.binding_pk == binding_pk, _c.unique_name.in_(step))
         await connection.execute(delete(chunk).where(*held, marked))

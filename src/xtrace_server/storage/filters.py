@@ -23,6 +23,7 @@ from xtrace_core.metadata_filter import (
     TagExists,
     TagIn,
 )
+from xtrace_server.storage.indexed_text import compares, is_one_of
 from xtrace_server.storage.schema import chunk, facet
 
 
@@ -65,9 +66,9 @@ def _condition(filter_: Filter, binding_pk: int) -> ColumnElement[bool]:
         case TagCompare(tag, comparison, value):
             return and_(chunk.c.binding_pk == binding_pk, _comparison(chunk.c[tag], comparison, value))
         case TagIn(tag, values):
-            return and_(chunk.c.binding_pk == binding_pk, chunk.c[tag].in_(values))
+            return and_(chunk.c.binding_pk == binding_pk, is_one_of(chunk.c[tag], values))
         case TagExists(tag):
-            return and_(chunk.c.binding_pk == binding_pk, chunk.c[tag] > "")
+            return and_(chunk.c.binding_pk == binding_pk, compares(chunk.c[tag], "gt", ""))
         case AnyFacet(tokens):
             return chunk.c.pk.in_(select(facet.c.chunk_pk).where(*_facets(binding_pk, tokens)))
         case AllFacets(()):
@@ -91,25 +92,14 @@ def successor(prefix: str) -> str | None:
 
 
 def _comparison(column: ColumnElement[Any], comparison: str, value: str) -> ColumnElement[bool]:
-    match comparison:
-        case "eq":
-            return column == value
-        case "gt":
-            return column > value
-        case "gte":
-            return column >= value
-        case "lt":
-            return column < value
-        case "lte":
-            return column <= value
-        case "begins_with":
-            end = successor(value)
-            return column >= value if end is None else and_(column >= value, column < end)
-    raise ValueError(f"the comparison is {comparison!r}")
+    if comparison != "begins_with":
+        return compares(column, comparison, value)
+    end, above = successor(value), compares(column, "gte", value)
+    return above if end is None else and_(above, compares(column, "lt", end))
 
 
 def _facets(binding_pk: int, tokens: tuple[str, ...]) -> list[ColumnElement[bool]]:
-    return [facet.c.binding_pk == binding_pk, facet.c.token.in_(tokens)]
+    return [facet.c.binding_pk == binding_pk, is_one_of(facet.c.token, tokens)]
 
 
 class Position(FunctionElement[int]):

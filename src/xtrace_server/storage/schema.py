@@ -9,6 +9,8 @@ of every search. Every index on metadata begins with it. Strings compare by code
 SQLite's BINARY collation and elsewhere "C".
 """
 
+from hashlib import sha256
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -52,6 +54,11 @@ def chunk_pk(kb_pk: int, chunk_id: int) -> int:
 def chunk_id_of(pk: int) -> int:
     """The chunk id in a chunk's primary key."""
     return int(pk & MAX_CHUNK_ID)
+
+
+def unique_key(name: str) -> bytes:
+    """What `unique_name` holds of a name: SHA-256, because a name may be longer than an entry of an index."""
+    return sha256(name.encode()).digest()
 
 
 organisation = Table(
@@ -178,7 +185,7 @@ chunk = Table(
     Column("pk", _Key, primary_key=True, autoincrement=False),
     Column("binding_pk", ForeignKey("binding.pk", ondelete="CASCADE"), nullable=False),
     Column("name", _Text, nullable=False),
-    Column("unique_name", _Text),  # the name, where the chunk's writer asked that no other has it
+    Column("unique_name", LargeBinary),  # the hash of the name, where its writer asked that no other chunk has it
     *[Column(tag, _Text) for tag in TAGS],
     Column("facet_count", Integer, nullable=False),
     Column("nonce", LargeBinary),

@@ -1,7 +1,7 @@
 """Names that one chunk of a binding has, where its writer asked for that; the database's index holds it.
 
-A chunk that was stored so has its name in `unique_name` too. It stays so through every later write: a change of its
-name or of its binding is a conflict where another chunk has the name. The empty name is nobody's.
+A chunk that was stored so has the hash of its name in `unique_name`. It stays so through every later write: a change of
+its name or of its binding is a conflict where another chunk has the name. The empty name is nobody's.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_server.errors import NamesTaken
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.deletions import free_names
-from xtrace_server.storage.schema import chunk, chunk_id_of
+from xtrace_server.storage.schema import chunk, chunk_id_of, unique_key
 from xtrace_server.storage.steps import steps
 
 _c = chunk.c
@@ -42,7 +42,7 @@ async def release(connection: AsyncConnection, places: Mapping[int, Place]) -> d
     """
     moving: dict[int, Place] = {}
     for step in steps(places):
-        query = select(_c.pk, _c.binding_pk, _c.unique_name).where(_c.pk.in_(step), _c.unique_name.is_not(None))
+        query = select(_c.pk, _c.binding_pk, _c.name).where(_c.pk.in_(step), _c.unique_name.is_not(None))
         before = {pk: Place(binding_pk, name) for pk, binding_pk, name in await connection.execute(query)}
         moving |= {pk: places[pk] for pk in before if places[pk] != before[pk]}
     for step in steps(moving):
@@ -64,14 +64,14 @@ async def claim(connection: AsyncConnection, places: Mapping[int, Place]) -> Non
         raise NamesTaken.of_chunks([chunk_id_of(pk) for pk in sorted(taken)])
     statement = update(chunk).where(_c.pk == bindparam("this_pk"))
     for step in steps(named.items()):
-        values = [{"this_pk": pk, "unique_name": place.name} for pk, place in step]
+        values = [{"this_pk": pk, "unique_name": unique_key(place.name)} for pk, place in step]
         await connection.execute(statement, values)
 
 
 async def _holders(connection: AsyncConnection, binding_pk: int, names: Collection[str]) -> dict[str, int]:
     await free_names(connection, binding_pk, names)
     found: dict[str, int] = {}
-    for step in steps(names):
-        query = select(_c.unique_name, _c.pk).where(_c.binding_pk == binding_pk, _c.unique_name.in_(step))
-        found |= {row.unique_name: row.pk for row in await connection.execute(query)}
+    for step in steps(map(unique_key, names)):
+        query = select(_c.name, _c.pk).where(_c.binding_pk == binding_pk, _c.unique_name.in_(step))
+        found |= {row.name: row.pk for row in await connection.execute(query)}
     return found

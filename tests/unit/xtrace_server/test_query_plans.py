@@ -69,13 +69,13 @@ async def test_names_are_looked_up_by_an_index(store: Store) -> None:
 
 
 async def test_unique_names_are_looked_up_by_an_index_and_held_by_it(store: Store) -> None:
-    query = "EXPLAIN QUERY PLAN SELECT unique_name, pk FROM chunk WHERE binding_pk = 1 AND unique_name IN ('a', 'b')"
+    query = "EXPLAIN QUERY PLAN SELECT name, pk FROM chunk WHERE binding_pk = 1 AND unique_name IN (x'61', x'62')"
     async with store.database.look_up() as connection:
         explained = str((await connection.execute(text(query))).all())
     assert "uq_chunk_unique_name (binding_pk=? AND unique_name=?)" in explained
     with pytest.raises(IntegrityError, match="UNIQUE"):
         async with store.database.write() as connection:
-            await connection.execute(text("UPDATE chunk SET unique_name = 'a'"))
+            await connection.execute(text("UPDATE chunk SET unique_name = x'61'"))
 
 
 @pytest.mark.parametrize(

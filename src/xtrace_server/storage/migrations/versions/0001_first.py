@@ -167,7 +167,7 @@ def upgrade() -> None:
         sa.Column("pk", KEY, autoincrement=False, nullable=False),
         sa.Column("binding_pk", KEY, nullable=False),
         sa.Column("name", STRING, nullable=False),
-        sa.Column("unique_name", STRING, nullable=True),
+        sa.Column("unique_name", sa.LargeBinary(), nullable=True),
         sa.Column("tag1", STRING, nullable=True),
         sa.Column("tag2", STRING, nullable=True),
         sa.Column("tag3", STRING, nullable=True),
