@@ -30,6 +30,7 @@ from xtrace_server.search.engine import SearchEngine
 from xtrace_server.search.local.scanner import LocalScanner
 from xtrace_server.settings import Settings
 from xtrace_server.state import ServerState
+from xtrace_server.storage.ballast import Ballast
 from xtrace_server.storage.clearing import Clearing
 from xtrace_server.storage.database import StorageError, open_database
 
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for route in all_routes():
         rule_of(route.endpoint)
+    app.state.draining = False
     app.state.openapi = openapi.document(all_routes(), version("xtracedb"))
     for router in _routers():
         app.include_router(router)
@@ -84,11 +86,16 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_database(
-            settings.resolved_database_url, settings.data, metrics=metrics, may_migrate=False
+            settings.resolved_database_url,
+            settings.data,
+            metrics=metrics,
+            may_migrate=False,
+            slow_statement_s=settings.slow_statement_s,
         ) as database:
             engine = SearchEngine(database, LocalScanner(settings.search_threads), settings, metrics)
             guard, denials = Guard(database, settings.rate_limit), Denials(database)
-            clearing = Clearing(database)
+            ballast = Ballast(settings.data, 0 if settings.database_url else settings.ballast_bytes)
+            clearing = Clearing(database, ballast)
             metrics.watch_cache(lambda: engine.held_bytes)
             metrics.watch_prepared(lambda: prepared_factors.nbytes)
             metrics.watch_database(database.sizes())
@@ -98,6 +105,7 @@ def _lifespan(
                 guard,
                 engine,
                 denials,
+                ballast,
                 clearing,
                 InFlight(settings.max_requests_each),
                 metrics,

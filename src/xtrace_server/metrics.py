@@ -51,6 +51,7 @@ class Metrics:
             registry=self.registry,
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
         )
+        self.slow_statements = self._counter("slow_statements", "Statements that took slow_statement_s or longer.")
         self.database_errors = self._counter("database_errors", "Statements that the database refused.")
 
     def watch_cache(self, held_bytes: Reading) -> None:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
@@ -14,10 +15,12 @@ from typing import Self
 
 import msgspec
 import uvicorn
+from fastapi import FastAPI
 
 from xtrace_server import bootstrap, logs
 from xtrace_server.app import create_app
 from xtrace_server.credentials import CREDENTIALS_FILE
+from xtrace_server.descriptors import raise_descriptor_limit
 from xtrace_server.http.protocol import bounded
 from xtrace_server.schemes import SchemeUnusable
 from xtrace_server.settings import Settings
@@ -26,6 +29,8 @@ from xtrace_server.storage.dialects import DatabaseUnusable
 from xtrace_server.storage.folder_lock import FolderInUse, FolderLock
 
 START_TIMEOUT_S = 60.0
+_LOOKS_EVERY_S = 0.1
+"""How often a draining server looks for a second signal."""
 
 _log = logging.getLogger("xtrace")
 
@@ -40,6 +45,7 @@ def run(settings: Settings) -> None:
     Configures the logging of the whole process, as the settings say.
     """
     logs.configure(settings.log_format, settings.log_level)
+    raise_descriptor_limit(settings)
     with _listen(settings, settings.port) as listener, _ops_listener(settings) as ops, _folder(settings) as lock:
         url = url_of(settings, listener)
         _prepare(settings, url, lock)
@@ -226,4 +232,20 @@ def _server(settings: Settings) -> uvicorn.Server:
     except (OSError, ssl.SSLError) as error:
         raise CannotServe(f"the TLS certificate or its key cannot be used: {error}") from None
     logs.silence_what_quotes()
-    return uvicorn.Server(config)
+    return _Server(config, app, settings.drain_s)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which goes on serving for a while after the signal, so that a balancer sends nothing new."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._drain_s = drain_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.draining = True
+        until = time.monotonic() + self._drain_s
+        while not self.force_exit and (left := until - time.monotonic()) > 0:  # noqa: ASYNC110 - set by a signal handler
+            await asyncio.sleep(min(left, _LOOKS_EVERY_S))
+        await super().shutdown(sockets)

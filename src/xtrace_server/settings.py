@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """The port to listen on; 0 takes a free one."""
     ops_port: int | None = Field(default=None, ge=1, le=65535)
-    """A second port for `/livez`, `/readyz` and `/metrics` alone, which no limit of the first one concerns."""
+    """A second port for what needs no key: probes, metrics, `/openapi.json`. No limit of the first one concerns it."""
     tls_certificate: Path | None = None
     """The certificate chain (PEM) for HTTPS; needs `tls_key`."""
     tls_key: Path | None = None
@@ -113,8 +113,15 @@ class Settings(BaseSettings):
     """How long a connection stays open without a request; a client that keeps one for longer loses its next call."""
     request_timeout_s: float = Field(default=300.0, gt=0)
     """Maximum time from the last byte of a request to the first of its answer."""
+    drain_s: float = Field(default=0.0, ge=0)
+    """How long `/readyz` says 503 before the server stops, while it goes on serving; a second Ctrl-C ends that."""
     shutdown_timeout_s: int = Field(default=30, ge=0)
     """Maximum time for requests in flight to finish when the server stops."""
+
+    ballast_bytes: int = Field(default=128 * 2**20, ge=0)
+    """A file in the data folder that is given up so that deletions work on a full disk; 0 makes none."""
+    slow_statement_s: float = Field(default=1.0, gt=0)
+    """A statement of the database that takes as long is logged, without its values."""
 
     cache_bytes: int = Field(default=512 * 2**20, ge=0)
     """Memory of the search engine's cache of ciphertexts."""

@@ -9,6 +9,7 @@ from xtrace_server.limits.in_flight import InFlight
 from xtrace_server.metrics import Metrics
 from xtrace_server.search.engine import SearchEngine
 from xtrace_server.settings import Settings
+from xtrace_server.storage.ballast import Ballast
 from xtrace_server.storage.clearing import Clearing
 from xtrace_server.storage.database import Database
 
@@ -20,6 +21,7 @@ class ServerState:
     guard: Guard
     engine: SearchEngine
     denials: Denials
+    ballast: Ballast
     clearing: Clearing
     in_flight: InFlight
     metrics: Metrics

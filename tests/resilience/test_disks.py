@@ -1,8 +1,12 @@
 """A full disk, and one that cannot be written: clean refusals, nothing lost, and the service goes on afterwards."""
 
+import os
+import shutil
+import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -12,9 +16,11 @@ from support.service import Http, chunk, ok, problem, running_service
 from support.toy_paillier import toy_key
 from xtrace_server.serving import CannotServe, start
 from xtrace_server.settings import Settings
+from xtrace_server.storage.ballast import Ballast
 
 QUERY = [toy_key().encrypt(1000)]
-SMALL, LARGE = "3m", "64m"
+SMALL, LARGE, HUGE = "3m", "64m", "400m"
+BALLAST = 128 * 2**20
 
 
 def mount(*arguments: str) -> None:
@@ -61,6 +67,57 @@ def test_a_full_disk_refuses_writes_answers_reads_and_goes_on_when_there_is_spac
         http = Http(service.first_credentials)
         assert len(http.search(kb, QUERY)) == stored + 5
         http.close()
+
+
+def test_a_full_disk_can_be_emptied_by_deleting(disk: Path) -> None:
+    mount("-o", f"remount,size={HUGE}", str(disk))
+    with running_service(disk / "data", ballast_bytes=BALLAST) as service:
+        http = Http(service.first_credentials)
+        http.save_context()
+        kb, other = http.new_kb(), http.new_kb()
+        http.insert(other, [chunk(1)])
+        ballast = disk / "data" / "ballast"
+        assert ballast.stat().st_size == BALLAST
+        with (disk / "others").open("wb") as others:
+            os.posix_fallocate(others.fileno(), 0, shutil.disk_usage(disk).free - 40_000_000)
+        body = {"kb_id": kb, "context_id": "ctx", "chunks": [chunk(chunk_content="x" * 1_000_000)]}
+        while (answer := http.data("POST", "/chunk/{org}", json=body)).status_code == 200:
+            stored = answer.json()["chunk_ids"][0]
+        problem(answer, 507, "storage_full")
+        fill(disk / "more")
+        params = {"kb_id": kb, "chunk_ids": list(range(1, stored + 1))}
+        assert ok(http.data("DELETE", "/chunk/{org}", params=params))["deleted_count"] == stored > 10
+        while stored_bytes(disk / "data") > 5_000_000:
+            time.sleep(0.02)
+        assert not ballast.exists()
+        # What was deleted makes room for what follows, although the disk is as full as before.
+        for i in range(2, 12):
+            assert http.insert(other, [chunk(i, chunk_content="x" * 1_000_000)]) == [i]
+        ok(http.control("DELETE", f"/kbs/{kb}"))
+        http.close()
+
+
+def test_the_ballast_comes_back_when_there_is_space(disk: Path) -> None:
+    ballast = Ballast(disk, 500_000)
+    file = disk / "ballast"
+    fill(disk / "others")
+    ballast.make()
+    assert not file.exists()
+    assert not ballast.give_up()
+    (disk / "others").unlink()
+    ballast.make()
+    assert (file.stat().st_size, file.stat().st_mode & 0o777) == (500_000, 0o600)
+    made = file.stat().st_mtime_ns
+    ballast.make()
+    assert file.stat().st_mtime_ns == made
+    assert ballast.give_up()
+    assert not file.exists()
+
+
+def stored_bytes(data: Path) -> int:
+    """The contents in the database of the folder."""
+    with closing(sqlite3.connect(data / "xtrace.db")) as connection:
+        return int(connection.execute("SELECT coalesce(sum(content_bytes), 0) FROM chunk").fetchone()[0])
 
 
 def fill(file: Path) -> None:

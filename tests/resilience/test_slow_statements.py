@@ -1,5 +1,7 @@
 """A statement ends when its request does: at the deadline, and when the server stops."""
 
+import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ import pytest
 
 from support.server_process import ServerProcess
 from support.service import Http, LiveService, chunk, problem, running_service
+from xtrace_server.logs import JsonFormatter
 
 TAGS = {f"tag{i}": f"{i}" * 60_000 for i in range(1, 6)}
 SLOW: dict[str, Any] = {
@@ -53,6 +56,21 @@ def test_a_statement_ends_at_the_deadline(service: LiveService) -> None:
         # Uninterrupted, each would take minutes.
         assert took < 20, (name, took)
         http.insert(kb_id, [chunk()])  # the connection that was interrupted writes again
+    http.close()
+
+
+def test_a_slow_statement_is_logged_without_its_values(service: LiveService, caplog: pytest.LogCaptureFixture) -> None:
+    http = Http(service.first_credentials)
+    kb_id = slow_stock(http)
+    for name, call in calls(http, kb_id).items():
+        caplog.clear()
+        call()
+        (line,) = [json.loads(JsonFormatter().format(one)) for one in caplog.records if one.name == "xtrace.database"]
+        assert (line["level"], line["message"]) == ("warning", "a slow statement"), name
+        assert line["seconds"] > 1
+        assert " FROM chunk " in line["statement"], name
+        assert len(line["statement"]) < 600
+        assert not re.search(r"(\d)\1{4}", json.dumps(line)), name
     http.close()
 
 

@@ -36,7 +36,7 @@ class ServerProcess:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
-        self._settings = {"data": folder, "log_level": "error", **settings}
+        self._settings = {"data": folder, "log_level": "error", "ballast_bytes": 0, **settings}
         self._process: Any = None
 
     @property
@@ -75,5 +75,9 @@ class ServerProcess:
     def terminate(self) -> int:
         """SIGTERM; the exit status."""
         self._process.terminate()
+        return self.join()
+
+    def join(self) -> int:
+        """Waits for its end; the exit status."""
         self._process.join(60)
         return int(self._process.exitcode)

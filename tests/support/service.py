@@ -73,7 +73,7 @@ class LiveService:
 @contextmanager
 def running_service(folder: Path, **settings: Any) -> Iterator[LiveService]:
     """A server over `folder`; `settings` are fields of `Settings`."""
-    server = start(Settings(data=folder, **{"port": 0, **settings}))
+    server = start(Settings(data=folder, **{"port": 0, "ballast_bytes": 0, **settings}))
     try:
         yield LiveService(server, folder)
     finally:

@@ -24,7 +24,17 @@ def serve(
     ] = None,
     ops_port: Annotated[
         int | None,
-        typer.Option(envvar="XTRACE_OPS_PORT", min=1, max=65535, help="A second port for probes and metrics alone."),
+        typer.Option(envvar="XTRACE_OPS_PORT", min=1, max=65535, help="A second port, for probes and metrics."),
+    ] = None,
+    drain_s: Annotated[
+        float | None,
+        typer.Option(
+            "--drain-s",
+            metavar="SECONDS",
+            envvar="XTRACE_DRAIN_S",
+            min=0,
+            help="How long the server says that it is not ready, and goes on serving, before it stops; by default 0.",
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -67,6 +77,7 @@ def serve(
         "host": host,
         "port": port,
         "ops_port": ops_port,
+        "drain_s": drain_s,
         "data": data,
         "config": config,
         "tls_certificate": tls_certificate,

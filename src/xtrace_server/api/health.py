@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from fastapi import APIRouter, Request, Response
 
 from xtrace_server.auth.guard import PUBLIC, requires
-from xtrace_server.errors import NotFound, Unauthenticated
+from xtrace_server.errors import NotFound, Unauthenticated, Unavailable
 from xtrace_server.http.answers import json_answer
 from xtrace_server.http.described import describes
 from xtrace_server.http.requests import StateDep
@@ -27,8 +27,10 @@ async def live() -> Response:
 @router.get("/readyz")
 @requires(PUBLIC)
 @describes(dict[str, str])
-async def ready(state: StateDep) -> Response:
-    """The database answers too; 503 otherwise."""
+async def ready(request: Request, state: StateDep) -> Response:
+    """The database answers too, and the server is not about to stop; 503 otherwise."""
+    if request.app.state.draining:
+        raise Unavailable("the server stops soon (drain_s)")
     await state.database.check_ready()
     return json_answer({"status": "ok"})
 

@@ -15,7 +15,7 @@ from xtrace_server.operations.evaluations import evaluation_of
 from xtrace_server.operations.projections import Projection
 from xtrace_server.operations.reading import Write, read_chunks
 from xtrace_server.operations.rows import check_width, rows_of
-from xtrace_server.operations.writing import writing
+from xtrace_server.operations.writing import frees_space, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency
 from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
@@ -117,6 +117,7 @@ async def patch(state: ServerState, caller: ApiCaller, body: wire.PatchChunks) -
     return len(changes)
 
 
+@frees_space
 async def delete(state: ServerState, caller: ApiCaller, kb_id: str, chunk_ids: Iterable[int]) -> int:
     """Deletes the chunks with these ids; unknown ones are ignored. Returns how many there were.
 

@@ -16,7 +16,7 @@ from xtrace_server.operations.context_rights import (
     list_readable,
 )
 from xtrace_server.operations.evaluations import evaluation_of
-from xtrace_server.operations.writing import writing
+from xtrace_server.operations.writing import frees_space, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import contexts, knowledge_bases
 from xtrace_server.storage.contexts import Context
@@ -73,6 +73,7 @@ async def get(state: ServerState, caller: ApiCaller, context_id: str) -> wire.Co
         return context.data
 
 
+@frees_space
 async def delete(state: ServerState, caller: ApiCaller, context_id: str) -> None:
     """Deletes a context. Raises `ContextNotFound`, `PermissionDenied` and, while chunks use it, `ContextInUse`."""
     async with writing(state, caller) as connection:

@@ -3,7 +3,7 @@
 from xtrace_server.auth.guard import Actor
 from xtrace_server.limits.sizes import check_names
 from xtrace_server.operations.audit import record
-from xtrace_server.operations.writing import writing
+from xtrace_server.operations.writing import frees_space, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import knowledge_bases
 from xtrace_server.storage.deletions import delete_knowledge_base
@@ -31,6 +31,7 @@ async def get(state: ServerState, actor: Actor, kb_id: str) -> KnowledgeBase:
         return await knowledge_bases.get(connection, actor.organisation_id, kb_id)
 
 
+@frees_space
 async def delete(state: ServerState, actor: Actor, kb_id: str) -> None:
     """Deletes a knowledge base with every chunk in it: nobody finds it any more, and its rows go step by step.
 

@@ -16,13 +16,14 @@ from xtrace_server.operations.projections import Projection
 from xtrace_server.storage import chunks, contexts
 from xtrace_server.storage.chunks import StoredChunk
 from xtrace_server.storage.database import Connection
+from xtrace_server.storage.sizes import bounded_steps
 
 _T = TypeVar("_T")
 Write: TypeAlias = Callable[[list[Chunk]], _T]
 """Makes something of a step of chunks, perhaps in a thread."""
 
 _STEP: Final = 500
-"""How many chunks are read and converted in one step: a few milliseconds' work."""
+"""How many chunks are read and converted in one step, at most: a few milliseconds' work."""
 _FEW: Final = 100
 """Up to this many are converted in the event loop, more in a thread."""
 
@@ -33,8 +34,7 @@ async def read_chunks(
     """Returns what `write` makes of the chunks with these keys that exist, in this order; no step is empty."""
     written: list[_T] = []
     evaluations: dict[int, Evaluation] = {}
-    for start in range(0, len(pks), _STEP):
-        step = pks[start : start + _STEP]
+    async for step in bounded_steps(connection, pks, _STEP):
         found = await chunks.read(connection, step, shown.fields)
         stored = [found[pk] for pk in step if pk in found]
         if not stored:

@@ -1,11 +1,18 @@
 """Writing transactions of callers, who must still be who they were when their request began."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from xtrace_server.auth.guard import Actor, ApiCaller
+from xtrace_server.errors import StorageFull
 from xtrace_server.state import ServerState
-from xtrace_server.storage.database import Connection
+from xtrace_server.storage.database import Connection, StorageError
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @asynccontextmanager
@@ -18,3 +25,21 @@ async def writing(state: ServerState, caller: ApiCaller | Actor) -> AsyncIterato
     async with state.database.write(caller.organisation_id, urgent=isinstance(caller, Actor)) as connection:
         await caller.check_current(connection)
         yield connection
+
+
+def frees_space(
+    act: Callable[Concatenate[ServerState, _P], Coroutine[Any, Any, _T]],
+) -> Callable[Concatenate[ServerState, _P], Coroutine[Any, Any, _T]]:
+    """Makes an act that deletes work on a full disk: it is tried again once the ballast file has been given up."""
+
+    @wraps(act)
+    async def with_ballast(state: ServerState, /, *arguments: _P.args, **more: _P.kwargs) -> _T:
+        try:
+            return await act(state, *arguments, **more)
+        except StorageError as error:
+            full = isinstance(state.database.fault(error), StorageFull)
+            if not full or not await asyncio.to_thread(state.ballast.give_up):
+                raise
+        return await act(state, *arguments, **more)
+
+    return with_ballast

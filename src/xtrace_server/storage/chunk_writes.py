@@ -31,6 +31,7 @@ from xtrace_server.storage.schema import (
     facet,
     unique_key,
 )
+from xtrace_server.storage.sizes import byte_length
 from xtrace_server.storage.steps import steps
 from xtrace_server.storage.unique_names import Place
 
@@ -221,6 +222,8 @@ def _metadata_rows(
         "binding_pk": binding_pk,
         "name": write.name,
         "facet_count": len(tokens),
+        "facet_bytes": sum(map(byte_length, tokens)),
+        "content_bytes": byte_length(write.content),
         "nonce": write.nonce,
         "revision": revision,
         "updated_at": moment,
@@ -242,7 +245,10 @@ def _changed_columns(change: ChunkChange, revision: int) -> dict[str, Any]:
         if value is not UNSET:
             columns[tag] = value
     if change.meta_data.facets is not UNSET:
-        columns["facet_count"] = len(unique(change.meta_data.facets or ()))
+        tokens = unique(change.meta_data.facets or ())
+        columns |= {"facet_count": len(tokens), "facet_bytes": sum(map(byte_length, tokens))}
+    if change.content is not UNSET:
+        columns["content_bytes"] = byte_length(change.content)
     if change.name is not UNSET:
         columns["name"] = change.name
     if change.row is not UNSET or change.nonce is not UNSET:

@@ -9,8 +9,9 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from xtrace_server.errors import Unavailable
+from xtrace_server.errors import StorageFull, Unavailable
 from xtrace_server.storage import deletions
+from xtrace_server.storage.ballast import Ballast
 from xtrace_server.storage.database import Database, StorageError
 
 TIDIED_EVERY_S: Final = 15.0
@@ -23,8 +24,9 @@ _log = logging.getLogger("xtrace")
 class Clearing:
     """Runs from `start` to `close`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, ballast: Ballast) -> None:
         self._database = database
+        self._ballast = ballast
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -55,10 +57,13 @@ class Clearing:
                 if await self._carry_out():
                     tidy_at = time.monotonic()
             except (StorageError, Unavailable) as error:
+                if isinstance(error, StorageError) and isinstance(self._database.fault(error), StorageFull):
+                    await asyncio.to_thread(self._ballast.give_up)
                 _log.warning("a deletion is not carried out yet, and is tried again: %s", type(error).__name__)
             await self._database.keep_log_short()
             if time.monotonic() >= tidy_at:
                 tidy_at = time.monotonic() + (TIDIED_EVERY_S if await self._database.tidy() else _AGAIN_AFTER_S)
+                await asyncio.to_thread(self._ballast.make)
 
     async def _carry_out(self) -> bool:
         """Returns whether there was anything to do."""

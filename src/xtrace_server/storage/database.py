@@ -1,6 +1,7 @@
 """An open database: transactions that read and transactions that write, counted, whatever kind it is."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_server.deadline import hold_deadline
 from xtrace_server.errors import ServiceError, Unavailable
 from xtrace_server.metrics import Metrics, Reading
+from xtrace_server.storage import slow_statements
 from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
 from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
 from xtrace_server.storage.migrating import is_current, known_versions, upgrade
@@ -45,11 +47,13 @@ class Database:
     Organisations take turns. What the service needs for itself does not wait for any of them.
     """
 
-    def __init__(self, url: str, metrics: Metrics | None = None) -> None:
+    def __init__(self, url: str, metrics: Metrics | None = None, slow_statement_s: float = math.inf) -> None:
         self._metrics = metrics or Metrics()
         self._dialect = dialect_of(url)
         self._reader, self._writer = self._dialect.reader(READERS), self._dialect.writer()
         self._look_ups = self._dialect.reader(LOOK_UPS)
+        for engine in (self._reader, self._writer, self._look_ups):
+            slow_statements.watch(engine, slow_statement_s, self._metrics.slow_statements.inc)
         self._read_turns = Turns(READERS, READERS_EACH, PATIENCE_S)
         self._write_turns = Turns(1, 1, PATIENCE_S)
 
@@ -71,12 +75,12 @@ class Database:
     async def write(self, organisation_id: str = THE_SERVICE, *, urgent: bool = False) -> AsyncIterator[Connection]:
         """A transaction that commits when the block ends, and leaves nothing behind when it raises."""
         with self._counted("write"):
-            async with (
-                self._write_turns.turn(organisation_id, urgent=urgent),
-                self._writer.begin() as connection,
-            ):
-                yield connection
-                hold_deadline()
+            async with self._write_turns.turn(organisation_id, urgent=urgent):
+                if self._dialect.log_grows():
+                    await self.keep_log_short()
+                async with self._writer.begin() as connection:
+                    yield connection
+                    hold_deadline()
 
     async def migrate(self, folder: Path, allowed: bool | None) -> None:
         """Brings the tables to this version's schema, if that is allowed as `open_database` says.
@@ -143,16 +147,23 @@ class Database:
 
 @asynccontextmanager
 async def open_database(
-    url: str, folder: Path, *, whole: bool = False, metrics: Metrics | None = None, may_migrate: bool | None = None
+    url: str,
+    folder: Path,
+    *,
+    whole: bool = False,
+    metrics: Metrics | None = None,
+    may_migrate: bool | None = None,
+    slow_statement_s: float = math.inf,
 ) -> AsyncIterator[Database]:
     """The migrated database at the URL, created if it is missing; `folder` is the server's data folder.
 
     `whole` looks for damage first, page by page. `may_migrate` says whether the schema may be changed: True for the
     only server on the folder, False beside others, and None for a command, which may if no server runs on the folder.
+    Statements that take `slow_statement_s` or longer are logged.
     Raises `DatabaseUnusable` and `OSError`.
     """
     await asyncio.to_thread(_prepare, url, folder, whole)
-    database = Database(url, metrics)
+    database = Database(url, metrics, slow_statement_s)
     try:
         await database.migrate(folder, may_migrate)
         yield database

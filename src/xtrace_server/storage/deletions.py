@@ -23,10 +23,11 @@ from xtrace_server.storage.schema import (
     knowledge_base,
     unique_key,
 )
+from xtrace_server.storage.sizes import bounded_steps
 from xtrace_server.storage.steps import steps
 
 STEP: Final = 500
-"""Chunks that are deleted in one transaction, facets and contents with them: some tens of milliseconds."""
+"""Chunks that are deleted in one transaction at most, facets and contents with them: some tens of milliseconds."""
 
 _c = chunk.c
 
@@ -35,8 +36,8 @@ NOT_DELETED: Final[ColumnElement[bool]] = ~exists().where(deleted_chunk.c.pk == 
 
 
 async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> None:
-    """Deletes chunks that are there: carries it out if they are few, otherwise marks them for `carry_out`."""
-    if len(pks) <= STEP:
+    """Deletes chunks that are there: carries it out if it is one step, otherwise marks them for `carry_out`."""
+    if len(pks) <= STEP and await _first_step(connection, pks) == list(pks):
         await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
         return
     for step in steps(pks):
@@ -68,7 +69,7 @@ async def carry_out(connection: AsyncConnection) -> bool:
     """Carries out one step of what is to be deleted; returns whether there was anything to do."""
     marked = select(deleted_chunk.c.pk).order_by(deleted_chunk.c.pk).limit(STEP)
     if pks := (await connection.execute(marked)).scalars().all():
-        await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
+        await connection.execute(delete(chunk).where(_c.pk.in_(await _first_step(connection, pks))))
         return True
     gone = select(knowledge_base.c.pk).where(~knowledge_bases.NOT_DELETED).limit(1)
     if (kb_pk := (await connection.execute(gone)).scalar_one_or_none()) is not None:
@@ -83,9 +84,16 @@ async def carry_out(connection: AsyncConnection) -> bool:
 async def _carry_out_knowledge_base(connection: AsyncConnection, kb_pk: int) -> None:
     pks = (await connection.execute(select(_c.pk).where(_in(kb_pk)).order_by(_c.pk).limit(STEP))).scalars().all()
     if pks:
-        await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
+        await connection.execute(delete(chunk).where(_c.pk.in_(await _first_step(connection, pks))))
     else:
         await connection.execute(delete(knowledge_base).where(knowledge_base.c.pk == kb_pk))
+
+
+async def _first_step(connection: AsyncConnection, pks: Sequence[int]) -> list[int]:
+    """As many of the keys as one transaction deletes; what is deleted is overwritten, by way of the database's log."""
+    async for step in bounded_steps(connection, pks, STEP):
+        return step
+    return []
 
 
 def _in(kb_pk: int) -> ColumnElement[bool]:
@@ -93,8 +101,8 @@ def _in(kb_pk: int) -> ColumnElement[bool]:
 
 
 async def free_names(connection: AsyncConnection, binding_pk: int, names: Collection[str]) -> None:
-    """Carries out the deletion of chunks that have these unique names, so that others can have them."""
+    """Takes these unique names from chunks that are deleted and still there, so that others can have them."""
     marked = _c.pk.in_(select(deleted_chunk.c.pk))
     for step in steps(map(unique_key, names)):
         held = (_c.binding_pk == binding_pk, _c.unique_name.in_(step))
-        await connection.execute(delete(chunk).where(*held, marked))
+        await connection.execute(update(chunk).where(*held, marked).values(unique_name=None))

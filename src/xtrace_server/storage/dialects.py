@@ -74,6 +74,10 @@ class Dialect(Protocol):
         """Does what keeps the database's log short, while others read and write. Blocks."""
         ...
 
+    def log_grows(self) -> bool:
+        """Returns whether the log has grown so much that `keep_log_short` should run before the next write."""
+        ...
+
     def tidy(self) -> bool:
         """Removes what was deleted or replaced from the database's log; False if that is not possible now. Blocks.
 

@@ -33,6 +33,7 @@ from xtrace_server.storage.schema import (
     organisation,
     retired_context,
 )
+from xtrace_server.storage.sizes import ByteLength
 
 STAGING_PREFIX: Final = "importing-"
 ROWS_AT_ONCE: Final = 500
@@ -110,6 +111,9 @@ class Staged:
         ours = self._is_ours(chunk.c.pk)
         count = sa.select(sa.func.count()).select_from(chunk).where(ours)
         facets = sa.select(sa.func.count()).select_from(facet).where(facet.c.chunk_pk == chunk.c.pk)
+        tokens = sa.select(sa.func.coalesce(sa.func.sum(ByteLength(facet.c.token)), 0))
+        token_bytes = tokens.where(facet.c.chunk_pk == chunk.c.pk).scalar_subquery()
+        content_bytes = ByteLength(content.c.content)
         vectors = joined.outerjoin(ciphertext, ciphertext.c.pk == chunk.c.pk)
         contents = joined.outerjoin(content, content.c.pk == chunk.c.pk)
         foreign = joined.join(facet, facet.c.chunk_pk == chunk.c.pk)
@@ -118,7 +122,9 @@ class Staged:
             sa.select(chunk.c.pk).select_from(vectors).where(ours, length != sa.func.coalesce(binding.c.row_bytes, -2)),
             sa.select(chunk.c.pk).select_from(contents).where(ours, content.c.pk.is_(None)),
             sa.select(chunk.c.pk).select_from(foreign).where(ours, facet.c.binding_pk != chunk.c.binding_pk),
+            sa.select(chunk.c.pk).select_from(contents).where(ours, chunk.c.content_bytes != content_bytes),
             sa.select(chunk.c.pk).where(ours, chunk.c.facet_count != facets.scalar_subquery()),
+            sa.select(chunk.c.pk).where(ours, chunk.c.facet_bytes != token_bytes),
         )
         async with self._database.read(self._target_id) as connection:
             kb = (await connection.execute(_row_of(knowledge_base, self._kb[1]))).one()

@@ -188,6 +188,9 @@ chunk = Table(
     Column("unique_name", LargeBinary),  # the hash of the name, where its writer asked that no other chunk has it
     *[Column(tag, _Text) for tag in TAGS],
     Column("facet_count", Integer, nullable=False),
+    # Bytes in other tables, in UTF-8: what a step takes is known before it is read.
+    Column("facet_bytes", Integer, nullable=False),
+    Column("content_bytes", Integer, nullable=False),
     Column("nonce", LargeBinary),
     Column("revision", BigInteger, nullable=False),  # the knowledge base's when the vector was last written
     Column("created_at", _Text, nullable=False),

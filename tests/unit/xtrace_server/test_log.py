@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xtrace_server.storage.sqlite import log
-from xtrace_server.storage.sqlite.log import log_bytes, truncate_log, write_log_back
+from xtrace_server.storage.sqlite.log import Backpressure, log_bytes, truncate_log, write_log_back
 
 
 def opened(file: Path) -> sqlite3.Connection:
@@ -73,3 +73,19 @@ def test_what_cannot_be_done_now_is_said_and_not_raised(file: Path, monkeypatch:
     monkeypatch.setattr(log, "LONG_BYTES", 1)
     write_log_back(file)
     assert not truncate_log(file)
+
+
+def test_a_writer_is_told_when_the_log_has_grown(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "MOST_BYTES", 2**20)
+    backpressure = Backpressure(file)
+    with closing(opened(file)) as writer:
+        writer.execute("CREATE TABLE t (x)")
+        assert not backpressure.is_due()
+        for _ in range(3):
+            writer.executemany("INSERT INTO t VALUES (?)", [(bytes(10_000),)] * 110)
+            assert backpressure.is_due()
+            assert not backpressure.is_due(), "it was said"
+        assert truncate_log(file)
+        assert not backpressure.is_due()
+        writer.executemany("INSERT INTO t VALUES (?)", [(bytes(10_000),)] * 110)
+        assert backpressure.is_due()

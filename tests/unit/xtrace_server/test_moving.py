@@ -180,6 +180,8 @@ def change(table: str, row: int, column: str, value: Any) -> Callable[[Rows], ob
         change("chunk", 1, "pk", -5),
         change("chunk", 1, "binding_pk", 99),
         change("chunk", 1, "facet_count", 1),
+        change("chunk", 1, "facet_bytes", 0),
+        change("chunk", 1, "content_bytes", 1),
         change("facet", 1, "chunk_pk", chunk_pk(1, 99)),
         change("facet", 1, "binding_pk", 2),
         change("content", 1, "pk", chunk_pk(1, 99)),

@@ -25,7 +25,7 @@ from xtrace_server.storage.sqlite import blocking
 from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
 from xtrace_server.storage.sqlite.faults import fault
 from xtrace_server.storage.sqlite.integrity import check_database
-from xtrace_server.storage.sqlite.log import log_bytes, truncate_log, write_log_back
+from xtrace_server.storage.sqlite.log import Backpressure, log_bytes, truncate_log, write_log_back
 from xtrace_server.storage.sqlite.vacuum import vacuum_database
 
 BUSY_TIMEOUT_S: Final = 20
@@ -49,6 +49,7 @@ class Sqlite:
     def __init__(self, url: str) -> None:
         self._url = url
         self.file = Path(make_url(url).database or "")
+        self._backpressure = Backpressure(self.file)
 
     @property
     def location(self) -> str:
@@ -80,6 +81,9 @@ class Sqlite:
 
     def keep_log_short(self) -> None:
         write_log_back(self.file)
+
+    def log_grows(self) -> bool:
+        return self._backpressure.is_due()
 
     def tidy(self) -> bool:
         return truncate_log(self.file)

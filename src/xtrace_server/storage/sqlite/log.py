@@ -11,6 +11,8 @@ from typing import Final
 
 LONG_BYTES: Final = 4 * 2**20
 """From this length on the log is written back every second."""
+MOST_BYTES: Final = 16 * 2**20
+"""By how much the log may grow before a writer waits until it is written back."""
 _PATIENCE_S: Final = 0.05
 """How long emptying the log waits for readers of an older state; writers wait as long."""
 _FEW_PAGES: Final = 250
@@ -25,6 +27,22 @@ def write_log_back(file: Path) -> None:
     if log_bytes(file) >= LONG_BYTES:
         with suppress(sqlite3.Error), closing(_connected(file)) as connection:
             _write_back(connection)
+
+
+class Backpressure:
+    """Says when the log has grown so much that the next writer should write it back first."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._seen = 0
+
+    def is_due(self) -> bool:
+        """Returns whether the log has grown by `MOST_BYTES` since this was last so, or since it was emptied."""
+        length = log_bytes(self._file)
+        due = length >= self._seen + MOST_BYTES
+        if due or length < self._seen:
+            self._seen = length
+        return due
 
 
 def truncate_log(file: Path) -> bool:

@@ -174,6 +174,8 @@ def upgrade() -> None:
         sa.Column("tag4", STRING, nullable=True),
         sa.Column("tag5", STRING, nullable=True),
         sa.Column("facet_count", sa.Integer(), nullable=False),
+        sa.Column("facet_bytes", sa.Integer(), nullable=False),
+        sa.Column("content_bytes", sa.Integer(), nullable=False),
         sa.Column("nonce", sa.LargeBinary(), nullable=True),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("created_at", STRING, nullable=False),
