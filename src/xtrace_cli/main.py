@@ -10,7 +10,7 @@ import sys
 import warnings
 from typing import Final, NoReturn
 
-from xtrace_cli.commands import context, kb, keys, org
+from xtrace_cli.commands import context, kb, keys, operator, org
 from xtrace_cli.commands.audit import audit
 from xtrace_cli.commands.backup import backup, restore
 from xtrace_cli.commands.context_audit import audit as audit_contexts
@@ -49,7 +49,7 @@ context.app.command()(rotate)
 kb.app.command()(copy)
 kb.app.command()(manifest)
 kb.app.command()(verify)
-for group in (kb, keys, context, org):
+for group in (kb, keys, context, org, operator):
     app.add_typer(group.app)
 
 

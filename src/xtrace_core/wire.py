@@ -28,12 +28,14 @@ MSGPACK_NAMES = frozenset((MSGPACK, "application/msgpack", "application/vnd.msgp
 API_KEY_HEADER = "x-api-key"
 ADMIN_KEY_HEADER = "x-xtrace-key"
 ORGANISATION_HEADER = "x-xtrace-org-id"
+OPERATOR_KEY_HEADER = "x-xtrace-operator-key"
 IDEMPOTENCY_KEY_HEADER = "idempotency-key"
 
 MAX_NONCE_BYTES = 32
 MAX_PAGE_TOKEN_CHARACTERS = 1 << 20
 """A token holds the value that the last chunk of its page was sorted by, and so may be longer than a tag."""
 MAX_NAME_SALT_BYTES = 128
+MAX_ORGANISATION_NAME = 256
 MAX_QUERIES = 32
 """How many queries one search may carry."""
 
@@ -517,6 +519,65 @@ class AuditEntry(NamedFields, rename="camel"):
     detail: str
     request_id: str
     count: Count
+
+
+# The server's operator
+
+
+class CreateOrganisation(Struct):
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_ORGANISATION_NAME)]
+
+
+class Organisation(NamedFields, rename="camel"):
+    id: str
+    name: str
+    created_at: str
+    suspended_at: str | None
+    """Since when none of its keys opens anything; None if they do."""
+
+
+class CreatedOrganisation(Secretive, NamedFields, rename="camel"):
+    """A new organisation with its first keys, which are shown this once."""
+
+    organisation: Organisation
+    admin_key: str
+    api_key: str
+
+    def __repr__(self) -> str:
+        return f"CreatedOrganisation(organisation={self.organisation!r}, admin_key='…', api_key='…')"
+
+
+class AdminKey(NamedFields, rename="camel"):
+    """An admin key as listed: by its hash, never itself."""
+
+    hash: str
+    created_at: str
+
+
+class CreatedAdminKey(Secretive, NamedFields, rename="camel"):
+    """A new admin key with its secret, which is shown this once."""
+
+    admin_key: AdminKey
+    secret_key: str
+
+    def __repr__(self) -> str:
+        return f"CreatedAdminKey(admin_key={self.admin_key!r}, secret_key='…')"
+
+
+class RevokedAdminKey(Struct):
+    """`left` is how many admin keys the organisation has now."""
+
+    hash: str
+    left: Count
+
+
+class CreatedOperatorKey(Secretive, Struct, rename="camel"):
+    """A new operator key, which is shown this once."""
+
+    secret_key: str
+
+    def __repr__(self) -> str:
+        return "CreatedOperatorKey(secret_key='…')"
 
 
 # Errors

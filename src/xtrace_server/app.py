@@ -15,7 +15,18 @@ from xtrace_core.schemes.prepared import prepared_factors
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_core.wire import PROBLEM_JSON
 from xtrace_server import errors
-from xtrace_server.api import audit, chunks, contexts, health, keys, knowledge_bases, metadata, openapi, search
+from xtrace_server.api import (
+    audit,
+    chunks,
+    contexts,
+    health,
+    keys,
+    knowledge_bases,
+    metadata,
+    openapi,
+    operator,
+    search,
+)
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard, rule_of
 from xtrace_server.errors import PermissionDenied, ServiceError, Unauthenticated
@@ -70,7 +81,7 @@ def all_routes() -> list[APIRoute]:
 
 
 def _routers() -> list[APIRouter]:
-    parts = (health, openapi, audit, knowledge_bases, keys, search, metadata, chunks, contexts)
+    parts = (health, openapi, operator, audit, knowledge_bases, keys, search, metadata, chunks, contexts)
     return [part.router for part in parts]
 
 

@@ -1,13 +1,24 @@
-"""The first start: an organisation with its keys, written where only the operator reads them."""
+"""The first start: an organisation with its keys, and the operator key, written where only the operator reads them."""
 
 import asyncio
 import errno
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from xtrace_core.files import set_aside
-from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials, write_credentials
-from xtrace_server.operations import organisations
+from xtrace_server.credentials import (
+    CREDENTIALS_FILE,
+    OPERATOR_FILE,
+    Credentials,
+    OperatorCredentials,
+    read_credentials,
+    read_operator_credentials,
+    write_credentials,
+)
+from xtrace_server.operations import operator_key, organisations
 from xtrace_server.operations.organisations import NewOrganisation
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import Database
@@ -18,22 +29,36 @@ _log = logging.getLogger("xtrace")
 FIRST_ORGANISATION = "default"
 
 
-async def prepare(database: Database, folder: Path, api_url: str) -> bool:
-    """Creates the first organisation if there is none, and updates `api_url` in its file; returns whether it did.
+class CredentialsUnusable(Exception):
+    """A file that is to contain keys contains something else; it stays as it is."""
 
-    The file is on the disk before the database knows the keys, so an interruption cannot lose the keys.
+
+async def prepare(database: Database, folder: Path, api_url: str, *, operator_api: bool) -> list[Path]:
+    """Creates the first organisation if there is none, and with `operator_api` the operator key; returns their files.
+
+    The files are on the disk before the database knows the keys, so an interruption cannot lose the keys. In files that
+    are there already `api_url` is updated.
     """
-    path = folder / CREDENTIALS_FILE
+    written = []
 
-    def deliver(new: NewOrganisation) -> None:
+    def write(name: str, credentials: Credentials | OperatorCredentials) -> None:
+        path = folder / name
         if path.exists():
             set_aside(path)
-        write_credentials(path, credentials_of(new, api_url))
+        write_credentials(path, credentials)
+        written.append(path)
 
-    first = await organisations.create_first(database, FIRST_ORGANISATION, deliver)
-    if not first:
-        await asyncio.to_thread(_update_url, path, api_url)
-    return first
+    def deliver(new: NewOrganisation) -> None:
+        write(CREDENTIALS_FILE, credentials_of(new, api_url))
+
+    def deliver_operator_key(key: str) -> None:
+        write(OPERATOR_FILE, OperatorCredentials(key, api_url))
+
+    if not await organisations.create_first(database, FIRST_ORGANISATION, deliver):
+        await asyncio.to_thread(_update_url, folder / CREDENTIALS_FILE, read_credentials, api_url)
+    if not (operator_api and await operator_key.create_first(database, deliver_operator_key)):
+        await asyncio.to_thread(_update_url, folder / OPERATOR_FILE, read_operator_credentials, api_url)
+    return written
 
 
 def expect_database(settings: Settings) -> None:
@@ -51,11 +76,16 @@ def credentials_of(new: NewOrganisation, api_url: str) -> Credentials:
     return Credentials(new.organisation.id, new.admin_key, new.api_key, api_url)
 
 
-def _update_url(path: Path, api_url: str) -> None:
+def _update_url(
+    path: Path, read: Callable[[Path], Credentials] | Callable[[Path], OperatorCredentials], api_url: str
+) -> None:
     # The operator may have moved the file to a safer place. It is written even if the URL stays the same: by its time
     # a program that started this server sees that it is up. The server also starts on a full disk, to allow deletions.
     if path.exists():
-        credentials = read_credentials(path)
+        try:
+            credentials = read(path)
+        except msgspec.DecodeError:
+            raise CredentialsUnusable(f"{path} does not contain credentials") from None
         before, credentials.api_url = credentials.api_url, api_url
         try:
             write_credentials(path, credentials)

@@ -2,7 +2,7 @@
 
     ServiceError
     ├── MalformedRequest       400 malformed               not valid HTTP, JSON or MessagePack
-    ├── Unauthenticated        401 unauthenticated         the key is missing, wrong, revoked or another organisation's
+    ├── Unauthenticated        401 unauthenticated         the key is missing, wrong, revoked or another's
     │   └── KeyExpired             key_expired                 the API key was good until a time that has passed
     ├── PermissionDenied       403 forbidden               the key lacks the permission
     │   └── OrganisationSuspended  suspended                   the operator has suspended the organisation
@@ -165,10 +165,10 @@ class ChunksNotFound(NotFound):
 
 class KeyNotFound(NotFound):
     code = "key_not_found"
-    title = "API key not found"
+    title = "Key not found"
 
-    def __init__(self) -> None:
-        super().__init__("the organisation does not have an API key with this hash")
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"the organisation does not have an {kind} with this hash")
 
 
 class OrganisationNotFound(NotFound):

@@ -13,13 +13,11 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from typing import Self
 
-import msgspec
 import uvicorn
 from fastapi import FastAPI
 
 from xtrace_server import bootstrap, logs
 from xtrace_server.app import create_app
-from xtrace_server.credentials import CREDENTIALS_FILE
 from xtrace_server.descriptors import raise_descriptor_limit
 from xtrace_server.http.protocol import bounded
 from xtrace_server.schemes import SchemeUnusable
@@ -164,18 +162,16 @@ def _prepare(settings: Settings, url: str, lock: FolderLock) -> None:
         async with open_database(
             settings.resolved_database_url, settings.data, whole=whole, may_migrate=may_migrate
         ) as database:
-            if lock.is_alone and await bootstrap.prepare(database, settings.data, url):
-                path = settings.data / CREDENTIALS_FILE
-                _log.warning("created an organisation; its keys are in %s", path)
+            if lock.is_alone:
+                for path in await bootstrap.prepare(database, settings.data, url, operator_api=settings.operator_api):
+                    _log.warning("created keys, which are in %s and nowhere else", path)
 
     try:
         asyncio.run(prepare())
-    except DatabaseUnusable as error:
+    except (DatabaseUnusable, bootstrap.CredentialsUnusable) as error:
         raise CannotServe(str(error)) from None
     except OSError as error:
         raise CannotServe(_unusable_folder(settings, error)) from None
-    except msgspec.DecodeError:
-        raise CannotServe(f"{settings.data / CREDENTIALS_FILE} does not contain credentials") from None
     lock.has_started()
 
 

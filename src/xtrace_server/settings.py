@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     """The port to listen on; 0 takes a free one."""
     ops_port: int | None = Field(default=None, ge=1, le=65535)
     """A second port for what needs no key: probes, metrics, `/openapi.json`. No limit of the first one concerns it."""
+    operator_api: bool = True
+    """Whether the routes under `/api/v1/operator` answer, to the operator key alone."""
     tls_certificate: Path | None = None
     """The certificate chain (PEM) for HTTPS; needs `tls_key`."""
     tls_key: Path | None = None

@@ -103,7 +103,12 @@ def test_the_environment_gives_what_is_not_on_the_command_line(shell: Terminal) 
 
 
 @pytest.mark.parametrize(
-    ("file", "sentence"), [("xtrace.db", "file is not a database"), ("credentials.json", "credentials")]
+    ("file", "sentence"),
+    [
+        ("xtrace.db", "file is not a database"),
+        ("credentials.json", "credentials.json does not contain credentials"),
+        ("operator.json", "operator.json does not contain credentials"),
+    ],
 )
 def test_a_damaged_file_is_one_sentence_and_stays(shell: Terminal, file: str, sentence: str) -> None:
     serve_once(shell, signal.SIGTERM)

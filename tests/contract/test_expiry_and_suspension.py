@@ -11,6 +11,7 @@ from support.service import Http, LiveService, chunk, ok, problem
 from xtrace_sdk.errors import InvalidArgument, KeyExpired, OrganisationSuspended, PermissionDenied, Unauthenticated
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_server.auth import guard
+from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.credentials import Credentials
 from xtrace_server.operations import organisations
 
@@ -24,11 +25,11 @@ def guest(http: Http, expires_at: str = LATER) -> tuple[dict[str, Any], dict[str
 
 
 def suspend(service: LiveService, http: Http) -> None:
-    service.operate(lambda database: organisations.suspend(database, http.org))
+    service.operate(lambda database: organisations.suspend(database, ON_THE_HOST, http.org))
 
 
 def resume(service: LiveService, http: Http) -> None:
-    service.operate(lambda database: organisations.resume(database, http.org))
+    service.operate(lambda database: organisations.resume(database, ON_THE_HOST, http.org))
 
 
 def test_a_key_without_an_end_does_not_expire(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +202,7 @@ async def test_the_client_raises_each_by_its_name_and_does_not_try_again(
                 await of_guest.list_exec_contexts()
         assert network.sent == 1
         assert isinstance(expired.value, Unauthenticated)
-        live_service.operate(lambda database: organisations.suspend(database, credentials.org_id))
+        live_service.operate(lambda database: organisations.suspend(database, ON_THE_HOST, credentials.org_id))
         network.sent = 0
         for refused in (xtrace.list_exec_contexts, xtrace.list_kbs):
             with pytest.raises(OrganisationSuspended, match="until the server's operator resumes it") as suspended:

@@ -7,6 +7,7 @@ import pytest
 from support.service import Http, LiveService, b64, chunk, ok, problem
 from support.toy_paillier import toy_key
 from xtrace_server.app import all_routes, create_app
+from xtrace_server.auth.keys import new_key
 from xtrace_server.settings import Settings
 
 QUERY = [b64(toy_key().encrypt(1))]
@@ -53,6 +54,19 @@ CONTROL: list[tuple[str, str, Any]] = [
     ("PATCH", "/keys/{key_hash}/status/revoke", None),
     ("GET", "/audit", None),
 ]
+OPERATOR: list[tuple[str, str, Any]] = [
+    ("POST", "/organisations", {"name": "x"}),
+    ("GET", "/organisations", None),
+    ("GET", "/organisations/{organisation_id}", None),
+    ("PATCH", "/organisations/{organisation_id}/status/suspend", None),
+    ("PATCH", "/organisations/{organisation_id}/status/resume", None),
+    ("GET", "/organisations/{organisation_id}/admin-keys", None),
+    ("POST", "/organisations/{organisation_id}/admin-keys", None),
+    ("POST", "/organisations/{organisation_id}/admin-keys/rotate", None),
+    ("DELETE", "/organisations/{organisation_id}/admin-keys/{key_hash}", None),
+    ("POST", "/key/rotate", None),
+    ("GET", "/audit", None),
+]
 PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics"), ("GET", "/openapi.json")}
 
 
@@ -60,6 +74,7 @@ def test_every_route_is_in_the_tables() -> None:
     routes = {(method, route.path) for route in all_routes() for method in (route.methods or set()) - {"HEAD"}}
     covered = {(method, "/v1" + path) for method, path, *_ in DATA}
     covered |= {(method, "/api/v1" + path) for method, path, _ in CONTROL}
+    covered |= {(method, "/api/v1/operator" + path) for method, path, _ in OPERATOR}
     assert routes == covered | PUBLIC
 
 
@@ -147,6 +162,9 @@ def test_a_data_route_refuses_every_wrong_key(http: Http, live_service: LiveServ
     problem(call(http, case, "kb", {}), 401, "unauthenticated")
     problem(call(http, case, "kb", http.data_headers, org=other.org_id), 401, "unauthenticated")
     problem(call(http, case, "kb", http.control_headers), 401, "unauthenticated")
+    operator_key = live_service.operator_headers["x-xtrace-operator-key"]
+    problem(call(http, case, "kb", {"x-api-key": operator_key}), 401, "unauthenticated")
+    problem(call(http, case, "kb", live_service.operator_headers), 401, "unauthenticated")
 
 
 @pytest.mark.parametrize("case", CONTROL, ids=lambda case: f"{case[0]} {case[1]}")
@@ -163,11 +181,35 @@ def test_a_control_route_opens_to_its_admin_key_only(http: Http, live_service: L
         org | {"x-xtrace-key": other.admin_key},
         org | {"x-xtrace-key": http.credentials.api_key},
         org | http.data_headers,
+        org | live_service.operator_headers,
+        org | {"x-xtrace-key": live_service.operator_headers["x-xtrace-operator-key"]},
         {"x-xtrace-org-id": other.org_id, "x-xtrace-key": http.credentials.admin_key},
     ):
         answer = http.client.request(method, path, headers=headers, json=body)
         problem(answer, 401, "unauthenticated")
     ok(http.client.request(method, path, headers=http.control_headers, json=body))
+
+
+@pytest.mark.parametrize("case", OPERATOR, ids=lambda case: f"{case[0]} {case[1]}")
+def test_an_operator_route_opens_to_the_operator_key_only(http: Http, live_service: LiveService, case: Any) -> None:
+    method, path, body = case
+    path = "/api/v1/operator" + path.replace("{organisation_id}", http.org).replace("{key_hash}", "0" * 64)
+    genuine = live_service.operator_headers["x-xtrace-operator-key"]
+    for headers in (
+        {},
+        http.data_headers,
+        http.control_headers,
+        {"x-api-key": genuine},
+        {"x-xtrace-key": genuine, "x-xtrace-org-id": http.org},
+        *[{"x-xtrace-operator-key": wrong} for wrong in ("", "x", genuine[:-1] + "!", genuine.swapcase(), new_key())],
+        {"x-xtrace-operator-key": http.credentials.api_key},
+        {"x-xtrace-operator-key": http.credentials.admin_key, "x-xtrace-org-id": http.org},
+    ):
+        problem(http.client.request(method, path, headers=headers, json=body), 401, "unauthenticated")
+    if path.endswith("/key/rotate"):  # test_operator.py does it, with a server of its own
+        return
+    answer = http.client.request(method, path, headers=live_service.operator_headers, json=body)
+    assert answer.status_code == (404 if path.endswith("0" * 64) else 200), answer.text
 
 
 def test_an_application_with_an_unguarded_route_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

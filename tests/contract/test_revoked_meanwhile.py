@@ -8,6 +8,7 @@ import pytest
 
 from support.service import Http, LiveService, chunk, ok, problem
 from xtrace_server.auth import guard
+from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.operations import organisations
 
 CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -90,8 +91,12 @@ def test_what_is_suspended_meanwhile_changes_nothing(
     kb_id, key, _ = stock
     before = http.get(kb_id, 1, 2)
     late = meanwhile(
-        http, kb_id, key, name, lambda: live_service.operate(lambda database: organisations.suspend(database, http.org))
+        http,
+        kb_id,
+        key,
+        name,
+        lambda: live_service.operate(lambda database: organisations.suspend(database, ON_THE_HOST, http.org)),
     )
     problem(late, 403, "suspended")
-    live_service.operate(lambda database: organisations.resume(database, http.org))
+    live_service.operate(lambda database: organisations.resume(database, ON_THE_HOST, http.org))
     assert http.get(kb_id, 1, 2) == before

@@ -30,7 +30,7 @@ def test_the_first_start_writes_credentials_and_a_later_one_the_new_url(tmp_path
         kb = http.new_kb()
         http.insert(kb, [chunk()])
         http.close()
-        for name in ("credentials.json", "xtrace.db", "xtrace.db-wal"):
+        for name in ("credentials.json", "operator.json", "xtrace.db", "xtrace.db-wal"):
             assert mode(folder / name) == 0o600
         assert mode(folder) == 0o700
         assert set(json.loads((folder / "credentials.json").read_text())) == {
@@ -39,7 +39,10 @@ def test_the_first_start_writes_credentials_and_a_later_one_the_new_url(tmp_path
             "api_key",
             "api_url",
         }
+        operator = json.loads((folder / "operator.json").read_text())
+        assert operator == {"operator_key": operator["operator_key"], "api_url": service.url}
     with running_service(folder) as service:
+        assert json.loads((folder / "operator.json").read_text()) == operator | {"api_url": service.url}
         again = service.first_credentials
         assert again.api_url == service.url != first.api_url
         assert (again.org_id, again.api_key, again.admin_key) == (

@@ -16,6 +16,7 @@ import pytest
 from support.server_process import ServerProcess
 from support.service import Http, chunk, ok
 from support.toy_paillier import toy_key
+from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.bootstrap import credentials_of
 from xtrace_server.credentials import Credentials
 from xtrace_server.operations import organisations
@@ -130,7 +131,9 @@ def _second_organisation(server: ServerProcess) -> Credentials:
     async def create() -> Credentials:
         database = Database(f"sqlite+aiosqlite:///{server.folder.resolve() / 'xtrace.db'}")
         try:
-            return credentials_of(await organisations.create(database, "neighbour"), server.credentials.api_url)
+            return credentials_of(
+                await organisations.create(database, ON_THE_HOST, "neighbour"), server.credentials.api_url
+            )
         finally:
             await database.close()
 

@@ -130,7 +130,7 @@ def test_credentials_without_their_database_are_no_first_start(folder: Path, tmp
     for path in folder.glob("xtrace.db*"):
         path.rename(tmp_path / path.name)  # the volume that is not mounted
     refused(folder, "is a volume not mounted.*--new-database")
-    assert [path.name for path in folder.iterdir()] == ["credentials.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["credentials.json", "operator.json"]
     lost = (folder / "credentials.json").read_bytes()
     with running_service(folder, new_database=True) as service:
         http = Http(service.first_credentials)

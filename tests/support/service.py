@@ -16,9 +16,16 @@ import httpx2
 import msgspec
 
 from support.toy_paillier import ToyPaillier, toy_key
-from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, MSGPACK, ORGANISATION_HEADER
+from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, MSGPACK, OPERATOR_KEY_HEADER, ORGANISATION_HEADER
+from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.bootstrap import credentials_of
-from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
+from xtrace_server.credentials import (
+    CREDENTIALS_FILE,
+    OPERATOR_FILE,
+    Credentials,
+    read_credentials,
+    read_operator_credentials,
+)
 from xtrace_server.operations import organisations
 from xtrace_server.serving import RunningServer, start
 from xtrace_server.settings import Settings
@@ -48,10 +55,17 @@ class LiveService:
         """The organisation of the first start."""
         return read_credentials(self.folder / CREDENTIALS_FILE)
 
+    @property
+    def operator_headers(self) -> dict[str, str]:
+        """What opens the operator's routes."""
+        return {OPERATOR_KEY_HEADER: read_operator_credentials(self.folder / OPERATOR_FILE).operator_key}
+
     def new_organisation(self, name: str = "test") -> Credentials:
         """A further organisation, empty, with an admin key and an API key with default permission 7."""
 
-        return credentials_of(self.operate(lambda database: organisations.create(database, name)), self.url)
+        return credentials_of(
+            self.operate(lambda database: organisations.create(database, ON_THE_HOST, name)), self.url
+        )
 
     def operate(self, act: Callable[[Database], Awaitable[T]]) -> T:
         """What the act does to the server's database, as a command on its host does."""

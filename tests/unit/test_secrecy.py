@@ -43,7 +43,7 @@ from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
-from xtrace_server.credentials import Credentials
+from xtrace_server.credentials import Credentials, OperatorCredentials
 
 PASSPHRASE = "Zirkelquadratur-Passphrase"
 API_KEY, ADMIN_KEY = "Fernmeldegeheimnis-4711", "Generalschluessel-0815"
@@ -117,6 +117,9 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
         roots += [model(provider, "model", 64, api_key=API_KEY) for provider in ("openai", "ollama")]
     roots.append(Request("GET", "http://127.0.0.1:1", {"x-api-key": API_KEY}))
     roots.append(wire.CreatedApiKey(wire.ApiKey("hash", API_KEY[:5], "name", "", "now", None), API_KEY))
+    roots.append(wire.CreatedOrganisation(wire.Organisation("org", "name", "now", None), ADMIN_KEY, API_KEY))
+    roots.append(wire.CreatedAdminKey(wire.AdminKey("hash", "now"), ADMIN_KEY))
+    roots += [wire.CreatedOperatorKey(ADMIN_KEY), OperatorCredentials(ADMIN_KEY, "http://127.0.0.1:1")]
     roots += [Credentials("org", ADMIN_KEY, API_KEY, "http://127.0.0.1:1"), _Connection(api_key=API_KEY)]
     return roots, marks
 

@@ -1,11 +1,13 @@
 """`xtrace audit`: the organisation's audit log. JSON results are the objects of the HTTP contract."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from xtrace_cli.options.connection import CredentialsFile, with_admin_key
 from xtrace_cli.output import Json, show, table
+from xtrace_core import wire
 
 
 def audit(
@@ -20,7 +22,11 @@ def audit(
 
     Needs the organisation's admin key. Keys are named by the beginning of their hash, as `xtrace keys list` shows it.
     """
-    entries = with_admin_key(credentials, lambda xtrace: xtrace.audit_log(limit, before))
+    show_entries(with_admin_key(credentials, lambda xtrace: xtrace.audit_log(limit, before)), as_json)
+
+
+def show_entries(entries: Sequence[wire.AuditEntry], as_json: bool) -> None:
+    """Prints entries of an audit log."""
     rows = [
         (entry.id, entry.at, entry.action, entry.count, entry.actor[:12], entry.subject[:36], entry.detail)
         for entry in entries

@@ -1,35 +1,27 @@
 """`xtrace org`: the organisations of a server, for its operator, on its host."""
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xtrace_cli.groups import new_group
-from xtrace_cli.options.server_data import (
-    DEFAULT_FOLDER,
-    DataFolder,
-    existing_database,
-    server_database,
-    server_settings,
-)
-from xtrace_cli.output import Json, fields, note, say, show, table
+from xtrace_cli.options.server_data import DEFAULT_FOLDER, DataFolder, operate
+from xtrace_cli.output import Json, Yes, confirm, fields, note, say, show, table
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 if TYPE_CHECKING:
-    from xtrace_server.credentials import Credentials
     from xtrace_server.operations.organisations import NewOrganisation
-    from xtrace_server.settings import Settings
-    from xtrace_server.storage.organisations import Organisation
+    from xtrace_server.storage.organisations import AdminKey, Organisation
 
 app = new_group(
     "org",
-    "Organisations: create, list, suspend, new admin keys. Works on the server's host, in its data folder, also while "
-    "it runs.",
+    "Organisations: create, list, suspend, admin keys. Works on the server's host, in its data folder, also while it "
+    "runs.",
 )
 
 OrgId = Annotated[str, typer.Argument(metavar="ORG_ID", help="The organisation, as `xtrace org list` shows it.")]
+_SHOWN_HASH = 12
 _DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -52,13 +44,27 @@ def create(
     They are shown this once: the server keeps only hashes. The API key may do everything in every knowledge base of
     the organisation.
     """
+    from xtrace_server.auth.guard import ON_THE_HOST
+    from xtrace_server.bootstrap import credentials_of
+    from xtrace_server.credentials import write_credentials
+    from xtrace_server.operations import organisations
+
     if not name:
         raise InvalidArgument("the name is empty, expected a name for people to read")
-    settings = server_settings(data=data)
-    existing_database(settings)
     if write is not None and write.exists():
         raise InaccessibleFile(f"{write} exists: it may hold the only copy of other keys, so name a new file")
-    credentials = asyncio.run(_create(settings, name, api_url or _known_url(data), write))
+    url = api_url or known_url(data)
+
+    def deliver(new: "NewOrganisation") -> None:
+        if write is None:
+            return
+        try:
+            write_credentials(write, credentials_of(new, url))
+        except OSError as error:
+            raise InaccessibleFile(f"the credentials cannot be written to {write}: {error.strerror}") from None
+
+    new = operate(data, lambda database: organisations.create(database, ON_THE_HOST, name, deliver))
+    credentials = credentials_of(new, url)
     if write is not None:
         result = {"org_id": credentials.org_id, "credentials_file": str(write)}
         show(result, as_json, lambda: say(credentials.org_id))
@@ -69,30 +75,12 @@ def create(
     note("the keys are shown this once")
 
 
-@app.command("admin-key")
-def admin_key(
-    org_id: OrgId,
-    data: DataFolder = DEFAULT_FOLDER,
-    as_json: Json = False,
-) -> None:
-    """Issues a new admin key to an organisation, such as one that has lost its own, and prints it.
-
-    It is shown this once: the server keeps only hashes. Admin keys that were issued before go on working.
-    """
-    settings = server_settings(data=data)
-    existing_database(settings)
-    key = asyncio.run(_new_admin_key(settings, org_id))
-    result = {"org_id": org_id, "admin_key": key, "api_url": _known_url(data)}
-    show(result, as_json, lambda: fields(list(result.items())))
-    note("the key is shown this once")
-
-
 @app.command("list")
 def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
     """Lists the organisations, the oldest first."""
-    settings = server_settings(data=data)
-    existing_database(settings)
-    found = asyncio.run(_list(settings))
+    from xtrace_server.operations import organisations
+
+    found = operate(data, organisations.list_all)
     rows = [(one.id, one.created_at, _state(one), one.name) for one in found]
     show([_shown(one) for one in found], as_json, lambda: table(("ID", "CREATED", "STATE", "NAME"), rows))
 
@@ -100,19 +88,97 @@ def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
 @app.command()
 def suspend(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
     """Suspends an organisation: every call with one of its keys is refused (403 `suspended`). Deletes nothing."""
-    settings = server_settings(data=data)
-    existing_database(settings)
-    found = asyncio.run(_suspend(settings, org_id))
+    from xtrace_server.auth.guard import ON_THE_HOST
+    from xtrace_server.operations import organisations
+
+    found = operate(data, lambda database: organisations.suspend(database, ON_THE_HOST, org_id))
     show(_shown(found), as_json, lambda: note(f"suspended {found.id} ({found.name})"))
 
 
 @app.command()
 def resume(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
     """Ends the suspension of an organisation: its keys open what they opened before."""
-    settings = server_settings(data=data)
-    existing_database(settings)
-    found = asyncio.run(_resume(settings, org_id))
+    from xtrace_server.auth.guard import ON_THE_HOST
+    from xtrace_server.operations import organisations
+
+    found = operate(data, lambda database: organisations.resume(database, ON_THE_HOST, org_id))
     show(_shown(found), as_json, lambda: note(f"resumed {found.id} ({found.name})"))
+
+
+@app.command("admin-key")
+def admin_key(
+    org_id: OrgId,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Revoke every other admin key of the organisation. Asks first.")
+    ] = False,
+    yes: Yes = False,
+    data: DataFolder = DEFAULT_FOLDER,
+    as_json: Json = False,
+) -> None:
+    """Issues a new admin key to an organisation, such as one that has lost its own, and prints it.
+
+    It is shown this once: the server keeps only hashes. Admin keys that were issued before go on working, unless
+    `--rotate` is given.
+    """
+    from xtrace_server.auth.guard import ON_THE_HOST
+    from xtrace_server.operations import admin_keys
+
+    if rotate:
+        confirm(f"Revoke every other admin key of {org_id}?", yes)
+    act = admin_keys.rotate if rotate else admin_keys.create
+    _, key = operate(data, lambda database: act(database, ON_THE_HOST, org_id))
+    result = {"org_id": org_id, "admin_key": key, "api_url": known_url(data)}
+    show(result, as_json, lambda: fields(list(result.items())))
+    note("the key is shown this once")
+
+
+@app.command("admin-keys")
+def list_admin_keys(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
+    """Lists an organisation's admin keys by their hashes, the oldest first."""
+    from xtrace_server.operations import admin_keys
+
+    keys = operate(data, lambda database: admin_keys.list_all(database, org_id))
+    result = [{"hash": key.hash, "created_at": key.created_at} for key in keys]
+    rows = [(key.hash, key.created_at) for key in keys]
+    show(result, as_json, lambda: table(("HASH", "CREATED"), rows))
+
+
+@app.command("revoke-admin-key")
+def revoke_admin_key(
+    org_id: OrgId,
+    key: Annotated[
+        str,
+        typer.Argument(metavar="HASH", help="The key's hash or its beginning, as `xtrace org admin-keys` shows it."),
+    ],
+    yes: Yes = False,
+    data: DataFolder = DEFAULT_FOLDER,
+    as_json: Json = False,
+) -> None:
+    """Revokes an admin key of an organisation. This cannot be undone.
+
+    Without any admin key, the organisation's API keys go on working, but its knowledge bases and keys cannot be changed
+    until `xtrace org admin-key` issues a new one.
+    """
+    from xtrace_server.auth.guard import ON_THE_HOST
+    from xtrace_server.operations import admin_keys
+
+    found = _named(key, operate(data, lambda database: admin_keys.list_all(database, org_id)))
+    confirm(f"Revoke the admin key {found.hash[:_SHOWN_HASH]}… of {org_id}?", yes)
+    left = operate(data, lambda database: admin_keys.revoke(database, ON_THE_HOST, org_id, found.hash))
+    result = {"hash": found.hash, "left": left}
+    show(result, as_json, lambda: note(f"revoked the admin key {found.hash[:_SHOWN_HASH]}…; {left} left"))
+
+
+def _named(key: str, keys: "list[AdminKey]") -> "AdminKey":
+    """The key whose hash begins so. Raises `InvalidArgument`."""
+    named = [one for one in keys if one.hash.startswith(key)] if key else []
+    # What was given is not repeated: it may be a whole key, pasted by mistake.
+    if len(named) != 1:
+        raise InvalidArgument(
+            f"{len(named) or 'no'} admin keys of the organisation have a hash that begins so, expected one: see "
+            "`xtrace org admin-keys`"
+        )
+    return named[0]
 
 
 def _state(one: "Organisation") -> str:
@@ -123,52 +189,7 @@ def _shown(one: "Organisation") -> dict[str, str | None]:
     return {"org_id": one.id, "name": one.name, "created_at": one.created_at, "suspended_at": one.suspended_at}
 
 
-async def _create(settings: "Settings", name: str, api_url: str, file: Path | None) -> "Credentials":
-    from xtrace_server.bootstrap import credentials_of
-    from xtrace_server.credentials import write_credentials
-    from xtrace_server.operations import organisations
-
-    def deliver(new: "NewOrganisation") -> None:
-        if file is None:
-            return
-        try:
-            write_credentials(file, credentials_of(new, api_url))
-        except OSError as error:
-            raise InaccessibleFile(f"the credentials cannot be written to {file}: {error.strerror}") from None
-
-    async with server_database(settings) as database:
-        return credentials_of(await organisations.create(database, name, deliver), api_url)
-
-
-async def _new_admin_key(settings: "Settings", org_id: str) -> str:
-    from xtrace_server.operations import organisations
-
-    async with server_database(settings) as database:
-        return await organisations.new_admin_key(database, org_id)
-
-
-async def _suspend(settings: "Settings", org_id: str) -> "Organisation":
-    from xtrace_server.operations import organisations
-
-    async with server_database(settings) as database:
-        return await organisations.suspend(database, org_id)
-
-
-async def _resume(settings: "Settings", org_id: str) -> "Organisation":
-    from xtrace_server.operations import organisations
-
-    async with server_database(settings) as database:
-        return await organisations.resume(database, org_id)
-
-
-async def _list(settings: "Settings") -> "list[Organisation]":
-    from xtrace_server.operations import organisations
-
-    async with server_database(settings) as database:
-        return await organisations.list_all(database)
-
-
-def _known_url(data: Path) -> str:
+def known_url(data: Path) -> str:
     """The address that the server wrote down at its last start; the operator may have moved that file away."""
     import msgspec
 

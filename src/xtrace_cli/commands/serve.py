@@ -47,6 +47,10 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", envvar="XTRACE_CONFIG", help="A TOML file with settings of the server."),
     ] = None,
+    no_operator_api: Annotated[
+        bool | None,
+        typer.Option("--no-operator-api", help="Switch the operator's routes off: commands on the host still work."),
+    ] = None,
     tls_certificate: Annotated[
         Path | None,
         typer.Option(metavar="FILE", envvar="XTRACE_TLS_CERTIFICATE", help="Serve HTTPS with this certificate (PEM)."),
@@ -70,7 +74,8 @@ def serve(
 ) -> None:
     """Runs the service until Ctrl-C or SIGTERM.
 
-    The first start on an empty folder makes an organisation and its keys, and writes them to credentials.json in it.
+    The first start on an empty folder makes an organisation and its keys, and writes them to credentials.json in it,
+    and the operator key to operator.json.
     A flag goes before an environment variable, which goes before the configuration file.
     """
     flags = {
@@ -78,6 +83,7 @@ def serve(
         "port": port,
         "ops_port": ops_port,
         "drain_s": drain_s,
+        "operator_api": False if no_operator_api else None,
         "data": data,
         "config": config,
         "tls_certificate": tls_certificate,

@@ -1,9 +1,10 @@
 """The server's own data folder, for the commands that an operator runs on the server's host."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from xtrace_server.settings import Settings
     from xtrace_server.storage.database import Database
     from xtrace_server.storage.dialects import Dialect
+
+T = TypeVar("T")
 
 DataFolder = Annotated[
     Path, typer.Option("--data", envvar="XTRACE_DATA", help="The folder of the server's database and credentials.")
@@ -62,12 +65,24 @@ async def server_database(settings: "Settings") -> "AsyncIterator[Database]":
             yield database
 
 
+def operate(data: Path, act: "Callable[[Database], Awaitable[T]]") -> T:
+    """Returns what the act does to the database of a server's data folder. Raises `UnusableData`, `InvalidArgument`."""
+    settings = server_settings(data=data)
+    existing_database(settings)
+
+    async def run() -> T:
+        async with server_database(settings) as database:
+            return await act(database)
+
+    return asyncio.run(run())
+
+
 @contextmanager
 def database_faults() -> Iterator[None]:
     """Turns what the database and the file system refuse into `UnusableData`, what does not exist in the database into
     `InvalidArgument`.
     """
-    from xtrace_server.errors import NotFound, ServiceError
+    from xtrace_server.errors import InvalidRequest, NotFound, ServiceError
     from xtrace_server.storage.database import StorageError, reason
     from xtrace_server.storage.dialects import DatabaseUnusable
 
@@ -75,7 +90,7 @@ def database_faults() -> Iterator[None]:
         yield
     except DatabaseUnusable as error:
         raise UnusableData(str(error)) from None
-    except NotFound as error:
+    except (NotFound, InvalidRequest) as error:
         raise InvalidArgument(error.detail) from None
     except ServiceError as error:
         raise UnusableData(error.detail) from None

@@ -8,12 +8,11 @@ from xtrace_server.http.answers import json_answer
 from xtrace_server.http.described import Parameter, describes
 from xtrace_server.http.requests import ActorDep, StateDep, query_number
 from xtrace_server.operations import audit
-from xtrace_server.storage.audit import Entry
 
 router = APIRouter(prefix="/api/v1/audit")
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1000
-_PAGE = (
+PAGE = (
     Parameter("limit", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}),
     Parameter("before", {"type": "integer", "minimum": 1}),
 )
@@ -21,16 +20,13 @@ _PAGE = (
 
 @router.get("")
 @requires(CONTROL)
-@describes(list[wire.AuditEntry], *_PAGE)
+@describes(list[wire.AuditEntry], *PAGE)
 async def newest(request: Request, state: StateDep, actor: ActorDep) -> Response:
     """The newest entries of the organisation's audit log, or those before the id in `before`; the newest first."""
-    limit = query_number(request, "limit", MAX_LIMIT) or DEFAULT_LIMIT
-    before = query_number(request, "before", 2**63 - 1)
-    return json_answer([_shown(entry) for entry in await audit.newest(state, actor, before, limit)])
+    limit, before = page_of(request)
+    return json_answer([audit.shown(entry) for entry in await audit.newest(state, actor, before, limit)])
 
 
-def _shown(entry: Entry) -> wire.AuditEntry:
-    event = entry.event
-    return wire.AuditEntry(
-        entry.id, entry.at, event.action, event.actor, event.subject, event.detail, event.request_id, event.count
-    )
+def page_of(request: Request) -> tuple[int, int | None]:
+    """Returns how many entries are asked for, and before which id. Raises `InvalidRequest`."""
+    return query_number(request, "limit", MAX_LIMIT) or DEFAULT_LIMIT, query_number(request, "before", 2**63 - 1)

@@ -26,6 +26,7 @@ _SECURITY: Final[dict[Plane, list[dict[str, list[str]]]]] = {
     Plane.PUBLIC: [],
     Plane.DATA: [{"apiKey": []}],
     Plane.CONTROL: [{"adminKey": [], "organisation": []}],
+    Plane.OPERATOR: [{"operatorKey": []}],
 }
 _FILTER: Final = {
     "description": "A metadata filter (docs/metadata.md), as an object or as its JSON text; null matches every chunk.",
@@ -111,7 +112,7 @@ def _responses(
     }
     statuses = {*_ALWAYS, *description.statuses}
     if rule.plane is not Plane.PUBLIC:
-        statuses |= {401, 403, 429}
+        statuses |= {401, 429, 404 if rule.plane is Plane.OPERATOR else 403}
     if rule.permission != Permission.NONE:
         statuses.add(404)
     if names_a_thing:
@@ -139,7 +140,12 @@ def _parameter(parameter: Parameter, where: str) -> dict[str, Any]:
 
 
 def _security_schemes() -> dict[str, Any]:
-    named = {"apiKey": wire.API_KEY_HEADER, "adminKey": wire.ADMIN_KEY_HEADER, "organisation": wire.ORGANISATION_HEADER}
+    named = {
+        "apiKey": wire.API_KEY_HEADER,
+        "adminKey": wire.ADMIN_KEY_HEADER,
+        "organisation": wire.ORGANISATION_HEADER,
+        "operatorKey": wire.OPERATOR_KEY_HEADER,
+    }
     return {name: {"type": "apiKey", "in": "header", "name": header} for name, header in named.items()}
 
 

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from xtrace_core.permissions import Permission
-from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, ORGANISATION_HEADER
+from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, OPERATOR_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.keys import hash_key, is_well_formed
 from xtrace_server.errors import (
     KeyExpired,
@@ -28,8 +28,8 @@ from xtrace_server.errors import (
     Unavailable,
 )
 from xtrace_server.limits.rate_limit import RateLimit
-from xtrace_server.storage import knowledge_bases, organisations
-from xtrace_server.storage.database import Connection, Database, StorageError, now
+from xtrace_server.storage import knowledge_bases, operator_keys, organisations
+from xtrace_server.storage.database import THE_SERVICE, Connection, Database, StorageError, now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.organisations import ApiKey, Grant, Organisation
 
@@ -45,6 +45,7 @@ class Plane(Enum):
     PUBLIC = "none"
     DATA = "API key"
     CONTROL = "admin key"
+    OPERATOR = "operator key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Rule:
 
 PUBLIC = Rule(Plane.PUBLIC)
 CONTROL = Rule(Plane.CONTROL)
+OPERATOR = Rule(Plane.OPERATOR)
 MEMBER = Rule(Plane.DATA)
 """Any API key of the organisation."""
 READER = Rule(Plane.DATA, Permission.READ)
@@ -149,6 +151,32 @@ class Actor:
         _check_not_suspended(*found)
 
 
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who operates the server: with the operator key, or on its host."""
+
+    key_hash: str = ""
+    """Of the operator key that was presented; empty on the host."""
+    request_id: str = ""
+
+    @property
+    def organisation_id(self) -> str:
+        return THE_SERVICE
+
+    def to(self, organisation_id: str) -> Actor:
+        """Returns the same, as the audit log of an organisation, or of `THE_SERVICE`, names them."""
+        return Actor(organisation_id, "operator", self.request_id)
+
+    async def check_current(self, connection: Connection) -> None:
+        """Raises `Unauthenticated` if the operator key was replaced since the request began."""
+        if self.key_hash and await operator_keys.find(connection, self.key_hash) is None:
+            raise Unauthenticated("the operator key was replaced while the request was on its way; nothing was changed")
+
+
+ON_THE_HOST = Operator()
+"""Whoever can write the server's database needs no key."""
+
+
 class _Headers(Protocol):
     def get(self, key: str, /) -> str | None: ...
 
@@ -202,6 +230,16 @@ class Guard:
         await self._rate_limit.count(key_hash)
         _check_not_suspended(*found)
         return Actor(found[1].id, key_hash, request_id, has_key=True)
+
+    async def operator(self, headers: _Headers, request_id: str) -> Operator:
+        """Returns the caller of an operator's route. Raises `Unauthenticated` and `RateLimited`."""
+        key_hash = _presented(headers, OPERATOR_KEY_HEADER)
+        async with self._database.look_up() as connection:
+            found = await operator_keys.find(connection, key_hash)
+        if found is None or not hmac.compare_digest(found, key_hash):
+            raise Unauthenticated("the operator key is wrong or was replaced")
+        await self._rate_limit.count(key_hash)
+        return Operator(key_hash, request_id)
 
     async def close(self) -> None:
         """Waits until every use of a key is written down."""

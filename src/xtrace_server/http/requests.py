@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from xtrace_core.metadata_filter import InvalidFilter, parse_chosen_filter, parse_filter
 from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
-from xtrace_server.auth.guard import PUBLIC, Actor, ApiCaller, Plane, rule_of
+from xtrace_server.auth.guard import PUBLIC, Actor, ApiCaller, Operator, Plane, rule_of
 from xtrace_server.errors import FilterRefused, InvalidRequest, NotFound
 from xtrace_server.http.envelope import is_ops
 from xtrace_server.limits.sizes import check_count
@@ -42,6 +42,10 @@ async def check_caller(request: Request) -> None:
         request.state.caller = await guard.api_caller(request.headers, request.path_params["org"], rule)
     elif rule.plane is Plane.CONTROL:
         request.state.caller = await guard.actor(request.headers, request.state.request_id)
+    elif rule.plane is Plane.OPERATOR:
+        if not state.settings.operator_api:
+            raise NotFound(f"unknown route {request.url.path[:128]}: see the setting operator_api")
+        request.state.caller = await guard.operator(request.headers, request.state.request_id)
     if rule.plane is not Plane.PUBLIC:
         request.state.leave = state.in_flight.enter(request.state.caller.organisation_id)
 
@@ -54,9 +58,14 @@ def _actor(request: Request) -> Actor:
     return cast("Actor", request.state.caller)
 
 
+def _operator(request: Request) -> Operator:
+    return cast("Operator", request.state.caller)
+
+
 StateDep: TypeAlias = Annotated[ServerState, Depends(state_of)]
 ApiCallerDep: TypeAlias = Annotated[ApiCaller, Depends(_api_caller)]
 ActorDep: TypeAlias = Annotated[Actor, Depends(_actor)]
+OperatorDep: TypeAlias = Annotated[Operator, Depends(_operator)]
 
 
 class _Scoped(Protocol):
@@ -85,6 +94,11 @@ def query_string(request: Request, name: str) -> str:
         raise InvalidRequest(f"got the query parameter {name} {len(values)} times, expected once and not empty")
     _check_text(name, values[0])
     return values[0]
+
+
+def query_optional(request: Request, name: str) -> str | None:
+    """Returns a query parameter that may be given once; None if it is missing. Raises `InvalidRequest`."""
+    return query_string(request, name) if name in request.query_params else None
 
 
 def query_strings(request: Request, name: str) -> list[str]:

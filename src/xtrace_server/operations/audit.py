@@ -1,10 +1,11 @@
-"""The audit log of an organisation."""
+"""The audit log of an organisation, and of the server as a whole."""
 
+from xtrace_core import wire
 from xtrace_server.auth.guard import Actor
 from xtrace_server.state import ServerState
-from xtrace_server.storage import audit
+from xtrace_server.storage import audit, organisations
 from xtrace_server.storage.audit import Entry, Event
-from xtrace_server.storage.database import Connection
+from xtrace_server.storage.database import THE_SERVICE, Connection, Database
 
 
 async def newest(state: ServerState, actor: Actor, before: int | None, limit: int) -> list[Entry]:
@@ -12,6 +13,25 @@ async def newest(state: ServerState, actor: Actor, before: int | None, limit: in
     await state.denials.write()
     async with state.database.read(actor.organisation_id) as connection:
         return await audit.newest(connection, actor.organisation_id, before, limit)
+
+
+async def newest_of(database: Database, organisation_id: str, before: int | None, limit: int) -> list[Entry]:
+    """The same for the server's operator: of an organisation, or with `THE_SERVICE` of the server as a whole.
+
+    Raises `OrganisationNotFound`.
+    """
+    async with database.look_up() as connection:
+        if organisation_id != THE_SERVICE:
+            await organisations.get(connection, organisation_id)
+        return await audit.newest(connection, organisation_id, before, limit)
+
+
+def shown(entry: Entry) -> wire.AuditEntry:
+    """Returns an entry as answers have it."""
+    event = entry.event
+    return wire.AuditEntry(
+        entry.id, entry.at, event.action, event.actor, event.subject, event.detail, event.request_id, event.count
+    )
 
 
 async def record(connection: Connection, actor: Actor, action: str, subject: str, detail: str = "") -> None:

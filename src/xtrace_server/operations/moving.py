@@ -12,7 +12,7 @@ from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.archive.container import ArchiveUnusable
 from xtrace_server.archive.manifest import EXPORT, Manifest
 from xtrace_server.archive.reading import ArchiveReader
-from xtrace_server.auth.guard import Actor
+from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.operations.audit import record
 from xtrace_server.storage import organisations
 from xtrace_server.storage.archiving import described
@@ -54,7 +54,7 @@ async def import_knowledge_base(
             await staged.check()
             async with database.write() as connection:
                 chunks = await staged.publish(connection)
-                actor = Actor(organisation_id, "operator")
+                actor = ON_THE_HOST.to(organisation_id)
                 await record(connection, actor, "knowledge_base.import", staged.kb_id, f"{chunks} chunks")
         except (ArchiveUnusable, CannotImport):
             await staged.remove()

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from xtrace_server.auth.guard import Actor, ApiCaller
+from xtrace_server.auth.guard import Actor, ApiCaller, Operator
 from xtrace_server.errors import StorageFull
 from xtrace_server.state import ServerState
-from xtrace_server.storage.database import Connection, StorageError
+from xtrace_server.storage.database import Connection, Database, StorageError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -24,6 +24,17 @@ async def writing(state: ServerState, caller: ApiCaller | Actor) -> AsyncIterato
     """
     async with state.database.write(caller.organisation_id, urgent=isinstance(caller, Actor)) as connection:
         await caller.check_current(connection)
+        yield connection
+
+
+@asynccontextmanager
+async def operating(database: Database, operator: Operator) -> AsyncIterator[Connection]:
+    """A writing transaction in which the operator's key holds, if they have one; what operators do goes first.
+
+    Raises `Unauthenticated` if the key was replaced meanwhile.
+    """
+    async with database.write(urgent=True) as connection:
+        await operator.check_current(connection)
         yield connection
 
 

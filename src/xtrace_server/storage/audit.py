@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_server.storage.database import now
+from xtrace_server.storage.database import THE_SERVICE, now
 from xtrace_server.storage.schema import audit, organisation
 
 
@@ -39,11 +39,13 @@ _a = audit.c
 
 
 async def record(connection: AsyncConnection, organisation_id: str, events: Sequence[Event]) -> None:
-    """Adds entries to the organisation's log, in the transaction of what they record."""
+    """Adds entries to the organisation's log, or with `THE_SERVICE` to the server's, in the transaction of what they
+    record.
+    """
     moment = now()
     rows: list[dict[str, Any]] = [
         {
-            "organisation_id": organisation_id,
+            "organisation_id": None if organisation_id == THE_SERVICE else organisation_id,
             "at": moment,
             "action": event.action,
             "actor": event.actor,
@@ -58,9 +60,13 @@ async def record(connection: AsyncConnection, organisation_id: str, events: Sequ
 
 
 async def newest(connection: AsyncConnection, organisation_id: str, before: int | None, limit: int) -> list[Entry]:
-    """Returns the organisation's newest entries, or those with ids below `before`; the newest first."""
+    """Returns the newest entries of an organisation, or of `THE_SERVICE`; or those with ids below `before`.
+
+    The newest comes first.
+    """
     query = select(_a.id, _a.at, _a.action, _a.actor, _a.subject, _a.detail, _a.request_id, _a.count)
-    query = query.where(_a.organisation_id == organisation_id)
+    of_service = organisation_id == THE_SERVICE
+    query = query.where(_a.organisation_id.is_(None) if of_service else _a.organisation_id == organisation_id)
     if before is not None:
         query = query.where(_a.id < before)
     return [
@@ -76,6 +82,9 @@ async def newest(connection: AsyncConnection, organisation_id: str, before: int 
 
 
 async def existing_organisations(connection: AsyncConnection, organisation_ids: Collection[str]) -> set[str]:
-    """Returns those of at most a thousand ids that organisations have, so that their logs can take an event."""
+    """Returns those of at most a thousand ids that organisations have, so that their logs can take an event.
+
+    The service itself has a log too.
+    """
     query = select(organisation.c.id).where(organisation.c.id.in_(organisation_ids))
-    return set((await connection.execute(query)).scalars())
+    return set((await connection.execute(query)).scalars()) | ({THE_SERVICE} & set(organisation_ids))

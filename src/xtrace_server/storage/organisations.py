@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import KeyNotFound, OrganisationNotFound
@@ -21,6 +21,14 @@ class Organisation:
     created_at: str
     suspended_at: str | None = None
     """Since when none of its keys opens anything, if that is so."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminKey:
+    """An admin key as stored: never the key itself."""
+
+    hash: str
+    created_at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class ApiKey:
 
 _o = organisation.c
 _ORGANISATION = (_o.id, _o.name, _o.created_at, _o.suspended_at)
+_a = admin_key.c
 _k = api_key.c
 _KEY = (
     _k.hash,
@@ -90,15 +99,31 @@ async def exists(connection: AsyncConnection, organisation_id: str) -> bool:
     return (await connection.execute(query)).one_or_none() is not None
 
 
-async def add_admin_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
+async def add_admin_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> AdminKey:
     """Stores a further admin key of an organisation; the others stay."""
-    row = {"hash": key_hash, "organisation_id": organisation_id, "created_at": now()}
+    added = AdminKey(key_hash, now())
+    row = {"hash": added.hash, "organisation_id": organisation_id, "created_at": added.created_at}
     await connection.execute(insert(admin_key).values(row))
+    return added
+
+
+async def list_admin_keys(connection: AsyncConnection, organisation_id: str) -> list[AdminKey]:
+    """The organisation's admin keys, the oldest first."""
+    query = select(_a.hash, _a.created_at).where(_a.organisation_id == organisation_id)
+    return [AdminKey(*row) for row in await connection.execute(query.order_by(_a.created_at, _a.hash))]
+
+
+async def remove_admin_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
+    """Ends an admin key. Raises `KeyNotFound`."""
+    owned = (_a.hash == key_hash, _a.organisation_id == organisation_id)
+    result = await connection.execute(delete(admin_key).where(*owned))
+    if result.rowcount == 0:
+        raise KeyNotFound("admin key")
 
 
 async def find_admin_key(connection: AsyncConnection, key_hash: str) -> tuple[str, Organisation] | None:
     """The stored hash and the organisation, if there is such an admin key."""
-    query = select(admin_key.c.hash, *_ORGANISATION).join(organisation).where(admin_key.c.hash == key_hash)
+    query = select(_a.hash, *_ORGANISATION).join(organisation).where(_a.hash == key_hash)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else (row[0], Organisation(*row[1:]))
 
@@ -115,7 +140,7 @@ async def get_api_key(connection: AsyncConnection, organisation_id: str, key_has
     owned = (_k.hash == key_hash, _k.organisation_id == organisation_id)
     row = (await connection.execute(select(*_KEY).where(*owned, _k.revoked_at.is_(None)))).one_or_none()
     if row is None:
-        raise KeyNotFound
+        raise KeyNotFound("API key")
     return ApiKey(*row)
 
 
@@ -153,7 +178,7 @@ async def revoke_api_key(connection: AsyncConnection, organisation_id: str, key_
     revoked_at = func.coalesce(_k.revoked_at, now())
     result = await connection.execute(update(api_key).where(*owned).values(revoked_at=revoked_at))
     if result.rowcount == 0:
-        raise KeyNotFound
+        raise KeyNotFound("API key")
 
 
 async def record_use(connection: AsyncConnection, key_hash: str) -> None:

@@ -78,6 +78,13 @@ admin_key = Table(
     Column("created_at", _Text, nullable=False),
 )
 
+operator_key = Table(
+    "operator_key",
+    metadata,
+    Column("hash", _Text, primary_key=True),
+    Column("created_at", _Text, nullable=False),
+)
+
 api_key = Table(
     "api_key",
     metadata,
@@ -262,7 +269,7 @@ audit = Table(
     "audit",
     metadata,
     Column("id", _Key, primary_key=True),
-    Column("organisation_id", ForeignKey("organisation.id"), nullable=False),
+    Column("organisation_id", ForeignKey("organisation.id")),  # null: the server as a whole
     Column("at", _Text, nullable=False),
     Column("action", _Text, nullable=False),
     Column("actor", _Text, nullable=False),

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from xtrace_server.auth.denials import Denials
+from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.operations import organisations
 from xtrace_server.storage import audit
 from xtrace_server.storage.audit import Event
@@ -15,7 +16,7 @@ EVENT = Event(action="denied.unauthenticated", actor="unknown", detail="GET /v1/
 
 async def test_made_up_organisations_do_not_keep_real_denials_out(tmp_path: Path) -> None:
     async with open_database(default_url(tmp_path), tmp_path) as database:
-        real = (await organisations.create(database, "real")).organisation.id
+        real = (await organisations.create(database, ON_THE_HOST, "real")).organisation.id
         denials = Denials(database)
         for round_ in range(3):
             for i in range(999):

@@ -32,6 +32,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("hash", name="pk_admin_key"),
     )
     op.create_table(
+        "operator_key",
+        sa.Column("hash", STRING, nullable=False),
+        sa.Column("created_at", STRING, nullable=False),
+        sa.PrimaryKeyConstraint("hash", name="pk_operator_key"),
+    )
+    op.create_table(
         "api_key",
         sa.Column("hash", STRING, nullable=False),
         sa.Column("organisation_id", STRING, nullable=False),

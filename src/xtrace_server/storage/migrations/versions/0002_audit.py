@@ -16,7 +16,7 @@ def upgrade() -> None:
     op.create_table(
         "audit",
         sa.Column("id", KEY, nullable=False),
-        sa.Column("organisation_id", STRING, nullable=False),
+        sa.Column("organisation_id", STRING, nullable=True),
         sa.Column("at", STRING, nullable=False),
         sa.Column("action", STRING, nullable=False),
         sa.Column("actor", STRING, nullable=False),
