@@ -1,36 +1,26 @@
 """Encrypted nearest-neighbour search, and the texts of what it found."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Literal, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
-from xtrace_core.frames import RowBlock
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import MAX_QUERIES
 from xtrace_sdk.arguments import Count, MetaFilter, Positive, checked_calls
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
-from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.chunks.vector_copies import as_floats
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, embedded_query, resolve
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import agreed_model, vector_form
-from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted, Search, filters_of
-from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
-from xtrace_sdk.x_vec.retrievers.emptiness import explain_emptiness
+from xtrace_sdk.x_vec.retrievers.contents import Contents
+from xtrace_sdk.x_vec.retrievers.engine import SearchEngine
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
 from xtrace_sdk.x_vec.retrievers.rescoring import rescored
-from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
+from xtrace_sdk.x_vec.retrievers.scan import Nearest
 from xtrace_sdk.x_vec.retrievers.scope import Range, SearchScope
-from xtrace_sdk.x_vec.retrievers.stored_rows import StoredRows
 
 FIELDS = ("chunk_content", "meta_data", "name", "created_at", "updated_at")
 """What is fetched of a chunk unless something else is asked for."""
@@ -78,14 +68,10 @@ class Retriever(Secretive):
         model = agreed_model(execution_context.embedding_model, embedding)
         self._context = execution_context
         self._integration = integration
-        for one in execution_context.lineage:
-            integration.declare_private(one.id, one.private_metadata)
         self._embedding = embedding
         self._form = vector_form(execution_context.embed_len(), model)
         self._contents = Contents(execution_context)
-        self._decoys = Decoys()
-        before = execution_context.predecessor
-        self._stored_rows = None if before is None else StoredRows(before.homomorphic, before.accepted)
+        self._engine = SearchEngine(execution_context, integration)
 
     @overload
     async def nn_search_for_ids(
@@ -161,7 +147,9 @@ class Retriever(Secretive):
         vectors = [self._form.as_bits(await resolve(vector)) for vector in query_vectors]
         found: list[Nearest] = []
         for start in range(0, len(vectors), MAX_QUERIES):
-            found += await self._nearest(vectors[start : start + MAX_QUERIES], k, scope)
+            found += (
+                await self._engine.nearest(vectors[start : start + MAX_QUERIES], k, scope, self._contents)
+            ).nearest
         return [(nearest.chunk_ids.tolist(), nearest.distances.tolist()) for nearest in found]
 
     async def search(
@@ -192,7 +180,7 @@ class Retriever(Secretive):
         )
         distances = dict(zip(ids, scores, strict=True))
         # Nothing else ran in between, so this search is the latest that found them, and its filter is checked.
-        found = await self._decrypted(ids, kb_id, FIELDS, decoys)
+        found = await self._engine.decrypted(ids, kb_id, FIELDS, decoys, self._contents)
         ranked = [(one, None) for one in found] if wanted is None else rescored(wanted, found)[:k]
         return [
             SearchResult(
@@ -223,7 +211,8 @@ class Retriever(Secretive):
         decoys raises `InvalidArgument` for ids that this retriever did not find, and `DecoyGroupTooLarge` if more than
         1,000 chunks would have to be fetched together.
         """
-        return [one.chunk for one in await self._decrypted(chunk_ids, kb_id, projection or FIELDS, decoys)]
+        found = await self._engine.decrypted(chunk_ids, kb_id, projection or FIELDS, decoys, self._contents)
+        return [one.chunk for one in found]
 
     async def meta_search(
         self, meta_filter: MetaFilter | None, kb_id: str, projection: Sequence[str] = META_FIELDS
@@ -272,74 +261,3 @@ class Retriever(Secretive):
         if self._embedding is None:
             self._embedding = embedding_for(self._context.embedding_model)
         return await embedded_query(self._embedding, query, as_floats=as_given)
-
-    async def _decrypted(
-        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str], decoys: int
-    ) -> list[Decrypted]:
-        searches, asked = self._contents.searches(kb_id, chunk_ids), sorted(set(chunk_ids))
-        filters = filters_of(searches, with_decoys=decoys > 0)
-        if decoys:
-            among = {chunk_id: search.candidates for chunk_id, search in searches.items()}
-            asked = await asyncio.to_thread(self._decoys.together_with, asked, among, decoys)
-        wanted = Projection(self._context, projection, is_filtered=bool(filters))
-        chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=wanted.fetched)
-        opened = await asyncio.to_thread(
-            lambda: [self._contents.decrypted(kb_id, chunk, wanted, filters) for chunk in chunks]
-        )
-        moved = {c["chunk_id"]: c.get("nonce") for c, one in zip(chunks, opened, strict=True) if one.has_moved}
-        # Only chunks that were found can be told to have moved, so with decoys this does not depend on whether one has.
-        looked_at = asked if decoys and self._context.predecessor is not None else sorted(moved)
-        if looked_at:
-            vectors = await self._integration.get_chunk_by_id(looked_at, kb_id, projection=["index", "nonce"])
-            found = [chunk for chunk in vectors if chunk["chunk_id"] in moved]
-            await asyncio.to_thread(self._contents.expect_same_vectors, kb_id, found, moved)
-        decrypted = {one.chunk["chunk_id"]: one for one in opened}
-        return [decrypted[chunk_id] for chunk_id in chunk_ids if chunk_id in decrypted]
-
-    async def _nearest(self, vectors: Sequence[NDArray[np.uint8]], k: int, scope: SearchScope) -> list[Nearest]:
-        """For each vector the nearest chunks, of a context that takes another's place those under either."""
-        asked = await of_each(self._context, lambda context: self._nearest_under(context, vectors, k, scope))
-        candidates = reduce(np.union1d, [ids for _, (_, ids) in asked])
-        if not len(candidates) and scope.is_everything:
-            await explain_emptiness(self._context, self._integration, scope.kb_id)
-        search = Search(scope.meta_filter, self._decoys.remember(scope.kb_id, candidates))
-        (context, (found, _)), *rest = asked
-        for number, query in enumerate(vectors):
-            self._contents.remember(scope.kb_id, search, context, query, found[number])
-        for later, (more, _) in rest:
-            for number, query in enumerate(vectors):
-                found[number] = union(found[number], more[number], k)
-                self._contents.remember(scope.kb_id, search, later, query, more[number])
-        return found
-
-    async def _nearest_under(
-        self, context: ExecutionContext, vectors: Sequence[NDArray[np.uint8]], k: int, scope: SearchScope
-    ) -> tuple[list[Nearest], ChunkIds]:
-        if context is self._context.predecessor and self._stored_rows is not None:
-            return await self._nearest_stored(context, self._stored_rows, vectors, k, scope)
-        queries = await asyncio.to_thread(context.homomorphic.encrypt_queries, vectors)
-        async with aclosing(self._answers(context, queries.sent, scope)) as blocks:
-            return await nearest_rows(blocks, queries, k)
-
-    async def _nearest_stored(
-        self,
-        predecessor: ExecutionContext,
-        rows: StoredRows,
-        vectors: Sequence[NDArray[np.uint8]],
-        k: int,
-        scope: SearchScope,
-    ) -> tuple[list[Nearest], ChunkIds]:
-        """The same among what is still under the predecessor, under whose keys no query is encrypted."""
-        asked = [predecessor.homomorphic.stored_rows_query()]
-        async with aclosing(self._answers(predecessor, asked, scope)) as blocks:
-            found, candidates = await rows.nearest(blocks, scope.kb_id, vectors, k)
-        if scope.is_everything:
-            rows.keep_only(scope.kb_id, candidates.tolist())
-        return found, candidates
-
-    def _answers(
-        self, context: ExecutionContext, queries: list[list[bytes]], scope: SearchScope
-    ) -> AsyncGenerator[RowBlock, None]:
-        return self._integration.stream_hamming_distances(
-            scope.kb_id, context.id, queries, scope.hidden_filter(context), scope.id_range
-        )

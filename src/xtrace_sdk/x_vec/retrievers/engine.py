@@ -1,0 +1,122 @@
+"""What all searches go through: the encrypted scan under a context and its predecessor, and reading what it found."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.frames import RowBlock
+from xtrace_core.secrecy import Secretive
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.chunks.private_metadata import Projection
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.contexts.lineage import of_each
+from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted, Search, filters_of
+from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
+from xtrace_sdk.x_vec.retrievers.emptiness import explain_emptiness
+from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
+from xtrace_sdk.x_vec.retrievers.scope import SearchScope
+from xtrace_sdk.x_vec.retrievers.stored_rows import StoredRows
+
+
+class Found(NamedTuple):
+    """What one search found."""
+
+    nearest: list[Nearest]
+    """For each query the nearest chunks, nearest first."""
+    candidates: int
+    """How many chunks it could find."""
+
+
+class SearchEngine(Secretive):
+    """Searches under one context, with decoys that stay the same as long as it lives."""
+
+    def __init__(self, context: ExecutionContext, integration: XTraceIntegration) -> None:
+        self._context = context
+        self._integration = integration
+        for one in context.lineage:
+            integration.declare_private(one.id, one.private_metadata)
+        self._decoys = Decoys()
+        before = context.predecessor
+        self._stored_rows = None if before is None else StoredRows(before.homomorphic, before.accepted)
+
+    async def decrypted(
+        self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str], decoys: int, contents: Contents
+    ) -> list[Decrypted]:
+        """What `Retriever.retrieve_and_decrypt` says, of what the searches that `contents` remembers have found."""
+        searches, asked = contents.searches(kb_id, chunk_ids), sorted(set(chunk_ids))
+        filters = filters_of(searches, with_decoys=decoys > 0)
+        if decoys:
+            among = {chunk_id: search.candidates for chunk_id, search in searches.items()}
+            asked = await asyncio.to_thread(self._decoys.together_with, asked, among, decoys)
+        wanted = Projection(self._context, projection, is_filtered=bool(filters))
+        chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=wanted.fetched)
+        opened = await asyncio.to_thread(
+            lambda: [contents.decrypted(kb_id, chunk, wanted, filters) for chunk in chunks]
+        )
+        moved = {c["chunk_id"]: c.get("nonce") for c, one in zip(chunks, opened, strict=True) if one.has_moved}
+        # Only chunks that were found can be told to have moved, so with decoys this does not depend on whether one has.
+        looked_at = asked if decoys and self._context.predecessor is not None else sorted(moved)
+        if looked_at:
+            vectors = await self._integration.get_chunk_by_id(looked_at, kb_id, projection=["index", "nonce"])
+            found = [chunk for chunk in vectors if chunk["chunk_id"] in moved]
+            await asyncio.to_thread(contents.expect_same_vectors, kb_id, found, moved)
+        decrypted = {one.chunk["chunk_id"]: one for one in opened}
+        return [decrypted[chunk_id] for chunk_id in chunk_ids if chunk_id in decrypted]
+
+    async def nearest(
+        self, vectors: Sequence[NDArray[np.uint8]], k: int, scope: SearchScope, contents: Contents
+    ) -> Found:
+        """For each vector the nearest chunks, of a context that takes another's place those under either.
+
+        `contents` remembers them.
+        """
+        asked = await of_each(self._context, lambda context: self._nearest_under(context, vectors, k, scope))
+        candidates = reduce(np.union1d, [ids for _, (_, ids) in asked])
+        if not len(candidates) and scope.is_everything:
+            await explain_emptiness(self._context, self._integration, scope.kb_id)
+        search = Search(scope.meta_filter, self._decoys.remember(scope.kb_id, candidates))
+        (context, (found, _)), *rest = asked
+        for number, query in enumerate(vectors):
+            contents.remember(scope.kb_id, search, context, query, found[number])
+        for later, (more, _) in rest:
+            for number, query in enumerate(vectors):
+                found[number] = union(found[number], more[number], k)
+                contents.remember(scope.kb_id, search, later, query, more[number])
+        return Found(found, len(candidates))
+
+    async def _nearest_under(
+        self, context: ExecutionContext, vectors: Sequence[NDArray[np.uint8]], k: int, scope: SearchScope
+    ) -> tuple[list[Nearest], ChunkIds]:
+        if context is self._context.predecessor and self._stored_rows is not None:
+            return await self._nearest_stored(context, self._stored_rows, vectors, k, scope)
+        queries = await asyncio.to_thread(context.homomorphic.encrypt_queries, vectors)
+        async with aclosing(self._answers(context, queries.sent, scope)) as blocks:
+            return await nearest_rows(blocks, queries, k)
+
+    async def _nearest_stored(
+        self,
+        predecessor: ExecutionContext,
+        rows: StoredRows,
+        vectors: Sequence[NDArray[np.uint8]],
+        k: int,
+        scope: SearchScope,
+    ) -> tuple[list[Nearest], ChunkIds]:
+        """The same among what is still under the predecessor, under whose keys no query is encrypted."""
+        asked = [predecessor.homomorphic.stored_rows_query()]
+        async with aclosing(self._answers(predecessor, asked, scope)) as blocks:
+            found, candidates = await rows.nearest(blocks, scope.kb_id, vectors, k)
+        if scope.is_everything:
+            rows.keep_only(scope.kb_id, candidates.tolist())
+        return found, candidates
+
+    def _answers(
+        self, context: ExecutionContext, queries: list[list[bytes]], scope: SearchScope
+    ) -> AsyncGenerator[RowBlock, None]:
+        return self._integration.stream_hamming_distances(
+            scope.kb_id, context.id, queries, scope.hidden_filter(context), scope.id_range
+        )
