@@ -19,6 +19,7 @@ from typing import Any
 FOLDER = Path(__file__).parents[1] / "src" / "xtrace_sdk" / "sync"
 
 TWINS = {
+    "xtrace_sdk.collection.collection": ("Collection",),
     "xtrace_sdk.service.integration": ("XTraceIntegration",),
     "xtrace_sdk.x_vec.upkeep.audit.fetching": ("fetch_samples",),
     "xtrace_sdk.x_vec.data_loaders.loader": ("DataLoader",),
@@ -177,7 +178,6 @@ class _File:
     def _method(self, source: _Source, cls: type, node: Function, core: str, is_protocol: bool) -> str:
         decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
         assert set(decorators) <= {"overload", "property", "staticmethod", "classmethod"}, node.name
-        assert core == "super()" or "classmethod" not in decorators, f"no rule for the class method {node.name}"
         is_generator = inspect.isasyncgenfunction(inspect.unwrap(getattr(cls, node.name)))
         if "overload" in decorators:
             self._imports.add("from typing import overload")
@@ -190,6 +190,8 @@ class _File:
             code = head + "\n        run(self._core.__aenter__())\n        return self"
         elif node.name == "__repr__":
             code = head + "\n        return repr(self._core)"
+        elif "classmethod" in decorators and core != "super()":
+            code = head + self._making(source, cls, node)
         elif "property" in decorators:
             code = head + f"\n        return {core}.{node.name}"
         else:
@@ -207,6 +209,17 @@ class _File:
         if "aclose" in members(cls):
             lines.append("close_when_dropped(self, self._core.aclose)")
         return "".join(f"\n        {line}" for line in lines)
+
+    def _making(self, source: _Source, cls: type, node: Function) -> str:
+        """A class method that waits, and gives an object of the class: its twin is made around it."""
+        assert isinstance(node, ast.AsyncFunctionDef), f"no rule for the class method {node.name}"
+        assert node.returns, node.name
+        assert ast.unparse(node.returns) == "Self", f"no rule for the class method {node.name}"
+        lines = ["twin = cls.__new__(cls)"]
+        lines.append(f"twin._core = run(core.{cls.__name__}.{node.name}({self._passed(source, node)}))")
+        given = [one.arg for one in [*node.args.args[1:], *node.args.kwonlyargs] if self._twin_in(source, one)]
+        lines.append(f"twin._held = [{', '.join(given)}]")
+        return "".join(f"\n        {line}" for line in [*lines, "return twin"])
 
     def _function(self, source: _Source, node: Function, target: str | None, is_generator: bool) -> str:
         head = self._head(source, node, is_generator)

@@ -29,6 +29,9 @@ from typing import TYPE_CHECKING, Any, Final
 from xtrace_sdk.distributions import DISTRIBUTION, warn_of_other_owners
 
 if TYPE_CHECKING:
+    from xtrace_sdk.collection.collection import Collection
+    from xtrace_sdk.collection.filterable import Range
+    from xtrace_sdk.collection.record import Hit, Record, Written
     from xtrace_sdk.errors import XTraceError
     from xtrace_sdk.service.integration import MetaDataPage, Retries, XTraceIntegration
     from xtrace_sdk.x_vec.contexts.execution_context import (
@@ -51,10 +54,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AWSKMSKeyProvider",
+    "Collection",
     "CopySummary",
     "DataLoader",
     "Embedding",
     "ExecutionContext",
+    "Hit",
     "KeyFileProvider",
     "KeyProvider",
     "LoadSummary",
@@ -62,6 +67,8 @@ __all__ = [
     "MetaDataPage",
     "PassphraseKeyProvider",
     "PublicPart",
+    "Range",
+    "Record",
     "RecoveryKey",
     "Retries",
     "Retriever",
@@ -69,6 +76,7 @@ __all__ = [
     "SearchResult",
     "Verification",
     "WeakKeyWarning",
+    "Written",
     "XTraceError",
     "XTraceIntegration",
     "__version__",
@@ -81,6 +89,9 @@ __all__ = [
 ]
 
 _PLACES: Final = {
+    "xtrace_sdk.collection.collection": ("Collection",),
+    "xtrace_sdk.collection.filterable": ("Range",),
+    "xtrace_sdk.collection.record": ("Hit", "Record", "Written"),
     "xtrace_sdk.errors": ("XTraceError",),
     "xtrace_sdk.service.integration": ("MetaDataPage", "Retries", "XTraceIntegration"),
     "xtrace_sdk.x_vec.contexts.execution_context": (

@@ -9,6 +9,10 @@ XTraceError
 │   ├── InvalidFilter              a metadata filter that the language does not have
 │   │   └── NotOnPrivateField      an operator or sorting that needs values of which the service has hashes
 │   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
+│   ├── InvalidRecord              a record that a collection cannot hold
+│   ├── RecordNotFound             a record to change that the collection does not have
+│   ├── RecordsExist               records to insert that the collection has already
+│   ├── OtherCollection            a collection that was created with other filterable fields
 │   ├── InvalidDocument            a file or folder that does not contain text to load
 │   ├── DecoyGroupTooLarge         decoys would have to be fetched together with too many chunks
 │   ├── OtherRotation              a rotation into another context has begun
@@ -24,6 +28,7 @@ XTraceError
 │   ├── InvalidRows                rows of a search that are not the sum of a stored vector and the query
 │   ├── ContentTampered            content that cannot be authenticated
 │   ├── ChangedSinceSearch         content that was replaced after the search that found it
+│   ├── OtherRecord                another record than the one that was asked for
 │   └── ForeignNameSalt            a salt for names that was not made for this knowledge base
 ├── NothingToSearch                a knowledge base in which nothing is stored under this context, but under others
 ├── UnknownContent                 genuine content in a form that this version does not have
@@ -137,6 +142,32 @@ class InvalidMetaData(InputError):
     """Metadata with unknown fields or values of the wrong type; nothing was sent."""
 
 
+class InvalidRecord(InputError):
+    """A record without an id, with metadata that is not JSON, or larger than a collection takes; nothing was sent."""
+
+
+class RecordNotFound(InputError):
+    """The collection does not have the record that was to be changed; nothing was changed."""
+
+
+class RecordsExist(InputError):
+    """The collection has some of the records already, and was told to fail then; nothing was stored.
+
+    `positions` says which, from 0 in the order in which they were given.
+    """
+
+    def __init__(self, positions: Sequence[int], count: int) -> None:
+        self.positions = list(positions)
+        super().__init__(
+            f"{len(self.positions)} of {count} records are in the collection already, or were given twice (positions "
+            f"{shown_ids(self.positions)}), and on_conflict is fail: nothing was stored"
+        )
+
+
+class OtherCollection(InputError):
+    """The collection was created with other filterable fields, which cannot be changed."""
+
+
 class InvalidDocument(InputError):
     """A file or folder that does not contain text to load."""
 
@@ -225,7 +256,15 @@ class ContentTampered(TamperedData):
 
 
 class ChangedSinceSearch(TamperedData):
-    """Content that was replaced after the search that found it; search again."""
+    """Content that was replaced after the search that found it; search again. `chunk_id` says which, where known."""
+
+    def __init__(self, *args: object, chunk_id: int | None = None) -> None:
+        super().__init__(*args)
+        self.chunk_id = chunk_id
+
+
+class OtherRecord(TamperedData):
+    """The service gave another record than the one that was asked for, or one of another namespace."""
 
 
 class ForeignNameSalt(TamperedData):

@@ -12,7 +12,7 @@ from docs.examples import ROOT, examples, run
 from support.service import LiveService
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_credentials
 
-RUN = ("keys.md", "metadata.md", "migration.md", "quickstart.md", "security.md", "README.md")
+RUN = ("collection.md", "keys.md", "metadata.md", "migration.md", "quickstart.md", "security.md", "README.md")
 """The pages whose examples run: here, and in `test_key_pages`."""
 
 
@@ -30,6 +30,13 @@ async def test_the_quickstart_runs_from_top_to_bottom(reader_folder: Path) -> No
     for code in examples(ROOT / "docs" / "quickstart.md").values():
         namespace = await run(code, namespace)
     assert (reader_folder / "keys" / "context.json").exists()
+
+
+async def test_the_page_on_collections_runs_from_top_to_bottom(reader_folder: Path) -> None:
+    namespace: dict[str, Any] = {}
+    for code in examples(ROOT / "docs" / "collection.md").values():
+        namespace = await run(code, namespace)
+    assert (reader_folder / "keys" / "collection.json").exists()
 
 
 def test_the_readme_example_runs_as_a_script_and_answers(reader_folder: Path, live_service: LiveService) -> None:

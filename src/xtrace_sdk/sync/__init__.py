@@ -5,6 +5,7 @@ Same names, same parameters, same core: `await retriever.search(…)` is `retrie
 Ctrl-C cancels a call cleanly. Callbacks run in a thread of the SDK and cannot make such calls themselves.
 """
 
+from xtrace_sdk.sync._collection import Collection
 from xtrace_sdk.sync._copying import copy_knowledge_base
 from xtrace_sdk.sync._embedding import Embedding
 from xtrace_sdk.sync._execution_context import ContextStore, ExecutionContext, NamedContextStore
@@ -18,6 +19,7 @@ from xtrace_sdk.sync._vectors import Embedder, FloatEmbedder
 from xtrace_sdk.sync._verification import delete_bad, verify
 
 __all__ = [
+    "Collection",
     "ContextStore",
     "DataLoader",
     "Embedder",

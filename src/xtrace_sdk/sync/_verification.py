@@ -27,8 +27,9 @@ def verify(
     """Reads every chunk of a knowledge base under the context, and its predecessor if it has one; changes nothing.
 
     A chunk is good if its ciphertexts decrypt under both primes to a vector of the context's length with the noise of
-    its nonce, its content is authentic under that nonce, and its private metadata is that of its content. What the
-    service withholds, other metadata, and an older state are not noticed; compare `chunks` with how many you stored.
+    its nonce, its content is authentic under that nonce, and its private metadata, or the hashes of a record of a
+    collection, are those of its content. What the service withholds, other metadata, and an older state are not
+    noticed; compare `chunks` with how many you stored.
 
     Where anything is bad, everything is read once more, and only what is bad both times is listed. So the service
     learns that everything was read, and whether anything was bad at all. Raises `InvalidArgument`, also if nothing was

@@ -7,7 +7,7 @@ import pytest
 
 import xtrace_server.errors as served
 from xtrace_sdk import errors
-from xtrace_sdk.errors import InvalidRows, OtherRotation, PartlyStored, ServerError, XTraceError
+from xtrace_sdk.errors import InvalidRows, OtherRotation, PartlyStored, RecordsExist, ServerError, XTraceError
 
 
 def classes() -> dict[str, type]:
@@ -85,6 +85,8 @@ def test_no_message_is_as_long_as_the_text_that_a_service_puts_into_it(cls: type
         error: XTraceError = InvalidRows(range(10**6))
     elif cls is PartlyStored:
         error = PartlyStored([1] * 10**6, RuntimeError("x" * 10**6))
+    elif cls is RecordsExist:
+        error = RecordsExist(range(10**6), 10**7)
     elif cls is OtherRotation:
         error = OtherRotation("x" * 10**6, "y" * 10**6)
     else:

@@ -1,11 +1,14 @@
 """What is encrypted as the content of a chunk: its text alone, or an envelope with more of the chunk beside it.
 
-An envelope begins with a byte that UTF-8 never holds, so the two are told apart without trying (docs/formats.md,
-"Content").
+An envelope begins with a byte that UTF-8 never holds, which says its version, so all are told apart without trying
+(docs/formats.md, "Content"). A chunk that is a record of a collection has an envelope of the second version; all others
+are written as they always were.
 """
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,6 +23,24 @@ VectorCopy = NDArray[np.int8] | NDArray[np.float32]
 """One vector `(dim,)`, finite: its elements, or a positive multiple of them rounded to -127…127."""
 
 _MARK: Final = b"\xff"
+_RECORD_MARK: Final = b"\xfe"
+_DIGEST_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RecordPart:
+    """What a chunk holds that is a record of a collection, besides its text and the copy of its vector."""
+
+    id: str
+    """The user's id; empty for what the collection keeps about itself."""
+    namespace: str
+    attributes: str
+    """The record's metadata, any JSON object, as JSON."""
+    visible: bytes
+    """The digest of the tags and facets that the service has of it: see `metadata_digest`."""
+    has_text: bool = True
+    has_vector: bool = True
+    """Whether its vector is one, or stands for none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -33,6 +54,8 @@ class Content:
     """The vector before it was reduced to bits; its dtype says which copy it is."""
     name: str | None = None
     """What the user calls the chunk; the service has a pseudonym."""
+    record: RecordPart | None = None
+    """Of a record, whose `meta_data` and `name` are None: the service has its hashes as they are."""
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -43,15 +66,31 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     name: str | UnsetType = UNSET
 
 
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    namespace: str
+    attributes: str
+    visible: Annotated[bytes, msgspec.Meta(min_length=_DIGEST_BYTES, max_length=_DIGEST_BYTES)]
+    vector: bool
+    text: str | UnsetType = UNSET
+    int8: bytes | UnsetType = UNSET
+    float32: bytes | UnsetType = UNSET
+
+
+E = TypeVar("E", _Envelope, _Record)
+
+
 def pack(content: Content) -> bytes:
     """The plaintext for the content cipher; a text alone is its UTF-8, as every client of the format writes it.
 
     Raises `InvalidArgument` for text or metadata that UTF-8 cannot hold.
     """
     try:
+        if content.record is not None:
+            return _RECORD_MARK + msgspec.msgpack.encode(_with_copy(_record(content, content.record), content))
         if content.meta_data is None and content.vector_copy is None and content.name is None:
             return content.text.encode()
-        return _MARK + msgspec.msgpack.encode(_envelope(content))
+        return _MARK + msgspec.msgpack.encode(_with_copy(_envelope(content), content))
     except UnicodeEncodeError:  # its attributes hold the text
         raise InvalidArgument("the content holds unpaired surrogates, expected text that UTF-8 can hold") from None
 
@@ -62,6 +101,8 @@ def unpack(plaintext: bytes) -> Content:
     Raises `UnknownContent` for what neither is UTF-8 nor an envelope as this version knows it.
     """
     try:
+        if plaintext.startswith(_RECORD_MARK):
+            return _content_of(msgspec.msgpack.decode(plaintext[len(_RECORD_MARK) :], type=_Record))
         if not plaintext.startswith(_MARK):
             return Content(plaintext.decode())
         envelope = msgspec.msgpack.decode(plaintext[len(_MARK) :], type=_Envelope)
@@ -80,12 +121,36 @@ def _envelope(content: Content) -> _Envelope:
         envelope.meta_data = metadata.parse_meta_data(content.meta_data)
     if content.name is not None:
         envelope.name = content.name
+    return envelope
+
+
+def metadata_digest(meta_data: Mapping[str, Any]) -> bytes:
+    """A digest (16 bytes) of the tags and facets that the service has of a chunk, those that are set."""
+    return hashlib.sha256(msgspec.json.encode(meta_data, order="sorted")).digest()[:_DIGEST_BYTES]
+
+
+def _record(content: Content, record: RecordPart) -> _Record:
+    packed = _Record(record.id, record.namespace, record.attributes, record.visible, record.has_vector)
+    if record.has_text:
+        packed.text = content.text
+    return packed
+
+
+def _content_of(packed: _Record) -> Content:
+    has_text = packed.text is not UNSET
+    record = RecordPart(
+        packed.id, packed.namespace, packed.attributes, packed.visible, has_text=has_text, has_vector=packed.vector
+    )
+    return Content(packed.text if packed.text is not UNSET else "", None, _vector_copy(packed), None, record)
+
+
+def _with_copy(packed: E, content: Content) -> E:
     if content.vector_copy is not None:
         if content.vector_copy.dtype == np.int8:
-            envelope.int8 = content.vector_copy.tobytes()
+            packed.int8 = content.vector_copy.tobytes()
         else:
-            envelope.float32 = content.vector_copy.astype("<f4").tobytes()
-    return envelope
+            packed.float32 = content.vector_copy.astype("<f4").tobytes()
+    return packed
 
 
 def _meta_data(envelope: _Envelope) -> dict[str, Any] | None:
@@ -95,7 +160,7 @@ def _meta_data(envelope: _Envelope) -> dict[str, Any] | None:
     return checked
 
 
-def _vector_copy(envelope: _Envelope) -> VectorCopy | None:
+def _vector_copy(envelope: _Envelope | _Record) -> VectorCopy | None:
     if envelope.int8 is not UNSET and envelope.float32 is not UNSET:
         raise ValueError("two copies of one vector")
     copy: VectorCopy

@@ -192,6 +192,10 @@ class Patching:
         """The change made to the chunk as it was fetched."""
         try:
             context, content = open_under_lineage(self._context, self._kb_id, chunk)
+            if content.record is not None:
+                raise InvalidMetaData(
+                    f"chunk {chunk['chunk_id']} is a record of a collection: Collection.update changes its metadata"
+                )
             now = clear_chunk(context, chunk, content)["meta_data"] | change
         except (ContentTampered, UnknownContent) as error:
             raise type(error)(f"chunk {chunk['chunk_id']}: {error}") from None

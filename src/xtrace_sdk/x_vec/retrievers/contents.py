@@ -14,7 +14,7 @@ from xtrace_core.filter_matching import matches
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, UnknownContent
-from xtrace_sdk.x_vec.chunks.envelope import VectorCopy
+from xtrace_sdk.x_vec.chunks.envelope import Content, VectorCopy
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.retrievers.decoys import Candidates, ChunkIds
@@ -53,9 +53,15 @@ class Decrypted:
 
     chunk: dict[str, Any]
     """What was fetched, with its text as `chunk_content`, without its nonce."""
-    vector_copy: VectorCopy | None = None
+    content: Content | None = None
+    """What the text came in; None where it was not fetched."""
     has_moved: bool = False
     """Whether a rotation has moved it since it was found: it is shown to `expect_same_vectors` before it is used."""
+
+    @property
+    def vector_copy(self) -> VectorCopy | None:
+        """The copy of its vector, if it was fetched and has one."""
+        return None if self.content is None else self.content.vector_copy
 
 
 class Contents(Secretive):
@@ -107,7 +113,7 @@ class Contents(Secretive):
         if found is not None and has_moved and (context is found.context or found.context is self._context):
             raise _replaced(chunk_id)
         _check_filters(clear, filters)
-        return Decrypted(wanted.of(clear), content.vector_copy, has_moved)
+        return Decrypted(wanted.of(clear), content, has_moved)
 
     def expect_same_vectors(
         self, kb_id: str, chunks: Iterable[Mapping[str, Any]], nonces: Mapping[int, bytes | None]
@@ -164,4 +170,4 @@ def _contains(ascending: ChunkIds, chunk_id: int) -> bool:
 
 
 def _replaced(chunk_id: int) -> ChangedSinceSearch:
-    return ChangedSinceSearch(f"chunk {chunk_id} was replaced since it was found: search again")
+    return ChangedSinceSearch(f"chunk {chunk_id} was replaced since it was found: search again", chunk_id=chunk_id)

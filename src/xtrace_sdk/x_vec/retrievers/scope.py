@@ -21,6 +21,8 @@ class SearchScope:
     meta_filter: Filter
     id_range: Range | None
     _given: MetaFilter | None = field(repr=False, compare=False)
+    is_hidden: bool = False
+    """Whether the filter as given is the service's already."""
 
     @classmethod
     def of(cls, kb_id: str, id_range: Range | None, meta_filter: MetaFilter | None) -> "SearchScope":
@@ -36,11 +38,19 @@ class SearchScope:
             raise InvalidFilter(str(error)) from None
         return cls(kb_id, parsed, id_range, meta_filter)
 
+    @classmethod
+    def of_hashes(cls, kb_id: str, service_filter: dict[str, Any]) -> "SearchScope":
+        """A scope whose filter has the hashes that the service has, whatever the context keeps private.
+
+        It binds nothing that is fetched: whoever made the hashes decides what matches.
+        """
+        return cls(kb_id, EVERY_CHUNK, None, service_filter, is_hidden=True)
+
     @property
     def is_everything(self) -> bool:
         """Whether every chunk of the context in the knowledge base is a candidate."""
-        return self.id_range is None and self.meta_filter == EVERY_CHUNK
+        return not self.is_hidden and self.id_range is None and self.meta_filter == EVERY_CHUNK
 
     def hidden_filter(self, context: Hiding) -> Any:
         """The filter as the service gets it: hashes in place of the values of the context's private fields."""
-        return hidden_filter(context, self._given)
+        return self._given if self.is_hidden else hidden_filter(context, self._given)

@@ -48,9 +48,13 @@ def clear_chunk(
 ) -> dict[str, Any]:
     """A fetched chunk with its text, the user's name for it if there is one, and the values of its metadata in `shown`.
 
+    Of a record of a collection the text alone is clear.
+
     Raises `ContentTampered` if its private metadata is not that of its content.
     """
     clear = {**chunk, "chunk_content": content.text}
+    if content.record is not None:  # its tags and facets are hashes of the collection's own
+        return clear
     if content.name is not None:
         clear["name"] = content.name
     if context.private_metadata and shown:

@@ -15,7 +15,7 @@ from xtrace_sdk.errors import ContentTampered, UnknownContent
 from xtrace_sdk.limits import MAX_LISTED_CHUNKS
 from xtrace_sdk.progress import progress_bar
 from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
-from xtrace_sdk.x_vec.chunks.envelope import unpack
+from xtrace_sdk.x_vec.chunks.envelope import metadata_digest, unpack
 from xtrace_sdk.x_vec.chunks.private_metadata import clear_meta_data
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, count_chunks, on_all_cores, read_chunks, stored_batches
@@ -29,7 +29,8 @@ class Problem(StrEnum):
     CONTENT = "content"
     """Its content cannot be authenticated together with its nonce: it cannot be retrieved."""
     METADATA = "metadata"
-    """Its private metadata is not that of its content: it cannot be retrieved with metadata, and filters go wrong."""
+    """Its private metadata, or a record's hashes, are not those of its content: it may not be retrieved, and filters go
+    wrong."""
     UNLISTED = "unlisted"
     """It is under the predecessor, and the manifest does not list it as it is: it does not count, and never moves."""
 
@@ -146,15 +147,21 @@ def _problems(
     found = [] if vector_is_valid else [Problem.VECTOR]
     if content is None:
         found.append(Problem.CONTENT)
-    elif context.private_metadata and not _has_its_metadata(context, chunk, content):
+    elif not _has_its_metadata(context, chunk, content):
         found.append(Problem.METADATA)
     return tuple(found)
 
 
 def _has_its_metadata(context: ExecutionContext, chunk: StoredChunk, content: bytes) -> bool:
-    """False if the private metadata is another's; what a newer version wrote cannot be told here, and is left alone."""
+    """False if the private metadata is another's, or a record's hashes are; what a newer version wrote is left alone,
+    because it cannot be told here.
+    """
+    stored = chunk.get("meta_data", {})
     try:
-        clear_meta_data(context, chunk.get("meta_data", {}), unpack(content).meta_data)
+        unpacked = unpack(content)
+        if unpacked.record is not None:
+            return metadata_digest(stored) == unpacked.record.visible
+        clear_meta_data(context, stored, unpacked.meta_data)
     except ContentTampered:
         return False
     except UnknownContent:

@@ -1,0 +1,276 @@
+"""Records to encrypted chunks and back: where the context's keys are used."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.secrecy import Secretive
+from xtrace_sdk.collection.filterable import FilterableFields
+from xtrace_sdk.collection.metadata import MetaData, from_text
+from xtrace_sdk.collection.record import CheckedRecord, Record
+from xtrace_sdk.collection.tokens import Tokens
+from xtrace_sdk.errors import InvalidAnswer, InvalidRecord, InvalidVector, OtherRecord, UnknownContent
+from xtrace_sdk.x_vec.chunks.envelope import Content, RecordPart, VectorCopy, metadata_digest, pack
+from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind, as_floats, copy_kind, cosine_similarities, vector_copies
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel, vector_form
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
+
+RECORD_FIELDS = ("chunk_content", "created_at", "updated_at")
+"""What is fetched of a chunk to read a record."""
+
+_SHORT: Final = 400
+"""Characters of JSON that cannot need too many hashes: a number with a range has most of them, 14 for `"a":1,`."""
+
+EncryptedRecords = list[dict[str, Any]]
+"""`chunk_content`, `meta_data` and `base_name` each, as `ChunkStore` takes them."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ReadRecord:
+    """A stored record, read."""
+
+    id: str
+    text: str | None
+    metadata: MetaData
+    content: Content
+    created_at: datetime | None
+    updated_at: datetime | None
+    has_vector: bool
+
+    def as_record(self, include_vector: bool) -> Record:
+        """The record as it is given back."""
+        vector = _as_vector(self.content.vector_copy) if include_vector else None
+        return Record(self.id, self.text, self.metadata, vector, self.created_at, self.updated_at)
+
+
+class RecordCipher(Secretive):
+    """Encrypts and reads the records of one namespace under one context."""
+
+    __slots__ = ("_context", "_form", "_tokens", "_vector_copy", "namespace")
+
+    def __init__(
+        self,
+        context: ExecutionContext,
+        namespace: str,
+        tokens: Tokens,
+        vector_copy: CopyKind | None,
+        model: EmbeddingModel | None,
+    ) -> None:
+        """Raises `InvalidArgument` for another kind of copy, `OtherModel` for a model of another number of bits."""
+        self._context = context
+        self.namespace = namespace
+        self._tokens = tokens
+        self._vector_copy = copy_kind(vector_copy)
+        self._form = vector_form(context.embed_len(), model)
+
+    def base_name(self, record_id: str) -> str:
+        """What a record's name in the knowledge base is made of."""
+        return self._context.pseudonym("record", self.namespace, record_id)
+
+    # Encrypting
+
+    def encrypt(
+        self, records: Sequence[CheckedRecord], vectors: Sequence[Any], fields: FilterableFields
+    ) -> tuple[EncryptedIndexBatch, EncryptedRecords]:
+        """`(index, db)` in the order of the records; a vector that is None or empty stands for none.
+
+        Raises `InvalidVector` and `InvalidRecord`, which say the position.
+        """
+        given = [self._elements(record, vector) for record, vector in zip(records, vectors, strict=True)]
+        copies = self._copies(records, given)
+        index = self._context.homomorphic.encrypt_vec_batch(self._bits(given))
+        db = [
+            self._encrypted(record, copy, fields, has_vector=vector is not None, nonce=encrypted.nonce)
+            for record, vector, copy, encrypted in zip(records, given, copies, index, strict=True)
+        ]
+        return index, db
+
+    def content(
+        self, record: CheckedRecord, copy: VectorCopy | None, fields: FilterableFields, *, has_vector: bool
+    ) -> tuple[bytes, dict[str, Any]]:
+        """What is encrypted of a record, and the tags and facets that the service has of it. Raises `InvalidRecord`."""
+        meta_data: dict[str, Any] = {"tag1": self._tokens.all_records}
+        if has_vector:
+            meta_data["tag2"] = self._tokens.with_vector
+        if facets := self._facets(record, fields):
+            meta_data["facets"] = facets
+        return self._packed(record.id, record.text, record.attributes, meta_data, copy, has_vector), meta_data
+
+    def check_sizes(self, records: Sequence[CheckedRecord], fields: FilterableFields) -> None:
+        """Raises `InvalidRecord` for one that needs too many hashes."""
+        for record in records:
+            if len(record.attributes) > _SHORT:
+                self._facets(record, fields)
+
+    def _facets(self, record: CheckedRecord, fields: FilterableFields) -> list[str]:
+        try:
+            return self._tokens.of(record.metadata, fields, self.base_name(record.id))
+        except InvalidRecord as error:
+            raise InvalidRecord(f"record {record.position}: {error}") from None
+
+    def kept_by_collection(self, attributes: str) -> tuple[EncryptedIndexBatch, EncryptedRecords]:
+        """`(index, db)` of what a collection keeps about itself, under the empty id."""
+        index = self._context.homomorphic.encrypt_vec_batch(self._bits([None]))
+        meta_data = {"tag3": self._tokens.kept}
+        packed = self._packed("", None, attributes, meta_data, None, False)
+        content = self._context.aes.encrypt(packed, index[0].nonce)
+        return index, [{"chunk_content": content, "meta_data": meta_data, "base_name": self.base_name("")}]
+
+    def _packed(
+        self,
+        record_id: str,
+        text: str | None,
+        attributes: str,
+        meta_data: Mapping[str, Any],
+        copy: VectorCopy | None,
+        has_vector: bool,
+    ) -> bytes:
+        part = RecordPart(
+            record_id,
+            self.namespace,
+            attributes,
+            metadata_digest(meta_data),
+            has_text=text is not None,
+            has_vector=has_vector,
+        )
+        return pack(Content(text or "", None, copy, None, part))
+
+    def _encrypted(
+        self,
+        record: CheckedRecord,
+        copy: VectorCopy | None,
+        fields: FilterableFields,
+        *,
+        has_vector: bool,
+        nonce: bytes,
+    ) -> dict[str, Any]:
+        packed, meta_data = self.content(record, copy, fields, has_vector=has_vector)
+        return {
+            "chunk_content": self._context.aes.encrypt(packed, nonce),
+            "meta_data": meta_data,
+            "base_name": self.base_name(record.id),
+        }
+
+    def _elements(self, record: CheckedRecord, vector: Any) -> NDArray[Any] | None:
+        if vector is None or (hasattr(vector, "__len__") and not len(vector)):
+            return None
+        try:
+            if self._vector_copy is not None and not _are_bits(vector):
+                return as_floats(np.asarray(vector, np.float32), self._form.dim)
+            return self._form.elements(vector)
+        except (InvalidVector, ValueError, TypeError) as error:
+            why = error if isinstance(error, InvalidVector) else f"expected {self._form.dim} floats"
+            raise InvalidVector(f"the vector of record {record.position}: {why}") from None
+
+    def _copies(
+        self, records: Sequence[CheckedRecord], vectors: Sequence[NDArray[Any] | None]
+    ) -> list[VectorCopy | None]:
+        copies: list[VectorCopy | None] = [None] * len(records)
+        floats = {i: one for i, one in enumerate(vectors) if one is not None and one.dtype.kind == "f"}
+        if self._vector_copy is not None and floats:
+            for i, copy in zip(floats, vector_copies(np.stack(list(floats.values())), self._vector_copy), strict=True):
+                copies[i] = copy
+        return copies
+
+    def _bits(self, vectors: Sequence[NDArray[Any] | None]) -> NDArray[np.uint8]:
+        """The bits `(n, embed_len)` of all; of none, zeros."""
+        bits = np.zeros((len(vectors), self._form.embed_len), dtype=np.uint8)
+        floats = {i: one for i, one in enumerate(vectors) if one is not None and one.dtype.kind == "f"}
+        if floats:
+            bits[list(floats)] = self._form.bits(np.stack(list(floats.values())))
+        for i, one in enumerate(vectors):
+            if one is not None and i not in floats:
+                bits[i] = one
+        return bits
+
+    # Reading
+
+    def read_kept(self, chunk: Mapping[str, Any], content: Content) -> MetaData:
+        """What the collection keeps about itself, of its chunk. Raises `OtherRecord` for another, `UnknownContent`."""
+        part = content.record
+        if part is None or part.id or part.namespace != self.namespace:
+            raise OtherRecord(
+                f"the service gave chunk {chunk['chunk_id']} as what the collection keeps about itself, and it is "
+                "something else: do not trust its answer"
+            )
+        return _metadata(chunk, part)
+
+    def read(self, chunk: Mapping[str, Any], content: Content | None) -> ReadRecord:
+        """The record of a chunk with `RECORD_FIELDS` and its opened content.
+
+        Raises `OtherRecord` for a chunk that is not a record of the namespace, `UnknownContent`.
+        """
+        part = None if content is None else content.record
+        if content is None or part is None or part.namespace != self.namespace or not part.id:
+            raise OtherRecord(
+                f"chunk {chunk['chunk_id']} is not a record of this collection and namespace, and the service gave it "
+                "as one: do not trust its answer"
+            )
+        return ReadRecord(
+            part.id,
+            content.text if part.has_text else None,
+            _metadata(chunk, part),
+            content,
+            _time(chunk.get("created_at")),
+            _time(chunk.get("updated_at")),
+            part.has_vector,
+        )
+
+    def query(self, vector: Any) -> NDArray[Any]:
+        """A query's vector, checked: floats `(dim,)` or bits. Raises `InvalidVector`."""
+        return self._form.elements(vector if _are_bits(vector) else np.asarray(vector, np.float32))
+
+    def query_bits(self, query: NDArray[Any]) -> NDArray[np.uint8]:
+        """The bits of a checked query."""
+        return self._form.as_bits(query)
+
+    def similarities(self, query: NDArray[Any], found: Sequence[ReadRecord], distances: Sequence[int]) -> list[float]:
+        """The cosine similarity of each record: of its copy where it has one and the query is floats, else estimated.
+
+        Vectors whose bits differ in d of n places are estimated at an angle of π·d/n (Charikar, STOC 2002).
+        """
+        similarities = [math.cos(math.pi * distance / self._form.embed_len) for distance in distances]
+        if query.dtype.kind == "f":
+            copies = {i: one.content.vector_copy for i, one in enumerate(found) if one.content.vector_copy is not None}
+            if any(len(copy) != len(query) for copy in copies.values()):
+                raise UnknownContent("a copy of a vector has another length than the query: other software wrote it")
+            if copies:
+                exact = cosine_similarities(query, np.stack([copy.astype(np.float32) for copy in copies.values()]))
+                for i, similarity in zip(copies, exact.tolist(), strict=True):
+                    similarities[i] = similarity
+        return similarities
+
+
+def _are_bits(vector: Any) -> bool:
+    """Whether the elements are whole numbers or truths; floats are anything else."""
+    try:
+        return np.asarray(vector).dtype.kind in "biu"
+    except ValueError:
+        return False
+
+
+def _as_vector(copy: VectorCopy | None) -> NDArray[np.float32] | None:
+    if copy is None or copy.dtype != np.int8:
+        return None if copy is None else copy.astype(np.float32)
+    floats: NDArray[np.float32] = copy.astype(np.float32)
+    return floats / (np.float32(np.linalg.norm(floats)) or np.float32(1))
+
+
+def _metadata(chunk: Mapping[str, Any], part: RecordPart) -> MetaData:
+    try:
+        return from_text(part.attributes)
+    except ValueError:  # its attributes hold the metadata
+        raise UnknownContent(f"chunk {chunk['chunk_id']}: its metadata is not a JSON object") from None
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidAnswer("the server gave a time that is not in ISO 8601") from None

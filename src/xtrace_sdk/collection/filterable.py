@@ -1,0 +1,165 @@
+"""Which fields of metadata the service can filter by, from keyed hashes; ranges of numbers among them.
+
+A record is stored with the hashes of exactly these fields, so a collection keeps the choice that it was created with
+(`storage`): a filter by a field without hashes would lose the records that were stored before.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Self
+
+import msgspec
+
+from xtrace_sdk.arguments import OwnCheck, shown
+from xtrace_sdk.collection.values import Ordering, is_number
+from xtrace_sdk.errors import InvalidArgument, UnknownContent
+
+MAX_BUCKETS: Final = 1 << 24
+"""Steps of one range: at most 12 hashes for a number."""
+MAX_FIELDS: Final = 1000
+EVERY_FIELD: Final = "*"
+"""The name that stands for all fields that are not named themselves."""
+_BITS: Final = 2
+"""A bucket holds 2² of the next smaller ones."""
+
+Bucket = tuple[int, int]
+"""A level, 0 for the smallest buckets, and the position of a bucket there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A field of numbers that the service can filter by `$gt`, `$gte`, `$lt`, `$lte` and `$between`.
+
+    The numbers from `low` to `high` are cut into steps; numbers below or above count to the first or the last step.
+    The service gets a hash of a number's step, of the group of 4 steps that it is in, of 16, and so on. Of two records
+    it learns the smallest group that holds both, never which number is greater, nor how great either is. The client
+    checks the edges, so answers are exact whatever the step is: a smaller one costs hashes, a larger one checks more.
+
+    Raises `InvalidArgument` for numbers that make no range, and for more than 16,777,216 steps.
+    """
+
+    low: float
+    high: float
+    step: float
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high", "step"):
+            value = getattr(self, name)
+            if not is_number(value) or not math.isfinite(value):
+                raise InvalidArgument(f"{name} of a range is {shown(value)}, expected a finite number")
+            object.__setattr__(self, name, float(value))
+        if not self.low < self.high or not self.step > 0:
+            raise InvalidArgument("a range has no steps, expected low below high, and a step above 0")
+        if not (self.high - self.low) / self.step < MAX_BUCKETS:
+            raise InvalidArgument(f"a range has more than {MAX_BUCKETS} steps, expected a larger step")
+
+    @property
+    def last(self) -> int:
+        """The position of the last step."""
+        return self._position(self.high)
+
+    @property
+    def levels(self) -> int:
+        """How many sizes of groups there are, the steps themselves included; on the largest there are at most four."""
+        return max(1, -(-self.last.bit_length() // _BITS))
+
+    def position(self, number: float) -> int:
+        """The position of a number's step; a greater number never has a smaller one."""
+        if number <= self.low:
+            return 0
+        return self.last if number >= self.high else self._position(float(number))
+
+    def buckets(self, number: float) -> list[Bucket]:
+        """The buckets that hold a number, one on each level."""
+        position = self.position(number)
+        return [(level, position >> (_BITS * level)) for level in range(self.levels)]
+
+    def covering(self, ordering: Ordering, number: float) -> list[Bucket]:
+        """Buckets of which one holds every number that compares so with this one; some others may be in them too."""
+        position = self.position(number)
+        first, last = (position, self.last) if ordering in ("gt", "gte") else (0, position)
+        mask = (1 << _BITS) - 1
+        found: list[Bucket] = []
+        for level in range(self.levels):
+            if level == self.levels - 1:
+                return found + [(level, one) for one in range(first, last + 1)]
+            while first <= last and first & mask:
+                found.append((level, first))
+                first += 1
+            while first <= last and (last + 1) & mask:
+                found.append((level, last))
+                last -= 1
+            if first > last:
+                return found
+            first, last = first >> _BITS, ((last + 1) >> _BITS) - 1
+        return found
+
+    def _position(self, number: float) -> int:
+        return int((number - self.low) // self.step)
+
+
+Filterable = Annotated[bool | Iterable[str] | Mapping[str, Any], OwnCheck]
+"""True for every field, False for none, the names of some, or names with True or a `Range` each."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterableFields:
+    """What the service gets hashes of. A field stands for all that is inside it too."""
+
+    fields: Mapping[str, Range | None]
+    """The names, `*` for every field, with their ranges."""
+
+    @classmethod
+    def of(cls, chosen: Any) -> Self:
+        """What a user chose. Raises `InvalidArgument`."""
+        if isinstance(chosen, bool):
+            return cls({EVERY_FIELD: None} if chosen else {})
+        if isinstance(chosen, str) or not isinstance(chosen, Iterable):
+            raise InvalidArgument(
+                f"filterable is {shown(chosen)}, expected True, a list of fields, or {{field: True or Range(…)}}"
+            )
+        given = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(chosen, True)
+        if len(given) > MAX_FIELDS or not all(isinstance(name, str) and name for name in given):
+            raise InvalidArgument(f"filterable names something else than fields, or more than {MAX_FIELDS} of them")
+        for name, value in given.items():
+            if value is not True and not isinstance(value, Range):
+                raise InvalidArgument(f"filterable[{name[:64]!r}] is {shown(value)}, expected True or a Range")
+        return cls({name: value if isinstance(value, Range) else None for name, value in sorted(given.items())})
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the service gets no hashes at all."""
+        return not self.fields
+
+    def covers(self, path: str) -> bool:
+        """Whether the service gets hashes of what is at this path."""
+        if EVERY_FIELD in self.fields or path in self.fields:
+            return True
+        return any(path.startswith(f"{name}.") for name in self.fields)
+
+    def range_of(self, path: str) -> Range | None:
+        """The range of a field of numbers, if it was chosen to have one."""
+        return self.fields.get(path)
+
+    def as_object(self) -> dict[str, Any]:
+        """The choice as it is kept (docs/formats.md, "Records")."""
+        return {name: None if one is None else [one.low, one.high, one.step] for name, one in self.fields.items()}
+
+    @classmethod
+    def from_object(cls, kept: Any) -> Self:
+        """What `as_object` gave. Raises `UnknownContent` for anything else."""
+        try:
+            read = msgspec.convert(kept, dict[str, tuple[float, float, float] | None])
+            return cls.of({name: True if numbers is None else Range(*numbers) for name, numbers in read.items()})
+        except (msgspec.ValidationError, InvalidArgument):
+            raise UnknownContent(
+                "the collection's filterable fields are kept in a form that this version does not know: update it"
+            ) from None
+
+    def __str__(self) -> str:
+        if self.is_empty:
+            return "none"
+        names = [name[:64] + ("" if one is None else " (a range)") for name, one in self.fields.items()]
+        shown_names = ", ".join("all others" if name == EVERY_FIELD else name for name in names[:10])
+        return "all" if names == [EVERY_FIELD] else shown_names + (", …" if len(names) > 10 else "")

@@ -1,0 +1,113 @@
+"""The metadata of a record: any JSON, as one object; checked, copied, and addressed by paths.
+
+A path is the keys down to a value, with dots between: `author.name` in `{"author": {"name": "Ada"}}`. It leads through
+objects, not into lists. A value that is null is as good as not there.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from xtrace_sdk.errors import InvalidRecord
+
+MAX_DEPTH: Final = 32
+"""How deep lists and objects may nest."""
+MAX_BYTES: Final = 1 << 20
+"""The metadata of one record, as JSON."""
+
+MAX_NUMBER_BITS: Final = 1024
+"""Of a whole number; no finite float is greater."""
+
+MetaData = dict[str, Any]
+
+
+def checked(metadata: Any) -> MetaData:
+    """A copy of the metadata in plain JSON types. Raises `InvalidRecord` for anything that JSON cannot hold.
+
+    Tuples become lists, dates and times of Python their texts in ISO 8601, numbers of NumPy those of Python.
+    """
+    if not isinstance(metadata, Mapping):
+        raise InvalidRecord(f"its metadata is {_kind(metadata)}, expected an object")
+    copied: MetaData = json_value(metadata)
+    paths: set[str] = set()
+    for path, _ in flat(copied):
+        if path in paths:
+            raise InvalidRecord("two of the keys in its metadata lead to the same path, as a.b beside b inside a")
+        paths.add(path)
+    return copied
+
+
+def json_value(value: Any, depth: int = 0) -> Any:
+    """A copy of a value in plain JSON types. Raises `InvalidRecord`."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)  # also of an enumeration's member, its text
+    if isinstance(value, int):
+        if value.bit_length() > MAX_NUMBER_BITS:
+            raise InvalidRecord(f"its metadata has a whole number beyond 2^{MAX_NUMBER_BITS}")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidRecord("its metadata has a number that is not finite, which JSON cannot hold")
+        return float(value)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, np.generic):
+        return json_value(value.item(), depth)
+    if depth >= MAX_DEPTH:
+        raise InvalidRecord(f"its metadata nests deeper than {MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise InvalidRecord("its metadata has a key that is not a text")
+        return {str.__str__(key): json_value(one, depth + 1) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(one, depth + 1) for one in value]
+    raise InvalidRecord(f"its metadata has {_kind(value)}, expected JSON: texts, numbers, truths, null, lists, objects")
+
+
+def as_text(metadata: MetaData) -> str:
+    """The checked metadata as JSON. Raises `InvalidRecord` if it is too long or no text can hold it."""
+    try:
+        encoded = msgspec.json.encode(metadata)
+        text = encoded.decode()
+    except UnicodeEncodeError:  # its attributes hold the text
+        raise InvalidRecord("its metadata holds unpaired surrogates, expected text that UTF-8 can hold") from None
+    if len(encoded) > MAX_BYTES:
+        raise InvalidRecord(f"its metadata has {len(encoded)} bytes as JSON, at most {MAX_BYTES} are allowed")
+    return text
+
+
+def from_text(text: str) -> MetaData:
+    """What `as_text` was given. Raises `ValueError` for anything else."""
+    return msgspec.json.decode(text, type=dict[str, Any])
+
+
+def flat(metadata: MetaData, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every path with its value, those of objects before those inside them."""
+    for key, value in metadata.items():
+        path = before + key
+        yield path, value
+        if isinstance(value, dict):
+            yield from flat(value, path + ".")
+
+
+def at_path(metadata: MetaData, path: str) -> Any:
+    """The value at a path; None if nothing is there."""
+    if path in metadata:
+        return metadata[path]
+    end = path.find(".")
+    while end >= 0:
+        inner = metadata.get(path[:end])
+        if isinstance(inner, dict) and (found := at_path(inner, path[end + 1 :])) is not None:
+            return found
+        end = path.find(".", end + 1)
+    return None
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else f"a value of type {type(value).__name__}"

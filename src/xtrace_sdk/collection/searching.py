@@ -1,0 +1,126 @@
+"""Searching records: nearest by encrypted distance, then exactly by `where` and by the copies of the vectors."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from numpy.typing import NDArray
+
+from xtrace_core.secrecy import Secretive
+from xtrace_sdk.collection.contents import RECORD_FIELDS, ReadRecord, RecordCipher
+from xtrace_sdk.collection.matching import matches
+from xtrace_sdk.collection.service_filter import ServiceFilter
+from xtrace_sdk.collection.where import Where
+from xtrace_sdk.collection.writing import OwnWrites
+from xtrace_sdk.errors import ChangedSinceSearch, ContextNotFound
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted
+from xtrace_sdk.x_vec.retrievers.engine import SearchEngine
+from xtrace_sdk.x_vec.retrievers.scope import SearchScope
+
+ATTEMPTS: Final = 20
+"""How often a search is made again because the collection itself wrote meanwhile what it found."""
+_FURTHER: Final = 8
+"""How many times as far the next search reaches where too few of the nearest matched."""
+_FIRST_REACH: Final = 256
+_LARGEST_PART: Final = 1000
+"""Records that are fetched together."""
+
+
+class Wanted(NamedTuple):
+    """What a search is for."""
+
+    query: NDArray[Any]
+    """Floats or bits, checked."""
+    enough: int
+    """How many of the nearest that match are wanted."""
+    where: Where
+    service_filter: ServiceFilter
+    is_exact: bool
+    """Whether every record that passes the service's filter matches."""
+    decoys: int
+
+
+class Found(NamedTuple):
+    """A record that was found."""
+
+    record: ReadRecord
+    distance: int
+
+
+class Searching(Secretive):
+    """The searches of one collection."""
+
+    __slots__ = ("_cipher", "_context", "_engine", "_kb_id", "_own_writes")
+
+    def __init__(
+        self,
+        xtrace: XTraceIntegration,
+        context: ExecutionContext,
+        kb_id: str,
+        cipher: RecordCipher,
+        own_writes: OwnWrites,
+    ) -> None:
+        self._context = context
+        self._kb_id = kb_id
+        self._cipher = cipher
+        self._engine = SearchEngine(context, xtrace)
+        self._own_writes = own_writes
+
+    async def nearest(self, wanted: Wanted) -> list[Found]:
+        """The nearest records that match, nearest first: as many as are wanted, fewer only if there are no more.
+
+        Raises `ChangedSinceSearch` if others wrote meanwhile what it found.
+        """
+        for _ in range(ATTEMPTS - 1):
+            with self._own_writes.watching() as written:
+                try:
+                    return await self._attempt(wanted)
+                except ChangedSinceSearch as error:
+                    if error.chunk_id not in written and not self._own_writes.is_writing:
+                        raise
+        return await self._attempt(wanted)
+
+    async def _attempt(self, wanted: Wanted) -> list[Found]:
+        scope = SearchScope.of_hashes(self._kb_id, wanted.service_filter)
+        bits = self._cipher.query_bits(wanted.query)
+        reach = wanted.enough if wanted.is_exact else max(4 * wanted.enough, _FIRST_REACH)
+        looked_at: set[int] = set()
+        found: dict[int, Found] = {}
+        while True:
+            contents = Contents(self._context)
+            try:
+                answer = await self._engine.nearest([bits], reach, scope, contents)
+            except ContextNotFound:  # nothing was ever stored under it
+                return []
+            (nearest,) = answer.nearest
+            distances = dict(zip(nearest.chunk_ids.tolist(), nearest.distances.tolist(), strict=True))
+            new = [chunk_id for chunk_id in distances if chunk_id not in looked_at]
+            for part in _parts(new, wanted.enough):
+                fetched = await self._engine.decrypted(part, self._kb_id, RECORD_FIELDS, wanted.decoys, contents)
+                looked_at.update(part)
+                for chunk_id, record in await asyncio.to_thread(self._matching, fetched, wanted.where):
+                    found[chunk_id] = Found(record, distances[chunk_id])
+                if len(found) >= wanted.enough:
+                    return list(found.values())[: wanted.enough]
+            if answer.candidates <= reach:
+                return list(found.values())
+            reach *= _FURTHER
+
+    def _matching(self, fetched: Sequence[Decrypted], where: Where) -> list[tuple[int, ReadRecord]]:
+        """Those that match, with the ids of their chunks, in their order. Raises `OtherRecord`, `UnknownContent`."""
+        records = [(one.chunk["chunk_id"], self._cipher.read(one.chunk, one.content)) for one in fetched]
+        return [
+            (chunk_id, one)
+            for chunk_id, one in records
+            if one.has_vector and matches(where, one.metadata, one.id, one.text)
+        ]
+
+
+def _parts(chunk_ids: Sequence[int], first: int) -> Iterator[Sequence[int]]:
+    """The ids in their order: as many as are wanted at first, then more and more at a time."""
+    start, size = 0, min(first, _LARGEST_PART)
+    while start < len(chunk_ids):
+        yield chunk_ids[start : start + size]
+        start, size = start + size, min(2 * size, _LARGEST_PART)

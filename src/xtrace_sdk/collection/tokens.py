@@ -1,0 +1,103 @@
+"""Keyed hashes of a record's metadata, by which the service filters without seeing a value or a field's name.
+
+A hash says one thing about a record: that it *has* a field, what a field *equals* (with the type: 1 and 1.0 are the
+same number, "1" and true are others), that a field is a *list*, an *element* of it, or a *bucket* of a range. Equal
+statements have equal hashes in one namespace of a context, so the service learns which records have something in
+common. They are sorted, so their order tells nothing, and filled up with hashes of nothing to one of a few counts.
+"""
+
+import hmac
+from collections.abc import Iterable
+from typing import Any, Final
+
+from xtrace_core.secrecy import Secretive
+from xtrace_sdk.collection.filterable import Bucket, FilterableFields
+from xtrace_sdk.collection.metadata import MetaData, flat
+from xtrace_sdk.collection.values import is_number, scalar_key
+from xtrace_sdk.errors import InvalidRecord
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+
+COUNTS: Final = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""How many hashes a record can have."""
+_MARK: Final = "#"
+_REMEMBERED: Final = 100_000
+
+
+class Tokens(Secretive):
+    """Makes the hashes of one namespace of a context."""
+
+    __slots__ = ("_key", "_known", "all_records", "kept", "with_vector")
+
+    def __init__(self, context: ExecutionContext, namespace: str) -> None:
+        self._key = context.pseudonym("record tokens", namespace).encode()
+        self._known: dict[str, str] = {}
+        self.all_records = self._hash("records")
+        """What every record of the namespace has, in `tag1`."""
+        self.with_vector = self._hash("vectors")
+        """What a record with a vector has, in `tag2`."""
+        self.kept = self._hash("kept")
+        """What the collection's own chunk has, in `tag3`."""
+
+    def has(self, path: str) -> str:
+        """That the field is there, and not null."""
+        return self._token("has", path)
+
+    def equals(self, path: str, value: Any) -> str | None:
+        """That the field has this value; None for a list or an object, which have no such hash."""
+        scalar = scalar_key(value)
+        return None if scalar is None else self._token("is", path, scalar)
+
+    def is_list(self, path: str) -> str:
+        """That the field is a list."""
+        return self._token("list", path)
+
+    def element(self, path: str, value: Any) -> str | None:
+        """That the field is a list with this element; None for an element that has no such hash."""
+        scalar = scalar_key(value)
+        return None if scalar is None else self._token("in", path, scalar)
+
+    def bucket(self, path: str, bucket: Bucket) -> str:
+        """That the field is a number in this bucket of its range."""
+        return self._token("range", path, f"{bucket[0]}:{bucket[1]}")
+
+    def of(self, metadata: MetaData, fields: FilterableFields, filler: str) -> list[str]:
+        """All hashes of a record with this checked metadata, sorted, filled up with those of `filler`.
+
+        Raises `InvalidRecord` for more than 1,024.
+        """
+        if fields.is_empty:
+            return []
+        found = dict.fromkeys(
+            token for path, value in flat(metadata) if fields.covers(path) for token in self._of(path, value, fields)
+        )
+        if len(found) > COUNTS[-1]:
+            raise InvalidRecord(
+                f"its metadata needs {len(found)} hashes to be filterable, at most {COUNTS[-1]} are allowed: choose "
+                "the fields to filter by with filterable=[…], without those that are long lists"
+            )
+        missing = next(count for count in COUNTS if count >= len(found)) - len(found)
+        return sorted([*found, *(self._hash(f"nothing{number}:{filler}") for number in range(missing))])
+
+    def _of(self, path: str, value: Any, fields: FilterableFields) -> Iterable[str]:
+        if value is None:
+            return
+        yield self.has(path)
+        if isinstance(value, list):
+            yield self.is_list(path)
+            yield from (token for one in value if (token := self.element(path, one)) is not None)
+        elif (token := self.equals(path, value)) is not None:
+            yield token
+            if is_number(value) and (span := fields.range_of(path)) is not None:
+                yield from (self.bucket(path, one) for one in span.buckets(value))
+
+    def _token(self, statement: str, path: str, value: str = "") -> str:
+        # The length of the path says where it ends, so no two statements are written alike.
+        written = f"{statement}{len(path)}:{path}{value}"
+        if (known := self._known.get(written)) is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[written] = self._hash(written)
+        return known
+
+    def _hash(self, statement: str) -> str:
+        return _MARK + hmac.digest(self._key, statement.encode(), "sha256")[:16].hex()
