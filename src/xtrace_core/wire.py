@@ -7,7 +7,7 @@ encrypted vector of one chunk) is a list of ciphertexts, and so is a query.
 
 A field whose default is `UNSET` is left out of the message when it is not set, and that differs from null: in
 a patch `UNSET` leaves a tag alone while None removes it. Fields that a receiver does not know are ignored,
-except in `meta_data`, where they are an error.
+except in `meta_data` and quotas, where they are an error.
 """
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
@@ -528,12 +528,48 @@ class CreateOrganisation(Struct):
     name: Annotated[str, Meta(min_length=1, max_length=MAX_ORGANISATION_NAME)]
 
 
+class Usage(NamedFields, rename="camel"):
+    """What an organisation has stored, and how many requests came with its API keys, by UTC.
+
+    Bytes are those of contents, vectors, names and metadata of its chunks, and of its contexts.
+    """
+
+    chunks: Count
+    bytes: Count
+    contexts: Count
+    knowledge_bases: Count
+    requests_this_minute: Count
+    requests_today: Count
+
+
+class Quotas(NamedFields, rename="camel"):
+    """The most that an organisation may have; None is no limit."""
+
+    chunks: Count | None
+    bytes: Count | None
+    contexts: Count | None
+    requests_per_minute: Count | None
+    requests_per_day: Count | None
+
+
+class SetQuotas(Struct, rename="camel", forbid_unknown_fields=True):
+    """The quotas that are to change; null is no limit, and what is left out stays."""
+
+    chunks: Count | UnsetType | None = UNSET
+    bytes: Count | UnsetType | None = UNSET
+    contexts: Count | UnsetType | None = UNSET
+    requests_per_minute: Count | UnsetType | None = UNSET
+    requests_per_day: Count | UnsetType | None = UNSET
+
+
 class Organisation(NamedFields, rename="camel"):
     id: str
     name: str
     created_at: str
     suspended_at: str | None
     """Since when none of its keys opens anything; None if they do."""
+    usage: Usage
+    quotas: Quotas
 
 
 class CreatedOrganisation(Secretive, NamedFields, rename="camel"):

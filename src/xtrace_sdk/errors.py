@@ -44,7 +44,8 @@ XTraceError
 │   ├── Unauthenticated            401
 │   │   └── KeyExpired             401 key_expired
 │   ├── PermissionDenied           403
-│   │   └── OrganisationSuspended  403 suspended
+│   │   ├── OrganisationSuspended  403 suspended
+│   │   └── QuotaExceeded          403 quota_exceeded
 │   ├── NotFound                   404
 │   │   ├── KnowledgeBaseNotFound  404 knowledge_base_not_found
 │   │   ├── ContextNotFound        404 context_not_found
@@ -371,6 +372,12 @@ class OrganisationSuspended(PermissionDenied):
     """The server's operator has suspended the organisation: no key of it opens anything until it is resumed."""
 
     codes = ("suspended",)
+
+
+class QuotaExceeded(PermissionDenied):
+    """The organisation may not store or ask for more; the sentence says of what, and nothing was stored."""
+
+    codes = ("quota_exceeded",)
 
 
 class NotFound(ServerError):

@@ -5,7 +5,8 @@
     ├── Unauthenticated        401 unauthenticated         the key is missing, wrong, revoked or another's
     │   └── KeyExpired             key_expired                 the API key was good until a time that has passed
     ├── PermissionDenied       403 forbidden               the key lacks the permission
-    │   └── OrganisationSuspended  suspended                   the operator has suspended the organisation
+    │   ├── OrganisationSuspended  suspended                   the operator has suspended the organisation
+    │   └── QuotaExceeded          quota_exceeded              the organisation's quota does not allow it
     ├── NotFound               404 not_found               unknown route
     │   ├── KnowledgeBaseNotFound  knowledge_base_not_found    does not exist, or is another organisation's
     │   ├── ContextNotFound        context_not_found
@@ -126,6 +127,27 @@ class OrganisationSuspended(PermissionDenied):
     def __init__(self, key_hash: str) -> None:
         super().__init__(
             "the organisation is suspended: none of its keys opens anything until the server's operator resumes it",
+            key_hash=key_hash,
+        )
+
+
+class QuotaExceeded(PermissionDenied):
+    code = "quota_exceeded"
+    title = "Quota exceeded"
+
+    @classmethod
+    def of_stored(cls, what: str, quota: int, has: int, more: int) -> Self:
+        """For a write that stores `more` of what the organisation may have `quota` of and has `has` of."""
+        return cls(
+            f"the organisation may store {quota:,} {what} and has {has:,}; this would add {more:,}, so nothing was "
+            "stored: delete some, or ask the server's operator for a larger quota"
+        )
+
+    @classmethod
+    def of_requests(cls, quota: int, window: str, key_hash: str) -> Self:
+        return cls(
+            f"the organisation has used its {quota:,} requests of this {window}, which ends by UTC: wait, or ask the "
+            "server's operator for a larger quota",
             key_hash=key_hash,
         )
 

@@ -1,6 +1,7 @@
 """`xtrace export` and `xtrace import`: a knowledge base moves to another server and answers there as it did here."""
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import pytest
 
 from cli.test_backup import answers
 from contract.test_rotation import COUNT, load, new_context
+from support.recount import recounted
 from support.service import Http, LiveService, chunk, ok, running_service
 from support.terminal import Result, Terminal
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
@@ -53,6 +55,12 @@ def tables(service: LiveService) -> dict[str, int]:
         counts = {name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}  # noqa: S608
     del counts["audit"], counts["sqlite_sequence"]
     return counts
+
+
+def wait_until_deleted(service: LiveService) -> None:
+    """Returns when no knowledge base is left, not even one whose deletion is being carried out."""
+    while tables(service)["knowledge_base"]:
+        time.sleep(0.05)
 
 
 async def test_a_moved_knowledge_base_answers_searches_as_it_did(servers: Servers) -> None:
@@ -123,6 +131,33 @@ async def test_imports_that_cannot_be_are_one_sentence_and_leave_nothing(servers
     servers.at(servers.there, "import kb.tar").fails("several organisations: name one with --org")
     after = tables(servers.there)
     assert {name: count for name, count in after.items() if count != before[name]} == {
-        name: after[name] for name in ("organisation", "admin_key", "api_key")
+        name: after[name] for name in ("organisation", "request_count", "admin_key", "api_key")
     }
     assert sum(tables(servers.here)[name] for name in ("organisation", "knowledge_base")) == 2
+
+
+async def test_an_import_counts_as_stored_and_does_not_exceed_a_quota(servers: Servers) -> None:
+    context = new_context()
+    kb_id = await filled(servers.here.first_credentials, context)
+    assert servers.at(servers.here, f"export {kb_id} kb.tar").status == 0
+    org = servers.there.first_credentials.org_id
+    before = tables(servers.there)
+    for quota in (f"--chunks {COUNT - 1}", "--bytes 5KiB --chunks none", "--contexts 0 --bytes none"):
+        assert servers.at(servers.there, f"org quota {org} {quota}").status == 0
+        servers.at(servers.there, "import kb.tar").fails("kb.tar cannot be imported: the organisation may store ")
+        assert tables(servers.there) == before
+    assert servers.at(servers.there, f"org quota {org} --chunks {COUNT} --contexts 1").status == 0
+    assert servers.at(servers.there, "import kb.tar").status == 0
+    usage = servers.at(servers.there, f"org show {org} --json").json["usage"]
+    counted = recounted(servers.there.folder / "xtrace.db", org)
+    assert {name: usage[name] for name in counted} == counted
+    assert (counted["chunks"], counted["contexts"]) == (COUNT, 1)
+    # A context that is there already does not count again.
+    http = Http(servers.there.first_credentials)
+    ok(http.control("DELETE", f"/kbs/{kb_id}"))
+    wait_until_deleted(servers.there)
+    assert servers.at(servers.there, "import kb.tar").status == 0
+    assert recounted(servers.there.folder / "xtrace.db", org) == counted
+    usage = servers.at(servers.there, f"org show {org} --json").json["usage"]
+    assert {name: usage[name] for name in counted} == counted
+    http.close()

@@ -17,9 +17,9 @@ def test_a_new_organisation_works_at_once(operator: Terminal, live_service: Live
     assert created.err == "xtrace: the keys are shown this once\n"
 
     heading, *listed = operator("org list").text.splitlines()
-    assert heading.split() == ["ID", "CREATED", "STATE", "NAME"]
+    assert heading.split() == ["ID", "CREATED", "STATE", "CHUNKS", "BYTES", "CONTEXTS", "NAME"]
     (line,) = [line for line in listed if line.startswith(lines["org_id"])]
-    assert line.split()[2:] == ["active", "Research", "group"]
+    assert line.split()[2:] == ["active", "0", "0", "0", "Research", "group"]
 
     keys = {f"XTRACE_{name.upper()}": value for name, value in lines.items()}
     assert operator("kb create notes", **keys).status == 0
@@ -46,7 +46,7 @@ def test_the_same_as_json(operator: Terminal) -> None:
     written = operator("org create third --write keys.json --json").json
     assert written == {"org_id": written["org_id"], "credentials_file": "keys.json"}
     listed = operator("org list --json").json
-    assert all(set(one) == {"org_id", "name", "created_at", "suspended_at"} for one in listed)
+    assert all(set(one) == {"org_id", "name", "created_at", "suspended_at", "usage", "quotas"} for one in listed)
     assert listed[0]["name"] == "default"
     assert {created["org_id"], written["org_id"]} <= {one["org_id"] for one in listed}
 
@@ -93,8 +93,35 @@ def test_an_organisation_is_suspended_and_resumed(operator: Terminal) -> None:
     operator("kb list", **keys).fails("the organisation is suspended")
     operator("context list", **keys).fails("the organisation is suspended")
     (line,) = [line for line in operator("org list").text.splitlines() if created["org_id"] in line]
-    assert line.endswith("  suspended  late-payer")
+    assert line.split()[2:] == ["suspended", "0", "0", "0", "late-payer"]
     assert operator(f"org resume {created['org_id']} --json").json["suspended_at"] is None
     assert operator("kb list --json", **keys).json == []
     for command in ("suspend", "resume"):
         operator(f"org {command} nobody").fails("there is no organisation 'nobody'")
+
+
+def test_quotas_are_set_shown_and_hold(operator: Terminal) -> None:
+    created = operator("org create tenant --json").json
+    org, keys = created["org_id"], {f"XTRACE_{name.upper()}": value for name, value in created.items()}
+    shown = operator(f"org quota {org} --chunks 1000 --bytes 2GiB --requests-per-day 0 --json").json
+    assert shown["quotas"] == {
+        "chunks": 1000,
+        "bytes": 2 * 2**30,
+        "contexts": None,
+        "requests_per_minute": None,
+        "requests_per_day": 0,
+    }
+    assert operator(f"org show {org} --json").json == shown
+    operator("context list", **keys).fails("the organisation has used its 0 requests of this day")
+    assert operator("kb list --json", **keys).json == []
+    changed = dict(line.split() for line in operator(f"org quota {org} --bytes none --contexts 0").text.splitlines())
+    assert changed["chunks"] == "0/1000"
+    assert changed["bytes"] == "0"
+    assert changed["contexts"] == "0/0"
+    assert (changed["requests_this_minute"], changed["requests_today"]) == ("0", "0/0")
+    (line,) = [line for line in operator("org list").text.splitlines() if line.startswith(org)]
+    assert line.split()[2:] == ["active", "0/1000", "0", "0/0", "tenant"]
+    for wrong in ("--chunks -1", "--chunks many", "--bytes 10GB", "--contexts ''", "--chunks 99999999999999999999"):
+        operator(f"org quota {org} {wrong}").fails("a quota is not valid", status=2)
+    operator("org quota nobody --chunks 1").fails("there is no organisation 'nobody'")
+    operator("org show nobody").fails("there is no organisation 'nobody'")

@@ -66,7 +66,8 @@ class Tenant:
             for name in case.body.keys() & {"query", "queries"}:
                 case.body[name] = [ciphertext] if name == "query" else [[ciphertext]]
             for name in ("chunks", "chunk_updates", "chunk_patches"):
-                for one in case.body.get(name) or ():
+                given = case.body.get(name)  # a quota of chunks is a number
+                for one in given if isinstance(given, list) else ():
                     if isinstance(one, dict):
                         one["index"] = [ciphertext]
 

@@ -117,11 +117,16 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
         roots += [model(provider, "model", 64, api_key=API_KEY) for provider in ("openai", "ollama")]
     roots.append(Request("GET", "http://127.0.0.1:1", {"x-api-key": API_KEY}))
     roots.append(wire.CreatedApiKey(wire.ApiKey("hash", API_KEY[:5], "name", "", "now", None), API_KEY))
-    roots.append(wire.CreatedOrganisation(wire.Organisation("org", "name", "now", None), ADMIN_KEY, API_KEY))
+    roots.append(wire.CreatedOrganisation(shown_organisation(), ADMIN_KEY, API_KEY))
     roots.append(wire.CreatedAdminKey(wire.AdminKey("hash", "now"), ADMIN_KEY))
     roots += [wire.CreatedOperatorKey(ADMIN_KEY), OperatorCredentials(ADMIN_KEY, "http://127.0.0.1:1")]
     roots += [Credentials("org", ADMIN_KEY, API_KEY, "http://127.0.0.1:1"), _Connection(api_key=API_KEY)]
     return roots, marks
+
+
+def shown_organisation() -> wire.Organisation:
+    usage, quotas = wire.Usage(0, 0, 0, 0, 0, 0), wire.Quotas(None, None, None, None, None)
+    return wire.Organisation("org", "name", "now", None, usage, quotas)
 
 
 def is_secret_value(marks: dict[str, bytes]) -> Any:

@@ -1,23 +1,25 @@
 """`xtrace org`: the organisations of a server, for its operator, on its host."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xtrace_cli.groups import new_group
+from xtrace_cli.options.amount import amount
 from xtrace_cli.options.server_data import DEFAULT_FOLDER, DataFolder, operate
 from xtrace_cli.output import Json, Yes, confirm, fields, note, say, show, table
+from xtrace_core import wire
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 if TYPE_CHECKING:
     from xtrace_server.operations.organisations import NewOrganisation
-    from xtrace_server.storage.organisations import AdminKey, Organisation
+    from xtrace_server.storage.organisations import AdminKey
 
 app = new_group(
     "org",
-    "Organisations: create, list, suspend, admin keys. Works on the server's host, in its data folder, also while it "
-    "runs.",
+    "Organisations: create, list, suspend, quotas, admin keys. Works on the server's host, in its data folder, also "
+    "while it runs.",
 )
 
 OrgId = Annotated[str, typer.Argument(metavar="ORG_ID", help="The organisation, as `xtrace org list` shows it.")]
@@ -77,12 +79,67 @@ def create(
 
 @app.command("list")
 def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Lists the organisations, the oldest first."""
+    """Lists the organisations with what they have stored, the oldest first.
+
+    Where there is a quota, it follows after a slash.
+    """
     from xtrace_server.operations import organisations
 
-    found = operate(data, organisations.list_all)
-    rows = [(one.id, one.created_at, _state(one), one.name) for one in found]
-    show([_shown(one) for one in found], as_json, lambda: table(("ID", "CREATED", "STATE", "NAME"), rows))
+    found = operate(data, organisations.list_shown)
+    rows = [
+        (one.id, one.created_at, _state(one), *[_used(one, name) for name in ("chunks", "bytes", "contexts")], one.name)
+        for one in found
+    ]
+    headings = ("ID", "CREATED", "STATE", "CHUNKS", "BYTES", "CONTEXTS", "NAME")
+    show([_shown(one) for one in found], as_json, lambda: table(headings, rows))
+
+
+@app.command("show")
+def show_one(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
+    """Shows an organisation with its usage and quotas."""
+    from xtrace_server.operations import organisations
+
+    one = operate(data, lambda database: organisations.get_shown(database, org_id))
+    _show_organisation(one, as_json)
+
+
+@app.command()
+def quota(
+    org_id: OrgId,
+    chunks: Annotated[str | None, typer.Option(metavar="N", help="The most chunks; `none` for no limit.")] = None,
+    bytes_: Annotated[
+        str | None,
+        typer.Option("--bytes", metavar="SIZE", help="The most bytes, such as 500MiB or 10GiB; `none` for no limit."),
+    ] = None,
+    contexts: Annotated[
+        str | None, typer.Option(metavar="N", help="The most execution contexts; `none` for no limit.")
+    ] = None,
+    requests_per_minute: Annotated[
+        str | None, typer.Option(metavar="N", help="The most requests of all its API keys in a minute, or `none`.")
+    ] = None,
+    requests_per_day: Annotated[
+        str | None, typer.Option(metavar="N", help="The most requests of all its API keys in a day, or `none`.")
+    ] = None,
+    data: DataFolder = DEFAULT_FOLDER,
+    as_json: Json = False,
+) -> None:
+    """Changes quotas of an organisation, and shows it. What is not named stays.
+
+    What would exceed a quota is refused (403 `quota_exceeded`); what is stored already stays, however much it is.
+    """
+    from xtrace_server.auth.guard import ON_THE_HOST
+    from xtrace_server.operations import organisations
+
+    given = {
+        "chunks": chunks,
+        "bytes": bytes_,
+        "contexts": contexts,
+        "requests_per_minute": requests_per_minute,
+        "requests_per_day": requests_per_day,
+    }
+    change = wire.SetQuotas(**{name: amount(text) for name, text in given.items() if text is not None})
+    one = operate(data, lambda database: organisations.set_quotas(database, ON_THE_HOST, org_id, change))
+    _show_organisation(one, as_json)
 
 
 @app.command()
@@ -181,12 +238,42 @@ def _named(key: str, keys: "list[AdminKey]") -> "AdminKey":
     return named[0]
 
 
-def _state(one: "Organisation") -> str:
+def _state(one: wire.Organisation) -> str:
     return "active" if one.suspended_at is None else "suspended"
 
 
-def _shown(one: "Organisation") -> dict[str, str | None]:
-    return {"org_id": one.id, "name": one.name, "created_at": one.created_at, "suspended_at": one.suspended_at}
+def _used(one: wire.Organisation, name: str) -> str:
+    quota = getattr(one.quotas, name)
+    return f"{getattr(one.usage, name)}" + ("" if quota is None else f"/{quota}")
+
+
+def _shown(one: wire.Organisation) -> dict[str, Any]:
+    return {
+        "org_id": one.id,
+        "name": one.name,
+        "created_at": one.created_at,
+        "suspended_at": one.suspended_at,
+        "usage": {name: getattr(one.usage, name) for name in one.usage.__struct_fields__},
+        "quotas": {name: getattr(one.quotas, name) for name in one.quotas.__struct_fields__},
+    }
+
+
+def _show_organisation(one: wire.Organisation, as_json: bool) -> None:
+    requests = one.usage.requests_this_minute, one.usage.requests_today
+    quotas = one.quotas.requests_per_minute, one.quotas.requests_per_day
+    lines = [
+        ("org_id", one.id),
+        ("name", one.name),
+        ("created_at", one.created_at),
+        ("state", _state(one)),
+        *[(name, _used(one, name)) for name in ("chunks", "bytes", "contexts")],
+        ("knowledge_bases", one.usage.knowledge_bases),
+        *[
+            (f"requests_{window}", f"{used}" + ("" if most is None else f"/{most}"))
+            for window, used, most in zip(("this_minute", "today"), requests, quotas, strict=True)
+        ],
+    ]
+    show(_shown(one), as_json, lambda: fields(lines))
 
 
 def known_url(data: Path) -> str:

@@ -13,7 +13,7 @@ from xtrace_server.http.described import Parameter, describes
 from xtrace_server.http.requests import OperatorDep, StateDep, query_optional
 from xtrace_server.operations import admin_keys, audit, operator_key, organisations
 from xtrace_server.storage.database import THE_SERVICE
-from xtrace_server.storage.organisations import AdminKey, Organisation
+from xtrace_server.storage.organisations import AdminKey
 
 router = APIRouter(prefix="/api/v1/operator")
 
@@ -28,23 +28,39 @@ async def create(
 ) -> Response:
     """Creates an organisation with an admin key and an API key, which will not be shown again."""
     new = await organisations.create(state.database, operator, body.name)
-    return json_answer(wire.CreatedOrganisation(_shown(new.organisation), new.admin_key, new.api_key))
+    shown = await organisations.get_shown(state.database, new.organisation.id)
+    return json_answer(wire.CreatedOrganisation(shown, new.admin_key, new.api_key))
 
 
 @router.get("/organisations")
 @requires(OPERATOR)
 @describes(list[wire.Organisation])
 async def list_all(state: StateDep) -> Response:
-    """The organisations, the oldest first."""
-    return json_answer([_shown(one) for one in await organisations.list_all(state.database)])
+    """The organisations with their usage and quotas, the oldest first."""
+    await state.guard.request_counts.write()
+    return json_answer(await organisations.list_shown(state.database))
 
 
 @router.get("/organisations/{organisation_id}")
 @requires(OPERATOR)
 @describes(wire.Organisation)
 async def get(state: StateDep, organisation_id: str) -> Response:
-    """One organisation."""
-    return json_answer(_shown(await organisations.get(state.database, organisation_id)))
+    """One organisation with its usage and quotas."""
+    await state.guard.request_counts.write()
+    return json_answer(await organisations.get_shown(state.database, organisation_id))
+
+
+@router.patch("/organisations/{organisation_id}/quotas")
+@requires(OPERATOR)
+@describes(wire.Organisation)
+async def set_quotas(
+    state: StateDep,
+    operator: OperatorDep,
+    organisation_id: str,
+    body: Annotated[wire.SetQuotas, Depends(body_of(wire.SetQuotas))],
+) -> Response:
+    """Changes quotas of an organisation; null is no limit. What it has already stays, however much it is."""
+    return json_answer(await organisations.set_quotas(state.database, operator, organisation_id, body))
 
 
 @router.patch("/organisations/{organisation_id}/status/suspend")
@@ -52,7 +68,7 @@ async def get(state: StateDep, organisation_id: str) -> Response:
 @describes(wire.Organisation)
 async def suspend(state: StateDep, operator: OperatorDep, organisation_id: str) -> Response:
     """Suspends an organisation: every call with one of its keys is refused. Deletes nothing."""
-    return json_answer(_shown(await organisations.suspend(state.database, operator, organisation_id)))
+    return json_answer(await organisations.suspend(state.database, operator, organisation_id))
 
 
 @router.patch("/organisations/{organisation_id}/status/resume")
@@ -60,7 +76,7 @@ async def suspend(state: StateDep, operator: OperatorDep, organisation_id: str) 
 @describes(wire.Organisation)
 async def resume(state: StateDep, operator: OperatorDep, organisation_id: str) -> Response:
     """Ends the suspension of an organisation."""
-    return json_answer(_shown(await organisations.resume(state.database, operator, organisation_id)))
+    return json_answer(await organisations.resume(state.database, operator, organisation_id))
 
 
 @router.get("/organisations/{organisation_id}/admin-keys")
@@ -117,10 +133,6 @@ async def newest(request: Request, state: StateDep) -> Response:
     await state.denials.write()
     of = query_optional(request, "organisation_id") or THE_SERVICE
     return json_answer([audit.shown(entry) for entry in await audit.newest_of(state.database, of, before, limit)])
-
-
-def _shown(one: Organisation) -> wire.Organisation:
-    return wire.Organisation(one.id, one.name, one.created_at, one.suspended_at)
 
 
 def _shown_key(key: AdminKey) -> wire.AdminKey:

@@ -28,6 +28,7 @@ from xtrace_server.errors import (
     Unavailable,
 )
 from xtrace_server.limits.rate_limit import RateLimit
+from xtrace_server.limits.request_counts import RequestCounts
 from xtrace_server.storage import knowledge_bases, operator_keys, organisations
 from xtrace_server.storage.database import THE_SERVICE, Connection, Database, StorageError, now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -187,13 +188,14 @@ class Guard:
     def __init__(self, database: Database, rate_limit: str | None = None) -> None:
         self._database = database
         self._rate_limit = RateLimit(rate_limit)
+        self.request_counts = RequestCounts(database)
         self._use_recorded: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def api_caller(self, headers: _Headers, organisation_id: str, rule: Rule) -> ApiCaller:
         """Returns the caller of a route of the data plane.
 
-        Raises `Unauthenticated`, `KeyExpired`, `OrganisationSuspended` and `RateLimited`.
+        Raises `Unauthenticated`, `KeyExpired`, `OrganisationSuspended`, `QuotaExceeded` and `RateLimited`.
         """
         key_hash = _presented(headers, API_KEY_HEADER)
         async with self._database.look_up() as connection:
@@ -204,9 +206,10 @@ class Guard:
             or not hmac.compare_digest(found[0].organisation_id.encode(), organisation_id.encode())
         ):
             raise Unauthenticated("the API key is wrong, revoked, or belongs to another organisation")
-        key, _ = found
+        key, organisation = found
         await self._rate_limit.count(key.hash)
-        _check_usable(*found)
+        _check_usable(key, organisation)
+        self.request_counts.count(organisation, key.hash)
         self._record_use(key)
         return ApiCaller(key, rule.permission)
 
@@ -244,6 +247,7 @@ class Guard:
     async def close(self) -> None:
         """Waits until every use of a key is written down."""
         await asyncio.gather(*self._tasks)
+        await self.request_counts.close()
 
     def _record_use(self, key: ApiKey) -> None:
         # In the background, and not for every request: otherwise every read would wait for the disk.

@@ -81,7 +81,7 @@ async def delete(state: ServerState, caller: ApiCaller, context_id: str) -> None
         await check_may_replace(connection, caller, context)
         if await contexts.is_in_use(connection, context):
             raise ContextInUse("chunks are stored under the execution context: delete them first")
-        await contexts.remove(connection, context)
+        await contexts.remove(connection, caller.organisation_id, context)
 
 
 async def retire(state: ServerState, caller: ApiCaller, context_id: str) -> None:
@@ -204,4 +204,4 @@ async def _save_again(
     elif changed:
         await check_may_add_secrets(connection, caller, stored)
     if changed:
-        await contexts.replace_secret(connection, stored, data)
+        await contexts.replace_secret(connection, caller.organisation_id, stored, data)

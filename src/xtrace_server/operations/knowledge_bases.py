@@ -39,6 +39,7 @@ async def delete(state: ServerState, actor: Actor, kb_id: str) -> None:
     """
     async with writing(state, actor) as connection:
         kb = await knowledge_bases.get(connection, actor.organisation_id, kb_id)
+        kb = await knowledge_bases.lock(connection, kb)
         binding_pks = await delete_knowledge_base(connection, kb)
         await record(connection, actor, "knowledge_base.delete", kb.id, f"{kb.number_of_vectors} chunks")
     state.engine.forget(binding_pks)

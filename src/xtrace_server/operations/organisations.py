@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TypeAlias
 
+from msgspec import UNSET
+
+from xtrace_core import wire
 from xtrace_core.permissions import Permission
 from xtrace_core.wire import MAX_ORGANISATION_NAME
 from xtrace_server.auth.guard import ON_THE_HOST, Operator
@@ -13,7 +16,7 @@ from xtrace_server.auth.keys import hash_key, new_key
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.operations.audit import record
 from xtrace_server.operations.writing import operating
-from xtrace_server.storage import organisations
+from xtrace_server.storage import organisations, usage
 from xtrace_server.storage.database import Connection, Database, now
 from xtrace_server.storage.organisations import Organisation
 
@@ -51,7 +54,7 @@ async def create_first(database: Database, name: str, deliver: Deliver) -> bool:
     return True
 
 
-async def suspend(database: Database, operator: Operator, organisation_id: str) -> Organisation:
+async def suspend(database: Database, operator: Operator, organisation_id: str) -> wire.Organisation:
     """Suspends an organisation: from now on none of its keys opens anything. One that is suspended stays so.
 
     Nothing is deleted. Raises `OrganisationNotFound`.
@@ -61,17 +64,17 @@ async def suspend(database: Database, operator: Operator, organisation_id: str) 
         if found.suspended_at is None:
             await organisations.set_suspended(connection, organisation_id, now())
             await record(connection, operator.to(organisation_id), "organisation.suspend", organisation_id)
-        return await organisations.get(connection, organisation_id)
+        return await _get_shown(connection, organisation_id)
 
 
-async def resume(database: Database, operator: Operator, organisation_id: str) -> Organisation:
+async def resume(database: Database, operator: Operator, organisation_id: str) -> wire.Organisation:
     """Ends the suspension of an organisation; one that is not suspended stays so. Raises `OrganisationNotFound`."""
     async with operating(database, operator) as connection:
         found = await organisations.get(connection, organisation_id)
         if found.suspended_at is not None:
             await organisations.set_suspended(connection, organisation_id, None)
             await record(connection, operator.to(organisation_id), "organisation.resume", organisation_id)
-        return await organisations.get(connection, organisation_id)
+        return await _get_shown(connection, organisation_id)
 
 
 async def list_all(database: Database) -> list[Organisation]:
@@ -80,10 +83,53 @@ async def list_all(database: Database) -> list[Organisation]:
         return await organisations.list_all(connection)
 
 
-async def get(database: Database, organisation_id: str) -> Organisation:
-    """Returns one organisation. Raises `OrganisationNotFound`."""
+async def list_shown(database: Database) -> list[wire.Organisation]:
+    """Returns every organisation with its usage and quotas, the oldest first."""
     async with database.look_up() as connection:
-        return await organisations.get(connection, organisation_id)
+        found = await organisations.list_all(connection)
+        counts = await organisations.knowledge_base_counts(connection)
+    return [_shown(one, counts.get(one.id, 0)) for one in found]
+
+
+async def get_shown(database: Database, organisation_id: str) -> wire.Organisation:
+    """Returns one organisation with its usage and quotas. Raises `OrganisationNotFound`."""
+    async with database.look_up() as connection:
+        return await _get_shown(connection, organisation_id)
+
+
+async def set_quotas(
+    database: Database, operator: Operator, organisation_id: str, change: wire.SetQuotas
+) -> wire.Organisation:
+    """Changes quotas of an organisation, and returns it. What it has already stays, however much it is.
+
+    Raises `OrganisationNotFound`.
+    """
+    changed = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not UNSET}
+    async with operating(database, operator) as connection:
+        found = await organisations.get(connection, organisation_id)
+        await usage.set_quotas(connection, organisation_id, replace(found.quotas, **changed))
+        if changed:
+            said = ", ".join(f"{name} {'none' if value is None else value}" for name, value in changed.items())
+            await record(connection, operator.to(organisation_id), "organisation.quotas", organisation_id, said)
+        return await _get_shown(connection, organisation_id)
+
+
+async def _get_shown(connection: Connection, organisation_id: str) -> wire.Organisation:
+    found = await organisations.get(connection, organisation_id)
+    return _shown(found, (await organisations.knowledge_base_counts(connection, organisation_id)).get(found.id, 0))
+
+
+def _shown(one: Organisation, knowledge_bases: int) -> wire.Organisation:
+    in_minute, in_day = one.requests.within(usage.now_s())
+    stored = one.stored
+    return wire.Organisation(
+        one.id,
+        one.name,
+        one.created_at,
+        one.suspended_at,
+        wire.Usage(stored.chunks, stored.bytes, stored.contexts, knowledge_bases, in_minute, in_day),
+        wire.Quotas(*astuple(one.quotas)),
+    )
 
 
 async def _created(connection: Connection, operator: Operator, name: str, deliver: Deliver | None) -> NewOrganisation:

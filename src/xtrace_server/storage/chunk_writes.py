@@ -31,7 +31,7 @@ from xtrace_server.storage.schema import (
     facet,
     unique_key,
 )
-from xtrace_server.storage.sizes import byte_length
+from xtrace_server.storage.sizes import byte_length, stored_bytes
 from xtrace_server.storage.steps import steps
 from xtrace_server.storage.unique_names import Place
 
@@ -47,6 +47,14 @@ class ChunkWrite:
     meta_data: MetaData
     name: str
     nonce: bytes | None
+    stored_bytes: int = field(init=False)
+    """As `sizes.stored_bytes` says it of what is stored."""
+
+    def __post_init__(self) -> None:
+        meta_data = normalised(self.meta_data)
+        texts = [value for tag in TAGS if isinstance(value := getattr(meta_data, tag), str)]
+        texts += [self.content, self.name, *(meta_data.facets or ())]
+        object.__setattr__(self, "stored_bytes", sum(map(byte_length, texts)) + len(self.row) + len(self.nonce or b""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +72,10 @@ class ChunkChange:
 async def insert_all(
     connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: Sequence[ChunkWrite]
 ) -> list[int]:
-    """Stores the chunks under new ids, and returns these in the same order."""
+    """Stores the chunks under new ids, and returns these in the same order. Raises `QuotaExceeded`."""
+    # First, because what exceeds a quota is not to keep the writer busy.
+    await knowledge_bases.record_write(connection, kb, inserted=len(writes), added_bytes=_bytes_of(writes))
     pks = await _store(connection, kb, binding, writes, unique=False)
-    await knowledge_bases.record_write(connection, kb, inserted=len(writes))
     return [chunk_id_of(pk) for pk in pks]
 
 
@@ -79,20 +88,23 @@ async def insert_unique(
 ) -> list[tuple[int, Outcome]]:
     """Stores chunks under unique names, all different; returns the id of each that holds now, and what was done.
 
-    Raises `NamesTaken`.
+    Raises `NamesTaken` and `QuotaExceeded`.
     """
     known = await unique_names.find(connection, binding, [write.name for write in writes])
     if on_conflict == "fail" and known:
         raise NamesTaken.of_positions([i for i, write in enumerate(writes) if write.name in known])
     new = [write for write in writes if write.name not in known]
-    pks = await _store(connection, kb, binding, new, unique=True)
-    stored = {write.name: pk for write, pk in zip(new, pks, strict=True)}
     replaced = {}
     if on_conflict == "replace":
         replaced = {known[write.name]: write for write in writes if write.name in known}
-        await _replace(connection, kb, binding, replaced)
     if new or replaced:
-        await knowledge_bases.record_write(connection, kb, inserted=len(new), wrote_vectors=bool(replaced))
+        added = _bytes_of(new) + await _added_bytes(connection, replaced)
+        await knowledge_bases.record_write(
+            connection, kb, inserted=len(new), added_bytes=added, wrote_vectors=bool(replaced)
+        )
+    pks = await _store(connection, kb, binding, new, unique=True)
+    stored = {write.name: pk for write, pk in zip(new, pks, strict=True)}
+    await _replace(connection, kb, binding, replaced)
     before: Outcome = "replaced" if replaced else "known"
     return [
         (chunk_id_of(stored[write.name]), "inserted")
@@ -125,15 +137,27 @@ async def replace_all(
 ) -> None:
     """Replaces all that chunks hold, by their keys, and moves them to the binding.
 
-    Raises `ChunksNotFound` and `NamesTaken`.
+    Raises `ChunksNotFound`, `NamesTaken` and `QuotaExceeded`.
     """
     bindings_before = await bindings_of(connection, list(writes))
+    moved = any(before != binding.pk for before in bindings_before.values())
+    added = await _added_bytes(connection, writes)
+    await knowledge_bases.record_write(
+        connection, kb, added_bytes=added, left_a_binding=moved, wrote_vectors=bool(writes)
+    )
     places = {pk: Place(binding.pk, write.name) for pk, write in writes.items()}
     released = await unique_names.release(connection, places)
     await _replace(connection, kb, binding, writes)
     await unique_names.claim(connection, released)
-    moved = any(before != binding.pk for before in bindings_before.values())
-    await knowledge_bases.record_write(connection, kb, left_a_binding=moved, wrote_vectors=bool(writes))
+
+
+async def _added_bytes(connection: AsyncConnection, writes: Mapping[int, ChunkWrite]) -> int:
+    """How many bytes more than now the chunks with these keys will have."""
+    return _bytes_of(writes.values()) - await stored_bytes(connection, writes)
+
+
+def _bytes_of(writes: Iterable[ChunkWrite]) -> int:
+    return sum(write.stored_bytes for write in writes)
 
 
 async def _replace(
@@ -149,8 +173,10 @@ async def _replace(
 
 
 async def change_all(connection: AsyncConnection, kb: KnowledgeBase, changes: Sequence[ChunkChange]) -> None:
-    """Changes what each change names of its chunk. Raises `ChunksNotFound` and `NamesTaken`."""
-    bindings = await bindings_of(connection, [change.pk for change in changes])
+    """Changes what each change names of its chunk. Raises `ChunksNotFound`, `NamesTaken` and `QuotaExceeded`."""
+    pks = [change.pk for change in changes]
+    before = await stored_bytes(connection, pks)
+    bindings = await bindings_of(connection, pks)
     renamed = {one.pk: Place(bindings[one.pk], one.name) for one in changes if one.name is not UNSET}
     released = await unique_names.release(connection, renamed)
     moment = now()
@@ -159,7 +185,8 @@ async def change_all(connection: AsyncConnection, kb: KnowledgeBase, changes: Se
     await unique_names.claim(connection, released)
     wrote = any(change.row is not UNSET or change.nonce is not UNSET for change in changes)
     if changes:
-        await knowledge_bases.record_write(connection, kb, wrote_vectors=wrote)
+        added = await stored_bytes(connection, pks) - before
+        await knowledge_bases.record_write(connection, kb, added_bytes=added, wrote_vectors=wrote)
 
 
 async def _change(
@@ -196,8 +223,9 @@ async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection
     """
     found = await existing(connection, pks)
     if found:
+        freed = await stored_bytes(connection, found)
         await delete_chunks(connection, found)
-        await knowledge_bases.record_write(connection, kb, removed=len(found))
+        await knowledge_bases.record_write(connection, kb, removed=len(found), added_bytes=-freed)
     return found
 
 

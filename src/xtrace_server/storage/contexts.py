@@ -4,16 +4,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import and_, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.wire import ContextData
 from xtrace_server.errors import ContextNotFound, ContextRetired
+from xtrace_server.storage import usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
 from xtrace_server.storage.knowledge_bases import KnowledgeBase, from_row
 from xtrace_server.storage.schema import binding, chunk, execution_context, knowledge_base, retired_context
+from xtrace_server.storage.sizes import byte_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,8 @@ async def create(
     saved_by: str,
     name: str | None = None,
 ) -> None:
-    """Stores a new context; `saved_by` is the hash of the API key that saves it."""
+    """Stores a new context; `saved_by` is the hash of the API key that saves it. Raises `QuotaExceeded`."""
+    await usage.add(connection, organisation_id, contexts=1, stored_bytes=stored_bytes(context_id, name, data))
     moment = now()
     await connection.execute(
         insert(execution_context).values(
@@ -145,21 +149,36 @@ async def create(
     )
 
 
-async def replace_secret(connection: AsyncConnection, context: Context, data: ContextData) -> None:
-    """Stores the fields of the secret part that `data` has; the others stay."""
+def stored_bytes(context_id: str, name: str | None, data: ContextData) -> int:
+    """Returns how many bytes a context has, as usage counts them."""
+    texts = [context_id, name, *[getattr(data, field) for field in data.__struct_fields__]]
+    return sum([byte_length(text) for text in texts if text is not None])
+
+
+async def replace_secret(
+    connection: AsyncConnection, organisation_id: str, context: Context, data: ContextData
+) -> None:
+    """Stores the fields of the secret part that `data` has; the others stay. Raises `QuotaExceeded`."""
     fields = {
         "encrypted_secret": data.sk,
         "key_provider": data.key_provider,
         "wrapped_key": data.wrapped_key,
     }
     values = {name: value for name, value in fields.items() if value is not None}
+    secrets = {name: getattr(data, name) for name in ("sk", "key_provider", "wrapped_key")}
+    kept = structs.replace(context.data, **{name: text for name, text in secrets.items() if text is not None})
+    before, after = (stored_bytes(context.id, context.name, one) for one in (context.data, kept))
+    await usage.add(connection, organisation_id, stored_bytes=after - before)
     statement = update(execution_context).where(_c.pk == context.pk)
     await connection.execute(statement.values(**values, updated_at=now()))
 
 
-async def remove(connection: AsyncConnection, context: Context) -> None:
+async def remove(connection: AsyncConnection, organisation_id: str, context: Context) -> None:
     """Deletes the context; nothing may be stored under it. Its bindings go with `deletions.carry_out`."""
-    await connection.execute(delete(execution_context).where(_c.pk == context.pk))
+    result = await connection.execute(delete(execution_context).where(_c.pk == context.pk))
+    if result.rowcount:
+        freed = stored_bytes(context.id, context.name, context.data)
+        await usage.add(connection, organisation_id, contexts=-1, stored_bytes=-freed)
 
 
 async def retire(connection: AsyncConnection, organisation_id: str, context_id: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_server.storage import knowledge_bases
+from xtrace_server.storage import knowledge_bases, usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
@@ -47,8 +47,9 @@ async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> None
 async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) -> list[int]:
     """From the end of the transaction on nobody finds the knowledge base; returns the keys of what were its bindings.
 
-    No context is bound to it any more.
+    It is locked. No context is bound to it any more, and its chunks no longer count as stored.
     """
+    await usage.add(connection, kb.organisation_id, chunks=-kb.number_of_vectors, stored_bytes=-kb.stored_bytes)
     statement = update(knowledge_base).where(knowledge_base.c.pk == kb.pk)
     await connection.execute(statement.values(deleted_at=now()))
     await connection.execute(update(binding).where(binding.c.kb_pk == kb.pk).values(context_pk=None))

@@ -15,6 +15,7 @@ from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_pk
 
 NOT_EXPORTED: Final[Collection[str]] = (
     "organisation",
+    "request_count",
     "admin_key",
     "operator_key",
     "api_key",

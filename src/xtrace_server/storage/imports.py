@@ -15,8 +15,12 @@ from sqlalchemy.exc import IntegrityError
 
 from xtrace_core.schemes.interface import Evaluation, InvalidPublicKey
 from xtrace_core.schemes.registry import SchemeRegistry
+from xtrace_core.wire import ContextData
 from xtrace_server.archive.container import ArchiveUnusable
 from xtrace_server.archive.reading import Part
+from xtrace_server.errors import QuotaExceeded
+from xtrace_server.storage import usage
+from xtrace_server.storage.contexts import stored_bytes
 from xtrace_server.storage.database import Connection, Database, now
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -33,7 +37,7 @@ from xtrace_server.storage.schema import (
     organisation,
     retired_context,
 )
-from xtrace_server.storage.sizes import ByteLength
+from xtrace_server.storage.sizes import STORED_BYTES, ByteLength
 
 STAGING_PREFIX: Final = "importing-"
 ROWS_AT_ONCE: Final = 500
@@ -126,27 +130,33 @@ class Staged:
             sa.select(chunk.c.pk).where(ours, chunk.c.facet_count != facets.scalar_subquery()),
             sa.select(chunk.c.pk).where(ours, chunk.c.facet_bytes != token_bytes),
         )
+        size = sa.select(sa.func.coalesce(sa.func.sum(STORED_BYTES), 0)).select_from(joined).where(ours)
         async with self._database.read(self._target_id) as connection:
             kb = (await connection.execute(_row_of(knowledge_base, self._kb[1]))).one()
             last = (await self._last_key(connection, chunk, ("pk",)) or (0,))[0]
             agrees = (await connection.execute(count)).scalar_one() == kb.number_of_vectors
             if not agrees or chunk_id_of(last) >= kb.next_chunk_id:
                 raise ArchiveUnusable("its knowledge base does not have as many chunks as it says")
+            if int((await connection.execute(size)).scalar_one()) != kb.stored_bytes:
+                raise ArchiveUnusable("its knowledge base does not have as many bytes as it says")
             for query in wrong:
                 if (await connection.execute(query.limit(1))).first() is not None:
                     raise ArchiveUnusable("it contains chunks that are not whole")
 
     async def publish(self, connection: Connection) -> int:
-        """Gives the knowledge base to its organisation and returns its number of chunks. Raises `CannotImport`."""
+        """Gives the knowledge base to its organisation and returns its number of chunks.
+
+        Raises `CannotImport`, also where the organisation's quotas do not allow it.
+        """
         kb_pk = self._kb[1] if self._kb else 0
-        come = set()
+        come = {}
         for context in (await connection.execute(_of(execution_context, self.organisation_id))).all():
             there = await self._check_same(connection, context._mapping)
             changed = sa.update(execution_context).where(execution_context.c.pk == context.pk)
             if there is None:
                 name = None if await self._is_named(connection, context.name) else context.name
                 await connection.execute(changed.values(organisation_id=self._target_id, name=name))
-                come.add(context.id)
+                come[context.id] = _context_bytes(context._mapping, name)
             else:
                 moved = sa.update(binding).where(binding.c.context_pk == context.pk)
                 await connection.execute(moved.values(context_pk=there))
@@ -157,9 +167,18 @@ class Staged:
                 await connection.execute(sa.insert(retired_context).values(values))
         ours = sa.update(knowledge_base).where(knowledge_base.c.pk == kb_pk)
         await connection.execute(ours.values(organisation_id=self._target_id))
-        number: int = (await connection.execute(_row_of(knowledge_base, kb_pk))).one().number_of_vectors
+        kb = (await connection.execute(_row_of(knowledge_base, kb_pk))).one()
+        added = {
+            "chunks": kb.number_of_vectors,
+            "stored_bytes": kb.stored_bytes + sum(come.values()),
+            "contexts": len(come),
+        }
+        try:
+            await usage.add(connection, self._target_id, **added)
+        except QuotaExceeded as error:
+            raise CannotImport(error.detail) from None
         await self._remove_staging(connection)
-        return number
+        return int(kb.number_of_vectors)
 
     async def remove(self) -> bool:
         """Removes what is stored, in steps, the last chunks first: what is left can always be gone on with.
@@ -286,6 +305,18 @@ async def _find(connection: Connection, table: sa.Table, row: Mapping[str, Any])
     query = sa.select(table).where(*[table.c[name] == row[name] for name in _FOUND_BY[table.name]])
     found = (await connection.execute(query)).mappings().one_or_none()
     return None if found is None else dict(found)
+
+
+def _context_bytes(row: Mapping[str, Any], name: str | None) -> int:
+    data = ContextData(
+        type=row["type"],
+        pk=row["public_key"],
+        config=row["config"],
+        sk=row["encrypted_secret"],
+        key_provider=row["key_provider"],
+        wrapped_key=row["wrapped_key"],
+    )
+    return stored_bytes(row["id"], name, data)
 
 
 def _row_of(table: sa.Table, pk: int) -> sa.Select[Any]:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import KnowledgeBaseNotFound, Unavailable
+from xtrace_server.storage import usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -34,6 +35,9 @@ class KnowledgeBase:
     updated_at: str
     deleted_at: str | None = None
     """When it was deleted, if its chunks have still to go."""
+    organisation_id: str = ""
+    stored_bytes: int = 0
+    """Of its chunks."""
 
     @property
     def first_pk(self) -> int:
@@ -62,6 +66,8 @@ COLUMNS = (
     _t.created_at,
     _t.updated_at,
     _t.deleted_at,
+    _t.organisation_id,
+    _t.stored_bytes,
 )
 NOT_DELETED: Final[ColumnElement[bool]] = _t.deleted_at.is_(None)
 """The condition that selects knowledge bases that are there."""
@@ -81,6 +87,7 @@ async def create(connection: AsyncConnection, organisation_id: str, name: str, d
         "name": name,
         "description": description,
         "number_of_vectors": 0,
+        "stored_bytes": 0,
         "next_chunk_id": 1,
         "revision": 0,
         "removal_revision": 0,
@@ -134,14 +141,16 @@ async def record_write(
     *,
     inserted: int = 0,
     removed: int = 0,
+    added_bytes: int = 0,
     left_a_binding: bool = False,
     wrote_vectors: bool = False,
 ) -> None:
-    """Records what a transaction has done to the chunks of a locked knowledge base.
+    """Records what a transaction does to the chunks of a locked knowledge base; `added_bytes` may be negative.
 
-    Chunks whose vectors were written carry the revision `kb.revision + 1`.
+    Chunks whose vectors were written carry the revision `kb.revision + 1`. Raises `QuotaExceeded`.
     """
-    values: dict[str, Any] = {"updated_at": now()}
+    await usage.add(connection, kb.organisation_id, chunks=inserted - removed, stored_bytes=added_bytes)
+    values: dict[str, Any] = {"updated_at": now(), "stored_bytes": kb.stored_bytes + added_bytes}
     if inserted or removed:
         values["number_of_vectors"] = kb.number_of_vectors + inserted - removed
         values["next_chunk_id"] = kb.next_chunk_id + inserted

@@ -1,17 +1,20 @@
 """Organisations, their admin keys, their API keys and what each may do."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import KeyNotFound, OrganisationNotFound
+from xtrace_server.storage import usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
 from xtrace_server.storage.knowledge_bases import NOT_DELETED, KnowledgeBase, from_row
-from xtrace_server.storage.schema import admin_key, api_key, knowledge_base, organisation, permission
+from xtrace_server.storage.schema import admin_key, api_key, knowledge_base, organisation, permission, request_count
+from xtrace_server.storage.usage import Quotas, Requests, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,9 @@ class Organisation:
     created_at: str
     suspended_at: str | None = None
     """Since when none of its keys opens anything, if that is so."""
+    stored: Stored = field(default_factory=Stored)
+    quotas: Quotas = field(default_factory=Quotas)
+    requests: Requests = field(default_factory=Requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,8 @@ class ApiKey:
 
 
 _o = organisation.c
-_ORGANISATION = (_o.id, _o.name, _o.created_at, _o.suspended_at)
+_ORGANISATION = (_o.id, _o.name, _o.created_at, _o.suspended_at, *usage.COLUMNS)
+_JOINED = organisation.outerjoin(request_count)
 _a = admin_key.c
 _k = api_key.c
 _KEY = (
@@ -68,6 +75,7 @@ async def create(connection: AsyncConnection, name: str, admin_key_hash: str) ->
     """A new organisation with its admin key."""
     created = Organisation(str(uuid4()), name, now())
     await connection.execute(insert(organisation).values(id=created.id, name=name, created_at=created.created_at))
+    await usage.begin_requests(connection, created.id)
     await connection.execute(
         insert(admin_key).values(hash=admin_key_hash, organisation_id=created.id, created_at=created.created_at)
     )
@@ -76,16 +84,31 @@ async def create(connection: AsyncConnection, name: str, admin_key_hash: str) ->
 
 async def list_all(connection: AsyncConnection) -> list[Organisation]:
     """Every organisation, the oldest first."""
-    query = select(*_ORGANISATION).order_by(_o.created_at, _o.id)
-    return [Organisation(*row) for row in await connection.execute(query)]
+    query = select(*_ORGANISATION).select_from(_JOINED).order_by(_o.created_at, _o.id)
+    return [_from_row(row) for row in await connection.execute(query)]
+
+
+def _from_row(row: Sequence[Any]) -> Organisation:
+    stored, quotas, requests = usage.from_row(row[4:])
+    return Organisation(row[0], row[1], row[2], row[3], stored, quotas, requests)
+
+
+async def knowledge_base_counts(connection: AsyncConnection, organisation_id: str | None = None) -> dict[str, int]:
+    """How many knowledge bases each organisation has that has any, or the one of that id; by their ids."""
+    of = knowledge_base.c.organisation_id
+    query = select(of, func.count()).where(NOT_DELETED).group_by(of)
+    if organisation_id is not None:
+        query = query.where(of == organisation_id)
+    return {row[0]: row[1] for row in await connection.execute(query)}
 
 
 async def get(connection: AsyncConnection, organisation_id: str) -> Organisation:
     """The organisation. Raises `OrganisationNotFound`."""
-    row = (await connection.execute(select(*_ORGANISATION).where(_o.id == organisation_id))).one_or_none()
+    query = select(*_ORGANISATION).select_from(_JOINED).where(_o.id == organisation_id)
+    row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise OrganisationNotFound(organisation_id)
-    return Organisation(*row)
+    return _from_row(row)
 
 
 async def set_suspended(connection: AsyncConnection, organisation_id: str, since: str | None) -> None:
@@ -123,16 +146,16 @@ async def remove_admin_key(connection: AsyncConnection, organisation_id: str, ke
 
 async def find_admin_key(connection: AsyncConnection, key_hash: str) -> tuple[str, Organisation] | None:
     """The stored hash and the organisation, if there is such an admin key."""
-    query = select(_a.hash, *_ORGANISATION).join(organisation).where(_a.hash == key_hash)
+    query = select(_a.hash, *_ORGANISATION).select_from(_JOINED.join(admin_key)).where(_a.hash == key_hash)
     row = (await connection.execute(query)).one_or_none()
-    return None if row is None else (row[0], Organisation(*row[1:]))
+    return None if row is None else (row[0], _from_row(row[1:]))
 
 
 async def find_api_key(connection: AsyncConnection, key_hash: str) -> tuple[ApiKey, Organisation] | None:
     """The API key and its organisation, if the key exists and is not revoked; it may have expired."""
-    query = select(*_KEY, *_ORGANISATION).join(organisation).where(_k.hash == key_hash, _k.revoked_at.is_(None))
-    row = (await connection.execute(query)).one_or_none()
-    return None if row is None else (ApiKey(*row[: len(_KEY)]), Organisation(*row[len(_KEY) :]))
+    query = select(*_KEY, *_ORGANISATION).select_from(_JOINED.join(api_key))
+    row = (await connection.execute(query.where(_k.hash == key_hash, _k.revoked_at.is_(None)))).one_or_none()
+    return None if row is None else (ApiKey(*row[: len(_KEY)]), _from_row(row[len(_KEY) :]))
 
 
 async def get_api_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> ApiKey:

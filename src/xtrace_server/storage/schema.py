@@ -68,6 +68,26 @@ organisation = Table(
     Column("name", _Text, nullable=False),
     Column("created_at", _Text, nullable=False),
     Column("suspended_at", _Text),  # from then on none of its keys opens anything
+    # Sums over all that it stores, kept by every write.
+    Column("chunks", BigInteger, nullable=False, default=0),
+    Column("stored_bytes", BigInteger, nullable=False, default=0),
+    Column("contexts", BigInteger, nullable=False, default=0),
+    # Quotas; null: none.
+    Column("max_chunks", BigInteger),
+    Column("max_bytes", BigInteger),
+    Column("max_contexts", BigInteger),
+    Column("max_requests_per_minute", BigInteger),
+    Column("max_requests_per_day", BigInteger),
+)
+
+request_count = Table(  # apart from the organisation, so that counting does not wait for what it stores
+    "request_count",
+    metadata,
+    Column("organisation_id", ForeignKey("organisation.id", ondelete="CASCADE"), primary_key=True),
+    Column("minute", BigInteger, nullable=False),  # the last one with a request, in minutes since 1970
+    Column("in_minute", BigInteger, nullable=False),
+    Column("day", BigInteger, nullable=False),
+    Column("in_day", BigInteger, nullable=False),
 )
 
 admin_key = Table(
@@ -111,6 +131,7 @@ knowledge_base = Table(
     Column("name", _Text, nullable=False),
     Column("description", _Text, nullable=False),
     Column("number_of_vectors", BigInteger, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),  # of its chunks
     Column("next_chunk_id", BigInteger, nullable=False),
     Column("revision", BigInteger, nullable=False),  # grows with every write of a vector
     Column("removal_revision", BigInteger, nullable=False),  # when a chunk last left a binding

@@ -1,6 +1,6 @@
 """How many bytes chunks have, so that whatever works on many of them does so in steps of a bounded size."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, func, select
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.functions import FunctionElement
 
 from xtrace_core.wire import TAGS
-from xtrace_server.storage.schema import chunk
+from xtrace_server.storage.schema import binding, chunk
 from xtrace_server.storage.steps import steps
 
 STEP_BYTES: Final = 4 * 2**20
@@ -32,6 +32,21 @@ CHUNK_BYTES: Final[ColumnElement[int]] = sum(
     start=_c.content_bytes + _c.facet_bytes + ByteLength(_c.name),
 )
 """The bytes of a chunk but for its ciphertexts, as an expression over its row."""
+
+
+STORED_BYTES: Final[ColumnElement[int]] = (
+    CHUNK_BYTES + func.coalesce(func.length(_c.nonce), 0) + func.coalesce(binding.c.row_bytes, 0)
+)
+"""All bytes of a chunk, as an expression over its row and that of its binding."""
+
+
+async def stored_bytes(connection: AsyncConnection, pks: Iterable[int]) -> int:
+    """Returns how many bytes the chunks with these keys have together, ciphertexts and nonces with them."""
+    found = 0
+    for some in steps(pks):
+        query = select(func.coalesce(func.sum(STORED_BYTES), 0)).join_from(chunk, binding).where(_c.pk.in_(some))
+        found += int((await connection.execute(query)).scalar_one())
+    return found
 
 
 def byte_length(text: str) -> int:

@@ -181,7 +181,7 @@ async def test_a_context_whose_last_chunks_were_deleted_can_go_before_they_have_
     async with store.database.write() as connection:
         context = await contexts.get(connection, await _organisation(connection), "ctx")
         assert not await contexts.is_in_use(connection, context)
-        await contexts.remove(connection, context)
+        await contexts.remove(connection, store.kb.organisation_id, context)
     assert (await counts(store, chunk))[0] > 0
     await carried_out(store)
     assert await counts(store, chunk, binding, knowledge_base_table) == [0, 0, 1]

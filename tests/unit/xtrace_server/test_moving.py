@@ -199,6 +199,8 @@ def change(table: str, row: int, column: str, value: Any) -> Callable[[Rows], ob
         change("execution_context", 1, "type", "other"),
         change("knowledge_base", 0, "number_of_vectors", 1),
         change("knowledge_base", 0, "next_chunk_id", 2),
+        change("knowledge_base", 0, "stored_bytes", 1),
+        change("knowledge_base", 0, "stored_bytes", -(2**40)),
     ],
 )
 async def test_rows_that_no_export_has_are_refused_and_leave_nothing(

@@ -19,7 +19,27 @@ def upgrade() -> None:
         sa.Column("name", STRING, nullable=False),
         sa.Column("created_at", STRING, nullable=False),
         sa.Column("suspended_at", STRING, nullable=True),
+        sa.Column("chunks", sa.BigInteger(), nullable=False),
+        sa.Column("stored_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("contexts", sa.BigInteger(), nullable=False),
+        sa.Column("max_chunks", sa.BigInteger(), nullable=True),
+        sa.Column("max_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("max_contexts", sa.BigInteger(), nullable=True),
+        sa.Column("max_requests_per_minute", sa.BigInteger(), nullable=True),
+        sa.Column("max_requests_per_day", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_organisation"),
+    )
+    op.create_table(
+        "request_count",
+        sa.Column("organisation_id", STRING, nullable=False),
+        sa.Column("minute", sa.BigInteger(), nullable=False),
+        sa.Column("in_minute", sa.BigInteger(), nullable=False),
+        sa.Column("day", sa.BigInteger(), nullable=False),
+        sa.Column("in_day", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organisation_id"], ["organisation.id"], name="fk_request_count_organisation_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("organisation_id", name="pk_request_count"),
     )
     op.create_table(
         "admin_key",
@@ -95,6 +115,7 @@ def upgrade() -> None:
         sa.Column("name", STRING, nullable=False),
         sa.Column("description", STRING, nullable=False),
         sa.Column("number_of_vectors", sa.BigInteger(), nullable=False),
+        sa.Column("stored_bytes", sa.BigInteger(), nullable=False),
         sa.Column("next_chunk_id", sa.BigInteger(), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("removal_revision", sa.BigInteger(), nullable=False),

@@ -1,0 +1,98 @@
+"""How many requests come with an organisation's API keys in a minute and in a day, and the quotas of these.
+
+Requests are counted in memory and written to the database in the background, so that no request waits for the disk. The
+database has the sums of all server processes; what another one has counted since it last wrote is not known here.
+"""
+
+import asyncio
+import contextvars
+import logging
+from typing import Final
+
+from xtrace_server.errors import QuotaExceeded, Unavailable
+from xtrace_server.storage import usage
+from xtrace_server.storage.database import Database, StorageError
+from xtrace_server.storage.organisations import Organisation
+from xtrace_server.storage.usage import Requests, windows
+
+WRITTEN_EVERY_S: Final = 5.0
+
+_log = logging.getLogger("xtrace.auth")
+
+
+class RequestCounts:
+    """The counts of a running server. Raises `QuotaExceeded` for an organisation that has used a quota up."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: dict[str, Requests] = {}
+        self._written: dict[str, Requests] = {}
+        """What the database had when this process last wrote."""
+        self._task: asyncio.Task[None] | None = None
+
+    def count(self, organisation: Organisation, key_hash: str) -> None:
+        """Counts a request with an API key of an organisation, as it was just read; one that is refused does not count.
+
+        `key_hash` is that of the key.
+        """
+        moment = usage.now_s()
+        minute, day = windows(moment)
+        waiting = self._waiting.get(organisation.id, Requests())
+        of_minute, of_day = waiting.within(moment)
+        stored = organisation.requests.within(moment)
+        # A request that looked the organisation up before the last write knows less than this process.
+        known = self._written.get(organisation.id, Requests()).within(moment)
+        quotas = organisation.quotas
+        for window, quota, before in (
+            ("minute", quotas.requests_per_minute, max(stored[0], known[0]) + of_minute),
+            ("day", quotas.requests_per_day, max(stored[1], known[1]) + of_day),
+        ):
+            if quota is not None and before >= quota:
+                raise QuotaExceeded.of_requests(quota, window, key_hash)
+        self._waiting[organisation.id] = Requests(minute, of_minute + 1, day, of_day + 1)
+        if self._task is None or self._task.done():
+            # In a context of its own: the deadline of the request must not apply.
+            self._task = asyncio.get_running_loop().create_task(self._write_often(), context=contextvars.Context())
+
+    async def close(self) -> None:
+        """Writes what is waiting, and stops."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.write()
+
+    async def _write_often(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(WRITTEN_EVERY_S)
+            await asyncio.shield(self.write())
+
+    async def write(self) -> None:
+        """Writes what is waiting."""
+        waiting = dict(self._waiting)
+        if not waiting:
+            return
+        written: dict[str, Requests] = {}
+        try:
+            async with self._database.write(urgent=True) as connection:
+                for organisation_id, more in waiting.items():
+                    stored = await usage.add_requests(connection, organisation_id, more)
+                    if stored is not None:
+                        written[organisation_id] = stored
+        except (StorageError, Unavailable):
+            _log.warning("the counts of requests could not be written down, and are tried again")
+            return
+        # Nothing is awaited from the commit on: what is written no longer waits, and is known.
+        self._written = written
+        for organisation_id, before in waiting.items():
+            left = _without(self._waiting[organisation_id], before)
+            if left is None:
+                del self._waiting[organisation_id]
+            else:
+                self._waiting[organisation_id] = left
+
+
+def _without(now: Requests, before: Requests) -> Requests | None:
+    """What was counted since `before`; None for nothing."""
+    in_minute = now.in_minute - (before.in_minute if now.minute == before.minute else 0)
+    in_day = now.in_day - (before.in_day if now.day == before.day else 0)
+    return Requests(now.minute, in_minute, now.day, in_day) if in_day or in_minute else None

@@ -1,0 +1,140 @@
+"""What organisations have stored and asked for, and their quotas.
+
+What is stored is kept as sums, changed in the transaction of each write: nothing is counted, and of two writes at once
+the second one sees what the first one has stored.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import case, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_server.errors import OrganisationNotFound, QuotaExceeded
+from xtrace_server.storage.schema import organisation, request_count
+
+MINUTE_S: Final = 60
+DAY_S: Final = 86_400
+
+_o = organisation.c
+_r = request_count.c
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """The most that an organisation may have; None is no limit."""
+
+    chunks: int | None = None
+    bytes: int | None = None
+    contexts: int | None = None
+    requests_per_minute: int | None = None
+    requests_per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an organisation has stored.
+
+    Bytes are those of contents, vectors, names and metadata of its chunks, and of its contexts.
+    """
+
+    chunks: int = 0
+    bytes: int = 0
+    contexts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """How many requests came with API keys in the last minute and day that had any, as numbers since 1970 in UTC."""
+
+    minute: int = 0
+    in_minute: int = 0
+    day: int = 0
+    in_day: int = 0
+
+    def within(self, time_s: float) -> tuple[int, int]:
+        """Returns how many there were in the minute and in the day of this time, in seconds since 1970."""
+        minute, day = windows(time_s)
+        return (self.in_minute if minute == self.minute else 0), (self.in_day if day == self.day else 0)
+
+
+def now_s() -> float:
+    """Returns the time by which requests are counted, in seconds since 1970."""
+    return time.time()
+
+
+def windows(time_s: float) -> tuple[int, int]:
+    """Returns the numbers of the minute and the day of a time, in seconds since 1970."""
+    return int(time_s // MINUTE_S), int(time_s // DAY_S)
+
+
+QUOTA_COLUMNS: Final = (
+    _o.max_chunks,
+    _o.max_bytes,
+    _o.max_contexts,
+    _o.max_requests_per_minute,
+    _o.max_requests_per_day,
+)
+_STORED: Final = (_o.chunks, _o.stored_bytes, _o.contexts)
+REQUEST_COLUMNS: Final = (_r.minute, _r.in_minute, _r.day, _r.in_day)
+COLUMNS: Final = (*_STORED, *QUOTA_COLUMNS, *REQUEST_COLUMNS)
+"""Of an organisation, joined with its `request_count` if there is any."""
+
+
+def from_row(row: Sequence[Any]) -> tuple[Stored, Quotas, Requests]:
+    """What a row of `COLUMNS` says."""
+    requests = Requests() if row[8] is None else Requests(*row[8:])
+    return Stored(*row[:3]), Quotas(*row[3:8]), requests
+
+
+async def add(
+    connection: AsyncConnection, organisation_id: str, *, chunks: int = 0, stored_bytes: int = 0, contexts: int = 0
+) -> None:
+    """Adds to what an organisation has stored, or takes away; its row stays locked until the transaction ends.
+
+    Raises `QuotaExceeded` for what becomes more, and is more than its quota then.
+    """
+    added = (chunks, stored_bytes, contexts)
+    if not any(added):
+        return
+    changed = {column: column + more for column, more in zip(_STORED, added, strict=True) if more}
+    await connection.execute(update(organisation).where(_o.id == organisation_id).values(changed))
+    row = (await connection.execute(select(*_STORED, *QUOTA_COLUMNS[:3]).where(_o.id == organisation_id))).one()
+    for what, has, quota, more in zip(("chunks", "bytes", "contexts"), row[:3], row[3:], added, strict=True):
+        if more > 0 and quota is not None and has > quota:
+            raise QuotaExceeded.of_stored(what, quota, has - more, more)
+
+
+async def set_quotas(connection: AsyncConnection, organisation_id: str, quotas: Quotas) -> None:
+    """Sets all quotas. What is stored already stays, however much it is. Raises `OrganisationNotFound`."""
+    values = {
+        _o.max_chunks: quotas.chunks,
+        _o.max_bytes: quotas.bytes,
+        _o.max_contexts: quotas.contexts,
+        _o.max_requests_per_minute: quotas.requests_per_minute,
+        _o.max_requests_per_day: quotas.requests_per_day,
+    }
+    result = await connection.execute(update(organisation).where(_o.id == organisation_id).values(values))
+    if result.rowcount == 0:
+        raise OrganisationNotFound(organisation_id)
+
+
+async def add_requests(connection: AsyncConnection, organisation_id: str, more: Requests) -> Requests | None:
+    """Adds requests of a minute and a day; returns how many there are of these, None without such an organisation."""
+    values = {
+        "minute": more.minute,
+        "in_minute": case((_r.minute == more.minute, _r.in_minute), else_=0) + more.in_minute,
+        "day": more.day,
+        "in_day": case((_r.day == more.day, _r.in_day), else_=0) + more.in_day,
+    }
+    mine = update(request_count).where(_r.organisation_id == organisation_id)
+    row = (await connection.execute(mine.values(values).returning(*REQUEST_COLUMNS))).one_or_none()
+    return None if row is None else Requests(*row)
+
+
+async def begin_requests(connection: AsyncConnection, organisation_id: str) -> None:
+    """Makes the row in which the requests of a new organisation are counted."""
+    values = {"organisation_id": organisation_id, "minute": 0, "in_minute": 0, "day": 0, "in_day": 0}
+    await connection.execute(insert(request_count).values(values))
