@@ -92,13 +92,19 @@ class RecordCipher(Secretive):
         return index, db
 
     def content(
-        self, record: CheckedRecord, copy: VectorCopy | None, fields: FilterableFields, *, has_vector: bool
+        self,
+        record: CheckedRecord,
+        copy: VectorCopy | None,
+        fields: FilterableFields,
+        *,
+        base_name: str,
+        has_vector: bool,
     ) -> tuple[bytes, dict[str, Any]]:
         """What is encrypted of a record, and the tags and facets that the service has of it. Raises `InvalidRecord`."""
         meta_data: dict[str, Any] = {"tag1": self._tokens.all_records}
         if has_vector:
             meta_data["tag2"] = self._tokens.with_vector
-        if facets := self._facets(record, fields):
+        if facets := self._facets(record, base_name, fields):
             meta_data["facets"] = facets
         return self._packed(record.id, record.text, record.attributes, meta_data, copy, has_vector), meta_data
 
@@ -106,11 +112,11 @@ class RecordCipher(Secretive):
         """Raises `InvalidRecord` for one that needs too many hashes."""
         for record in records:
             if len(record.attributes) > _SHORT:
-                self._facets(record, fields)
+                self._facets(record, "", fields)
 
-    def _facets(self, record: CheckedRecord, fields: FilterableFields) -> list[str]:
+    def _facets(self, record: CheckedRecord, base_name: str, fields: FilterableFields) -> list[str]:
         try:
-            return self._tokens.of(record.metadata, fields, self.base_name(record.id))
+            return self._tokens.of(record.metadata, fields, base_name)
         except InvalidRecord as error:
             raise InvalidRecord(f"record {record.position}: {error}") from None
 
@@ -150,12 +156,10 @@ class RecordCipher(Secretive):
         has_vector: bool,
         nonce: bytes,
     ) -> dict[str, Any]:
-        packed, meta_data = self.content(record, copy, fields, has_vector=has_vector)
-        return {
-            "chunk_content": self._context.aes.encrypt(packed, nonce),
-            "meta_data": meta_data,
-            "base_name": self.base_name(record.id),
-        }
+        base_name = self.base_name(record.id)
+        packed, meta_data = self.content(record, copy, fields, base_name=base_name, has_vector=has_vector)
+        content = self._context.aes.encrypt(packed, nonce)
+        return {"chunk_content": content, "meta_data": meta_data, "base_name": base_name}
 
     def _elements(self, record: CheckedRecord, vector: Any) -> NDArray[Any] | None:
         if vector is None or (hasattr(vector, "__len__") and not len(vector)):

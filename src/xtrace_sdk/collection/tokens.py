@@ -6,8 +6,8 @@ statements have equal hashes in one namespace of a context, so the service learn
 common. They are sorted, so their order tells nothing, and filled up with hashes of nothing to one of a few counts.
 """
 
+import hashlib
 import hmac
-from collections.abc import Iterable
 from typing import Any, Final
 
 from xtrace_core.secrecy import Secretive
@@ -20,6 +20,7 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 COUNTS: Final = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """How many hashes a record can have."""
 _MARK: Final = "#"
+_BYTES: Final = 16
 _REMEMBERED: Final = 100_000
 
 
@@ -67,28 +68,35 @@ class Tokens(Secretive):
         """
         if fields.is_empty:
             return []
-        found = dict.fromkeys(
-            token for path, value in flat(metadata) if fields.covers(path) for token in self._of(path, value, fields)
-        )
+        found: set[str] = set()
+        for path, value in flat(metadata):
+            if value is not None and fields.covers(path):
+                found.add(self.has(path))
+                self._add(found, path, value, fields)
         if len(found) > COUNTS[-1]:
             raise InvalidRecord(
                 f"its metadata needs {len(found)} hashes to be filterable, at most {COUNTS[-1]} are allowed: choose "
                 "the fields to filter by with filterable=[…], without those that are long lists"
             )
         missing = next(count for count in COUNTS if count >= len(found)) - len(found)
-        return sorted([*found, *(self._hash(f"nothing{number}:{filler}") for number in range(missing))])
+        return sorted([*found, *self._nothing(filler, missing)])
 
-    def _of(self, path: str, value: Any, fields: FilterableFields) -> Iterable[str]:
-        if value is None:
-            return
-        yield self.has(path)
+    def _add(self, found: set[str], path: str, value: Any, fields: FilterableFields) -> None:
         if isinstance(value, list):
-            yield self.is_list(path)
-            yield from (token for one in value if (token := self.element(path, one)) is not None)
+            found.add(self.is_list(path))
+            found.update(token for one in value if (token := self.element(path, one)) is not None)
         elif (token := self.equals(path, value)) is not None:
-            yield token
+            found.add(token)
             if is_number(value) and (span := fields.range_of(path)) is not None:
-                yield from (self.bucket(path, one) for one in span.buckets(value))
+                found.update(self.bucket(path, one) for one in span.buckets(value))
+
+    def _nothing(self, filler: str, count: int) -> list[str]:
+        """Hashes that say nothing, the same for the same filler."""
+        if not count:
+            return []
+        seed = hmac.digest(self._key, f"nothing{filler}".encode(), "sha256")
+        drawn = hashlib.shake_256(seed).hexdigest(_BYTES * count)
+        return [_MARK + drawn[i : i + 2 * _BYTES] for i in range(0, len(drawn), 2 * _BYTES)]
 
     def _token(self, statement: str, path: str, value: str = "") -> str:
         # The length of the path says where it ends, so no two statements are written alike.
@@ -100,4 +108,4 @@ class Tokens(Secretive):
         return known
 
     def _hash(self, statement: str) -> str:
-        return _MARK + hmac.digest(self._key, statement.encode(), "sha256")[:16].hex()
+        return _MARK + hmac.digest(self._key, statement.encode(), "sha256")[:_BYTES].hex()

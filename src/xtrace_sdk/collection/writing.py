@@ -201,9 +201,7 @@ class RecordWriter(Secretive):
         """Writes everything but the vector."""
 
         def patch() -> dict[str, Any]:
-            content, meta_data = self._cipher.content(
-                changed, stored.content.vector_copy, fields, has_vector=stored.has_vector
-            )
+            content, meta_data = self._content(stored, changed, fields)
             return {
                 "chunk_id": chunk["chunk_id"],
                 "chunk_content": self._context.aes.encrypt(content, chunk.get("nonce") or b""),
@@ -226,13 +224,23 @@ class RecordWriter(Secretive):
         if not valid.all() or not context.accepted.chunks(self._store.kb_id, [chunk]).all():
             raise ContentTampered(f"the vector of chunk {chunk['chunk_id']} is not valid, so it was not changed")
         index = self._context.homomorphic.encrypt_vec_batch(np.asarray(bits))
-        content, meta_data = self._cipher.content(
-            changed, stored.content.vector_copy, fields, has_vector=stored.has_vector
-        )
+        content, meta_data = self._content(stored, changed, fields)
         sealed = self._context.aes.encrypt(content, index[0].nonce)
         return index, [
             {"chunk_content": sealed, "meta_data": meta_data, "base_name": self._cipher.base_name(changed.id)}
         ]
+
+    def _content(
+        self, stored: ReadRecord, changed: CheckedRecord, fields: FilterableFields
+    ) -> tuple[bytes, dict[str, Any]]:
+        """The content of the changed record beside the vector that it has."""
+        return self._cipher.content(
+            changed,
+            stored.content.vector_copy,
+            fields,
+            base_name=self._cipher.base_name(changed.id),
+            has_vector=stored.has_vector,
+        )
 
 
 class _Upserting:
