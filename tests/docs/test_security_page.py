@@ -6,6 +6,7 @@ import pytest
 
 import contract.test_filters_bind
 import contract.test_hostile_answers
+import contract.test_hostile_collection
 import contract.test_hostile_search  # noqa: F401
 import game.test_end_to_end
 import game.test_moved_rows
