@@ -23,6 +23,7 @@ from support.process_memory import memory_of
 from support.recording_proxy import contained, disguises, found, recording_proxy
 from support.secret_marks import key_marks, text_marks, vector_marks
 from support.terminal import COMMAND, Terminal
+from xtrace_sdk import Collection, Range, Record
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
@@ -53,6 +54,21 @@ PRIVATE_VALUES = {
     "private facet asked for": "Kilimanjaro affair",
     "private tag that no chunk has": "Annapurna, whom nobody knows",
     "private tag after a patch": "Aconcaguagipfel since Tuesday",
+}
+RECORD_IDS = {"id of a record": "Schwippschwager-4711", "id that no record has": "Kaventsmann-0815"}
+RECORD_TEXTS = {
+    "text of a record": "Brontosaurus paid the ransom in gold",
+    "text after an update": "Stegosaurus paid it",
+}
+RECORD_FIELDS = {"field": "Zahlungsmoral", "field inside": "Kreditwürdigkeit", "list": "Mitwisserschaft"}
+RECORD_VALUES = {
+    "value": "miserable beyond Popayán",
+    "value inside": "Ratingagenturflüsterer",
+    "element": "Kassiererin Ottilie Wunderlich",
+    "value after an update": "Zahlungsunfähigkeit",
+    "value that no record has": "Schuldnerverzeichnis",
+    "number": "8675309.125",
+    "namespace": "Buchhaltungsabteilung",
 }
 VISIBLE = "a tag that everybody may see"
 DIM = 256
@@ -171,6 +187,51 @@ async def replace_last_text(
     await DataLoader(context, xtrace).upsert_one(item, embedding.bin_embed(text), kb_id, chunk_id=len(TEXTS))
 
 
+async def use_a_collection(
+    scheme: str, xtrace: XTraceIntegration, embedding: Embedding, folder: Path
+) -> dict[str, bytes]:
+    """Every call of a collection; the marks of all that is secret in it."""
+    provider = PassphraseKeyProvider(PASSPHRASES["passphrase"], insecure_log2_n=4)
+    context = ExecutionContext.create(provider, scheme, DIM, path=folder / "records")
+    field, inside, listed = RECORD_FIELDS.values()
+    value, deep, element, changed, absent, number, namespace = RECORD_VALUES.values()
+    record_id, unknown_id = RECORD_IDS.values()
+    text, new_text = RECORD_TEXTS.values()
+    records = await Collection.open(
+        xtrace,
+        context,
+        "records",
+        embedding=embedding,
+        namespace=namespace,
+        filterable={"*": True, f"{field} {inside}": Range(0, 1e7, 1)},
+    )
+    metadata = {field: value, f"{field} {inside}": float(number), listed: [element], "o": {inside: deep}}
+    await records.upsert([Record(record_id, text, metadata), Record(unknown_id, vector=[])])
+    await records.upsert([{"id": record_id}], on_conflict="skip")
+    assert await records.delete([unknown_id]) == 1
+    for where in (
+        {field: value, listed: {"$contains": element}},
+        {f"{field} {inside}": {"$gte": float(number), "$ne": None}, field: {"$nin": [absent, None]}},
+        {f"o.{inside}": {"$begins_with": deep[:12]}, "$text": {"$contains": text[:12]}, "$id": record_id},
+    ):
+        (hit,) = await records.search(QUESTION["question"], 5, where=where, include_vectors=True)
+        assert hit.record.metadata == metadata
+        assert await records.count(where) == 1
+    assert await records.values(listed) == [element]
+    await records.update(record_id, metadata=metadata | {field: changed})
+    await records.update(record_id, text=new_text)
+    (record,) = [one async for one in records.iter({field: changed}, order_by=field)]
+    assert (record.text, await records.get([unknown_id])) == (new_text, [])
+    assert await records.delete(where={field: absent}) == 0
+    secret = RECORD_IDS | RECORD_TEXTS | RECORD_FIELDS | RECORD_VALUES
+    return {
+        **text_marks({name: text for name, text in secret.items() if name != "number"}),
+        "number": number.encode(),
+        **await vector_marks(RECORD_TEXTS.values(), embedding, context),
+        **{f"record's {name}": value for name, value in key_marks(context).items()},
+    }
+
+
 async def use_the_command(url: str, credentials: Credentials, folder: Path) -> dict[str, bytes]:
     """The same service through the command line; the marks of the keys that it made."""
     *_, passphrase = PASSPHRASES.values()
@@ -189,8 +250,8 @@ async def use_the_command(url: str, credentials: Credentials, folder: Path) -> d
     context_id = await run("context create mine.json --dimensions 64")
     await run("context save mine.json")
     await run(f"context restore {context_id} copy.json")
-    (kb_line,) = (await run("kb list")).splitlines()[1:]
-    assert kb_line.endswith("kb")
+    lines = (await run("kb list")).splitlines()[1:]
+    assert sorted(line.split()[-1] for line in lines) == ["kb", "records"]
     await run("audit")
     return key_marks(
         ExecutionContext.load_from_disk(passphrase, folder / "mine.json", insecure_allow_weak_encryption=True)
@@ -216,6 +277,7 @@ async def _evidence(scheme: str, folder: Path) -> Evidence:
             ) as xtrace,
         ):
             seen.marks |= await use_everything(scheme, xtrace, folder)
+            seen.marks |= await use_a_collection(scheme, xtrace, Embedding("wordllama", "l2_supercat", DIM), folder)
             seen.marks |= {
                 f"command's {name}": value
                 for name, value in (await use_the_command(recording.url, credentials, command_folder)).items()

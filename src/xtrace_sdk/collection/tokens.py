@@ -17,7 +17,7 @@ from xtrace_sdk.collection.values import is_number, scalar_key
 from xtrace_sdk.errors import InvalidRecord
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
-COUNTS: Final = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+COUNTS: Final = (8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 """How many hashes a record can have."""
 _MARK: Final = "#"
 _BYTES: Final = 16
