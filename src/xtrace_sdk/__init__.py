@@ -1,18 +1,23 @@
 """The client of XTrace, an end-to-end encrypted vector database.
 
-Most programs need five names. An `ExecutionContext` holds the keys of one body of data; it is created once, saved, and
+Most programs need four names. An `ExecutionContext` holds the keys of one body of data; it is created once, saved, and
 opened again with a passphrase or another *key provider*. `XTraceIntegration` is the connection to a server. An
-`Embedding` is a model that turns texts into vectors. A `DataLoader` encrypts texts and vectors and stores them, and a
-`Retriever` searches them:
+`Embedding` is a model that turns texts into vectors. A `Collection` stores records, texts with any metadata under ids
+of your own, and searches them:
 
-    context = ExecutionContext.create(PassphraseKeyProvider("…"), "paillier_lookup", 256, path="keys/context.json")
-    embed = Embedding("wordllama", "l2_supercat", 256)
+    embed = Embedding("wordllama", "l2_supercat", 256, bits=512)
+    context = ExecutionContext.create(
+        PassphraseKeyProvider("…"), "paillier_lookup", embedding=embed, path="keys/context.json"
+    )
     async with XTraceIntegration(org_id="…", api_key="…", api_url="http://127.0.0.1:8000") as xtrace:
-        await DataLoader(context, xtrace).load([{"chunk_content": "The March invoice is still unpaid."}], embed, kb_id)
-        results = await Retriever(context, xtrace, embed).search("Which bills are open?", k=3, kb_id=kb_id)
+        letters = await Collection.open(xtrace, context, kb_id)
+        await letters.upsert([Record("invoice", "The March invoice is still unpaid.", {"topic": "finance"})])
+        hits = await letters.search("Which bills are open?", k=3, where={"topic": "finance"})
+
+Below a collection are `DataLoader`, which encrypts and stores chunks, and `Retriever`, which searches them.
 
 **Where the keys live.** Everything secret is in the execution context, on the client: the Paillier primes, the content
-key, the keys of names and private metadata. It is saved encrypted under the key provider's key, to a file or to the
+key, the keys of names and metadata. It is saved encrypted under the key provider's key, to a file or to the
 service; the service never has a key that opens anything. Without both the context and its passphrase, the data is
 lost.
 

@@ -10,9 +10,19 @@ import pytest
 
 from docs.examples import ROOT, examples, run
 from support.service import LiveService
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_credentials
 
-RUN = ("collection.md", "keys.md", "metadata.md", "migration.md", "quickstart.md", "security.md", "README.md")
+RUN = (
+    "collection.md",
+    "experts.md",
+    "keys.md",
+    "metadata.md",
+    "migration.md",
+    "quickstart.md",
+    "security.md",
+    "README.md",
+)
 """The pages whose examples run: here, and in `test_key_pages`."""
 
 
@@ -25,11 +35,15 @@ def reader_folder(tmp_path: Path, credentials: Credentials, monkeypatch: pytest.
     return tmp_path
 
 
-async def test_the_quickstart_runs_from_top_to_bottom(reader_folder: Path) -> None:
+async def test_the_quickstart_and_the_page_for_experts_run_from_top_to_bottom(reader_folder: Path) -> None:
     namespace: dict[str, Any] = {}
     for code in examples(ROOT / "docs" / "quickstart.md").values():
         namespace = await run(code, namespace)
     assert (reader_folder / "keys" / "context.json").exists()
+    namespace["xtrace"] = XTraceIntegration(**namespace["credentials"])  # the last example of the page closes its own
+    for code in examples(ROOT / "docs" / "experts.md").values():
+        namespace = await run(code, namespace)
+    await namespace["xtrace"].aclose()
 
 
 async def test_the_page_on_collections_runs_from_top_to_bottom(reader_folder: Path) -> None:
