@@ -1,14 +1,19 @@
 """`Collection` against the real server: records with ids and metadata of one's own."""
 
 import asyncio
+import json
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from support.collecting import DIM, BitsModel, Model, cosine, toy_context, vector_of
-from xtrace_sdk import Collection, DataLoader, PassphraseKeyProvider, Range, Record, Retriever
+from support.existing_client import PASSPHRASE, ExistingClientKey
+from xtrace_sdk import Collection, DataLoader, PassphraseKeyProvider, Range, Record, Retriever, sync
 from xtrace_sdk.errors import (
     InvalidArgument,
     InvalidFilter,
@@ -18,10 +23,12 @@ from xtrace_sdk.errors import (
     KnowledgeBaseNotFound,
     OtherCollection,
     PartlyStored,
+    PermissionDenied,
     RecordNotFound,
     RecordsExist,
 )
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
 from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.upkeep.verification import verify
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -246,6 +253,22 @@ async def test_what_is_stored_before_an_error_is_said(
     with pytest.raises(PartlyStored, match="500 of 900 chunks are stored, then the load stopped: no more") as error:
         await collection.upsert([{"id": f"r{i}"} for i in range(900)])
     assert [chunk_id is not None for chunk_id in error.value.chunk_ids] == [True] * 500 + [False] * 400
+
+
+async def test_what_others_insert_meanwhile_is_noticed(
+    collection: Collection, context: ExecutionContext, xtrace: XTraceIntegration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, insert = Collection(xtrace, context, collection.kb_id), xtrace._insert
+
+    async def overtaken(body: Any) -> Any:
+        monkeypatch.setattr(xtrace, "_insert", insert)
+        await other.upsert([{"id": "r3"}])
+        return await insert(body)
+
+    monkeypatch.setattr(xtrace, "_insert", overtaken)
+    with pytest.raises(RecordsExist, match=r"1 of 5 records are in the collection already.*positions 3"):
+        await collection.upsert([{"id": f"r{i}"} for i in range(5)], on_conflict="fail")
+    assert await collection.count() == len(LETTERS) + 1
 
 
 # Updates and deletions
@@ -606,3 +629,52 @@ async def test_records_move_with_a_rotation_and_can_be_used_all_the_while(
     assert (await done.search("The cat is asleep.", 1))[0].record.id == "cat"
     assert await done.delete(where={"topic": {"$exists": True}}) == 2
     assert (await verify(new, xtrace, collection.kb_id)).bad == ()
+
+
+async def test_a_key_that_only_reads_opens_and_reads(
+    collection: Collection, context: ExecutionContext, xtrace: XTraceIntegration, credentials: Credentials
+) -> None:
+    created = await xtrace.create_api_key("reader")
+    await xtrace.set_key_permission(created.api_key.hash, collection.kb_id, 1)
+    async with XTraceIntegration(credentials.org_id, created.secret_key, api_url=credentials.api_url) as plain:
+        reading = await Collection.open(plain, context, collection.kb_id, embedding=Model())
+        assert await ids(reading, {"topic": "home"}) == ["cat"]
+        assert [one.id for one in await reading.get(["note"])] == ["note"]
+        assert (await reading.search("The cat is asleep.", 1))[0].record.id == "cat"
+        with pytest.raises(PermissionDenied):
+            await reading.upsert([{"id": "x"}])
+        with pytest.raises(PermissionDenied):
+            await reading.clear()
+
+
+def test_the_synchronous_twin_takes_a_synchronous_model(credentials: Credentials) -> None:
+    class Plain:
+        def embed_many(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            return np.array([vector_of(text) for text in texts])
+
+        def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
+            return float_to_bits(self.embed_many(texts))
+
+    one = credentials
+    with sync.XTraceIntegration(one.org_id, one.api_key, one.admin_key, one.api_url) as xtrace:
+        letters = sync.Collection.open(xtrace, toy_context(), "letters", embedding=Plain())
+        assert letters.upsert(LETTERS).count == len(LETTERS)
+        assert [record.id for record in letters.iter(order_by="year")] == ["cat", "invoice", "note", "merger"]
+        (hit,) = letters.search("The cat is asleep.", 1)
+        assert (hit.record.id, round(hit.similarity, 3)) == ("cat", 1)
+        assert letters.update("cat", text="The cat purrs.").text == "The cat purrs."
+        assert (letters.kb_id, repr(letters)) == (xtrace.list_kbs()[0].id, "<Collection>")
+
+
+async def test_a_context_that_another_client_saved_serves_too(xtrace: XTraceIntegration, tmp_path: Path) -> None:
+    path = tmp_path / "exec_context"
+    path.write_text(json.dumps(ExistingClientKey(512, DIM).context()))
+    theirs = ExecutionContext.load_from_disk(PASSPHRASE, path, insecure_allow_weak_encryption=True)
+    collection = await Collection.open(xtrace, theirs, "theirs", embedding=Model())
+    await collection.upsert(LETTERS)
+    await collection.update("cat", metadata={"topic": "pets"})
+    assert await ids(collection, {"topic": "pets"}) == ["cat"]
+    assert (await collection.search("The cat is asleep.", 1))[0].record == Record(
+        "cat", "The cat is asleep.", {"topic": "pets"}
+    )
+    assert await collection.delete(where={"year": 2026}) == 2

@@ -21,7 +21,9 @@ COUNTS: Final = (8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 
 """How many hashes a record can have."""
 _MARK: Final = "#"
 _BYTES: Final = 16
-_REMEMBERED: Final = 100_000
+_REMEMBERED: Final = 50_000
+"""Hashes of short statements, most of which come again: at most some 20 MB."""
+_SHORT: Final = 200
 
 
 class Tokens(Secretive):
@@ -101,6 +103,8 @@ class Tokens(Secretive):
     def _token(self, statement: str, path: str, value: str = "") -> str:
         # The length of the path says where it ends, so no two statements are written alike.
         written = f"{statement}{len(path)}:{path}{value}"
+        if len(written) > _SHORT:
+            return self._hash(written)
         if (known := self._known.get(written)) is None:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()

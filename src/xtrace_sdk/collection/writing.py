@@ -121,26 +121,26 @@ class RecordWriter(Secretive):
         try:
             with self.own_writes.writing():
                 await upserting.run(wanted)
-        except NamesTaken:  # stored by others since they were looked up
-            there = await self._store.located([one.id for one in wanted])
-            taken = [one.position for one in wanted if one.id in there and one.id not in outcomes]
-            raise RecordsExist(taken, len(given)) from None
         except Exception as error:
-            if not outcomes:
-                raise
             cause = (error.__cause__ if isinstance(error, PartlyStored) else None) or error
+            if isinstance(cause, NamesTaken):  # stored by others since they were looked up
+                there = await self._store.located([one.id for one in wanted])
+                taken = [one.position for one in wanted if one.id in there and one.id not in outcomes]
+                cause = RecordsExist(taken, len(given))
+            if not outcomes:
+                raise cause from None
             ids = [outcomes[one.id][0] if one.id in outcomes else None for one in given]
             raise PartlyStored(ids, cause) from cause
         return _written(wanted, {record_id: outcome for record_id, (_, outcome) in outcomes.items()})
 
     async def update(self, record_id: str, text: Change, metadata: Change, vector: Change) -> Record:
         """What `Collection.update` says."""
-        fields = await self._store.fields_to_write()
+        more = () if self._context.predecessor is None else ("index",)
         for attempt in range(1, ATTEMPTS + 1):
-            more = () if self._context.predecessor is None else ("index",)
             found = await self._store.fetched([record_id], more)
             if record_id not in found:
                 raise RecordNotFound("the collection does not have a record with this id: upsert stores a new one")
+            fields = await self._store.fields_to_write()
             chunk, context, stored = found[record_id]
             changed = _changed(stored, text, metadata, vector)
             try:
