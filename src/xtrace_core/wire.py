@@ -570,6 +570,8 @@ class Organisation(NamedFields, rename="camel"):
     """Since when none of its keys opens anything; None if they do."""
     usage: Usage
     quotas: Quotas
+    deleted_at: str | UnsetType = UNSET
+    """Only of one whose deletion is still being carried out."""
 
 
 class CreatedOrganisation(Secretive, NamedFields, rename="camel"):
@@ -581,6 +583,10 @@ class CreatedOrganisation(Secretive, NamedFields, rename="camel"):
 
     def __repr__(self) -> str:
         return f"CreatedOrganisation(organisation={self.organisation!r}, admin_key='…', api_key='…')"
+
+
+class DeletedOrganisation(Struct):
+    id: str
 
 
 class AdminKey(NamedFields, rename="camel"):

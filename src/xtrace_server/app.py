@@ -106,7 +106,7 @@ def _lifespan(
             engine = SearchEngine(database, LocalScanner(settings.search_threads), settings, metrics)
             guard, denials = Guard(database, settings.rate_limit), Denials(database)
             ballast = Ballast(settings.data, 0 if settings.database_url else settings.ballast_bytes)
-            clearing = Clearing(database, ballast)
+            clearing = Clearing(database, ballast, engine.forget)
             metrics.watch_cache(lambda: engine.held_bytes)
             metrics.watch_prepared(lambda: prepared_factors.nbytes)
             metrics.watch_database(database.sizes())

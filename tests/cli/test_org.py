@@ -46,16 +46,21 @@ def test_the_same_as_json(operator: Terminal) -> None:
     written = operator("org create third --write keys.json --json").json
     assert written == {"org_id": written["org_id"], "credentials_file": "keys.json"}
     listed = operator("org list --json").json
-    assert all(set(one) == {"org_id", "name", "created_at", "suspended_at", "usage", "quotas"} for one in listed)
+    names = {"org_id", "name", "created_at", "suspended_at", "deleted_at", "usage", "quotas"}
+    assert all(set(one) == names for one in listed)
     assert listed[0]["name"] == "default"
     assert {created["org_id"], written["org_id"]} <= {one["org_id"] for one in listed}
 
 
 def test_a_file_that_cannot_be_written_makes_no_organisation(operator: Terminal) -> None:
-    before = operator("org list --json").json
+    before = ids_of(operator)
     (operator.folder / "file").touch()
     operator("org create lost --write file/keys.json").fails("cannot be written")
-    assert operator("org list --json").json == before
+    assert ids_of(operator) == before
+
+
+def ids_of(operator: Terminal) -> list[str]:
+    return [one["org_id"] for one in operator("org list --json").json]
 
 
 @pytest.mark.parametrize("command", ["org list", "org create x", "vacuum"])
@@ -125,3 +130,22 @@ def test_quotas_are_set_shown_and_hold(operator: Terminal) -> None:
         operator(f"org quota {org} {wrong}").fails("a quota is not valid", status=2)
     operator("org quota nobody --chunks 1").fails("there is no organisation 'nobody'")
     operator("org show nobody").fails("there is no organisation 'nobody'")
+
+
+def test_an_organisation_is_deleted(operator: Terminal) -> None:
+    created = operator("org create 'short lived' --json").json
+    org, keys = created["org_id"], {f"XTRACE_{name.upper()}": value for name, value in created.items()}
+    assert operator("kb create notes", **keys).status == 0
+    operator(f"org delete {org}").fails("add --yes", status=2)
+    refused = operator.watched(f"org delete {org}", "n")
+    assert f"Delete the organisation {org} (short lived) with 0 chunks in 1 knowledge bases? [y/N] " in refused.err
+    assert refused.status == 1
+    assert len(operator("kb list --json", **keys).json) == 1
+    deleted = operator(f"org delete {org} --yes")
+    assert (deleted.out, deleted.err) == ("", f"xtrace: deleted {org} (short lived)\n")
+    operator("kb list", **keys).fails("the admin key is wrong")
+    operator(f"org delete {org} --yes").fails(f"there is no organisation '{org}'")
+    # The server carries it out, and until then it is listed as what it is.
+    while left := [one for one in operator("org list --json").json if one["org_id"] == org]:
+        assert left[0]["deleted_at"].endswith("Z")
+    assert operator(f"operator audit --org {org} --json").json[0]["action"] == "organisation.delete"

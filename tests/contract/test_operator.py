@@ -11,10 +11,12 @@ import httpx2
 import pytest
 
 from support.service import Http, LiveService, chunk, ok, problem, running_service
+from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.auth.keys import hash_key
 from xtrace_server.credentials import Credentials
 from xtrace_server.operations import operator_key
+from xtrace_server.storage.imports import Staged
 
 BASE = "/api/v1/operator"
 
@@ -78,6 +80,7 @@ def test_a_field_that_nobody_knows_is_ignored(operator: Operator) -> None:
     ("method", "path"),
     [
         ("GET", ""),
+        ("DELETE", ""),
         ("PATCH", "/status/suspend"),
         ("PATCH", "/status/resume"),
         ("GET", "/admin-keys"),
@@ -294,3 +297,79 @@ def test_another_port_for_probes_does_not_serve_the_operator(tmp_path: Path, unu
     with running_service(tmp_path / "data", ops_port=unused_tcp_port) as service:
         address = f"http://127.0.0.1:{unused_tcp_port}{BASE}/organisations"
         problem(httpx2.get(address, headers=service.operator_headers), 404, "not_found")
+
+
+def test_a_deleted_organisation_is_gone_at_once_for_everybody(operator: Operator) -> None:
+    http, other = operator.organisation("doomed"), operator.organisation()
+    http.save_context()
+    kb = http.new_kb()
+    http.insert(kb, [chunk()] * 3)
+    path = f"/organisations/{http.org}"
+    assert ok(operator("DELETE", path)) == {"id": http.org}
+    problem(http.control("GET", "/kbs"), 401, "unauthenticated")
+    problem(http.data("GET", "/chunk/{org}", params={"kb_id": kb, "chunk_ids": 1}), 401, "unauthenticated")
+    for method, rest in (("GET", ""), ("DELETE", ""), ("PATCH", "/status/resume"), ("POST", "/admin-keys")):
+        problem(operator(method, path + rest), 404, "organisation_not_found")
+    problem(operator("PATCH", f"{path}/quotas", json={}), 404, "organisation_not_found")
+    ok(other.control("GET", "/kbs"))
+    problem(other.data("GET", "/chunk/{org}", params={"kb_id": kb, "chunk_ids": 1}), 404, "knowledge_base_not_found")
+    while left := [one for one in ok(operator("GET", "/organisations")) if one["id"] == http.org]:
+        # Until it has gone, it is shown with the moment of its deletion.
+        assert left[0]["deletedAt"] > left[0]["createdAt"]
+    # Its log stays, and the server's own has the deletion too.
+    kept = ok(operator("GET", "/audit", params={"organisation_id": http.org}))
+    assert [(one["action"], one["subject"], one["detail"]) for one in kept[:2]] == [
+        ("organisation.delete", http.org, "3 chunks, 1 contexts"),
+        ("knowledge_base.create", kb, ""),
+    ]
+    assert http.org in [
+        one["subject"] for one in ok(operator("GET", "/audit")) if one["action"] == "organisation.delete"
+    ]
+    http.close()
+    other.close()
+
+
+def test_what_a_deleted_organisation_began_stores_nothing(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data") as service:
+        operator = Operator(service)
+        http = operator.organisation()
+        http.save_context()
+        body = json.dumps({"kb_id": http.new_kb(), "context_id": "ctx", "chunks": [chunk()]}).encode()
+
+        def halves() -> Iterator[bytes]:
+            yield body[: len(body) // 2]
+            ok(operator("DELETE", f"/organisations/{http.org}"))
+            yield body[len(body) // 2 :]
+
+        headers = {"content-type": "application/json", "content-length": str(len(body))}
+        problem(http.data("POST", "/chunk/{org}", content=halves(), headers=headers), 401, "unauthenticated")
+        with closing(sqlite3.connect(tmp_path / "data" / "xtrace.db")) as connection:
+            assert connection.execute("SELECT count(*) FROM chunk").fetchone() == (0,)
+        http.close()
+        operator.client.close()
+
+
+def test_the_last_organisation_is_deleted_and_no_start_makes_another(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data") as service:
+        operator = Operator(service)
+        ok(operator("DELETE", f"/organisations/{service.first_credentials.org_id}"))
+        while ok(operator("GET", "/organisations")):
+            pass
+        operator.client.close()
+    with running_service(tmp_path / "data") as service:
+        operator = Operator(service)
+        assert ok(operator("GET", "/organisations")) == []
+        http = operator.organisation()
+        http.new_kb()
+        http.close()
+        operator.client.close()
+
+
+def test_an_import_that_is_not_complete_is_no_organisation_to_operate_on(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data") as service:
+        service.operate(lambda database: Staged(database, SchemeRegistry(), "", "0" * 64).begin())
+        operator = Operator(service)
+        (staging,) = [one["id"] for one in ok(operator("GET", "/organisations")) if one["id"].startswith("importing-")]
+        for method, rest in (("GET", ""), ("DELETE", ""), ("POST", "/admin-keys"), ("PATCH", "/status/suspend")):
+            problem(operator(method, f"/organisations/{staging}{rest}"), 404, "organisation_not_found")
+        operator.client.close()

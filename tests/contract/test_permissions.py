@@ -58,6 +58,7 @@ OPERATOR: list[tuple[str, str, Any]] = [
     ("POST", "/organisations", {"name": "x"}),
     ("GET", "/organisations", None),
     ("GET", "/organisations/{organisation_id}", None),
+    ("DELETE", "/organisations/{organisation_id}", None),
     ("PATCH", "/organisations/{organisation_id}/quotas", {"chunks": None}),
     ("PATCH", "/organisations/{organisation_id}/status/suspend", None),
     ("PATCH", "/organisations/{organisation_id}/status/resume", None),

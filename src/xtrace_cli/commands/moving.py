@@ -99,12 +99,10 @@ async def _import(settings: "Settings", org: str | None, file: Path) -> "Importe
     from xtrace_server.operations import organisations
     from xtrace_server.operations.moving import import_knowledge_base
     from xtrace_server.schemes import load_schemes
-    from xtrace_server.storage.imports import STAGING_PREFIX
 
     async with server_database(settings) as database:
         if org is None:
-            every = [one.id for one in await organisations.list_all(database)]
-            ids = [one for one in every if not one.startswith(STAGING_PREFIX)]
+            ids = await organisations.list_ids(database)
             if len(ids) != 1:
                 raise InvalidArgument("the server has several organisations: name one with --org")
             (org,) = ids

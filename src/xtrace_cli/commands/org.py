@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import UNSET
 
 from xtrace_cli.groups import new_group
 from xtrace_cli.options.amount import amount
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 app = new_group(
     "org",
-    "Organisations: create, list, suspend, quotas, admin keys. Works on the server's host, in its data folder, also "
-    "while it runs.",
+    "Organisations: create, list, suspend, quotas, delete, admin keys. Works on the server's host, in its data folder, "
+    "also while it runs.",
 )
 
 OrgId = Annotated[str, typer.Argument(metavar="ORG_ID", help="The organisation, as `xtrace org list` shows it.")]
@@ -162,6 +163,24 @@ def resume(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = Fal
     show(_shown(found), as_json, lambda: note(f"resumed {found.id} ({found.name})"))
 
 
+@app.command()
+def delete(org_id: OrgId, yes: Yes = False, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
+    """Deletes an organisation with all that it has. Asks first. This cannot be undone.
+
+    Its keys open nothing from now on. What it stored goes step by step while a server runs, and is then in no file of
+    the database; `xtrace org list` shows the organisation until then. Its audit log stays, without its name.
+    """
+    from xtrace_server.auth.guard import ON_THE_HOST
+    from xtrace_server.operations import organisations
+
+    one = operate(data, lambda database: organisations.get_shown(database, org_id))
+    stored = f"{one.usage.chunks} chunks in {one.usage.knowledge_bases} knowledge bases"
+    confirm(f"Delete the organisation {one.id} ({one.name}) with {stored}?", yes)
+    operate(data, lambda database: organisations.delete(database, ON_THE_HOST, org_id))
+    result = {"org_id": one.id, "deleted": True}
+    show(result, as_json, lambda: note(f"deleted {one.id} ({one.name})"))
+
+
 @app.command("admin-key")
 def admin_key(
     org_id: OrgId,
@@ -239,6 +258,8 @@ def _named(key: str, keys: "list[AdminKey]") -> "AdminKey":
 
 
 def _state(one: wire.Organisation) -> str:
+    if one.deleted_at is not UNSET:
+        return "deleting"
     return "active" if one.suspended_at is None else "suspended"
 
 
@@ -253,6 +274,7 @@ def _shown(one: wire.Organisation) -> dict[str, Any]:
         "name": one.name,
         "created_at": one.created_at,
         "suspended_at": one.suspended_at,
+        "deleted_at": None if one.deleted_at is UNSET else one.deleted_at,
         "usage": {name: getattr(one.usage, name) for name in one.usage.__struct_fields__},
         "quotas": {name: getattr(one.quotas, name) for name in one.quotas.__struct_fields__},
     }

@@ -12,6 +12,7 @@ from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import Parameter, describes
 from xtrace_server.http.requests import OperatorDep, StateDep, query_optional
 from xtrace_server.operations import admin_keys, audit, operator_key, organisations
+from xtrace_server.operations.writing import freeing_space
 from xtrace_server.storage.database import THE_SERVICE
 from xtrace_server.storage.organisations import AdminKey
 
@@ -36,7 +37,7 @@ async def create(
 @requires(OPERATOR)
 @describes(list[wire.Organisation])
 async def list_all(state: StateDep) -> Response:
-    """The organisations with their usage and quotas, the oldest first."""
+    """The organisations with their usage and quotas, the oldest first; also those being deleted."""
     await state.guard.request_counts.write()
     return json_answer(await organisations.list_shown(state.database))
 
@@ -48,6 +49,15 @@ async def get(state: StateDep, organisation_id: str) -> Response:
     """One organisation with its usage and quotas."""
     await state.guard.request_counts.write()
     return json_answer(await organisations.get_shown(state.database, organisation_id))
+
+
+@router.delete("/organisations/{organisation_id}")
+@requires(OPERATOR)
+@describes(wire.DeletedOrganisation)
+async def delete(state: StateDep, operator: OperatorDep, organisation_id: str) -> Response:
+    """Deletes an organisation with all that it has, but for its audit log."""
+    await freeing_space(state, lambda: organisations.delete(state.database, operator, organisation_id))
+    return json_answer(wire.DeletedOrganisation(organisation_id))
 
 
 @router.patch("/organisations/{organisation_id}/quotas")

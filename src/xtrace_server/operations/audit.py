@@ -2,8 +2,9 @@
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import Actor
+from xtrace_server.errors import OrganisationNotFound
 from xtrace_server.state import ServerState
-from xtrace_server.storage import audit, organisations
+from xtrace_server.storage import audit
 from xtrace_server.storage.audit import Entry, Event
 from xtrace_server.storage.database import THE_SERVICE, Connection, Database
 
@@ -16,13 +17,13 @@ async def newest(state: ServerState, actor: Actor, before: int | None, limit: in
 
 
 async def newest_of(database: Database, organisation_id: str, before: int | None, limit: int) -> list[Entry]:
-    """The same for the server's operator: of an organisation, or with `THE_SERVICE` of the server as a whole.
+    """The same for the server's operator: of an organisation, be it deleted or not, or with `THE_SERVICE` the server's.
 
     Raises `OrganisationNotFound`.
     """
     async with database.look_up() as connection:
-        if organisation_id != THE_SERVICE:
-            await organisations.get(connection, organisation_id)
+        if organisation_id != THE_SERVICE and not await audit.has_log(connection, organisation_id):
+            raise OrganisationNotFound(organisation_id)
         return await audit.newest(connection, organisation_id, before, limit)
 
 

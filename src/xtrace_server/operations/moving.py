@@ -41,7 +41,7 @@ async def import_knowledge_base(
     """
     with _locked(file) as opened:
         async with database.look_up() as connection:
-            if not await organisations.exists(connection, organisation_id):
+            if not await organisations.is_there(connection, organisation_id):
                 raise CannotImport(f"there is no organisation {organisation_id!r}")
         digest = await asyncio.to_thread(_check, opened)
         staged = Staged(database, schemes, organisation_id, digest)

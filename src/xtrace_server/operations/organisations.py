@@ -16,9 +16,9 @@ from xtrace_server.auth.keys import hash_key, new_key
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.operations.audit import record
 from xtrace_server.operations.writing import operating
-from xtrace_server.storage import organisations, usage
-from xtrace_server.storage.database import Connection, Database, now
-from xtrace_server.storage.organisations import Organisation
+from xtrace_server.storage import organisation_deletion, organisations, usage
+from xtrace_server.storage.database import THE_SERVICE, Connection, Database, now
+from xtrace_server.storage.organisations import STAGING_PREFIX, Organisation
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -46,9 +46,9 @@ async def create(database: Database, operator: Operator, name: str, deliver: Del
 
 
 async def create_first(database: Database, name: str, deliver: Deliver) -> bool:
-    """Creates an organisation if there is none; returns whether it did."""
+    """Creates an organisation if there never was one; returns whether it did."""
     async with operating(database, ON_THE_HOST) as connection:
-        if await organisations.list_all(connection):
+        if await organisations.there_was_any(connection):
             return False
         await _created(connection, ON_THE_HOST, name, deliver)
     return True
@@ -77,14 +77,30 @@ async def resume(database: Database, operator: Operator, organisation_id: str) -
         return await _get_shown(connection, organisation_id)
 
 
-async def list_all(database: Database) -> list[Organisation]:
-    """Returns every organisation, the oldest first."""
+async def delete(database: Database, operator: Operator, organisation_id: str) -> None:
+    """Deletes an organisation with all that it has: its keys open nothing from now on, and its rows go step by step.
+
+    Its audit log stays. A server over the database carries it out, now or when it starts. Raises
+    `OrganisationNotFound`.
+    """
+    async with operating(database, operator) as connection:
+        found = await organisations.get(connection, organisation_id)
+        stored = f"{found.stored.chunks} chunks, {found.stored.contexts} contexts"
+        await organisation_deletion.mark(connection, organisation_id)
+        # In both logs: nobody looks for the one of an organisation that there is no more.
+        for log in (organisation_id, THE_SERVICE):
+            await record(connection, operator.to(log), "organisation.delete", organisation_id, stored)
+
+
+async def list_ids(database: Database) -> list[str]:
+    """Returns the ids of the organisations that somebody can have a key of, the oldest first."""
     async with database.look_up() as connection:
-        return await organisations.list_all(connection)
+        found = await organisations.list_all(connection)
+    return [one.id for one in found if one.deleted_at is None and not one.id.startswith(STAGING_PREFIX)]
 
 
 async def list_shown(database: Database) -> list[wire.Organisation]:
-    """Returns every organisation with its usage and quotas, the oldest first."""
+    """Returns every organisation with its usage and quotas, the oldest first; also those being deleted."""
     async with database.look_up() as connection:
         found = await organisations.list_all(connection)
         counts = await organisations.knowledge_base_counts(connection)
@@ -129,6 +145,7 @@ def _shown(one: Organisation, knowledge_bases: int) -> wire.Organisation:
         one.suspended_at,
         wire.Usage(stored.chunks, stored.bytes, stored.contexts, knowledge_bases, in_minute, in_day),
         wire.Quotas(*astuple(one.quotas)),
+        UNSET if one.deleted_at is None else one.deleted_at,
     )
 
 

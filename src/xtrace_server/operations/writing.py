@@ -45,12 +45,17 @@ def frees_space(
 
     @wraps(act)
     async def with_ballast(state: ServerState, /, *arguments: _P.args, **more: _P.kwargs) -> _T:
-        try:
-            return await act(state, *arguments, **more)
-        except StorageError as error:
-            full = isinstance(state.database.fault(error), StorageFull)
-            if not full or not await asyncio.to_thread(state.ballast.give_up):
-                raise
-        return await act(state, *arguments, **more)
+        return await freeing_space(state, lambda: act(state, *arguments, **more))
 
     return with_ballast
+
+
+async def freeing_space(state: ServerState, act: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+    """Does the same for one call of an act."""
+    try:
+        return await act()
+    except StorageError as error:
+        full = isinstance(state.database.fault(error), StorageFull)
+        if not full or not await asyncio.to_thread(state.ballast.give_up):
+            raise
+    return await act()

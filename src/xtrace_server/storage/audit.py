@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import exists, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.storage.database import THE_SERVICE, now
@@ -81,10 +81,17 @@ async def newest(connection: AsyncConnection, organisation_id: str, before: int 
     ]
 
 
+async def has_log(connection: AsyncConnection, organisation_id: str) -> bool:
+    """Whether there is an organisation of that id, be it deleted or not."""
+    return bool((await connection.execute(select(exists().where(organisation.c.id == organisation_id)))).scalar())
+
+
 async def existing_organisations(connection: AsyncConnection, organisation_ids: Collection[str]) -> set[str]:
-    """Returns those of at most a thousand ids that organisations have, so that their logs can take an event.
+    """Returns those of at most a thousand ids that organisations have which are not deleted: their logs take an event.
 
     The service itself has a log too.
     """
-    query = select(organisation.c.id).where(organisation.c.id.in_(organisation_ids))
+    query = select(organisation.c.id).where(
+        organisation.c.id.in_(organisation_ids), organisation.c.deleted_at.is_(None)
+    )
     return set((await connection.execute(query)).scalars()) | ({THE_SERVICE} & set(organisation_ids))

@@ -6,6 +6,7 @@ One task a server. Between two steps everybody else has a turn at the writer, an
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -24,8 +25,10 @@ _log = logging.getLogger("xtrace")
 class Clearing:
     """Runs from `start` to `close`."""
 
-    def __init__(self, database: Database, ballast: Ballast) -> None:
+    def __init__(self, database: Database, ballast: Ballast, forget: Callable[[Iterable[int]], object]) -> None:
+        """`forget` gets the keys of bindings that have gone: whoever deleted them may not have been this server."""
         self._database = database
+        self._forget = forget
         self._ballast = ballast
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -76,8 +79,10 @@ class Clearing:
     async def _step(self) -> bool:
         began = time.monotonic()
         async with self._database.write() as connection:
-            more = await deletions.carry_out(connection)
-        if more:
+            gone = await deletions.carry_out(connection)
+        if gone:
+            self._forget(gone)
+        if gone is not None:
             await self._database.keep_log_short()
             await asyncio.sleep(time.monotonic() - began)
-        return more
+        return gone is not None

@@ -1,8 +1,8 @@
 """Deletions of more than a transaction should do: they take effect at once, and are carried out step by step.
 
-A knowledge base that was deleted is not found any more, nor are chunks that are listed in `deleted_chunk`. Their rows
-go in transactions of a bounded size, in between which everybody else writes. What was not carried out when the server
-stopped goes on when it starts.
+A knowledge base that was deleted is not found any more, nor are chunks that are listed in `deleted_chunk`, nor is an
+organisation (`organisation_deletion`). Their rows go in transactions of a bounded size, in between which everybody else
+writes. What was not carried out when the server stopped goes on when it starts.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_server.storage import knowledge_bases, usage
+from xtrace_server.storage import knowledge_bases, organisation_deletion, usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
@@ -62,32 +62,39 @@ async def is_left(connection: AsyncConnection) -> bool:
         exists().select_from(deleted_chunk),
         exists().where(~knowledge_bases.NOT_DELETED),
         exists().where(binding.c.context_pk.is_(None)),
+        organisation_deletion.IS_LEFT,
     )
     return bool((await connection.execute(select(or_(*left)))).scalar())
 
 
-async def carry_out(connection: AsyncConnection) -> bool:
-    """Carries out one step of what is to be deleted; returns whether there was anything to do."""
+async def carry_out(connection: AsyncConnection) -> list[int] | None:
+    """Carries out one step of what is to be deleted; returns the keys of bindings that went with it.
+
+    None if there was nothing to do.
+    """
     marked = select(deleted_chunk.c.pk).order_by(deleted_chunk.c.pk).limit(STEP)
     if pks := (await connection.execute(marked)).scalars().all():
         await connection.execute(delete(chunk).where(_c.pk.in_(await _first_step(connection, pks))))
-        return True
+        return []
     gone = select(knowledge_base.c.pk).where(~knowledge_bases.NOT_DELETED).limit(1)
     if (kb_pk := (await connection.execute(gone)).scalar_one_or_none()) is not None:
-        await _carry_out_knowledge_base(connection, kb_pk)
-        return True
+        return await _carry_out_knowledge_base(connection, kb_pk)
+    if await organisation_deletion.carry_out(connection):
+        return []
     # A context was deleted whose last chunks were still to go; they have gone now.
     orphans = delete(binding).where(binding.c.context_pk.is_(None), ~exists().where(_c.binding_pk == binding.c.pk))
     await connection.execute(orphans)
-    return False
+    return None
 
 
-async def _carry_out_knowledge_base(connection: AsyncConnection, kb_pk: int) -> None:
+async def _carry_out_knowledge_base(connection: AsyncConnection, kb_pk: int) -> list[int]:
     pks = (await connection.execute(select(_c.pk).where(_in(kb_pk)).order_by(_c.pk).limit(STEP))).scalars().all()
     if pks:
         await connection.execute(delete(chunk).where(_c.pk.in_(await _first_step(connection, pks))))
-    else:
-        await connection.execute(delete(knowledge_base).where(knowledge_base.c.pk == kb_pk))
+        return []
+    bindings = (await connection.execute(select(binding.c.pk).where(binding.c.kb_pk == kb_pk))).scalars().all()
+    await connection.execute(delete(knowledge_base).where(knowledge_base.c.pk == kb_pk))
+    return list(bindings)
 
 
 async def _first_step(connection: AsyncConnection, pks: Sequence[int]) -> list[int]:

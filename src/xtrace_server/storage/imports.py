@@ -22,6 +22,7 @@ from xtrace_server.errors import QuotaExceeded
 from xtrace_server.storage import usage
 from xtrace_server.storage.contexts import stored_bytes
 from xtrace_server.storage.database import Connection, Database, now
+from xtrace_server.storage.organisations import STAGING_PREFIX, is_there
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
     binding,
@@ -39,7 +40,6 @@ from xtrace_server.storage.schema import (
 )
 from xtrace_server.storage.sizes import STORED_BYTES, ByteLength
 
-STAGING_PREFIX: Final = "importing-"
 ROWS_AT_ONCE: Final = 500
 """How many rows one transaction stores: others write in between."""
 
@@ -149,6 +149,8 @@ class Staged:
         Raises `CannotImport`, also where the organisation's quotas do not allow it.
         """
         kb_pk = self._kb[1] if self._kb else 0
+        if not await is_there(connection, self._target_id):
+            raise CannotImport(f"there is no organisation {self._target_id!r}")
         come = {}
         for context in (await connection.execute(_of(execution_context, self.organisation_id))).all():
             there = await self._check_same(connection, context._mapping)

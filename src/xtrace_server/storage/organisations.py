@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import KeyNotFound, OrganisationNotFound
@@ -16,6 +16,9 @@ from xtrace_server.storage.knowledge_bases import NOT_DELETED, KnowledgeBase, fr
 from xtrace_server.storage.schema import admin_key, api_key, knowledge_base, organisation, permission, request_count
 from xtrace_server.storage.usage import Quotas, Requests, Stored
 
+STAGING_PREFIX: Final = "importing-"
+"""What the ids begin with of organisations that imports belong to until they are complete; nobody has a key of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Organisation:
@@ -24,6 +27,8 @@ class Organisation:
     created_at: str
     suspended_at: str | None = None
     """Since when none of its keys opens anything, if that is so."""
+    deleted_at: str | None = None
+    """When it was deleted, if what it stored has still to go."""
     stored: Stored = field(default_factory=Stored)
     quotas: Quotas = field(default_factory=Quotas)
     requests: Requests = field(default_factory=Requests)
@@ -54,7 +59,9 @@ class ApiKey:
 
 
 _o = organisation.c
-_ORGANISATION = (_o.id, _o.name, _o.created_at, _o.suspended_at, *usage.COLUMNS)
+_ORGANISATION = (_o.id, _o.name, _o.created_at, _o.suspended_at, _o.deleted_at, *usage.COLUMNS)
+_IS_THERE: Final[ColumnElement[bool]] = _o.deleted_at.is_(None) & _o.id.not_like(f"{STAGING_PREFIX}%")
+"""The condition that selects organisations that somebody can have a key of."""
 _JOINED = organisation.outerjoin(request_count)
 _a = admin_key.c
 _k = api_key.c
@@ -83,14 +90,19 @@ async def create(connection: AsyncConnection, name: str, admin_key_hash: str) ->
 
 
 async def list_all(connection: AsyncConnection) -> list[Organisation]:
-    """Every organisation, the oldest first."""
-    query = select(*_ORGANISATION).select_from(_JOINED).order_by(_o.created_at, _o.id)
+    """Every organisation, the oldest first; also those being deleted, and those of imports that are not complete."""
+    query = select(*_ORGANISATION).select_from(_JOINED).where(_o.erased_at.is_(None)).order_by(_o.created_at, _o.id)
     return [_from_row(row) for row in await connection.execute(query)]
 
 
 def _from_row(row: Sequence[Any]) -> Organisation:
-    stored, quotas, requests = usage.from_row(row[4:])
-    return Organisation(row[0], row[1], row[2], row[3], stored, quotas, requests)
+    stored, quotas, requests = usage.from_row(row[5:])
+    return Organisation(row[0], row[1], row[2], row[3], row[4], stored, quotas, requests)
+
+
+async def there_was_any(connection: AsyncConnection) -> bool:
+    """Whether an organisation was ever created, be it deleted or not."""
+    return bool((await connection.execute(select(exists().select_from(organisation)))).scalar())
 
 
 async def knowledge_base_counts(connection: AsyncConnection, organisation_id: str | None = None) -> dict[str, int]:
@@ -104,7 +116,7 @@ async def knowledge_base_counts(connection: AsyncConnection, organisation_id: st
 
 async def get(connection: AsyncConnection, organisation_id: str) -> Organisation:
     """The organisation. Raises `OrganisationNotFound`."""
-    query = select(*_ORGANISATION).select_from(_JOINED).where(_o.id == organisation_id)
+    query = select(*_ORGANISATION).select_from(_JOINED).where(_o.id == organisation_id, _IS_THERE)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         raise OrganisationNotFound(organisation_id)
@@ -116,9 +128,9 @@ async def set_suspended(connection: AsyncConnection, organisation_id: str, since
     await connection.execute(update(organisation).where(_o.id == organisation_id).values(suspended_at=since))
 
 
-async def exists(connection: AsyncConnection, organisation_id: str) -> bool:
+async def is_there(connection: AsyncConnection, organisation_id: str) -> bool:
     """Whether there is an organisation of that id."""
-    query = select(organisation.c.id).where(organisation.c.id == organisation_id)
+    query = select(_o.id).where(_o.id == organisation_id, _IS_THERE)
     return (await connection.execute(query)).one_or_none() is not None
 
 
@@ -146,7 +158,7 @@ async def remove_admin_key(connection: AsyncConnection, organisation_id: str, ke
 
 async def find_admin_key(connection: AsyncConnection, key_hash: str) -> tuple[str, Organisation] | None:
     """The stored hash and the organisation, if there is such an admin key."""
-    query = select(_a.hash, *_ORGANISATION).select_from(_JOINED.join(admin_key)).where(_a.hash == key_hash)
+    query = select(_a.hash, *_ORGANISATION).select_from(_JOINED.join(admin_key)).where(_a.hash == key_hash, _IS_THERE)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else (row[0], _from_row(row[1:]))
 
@@ -154,7 +166,8 @@ async def find_admin_key(connection: AsyncConnection, key_hash: str) -> tuple[st
 async def find_api_key(connection: AsyncConnection, key_hash: str) -> tuple[ApiKey, Organisation] | None:
     """The API key and its organisation, if the key exists and is not revoked; it may have expired."""
     query = select(*_KEY, *_ORGANISATION).select_from(_JOINED.join(api_key))
-    row = (await connection.execute(query.where(_k.hash == key_hash, _k.revoked_at.is_(None)))).one_or_none()
+    valid = (_k.hash == key_hash, _k.revoked_at.is_(None), _IS_THERE)
+    row = (await connection.execute(query.where(*valid))).one_or_none()
     return None if row is None else (ApiKey(*row[: len(_KEY)]), _from_row(row[len(_KEY) :]))
 
 

@@ -68,6 +68,8 @@ organisation = Table(
     Column("name", _Text, nullable=False),
     Column("created_at", _Text, nullable=False),
     Column("suspended_at", _Text),  # from then on none of its keys opens anything
+    Column("deleted_at", _Text),  # from then on it is gone for everybody, and what it stored goes step by step
+    Column("erased_at", _Text),  # when the last of it had gone; the row stays, because the audit log refers to it
     # Sums over all that it stores, kept by every write.
     Column("chunks", BigInteger, nullable=False, default=0),
     Column("stored_bytes", BigInteger, nullable=False, default=0),
@@ -78,6 +80,13 @@ organisation = Table(
     Column("max_contexts", BigInteger),
     Column("max_requests_per_minute", BigInteger),
     Column("max_requests_per_day", BigInteger),
+)
+
+Index(
+    "ix_organisation_deleted_at",
+    organisation.c.deleted_at,
+    sqlite_where=text("deleted_at IS NOT NULL AND erased_at IS NULL"),
+    postgresql_where=text("deleted_at IS NOT NULL AND erased_at IS NULL"),
 )
 
 request_count = Table(  # apart from the organisation, so that counting does not wait for what it stores

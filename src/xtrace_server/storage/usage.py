@@ -94,13 +94,15 @@ async def add(
 ) -> None:
     """Adds to what an organisation has stored, or takes away; its row stays locked until the transaction ends.
 
-    Raises `QuotaExceeded` for what becomes more, and is more than its quota then.
+    Raises `QuotaExceeded` for what becomes more, and is more than its quota then; and `OrganisationNotFound`.
     """
     added = (chunks, stored_bytes, contexts)
     if not any(added):
         return
     changed = {column: column + more for column, more in zip(_STORED, added, strict=True) if more}
-    await connection.execute(update(organisation).where(_o.id == organisation_id).values(changed))
+    there = update(organisation).where(_o.id == organisation_id, _o.deleted_at.is_(None))
+    if not (await connection.execute(there.values(changed))).rowcount:
+        raise OrganisationNotFound(organisation_id)  # deleted since the caller's key was looked up
     row = (await connection.execute(select(*_STORED, *QUOTA_COLUMNS[:3]).where(_o.id == organisation_id))).one()
     for what, has, quota, more in zip(("chunks", "bytes", "contexts"), row[:3], row[3:], added, strict=True):
         if more > 0 and quota is not None and has > quota:

@@ -52,7 +52,7 @@ async def carried_out(store: Store) -> int:
     steps = 0
     while True:
         async with store.database.write() as connection:
-            if not await deletions.carry_out(connection):
+            if await deletions.carry_out(connection) is None:
                 return steps
         steps += 1
 

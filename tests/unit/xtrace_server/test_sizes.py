@@ -77,7 +77,7 @@ async def test_a_deletion_of_many_bytes_takes_several_steps(store: Store, monkey
         assert await count(connection, deleted_chunk) == 3
     for left in (2, 1, 0):
         async with store.database.write() as connection:
-            assert await deletions.carry_out(connection)
+            assert await deletions.carry_out(connection) is not None
             assert await count(connection, chunk) == left
 
 

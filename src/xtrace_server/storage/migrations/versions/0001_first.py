@@ -19,6 +19,8 @@ def upgrade() -> None:
         sa.Column("name", STRING, nullable=False),
         sa.Column("created_at", STRING, nullable=False),
         sa.Column("suspended_at", STRING, nullable=True),
+        sa.Column("deleted_at", STRING, nullable=True),
+        sa.Column("erased_at", STRING, nullable=True),
         sa.Column("chunks", sa.BigInteger(), nullable=False),
         sa.Column("stored_bytes", sa.BigInteger(), nullable=False),
         sa.Column("contexts", sa.BigInteger(), nullable=False),
@@ -28,6 +30,14 @@ def upgrade() -> None:
         sa.Column("max_requests_per_minute", sa.BigInteger(), nullable=True),
         sa.Column("max_requests_per_day", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_organisation"),
+    )
+    op.create_index(
+        "ix_organisation_deleted_at",
+        "organisation",
+        ["deleted_at"],
+        unique=False,
+        sqlite_where=sa.text("deleted_at IS NOT NULL AND erased_at IS NULL"),
+        postgresql_where=sa.text("deleted_at IS NOT NULL AND erased_at IS NULL"),
     )
     op.create_table(
         "request_count",
