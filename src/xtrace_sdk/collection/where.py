@@ -1,7 +1,7 @@
 """`where`: the language that selects records, as users write it, parsed and checked once into one small tree.
 
     Where
-    ├── And(parts), Or(parts), Not(part)          `And(())` matches every record
+    ├── And(parts), Or(parts), Not(part)          `And(())` matches every record, `Or(())` none
     └── Condition(path, operator, operand)        false where the value is missing, but for `eq` and `in` with None
 
 The other operators are combinations of these: `$ne`, `$nin`, `$none` and `$nor` are negations, `$between` two
@@ -10,7 +10,7 @@ comparisons. So whoever evaluates a tree has two cases of logic, and truth has t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -19,7 +19,7 @@ import numpy as np
 from xtrace_core.metadata_filter import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES
 from xtrace_sdk.arguments import shown
 from xtrace_sdk.collection.metadata import json_value
-from xtrace_sdk.collection.values import as_moment, is_number
+from xtrace_sdk.collection.values import as_moment
 from xtrace_sdk.errors import InvalidFilter, InvalidRecord
 
 ID: Final = "$id"
@@ -61,6 +61,7 @@ class Condition:
 Where: TypeAlias = And | Or | Not | Condition
 
 EVERYTHING: Final[Where] = And(())
+NOTHING: Final[Where] = Or(())
 
 
 def parse_where(value: Any, *, is_chosen: bool = False) -> Where:
@@ -144,12 +145,15 @@ class _Parser:
         return Condition(path, "in", self._list(operand, place, self._json))
 
     def ordered(self, operator: Operator, path: str, operand: Any, place: str) -> Where:
-        return Condition(path, operator, self._comparable(operand, place))
+        comparable = self._comparable(operand, place)
+        return NOTHING if comparable is None else Condition(path, operator, comparable)
 
     def between(self, path: str, operand: Any, place: str) -> Where:
         bounds = self._list(operand, place, self._comparable)
         if len(bounds) != 2:
             raise InvalidFilter(f"{place} has {len(bounds)} elements, expected the lowest and the highest value")
+        if None in bounds:
+            return NOTHING
         return And((Condition(path, "gte", bounds[0]), Condition(path, "lte", bounds[1])))
 
     def exists(self, path: str, operand: Any, place: str) -> Where:
@@ -196,7 +200,7 @@ class _Parser:
 
     def _comparable(self, value: Any, place: str) -> Any:
         plain = self._scalar(value, place)
-        if not (is_number(plain) or isinstance(plain, str | datetime)):
+        if isinstance(plain, bool):
             raise InvalidFilter(f"{place} is {_kind(value)}, expected a number, a text or a time to compare with")
         return plain
 

@@ -179,7 +179,6 @@ INVALID_FILTERS: list[tuple[Any, str]] = [
     ({"$gt": 1}, r"where.\$gt is not an operator that stands before fields, expected \$and, \$or, \$nor or \$not"),
     ({"a": {"$regex": "x"}}, r"where.a.\$regex is not an operator, expected one of \$eq, \$ne"),
     ({"a": {"$eq": 1, "b": 2}}, "where.a.b is not an operator"),
-    ({"a": {"$gt": None}}, r"where.a.\$gt is null, expected a number, a text or a time"),
     ({"a": {"$lt": True}}, r"where.a.\$lt is true, expected a number"),
     ({"a": {"$lt": [1]}}, r"where.a.\$lt is a list, expected a text, a number"),
     ({"a": {"$in": "abc"}}, r"where.a.\$in is a text, expected a list"),
@@ -245,6 +244,7 @@ def test_no_filter_matches_everything_but_not_where_it_was_to_be_chosen() -> Non
         (None, {"$exists": False}, True), (None, None, True), ([], {"$exists": True}, True), ({}, {}, True),
         (7, {"$between": [1, 7]}, True), (7.5, {"$between": [1, 7]}, False), (3, {"$in": [1, None]}, False),
         (None, {"$nin": [1, None]}, False), (None, {"$ne": 3}, True), (None, {"$gt": 0}, False),
+        (5, {"$gt": None}, False), (None, {"$lte": None}, False), (5, {"$between": [None, 9]}, False),
         (5, {"$not": {"$gt": 3, "$lt": 9}}, False), (None, {"$not": {"$gt": 3}}, True),
     ],
 )  # fmt: skip
