@@ -562,9 +562,14 @@ class SetQuotas(Struct, rename="camel", forbid_unknown_fields=True):
     requests_per_day: Count | UnsetType | None = UNSET
 
 
+OrganisationState = Literal["active", "suspended", "deleting", "importing"]
+"""What an organisation is; `importing` is none yet, but an import that is not complete."""
+
+
 class Organisation(NamedFields, rename="camel"):
     id: str
     name: str
+    state: OrganisationState
     created_at: str
     suspended_at: str | None
     """Since when none of its keys opens anything; None if they do."""

@@ -52,8 +52,8 @@ def test_a_new_organisation_works_at_once(operator: Operator) -> None:
     made = ok(operator("POST", "/organisations", json={"name": "Research group"}))
     assert set(made) == {"organisation", "adminKey", "apiKey"}
     shown = made["organisation"]
-    assert {"id", "name", "createdAt", "suspendedAt"} <= set(shown)
-    assert (shown["name"], shown["suspendedAt"]) == ("Research group", None)
+    assert set(shown) == {"id", "name", "state", "createdAt", "suspendedAt", "usage", "quotas"}
+    assert (shown["name"], shown["state"], shown["suspendedAt"]) == ("Research group", "active", None)
     assert shown in ok(operator("GET", "/organisations"))
     assert ok(operator("GET", f"/organisations/{shown['id']}")) == shown
     http = Http(Credentials(shown["id"], made["adminKey"], made["apiKey"], operator.url))
@@ -99,7 +99,8 @@ def test_an_organisation_is_suspended_and_resumed(operator: Operator) -> None:
     since = ok(operator("PATCH", f"{path}/suspend"))["suspendedAt"]
     assert since.endswith("Z")
     assert ok(operator("PATCH", f"{path}/suspend"))["suspendedAt"] == since
-    assert ok(operator("GET", f"/organisations/{http.org}"))["suspendedAt"] == since
+    shown = ok(operator("GET", f"/organisations/{http.org}"))
+    assert (shown["state"], shown["suspendedAt"]) == ("suspended", since)
     problem(http.control("GET", "/kbs"), 403, "suspended")
     problem(http.data("GET", "/exec_context/{org}"), 403, "suspended")
     assert ok(operator("PATCH", f"{path}/resume"))["suspendedAt"] is None
@@ -316,6 +317,7 @@ def test_a_deleted_organisation_is_gone_at_once_for_everybody(operator: Operator
     while left := [one for one in ok(operator("GET", "/organisations")) if one["id"] == http.org]:
         # Until it has gone, it is shown with the moment of its deletion.
         assert left[0]["deletedAt"] > left[0]["createdAt"]
+        assert left[0]["state"] == "deleting"
     # Its log stays, and the server's own has the deletion too.
     kept = ok(operator("GET", "/audit", params={"organisation_id": http.org}))
     assert [(one["action"], one["subject"], one["detail"]) for one in kept[:2]] == [
@@ -369,7 +371,7 @@ def test_an_import_that_is_not_complete_is_no_organisation_to_operate_on(tmp_pat
     with running_service(tmp_path / "data") as service:
         service.operate(lambda database: Staged(database, SchemeRegistry(), "", "0" * 64).begin())
         operator = Operator(service)
-        (staging,) = [one["id"] for one in ok(operator("GET", "/organisations")) if one["id"].startswith("importing-")]
+        (staging,) = [one["id"] for one in ok(operator("GET", "/organisations")) if one["state"] == "importing"]
         for method, rest in (("GET", ""), ("DELETE", ""), ("POST", "/admin-keys"), ("PATCH", "/status/suspend")):
             problem(operator(method, f"/organisations/{staging}{rest}"), 404, "organisation_not_found")
         operator.client.close()

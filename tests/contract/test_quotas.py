@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 import pytest
 
-from support.recount import recounted
+from support.recount import kept, recounted
 from support.service import Http, LiveService, b64, chunk, ok, problem, running_service
 from support.toy_paillier import toy_key
 from xtrace_sdk.errors import PermissionDenied, QuotaExceeded
@@ -47,7 +47,9 @@ class Tenant(Http):
 
     def check(self) -> dict[str, int]:
         """The usage, which is what counting finds."""
-        counted = recounted(self.service.folder / "xtrace.db", self.org)
+        database = self.service.folder / "xtrace.db"
+        counted = recounted(database, self.org)
+        assert kept(database, self.org) == counted
         assert {name: self.usage[name] for name in counted} == counted
         return counted
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from support.filter_strategies import filters, meta_data
+from support.recount import kept, recounted
 from support.reference_filter import matches
 from support.service import Http, LiveService, chunk, ok, problem
 from support.toy_paillier import toy_key
@@ -265,6 +266,8 @@ class Agreement(RuleBasedStateMachine):
         type(self).steps += 1
         counts = {kb["id"]: kb["numberOfVectors"] for kb in ok(self.http.control("GET", "/kbs"))}
         assert counts == {kb: len(held.chunks) for kb, held in self.model.items()}
+        database = self.service.folder / "xtrace.db"
+        assert kept(database, self.http.org) == recounted(database, self.http.org)
 
 
 @contextmanager

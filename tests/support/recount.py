@@ -34,3 +34,16 @@ def recounted(database: Path, organisation_id: str) -> dict[str, int]:
         chunks, chunk_bytes = connection.execute(_CHUNKS, (organisation_id,)).fetchone()
         contexts, context_bytes = connection.execute(_CONTEXTS, (organisation_id,)).fetchone()
     return {"chunks": chunks, "bytes": chunk_bytes + context_bytes, "contexts": contexts}
+
+
+def kept(database: Path, organisation_id: str) -> dict[str, int]:
+    """Returns the same as the service keeps it; what it keeps of knowledge bases is in agreement with it."""
+    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        query = "SELECT chunks, stored_bytes, contexts FROM organisation WHERE id = ?"
+        chunks, stored_bytes, contexts = connection.execute(query, (organisation_id,)).fetchone()
+        query = "SELECT coalesce(sum(number_of_vectors), 0), coalesce(sum(stored_bytes), 0) FROM knowledge_base"
+        where = " WHERE organisation_id = ? AND deleted_at IS NULL"
+        of_kbs = connection.execute(query + where, (organisation_id,)).fetchone()
+        context_bytes = connection.execute(_CONTEXTS, (organisation_id,)).fetchone()[1]
+    assert of_kbs == (chunks, stored_bytes - context_bytes)
+    return {"chunks": chunks, "bytes": stored_bytes, "contexts": contexts}

@@ -126,7 +126,7 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
 
 def shown_organisation() -> wire.Organisation:
     usage, quotas = wire.Usage(0, 0, 0, 0, 0, 0), wire.Quotas(None, None, None, None, None)
-    return wire.Organisation("org", "name", "now", None, usage, quotas)
+    return wire.Organisation("org", "name", "active", "now", None, usage, quotas)
 
 
 def is_secret_value(marks: dict[str, bytes]) -> Any:

@@ -88,7 +88,7 @@ def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
 
     found = operate(data, organisations.list_shown)
     rows = [
-        (one.id, one.created_at, _state(one), *[_used(one, name) for name in ("chunks", "bytes", "contexts")], one.name)
+        (one.id, one.created_at, one.state, *[_used(one, name) for name in ("chunks", "bytes", "contexts")], one.name)
         for one in found
     ]
     headings = ("ID", "CREATED", "STATE", "CHUNKS", "BYTES", "CONTEXTS", "NAME")
@@ -257,12 +257,6 @@ def _named(key: str, keys: "list[AdminKey]") -> "AdminKey":
     return named[0]
 
 
-def _state(one: wire.Organisation) -> str:
-    if one.deleted_at is not UNSET:
-        return "deleting"
-    return "active" if one.suspended_at is None else "suspended"
-
-
 def _used(one: wire.Organisation, name: str) -> str:
     quota = getattr(one.quotas, name)
     return f"{getattr(one.usage, name)}" + ("" if quota is None else f"/{quota}")
@@ -272,6 +266,7 @@ def _shown(one: wire.Organisation) -> dict[str, Any]:
     return {
         "org_id": one.id,
         "name": one.name,
+        "state": one.state,
         "created_at": one.created_at,
         "suspended_at": one.suspended_at,
         "deleted_at": None if one.deleted_at is UNSET else one.deleted_at,
@@ -287,7 +282,7 @@ def _show_organisation(one: wire.Organisation, as_json: bool) -> None:
         ("org_id", one.id),
         ("name", one.name),
         ("created_at", one.created_at),
-        ("state", _state(one)),
+        ("state", one.state),
         *[(name, _used(one, name)) for name in ("chunks", "bytes", "contexts")],
         ("knowledge_bases", one.usage.knowledge_bases),
         *[

@@ -28,6 +28,7 @@ class RequestCounts:
         self._waiting: dict[str, Requests] = {}
         self._written: dict[str, Requests] = {}
         """What the database had when this process last wrote."""
+        self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def count(self, organisation: Organisation, key_hash: str) -> None:
@@ -67,10 +68,12 @@ class RequestCounts:
             await asyncio.shield(self.write())
 
     async def write(self) -> None:
-        """Writes what is waiting."""
-        waiting = dict(self._waiting)
-        if not waiting:
-            return
+        """Writes what is waiting, each request once."""
+        async with self._writing:
+            if self._waiting:
+                await self._write(dict(self._waiting))
+
+    async def _write(self, waiting: dict[str, Requests]) -> None:
         written: dict[str, Requests] = {}
         try:
             async with self._database.write(urgent=True) as connection:

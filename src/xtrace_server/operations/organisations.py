@@ -135,12 +135,21 @@ async def _get_shown(connection: Connection, organisation_id: str) -> wire.Organ
     return _shown(found, (await organisations.knowledge_base_counts(connection, organisation_id)).get(found.id, 0))
 
 
+def _state(one: Organisation) -> wire.OrganisationState:
+    if one.id.startswith(STAGING_PREFIX):
+        return "importing"
+    if one.deleted_at is not None:
+        return "deleting"
+    return "active" if one.suspended_at is None else "suspended"
+
+
 def _shown(one: Organisation, knowledge_bases: int) -> wire.Organisation:
     in_minute, in_day = one.requests.within(usage.now_s())
     stored = one.stored
     return wire.Organisation(
         one.id,
         one.name,
+        _state(one),
         one.created_at,
         one.suspended_at,
         wire.Usage(stored.chunks, stored.bytes, stored.contexts, knowledge_bases, in_minute, in_day),

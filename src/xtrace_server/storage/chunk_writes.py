@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_core.metadata import normalised, unique
 from xtrace_core.wire import TAGS, MetaData, OnConflict, Outcome
 from xtrace_server.errors import NamesTaken, Unavailable
-from xtrace_server.storage import knowledge_bases, unique_names
+from xtrace_server.storage import knowledge_bases, unique_names, usage
 from xtrace_server.storage.chunks import bindings_of, existing
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import now
@@ -73,9 +73,10 @@ async def insert_all(
     connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: Sequence[ChunkWrite]
 ) -> list[int]:
     """Stores the chunks under new ids, and returns these in the same order. Raises `QuotaExceeded`."""
-    # First, because what exceeds a quota is not to keep the writer busy.
-    await knowledge_bases.record_write(connection, kb, inserted=len(writes), added_bytes=_bytes_of(writes))
+    added = _bytes_of(writes)
+    await _check_room(connection, kb, len(writes), added)
     pks = await _store(connection, kb, binding, writes, unique=False)
+    await knowledge_bases.record_write(connection, kb, inserted=len(writes), added_bytes=added)
     return [chunk_id_of(pk) for pk in pks]
 
 
@@ -97,14 +98,15 @@ async def insert_unique(
     replaced = {}
     if on_conflict == "replace":
         replaced = {known[write.name]: write for write in writes if write.name in known}
-    if new or replaced:
-        added = _bytes_of(new) + await _added_bytes(connection, replaced)
-        await knowledge_bases.record_write(
-            connection, kb, inserted=len(new), added_bytes=added, wrote_vectors=bool(replaced)
-        )
+    added = _bytes_of(new) + await _added_bytes(connection, replaced)
+    await _check_room(connection, kb, len(new), added)
     pks = await _store(connection, kb, binding, new, unique=True)
     stored = {write.name: pk for write, pk in zip(new, pks, strict=True)}
     await _replace(connection, kb, binding, replaced)
+    if new or replaced:
+        await knowledge_bases.record_write(
+            connection, kb, inserted=len(new), added_bytes=added, wrote_vectors=bool(replaced)
+        )
     before: Outcome = "replaced" if replaced else "known"
     return [
         (chunk_id_of(stored[write.name]), "inserted")
@@ -140,15 +142,21 @@ async def replace_all(
     Raises `ChunksNotFound`, `NamesTaken` and `QuotaExceeded`.
     """
     bindings_before = await bindings_of(connection, list(writes))
-    moved = any(before != binding.pk for before in bindings_before.values())
     added = await _added_bytes(connection, writes)
-    await knowledge_bases.record_write(
-        connection, kb, added_bytes=added, left_a_binding=moved, wrote_vectors=bool(writes)
-    )
+    await _check_room(connection, kb, 0, added)
     places = {pk: Place(binding.pk, write.name) for pk, write in writes.items()}
     released = await unique_names.release(connection, places)
     await _replace(connection, kb, binding, writes)
     await unique_names.claim(connection, released)
+    moved = any(before != binding.pk for before in bindings_before.values())
+    await knowledge_bases.record_write(
+        connection, kb, added_bytes=added, left_a_binding=moved, wrote_vectors=bool(writes)
+    )
+
+
+async def _check_room(connection: AsyncConnection, kb: KnowledgeBase, chunks: int, stored_bytes: int) -> None:
+    """Raises `QuotaExceeded` before anything is written: what exceeds a quota is not to keep the writer busy."""
+    await usage.check_room(connection, kb.organisation_id, chunks=chunks, stored_bytes=stored_bytes)
 
 
 async def _added_bytes(connection: AsyncConnection, writes: Mapping[int, ChunkWrite]) -> int:

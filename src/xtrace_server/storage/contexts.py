@@ -129,7 +129,6 @@ async def create(
     name: str | None = None,
 ) -> None:
     """Stores a new context; `saved_by` is the hash of the API key that saves it. Raises `QuotaExceeded`."""
-    await usage.add(connection, organisation_id, contexts=1, stored_bytes=stored_bytes(context_id, name, data))
     moment = now()
     await connection.execute(
         insert(execution_context).values(
@@ -147,6 +146,7 @@ async def create(
             updated_at=moment,
         )
     )
+    await usage.add(connection, organisation_id, contexts=1, stored_bytes=stored_bytes(context_id, name, data))
 
 
 def stored_bytes(context_id: str, name: str | None, data: ContextData) -> int:
@@ -168,9 +168,9 @@ async def replace_secret(
     secrets = {name: getattr(data, name) for name in ("sk", "key_provider", "wrapped_key")}
     kept = structs.replace(context.data, **{name: text for name, text in secrets.items() if text is not None})
     before, after = (stored_bytes(context.id, context.name, one) for one in (context.data, kept))
-    await usage.add(connection, organisation_id, stored_bytes=after - before)
     statement = update(execution_context).where(_c.pk == context.pk)
     await connection.execute(statement.values(**values, updated_at=now()))
+    await usage.add(connection, organisation_id, stored_bytes=after - before)
 
 
 async def remove(connection: AsyncConnection, organisation_id: str, context: Context) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import KeyNotFound, OrganisationNotFound
@@ -75,6 +75,17 @@ _KEY = (
     _k.created_at,
     _k.last_used_at,
     _k.expires_at,
+)
+# Of every request, so they are made once: making a statement takes longer than carrying it out.
+_FIND_ADMIN_KEY: Final = (
+    select(_a.hash, *_ORGANISATION)
+    .select_from(_JOINED.join(admin_key))
+    .where(_a.hash == bindparam("key_hash"), _IS_THERE)
+)
+_FIND_API_KEY: Final = (
+    select(*_KEY, *_ORGANISATION)
+    .select_from(_JOINED.join(api_key))
+    .where(_k.hash == bindparam("key_hash"), _k.revoked_at.is_(None), _IS_THERE)
 )
 
 
@@ -158,16 +169,13 @@ async def remove_admin_key(connection: AsyncConnection, organisation_id: str, ke
 
 async def find_admin_key(connection: AsyncConnection, key_hash: str) -> tuple[str, Organisation] | None:
     """The stored hash and the organisation, if there is such an admin key."""
-    query = select(_a.hash, *_ORGANISATION).select_from(_JOINED.join(admin_key)).where(_a.hash == key_hash, _IS_THERE)
-    row = (await connection.execute(query)).one_or_none()
+    row = (await connection.execute(_FIND_ADMIN_KEY, {"key_hash": key_hash})).one_or_none()
     return None if row is None else (row[0], _from_row(row[1:]))
 
 
 async def find_api_key(connection: AsyncConnection, key_hash: str) -> tuple[ApiKey, Organisation] | None:
     """The API key and its organisation, if the key exists and is not revoked; it may have expired."""
-    query = select(*_KEY, *_ORGANISATION).select_from(_JOINED.join(api_key))
-    valid = (_k.hash == key_hash, _k.revoked_at.is_(None), _IS_THERE)
-    row = (await connection.execute(query.where(*valid))).one_or_none()
+    row = (await connection.execute(_FIND_API_KEY, {"key_hash": key_hash})).one_or_none()
     return None if row is None else (ApiKey(*row[: len(_KEY)]), _from_row(row[len(_KEY) :]))
 
 

@@ -89,6 +89,18 @@ def from_row(row: Sequence[Any]) -> tuple[Stored, Quotas, Requests]:
     return Stored(*row[:3]), Quotas(*row[3:8]), requests
 
 
+async def check_room(
+    connection: AsyncConnection, organisation_id: str, *, chunks: int = 0, stored_bytes: int = 0
+) -> None:
+    """Raises `QuotaExceeded` if so much more exceeds a quota already, before a write that is long; `add` decides.
+
+    Locks nothing, so others may store something in between.
+    """
+    row = (await connection.execute(select(*_STORED, *QUOTA_COLUMNS[:3]).where(_o.id == organisation_id))).one()
+    more = (chunks, stored_bytes, 0)
+    _check([has + added for has, added in zip(row[:3], more, strict=True)], row[3:], more)
+
+
 async def add(
     connection: AsyncConnection, organisation_id: str, *, chunks: int = 0, stored_bytes: int = 0, contexts: int = 0
 ) -> None:
@@ -104,7 +116,12 @@ async def add(
     if not (await connection.execute(there.values(changed))).rowcount:
         raise OrganisationNotFound(organisation_id)  # deleted since the caller's key was looked up
     row = (await connection.execute(select(*_STORED, *QUOTA_COLUMNS[:3]).where(_o.id == organisation_id))).one()
-    for what, has, quota, more in zip(("chunks", "bytes", "contexts"), row[:3], row[3:], added, strict=True):
+    _check(row[:3], row[3:], added)
+
+
+def _check(stored: Sequence[int], quotas: Sequence[int | None], added: Sequence[int]) -> None:
+    """Raises `QuotaExceeded` for what was added to and is more than its quota with that."""
+    for what, has, quota, more in zip(("chunks", "bytes", "contexts"), stored, quotas, added, strict=True):
         if more > 0 and quota is not None and has > quota:
             raise QuotaExceeded.of_stored(what, quota, has - more, more)
 
