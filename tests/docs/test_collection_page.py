@@ -10,8 +10,8 @@ from docs.examples import ROOT
 from xtrace_core.metadata_filter import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES
 from xtrace_sdk.collection import metadata
 from xtrace_sdk.collection.tokens import COUNTS, Tokens
+from xtrace_sdk.collection.upserting import BATCH_SIZE
 from xtrace_sdk.collection.where import ID, OPERATORS, TEXT, parse_where
-from xtrace_sdk.collection.writing import BATCH_SIZE
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
 PAGE = (ROOT / "docs" / "collection.md").read_text()

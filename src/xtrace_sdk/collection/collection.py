@@ -10,17 +10,20 @@ from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import OnConflict
 from xtrace_sdk.arguments import Count, OwnCheck, Positive, checked_calls
 from xtrace_sdk.collection.contents import ReadRecord, RecordCipher
+from xtrace_sdk.collection.embedding import RecordEmbedder
 from xtrace_sdk.collection.filterable import Filterable, FilterableFields
 from xtrace_sdk.collection.matching import matches
 from xtrace_sdk.collection.metadata import at_path
+from xtrace_sdk.collection.own_writes import OwnWrites
 from xtrace_sdk.collection.record import Hit, Record, Written, checked_id
 from xtrace_sdk.collection.searching import Searching, Wanted
 from xtrace_sdk.collection.service_filter import Bounds, ServiceFilter, bounds
 from xtrace_sdk.collection.storage import Batch, RecordStore, knowledge_base
 from xtrace_sdk.collection.tokens import Tokens
+from xtrace_sdk.collection.updating import RecordUpdater
+from xtrace_sdk.collection.upserting import RecordInserter
 from xtrace_sdk.collection.values import order_key
 from xtrace_sdk.collection.where import EVERYTHING, Where, parse_where
-from xtrace_sdk.collection.writing import RecordWriter
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
@@ -85,8 +88,10 @@ class Collection(Secretive):
         self._tokens = Tokens(context, namespace)
         self._cipher = RecordCipher(context, namespace, self._tokens, vector_copy, model)
         self._store = RecordStore(xtrace, context, kb_id, self._cipher, self._tokens.kept, wanted)
-        self._writer = RecordWriter(xtrace, context, self._store, self._cipher, embedding, vector_copy is not None)
-        self._searching = Searching(xtrace, context, kb_id, self._cipher, self._writer.own_writes)
+        own_writes, embedder = OwnWrites(), RecordEmbedder(embedding, vector_copy is not None)
+        self._inserter = RecordInserter(self._store, self._cipher, embedder, own_writes)
+        self._updater = RecordUpdater(xtrace, context, self._store, self._cipher, embedder, own_writes)
+        self._searching = Searching(xtrace, context, kb_id, self._cipher, own_writes)
         self._has_copies = vector_copy is not None
 
     @classmethod
@@ -153,7 +158,7 @@ class Collection(Secretive):
         batch that fails: `InvalidVector`, what the model raises, and what `XTraceIntegration` raises. If batches before
         it are stored, it is a `PartlyStored` with the fault as its cause; doing it all again is safe.
         """
-        return await self._writer.upsert(records, on_conflict)
+        return await self._inserter.upsert(records, on_conflict)
 
     async def get(self, ids: Sequence[str], *, include_vectors: bool = False) -> list[Record]:
         """The records with these ids, in their order; unknown ids are left out.
@@ -179,7 +184,7 @@ class Collection(Secretive):
         Raises `RecordNotFound`, `InvalidRecord`, `InvalidVector`, `InvalidArgument` for a new text without a vector or
         a model, `ContentTampered`.
         """
-        return await self._writer.update(checked_id(id), text, metadata, vector)
+        return await self._updater.update(checked_id(id), text, metadata, vector)
 
     async def delete(self, ids: Sequence[str] | None = None, *, where: WhereFilter | None = None) -> int:
         """Deletes the records with these ids, or those that match, and says how many there were.

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.collection.contents import RECORD_FIELDS, ReadRecord, RecordCipher
 from xtrace_sdk.collection.matching import matches
+from xtrace_sdk.collection.own_writes import OwnWrites
 from xtrace_sdk.collection.service_filter import ServiceFilter
 from xtrace_sdk.collection.where import Where
-from xtrace_sdk.collection.writing import OwnWrites
 from xtrace_sdk.errors import ChangedSinceSearch, ContextNotFound
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext

@@ -16,6 +16,7 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.contexts.names import ChunkNames
 from xtrace_sdk.x_vec.data_loaders.storing import ChunkStore
+from xtrace_sdk.x_vec.stored.chunks import grouped
 from xtrace_sdk.x_vec.stored.content import open_under_lineage
 from xtrace_sdk.x_vec.stored.names import stored_names
 
@@ -151,6 +152,13 @@ class RecordStore(Secretive):
                     found[by_name[name]] = Place(context, chunk_id)
         return found
 
+    async def under_predecessor(self, ids: Sequence[str]) -> dict[str, int]:
+        """The chunks of those records that a rotation has not moved yet; asks nothing where there is none."""
+        if self._context.predecessor is None:
+            return {}
+        places = await self.located(ids)
+        return {one: place.chunk_id for one, place in places.items() if place.context is not self._context}
+
     async def fetched(
         self, ids: Sequence[str], more: Sequence[str] = ()
     ) -> dict[str, tuple[StoredChunk, ExecutionContext, ReadRecord]]:
@@ -182,25 +190,17 @@ class RecordStore(Secretive):
         """The records that pass a filter of the service, in the order of their chunks, in batches."""
         seen: set[int] = set()
         for one in self._context.lineage:
-            pages = self._xtrace.iter_meta_search(
+            found = self._xtrace.iter_meta_search(
                 self.kb_id, service_filter, one.id, projection=RECORD_FIELDS, page_size=size
             )
-            batch: list[StoredChunk] = []
-            try:
-                async with aclosing(pages):
-                    async for chunk in pages:
-                        # A rotation may have moved it since the predecessor was asked.
-                        if chunk["chunk_id"] not in seen:
-                            batch.append(chunk)
-                        if len(batch) == size:
-                            yield await asyncio.to_thread(self._read_all, one, batch)
-                            seen.update(chunk["chunk_id"] for chunk in batch if one is not self._context)
-                            batch = []
-            except ContextNotFound:  # nothing was ever stored under it
-                continue
-            if batch:
-                yield await asyncio.to_thread(self._read_all, one, batch)
-                seen.update(chunk["chunk_id"] for chunk in batch if one is not self._context)
+            # A rotation may have moved a chunk since the predecessor was asked.
+            batches = grouped((chunk async for chunk in found if chunk["chunk_id"] not in seen), size)
+            with suppress(ContextNotFound):  # nothing was ever stored under it
+                async with aclosing(batches):
+                    async for batch in batches:
+                        yield await asyncio.to_thread(self._read_all, one, batch)
+                        if one is not self._context:
+                            seen.update(chunk["chunk_id"] for chunk in batch)
 
     def _read_all(self, context: ExecutionContext, chunks: Sequence[StoredChunk]) -> Batch:
         listed = context.accepted.ids(self.kb_id, [chunk["chunk_id"] for chunk in chunks]).tolist()
@@ -212,11 +212,9 @@ class RecordStore(Secretive):
         """How many records pass a filter of the service, as it says."""
         total = 0
         for one in self._context.lineage:
-            try:
+            with suppress(ContextNotFound):
                 page = await self._xtrace.meta_search_paginated(self.kb_id, one.id, service_filter, ["name"], limit=1)
-            except ContextNotFound:
-                continue
-            total += page.total
+                total += page.total
         return total
 
     # Writing
@@ -234,10 +232,8 @@ class RecordStore(Secretive):
         """Deletes the records that pass a filter of the service, and says how many there were."""
         deleted = 0
         for one in self._context.lineage:
-            try:
+            with suppress(ContextNotFound):
                 deleted += int(await self._xtrace.delete_chunks_by_meta(self.kb_id, one.id, service_filter))
-            except ContextNotFound:
-                continue
         return deleted
 
     async def _known_names(self) -> ChunkNames | None:

@@ -1,0 +1,44 @@
+"""The vectors of records: those that came with them, and those of their texts."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from xtrace_sdk.collection.record import CheckedRecord
+from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.x_vec.chunks.vectors import Embedder, FloatEmbedder, resolve_all
+from xtrace_sdk.x_vec.data_loaders.chunks import PlainChunk
+from xtrace_sdk.x_vec.data_loaders.embedding import BatchEmbedder
+
+
+class RecordEmbedder:
+    """Embeds the texts of records that have no vector."""
+
+    def __init__(self, embedding: Embedder | None, with_copies: bool) -> None:
+        """`with_copies` asks for floats, if the model gives any."""
+        self._embedding = embedding
+        self._as_floats = with_copies and isinstance(embedding, FloatEmbedder)
+
+    def check(self, records: Iterable[CheckedRecord]) -> None:
+        """Raises `InvalidArgument` if a text is to be embedded and no model is known."""
+        if self._embedding is None and any(map(_needs_embedding, records)):
+            raise InvalidArgument(
+                "a record has a text but no vector, and no model is known that could embed it: open the collection "
+                "with embedding=…, give the vector, or an empty list as vector for a record without one"
+            )
+
+    async def vectors(self, records: Sequence[CheckedRecord]) -> list[Any]:
+        """The vector of each record: its own, that of its text, or None. Raises what the model raises."""
+        vectors = list(await resolve_all([one.vector for one in records]))
+        to_embed = [i for i, one in enumerate(records) if _needs_embedding(one)]
+        if to_embed and self._embedding is not None:
+            model = BatchEmbedder(self._embedding, [], as_floats=self._as_floats, is_strict=True)
+            chunks = [PlainChunk(records[i].position, records[i].text or "", {}, None, "") for i in to_embed]
+            _, embedded = await model.embed(chunks)
+            for i, one in zip(to_embed, embedded, strict=True):
+                vectors[i] = one
+        return vectors
+
+
+def _needs_embedding(record: CheckedRecord) -> bool:
+    """Whether the record's vector is to be that of its text; a blank text has none."""
+    return record.vector is None and record.text is not None and bool(record.text.strip())

@@ -1,0 +1,43 @@
+"""Which chunks a collection itself has written lately, so that its searches tell that from an exchange."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class OwnWrites:
+    """The writes of one collection that are under way, and those that happen during its searches."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._watching: list[set[int]] = []
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A write is under way while the block runs."""
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+    def note(self, chunk_ids: Iterable[int]) -> None:
+        """These chunks were written."""
+        ids = list(chunk_ids)
+        for seen in self._watching:
+            seen.update(ids)
+
+    @contextmanager
+    def watching(self) -> Iterator[set[int]]:
+        """The ids of the chunks that are written while the block runs."""
+        seen: set[int] = set()
+        self._watching.append(seen)
+        try:
+            yield seen
+        finally:
+            # By identity: two searches may have seen the same.
+            self._watching = [one for one in self._watching if one is not seen]
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write is under way, of which it is not known yet what it changed."""
+        return self._under_way > 0
