@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support import databases
 from support.missing_tools import missing_tools
 from support.service import Http, LiveService, running_service
 from xtrace_server.credentials import Credentials
@@ -23,9 +24,30 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{tool} is missing: {tests} tests skipped")
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    databases.on_each_database(metafunc)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of the test, of whatever scope, starts a server."""
+    arguments = getattr(item, "callspec", None)
+    databases.use(arguments.params.get("database", databases.SQLITE) if arguments else databases.SQLITE)
+
+
+def pytest_sessionfinish() -> None:
+    databases.stop()
+
+
 @pytest.fixture(scope="session")
-def live_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
-    """One real server for the whole test run; tests keep apart by their organisations."""
+def database(request: pytest.FixtureRequest) -> str:
+    """The database of the servers that the test starts: "sqlite" or "postgres"."""
+    return str(getattr(request, "param", databases.SQLITE))
+
+
+@pytest.fixture(scope="session")
+def live_service(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    """One real server for each database and the whole test run; tests keep apart by their organisations."""
     with running_service(tmp_path_factory.mktemp("service") / "data") as service:
         yield service
 

@@ -102,6 +102,7 @@ def _lifespan(
             metrics=metrics,
             may_migrate=False,
             slow_statement_s=settings.slow_statement_s,
+            options=settings.database_options,
         ) as database:
             engine = SearchEngine(database, LocalScanner(settings.search_threads), settings, metrics)
             guard, denials = Guard(database, settings.rate_limit), Denials(database)

@@ -18,7 +18,7 @@ from xtrace_core import limits
 from xtrace_core.environment import PREFIX, unknown_variables
 from xtrace_core.metadata_filter import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, FilterLimits
 from xtrace_core.wire import MAX_QUERIES
-from xtrace_server.storage.dialects import default_url, dialect_of
+from xtrace_server.storage.dialects import Options, default_url, dialect_of
 
 MIN_METRICS_TOKEN = 16
 
@@ -39,8 +39,12 @@ class Settings(BaseSettings):
 
     data: Path = Path("xtrace-data")
     """The folder of the database and of `credentials.json`; created with mode 0700 if it is missing."""
-    database_url: str | None = None
-    """The URL of the database, as in SQLAlchemy; by default the SQLite file `xtrace.db` in the data folder."""
+    database_url: str | None = Field(default=None, repr=False)
+    """The database: `postgresql://user@host/name`, or by default the SQLite file `xtrace.db` in the data folder."""
+    database_connections: int = Field(default=16, ge=4)
+    """Connections to PostgreSQL, which the server opens as it needs them."""
+    database_timeout_s: float = Field(default=120.0, gt=0)
+    """Maximum time for one statement in PostgreSQL."""
     new_database: bool = False
     """Starts with a new, empty database although the data folder has the credentials of one that is missing."""
     shared: bool = False
@@ -198,6 +202,11 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The URL of the database, whether it was given or not."""
         return self.database_url or default_url(self.data)
+
+    @property
+    def database_options(self) -> Options:
+        """How the database is used."""
+        return Options(connections=self.database_connections, statement_timeout_s=self.database_timeout_s)
 
     @property
     def filter_limits(self) -> FilterLimits:

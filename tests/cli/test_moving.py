@@ -149,7 +149,7 @@ async def test_an_import_counts_as_stored_and_does_not_exceed_a_quota(servers: S
     assert servers.at(servers.there, f"org quota {org} --chunks {COUNT} --contexts 1").status == 0
     assert servers.at(servers.there, "import kb.tar").status == 0
     usage = servers.at(servers.there, f"org show {org} --json").json["usage"]
-    counted = recounted(servers.there.folder / "xtrace.db", org)
+    counted = recounted(servers.there.folder, org)
     assert {name: usage[name] for name in counted} == counted
     assert (counted["chunks"], counted["contexts"]) == (COUNT, 1)
     # A context that is there already does not count again.
@@ -157,7 +157,7 @@ async def test_an_import_counts_as_stored_and_does_not_exceed_a_quota(servers: S
     ok(http.control("DELETE", f"/kbs/{kb_id}"))
     wait_until_deleted(servers.there)
     assert servers.at(servers.there, "import kb.tar").status == 0
-    assert recounted(servers.there.folder / "xtrace.db", org) == counted
+    assert recounted(servers.there.folder, org) == counted
     usage = servers.at(servers.there, f"org show {org} --json").json["usage"]
     assert {name: usage[name] for name in counted} == counted
     http.close()

@@ -3,17 +3,16 @@
 import asyncio
 import json
 import os
-import sqlite3
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from docs.examples import ROOT, examples, run
+from support import databases
 from support.existing_client import PASSPHRASE, fixture
 from support.recording_proxy import recording_proxy
 from support.service import Http, LiveService, ok
@@ -63,9 +62,7 @@ def names_in(service: LiveService, kb_id: str) -> list[str]:
         "SELECT chunk.name FROM chunk JOIN binding ON chunk.binding_pk = binding.pk "
         "JOIN knowledge_base ON binding.kb_pk = knowledge_base.pk WHERE knowledge_base.id = ? ORDER BY chunk.pk"
     )
-    (file,) = service.folder.glob("*.db")
-    with closing(sqlite3.connect(file)) as database:
-        return [name for (name,) in database.execute(query, (kb_id,))]
+    return [name for (name,) in databases.execute(service.folder, query, kb_id)]
 
 
 # In one knowledge base and in several

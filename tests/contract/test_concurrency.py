@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from support.service import Http, chunk, ok
 from support.toy_paillier import toy_key
 
+POSTGRES_BY_DEFAULT = True
+
 QUERY = [toy_key().encrypt(1000)]
 
 

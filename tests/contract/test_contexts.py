@@ -1,15 +1,17 @@
 """Execution contexts and bindings over HTTP."""
 
 import json
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 import pytest
 
+from support import databases
 from support.service import Http, LiveService, b64, chunk, ok, problem
 from support.toy_paillier import toy_key
+
+POSTGRES_BY_DEFAULT = True
 
 N = toy_key().n
 
@@ -224,9 +226,8 @@ def test_a_context_without_a_known_saver_is_for_keys_for_everything(
 ) -> None:
     saver = keys[7]
     ok(attempt(http, saver, **SECRETS))
-    with sqlite3.connect(live_service.folder / "xtrace.db", timeout=60) as connection:
-        connection.execute("UPDATE execution_context SET saved_by = NULL WHERE organisation_id = ?", [http.org])
-    connection.close()
+    unknown = "UPDATE execution_context SET saved_by = NULL WHERE organisation_id = ?"
+    databases.execute(live_service.folder, unknown, http.org)
     assert seen(http, saver) == ([], 403)
     problem(http.data("DELETE", "/exec_context/{org}/c", headers=saver), 403, "forbidden")
     assert seen(http, http.data_headers) == (["c"], 200)

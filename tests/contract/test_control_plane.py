@@ -2,6 +2,8 @@
 
 from support.service import Http, LiveService, chunk, ok, problem
 
+POSTGRES_BY_DEFAULT = True
+
 
 def test_knowledge_bases_are_created_listed_and_deleted(http: Http) -> None:
     made = ok(http.control("POST", "/kbs", json={"name": "n", "description": "d"}))

@@ -15,6 +15,8 @@ from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_server.credentials import Credentials
 
+pytestmark = pytest.mark.usefixtures("database")
+
 ELSEWHERE = "http://service.invalid"
 """A name that nobody can resolve (RFC 6761): only a proxy answers for it."""
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR")

@@ -13,6 +13,8 @@ from support.service import Http, LiveService, ok, problem, running_service
 from xtrace_server import errors
 from xtrace_server.storage import organisations
 
+pytestmark = pytest.mark.usefixtures("database")
+
 
 def test_unknown_routes_and_wrong_methods(http: Http) -> None:
     problem(http.client.get("/nowhere"), 404, "not_found")

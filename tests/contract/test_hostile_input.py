@@ -10,6 +10,8 @@ from support.service import Http, b64, chunk, problem, running_service
 from support.toy_paillier import toy_key
 from xtrace_core.wire import MSGPACK
 
+pytestmark = pytest.mark.usefixtures("database")
+
 STRINGS = ["", "\0", "%00", "%ED%A0%80", "'", '"; DROP TABLE chunk; --', "%", "../..", "x" * 5000, "é\U0010ffff"]
 NUMBERS: list[Any] = [2**63, -(2**63) - 1, 10**400, 0, -1, 1.5, "1", None, True, [], {}]
 

@@ -19,6 +19,8 @@ from xtrace_server.errors import RateLimited
 from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.settings import Settings, SettingsFileUnusable
 
+pytestmark = pytest.mark.usefixtures("database")
+
 CIPHERTEXT = b64(toy_key().encrypt(1))
 LIMITS = {
     "max_body_bytes": 50_000,

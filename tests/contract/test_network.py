@@ -21,6 +21,8 @@ from xtrace_server.http import protocol as http_protocol
 from xtrace_server.http.envelope import SECURITY_HEADERS
 from xtrace_server.storage import knowledge_bases
 
+pytestmark = pytest.mark.usefixtures("database")
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:

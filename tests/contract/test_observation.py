@@ -3,18 +3,19 @@
 import json
 import logging
 import re
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support import databases
 from support.service import Http, LiveService, chunk, ok, problem, running_service
 from support.toy_paillier import toy_key
 from xtrace_server.logs import JsonFormatter, TextFormatter
 from xtrace_server.storage import organisations
+
+pytestmark = pytest.mark.usefixtures("database")
 
 TOKEN = "a token of some length"
 SECRETS = ("unmistakable-content", "unmistakable-tag", "unmistakable-name", "unmistakable-kb", "unmistakable-facet")
@@ -64,7 +65,7 @@ def metrics(http: Http) -> dict[str, float]:
     }
 
 
-def test_metrics_count_requests_rows_bytes_the_cache_and_the_database(http: Http) -> None:
+def test_metrics_count_requests_rows_bytes_the_cache_and_the_database(http: Http, database: str) -> None:
     work(http)
     found = metrics(http)
     assert found['xtrace_requests_total{method="POST",route="/v1/compute_hamming/{org}",status="200"}'] == 2
@@ -75,7 +76,8 @@ def test_metrics_count_requests_rows_bytes_the_cache_and_the_database(http: Http
     assert found["xtrace_cache_bytes"] > 3 * 128
     assert found["xtrace_received_bytes_total"] > 1000
     assert found["xtrace_sent_bytes_total"] > 1000
-    assert found["xtrace_database_bytes"] + found["xtrace_database_log_bytes"] > 4096
+    if database == databases.SQLITE:
+        assert found["xtrace_database_bytes"] + found["xtrace_database_log_bytes"] > 4096
     assert found['xtrace_database_transactions_total{kind="write"}'] >= 3
     assert found["xtrace_requests_in_flight"] == 1
 
@@ -222,7 +224,6 @@ def test_denied_accesses_are_counted_and_those_of_others_are_not_seen(http: Http
 def test_the_database_itself_refuses_to_change_the_audit_log(http: Http, service: LiveService) -> None:
     http.new_kb()
     service.server.stop()
-    with closing(sqlite3.connect(service.folder / "xtrace.db")) as connection:
-        for statement in ("UPDATE audit SET actor = 'x'", "DELETE FROM audit"):
-            with pytest.raises(sqlite3.IntegrityError, match="only ever added to"):
-                connection.execute(statement)
+    for statement in ("UPDATE audit SET actor = 'x'", "DELETE FROM audit"):
+        with pytest.raises(Exception, match="only ever added to"):
+            databases.execute(service.folder, statement)

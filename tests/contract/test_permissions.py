@@ -10,6 +10,8 @@ from xtrace_server.app import all_routes, create_app
 from xtrace_server.auth.keys import new_key
 from xtrace_server.settings import Settings
 
+POSTGRES_BY_DEFAULT = True
+
 QUERY = [b64(toy_key().encrypt(1))]
 
 # method, path, permission needed on the knowledge base (0: any key), how the knowledge base is named, arguments;

@@ -47,9 +47,8 @@ class Tenant(Http):
 
     def check(self) -> dict[str, int]:
         """The usage, which is what counting finds."""
-        database = self.service.folder / "xtrace.db"
-        counted = recounted(database, self.org)
-        assert kept(database, self.org) == counted
+        counted = recounted(self.service.folder, self.org)
+        assert kept(self.service.folder, self.org) == counted
         assert {name: self.usage[name] for name in counted} == counted
         return counted
 

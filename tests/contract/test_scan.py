@@ -17,6 +17,8 @@ from xtrace_core.frames import MEDIA_TYPE, FrameReader
 from xtrace_server.errors import Unavailable
 from xtrace_server.storage import vectors
 
+pytestmark = pytest.mark.usefixtures("database")
+
 ROWS = 700
 QUERY = [b64(toy_key().encrypt(1000))]
 

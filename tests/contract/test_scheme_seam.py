@@ -13,6 +13,8 @@ from xtrace_server.schemes import SchemeUnusable, load_schemes
 from xtrace_server.serving import CannotServe, start
 from xtrace_server.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("database")
+
 DATA = {"type": TYPE, "pk": "{}", "config": "{}"}
 
 

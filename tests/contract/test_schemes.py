@@ -28,6 +28,8 @@ from xtrace_sdk.errors import ChangedSinceSearch, InvalidArgument, InvalidRows
 from xtrace_sdk.x_vec.schemes import registry
 from xtrace_server.credentials import Credentials
 
+pytestmark = pytest.mark.usefixtures("database")
+
 SCHEMES = ("paillier_lookup", "paillier", NAME)
 DIM = 40
 COUNT = 30

@@ -8,6 +8,8 @@ import pytest
 from support.service import Http, b64, chunk, problem, running_service
 from support.toy_paillier import toy_key
 
+pytestmark = pytest.mark.usefixtures("database")
+
 
 @pytest.fixture
 def kb(http: Http) -> str:

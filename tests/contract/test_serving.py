@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from support import databases
 from support.service import Http, LiveService, chunk, ok, running_service
 from xtrace_server.serving import CannotServe, start
 from xtrace_server.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("database")
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_the_first_start_writes_credentials_and_a_later_one_the_new_url(tmp_path: Path) -> None:
+def test_the_first_start_writes_credentials_and_a_later_one_the_new_url(tmp_path: Path, database: str) -> None:
     folder = tmp_path / "deep" / "data"
     with running_service(folder) as service:
         first = service.first_credentials
@@ -30,7 +33,8 @@ def test_the_first_start_writes_credentials_and_a_later_one_the_new_url(tmp_path
         kb = http.new_kb()
         http.insert(kb, [chunk()])
         http.close()
-        for name in ("credentials.json", "operator.json", "xtrace.db", "xtrace.db-wal"):
+        of_sqlite = ["xtrace.db", "xtrace.db-wal"] if database == databases.SQLITE else []
+        for name in ["credentials.json", "operator.json", *of_sqlite]:
             assert mode(folder / name) == 0o600
         assert mode(folder) == 0o700
         assert set(json.loads((folder / "credentials.json").read_text())) == {
@@ -68,6 +72,7 @@ def test_keys_are_nowhere_but_in_the_credentials(tmp_path: Path) -> None:
     assert credentials.api_key not in repr(credentials)
 
 
+@pytest.mark.sqlite
 def test_a_deleted_chunk_leaves_the_database_file(tmp_path: Path) -> None:
     with running_service(tmp_path / "data") as service:
         http = Http(service.first_credentials)
@@ -84,6 +89,7 @@ def test_a_deleted_chunk_leaves_the_database_file(tmp_path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.sqlite
 def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -91,6 +97,7 @@ def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
             start(Settings(data=tmp_path, port=port))
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("content", "words"), [(b"this is no database, " * 100, "cannot be used"), (None, "newer version")]
 )

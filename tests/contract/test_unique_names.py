@@ -9,6 +9,8 @@ import pytest
 from support.service import Http, b64, chunk, ok, problem
 from support.toy_paillier import toy_key
 
+POSTGRES_BY_DEFAULT = True
+
 QUERY = [toy_key().encrypt(1000)]
 
 

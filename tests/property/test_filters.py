@@ -1,10 +1,11 @@
-"""The filters as SQLite evaluates them, against the plain-Python evaluator."""
+"""The filters as a database evaluates them, against the plain-Python evaluator."""
 
 import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,9 +29,10 @@ async def _found(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> l
             return found
 
 
+@pytest.mark.usefixtures("database")
 @settings(max_examples=40, deadline=None)
 @given(st.lists(meta_data, min_size=1, max_size=12), st.lists(filters, min_size=1, max_size=25))
-def test_sqlite_and_the_reference_agree(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> None:
+def test_the_database_and_the_reference_agree(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> None:
     kept = [
         {key: list(dict.fromkeys(value)) if key == "facets" else value for key, value in one.items()} for one in stored
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support.databases import database_settings
 from support.toy_paillier import toy_key
 from xtrace_core.metadata import parse_meta_data
 from xtrace_core.metadata_filter import parse_filter
@@ -42,7 +43,8 @@ class Store:
 @asynccontextmanager
 async def open_store(folder: Path) -> AsyncIterator[Store]:
     """A new database in the folder."""
-    async with open_database(f"sqlite+aiosqlite:///{folder}/test.db", folder) as database:
+    named = database_settings(folder).get("database_url")
+    async with open_database(named or f"sqlite+aiosqlite:///{folder}/test.db", folder) as database:
         async with database.write() as connection:
             organisation = await organisations.create(connection, "test", "hash")
             kb = await knowledge_bases.create(connection, organisation.id, "kb", "")

@@ -1,8 +1,9 @@
 """What an organisation has stored, counted from the rows themselves: what the sums that the service keeps must be."""
 
-import sqlite3
-from contextlib import closing
+import re
 from pathlib import Path
+
+from support import databases
 
 _CHUNKS = """
 SELECT count(*), coalesce(sum(
@@ -28,22 +29,25 @@ FROM execution_context WHERE organisation_id = ?
 """
 
 
-def recounted(database: Path, organisation_id: str) -> dict[str, int]:
-    """Returns the chunks, bytes and contexts of an organisation, as `usage` has them."""
-    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        chunks, chunk_bytes = connection.execute(_CHUNKS, (organisation_id,)).fetchone()
-        contexts, context_bytes = connection.execute(_CONTEXTS, (organisation_id,)).fetchone()
+def recounted(folder: Path, organisation_id: str) -> dict[str, int]:
+    """Returns the chunks, bytes and contexts of an organisation, as `usage` has them; `folder` is the server's."""
+    chunks, chunk_bytes = _numbers(folder, _CHUNKS, organisation_id)
+    contexts, context_bytes = _numbers(folder, _CONTEXTS, organisation_id)
     return {"chunks": chunks, "bytes": chunk_bytes + context_bytes, "contexts": contexts}
 
 
-def kept(database: Path, organisation_id: str) -> dict[str, int]:
+def kept(folder: Path, organisation_id: str) -> dict[str, int]:
     """Returns the same as the service keeps it; what it keeps of knowledge bases is in agreement with it."""
-    with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        query = "SELECT chunks, stored_bytes, contexts FROM organisation WHERE id = ?"
-        chunks, stored_bytes, contexts = connection.execute(query, (organisation_id,)).fetchone()
-        query = "SELECT coalesce(sum(number_of_vectors), 0), coalesce(sum(stored_bytes), 0) FROM knowledge_base"
-        where = " WHERE organisation_id = ? AND deleted_at IS NULL"
-        of_kbs = connection.execute(query + where, (organisation_id,)).fetchone()
-        context_bytes = connection.execute(_CONTEXTS, (organisation_id,)).fetchone()[1]
-    assert of_kbs == (chunks, stored_bytes - context_bytes)
+    query = "SELECT chunks, stored_bytes, contexts FROM organisation WHERE id = ?"
+    chunks, stored_bytes, contexts = _numbers(folder, query, organisation_id)
+    query = "SELECT coalesce(sum(number_of_vectors), 0), coalesce(sum(stored_bytes), 0) FROM knowledge_base"
+    of_kbs = _numbers(folder, f"{query} WHERE organisation_id = ? AND deleted_at IS NULL", organisation_id)
+    assert of_kbs == [chunks, stored_bytes - _numbers(folder, _CONTEXTS, organisation_id)[1]]
     return {"chunks": chunks, "bytes": stored_bytes, "contexts": contexts}
+
+
+def _numbers(folder: Path, query: str, organisation_id: str) -> list[int]:
+    if databases.current() == databases.POSTGRES:
+        query = re.sub(r"length\(CAST\((\S+) AS BLOB\)\)", r"octet_length(\1)", query)
+    (row,) = databases.execute(folder, query, organisation_id)
+    return list(map(int, row))

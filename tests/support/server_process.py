@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 
+from support.databases import database_settings
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 
 _START_S = 30.0
@@ -36,7 +37,8 @@ class ServerProcess:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
-        self._settings = {"data": folder, "log_level": "error", "ballast_bytes": 0, **settings}
+        defaults = {"log_level": "error", "ballast_bytes": 0, **database_settings(folder)}
+        self._settings = {"data": folder, **defaults, **settings}
         self._process: Any = None
 
     @property

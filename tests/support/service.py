@@ -1,4 +1,4 @@
-"""A real server for tests (uvicorn on a free port, SQLite in a folder of its own), and a plain HTTP client of it.
+"""A real server for tests (uvicorn on a free port, a database of its own), and a plain HTTP client of it.
 
 The fixtures `live_service` and `credentials` in `conftest.py` come from here.
 """
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
+from support.databases import database_settings
 from support.toy_paillier import ToyPaillier, toy_key
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, MSGPACK, OPERATOR_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.guard import ON_THE_HOST
@@ -87,7 +88,8 @@ class LiveService:
 @contextmanager
 def running_service(folder: Path, **settings: Any) -> Iterator[LiveService]:
     """A server over `folder`; `settings` are fields of `Settings`."""
-    server = start(Settings(data=folder, **{"port": 0, "ballast_bytes": 0, **settings}))
+    defaults = {"port": 0, "ballast_bytes": 0, **database_settings(folder)}
+    server = start(Settings(data=folder, **{**defaults, **settings}))
     try:
         yield LiveService(server, folder)
     finally:

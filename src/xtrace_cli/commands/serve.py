@@ -1,5 +1,6 @@
 """`xtrace serve`."""
 
+import os
 import signal
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -41,6 +42,14 @@ def serve(
         typer.Option(
             envvar="XTRACE_DATA",
             help=f"The folder of the server's database and credentials; by default {DEFAULT_FOLDER}.",
+        ),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="XTRACE_DATABASE_URL",
+            help="The database, such as postgresql://user@host/name; by default a SQLite file in the data folder.",
         ),
     ] = None,
     config: Annotated[
@@ -85,6 +94,7 @@ def serve(
         "drain_s": drain_s,
         "operator_api": False if no_operator_api else None,
         "data": data,
+        "database_url": _without_password(database),
         "config": config,
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
@@ -105,6 +115,18 @@ def serve(
         return  # before the server listened to signals: nothing was in flight
 
 
+def _without_password(url: str | None) -> str | None:
+    """The URL as it was given. Raises `WrongUse` for one with a password on the command line."""
+    if url is not None and url != os.environ.get("XTRACE_DATABASE_URL"):
+        user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+        if ":" in user or "password=" in url:
+            raise WrongUse(
+                "--database has a password, and every user can read arguments: set XTRACE_DATABASE_URL, or leave the "
+                "password to PGPASSWORD or to a password file (PGPASSFILE)"
+            )
+    return url
+
+
 def _assignments(texts: Sequence[str], given: Container[str]) -> dict[str, str]:
     """The settings in texts like `max_chunks=500`. Raises `WrongUse`."""
     found: dict[str, str] = {}
@@ -117,5 +139,7 @@ def _assignments(texts: Sequence[str], given: Container[str]) -> dict[str, str]:
             raise WrongUse(f"the setting {name} is given twice")
         if name == "metrics_token":
             raise WrongUse("metrics_token is a secret, and every user can read arguments: set XTRACE_METRICS_TOKEN")
+        if name == "database_url":
+            value = _without_password(value) or ""
         found[name] = value
     return found

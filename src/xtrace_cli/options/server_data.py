@@ -51,7 +51,10 @@ def existing_database(settings: "Settings") -> "Dialect":
     database = dialect_of(settings.resolved_database_url)
     if not database.exists():
         where = database.location
-        raise UnusableData(f"no database was found in {where}: name the folder of `xtrace serve` with --data")
+        raise UnusableData(
+            f"no database was found in {where}: name the folder of `xtrace serve` with --data, or its database with "
+            "XTRACE_DATABASE_URL"
+        )
     return database
 
 

@@ -119,7 +119,11 @@ class ApiCaller:
         return await knowledge_bases.lock(connection, await self.knowledge_base(connection, kb_id))
 
     async def check_current(self, connection: Connection) -> None:
-        """Raises what the guard raises if the key opens nothing any more since the request began."""
+        """Raises what the guard raises if the key opens nothing any more since the request began.
+
+        In a writing transaction: what is revoked, granted or suspended later waits for its end.
+        """
+        await organisations.hold(connection, self.organisation_id, self.key.hash)
         found = await organisations.find_api_key(connection, self.key.hash)
         if found is None:
             raise Unauthenticated("the API key was revoked while the request was on its way; nothing was changed")
@@ -146,6 +150,7 @@ class Actor:
         """Raises what the guard raises if the admin key opens nothing any more since the request began."""
         if not self.has_key:
             return
+        await organisations.hold(connection, self.organisation_id, self.name)
         found = await organisations.find_admin_key(connection, self.name)
         if found is None:
             raise Unauthenticated("the admin key was revoked while the request was on its way; nothing was changed")

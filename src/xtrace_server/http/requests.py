@@ -38,6 +38,8 @@ async def check_caller(request: Request) -> None:
     rule = rule_of(request.scope["route"].endpoint)
     state = state_of(request)
     guard = state.guard
+    if "\0" in request.scope["path"]:
+        raise InvalidRequest("the path contains a NUL character, which is not allowed")
     if rule.plane is Plane.DATA:
         request.state.caller = await guard.api_caller(request.headers, request.path_params["org"], rule)
     elif rule.plane is Plane.CONTROL:

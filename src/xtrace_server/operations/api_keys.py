@@ -8,7 +8,7 @@ from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.limits.sizes import check_names
 from xtrace_server.operations.audit import record
-from xtrace_server.operations.writing import writing
+from xtrace_server.operations.writing import repeatable, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import knowledge_bases, organisations
 from xtrace_server.storage.database import format_time
@@ -16,6 +16,7 @@ from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.organisations import ApiKey
 
 
+@repeatable
 async def create(
     state: ServerState, actor: Actor, name: str, description: str, expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
@@ -45,6 +46,7 @@ async def permissions(state: ServerState, actor: Actor, key_hash: str) -> list[t
     return [(grant.kb, grant.permission) for grant in found if grant.permission]
 
 
+@repeatable
 async def set_permission(state: ServerState, actor: Actor, key_hash: str, kb_id: str, permission: Permission) -> None:
     """Sets the key's permission on a knowledge base. Raises `KeyNotFound` and `KnowledgeBaseNotFound`."""
     async with writing(state, actor) as connection:
@@ -54,6 +56,7 @@ async def set_permission(state: ServerState, actor: Actor, key_hash: str, kb_id:
         await record(connection, actor, "api_key.permission", key.hash, f"permission {permission} in {kb.id}")
 
 
+@repeatable
 async def revoke(state: ServerState, actor: Actor, key_hash: str) -> None:
     """Revokes a key; one that is revoked already stays so. Raises `KeyNotFound`."""
     async with writing(state, actor) as connection:

@@ -12,7 +12,7 @@ from xtrace_server.auth.guard import ApiCaller
 from xtrace_server.limits.sizes import check_meta_data, check_patch
 from xtrace_server.operations.projections import Projection
 from xtrace_server.operations.reading import Write, read_chunks
-from xtrace_server.operations.writing import frees_space, writing
+from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.scope import SearchScope
 from xtrace_server.state import ServerState
 from xtrace_server.storage import chunk_writes, chunks, contexts
@@ -66,6 +66,7 @@ async def page(
     return FoundPage(total, written, positions, has_more)
 
 
+@repeatable
 @frees_space
 async def delete(state: ServerState, caller: ApiCaller, scope: SearchScope, *, dry_run: bool) -> int:
     """Deletes the chunks in the scope, or only counts them; returns their number. Raises `KnowledgeBaseNotFound`."""
@@ -79,6 +80,7 @@ async def delete(state: ServerState, caller: ApiCaller, scope: SearchScope, *, d
     return len(removed)
 
 
+@repeatable
 async def patch(
     state: ServerState, caller: ApiCaller, scope: SearchScope, change: wire.MetaData, *, dry_run: bool
 ) -> int:

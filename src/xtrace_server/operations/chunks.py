@@ -15,7 +15,7 @@ from xtrace_server.operations.evaluations import evaluation_of
 from xtrace_server.operations.projections import Projection
 from xtrace_server.operations.reading import Write, read_chunks
 from xtrace_server.operations.rows import check_width, rows_of
-from xtrace_server.operations.writing import frees_space, writing
+from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import chunk_writes, chunks, contexts, idempotency
 from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
@@ -28,6 +28,7 @@ from xtrace_server.storage.schema import chunk_id_of, chunk_pk
 _T = TypeVar("_T")
 
 
+@repeatable
 async def insert(
     state: ServerState, caller: ApiCaller, body: wire.InsertChunks, key: RequestKey | None
 ) -> wire.InsertedChunks:
@@ -46,10 +47,11 @@ async def insert(
         context = await contexts.get_for_writing(connection, caller.organisation_id, body.context_id)
     writes = await _writes(state, context, body.chunks, "chunks")
     async with writing(state, caller) as connection:
-        # Once more, inside the transaction: the first request may have been answered in the meantime.
+        kb = await caller.locked(connection, kb.id)
+        # Once more, now that no other write of the knowledge base is under way: it may have been this request's.
         if (known := await _known_answer(connection, key)) is not None:
             return known
-        kb, binding = await _bound(state, caller, connection, kb, context, writes, "chunks")
+        binding = await _bound(state, connection, kb, context, writes, "chunks")
         answer = await _inserted(connection, kb, binding, writes, body.on_conflict)
         if key is not None:
             await idempotency.keep_answer(connection, key, msgspec.json.encode(answer))
@@ -69,6 +71,7 @@ async def read(
         return await read_chunks(connection, state.schemes, pks, shown, write)
 
 
+@repeatable
 async def update(state: ServerState, caller: ApiCaller, body: wire.UpdateChunks) -> int:
     """Replaces all that chunks hold, and moves them to the given context, all or none; returns their number.
 
@@ -83,13 +86,15 @@ async def update(state: ServerState, caller: ApiCaller, body: wire.UpdateChunks)
         await chunks.existing_bindings(connection, kb, chunk_ids)
     writes = await _writes(state, context, body.chunk_updates, "chunk_updates")
     async with writing(state, caller) as connection:
-        kb, binding = await _bound(state, caller, connection, kb, context, writes, "chunk_updates")
+        kb = await caller.locked(connection, kb.id)
+        binding = await _bound(state, connection, kb, context, writes, "chunk_updates")
         await chunks.check_unchanged(connection, _conditions(kb, body.chunk_updates))
         by_pk = {chunk_pk(kb.pk, i): write for i, write in zip(chunk_ids, writes, strict=True)}
         await chunk_writes.replace_all(connection, kb, binding, by_pk)
     return len(writes)
 
 
+@repeatable
 async def patch(state: ServerState, caller: ApiCaller, body: wire.PatchChunks) -> int:
     """Changes the fields that are named, all or none; returns the number of chunks, which stay under their context.
 
@@ -117,6 +122,7 @@ async def patch(state: ServerState, caller: ApiCaller, body: wire.PatchChunks) -
     return len(changes)
 
 
+@repeatable
 @frees_space
 async def delete(state: ServerState, caller: ApiCaller, kb_id: str, chunk_ids: Iterable[int]) -> int:
     """Deletes the chunks with these ids; unknown ones are ignored. Returns how many there were.
@@ -210,22 +216,20 @@ async def _writes(
 
 async def _bound(
     state: ServerState,
-    caller: ApiCaller,
     connection: Connection,
     kb: KnowledgeBase,
     context: Context,
     writes: Sequence[ChunkWrite],
     field: str,
-) -> tuple[KnowledgeBase, Binding]:
-    """The knowledge base, locked, and its binding for these rows. Raises `CiphertextRefused` and `ContextRetired`."""
-    kb = await caller.locked(connection, kb.id)
+) -> Binding:
+    """The binding of the locked knowledge base for these rows. Raises `CiphertextRefused` and `ContextRetired`."""
     binding = await contexts.bind(connection, kb, context)
     if writes:
         binding = await contexts.fix_row_bytes(connection, binding, len(writes[0].row))
     evaluation = evaluation_of(state.schemes, context.data.type, context.data.pk)
     for i, write in enumerate(writes):
         check_width(evaluation, binding, write.row, f"{field}[{i}]")
-    return kb, binding
+    return binding
 
 
 def _conditions(kb: KnowledgeBase, sent: Sequence[wire.ChunkUpdate | wire.ChunkPatch]) -> dict[int, str]:

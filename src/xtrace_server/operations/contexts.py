@@ -16,13 +16,14 @@ from xtrace_server.operations.context_rights import (
     list_readable,
 )
 from xtrace_server.operations.evaluations import evaluation_of
-from xtrace_server.operations.writing import frees_space, writing
+from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.state import ServerState
-from xtrace_server.storage import contexts, knowledge_bases
+from xtrace_server.storage import contexts
 from xtrace_server.storage.contexts import Context
 from xtrace_server.storage.database import Connection
 
 
+@repeatable
 async def save(
     state: ServerState, caller: ApiCaller, context_id: str, data: wire.ContextData, name: str | None = None
 ) -> str:
@@ -41,6 +42,8 @@ async def save(
             return holder.id
         stored = await contexts.find(connection, caller.organisation_id, context_id)
         if stored is not None:
+            await contexts.lock(connection, stored)
+            stored = await contexts.get(connection, caller.organisation_id, context_id)
             await _save_again(connection, caller, stored, data, name)
             return context_id
         if await contexts.is_retired(connection, caller.organisation_id, context_id):
@@ -73,17 +76,20 @@ async def get(state: ServerState, caller: ApiCaller, context_id: str) -> wire.Co
         return context.data
 
 
+@repeatable
 @frees_space
 async def delete(state: ServerState, caller: ApiCaller, context_id: str) -> None:
     """Deletes a context. Raises `ContextNotFound`, `PermissionDenied` and, while chunks use it, `ContextInUse`."""
     async with writing(state, caller) as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
+        await contexts.lock_with_bound(connection, context)
         await check_may_replace(connection, caller, context)
         if await contexts.is_in_use(connection, context):
             raise ContextInUse("chunks are stored under the execution context: delete them first")
         await contexts.remove(connection, caller.organisation_id, context)
 
 
+@repeatable
 async def retire(state: ServerState, caller: ApiCaller, context_id: str) -> None:
     """Retires a context, which cannot be undone: nothing more is stored under it.
 
@@ -91,11 +97,8 @@ async def retire(state: ServerState, caller: ApiCaller, context_id: str) -> None
     """
     async with writing(state, caller) as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
-        await contexts.lock(connection, context)  # so that it is bound to no other knowledge base meanwhile
-        bound = await contexts.bound_knowledge_bases(connection, context)
+        await contexts.lock_with_bound(connection, context)
         await check_may_replace(connection, caller, context)
-        for kb in bound:
-            await knowledge_bases.lock(connection, kb)  # so that what is being written under it is stored before
         await contexts.retire(connection, caller.organisation_id, context_id)
 
 
@@ -110,6 +113,7 @@ async def get_successor(state: ServerState, caller: ApiCaller, context_id: str) 
         return await contexts.find_successor(connection, context)
 
 
+@repeatable
 async def store_successor(
     state: ServerState, caller: ApiCaller, context_id: str, change: wire.StoreSuccessor
 ) -> str | None:
@@ -139,6 +143,7 @@ async def knowledge_bases_of(state: ServerState, caller: ApiCaller, context_id: 
     return [kb.id for kb in bound if kb.id in readable]
 
 
+@repeatable
 async def bind(state: ServerState, caller: ApiCaller, kb_id: str, context_id: str) -> None:
     """Binds a context to a knowledge base; a binding that is there stays.
 
@@ -162,6 +167,7 @@ async def get_name_salt(state: ServerState, caller: ApiCaller, kb_id: str, conte
     return None if bound is None else bound.name_salt
 
 
+@repeatable
 async def store_name_salt(
     state: ServerState, caller: ApiCaller, kb_id: str, context_id: str, change: wire.StoreNameSalt
 ) -> bytes | None:

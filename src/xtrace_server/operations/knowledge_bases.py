@@ -3,13 +3,14 @@
 from xtrace_server.auth.guard import Actor
 from xtrace_server.limits.sizes import check_names
 from xtrace_server.operations.audit import record
-from xtrace_server.operations.writing import frees_space, writing
+from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import knowledge_bases
 from xtrace_server.storage.deletions import delete_knowledge_base
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
 
+@repeatable
 async def create(state: ServerState, actor: Actor, name: str, description: str) -> KnowledgeBase:
     """Creates an empty knowledge base. Raises `LimitExceeded`."""
     check_names(state.settings, name, description)
@@ -31,6 +32,7 @@ async def get(state: ServerState, actor: Actor, kb_id: str) -> KnowledgeBase:
         return await knowledge_bases.get(connection, actor.organisation_id, kb_id)
 
 
+@repeatable
 @frees_space
 async def delete(state: ServerState, actor: Actor, kb_id: str) -> None:
     """Deletes a knowledge base with every chunk in it: nobody finds it any more, and its rows go step by step.

@@ -46,7 +46,7 @@ async def create(database: Database, operator: Operator, name: str, deliver: Del
 
 
 async def create_first(database: Database, name: str, deliver: Deliver) -> bool:
-    """Creates an organisation if there never was one; returns whether it did."""
+    """Creates an organisation if there never was one; returns whether it did. Several servers may start at once."""
     async with operating(database, ON_THE_HOST) as connection:
         if await organisations.there_was_any(connection):
             return False
@@ -84,6 +84,7 @@ async def delete(database: Database, operator: Operator, organisation_id: str) -
     `OrganisationNotFound`.
     """
     async with operating(database, operator) as connection:
+        await organisations.claim(connection, organisation_id)
         found = await organisations.get(connection, organisation_id)
         stored = f"{found.stored.chunks} chunks, {found.stored.contexts} contexts"
         await organisation_deletion.mark(connection, organisation_id)

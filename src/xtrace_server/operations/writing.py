@@ -1,10 +1,15 @@
-"""Writing transactions of callers, who must still be who they were when their request began."""
+"""Writing transactions of callers, who must still be who they were when their request began.
+
+Another transaction can be in the way of one, of this server or of another over the same database. An operation that is
+`repeatable` is begun again then.
+"""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from xtrace_server.auth.guard import Actor, ApiCaller, Operator
 from xtrace_server.errors import StorageFull
@@ -13,6 +18,29 @@ from xtrace_server.storage.database import Connection, Database, StorageError
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+_PAUSES_S: Final = (0.01, 0.05, 0.2, 0.8)
+"""How long an operation waits at most before each time that it is begun again."""
+
+
+def repeatable(
+    operation: Callable[Concatenate[ServerState, _P], Coroutine[Any, Any, _T]],
+) -> Callable[Concatenate[ServerState, _P], Coroutine[Any, Any, _T]]:
+    """An operation that has done nothing unless its transaction was committed, and so can be begun again."""
+
+    @wraps(operation)
+    async def repeated(state: ServerState, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        for pause_s in _PAUSES_S:
+            try:
+                return await operation(state, *args, **kwargs)
+            except StorageError as error:
+                if not state.database.may_be_repeated(error):
+                    raise
+            await asyncio.sleep(random.uniform(0, pause_s))  # noqa: S311 - so that two do not meet again
+        return await operation(state, *args, **kwargs)
+
+    return repeated
 
 
 @asynccontextmanager
@@ -31,9 +59,9 @@ async def writing(state: ServerState, caller: ApiCaller | Actor) -> AsyncIterato
 async def operating(database: Database, operator: Operator) -> AsyncIterator[Connection]:
     """A writing transaction in which the operator's key holds, if they have one; what operators do goes first.
 
-    Raises `Unauthenticated` if the key was replaced meanwhile.
+    One runs at a time, whatever server it is of. Raises `Unauthenticated` if the key was replaced meanwhile.
     """
-    async with database.write(urgent=True) as connection:
+    async with database.write(urgent=True, alone=True) as connection:
         await operator.check_current(connection)
         yield connection
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import UNSET
-from sqlalchemy import Table, bindparam, delete, insert, update
+from sqlalchemy import Table, bindparam, delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.metadata import normalised, unique
@@ -20,6 +20,7 @@ from xtrace_server.storage.chunks import bindings_of, existing
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import now
 from xtrace_server.storage.deletions import delete_chunks
+from xtrace_server.storage.dialects import insert_rows
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -296,7 +297,7 @@ def _changed_columns(change: ChunkChange, revision: int) -> dict[str, Any]:
 
 async def _insert(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
     for part in steps(rows):
-        await connection.execute(insert(table), part)
+        await insert_rows(connection, table, part)
 
 
 async def _update(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:

@@ -1,6 +1,7 @@
 """Execution contexts, and their bindings to knowledge bases."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,12 +10,13 @@ from sqlalchemy import and_, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.wire import ContextData
-from xtrace_server.errors import ContextNotFound, ContextRetired
+from xtrace_server.errors import ContextNotFound, ContextRetired, KnowledgeBaseNotFound
 from xtrace_server.storage import usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
 from xtrace_server.storage.knowledge_bases import KnowledgeBase, from_row
+from xtrace_server.storage.knowledge_bases import lock as lock_knowledge_base
 from xtrace_server.storage.schema import binding, chunk, execution_context, knowledge_base, retired_context
 from xtrace_server.storage.sizes import byte_length
 
@@ -290,6 +292,20 @@ async def lock(connection: AsyncConnection, context: Context) -> None:
     query = select(_c.pk).where(_c.pk == context.pk).with_for_update()
     if (await connection.execute(query)).one_or_none() is None:
         raise ContextNotFound(context.id)
+
+
+async def lock_with_bound(connection: AsyncConnection, context: Context) -> list[KnowledgeBase]:
+    """Locks the context and every knowledge base that it is bound to, and returns these as `bound_knowledge_bases`.
+
+    So it is bound to no other one meanwhile, and what is being written under it is stored before. Raises
+    `ContextNotFound`.
+    """
+    await lock(connection, context)
+    bound = await bound_knowledge_bases(connection, context)
+    for kb in bound:
+        with suppress(KnowledgeBaseNotFound):  # it was deleted in this moment
+            await lock_knowledge_base(connection, kb)
+    return bound
 
 
 async def bind(connection: AsyncConnection, kb: KnowledgeBase, context: Context) -> Binding:

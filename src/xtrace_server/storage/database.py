@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -18,7 +18,7 @@ from xtrace_server.deadline import hold_deadline
 from xtrace_server.errors import ServiceError, Unavailable
 from xtrace_server.metrics import Metrics, Reading
 from xtrace_server.storage import slow_statements
-from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
+from xtrace_server.storage.dialects import DatabaseUnusable, Options, dialect_of
 from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
 from xtrace_server.storage.migrating import is_current, known_versions, upgrade
 from xtrace_server.storage.turns import Turns
@@ -29,10 +29,6 @@ StorageError: TypeAlias = SQLAlchemyError
 """Whatever goes wrong between the service and its database."""
 
 
-READERS: Final = 8
-"""Connections on which organisations read at the same time."""
-READERS_EACH: Final = READERS // 2
-"""How many of them one organisation has."""
 LOOK_UPS: Final = 2
 """Connections for the service's own questions, each of a moment: whose key is this, does the database answer."""
 PATIENCE_S: Final = 20.0
@@ -47,15 +43,23 @@ class Database:
     Organisations take turns. What the service needs for itself does not wait for any of them.
     """
 
-    def __init__(self, url: str, metrics: Metrics | None = None, slow_statement_s: float = math.inf) -> None:
+    def __init__(
+        self,
+        url: str,
+        metrics: Metrics | None = None,
+        slow_statement_s: float = math.inf,
+        options: Options | None = None,
+    ) -> None:
         self._metrics = metrics or Metrics()
-        self._dialect = dialect_of(url)
-        self._reader, self._writer = self._dialect.reader(READERS), self._dialect.writer()
+        self._dialect = dialect_of(url, options)
+        readers, writers = self._dialect.places
+        self._reader, self._writer = self._dialect.reader(readers), self._dialect.writer(writers)
         self._look_ups = self._dialect.reader(LOOK_UPS)
         for engine in (self._reader, self._writer, self._look_ups):
             slow_statements.watch(engine, slow_statement_s, self._metrics.slow_statements.inc)
-        self._read_turns = Turns(READERS, READERS_EACH, PATIENCE_S)
-        self._write_turns = Turns(1, 1, PATIENCE_S)
+        # Where there are several places, one organisation has at most half of them.
+        self._read_turns = Turns(readers, max(readers // 2, 1), PATIENCE_S)
+        self._write_turns = Turns(writers, max(writers // 2, 1), PATIENCE_S)
 
     @asynccontextmanager
     async def read(self, organisation_id: str) -> AsyncIterator[Connection]:
@@ -72,13 +76,20 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def write(self, organisation_id: str = THE_SERVICE, *, urgent: bool = False) -> AsyncIterator[Connection]:
-        """A transaction that commits when the block ends, and leaves nothing behind when it raises."""
+    async def write(
+        self, organisation_id: str = THE_SERVICE, *, urgent: bool = False, alone: bool = False
+    ) -> AsyncIterator[Connection]:
+        """A transaction that commits when the block ends, and leaves nothing behind when it raises.
+
+        `alone`: no other transaction that was opened so, by any server, is open meanwhile.
+        """
         with self._counted("write"):
             async with self._write_turns.turn(organisation_id, urgent=urgent):
                 if self._dialect.log_grows():
                     await self.keep_log_short()
                 async with self._writer.begin() as connection:
+                    if alone:
+                        await self._dialect.be_alone(connection)
                     yield connection
                     hold_deadline()
 
@@ -91,15 +102,22 @@ class Database:
             async with self.look_up() as connection:
                 if await connection.run_sync(is_current):
                     return
-            if allowed is False:
-                raise FolderInUse(f"a server runs on {folder}: stop it first")
-            with nullcontext() if allowed else no_server_running(folder):
-                async with self.write() as connection:
-                    await connection.run_sync(upgrade)
+            with self._may_migrate(folder, allowed):
+                async with self.write(alone=True) as connection:
+                    # Another server may have done it while this one waited.
+                    if not await connection.run_sync(is_current):
+                        await connection.run_sync(upgrade)
         except FolderInUse as error:
             raise DatabaseUnusable(f"the database has the schema of another version, and {error}") from None
         except DatabaseError as error:
             raise DatabaseUnusable(f"the database cannot be used: {reason(error)}") from None
+
+    def _may_migrate(self, folder: Path, allowed: bool | None) -> AbstractContextManager[None]:
+        if allowed or self._dialect.is_shared:  # what is shared is migrated by whoever is alone in it
+            return nullcontext()
+        if allowed is False:
+            raise FolderInUse(f"a server runs on {folder}: stop it first")
+        return no_server_running(folder)
 
     async def check_ready(self) -> None:
         """Returns if the database answers; raises what SQLAlchemy raises otherwise."""
@@ -111,6 +129,10 @@ class Database:
         if isinstance(error, PoolTimeout):
             return Unavailable("the database is busy: try again")
         return self._dialect.fault(error) if isinstance(error, DBAPIError) else None
+
+    def may_be_repeated(self, error: StorageError) -> bool:
+        """Returns whether a transaction failed only because of another one at the same time."""
+        return isinstance(error, DBAPIError) and self._dialect.may_be_repeated(error)
 
     def sizes(self) -> Mapping[str, Reading]:
         """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
@@ -154,6 +176,7 @@ async def open_database(
     metrics: Metrics | None = None,
     may_migrate: bool | None = None,
     slow_statement_s: float = math.inf,
+    options: Options | None = None,
 ) -> AsyncIterator[Database]:
     """The migrated database at the URL, created if it is missing; `folder` is the server's data folder.
 
@@ -163,7 +186,7 @@ async def open_database(
     Raises `DatabaseUnusable` and `OSError`.
     """
     await asyncio.to_thread(_prepare, url, folder, whole)
-    database = Database(url, metrics, slow_statement_s)
+    database = Database(url, metrics, slow_statement_s, options)
     try:
         await database.migrate(folder, may_migrate)
         yield database

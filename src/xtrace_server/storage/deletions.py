@@ -8,11 +8,12 @@ writes. What was not carried out when the server stopped goes on when it starts.
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.storage import knowledge_bases, organisation_deletion, usage
 from xtrace_server.storage.database import now
+from xtrace_server.storage.dialects import has_grown, insert_rows
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -41,7 +42,8 @@ async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> None
         await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
         return
     for step in steps(pks):
-        await connection.execute(insert(deleted_chunk), [{"pk": pk} for pk in step])
+        await insert_rows(connection, deleted_chunk, [{"pk": pk} for pk in step])
+    await has_grown(connection, deleted_chunk)
 
 
 async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) -> list[int]:
@@ -70,13 +72,13 @@ async def is_left(connection: AsyncConnection) -> bool:
 async def carry_out(connection: AsyncConnection) -> list[int] | None:
     """Carries out one step of what is to be deleted; returns the keys of bindings that went with it.
 
-    None if there was nothing to do.
+    None if there was nothing to do; what another server is carrying out is left to it.
     """
-    marked = select(deleted_chunk.c.pk).order_by(deleted_chunk.c.pk).limit(STEP)
+    marked = select(deleted_chunk.c.pk).order_by(deleted_chunk.c.pk).limit(STEP).with_for_update(skip_locked=True)
     if pks := (await connection.execute(marked)).scalars().all():
         await connection.execute(delete(chunk).where(_c.pk.in_(await _first_step(connection, pks))))
         return []
-    gone = select(knowledge_base.c.pk).where(~knowledge_bases.NOT_DELETED).limit(1)
+    gone = select(knowledge_base.c.pk).where(~knowledge_bases.NOT_DELETED).limit(1).with_for_update(skip_locked=True)
     if (kb_pk := (await connection.execute(gone)).scalar_one_or_none()) is not None:
         return await _carry_out_knowledge_base(connection, kb_pk)
     if await organisation_deletion.carry_out(connection):

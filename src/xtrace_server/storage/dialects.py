@@ -1,17 +1,17 @@
 """What each kind of database brings along, behind one interface; the queries beside this module are shared by all.
 
-A folder holds everything that only one kind of database knows: `sqlite` is the one there is.
+A folder holds everything that only one kind of database knows: `sqlite` and `postgres`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table, insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from xtrace_server.errors import ServiceError
 from xtrace_server.metrics import Reading
@@ -31,8 +31,35 @@ class Vacuumed:
     """False if readers kept some of the space in use: it is given back later."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a server uses a database that is a server itself; SQLite takes no notice."""
+
+    connections: int = 16
+    """Connections that it opens at most, from 4 on."""
+    statement_timeout_s: float = 120.0
+    """Seconds after which the database ends a statement."""
+
+
+class Places(NamedTuple):
+    """How many transactions of organisations run at the same time."""
+
+    readers: int
+    writers: int
+
+
 class Dialect(Protocol):
     """One database, and what only its kind knows."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether servers on other data folders, and other hosts, may have the database open too."""
+        ...
+
+    @property
+    def places(self) -> Places:
+        """How many transactions it runs at the same time."""
+        ...
 
     @property
     def location(self) -> str:
@@ -58,12 +85,20 @@ class Dialect(Protocol):
         """
         ...
 
-    def writer(self) -> AsyncEngine:
+    def writer(self, connections: int) -> AsyncEngine:
         """Returns an engine whose transactions write, and wait for each other instead of failing half way."""
+        ...
+
+    async def be_alone(self, connection: AsyncConnection) -> None:
+        """Waits until no other transaction that called this, of any server, is open; holds until this one ends."""
         ...
 
     def fault(self, error: DBAPIError) -> ServiceError | None:
         """Returns the answer to a request that met this error; None for a bug or for damaged data."""
+        ...
+
+    def may_be_repeated(self, error: DBAPIError) -> bool:
+        """Returns whether a transaction failed only because of another one at the same time."""
         ...
 
     def sizes(self) -> Mapping[str, Reading]:
@@ -113,13 +148,56 @@ class Dialect(Protocol):
         ...
 
 
-def dialect_of(url: str) -> Dialect:
-    """Returns the database at a URL. Raises `ValueError` if no dialect knows it."""
+def dialect_of(url: str, options: Options | None = None) -> Dialect:
+    """Returns the database at a URL. Raises `ValueError` if no dialect knows it, or its driver is not installed."""
     if url.startswith("sqlite+aiosqlite:///"):
         from xtrace_server.storage.sqlite.dialect import Sqlite
 
         return Sqlite(url)
-    raise ValueError("expected a URL that begins with sqlite+aiosqlite:///")
+    if url.startswith(("postgresql://", "postgres://")):
+        try:
+            from xtrace_server.storage.postgres.dialect import Postgres
+        except ImportError:
+            raise ValueError("PostgreSQL needs its driver: pip install 'xtracedb[postgres]'") from None
+        return Postgres(url, options or Options())
+    raise ValueError("expected a URL that begins with postgresql:// or sqlite+aiosqlite:///")
+
+
+async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts rows, which all have the same columns, in the fastest way that the database has."""
+    if not rows:
+        return
+    if connection.dialect.name == "postgresql":
+        from xtrace_server.storage.postgres.copying import copy_rows
+
+        await copy_rows(connection, table, rows)
+    else:
+        await connection.execute(insert(table), rows)
+
+
+async def has_grown(connection: AsyncConnection, table: Table) -> None:
+    """Tells a database that plans by the sizes of tables, as PostgreSQL does, that this one is another now."""
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql(f"ANALYZE {table.name}")
+
+
+async def hold(connection: AsyncConnection, *names: str) -> None:
+    """Keeps others from claiming any of the names until the writing transaction ends; waits for who has claimed one.
+
+    Whoever holds several names them in the same order. SQLite, which runs one such transaction at a time, needs none.
+    """
+    if connection.dialect.name == "postgresql":
+        from xtrace_server.storage.postgres import locks
+
+        await locks.hold(connection, names)
+
+
+async def claim(connection: AsyncConnection, name: str) -> None:
+    """Keeps others from claiming or holding the name until the writing transaction ends; waits for who does."""
+    if connection.dialect.name == "postgresql":
+        from xtrace_server.storage.postgres import locks
+
+        await locks.claim(connection, name)
 
 
 def default_url(folder: Path) -> str:

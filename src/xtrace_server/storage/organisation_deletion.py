@@ -44,6 +44,7 @@ async def mark(connection: AsyncConnection, organisation_id: str) -> None:
 async def carry_out(connection: AsyncConnection) -> bool:
     """Carries out one step, when no knowledge base that was deleted is left; returns whether there was anything."""
     gone = select(_o.id).where(_o.deleted_at.is_not(None), _o.erased_at.is_(None)).limit(1)
+    gone = gone.with_for_update(skip_locked=True)
     organisation_id = (await connection.execute(gone)).scalar_one_or_none()
     if organisation_id is None:
         return False

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, s
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import KeyNotFound, OrganisationNotFound
-from xtrace_server.storage import usage
+from xtrace_server.storage import dialects, usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
 from xtrace_server.storage.knowledge_bases import NOT_DELETED, KnowledgeBase, from_row
@@ -89,6 +89,24 @@ _FIND_API_KEY: Final = (
 )
 
 
+async def hold(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
+    """Whatever suspends the organisation, or revokes or grants something of the key, waits for this transaction."""
+    await dialects.hold(connection, _name(organisation_id), _key_name(key_hash))
+
+
+async def claim(connection: AsyncConnection, organisation_id: str) -> None:
+    """Waits until every write of the organisation that is under way has ended; others wait for this transaction."""
+    await dialects.claim(connection, _name(organisation_id))
+
+
+def _name(organisation_id: str) -> str:
+    return f"organisation {organisation_id}"
+
+
+def _key_name(key_hash: str) -> str:
+    return f"key {key_hash}"
+
+
 async def create(connection: AsyncConnection, name: str, admin_key_hash: str) -> Organisation:
     """A new organisation with its admin key."""
     created = Organisation(str(uuid4()), name, now())
@@ -135,7 +153,8 @@ async def get(connection: AsyncConnection, organisation_id: str) -> Organisation
 
 
 async def set_suspended(connection: AsyncConnection, organisation_id: str, since: str | None) -> None:
-    """Suspends the organisation, or resumes it with None."""
+    """Suspends the organisation, or resumes it with None, once every write of it that is under way has ended."""
+    await claim(connection, organisation_id)
     await connection.execute(update(organisation).where(_o.id == organisation_id).values(suspended_at=since))
 
 
@@ -160,7 +179,8 @@ async def list_admin_keys(connection: AsyncConnection, organisation_id: str) -> 
 
 
 async def remove_admin_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
-    """Ends an admin key. Raises `KeyNotFound`."""
+    """Ends an admin key once every write with it that is under way has ended. Raises `KeyNotFound`."""
+    await dialects.claim(connection, _key_name(key_hash))
     owned = (_a.hash == key_hash, _a.organisation_id == organisation_id)
     result = await connection.execute(delete(admin_key).where(*owned))
     if result.rowcount == 0:
@@ -217,7 +237,11 @@ async def add_api_key(connection: AsyncConnection, key: ApiKey) -> None:
 
 
 async def revoke_api_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
-    """Revokes the key; a revoked one stays so. Raises `KeyNotFound`."""
+    """Revokes the key once every write with it that is under way has ended; a revoked one stays so.
+
+    Raises `KeyNotFound`.
+    """
+    await dialects.claim(connection, _key_name(key_hash))
     owned = (_k.hash == key_hash, _k.organisation_id == organisation_id)
     revoked_at = func.coalesce(_k.revoked_at, now())
     result = await connection.execute(update(api_key).where(*owned).values(revoked_at=revoked_at))
@@ -258,7 +282,11 @@ async def permissions(connection: AsyncConnection, key: ApiKey, kb_id: str | Non
 
 
 async def set_permission(connection: AsyncConnection, key: ApiKey, kb: KnowledgeBase, level: int) -> None:
-    """What the key may do in the knowledge base from now on; it goes before the key's default."""
+    """What the key may do in the knowledge base from now on; it goes before the key's default.
+
+    Waits for every write with the key that is under way.
+    """
+    await dialects.claim(connection, _key_name(key.hash))
     same = (permission.c.api_key_hash == key.hash, permission.c.kb_pk == kb.pk)
     result = await connection.execute(update(permission).where(*same).values(permission=level))
     if result.rowcount == 0:

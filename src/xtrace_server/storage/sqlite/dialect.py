@@ -16,11 +16,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, MissingGreenlet
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from xtrace_server.errors import ServiceError
 from xtrace_server.metrics import Reading
-from xtrace_server.storage.dialects import Vacuumed
+from xtrace_server.storage.dialects import Places, Vacuumed
 from xtrace_server.storage.sqlite import blocking
 from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
 from xtrace_server.storage.sqlite.faults import fault
@@ -46,6 +46,9 @@ _PRAGMAS: Final = (
 class Sqlite:
     """A database in a file."""
 
+    is_shared = False
+    places = Places(8, 1)
+
     def __init__(self, url: str) -> None:
         self._url = url
         self.file = Path(make_url(url).database or "")
@@ -70,11 +73,18 @@ class Sqlite:
     def reader(self, connections: int) -> AsyncEngine:
         return _engine(self._url, "BEGIN", connections)
 
-    def writer(self) -> AsyncEngine:
-        return _engine(self._url, "BEGIN IMMEDIATE", 1)
+    def writer(self, connections: int) -> AsyncEngine:
+        return _engine(self._url, "BEGIN IMMEDIATE", connections)
+
+    async def be_alone(self, connection: AsyncConnection) -> None:
+        """Every transaction that writes is."""
 
     def fault(self, error: DBAPIError) -> ServiceError | None:
         return fault(error)
+
+    def may_be_repeated(self, error: DBAPIError) -> bool:
+        """Nothing may: transactions that write run one after the other."""
+        return False
 
     def sizes(self) -> Mapping[str, Reading]:
         return {"database_bytes": partial(_size, self.file), "database_log_bytes": partial(log_bytes, self.file)}

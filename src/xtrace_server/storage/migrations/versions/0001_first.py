@@ -12,6 +12,11 @@ KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 STRING = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
+def indexed(column: str) -> str | sa.TextClause:
+    """What an index holds of a text: all of it in SQLite, its beginning in PostgreSQL, whose entries are bounded."""
+    return column if op.get_bind().dialect.name == "sqlite" else sa.text(f"left({column}, 256)")
+
+
 def upgrade() -> None:
     op.create_table(
         "organisation",
@@ -224,7 +229,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_chunk_name",
         "chunk",
-        ["binding_pk", "name"],
+        ["binding_pk", indexed("name")],
         unique=False,
         sqlite_where=sa.text("name <> ''"),
         postgresql_where=sa.text("name <> ''"),
@@ -238,11 +243,11 @@ def upgrade() -> None:
         postgresql_where=sa.text("unique_name IS NOT NULL"),
     )
     op.create_index("ix_chunk_revision", "chunk", ["binding_pk", "revision"], unique=False)
-    op.create_index("ix_chunk_tag1", "chunk", ["binding_pk", "tag1"], unique=False)
-    op.create_index("ix_chunk_tag2", "chunk", ["binding_pk", "tag2"], unique=False)
-    op.create_index("ix_chunk_tag3", "chunk", ["binding_pk", "tag3"], unique=False)
-    op.create_index("ix_chunk_tag4", "chunk", ["binding_pk", "tag4"], unique=False)
-    op.create_index("ix_chunk_tag5", "chunk", ["binding_pk", "tag5"], unique=False)
+    op.create_index("ix_chunk_tag1", "chunk", ["binding_pk", indexed("tag1")], unique=False)
+    op.create_index("ix_chunk_tag2", "chunk", ["binding_pk", indexed("tag2")], unique=False)
+    op.create_index("ix_chunk_tag3", "chunk", ["binding_pk", indexed("tag3")], unique=False)
+    op.create_index("ix_chunk_tag4", "chunk", ["binding_pk", indexed("tag4")], unique=False)
+    op.create_index("ix_chunk_tag5", "chunk", ["binding_pk", indexed("tag5")], unique=False)
     op.create_table(
         "ciphertext",
         sa.Column("pk", KEY, autoincrement=False, nullable=False),
@@ -272,4 +277,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["chunk_pk"], ["chunk.pk"], name="fk_facet_chunk_pk", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("chunk_pk", "position", name="pk_facet"),
     )
-    op.create_index("ix_facet_token", "facet", ["binding_pk", "token", "chunk_pk"], unique=False)
+    op.create_index("ix_facet_token", "facet", ["binding_pk", indexed("token"), "chunk_pk"], unique=False)
+    if op.get_bind().dialect.name == "postgresql":
+        # Ciphertexts cannot be compressed: PostgreSQL does not try.
+        op.execute("ALTER TABLE ciphertext ALTER COLUMN row SET STORAGE EXTERNAL")
+        op.execute("ALTER TABLE content ALTER COLUMN content SET STORAGE EXTERNAL")

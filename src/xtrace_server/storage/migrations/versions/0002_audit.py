@@ -29,9 +29,19 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_audit_organisation_id", "audit", ["organisation_id", "id"], unique=False)
+    refused = "the audit log is only ever added to"
     if op.get_bind().dialect.name == "sqlite":
         for change in ("UPDATE", "DELETE"):
             op.execute(
                 f"CREATE TRIGGER audit_keeps_{change.lower()} BEFORE {change} ON audit "
-                "BEGIN SELECT RAISE(ABORT, 'the audit log is only ever added to'); END"
+                f"BEGIN SELECT RAISE(ABORT, '{refused}'); END"
             )
+    else:
+        op.execute(
+            "CREATE FUNCTION audit_keeps() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION '{refused}' USING ERRCODE = 'integrity_constraint_violation'; END $$"
+        )
+        op.execute(
+            "CREATE TRIGGER audit_keeps BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+            "FOR EACH STATEMENT EXECUTE FUNCTION audit_keeps()"
+        )

@@ -1,0 +1,45 @@
+"""What commands ask of PostgreSQL that read or write a whole database."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from xtrace_server.storage.schema import metadata
+
+_NEXT: Final = (
+    "SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END, is_called FROM {sequence}"  # of one row
+)
+
+
+def has_tables(connection: Connection) -> bool:
+    """Returns whether there is a database of XTrace where the connection makes tables."""
+    return bool(connection.exec_driver_sql("SELECT to_regclass('alembic_version') IS NOT NULL").scalar())
+
+
+def next_keys(connection: Connection) -> Mapping[str, int]:
+    """Returns, for each table whose rows PostgreSQL numbers and which had some, the next number."""
+    found: dict[str, int] = {}
+    for table, sequence in _sequences(connection):
+        following, was_used = connection.exec_driver_sql(_NEXT.format(sequence=sequence)).one()
+        if was_used:
+            found[table] = following
+    return found
+
+
+def set_next_key(connection: Connection, table: str, next_key: int) -> None:
+    """Lets PostgreSQL number the next row of the table with `next_key`, or beyond the greatest there is."""
+    key = next(iter(metadata.tables[table].primary_key.columns))
+    greatest = connection.execute(sa.select(sa.func.coalesce(sa.func.max(key), 0))).scalar_one()
+    sequence = dict(_sequences(connection))[table]
+    connection.execute(sa.select(sa.func.setval(sequence, max(next_key, greatest + 1), False)))
+
+
+def _sequences(connection: Connection) -> list[tuple[str, str]]:
+    """The tables whose rows PostgreSQL numbers, each with its sequence."""
+    query = (
+        "SELECT table_name, pg_get_serial_sequence(quote_ident(table_name), column_name) "
+        "FROM information_schema.columns WHERE table_schema = current_schema() AND column_default LIKE 'nextval(%%'"
+    )
+    return [(table, sequence) for table, sequence in connection.exec_driver_sql(query) if sequence]

@@ -1,0 +1,217 @@
+"""PostgreSQL as the service runs it: snapshots that only read, and transactions that lock the rows they are about.
+
+A snapshot is a REPEATABLE READ transaction. Writing transactions are READ COMMITTED: each statement sees what is
+committed by then, and what a decision rests on is locked first (`with_for_update` in the queries).
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy import URL, Connection, NullPool, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from xtrace_server.errors import ServiceError
+from xtrace_server.metrics import Reading
+from xtrace_server.storage.dialects import DatabaseUnusable, Options, Places, Vacuumed
+from xtrace_server.storage.postgres import blocking
+from xtrace_server.storage.postgres import functions as functions  # compiles what PostgreSQL calls differently
+from xtrace_server.storage.postgres.faults import fault, hide_values, may_be_repeated
+
+LOCK_TIMEOUT_S: Final = 20
+"""How long a statement waits for a lock: as long as a transaction waits to begin."""
+IDLE_TIMEOUT_S: Final = 60
+"""After how long PostgreSQL ends a transaction whose server does nothing in it: it may be gone, and holds locks."""
+_OLDEST: Final = 130000
+_ALONE: Final = 0x7874726163650001
+"""The number of the advisory lock."""
+_REACHING: Final[Mapping[str, Any]] = {
+    "connect_timeout": 10,
+    "application_name": "xtrace",
+    "client_encoding": "UTF8",
+    # A database that is gone without a word is noticed in half a minute, not after hours.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""What libpq is told unless the URL says otherwise."""
+
+
+class Postgres:
+    """A database of a PostgreSQL server."""
+
+    is_shared = True
+
+    def __init__(self, url: str, options: Options) -> None:
+        self._url = _parsed(url)
+        self._options = options
+        writers = max((options.connections - 2) // 3, 1)
+        self.places = Places(options.connections - 2 - writers, writers)
+
+    @property
+    def location(self) -> str:
+        host = self._url.query.get("host", self._url.host or "the default host")
+        hosts = host if isinstance(host, str) else ", ".join(host)
+        return f"the PostgreSQL database {self._url.database or 'of the default name'} on {hosts}"
+
+    def exists(self) -> bool:
+        with self._blocking() as connection:
+            return blocking.has_tables(connection)
+
+    def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
+        """Makes `folder` (mode 0700) if it is missing; the database itself must be there."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._blocking() as connection:
+            _check(connection, self.location, known_versions)
+
+    def reader(self, connections: int) -> AsyncEngine:
+        return self._engine(connections, "REPEATABLE READ", read_only=True)
+
+    def writer(self, connections: int) -> AsyncEngine:
+        return self._engine(connections, "READ COMMITTED", read_only=False)
+
+    async def be_alone(self, connection: AsyncConnection) -> None:
+        """Also ends the limit on statements: a migration may take long."""
+        await connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        await connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ALONE})")
+
+    def fault(self, error: DBAPIError) -> ServiceError | None:
+        return fault(error)
+
+    def may_be_repeated(self, error: DBAPIError) -> bool:
+        return may_be_repeated(error)
+
+    def sizes(self) -> Mapping[str, Reading]:
+        """Nothing: a reading must not wait for a network. PostgreSQL has exporters of its own."""
+        return {}
+
+    def keep_log_short(self) -> None:
+        """PostgreSQL does that itself."""
+
+    def log_grows(self) -> bool:
+        """Its checkpoints keep the log short."""
+        return False
+
+    def tidy(self) -> bool:
+        """PostgreSQL does that itself: autovacuum, and its checkpoints."""
+        return True
+
+    def vacuum(self) -> Vacuumed:
+        raise DatabaseUnusable(
+            "PostgreSQL reuses the space of what was deleted by itself (autovacuum); to give it back to the disk, run "
+            "VACUUM FULL in psql while the servers are stopped"
+        )
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        with self._blocking("REPEATABLE READ") as connection:
+            yield connection.execution_options(stream_results=True, max_row_buffer=1000)
+
+    @contextmanager
+    def draft(self) -> Iterator[Connection]:
+        """What is written appears when its transaction is committed."""
+        with self._blocking() as connection:
+            _check(connection, self.location, ())
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ALONE})")
+            if blocking.has_tables(connection):
+                raise DatabaseUnusable(f"a database exists in {self.location}: name another, empty one")
+            yield connection
+
+    def next_keys(self, connection: Connection) -> Mapping[str, int]:
+        return blocking.next_keys(connection)
+
+    def set_next_key(self, connection: Connection, table: str, next_key: int) -> None:
+        blocking.set_next_key(connection, table, next_key)
+
+    def _engine(self, connections: int, isolation: str, *, read_only: bool) -> AsyncEngine:
+        timeouts = {
+            "statement_timeout": f"{self._options.statement_timeout_s:g}s",
+            "lock_timeout": f"{LOCK_TIMEOUT_S}s",
+            "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT_S}s",
+        }
+        # hide_parameters: bound values are customers' data, and errors end up in logs.
+        engine = create_async_engine(
+            self._url,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=LOCK_TIMEOUT_S,
+            pool_pre_ping=True,  # after a restart of the database only what was under way fails
+            hide_parameters=True,
+            isolation_level=isolation,
+            execution_options={"postgresql_readonly": read_only},
+            connect_args=self._connect_args(timeouts),
+            use_native_hstore=False,
+        )
+        event.listen(engine.sync_engine, "handle_error", hide_values)
+        event.listen(engine.sync_engine, "connect", _use_own_cursors)
+        return engine
+
+    def _connect_args(self, settings: Mapping[str, str]) -> dict[str, Any]:
+        options = self._url.query.get("options", "")
+        given = [options] if isinstance(options, str) else list(options)
+        ours = [f"-c {name}={value}" for name, value in settings.items()]
+        # A statement that is not prepared is planned with its values, so that partial indexes are used.
+        arguments: dict[str, Any] = {"prepare_threshold": None, "options": " ".join([*ours, *given]).strip()}
+        return arguments | {name: value for name, value in _REACHING.items() if name not in self._url.query}
+
+    @contextmanager
+    def _blocking(self, isolation: str = "READ COMMITTED") -> Iterator[Connection]:
+        """A transaction of a command or a start. Raises `DatabaseUnusable` if the database cannot be reached."""
+        engine = sa.create_engine(
+            self._url,
+            poolclass=NullPool,
+            hide_parameters=True,
+            isolation_level=isolation,
+            connect_args=self._connect_args({}),
+            use_native_hstore=False,
+        )
+        event.listen(engine, "handle_error", hide_values)
+        try:
+            connection = engine.connect()
+        except SQLAlchemyError as error:
+            raise DatabaseUnusable(f"{self.location} cannot be reached: {_words(error)}") from None
+        with connection, connection.begin():
+            yield connection
+
+
+_Cursor: Final[Any] = type("_Cursor", (psycopg.AsyncServerCursor,), {"__del__": lambda _cursor: None})
+"""A cursor that may be left open without a warning: the end of a transaction closes it when a request is cancelled."""
+
+
+def _use_own_cursors(connection: Any, _record: object) -> None:
+    connection.driver_connection.server_cursor_factory = _Cursor
+
+
+def _parsed(url: str) -> URL:
+    """The URL with the driver. Raises `ValueError`."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ValueError("expected a URL such as postgresql://user@host/database") from None
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def _check(connection: Connection, location: str, known: Collection[str]) -> None:
+    """Raises `DatabaseUnusable` for a database that the service must not touch; `known` empty takes any version."""
+    number = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
+    if number < _OLDEST:
+        raise DatabaseUnusable(f"{location} is of version {number // 10000}, expected 13 or newer")
+    if (encoding := connection.exec_driver_sql("SHOW server_encoding").scalar_one()) != "UTF8":
+        raise DatabaseUnusable(f"{location} has the encoding {encoding}, expected UTF8: create it WITH ENCODING 'UTF8'")
+    if known and blocking.has_tables(connection):
+        versions = set(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars())
+        if not versions <= set(known):
+            raise DatabaseUnusable(f"{location} was written by a newer version of XTrace or by another program")
+
+
+def _words(error: SQLAlchemyError) -> str:
+    """The driver's words in one line."""
+    said = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(said).split())
