@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import httpx2
 import pytest
 from sqlalchemy import Connection, Engine, event
 
@@ -95,6 +96,30 @@ def test_a_full_disk_can_be_emptied_by_deleting(disk: Path) -> None:
             assert http.insert(other, [chunk(i, chunk_content="x" * 1_000_000)]) == [i]
         ok(http.control("DELETE", f"/kbs/{kb}"))
         http.close()
+
+
+def test_an_organisation_can_be_deleted_on_a_full_disk(disk: Path) -> None:
+    mount("-o", f"remount,size={HUGE}", str(disk))
+    with running_service(disk / "data", ballast_bytes=BALLAST) as service:
+        http = Http(service.new_organisation())
+        http.save_context()
+        kb = http.new_kb()
+        for i in range(1, 11):
+            http.insert(kb, [chunk(i, chunk_content="x" * 1_000_000)])
+        fill(disk / "others")
+        address = f"{service.url}/api/v1/operator/organisations/{http.org}"
+        ok(httpx2.delete(address, headers=service.operator_headers, timeout=60))
+        problem(http.control("GET", "/kbs"), 401, "unauthenticated")
+        while stored_bytes(disk / "data") or kept_name(disk / "data", http.org):
+            time.sleep(0.02)
+        http.close()
+
+
+def kept_name(data: Path, organisation_id: str) -> str:
+    """The name of an organisation in the database of the folder; empty once all that it had is deleted."""
+    with closing(sqlite3.connect(data / "xtrace.db")) as connection:
+        query = "SELECT name FROM organisation WHERE id = ?"
+        return str(connection.execute(query, (organisation_id,)).fetchone()[0])
 
 
 def test_the_ballast_comes_back_when_there_is_space(disk: Path) -> None:
