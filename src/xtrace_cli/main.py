@@ -22,6 +22,7 @@ from xtrace_cli.commands.kb_manifest import manifest
 from xtrace_cli.commands.kb_verify import verify
 from xtrace_cli.commands.moving import export, import_
 from xtrace_cli.commands.serve import serve
+from xtrace_cli.commands.usage import usage
 from xtrace_cli.commands.vacuum import vacuum
 from xtrace_cli.commands.version import version
 from xtrace_cli.errors import WrongUse
@@ -39,6 +40,7 @@ app.command()(export)
 app.command("import")(import_)
 app.command()(restore)
 app.command()(serve)
+app.command()(usage)
 app.command()(vacuum)
 app.command()(version)
 context.app.command("audit")(audit_contexts)

@@ -25,6 +25,7 @@ from xtrace_server.api import (
     metadata,
     openapi,
     operator,
+    organisation,
     search,
 )
 from xtrace_server.auth.denials import Denials
@@ -81,7 +82,7 @@ def all_routes() -> list[APIRoute]:
 
 
 def _routers() -> list[APIRouter]:
-    parts = (health, openapi, operator, audit, knowledge_bases, keys, search, metadata, chunks, contexts)
+    parts = (health, openapi, operator, organisation, audit, knowledge_bases, keys, search, metadata, chunks, contexts)
     return [part.router for part in parts]
 
 

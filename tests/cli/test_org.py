@@ -118,7 +118,9 @@ def test_quotas_are_set_shown_and_hold(operator: Terminal) -> None:
     }
     assert operator(f"org show {org} --json").json == shown
     operator("context list", **keys).fails("the organisation has used its 0 requests of this day")
-    assert operator("kb list --json", **keys).json == []
+    own = dict(line.split() for line in operator("usage", **keys).text.splitlines())
+    assert (own["org_id"], own["chunks"], own["requests_today"]) == (org, "0/1000", "0/0")
+    assert operator("usage --json", **keys).json["quotas"]["chunks"] == 1000
     changed = dict(line.split() for line in operator(f"org quota {org} --bytes none --contexts 0").text.splitlines())
     assert changed["chunks"] == "0/1000"
     assert changed["bytes"] == "0"

@@ -363,6 +363,14 @@ async def test_api_keys_are_created_granted_restricted_and_revoked(
         await xtrace.get_key_permissions(MISSING)
 
 
+async def test_an_organisation_sees_its_usage_and_quotas(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.insert_chunks(kb, chunks(2), "ctx", index=indexes(2))
+    own = await xtrace.get_organisation()
+    assert (own.id, own.state, own.quotas.chunks) == (xtrace.org_id, "active", None)
+    assert (own.usage.chunks, own.usage.contexts, own.usage.knowledge_bases) == (2, 1, 1)
+    assert own["usage"]["knowledgeBases"] == 1
+
+
 async def test_a_wrong_key_and_another_organisation_are_unauthorized(
     credentials: Credentials, live_service: LiveService
 ) -> None:

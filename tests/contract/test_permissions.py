@@ -55,6 +55,7 @@ CONTROL: list[tuple[str, str, Any]] = [
     ("DELETE", "/keys/{key_hash}", None),
     ("PATCH", "/keys/{key_hash}/status/revoke", None),
     ("GET", "/audit", None),
+    ("GET", "/organisation", None),
 ]
 OPERATOR: list[tuple[str, str, Any]] = [
     ("POST", "/organisations", {"name": "x"}),

@@ -396,3 +396,12 @@ async def test_the_client_raises_it_by_its_name_and_does_not_try_again(tenant: T
             await xtrace.insert_chunks(kb, [{"chunk_content": "x"}], "ctx", index=[[toy_key().encrypt(1)]])
     assert isinstance(refused.value, PermissionDenied)
     assert network.sent == 1
+
+
+def test_an_organisation_sees_what_its_operator_sees_of_it(tenant: Tenant) -> None:
+    tenant.save_context()
+    tenant.insert(tenant.new_kb(), [chunk()] * 3)
+    tenant.quotas(chunks=10, requestsPerDay=100)
+    seen = ok(tenant._operator("GET"))
+    assert ok(tenant.control("GET", "/organisation")) == seen
+    assert (seen["usage"]["chunks"], seen["quotas"]["chunks"]) == (3, 10)

@@ -287,6 +287,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "XTraceIntegration.create_api_key": lambda w: w.xtrace.create_api_key("key"),
     "XTraceIntegration.revoke_api_key": lambda w: w.xtrace.revoke_api_key("unknown"),
     "XTraceIntegration.get_key_permissions": lambda w: w.xtrace.get_key_permissions(w.key_hash),
+    "XTraceIntegration.get_organisation": lambda w: w.xtrace.get_organisation(),
     "XTraceIntegration.audit_log": lambda w: w.xtrace.audit_log(10),
     "XTraceIntegration.set_key_permission": lambda w: w.xtrace.set_key_permission(w.key_hash, w.kb_id, 7),
     "DataLoader.dump_db": _dump,

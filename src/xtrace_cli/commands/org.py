@@ -101,7 +101,7 @@ def show_one(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = F
     from xtrace_server.operations import organisations
 
     one = operate(data, lambda database: organisations.get_shown(database, org_id))
-    _show_organisation(one, as_json)
+    show(_shown(one), as_json, lambda: fields(lines_of(one)))
 
 
 @app.command()
@@ -140,7 +140,7 @@ def quota(
     }
     change = wire.SetQuotas(**{name: amount(text) for name, text in given.items() if text is not None})
     one = operate(data, lambda database: organisations.set_quotas(database, ON_THE_HOST, org_id, change))
-    _show_organisation(one, as_json)
+    show(_shown(one), as_json, lambda: fields(lines_of(one)))
 
 
 @app.command()
@@ -275,10 +275,11 @@ def _shown(one: wire.Organisation) -> dict[str, Any]:
     }
 
 
-def _show_organisation(one: wire.Organisation, as_json: bool) -> None:
+def lines_of(one: wire.Organisation) -> list[tuple[str, object]]:
+    """An organisation as names and values; where there is a quota, it follows after a slash."""
     requests = one.usage.requests_this_minute, one.usage.requests_today
     quotas = one.quotas.requests_per_minute, one.quotas.requests_per_day
-    lines = [
+    return [
         ("org_id", one.id),
         ("name", one.name),
         ("created_at", one.created_at),
@@ -290,7 +291,6 @@ def _show_organisation(one: wire.Organisation, as_json: bool) -> None:
             for window, used, most in zip(("this_minute", "today"), requests, quotas, strict=True)
         ],
     ]
-    show(_shown(one), as_json, lambda: fields(lines))
 
 
 def known_url(data: Path) -> str:

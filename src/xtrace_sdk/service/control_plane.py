@@ -68,6 +68,10 @@ class ControlPlane:
         path = f"keys/{segment(key_hash, 'key_hash')}/permissions"
         return await self._service.control("GET", path, list[wire.KnowledgeBasePermission])
 
+    async def get_organisation(self) -> wire.Organisation:
+        """The organisation, with its `usage` (chunks, bytes, contexts, requests) and its `quotas`; None is no limit."""
+        return await self._service.control("GET", "organisation", wire.Organisation)
+
     async def audit_log(self, limit: int = 100, before: int | None = None) -> list[wire.AuditEntry]:
         """The newest entries of the audit log, the newest first: changes of the control plane, and denied accesses.
 

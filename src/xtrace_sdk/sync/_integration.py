@@ -503,6 +503,10 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """What an API key may do, for every knowledge base where it may do anything. Raises `NotFound`."""
         return run(self._core.get_key_permissions(key_hash))
 
+    def get_organisation(self) -> wire.Organisation:
+        """The organisation, with its `usage` (chunks, bytes, contexts, requests) and its `quotas`; None is no limit."""
+        return run(self._core.get_organisation())
+
     def audit_log(self, limit: int = 100, before: int | None = None) -> list[wire.AuditEntry]:
         """The newest entries of the audit log, the newest first: changes of the control plane, and denied accesses.
 

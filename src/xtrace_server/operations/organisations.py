@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from typing import TypeAlias
 
 from msgspec import UNSET
@@ -10,12 +10,13 @@ from msgspec import UNSET
 from xtrace_core import wire
 from xtrace_core.permissions import Permission
 from xtrace_core.wire import MAX_ORGANISATION_NAME
-from xtrace_server.auth.guard import ON_THE_HOST, Operator
+from xtrace_server.auth.guard import ON_THE_HOST, Actor, Operator
 from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.auth.keys import hash_key, new_key
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.operations.audit import record
 from xtrace_server.operations.writing import operating
+from xtrace_server.state import ServerState
 from xtrace_server.storage import organisation_deletion, organisations, usage
 from xtrace_server.storage.database import THE_SERVICE, Connection, Database, now
 from xtrace_server.storage.organisations import STAGING_PREFIX, Organisation
@@ -88,7 +89,7 @@ async def delete(database: Database, operator: Operator, organisation_id: str) -
         found = await organisations.get(connection, organisation_id)
         stored = f"{found.stored.chunks} chunks, {found.stored.contexts} contexts"
         await organisation_deletion.mark(connection, organisation_id)
-        # In both logs: nobody looks for the one of an organisation that there is no more.
+        # In both logs: only the server's own tells which organisations there were.
         for log in (organisation_id, THE_SERVICE):
             await record(connection, operator.to(log), "organisation.delete", organisation_id, stored)
 
@@ -114,6 +115,12 @@ async def get_shown(database: Database, organisation_id: str) -> wire.Organisati
         return await _get_shown(connection, organisation_id)
 
 
+async def get_own(state: ServerState, actor: Actor) -> wire.Organisation:
+    """Returns an organisation as it sees itself; its latest requests may not be counted yet."""
+    async with state.database.read(actor.organisation_id) as connection:
+        return await _get_shown(connection, actor.organisation_id)
+
+
 async def set_quotas(
     database: Database, operator: Operator, organisation_id: str, change: wire.SetQuotas
 ) -> wire.Organisation:
@@ -123,9 +130,9 @@ async def set_quotas(
     """
     changed = {name: value for name in change.__struct_fields__ if (value := getattr(change, name)) is not UNSET}
     async with operating(database, operator) as connection:
-        found = await organisations.get(connection, organisation_id)
-        await usage.set_quotas(connection, organisation_id, replace(found.quotas, **changed))
+        await organisations.get(connection, organisation_id)
         if changed:
+            await usage.set_quotas(connection, organisation_id, changed)
             said = ", ".join(f"{name} {'none' if value is None else value}" for name, value in changed.items())
             await record(connection, operator.to(organisation_id), "organisation.quotas", organisation_id, said)
         return await _get_shown(connection, organisation_id)

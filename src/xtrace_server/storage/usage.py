@@ -5,7 +5,7 @@ the second one sees what the first one has stored.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -126,18 +126,10 @@ def _check(stored: Sequence[int], quotas: Sequence[int | None], added: Sequence[
             raise QuotaExceeded.of_stored(what, quota, has - more, more)
 
 
-async def set_quotas(connection: AsyncConnection, organisation_id: str, quotas: Quotas) -> None:
-    """Sets all quotas. What is stored already stays, however much it is. Raises `OrganisationNotFound`."""
-    values = {
-        _o.max_chunks: quotas.chunks,
-        _o.max_bytes: quotas.bytes,
-        _o.max_contexts: quotas.contexts,
-        _o.max_requests_per_minute: quotas.requests_per_minute,
-        _o.max_requests_per_day: quotas.requests_per_day,
-    }
-    result = await connection.execute(update(organisation).where(_o.id == organisation_id).values(values))
-    if result.rowcount == 0:
-        raise OrganisationNotFound(organisation_id)
+async def set_quotas(connection: AsyncConnection, organisation_id: str, quotas: Mapping[str, int | None]) -> None:
+    """Sets quotas by their names in `Quotas`; the others stay, and so does what is stored, however much it is."""
+    values = {f"max_{name}": quota for name, quota in quotas.items()}
+    await connection.execute(update(organisation).where(_o.id == organisation_id).values(values))
 
 
 async def add_requests(connection: AsyncConnection, organisation_id: str, more: Requests) -> Requests | None:
