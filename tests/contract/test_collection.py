@@ -101,6 +101,17 @@ async def test_of_knowledge_bases_of_one_name_the_first_is_taken(
     assert (await Collection.open(xtrace, context, "twice")).kb_id == first.id
 
 
+async def test_of_programs_that_create_a_collection_at_once_all_get_the_same(
+    context: ExecutionContext, xtrace: XTraceIntegration
+) -> None:
+    opened = await asyncio.gather(*(Collection.open(xtrace, context, "at once") for _ in range(6)))
+    assert len({one.kb_id for one in opened}) == 1
+    assert [kb.name for kb in await xtrace.list_kbs()] == ["at once"]
+    await asyncio.gather(*(one.upsert([{"id": f"{i}"}]) for i, one in enumerate(opened)))
+    assert await opened[0].count() == 6
+    assert (await xtrace.list_kbs())[0].number_of_vectors == 7  # what the collection keeps about itself, once
+
+
 async def test_an_empty_collection_has_nothing_and_finds_nothing(xtrace: XTraceIntegration) -> None:
     collection = await Collection.open(xtrace, toy_context(), "empty", embedding=Model())
     assert (await collection.count(), await collection.count({"a": 1}), await ids(collection)) == (0, 0, [])

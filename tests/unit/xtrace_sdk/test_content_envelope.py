@@ -1,6 +1,7 @@
 """The plaintext of a chunk's content: what is written is what is read, and nothing else is."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from docs.examples import ROOT
 from xtrace_sdk.errors import InvalidArgument, UnknownContent
-from xtrace_sdk.x_vec.chunks.envelope import Content, VectorCopy, pack, unpack
+from xtrace_sdk.x_vec.chunks.envelope import Content, RecordPart, VectorCopy, metadata_digest, pack, unpack
 
 INT8 = np.array([127, -127, 0, 1], dtype=np.int8)
 FLOAT32 = np.array([1.0, -0.5, 0.0, 3e-5], dtype=np.float32)
@@ -18,6 +19,12 @@ META_DATA = {"tag1": "finance", "facets": ["a", "b"]}
 
 def envelope(**fields: Any) -> bytes:
     return b"\xff" + msgspec.msgpack.encode(fields)
+
+
+def record(**fields: Any) -> bytes:
+    """A record's envelope with these fields otherwise; None for none."""
+    whole = {"id": "i", "namespace": "", "attributes": "secret", "visible": bytes(16), "vector": True, "text": "secret"}
+    return b"\xfe" + msgspec.msgpack.encode({key: one for key, one in (whole | fields).items() if one is not None})
 
 
 @pytest.mark.parametrize("text", ["", "x", "Größe 東京 🗝", "a\0b", "\x7f\x80\xff"])
@@ -59,6 +66,37 @@ def test_envelopes_have_these_bytes() -> None:
     )
 
 
+RECORD = RecordPart("id ü", "space", '{"a":1}', bytes(range(16)))
+
+
+@pytest.mark.parametrize("vector_copy", [None, INT8, FLOAT32], ids=["none", "int8", "float32"])
+@pytest.mark.parametrize("text", [None, "", "Größe 東京 🗝"])
+def test_a_record_comes_back(text: str | None, vector_copy: VectorCopy | None) -> None:
+    part = replace(RECORD, has_text=text is not None, has_vector=vector_copy is not None)
+    content = unpack(pack(Content(text or "", None, vector_copy, None, part)))
+    assert (content.text, content.record, content.meta_data, content.name) == (text or "", part, None, None)
+    assert (content.vector_copy is None) == (vector_copy is None)
+    if vector_copy is not None and content.vector_copy is not None:
+        assert content.vector_copy.tolist() == vector_copy.tolist()
+
+
+def test_records_have_these_bytes() -> None:
+    packed = pack(Content("hi", None, INT8[:1], None, RecordPart("i", "", "{}", b"\7" * 16)))
+    assert packed == (
+        b"\xfe\x87\xa2id\xa1i\xa9namespace\xa0\xaaattributes\xa2{}\xa7visible\xc4\x10"
+        + b"\7" * 16
+        + b"\xa6vector\xc3\xa4text\xa2hi\xa4int8\xc4\x01\x7f"
+    )
+
+
+def test_what_the_service_has_of_a_record_is_bound_to_it() -> None:
+    meta_data = {"tag1": "#1", "facets": ["#2", "#3"]}
+    assert len(metadata_digest(meta_data)) == 16
+    assert metadata_digest(dict(reversed(meta_data.items()))) == metadata_digest(meta_data)
+    for other in ({}, {"tag1": "#1"}, {"tag2": "#1", "facets": ["#2", "#3"]}, {"tag1": "#1", "facets": ["#3", "#2"]}):
+        assert metadata_digest(other) != metadata_digest(meta_data)
+
+
 def test_the_order_of_an_arrays_bytes_in_memory_does_not_show() -> None:
     assert pack(Content("", vector_copy=FLOAT32.astype(">f4"))) == pack(Content("", vector_copy=FLOAT32))
 
@@ -73,6 +111,13 @@ BAD = {
     "half a character": b"\xff\x81\xa4text\xa3\xed\xa0\x80",
     "an unknown key": envelope(text="secret", int4=b"\1"),
     "more behind it": envelope(text="secret") + b"\0",
+    "a record's mark alone": b"\xfe",
+    "a record without an id": record(id=None),
+    "a record with a digest too short": record(visible=b"\1" * 15),
+    "a record with another key": record(tags=[]),
+    "a record with more behind it": record() + b"\0",
+    "a record of the first version": b"\xff" + record()[1:],
+    "a record with two copies": record(int8=b"\1", float32=bytes(4)),
     "two copies": envelope(text="secret", int8=b"\1", float32=bytes(4)),
     "no elements": envelope(text="secret", int8=b""),
     "no floats": envelope(text="secret", float32=b""),
