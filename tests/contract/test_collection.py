@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from support.collecting import DIM, BitsModel, Model, cosine, toy_context, vector_of
 from support.existing_client import PASSPHRASE, ExistingClientKey
-from xtrace_sdk import Collection, DataLoader, PassphraseKeyProvider, Range, Record, Retriever, sync
+from xtrace_sdk import (
+    Collection,
+    DataLoader,
+    PassphraseKeyProvider,
+    Range,
+    Record,
+    Retriever,
+    copy_knowledge_base,
+    sync,
+)
 from xtrace_sdk.errors import (
     InvalidArgument,
     InvalidFilter,
@@ -640,6 +649,20 @@ async def test_records_move_with_a_rotation_and_can_be_used_all_the_while(
     assert (await done.search("The cat is asleep.", 1))[0].record.id == "cat"
     assert await done.delete(where={"topic": {"$exists": True}}) == 2
     assert (await verify(new, xtrace, collection.kb_id)).bad == ()
+
+
+async def test_a_copy_of_the_knowledge_base_is_a_collection_too(
+    collection: Collection, context: ExecutionContext, xtrace: XTraceIntegration
+) -> None:
+    target = (await xtrace.create_kb("copy")).id
+    summary = await copy_knowledge_base(xtrace, collection.kb_id, xtrace, target, context)
+    assert (summary.copied, summary.bad_ids) == (len(LETTERS) + 1, [])
+    copied = Collection(xtrace, context, target, embedding=Model())
+    assert [one.id for one in await copied.get(IDS)] == IDS
+    assert await ids(copied, {"year": {"$in": [2025]}}) == ["cat"]
+    assert (await copied.upsert([{"id": "cat"}])).replaced == ("cat",)
+    assert await copied.count() == len(LETTERS)
+    assert (await collection.get(["cat"]))[0].text == "The cat is asleep."
 
 
 async def test_a_key_that_only_reads_opens_and_reads(

@@ -1,5 +1,6 @@
 """What the service is asked for a `where`, against the exact decision: no record that matches is ever left out."""
 
+import os
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -33,7 +34,7 @@ def passes(bound: Bound, tokens: list[str]) -> bool:
     return bound if isinstance(bound, bool) else service_matches(parse_filter(bound), {"facets": tokens})
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=20_000 if "XTRACE_TEST_FULL" in os.environ else 1000, deadline=None)
 @given(wheres, metadata, filterable)
 def test_the_service_never_loses_a_match_and_decides_only_what_it_can(where: Any, given_: Any, chosen: Any) -> None:
     fields, tree, record = FilterableFields.of(chosen), parse_where(where), checked(given_)
