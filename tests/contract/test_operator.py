@@ -1,15 +1,14 @@
 """The operator's routes: organisations, their admin keys, the operator key itself, and what the audit log has of it."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from support import databases
 from support.service import Http, LiveService, chunk, ok, problem, running_service
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.auth.guard import ON_THE_HOST
@@ -17,6 +16,8 @@ from xtrace_server.auth.keys import hash_key
 from xtrace_server.credentials import Credentials
 from xtrace_server.operations import operator_key
 from xtrace_server.storage.imports import Staged
+
+pytestmark = pytest.mark.usefixtures("database")
 
 BASE = "/api/v1/operator"
 
@@ -164,6 +165,7 @@ def test_an_admin_key_of_another_organisation_is_not_found(operator: Operator) -
     other.close()
 
 
+@pytest.mark.sqlite
 def test_no_secret_is_shown_again_or_stored(tmp_path: Path) -> None:
     with running_service(tmp_path / "data") as service:
         operator = Operator(service)
@@ -215,8 +217,7 @@ def test_what_a_replaced_key_began_changes_nothing(tmp_path: Path) -> None:
 
         headers = {"content-type": "application/json", "content-length": str(len(body))}
         problem(operator("POST", "/organisations", content=halves(), headers=headers), 401, "unauthenticated")
-        with closing(sqlite3.connect(tmp_path / "data" / "xtrace.db")) as connection:
-            assert connection.execute("SELECT name FROM organisation").fetchall() == [("default",)]
+        assert databases.execute(tmp_path / "data", "SELECT name FROM organisation") == [("default",)]
         operator.client.close()
 
 
@@ -277,6 +278,7 @@ def test_without_the_operators_api_there_is_no_key_and_no_route(tmp_path: Path) 
         operator.client.close()
 
 
+@pytest.mark.sqlite
 def test_a_database_without_its_key_file_keeps_the_key_and_a_new_one_keeps_the_file(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running_service(data) as service:
@@ -345,8 +347,7 @@ def test_what_a_deleted_organisation_began_stores_nothing(tmp_path: Path) -> Non
 
         headers = {"content-type": "application/json", "content-length": str(len(body))}
         problem(http.data("POST", "/chunk/{org}", content=halves(), headers=headers), 401, "unauthenticated")
-        with closing(sqlite3.connect(tmp_path / "data" / "xtrace.db")) as connection:
-            assert connection.execute("SELECT count(*) FROM chunk").fetchone() == (0,)
+        assert databases.execute(tmp_path / "data", "SELECT count(*) FROM chunk") == [(0,)]
         http.close()
         operator.client.close()
 

@@ -16,6 +16,8 @@ from xtrace_sdk.errors import PermissionDenied, QuotaExceeded
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_server.storage import usage
 
+POSTGRES_BY_DEFAULT = True
+
 PUBLIC = msgspec.to_builtins(toy_key().context_data)
 NONE = {"chunks": None, "bytes": None, "contexts": None, "requestsPerMinute": None, "requestsPerDay": None}
 

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from support import databases
+from support.recount import kept, recounted
 from support.server_process import ServerProcess
 from support.service import Http, LiveService, chunk, ok, problem, running_service
 from support.toy_paillier import toy_key
@@ -288,6 +289,70 @@ def test_counts_agree_and_each_server_sees_at_once_what_the_other_wrote(both: li
     for http in both:
         assert ok(http.control("GET", f"/kbs/{kb}"))["numberOfVectors"] == kept
         assert len(http.search(kb, QUERY)) == kept
+
+
+def operated(service: LiveService, method: str, http: Http, path: str = "", **arguments: Any) -> Any:
+    """What the operator's route answers about an organisation."""
+    address = f"{service.url}/api/v1/operator/organisations/{http.org}{path}"
+    return ok(httpx2.request(method, address, headers=service.operator_headers, timeout=60, **arguments))
+
+
+def test_a_quota_holds_for_what_is_stored_through_both_at_once(both: list[Http], service: LiveService) -> None:
+    one = both[0]
+    one.save_context()
+    kbs = [one.new_kb() for _ in range(4)]
+    operated(service, "PATCH", one, "/quotas", json={"chunks": 50, "contexts": 3})
+    sent = [{"kb_id": kb, "context_id": "ctx", "chunks": [chunk()] * 7} for kb in kbs] * 3
+    calls = [
+        lambda h=h, body=body: h.data("POST", "/chunk/{org}", json=body)
+        for h, body in zip(itertools.cycle(both), sent, strict=False)
+    ]
+    assert sorted(answer.status_code for answer in at_once(calls)) == [200] * 7 + [403] * 5
+    calls = [lambda h=h, i=i: save(h, f"c{i}") for i, h in enumerate(both * 3)]
+    assert sorted(answer.status_code for answer in at_once(calls)) == [200] * 2 + [403] * 4
+    counted = recounted(service.folder, one.org)
+    assert kept(service.folder, one.org) == counted
+    assert (counted["chunks"], counted["contexts"]) == (49, 3)
+
+
+def test_requests_to_both_are_counted_together(both: list[Http], service: LiveService) -> None:
+    for http in both * 5:
+        ok(http.data("GET", "/exec_context/{org}"))
+    while operated(service, "GET", both[0])["usage"]["requestsToday"] < 10:
+        time.sleep(0.05)
+    operated(service, "PATCH", both[0], "/quotas", json={"requestsPerDay": 10})
+    for http in both:
+        problem(http.data("GET", "/exec_context/{org}"), 403, "quota_exceeded")
+    assert operated(service, "GET", both[0])["usage"]["requestsToday"] == 10
+
+
+def test_nothing_is_stored_for_an_organisation_after_its_deletion(service: LiveService, second_url: str) -> None:
+    for _ in range(3):
+        credentials = service.new_organisation()
+        clients = []
+        for url in (service.url, second_url):
+            credentials.api_url = url
+            clients.append(Http(credentials))
+        clients[0].save_context()
+        kb = clients[0].new_kb()
+        body = {"kb_id": kb, "context_id": "ctx", "chunks": [chunk()] * 20}
+        calls: list[Callable[[], Any]] = [
+            lambda h=h, body=body: h.data("POST", "/chunk/{org}", json=body).status_code  # type: ignore[misc]
+            for h in clients * 4
+        ]
+        calls += [lambda h=h: h.control("POST", "/kbs", json={"name": "late"}).status_code for h in clients]  # type: ignore[misc]
+        calls.append(lambda h=clients[0]: operated(service, "DELETE", h))  # type: ignore[misc]
+        *statuses, deleted = at_once(calls)
+        assert deleted == {"id": clients[0].org}
+        assert set(statuses) <= {200, 401, 404}
+        query = "SELECT count(*) FROM organisation WHERE id = ? AND erased_at IS NULL"
+        while databases.execute(service.folder, query, clients[0].org) != [(0,)]:
+            time.sleep(0.02)
+        assert recounted(service.folder, clients[0].org) == {"chunks": 0, "bytes": 0, "contexts": 0}
+        left = "SELECT count(*) FROM knowledge_base WHERE organisation_id = ?"
+        assert databases.execute(service.folder, left, clients[0].org) == [(0,)]
+        for http in clients:
+            http.close()
 
 
 def test_a_deadlock_is_broken_and_the_operation_begun_again(both: list[Http], folder: Path) -> None:

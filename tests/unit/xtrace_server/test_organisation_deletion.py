@@ -23,6 +23,9 @@ from xtrace_server.storage.database import Connection
 from xtrace_server.storage.idempotency import RequestKey
 from xtrace_server.storage.schema import metadata, organisation, retired_context
 
+POSTGRES_BY_DEFAULT = True
+pytestmark = pytest.mark.usefixtures("database")
+
 EACH = 5
 
 
