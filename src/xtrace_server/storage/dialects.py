@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection, Table, insert
+from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -172,7 +172,9 @@ async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[
 
         await copy_rows(connection, table, rows)
     else:
-        await connection.execute(insert(table), rows)
+        from xtrace_server.storage.sqlite.inserting import insert_rows as insert_into_sqlite
+
+        await insert_into_sqlite(connection, table, rows)
 
 
 async def has_grown(connection: AsyncConnection, table: Table) -> None:
