@@ -109,8 +109,15 @@ def _lifespan(
             guard, denials = Guard(database, settings.rate_limit), Denials(database)
             ballast = Ballast(settings.data, 0 if settings.database_url else settings.ballast_bytes)
             clearing = Clearing(database, ballast, engine.forget)
-            metrics.watch_cache(lambda: engine.held_bytes)
-            metrics.watch_prepared(lambda: prepared_factors.nbytes)
+            in_flight = InFlight(settings.max_requests_each, settings.request_memory_bytes)
+            metrics.watch_memory(
+                {
+                    **engine.memory(),
+                    "prepared": lambda: prepared_factors.nbytes,
+                    "bodies": lambda: in_flight.taken_bytes("bodies"),
+                    "answers": lambda: in_flight.taken_bytes("answers"),
+                }
+            )
             metrics.watch_database(database.sizes())
             app.state.server = ServerState(
                 settings,
@@ -120,7 +127,7 @@ def _lifespan(
                 denials,
                 ballast,
                 clearing,
-                InFlight(settings.max_requests_each),
+                in_flight,
                 metrics,
                 schemes,
             )

@@ -54,13 +54,11 @@ class Metrics:
         self.slow_statements = self._counter("slow_statements", "Statements that took slow_statement_s or longer.")
         self.database_errors = self._counter("database_errors", "Statements that the database refused.")
 
-    def watch_cache(self, held_bytes: Reading) -> None:
-        """Reports the size of the search engine's cache."""
-        self._gauge("cache_bytes", "Bytes of ciphertexts in the search engine's cache.").set_function(held_bytes)
-
-    def watch_prepared(self, held_bytes: Reading) -> None:
-        """Reports the size of the factors that searches have prepared."""
-        self._gauge("prepared_bytes", "Bytes of the queries that are prepared for many rows.").set_function(held_bytes)
+    def watch_memory(self, parts: Mapping[str, Reading]) -> None:
+        """Reports the memory that is taken of `memory_bytes`, by what it is taken for."""
+        gauge = self._gauge("memory_bytes", "Bytes taken of memory_bytes, by what they are taken for.", "part")
+        for part, held in parts.items():
+            gauge.labels(part).set_function(held)
 
     def watch_database(self, sizes: Mapping[str, Reading]) -> None:
         """Reports the sizes of the database, by the names in `DATABASE_SIZES`."""
@@ -74,8 +72,8 @@ class Metrics:
     def _counter(self, name: str, explanation: str, *labels: str) -> Counter:
         return Counter(f"xtrace_{name}", explanation, labels, registry=self.registry)
 
-    def _gauge(self, name: str, explanation: str) -> Gauge:
-        return Gauge(f"xtrace_{name}", explanation, registry=self.registry)
+    def _gauge(self, name: str, explanation: str, *labels: str) -> Gauge:
+        return Gauge(f"xtrace_{name}", explanation, labels, registry=self.registry)
 
     def _histogram(self, name: str, explanation: str, *labels: str) -> Histogram:
         return Histogram(f"xtrace_{name}", explanation, labels, registry=self.registry, buckets=_SECONDS)

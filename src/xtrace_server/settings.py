@@ -17,10 +17,13 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 from xtrace_core import limits
 from xtrace_core.environment import PREFIX, unknown_variables
 from xtrace_core.metadata_filter import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, FilterLimits
+from xtrace_core.schemes.prepared import BUDGET_BYTES as PREPARED_BYTES
 from xtrace_core.wire import MAX_QUERIES
 from xtrace_server.storage.dialects import Options, default_url, dialect_of
 
 MIN_METRICS_TOKEN = 16
+BODY_COPIES = 3
+"""How many times the bytes of a body are in memory: as they came, joined, and decoded."""
 
 
 class SettingsFileUnusable(ValueError):
@@ -129,8 +132,10 @@ class Settings(BaseSettings):
     slow_statement_s: float = Field(default=1.0, gt=0)
     """A statement of the database that takes as long is logged, without its values."""
 
+    memory_bytes: int = Field(default=2**30, ge=0)
+    """Memory for all that clients store, send and ask for: the two below, 64 MiB of prepared queries, and requests."""
     cache_bytes: int = Field(default=512 * 2**20, ge=0)
-    """Memory of the search engine's cache of ciphertexts."""
+    """Memory of the search engine's cache of ciphertexts, and of what searches still read of it."""
     search_memory_bytes: int = Field(default=64 * 2**20, ge=0)
     """Memory of all searches together for rows that are not in the cache; beyond it they use temporary files."""
     search_threads: int = Field(default=2, ge=1, le=256)
@@ -196,7 +201,18 @@ class Settings(BaseSettings):
             raise ValueError("tls_certificate and tls_key must be given together")
         if self.metrics == "token" and self.metrics_token is None:
             raise ValueError("metrics is set to token, so metrics_token must be given")
+        missing = 2 * BODY_COPIES * self.max_body_bytes - self.request_memory_bytes
+        if missing > 0:
+            raise ValueError(
+                f"memory_bytes is {self.memory_bytes}, expected at least {self.memory_bytes + missing}: raise it, or "
+                "lower cache_bytes, search_memory_bytes or max_body_bytes"
+            )
         return self
+
+    @property
+    def request_memory_bytes(self) -> int:
+        """Memory for the bodies and answers of all requests in flight."""
+        return self.memory_bytes - self.cache_bytes - self.search_memory_bytes - PREPARED_BYTES
 
     @property
     def resolved_database_url(self) -> str:

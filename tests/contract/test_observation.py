@@ -73,7 +73,7 @@ def test_metrics_count_requests_rows_bytes_the_cache_and_the_database(http: Http
     assert found['xtrace_request_seconds_count{route="/v1/chunk/{org}"}'] >= 2
     assert found["xtrace_candidates_scanned_total"] == 6
     assert found['xtrace_refusals_total{code="invalid_filter"}'] == 1
-    assert found["xtrace_cache_bytes"] > 3 * 128
+    assert found['xtrace_memory_bytes{part="cached"}'] > 3 * 128
     assert found["xtrace_received_bytes_total"] > 1000
     assert found["xtrace_sent_bytes_total"] > 1000
     if database == databases.SQLITE:
@@ -88,7 +88,7 @@ def test_no_metric_names_anything_of_a_tenant(http: Http) -> None:
     for secret in (*SECRETS, kb, http.org, "ctx", http.credentials.api_key[:5]):
         assert secret not in text
     names = set(re.findall(r'(\w+)="', text))
-    assert names == {"route", "method", "status", "code", "rows", "kind", "le"}
+    assert names == {"route", "method", "status", "code", "rows", "kind", "le", "part"}
 
 
 def test_metrics_open_to_whom_the_setting_says(http: Http, tmp_path: Path, live_service: LiveService) -> None:

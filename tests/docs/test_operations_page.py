@@ -51,8 +51,7 @@ def test_no_other_setting_is_on_the_page() -> None:
 def metrics() -> set[str]:
     """The names of all metrics."""
     made = Metrics()
-    made.watch_cache(lambda: 0)
-    made.watch_prepared(lambda: 0)
+    made.watch_memory({})
     made.watch_database(dict.fromkeys(DATABASE_SIZES, lambda: 0))
     return {family.name + ("_total" if family.type == "counter" else "") for family in made.registry.collect()}
 

@@ -4,17 +4,22 @@ Each attack runs as long as the neighbour needs for its calls, and is compared w
 """
 
 import asyncio
+import json
+import random
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
 from support.server_process import ServerProcess
-from support.service import Http, chunk, ok
+from support.service import Http, b64, chunk, ok
 from support.toy_paillier import toy_key
 from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.bootstrap import credentials_of
@@ -27,6 +32,10 @@ pytestmark = pytest.mark.full
 ROUNDS = 60
 SLOWEST_S = 3.0
 """Without turns it is twenty seconds, and refusals. Two idle cores stay below one; this runs on busy ones too."""
+MEMORY_BYTES = 700 * 2**20
+MAX_CONNECTIONS = 600
+N = 2**2047 + 1
+"""An odd modulus of 2048 bits; nobody has to decrypt."""
 INDEX = chunk()["index"]
 QUERY = [toy_key().encrypt(1000)]
 SLOW_FILTER = {"$or": [{f"tag{i % 5 + 1}": {"$contains": f"{i}" * 3000 + "x"}} for i in range(200)]}
@@ -41,15 +50,23 @@ class Attack(threading.Thread):
         self._http = Http(credentials)
         self._call, self._stop_event = call, stop
         self.answered = 0
+        self.failure: BaseException | None = None
 
     def run(self) -> None:
         while not self._stop_event.is_set():
             try:
                 self._call(self._http)
                 self.answered += 1
-            except (httpx2.HTTPError, AssertionError):
+            except httpx2.HTTPError:
                 time.sleep(0.01)
+            except AssertionError as failure:
+                self.failure = failure
+                break
         self._http.close()
+
+
+def wide(number: int) -> str:
+    return b64((number * 2**4000 + 3).to_bytes(512, "little"))
 
 
 class World:
@@ -66,6 +83,14 @@ class World:
         self.filled_kb = http.new_kb()
         for _ in range(20):
             http.insert(self.kb, [self.plain(meta_data=TAGS) for _ in range(50)])
+        data = {"type": "PaillierClient", "pk": json.dumps({"n": N}), "config": "{}"}
+        ok(http.data("POST", "/exec_context/{org}", json={"context_id": "wide", "data": data}))
+        body = {
+            "kb_id": self.filled_kb,
+            "context_id": "wide",
+            "chunks": [self.plain(index=[wide(i)]) for i in range(100)],
+        }
+        ok(http.data("POST", "/chunk/{org}", json=body))
         http.close()
         self.key = str(ok(self.neighbour.control("GET", "/keys"))[0]["hash"])
         self.neighbour.save_context()
@@ -118,7 +143,15 @@ def attacking(world: World, call: Callable[[Http], Any], clients: int) -> Iterat
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, unused_tcp_port_factory: Callable[[], int]) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("neighbours")
-    server = ServerProcess(folder, port=unused_tcp_port_factory(), request_timeout_s=20.0, max_write_cost=12_000)
+    server = ServerProcess(
+        folder,
+        port=unused_tcp_port_factory(),
+        request_timeout_s=20.0,
+        max_connections=MAX_CONNECTIONS,
+        memory_bytes=MEMORY_BYTES,
+        cache_bytes=128 * 2**20,
+        metrics="loopback",
+    )
     server.start()
     made = World(server, _second_organisation(server))
     yield made
@@ -141,7 +174,8 @@ def _second_organisation(server: ServerProcess) -> Credentials:
 
 
 def slow_filter(world: World, http: Http) -> None:
-    http.data("POST", "/chunk/meta/{org}", json=world.scope(world.kb, meta_filter=SLOW_FILTER))
+    answer = http.data("POST", "/chunk/meta/{org}", json=world.scope(world.kb, meta_filter=SLOW_FILTER))
+    assert answer.status_code in (200, 503), answer.text
 
 
 def large_insertion(world: World, http: Http) -> None:
@@ -151,7 +185,7 @@ def large_insertion(world: World, http: Http) -> None:
 def large_deletion(world: World, http: Http) -> None:
     kb = http.new_kb()
     http.insert(kb, [world.plain(meta_data={"tag1": "x"})] * 3000)
-    http.data("DELETE", "/chunk/by-meta/{org}", json=world.scope(kb))
+    ok(http.data("DELETE", "/chunk/by-meta/{org}", json=world.scope(kb, meta_filter={"tag1": "x"})))
     ok(http.control("DELETE", f"/kbs/{kb}"))
 
 
@@ -165,13 +199,33 @@ def slow_body(world: World, http: Http) -> None:
             yield b" " * 2000
             time.sleep(0.1)
 
-    http.data("POST", "/chunk/{org}", content=body())
+    assert http.data("POST", "/chunk/{org}", content=body()).status_code == 400
+
+
+def slow_reader(world: World, http: Http) -> None:
+    """Asks for 30 MB and reads nothing of it for a while."""
+    url, body = f"/v1/chunk/meta/{http.org}", world.scope(world.kb)
+    with http.client.stream("POST", url, json=body, headers=http.data_headers) as answer:
+        assert answer.status_code in (200, 503)
+        time.sleep(1)
+
+
+def prepared_queries(world: World, http: Http) -> None:
+    """Thirty-two queries that nobody has asked before."""
+    first = random.randrange(2**60)
+    queries = [[wide(first + i)] for i in range(32)]
+    body = {"kb_id": world.filled_kb, "context_id": "wide", "queries": queries}
+    answer = http.data("POST", "/compute_hamming_batch/{org}", json=body)
+    assert answer.status_code == 200, answer.text
 
 
 def connections(world: World, http: Http) -> None:
-    for _ in range(50):
-        with httpx2.Client(base_url=world.attacker.api_url) as client:
-            client.get("/livez")
+    """A hundred connections that ask for nothing: eight clients have more than there may be."""
+    address = urlsplit(world.attacker.api_url)
+    held = [socket.create_connection((address.hostname, address.port), timeout=20) for _ in range(100)]
+    time.sleep(0.5)
+    for one in held:
+        one.close()
 
 
 ATTACKS: list[tuple[Callable[[World, Http], None], int]] = [
@@ -180,6 +234,8 @@ ATTACKS: list[tuple[Callable[[World, Http], None], int]] = [
     (large_deletion, 8),
     (many_searches, 16),
     (slow_body, 64),
+    (slow_reader, 16),
+    (prepared_queries, 8),
     (connections, 8),
 ]
 
@@ -187,11 +243,20 @@ ATTACKS: list[tuple[Callable[[World, Http], None], int]] = [
 @pytest.mark.parametrize(("attack", "clients"), ATTACKS, ids=[attack.__name__ for attack, _ in ATTACKS])
 def test_a_neighbour_is_served_during_an_attack(world: World, attack: Callable[..., None], clients: int) -> None:
     idle = world.latencies()
-    with attacking(world, lambda http: attack(world, http), clients):
+    with attacking(world, lambda http: attack(world, http), clients) as attacks:
         attacked = world.latencies()
+        most = taken(world)
+    assert not [one.failure for one in attacks if one.failure], "the attack did not do what it is meant to"
+    assert sum(one.answered for one in attacks) > 0
+    assert most <= MEMORY_BYTES
     for name, times in attacked.items():
         assert _p99(times) - _p99(idle[name]) < SLOWEST_S, (name, sorted(times)[-5:], sorted(idle[name])[-3:])
     print({name: (round(_p99(times), 3), round(_p99(idle[name]), 3)) for name, times in attacked.items()})
+
+
+def taken(world: World) -> float:
+    """How much of the memory is taken that the server may take."""
+    return sum(map(float, re.findall(r"xtrace_memory_bytes\{.*\} (\S+)", world.probe.get("/metrics").text)))
 
 
 def _p99(times: list[float]) -> float:

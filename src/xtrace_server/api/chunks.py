@@ -8,11 +8,13 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import DELETER, READER, WRITER, requires
-from xtrace_server.http.answers import chunk_elements, json_answer, json_pieces, list_pieces
+from xtrace_server.http.answers import json_answer
 from xtrace_server.http.bodies import body_of
+from xtrace_server.http.chunk_answer import ChunkAnswer
 from xtrace_server.http.described import CHUNK_IDS, KB_ID, Parameter, describes
 from xtrace_server.http.requests import (
     ApiCallerDep,
+    RunningDep,
     StateDep,
     idempotency_key,
     query_chunk_ids,
@@ -56,13 +58,15 @@ async def insert(
     CHUNK_IDS,
     Parameter("projection", {"type": "array", "items": {"enum": sorted(wire.PROJECTION_FIELDS)}}),
 )
-async def get(request: Request, state: StateDep, caller: ApiCallerDep) -> Response:
+async def get(request: Request, state: StateDep, caller: ApiCallerDep, running: RunningDep) -> Response:
     """The chunks with the ids asked for, in that order; unknown ids are left out."""
     kb_id, chunk_ids = query_string(request, "kb_id"), query_chunk_ids(request)
     names = query_strings(request, "projection")
     check_projection(state.settings, names)
     shown = projection(names) if names else EVERYTHING
-    return json_pieces(list_pieces(await chunks.read(state, caller, kb_id, chunk_ids, shown, chunk_elements)))
+    answer = ChunkAnswer(running, state.settings.data)
+    await chunks.read(state, caller, kb_id, chunk_ids, shown, answer)
+    return await answer.response()
 
 
 @router.put("/{org}")

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Depends, Response
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import DELETER, READER, WRITER, requires
-from xtrace_server.http.answers import chunk_elements, json_answer, json_pieces, list_pieces
+from xtrace_server.http.answers import json_answer
 from xtrace_server.http.bodies import body_of
+from xtrace_server.http.chunk_answer import ChunkAnswer
 from xtrace_server.http.described import describes
 from xtrace_server.http.page_token import PageToken, decode_token, encode_token, query_digest
-from xtrace_server.http.requests import ApiCallerDep, StateDep, scope_of
+from xtrace_server.http.requests import ApiCallerDep, RunningDep, StateDep, scope_of
 from xtrace_server.limits.sizes import check_projection
 from xtrace_server.operations import by_metadata
 from xtrace_server.operations.projections import projection
@@ -30,12 +31,15 @@ _RESULTS = b'{"results":'
 async def search(
     state: StateDep,
     caller: ApiCallerDep,
+    running: RunningDep,
     body: Annotated[wire.SearchMetaData, Depends(body_of(wire.SearchMetaData))],
 ) -> Response:
     """Every chunk that the filter matches, by ascending id."""
     check_projection(state.settings, body.projection)
     scope, shown = scope_of(state.settings, body), projection(body.projection, body.return_content)
-    return json_pieces(list_pieces(await by_metadata.search(state, caller, scope, shown, chunk_elements)))
+    answer = ChunkAnswer(running, state.settings.data)
+    await by_metadata.search(state, caller, scope, shown, answer)
+    return await answer.response()
 
 
 @router.post("/meta/page/{org}")
@@ -44,6 +48,7 @@ async def search(
 async def page(
     state: StateDep,
     caller: ApiCallerDep,
+    running: RunningDep,
     body: Annotated[wire.PageMetaData, Depends(body_of(wire.PageMetaData))],
 ) -> Response:
     """One page of the chunks that the filter matches, sorted, with the token of the next."""
@@ -59,12 +64,13 @@ async def page(
         offset=offset,
         after=token.position if token else None,
     )
-    found = await by_metadata.page(state, caller, scope, query, shown, chunk_elements)
+    answer = ChunkAnswer(running, state.settings.data, _RESULTS + b"[")
+    found = await by_metadata.page(state, caller, scope, query, shown, answer)
     following = None
     if found.has_more and found.positions:
         following = encode_token(PageToken(digest, found.positions[-1], offset + len(found.positions)))
     rest = msgspec.json.encode(wire.Page([], found.total, body.limit, offset, found.has_more, following))
-    return json_pieces([_RESULTS, *list_pieces(found.written), rest.removeprefix(_RESULTS + b"[]")])
+    return await answer.response(rest.removeprefix(_RESULTS + b"["))
 
 
 @router.delete("/by-meta/{org}")

@@ -10,13 +10,17 @@ from xtrace_core import frames, wire
 from xtrace_server.auth.guard import READER, requires
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import describes
-from xtrace_server.http.requests import ApiCallerDep, StateDep, scope_of
+from xtrace_server.http.requests import ApiCallerDep, RunningDep, StateDep, scope_of
 from xtrace_server.http.search_answers import FramedAnswer, MessagePackAnswer
+from xtrace_server.limits.in_flight import RunningRequest
 from xtrace_server.operations.search import search
 from xtrace_server.search.interface import AnswerForm
-from xtrace_server.search.running import Search
+from xtrace_server.search.running import BLOCK_BYTES, Search
 
 router = APIRouter(prefix="/v1")
+
+_UNREAD_BLOCKS = 2
+"""How many blocks of an answer are in memory while its client does not read."""
 
 
 @router.post("/compute_hamming/{org}")
@@ -26,6 +30,7 @@ async def compute_hamming(
     request: Request,
     state: StateDep,
     caller: ApiCallerDep,
+    running: RunningDep,
     body: Annotated[wire.ComputeHamming, Depends(body_of(wire.ComputeHamming))],
 ) -> Response:
     """A MessagePack array of `[[ciphertext, …], chunk_id, nonce or nil]`, by ascending chunk id; or, for a client that
@@ -33,7 +38,7 @@ async def compute_hamming(
     """
     found = await search(state, caller, scope_of(state.settings, body), [body.query], "query")
     framed = frames.MEDIA_TYPE in request.headers.get("accept", "")
-    return await _streamed(found, (FramedAnswer if framed else MessagePackAnswer)(*found.answer_shape))
+    return await _streamed(running, found, (FramedAnswer if framed else MessagePackAnswer)(*found.answer_shape))
 
 
 @router.post("/compute_hamming_batch/{org}")
@@ -42,14 +47,16 @@ async def compute_hamming(
 async def compute_hamming_batch(
     state: StateDep,
     caller: ApiCallerDep,
+    running: RunningDep,
     body: Annotated[wire.ComputeHammingBatch, Depends(body_of(wire.ComputeHammingBatch))],
 ) -> Response:
     """The answers to several queries in one pass over the candidates, in frames."""
     found = await search(state, caller, scope_of(state.settings, body), body.queries, "queries")
-    return await _streamed(found, FramedAnswer(*found.answer_shape))
+    return await _streamed(running, found, FramedAnswer(*found.answer_shape))
 
 
-async def _streamed(found: Search, form: AnswerForm) -> Response:
+async def _streamed(running: RunningRequest, found: Search, form: AnswerForm) -> Response:
+    await running.take("answers", min(found.answer_bytes, _UNREAD_BLOCKS * BLOCK_BYTES))
     # The transaction is over or has a task of its own, so nothing waits for the client.
     # The first block comes before the status is sent.
     blocks = found.blocks(form)

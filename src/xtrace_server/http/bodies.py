@@ -19,8 +19,8 @@ from xtrace_server.errors import FilterRefused, InvalidRequest, MalformedRequest
 from xtrace_server.http.body_parts import LongList, Parts
 from xtrace_server.http.json_parts import json_parts
 from xtrace_server.http.msgpack_parts import msgpack_parts
-from xtrace_server.http.requests import state_of
-from xtrace_server.settings import Settings
+from xtrace_server.http.requests import running_of, state_of
+from xtrace_server.settings import BODY_COPIES, Settings
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
@@ -92,13 +92,19 @@ async def read_body(request: Request) -> bytes:
     """Returns the body; keeps it in `request.state.body` if it is needed to recognise a retry of the request."""
     limit = state_of(request).settings.max_body_bytes
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and len(announced) < 20 and int(announced) > limit:
+    expected = int(announced) if announced.isdigit() and len(announced) < 20 else 0
+    if expected > limit:
         raise _too_large(limit)
-    parts, size = [], 0
+    parts, size, taken, running = [], 0, 0, running_of(request)
     async for part in request.stream():
         size += len(part)
         if size > limit:
             raise _too_large(limit)
+        if size * BODY_COPIES > taken:
+            # What was announced at once: two bodies of which each has half of what it needs would wait for each other.
+            wanted = max(size, expected) * BODY_COPIES
+            await running.take("bodies", wanted - taken)
+            taken = wanted
         parts.append(part)
     body = b"".join(parts) if size <= LARGE_BYTES else await asyncio.to_thread(b"".join, parts)
     if wire.IDEMPOTENCY_KEY_HEADER in request.headers:

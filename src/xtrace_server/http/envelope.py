@@ -71,8 +71,8 @@ class Envelope:
         try:
             await self._run(scope, receive, self._sending(progress, send), progress, counts)
         finally:
-            if (leave := scope["state"].get("leave")) is not None:
-                leave()
+            if (running := scope["state"].get("running")) is not None:
+                running.leave()
             self._running -= counts
             self._metrics.requests_in_flight.set(self._running)
             self._report(scope, progress)

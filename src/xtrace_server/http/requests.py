@@ -13,6 +13,7 @@ from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
 from xtrace_server.auth.guard import PUBLIC, Actor, ApiCaller, Operator, Plane, rule_of
 from xtrace_server.errors import FilterRefused, InvalidRequest, NotFound
 from xtrace_server.http.envelope import is_ops
+from xtrace_server.limits.in_flight import RunningRequest
 from xtrace_server.limits.sizes import check_count
 from xtrace_server.scope import SearchScope
 from xtrace_server.settings import Settings
@@ -49,11 +50,16 @@ async def check_caller(request: Request) -> None:
             raise NotFound(f"unknown route {request.url.path[:128]}: see the setting operator_api")
         request.state.caller = await guard.operator(request.headers, request.state.request_id)
     if rule.plane is not Plane.PUBLIC:
-        request.state.leave = state.in_flight.enter(request.state.caller.organisation_id)
+        request.state.running = state.in_flight.enter(request.state.caller.organisation_id)
 
 
 def _api_caller(request: Request) -> ApiCaller:
     return cast("ApiCaller", request.state.caller)
+
+
+def running_of(request: Request) -> RunningRequest:
+    """Returns what the request counts as, and takes memory for."""
+    return cast("RunningRequest", request.state.running)
 
 
 def _actor(request: Request) -> Actor:
@@ -65,6 +71,7 @@ def _operator(request: Request) -> Operator:
 
 
 StateDep: TypeAlias = Annotated[ServerState, Depends(state_of)]
+RunningDep: TypeAlias = Annotated[RunningRequest, Depends(running_of)]
 ApiCallerDep: TypeAlias = Annotated[ApiCaller, Depends(_api_caller)]
 ActorDep: TypeAlias = Annotated[Actor, Depends(_actor)]
 OperatorDep: TypeAlias = Annotated[Operator, Depends(_operator)]

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from msgspec import UNSET
 
@@ -11,7 +10,7 @@ from xtrace_core import wire
 from xtrace_server.auth.guard import ApiCaller
 from xtrace_server.limits.sizes import check_meta_data, check_patch
 from xtrace_server.operations.projections import Projection
-from xtrace_server.operations.reading import Write, read_chunks
+from xtrace_server.operations.reading import ChunkSink, read_chunks
 from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.scope import SearchScope
 from xtrace_server.state import ServerState
@@ -22,48 +21,43 @@ from xtrace_server.storage.chunks import PageQuery, Position
 from xtrace_server.storage.database import Connection
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
-_T = TypeVar("_T")
 
-
-async def search(
-    state: ServerState, caller: ApiCaller, scope: SearchScope, shown: Projection, write: Write[_T]
-) -> list[_T]:
-    """Returns what `write` makes, step by step, of every chunk in the scope, by ascending id.
+async def search(state: ServerState, caller: ApiCaller, scope: SearchScope, shown: Projection, sink: ChunkSink) -> None:
+    """Gives every chunk in the scope to the sink, by ascending id.
 
     Raises `KnowledgeBaseNotFound`.
     """
     async with state.database.read(caller.organisation_id) as connection:
         candidates = await _candidates(connection, caller, scope)
         pks = await chunks.matching_pks(connection, candidates) if candidates else []
-        return await read_chunks(connection, state.schemes, pks, shown, write)
+        await read_chunks(connection, state.schemes, pks, shown, sink)
 
 
 @dataclass(frozen=True, slots=True)
-class FoundPage(Generic[_T]):
-    """One page: how many chunks there are in all, what was made of those on the page, where it ended."""
+class FoundPage:
+    """One page: how many chunks there are in all, where each on the page stands, and whether more follow."""
 
     total: int
-    written: Sequence[_T]
     positions: Sequence[Position]
     has_more: bool
 
 
 async def page(
-    state: ServerState, caller: ApiCaller, scope: SearchScope, query: PageQuery, shown: Projection, write: Write[_T]
-) -> FoundPage[_T]:
-    """Returns one page of the chunks in the scope, and what `write` makes of it, step by step.
+    state: ServerState, caller: ApiCaller, scope: SearchScope, query: PageQuery, shown: Projection, sink: ChunkSink
+) -> FoundPage:
+    """Gives one page of the chunks in the scope to the sink, and says which it is.
 
     Raises `KnowledgeBaseNotFound`.
     """
     async with state.database.read(caller.organisation_id) as connection:
         candidates = await _candidates(connection, caller, scope)
         if candidates is None:
-            return FoundPage(0, [], [], has_more=False)
+            return FoundPage(0, [], has_more=False)
         total = await chunks.count_matching(connection, candidates)
         positions, has_more = await chunks.page(connection, candidates, query)
         pks = [position.pk for position in positions]
-        written = await read_chunks(connection, state.schemes, pks, shown, write)
-    return FoundPage(total, written, positions, has_more)
+        await read_chunks(connection, state.schemes, pks, shown, sink)
+    return FoundPage(total, positions, has_more)
 
 
 @repeatable

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -13,7 +12,7 @@ from xtrace_server.errors import InvalidRequest
 from xtrace_server.limits.sizes import check_chunks, check_count
 from xtrace_server.operations.evaluations import evaluation_of
 from xtrace_server.operations.projections import Projection
-from xtrace_server.operations.reading import Write, read_chunks
+from xtrace_server.operations.reading import ChunkSink, read_chunks
 from xtrace_server.operations.rows import check_width, rows_of
 from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.state import ServerState
@@ -24,8 +23,6 @@ from xtrace_server.storage.database import Connection
 from xtrace_server.storage.idempotency import RequestKey
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import chunk_id_of, chunk_pk
-
-_T = TypeVar("_T")
 
 
 @repeatable
@@ -59,16 +56,16 @@ async def insert(
 
 
 async def read(
-    state: ServerState, caller: ApiCaller, kb_id: str, chunk_ids: Iterable[int], shown: Projection, write: Write[_T]
-) -> list[_T]:
-    """Returns what `write` makes of the chunks with these ids, step by step, in this order; unknown ids are left out.
+    state: ServerState, caller: ApiCaller, kb_id: str, chunk_ids: Iterable[int], shown: Projection, sink: ChunkSink
+) -> None:
+    """Gives the chunks with these ids to the sink, in this order; unknown ids are left out.
 
     Raises `KnowledgeBaseNotFound`.
     """
     async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, kb_id)
         pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
-        return await read_chunks(connection, state.schemes, pks, shown, write)
+        await read_chunks(connection, state.schemes, pks, shown, sink)
 
 
 @repeatable

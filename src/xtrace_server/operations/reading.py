@@ -5,8 +5,8 @@ between two steps.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeAlias, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
 
 from xtrace_core.schemes.interface import Evaluation
 from xtrace_core.schemes.registry import SchemeRegistry
@@ -18,21 +18,28 @@ from xtrace_server.storage.chunks import StoredChunk
 from xtrace_server.storage.database import Connection
 from xtrace_server.storage.sizes import bounded_steps
 
-_T = TypeVar("_T")
-Write: TypeAlias = Callable[[list[Chunk]], _T]
-"""Makes something of a step of chunks, perhaps in a thread."""
-
 _STEP: Final = 500
 """How many chunks are read and converted in one step, at most: a few milliseconds' work."""
 _FEW: Final = 100
 """Up to this many are converted in the event loop, more in a thread."""
 
 
+class ChunkSink(Protocol):
+    """Where chunks go, step by step."""
+
+    def encode(self, chunks: list[Chunk]) -> bytes:
+        """Writes a step of chunks down, in any thread."""
+        ...
+
+    async def add(self, encoded: bytes) -> None:
+        """Keeps what was written down of the next step."""
+        ...
+
+
 async def read_chunks(
-    connection: Connection, schemes: SchemeRegistry, pks: Sequence[int], shown: Projection, write: Write[_T]
-) -> list[_T]:
-    """Returns what `write` makes of the chunks with these keys that exist, in this order; no step is empty."""
-    written: list[_T] = []
+    connection: Connection, schemes: SchemeRegistry, pks: Sequence[int], shown: Projection, sink: ChunkSink
+) -> None:
+    """Gives the chunks with these keys that exist to the sink, in this order; no step is empty."""
     evaluations: dict[int, Evaluation] = {}
     async for step in bounded_steps(connection, pks, _STEP):
         found = await chunks.read(connection, step, shown.fields)
@@ -42,10 +49,10 @@ async def read_chunks(
         if shown.fields.row:
             await _add_evaluations(connection, schemes, {chunk.binding_pk for chunk in stored}, evaluations)
         if len(stored) <= _FEW:
-            written.append(write(_shown(shown, stored, evaluations)))
+            encoded = sink.encode(_shown(shown, stored, evaluations))
         else:
-            written.append(await asyncio.to_thread(lambda stored: write(_shown(shown, stored, evaluations)), stored))
-    return written
+            encoded = await asyncio.to_thread(lambda few: sink.encode(_shown(shown, few, evaluations)), stored)
+        await sink.add(encoded)
 
 
 async def _add_evaluations(

@@ -1,32 +1,112 @@
-"""The rows of the bindings last searched, in memory, within a budget."""
+"""The rows of bindings in memory, within a budget.
+
+What is kept is what is searched often for its size: GDSF, Greedy-Dual-Size with Frequency (Cherkasova, HPL-98-69R1). A
+binding's value is its number of searches for each of its bytes, plus the value of what was last let go of, so that old
+merits fade. Rows take the place of others only if they are worth more than each of them. So one large binding does not
+drive out many small ones that are in use, and what is not searched any more makes room.
+
+Rows that were let go of stay in memory while searches read them. They count too, until these end.
+"""
 
 import asyncio
+import heapq
+import math
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from xtrace_server.metrics import Metrics
+from xtrace_server.search.interface import Segment
 from xtrace_server.search.vector_set import VectorSet
+
+COUNTED: Final = 4096
+"""How many bindings' searches are counted."""
+MOST_SEARCHES: Final = 255
+"""Beyond this number of searches a binding is not worth more."""
+
+
+class _Memory:
+    """The segments that are kept or read, each counted once however often it is."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._uses: dict[int, tuple[Segment, int]] = {}
+
+    def use(self, segments: Iterable[Segment]) -> None:
+        for segment in segments:
+            _, uses = self._uses.get(id(segment), (segment, 0))
+            self.bytes += 0 if uses else segment.nbytes
+            self._uses[id(segment)] = segment, uses + 1
+
+    def end_use(self, segments: Iterable[Segment]) -> None:
+        for segment in segments:
+            _, uses = self._uses.pop(id(segment))
+            if uses > 1:
+                self._uses[id(segment)] = segment, uses - 1
+            else:
+                self.bytes -= segment.nbytes
+
+    def used_once(self, segments: Iterable[Segment]) -> int:
+        """Returns the bytes that ending one use would free."""
+        return sum([segment.nbytes for segment in segments if self._uses[id(segment)][1] == 1])
 
 
 class VectorSetCache:
-    """Rows by binding. When the budget (bytes) is used up, the bindings go that were not searched for longest."""
+    """Rows by binding, within a budget (bytes)."""
 
     def __init__(self, budget: int, metrics: Metrics) -> None:
         self._budget = budget
         self._metrics = metrics
         self._kept: OrderedDict[int, VectorSet] = OrderedDict()
+        """The one that was searched last is at the end."""
+        self._kept_bytes = 0
+        self._memory = _Memory()
+        self._coming: dict[int, int] = {}
+        self._values: dict[int, float] = {}
+        self._searches: OrderedDict[int, int] = OrderedDict()
+        self._last_value = 0.0
         self._locks: dict[int, asyncio.Lock] = {}
 
     def __contains__(self, binding_pk: int) -> bool:
         return binding_pk in self._kept
 
     @property
-    def held_bytes(self) -> int:
-        """How much memory the rows take."""
-        return sum([kept.nbytes for kept in self._kept.values()])
+    def kept_bytes(self) -> int:
+        """How much memory the rows take that are kept."""
+        return self._kept_bytes
 
-    def fits(self, nbytes: int) -> bool:
-        """Returns whether rows of this size could be kept at all."""
-        return nbytes <= self._budget
+    @property
+    def read_bytes(self) -> int:
+        """How much memory the rows take that only searches still have."""
+        return self._memory.bytes - self._kept_bytes
+
+    @property
+    def coming_bytes(self) -> int:
+        """How much memory is set aside for rows that are being read."""
+        return sum(self._coming.values())
+
+    def make_room(self, binding_pk: int, nbytes: int) -> bool:
+        """Counts a search of a binding that is not kept. Returns whether its rows are to be: then there is room.
+
+        `arrived` has to follow, whatever comes of it.
+        """
+        searches = self._count(binding_pk)
+        if nbytes > self._budget:
+            return False
+        value = self._value(searches, nbytes)
+        missing = nbytes - (self._budget - self._memory.bytes - self.coming_bytes)
+        victims, still_missing = self._victims(missing, value)
+        if still_missing > 0:
+            self._last_value = max(self._last_value, value)
+            return False
+        for victim in victims:
+            self._let_go(victim)
+        self._coming[binding_pk] = nbytes
+        return True
+
+    def arrived(self, binding_pk: int) -> None:
+        """Says that the rows that were being read are there, or will not come."""
+        self._coming.pop(binding_pk, None)
 
     def get(self, binding_pk: int) -> VectorSet | None:
         """Returns the rows of a binding as they were kept last."""
@@ -36,19 +116,61 @@ class VectorSetCache:
         """Returns what a search holds while it loads or refreshes the rows of a binding."""
         return self._locks.setdefault(binding_pk, asyncio.Lock())
 
-    def keep(self, binding_pk: int, current: VectorSet) -> None:
-        """Keeps the rows as those last searched, and lets go of others beyond the budget."""
+    def keep(self, binding_pk: int, current: VectorSet, *, searched: bool = True) -> None:
+        """Keeps the rows, and lets go of what is worth least beyond the budget; `searched` counts a search."""
+        self._memory.use(current.segments)
+        self.drop(binding_pk)
         self._kept[binding_pk] = current
-        self._kept.move_to_end(binding_pk)
-        while self._kept and self.held_bytes > self._budget:
-            evicted, _ = self._kept.popitem(last=False)
-            self._metrics.cache_evictions.inc()
-            if evicted in self._locks and not self._locks[evicted].locked():
-                del self._locks[evicted]
+        self._kept_bytes += current.nbytes
+        searches = self._count(binding_pk) if searched else self._searches.get(binding_pk, 1)
+        self._values[binding_pk] = self._value(searches, current.nbytes)
+        for victim in self._victims(self._memory.bytes + self.coming_bytes - self._budget, math.inf)[0]:
+            self._let_go(victim)
+
+    def pin(self, segments: Iterable[Segment]) -> Callable[[], None]:
+        """Counts segments as long as a search reads them, whether they are kept or not; returns what ends that."""
+        pinned = list(segments)
+        self._memory.use(pinned)
+        return lambda: self._memory.end_use(pinned)
 
     def drop(self, binding_pk: int) -> None:
         """Lets go of the rows of a binding."""
-        self._kept.pop(binding_pk, None)
+        dropped = self._kept.pop(binding_pk, None)
+        if dropped is not None:
+            del self._values[binding_pk]
+            self._kept_bytes -= dropped.nbytes
+            self._memory.end_use(dropped.segments)
 
     def clear(self) -> None:
-        self._kept.clear()
+        for binding_pk in list(self._kept):
+            self.drop(binding_pk)
+
+    def _let_go(self, binding_pk: int) -> None:
+        self._last_value = max(self._last_value, self._values[binding_pk])
+        self._metrics.cache_evictions.inc()
+        self.drop(binding_pk)
+        if binding_pk in self._locks and not self._locks[binding_pk].locked():
+            del self._locks[binding_pk]
+
+    def _victims(self, missing: int, value: float) -> tuple[list[int], int]:
+        """Which bindings to let go of for rows of that value, and how many bytes are missing even so."""
+        if missing <= 0:
+            return [], 0
+        found: list[int] = []
+        by_value = [(self._values[binding_pk], place, binding_pk) for place, binding_pk in enumerate(self._kept)]
+        heapq.heapify(by_value)
+        while missing > 0 and by_value and by_value[0][0] <= value:
+            binding_pk = heapq.heappop(by_value)[2]
+            if freed := self._memory.used_once(self._kept[binding_pk].segments):
+                found.append(binding_pk)
+                missing -= freed
+        return found, missing
+
+    def _value(self, searches: int, nbytes: int) -> float:
+        return self._last_value + searches / max(nbytes, 1)
+
+    def _count(self, binding_pk: int) -> int:
+        searches = self._searches[binding_pk] = min(self._searches.pop(binding_pk, 0) + 1, MOST_SEARCHES)
+        if len(self._searches) > COUNTED:
+            self._searches.popitem(last=False)
+        return searches

@@ -16,10 +16,10 @@ import numpy as np
 
 from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_core.schemes.interface import Evaluation, Query
-from xtrace_server.metrics import Metrics
+from xtrace_server.metrics import Metrics, Reading
 from xtrace_server.search.cache import VectorSetCache
 from xtrace_server.search.incoming import Incoming
-from xtrace_server.search.interface import Computation, Scanner, Segment, Selection, whole
+from xtrace_server.search.interface import Computation, Scanner, Segment, Selection, rows_bytes, whole
 from xtrace_server.search.removals import Removals
 from xtrace_server.search.running import Found, Search
 from xtrace_server.search.spool import Spool
@@ -100,10 +100,14 @@ class SearchEngine:
         for binding_pk in binding_pks:
             self._cache.drop(binding_pk)
 
-    @property
-    def held_bytes(self) -> int:
-        """How much memory the cache holds."""
-        return self._cache.held_bytes
+    def memory(self) -> dict[str, Reading]:
+        """Returns how much memory is held, by what it is held for."""
+        return {
+            "cached": lambda: self._cache.kept_bytes,
+            "read": lambda: self._cache.read_bytes,
+            "coming": lambda: self._cache.coming_bytes,
+            "spooled": lambda: self._spool.held_bytes,
+        }
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -115,13 +119,12 @@ class SearchEngine:
     async def _found(self, seen: _Snapshot) -> Found:
         candidates, connection = seen.candidates, seen.connection
         pks: list[int] | None = None
-        size = candidates.kb.number_of_vectors
-        fits = self._cache.fits(size * seen.row_bytes)
-        in_memory = candidates.binding.pk in self._cache or candidates.binding.pk in self._coming
+        size, binding_pk = candidates.kb.number_of_vectors, candidates.binding.pk
+        in_memory = binding_pk in self._cache or binding_pk in self._coming
         if candidates.scope.filter != EVERY_CHUNK:
             if not in_memory:
                 few = await vectors.read_matching(connection, candidates)
-                if few is not None and (not fits or len(few.pks) * _SPARSE < size):
+                if few is not None and len(few.pks) * _SPARSE < size:
                     self._metrics.searches.labels("database").inc()
                     return Found(len(few.pks), _each([whole(segment_of(few, seen.row_bytes))] if few.pks else []))
             pks = await chunks.matching_pks(connection, candidates)
@@ -129,15 +132,17 @@ class SearchEngine:
             # An upper bound is known without asking the database.
             kb, (first_pk, last_pk) = candidates.kb, candidates.pk_range
             most = min(last_pk, kb.first_pk + kb.next_chunk_id - 1) - first_pk + 1
-            if not fits or most * _SPARSE < size:
+            if most * _SPARSE < size:
                 pks = await chunks.matching_pks(connection, candidates)
-        if not in_memory and (not fits or (pks is not None and len(pks) * _SPARSE < size)):
+        if not in_memory and pks is not None and len(pks) * _SPARSE < size:
             return await self._uncached(seen, pks)
-        return await self._cached(seen, pks)
+        return await self._cached(seen, pks) or await self._uncached(seen, pks)
 
     async def _uncached(self, seen: _Snapshot, pks: Sequence[int] | None) -> Found:
         """The rows straight from the database: those with the keys, or all."""
         self._metrics.searches.labels("database").inc()
+        if pks is None and seen.candidates.bounded:
+            pks = await chunks.matching_pks(seen.connection, seen.candidates)
         if pks is None:
             count = await _count(seen)
             blocks = vectors.read_all(seen.connection, seen.candidates.binding)
@@ -152,26 +157,30 @@ class SearchEngine:
 
         return Found(count, _selected(incoming, lambda segment: [whole(segment)]), release)
 
-    async def _cached(self, seen: _Snapshot, pks: Sequence[int] | None) -> Found:
+    async def _cached(self, seen: _Snapshot, pks: Sequence[int] | None) -> Found | None:
         """The rows from memory, as of the transaction or of a later one that another search has seen; or, where they
-        are not there, on their way into it.
+        are not there, on their way into it; None if there is no room for them.
         """
-        binding = seen.candidates.binding
-        self._metrics.searches.labels("memory" if binding.pk in self._cache else "loaded").inc()
+        binding, kb = seen.candidates.binding, seen.candidates.kb
         # One search loads or refreshes, others for the same rows wait until it is clear what comes.
         async with self._cache.lock(binding.pk):
             current = await self._current(seen)
             if isinstance(current, VectorSet):
+                self._metrics.searches.labels("memory").inc()
                 selections = await self._picked(current, seen.candidates, pks)
-                return Found(sum(map(len, selections)), _each(selections))
+                release = self._cache.pin([selection.segment for selection in selections])
+                return Found(sum(map(len, selections)), _each(selections), release)
             count = await _count(seen) if pks is None else len(pks)
             if current is None:
+                if not self._cache.make_room(binding.pk, rows_bytes(kb.number_of_vectors, seen.row_bytes)):
+                    return None
                 blocks = segments_of(vectors.read_all(seen.connection, binding), seen.row_bytes)
                 current = self._started(seen, blocks, shared=True)
                 self._coming[binding.pk] = current
                 current.task.add_done_callback(partial(self._arrived, binding.pk, current))
             else:
                 current.join()
+        self._metrics.searches.labels("loaded").inc()
         keys = None if pks is None else np.array(pks, dtype=np.int64)
 
         def pick(segment: Segment) -> list[Selection]:
@@ -219,11 +228,14 @@ class SearchEngine:
     def _arrived(self, binding_pk: int, incoming: Incoming, task: asyncio.Task[tuple[Segment, ...]]) -> None:
         if self._coming.get(binding_pk) is incoming:
             del self._coming[binding_pk]
+            self._cache.arrived(binding_pk)
         if task.cancelled() or task.exception():
             return
         cached = self._cache.get(binding_pk)
         if cached is None or cached.revision < incoming.revision:
-            self._cache.keep(binding_pk, VectorSet(incoming.revision, task.result()))
+            self._cache.keep(binding_pk, VectorSet(incoming.revision, task.result()), searched=False)
+        if incoming.wanted:
+            incoming.release = self._cache.pin(task.result())
 
     async def _refreshed(self, seen: _Snapshot, cached: VectorSet) -> VectorSet:
         binding, kb = seen.candidates.binding, seen.candidates.kb

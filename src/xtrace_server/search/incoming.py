@@ -4,7 +4,7 @@ The task does not wait for clients, so its transaction ends however slowly an an
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 from xtrace_server.search.interface import Segment
@@ -25,6 +25,8 @@ class Incoming:
         self._shared = shared
         self._followers = 1
         self._news = asyncio.Event()
+        self.release: Callable[[], None] = lambda: None
+        """Called once no search follows any more."""
         self.task = asyncio.create_task(self._read(segments, transaction))
 
     async def _read(self, segments: AsyncIterator[Segment], transaction: AsyncExitStack) -> tuple[Segment, ...]:
@@ -56,6 +58,7 @@ class Incoming:
         self._followers -= 1
         if not self.wanted:
             self.task.cancel()
+            self.release()
 
     async def follow(self) -> AsyncIterator[Segment | None]:
         """Yields every segment, and None where the next has to be waited for. Raises what the reading raised."""

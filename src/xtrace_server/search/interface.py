@@ -22,6 +22,11 @@ _T = TypeVar("_T")
 Nonces: TypeAlias = Sequence[bytes | None]
 
 
+def rows_bytes(count: int, row_bytes: int) -> int:
+    """Returns about how much memory rows take, with a key and a nonce for each."""
+    return count * (row_bytes + 64)
+
+
 @dataclass(frozen=True, eq=False)
 class Segment:
     """Some rows by ascending key: `pks` (n,) int64, `rows` (n, row length) uint8, `nonces` of n elements.
@@ -32,6 +37,11 @@ class Segment:
     pks: Keys
     rows: Rows
     nonces: tuple[bytes | None, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory the segment takes."""
+        return rows_bytes(len(self.pks), self.rows.shape[1])
 
     @cached_property
     def name(self) -> bytes:

@@ -41,6 +41,11 @@ class Search:
         self._release = weakref.finalize(self, found.release)
         self._release.atexit = False
 
+    @property
+    def answer_bytes(self) -> int:
+        """How many bytes of ciphertexts the whole answer has."""
+        return self.count * math.prod(self.answer_shape)
+
     async def blocks(self, form: AnswerForm) -> AsyncIterator[bytes]:
         """Yields the rows of the answer in that form, without head and end. Closing it stops the scan."""
 

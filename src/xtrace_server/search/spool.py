@@ -26,7 +26,12 @@ class Spool:
 
     def __init__(self, folder: Path, memory_bytes: int) -> None:
         self._folder = folder
-        self._free = memory_bytes
+        self._memory_bytes = self._free = memory_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory is reserved for rows."""
+        return self._memory_bytes - self._free
 
     def hold(
         self, blocks: AsyncIterator[VectorBlock], count: int, row_bytes: int
@@ -46,7 +51,7 @@ class Spool:
 
     async def _in_file(self, blocks: AsyncIterator[VectorBlock], size: int, row_bytes: int) -> AsyncIterator[Segment]:
         # The file has no name, and disappears with the last array over it.
-        with _disk_faults(), tempfile.TemporaryFile(dir=self._folder) as file:
+        with disk_faults(), tempfile.TemporaryFile(dir=self._folder) as file:
             if hasattr(os, "posix_fallocate"):
                 # A full disk is noticed before the answer begins.
                 await asyncio.to_thread(os.posix_fallocate, file.fileno(), 0, max(size, 1))
@@ -59,7 +64,7 @@ class Spool:
 
 
 @contextmanager
-def _disk_faults() -> Iterator[None]:
+def disk_faults() -> Iterator[None]:
     """Turns a full or read-only disk into the same answers as the database's faults."""
     try:
         yield

@@ -27,7 +27,7 @@ class VectorSet:
     @property
     def nbytes(self) -> int:
         """About how much memory the set holds."""
-        return sum([segment.rows.nbytes + 64 * len(segment.pks) for segment in self.segments])
+        return sum([segment.nbytes for segment in self.segments])
 
     def between(self, first: int, last: int) -> list[Selection]:
         """Returns the rows whose keys are in the range, both ends included."""

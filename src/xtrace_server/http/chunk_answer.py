@@ -1,0 +1,79 @@
+"""A JSON list of chunks that is made step by step and goes out as fast as it is read: in memory while there is room for
+it, beyond that in a temporary file.
+
+So a slow reader holds neither a transaction nor the memory that others need.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+
+from xtrace_core.wire import Chunk
+from xtrace_server.http.answers import JSON
+from xtrace_server.limits.in_flight import RunningRequest
+from xtrace_server.search.spool import disk_faults
+
+PIECE_BYTES: Final = 256 * 1024
+
+
+class ChunkAnswer:
+    """The answer to one request; `response` closes the list and answers with it, once."""
+
+    def __init__(self, running: RunningRequest, folder: Path, head: bytes = b"[") -> None:
+        """`folder` is for the file; `head` ends with the bracket that opens the list."""
+        self._running = running
+        self._folder = folder
+        self._pieces = [head]
+        self._file: IO[bytes] | None = None
+        self._size = len(head)
+        self._is_empty = True
+
+    def encode(self, chunks: list[Chunk]) -> bytes:
+        """Returns some of the chunks as they stand in the list. Any thread may call."""
+        return msgspec.json.encode(chunks)[1:-1]
+
+    async def add(self, encoded: bytes) -> None:
+        """Adds to the end of the list what `encode` returned. Raises `StorageFull` and `StorageReadOnly`."""
+        if not self._is_empty:
+            await self._append(b",")
+        self._is_empty = False
+        await self._append(encoded)
+
+    async def response(self, tail: bytes = b"]") -> Response:
+        """200 with the list; `tail` begins with the bracket that closes it."""
+        await self._append(tail)
+        if self._file is None and self._size <= PIECE_BYTES:
+            return Response(b"".join(self._pieces), media_type=JSON)
+        return StreamingResponse(self._in_turn(), media_type=JSON, headers={"content-length": str(self._size)})
+
+    async def _append(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._file is None and self._running.try_take("answers", len(piece)):
+            self._pieces.append(piece)
+            return
+        with disk_faults():
+            await asyncio.to_thread(self._write, piece)
+
+    def _write(self, piece: bytes) -> None:
+        if self._file is None:
+            # It has no name, and disappears with the answer.
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by the answer
+        self._file.write(piece)
+        self._file.flush()
+
+    async def _in_turn(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            for start in range(0, len(piece), PIECE_BYTES):
+                yield piece[start : start + PIECE_BYTES]
+        if self._file is None:
+            return
+        with self._file as file:
+            await asyncio.to_thread(file.seek, 0)
+            while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+                yield piece
