@@ -33,8 +33,8 @@ async def service_benchmarks(chunks: int, key_len: int) -> list[Measurement]:
         ) as xtrace:
             await context.save_to_remote(xtrace)
             small, large = [(await xtrace.create_kb(name)).id for name in ("small", "large")]
-            await _store(xtrace, context.id, small, SMALL, width)
-            elapsed = await _store(xtrace, context.id, large, chunks, width)
+            await store(xtrace, context.id, small, SMALL, width)
+            elapsed = await store(xtrace, context.id, large, chunks, width)
             query = context.homomorphic.encrypt_queries([[0] * 512]).sent[0]
 
             def rare() -> Awaitable[Any]:
@@ -46,7 +46,7 @@ async def service_benchmarks(chunks: int, key_len: int) -> list[Measurement]:
             def filtered() -> Awaitable[Any]:
                 return xtrace.compute_hamming_distances(query, context.id, large, meta_filter={"tag2": "selected"})
 
-            times = await _in_turn(rare, unfiltered, filtered)
+            times = await in_turn(rare, unfiltered, filtered)
     ratio = statistics.median(b / a for a, b in zip(times[1], times[2], strict=True))
     per_chunk = elapsed * 1000 / chunks
     return [
@@ -57,7 +57,7 @@ async def service_benchmarks(chunks: int, key_len: int) -> list[Measurement]:
     ]
 
 
-async def _store(xtrace: XTraceIntegration, context_id: str, kb_id: str, count: int, width: int) -> float:
+async def store(xtrace: XTraceIntegration, context_id: str, kb_id: str, count: int, width: int) -> float:
     """Stores so many chunks, of which 1,000 are selected and 20 rare by their tags; gives the seconds."""
     content = secrets.token_urlsafe(768)
     step = max(count // SMALL, 1)
@@ -65,7 +65,11 @@ async def _store(xtrace: XTraceIntegration, context_id: str, kb_id: str, count: 
     for start in range(0, count, 10_000):
         numbers = range(start, min(start + 10_000, count))
         index = [[secrets.token_bytes(width - 1)] for _ in numbers]
-        db = [{"chunk_content": content, "meta_data": _tags(i, step, count), "name": f"chunk {i}"} for i in numbers]
+        nonce = secrets.token_bytes(14)
+        db = [
+            {"chunk_content": content, "meta_data": _tags(i, step, count), "name": f"chunk {i}", "nonce": nonce}
+            for i in numbers
+        ]
         started = time.perf_counter()
         await xtrace.store_db(db, index, kb_id, context_id)
         elapsed += time.perf_counter() - started
@@ -80,7 +84,7 @@ def _tags(number: int, step: int, count: int) -> dict[str, Any]:
     }
 
 
-async def _in_turn(*calls: Callable[[], Awaitable[Any]]) -> list[list[float]]:
+async def in_turn(*calls: Callable[[], Awaitable[Any]]) -> list[list[float]]:
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:
         await call()

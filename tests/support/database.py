@@ -40,11 +40,15 @@ class Store:
             return await chunk_writes.insert_all(connection, kb, self.binding, writes)
 
 
+def store_url(folder: Path) -> str:
+    """The URL of the database that `open_store` makes in, or for, the folder."""
+    return str(database_settings(folder).get("database_url") or f"sqlite+aiosqlite:///{folder}/test.db")
+
+
 @asynccontextmanager
 async def open_store(folder: Path) -> AsyncIterator[Store]:
     """A new database in the folder."""
-    named = database_settings(folder).get("database_url")
-    async with open_database(named or f"sqlite+aiosqlite:///{folder}/test.db", folder) as database:
+    async with open_database(store_url(folder), folder) as database:
         async with database.write() as connection:
             organisation = await organisations.create(connection, "test", "hash")
             kb = await knowledge_bases.create(connection, organisation.id, "kb", "")

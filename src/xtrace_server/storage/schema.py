@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from xtrace_core.wire import TAGS
+from xtrace_server.storage.indexed_text import Indexed
 
 metadata = MetaData(
     naming_convention={
@@ -238,7 +239,7 @@ Index("ix_chunk_revision", chunk.c.binding_pk, chunk.c.revision)
 Index(
     "ix_chunk_name",
     chunk.c.binding_pk,
-    chunk.c.name,
+    Indexed(chunk.c.name),
     sqlite_where=text("name <> ''"),
     postgresql_where=text("name <> ''"),
 )
@@ -251,8 +252,13 @@ Index(
     postgresql_where=text("unique_name IS NOT NULL"),
 )
 for _tag in TAGS:
-    # Whole, not only where the tag is set: SQLite uses no partial index under an OR.
-    Index(f"ix_chunk_{_tag}", chunk.c.binding_pk, chunk.c[_tag])
+    # In SQLite whole, not only where the tag is set: it uses no partial index under an OR.
+    Index(
+        f"ix_chunk_{_tag}",
+        chunk.c.binding_pk,
+        Indexed(chunk.c[_tag]),
+        postgresql_where=text(f"{_tag} IS NOT NULL"),
+    )
 
 deleted_chunk = Table(
     "deleted_chunk",
@@ -269,7 +275,7 @@ facet = Table(
     Column("binding_pk", _Key, nullable=False),
     Column("token", _Text, nullable=False),
 )
-Index("ix_facet_token", facet.c.binding_pk, facet.c.token, facet.c.chunk_pk)
+Index("ix_facet_token", facet.c.binding_pk, Indexed(facet.c.token), facet.c.chunk_pk)
 
 content = Table(
     "content",

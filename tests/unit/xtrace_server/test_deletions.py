@@ -19,6 +19,9 @@ from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import binding, chunk, chunk_pk, ciphertext, content, deleted_chunk, facet
 from xtrace_server.storage.schema import knowledge_base as knowledge_base_table
 
+POSTGRES_BY_DEFAULT = True
+pytestmark = pytest.mark.usefixtures("database")
+
 CHUNKS = 7
 GONE = (2, 3, 5)
 LEFT = [i for i in range(1, CHUNKS + 1) if i not in GONE]
@@ -120,7 +123,7 @@ READS: list[Read] = [by_id, by_name, by_facet, by_tag, page, rows, newer_rows, m
 async def test_no_read_shows_a_deleted_chunk_before_and_after_it_is_carried_out(store: Store, read: Read) -> None:
     for _ in range(2):
         async with store.database.look_up() as connection:
-            kb = await knowledge_bases.lock(connection, store.kb)
+            kb = await knowledge_bases.get(connection, await _organisation(connection), store.kb.id)
             assert kb.number_of_vectors == len(LEFT)
             assert list(await read(connection, store, kb)) == LEFT
             assert await chunks.count_matching(connection, store.candidates()) == len(LEFT)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from support.database import Store, open_store
+from support.database import Store, open_store, store_url
 from support.toy_paillier import toy_key
 from xtrace_core.metadata import parse_meta_data
 from xtrace_core.schemes.registry import SchemeRegistry
@@ -25,6 +25,9 @@ from xtrace_server.storage.dialects import dialect_of
 from xtrace_server.storage.exports import NOT_EXPORTED, export
 from xtrace_server.storage.imports import IMPORTED, CannotImport
 from xtrace_server.storage.schema import chunk_pk, metadata
+
+POSTGRES_BY_DEFAULT = True
+pytestmark = pytest.mark.usefixtures("database")
 
 Rows = dict[str, list[list[Any]]]
 CHUNKS = 5
@@ -57,7 +60,7 @@ async def archive(tmp_path: Path) -> Path:
                 ]
                 bound = await contexts.fix_row_bytes(connection, binding, len(writes[0].row))
                 await chunk_writes.insert_all(connection, kb, bound, writes)
-    export(dialect_of(f"sqlite+aiosqlite:///{tmp_path}/here/test.db"), store.kb.id, tmp_path / "kb.tar")
+    export(dialect_of(store_url(tmp_path / "here")), store.kb.id, tmp_path / "kb.tar")
     return tmp_path / "kb.tar"
 
 
@@ -112,7 +115,7 @@ def test_every_table_is_exported_or_named_as_not_exported(archive: Path) -> None
 async def test_what_was_imported_is_what_was_exported(there: Store, archive: Path, tmp_path: Path) -> None:
     done = await imported(there, archive)
     assert done.chunks == 2 * CHUNKS
-    export(dialect_of(f"sqlite+aiosqlite:///{tmp_path}/there/test.db"), done.kb_id, tmp_path / "again.tar")
+    export(dialect_of(store_url(tmp_path / "there")), done.kb_id, tmp_path / "again.tar")
     before, after = rows_of(archive), rows_of(tmp_path / "again.tar")
     assert {name: len(rows) for name, rows in before.items()} == {name: len(rows) for name, rows in after.items()}
     for name, columns in (("knowledge_base", 1), ("content", 1), ("ciphertext", 1)):
@@ -280,7 +283,7 @@ async def test_what_is_deleted_and_not_carried_out_yet_stays_behind(tmp_path: Pa
         async with here.database.write() as connection:
             await deletions.delete_chunks(connection, pks)
             assert await deletions.is_left(connection)
-        database = dialect_of(f"sqlite+aiosqlite:///{tmp_path}/here/test.db")
+        database = dialect_of(store_url(tmp_path / "here"))
         export(database, here.kb.id, tmp_path / "kb.tar")
         rows = rows_of(tmp_path / "kb.tar")
         for name, each in (("chunk", 1), ("content", 1), ("ciphertext", 1), ("facet", 2)):

@@ -16,6 +16,9 @@ from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
 from xtrace_server.storage.schema import chunk, chunk_pk, deleted_chunk
 from xtrace_server.storage.sizes import CHUNK_BYTES, bounded_steps
 
+POSTGRES_BY_DEFAULT = True
+pytestmark = pytest.mark.usefixtures("database")
+
 
 def write(content: str, name: str = "", **meta_data: Any) -> ChunkWrite:
     return ChunkWrite(content, b"row", parse_meta_data(meta_data), name, None)

@@ -17,6 +17,9 @@ from xtrace_server.storage.idempotency import RequestKey
 from xtrace_server.storage.organisations import ApiKey
 from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_id_of, chunk_pk, metadata
 
+POSTGRES_BY_DEFAULT = True
+pytestmark = pytest.mark.usefixtures("database")
+
 
 async def test_migrations_and_schema_agree(tmp_path: Path) -> None:
     def differences(connection: Connection) -> list[object]:

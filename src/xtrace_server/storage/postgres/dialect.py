@@ -4,8 +4,10 @@ A snapshot is a REPEATABLE READ transaction. Writing transactions are READ COMMI
 committed by then, and what a decision rests on is locked first (`with_for_update` in the queries).
 """
 
+import select
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +15,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, NullPool, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from xtrace_server.errors import ServiceError
@@ -142,7 +144,6 @@ class Postgres:
             pool_size=connections,
             max_overflow=0,
             pool_timeout=LOCK_TIMEOUT_S,
-            pool_pre_ping=True,  # after a restart of the database only what was under way fails
             hide_parameters=True,
             isolation_level=isolation,
             execution_options={"postgresql_readonly": read_only},
@@ -151,6 +152,7 @@ class Postgres:
         )
         event.listen(engine.sync_engine, "handle_error", hide_values)
         event.listen(engine.sync_engine, "connect", _use_own_cursors)
+        event.listen(engine.sync_engine, "checkout", partial(_check_whole, engine.sync_engine.dialect))
         return engine
 
     def _connect_args(self, settings: Mapping[str, str]) -> dict[str, Any]:
@@ -187,6 +189,21 @@ _Cursor: Final[Any] = type("_Cursor", (psycopg.AsyncServerCursor,), {"__del__": 
 
 def _use_own_cursors(connection: Any, _record: object) -> None:
     connection.driver_connection.server_cursor_factory = _Cursor
+
+
+def _check_whole(dialect: sa.Dialect, connection: Any, _record: object, _proxy: object) -> None:
+    """Finds out whether PostgreSQL has ended a connection that nobody used, so that after a restart of it only what was
+    under way fails. Raises what makes the pool take another one.
+    """
+    try:
+        arrived = select.poll()
+        arrived.register(connection.driver_connection.pgconn.socket, select.POLLIN)
+        # Nothing is expected: what has come is the end, or a notice. So nearly always no question is needed.
+        whole = not arrived.poll(0) or dialect.do_ping(connection)
+    except psycopg.Error:
+        whole = False
+    if not whole:
+        raise DisconnectionError
 
 
 def _parsed(url: str) -> URL:

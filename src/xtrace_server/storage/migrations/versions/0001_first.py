@@ -243,11 +243,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("unique_name IS NOT NULL"),
     )
     op.create_index("ix_chunk_revision", "chunk", ["binding_pk", "revision"], unique=False)
-    op.create_index("ix_chunk_tag1", "chunk", ["binding_pk", indexed("tag1")], unique=False)
-    op.create_index("ix_chunk_tag2", "chunk", ["binding_pk", indexed("tag2")], unique=False)
-    op.create_index("ix_chunk_tag3", "chunk", ["binding_pk", indexed("tag3")], unique=False)
-    op.create_index("ix_chunk_tag4", "chunk", ["binding_pk", indexed("tag4")], unique=False)
-    op.create_index("ix_chunk_tag5", "chunk", ["binding_pk", indexed("tag5")], unique=False)
+    for tag in ("tag1", "tag2", "tag3", "tag4", "tag5"):
+        op.create_index(
+            f"ix_chunk_{tag}",
+            "chunk",
+            ["binding_pk", indexed(tag)],
+            unique=False,
+            postgresql_where=sa.text(f"{tag} IS NOT NULL"),
+        )
     op.create_table(
         "ciphertext",
         sa.Column("pk", KEY, autoincrement=False, nullable=False),
