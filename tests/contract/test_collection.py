@@ -459,6 +459,10 @@ async def test_order_and_values(collection: Collection) -> None:
     assert await collection.values("year", {"topic": {"$ne": "finance"}}) == [2025, 2026]
     assert await collection.values("author.name") == ["Ada"]
     assert await collection.values("no such field") == []
+    await collection.upsert([{"id": "odd", "metadata": {"topic": ["x", None, 1, 1.0, True, {"a": 1}]}}])
+    assert await collection.values("topic") == [True, 1, "finance", "home", "legal", "x", {"a": 1}]
+    with pytest.raises(InvalidArgument, match="begins with"):
+        await collection.values("$id")
 
 
 @pytest.mark.parametrize(

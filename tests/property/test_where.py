@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.where_strategies import filterable, metadata, wheres
+from support.where_strategies import conditions, filterable, metadata, values, wheres
 from xtrace_core.filter_matching import matches as service_matches
 from xtrace_core.metadata_filter import parse_filter
 from xtrace_sdk.collection.filterable import FilterableFields, Range
@@ -42,6 +42,17 @@ def test_the_service_never_loses_a_match_and_decides_only_what_it_can(where: Any
     exact = matches(tree, record)
     assert passes(found.wide, tokens) >= exact
     assert passes(found.narrow, tokens) <= exact
+
+
+@settings(max_examples=20_000 if "XTRACE_TEST_FULL" in os.environ else 1500, deadline=None)
+@given(conditions, values, st.booleans())
+def test_the_service_never_loses_a_match_of_one_condition(condition: Any, value: Any, is_negated: bool) -> None:
+    where = {"$not": {"a": condition}} if is_negated else {"a": condition}
+    tree, record = parse_where(where), checked({"a": value})
+    for chosen in (True, {"a": Range(0, 5, 1)}):
+        fields = FilterableFields.of(chosen)
+        tokens, found = TOKENS.of(record, fields, "id"), bounds(tree, fields, TOKENS)
+        assert passes(found.wide, tokens) >= matches(tree, record) >= passes(found.narrow, tokens)
 
 
 @settings(max_examples=500, deadline=None)

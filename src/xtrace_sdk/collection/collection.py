@@ -256,9 +256,11 @@ class Collection(Secretive):
     async def values(self, field: str, where: WhereFilter | None = None) -> list[Any]:
         """The different values that a field has in the records that match, in the order that `iter` sorts by.
 
-        `field` is a path. Of a list each element counts. The service has hashes alone, so the records that have the
-        field and may match are read.
+        `field` is a path. Of a list each element counts; null never does. The service has hashes alone, so the records
+        that have the field and may match are read. Raises `InvalidArgument` for a field that begins with `$`.
         """
+        if field.startswith("$"):
+            raise InvalidArgument("field begins with $, expected a path in the metadata of records")
         tree, found = await self._bounds({"$and": [{field: {"$exists": True}}, *([] if where is None else [where])]})
         different: dict[tuple[Any, ...], Any] = {}
         if found.wide is not False:
@@ -266,7 +268,8 @@ class Collection(Secretive):
                 for _, record in batch:
                     value = at_path(record.metadata, field)
                     for one in value if isinstance(value, list) else [value]:
-                        different.setdefault(order_key(one), one)
+                        if one is not None:
+                            different.setdefault(order_key(one), one)
         return [different[key] for key in sorted(different)]
 
     # By similarity

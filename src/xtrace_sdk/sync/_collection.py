@@ -196,8 +196,8 @@ class Collection(Twin[core.Collection]):
     def values(self, field: str, where: WhereFilter | None = None) -> list[Any]:
         """The different values that a field has in the records that match, in the order that `iter` sorts by.
 
-        `field` is a path. Of a list each element counts. The service has hashes alone, so the records that have the
-        field and may match are read.
+        `field` is a path. Of a list each element counts; null never does. The service has hashes alone, so the records
+        that have the field and may match are read. Raises `InvalidArgument` for a field that begins with `$`.
         """
         return run(self._core.values(field, where))
 
