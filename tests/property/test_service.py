@@ -266,8 +266,8 @@ class Agreement(RuleBasedStateMachine):
         type(self).steps += 1
         counts = {kb["id"]: kb["numberOfVectors"] for kb in ok(self.http.control("GET", "/kbs"))}
         assert counts == {kb: len(held.chunks) for kb, held in self.model.items()}
-        database = self.service.folder / "xtrace.db"
-        assert kept(database, self.http.org) == recounted(database, self.http.org)
+        folder = self.service.folder
+        assert kept(folder, self.http.org) == recounted(folder, self.http.org)
 
 
 @contextmanager
