@@ -101,6 +101,10 @@ class Settings(BaseSettings):
     """Operators and nested filters of one metadata filter."""
     max_filter_values: int = Field(default=MAX_VALUES, ge=1, le=30_000)
     """Values in all lists of one metadata filter."""
+    max_filter_cost: int = Field(default=20_000_000, ge=1)
+    """Conditions times chunks of a metadata filter with `$contains`, which no index answers."""
+    max_filter_s: float = Field(default=30.0, gt=0)
+    """Maximum time that the database may take to apply a metadata filter."""
 
     rate_limit: str | None = None
     """Maximum rate of one key, such as `100/second` or `50/second; 1000/minute`; unlimited if unset."""

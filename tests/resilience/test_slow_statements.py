@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import httpx2
 import pytest
 
 from support.server_process import ServerProcess
-from support.service import Http, LiveService, chunk, problem, running_service
+from support.service import Http, LiveService, chunk, ok, problem, running_service
 from xtrace_server.logs import JsonFormatter
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -62,6 +63,47 @@ def test_a_statement_ends_at_the_deadline(service: LiveService) -> None:
         assert took < 20, (name, took)
         http.insert(kb_id, [chunk()])  # the connection that was interrupted writes again
     http.close()
+
+
+def test_a_filter_that_takes_too_long_is_refused(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", max_filter_s=1.0) as service:
+        http = Http(service.first_credentials)
+        kb_id = slow_stock(http)
+        attempts: list[Callable[[], Any]] = [*calls(http, kb_id).values(), partial(slow_search, http, kb_id)]
+        for call in attempts:
+            assert "max_filter_s" in problem(call(), 422, "invalid_filter")
+        http.insert(kb_id, [chunk()])
+        http.close()
+
+
+def slow_search(http: Http, kb_id: str) -> httpx2.Response:
+    body = {"kb_id": kb_id, "context_id": "ctx", "query": chunk()["index"], "meta_filter": SLOW}
+    return http.data("POST", "/compute_hamming/{org}", json=body)
+
+
+def test_a_filter_with_too_many_evaluations_is_refused_before_it_runs(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", max_filter_cost=100) as service:
+        http = Http(service.first_credentials)
+        http.save_context()
+        kb_id = http.new_kb()
+        http.insert(kb_id, [chunk(i, meta_data={"tag1": f"t{i}"}) for i in range(1, 26)])
+        four = [{"tag1": {"$contains": f"{i}"}} for i in range(1, 5)]
+        indexed = [{"tag1": f"t{i}"} for i in range(1, 10)]
+        filters: list[tuple[dict[str, Any], int]] = [
+            ({"$or": four}, 20),  # four conditions for each of 25 chunks
+            ({"$or": indexed}, 9),  # by an index, however many
+            ({"tag2": {"$exists": False}}, 25),
+        ]
+        for filter_, found in filters:
+            body = {"kb_id": kb_id, "context_id": "ctx", "meta_filter": filter_}
+            assert len(ok(http.data("POST", "/chunk/meta/{org}", json=body))) == found
+        for filter_ in ({"$or": [*four, indexed[0]]}, {"$nor": [{"$and": four}, indexed[0]]}):
+            body = {"kb_id": kb_id, "context_id": "ctx", "meta_filter": filter_}
+            words = problem(http.data("POST", "/chunk/meta/{org}", json=body), 422, "invalid_filter")
+            assert "5 conditions" in words
+            assert "25 chunks" in words
+            assert "max_filter_cost" in words
+        http.close()
 
 
 @pytest.mark.sqlite  # PostgreSQL logs them itself

@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import ApiCaller
+from xtrace_server.limits.filters import filtering
 from xtrace_server.limits.sizes import check_meta_data, check_patch
 from xtrace_server.operations.projections import Projection
 from xtrace_server.operations.reading import ChunkSink, read_chunks
@@ -29,7 +30,7 @@ async def search(state: ServerState, caller: ApiCaller, scope: SearchScope, show
     """
     async with state.database.read(caller.organisation_id) as connection:
         candidates = await _candidates(connection, caller, scope)
-        pks = await chunks.matching_pks(connection, candidates) if candidates else []
+        pks = await _matching(state, connection, candidates)
         await read_chunks(connection, state.schemes, pks, shown, sink)
 
 
@@ -53,8 +54,9 @@ async def page(
         candidates = await _candidates(connection, caller, scope)
         if candidates is None:
             return FoundPage(0, [], has_more=False)
-        total = await chunks.count_matching(connection, candidates)
-        positions, has_more = await chunks.page(connection, candidates, query)
+        async with filtering(state.settings, candidates):
+            total = await chunks.count_matching(connection, candidates)
+            positions, has_more = await chunks.page(connection, candidates, query)
         pks = [position.pk for position in positions]
         await read_chunks(connection, state.schemes, pks, shown, sink)
     return FoundPage(total, positions, has_more)
@@ -67,7 +69,7 @@ async def delete(state: ServerState, caller: ApiCaller, scope: SearchScope, *, d
     if dry_run:
         return await _count(state, caller, scope)
     async with _locked(state, caller, scope) as (connection, kb, candidates):
-        pks = await chunks.matching_pks(connection, candidates) if candidates else []
+        pks = await _matching(state, connection, candidates)
         removed = await chunk_writes.remove(connection, kb, pks)
     state.engine.note_removal(kb, removed)
     state.clearing.tell()
@@ -86,7 +88,7 @@ async def patch(
     if dry_run:
         return await _count(state, caller, scope)
     async with _locked(state, caller, scope) as (connection, kb, candidates):
-        pks = await chunks.matching_pks(connection, candidates) if candidates else []
+        pks = await _matching(state, connection, candidates)
         check_patch(state.settings, change, len(pks))
         if candidates is not None and pks:
             await contexts.check_not_retired(connection, [candidates.binding.context_pk])
@@ -98,7 +100,13 @@ async def patch(
 async def _count(state: ServerState, caller: ApiCaller, scope: SearchScope) -> int:
     async with state.database.read(caller.organisation_id) as connection:
         candidates = await _candidates(connection, caller, scope)
-        return await chunks.count_matching(connection, candidates) if candidates else 0
+        async with filtering(state.settings, candidates):
+            return await chunks.count_matching(connection, candidates) if candidates else 0
+
+
+async def _matching(state: ServerState, connection: Connection, candidates: Candidates | None) -> list[int]:
+    async with filtering(state.settings, candidates):
+        return await chunks.matching_pks(connection, candidates) if candidates else []
 
 
 async def _candidates(connection: Connection, caller: ApiCaller, scope: SearchScope) -> Candidates | None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_core.schemes.interface import Evaluation, Query
+from xtrace_server.limits.filters import filtering
 from xtrace_server.metrics import Metrics, Reading
 from xtrace_server.search.cache import VectorSetCache
 from xtrace_server.search.incoming import Incoming
@@ -62,6 +63,7 @@ class SearchEngine:
     """Prepares searches, and keeps the rows of the bindings last searched within a budget of memory."""
 
     def __init__(self, database: Database, scanner: Scanner, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
         self._database = database
         self._scanner = scanner
         self._spool = Spool(settings.data, settings.search_memory_bytes)
@@ -122,12 +124,13 @@ class SearchEngine:
         size, binding_pk = candidates.kb.number_of_vectors, candidates.binding.pk
         in_memory = binding_pk in self._cache or binding_pk in self._coming
         if candidates.scope.filter != EVERY_CHUNK:
-            if not in_memory:
-                few = await vectors.read_matching(connection, candidates)
-                if few is not None and len(few.pks) * _SPARSE < size:
-                    self._metrics.searches.labels("database").inc()
-                    return Found(len(few.pks), _each([whole(segment_of(few, seen.row_bytes))] if few.pks else []))
-            pks = await chunks.matching_pks(connection, candidates)
+            async with filtering(self._settings, candidates):
+                few = None if in_memory else await vectors.read_matching(connection, candidates)
+                if few is None or len(few.pks) * _SPARSE >= size:
+                    few, pks = None, await chunks.matching_pks(connection, candidates)
+            if few is not None:
+                self._metrics.searches.labels("database").inc()
+                return Found(len(few.pks), _each([whole(segment_of(few, seen.row_bytes))] if few.pks else []))
         elif candidates.bounded and not in_memory:
             # An upper bound is known without asking the database.
             kb, (first_pk, last_pk) = candidates.kb, candidates.pk_range
