@@ -10,8 +10,6 @@ from support.toy_paillier import toy_key
 from xtrace_core import wire
 from xtrace_server.credentials import Credentials
 
-POSTGRES_BY_DEFAULT = True
-
 
 @pytest.fixture(params=["JSON", "MessagePack"])
 def http(credentials: Credentials, request: pytest.FixtureRequest) -> Iterator[Http]:
