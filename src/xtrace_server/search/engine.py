@@ -26,7 +26,7 @@ from xtrace_server.search.running import Found, Search
 from xtrace_server.search.spool import Spool
 from xtrace_server.search.vector_set import VectorSet, segment_of, segments_of, vector_set
 from xtrace_server.settings import Settings
-from xtrace_server.storage import chunks, contexts, vectors
+from xtrace_server.storage import chunks, vectors
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.database import Connection, Database
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -147,7 +147,7 @@ class SearchEngine:
         if pks is None and seen.candidates.bounded:
             pks = await chunks.matching_pks(seen.connection, seen.candidates)
         if pks is None:
-            count = await _count(seen)
+            count = await chunks.count_all(seen.connection, seen.candidates)
             blocks = vectors.read_all(seen.connection, seen.candidates.binding)
         else:
             count, blocks = len(pks), vectors.read_some(seen.connection, pks)
@@ -173,7 +173,7 @@ class SearchEngine:
                 selections = await self._picked(current, seen.candidates, pks)
                 release = self._cache.pin([selection.segment for selection in selections])
                 return Found(sum(map(len, selections)), _each(selections), release)
-            count = await _count(seen) if pks is None else len(pks)
+            count = await chunks.count_all(seen.connection, seen.candidates) if pks is None else len(pks)
             if current is None:
                 if not self._cache.make_room(binding.pk, rows_bytes(kb.number_of_vectors, seen.row_bytes)):
                     return None
@@ -251,14 +251,6 @@ class SearchEngine:
             return base.merged(vector_set(kb.revision, blocks, seen.row_bytes))
 
         return await asyncio.to_thread(refresh)
-
-
-async def _count(seen: _Snapshot) -> int:
-    """How many candidates there are, whatever the filter."""
-    candidates = seen.candidates
-    if not candidates.bounded and await contexts.is_only_binding(seen.connection, candidates.kb):
-        return candidates.kb.number_of_vectors  # without counting a hundred thousand keys
-    return await vectors.count_in_range(seen.connection, candidates)
 
 
 async def _each(selections: Sequence[Selection]) -> AsyncIterator[Selection | None]:

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
 from xtrace_core.wire import TAGS
 from xtrace_server.errors import ChunksChanged, ChunksNotFound
+from xtrace_server.storage import contexts
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.deletions import NOT_DELETED
@@ -145,8 +146,18 @@ def _pk_order(filter_: Filter) -> ColumnElement[int]:
 
 async def count_matching(connection: AsyncConnection, candidates: Candidates) -> int:
     """How many candidates there are."""
+    if candidates.scope.filter == EVERY_CHUNK:
+        return await count_all(connection, candidates)
     query = select(func.count()).select_from(chunk).where(*_conditions(candidates))
     return (await connection.execute(query)).scalar_one()
+
+
+async def count_all(connection: AsyncConnection, candidates: Candidates) -> int:
+    """How many chunks of the binding have ids in the range, whatever the filter."""
+    if not candidates.bounded and await contexts.is_only_binding(connection, candidates.kb):
+        return candidates.kb.number_of_vectors  # without counting a hundred thousand keys
+    inside = (_c.binding_pk == candidates.binding.pk, _c.pk.between(*candidates.pk_range), NOT_DELETED)
+    return (await connection.execute(select(func.count()).where(*inside))).scalar_one()
 
 
 @dataclass(frozen=True, slots=True)

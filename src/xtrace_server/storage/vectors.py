@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.storage.candidates import Candidates
@@ -72,13 +72,6 @@ async def read_matching(connection: AsyncConnection, candidates: Candidates) -> 
     query = _joined().where(_c.pk.in_(matching)).order_by(_c.pk).limit(BLOCK_ROWS + 1)
     block = _block(await connection.execute(query))
     return block if len(block.pks) <= BLOCK_ROWS else None
-
-
-async def count_in_range(connection: AsyncConnection, candidates: Candidates) -> int:
-    """How many chunks of the binding have ids in the range, whatever the filter."""
-    inside = (_c.binding_pk == candidates.binding.pk, _c.pk.between(*candidates.pk_range), NOT_DELETED)
-    query = select(func.count()).where(*inside)
-    return (await connection.execute(query)).scalar_one()
 
 
 async def read_pks(connection: AsyncConnection, binding: Binding) -> Keys:
