@@ -198,7 +198,7 @@ class OrganisationNotFound(NotFound):
     title = "Organisation not found"
 
     def __init__(self, organisation_id: str) -> None:
-        super().__init__(f"there is no organisation {organisation_id[:64]!r}: `xtrace org list` shows those there are")
+        super().__init__(f"the organisation {organisation_id[:64]!r} does not exist: see `xtrace org list`")
 
 
 class MethodNotAllowed(ServiceError):

@@ -205,6 +205,8 @@ class Settings(BaseSettings):
             raise ValueError("tls_certificate and tls_key must be given together")
         if self.metrics == "token" and self.metrics_token is None:
             raise ValueError("metrics is set to token, so metrics_token must be given")
+        if self.ops_port is not None and self.ops_port == self.port:
+            raise ValueError(f"ops_port and port are both {self.port}: the second port must be another one")
         missing = 2 * BODY_COPIES * self.max_body_bytes - self.request_memory_bytes
         if missing > 0:
             raise ValueError(

@@ -112,7 +112,7 @@ async def test_imports_that_cannot_be_are_one_sentence_and_leave_nothing(servers
     there = {
         "import all.tar": "it is not an export but a backup",
         "import nowhere.tar": "nowhere.tar cannot be used: No such file",
-        "import kb.tar --org nobody": "there is no organisation 'nobody'",
+        "import kb.tar --org nobody": "the organisation 'nobody' does not exist",
         "restore kb.tar --data new": "it is not a backup but an export",
         "export nothing other.tar": "nothing",
     }

@@ -46,7 +46,7 @@ def test_the_operator_reads_the_log_of_an_organisation(operator: Terminal) -> No
     own = operator("audit --json", **keys_of(created)).json
     assert own
     assert operator(f"operator audit --org {created['org_id']} --json").json == own
-    operator("operator audit --org nobody").fails("there is no organisation 'nobody'")
+    operator("operator audit --org nobody").fails("the organisation 'nobody' does not exist")
 
 
 def test_an_admin_key_is_rotated(operator: Terminal) -> None:
@@ -58,7 +58,7 @@ def test_an_admin_key_is_rotated(operator: Terminal) -> None:
     operator("kb list", **keys_of(created)).fails("the admin key is wrong")
     assert operator("kb list", **keys_of(created) | keys_of(rotated)).status == 0
     assert [one["hash"] for one in operator(f"org admin-keys {org} --json").json] == [hash_key(rotated["admin_key"])]
-    operator("org admin-key nobody --rotate --yes").fails("there is no organisation 'nobody'")
+    operator("org admin-key nobody --rotate --yes").fails("the organisation 'nobody' does not exist")
 
 
 def test_an_admin_key_is_revoked(operator: Terminal) -> None:

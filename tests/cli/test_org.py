@@ -85,7 +85,7 @@ def test_an_organisation_that_lost_its_admin_key_gets_another(operator: Terminal
     assert len(operator("kb list --json", **keys).json) == 2
     entries = operator("audit --json", **keys).json
     assert [entry["actor"] for entry in entries if entry["action"] == "admin_key.create"] == ["operator"]
-    operator("org admin-key nobody").fails("there is no organisation 'nobody'")
+    operator("org admin-key nobody").fails("the organisation 'nobody' does not exist")
 
 
 def test_an_organisation_is_suspended_and_resumed(operator: Terminal) -> None:
@@ -102,7 +102,7 @@ def test_an_organisation_is_suspended_and_resumed(operator: Terminal) -> None:
     assert operator(f"org resume {created['org_id']} --json").json["suspended_at"] is None
     assert operator("kb list --json", **keys).json == []
     for command in ("suspend", "resume"):
-        operator(f"org {command} nobody").fails("there is no organisation 'nobody'")
+        operator(f"org {command} nobody").fails("the organisation 'nobody' does not exist")
 
 
 def test_quotas_are_set_shown_and_hold(operator: Terminal) -> None:
@@ -129,7 +129,7 @@ def test_quotas_are_set_shown_and_hold(operator: Terminal) -> None:
     (line,) = [line for line in operator("org list").text.splitlines() if line.startswith(org)]
     assert line.split()[2:] == ["active", "0/1000", "0", "0/0", "tenant"]
     operator(f"org quota {org} --bytes 10GB").fails("a quota is not valid", status=2)
-    operator("org quota nobody --chunks 1").fails("there is no organisation 'nobody'")
+    operator("org quota nobody --chunks 1").fails("the organisation 'nobody' does not exist")
 
 
 def test_an_organisation_is_deleted(operator: Terminal) -> None:
@@ -144,7 +144,7 @@ def test_an_organisation_is_deleted(operator: Terminal) -> None:
     deleted = operator(f"org delete {org} --yes")
     assert (deleted.out, deleted.err) == ("", f"xtrace: deleted {org} (short lived)\n")
     operator("kb list", **keys).fails("the admin key is wrong")
-    operator(f"org delete {org} --yes").fails(f"there is no organisation '{org}'")
+    operator(f"org delete {org} --yes").fails(f"the organisation '{org}' does not exist")
     # The server carries it out, and until then it is listed as what it is.
     while left := [one for one in operator("org list --json").json if one["org_id"] == org]:
         assert left[0]["deleted_at"].endswith("Z")

@@ -47,6 +47,8 @@ def test_a_flag_goes_before_the_environment_and_this_before_the_file(shell: Term
         ("--set no_such_thing=1", "NO_SUCH_THING", 1),
         ("--config missing.toml", "cannot be read", 1),
         ("--tls-key key.pem", "together", 1),
+        ("--port 8123 --ops-port 8123", "must be another one", 1),
+        ("--set cache_bytes=1073741824", "memory_bytes is 1073741824, expected at least", 1),
     ],
 )
 def test_what_is_wrong_is_one_sentence(shell: Terminal, flags: str, sentence: str, status: int) -> None:

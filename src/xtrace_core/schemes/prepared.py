@@ -1,6 +1,6 @@
 """Factors prepared for many rows, within one budget of memory for all who compute in this process.
 
-What is prepared for a ciphertext grows with the square of its length, and whoever searches chooses how many there are.
+What is prepared for a ciphertext grows with the square of its length, and a client chooses how many it sends.
 """
 
 import threading

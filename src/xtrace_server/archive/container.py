@@ -1,7 +1,7 @@
 """The container of an archive: a tar file in its simplest form (ustar), in which every byte has one allowed value.
 
 Any tar program lists and extracts it. Of a name and a size there is exactly one header, padding is zero and nothing
-follows the end, so that whoever hashes the members has covered the whole file.
+follows the end, so that a hash over the members covers the whole file.
 """
 
 import os
@@ -33,7 +33,7 @@ def header_of(name: str, size: int) -> bytes:
         b"%011o\0" % size,
         b"00000000000\0",  # time
         b"        ",  # the checksum, as it counts into itself
-        b"0".ljust(101, b"\0"),  # a regular file, which is no link
+        b"0".ljust(101, b"\0"),  # a regular file, not a link
         b"ustar\x0000".ljust(255, b"\0"),  # owner's and group's names and all else are empty
     )
     unsigned = b"".join(fields)

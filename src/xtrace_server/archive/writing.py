@@ -12,7 +12,7 @@ from xtrace_server.archive.container import END, header_of, padding_of
 from xtrace_server.archive.manifest import CHECKSUMS, MANIFEST, Manifest
 
 PART_BYTES: Final = 2**20
-"""A part has at most so many bytes, or one row."""
+"""The maximum number of bytes of a part, unless it is one row."""
 MAX_ROW_BYTES: Final = 2**30
 """As much as SQLite takes for a row."""
 

@@ -1,7 +1,7 @@
 """Memory that organisations share.
 
 None gets more than is left over for the others (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on
-Networking 6(2), 1998): alone it has half of all, and whoever comes next finds half of the rest.
+Networking 6(2), 1998): alone it has half of all, and the next one finds half of the rest.
 """
 
 import asyncio

@@ -55,7 +55,7 @@ def check_meta_data(settings: Settings, meta_data: wire.MetaData, where: str) ->
 
 
 def check_patch(settings: Settings, change: wire.MetaData, chunks: int) -> None:
-    """Checks that a patch of the metadata of so many chunks is not too much for one transaction."""
+    """Checks that a patch of the metadata of that many chunks is not too much for one transaction."""
     most = max(settings.max_write_cost // metadata_cost(change), 1)
     if chunks > most:
         raise LimitExceeded(

@@ -42,7 +42,7 @@ async def import_knowledge_base(
     with _locked(file) as opened:
         async with database.look_up() as connection:
             if not await organisations.is_there(connection, organisation_id):
-                raise CannotImport(f"there is no organisation {organisation_id!r}")
+                raise CannotImport(f"the organisation {organisation_id!r} does not exist")
         digest = await asyncio.to_thread(_check, opened)
         staged = Staged(database, schemes, organisation_id, digest)
         await staged.begin()

@@ -17,7 +17,7 @@ MOST_KEYS: Final = 2**20
 @dataclass(frozen=True, slots=True)
 class _Removal:
     before: int
-    """The revision of the removal before this one, whoever made it."""
+    """The revision of the removal before this one, on this server or another."""
     pks: Keys
 
 

@@ -79,7 +79,7 @@ class Dialect(Protocol):
         ...
 
     def reader(self, connections: int) -> AsyncEngine:
-        """Returns an engine whose transactions are snapshots, with at most so many of them at once.
+        """Returns an engine whose transactions are snapshots, at most `connections` of them at once.
 
         A statement ends when the task that waits for it is cancelled; so it is with `writer`.
         """

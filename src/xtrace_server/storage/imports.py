@@ -151,7 +151,7 @@ class Staged:
         """
         kb_pk = self._kb[1] if self._kb else 0
         if not await is_there(connection, self._target_id):
-            raise CannotImport(f"there is no organisation {self._target_id!r}")
+            raise CannotImport(f"the organisation {self._target_id!r} does not exist")
         come = {}
         for context in (await connection.execute(_of(execution_context, self.organisation_id))).all():
             there = await self._check_same(connection, context._mapping)
@@ -202,7 +202,7 @@ class Staged:
 
     @asynccontextmanager
     async def _step(self) -> AsyncIterator[Connection]:
-        """A short transaction, and as long a pause after it: SQLite gives its lock to whoever asks at the moment."""
+        """A short transaction, and as long a pause after it: SQLite gives its lock to the one that asks just then."""
         async with self._database.write() as connection:
             began = time.monotonic()
             yield connection
