@@ -32,6 +32,8 @@ from support.lies import BOMBS, HEADERS, KINDS, RAW, saying
 from support.limited_client import CALLS, DIM, MAX_ANSWER_BYTES, VECTORS, collection
 from support.service import LiveService
 from xtrace_core.frames import MEDIA_TYPE
+from xtrace_sdk.collection.collection import Collection
+from xtrace_sdk.collection.record import Record
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
@@ -200,12 +202,15 @@ def world(live_service: LiveService, tmp_path_factory: pytest.TempPathFactory) -
 
     async def load() -> dict[str, Any]:
         async with XTraceIntegration(own.org_id, own.api_key, own.admin_key, own.api_url) as xtrace:
-            kb_id, old_kb_id = [(await xtrace.create_kb(name)).id for name in ("kb", "old")]
+            kb_id, old_kb_id, records = [(await xtrace.create_kb(name)).id for name in ("kb", "old", "records")]
             await DataLoader(context, xtrace).load(collection("text"), list(VECTORS), kb_id)
             await DataLoader(old, xtrace).load(collection("old"), list(VECTORS), old_kb_id)
+            vector = [float(bit) - 0.5 for bit in VECTORS[2]]
+            stored = [Record(id_, f"text {id_}", {"topic": "cats"}, vector) for id_ in "ab"]
+            await Collection(xtrace, context, records).upsert(stored)
             await context.save_to_remote(xtrace)
             (key,) = [one for one in await xtrace.list_api_keys() if own.api_key.startswith(one.first_n)]
-            return {"kb_id": kb_id, "old_kb_id": old_kb_id, "key_hash": key.hash}
+            return {"kb_id": kb_id, "old_kb_id": old_kb_id, "records_kb_id": records, "key_hash": key.hash}
 
     return {
         "org_id": own.org_id,

@@ -1,6 +1,7 @@
 """The filters as a database evaluates them, against the plain-Python evaluator."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from support.database import open_store
 from support.filter_strategies import filters, meta_data
 from support.reference_filter import matches
-from xtrace_server.storage import chunks
+from xtrace_server.storage import chunks, knowledge_bases
 from xtrace_server.storage.schema import chunk_id_of
 
 
@@ -22,9 +23,11 @@ async def _found(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> l
             await store.add(stored)
             found = []
             async with store.database.look_up() as connection:
+                kb = await knowledge_bases.get(connection, store.kb.organisation_id, store.kb.id)
                 for filter_ in asked:
-                    pks = await chunks.matching_pks(connection, store.candidates(filter_))
-                    assert len(pks) == await chunks.count_matching(connection, store.candidates(filter_))
+                    candidates = replace(store.candidates(filter_), kb=kb)
+                    pks = await chunks.matching_pks(connection, candidates)
+                    assert len(pks) == await chunks.count_matching(connection, candidates)
                     found.append([chunk_id_of(pk) for pk in pks])
             return found
 

@@ -41,8 +41,14 @@ def filled(folder: Path, count: int, content_characters: int) -> Path:
             connection.execute(
                 f"INSERT INTO {table} {numbers} SELECT {values} FROM {table}, n WHERE {key} = ?", (count - 1, first)
             )
-        connection.execute("UPDATE knowledge_base SET number_of_vectors = ?, next_chunk_id = ?", (count, count + 1))
-        connection.execute("UPDATE content SET content = hex(randomblob(?))", (content_characters // 2,))
+        size = content_characters // 2 * 2
+        (size_before,) = connection.execute("SELECT content_bytes FROM chunk WHERE pk = ?", (first,)).fetchone()
+        connection.execute(
+            "UPDATE knowledge_base SET number_of_vectors = ?, next_chunk_id = ?, stored_bytes = ? * (stored_bytes + ?)",
+            (count, count + 1, count, size - size_before),
+        )
+        connection.execute("UPDATE content SET content = hex(randomblob(?))", (size // 2,))
+        connection.execute("UPDATE chunk SET content_bytes = ?", (size,))
     return folder
 
 

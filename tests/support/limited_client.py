@@ -21,6 +21,8 @@ from typing import Any
 import httpx2
 import numpy as np
 
+from xtrace_sdk.collection.collection import Collection
+from xtrace_sdk.collection.record import Record
 from xtrace_sdk.errors import XTraceError
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.notices import NothingStored
@@ -69,6 +71,8 @@ class World:
     url: str
     kb_id: str
     """With `COUNT` chunks under the context."""
+    records_kb_id: str
+    """With the records of a collection."""
     old_kb_id: str
     """With chunks under the predecessor of the successor."""
     key_file: str
@@ -141,6 +145,14 @@ class World:
         """A chunk that is not stored yet."""
         self.number += 1
         return [{"chunk_content": f"new {self.number}", "meta_data": {"tag1": "new"}}]
+
+    @property
+    def records(self) -> Collection:
+        """Two records that are stored, in a knowledge base of their own."""
+        return Collection(self.xtrace, self.context, self.records_kb_id)
+
+    def record(self, name: str) -> Record:
+        return Record(name, f"text {name}", {"topic": "cats"}, [float(bit) - 0.5 for bit in QUERY])
 
 
 def collection(label: str, count: int = COUNT) -> list[dict[str, Any]]:
@@ -316,6 +328,16 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "ExecutionContext.save_to_remote": lambda w: w.context.save_to_remote(w.xtrace),
     "ExecutionContext.load_from_remote": _load,
     "ExecutionContext.create_or_load": _create_or_load,
+    "Collection.open": lambda w: Collection.open(w.xtrace, w.context, "records"),
+    "Collection.upsert": lambda w: w.records.upsert([w.record("a"), w.record("new")]),
+    "Collection.get": lambda w: w.records.get(["a", "b", "missing"], include_vectors=True),
+    "Collection.update": lambda w: w.records.update("a", metadata={"topic": "dogs"}),
+    "Collection.delete": lambda w: w.records.delete(["missing"]),
+    "Collection.clear": lambda w: Collection(w.xtrace, w.context, w.records_kb_id, namespace="empty").clear(),
+    "Collection.count": lambda w: w.records.count({"topic": "cats"}),
+    "Collection.iter": lambda w: every(w.records.iter({"topic": {"$ne": "birds"}}, order_by="topic")),
+    "Collection.values": lambda w: w.records.values("topic"),
+    "Collection.search": lambda w: w.records.search(w.record("a").vector or [], 2, where={"topic": "cats"}, decoys=1),
     "rotate": lambda w: rotate(w.successor, w.xtrace, batch_size=2),
     "copy_knowledge_base": _copy,
     "verify": lambda w: verify(w.successor, w.xtrace, w.old_kb_id, batch_size=2),
