@@ -11,8 +11,6 @@ from support import databases
 from support.service import Http, LiveService, b64, chunk, ok, problem
 from support.toy_paillier import toy_key
 
-POSTGRES_BY_DEFAULT = True
-
 N = toy_key().n
 
 

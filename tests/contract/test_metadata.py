@@ -10,8 +10,6 @@ from xtrace_server.http.page_token import PageToken, decode_token, encode_token,
 from xtrace_server.scope import SearchScope
 from xtrace_server.storage.chunks import Position
 
-POSTGRES_BY_DEFAULT = True
-
 
 @pytest.fixture
 def kb(http: Http) -> str:

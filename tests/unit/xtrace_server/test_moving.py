@@ -26,7 +26,6 @@ from xtrace_server.storage.exports import NOT_EXPORTED, export
 from xtrace_server.storage.imports import IMPORTED, CannotImport
 from xtrace_server.storage.schema import chunk_pk, metadata
 
-POSTGRES_BY_DEFAULT = True
 pytestmark = pytest.mark.usefixtures("database")
 
 Rows = dict[str, list[list[Any]]]
