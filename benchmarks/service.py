@@ -23,7 +23,7 @@ RARE = 20
 
 
 async def service_benchmarks(chunks: int, key_len: int) -> list[Measurement]:
-    """The rows for a knowledge base of so many chunks, beside one of 1,000."""
+    """The rows for a knowledge base of that many chunks, beside one of 1,000."""
     provider = PassphraseKeyProvider(secrets.token_urlsafe(), insecure_log2_n=1)
     context = ExecutionContext.create(provider, "paillier_lookup", 512, key_len)
     width = key_len // 2
@@ -58,7 +58,7 @@ async def service_benchmarks(chunks: int, key_len: int) -> list[Measurement]:
 
 
 async def store(xtrace: XTraceIntegration, context_id: str, kb_id: str, count: int, width: int) -> float:
-    """Stores so many chunks, of which 1,000 are selected and 20 rare by their tags; gives the seconds."""
+    """Stores that many chunks, of which 1,000 are selected and 20 rare by their tags; gives the seconds."""
     content = secrets.token_urlsafe(768)
     step = max(count // SMALL, 1)
     elapsed = 0.0

@@ -543,7 +543,7 @@ class Usage(NamedFields, rename="camel"):
 
 
 class Quotas(NamedFields, rename="camel"):
-    """The most that an organisation may have; None is no limit."""
+    """The most that an organisation may have; None for unlimited."""
 
     chunks: Count | None
     bytes: Count | None
@@ -553,7 +553,7 @@ class Quotas(NamedFields, rename="camel"):
 
 
 class SetQuotas(Struct, rename="camel", forbid_unknown_fields=True):
-    """The quotas that are to change; null is no limit, and what is left out stays."""
+    """The quotas that are to change; null makes one unlimited, and what is left out stays."""
 
     chunks: Count | UnsetType | None = UNSET
     bytes: Count | UnsetType | None = UNSET

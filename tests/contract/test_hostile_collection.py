@@ -97,7 +97,7 @@ async def test_another_record_for_an_id_is_noticed(stock: Stock) -> None:
         assert [one.text for one in await stock.collection(xtrace).get(["r1"])] == ["text 1"]
 
 
-noticed("gives a record of another namespace, or a chunk that is no record, as one of a collection", OtherRecord)
+noticed("gives a record of another namespace, or a chunk that is not a record, as one of a collection", OtherRecord)
 
 
 async def test_records_of_another_namespace_and_other_chunks_are_noticed(stock: Stock) -> None:

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,28 @@ def test_slow_readers_of_long_answers_share_a_bound(server: ServerProcess, http:
             assert {one["chunk_content"] for one in found} == {CONTENT}
     while taken(http)["answers"]:
         time.sleep(0.01)  # the last request leaves after its answer was read
+
+
+def test_the_file_of_an_answer_goes_when_its_reader_leaves(server: ServerProcess, http: Http, kb: str) -> None:
+    url = f"{http.credentials.api_url}/v1/chunk/meta/{http.org}"
+    body = {"kb_id": kb, "context_id": "ctx", "meta_filter": {}, "return_content": True}
+    with httpx2.Client(timeout=60) as client:
+        for _ in range(3):
+            with client.stream("POST", url, json=body, headers=http.data_headers) as answer:
+                assert answer.status_code == 200
+                assert files_without_a_name(server) > 0
+    while files_without_a_name(server):
+        time.sleep(0.01)
+
+
+def files_without_a_name(server: ServerProcess) -> int:
+    """Temporary files in the data folder that the server has open."""
+    found = 0
+    for link in Path(f"/proc/{server.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            target = str(link.readlink())
+            found += str(server.folder) in target and target.endswith("(deleted)")
+    return found
 
 
 def test_a_long_page_arrives_whole(http: Http, kb: str) -> None:

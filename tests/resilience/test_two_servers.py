@@ -85,7 +85,7 @@ def waiting(folder: Path) -> int:
 
 
 def wait_for(count: int, folder: Path) -> None:
-    """Returns once so many transactions wait for a lock."""
+    """Returns once that many transactions wait for a lock."""
     while waiting(folder) < count:
         time.sleep(0.01)
 

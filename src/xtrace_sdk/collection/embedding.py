@@ -11,7 +11,7 @@ from xtrace_sdk.x_vec.data_loaders.embedding import BatchEmbedder
 
 
 class RecordEmbedder:
-    """Embeds the texts of records that have no vector."""
+    """Embeds the texts of records without a vector."""
 
     def __init__(self, embedding: Embedder | None, with_copies: bool) -> None:
         """`with_copies` asks for floats, if the model gives any."""

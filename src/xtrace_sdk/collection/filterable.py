@@ -50,7 +50,7 @@ class Range:
                 raise InvalidArgument(f"{name} of a range is {shown(value)}, expected a finite number")
             object.__setattr__(self, name, float(value))
         if not self.low < self.high or not self.step > 0:
-            raise InvalidArgument("a range has no steps, expected low below high, and a step above 0")
+            raise InvalidArgument("a range is empty, expected low below high, and a step above 0")
         if not (self.high - self.low) / self.step < MAX_BUCKETS:
             raise InvalidArgument(f"a range has more than {MAX_BUCKETS} steps, expected a larger step")
 

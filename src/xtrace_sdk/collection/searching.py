@@ -69,7 +69,7 @@ class Searching(Secretive):
         self._own_writes = own_writes
 
     async def nearest(self, wanted: Wanted) -> list[Found]:
-        """The nearest records that match, nearest first: as many as are wanted, fewer only if there are no more.
+        """The nearest records that match, nearest first: as many as are wanted, fewer only if fewer match.
 
         Raises `ChangedSinceSearch` if others wrote meanwhile what it found.
         """

@@ -27,7 +27,7 @@ async def knowledge_base(xtrace: XTraceIntegration, name: str) -> str:
     """The id of the knowledge base of this name, which is created if there is none.
 
     Of several, the one that was created first; so of programs that create one at the same time, all get the same.
-    Without an admin key knowledge bases have no names, and the name is taken for an id.
+    Only an admin key can look names up. Without one the name is taken for an id.
     """
     if not name:
         raise InvalidArgument("the name of the collection is empty, expected a name, or the id of a knowledge base")

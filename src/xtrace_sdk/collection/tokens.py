@@ -46,7 +46,7 @@ class Tokens(Secretive):
         return self._token("has", path)
 
     def equals(self, path: str, value: Any) -> str | None:
-        """That the field has this value; None for a list or an object, which have no such hash."""
+        """That the field has this value; None for a list or an object, which are not hashed so."""
         scalar = scalar_key(value)
         return None if scalar is None else self._token("is", path, scalar)
 
@@ -55,7 +55,7 @@ class Tokens(Secretive):
         return self._token("list", path)
 
     def element(self, path: str, value: Any) -> str | None:
-        """That the field is a list with this element; None for an element that has no such hash."""
+        """That the field is a list with this element; None for an element that is not hashed so."""
         scalar = scalar_key(value)
         return None if scalar is None else self._token("in", path, scalar)
 

@@ -5,7 +5,7 @@
     └── Condition(path, operator, operand)        false where the value is missing, but for `eq` and `in` with None
 
 The other operators are combinations of these: `$ne`, `$nin`, `$none` and `$nor` are negations, `$between` two
-comparisons. So whoever evaluates a tree has two cases of logic, and truth has two values.
+comparisons. So evaluating a tree takes two cases of logic, and truth has two values.
 """
 
 from collections.abc import Callable, Mapping

@@ -69,7 +69,7 @@ class ControlPlane:
         return await self._service.control("GET", path, list[wire.KnowledgeBasePermission])
 
     async def get_organisation(self) -> wire.Organisation:
-        """The organisation, with its `usage` (chunks, bytes, contexts, requests) and its `quotas`; None is no limit."""
+        """The organisation, with its `usage` (chunks, bytes, contexts, requests) and `quotas`; None is unlimited."""
         return await self._service.control("GET", "organisation", wire.Organisation)
 
     async def audit_log(self, limit: int = 100, before: int | None = None) -> list[wire.AuditEntry]:

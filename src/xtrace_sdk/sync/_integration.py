@@ -504,7 +504,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         return run(self._core.get_key_permissions(key_hash))
 
     def get_organisation(self) -> wire.Organisation:
-        """The organisation, with its `usage` (chunks, bytes, contexts, requests) and its `quotas`; None is no limit."""
+        """The organisation, with its `usage` (chunks, bytes, contexts, requests) and `quotas`; None is unlimited."""
         return run(self._core.get_organisation())
 
     def audit_log(self, limit: int = 100, before: int | None = None) -> list[wire.AuditEntry]:

@@ -69,7 +69,7 @@ async def set_quotas(
     organisation_id: str,
     body: Annotated[wire.SetQuotas, Depends(body_of(wire.SetQuotas))],
 ) -> Response:
-    """Changes quotas of an organisation; null is no limit. What it has already stays, however much it is."""
+    """Changes quotas of an organisation; null makes one unlimited. What it has already stays, however much it is."""
     return json_answer(await organisations.set_quotas(state.database, operator, organisation_id, body))
 
 
@@ -119,7 +119,7 @@ async def rotate_admin_keys(state: StateDep, operator: OperatorDep, organisation
 @requires(OPERATOR)
 @describes(wire.RevokedAdminKey)
 async def revoke_admin_key(state: StateDep, operator: OperatorDep, organisation_id: str, key_hash: str) -> Response:
-    """Revokes an admin key. Without any the organisation's API keys go on working, but nobody changes its keys."""
+    """Revokes an admin key. Without any the organisation's API keys go on working, but its keys cannot be changed."""
     left = await admin_keys.revoke(state.database, operator, organisation_id, key_hash)
     return json_answer(wire.RevokedAdminKey(key_hash, left))
 

@@ -180,7 +180,7 @@ class Operator:
 
 
 ON_THE_HOST = Operator()
-"""Whoever can write the server's database needs no key."""
+"""A process that can write the server's database does not need a key."""
 
 
 class _Headers(Protocol):

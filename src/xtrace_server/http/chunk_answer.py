@@ -62,8 +62,9 @@ class ChunkAnswer:
 
     def _write(self, piece: bytes) -> None:
         if self._file is None:
-            # It has no name, and disappears with the answer.
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by the answer
+            # It has no name, and disappears with the request.
+            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by the request
+            self._file = self._running.held.enter_context(file)
         self._file.write(piece)
         self._file.flush()
 
@@ -73,7 +74,6 @@ class ChunkAnswer:
                 yield piece[start : start + PIECE_BYTES]
         if self._file is None:
             return
-        with self._file as file:
-            await asyncio.to_thread(file.seek, 0)
-            while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
-                yield piece
+        await asyncio.to_thread(self._file.seek, 0)
+        while piece := await asyncio.to_thread(self._file.read, PIECE_BYTES):
+            yield piece

@@ -1,6 +1,7 @@
 """The requests that run at the same time: how many each organisation has, and the memory that they take together."""
 
 from collections import Counter
+from contextlib import ExitStack
 from typing import Final, Literal, TypeAlias
 
 from xtrace_server.errors import Overloaded
@@ -43,6 +44,8 @@ class RunningRequest:
         self._all_parts = parts
         self._organisation_id = organisation_id
         self._parts: Counter[Part] = Counter()
+        self.held = ExitStack()
+        """What is closed when the request ends, however it ends."""
 
     async def take(self, part: Part, size: int) -> None:
         """Takes memory (bytes), when it becomes free. Raises `Overloaded` if that takes too long."""
@@ -58,6 +61,7 @@ class RunningRequest:
 
     def leave(self) -> None:
         """Ends the request, and gives back what it has taken; to be called once."""
+        self.held.close()
         self._all_parts.subtract(self._parts)
         self._memory.give_back(self._organisation_id, self._parts.total())
         self._running[self._organisation_id] -= 1

@@ -14,7 +14,7 @@ _Waiting: TypeAlias = tuple[asyncio.Future[None], int]
 
 
 class Shares:
-    """So many bytes for all. Who finds none free waits, within an organisation in the order of arrival."""
+    """Memory of a fixed size. A request that does not fit waits, within an organisation in the order of arrival."""
 
     def __init__(self, size: int, patience_s: float) -> None:
         self._size = size
@@ -46,12 +46,12 @@ class Shares:
         except BaseException:
             if turn.cancelled():
                 self._admit()
-            else:  # given in the moment in which nobody waited for it any more
+            else:  # given just as the wait was given up
                 self.give_back(organisation_id, size)
             raise
 
     def try_take(self, organisation_id: str, size: int) -> bool:
-        """Takes memory if it is free and nobody of the organisation waits; returns whether it was."""
+        """Takes memory if it is free and no request of the organisation waits; returns whether it was."""
         if organisation_id in self._waiting or not self._fits(organisation_id, size):
             return False
         self._reserve(organisation_id, size)
@@ -77,7 +77,7 @@ class Shares:
             waiting = self._waiting[organisation_id]
             while waiting and (waiting[0][0].done() or self._fits(organisation_id, waiting[0][1])):
                 turn, size = waiting.popleft()
-                if not turn.done():  # otherwise nobody waits for it any more
+                if not turn.done():  # otherwise the wait was given up
                     self._reserve(organisation_id, size)
                     turn.set_result(None)
             if not waiting:

@@ -230,7 +230,7 @@ async def _bound(
 
 
 def _conditions(kb: KnowledgeBase, sent: Sequence[wire.ChunkUpdate | wire.ChunkPatch]) -> dict[int, str]:
-    """When the chunks were last written that nobody else may have written since, by their keys."""
+    """When those chunks were last written that must not have changed since, by their keys."""
     return {chunk_pk(kb.pk, one.chunk_id): one.if_updated_at for one in sent if isinstance(one.if_updated_at, str)}
 
 

@@ -35,7 +35,7 @@ async def get(state: ServerState, actor: Actor, kb_id: str) -> KnowledgeBase:
 @repeatable
 @frees_space
 async def delete(state: ServerState, actor: Actor, kb_id: str) -> None:
-    """Deletes a knowledge base with every chunk in it: nobody finds it any more, and its rows go step by step.
+    """Deletes a knowledge base with every chunk in it: it is not found any more, and its rows go step by step.
 
     Raises `KnowledgeBaseNotFound`.
     """

@@ -74,7 +74,7 @@ async def undo_import(database: Database, schemes: SchemeRegistry, file: Path) -
 
 @contextmanager
 def _locked(file: Path) -> Iterator[BinaryIO]:
-    """The archive, which nobody else imports meanwhile. Raises `CannotImport` and `OSError`."""
+    """The archive, which no other process imports meanwhile. Raises `CannotImport` and `OSError`."""
     with file.open("rb") as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -162,7 +162,7 @@ class SearchEngine:
 
     async def _cached(self, seen: _Snapshot, pks: Sequence[int] | None) -> Found | None:
         """The rows from memory, as of the transaction or of a later one that another search has seen; or, where they
-        are not there, on their way into it; None if there is no room for them.
+        are not there, on their way into it; None if they do not fit.
         """
         binding, kb = seen.candidates.binding, seen.candidates.kb
         # One search loads or refreshes, others for the same rows wait until it is clear what comes.

@@ -48,14 +48,21 @@ class ChunkWrite:
     meta_data: MetaData
     name: str
     nonce: bytes | None
+    facet_bytes: int = field(init=False)
+    content_bytes: int = field(init=False)
     stored_bytes: int = field(init=False)
     """As `sizes.stored_bytes` says it of what is stored."""
 
     def __post_init__(self) -> None:
+        # Here, in the thread that checks what was sent: later the writer waits for it.
         meta_data = normalised(self.meta_data)
+        facet_bytes, content_bytes = sum(map(byte_length, meta_data.facets or ())), byte_length(self.content)
         texts = [value for tag in TAGS if isinstance(value := getattr(meta_data, tag), str)]
-        texts += [self.content, self.name, *(meta_data.facets or ())]
-        object.__setattr__(self, "stored_bytes", sum(map(byte_length, texts)) + len(self.row) + len(self.nonce or b""))
+        rest = sum(map(byte_length, (*texts, self.name))) + len(self.row) + len(self.nonce or b"")
+        object.__setattr__(self, "meta_data", meta_data)
+        object.__setattr__(self, "facet_bytes", facet_bytes)
+        object.__setattr__(self, "content_bytes", content_bytes)
+        object.__setattr__(self, "stored_bytes", facet_bytes + content_bytes + rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +235,7 @@ async def _change(
 async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection[int]) -> list[int]:
     """Deletes the chunks with these keys that exist, with all that belongs to them; returns their keys.
 
-    Nobody sees them from the end of the transaction on. If they are many, `deletions.carry_out` has to follow.
+    They are not seen from the end of the transaction on. If they are many, `deletions.carry_out` has to follow.
     """
     found = await existing(connection, pks)
     if found:
@@ -252,21 +259,20 @@ def _all_metadata_rows(
 def _metadata_rows(
     pk: int, binding_pk: int, write: ChunkWrite, revision: int, moment: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    meta_data = normalised(write.meta_data)
-    tokens = meta_data.facets or []
+    tokens = write.meta_data.facets or []
     row = {
         "pk": pk,
         "binding_pk": binding_pk,
         "name": write.name,
         "facet_count": len(tokens),
-        "facet_bytes": sum(map(byte_length, tokens)),
-        "content_bytes": byte_length(write.content),
+        "facet_bytes": write.facet_bytes,
+        "content_bytes": write.content_bytes,
         "nonce": write.nonce,
         "revision": revision,
         "updated_at": moment,
     }
     for tag in TAGS:
-        value = getattr(meta_data, tag)
+        value = getattr(write.meta_data, tag)
         row[tag] = None if value is UNSET else value
     return row, _facet_rows(pk, binding_pk, tokens)
 

@@ -26,7 +26,7 @@ class Clearing:
     """Runs from `start` to `close`."""
 
     def __init__(self, database: Database, ballast: Ballast, forget: Callable[[Iterable[int]], object]) -> None:
-        """`forget` gets the keys of bindings that have gone: whoever deleted them may not have been this server."""
+        """`forget` gets the keys of bindings that have gone: another server may have deleted them."""
         self._database = database
         self._forget = forget
         self._ballast = ballast

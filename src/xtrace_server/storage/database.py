@@ -70,7 +70,7 @@ class Database:
 
     @asynccontextmanager
     async def look_up(self) -> AsyncIterator[Connection]:
-        """The same for a question of the service itself, which must take no more than a moment."""
+        """The same for a question of the service itself, which must take only a moment."""
         with self._counted("read"):
             async with self._look_ups.connect() as connection:
                 yield connection
@@ -113,7 +113,7 @@ class Database:
             raise DatabaseUnusable(f"the database cannot be used: {reason(error)}") from None
 
     def _may_migrate(self, folder: Path, allowed: bool | None) -> AbstractContextManager[None]:
-        if allowed or self._dialect.is_shared:  # what is shared is migrated by whoever is alone in it
+        if allowed or self._dialect.is_shared:  # a shared database is migrated in a transaction that is alone
             return nullcontext()
         if allowed is False:
             raise FolderInUse(f"a server runs on {folder}: stop it first")

@@ -47,7 +47,7 @@ async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> None
 
 
 async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) -> list[int]:
-    """From the end of the transaction on nobody finds the knowledge base; returns the keys of what were its bindings.
+    """From the end of the transaction on the knowledge base is not found; returns the keys of what were its bindings.
 
     It is locked. No context is bound to it any more, and its chunks no longer count as stored.
     """

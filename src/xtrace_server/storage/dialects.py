@@ -186,7 +186,8 @@ async def has_grown(connection: AsyncConnection, table: Table) -> None:
 async def hold(connection: AsyncConnection, *names: str) -> None:
     """Keeps others from claiming any of the names until the writing transaction ends; waits for who has claimed one.
 
-    Whoever holds several names them in the same order. SQLite, which runs one such transaction at a time, needs none.
+    A transaction that holds several takes them in the same order as others. SQLite, which runs one such transaction at
+    a time, does not need this.
     """
     if connection.dialect.name == "postgresql":
         from xtrace_server.storage.postgres import locks

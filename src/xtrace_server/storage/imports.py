@@ -1,7 +1,7 @@
 """An exported knowledge base on its way into a database, in transactions that are each short.
 
-Until it is complete it belongs to a *staging* organisation, which nobody has a key of. So no request finds it, and what
-an interrupted import stored is where the next one goes on.
+Until it is complete it belongs to a *staging* organisation, which has no keys. So no request finds it, and what an
+interrupted import stored is where the next one goes on.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The deletion of an organisation with all that it has: at once for everybody, then step by step.
 
-From the end of the transaction that marks it on, none of its keys opens anything and nobody finds it. What it stored
+From the end of the transaction that marks it on, none of its keys opens anything and it is not found. What it stored
 goes in transactions of a bounded size. Its row stays, without its name, because the audit log, of which nothing is ever
 deleted, refers to it.
 """
@@ -36,7 +36,7 @@ IS_LEFT: Final[ColumnElement[bool]] = exists().where(_o.deleted_at.is_not(None),
 
 
 async def mark(connection: AsyncConnection, organisation_id: str) -> None:
-    """Deletes an organisation that is there: nobody finds it from the end of the transaction on."""
+    """Deletes an organisation that is there: it is not found from the end of the transaction on."""
     values = {"deleted_at": now(), "chunks": 0, "stored_bytes": 0, "contexts": 0}
     await connection.execute(update(organisation).where(_o.id == organisation_id).values(values))
 

@@ -17,7 +17,7 @@ from xtrace_server.storage.schema import admin_key, api_key, knowledge_base, org
 from xtrace_server.storage.usage import Quotas, Requests, Stored
 
 STAGING_PREFIX: Final = "importing-"
-"""What the ids begin with of organisations that imports belong to until they are complete; nobody has a key of them."""
+"""What the ids begin with of organisations that imports belong to until they are complete; they have no keys."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _r = request_count.c
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """The most that an organisation may have; None is no limit."""
+    """The most that an organisation may have; None for unlimited."""
 
     chunks: int | None = None
     bytes: int | None = None

@@ -42,7 +42,7 @@ class SearchScope:
     def of_hashes(cls, kb_id: str, service_filter: dict[str, Any]) -> "SearchScope":
         """A scope whose filter has the hashes that the service has, whatever the context keeps private.
 
-        It binds nothing that is fetched: whoever made the hashes decides what matches.
+        It binds nothing that is fetched: the maker of the hashes decides what matches.
         """
         return cls(kb_id, EVERY_CHUNK, None, service_filter, is_hidden=True)
 

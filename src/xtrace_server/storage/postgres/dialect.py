@@ -192,8 +192,8 @@ def _use_own_cursors(connection: Any, _record: object) -> None:
 
 
 def _check_whole(dialect: sa.Dialect, connection: Any, _record: object, _proxy: object) -> None:
-    """Finds out whether PostgreSQL has ended a connection that nobody used, so that after a restart of it only what was
-    under way fails. Raises what makes the pool take another one.
+    """Finds out whether PostgreSQL has ended a connection that was not in use, so that after a restart of it only what
+    was under way fails. Raises what makes the pool take another one.
     """
     try:
         arrived = select.poll()

@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 async def hold(connection: AsyncConnection, names: Iterable[str]) -> None:
-    """Waits until nobody has claimed any of the names, one after the other; others may hold them too."""
+    """Waits until none of the names is claimed, one after the other; others may hold them too."""
     await connection.execute(sa.select(*[sa.func.pg_advisory_xact_lock_shared(_number(name)) for name in names]))
 
 
 async def claim(connection: AsyncConnection, name: str) -> None:
-    """Waits until nobody has claimed the name or holds it."""
+    """Waits until the name is neither claimed nor held."""
     await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_number(name))))
 
 
