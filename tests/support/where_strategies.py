@@ -59,4 +59,6 @@ filterable: st.SearchStrategy[Any] = st.one_of(
     st.lists(st.sampled_from(["a", "b", "c", "a.x"])),
     st.just({"*": True, "a": Range(0, 5, 1), "b.y": Range(-1, 3, 0.5)}),
     st.just({"a": Range(0, 2, 1), "c": True}),
+    st.just({"*": True, "a.x": False, "c": False}),
+    st.just({"b": True, "b.y": False, "a": False, "a.x": True}),
 )

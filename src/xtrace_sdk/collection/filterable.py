@@ -7,7 +7,7 @@ A record is stored with the hashes of exactly these fields, so a collection keep
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
 
@@ -100,7 +100,7 @@ class Range:
 
 
 Filterable = Annotated[bool | Iterable[str] | Mapping[str, Any], OwnCheck]
-"""True for every field, False for none, the names of some, or names with True or a `Range` each."""
+"""True for every field, False for none, the names of some, or names with True, False or a `Range` each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,8 @@ class FilterableFields:
 
     fields: Mapping[str, Range | None]
     """The names, `*` for every field, with their ranges."""
+    left_out: frozenset[str] = frozenset()
+    """Fields without hashes, though `*` or a field that they are in has them."""
 
     @classmethod
     def of(cls, chosen: Any) -> Self:
@@ -117,15 +119,18 @@ class FilterableFields:
             return cls({EVERY_FIELD: None} if chosen else {})
         if isinstance(chosen, str) or not isinstance(chosen, Iterable):
             raise InvalidArgument(
-                f"filterable is {shown(chosen)}, expected True, a list of fields, or {{field: True or Range(…)}}"
+                f"filterable is {shown(chosen)}, expected True, a list of fields, or {{field: True, False or Range(…)}}"
             )
         given = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(chosen, True)
         if len(given) > MAX_FIELDS or not all(isinstance(name, str) and name for name in given):
             raise InvalidArgument(f"filterable names something else than fields, or more than {MAX_FIELDS} of them")
         for name, value in given.items():
-            if value is not True and not isinstance(value, Range):
-                raise InvalidArgument(f"filterable[{name[:64]!r}] is {shown(value)}, expected True or a Range")
-        return cls({name: value if isinstance(value, Range) else None for name, value in sorted(given.items())})
+            if not isinstance(value, bool | Range):
+                raise InvalidArgument(f"filterable[{name[:64]!r}] is {shown(value)}, expected True, False or a Range")
+        if given and not any(given.values()):
+            raise InvalidArgument("filterable only leaves fields out, expected one that is True, such as '*' for all")
+        fields = {name: value if isinstance(value, Range) else None for name, value in sorted(given.items()) if value}
+        return cls(fields, frozenset(name for name, value in given.items() if value is False) - {EVERY_FIELD})
 
     @property
     def is_empty(self) -> bool:
@@ -133,10 +138,13 @@ class FilterableFields:
         return not self.fields
 
     def covers(self, path: str) -> bool:
-        """Whether the service gets hashes of what is at this path."""
-        if EVERY_FIELD in self.fields or path in self.fields:
-            return True
-        return any(path.startswith(f"{name}.") for name in self.fields)
+        """Whether the service gets hashes of what is at this path: the longest name that stands for it decides."""
+        name = path
+        while name:
+            if name in self.fields or name in self.left_out:
+                return name in self.fields
+            name = name.rpartition(".")[0]
+        return EVERY_FIELD in self.fields
 
     def range_of(self, path: str) -> Range | None:
         """The range of a field of numbers, if it was chosen to have one."""
@@ -144,14 +152,17 @@ class FilterableFields:
 
     def as_object(self) -> dict[str, Any]:
         """The choice as it is kept (docs/formats.md, "Records")."""
-        return {name: None if one is None else [one.low, one.high, one.step] for name, one in self.fields.items()}
+        kept: dict[str, Any] = {
+            name: None if one is None else [one.low, one.high, one.step] for name, one in self.fields.items()
+        }
+        return kept | dict.fromkeys(sorted(self.left_out), False)
 
     @classmethod
     def from_object(cls, kept: Any) -> Self:
         """What `as_object` gave. Raises `UnknownContent` for anything else."""
         try:
-            read = msgspec.convert(kept, dict[str, tuple[float, float, float] | None])
-            return cls.of({name: True if numbers is None else Range(*numbers) for name, numbers in read.items()})
+            read = msgspec.convert(kept, dict[str, tuple[float, float, float] | Literal[False] | None])
+            return cls.of({name: Range(*one) if one else one is None for name, one in read.items()})
         except (msgspec.ValidationError, InvalidArgument):
             raise UnknownContent(
                 "the collection's filterable fields are kept in a form that this version does not know: update it"
@@ -162,4 +173,5 @@ class FilterableFields:
             return "none"
         names = [name[:64] + ("" if one is None else " (a range)") for name, one in self.fields.items()]
         shown_names = ", ".join("all others" if name == EVERY_FIELD else name for name in names[:10])
-        return "all" if names == [EVERY_FIELD] else shown_names + (", …" if len(names) > 10 else "")
+        listed = "all" if names == [EVERY_FIELD] else shown_names + (", …" if len(names) > 10 else "")
+        return listed + (f" but for {len(self.left_out)}" if self.left_out else "")

@@ -44,9 +44,9 @@ class Collection(Twin[core.Collection]):
             embedding: the model for texts, by default the one that the context remembers.
             namespace: keeps records apart from those of other namespaces, as if each were a collection of its own.
             filterable: the fields of metadata by which the service can filter: True for all, False for none, the names
-                of some, or names with True or a `Range` each, `"*"` among them for all others. A field stands for what
-                is inside it too. The first record that is stored fixes it for good. By default as it was fixed, all for
-                a new collection.
+                of some, or names with True, False or a `Range` each, `"*"` among them for all others. A field stands
+                for what is inside it too, as far as that is not named itself. The first record that is stored fixes it
+                for good. By default as it was fixed, all for a new collection.
             vector_copy: the copy of each float vector that is stored inside the encrypted content, for rescoring and
                 exact similarities: `"int8"`, `"float32"`, or None for none.
 

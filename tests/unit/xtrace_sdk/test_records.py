@@ -339,6 +339,10 @@ def test_a_field_stands_for_what_is_inside_it() -> None:
     ]  # fmt: skip
     assert FilterableFields.of({"*": True, "n": Range(0, 1, 1)}).covers("anything")
     assert not FilterableFields.of(False).covers("a")
+    but = FilterableFields.of({"*": True, "a": False, "a.b": True, "a.b.c": False})
+    assert [but.covers(path) for path in ("z", "a", "a.x", "a.b", "a.b.x", "a.b.c", "a.b.c.d", "ab")] == [
+        True, False, False, True, True, False, False, True,
+    ]  # fmt: skip
     assert (FilterableFields.of(False).is_empty, FilterableFields.of([]).is_empty) == (True, True)
 
 
@@ -351,10 +355,10 @@ def test_other_choices_are_refused(chosen: Any) -> None:
 
 
 def test_a_choice_is_kept_and_read_again() -> None:
-    for chosen in (True, False, ["b", "a"], {"*": True, "n": Range(0, 10, 0.1)}):
+    for chosen in (True, False, ["b", "a"], {"*": True, "n": Range(0, 10, 0.1)}, {"*": True, "n": False}):
         fields = FilterableFields.of(chosen)
         assert FilterableFields.from_object(fields.as_object()) == fields
-    damages: list[Any] = [None, [], {"a": 1}, {"a": [1, 2]}, {"a": [2, 1, 1]}, {"": None}]
+    damages: list[Any] = [None, [], {"a": 1}, {"a": [1, 2]}, {"a": [2, 1, 1]}, {"": None}, {"a": True}]
     for damaged in damages:
         with pytest.raises(UnknownContent, match="a form that this version does not know"):
             FilterableFields.from_object(damaged)
