@@ -15,6 +15,10 @@ class ServerDidNotStart(XTraceError):
     """The server process ended, or did not answer in time."""
 
 
+class WrongSettings(XTraceError):
+    """A server with these settings would not start, or not work; the report says why."""
+
+
 class UnusableData(XTraceError):
     """The server's data folder cannot be used as it is."""
 

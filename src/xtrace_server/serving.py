@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from ipaddress import ip_address
 from typing import Self
 
 import uvicorn
@@ -20,6 +19,7 @@ from xtrace_server import bootstrap, logs
 from xtrace_server.app import create_app
 from xtrace_server.descriptors import raise_descriptor_limit
 from xtrace_server.http.protocol import bounded
+from xtrace_server.listening import is_loopback, listen
 from xtrace_server.schemes import SchemeUnusable
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database
@@ -186,22 +186,12 @@ def _ops_listener(settings: Settings) -> Iterator[list[socket.socket]]:
 
 
 def _listen(settings: Settings, port: int) -> socket.socket:
-    if not settings.tls_certificate and not _is_loopback(settings.host):
+    if not settings.tls_certificate and not is_loopback(settings.host):
         _log.warning("listening on %s without TLS: keys and metadata cross the network in the clear", settings.host)
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, port), family=family, backlog=2048)
+        return listen(settings.host, port)
     except OSError as error:
-        # The library adds the address in its own words.
-        reason = (error.strerror or "").partition(" (while")[0]
-        raise CannotServe(f"cannot listen on {settings.host} port {port}: {reason}") from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        raise CannotServe(f"cannot listen on {settings.host} port {port}: {error.strerror}") from None
 
 
 def _server(settings: Settings) -> uvicorn.Server:

@@ -2,14 +2,15 @@
 
 import os
 import signal
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from xtrace_cli.errors import ServerDidNotStart, WrongUse
-from xtrace_cli.options.server_data import DEFAULT_FOLDER, server_settings
+from xtrace_cli.errors import ServerDidNotStart, WrongSettings, WrongUse
+from xtrace_cli.options.server_data import DEFAULT_FOLDER, checked_settings, server_settings
+from xtrace_cli.output import say
 from xtrace_cli.signals import end_as_ctrl_c_does
 
 
@@ -80,6 +81,12 @@ def serve(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, as docs/operations.md lists them."),
     ] = None,
+    check_config: Annotated[
+        bool,
+        typer.Option(
+            "--check-config", help="Check the settings and what they name, start nothing, and change nothing."
+        ),
+    ] = False,
 ) -> None:
     """Runs the service until Ctrl-C or SIGTERM.
 
@@ -102,7 +109,11 @@ def serve(
         "shared": shared,
     }
     given = {name: value for name, value in flags.items() if value is not None}
-    settings = server_settings(**given, **_assignments(set_ or [], given))
+    given |= _assignments(set_ or [], given)
+    if check_config:
+        _check(given)
+        return
+    settings = server_settings(**given)
     from xtrace_server import serving
 
     # The server finishes what is in flight by itself, then raises the signal again: that is not a failure.
@@ -113,6 +124,22 @@ def serve(
         raise ServerDidNotStart(str(error)) from None
     except KeyboardInterrupt:
         return  # before the server listened to signals: nothing was in flight
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Prints a sentence for each thing that was looked at. Raises `WrongSettings` if the server would not work."""
+    settings, faults = checked_settings(**given)
+    if settings is None:
+        for fault in faults:
+            say(f"error: {fault}")
+        raise WrongSettings("correct the settings above, then check the rest again")
+    from xtrace_server.checking.every import findings
+
+    found = list(findings(settings))
+    for finding in found:
+        say(f"{finding.level}: {finding.sentence}")
+    if any(finding.level == "error" for finding in found):
+        raise WrongSettings("the server would not start or not work with these settings: see the errors above")
 
 
 def _without_password(url: str | None) -> str | None:

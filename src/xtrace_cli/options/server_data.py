@@ -12,6 +12,8 @@ from xtrace_cli.errors import UnusableArchive, UnusableData
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from xtrace_server.settings import Settings
     from xtrace_server.storage.database import Database
     from xtrace_server.storage.dialects import Dialect
@@ -26,19 +28,30 @@ DEFAULT_FOLDER = Path("xtrace-data")
 
 def server_settings(**given: Any) -> "Settings":
     """The server's settings: what is given, else the environment. Raises `InvalidArgument` for wrong values."""
+    settings, faults = checked_settings(**given)
+    if settings is None:
+        raise InvalidArgument(faults[0])
+    return settings
+
+
+def checked_settings(**given: Any) -> "tuple[Settings | None, list[str]]":
+    """The same, or a sentence for each value that is wrong."""
     from pydantic import ValidationError
 
     from xtrace_server.settings import Settings
 
     try:
-        return Settings(**given)
+        return Settings(**given), []
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        # Where several settings do not fit together, none is named and the message says which.
-        named = "".join(f"XTRACE_{str(name).upper()}" for name in first["loc"][:1]) or "a setting of the server"
-        raise InvalidArgument(f"{named} is not valid: {first['msg'].removeprefix('Value error, ')}") from None
+        return None, [_sentence(one) for one in error.errors(include_input=False, include_url=False)]
     except ValueError as error:
-        raise InvalidArgument(str(error)) from None
+        return None, [str(error)]
+
+
+def _sentence(error: "ErrorDetails") -> str:
+    # Where several settings do not fit together, none is named and the message says which.
+    named = "".join(f"XTRACE_{str(name).upper()}" for name in error["loc"][:1]) or "a setting of the server"
+    return f"{named} is not valid: {error['msg'].removeprefix('Value error, ')}"
 
 
 def existing_database(settings: "Settings") -> "Dialect":

@@ -70,11 +70,25 @@ class Dialect(Protocol):
         """Returns whether the database is there already."""
         ...
 
+    def check(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
+        """Returns the versions of the schema that the database has: none for one that is missing or empty. Blocks.
+
+        Changes and creates nothing. `known_versions` are the schema's. `whole` also looks for damage, page by page.
+        Raises `DatabaseUnusable` and `OSError`.
+        """
+        ...
+
+    def cautions(self, changes_schema: bool) -> Sequence[str]:
+        """Returns what will trouble a server over this database: a sentence each, which says what to do. Blocks.
+
+        `changes_schema` says whether the server will have to. Raises `DatabaseUnusable`.
+        """
+        ...
+
     def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
         """Creates what is missing, and checks what is there before anything changes it. Blocks.
 
-        `folder` is the server's data folder, `known_versions` are the schema's. `whole` also looks for damage, page by
-        page. Raises `DatabaseUnusable` and `OSError`.
+        `folder` is the server's data folder, the rest as for `check`. Raises `DatabaseUnusable` and `OSError`.
         """
         ...
 

@@ -5,7 +5,7 @@ committed by then, and what a decision rests on is locked first (`with_for_updat
 """
 
 import select
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from xtrace_server.metrics import Reading
 from xtrace_server.storage.dialects import DatabaseUnusable, Options, Places, Vacuumed
 from xtrace_server.storage.postgres import blocking
 from xtrace_server.storage.postgres import functions as functions  # compiles what PostgreSQL calls differently
+from xtrace_server.storage.postgres.cautions import cautions, unverified
 from xtrace_server.storage.postgres.faults import fault, hide_values, may_be_repeated
 
 LOCK_TIMEOUT_S: Final = 20
@@ -66,11 +67,19 @@ class Postgres:
         with self._blocking() as connection:
             return blocking.has_tables(connection)
 
+    def check(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
+        with self._blocking() as connection:
+            return _check(connection, self.location, known_versions)
+
+    def cautions(self, changes_schema: bool) -> Sequence[str]:
+        with self._blocking() as connection:
+            found = list(cautions(connection, self._options.connections, changes_schema))
+        return [f"{self.location} {caution}" for caution in [*found, *unverified(self._url)]]
+
     def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
         """Makes `folder` (mode 0700) if it is missing; the database itself must be there."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._blocking() as connection:
-            _check(connection, self.location, known_versions)
+        self.check(known_versions, whole)
 
     def reader(self, connections: int) -> AsyncEngine:
         return self._engine(connections, "REPEATABLE READ", read_only=True)
@@ -215,17 +224,21 @@ def _parsed(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def _check(connection: Connection, location: str, known: Collection[str]) -> None:
-    """Raises `DatabaseUnusable` for a database that the service must not touch; `known` empty takes any version."""
+def _check(connection: Connection, location: str, known: Collection[str]) -> Collection[str]:
+    """Returns the versions of its schema. Raises `DatabaseUnusable` for a database that the service must not touch;
+    `known` empty takes any version.
+    """
     number = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
     if number < _OLDEST:
         raise DatabaseUnusable(f"{location} is of version {number // 10000}, expected 13 or newer")
     if (encoding := connection.exec_driver_sql("SHOW server_encoding").scalar_one()) != "UTF8":
         raise DatabaseUnusable(f"{location} has the encoding {encoding}, expected UTF8: create it WITH ENCODING 'UTF8'")
-    if known and blocking.has_tables(connection):
-        versions = set(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars())
-        if not versions <= set(known):
-            raise DatabaseUnusable(f"{location} was written by a newer version of XTrace or by another program")
+    if not (known and blocking.has_tables(connection)):
+        return ()
+    versions = set(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars())
+    if not versions <= set(known):
+        raise DatabaseUnusable(f"{location} was written by a newer version of XTrace or by another program")
+    return versions
 
 
 def _words(error: SQLAlchemyError) -> str:

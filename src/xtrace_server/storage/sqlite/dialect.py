@@ -7,7 +7,7 @@ writing connection instead of failing half way. `synchronous=FULL` makes an answ
 
 import os
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
@@ -61,10 +61,18 @@ class Sqlite:
     def exists(self) -> bool:
         return self.file.is_file()
 
+    def check(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
+        return check_database(self.file, known_versions, whole)
+
+    def cautions(self, changes_schema: bool) -> Sequence[str]:
+        if self.exists() and not os.access(self.file, os.R_OK | os.W_OK):
+            return [f"{self.file} cannot be written by this user: change its owner or its mode (0600)"]
+        return []
+
     def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
         """Makes `folder` (mode 0700) and an empty file (0600) if they are missing."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        check_database(self.file, known_versions, whole)
+        self.check(known_versions, whole)
         # SQLite creates the files of its log with the mode of the database file.
         # Only a new file is opened: closing one drops every lock that this process holds on it, SQLite's too.
         with suppress(FileExistsError):

@@ -18,21 +18,22 @@ CHECKED_WHOLE_BYTES: Final = 2**30
 """Up to this size every page is read, which needs about a second; beyond it only the schema and the length."""
 
 
-def check_database(file: Path, known_versions: Collection[str], whole: bool) -> None:
-    """Returns for a file that is missing, empty or a sound database of one of the versions.
+def check_database(file: Path, known_versions: Collection[str], whole: bool) -> Collection[str]:
+    """Returns the versions of the schema in a sound database, none for a file that is missing or empty.
 
     `whole` looks at its pages too. Raises `DatabaseUnusable` with one sentence otherwise.
     """
     if not file.exists() or file.stat().st_size == 0:
-        return
+        return ()
     # Never opened as a plain file: closing that would drop the locks of every connection that this process has to it
     # (SQLite, "How To Corrupt An SQLite Database File", section 2.2).
     address = f"file:{quote(str(file))}?mode=ro"
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S)) as connection:
-            _check_version(file, connection, known_versions)
+            versions = _check_version(file, connection, known_versions)
             if whole:
                 _check_pages(file, connection)
+            return versions
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise DatabaseUnusable(f"{file} is locked by another process: stop that one first") from None
@@ -43,15 +44,16 @@ def check_database(file: Path, known_versions: Collection[str], whole: bool) -> 
         raise DatabaseUnusable(f"{file} is damaged ({error}): restore it from a backup") from None
 
 
-def _check_version(file: Path, connection: sqlite3.Connection, known: Collection[str]) -> None:
+def _check_version(file: Path, connection: sqlite3.Connection, known: Collection[str]) -> Collection[str]:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
-        return
+        return ()
     if "alembic_version" not in tables:
         raise DatabaseUnusable(f"{file} cannot be used: it is a database of another program")
     versions = [version for (version,) in connection.execute("SELECT version_num FROM alembic_version")]
     if versions and not set(versions) <= set(known):
         raise DatabaseUnusable(f"{file} was written by a newer version of XTrace or by another program")
+    return versions
 
 
 def _check_pages(file: Path, connection: sqlite3.Connection) -> None:

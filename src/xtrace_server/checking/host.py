@@ -1,0 +1,92 @@
+"""What the host has for a server: ports, files, memory, processors."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from xtrace_server.checking.findings import Finding, error, ok, warning
+from xtrace_server.descriptors import OWN
+from xtrace_server.listening import is_loopback, listen
+from xtrace_server.settings import Settings
+
+PROCESS_BYTES: Final = 200 * 2**20
+"""What a server needs beside `memory_bytes`."""
+_CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def check_ports(settings: Settings) -> Iterator[Finding]:
+    """Whether the server can listen, and who can read what crosses the network."""
+    for name, port in (("port", settings.port), ("ops_port", settings.ops_port)):
+        if port is None:
+            continue
+        try:
+            listen(settings.host, port).close()
+        except OSError as failed:
+            yield error(
+                f"cannot listen on {settings.host} port {port}: {failed.strerror}; stop what listens there, or choose "
+                f"another address (host, {name})"
+            )
+        else:
+            yield ok(f"{settings.host} port {port} is free." if port else "The server takes a free port.")
+    if not settings.tls_certificate and not is_loopback(settings.host):
+        yield warning(
+            f"listening on {settings.host} without TLS: keys and metadata cross the network in the clear; give "
+            "tls_certificate and tls_key, or let only a proxy with TLS reach this address"
+        )
+
+
+def check_descriptors(settings: Settings) -> Iterator[Finding]:
+    """Whether the process may open as many files as it may have connections."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    wanted = settings.max_connections + OWN
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        yield warning(
+            f"the system allows {hard} open files, which is enough for {max(hard - OWN, 0)} connections, but "
+            f"max_connections is {settings.max_connections}: raise the limit (ulimit -n, LimitNOFILE=) to {wanted}, or "
+            "lower max_connections"
+        )
+    else:
+        yield ok(f"The system allows the {wanted} open files that max_connections needs.")
+
+
+def check_memory(settings: Settings) -> Iterator[Finding]:
+    """Whether the memory is there: the host's, or what its control group allows (a container)."""
+    allowed = memory_limit()
+    needed = settings.memory_bytes + PROCESS_BYTES
+    if allowed is None:
+        return
+    if allowed < needed:
+        yield warning(
+            f"the server needs {needed // 2**20} MiB (memory_bytes and 200 MiB), but has {allowed // 2**20} MiB: lower "
+            "memory_bytes and cache_bytes, or allow it more"
+        )
+    else:
+        yield ok(f"The server needs up to {needed // 2**20} MiB of the {allowed // 2**20} MiB that there are.")
+
+
+def check_processors(settings: Settings) -> Iterator[Finding]:
+    """Whether each thread that computes searches has a processor."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if settings.search_threads > processors:
+        yield warning(
+            f"search_threads is {settings.search_threads}, but there are {processors} processors: lower it, or "
+            "searches wait for each other"
+        )
+
+
+def memory_limit() -> int | None:
+    """Returns the bytes that this process may take, None where the system does not say."""
+    limits = []
+    with suppress(ValueError, OSError, AttributeError):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for file in _CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # a control group without a limit says "max"
+            limits.append(int(file.read_text()))
+    return min(limits, default=None)
