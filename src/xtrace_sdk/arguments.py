@@ -32,6 +32,13 @@ class AtLeast:
 
 
 @dataclass(frozen=True, slots=True)
+class AtMost:
+    """Part of an annotation: a number is not above this."""
+
+    highest: float
+
+
+@dataclass(frozen=True, slots=True)
 class Above:
     """Part of an annotation: a number is above this."""
 
@@ -47,6 +54,7 @@ MetaFilter = Annotated[Mapping[str, Any] | str, OwnCheck]
 Count = Annotated[int, AtLeast(0)]
 Positive = Annotated[int, AtLeast(1)]
 Seconds = Annotated[float, Above(0)]
+Fraction = Annotated[float, AtLeast(0), AtMost(1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,14 +213,17 @@ _OF_ELEMENTS: Final = (Sequence, list, Iterable)
 
 def _bounded(rule: _Rule | None, bounds: Iterable[Any]) -> _Rule | None:
     for bound in bounds:
-        if rule is not None and isinstance(bound, AtLeast | Above):
+        if rule is not None and isinstance(bound, AtLeast | AtMost | Above):
             rule = _within(rule, bound)
     return rule
 
 
-def _within(rule: _Rule, bound: AtLeast | Above) -> _Rule:
+def _within(rule: _Rule, bound: AtLeast | AtMost | Above) -> _Rule:
     if isinstance(bound, Above):
         return _Rule(lambda value: rule.allows(value) and value > bound.bound, f"{rule.expected} above {bound.bound:g}")
+    if isinstance(bound, AtMost):
+        expected = f"{rule.expected}, at most {bound.highest:g}"
+        return _Rule(lambda value: rule.allows(value) and value <= bound.highest, expected)
     expected = f"{rule.expected} of at least {bound.lowest:g}"
     return _Rule(lambda value: rule.allows(value) and value >= bound.lowest, expected)
 

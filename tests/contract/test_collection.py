@@ -545,6 +545,42 @@ async def test_the_most_similar_come_first(context: ExecutionContext, xtrace: XT
     assert [hit.distance for hit in of_bits] == sorted(distances.values())[:5]
 
 
+async def test_a_search_for_what_is_relevant_and_different(
+    context: ExecutionContext, xtrace: XTraceIntegration
+) -> None:
+    collection = await Collection.open(xtrace, context, "different", embedding=Model(), vector_copy="float32")
+    query = vector_of("query")
+    await collection.upsert(
+        [{"id": f"same {i}", "vector": query + vector_of(f"{i}") / 50, "metadata": {"n": i}} for i in range(5)]
+        + [{"id": "other", "vector": query + vector_of("other"), "metadata": {"n": 9}}]
+        + [{"id": "bits", "vector": (query > 0).astype(np.uint8), "metadata": {"n": 1}}]
+    )
+    nearest = [hit.record.id for hit in await collection.search("query", 7)]
+    assert [hit.record.id for hit in await collection.search_mmr("query", 7, diversity=0)] == nearest
+    one, two, *_ = hits = await collection.search_mmr(query, 3, diversity=0.8, where={"$id": {"$ne": "bits"}})
+    assert [one.record.id, two.record.id] == [nearest[1], "other"]
+    assert [hit.record.vector for hit in hits] == [None, None, None]
+    (one, two) = await collection.search_mmr("query", 2, candidates=2, where={"n": {"$gt": 1}}, include_vectors=True)
+    assert {one.record.id, two.record.id} < {"same 2", "same 3", "same 4"}
+    assert cosine(one.record.vector, query) == pytest.approx(one.similarity)
+    assert await collection.search_mmr("query", where={"n": 100}) == []
+    assert "other" not in {hit.record.id for hit in await collection.search_mmr("query", min_similarity=0.99)}
+    for wrong in (1.5, -0.1):
+        with pytest.raises(InvalidArgument, match=r"diversity is .*, expected a number of at least 0, at most 1"):
+            await collection.search_mmr("query", diversity=wrong)
+    bare = Collection(xtrace, context, collection.kb_id, embedding=Model(), vector_copy=None)
+    for refused in (bare.search_mmr("query"), collection.search_mmr((query > 0).astype(np.uint8))):
+        with pytest.raises(InvalidArgument, match="relevance compares vectors of floats"):
+            await refused
+
+
+async def test_a_twin_shares_what_its_asynchronous_collection_has(collection: Collection) -> None:
+    twin = sync.Collection.of(collection)
+    assert twin.asynchronous is collection
+    assert sync.Collection.of(twin) is twin
+    assert await asyncio.to_thread(twin.count) == await collection.count() == len(LETTERS)
+
+
 async def test_a_model_that_gives_bits_alone_serves_too(xtrace: XTraceIntegration) -> None:
     collection = await Collection.open(xtrace, toy_context(), "bits", embedding=BitsModel())
     await collection.upsert([{"id": "a", "text": "a"}, {"id": "b", "text": "b"}])

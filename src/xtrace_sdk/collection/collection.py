@@ -6,9 +6,11 @@ from contextlib import aclosing
 from types import EllipsisType
 from typing import Annotated, Any, Final, Self
 
+import numpy as np
+
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import OnConflict
-from xtrace_sdk.arguments import Count, OwnCheck, Positive, checked_calls
+from xtrace_sdk.arguments import Count, Fraction, OwnCheck, Positive, checked_calls
 from xtrace_sdk.collection.contents import ReadRecord, RecordCipher
 from xtrace_sdk.collection.embedding import RecordEmbedder
 from xtrace_sdk.collection.filterable import Filterable, FilterableFields
@@ -16,6 +18,7 @@ from xtrace_sdk.collection.matching import matches
 from xtrace_sdk.collection.metadata import at_path
 from xtrace_sdk.collection.own_writes import OwnWrites
 from xtrace_sdk.collection.record import Hit, Record, Written, checked_id
+from xtrace_sdk.collection.relevance import most_relevant
 from xtrace_sdk.collection.searching import Searching, Wanted
 from xtrace_sdk.collection.service_filter import Bounds, ServiceFilter, bounds
 from xtrace_sdk.collection.storage import Batch, RecordStore, knowledge_base
@@ -319,6 +322,65 @@ class Collection(Secretive):
             for i in ranked[:k]
             if min_similarity is None or similarities[i] >= min_similarity
         ]
+
+    async def search_mmr(
+        self,
+        query: str | Any,
+        k: Positive = 10,
+        *,
+        candidates: Positive | None = None,
+        diversity: Fraction = 0.5,
+        where: WhereFilter | None = None,
+        rescore: Positive = 4,
+        min_similarity: float | None = None,
+        include_vectors: bool = False,
+        decoys: Count = 0,
+    ) -> list[Hit]:
+        """`k` records that are similar to a text or a vector and differ from each other, in the order of their choice.
+
+        Chosen by maximal marginal relevance: the most similar record first, then each time the one for which similarity
+        to the query, less similarity to what is chosen, is greatest.
+
+        Args:
+            query: a text, which the model embeds, or floats as the model gives them.
+            k: how many; fewer come back only where fewer match.
+            candidates: among how many of the most similar records, by default 4·k, at least k.
+            diversity: how much difference weighs, from 0 (as `search`) to 1.
+            where: a filter (docs/collection.md).
+            rescore: how the candidates are found, as in `search`.
+            min_similarity: leaves out candidates that are less similar.
+            include_vectors: gives the vectors' copies, too.
+            decoys: as in `search`.
+
+        The service learns what it learns of `search` for that many candidates; the choice is made here. A record
+        without a copy of its vector counts as different from all others.
+
+        Raises `InvalidArgument` for bits as query and for a collection that keeps no copies of vectors, and what
+        `search` raises.
+        """
+        vector = self._cipher.query(await self._query_vector(query))
+        if vector.dtype.kind != "f" or not self._has_copies:
+            raise InvalidArgument(
+                "maximal marginal relevance compares vectors of floats: open the collection with vector_copy, and give "
+                "a text or floats"
+            )
+        reach = max(k, 4 * k if candidates is None else candidates)
+        hits = await self.search(
+            vector,
+            reach,
+            where=where,
+            rescore=rescore,
+            min_similarity=min_similarity,
+            include_vectors=True,
+            decoys=decoys,
+        )
+        copies = [np.zeros_like(vector) if hit.record.vector is None else hit.record.vector for hit in hits]
+        relevances = np.array([hit.similarity for hit in hits])
+        chosen = [hits[i] for i in most_relevant(relevances, np.array(copies), k, diversity)]
+        if not include_vectors:
+            for hit in chosen:
+                hit.record.vector = None
+        return chosen
 
     async def _query_vector(self, query: Any) -> Any:
         if not isinstance(query, str):

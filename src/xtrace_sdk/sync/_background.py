@@ -14,7 +14,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import InvalidCall
@@ -31,6 +31,20 @@ class Twin(Secretive, Generic[Core]):
     """A synchronous object before its asynchronous core, which does everything."""
 
     _core: Core
+
+    @classmethod
+    def of(cls, given: "Core | Self") -> Self:
+        """The twin of an object of `xtrace_sdk`, which shares its state and connections; of a twin, itself."""
+        if isinstance(given, cls):
+            return given
+        twin = cls.__new__(cls)
+        twin._core = cast("Core", given)
+        return twin
+
+    @property
+    def asynchronous(self) -> Core:
+        """The object of `xtrace_sdk` that does everything. Its calls can be awaited in any event loop."""
+        return self._core
 
     def __eq__(self, other: object) -> bool:
         return self._core == other._core if isinstance(other, type(self)) else NotImplemented

@@ -5,7 +5,7 @@ from types import EllipsisType
 from typing import Any, Self
 
 from xtrace_core.wire import OnConflict
-from xtrace_sdk.arguments import Count, Positive
+from xtrace_sdk.arguments import Count, Fraction, Positive
 from xtrace_sdk.collection import collection as core
 from xtrace_sdk.collection.collection import Records, WhereFilter
 from xtrace_sdk.collection.filterable import Filterable
@@ -235,6 +235,55 @@ class Collection(Twin[core.Collection]):
             self._core.search(
                 query,
                 k,
+                where=where,
+                rescore=rescore,
+                min_similarity=min_similarity,
+                include_vectors=include_vectors,
+                decoys=decoys,
+            )
+        )
+
+    def search_mmr(
+        self,
+        query: str | Any,
+        k: Positive = 10,
+        *,
+        candidates: Positive | None = None,
+        diversity: Fraction = 0.5,
+        where: WhereFilter | None = None,
+        rescore: Positive = 4,
+        min_similarity: float | None = None,
+        include_vectors: bool = False,
+        decoys: Count = 0,
+    ) -> list[Hit]:
+        """`k` records that are similar to a text or a vector and differ from each other, in the order of their choice.
+
+        Chosen by maximal marginal relevance: the most similar record first, then each time the one for which similarity
+        to the query, less similarity to what is chosen, is greatest.
+
+        Args:
+            query: a text, which the model embeds, or floats as the model gives them.
+            k: how many; fewer come back only where fewer match.
+            candidates: among how many of the most similar records, by default 4·k, at least k.
+            diversity: how much difference weighs, from 0 (as `search`) to 1.
+            where: a filter (docs/collection.md).
+            rescore: how the candidates are found, as in `search`.
+            min_similarity: leaves out candidates that are less similar.
+            include_vectors: gives the vectors' copies, too.
+            decoys: as in `search`.
+
+        The service learns what it learns of `search` for that many candidates; the choice is made here. A record
+        without a copy of its vector counts as different from all others.
+
+        Raises `InvalidArgument` for bits as query and for a collection that keeps no copies of vectors, and what
+        `search` raises.
+        """
+        return run(
+            self._core.search_mmr(
+                query,
+                k,
+                candidates=candidates,
+                diversity=diversity,
                 where=where,
                 rescore=rescore,
                 min_similarity=min_similarity,
