@@ -29,3 +29,11 @@ class UnusableArchive(XTraceError):
 
 class BadChunks(XTraceError):
     """A knowledge base holds chunks that cannot be used."""
+
+
+class UntrustedFolder(XTraceError):
+    """A file of the working folder would decide where keys from elsewhere go; nothing was sent."""
+
+
+class UnknownKnowledgeBase(XTraceError):
+    """The organisation does not have a knowledge base of this name."""

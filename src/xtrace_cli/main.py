@@ -8,7 +8,9 @@ What takes long to import (the server, numpy, the embedding models) is imported 
 
 import sys
 import warnings
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn
+
+import typer
 
 from xtrace_cli.commands import context, kb, keys, operator, org
 from xtrace_cli.commands.audit import audit
@@ -27,12 +29,28 @@ from xtrace_cli.commands.vacuum import vacuum
 from xtrace_cli.commands.version import version
 from xtrace_cli.errors import WrongUse
 from xtrace_cli.groups import new_group
+from xtrace_cli.options.settings import choose_profile
 from xtrace_cli.output import note, write_in_every_encoding
 from xtrace_sdk.errors import XTraceError
 
 _INTERRUPTED: Final = 130
 
 app = new_group("xtrace", "An end-to-end encrypted vector database: the server searches what it cannot read.")
+
+
+@app.callback()
+def _for_every_command(
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Take the settings of this profile in xtrace.toml; by default XTRACE_PROFILE, else `default`.",
+        ),
+    ] = None,
+) -> None:
+    choose_profile(profile)
+
+
 app.command()(audit)
 app.command()(backup)
 app.command()(demo)

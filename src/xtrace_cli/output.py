@@ -73,9 +73,14 @@ def confirm(question: str, yes: bool) -> None:
     expect_confirmable(yes)
     if yes:
         return
-    typer.echo(f"{printable(question)} [y/N] ", err=True, nl=False)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    if not wants(question):
         raise NotConfirmed("not confirmed, so nothing was changed")
+
+
+def wants(question: str) -> bool:
+    """Asks the person at the terminal, and says whether they answered yes."""
+    typer.echo(f"{printable(question)} [y/N] ", err=True, nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def expect_confirmable(yes: bool) -> None:

@@ -12,6 +12,7 @@ VARIABLES: Final = frozenset(
     for name in (
         # the client and the command line
         *("API_URL", "ADMIN_API_URL", "ORG_ID", "API_KEY", "ADMIN_KEY", "CREDENTIALS"),
+        *("CA_FILE", "CONTEXT", "CONTEXT_ID", "KB", "KEY_FILE", "KMS_KEY", "PROFILE"),
         *("PASSPHRASE", "NEW_PASSPHRASE", "RECOVERY_KEY"),
         # both
         *("ARITHMETIC", "THREADS", "CONSTANT_TIME"),
@@ -20,9 +21,9 @@ VARIABLES: Final = frozenset(
 
 
 EXISTING_CLIENTS: Final = frozenset(
-    f"{PREFIX}{name}" for name in ("PASS_PHRASE", "EXECUTION_CONTEXT_PATH", "EMBEDDING_MODEL_PATH", "CONTEXT_ID")
+    f"{PREFIX}{name}" for name in ("PASS_PHRASE", "EXECUTION_CONTEXT_PATH", "EMBEDDING_MODEL_PATH")
 )
-"""Variables of the existing client, which may be set where both are used."""
+"""Variables of the existing client, which the command line reads too."""
 
 
 def unknown_variables(environment: Collection[str], settings: Collection[str]) -> dict[str, str | None]:

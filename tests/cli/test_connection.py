@@ -69,7 +69,9 @@ def test_a_file_that_may_not_be_read_is_one_sentence(shell: Terminal) -> None:
     shell("kb list --credentials private.json").fails("Permission denied")
 
 
-def test_a_wrong_key_is_one_sentence_without_the_key(xtrace: Terminal) -> None:
+def test_a_wrong_key_is_one_sentence_without_the_key(xtrace: Terminal, credentials: Credentials) -> None:
+    # The address beside the key, because the one of the folder gets no key from elsewhere.
+    xtrace.environment["XTRACE_API_URL"] = credentials.api_url
     for line in ("kb list", "kb create x", "keys list", "keys create x"):
         refused = xtrace(line, XTRACE_ADMIN_KEY="wrong-admin-key")
         refused.fails("key")

@@ -101,7 +101,7 @@ def test_another_clients_context_is_shown_without_an_id(shell: Terminal) -> None
 def test_the_passphrase_is_asked_for_and_not_echoed(xtrace: Terminal) -> None:
     created = xtrace.watched("context create mine.json --dimensions 8", PASSPHRASE, PASSPHRASE)
     assert created.status == 0
-    assert created.err == "Passphrase for the new context: \nThe same again: \n"
+    assert created.err == "Passphrase for the new context: \nConfirm passphrase: \n"
     context_id = created.text
     saved = xtrace.watched("context save mine.json", PASSPHRASE)
     assert (saved.text, saved.err) == (context_id, "Passphrase: \n")

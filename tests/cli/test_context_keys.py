@@ -57,7 +57,7 @@ def test_rewrap_asks_without_an_echo(terminal: Terminal) -> None:
     terminal.environment = {}
     asked = terminal.watched("context rewrap mine.json", PASSPHRASE, NEW_PASSPHRASE, NEW_PASSPHRASE)
     assert asked.status == 0, asked
-    assert asked.err.startswith("Passphrase: \nNew passphrase: \nThe same again: \n")
+    assert asked.err.startswith("Passphrase: \nNew passphrase: \nConfirm passphrase: \n")
     before = (terminal.folder / "mine.json").read_bytes()
     assert "differ" in terminal.watched("context rewrap mine.json", NEW_PASSPHRASE, "one", "two").err
     terminal("context rewrap mine.json").fails("XTRACE_PASSPHRASE", status=2)
@@ -245,7 +245,7 @@ def test_rotate_asks_for_both_passphrases_without_an_echo(terminal: Terminal, ht
     terminal("context save old.json")
     terminal.environment = {}
     asked = terminal.watched("context rotate old.json new.json", PASSPHRASE, NEW_PASSPHRASE, NEW_PASSPHRASE)
-    assert asked.err.startswith("Passphrase: \nNew passphrase: \nThe same again: \n")
+    assert asked.err.startswith("Passphrase: \nNew passphrase: \nConfirm passphrase: \n")
     assert asked.status == 0
     again = terminal.watched("context rotate old.json new.json", NEW_PASSPHRASE)
     assert again.status == 0

@@ -27,7 +27,8 @@ from support.existing_client import ExistingClientKey
 from support.object_graph import PACKAGES, ObjectGraph, is_data, is_ours
 from support.recording_proxy import found
 from support.secret_marks import key_marks
-from xtrace_cli.options.connection import _Connection
+from xtrace_cli.options.connection import Connection
+from xtrace_cli.options.settings import Setting, Source
 from xtrace_core import wire
 from xtrace_core.arithmetic.backends import backends
 from xtrace_core.secrecy import Secretive
@@ -120,7 +121,8 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
     roots.append(wire.CreatedOrganisation(shown_organisation(), ADMIN_KEY, API_KEY))
     roots.append(wire.CreatedAdminKey(wire.AdminKey("hash", "now"), ADMIN_KEY))
     roots += [wire.CreatedOperatorKey(ADMIN_KEY), OperatorCredentials(ADMIN_KEY, "http://127.0.0.1:1")]
-    roots += [Credentials("org", ADMIN_KEY, API_KEY, "http://127.0.0.1:1"), _Connection(api_key=API_KEY)]
+    roots.append(Credentials("org", ADMIN_KEY, API_KEY, "http://127.0.0.1:1"))
+    roots.append(Connection({"api_key": Setting("api_key", API_KEY, Source("here", Path()))}))
     return roots, marks
 
 

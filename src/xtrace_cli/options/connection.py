@@ -1,23 +1,25 @@
 """How the commands reach the service: the address, the organisation and the keys.
 
-For each of them: the environment variable (`XTRACE_API_URL`, `XTRACE_ORG_ID`, `XTRACE_API_KEY`, `XTRACE_ADMIN_KEY`),
-else the credentials file, else, for the address alone, the hosted service. The credentials file is what
-`--credentials` names, else what `XTRACE_CREDENTIALS` names, else `xtrace-data/credentials.json` if it is there. No key
-is ever an argument, because every user of a machine can read the arguments of every process.
+For each of them: the environment, else the credentials file that `--credentials` or `XTRACE_CREDENTIALS` names, else
+the files of `settings.py`, nearest first, each with the credentials file that it names. If none of all these says
+anything, `xtrace-data/credentials.json` if it is there; else, for the address alone, the hosted service. No key is ever
+an argument, because every user of a machine can read the arguments of every process.
 """
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
 import typer
 
 from xtrace_cli.errors import WrongUse
+from xtrace_cli.options.settings import Setting, Settings, Source, current_settings
+from xtrace_cli.options.small_files import read_small_file
+from xtrace_cli.options.trust import check_direction
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
+from xtrace_sdk.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from xtrace_sdk.service.integration import XTraceIntegration
@@ -37,31 +39,95 @@ CredentialsFile = Annotated[
         help=f"The file with the service's address and the keys; by default {DEFAULT_FILE}, if it is there.",
     ),
 ]
+_WAYS: Final = ("api_url", "admin_api_url", "ca_file")
+_KEYS: Final = ("api_key", "admin_key")
+_SETTINGS: Final = ("org_id", *_WAYS, *_KEYS)
 
 
-class _Connection(Secretive, msgspec.Struct):
-    """What is known about the service; empty is unknown. A file may lack what its owner does not have."""
+class _Contents(Secretive, msgspec.Struct):
+    """What a credentials file may have; empty is unknown. A file may lack what its owner does not have."""
 
     api_url: str = ""
     org_id: str = ""
     api_key: str = ""
     admin_key: str = ""
 
-    def __repr__(self) -> str:
-        return f"<_Connection to {self.api_url}>"
+
+class Connection(Secretive):
+    """What is known about the service, and from where. `repr` shows none of it."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, known: Mapping[str, Setting]) -> None:
+        self._known = known
+
+    def get(self, name: str) -> Setting | None:
+        """The setting of this name; None if it is unknown."""
+        return self._known.get(name)
+
+    def text(self, name: str) -> str:
+        """Its value; empty if it is unknown."""
+        return self._known[name].value if name in self._known else ""
+
+    def integration(self, needs: tuple[str, ...], *, may_use: tuple[str, ...] = ()) -> "XTraceIntegration":
+        """A client of the service with what it needs, and with what it may use besides if that is known.
+
+        Raises `WrongUse` for what is unknown, and what `check_direction` raises.
+        """
+        for name in needs:
+            if not self.text(name):
+                raise WrongUse(
+                    f"this needs {_NAMES[name]}: set {_variable(name)}, or name a credentials file with --credentials"
+                )
+        used = {one: self._known[one] for one in (*needs, *may_use, *_WAYS) if one in self._known}
+        check_direction(
+            [used[one] for one in _WAYS if one in used],
+            [used[one] for one in _KEYS if one in used],
+        )
+        from xtrace_sdk.service.integration import Retries, XTraceIntegration
+
+        values = {name: setting.value for name, setting in used.items()}
+        return XTraceIntegration(
+            values.get("org_id"),
+            values.get("api_key"),
+            values.get("admin_key"),
+            values.get("api_url"),
+            values.get("admin_api_url"),
+            ca_file=used["ca_file"].path if "ca_file" in used else None,
+            retries=Retries(attempts=_ATTEMPTS),
+        )
+
+
+def known_connection(file: Path | None, settings: Settings | None = None) -> Connection:
+    """What the environment, the credentials file and the other files say about the service.
+
+    Raises what reading the files raises.
+    """
+    settings = settings or current_settings()
+    layers = [settings.environment.found]
+    if file is not None:
+        layers.append(_contents(file, Source(str(file), Path.cwd())))
+    for found in settings.in_files():
+        layers.append(found)
+        if "credentials" in found:
+            layers.append(_named_contents(found["credentials"]))
+    if file is None and not any(name in layer for layer in layers[1:] for name in _SETTINGS) and DEFAULT_FILE.exists():
+        layers.append(_contents(DEFAULT_FILE, _source(DEFAULT_FILE)))
+    return Connection({name: one[name] for one in reversed(layers) for name in _SETTINGS if name in one})
 
 
 def with_admin_key(file: Path | None, call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
     """What the call gives that is made with the admin key.
 
-    Raises `WrongUse` if the key or the organisation is unknown, what reading the file raises, and what the call raises.
+    Raises `WrongUse` if the key or the organisation is unknown, what reading the files raises, and what the call
+    raises.
     """
-    return _run(file, ("org_id", "admin_key"), call)
+    return _run(known_connection(file).integration(("org_id", "admin_key")), call)
 
 
 def with_api_key(file: Path | None, call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
     """What the call gives that is made with the API key; raises as `with_admin_key` does."""
-    return _run(file, ("org_id", "api_key"), call)
+    return _run(known_connection(file).integration(("org_id", "api_key")), call)
 
 
 def with_two_api_keys(
@@ -69,46 +135,29 @@ def with_two_api_keys(
 ) -> T:
     """The same for a call between two services; without a file for the other one, they are the same.
 
-    Environment variables say nothing about the other one.
+    Neither environment variables nor other files say anything about the other one.
     """
-
-    known = None if other_file is None else _read(other_file)
+    if other_file is None:
+        return with_api_key(file, lambda xtrace: call(xtrace, xtrace))
+    known = Connection(_contents(other_file, Source(str(other_file), Path.cwd())))
     for name in ("api_url", "org_id", "api_key"):
-        if known is not None and not getattr(known, name):
+        if not known.text(name):
             raise WrongUse(f"{other_file} lacks {_NAMES[name]} ({name}): complete the file that --to names")
+    integration = known.integration(("org_id", "api_key"))
 
     async def run(xtrace: "XTraceIntegration") -> T:
-        if known is None:
-            return await call(xtrace, xtrace)
-        async with _integration(known, ()) as other:
+        async with integration as other:
             return await call(xtrace, other)
 
     return with_api_key(file, run)
 
 
-def _run(file: Path | None, needs: tuple[str, ...], call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
+def _run(integration: "XTraceIntegration", call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
     async def run() -> T:
-        async with _integration(_connection(file), needs) as xtrace:
+        async with integration as xtrace:
             return await call(xtrace)
 
     return asyncio.run(run())
-
-
-def _integration(known: _Connection, needs: tuple[str, ...]) -> "XTraceIntegration":
-    from xtrace_sdk.service.integration import Retries, XTraceIntegration
-
-    for name in needs:
-        if not getattr(known, name):
-            raise WrongUse(
-                f"this needs {_NAMES[name]}: set {_variable(name)}, or name a credentials file with --credentials"
-            )
-    return XTraceIntegration(
-        org_id=known.org_id,
-        api_key=known.api_key,
-        api_url=known.api_url,
-        admin_key=known.admin_key,
-        retries=Retries(attempts=_ATTEMPTS),
-    )
 
 
 _NAMES = {
@@ -119,26 +168,35 @@ _NAMES = {
 }
 
 
-def _connection(file: Path | None) -> _Connection:
-    if file is None and DEFAULT_FILE.exists():
-        file = DEFAULT_FILE
-    known = _Connection() if file is None else _read(file)
-    for name in known.__struct_fields__:
-        setattr(known, name, os.environ.get(_variable(name)) or getattr(known, name))
-    return known
-
-
 def _variable(name: str) -> str:
     return f"XTRACE_{name.upper()}"
 
 
-def _read(file: Path) -> _Connection:
+def _source(file: Path) -> Source:
+    """The source that a file is which no person named: one inside the working folder may be somebody else's."""
+    return Source(str(file), file.parent, is_of_folder=file.resolve().is_relative_to(Path.cwd().resolve()))
+
+
+def _named_contents(setting: Setting) -> dict[str, Setting]:
+    """The contents of the credentials file that another file names."""
+    if setting.source.is_of_folder:
+        return _contents(setting.path, _source(setting.path))
+    return _contents(setting.path, Source(str(setting.path), setting.path.parent))
+
+
+def _contents(file: Path, source: Source) -> dict[str, Setting]:
+    data = read_small_file(file, "credentials")
     try:
-        return msgspec.json.decode(file.read_bytes(), type=_Connection)
-    except OSError as error:
-        raise InaccessibleFile(f"the credentials cannot be read from {file}: {error.strerror}") from None
+        contents = msgspec.json.decode(data, type=_Contents)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidArgument(
             f"{file} does not contain credentials: expected a JSON object with the texts api_url, org_id, api_key, "
             "admin_key"
         ) from None
+    return dict(_given(contents, source))
+
+
+def _given(contents: _Contents, source: Source) -> Iterator[tuple[str, Setting]]:
+    for name in contents.__struct_fields__:
+        if value := getattr(contents, name):
+            yield name, Setting(name, value, source)

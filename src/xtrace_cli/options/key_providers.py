@@ -56,7 +56,8 @@ def provider_of(
     from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider
 
-    kind = read_public_part(path).key_provider
+    public = read_public_part(path)
+    kind = public.key_provider
     if kind == KeyFileProvider.kind and key_file is None:
         raise WrongUse(f"{path} is protected by a key file: give it with --key-file")
     if kind == AWSKMSKeyProvider.kind and kms_key is None:
@@ -66,20 +67,29 @@ def provider_of(
         key_file if kind == KeyFileProvider.kind else None,
         kms_key if kind == AWSKMSKeyProvider.kind else None,
         kms_context,
+        context_id=public.id,
     )
 
 
 def named_provider(
-    passphrase_file: Path | None, key_file: Path | None, kms_key: str | None, kms_context: Sequence[str] | None
+    passphrase_file: Path | None,
+    key_file: Path | None,
+    kms_key: str | None,
+    kms_context: Sequence[str] | None,
+    *,
+    context_id: str | None = None,
 ) -> "KeyProvider":
-    """The provider of the key file or the AWS KMS key that was named, else of the passphrase."""
+    """The provider of the key file or the AWS KMS key that was named, else of the passphrase.
+
+    With the context's id, the system's keyring is asked for the passphrase too.
+    """
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
 
     if key_file is not None:
         return KeyFileProvider(key_file)
     if kms_key is not None:
         return AWSKMSKeyProvider(_kms_client(), kms_key, _encryption_context(kms_context))
-    return PassphraseKeyProvider(passphrase_of(passphrase_file))
+    return PassphraseKeyProvider(passphrase_of(passphrase_file, context_id))
 
 
 def new_provider(

@@ -5,11 +5,12 @@ from typing import Annotated, Final
 
 import typer
 
+from xtrace_cli.options.system_keyring import kept_passphrase
 from xtrace_cli.options.typed_secret import TypedSecret
 
 VARIABLE = "XTRACE_PASSPHRASE"
 NEW_VARIABLE = "XTRACE_NEW_PASSPHRASE"
-_OLD: Final = TypedSecret("passphrase", VARIABLE, "--passphrase-file")
+_OLD: Final = TypedSecret("passphrase", VARIABLE, "--passphrase-file", setting="passphrase")
 _NEW: Final = TypedSecret("new passphrase", NEW_VARIABLE, "--new-passphrase-file")
 
 PassphraseFile = Annotated[
@@ -30,9 +31,13 @@ NewPassphraseFile = Annotated[
 ]
 
 
-def passphrase_of(file: Path | None) -> str:
-    """The passphrase of a context that exists. Raises as `TypedSecret.get` does, and so do the others here."""
-    return _OLD.get(file, "Passphrase: ")
+def passphrase_of(file: Path | None, context_id: str | None = None) -> str:
+    """The passphrase of a context that exists: as given, else from the system's keyring for this id, else typed.
+
+    Raises as `TypedSecret.get` does, and so do the others here.
+    """
+    kept = None if context_id is None else _OLD.given(file) or kept_passphrase(context_id)
+    return kept or _OLD.get(file, "Passphrase: ")
 
 
 def new_passphrase(file: Path | None) -> str:

@@ -8,29 +8,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xtrace_cli.errors import WrongUse
+from xtrace_cli.options.settings import current_settings
 from xtrace_cli.output import is_watched
 from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 
 @dataclass(frozen=True)
 class TypedSecret:
-    """Where a secret comes from: a file, else a variable of the environment, else the terminal."""
+    """Where a secret comes from: a file, else a variable of the environment, else a setting, else the terminal."""
 
     name: str
     """What it is: `passphrase`."""
     variable: str
     option: str
     """The option that names the file."""
+    setting: str = ""
+    """The setting that has it too, if there is one. It is not used for a new secret: a file of a folder that somebody
+    else wrote would choose it."""
 
     def get(self, file: Path | None, prompt: str) -> str:
         """The secret.
 
         Raises `InaccessibleFile`, `InvalidArgument`, and `WrongUse` if it is missing when not interactive.
         """
-        return self._given(file) or self._ask(prompt)
+        return self.given(file) or self._ask(prompt)
+
+    def given(self, file: Path | None) -> str | None:
+        """The secret unless it must be asked for; raises as `get` does."""
+        if file is None and self.setting and not os.environ.get(self.variable):
+            return current_settings().text(self.setting)
+        return self._given(file)
 
     def get_new(self, file: Path | None, prompt: str) -> str:
-        """The same for a new secret: at the terminal it is asked for twice."""
+        """The same as `get` for a new secret: at the terminal it is asked for twice."""
         return self._given(file) or self._ask_twice(prompt)
 
     def read(self, file: Path) -> str:
@@ -50,7 +60,7 @@ class TypedSecret:
 
     def _ask_twice(self, prompt: str) -> str:
         first = self._ask(prompt)
-        if self._ask("The same again: ") != first:
+        if self._ask("Confirm passphrase: ") != first:
             raise InvalidArgument("the two passphrases differ")
         return first
 

@@ -1,0 +1,247 @@
+"""What a command works with that stores and searches: the connection, the context, its model, a knowledge base.
+
+A command takes four options and hands them on:
+
+    def search(
+        question: …,
+        kb: KnowledgeBaseName = None,
+        context: ContextFile = None,
+        passphrase_file: PassphraseFile = None,
+        credentials: CredentialsFile = None,
+    ) -> None:
+        async def act(workspace: Workspace) -> list[Hit]:
+            notes = await workspace.collection(kb)
+            return await notes.search(question)
+
+        hits = with_workspace(Given(credentials, context, passphrase_file), act)
+
+What no option says, the settings say (`xtrace_cli.options.settings`). `xtrace init` writes them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import typer
+
+from xtrace_cli.errors import UnknownKnowledgeBase, UntrustedFolder, WrongUse
+from xtrace_cli.options.connection import known_connection
+from xtrace_cli.options.key_providers import named_provider, provider_of
+from xtrace_cli.options.settings import Settings, current_settings
+from xtrace_cli.options.small_files import nearest
+from xtrace_core.secrecy import Secretive
+from xtrace_sdk.errors import ContextNotFound, InvalidArgument, KnowledgeBaseNotFound
+
+if TYPE_CHECKING:
+    from xtrace_sdk.collection.collection import Collection
+    from xtrace_sdk.collection.filterable import Filterable
+    from xtrace_sdk.service.integration import XTraceIntegration
+    from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+    from xtrace_sdk.x_vec.inference.embedding import Embedding
+    from xtrace_sdk.x_vec.keys.provider import KeyProvider
+
+T = TypeVar("T")
+
+DEFAULT_CONTEXT: Final = Path("keys", "context.json")
+DEFAULT_KB: Final = "documents"
+MODEL: Final = ("wordllama", "l2_supercat", 256, 512)
+"""The model of a new context unless another one is named: provider, name, dimensions and bits."""
+
+ContextFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--context",
+        metavar="FILE",
+        help=f"The file of the context; by default XTRACE_CONTEXT, else {DEFAULT_CONTEXT}, if it is there.",
+    ),
+]
+KnowledgeBaseName = Annotated[
+    str | None,
+    typer.Option(
+        "--kb",
+        metavar="NAME",
+        help="The knowledge base: its name, or its id, which needs no admin key; by default XTRACE_KB, else "
+        f"{DEFAULT_KB}.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The options of a command; None leaves it to the settings."""
+
+    credentials: Path | None = None
+    context: Path | None = None
+    passphrase_file: Path | None = None
+
+
+class Workspace(Secretive):
+    """An open connection, an opened context, and what they lead to."""
+
+    __slots__ = ("_default_kb", "_embedding", "_model_path", "context", "xtrace")
+
+    def __init__(self, xtrace: "XTraceIntegration", context: "ExecutionContext", settings: Settings) -> None:
+        """Sends nothing. `with_workspace` makes one."""
+        self.xtrace: Final = xtrace
+        self.context: Final = context
+        self._default_kb = settings.text("kb") or DEFAULT_KB
+        self._model_path = settings.get("embedding_model_path")
+        self._embedding: Embedding | None = None
+
+    @property
+    def embedding(self) -> "Embedding":
+        """The model of the texts: the one that the context remembers, else the folder of `XTRACE_EMBEDDING_MODEL_PATH`.
+
+        One object for the whole workspace, so that the model is loaded once. Raises `InvalidArgument` if there is none,
+        and `UntrustedFolder` if only a file of the working folder names it.
+        """
+        if self._embedding is None:
+            self._embedding = self._find_embedding()
+        return self._embedding
+
+    def kb_name(self, name: str | None = None) -> str:
+        """The name, or else the one of the settings, or else `documents`."""
+        return name or self._default_kb
+
+    async def knowledge_base(self, name: str | None = None) -> str:
+        """The id of the knowledge base of this name or id, which must exist; by default the one of the settings.
+
+        With an admin key names are looked up; of several of one name, the first that was created. Without one the
+        name must be an id. Raises `UnknownKnowledgeBase`, which names the nearest, and what the calls raise.
+        """
+        name = self.kb_name(name)
+        if not self.xtrace.admin_key:
+            return await self._known_id(name)
+        kbs = sorted(await self.xtrace.list_kbs(), key=lambda kb: (kb.created_at, kb.id))
+        found = [kb.id for kb in kbs if kb.name == name] or [kb.id for kb in kbs if kb.id == name]
+        if not found:
+            names = list(dict.fromkeys(kb.name for kb in kbs))
+            raise UnknownKnowledgeBase(f"the knowledge base {name} does not exist{_suggested(name, names)}")
+        return found[0]
+
+    async def collection(
+        self, name: str | None = None, *, create: bool = False, filterable: "Filterable | None" = None
+    ) -> "Collection":
+        """The collection in the knowledge base of this name or id; by default the one of the settings.
+
+        Args:
+            name: the name or the id, as `--kb` gives it.
+            create: create a knowledge base of this name if there is none, which needs an admin key. Without it an
+                unknown name raises `UnknownKnowledgeBase`, and nothing is created.
+            filterable: as `Collection` takes it.
+
+        Raises `UnknownKnowledgeBase`, `OtherCollection`, and what `embedding` and the calls raise.
+        """
+        from xtrace_sdk.collection.collection import Collection
+
+        if create and self.xtrace.admin_key:
+            return await Collection.open(
+                self.xtrace, self.context, self.kb_name(name), embedding=self.embedding, filterable=filterable
+            )
+        kb_id = await self.knowledge_base(name)
+        return Collection(self.xtrace, self.context, kb_id, embedding=self.embedding, filterable=filterable)
+
+    async def _known_id(self, kb_id: str) -> str:
+        try:
+            await self.xtrace.get_ctx_for_kb(kb_id)
+        except KnowledgeBaseNotFound:
+            ids: list[str] = []
+            with suppress(ContextNotFound):  # nothing was ever stored under it
+                ids = await self.xtrace.get_kbs_for_ctx(self.context.id)
+            raise UnknownKnowledgeBase(
+                f"the knowledge base {kb_id} does not exist; names need the admin key, without it give an id"
+                f"{_suggested(kb_id, ids)}"
+            ) from None
+        return kb_id
+
+    def _find_embedding(self) -> "Embedding":
+        from xtrace_sdk.x_vec.inference.embedding import Embedding, embedding_for
+
+        if self.context.embedding_model is not None:
+            return embedding_for(self.context.embedding_model)
+        if self._model_path is None:
+            raise InvalidArgument(
+                "the context remembers no model: set XTRACE_EMBEDDING_MODEL_PATH to the folder of the model that its "
+                "vectors are from"
+            )
+        if self._model_path.source.is_of_folder:
+            # A model's folder can have code in it.
+            raise UntrustedFolder(
+                f"{self._model_path.source.label} in this folder names a model, which was not loaded: set "
+                "XTRACE_EMBEDDING_MODEL_PATH in the environment to allow it"
+            )
+        return Embedding("sentence_transformer", str(self._model_path.path), self.context.embed_len())
+
+
+def with_workspace(given: Given, act: Callable[[Workspace], Awaitable[T]]) -> T:
+    """What the act returns that is done in an open workspace, in an event loop of its own.
+
+    What must be asked (a passphrase, whether a folder's file may direct a key) is asked before the loop starts, so that
+    Ctrl-C ends a question at once. The context comes from the file of `--context`, of the setting `context` or
+    `keys/context.json`; else from the service, under the id that `XTRACE_CONTEXT_ID` says.
+
+    Raises `WrongUse` if something is missing, `WrongKey`, and what the files, the service and the act raise.
+    """
+    settings = current_settings()
+    xtrace = known_connection(given.credentials, settings).integration(("org_id", "api_key"), may_use=("admin_key",))
+    fetch = context_opener(given, settings)
+
+    async def run() -> T:
+        async with xtrace:
+            return await act(Workspace(xtrace, await fetch(xtrace), settings))
+
+    return asyncio.run(run())
+
+
+def context_opener(given: Given, settings: Settings) -> "Callable[[XTraceIntegration], Awaitable[ExecutionContext]]":
+    """A call that returns the context, with its passphrase asked for and, if it is in a file, opened already.
+
+    For what keeps a context longer than one command. Raises as `with_workspace` does.
+    """
+    from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+
+    file = context_file(given.context, settings)
+    context_id = settings.text("context_id")
+    if file is not None and (file.exists() or context_id is None):
+        opened = ExecutionContext.load_from_disk(path=file, key_provider=_provider_of_file(file, given, settings))
+
+        async def of_file(_: "XTraceIntegration") -> ExecutionContext:
+            return opened
+
+        return of_file
+    if context_id is None:
+        raise WrongUse(
+            f"this needs a context, and {DEFAULT_CONTEXT} does not exist: run `xtrace init` to create one, or name its "
+            "file with --context"
+        )
+    provider = _provider_of_id(context_id, given, settings)
+
+    async def of_service(xtrace: "XTraceIntegration") -> ExecutionContext:
+        return await ExecutionContext.load_from_remote(key_provider=provider, context_id=context_id, integration=xtrace)
+
+    return of_service
+
+
+def context_file(given: Path | None, settings: Settings) -> Path | None:
+    """The file of the context, which may be missing; None if no file is named and the default one does not exist."""
+    if given is not None:
+        return given
+    return settings.path("context") or (DEFAULT_CONTEXT if DEFAULT_CONTEXT.exists() else None)
+
+
+def _provider_of_file(file: Path, given: Given, settings: Settings) -> "KeyProvider":
+    return provider_of(file, given.passphrase_file, settings.path("key_file"), settings.text("kms_key"), None)
+
+
+def _provider_of_id(context_id: str, given: Given, settings: Settings) -> "KeyProvider":
+    key_file, kms_key = settings.path("key_file"), settings.text("kms_key")
+    return named_provider(given.passphrase_file, key_file, kms_key, None, context_id=context_id)
+
+
+def _suggested(name: str, known: list[str]) -> str:
+    if not known:
+        return ": there is none yet"
+    return nearest(name, known) or f": there are {', '.join(known[:5])}{' and others' if len(known) > 5 else ''}"
