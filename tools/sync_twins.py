@@ -24,6 +24,7 @@ TWINS = {
     "xtrace_sdk.x_vec.upkeep.audit.fetching": ("fetch_samples",),
     "xtrace_sdk.x_vec.data_loaders.loader": ("DataLoader",),
     "xtrace_sdk.x_vec.inference.embedding": ("Embedding",),
+    "xtrace_sdk.x_vec.inference.llm": ("InferenceClient",),
     "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever",),
     "xtrace_sdk.x_vec.upkeep.copying": ("copy_knowledge_base",),
     "xtrace_sdk.x_vec.upkeep.manifest": ("write_manifest",),
@@ -131,7 +132,7 @@ class _File:
         package, _, module = self._source.rpartition(".")
         if re.search(r"\bcore\.", body):
             self._imports.add(f"from {package} import {module} as core")
-        for helper in ("Twin", "close_when_dropped", "core_of", "in_threads", "iterate", "run"):
+        for helper in ("Twin", "close_when_dropped", "core_of", "in_threads", "iterate", "run", "run_or_iterate"):
             if re.search(rf"\b{helper}\b[(\[]", body):
                 self._imports.add(f"from xtrace_sdk.sync._background import {helper}")
         title = f'"""Made by `scripts/sync-twins` from `{self._source}`: change that, and run the script."""'
@@ -227,7 +228,8 @@ class _File:
             return head + f"\n{_indent(node)}..."
         call = f"{target}({self._passed(source, node)})"
         if isinstance(node, ast.AsyncFunctionDef):
-            call = f"iterate({call})" if is_generator else f"run({call})"
+            runner = "iterate" if is_generator else "run_or_iterate" if _may_give_items(node) else "run"
+            call = f"{runner}({call})"
         return head + f"\n{_indent(node)}return {call}"
 
     def _head(self, source: _Source, node: Function, is_generator: bool = False) -> str:
@@ -239,6 +241,7 @@ class _File:
         returns = ast.unparse(node.returns)
         if is_generator:
             assert returns.startswith("AsyncGenerator["), f"{node.name}: expected AsyncGenerator"
+        if is_generator or _may_give_items(node):
             self._imports.add("from collections.abc import Generator")
             returns = returns.replace("AsyncGenerator", "Generator", 1)
         indent = " " * node.col_offset
@@ -311,6 +314,11 @@ def public_attributes(init: ast.FunctionDef) -> list[str]:
 
 def _is_special(name: str, member: Any) -> bool:
     return name.startswith("__") and inspect.isfunction(member)
+
+
+def _may_give_items(node: Function) -> bool:
+    """Whether what is awaited may be an asynchronous generator: its twin returns a plain one then."""
+    return isinstance(node, ast.AsyncFunctionDef) and "AsyncGenerator" in ast.unparse(node.returns or node.args)
 
 
 def _is_overload(node: Function) -> bool:

@@ -14,7 +14,8 @@ of your own, and searches them:
         await letters.upsert([Record("invoice", "The March invoice is still unpaid.", {"topic": "finance"})])
         hits = await letters.search("Which bills are open?", k=3, where={"topic": "finance"})
 
-Below a collection are `DataLoader`, which encrypts and stores chunks, and `Retriever`, which searches them.
+Below a collection are `DataLoader`, which encrypts and stores chunks, and `Retriever`, which searches them. An
+`InferenceClient` asks a language model about what was found.
 
 **Where the keys live.** Everything secret is in the execution context, on the client: the Paillier primes, the content
 key, the keys of names and metadata. It is saved encrypted under the key provider's key, to a file or to the
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     )
     from xtrace_sdk.x_vec.data_loaders.loader import DataLoader, LoadSummary
     from xtrace_sdk.x_vec.inference.embedding import Embedding
+    from xtrace_sdk.x_vec.inference.llm import InferenceClient, PlaintextDisclosure
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, KeyProvider, PassphraseKeyProvider
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
     from xtrace_sdk.x_vec.retrievers.retriever import Retriever, SearchResult
@@ -65,12 +67,14 @@ __all__ = [
     "Embedding",
     "ExecutionContext",
     "Hit",
+    "InferenceClient",
     "KeyFileProvider",
     "KeyProvider",
     "LoadSummary",
     "ManifestSummary",
     "MetaDataPage",
     "PassphraseKeyProvider",
+    "PlaintextDisclosure",
     "PublicPart",
     "Range",
     "Record",
@@ -107,6 +111,7 @@ _PLACES: Final = {
     ),
     "xtrace_sdk.x_vec.data_loaders.loader": ("DataLoader", "LoadSummary"),
     "xtrace_sdk.x_vec.inference.embedding": ("Embedding",),
+    "xtrace_sdk.x_vec.inference.llm": ("InferenceClient", "PlaintextDisclosure"),
     "xtrace_sdk.x_vec.keys.provider": ("AWSKMSKeyProvider", "KeyFileProvider", "KeyProvider", "PassphraseKeyProvider"),
     "xtrace_sdk.x_vec.keys.recovery": ("RecoveryKey",),
     "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever", "SearchResult"),

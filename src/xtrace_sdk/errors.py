@@ -76,10 +76,11 @@ XTraceError
 │   └── InvalidAnswer              an answer that the HTTP contract does not know
 │       └── AnswerTooLarge         an answer larger than this client accepts
 ├── PartlyStored                   a load that stopped half way: what is stored, and why it stopped
-└── EmbeddingError                 a model does not return a usable vector
-    ├── MissingPackage             an optional package is not installed
-    └── ProviderFault              the model or the service behind it failed
-        └── TextRefused            it refused texts, and may embed others
+├── EmbeddingError                 a model does not return a usable vector
+│   ├── MissingPackage             an optional package is not installed
+│   └── ProviderFault              the model or the service behind it failed
+│       └── TextRefused            it refused texts, and may embed others
+└── InferenceError                 a language model does not return a usable answer
 
 `str` of each is one sentence or two: what was got, what was expected, what to do. No message holds a key, a
 passphrase, a token, plaintext or the elements of a vector.
@@ -603,3 +604,17 @@ def shown_ids(ids: Sequence[int], count: int | None = None) -> str:
 
 class TextRefused(ProviderFault):
     """The model, or the service behind it, refused one of the texts that it was given, and may embed others."""
+
+
+# Language models
+
+
+class InferenceError(XTraceError):
+    """A language model does not return a usable answer; the message is its service's own where it gave one.
+
+    `status` is the HTTP status of a service that refused, else None.
+    """
+
+    def __init__(self, *args: object, status: int | None = None) -> None:
+        super().__init__(*args)
+        self.status = status

@@ -46,3 +46,7 @@ MAX_DIMENSIONS: Final = 16_384
 """Numbers in one vector of a model behind an API; those that there are have up to some 12,000."""
 MAX_NUMBER_BYTES: Final = 40
 """Characters of one of these numbers, with what separates it from the next."""
+MAX_COMPLETION_BYTES: Final = 8 << 20
+"""A language model's answer: a streamed word takes some 300 bytes, so 25,000 of them."""
+MAX_EVENT_BYTES: Final = 1 << 20
+"""One event of a streamed answer; those that there are have up to some 2,000."""

@@ -11,6 +11,7 @@ from xtrace_sdk.sync._embedding import Embedding
 from xtrace_sdk.sync._execution_context import ContextStore, ExecutionContext, NamedContextStore
 from xtrace_sdk.sync._fetching import fetch_samples
 from xtrace_sdk.sync._integration import XTraceIntegration
+from xtrace_sdk.sync._llm import InferenceClient
 from xtrace_sdk.sync._loader import DataLoader
 from xtrace_sdk.sync._manifest import write_manifest
 from xtrace_sdk.sync._retriever import Retriever
@@ -26,6 +27,7 @@ __all__ = [
     "Embedding",
     "ExecutionContext",
     "FloatEmbedder",
+    "InferenceClient",
     "NamedContextStore",
     "Retriever",
     "XTraceIntegration",

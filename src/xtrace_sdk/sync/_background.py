@@ -21,6 +21,7 @@ from xtrace_sdk.errors import InvalidCall
 from xtrace_sdk.x_vec.chunks.vectors import resolve
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Core = TypeVar("Core")
 
 _LONGEST_END_S = 10.0
@@ -114,6 +115,14 @@ def iterate(items: AsyncGenerator[T, None]) -> Generator[T, None, None]:
             yield got[0]
     finally:
         background.close(items)
+
+
+def run_or_iterate(
+    coroutine: Coroutine[Any, Any, T | AsyncGenerator[Item, None]],
+) -> T | Generator[Item, None, None]:
+    """What the coroutine returns, as `run` gives it; if that is an asynchronous generator, a plain one of its items."""
+    returned = run(coroutine)
+    return iterate(returned) if isinstance(returned, AsyncGenerator) else returned
 
 
 async def _next(items: AsyncGenerator[T, None]) -> tuple[T] | tuple[()]:

@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
     from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
     from xtrace_sdk.x_vec.inference.embedding import Embedding
+    from xtrace_sdk.x_vec.inference.llm import InferenceClient
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyProvider, PassphraseKeyProvider
     from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 
@@ -14,6 +15,7 @@ __all__ = [
     "DataLoader",
     "Embedding",
     "ExecutionContext",
+    "InferenceClient",
     "KeyProvider",
     "PassphraseKeyProvider",
     "Retriever",

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.errors import InvalidArgument, NetworkError, ProviderFault, TextRefused
-from xtrace_sdk.http.transport import Answer, HttpClient, Request, Retries, base_url, header_value
+from xtrace_sdk.errors import NetworkError, ProviderFault, TextRefused
+from xtrace_sdk.http.transport import Answer, HttpClient, Request, Retries, header_value
 from xtrace_sdk.limits import MAX_COUNT_BYTES, MAX_DIMENSIONS, MAX_NUMBER_BYTES
+from xtrace_sdk.x_vec.inference._api_access import ollama_address, openai_address, openai_key, reason_of
 
 Floats = NDArray[np.float32]
 
@@ -25,9 +25,6 @@ _OTHER_VALUES: Final = 64
 _REFUSALS: Final = frozenset((400, 413, 422, 500))
 """How APIs answer for a text that is too long or otherwise not to their liking: OpenAI 400, Ollama 400 or 500."""
 _DEADLINE_S: Final = 900.0
-_LONGEST_MESSAGE: Final = 500
-# OpenAI's own message about a wrong key shows its beginning and end.
-_KEY_LIKE: Final = re.compile(r"\b(sk|key)-[\w*.-]{6,}")
 
 
 class _ApiProvider(Secretive, ABC):
@@ -120,14 +117,10 @@ class _ApiProvider(Secretive, ABC):
         return vectors
 
     def _refusal(self, answer: Answer, key: str, texts: Sequence[str]) -> ProviderFault:
-        said = _message(answer.body)
-        if key:
-            said = said.replace(key, "…")
-        said = _KEY_LIKE.sub("…", said[:_LONGEST_MESSAGE])
         fault = TextRefused if answer.status in _REFUSALS else ProviderFault
         return fault(
             f"{self.title} refused to embed with the model {self._model_name!r} (status {answer.status}): "
-            f"{said or 'it did not say why'}",
+            f"{reason_of(answer.body, key)}",
             status=answer.status,
             chunk_len=max(map(len, texts)),
         )
@@ -159,13 +152,7 @@ class OllamaProvider(_ApiProvider):
         return {"truncate": False}  # by default it cuts long texts without a word
 
     def _address(self, given: str | None) -> str:
-        address = (given or os.environ.get("OLLAMA_HOST") or "127.0.0.1").strip()
-        if "://" not in address:
-            # As Ollama itself reads OLLAMA_HOST: host and port may stand alone, and it may be what a server listens to.
-            host, port = _host_and_port(address)
-            host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
-            address = f"http://{host}:{port or 11434}"
-        return base_url(address, "base_url of Ollama (or OLLAMA_HOST)")
+        return ollama_address(given)
 
     def _key(self, given: str, address: str | None) -> str:
         return given
@@ -190,16 +177,10 @@ class OpenAiProvider(_ApiProvider):
     path = "/embeddings"
 
     def _address(self, given: str | None) -> str:
-        address = given or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        return base_url(address, "base_url of OpenAI (or OPENAI_BASE_URL)")
+        return openai_address(given)
 
     def _key(self, given: str, address: str | None) -> str:
-        key = header_value(
-            given or os.environ.get("OPENAI_API_KEY") or os.environ.get("INFERENCE_API_KEY") or "", "api_key"
-        )
-        if not key and not address and not os.environ.get("OPENAI_BASE_URL"):
-            raise InvalidArgument("OpenAI needs a key: give api_key, or set OPENAI_API_KEY")
-        return key
+        return openai_key(given, address)
 
     def _options(self) -> dict[str, Any]:
         return {"encoding_format": "float"}
@@ -210,28 +191,3 @@ class OpenAiProvider(_ApiProvider):
         if sorted(by_index) != list(range(len(data))):
             raise ProviderFault("OpenAI gave vectors whose indexes do not count the texts")
         return [by_index[i] for i in range(len(data))]
-
-
-def _host_and_port(address: str) -> tuple[str, str]:
-    """The two parts of `host:port`, `[IPv6 address]:port`, or either alone; an IPv6 address comes with brackets."""
-    if address.startswith("["):
-        host, _, port = address.partition("]")
-        return f"{host}]", port.removeprefix(":")
-    if address.count(":") > 1:
-        return f"[{address}]", ""
-    host, _, port = address.partition(":")
-    return host, port
-
-
-def _message(body: bytes) -> str:
-    """The sentence in an error answer: Ollama's `{"error": text}`, OpenAI's `{"error": {"message": text}}`."""
-    try:
-        answer = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return ""
-    said = answer.get("error") if isinstance(answer, dict) else None
-    if isinstance(said, dict):
-        said = said.get("message")
-    if not isinstance(said, str):
-        return ""
-    return "".join([c if c.isprintable() else " " for c in said]).strip()

@@ -1,0 +1,141 @@
+"""Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.inference.llm`: change that, and run the script."""
+
+import os
+import ssl
+from collections.abc import Callable, Generator
+from typing import Literal, overload
+
+import httpx2
+
+from xtrace_sdk.arguments import Positive, Seconds
+from xtrace_sdk.http.transport import Retries
+from xtrace_sdk.sync._background import Twin, close_when_dropped, iterate, run, run_or_iterate
+from xtrace_sdk.x_vec.inference import llm as core
+from xtrace_sdk.x_vec.inference._completions import Message
+
+
+class InferenceClient(Twin[core.InferenceClient]):
+    """A language model behind an API that speaks OpenAI's chat completions.
+
+    The API sees the question and the context in clear, wherever they were encrypted before: `disclosure` says what is
+    sent, and to where. What comes back is text from outside; show it on a terminal only without control characters.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        model: str,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        prompt_template: str | None = None,
+        *,
+        instructions: str | None = None,
+        max_tokens: Positive = 2048,
+        temperature: float | None = None,
+        on_disclosure: Callable[[str], object] | None = None,
+        timeout_s: Seconds = 120.0,
+        retries: Retries | None = None,
+        verify: bool | ssl.SSLContext = True,
+        ca_file: str | os.PathLike[str] | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            provider: `openai`, `ollama`, or `custom` for another service with the same API, whose `base_url` is needed.
+            model: the provider's name for the model.
+            api_key: else `OPENAI_API_KEY` (for `openai`) or `INFERENCE_API_KEY`, read when the first question is asked.
+                The key of OpenAI is never sent to a `custom` service unless it is given here.
+            base_url: the address up to `/chat/completions`; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else the
+                provider's usual one.
+            prompt_template: the message to the model, with `{query}` and `{context}` where they belong. Other braces
+                mean nothing.
+            instructions: the system message; by default rules for answers with citations, and none with a
+                `prompt_template`.
+            max_tokens: the longest answer that is asked for.
+            temperature: how much chance there is in an answer; None for the model's own.
+            on_disclosure: is called with `disclosure` before the first request. By default there is a
+                `PlaintextDisclosure` warning, unless the address is this machine.
+            timeout_s: the longest silence of the API that is waited for.
+            retries: how often and how long to try again, until an answer begins.
+            verify: False accepts any certificate of the API, which lets everybody on the way read texts and key; or an
+                `ssl.SSLContext`.
+            ca_file: certificates in PEM form: the authorities that are trusted for the API, and no others.
+            transport: replaces the network, for tests.
+
+        Raises `InvalidArgument`.
+        """
+        self._core = core.InferenceClient(
+            provider,
+            model,
+            api_key,
+            base_url,
+            prompt_template,
+            instructions=instructions,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            on_disclosure=on_disclosure,
+            timeout_s=timeout_s,
+            retries=retries,
+            verify=verify,
+            ca_file=ca_file,
+            transport=transport,
+        )
+        close_when_dropped(self, self._core.aclose)
+
+    def __repr__(self) -> str:
+        return repr(self._core)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the API is on this machine, by its address."""
+        return self._core.is_local
+
+    @property
+    def disclosure(self) -> str:
+        """What is sent with each question, and to where, in a sentence or two."""
+        return self._core.disclosure
+
+    def messages(self, query: str, context: str = "") -> list[Message]:
+        """The messages to the model: objects with `role` and `content`. This is all of the user's that is sent."""
+        return self._core.messages(query, context)
+
+    @overload
+    def query(self, query: str, context: str = "", stream: Literal[False] = False) -> str: ...
+
+    @overload
+    def query(self, query: str, context: str = "", *, stream: Literal[True]) -> Generator[str, None]: ...
+
+    @overload
+    def query(self, query: str, context: str, stream: Literal[True]) -> Generator[str, None]: ...
+
+    @overload
+    def query(self, query: str, context: str = "", stream: bool = False) -> str | Generator[str, None]: ...
+
+    def query(self, query: str, context: str = "", stream: bool = False) -> str | Generator[str, None]:
+        """The model's answer; with `stream` the parts of its text as they come, as `stream` gives them.
+
+        Raises `InferenceError`, and `InvalidArgument` without a key that the API needs.
+        """
+        return run_or_iterate(self._core.query(query, context, stream))
+
+    def stream(self, query: str, context: str = "") -> Generator[str, None]:
+        """The parts of the answer's text as they come. Closing the generator ends the request.
+
+        Raises what `query` raises; parts that came before an error are part of no complete answer.
+        """
+        return iterate(self._core.stream(query, context))
+
+    def close(self) -> None:
+        """Closes the connections. A later call opens new ones."""
+        return run(self._core.aclose())
+
+    @property
+    def provider(self) -> str:
+        """As given."""
+        return self._core.provider
+
+    @property
+    def model(self) -> str:
+        """As given."""
+        return self._core.model

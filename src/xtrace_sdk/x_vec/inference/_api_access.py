@@ -1,0 +1,75 @@
+"""Where the APIs of models are, with which key they are called, and what they say when they refuse."""
+
+import os
+import re
+from typing import Final
+
+import msgspec
+
+from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.http.transport import base_url, header_value
+
+OPENAI_URL: Final = "https://api.openai.com/v1"
+_LONGEST_MESSAGE: Final = 500
+# OpenAI's own message about a wrong key shows its beginning and end.
+_KEY_LIKE: Final = re.compile(r"\b(sk|key)-[\w*.-]{6,}")
+
+
+def ollama_address(given: str | None) -> str:
+    """The URL of Ollama: as given, else of `OLLAMA_HOST`, else this machine's. Raises `InvalidArgument`."""
+    address = (given or os.environ.get("OLLAMA_HOST") or "127.0.0.1").strip()
+    if "://" not in address:
+        # As Ollama itself reads OLLAMA_HOST: host and port may stand alone, and it may be what a server listens to.
+        host, port = _host_and_port(address)
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
+        address = f"http://{host}:{port or 11434}"
+    return base_url(address, "base_url of Ollama (or OLLAMA_HOST)")
+
+
+def openai_address(given: str | None) -> str:
+    """The URL of OpenAI's API: as given, else of `OPENAI_BASE_URL`, else its own. Raises `InvalidArgument`."""
+    return base_url(given or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL, "base_url of OpenAI (or OPENAI_BASE_URL)")
+
+
+def openai_key(given: str, address: str | None) -> str:
+    """The key of OpenAI's API: as given, else of the environment; empty where an address needs none.
+
+    Raises `InvalidArgument` if OpenAI itself would be called without a key.
+    """
+    key = header_value(
+        given or os.environ.get("OPENAI_API_KEY") or os.environ.get("INFERENCE_API_KEY") or "", "api_key"
+    )
+    if not key and not address and not os.environ.get("OPENAI_BASE_URL"):
+        raise InvalidArgument("OpenAI needs a key: give api_key, or set OPENAI_API_KEY")
+    return key
+
+
+def reason_of(body: bytes, key: str) -> str:
+    """Why an API refused, in its own words, on one line and without the key.
+
+    That is the sentence of Ollama's `{"error": text}` or OpenAI's `{"error": {"message": text}}`.
+    """
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        answer = None
+    said = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(said, dict):
+        said = said.get("message")
+    if not isinstance(said, str):
+        return "it did not say why"
+    said = "".join([c if c.isprintable() else " " for c in said]).strip()
+    if key:
+        said = said.replace(key, "…")
+    return _KEY_LIKE.sub("…", said[:_LONGEST_MESSAGE]) or "it did not say why"
+
+
+def _host_and_port(address: str) -> tuple[str, str]:
+    """The two parts of `host:port`, `[IPv6 address]:port`, or either alone; an IPv6 address comes with brackets."""
+    if address.startswith("["):
+        host, _, port = address.partition("]")
+        return f"{host}]", port.removeprefix(":")
+    if address.count(":") > 1:
+        return f"[{address}]", ""
+    host, _, port = address.partition(":")
+    return host, port

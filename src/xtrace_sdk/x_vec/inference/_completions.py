@@ -1,0 +1,118 @@
+"""Chat completions as OpenAI's API has them, and the many services that speak it: what is sent, and what comes back."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, Final
+
+import msgspec
+
+from xtrace_sdk.errors import InferenceError
+from xtrace_sdk.limits import MAX_COMPLETION_BYTES, MAX_EVENT_BYTES
+from xtrace_sdk.x_vec.inference._api_access import reason_of
+
+Message = dict[str, str]
+
+_DATA: Final = b"data:"
+_DONE: Final = b"[DONE]"
+
+
+class _Text(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _Text = msgspec.field(default_factory=_Text)
+    delta: _Text = msgspec.field(default_factory=_Text)
+    finish_reason: str | None = None
+
+
+class _Completion(msgspec.Struct):
+    """A whole answer, or one event of a stream; some events have nothing but how much was used."""
+
+    choices: list[_Choice] = []
+    error: Any = None
+    """What some services put into a stream that they cannot continue."""
+
+
+def body_of(model: str, messages: list[Message], options: dict[str, Any], *, stream: bool) -> bytes:
+    """The request as JSON."""
+    return msgspec.json.encode({"model": model, "messages": messages, "stream": stream, **options})
+
+
+def text_of(body: bytes, api: str) -> str:
+    """The text of a whole answer. Raises `InferenceError`, which names the API."""
+    completion = _decoded(body, api)
+    if not completion.choices:
+        raise _not_an_answer(api)
+    choice = completion.choices[0]
+    if not choice.message.content:
+        raise _empty(api, choice.finish_reason)
+    return choice.message.content
+
+
+async def texts_of(pieces: AsyncIterator[bytes], api: str, key: str) -> AsyncGenerator[str, None]:
+    """The parts of a streamed answer's text, as they come.
+
+    Raises `InferenceError` where the stream ends before the answer does, has no text, or is not of this API; its
+    message does not contain the key.
+    """
+    is_complete, finish_reason, has_text = False, None, False
+    async for event in _events(pieces, api):
+        if event == _DONE:
+            is_complete = True
+            break
+        completion = _decoded(event, api)
+        if completion.error is not None:
+            raise InferenceError(f"{api} broke off its answer: {reason_of(event, key)}")
+        for choice in completion.choices[:1]:
+            finish_reason = choice.finish_reason or finish_reason
+            if choice.delta.content:
+                has_text = True
+                yield choice.delta.content
+    if not is_complete and finish_reason is None:
+        raise InferenceError(f"{api} broke off in the middle of its answer: try again")
+    if not has_text:
+        raise _empty(api, finish_reason)
+
+
+async def bounded(pieces: AsyncIterator[bytes], api: str) -> AsyncGenerator[bytes, None]:
+    """The pieces of an answer, which end with an `InferenceError` beyond what is accepted of it."""
+    count = 0
+    async for piece in pieces:
+        count += len(piece)
+        if count > MAX_COMPLETION_BYTES:
+            raise InferenceError(f"the answer of {api} has more than {MAX_COMPLETION_BYTES} bytes: lower max_tokens")
+        yield piece
+
+
+async def _events(pieces: AsyncIterator[bytes], api: str) -> AsyncGenerator[bytes, None]:
+    """The data of server-sent events, of which each is one line here."""
+    line = bytearray()
+    async for piece in pieces:
+        *complete, rest = piece.split(b"\n")
+        for part in complete:
+            line += part
+            if line.startswith(_DATA):
+                yield bytes(line[len(_DATA) :].strip())
+            line.clear()
+        line += rest
+        if len(line) > MAX_EVENT_BYTES:
+            raise _not_an_answer(api)
+    if line.startswith(_DATA):
+        yield bytes(line[len(_DATA) :].strip())
+
+
+def _decoded(body: bytes, api: str) -> _Completion:
+    try:
+        return msgspec.json.decode(body, type=_Completion)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise _not_an_answer(api) from None
+
+
+def _not_an_answer(api: str) -> InferenceError:
+    return InferenceError(f"{api} answered something that is not a chat completion: check base_url")
+
+
+def _empty(api: str, reason: str | None) -> InferenceError:
+    if reason == "length":
+        return InferenceError(f"{api} used all of max_tokens before it wrote any text: raise max_tokens")
+    return InferenceError(f"{api} gave an answer without any text: ask again, or choose another model")
