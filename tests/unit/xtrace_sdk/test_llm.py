@@ -293,7 +293,7 @@ def test_what_cannot_be_is_refused_at_once() -> None:
         (("custom", "m", "two\nlines", "https://llm.example.com"), "api_key has spaces"),
     ):
         with pytest.raises(InvalidArgument, match=sentence):
-            InferenceClient(*arguments)  # type: ignore[arg-type]
+            InferenceClient(*arguments)
 
 
 def test_the_key_is_neither_shown_nor_pickled() -> None:
