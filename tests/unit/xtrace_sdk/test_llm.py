@@ -126,7 +126,7 @@ async def test_a_service_that_does_not_stream_answers_at_once(server: LanguageMo
         (stream_of(b"data: \xff\n"), "not a chat completion"),
         (stream_of(b"data: " + b"[" * 100_000 + b"\n"), "not a chat completion"),
         (stream_of(*[b"x" * 65_536] * (MAX_EVENT_BYTES // 65_536 + 1)), "not a chat completion"),
-        (stream_of(*[b":\n" * 65_536] * (MAX_COMPLETION_BYTES // 131_072 + 1)), "more than 8388608 bytes"),
+        (stream_of(*[b":" * 65_535 + b"\n"] * (MAX_COMPLETION_BYTES // 65_536 + 1)), "more than 8388608 bytes"),
     ],
 )
 async def test_a_stream_that_is_cut_or_hostile_is_one_sentence(
