@@ -41,6 +41,7 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.data_loaders.replacing import Replacing
 from xtrace_sdk.x_vec.inference.embedding import Embedding
+from xtrace_sdk.x_vec.inference.llm import InferenceClient
 from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
 from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
@@ -116,6 +117,8 @@ def everything(folder: Path, kms: Any) -> tuple[list[Any], dict[str, bytes]]:
     roots.append(Replacing([], [], encryptor, store, asynchronous._integration, "kb"))
     for model in (Embedding, sync.Embedding):
         roots += [model(provider, "model", 64, api_key=API_KEY) for provider in ("openai", "ollama")]
+    for client in (InferenceClient, sync.InferenceClient):
+        roots += [client(provider, "model", API_KEY) for provider in ("openai", "ollama")]
     roots.append(Request("GET", "http://127.0.0.1:1", {"x-api-key": API_KEY}))
     roots.append(wire.CreatedApiKey(wire.ApiKey("hash", API_KEY[:5], "name", "", "now", None), API_KEY))
     roots.append(wire.CreatedOrganisation(shown_organisation(), ADMIN_KEY, API_KEY))
