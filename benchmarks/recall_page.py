@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks import projections
 from benchmarks.price import KEY_LEN
 from benchmarks.recall import FACTORS, RESULTS
 
@@ -46,9 +47,23 @@ The figures are of search over the vectors' bits in memory. The encrypted search
 compares the two through a real server.
 """
 
+_TRIED = """\
+{bits} bits of {model} ({dimensions} dimensions) can be made in other ways at the same price. Recall@{k}, first over
+all passages, then over the half of them from which nothing was learnt:
 
-def page(results: dict[str, Any]) -> str:
-    """The page."""
+| projection | bits alone | rescore=2 | rescore=4 |
+|---|---:|---:|---:|
+{rows}
+
+Rotations that are learnt from the data (ITQ: Gong and Lazebnik, CVPR 2011) find somewhat more. They would have to be
+learnt before the first record is stored, kept with the keys for good, and would fit later records less well than the
+first; `bits=768` finds more than that without any of it. So `superbit-1` is fixed, the same for everybody. Made by
+`python -m benchmarks.projections`.
+"""
+
+
+def page(results: dict[str, Any], tried: dict[str, Any]) -> str:
+    """The page, from the results of `benchmarks.recall` and of `benchmarks.projections`."""
     measured = (
         f"Measured on {results['passages']:,} passages that come with Python {results['python']}: its language "
         "reference, and the docstrings\nof its standard library without their first paragraphs. The "
@@ -61,7 +76,16 @@ def page(results: dict[str, Any]) -> str:
             )
     counts = sorted({way["k"] for model in results["models"] for way in model["ways"]}, reverse=True)
     tables = [line for k in counts for line in (f"## Recall@{k}", "", *_table(results["models"], k), "")]
-    return "\n".join([_HEAD, measured, "", *tables, *_price(results), "## Reading it", "", _READING])
+    others = ["## What else was tried", "", _TRIED.format(**tried | {"rows": _tried_rows(tried)})]
+    return "\n".join([_HEAD, measured, "", *tables, *_price(results), *others, "## Reading it", "", _READING])
+
+
+def _tried_rows(tried: dict[str, Any]) -> str:
+    rows = []
+    for row in tried["rows"]:
+        pairs = [f"{100 * every:.1f}% / {100 * new:.1f}%" for every, new in zip(row["all"], row["unseen"], strict=True)]
+        rows.append(f"| {row['projection']} | {' | '.join(pairs)} |")
+    return "\n".join(rows)
 
 
 def _price(results: dict[str, Any]) -> list[str]:
@@ -96,4 +120,5 @@ def _table(models: list[dict[str, Any]], k: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
+    measured, tried = (json.loads(path.read_text(encoding="utf-8")) for path in (RESULTS, projections.RESULTS))
+    PAGE.write_text(page(measured, tried), encoding="utf-8")

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from benchmarks import projections
 from benchmarks.corpus import python_corpus
 from benchmarks.recall import RESULTS, recall
 from benchmarks.recall_page import PAGE, page
@@ -10,10 +11,11 @@ from benchmarks.recall_page import PAGE, page
 from docs.examples import ROOT
 
 MEASURED = json.loads(RESULTS.read_text(encoding="utf-8"))
+TRIED = json.loads(projections.RESULTS.read_text(encoding="utf-8"))
 
 
 def test_the_page_is_made_of_the_results() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(MEASURED), (
+    assert PAGE.read_text(encoding="utf-8") == page(MEASURED, TRIED), (
         "docs/recall.md is stale: python -m benchmarks.recall_page"
     )
 
@@ -42,6 +44,24 @@ def test_more_bits_find_more_and_512_cost_what_256_do() -> None:
             assert found == sorted(found)
     bytes_of = {one["bits"]: one["bytes"] for one in MEASURED["price"]}
     assert bytes_of[256] == bytes_of[512] == bytes_of[1023] == bytes_of[1291] == bytes_of[1536] / 2
+
+
+def test_the_projection_is_the_best_of_those_that_learn_nothing() -> None:
+    ours, *others = TRIED["rows"]
+    assert ours["projection"] == "`superbit-1`"
+    unlearnt = [row for row in others if "learnt" not in row["projection"]]
+    assert unlearnt
+    for row in unlearnt:
+        assert all(mine > its for mine, its in zip(ours["all"], row["all"], strict=True))
+
+
+def test_a_rotation_that_is_learnt_is_a_rotation_and_brings_vectors_nearer_to_their_signs() -> None:
+    rng = np.random.default_rng(3)
+    vectors = (rng.normal(size=(300, 8)) * np.linspace(1, 3, 8)).astype(np.float32)
+    learnt = projections.itq(vectors, 8, rng)
+    np.testing.assert_allclose(learnt.T @ learnt, np.eye(8), atol=1e-5)
+    rotated = vectors @ learnt
+    assert np.abs(rotated).sum() > np.abs(vectors).sum()
 
 
 def test_more_candidates_never_find_less() -> None:
