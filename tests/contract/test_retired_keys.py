@@ -110,7 +110,7 @@ async def stored_nonces(xtrace: XTraceIntegration, kb_id: str) -> set[bytes]:
     return {chunk["nonce"] for chunk in chunks if chunk.get("nonce")}
 
 
-@pytest.fixture(params=["paillier", "paillier_lookup", "another client's"])
+@pytest.fixture(params=[pytest.param("paillier", marks=pytest.mark.full), "paillier_lookup", "another client's"])
 async def old(
     request: pytest.FixtureRequest, recorded: Recorded, kb_id: str, http: Http, tmp_path: Path
 ) -> tuple[ExecutionContext, Keys]:
