@@ -8,11 +8,12 @@ What takes long to import (the server, numpy, the embedding models) is imported 
 
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Annotated, Final, NoReturn
 
 import typer
 
-from xtrace_cli.commands import context, kb, keys, operator, org
+from xtrace_cli.commands import context, kb, keys, operator, org, xvec
 from xtrace_cli.commands.audit import audit
 from xtrace_cli.commands.backup import backup, restore
 from xtrace_cli.commands.context_audit import audit as audit_contexts
@@ -23,7 +24,9 @@ from xtrace_cli.commands.kb_copy import copy
 from xtrace_cli.commands.kb_manifest import manifest
 from xtrace_cli.commands.kb_verify import verify
 from xtrace_cli.commands.moving import export, import_
+from xtrace_cli.commands.search import search
 from xtrace_cli.commands.serve import serve
+from xtrace_cli.commands.shell import shell
 from xtrace_cli.commands.usage import usage
 from xtrace_cli.commands.vacuum import vacuum
 from xtrace_cli.commands.version import version
@@ -57,7 +60,9 @@ app.command()(demo)
 app.command()(export)
 app.command("import")(import_)
 app.command()(restore)
+app.command()(search)
 app.command()(serve)
+app.command()(shell)
 app.command()(usage)
 app.command()(vacuum)
 app.command()(version)
@@ -69,7 +74,7 @@ context.app.command()(rotate)
 kb.app.command()(copy)
 kb.app.command()(manifest)
 kb.app.command()(verify)
-for group in (kb, keys, context, org, operator):
+for group in (kb, xvec, keys, context, org, operator):
     app.add_typer(group.app)
 
 
@@ -77,23 +82,26 @@ def main() -> NoReturn:
     """Runs the command line and exits."""
     write_in_every_encoding()
     warnings.showwarning = _note_warning
+    sys.exit(run())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command, by default that of the process's own arguments, and says its exit status."""
     try:
-        app(prog_name="xtrace")
+        app(arguments, prog_name="xtrace")
     except XTraceError as error:
         note(str(error))
-        sys.exit(2 if isinstance(error, WrongUse) else 1)
+        return 2 if isinstance(error, WrongUse) else 1
     except OSError as error:
         # Files that a command names have their own sentences: what is left is the output, say on a full disk.
         note(f"the output cannot be written: {error.strerror}")
-        sys.exit(1)
+        return 1
     except KeyboardInterrupt:
-        _stop()
+        return _stopped()
     except SystemExit as end:
         # How typer ends a command that Ctrl-C stopped.
-        if end.code == _INTERRUPTED:
-            _stop()
-        raise
-    sys.exit(0)
+        return _stopped() if end.code == _INTERRUPTED else int(end.code or 0)
+    return 0
 
 
 def _note_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -101,6 +109,6 @@ def _note_warning(message: Warning | str, *_: object, **__: object) -> None:
     note(str(message))
 
 
-def _stop() -> NoReturn:
+def _stopped() -> int:
     note("stopped")
-    sys.exit(_INTERRUPTED)
+    return _INTERRUPTED

@@ -19,8 +19,8 @@ What no option says, the settings say (`xtrace_cli.options.settings`). `xtrace i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
@@ -183,8 +183,12 @@ def with_workspace(given: Given, act: Callable[[Workspace], Awaitable[T]]) -> T:
     Ctrl-C ends a question at once. The context comes from the file of `--context`, of the setting `context` or
     `keys/context.json`; else from the service, under the id that `XTRACE_CONTEXT_ID` says.
 
+    Inside `kept_open` it stays open, and the next act that is given the same finds it as it is.
+
     Raises `WrongUse` if something is missing, `WrongKey`, and what the files, the service and the act raise.
     """
+    if _kept is not None:
+        return _kept.run(given, act)
     settings = current_settings()
     xtrace = known_connection(given.credentials, settings).integration(("org_id", "api_key"), may_use=("admin_key",))
     fetch = context_opener(given, settings)
@@ -194,6 +198,49 @@ def with_workspace(given: Given, act: Callable[[Workspace], Awaitable[T]]) -> T:
             return await act(Workspace(xtrace, await fetch(xtrace), settings))
 
     return asyncio.run(run())
+
+
+class _Kept:
+    """Workspaces that stay open, in one event loop; one for each choice of files."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self._open: dict[tuple[Given, str], Workspace] = {}
+
+    def run(self, given: Given, act: Callable[[Workspace], Awaitable[T]]) -> T:
+        settings = current_settings()
+        chosen = given, settings.profile
+        if chosen not in self._open:
+            connection = known_connection(given.credentials, settings)
+            xtrace = connection.integration(("org_id", "api_key"), may_use=("admin_key",))
+            context = self._runner.run(_awaited(context_opener(given, settings)(xtrace)))
+            self._open[chosen] = Workspace(xtrace, context, settings)
+        return self._runner.run(_awaited(act(self._open[chosen])))
+
+    def forget(self) -> None:
+        """Closes the connections; what is wanted next is opened anew."""
+        while self._open:
+            self._runner.run(self._open.popitem()[1].xtrace.aclose())
+
+
+_kept: _Kept | None = None
+
+
+@contextmanager
+def kept_open() -> Iterator[Callable[[], None]]:
+    """Inside the block workspaces stay open between commands, as in the shell. Returns a call that forgets them."""
+    global _kept
+    with asyncio.Runner() as runner:
+        _kept = _Kept(runner)
+        try:
+            yield _kept.forget
+        finally:
+            _kept.forget()
+            _kept = None
+
+
+async def _awaited(call: Awaitable[T]) -> T:
+    return await call
 
 
 def context_opener(given: Given, settings: Settings) -> "Callable[[XTraceIntegration], Awaitable[ExecutionContext]]":

@@ -3,14 +3,17 @@
 Everything that any process printed is kept, so that a fixture can hold it against the secrets of the test.
 """
 
+import fcntl
 import json
 import os
 import pty
 import select
 import shlex
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,19 +59,67 @@ class Terminal:
     environment: dict[str, str] = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)
 
-    def __call__(self, line: str, **variables: str) -> Result:
-        """Runs `xtrace` with the line's words, no terminal attached; `variables` join the environment."""
+    def __call__(self, line: str, typed: str = "", **variables: str) -> Result:
+        """Runs `xtrace` with the line's words, no terminal attached; `typed` is its standard input.
+
+        `variables` join the environment.
+        """
         done = subprocess.run(
             [COMMAND, *shlex.split(line)],
             cwd=self.folder,
             env=self._environment(variables),
-            stdin=subprocess.DEVNULL,
+            input=typed,
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
             check=False,
         )
         return self._result(done.returncode, done.stdout, done.stderr)
+
+    def on_screen(self, line: str, columns: int = 80, **variables: str) -> Result:
+        """Runs `xtrace` with its standard output on a terminal of this width; `out` is what the screen got."""
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        environment = {"TERM": "xterm", **self._environment(variables)}
+        for name in ("COLUMNS", "NO_COLOR"):
+            environment.pop(name, None)
+        process = subprocess.Popen(
+            [COMMAND, *shlex.split(line)],
+            cwd=self.folder,
+            env=environment | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=slave,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        os.close(slave)
+        screen = _read_to_the_end(master)
+        _, err = process.communicate(timeout=TIMEOUT_S)
+        os.close(master)
+        return self._result(process.returncode, screen.replace("\r\n", "\n"), err)
+
+    def into(self, line: str, file: str) -> Result:
+        """Runs `xtrace … > file`."""
+        with Path(file).open("w") as output:
+            done = subprocess.run(
+                [COMMAND, *shlex.split(line)],
+                cwd=self.folder,
+                env=self._environment({}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+        return self._result(done.returncode, "", done.stderr)
+
+    def into_closed_pipe(self, line: str) -> Result:
+        """Runs `xtrace … | true`: whoever reads has gone before anything is written."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as output:
+            return self.into(line, f"/dev/fd/{output.fileno()}")
 
     def watched(self, line: str, *answers: str, **variables: str) -> Result:
         """Runs `xtrace` at a terminal where somebody types an answer to each question; `err` is the screen.
@@ -95,6 +146,15 @@ class Terminal:
         out, _ = process.communicate(timeout=TIMEOUT_S)
         os.close(master)
         return self._result(process.returncode, out, screen.replace("\r\n", "\n"))
+
+    def converse(self, line: str) -> "Conversation":
+        """Starts `xtrace` at a terminal, for input and output."""
+        environment = {**self._environment({}), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        process, master = pty.fork()
+        if process == 0:
+            os.chdir(self.folder)
+            os.execve(COMMAND, [COMMAND, *shlex.split(line)], environment)  # noqa: S606
+        return Conversation(self, process, master)
 
     def start(self, line: str, **variables: str) -> "Running":
         """Starts `xtrace` and comes back at once."""
@@ -158,6 +218,45 @@ class Running:
         """Waits for the end; gives what was not read before."""
         out, err = self.process.communicate(timeout=TIMEOUT_S)
         return self.terminal._result(self.process.returncode, out, err)
+
+
+@dataclass
+class Conversation:
+    """A command at a terminal that a person talks with; the end of the block ends it, whatever happened."""
+
+    terminal: Terminal
+    process: int
+    master: int
+    screen: str = ""
+    """What has come and was not expected yet."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.master)
+        if self.process:
+            os.kill(self.process, signal.SIGKILL)
+            os.waitpid(self.process, 0)
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def expect(self, text: str) -> None:
+        """Waits until the text is on the screen, after what was expected before."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while text not in self.screen:
+            assert select.select([self.master], [], [], deadline - time.monotonic())[0], f"{text!r}: {self.screen!r}"
+            part = os.read(self.master, 4096).decode(errors="replace")
+            self.terminal.seen.append(part)
+            self.screen += part
+        self.screen = self.screen.partition(text)[2]
+
+    def end(self) -> int:
+        """Waits for the end, and returns the exit status."""
+        _read_to_the_end(self.master)
+        process, self.process = self.process, 0
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def _read_until_quiet(descriptor: int) -> str:

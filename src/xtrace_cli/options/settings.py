@@ -133,6 +133,11 @@ def choose_profile(name: str | None) -> None:
     _chosen_profile = name
 
 
+def chosen_profile() -> str | None:
+    """The profile that was chosen so."""
+    return _chosen_profile
+
+
 def current_settings() -> Settings:
     """The settings of this process as they are now; raises what `Settings` raises."""
     return Settings(_chosen_profile)

@@ -29,6 +29,7 @@ from xtrace_sdk.collection.values import order_key
 from xtrace_sdk.collection.where import EVERYTHING, Where, parse_where
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.stages import stage
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, FloatEmbedder, embedded_query, resolve
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
@@ -315,7 +316,8 @@ class Collection(Secretive):
         wanted = Wanted(vector, count, tree, self._within(found, with_vector=True), found.is_exact, decoys)
         nearest = await self._searching.nearest(wanted)
         records, distances = [one.record for one in nearest], [one.distance for one in nearest]
-        similarities = await asyncio.to_thread(self._cipher.similarities, vector, records, distances)
+        with stage("rescore"):
+            similarities = await asyncio.to_thread(self._cipher.similarities, vector, records, distances)
         ranked = sorted(range(len(nearest)), key=lambda i: (-similarities[i], distances[i]))
         return [
             Hit(records[i].as_record(include_vectors), similarities[i], distances[i])
@@ -387,7 +389,8 @@ class Collection(Secretive):
             return await resolve(query)
         if self._embedding is None:
             raise InvalidArgument("a text was given, but no model is known: open the collection with embedding=…")
-        return await embedded_query(self._embedding, query, as_floats=isinstance(self._embedding, FloatEmbedder))
+        with stage("embed"):
+            return await embedded_query(self._embedding, query, as_floats=isinstance(self._embedding, FloatEmbedder))
 
     # Filters
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xtrace_core.frames import RowBlock
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.stages import stage
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
@@ -54,10 +55,12 @@ class SearchEngine(Secretive):
             among = {chunk_id: search.candidates for chunk_id, search in searches.items()}
             asked = await asyncio.to_thread(self._decoys.together_with, asked, among, decoys)
         wanted = Projection(self._context, projection, is_filtered=bool(filters))
-        chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=wanted.fetched)
-        opened = await asyncio.to_thread(
-            lambda: [contents.decrypted(kb_id, chunk, wanted, filters) for chunk in chunks]
-        )
+        with stage("fetch"):
+            chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=wanted.fetched)
+        with stage("decrypt"):
+            opened = await asyncio.to_thread(
+                lambda: [contents.decrypted(kb_id, chunk, wanted, filters) for chunk in chunks]
+            )
         moved = {c["chunk_id"]: c.get("nonce") for c, one in zip(chunks, opened, strict=True) if one.has_moved}
         # Only chunks that were found can be told to have moved, so with decoys this does not depend on whether one has.
         looked_at = asked if decoys and self._context.predecessor is not None else sorted(moved)
@@ -94,9 +97,11 @@ class SearchEngine(Secretive):
     ) -> tuple[list[Nearest], ChunkIds]:
         if context is self._context.predecessor and self._stored_rows is not None:
             return await self._nearest_stored(context, self._stored_rows, vectors, k, scope)
-        queries = await asyncio.to_thread(context.homomorphic.encrypt_queries, vectors)
-        async with aclosing(self._answers(context, queries.sent, scope)) as blocks:
-            return await nearest_rows(blocks, queries, k)
+        with stage("encrypt"):
+            queries = await asyncio.to_thread(context.homomorphic.encrypt_queries, vectors)
+        with stage("search"):
+            async with aclosing(self._answers(context, queries.sent, scope)) as blocks:
+                return await nearest_rows(blocks, queries, k)
 
     async def _nearest_stored(
         self,
@@ -108,8 +113,9 @@ class SearchEngine(Secretive):
     ) -> tuple[list[Nearest], ChunkIds]:
         """The same among what is still under the predecessor, under whose keys no query is encrypted."""
         asked = [predecessor.homomorphic.stored_rows_query()]
-        async with aclosing(self._answers(predecessor, asked, scope)) as blocks:
-            found, candidates = await rows.nearest(blocks, scope.kb_id, vectors, k)
+        with stage("search"):
+            async with aclosing(self._answers(predecessor, asked, scope)) as blocks:
+                found, candidates = await rows.nearest(blocks, scope.kb_id, vectors, k)
         if scope.is_everything:
             rows.keep_only(scope.kb_id, candidates.tolist())
         return found, candidates

@@ -1,0 +1,1 @@
+"""What a search found, made fit to be read: sources, excerpts, highlights, citations."""

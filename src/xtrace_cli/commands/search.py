@@ -1,0 +1,112 @@
+"""`xtrace search`, which is `xtrace xvec retrieve` and `xtrace xvec query` too."""
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from xtrace_cli.options.connection import CredentialsFile
+from xtrace_cli.options.passphrase import PassphraseFile
+from xtrace_cli.options.question import Question, question_of
+from xtrace_cli.output import Json, note, show
+from xtrace_cli.workspace import ContextFile, Given, KnowledgeBaseName, Workspace, with_workspace
+
+if TYPE_CHECKING:
+    from xtrace_sdk.collection.record import Hit
+
+Count = Annotated[int, typer.Option("-k", "--count", min=1, max=1000, help="How many to find.")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JSON",
+        help='Search only what matches this filter on the metadata, such as \'{"format": "pdf"}\' '
+        "(docs/collection.md).",
+    ),
+]
+MinSimilarity = Annotated[
+    float | None, typer.Option(min=-1.0, max=1.0, help="Leave out what is less similar than this.")
+]
+Rescore = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=100,
+        help="Fetch this many times as many as the nearest, and order them exactly; 1 fetches no more.",
+    ),
+]
+
+
+class Wanted(NamedTuple):
+    """What is looked for, and where."""
+
+    question: str
+    kb: str | None
+    limit: int
+    where: str | None
+    min_similarity: float | None
+    rescore: int
+
+
+class Found(NamedTuple):
+    """What a search found."""
+
+    hits: "list[Hit]"
+    kb_id: str
+    seconds: dict[str, float]
+    """Of each stage."""
+
+
+def search(
+    question: Question,
+    kb: KnowledgeBaseName = None,
+    count: Count = 5,
+    where: Where = None,
+    min_similarity: MinSimilarity = None,
+    rescore: Rescore = 4,
+    whole: Annotated[bool, typer.Option("--whole", help="Print whole texts instead of excerpts.")] = False,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Print similarities to three digits, and distances.")
+    ] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Say how long each stage took.")] = False,
+    context: ContextFile = None,
+    passphrase_file: PassphraseFile = None,
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Search a knowledge base, and print what is most similar to the question, with its source.
+
+    The number in parentheses is the cosine similarity, from -1 to 1. The server sees neither the question nor what was
+    found in clear.
+    """
+    wanted = Wanted(question_of(question), kb, count, where, min_similarity, rescore)
+    started = time.perf_counter()
+    found = with_workspace(
+        Given(credentials, context, passphrase_file), lambda workspace: find(workspace, wanted, started)
+    )
+    from xtrace_cli.answers.hits import as_objects, print_hits, stages_line
+
+    result: dict[str, Any] = {"kb_id": found.kb_id, "hits": as_objects(found.hits)}
+    if timing:
+        result["seconds"] = {name: round(value, 6) for name, value in found.seconds.items()}
+    show(result, as_json, lambda: print_hits(found.hits, wanted.question, scores=scores, whole=whole))
+    if not found.hits:
+        note("nothing was found")
+    if timing and not as_json:
+        note(stages_line(found.seconds))
+
+
+async def find(workspace: Workspace, wanted: Wanted, started: float) -> Found:
+    """Searches; `started` is when the command began, by `time.perf_counter`."""
+    from xtrace_sdk.stages import measured_stages
+
+    with measured_stages() as stages:
+        collection = await workspace.collection(wanted.kb)
+        opened = time.perf_counter() - started
+        hits = await collection.search(
+            wanted.question,
+            wanted.limit,
+            where=wanted.where,
+            rescore=wanted.rescore,
+            min_similarity=wanted.min_similarity,
+        )
+    return Found(hits, collection.kb_id, {"open": opened, **stages, "in all": time.perf_counter() - started})

@@ -1,0 +1,1 @@
+"""`xtrace shell`: commands without the prefix, with what they open kept open."""

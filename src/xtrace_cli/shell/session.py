@@ -1,0 +1,142 @@
+"""The commands of one shell: a line becomes a command, and what it opened stays open for the next one."""
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Final, Self
+
+import typer
+
+from xtrace_cli.output import note
+from xtrace_cli.workspace import kept_open
+
+HELP: Final = r"""Type a command as after `xtrace`: search "a question", kb list, or help for all of them.
+A line that ends with \ or inside a quotation goes on in the next one.
+
+  \json     print results as JSON, or no longer
+  \timing   say how long commands and their stages take, or no longer
+  \reload   read the settings, the context and the passphrase anew
+  \help     this
+  \quit     leave; so does Ctrl-D. Ctrl-C ends a command.
+"""
+_REFUSED: Final = {"shell": "this is the shell already", "serve": "start a server in a terminal of its own"}
+
+
+class Session:
+    """A shell without its terminal. Use it in a `with` block."""
+
+    def __init__(self, profile: str | None = None) -> None:
+        self._profile = profile
+        self._json = False
+        self._timing = False
+        self._closing = ExitStack()
+        self._forget: Callable[[], None] = lambda: None
+        self.is_over = False
+
+    def __enter__(self) -> Self:
+        self._forget = self._closing.enter_context(kept_open())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def run(self, line: str) -> int:
+        """Carries out a complete line, and says the exit status of its command. An error ends the command alone."""
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:
+            note("a quotation is not closed")
+            return 2
+        if not words:
+            return 0
+        if line.lstrip().startswith("\\"):
+            return self._set(line.strip())
+        if words[0] in ("exit", "quit"):
+            self.is_over = True
+            return 0
+        if words[0] == "xtrace":  # out of habit, or pasted
+            words = words[1:]
+        if words == ["help"]:
+            words = ["--help"]
+        return self._command(words)
+
+    def _command(self, words: list[str]) -> int:
+        from xtrace_cli.main import run
+
+        if words and words[0] in _REFUSED:
+            note(f"{_REFUSED[words[0]]}")
+            return 2
+        added = [
+            option
+            for option, is_on in (("--json", self._json), ("--timing", self._timing))
+            if is_on and option not in words and option in options_of(words)
+        ]
+        profile = ["--profile", self._profile] if self._profile else []
+        started = time.perf_counter()
+        # In front of what the user may have ended with `--`.
+        at = words.index("--") if "--" in words else len(words)
+        status = run([*profile, *words[:at], *added, *words[at:]])
+        if self._timing:
+            note(f"the command took {time.perf_counter() - started:.3f} s")
+        return status
+
+    def _set(self, word: str) -> int:
+        match word:
+            case "\\json":
+                self._json = not self._json
+                note(f"results are printed {'as JSON' if self._json else 'for people'}")
+            case "\\timing":
+                self._timing = not self._timing
+                note(f"times are {'printed' if self._timing else 'not printed'}")
+            case "\\reload":
+                self._forget()
+                note("the next command reads everything anew")
+            case "\\help" | "\\?":
+                typer.echo(HELP, nl=False)
+            case "\\quit" | "\\q":
+                self.is_over = True
+            case _:
+                note("unknown: \\help lists what there is")
+                return 2
+        return 0
+
+
+def is_complete(text: str) -> bool:
+    """Whether the text is a whole command: it neither ends with a backslash nor inside a quotation."""
+    if text.lstrip().startswith("\\"):
+        return True
+    if text.rstrip(" ").endswith("\\"):
+        return False
+    try:
+        shlex.split(text, comments=True)
+    except ValueError:
+        return False
+    return True
+
+
+def joined(lines: Sequence[str]) -> str:
+    """The lines of one command as one: a backslash at the end of a line joins it with the next."""
+    text = "\n".join(lines)
+    return text.replace("\\\n", " ")
+
+
+def options_of(words: Sequence[str]) -> list[str]:
+    """The options of the command that the words begin with."""
+    command = command_of(words)
+    return [name for parameter in command.params for name in parameter.opts] if command is not None else []
+
+
+def command_of(words: Sequence[str]) -> "typer.core.TyperCommand | typer.core.TyperGroup | None":
+    """The command that the words begin with, or the group that they have come to; None for an unknown one."""
+    from xtrace_cli.main import app
+
+    command = typer.main.get_command(app)
+    for word in words:
+        commands = getattr(command, "commands", None)
+        if commands is None or word.startswith("-"):
+            break
+        if word not in commands:
+            return None
+        command = commands[word]
+    return command  # type: ignore[return-value]
