@@ -39,7 +39,7 @@ from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
 from xtrace_server.schemes import load_schemes
 from xtrace_server.search.engine import SearchEngine
-from xtrace_server.search.local.scanner import LocalScanner
+from xtrace_server.search.scanners import scanner_of
 from xtrace_server.settings import Settings
 from xtrace_server.state import ServerState
 from xtrace_server.storage.ballast import Ballast
@@ -105,7 +105,9 @@ def _lifespan(
             slow_statement_s=settings.slow_statement_s,
             options=settings.database_options,
         ) as database:
-            engine = SearchEngine(database, LocalScanner(settings.search_threads), settings, metrics)
+            scanner = scanner_of(settings)
+            engine = SearchEngine(database, scanner, settings, metrics)
+            await engine.start()
             guard, denials = Guard(database, settings.rate_limit), Denials(database)
             ballast = Ballast(settings.data, 0 if settings.database_url else settings.ballast_bytes)
             clearing = Clearing(database, ballast, engine.forget)
@@ -119,6 +121,7 @@ def _lifespan(
                 }
             )
             metrics.watch_database(database.sizes())
+            metrics.watch_cluster(engine.cluster())
             app.state.server = ServerState(
                 settings,
                 database,

@@ -19,6 +19,10 @@ DATABASE_SIZES: Final = {
     "database_bytes": "Bytes of the database's file.",
     "database_log_bytes": "Bytes of the database's write-ahead log.",
 }
+CLUSTER: Final = {
+    "nodes": "Nodes of the Ray cluster that compute searches; 0 without a cluster.",
+    "held_bytes": "Bytes of ciphertexts that these nodes hold, for all servers.",
+}
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -64,6 +68,11 @@ class Metrics:
         """Reports the sizes of the database, by the names in `DATABASE_SIZES`."""
         for name, size in sizes.items():
             self._gauge(name, DATABASE_SIZES[name]).set_function(size)
+
+    def watch_cluster(self, readings: Mapping[str, Reading]) -> None:
+        """Reports the cluster, by the names in `CLUSTER`."""
+        for name, reading in readings.items():
+            self._gauge(f"cluster_{name}", CLUSTER[name]).set_function(reading)
 
     def text(self) -> bytes:
         """Returns everything in Prometheus' text format."""

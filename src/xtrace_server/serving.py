@@ -21,6 +21,7 @@ from xtrace_server.descriptors import raise_descriptor_limit
 from xtrace_server.http.protocol import bounded
 from xtrace_server.listening import is_loopback, listen
 from xtrace_server.schemes import SchemeUnusable
+from xtrace_server.search.scanners import EngineUnusable, check_engine
 from xtrace_server.settings import Settings
 from xtrace_server.storage.database import open_database
 from xtrace_server.storage.dialects import DatabaseUnusable
@@ -70,6 +71,7 @@ class RunningServer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._server = _server(settings)
+        self.app = self._server.app
         self._listener = _listen(settings, settings.port)
         self.url = url_of(settings, self._listener)
         self._failure = "the server could not start; its log says why"
@@ -194,10 +196,11 @@ def _listen(settings: Settings, port: int) -> socket.socket:
         raise CannotServe(f"cannot listen on {settings.host} port {port}: {error.strerror}") from None
 
 
-def _server(settings: Settings) -> uvicorn.Server:
+def _server(settings: Settings) -> "_Server":
     try:
+        check_engine(settings)
         app = create_app(settings)
-    except SchemeUnusable as error:
+    except (EngineUnusable, SchemeUnusable) as error:
         raise CannotServe(str(error)) from None
     config = uvicorn.Config(
         app,
@@ -226,11 +229,11 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
         super().__init__(config)
-        self._app = app
+        self.app = app
         self._drain_s = drain_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.draining = True
+        self.app.state.draining = True
         until = time.monotonic() + self._drain_s
         while not self.force_exit and (left := until - time.monotonic()) > 0:  # noqa: ASYNC110 - set by a signal handler
             await asyncio.sleep(min(left, _LOOKS_EVERY_S))

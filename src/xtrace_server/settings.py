@@ -145,6 +145,21 @@ class Settings(BaseSettings):
     search_threads: int = Field(default=2, ge=1, le=256)
     """Threads that compute searches."""
 
+    engine: Literal["local", "ray"] = "local"
+    """Where searches of large knowledge bases are computed: in this process, or in a Ray cluster."""
+    ray_address: str = Field(default="auto", min_length=1)
+    """The cluster's address, `HOST:PORT`; `auto` takes that of the Ray node on this host."""
+    ray_min_rows: int = Field(default=100_000, ge=0)
+    """Knowledge bases with fewer chunks stay in this process."""
+    ray_segment_rows: int = Field(default=8192, ge=1)
+    """Chunks that are held in the cluster together; equal for all servers of a cluster."""
+    ray_node_bytes: int = Field(default=4 * 2**30, ge=0)
+    """Memory of each node of the cluster for ciphertexts; the server that starts a node's holder decides."""
+    ray_idle_s: float = Field(default=3600.0, gt=0)
+    """How long the cluster keeps ciphertexts that no server asks for."""
+    ray_timeout_s: float = Field(default=30.0, gt=0)
+    """Maximum time for one step of a search in the cluster."""
+
     metrics: Literal["off", "loopback", "token"] = "off"
     """Who may read `/metrics`: nobody, this host (not behind a proxy on it!), or clients that send `metrics_token`."""
     metrics_token: str | None = Field(default=None, min_length=MIN_METRICS_TOKEN, repr=False)

@@ -7,6 +7,7 @@ from support.service import Http, chunk, ok
 from support.toy_paillier import toy_key
 
 POSTGRES_BY_DEFAULT = True
+CLUSTER = True
 
 QUERY = [toy_key().encrypt(1000)]
 

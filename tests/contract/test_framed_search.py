@@ -10,6 +10,9 @@ from support.toy_paillier import toy_key
 from xtrace_core.frames import MEDIA_TYPE, FrameReader
 from xtrace_core.wire import MAX_QUERIES
 
+CLUSTER = True
+pytestmark = pytest.mark.usefixtures("database")
+
 QUERIES = [[toy_key().encrypt(1000)], [toy_key().encrypt(2000)], [toy_key().encrypt(3000)]]
 
 

@@ -8,6 +8,7 @@ import pytest
 from support.service import Http, b64, chunk, problem, running_service
 from support.toy_paillier import toy_key
 
+CLUSTER = True
 pytestmark = pytest.mark.usefixtures("database")
 
 

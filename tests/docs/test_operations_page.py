@@ -12,7 +12,7 @@ import pytest
 
 from docs.examples import ROOT
 from support.service import running_service
-from xtrace_server.metrics import DATABASE_SIZES, Metrics
+from xtrace_server.metrics import CLUSTER, DATABASE_SIZES, Metrics
 from xtrace_server.settings import Settings
 from xtrace_server.storage import archiving
 
@@ -53,6 +53,7 @@ def metrics() -> set[str]:
     made = Metrics()
     made.watch_memory({})
     made.watch_database(dict.fromkeys(DATABASE_SIZES, lambda: 0))
+    made.watch_cluster(dict.fromkeys(CLUSTER, lambda: 0))
     return {family.name + ("_total" if family.type == "counter" else "") for family in made.registry.collect()}
 
 

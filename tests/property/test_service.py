@@ -23,6 +23,7 @@ from support.reference_filter import matches
 from support.service import Http, LiveService, chunk, ok, problem
 from support.toy_paillier import toy_key
 
+CLUSTER = True
 EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "100" if "XTRACE_TEST_FULL" in os.environ else "25"))
 STEPS = 40
 
@@ -277,6 +278,7 @@ def against(service: LiveService) -> Iterator[type[Agreement]]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_server_and_its_model_agree_after_any_calls(live_service: LiveService) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 

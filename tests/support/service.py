@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
+from support import databases
 from support.databases import database_settings
+from support.ray_cluster import until
 from support.toy_paillier import ToyPaillier, toy_key
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, MSGPACK, OPERATOR_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.guard import ON_THE_HOST
@@ -91,6 +93,8 @@ def running_service(folder: Path, **settings: Any) -> Iterator[LiveService]:
     """A server over `folder`; `settings` are fields of `Settings`."""
     defaults = {"port": 0, "ballast_bytes": 0, **database_settings(folder)}
     server = start(Settings(data=folder, **{**defaults, **settings}))
+    if databases.current() == databases.CLUSTER:
+        until(lambda: server.app.state.server.engine.cluster()["nodes"](), "the server is connected to the cluster")
     try:
         yield LiveService(server, folder)
     finally:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Container, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,13 @@ from xtrace_cli.errors import ServerDidNotStart, WrongSettings, WrongUse
 from xtrace_cli.options.server_data import DEFAULT_FOLDER, checked_settings, server_settings
 from xtrace_cli.output import say
 from xtrace_cli.signals import end_as_ctrl_c_does
+
+
+class Engine(StrEnum):
+    """The values of `--engine`."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def serve(
@@ -73,6 +81,21 @@ def serve(
         bool | None,
         typer.Option("--new-database", help="Start although the database that credentials.json is for is missing."),
     ] = None,
+    engine: Annotated[
+        Engine | None,
+        typer.Option(
+            envvar="XTRACE_ENGINE",
+            help="Where searches of large knowledge bases are computed: here (local, the default) or in a Ray cluster.",
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="XTRACE_RAY_ADDRESS",
+            help="The Ray cluster's address; by default that of the Ray node on this host.",
+        ),
+    ] = None,
     shared: Annotated[
         bool | None,
         typer.Option("--shared", help="Run beside other servers on the same folder, all started with this flag."),
@@ -106,6 +129,8 @@ def serve(
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
         "new_database": new_database,
+        "engine": engine,
+        "ray_address": ray_address,
         "shared": shared,
     }
     given = {name: value for name, value in flags.items() if value is not None}

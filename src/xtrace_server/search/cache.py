@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from xtrace_server.metrics import Metrics
-from xtrace_server.search.interface import Segment
+from xtrace_server.search.interface import AnySegment
 from xtrace_server.search.vector_set import VectorSet
 
 COUNTED: Final = 4096
@@ -30,15 +30,15 @@ class _Memory:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._uses: dict[int, tuple[Segment, int]] = {}
+        self._uses: dict[int, tuple[AnySegment, int]] = {}
 
-    def use(self, segments: Iterable[Segment]) -> None:
+    def use(self, segments: Iterable[AnySegment]) -> None:
         for segment in segments:
             _, uses = self._uses.get(id(segment), (segment, 0))
             self.bytes += 0 if uses else segment.nbytes
             self._uses[id(segment)] = segment, uses + 1
 
-    def end_use(self, segments: Iterable[Segment]) -> None:
+    def end_use(self, segments: Iterable[AnySegment]) -> None:
         for segment in segments:
             _, uses = self._uses.pop(id(segment))
             if uses > 1:
@@ -46,7 +46,7 @@ class _Memory:
             else:
                 self.bytes -= segment.nbytes
 
-    def used_once(self, segments: Iterable[Segment]) -> int:
+    def used_once(self, segments: Iterable[AnySegment]) -> int:
         """Returns the bytes that ending one use would free."""
         return sum([segment.nbytes for segment in segments if self._uses[id(segment)][1] == 1])
 
@@ -127,7 +127,7 @@ class VectorSetCache:
         for victim in self._victims(self._memory.bytes + self.coming_bytes - self._budget, math.inf)[0]:
             self._let_go(victim)
 
-    def pin(self, segments: Iterable[Segment]) -> Callable[[], None]:
+    def pin(self, segments: Iterable[AnySegment]) -> Callable[[], None]:
         """Counts segments as long as a search reads them, whether they are kept or not; returns what ends that."""
         pinned = list(segments)
         self._memory.use(pinned)

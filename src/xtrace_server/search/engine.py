@@ -19,8 +19,9 @@ from xtrace_core.schemes.interface import Evaluation, Query
 from xtrace_server.limits.filters import filtering
 from xtrace_server.metrics import Metrics, Reading
 from xtrace_server.search.cache import VectorSetCache
+from xtrace_server.search.held import Holding, held_bytes
 from xtrace_server.search.incoming import Incoming
-from xtrace_server.search.interface import Computation, Scanner, Segment, Selection, rows_bytes, whole
+from xtrace_server.search.interface import AnySegment, Computation, Remote, Scanner, Selection, rows_bytes, whole
 from xtrace_server.search.removals import Removals
 from xtrace_server.search.running import Found, Search
 from xtrace_server.search.spool import Spool
@@ -53,6 +54,7 @@ FindTarget: TypeAlias = Callable[[Connection], Awaitable[SearchTarget]]
 class _Snapshot:
     """What one search sees. Leaving `transaction` ends it, unless a task that goes on reading has taken it over."""
 
+    organisation_id: str
     connection: Connection
     transaction: AsyncExitStack
     candidates: Candidates
@@ -72,7 +74,7 @@ class SearchEngine:
         self._removals = Removals()
         self._coming: dict[int, Incoming] = {}
         """What is on its way into the cache."""
-        self._tasks: set[asyncio.Task[tuple[Segment, ...]]] = set()
+        self._tasks: set[asyncio.Task[tuple[AnySegment, ...]]] = set()
 
     async def search(self, organisation_id: str, find: FindTarget, queries: Sequence[Query]) -> Search:
         """Returns the organisation's search over the target that `find` looks up.
@@ -89,8 +91,12 @@ class SearchEngine:
                 target.evaluation.check_query(query, row_bytes)
             found = Found(0, _each([]))
             if candidates is not None and row_bytes is not None:
-                found = await self._found(_Snapshot(connection, transaction, candidates, row_bytes))
+                found = await self._found(_Snapshot(organisation_id, connection, transaction, candidates, row_bytes))
         return Search(Computation(target.evaluation, queries), found, self._scanner, self._metrics)
+
+    async def start(self) -> None:
+        """Starts what searches are computed with."""
+        await self._scanner.start()
 
     def note_removal(self, kb: KnowledgeBase, pks: Sequence[int]) -> None:
         """Says that chunks were removed, for good, from the knowledge base as it was then."""
@@ -111,11 +117,19 @@ class SearchEngine:
             "spooled": lambda: self._spool.held_bytes,
         }
 
+    def cluster(self) -> dict[str, Reading]:
+        """Returns how many nodes the cluster has, and the bytes that they hold; 0 without one."""
+        remote = self._scanner.remote
+        return {
+            "nodes": lambda: remote.nodes if remote else 0,
+            "held_bytes": lambda: remote.held_bytes if remote else 0,
+        }
+
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._scanner.close()
+        await self._scanner.close()
         self._cache.clear()
 
     async def _found(self, seen: _Snapshot) -> Found:
@@ -123,21 +137,22 @@ class SearchEngine:
         pks: list[int] | None = None
         size, binding_pk = candidates.kb.number_of_vectors, candidates.binding.pk
         in_memory = binding_pk in self._cache or binding_pk in self._coming
+        remote = self._remote(candidates)
         if candidates.scope.filter != EVERY_CHUNK:
             async with filtering(self._settings, candidates):
-                few = None if in_memory else await vectors.read_matching(connection, candidates)
+                few = None if in_memory and not remote else await vectors.read_matching(connection, candidates)
                 if few is None or len(few.pks) * _SPARSE >= size:
                     few, pks = None, await chunks.matching_pks(connection, candidates)
             if few is not None:
                 self._metrics.searches.labels("database").inc()
                 return Found(len(few.pks), _each([whole(segment_of(few, seen.row_bytes))] if few.pks else []))
-        elif candidates.bounded and not in_memory:
+        elif candidates.bounded and not in_memory and not remote:
             # An upper bound is known without asking the database.
             kb, (first_pk, last_pk) = candidates.kb, candidates.pk_range
             most = min(last_pk, kb.first_pk + kb.next_chunk_id - 1) - first_pk + 1
             if most * _SPARSE < size:
                 pks = await chunks.matching_pks(connection, candidates)
-        if not in_memory and pks is not None and len(pks) * _SPARSE < size:
+        if not in_memory and not remote and pks is not None and len(pks) * _SPARSE < size:
             return await self._uncached(seen, pks)
         return await self._cached(seen, pks) or await self._uncached(seen, pks)
 
@@ -167,18 +182,19 @@ class SearchEngine:
         binding, kb = seen.candidates.binding, seen.candidates.kb
         # One search loads or refreshes, others for the same rows wait until it is clear what comes.
         async with self._cache.lock(binding.pk):
-            current = await self._current(seen)
+            remote = self._remote(seen.candidates)
+            current = await self._current(seen, remote)
             if isinstance(current, VectorSet):
-                self._metrics.searches.labels("memory").inc()
+                self._metrics.searches.labels("cluster" if remote else "memory").inc()
                 selections = await self._picked(current, seen.candidates, pks)
                 release = self._cache.pin([selection.segment for selection in selections])
                 return Found(sum(map(len, selections)), _each(selections), release)
             count = await chunks.count_all(seen.connection, seen.candidates) if pks is None else len(pks)
             if current is None:
-                if not self._cache.make_room(binding.pk, rows_bytes(kb.number_of_vectors, seen.row_bytes)):
+                size = (partial(held_bytes, remote) if remote else rows_bytes)(kb.number_of_vectors, seen.row_bytes)
+                if not self._cache.make_room(binding.pk, size):
                     return None
-                blocks = segments_of(vectors.read_all(seen.connection, binding), seen.row_bytes)
-                current = self._started(seen, blocks, shared=True)
+                current = self._started(seen, self._all_rows(seen, remote), shared=True)
                 self._coming[binding.pk] = current
                 current.task.add_done_callback(partial(self._arrived, binding.pk, current))
             else:
@@ -186,13 +202,13 @@ class SearchEngine:
         self._metrics.searches.labels("loaded").inc()
         keys = None if pks is None else np.array(pks, dtype=np.int64)
 
-        def pick(segment: Segment) -> list[Selection]:
+        def pick(segment: AnySegment) -> list[Selection]:
             rows = VectorSet(0, (segment,))
             return rows.between(*seen.candidates.pk_range) if keys is None else rows.only(keys)
 
         return Found(count, _selected(current, pick), current.leave)
 
-    async def _current(self, seen: _Snapshot) -> VectorSet | Incoming | None:
+    async def _current(self, seen: _Snapshot, remote: Remote | None) -> VectorSet | Incoming | None:
         """The binding's rows in memory, brought up to date; or those on their way, if they are of the transaction's
         revision; or neither.
         """
@@ -203,10 +219,13 @@ class SearchEngine:
                 return incoming
             await asyncio.wait([incoming.task])
         cached = self._cache.get(binding.pk)
-        if cached is None or (cached.segments and cached.segments[0].rows.shape[1] != seen.row_bytes):
+        if cached is None or (cached.segments and cached.segments[0].row_bytes != seen.row_bytes):
             return None  # or everything was deleted, and the next first index had another length
+        if cached.held and remote is None:
+            self._cache.drop(binding.pk)
+            return None  # the cluster is gone
         if cached.revision < kb.revision:
-            cached = await self._refreshed(seen, cached)
+            cached = await self._refreshed(seen, cached, remote)
         self._cache.keep(binding.pk, cached)
         return cached
 
@@ -217,18 +236,18 @@ class SearchEngine:
             return rows.only(pks)
         return await asyncio.to_thread(rows.only, pks)
 
-    def _started(self, seen: _Snapshot, segments: AsyncIterator[Segment], *, shared: bool) -> Incoming:
+    def _started(self, seen: _Snapshot, segments: AsyncIterator[AnySegment], *, shared: bool) -> Incoming:
         incoming = Incoming(seen.candidates.kb.revision, segments, seen.transaction.pop_all(), shared=shared)
         self._tasks.add(incoming.task)
         incoming.task.add_done_callback(self._ended)
         return incoming
 
-    def _ended(self, task: asyncio.Task[tuple[Segment, ...]]) -> None:
+    def _ended(self, task: asyncio.Task[tuple[AnySegment, ...]]) -> None:
         self._tasks.discard(task)
         # The searches that follow raise it; asyncio must not report it again.
         task.cancelled() or task.exception()
 
-    def _arrived(self, binding_pk: int, incoming: Incoming, task: asyncio.Task[tuple[Segment, ...]]) -> None:
+    def _arrived(self, binding_pk: int, incoming: Incoming, task: asyncio.Task[tuple[AnySegment, ...]]) -> None:
         if self._coming.get(binding_pk) is incoming:
             del self._coming[binding_pk]
             self._cache.arrived(binding_pk)
@@ -240,17 +259,32 @@ class SearchEngine:
         if incoming.wanted:
             incoming.release = self._cache.pin(task.result())
 
-    async def _refreshed(self, seen: _Snapshot, cached: VectorSet) -> VectorSet:
+    async def _refreshed(self, seen: _Snapshot, cached: VectorSet, remote: Remote | None) -> VectorSet:
         binding, kb = seen.candidates.binding, seen.candidates.kb
-        blocks = [block async for block in vectors.read_newer(seen.connection, binding, cached.revision)]
         removed = self._removals.since(kb, cached.revision)
         present = removed if removed is not None else await vectors.read_pks(seen.connection, binding)
 
-        def refresh() -> VectorSet:
-            base = cached.kept(present) if removed is None else cached.without(removed)
-            return base.merged(vector_set(kb.revision, blocks, seen.row_bytes))
+        def left() -> VectorSet:
+            return cached.kept(present) if removed is None else cached.without(removed)
 
-        return await asyncio.to_thread(refresh)
+        if remote:
+            return await self._holding(seen, remote).refreshed(await asyncio.to_thread(left))
+        blocks = [block async for block in vectors.read_newer(seen.connection, binding, cached.revision)]
+        return await asyncio.to_thread(lambda: left().merged(vector_set(kb.revision, blocks, seen.row_bytes)))
+
+    def _all_rows(self, seen: _Snapshot, remote: Remote | None) -> AsyncIterator[AnySegment]:
+        if remote:
+            return self._holding(seen, remote).loaded()
+        return segments_of(vectors.read_all(seen.connection, seen.candidates.binding), seen.row_bytes)
+
+    def _remote(self, candidates: Candidates) -> Remote | None:
+        """What is to hold the rows elsewhere, if anything is."""
+        remote, kb = self._scanner.remote, candidates.kb
+        return remote if remote is not None and remote.wants(kb.number_of_vectors, kb.next_chunk_id) else None
+
+    def _holding(self, seen: _Snapshot, remote: Remote) -> Holding:
+        database, organisation_id = self._database, seen.organisation_id
+        return Holding(database, remote, organisation_id, seen.connection, seen.candidates, seen.row_bytes)
 
 
 async def _each(selections: Sequence[Selection]) -> AsyncIterator[Selection | None]:
@@ -258,7 +292,9 @@ async def _each(selections: Sequence[Selection]) -> AsyncIterator[Selection | No
         yield selection
 
 
-async def _selected(incoming: Incoming, pick: Callable[[Segment], list[Selection]]) -> AsyncIterator[Selection | None]:
+async def _selected(
+    incoming: Incoming, pick: Callable[[AnySegment], list[Selection]]
+) -> AsyncIterator[Selection | None]:
     """What is wanted of the segments as they come; None where the next has to be waited for."""
     async for segment in incoming.follow():
         if segment is None:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
-from xtrace_server.search.interface import Segment
+from xtrace_server.search.interface import AnySegment
 
 
 class Incoming:
@@ -18,10 +18,10 @@ class Incoming:
     """
 
     def __init__(
-        self, revision: int, segments: AsyncIterator[Segment], transaction: AsyncExitStack, *, shared: bool
+        self, revision: int, segments: AsyncIterator[AnySegment], transaction: AsyncExitStack, *, shared: bool
     ) -> None:
         self.revision = revision
-        self._segments: list[Segment | None] = []
+        self._segments: list[AnySegment | None] = []
         self._shared = shared
         self._followers = 1
         self._news = asyncio.Event()
@@ -29,7 +29,7 @@ class Incoming:
         """Called once no search follows any more."""
         self.task = asyncio.create_task(self._read(segments, transaction))
 
-    async def _read(self, segments: AsyncIterator[Segment], transaction: AsyncExitStack) -> tuple[Segment, ...]:
+    async def _read(self, segments: AsyncIterator[AnySegment], transaction: AsyncExitStack) -> tuple[AnySegment, ...]:
         try:
             async with transaction:
                 async for segment in segments:
@@ -60,7 +60,7 @@ class Incoming:
             self.task.cancel()
             self.release()
 
-    async def follow(self) -> AsyncIterator[Segment | None]:
+    async def follow(self) -> AsyncIterator[AnySegment | None]:
         """Yields every segment, and None where the next has to be waited for. Raises what the reading raised."""
         position = 0
         while True:

@@ -4,8 +4,8 @@ The engine decides which rows a search is over, and makes immutable segments of 
 wherever it likes: beside the engine in threads, or in other processes, which know a segment by its name.
 """
 
-import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Protocol, TypeAlias, TypeVar
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows
 from xtrace_core.schemes.interface import Evaluation, Query
+from xtrace_server.search.segment_names import packed_nonces, segment_name
 from xtrace_server.storage.schema import MAX_CHUNK_ID
 from xtrace_server.storage.vectors import Keys
 
@@ -39,16 +40,19 @@ class Segment:
     nonces: tuple[bytes | None, ...]
 
     @property
+    def row_bytes(self) -> int:
+        """The length of each row."""
+        return int(self.rows.shape[1])
+
+    @property
     def nbytes(self) -> int:
         """About how much memory the segment takes."""
-        return rows_bytes(len(self.pks), self.rows.shape[1])
+        return rows_bytes(len(self.pks), self.row_bytes)
 
     @cached_property
     def name(self) -> bytes:
-        """A hash of the rows, under which a scanner elsewhere keeps them; computed when it is first asked for."""
-        digest = hashlib.sha256(self.rows.shape[1].to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(self.rows).data)
-        return digest.digest()
+        """A hash of the rows and nonces, under which they are kept elsewhere; computed when it is first asked for."""
+        return segment_name(self.rows, packed_nonces(self.nonces))
 
     def take(self, wanted: NDArray[np.intp]) -> "Segment":
         """Returns a segment of the rows at these positions, copied."""
@@ -58,10 +62,57 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where rows are held: in the segment of that name, all of them or those at `positions`, which ascend."""
+
+    name: bytes
+    positions: NDArray[np.int32] | None = None
+
+    def take(self, wanted: NDArray[np.intp]) -> "Place":
+        """Returns the place of some of the rows."""
+        positions = wanted.astype(np.int32) if self.positions is None else self.positions[wanted]
+        return Place(self.name, positions)
+
+
+Reload: TypeAlias = Callable[[Keys], Awaitable[Segment]]
+"""Reads the rows with these keys again, as they were. Raises `Unavailable` if one of them has changed since."""
+
+
+class HeldSegment:
+    """Rows that a scanner holds elsewhere; only their keys, (n,) int64, are here."""
+
+    def __init__(self, pks: Keys, row_bytes: int, place: Place, reload: Reload, whole: int | None = None) -> None:
+        """`whole` is the number of rows that are held under the name; by default these."""
+        self.pks = pks
+        self.row_bytes = row_bytes
+        self.place = place
+        """Changes when the rows were lost and are held again."""
+        self.reload = reload
+        self.whole = len(pks) if whole is None else whole
+        self.restoring = asyncio.Lock()
+        """Held while lost rows are brought back."""
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory the segment takes here."""
+        positions = self.place.positions
+        return 512 + self.pks.nbytes + (0 if positions is None else positions.nbytes)
+
+    def take(self, wanted: NDArray[np.intp]) -> "HeldSegment":
+        """Returns a segment of the rows at these positions. The others stay where they are held."""
+        if len(wanted) == len(self.pks):
+            return self
+        return HeldSegment(self.pks[wanted], self.row_bytes, self.place.take(wanted), self.reload, self.whole)
+
+
+AnySegment: TypeAlias = Segment | HeldSegment
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Selection:
     """Some rows of a segment, by their positions, which ascend. Copies nothing until it is asked."""
 
-    segment: Segment
+    segment: AnySegment
     positions: NDArray[np.intp] | range
 
     def __len__(self) -> int:
@@ -75,15 +126,22 @@ class Selection:
 
     @property
     def rows(self) -> Rows:
-        """(n, row length) uint8, contiguous."""
-        return np.ascontiguousarray(self.segment.rows[self._index])
+        """(n, row length) uint8, contiguous. Raises `TypeError` for rows that are held elsewhere."""
+        return np.ascontiguousarray(self._here.rows[self._index])
 
     @property
     def nonces(self) -> Nonces:
-        """n elements."""
+        """n elements. Raises `TypeError` for rows that are held elsewhere."""
+        nonces = self._here.nonces
         if isinstance(self.positions, range):
-            return self.segment.nonces[self.positions.start : self.positions.stop]
-        return [self.segment.nonces[i] for i in self.positions.tolist()]
+            return nonces[self.positions.start : self.positions.stop]
+        return [nonces[i] for i in self.positions.tolist()]
+
+    @property
+    def _here(self) -> Segment:
+        if isinstance(self.segment, HeldSegment):
+            raise TypeError("the rows are held elsewhere, and only a scanner that has them computes with them")
+        return self.segment
 
     def pieces(self, size: int) -> "Iterator[Selection]":
         """Yields the selection in pieces of at most `size` rows."""
@@ -97,7 +155,7 @@ class Selection:
         return self.positions
 
 
-def whole(segment: Segment) -> Selection:
+def whole(segment: AnySegment) -> Selection:
     """Returns the selection of all rows."""
     return Selection(segment, range(len(segment.pks)))
 
@@ -119,24 +177,61 @@ class Computation:
         return self.evaluation.evaluate(rows, self.queries)
 
 
+Finish: TypeAlias = Callable[[Selection, Rows, Nonces], _T]
+"""Makes something of a selection, its answers and its nonces; runs in any thread."""
+
+
 class Scanner(Protocol):
     """Computes searches."""
 
+    @property
+    def remote(self) -> "Remote | None":
+        """What holds rows for the scanner outside this process, if anything does."""
+        ...
+
+    async def start(self) -> None:
+        """Starts what the scanner computes with."""
+        ...
+
     def scan(
-        self,
-        selections: AsyncIterator[Selection | None],
-        computation: Computation,
-        finish: Callable[[Selection, Rows], _T],
+        self, selections: AsyncIterator[Selection | None], computation: Computation, finish: Finish[_T]
     ) -> AsyncGenerator[_T, None]:
         """Yields what `finish` makes of each selection and its answers, in their order, off the event loop.
 
         None among the selections says that the next one is not there yet, so that those before it can go out. Closing
-        the generator stops the scan.
+        the generator stops the scan. Raises `Unavailable` if rows that are held elsewhere cannot be reached.
         """
         ...
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stops every scan."""
+        ...
+
+
+class Remote(Protocol):
+    """Holds segments of large knowledge bases outside this process."""
+
+    @property
+    def segment_rows(self) -> int:
+        """How many consecutive chunk ids a segment has rows of."""
+        ...
+
+    @property
+    def nodes(self) -> int:
+        """How many machines hold segments."""
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes all of them hold, for all servers."""
+        ...
+
+    def wants(self, rows: int, ids: int) -> bool:
+        """Returns whether a knowledge base of so many rows, and so many ids ever given, is to be held there now."""
+        ...
+
+    async def hold(self, segment: Segment) -> Place:
+        """Returns where the rows are held from now on. Raises `Unavailable`."""
         ...
 
 

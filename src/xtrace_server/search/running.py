@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from xtrace_core.arithmetic import Rows
 from xtrace_server.metrics import Metrics
-from xtrace_server.search.interface import AnswerForm, Computation, Scanner, Selection
+from xtrace_server.search.interface import AnswerForm, Computation, Nonces, Scanner, Selection
 
 BLOCK_BYTES = 256 * 1024
 """How many bytes of answers one step of a scan computes."""
@@ -49,9 +49,9 @@ class Search:
     async def blocks(self, form: AnswerForm) -> AsyncIterator[bytes]:
         """Yields the rows of the answer in that form, without head and end. Closing it stops the scan."""
 
-        def write(piece: Selection, answers: Rows) -> bytes:
+        def write(piece: Selection, answers: Rows, nonces: Nonces) -> bytes:
             self._metrics.candidates.inc(len(piece))
-            return form.block(piece.chunk_ids, answers, piece.nonces)
+            return form.block(piece.chunk_ids, answers, nonces)
 
         try:
             async with aclosing(self._scanner.scan(self._pieces(), self._computation, write)) as blocks:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xtrace_server.search.interface import Segment, Selection
+from xtrace_server.search.interface import AnySegment, HeldSegment, Segment, Selection
 from xtrace_server.storage.vectors import Keys, VectorBlock
 
 SEGMENT_ROWS = 8192
@@ -19,10 +19,20 @@ class VectorSet:
     """Segments by ascending key, none empty, as of one revision of their knowledge base."""
 
     revision: int
-    segments: tuple[Segment, ...]
+    segments: tuple[AnySegment, ...]
 
     def __len__(self) -> int:
         return sum([len(segment.pks) for segment in self.segments])
+
+    @property
+    def held(self) -> bool:
+        """Whether rows of it are held outside this process."""
+        return any(isinstance(segment, HeldSegment) for segment in self.segments)
+
+    @property
+    def here(self) -> tuple[Segment, ...]:
+        """The segments whose rows are in this process."""
+        return tuple([segment for segment in self.segments if isinstance(segment, Segment)])
 
     @property
     def nbytes(self) -> int:
@@ -67,12 +77,12 @@ class VectorSet:
         return VectorSet(self.revision, tuple([one.segment.take(np.asarray(one.positions)) for one in found]))
 
     def merged(self, newer: "VectorSet") -> "VectorSet":
-        """Returns both sets together as of `newer.revision`; of a key in both the newer row."""
+        """Returns both sets together as of `newer.revision`; of a key in both the newer row. For rows that are here."""
         if not newer.segments:
             return VectorSet(newer.revision, self.segments)
         added = np.concatenate([segment.pks for segment in newer.segments])
         old = self.without(added) if self.segments and added[0] <= self.segments[-1].pks[-1] else self
-        segments = [*old.segments, *newer.segments]
+        segments = [*old.here, *newer.here]
         if old.segments and newer.segments[0].pks[0] < old.segments[-1].pks[-1]:
             return VectorSet(newer.revision, _packed(sorted_segments(segments)))
         # Only the tail is small: packing it again costs at most one segment.
@@ -99,7 +109,7 @@ def segment_of(block: VectorBlock, row_bytes: int) -> Segment:
 
 def sorted_segments(segments: Sequence[Segment]) -> list[Segment]:
     """Returns one segment with the rows of all, by ascending key."""
-    together = _joined(segments)
+    together = joined(segments)
     order = np.argsort(together.pks)
     return [Segment(together.pks[order], together.rows[order], tuple([together.nonces[i] for i in order]))]
 
@@ -118,14 +128,15 @@ def _packed(segments: Sequence[Segment]) -> tuple[Segment, ...]:
             count += len(piece.pks)
             start += len(piece.pks)
             if count == SEGMENT_ROWS:
-                packed.append(_joined(waiting))
+                packed.append(joined(waiting))
                 waiting, count = [], 0
     if waiting:
-        packed.append(_joined(waiting))
+        packed.append(joined(waiting))
     return tuple(packed)
 
 
-def _joined(segments: Sequence[Segment]) -> Segment:
+def joined(segments: Sequence[Segment]) -> Segment:
+    """Returns one segment with the rows of all, whose keys ascend from one to the next."""
     if len(segments) == 1:
         # A slice keeps the whole array that it was cut from alive.
         only = segments[0]

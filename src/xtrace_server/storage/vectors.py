@@ -49,18 +49,38 @@ async def read_all(connection: AsyncConnection, binding: Binding) -> AsyncIterat
 
 async def read_newer(connection: AsyncConnection, binding: Binding, revision: int) -> AsyncIterator[VectorBlock]:
     """The rows that were written after that revision of the knowledge base."""
-    # By key, not by revision, would make SQLite walk the whole binding: the few rows are sorted instead.
-    newer = (
-        await connection.execute(select(_c.pk).where(_c.binding_pk == binding.pk, _c.revision > revision, NOT_DELETED))
-    ).scalars()
-    async for block in read_some(connection, sorted(newer)):
+    async for block in read_some(connection, await newer_pks(connection, binding, revision)):
         yield block
 
 
-async def read_some(connection: AsyncConnection, pks: Sequence[int]) -> AsyncIterator[VectorBlock]:
-    """The rows with these keys, which are ascending; those that do not exist are left out, and no block is empty."""
+async def newer_pks(connection: AsyncConnection, binding: Binding, revision: int) -> list[int]:
+    """The keys of the rows that were written after that revision of the knowledge base, ascending."""
+    # By key, not by revision, would make SQLite walk the whole binding: the few rows are sorted instead.
+    query = select(_c.pk).where(_c.binding_pk == binding.pk, _c.revision > revision, NOT_DELETED)
+    return sorted((await connection.execute(query)).scalars())
+
+
+async def read_between(
+    connection: AsyncConnection, binding: Binding, first_pk: int, last_pk: int
+) -> AsyncIterator[VectorBlock]:
+    """The rows of the binding in the range of keys, both ends included; no block is empty."""
+    query = _joined().where(_c.binding_pk == binding.pk, NOT_DELETED, _c.pk.between(first_pk, last_pk))
+    block = _block(await connection.execute(query.order_by(_c.pk)))
+    if block.pks:
+        yield block
+
+
+async def read_some(
+    connection: AsyncConnection, pks: Sequence[int], revision: int | None = None
+) -> AsyncIterator[VectorBlock]:
+    """The rows with these keys, which are ascending; those that do not exist are left out, and no block is empty.
+
+    With a revision, those that were written after it are left out too.
+    """
     for start, end in pairwise([0, *range(_FIRST_ROWS, len(pks), BLOCK_ROWS), len(pks)]):
         query = _joined().where(_c.pk.in_(pks[start:end])).order_by(_c.pk)
+        if revision is not None:
+            query = query.where(_c.revision <= revision, NOT_DELETED)
         block = _block(await connection.execute(query))
         if block.pks:
             yield block

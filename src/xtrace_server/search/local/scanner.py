@@ -1,12 +1,11 @@
 """The scanner of a server that computes by itself: threads, which share the memory of the engine."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from xtrace_core.arithmetic import Rows
-from xtrace_server.search.interface import Computation, Selection
+from xtrace_server.search.interface import Computation, Finish, Selection
 
 _T = TypeVar("_T")
 
@@ -14,19 +13,21 @@ _T = TypeVar("_T")
 class LocalScanner:
     """Scans in threads of this process; the arithmetic lets others run meanwhile."""
 
+    remote: Final = None
+
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="xtrace-search")
 
+    async def start(self) -> None:
+        """Does nothing: threads start with the first search."""
+
     async def scan(
-        self,
-        selections: AsyncIterator[Selection | None],
-        computation: Computation,
-        finish: Callable[[Selection, Rows], _T],
+        self, selections: AsyncIterator[Selection | None], computation: Computation, finish: Finish[_T]
     ) -> AsyncGenerator[_T, None]:
         """Computes one selection ahead: while one is on its way to the client, the next is in a thread."""
 
         def work(selection: Selection) -> _T:
-            return finish(selection, computation(selection.rows))
+            return finish(selection, computation(selection.rows), selection.nonces)
 
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[_T] | None = None
@@ -43,5 +44,5 @@ class LocalScanner:
             if waiting is not None:
                 waiting.cancel()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

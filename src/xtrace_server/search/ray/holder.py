@@ -1,0 +1,125 @@
+"""What runs in the cluster: an actor a node, which holds segments and computes with them.
+
+It has ciphertexts, public keys and encrypted queries; no key, no credential and no connection to the database. Whoever
+needs rows brings them, under a hash that is checked here. Rows that nobody asks for make room for others, and after
+some time they go by themselves, so nothing stays when servers die.
+"""
+
+import asyncio
+import pickle
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_server.search.ray.messages import Status
+from xtrace_server.search.segment_names import packed_nonces, segment_name
+
+Rows: TypeAlias = NDArray[np.uint8]
+IN_USE_S: Final = 60.0
+"""Rows that were asked for in this time are not given up for others."""
+
+
+class _Held:
+    def __init__(self, rows: Rows, nonces: bytes) -> None:
+        self.rows = rows
+        self.nonces: list[bytes | None] = msgspec.msgpack.decode(nonces, type=list[bytes | None])
+        self.nbytes = rows.nbytes + len(nonces) + 64 * len(rows)
+        self.used_at = 0.0
+
+
+class Holder:
+    """Segments by their names, within a budget (bytes). Its methods are called over Ray."""
+
+    def __init__(self, budget: int, threads: int, idle_s: float) -> None:
+        self._budget = budget
+        self._idle_s = idle_s
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="xtrace-holder")
+        self._held: OrderedDict[bytes, _Held] = OrderedDict()
+        """The one that was used last is at the end."""
+        self._bytes = 0
+        self._asked_at = time.monotonic()
+
+    async def hold(self, name: bytes, rows: Rows | None, nonces: bytes) -> Status:
+        """Holds the rows. Without them: says whether they are held."""
+        if self._used(name) is not None:
+            return Status.DONE
+        if rows is None:
+            return Status.MISSING
+        if await self._run(segment_name, rows, nonces) != name:
+            raise ValueError("the rows do not have the name under which they were brought")
+        # A copy: what Ray hands over stays in its object store for as long as it is used.
+        held = await self._run(lambda: _Held(np.array(rows), nonces))
+        if not self._make_room(held.nbytes):
+            return Status.FULL
+        if name not in self._held:
+            self._held[name] = held
+            self._bytes += held.nbytes
+        self._used(name)
+        return Status.DONE
+
+    async def compute(
+        self, name: bytes, positions: NDArray[np.int32] | tuple[int, int], computation: bytes, timeout_s: float
+    ) -> tuple[Status, bytes, Rows | None]:
+        """Returns the packed nonces and the answers of rows of a segment, unless they take too long."""
+        held = self._used(name)
+        if held is None:
+            return Status.MISSING, b"", None
+        try:
+            # What waits for a thread is dropped at its deadline, and when the caller gives up.
+            async with asyncio.timeout(timeout_s):
+                nonces, answers = await self._run(_computed, held, positions, computation)
+        except TimeoutError:
+            return Status.LATE, b"", None
+        return Status.DONE, nonces, answers
+
+    async def state(self) -> tuple[int, int]:
+        """Returns the bytes and the number of the segments that are held, and forgets what has been idle for long."""
+        self.forget_idle()
+        return self._bytes, len(self._held)
+
+    async def is_idle(self) -> bool:
+        """Returns whether nothing is held and nobody has asked for long; forgets what has been idle."""
+        self.forget_idle()
+        return not self._held and time.monotonic() - self._asked_at > self._idle_s
+
+    def forget_idle(self) -> None:
+        """Lets go of the rows that nobody has asked for since `idle_s`."""
+        while self._held and time.monotonic() - next(iter(self._held.values())).used_at > self._idle_s:
+            self._forget_oldest()
+
+    def _used(self, name: bytes) -> _Held | None:
+        self._asked_at = time.monotonic()
+        held = self._held.get(name)
+        if held is not None:
+            held.used_at = self._asked_at
+            self._held.move_to_end(name)
+        return held
+
+    def _make_room(self, nbytes: int) -> bool:
+        while self._bytes + nbytes > self._budget and self._held:
+            if time.monotonic() - next(iter(self._held.values())).used_at < IN_USE_S:
+                return False
+            self._forget_oldest()
+        return self._bytes + nbytes <= self._budget
+
+    def _forget_oldest(self) -> None:
+        _, oldest = self._held.popitem(last=False)
+        self._bytes -= oldest.nbytes
+
+    async def _run(self, work: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+
+def _computed(held: _Held, positions: NDArray[np.int32] | tuple[int, int], computation: bytes) -> tuple[bytes, Rows]:
+    if isinstance(positions, tuple):
+        start, end = positions
+        rows, nonces = held.rows[start:end], held.nonces[start:end]
+    else:
+        rows, nonces = held.rows[positions], [held.nonces[i] for i in positions.tolist()]
+    evaluation, queries = pickle.loads(computation)  # noqa: S301 - of a server; whoever reaches Ray runs code anyway
+    return packed_nonces(nonces), evaluation.evaluate(np.ascontiguousarray(rows), queries)

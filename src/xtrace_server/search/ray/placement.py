@@ -1,0 +1,112 @@
+"""Which holder has which segment: one holder a node, and each segment at the node that its name points to.
+
+Every server computes the same place from the name and the living nodes (rendezvous hashing: Thaler and Ravishankar,
+IEEE/ACM Transactions on Networking 6(1), 1998), so there is no directory, and a node that dies moves only what it had.
+"""
+
+import asyncio
+import hashlib
+from importlib.metadata import version
+from typing import Any, Final
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from xtrace_server.search.ray.holder import Holder
+
+NAMESPACE: Final = "xtrace"
+_LOOK_EVERY_S: Final = 1.0
+_WATCH_PARTS: Final = 4
+"""How often an idle holder looks at itself, as a part of the time after which it ends."""
+
+
+class HolderActor(Holder):
+    """A holder as an actor, which ends when nobody has asked it for long."""
+
+    def __init__(self, budget: int, threads: int, idle_s: float) -> None:
+        super().__init__(budget, threads, idle_s)
+        self._watching: asyncio.Task[None] | None = None
+
+    async def state(self) -> tuple[int, int]:
+        """Returns the bytes and the number of the segments that are held."""
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        return await super().state()
+
+    async def leave(self) -> None:
+        """Ends the actor, for good."""
+        ray.actor.exit_actor()
+
+    async def _watch(self) -> None:
+        while not await self.is_idle():  # noqa: ASYNC110 - it is time that is waited for
+            await asyncio.sleep(self._idle_s / _WATCH_PARTS)
+        ray.get_runtime_context().current_actor.leave.remote()
+
+
+class Holders:
+    """The holders on the nodes that are alive."""
+
+    def __init__(self, node_bytes: int, idle_s: float) -> None:
+        self._node_bytes = node_bytes
+        self._idle_s = idle_s
+        self._holders: dict[str, Any] = {}
+        """By node."""
+        self.threads = 0
+        """The processors of all nodes."""
+        self.held_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+    def of(self, name: bytes) -> Any | None:
+        """Returns the holder of a segment; None if no node is alive."""
+        nodes = sorted(self._holders, key=lambda node: hashlib.sha256(node.encode() + name).digest())
+        return self._holders[nodes[-1]] if nodes else None
+
+    async def watch(self) -> None:
+        """Looks at the cluster again and again."""
+        while True:
+            await self.look()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Learns which nodes are alive, starts what is missing, and asks each holder how much it has."""
+        nodes = {
+            node["NodeID"]: int(node["Resources"]["CPU"])
+            for node in await asyncio.to_thread(ray.nodes)
+            if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
+        }
+        for node in self._holders.keys() - nodes.keys():
+            del self._holders[node]
+        for node in nodes.keys() - self._holders.keys():
+            self._holders[node] = await asyncio.to_thread(self._started, node, nodes[node])
+        self.threads = sum(nodes.values())
+        self.held_bytes = sum(await asyncio.gather(*[self._held_by(node) for node in list(self._holders)]))
+
+    async def _held_by(self, node: str) -> int:
+        try:
+            async with asyncio.timeout(10 * _LOOK_EVERY_S):
+                nbytes, _ = await self._holders[node].state.remote()
+        except ray.exceptions.ActorDiedError:
+            self._holders.pop(node, None)  # it has ended idle, or its node is gone: made again, if there is a node
+        except (ray.exceptions.RayError, TimeoutError):
+            return 0
+        else:
+            return int(nbytes)
+        return 0
+
+    def _started(self, node: str, threads: int) -> Any:
+        # Detached: it serves all servers, and outlives each. On a node that lives Ray starts it again when it dies.
+        return (
+            ray.remote(HolderActor)
+            .options(
+                name=f"holder-{version('xtracedb')}-{node}",
+                namespace=NAMESPACE,
+                lifetime="detached",
+                get_if_exists=True,
+                max_restarts=-1,
+                num_cpus=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            )
+            .remote(self._node_bytes, threads, self._idle_s)
+        )

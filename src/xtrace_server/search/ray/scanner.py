@@ -1,0 +1,301 @@
+"""The scanner of a server with a cluster: rows that are held there are computed there, others in threads here."""
+
+import asyncio
+import logging
+import math
+import pickle
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_server.errors import Unavailable
+from xtrace_server.search.interface import Computation, Finish, HeldSegment, Nonces, Place, Segment, Selection
+from xtrace_server.search.ray.client import BridgeClient, Call
+from xtrace_server.search.ray.messages import Compute, Hold, Reply, Status
+from xtrace_server.search.segment_names import packed_nonces
+from xtrace_server.settings import Settings
+
+_T = TypeVar("_T")
+_STEP: Final = 4
+"""How many selections go together in one call."""
+_ALWAYS: Final = 2
+"""How many calls of a search may always be under way."""
+_WIDEST: Final = 16
+"""How many calls of one search are under way at most."""
+_SPARE_CALLS: Final = 64
+"""How many calls of all searches are under way beyond that: their answers wait in the cluster."""
+_ATTEMPTS: Final = 7
+_PAUSE_S: Final = 0.1
+"""Before the second attempt; twice as long before each further one."""
+_FULL_S: Final = 60.0
+"""How long nothing is brought to a cluster that was full."""
+_MIN_DENSITY: Final = 4
+"""A knowledge base of which less than one chunk in this many is left is searched here."""
+_log = logging.getLogger("xtrace")
+_nonces: Final = msgspec.msgpack.Decoder(list[bytes | None])
+
+
+class RayScanner:
+    """Holds segments of large knowledge bases in a Ray cluster, and computes with them there."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.remote: RayScanner = self
+        self.segment_rows = settings.ray_segment_rows
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(settings.search_threads, thread_name_prefix="xtrace-search")
+        self.client = BridgeClient(settings)
+        self.timeout_s = settings.ray_timeout_s
+        self.spare_calls = _SPARE_CALLS
+        self._full_until = 0.0
+
+    async def start(self) -> None:
+        await self.client.start()
+
+    async def close(self) -> None:
+        await self.client.close()
+        self._pool.shutdown(cancel_futures=True)
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes held segments when the cluster was asked last."""
+        return self.client.state.nodes
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes they held."""
+        return self.client.state.held_bytes
+
+    def wants(self, rows: int, ids: int) -> bool:
+        """Returns whether a knowledge base of so many rows, and so many ids ever given, is to be held there now."""
+        large = rows >= self._settings.ray_min_rows and rows * _MIN_DENSITY >= ids
+        return large and self.client.available and time.monotonic() >= self._full_until
+
+    async def hold(self, segment: Segment) -> Place:
+        """Returns where the rows are held from now on. Raises `Unavailable`."""
+        ask = Hold(timeout_s=self.timeout_s, name=segment.name)
+        bring = Hold(
+            timeout_s=self.timeout_s,
+            name=segment.name,
+            nonces=packed_nonces(segment.nonces),
+            row_bytes=segment.row_bytes,
+            payload=segment.rows.nbytes,
+        )
+        for pause_s in _pauses():
+            reply = await self.client.hold(ask, None)
+            if reply.status is Status.MISSING:
+                reply = await self.client.hold(bring, np.ascontiguousarray(segment.rows))
+            if reply.status is Status.DONE:
+                return Place(segment.name)
+            if reply.status is Status.FULL:
+                self._full_until = time.monotonic() + _FULL_S
+                raise Unavailable("the cluster has no room for more rows (ray_node_bytes)")
+            _check(reply)
+            await asyncio.sleep(pause_s)
+        raise Unavailable("the cluster does not keep rows: its nodes come and go")
+
+    async def scan(
+        self, selections: AsyncIterator[Selection | None], computation: Computation, finish: Finish[_T]
+    ) -> AsyncGenerator[_T, None]:
+        """Computes ahead in the cluster, as far as calls are free, and one step ahead here."""
+        scan = _Scan(self, computation, finish)
+        try:
+            async for step in _steps(selections):
+                if step is not None:
+                    await scan.begin(step)
+                while scan.under_way and (step is None or not scan.may_begin):
+                    for done in await scan.next():
+                        yield done
+            while scan.under_way:
+                for done in await scan.next():
+                    yield done
+        finally:
+            scan.close()
+
+    async def in_thread(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Returns what the work does in one of the threads that compute searches."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+    async def restore(self, segment: HeldSegment, lost: Place) -> None:
+        """Brings rows that the cluster has lost there again. Raises `Unavailable`."""
+        async with segment.restoring:
+            if segment.place is lost:  # else another search has done it
+                segment.place = await self.hold(await segment.reload(segment.pks))
+                segment.whole = len(segment.pks)
+
+
+@dataclass(slots=True, eq=False)
+class _Step:
+    """Selections of one segment, which are computed together."""
+
+    selections: list[Selection]
+    call: Call | None = None
+    place: Place | None = None
+    spare: bool = False
+    """Whether it has taken one of the scanner's spare calls."""
+
+
+class _Scan(Generic[_T]):
+    """The steps of one search that are under way, in their order."""
+
+    def __init__(self, scanner: RayScanner, computation: Computation, finish: Finish[_T]) -> None:
+        self._scanner = scanner
+        self._computation = computation
+        self._pickled = pickle.dumps((computation.evaluation, list(computation.queries)))
+        self._finish = finish
+        self._steps: deque[_Step] = deque()
+        self._first: asyncio.Task[list[_T]] | None = None
+        """Finishes the first of the steps."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a step is."""
+        return bool(self._steps)
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether another step may be begun before the first has ended."""
+        count = len(self._steps)
+        return count < _ALWAYS or (count < _WIDEST and self._scanner.spare_calls > 0)
+
+    async def begin(self, step: _Step) -> None:
+        """Adds a step, and begins with it. Raises `Unavailable`."""
+        if len(self._steps) >= _ALWAYS:
+            step.spare = True
+            self._scanner.spare_calls -= 1
+        self._steps.append(step)
+        segment = step.selections[0].segment
+        if isinstance(segment, HeldSegment):
+            step.call = await self._called(step, segment)
+        if len(self._steps) == 1:
+            self._finish_first()
+
+    async def next(self) -> list[_T]:
+        """Returns what comes of the first step, and goes on with the following one. Raises `Unavailable`."""
+        if self._first is None:
+            return []
+        done = await self._first
+        self._end(self._steps.popleft())
+        self._first = None
+        if self._steps:
+            self._finish_first()
+        return done
+
+    def close(self) -> None:
+        """Gives up what is under way."""
+        if self._first is not None:
+            self._first.cancel()
+        while self._steps:
+            self._end(self._steps.popleft())
+
+    def _end(self, step: _Step) -> None:
+        if step.call is not None:
+            step.call.close()
+        self._scanner.spare_calls += step.spare
+
+    def _finish_first(self) -> None:
+        self._first = asyncio.create_task(self._done(self._steps[0]))
+
+    async def _done(self, step: _Step) -> list[_T]:
+        segment = step.selections[0].segment
+        if not isinstance(segment, HeldSegment):
+            return await self._scanner.in_thread(self._computed, step)
+        for pause_s in _pauses():
+            if step.call is None or step.place is None:
+                step.call = await self._called(step, segment)
+            call, lost = step.call, step.place
+            await call.ready()
+            try:
+                reply, done = await self._scanner.in_thread(self._read, call, step)
+            except (OSError, msgspec.DecodeError):
+                raise Unavailable("the cluster cannot be reached") from None
+            if done is not None:
+                return done
+            _check(reply)
+            step.call = None
+            if lost is not None:
+                await self._scanner.restore(segment, lost)
+            await asyncio.sleep(pause_s)
+        raise Unavailable("the cluster does not keep rows: its nodes come and go")
+
+    async def _called(self, step: _Step, segment: HeldSegment) -> Call:
+        step.place = segment.place
+        where = _positions(step, segment.place)
+        ends = where if isinstance(where, tuple) else (0, 0)
+        return await self._scanner.client.begin(
+            Compute(
+                timeout_s=self._scanner.timeout_s,
+                name=segment.place.name,
+                computation=self._pickled,
+                positions=None if isinstance(where, tuple) else where.astype("<i4").tobytes(),
+                start=ends[0],
+                end=ends[1],
+            )
+        )
+
+    def _computed(self, step: _Step) -> list[_T]:
+        """Computes a step here."""
+        return [self._finish(one, self._computation(one.rows), one.nonces) for one in step.selections]
+
+    def _read(self, call: Call, step: _Step) -> tuple[Reply, list[_T] | None]:
+        """Reads the reply, whose lengths are checked. Raises `OSError`."""
+        reply, payload = call.reply()
+        if reply.status is not Status.DONE:
+            return reply, None
+        count, width = sum(map(len, step.selections)), math.prod(self._computation.answer_shape)
+        nonces: Nonces = _nonces.decode(reply.nonces)
+        if len(payload) != count * width or len(nonces) != count:
+            raise ConnectionError("an answer of another length than was asked for")
+        answers, done, start = payload.reshape(count, width), [], 0
+        for selection in step.selections:
+            part = slice(start, start + len(selection))
+            done.append(self._finish(selection, answers[part], nonces[part]))
+            start += len(selection)
+        return reply, done
+
+
+async def _steps(selections: AsyncIterator[Selection | None]) -> AsyncIterator[_Step | None]:
+    """The selections in steps; None where the next one has to be waited for."""
+    waiting: list[Selection] = []
+    async for selection in selections:
+        if waiting and (selection is None or len(waiting) == _STEP or selection.segment is not waiting[0].segment):
+            yield _Step(waiting)
+            waiting = []
+        if selection is None:
+            yield None
+        elif isinstance(selection.segment, HeldSegment):
+            waiting.append(selection)
+        else:
+            yield _Step([selection])
+    if waiting:
+        yield _Step(waiting)
+
+
+def _positions(step: _Step, place: Place) -> tuple[int, int] | NDArray[np.integer[Any]]:
+    """Where the rows of a step are in what is held under a name: from and to, or each."""
+    ranges = [one.positions for one in step.selections if isinstance(one.positions, range)]
+    joined = all(one.stop == two.start for one, two in pairwise(ranges))
+    if place.positions is None and joined and len(ranges) == len(step.selections):
+        return ranges[0].start, ranges[-1].stop
+    each = np.concatenate([np.asarray(one.positions, dtype=np.intp) for one in step.selections])
+    return each if place.positions is None else place.positions[each]
+
+
+def _check(reply: Reply) -> None:
+    """Raises `Unavailable` for what trying again does not mend."""
+    if reply.status is Status.LATE:
+        raise Unavailable("the cluster took too long (ray_timeout_s)")
+    if reply.status is Status.FAILED:
+        _log.error("a node of the cluster failed: %s", reply.message[:64])
+        raise Unavailable("the cluster failed to compute")
+
+
+def _pauses() -> Iterator[float]:
+    return iter([_PAUSE_S * 2**attempt for attempt in range(_ATTEMPTS)])
