@@ -13,7 +13,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from xtrace_cli.commands import context, kb, keys, operator, org, xvec
+from xtrace_cli.commands import context, db, kb, keys, operator, org, xvec
 from xtrace_cli.commands.audit import audit
 from xtrace_cli.commands.backup import backup, restore
 from xtrace_cli.commands.context_audit import audit as audit_contexts
@@ -74,7 +74,7 @@ context.app.command()(rotate)
 kb.app.command()(copy)
 kb.app.command()(manifest)
 kb.app.command()(verify)
-for group in (kb, xvec, keys, context, org, operator):
+for group in (kb, xvec, keys, context, org, operator, db):
     app.add_typer(group.app)
 
 

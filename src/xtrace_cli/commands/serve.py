@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from xtrace_cli.errors import ServerDidNotStart, WrongSettings, WrongUse
-from xtrace_cli.options.server_data import DEFAULT_FOLDER, checked_settings, server_settings
+from xtrace_cli.options.server_data import DEFAULT_FOLDER, checked_settings, has_password, server_settings
 from xtrace_cli.output import say
 from xtrace_cli.signals import end_as_ctrl_c_does
 
@@ -169,13 +169,11 @@ def _check(given: Mapping[str, Any]) -> None:
 
 def _without_password(url: str | None) -> str | None:
     """The URL as it was given. Raises `WrongUse` for one with a password on the command line."""
-    if url is not None and url != os.environ.get("XTRACE_DATABASE_URL"):
-        user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
-        if ":" in user or "password=" in url:
-            raise WrongUse(
-                "--database has a password, and every user can read arguments: set XTRACE_DATABASE_URL, or leave the "
-                "password to PGPASSWORD or to a password file (PGPASSFILE)"
-            )
+    if url is not None and url != os.environ.get("XTRACE_DATABASE_URL") and has_password(url):
+        raise WrongUse(
+            "--database has a password, and every user can read arguments: set XTRACE_DATABASE_URL, or leave the "
+            "password to PGPASSWORD or to a password file (PGPASSFILE)"
+        )
     return url
 
 

@@ -71,6 +71,12 @@ def existing_database(settings: "Settings") -> "Dialect":
     return database
 
 
+def has_password(url: str) -> bool:
+    """Returns whether the URL of a database has a password in it."""
+    user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    return ":" in user or "password=" in url
+
+
 @asynccontextmanager
 async def server_database(settings: "Settings") -> "AsyncIterator[Database]":
     """The server's database, made and migrated where needed; a server may be running over it. Raises `UnusableData`."""

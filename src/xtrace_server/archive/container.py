@@ -4,6 +4,7 @@ Any tar program lists and extracts it. Of a name and a size there is exactly one
 follows the end, so that a hash over the members covers the whole file.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -46,20 +47,24 @@ def padding_of(size: int) -> bytes:
 
 
 class MemberReader:
-    """The members of a file, one after another: `begin`, then `read` or `pieces`, until `at_end`."""
+    """The members of a file, one after another: `begin`, then `read` or `pieces`, and `end` after the last one.
+
+    The file may be a pipe: then how much there is left is not known.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._left = file.seek(0, os.SEEK_END)
-        file.seek(0)
+        self._left: float = math.inf
+        if file.seekable():
+            self._left = file.seek(0, os.SEEK_END)
+            file.seek(0)
 
-    def at_end(self) -> bool:
-        """Returns whether the members have come to their end. Raises `ArchiveUnusable` if something follows it."""
-        if self._left > len(END):
-            return False
-        if self._take(self._left) != END:
+    def end(self) -> None:
+        """Reads the end. Raises `ArchiveUnusable` if it is missing, or something follows it."""
+        if self._take(len(END)) != END:
             raise ArchiveUnusable("it is damaged: its end is missing")
-        return True
+        if self._file.read(1):
+            raise ArchiveUnusable("it is damaged: something follows its end")
 
     def begin(self) -> tuple[str, int]:
         """Returns the name and the size of the next member, whose bytes are in the file.

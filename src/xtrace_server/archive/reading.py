@@ -26,7 +26,7 @@ class Part:
 
 
 class ArchiveReader:
-    """Reads the manifest at once, and then the parts. `file` can be sought. Raises `ArchiveUnusable` and `OSError`."""
+    """Reads the manifest at once, and then the parts; `file` may be a pipe. Raises `ArchiveUnusable` and `OSError`."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._members = MemberReader(file)
@@ -95,5 +95,4 @@ class ArchiveReader:
             found.update(piece)
         if size != self._sums_size or found.digest() != self._sums.digest():
             raise ArchiveUnusable(f"it is damaged: its members are not those that {CHECKSUMS} names")
-        if not self._members.at_end():
-            raise ArchiveUnusable("it is damaged: something follows its end")
+        self._members.end()

@@ -30,6 +30,7 @@ class ArchiveWriter:
         self._file = file
         self._encoder = msgspec.msgpack.Encoder()
         self._sums = tempfile.SpooledTemporaryFile(_SUMS_IN_MEMORY)  # noqa: SIM115 - closed by `__exit__`
+        self._digest = hashlib.sha256()
         self._part: list[bytes] = []
         self._part_bytes = 0
         self._table = ""
@@ -48,6 +49,11 @@ class ArchiveWriter:
             self._table = table
         self._part.append(encoded)
         self._part_bytes += len(encoded)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the checksums, in hexadecimal, once the archive is complete; as `ArchiveReader` finds it."""
+        return self._digest.hexdigest()
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +89,9 @@ class ArchiveWriter:
             digest.update(piece)
             self._write(piece)
         self._write(padding_of(size))
-        self._sums.write(checksum_line(digest.hexdigest(), name))
+        line = checksum_line(digest.hexdigest(), name)
+        self._sums.write(line)
+        self._digest.update(line)
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)

@@ -30,7 +30,8 @@ _TYPES: Final[Mapping[type[Any], str]] = {
     sa.LargeBinary: "binary",
     sa.String: "text",
 }
-_ROWS_AT_ONCE: Final = 500
+_STREAMED: Final = {"stream_results": True, "max_row_buffer": 100}
+"""A row may have 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,7 @@ def back_up(database: Dialect, file: Path) -> Archived:
     `StorageError` and `OSError`; `FileExistsError` if there is such a file.
     """
     with snapshot_to(database, file) as (connection, opened):
-        tables = tables_of(connection)
-        numbers = database.next_keys(connection)
-        rows = {table: sa.select(table).order_by(*table.primary_key.columns) for table in tables.values()}
-        return dump(connection, opened, BACKUP, rows, numbers)
+        return dump(connection, opened, BACKUP, every_row(connection), database.next_keys(connection))
 
 
 @contextmanager
@@ -65,9 +63,19 @@ def snapshot_to(database: Dialect, file: Path) -> Iterator[tuple[sa.Connection, 
     if file.exists():
         raise FileExistsError(file)
     with database.snapshot() as connection, new_file(file, replace=False) as opened:
-        if version_of(connection) not in known_versions():
-            raise DatabaseUnusable("the database is not of a version that this one of XTrace knows")
+        check_version(connection)
         yield connection, opened
+
+
+def check_version(connection: sa.Connection) -> None:
+    """Raises `DatabaseUnusable` for a database that this version of XTrace cannot read."""
+    if version_of(connection) not in known_versions():
+        raise DatabaseUnusable("the database is not of a version that this one of XTrace knows")
+
+
+def every_row(connection: sa.Connection) -> dict[sa.Table, sa.Select[Any]]:
+    """The queries for `dump` that find everything."""
+    return {table: sa.select(table).order_by(*table.primary_key.columns) for table in tables_of(connection).values()}
 
 
 def dump(
@@ -78,7 +86,27 @@ def dump(
     numbers: Mapping[str, int],
 ) -> Archived:
     """Writes an archive with the rows of each table that its query finds, in the order of the mapping."""
-    manifest = Manifest(
+    manifest = _manifest(connection, kind, tables, numbers)
+    rows = 0
+    with ArchiveWriter(opened, manifest) as writer:
+        for table, query in tables.items():
+            rows += add_rows(connection, writer, table.name, query)
+    return Archived(writer.bytes, rows, manifest.created_at)
+
+
+def add_rows(connection: sa.Connection, writer: ArchiveWriter, table: str, query: sa.Select[Any]) -> int:
+    """Adds the rows that the query finds, and returns their number."""
+    rows = 0
+    for row in connection.execute(query, execution_options=_STREAMED):
+        writer.add(table, tuple(row))
+        rows += 1
+    return rows
+
+
+def _manifest(
+    connection: sa.Connection, kind: str, tables: Collection[sa.Table], numbers: Mapping[str, int]
+) -> Manifest:
+    return Manifest(
         format=FORMAT,
         version=VERSION,
         kind=kind,
@@ -87,13 +115,6 @@ def dump(
         schema=version_of(connection) or "",
         tables=tuple(described(table, numbers.get(table.name)) for table in tables),
     )
-    rows = 0
-    with ArchiveWriter(opened, manifest) as writer:
-        for table, query in tables.items():
-            for row in connection.execute(query):
-                writer.add(table.name, tuple(row))
-                rows += 1
-    return Archived(writer.bytes, rows, manifest.created_at)
 
 
 def check(file: Path) -> Archived:
@@ -111,17 +132,30 @@ def restore(database: Dialect, folder: Path, file: Path) -> Archived:
     """
     if database.exists():
         raise DatabaseUnusable(f"a database exists in {database.location}: name a folder without one")
-    with file.open("rb") as opened, ExitStack() as stack:
+    with file.open("rb") as opened:
         checked = _check(opened)
-        if not folder.exists():
-            folder.mkdir(mode=0o700, parents=True)
-            stack.callback(_remove_empty, folder)
-        try:
-            with no_server_running(folder), database.draft() as connection:
-                _fill(database, connection, ArchiveReader(opened))
-        except FolderInUse as error:
-            raise DatabaseUnusable(str(error)) from None
+        with new_database(database, folder) as connection:
+            fill(database, connection, ArchiveReader(opened))
+            upgrade(connection)
     return checked
+
+
+@contextmanager
+def new_database(database: Dialect, folder: Path | None) -> Iterator[sa.Connection]:
+    """A connection to a new database, which appears when the block ends; `folder` is the server's data folder, if any.
+
+    When the block raises there is no database, and no folder that was missing. Raises `DatabaseUnusable` and `OSError`.
+    """
+    with ExitStack() as stack:
+        if folder is not None:
+            if not folder.exists():
+                folder.mkdir(mode=0o700, parents=True)
+                stack.callback(_remove_empty, folder)
+            try:
+                stack.enter_context(no_server_running(folder))
+            except FolderInUse as error:
+                raise DatabaseUnusable(str(error)) from None
+        yield stack.enter_context(database.draft())
 
 
 def _check(opened: BinaryIO) -> Archived:
@@ -132,8 +166,8 @@ def _check(opened: BinaryIO) -> Archived:
     return Archived(opened.tell(), rows, reader.manifest.created_at)
 
 
-def _fill(database: Dialect, connection: sa.Connection, reader: ArchiveReader) -> None:
-    """Fills a new database. Raises `ArchiveUnusable`."""
+def fill(database: Dialect, connection: sa.Connection, reader: ArchiveReader) -> None:
+    """Fills a new database, which then has the archive's version of the schema. Raises `ArchiveUnusable`."""
     if reader.manifest.kind != BACKUP:
         raise ArchiveUnusable("it is not a backup but an export: use `xtrace import`")
     upgrade(connection, reader.manifest.schema)
@@ -143,17 +177,12 @@ def _fill(database: Dialect, connection: sa.Connection, reader: ArchiveReader) -
         raise ArchiveUnusable(f"its tables are not those of version {reader.manifest.schema} of the schema")
     try:
         for part in reader.parts():
-            table = tables[part.table]
-            names = table.columns.keys()
-            for start in range(0, len(part.rows), _ROWS_AT_ONCE):
-                some = part.rows[start : start + _ROWS_AT_ONCE]
-                connection.execute(sa.insert(table), [dict(zip(names, row, strict=True)) for row in some])
+            database.load_rows(connection, tables[part.table], part.rows)
     except IntegrityError as error:
         raise ArchiveUnusable(f"its rows do not fit together: {error.orig}") from None
     for archived in reader.manifest.tables:
         if archived.next_key is not None:
             database.set_next_key(connection, archived.name, archived.next_key)
-    upgrade(connection)
 
 
 def tables_of(connection: sa.Connection) -> dict[str, sa.Table]:

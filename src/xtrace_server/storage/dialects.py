@@ -141,16 +141,21 @@ class Dialect(Protocol):
     def snapshot(self) -> AbstractContextManager[Connection]:
         """A connection that reads the database as it is at this moment; a server may be running.
 
-        Rows come one by one, whatever their number. Blocks.
+        Blocks.
         """
         ...
 
     def draft(self) -> AbstractContextManager[Connection]:
         """A connection to a new, empty database, which appears in the place of this one when the block ends.
 
-        When the block raises, or is killed, nothing is there. Blocks. Raises `DatabaseUnusable` when it is entered if
-        this database exists, and `OSError`.
+        When the block raises, nothing is there; after a kill nothing but a mark, for which `prepare` refuses until
+        there is a database. Blocks. Raises `DatabaseUnusable` when it is entered if this database exists, and
+        `OSError`.
         """
+        ...
+
+    def load_rows(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Inserts rows, with a value for each column of the table, through a connection of `draft`."""
         ...
 
     def next_keys(self, connection: Connection) -> Mapping[str, int]:

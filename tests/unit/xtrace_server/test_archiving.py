@@ -149,7 +149,7 @@ def test_a_folder_on_which_a_server_runs_is_refused(archive: Path, tmp_path: Pat
 def test_no_server_starts_on_the_folder_while_it_is_restored(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill, tried = archiving._fill, []
+    fill, tried = archiving.fill, []
 
     def fill_and_start(*arguments: object) -> None:
         with pytest.raises(FolderInUse), FolderLock(tmp_path, shared=True):
@@ -157,7 +157,7 @@ def test_no_server_starts_on_the_folder_while_it_is_restored(
         tried.append(True)
         fill(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(archiving, "_fill", fill_and_start)
+    monkeypatch.setattr(archiving, "fill", fill_and_start)
     restore(database_in(tmp_path), tmp_path, archive)
     assert tried
 

@@ -8,14 +8,29 @@ from sqlalchemy import Connection
 
 from xtrace_server.storage.schema import metadata
 
+MARK: Final = "xtrace_unfinished"
+"""A table, empty, that is there while a draft is."""
 _NEXT: Final = (
-    "SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END, is_called FROM {sequence}"  # of one row
+    "SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END, is_called OR last_value > 1 FROM {sequence}"
 )
 
 
 def has_tables(connection: Connection) -> bool:
     """Returns whether there is a database of XTrace where the connection makes tables."""
     return bool(connection.exec_driver_sql("SELECT to_regclass('alembic_version') IS NOT NULL").scalar())
+
+
+def is_unfinished(connection: Connection) -> bool:
+    """Returns whether a draft of the database was begun and is not complete."""
+    return bool(connection.exec_driver_sql(f"SELECT to_regclass('{MARK}') IS NOT NULL").scalar())
+
+
+def mark_unfinished(connection: Connection) -> None:
+    connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {MARK} ()")
+
+
+def remove_mark(connection: Connection) -> None:
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {MARK}")
 
 
 def next_keys(connection: Connection) -> Mapping[str, int]:

@@ -1,6 +1,7 @@
-"""Many rows at once, by COPY in its binary form."""
+"""Many rows at once: COPY in its binary form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -24,25 +25,52 @@ _TYPES: Final[Mapping[type[Any], str]] = {
 async def copy_rows(connection: AsyncConnection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Inserts the rows, which all have the same columns, in the connection's transaction."""
     names = list(rows[0])
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-        sql.Identifier(table.name), sql.SQL(", ").join(map(sql.Identifier, names))
-    )
     driver = (await connection.get_raw_connection()).driver_connection
     if driver is None:
         raise RuntimeError("the connection of an open transaction is missing")
     try:
-        async with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.set_types([_type_of(table.c[name]) for name in names])
-            for row in rows:
-                await copy.write_row([row[name] for name in names])
-    except psycopg.Error as error:
-        without_values(error)
+        with _without_values(table, connection.dialect):
+            async with driver.cursor() as cursor, cursor.copy(_statement(table, names)) as copy:
+                copy.set_types(_types(table, names))
+                for row in rows:
+                    await copy.write_row([row[name] for name in names])
+    except DBAPIError as error:
         if driver.broken:
             await connection.invalidate(error)
+        raise
+
+
+def load_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """The same through a connection that blocks, for rows with a value for each column of the table."""
+    names = table.columns.keys()
+    driver: Any = connection.connection.driver_connection
+    with (
+        _without_values(table, connection.dialect),
+        driver.cursor() as cursor,
+        cursor.copy(_statement(table, names)) as copy,
+    ):
+        copy.set_types(_types(table, names))
+        for row in rows:
+            copy.write_row(row)
+
+
+def _statement(table: sa.Table, names: Sequence[str]) -> sql.Composed:
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        sql.Identifier(table.name), sql.SQL(", ").join(map(sql.Identifier, names))
+    )
+
+
+def _types(table: sa.Table, names: Sequence[str]) -> list[str]:
+    return [next(name for kind, name in _TYPES.items() if isinstance(table.c[one].type, kind)) for one in names]
+
+
+@contextmanager
+def _without_values(table: sa.Table, dialect: sa.Dialect) -> Iterator[None]:
+    """Turns the driver's errors into SQLAlchemy's, and takes the values out that they quote."""
+    try:
+        yield
+    except psycopg.Error as error:
+        without_values(error)
         raise DBAPIError.instance(
-            f"COPY {table.name}", None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect
+            f"COPY {table.name}", None, error, psycopg.Error, hide_parameters=True, dialect=dialect
         ) from error
-
-
-def _type_of(column: sa.Column[Any]) -> str:
-    return next(name for kind, name in _TYPES.items() if isinstance(column.type, kind))

@@ -6,7 +6,7 @@ committed by then, and what a decision rests on is locked first (`with_for_updat
 
 import select
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from xtrace_server.storage.dialects import DatabaseUnusable, Options, Places, Va
 from xtrace_server.storage.postgres import blocking
 from xtrace_server.storage.postgres import functions as functions  # compiles what PostgreSQL calls differently
 from xtrace_server.storage.postgres.cautions import cautions, unverified
+from xtrace_server.storage.postgres.copying import load_rows
 from xtrace_server.storage.postgres.faults import fault, hide_values, may_be_repeated
 
 LOCK_TIMEOUT_S: Final = 20
@@ -123,17 +124,34 @@ class Postgres:
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         with self._blocking("REPEATABLE READ") as connection:
-            yield connection.execution_options(stream_results=True, max_row_buffer=1000)
+            yield connection
 
     @contextmanager
     def draft(self) -> Iterator[Connection]:
-        """What is written appears when its transaction is committed."""
+        """What is written appears when its transaction is committed; until then the mark says so."""
+        with self._alone_and_empty() as connection:
+            blocking.mark_unfinished(connection)
+        try:
+            with self._alone_and_empty() as connection:
+                blocking.remove_mark(connection)  # as the others see it, together with what is written
+                yield connection
+                connection.exec_driver_sql("ANALYZE")  # plans of the first queries depend on it
+        except BaseException:
+            with suppress(DatabaseUnusable, SQLAlchemyError), self._alone_and_empty() as connection:
+                blocking.remove_mark(connection)
+            raise
+
+    @contextmanager
+    def _alone_and_empty(self) -> Iterator[Connection]:
         with self._blocking() as connection:
             _check(connection, self.location, ())
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ALONE})")
             if blocking.has_tables(connection):
                 raise DatabaseUnusable(f"a database exists in {self.location}: name another, empty one")
             yield connection
+
+    def load_rows(self, connection: Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        load_rows(connection, table, rows)
 
     def next_keys(self, connection: Connection) -> Mapping[str, int]:
         return blocking.next_keys(connection)
@@ -234,6 +252,11 @@ def _check(connection: Connection, location: str, known: Collection[str]) -> Col
     if (encoding := connection.exec_driver_sql("SHOW server_encoding").scalar_one()) != "UTF8":
         raise DatabaseUnusable(f"{location} has the encoding {encoding}, expected UTF8: create it WITH ENCODING 'UTF8'")
     if not (known and blocking.has_tables(connection)):
+        if known and blocking.is_unfinished(connection):
+            raise DatabaseUnusable(
+                f"a restore or a copy to {location} goes on or was interrupted: run it again, or drop its table "
+                f"{blocking.MARK} to start with a new, empty database"
+            )
         return ()
     versions = set(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars())
     if not versions <= set(known):

@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
-from sqlalchemy import Connection, NullPool, create_engine, event
+from sqlalchemy import Connection, NullPool, Table, create_engine, event
 
 from xtrace_core.files import publish_file
 from xtrace_server.storage.dialects import DatabaseUnusable
@@ -37,7 +37,7 @@ def draft(file: Path, pragmas: Sequence[str]) -> Iterator[Connection]:
         existing = file.with_name(file.name + ending)
         if existing.exists():
             raise DatabaseUnusable(f"{existing} exists: name a folder without a database")
-    for left in file.parent.glob(f"{_DRAFT}*"):  # of one that was killed
+    for left in unfinished(file):
         shutil.rmtree(left)
     folder = Path(tempfile.mkdtemp(dir=file.parent, prefix=_DRAFT))  # mode 0700
     unpublished = folder / file.name
@@ -50,6 +50,18 @@ def draft(file: Path, pragmas: Sequence[str]) -> Iterator[Connection]:
         publish_file(unpublished, file)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def unfinished(file: Path) -> list[Path]:
+    """Returns what drafts of the file have left that were killed, or that are being written."""
+    return sorted(file.parent.glob(f"{_DRAFT}*"))
+
+
+def load_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Inserts rows, with a value for each column of the table."""
+    names = ", ".join(f'"{column.name}"' for column in table.columns)
+    places = ", ".join("?" for _ in table.columns)
+    connection.exec_driver_sql(f'INSERT INTO "{table.name}" ({names}) VALUES ({places})', list(rows))  # noqa: S608 - names of tables
 
 
 def next_keys(connection: Connection) -> Mapping[str, int]:

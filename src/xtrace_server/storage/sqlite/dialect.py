@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Table, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from xtrace_server.errors import ServiceError
 from xtrace_server.metrics import Reading
-from xtrace_server.storage.dialects import Places, Vacuumed
+from xtrace_server.storage.dialects import DatabaseUnusable, Places, Vacuumed
 from xtrace_server.storage.sqlite import blocking
 from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
 from xtrace_server.storage.sqlite.faults import fault
@@ -62,6 +62,11 @@ class Sqlite:
         return self.file.is_file()
 
     def check(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
+        if not self.exists() and (left := blocking.unfinished(self.file)):
+            raise DatabaseUnusable(
+                f"a restore or a copy to {self.location} goes on or was interrupted: run it again, or remove {left[0]} "
+                "to start with a new, empty database"
+            )
         return check_database(self.file, known_versions, whole)
 
     def cautions(self, changes_schema: bool) -> Sequence[str]:
@@ -70,7 +75,10 @@ class Sqlite:
         return []
 
     def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
-        """Makes `folder` (mode 0700) and an empty file (0600) if they are missing."""
+        """Makes `folder` (mode 0700) and an empty file (0600) if they are missing.
+
+        A file beside which a draft was left is not made.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.check(known_versions, whole)
         # SQLite creates the files of its log with the mode of the database file.
@@ -114,6 +122,9 @@ class Sqlite:
 
     def draft(self) -> AbstractContextManager[Connection]:
         return blocking.draft(self.file, _PRAGMAS)
+
+    def load_rows(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        blocking.load_rows(connection, table, rows)
 
     def next_keys(self, connection: Connection) -> Mapping[str, int]:
         return blocking.next_keys(connection)

@@ -1,0 +1,89 @@
+"""A whole database moved to another one, of whatever kind: as an archive, through a pipe.
+
+The copy is complete or not there: it appears once its rows, read back, make up the same archive as the original's.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import sqlalchemy as sa
+
+from xtrace_server.archive.container import ArchiveUnusable
+from xtrace_server.archive.manifest import BACKUP
+from xtrace_server.archive.reading import ArchiveReader
+from xtrace_server.archive.writing import ArchiveWriter
+from xtrace_server.storage.archiving import Archived, add_rows, check_version, dump, every_row, fill, new_database
+from xtrace_server.storage.dialects import DatabaseUnusable, Dialect
+from xtrace_server.storage.migrating import upgrade
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What was copied."""
+
+    rows: int
+    bytes: int
+    """The size of the archive that went from one to the other."""
+    sha256: str
+    """The hash of that archive's checksums, found in what was read from the source and from the copy."""
+    created_at: str
+    """When the snapshot was taken: UTC, ISO 8601."""
+
+
+def copy(source: Dialect, target: Dialect, folder: Path | None) -> Copied:
+    """Copies a database, as it is at one moment, to an empty one; a server may be running over the source.
+
+    `folder` is the target's data folder, if it has one. The copy has the newest version of the schema, and appears when
+    it is complete, checked and on the disk. Blocks. Raises `DatabaseUnusable` if there is a database at the target, or
+    a server runs there, `StorageError` and `OSError`; then there is no database, and no folder that was missing.
+    """
+    if target.exists():
+        raise DatabaseUnusable(f"a database exists in {target.location}: name an empty one to copy to")
+    try:
+        with new_database(target, folder) as connection:
+            with _archive_of(source) as (opened, done):
+                reader = ArchiveReader(opened)
+                fill(target, connection, reader)
+                sent = done.result()
+            _check_same(connection, reader)
+            upgrade(connection)
+    except ArchiveUnusable as error:
+        raise DatabaseUnusable(f"the database in {source.location} cannot be copied: {error}") from None
+    return Copied(sent.rows, sent.bytes, reader.digest, sent.created_at)
+
+
+@contextmanager
+def _archive_of(source: Dialect) -> Iterator[tuple[BinaryIO, "Future[Archived]"]]:
+    """The archive of a database, which another thread writes while it is read. Raises what goes wrong there."""
+    reading, writing = os.pipe()
+
+    def write() -> Archived:
+        with os.fdopen(writing, "wb") as opened, source.snapshot() as connection:
+            check_version(connection)
+            return dump(connection, opened, BACKUP, every_row(connection), source.next_keys(connection))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="xtrace-copy") as thread:
+        done = thread.submit(write)
+        try:
+            with os.fdopen(reading, "rb") as opened:
+                yield opened, done
+        except ArchiveUnusable:
+            # A writer that fails leaves an archive without its end.
+            if (cause := done.exception()) is not None and not isinstance(cause, BrokenPipeError):
+                raise cause from None
+            raise
+
+
+def _check_same(connection: sa.Connection, sent: ArchiveReader) -> None:
+    """Reads the copy back, as an archive with the same manifest: equal checksums are of equal rows."""
+    queries = {table.name: query for table, query in every_row(connection).items()}
+    with Path(os.devnull).open("wb") as nowhere, ArchiveWriter(nowhere, sent.manifest) as writer:
+        for table in sent.manifest.tables:
+            add_rows(connection, writer, table.name, queries[table.name])
+    if writer.digest != sent.digest:
+        raise DatabaseUnusable("the copy differs from what was sent: it was given up, and the source is as it was")
