@@ -1,6 +1,5 @@
 """Text to load: a folder's files, or the reference that comes with Python, split into chunks."""
 
-import codecs
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +9,9 @@ from typing import Any
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
+from xtrace_cli.documents.decoding import text_of
+from xtrace_cli.documents.sections import Source, UnusableFile
+from xtrace_cli.documents.walking import DEFAULT_MAX_BYTES, LINK_OUTSIDE, TOO_LARGE, Found, Walk, read_file
 from xtrace_sdk.errors import InaccessibleFile, InvalidDocument
 
 SUFFIXES = (".md", ".txt")
@@ -36,8 +38,8 @@ def python_reference() -> list[Document]:
 class FolderDocuments:
     """The `.txt` and `.md` files of a folder and the folders in it, by path; hidden and empty ones are passed over.
 
-    Each is read when its turn comes, at every iteration anew. Files that cannot be read, or are not text, are passed
-    over.
+    Each is read when its turn comes, at every iteration anew. Files that cannot be read, are larger than 32 MiB or are
+    not text are passed over; links are not followed.
     """
 
     def __init__(self, folder: Path, on_note: Callable[[str], object]) -> None:
@@ -58,21 +60,28 @@ class FolderDocuments:
             )
 
     def __iter__(self) -> Iterator[Document]:
-        for path in _text_files(self._folder):
-            document = Document(shown_path(path.relative_to(self._folder)), self._read(path))
-            if document.text.strip():
-                yield document
+        found = Found()
+        Walk(DEFAULT_MAX_BYTES).run(self._folder, found)
+        for path, reason in found.passed_over.items():
+            if path.suffix.lower() in SUFFIXES and reason in (TOO_LARGE, LINK_OUTSIDE):
+                self._pass_over(path, f"it is {reason.replace('--max-size', f'{DEFAULT_MAX_BYTES >> 20} MiB')}")
+        for file in found.files:
+            if file.path.suffix.lower() in SUFFIXES:
+                document = Document(shown_path(file.path.relative_to(self._folder)), self._read(file.path))
+                if document.text.strip():
+                    yield document
 
     def _read(self, path: Path) -> str:
         """The text of a file, empty for one that is passed over."""
         try:
-            text, is_guessed = decoded(path.read_bytes())
+            source = Source(read_file(path, DEFAULT_MAX_BYTES)[0], path.name)
+            text = text_of(source)
         except OSError as error:
             return self._pass_over(path, f"it cannot be read: {error.strerror}")
-        except ValueError as error:
+        except (UnusableFile, ValueError) as error:
             return self._pass_over(path, str(error))
-        if is_guessed:
-            self._note(path, f"{shown_path(path)} is not valid UTF-8, so it was read as Latin-1")
+        for note in source.notes:
+            self._note(path, f"{shown_path(path)} {note.partition(';')[0]}")
         return text
 
     def _pass_over(self, path: Path, reason: str) -> str:
@@ -84,22 +93,6 @@ class FolderDocuments:
         if path not in self._noted:
             self._noted.add(path)
             self._on_note(text)
-
-
-def decoded(data: bytes) -> tuple[str, bool]:
-    """The text of a file, and whether its encoding was guessed: it is Latin-1 if neither a mark nor UTF-8 says more.
-
-    Raises `ValueError` for what is not text.
-    """
-    is_guessed = False
-    try:
-        is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = data.decode("utf-16" if is_utf_16 else "utf-8-sig")
-    except UnicodeDecodeError:
-        text, is_guessed = data.decode("latin-1"), True
-    if "\0" in text:
-        raise ValueError("it contains NUL characters, so it is not text")
-    return text, is_guessed
 
 
 def shown_path(path: Path) -> str:
@@ -126,13 +119,6 @@ def source_and_passage(content: str) -> tuple[str, str]:
     """The two parts of a chunk that `chunks_of` made."""
     source, _, passage = content.partition("\n\n")
     return source, passage
-
-
-def _text_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
-            yield path
 
 
 def _passages(document: Document) -> list[str]:

@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
-from xtrace_sdk import Record
+if TYPE_CHECKING:
+    from xtrace_sdk import Record
 
 TAGS: Final = ("tag1", "tag2", "tag3", "tag4", "tag5")
 FACETS: Final = "facets"
@@ -82,12 +83,15 @@ class Place:
         return ", ".join(filter(None, [*parts, self.heading]))
 
 
+NOWHERE: Final = Place()
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A text to store, and where it stands."""
 
     text: str
-    place: Place = Place()
+    place: Place = NOWHERE
 
 
 class FileState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,7 +102,7 @@ class FileState(msgspec.Struct, frozen=True, omit_defaults=True):
     chunks: int
     """How many records the file has."""
     root: str
-    """The folder that `source` begins in, as `encoded_path` writes it."""
+    """The folder that the first part of `source` stands for, as `encoded_path` writes it."""
     extent: int = 0
     """If not 0: there may be records with positions below this one that do not belong to the file any more."""
 
@@ -141,7 +145,7 @@ def path_and_position(record_id: str) -> tuple[PurePosixPath, int] | None:
     return decoded_path(path), int(position)
 
 
-def head_of(record: Record) -> tuple[PurePosixPath, FileState] | None:
+def head_of(record: "Record") -> tuple[PurePosixPath, FileState] | None:
     """The path and the state of the file whose head the record is; None for any other record."""
     place = path_and_position(record.id)
     if place is None or place[1] != 0:

@@ -1,0 +1,77 @@
+"""Bytes to text. Nothing is ever replaced or left out: where an encoding has to be guessed, the user is told."""
+
+import codecs
+from typing import Final
+
+from xtrace_cli.documents.sections import Source, UnusableFile
+
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_LOOKED_AT: Final = 4096
+
+
+def text_of(source: Source, declared: str | None = None) -> str:
+    """The text of a file: as the user, a byte order mark or the file itself (`declared`) says, else UTF-8.
+
+    What is not valid UTF-8 is read as Windows-1252, or Latin-1, with a note. Raises `UnusableFile`.
+    """
+    text = _decoded(source, declared)
+    if "\0" in text:
+        raise UnusableFile("it contains NUL characters, so it is not text")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def known_encoding(name: str) -> str | None:
+    """Python's name of an encoding of text; None for an unknown one."""
+    try:
+        codec = codecs.lookup(name)
+    except (LookupError, ValueError):
+        return None
+    return codec.name if codec._is_text_encoding else None
+
+
+def _decoded(source: Source, declared: str | None) -> str:
+    data = source.data
+    if source.encoding is not None:
+        return _strictly(data, source.encoding, "--encoding names")
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _strictly(data, encoding, "its byte order mark names")
+    named = None if declared is None else known_encoding(declared)
+    if named not in (None, "utf-8"):
+        return _strictly(data, str(named), "it names")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _guessed(source)
+
+
+def _strictly(data: bytes, encoding: str, who: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:  # its attributes hold the content
+        raise UnusableFile(f"it is not valid {encoding}, which {who}") from None
+
+
+def _guessed(source: Source) -> str:
+    head = source.data[:_LOOKED_AT]
+    if b"\0" in head and len(source.data) % 2 == 0:
+        # Text in UTF-16 without a mark: every second byte of Latin letters is NUL.
+        for encoding, offset in (("utf-16-le", 1), ("utf-16-be", 0)):
+            if head[offset::2].count(0) * 2 > len(head[offset::2]) and b"\0" not in head[1 - offset :: 2]:
+                source.notes.append(f"has no byte order mark and was read as {encoding.upper()}")
+                return _strictly(source.data, encoding, "it seems to be")
+    for encoding, shown in (("cp1252", "Windows-1252"), ("latin-1", "Latin-1")):
+        try:
+            text = source.data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            source.notes.append(f"is not valid UTF-8 and was read as {shown}; name another encoding with --encoding")
+        return text
+    raise AssertionError("every byte is a character of Latin-1")

@@ -1,0 +1,158 @@
+"""Finding the files below a folder that are to be loaded, and saying why others are not.
+
+Links are never followed, so nothing outside of a named folder is read, and nothing twice.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pathspec import GitIgnoreSpec
+
+from xtrace_cli.documents.formats import TEXT, Format, format_of
+
+IGNORE_FILES: Final = (".gitignore", ".xtraceignore")
+DEFAULT_MAX_BYTES: Final = 32 << 20
+"""Of one file."""
+_MAX_IGNORE_BYTES: Final = 1 << 20
+
+HIDDEN: Final = "hidden"
+IGNORED: Final = "named by an ignore file"
+UNKNOWN: Final = "not a format that can be loaded"
+LINK: Final = "a link"
+LINK_OUTSIDE: Final = "a link that leads outside"
+SPECIAL: Final = "a device, pipe or socket"
+TOO_LARGE: Final = "larger than --max-size"
+UNREADABLE: Final = "not readable"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file to load."""
+
+    path: Path
+    """Absolute, without links."""
+    format: Format
+    bytes: int
+
+
+@dataclass(slots=True)
+class Found:
+    """What is below the folders that were named."""
+
+    files: list[FoundFile] = field(default_factory=list)
+    """In the order of their paths."""
+    passed_over: dict[Path, str] = field(default_factory=dict)
+    """Files and whole folders with the reasons."""
+    empty_folders: set[Path] = field(default_factory=set)
+    unreadable: set[Path] = field(default_factory=set)
+    """Files and folders of which it is not known what is in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How files are looked for."""
+
+    max_bytes: int
+    with_hidden: bool = False
+
+    def run(self, path: Path, found: Found) -> None:
+        """Adds what is at an absolute path without links: a file, or everything below a folder.
+
+        A file that is named itself is taken even if it is hidden, and as text if its suffix is unknown.
+        """
+        if path.is_dir():
+            self._folder(Path(os.path.realpath(path)), path, (), found)
+        else:
+            self._file(path, path.lstat(), found, format_of(path) or TEXT)
+
+    def _folder(self, root: Path, folder: Path, above: "_Ignoring", found: Found) -> None:
+        # With a stack of its own: folders may nest deeper than Python's.
+        waiting: list[tuple[Path, _Ignoring]] = [(folder, above)]
+        while waiting:
+            folder, ignoring = waiting.pop()
+            try:
+                with os.scandir(folder) as listing:
+                    entries = sorted(listing, key=lambda entry: entry.name)
+                ignoring = (*ignoring, *_ignore_specs(folder, {entry.name for entry in entries}))
+            except OSError as error:
+                found.unreadable.add(folder)
+                found.passed_over[folder] = f"{UNREADABLE}: {error.strerror}"
+                continue
+            if not entries:
+                found.empty_folders.add(folder)
+            folders = [path for entry in entries if (path := self._entry(root, entry, ignoring, found)) is not None]
+            waiting += [(path, ignoring) for path in reversed(folders)]
+
+    def _entry(self, root: Path, entry: os.DirEntry[str], ignoring: "_Ignoring", found: Found) -> Path | None:
+        """Deals with one entry of a folder; a folder to go into is returned."""
+        path = Path(entry.path)
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if entry.name.startswith(".") and not (self.with_hidden and entry.name != ".git"):
+            if entry.name not in IGNORE_FILES:
+                found.passed_over[path] = HIDDEN
+        elif _is_ignored(path, is_folder, ignoring):
+            found.passed_over[path] = IGNORED
+        elif entry.is_symlink():
+            found.passed_over[path] = LINK if Path(os.path.realpath(path)).is_relative_to(root) else LINK_OUTSIDE
+        elif is_folder:
+            return path
+        else:
+            try:
+                self._file(path, entry.stat(follow_symlinks=False), found, format_of(path))
+            except OSError as error:
+                found.unreadable.add(path)
+                found.passed_over[path] = f"{UNREADABLE}: {error.strerror}"
+        return None
+
+    def _file(self, path: Path, status: os.stat_result, found: Found, form: Format | None) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            found.passed_over[path] = SPECIAL
+        elif form is None:
+            found.passed_over[path] = UNKNOWN
+        elif status.st_size > self.max_bytes:
+            found.passed_over[path] = TOO_LARGE
+        else:
+            found.files.append(FoundFile(path, form, status.st_size))
+
+
+_Ignoring = tuple[tuple[Path, GitIgnoreSpec], ...]
+"""The ignore files that count in a folder, the outermost first."""
+
+
+def _ignore_specs(folder: Path, names: set[str]) -> Iterator[tuple[Path, GitIgnoreSpec]]:
+    """Raises `OSError` if one cannot be read: what it would leave out must not be loaded."""
+    for name in IGNORE_FILES:
+        if name in names and stat.S_ISREG((folder / name).lstat().st_mode):
+            with (folder / name).open("rb") as file:
+                text = os.fsdecode(file.read(_MAX_IGNORE_BYTES))
+            yield folder, GitIgnoreSpec.from_lines(text.splitlines())
+
+
+def _is_ignored(path: Path, is_folder: bool, ignoring: _Ignoring) -> bool:
+    """As git decides it: the last pattern counts, and that of the innermost ignore file."""
+    for folder, spec in reversed(ignoring):
+        says = spec.check_file(path.relative_to(folder).as_posix() + ("/" if is_folder else "")).include
+        if says is not None:
+            return says
+    return False
+
+
+def read_file(path: Path, max_bytes: int) -> tuple[bytes, float]:
+    """A file's content and the time of its last change.
+
+    Raises `OSError`, and `ValueError` for what is larger now, or is not a file any more: a pipe is not waited for and a
+    link not followed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(SPECIAL)
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(TOO_LARGE)
+    return data, status.st_mtime
