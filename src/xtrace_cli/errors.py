@@ -37,3 +37,7 @@ class UntrustedFolder(XTraceError):
 
 class UnknownKnowledgeBase(XTraceError):
     """The organisation does not have a knowledge base of this name."""
+
+
+class UnknownRecords(XTraceError):
+    """A knowledge base does not have some of the records that were named."""

@@ -30,6 +30,7 @@ from xtrace_cli.commands.shell import shell
 from xtrace_cli.commands.usage import usage
 from xtrace_cli.commands.vacuum import vacuum
 from xtrace_cli.commands.version import version
+from xtrace_cli.commands.xvec_upsert import upsert, upsert_file
 from xtrace_cli.errors import WrongUse
 from xtrace_cli.groups import new_group
 from xtrace_cli.options.settings import choose_profile
@@ -74,6 +75,9 @@ context.app.command()(rotate)
 kb.app.command()(copy)
 kb.app.command()(manifest)
 kb.app.command()(verify)
+xvec.app.command()(copy)
+xvec.app.command()(upsert)
+xvec.app.command("upsert-file")(upsert_file)
 for group in (kb, xvec, keys, context, org, operator, db):
     app.add_typer(group.app)
 

@@ -77,6 +77,20 @@ def confirm(question: str, yes: bool) -> None:
         raise NotConfirmed("not confirmed, so nothing was changed")
 
 
+def confirm_by_name(consequence: str, name: str, yes: bool) -> None:
+    """Returns if `--yes` was given, or the person at the terminal has typed the name of what will be lost.
+
+    Raises as `confirm` does.
+    """
+    expect_confirmable(yes)
+    if yes:
+        return
+    typer.echo(f"{printable(consequence)} Type its name to confirm: ", err=True, nl=False)
+    # Compared as it is shown: nobody can type a control character.
+    if sys.stdin.readline().rstrip("\r\n") != printable(name):
+        raise NotConfirmed("not confirmed, so nothing was deleted")
+
+
 def wants(question: str) -> bool:
     """Asks the person at the terminal, and says whether they answered yes."""
     typer.echo(f"{printable(question)} [y/N] ", err=True, nl=False)

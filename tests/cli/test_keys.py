@@ -86,7 +86,7 @@ def test_what_cannot_be_is_one_sentence(xtrace: Terminal) -> None:
     xtrace("keys revoke ????? --yes").fails("no API key")
     usage = xtrace(f"keys grant {key} kb everything")
     assert usage.status == 2
-    assert "'everything' is not one of 'none', 'read', 'write', 'all'" in usage.err
+    assert "'everything' is not one of 'none', 'read', 'write', 'delete', 'all'" in usage.err
 
 
 def test_a_key_expires_when_it_is_told_to(xtrace: Terminal) -> None:

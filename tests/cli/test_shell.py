@@ -40,7 +40,7 @@ def test_an_error_ends_the_command_and_not_the_shell(inside: Inside) -> None:
     inside("search 'cat").fails("a quotation is not closed", status=2)
     inside("shell").fails("this is the shell already", status=2)
     assert inside("\\nothing").status == 2
-    assert inside("# a comment").status == inside("  ").status == 0
+    assert inside("# isn't a command").status == inside("  ").status == 0
     assert inside(f"xtrace {SEARCH}").status == 0
 
 
@@ -62,6 +62,7 @@ def test_commands_over_several_lines() -> None:
     assert not is_complete("search cat \\")
     assert not is_complete("search 'cat")
     assert is_complete("\\json")
+    assert is_complete("# what isn't a command")
     assert joined(["search \\", "'a cat", "and a dog'"]) == "search  'a cat\nand a dog'"
 
 

@@ -3,13 +3,19 @@
 `xtrace kb verify`, `manifest` and `copy` are in `kb_verify.py`, `kb_manifest.py` and `kb_copy.py`.
 """
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xtrace_cli.groups import new_group
+from xtrace_cli.options.api_keys import PERMISSIONS, Level, configured_key, find_key
 from xtrace_cli.options.connection import CredentialsFile, with_admin_key
-from xtrace_cli.output import Json, Yes, confirm, fields, note, say, show, table
+from xtrace_cli.options.knowledge_bases import KnowledgeBases, named_kbs
+from xtrace_cli.output import Json, Yes, confirm_by_name, expect_confirmable, fields, note, say, show, table
+from xtrace_core import wire
+
+if TYPE_CHECKING:
+    from xtrace_sdk.service.integration import XTraceIntegration
 
 app = new_group("kb", "Knowledge bases: create, list, describe, delete (with the organisation's admin key), verify.")
 
@@ -21,41 +27,95 @@ def create(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A name for people to read; the service can read it too.")
     ],
-    description: Annotated[str, typer.Option(help="What the knowledge base is for.")] = "",
+    description: Annotated[str, typer.Option("-d", "--description", help="What the knowledge base is for.")] = "",
+    permission: Annotated[
+        Level | None,
+        typer.Option(
+            "-p",
+            "--permission",
+            help="What an API key may do in it from now on; by default what the key may do in every knowledge base.",
+        ),
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "-a",
+            "--api-key",
+            metavar="KEY",
+            help="Which API key, with --permission: its first five characters or its hash; by default the one that "
+            "is in use.",
+        ),
+    ] = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Creates a knowledge base and prints its id."""
-    kb = with_admin_key(credentials, lambda xtrace: xtrace.create_kb(name, description))
+    """Create a knowledge base, and print its id."""
+    chosen = api_key or (configured_key(credentials) if permission is not None else "")
+
+    async def call(xtrace: "XTraceIntegration") -> wire.KnowledgeBase:
+        # Looked up first: a mistake in the key shall not leave a knowledge base behind.
+        key = None if permission is None else await find_key(xtrace, chosen)
+        kb = await xtrace.create_kb(name, description)
+        if key is not None and permission is not None:
+            await xtrace.set_key_permission(key.hash, kb.id, PERMISSIONS[permission])
+        return kb
+
+    kb = with_admin_key(credentials, call)
     show(kb, as_json, lambda: say(kb.id))
 
 
 @app.command("list")
-def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Lists the knowledge bases with their numbers of vectors."""
+def list_(
+    every: Annotated[bool, typer.Option("--all", help="All of them, which is what the command does anyway.")] = False,
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """List the knowledge bases with their numbers of vectors."""
     kbs = with_admin_key(credentials, lambda xtrace: xtrace.list_kbs())
     rows = [(kb.id, kb.number_of_vectors, kb.created_at, kb.name) for kb in kbs]
     show(kbs, as_json, lambda: table(("ID", "VECTORS", "CREATED", "NAME"), rows))
 
 
 @app.command()
-def describe(kb_id: KbId, credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Prints what is known about one knowledge base."""
-    kb = with_admin_key(credentials, lambda xtrace: xtrace.get_kb(kb_id))
-    lines = [
-        ("id", kb.id),
-        ("name", kb.name),
-        ("description", kb.description),
-        ("vectors", kb.number_of_vectors),
-        ("created", kb.created_at),
-        ("updated", kb.updated_at),
-    ]
-    show(kb, as_json, lambda: fields(lines))
+def describe(names: KnowledgeBases, credentials: CredentialsFile = None, as_json: Json = False) -> None:
+    """Print what is known about knowledge bases; as JSON one object, or a list for several."""
+    kbs = with_admin_key(credentials, lambda xtrace: named_kbs(xtrace, names))
+
+    def plain() -> None:
+        for number, kb in enumerate(kbs):
+            if number:
+                typer.echo()
+            fields(
+                [
+                    ("id", kb.id),
+                    ("name", kb.name),
+                    ("description", kb.description),
+                    ("vectors", kb.number_of_vectors),
+                    ("created", kb.created_at),
+                    ("updated", kb.updated_at),
+                ]
+            )
+
+    show(kbs if len(names) > 1 else kbs[0], as_json, plain)
 
 
 @app.command()
-def delete(kb_id: KbId, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Deletes a knowledge base with every chunk in it. This cannot be undone."""
-    confirm(f"Delete the knowledge base {kb_id} with every chunk in it?", yes)
-    with_admin_key(credentials, lambda xtrace: xtrace.delete_kb(kb_id))
-    show({"id": kb_id, "deleted": True}, as_json, lambda: note(f"deleted the knowledge base {kb_id}"))
+def delete(names: KnowledgeBases, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
+    """Delete knowledge bases with every chunk in them. This cannot be undone.
+
+    All are looked up before the first is deleted. At a terminal you are asked to type the name of each.
+    """
+    expect_confirmable(yes)
+    kbs = with_admin_key(credentials, lambda xtrace: named_kbs(xtrace, names))
+    for kb in kbs:
+        what = f"the knowledge base {kb.name} ({kb.id}) with its {kb.number_of_vectors} vectors"
+        confirm_by_name(f"This deletes {what} for good.", kb.name, yes)
+
+    async def call(xtrace: "XTraceIntegration") -> None:
+        for kb in kbs:
+            await xtrace.delete_kb(kb.id)
+            note(f"deleted the knowledge base {kb.name} ({kb.id})")
+
+    with_admin_key(credentials, call)
+    results = [{"id": kb.id, "deleted": True} for kb in kbs]
+    show(results if len(names) > 1 else results[0], as_json, lambda: None)

@@ -1,18 +1,16 @@
 """`xtrace keys`: an organisation's API keys and what they may do. JSON results are the objects of the HTTP contract."""
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xtrace_cli.commands.kb import KbId
 from xtrace_cli.groups import new_group
+from xtrace_cli.options.api_keys import PERMISSIONS, Level, find_key
 from xtrace_cli.options.connection import CredentialsFile, with_admin_key
 from xtrace_cli.options.expiry import Expires, moment_of
 from xtrace_cli.output import Json, Yes, confirm, note, say, show, table
 from xtrace_core import wire
-from xtrace_core.permissions import Permission
-from xtrace_sdk.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from xtrace_sdk.service.integration import XTraceIntegration
@@ -25,23 +23,6 @@ Key = Annotated[
         metavar="KEY", help="The key's first five characters, or its hash, as `xtrace keys list` shows them."
     ),
 ]
-
-
-class Level(StrEnum):
-    """What a key may do in a knowledge base; each level includes the ones before it."""
-
-    NONE = "none"
-    READ = "read"
-    WRITE = "write"
-    ALL = "all"
-
-
-_PERMISSIONS = {
-    Level.NONE: Permission.NONE,
-    Level.READ: Permission.READ,
-    Level.WRITE: Permission.WRITE,
-    Level.ALL: Permission.DELETE,
-}
 
 
 @app.command()
@@ -85,10 +66,10 @@ def grant(
     as_json: Json = False,
 ) -> None:
     """Sets what an API key may do in a knowledge base: nothing, read, read and write, or that and delete."""
-    permission = _PERMISSIONS[level]
+    permission = PERMISSIONS[level]
 
     async def call(xtrace: "XTraceIntegration") -> wire.ApiKey:
-        found = await _find(xtrace, key)
+        found = await find_key(xtrace, key)
         await xtrace.set_key_permission(found.hash, kb_id, permission)
         return found
 
@@ -102,7 +83,7 @@ def revoke(key: Key, yes: Yes = False, credentials: CredentialsFile = None, as_j
     """Revokes an API key: it opens nothing from now on. This cannot be undone."""
 
     async def call(xtrace: "XTraceIntegration") -> wire.ApiKey:
-        found = await _find(xtrace, key)
+        found = await find_key(xtrace, key)
         confirm(f"Revoke the key {found.first_n}… ({found.name})?", yes)
         await xtrace.revoke_api_key(found.hash)
         return found
@@ -110,18 +91,3 @@ def revoke(key: Key, yes: Yes = False, credentials: CredentialsFile = None, as_j
     found = with_admin_key(credentials, call)
     result = {"hash": found.hash, "revoked": True}
     show(result, as_json, lambda: note(f"revoked the key {found.first_n}… ({found.name})"))
-
-
-async def _find(xtrace: "XTraceIntegration", key: str) -> wire.ApiKey:
-    """The API key with this hash, or with these first characters. Raises `InvalidArgument`."""
-    keys = await xtrace.list_api_keys()
-    named = [one for one in keys if one.hash == key] or [one for one in keys if one.first_n == key]
-    # What was given is not repeated: it may be a whole key, pasted by mistake.
-    if not named:
-        raise InvalidArgument(
-            "no API key of this organisation has the hash or the first five characters that were given: "
-            "see `xtrace keys list`"
-        )
-    if len(named) > 1:
-        raise InvalidArgument(f"{len(named)} API keys begin with {key}: name one by its hash, see `xtrace keys list`")
-    return named[0]

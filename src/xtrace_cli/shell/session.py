@@ -44,7 +44,8 @@ class Session:
     def run(self, line: str) -> int:
         """Carries out a complete line, and says the exit status of its command. An error ends the command alone."""
         try:
-            words = shlex.split(line, comments=True)
+            # Without shlex's comments, which would cut the id `notes.md#0`.
+            words = [] if line.lstrip().startswith("#") else shlex.split(line)
         except ValueError:
             note("a quotation is not closed")
             return 2
@@ -104,12 +105,12 @@ class Session:
 
 def is_complete(text: str) -> bool:
     """Whether the text is a whole command: it neither ends with a backslash nor inside a quotation."""
-    if text.lstrip().startswith("\\"):
+    if text.lstrip().startswith(("\\", "#")):
         return True
     if text.rstrip(" ").endswith("\\"):
         return False
     try:
-        shlex.split(text, comments=True)
+        shlex.split(text)
     except ValueError:
         return False
     return True
