@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.client import AT_ONCE
 from benchmarks.harness import forget_peak, machine, resident
-from xtrace_cli.demo.local_server import server_process
+from xtrace_cli.server_process import server_process
 from xtrace_core.arithmetic import arithmetic
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Measurement, machine, table
-from xtrace_cli.demo.local_server import server_process
+from xtrace_cli.server_process import server_process
 from xtrace_sdk import (
     Collection,
     DataLoader,

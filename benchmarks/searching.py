@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Measurement
-from xtrace_cli.demo.local_server import local_server
+from xtrace_cli.server_process import local_server
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider

@@ -8,10 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xtrace_cli.demo.local_server import local_server
 from xtrace_cli.documents.reading import Document, FolderDocuments, chunks_of, python_reference, source_and_passage
 from xtrace_cli.options.passphrase import read_passphrase
 from xtrace_cli.output import note, say
+from xtrace_cli.server_process import local_server
 from xtrace_core.files import write_file
 from xtrace_sdk.errors import InaccessibleFile
 from xtrace_sdk.service.integration import XTraceIntegration
