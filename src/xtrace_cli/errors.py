@@ -41,3 +41,11 @@ class UnknownKnowledgeBase(XTraceError):
 
 class UnknownRecords(XTraceError):
     """A knowledge base does not have some of the records that were named."""
+
+
+class NoKeyring(XTraceError):
+    """The system does not have a keyring that keeps a passphrase."""
+
+
+class SomethingIsWrong(XTraceError):
+    """`xtrace doctor` found something that does not work."""

@@ -13,13 +13,15 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from xtrace_cli.commands import context, db, kb, keys, operator, org, xvec
+from xtrace_cli.commands import context, db, kb, keys, local_server, operator, org, xvec
 from xtrace_cli.commands.audit import audit
 from xtrace_cli.commands.backup import backup, restore
 from xtrace_cli.commands.context_audit import audit as audit_contexts
 from xtrace_cli.commands.context_keys import rewrap, rotate
 from xtrace_cli.commands.context_recovery import recover, recovery_key
 from xtrace_cli.commands.demo import demo
+from xtrace_cli.commands.doctor import doctor
+from xtrace_cli.commands.init import init
 from xtrace_cli.commands.kb_copy import copy
 from xtrace_cli.commands.kb_manifest import manifest
 from xtrace_cli.commands.kb_verify import verify
@@ -39,7 +41,9 @@ from xtrace_sdk.errors import XTraceError
 
 _INTERRUPTED: Final = 130
 
-app = new_group("xtrace", "An end-to-end encrypted vector database: the server searches what it cannot read.")
+app = new_group(
+    "xtrace", "An end-to-end encrypted vector database: the server searches what it cannot read.", add_completion=True
+)
 
 
 @app.callback()
@@ -58,8 +62,10 @@ def _for_every_command(
 app.command()(audit)
 app.command()(backup)
 app.command()(demo)
+app.command()(doctor)
 app.command()(export)
 app.command("import")(import_)
+app.command()(init)
 app.command()(restore)
 app.command()(search)
 app.command()(serve)
@@ -78,7 +84,7 @@ kb.app.command()(verify)
 xvec.app.command()(copy)
 xvec.app.command()(upsert)
 xvec.app.command("upsert-file")(upsert_file)
-for group in (kb, xvec, keys, context, org, operator, db):
+for group in (kb, xvec, keys, context, local_server, org, operator, db):
     app.add_typer(group.app)
 
 

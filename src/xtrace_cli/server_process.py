@@ -1,19 +1,21 @@
-"""A server of one's own: started as a process beside this one, stopped when the block ends."""
+"""The command `xtrace serve` as a process beside this one: how it is started, and when it is ready."""
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import httpx2
 
 from xtrace_cli.errors import ServerDidNotStart
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 
-_START_SECONDS = 30
+START_SECONDS: Final = 30
+_LOG: Final = "server.log"
 
 
 @contextmanager
@@ -26,21 +28,10 @@ def local_server(data: Path) -> Iterator[Credentials]:
 @contextmanager
 def server_process(data: Path) -> Iterator[tuple[Credentials, int]]:
     """The same; gives its process id too."""
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    log = data / "server.log"
-    command = [sys.executable, "-m", "xtrace_cli", "serve", "--data", str(data), "--port", "0"]
-    with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env=_environment(),
-        )
     started = time.time()
+    process = start_server(data)
     try:
-        yield _wait_until_ready(process, data, log, started), process.pid
+        yield wait_until_ready(process, data, started), process.pid
     finally:
         process.terminate()
         try:
@@ -50,30 +41,61 @@ def server_process(data: Path) -> Iterator[tuple[Credentials, int]]:
             raise
 
 
-def _environment() -> dict[str, str]:
-    """Ours without the settings of a server: this one shall use its own folder alone."""
-    return {name: value for name, value in os.environ.items() if not name.upper().startswith("XTRACE_")}
+def start_server(data: Path, keep_open: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Starts a server over the data folder, on a free port, apart from this terminal; its log is `server.log` there.
+
+    `keep_open` are file descriptors that it inherits. Raises `OSError`.
+    """
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    command = [sys.executable, "-m", "xtrace_cli", "serve", "--data", str(data), "--port", "0"]
+    with log_of(data).open("ab") as output:
+        return subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=keep_open,
+            env=_environment(),
+        )
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], data: Path, log: Path, started: float) -> Credentials:
-    file = data / CREDENTIALS_FILE
-    while time.time() < started + _START_SECONDS:
+def wait_until_ready(process: subprocess.Popen[bytes], data: Path, started: float) -> Credentials:
+    """The credentials of the server that the process runs, once it answers. Raises `ServerDidNotStart`."""
+    while time.time() < started + START_SECONDS:
         if process.poll() is not None:
-            raise ServerDidNotStart(f"the server stopped: {_last_line(log)} (its log is {log})")
-        # The server writes its address there at every start, so an older file is of a server that ran before.
-        if file.exists() and file.stat().st_mtime >= started - 0.01:
-            credentials = read_credentials(file)
-            if _is_ready(credentials.api_url):
-                return credentials
+            raise ServerDidNotStart(f"the server stopped: {_last_line(log_of(data))} (its log is {log_of(data)})")
+        if (credentials := written_credentials(data, started)) and is_ready(credentials.api_url):
+            return credentials
         time.sleep(0.05)
-    raise ServerDidNotStart(f"the server did not answer within {_START_SECONDS} seconds; its log is {log}")
+    raise ServerDidNotStart(f"the server did not answer within {START_SECONDS} seconds; its log is {log_of(data)}")
 
 
-def _is_ready(url: str) -> bool:
+def written_credentials(data: Path, since: float) -> Credentials | None:
+    """The credentials that a server over the folder wrote since that time; None if it has not yet.
+
+    The server writes its address at every start, so an older file is of a server that ran before.
+    """
+    file = data / CREDENTIALS_FILE
+    return read_credentials(file) if file.exists() and file.stat().st_mtime >= since - 0.01 else None
+
+
+def is_ready(url: str) -> bool:
+    """Whether a server answers there that can serve."""
     try:
         return httpx2.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == 200
     except httpx2.HTTPError:
         return False
+
+
+def log_of(data: Path) -> Path:
+    """The log of a server that this module started."""
+    return data / _LOG
+
+
+def _environment() -> dict[str, str]:
+    """Ours without the settings of a server: this one shall use its own folder alone."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith("XTRACE_")}
 
 
 def _last_line(log: Path) -> str:

@@ -17,7 +17,7 @@ import typer
 from xtrace_cli.errors import WrongUse
 from xtrace_cli.options.settings import Setting, Settings, Source, current_settings
 from xtrace_cli.options.small_files import read_small_file
-from xtrace_cli.options.trust import check_direction
+from xtrace_cli.options.trust import check_direction, check_start
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import InvalidArgument
 
@@ -106,11 +106,13 @@ def known_connection(file: Path | None, settings: Settings | None = None) -> Con
     settings = settings or current_settings()
     layers = [settings.environment.found]
     if file is not None:
-        layers.append(_contents(file, Source(str(file), Path.cwd())))
+        layers.append(contents_of(file))
+    _add_private_server(layers, settings.environment.found)
     for found in settings.in_files():
         layers.append(found)
         if "credentials" in found:
             layers.append(_named_contents(found["credentials"]))
+        _add_private_server(layers, found)
     if file is None and not any(name in layer for layer in layers[1:] for name in _SETTINGS) and DEFAULT_FILE.exists():
         layers.append(_contents(DEFAULT_FILE, _source(DEFAULT_FILE)))
     return Connection({name: one[name] for one in reversed(layers) for name in _SETTINGS if name in one})
@@ -122,12 +124,12 @@ def with_admin_key(file: Path | None, call: "Callable[[XTraceIntegration], Await
     Raises `WrongUse` if the key or the organisation is unknown, what reading the files raises, and what the call
     raises.
     """
-    return _run(known_connection(file).integration(("org_id", "admin_key")), call)
+    return run_with(known_connection(file).integration(("org_id", "admin_key")), call)
 
 
 def with_api_key(file: Path | None, call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
     """What the call gives that is made with the API key; raises as `with_admin_key` does."""
-    return _run(known_connection(file).integration(("org_id", "api_key")), call)
+    return run_with(known_connection(file).integration(("org_id", "api_key")), call)
 
 
 def with_two_api_keys(
@@ -139,7 +141,7 @@ def with_two_api_keys(
     """
     if other_file is None:
         return with_api_key(file, lambda xtrace: call(xtrace, xtrace))
-    known = Connection(_contents(other_file, Source(str(other_file), Path.cwd())))
+    known = Connection(contents_of(other_file))
     for name in ("api_url", "org_id", "api_key"):
         if not known.text(name):
             raise WrongUse(f"{other_file} lacks {_NAMES[name]} ({name}): complete the file that --to names")
@@ -152,7 +154,9 @@ def with_two_api_keys(
     return with_api_key(file, run)
 
 
-def _run(integration: "XTraceIntegration", call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
+def run_with(integration: "XTraceIntegration", call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
+    """What the call gives, in an event loop of its own; the integration's connections are closed at its end."""
+
     async def run() -> T:
         async with integration as xtrace:
             return await call(xtrace)
@@ -175,6 +179,25 @@ def _variable(name: str) -> str:
 def _source(file: Path) -> Source:
     """The source that a file is which no person named: one inside the working folder may be somebody else's."""
     return Source(str(file), file.parent, is_of_folder=file.resolve().is_relative_to(Path.cwd().resolve()))
+
+
+def contents_of(file: Path) -> dict[str, Setting]:
+    """What the credentials file says that a person named. Raises `InaccessibleFile` and `InvalidArgument`."""
+    return _contents(file, Source(str(file), Path.cwd()))
+
+
+def _add_private_server(layers: list[Mapping[str, Setting]], found: Mapping[str, Setting]) -> None:
+    """Adds what leads to the private server that is named there, which runs then; not if an address is known."""
+    if "local_server" not in found or any("api_url" in one for one in layers):
+        return
+    from xtrace_cli.private_server import ensure_running
+    from xtrace_server.credentials import CREDENTIALS_FILE
+
+    server = found["local_server"]
+    check_start(server)
+    ensure_running(server.path)
+    file = server.path / CREDENTIALS_FILE
+    layers.append(_contents(file, _source(file)))
 
 
 def _named_contents(setting: Setting) -> dict[str, Setting]:

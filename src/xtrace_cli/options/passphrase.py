@@ -36,8 +36,12 @@ def passphrase_of(file: Path | None, context_id: str | None = None) -> str:
 
     Raises as `TypedSecret.get` does, and so do the others here.
     """
-    kept = None if context_id is None else _OLD.given(file) or kept_passphrase(context_id)
-    return kept or _OLD.get(file, "Passphrase: ")
+    return known_passphrase(file, context_id) or _OLD.get(file, "Passphrase: ")
+
+
+def known_passphrase(file: Path | None, context_id: str | None) -> str | None:
+    """The same unless it must be typed: then None."""
+    return _OLD.given(file) or (None if context_id is None else kept_passphrase(context_id))
 
 
 def new_passphrase(file: Path | None) -> str:

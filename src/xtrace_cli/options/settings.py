@@ -32,6 +32,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "admin_key": ("XTRACE_ADMIN_KEY",),
     "credentials": ("XTRACE_CREDENTIALS",),
     "ca_file": ("XTRACE_CA_FILE",),
+    "local_server": ("XTRACE_LOCAL_SERVER",),
     "context": ("XTRACE_CONTEXT", "XTRACE_EXECUTION_CONTEXT_PATH"),
     "context_id": ("XTRACE_CONTEXT_ID",),
     "passphrase": ("XTRACE_PASSPHRASE", "XTRACE_PASS_PHRASE"),

@@ -36,17 +36,24 @@ def read_dotenv(path: Path) -> dict[str, str]:
     `${…}` in a value stays as it is: replacing it would put other variables of the environment, secrets among them,
     where the file says. Raises `InaccessibleFile` and `InvalidArgument`.
     """
+    return {name: value for name, value in _variables(path) if value}
+
+
+def dotenv_names(path: Path) -> list[str]:
+    """The names of these variables, those without a value among them; raises as `read_dotenv` does."""
+    return [name for name, _ in _variables(path)]
+
+
+def _variables(path: Path) -> Iterator[tuple[str, str]]:
     if not path.is_file():
-        return {}
+        return
     from dotenv.parser import parse_stream
 
-    found: dict[str, str] = {}
-    for binding in parse_stream(StringIO(_text(path, "settings"))):
+    for binding in parse_stream(StringIO(utf8(read_small_file(path, "settings"), path))):
         if binding.error and PREFIX in binding.original.string:
             raise InvalidArgument(f"{path} is not valid at line {binding.original.line}: expected NAME=VALUE")
-        if binding.key is not None and binding.key.startswith(PREFIX) and binding.value:
-            found[binding.key] = binding.value
-    return found
+        if binding.key is not None and binding.key.startswith(PREFIX):
+            yield binding.key, binding.value or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ def read_profiles(path: Path, known: frozenset[str]) -> Profiles:
     import tomllib
 
     try:
-        tables = tomllib.loads(_text(path, "profiles")).get("profiles", {})
+        tables = tomllib.loads(utf8(read_small_file(path, "profiles"), path)).get("profiles", {})
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         where = f": {error}" if isinstance(error, tomllib.TOMLDecodeError) else ""
         raise InvalidArgument(f"{path} is not valid TOML{where}") from None
@@ -96,8 +103,9 @@ def _settings(path: Path, profile: str, table: Any, known: frozenset[str]) -> It
             yield name, value
 
 
-def _text(path: Path, content: str) -> str:
+def utf8(data: bytes, path: Path) -> str:
+    """The text of the file's bytes. Raises `InvalidArgument`."""
     try:
-        return read_small_file(path, content).decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:  # its attributes hold the content
         raise InvalidArgument(f"{path} is not valid UTF-8") from None

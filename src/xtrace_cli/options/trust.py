@@ -2,7 +2,8 @@
 
 Whoever clones a repository and runs a command in it runs it with that repository's `.env`, `xtrace.toml` and
 `xtrace-data/credentials.json`. What these say about the way to the service (an address, a certificate authority) is
-never used with a key from the environment or the user's own files, unless the person at the terminal agrees.
+never used with a key from the environment or the user's own files, unless the person at the terminal has agreed
+(`allowed.py` remembers it). Proxies come from the environment alone.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from xtrace_cli.errors import NotConfirmed, UntrustedFolder
+from xtrace_cli.options.allowed import allow, is_allowed
 from xtrace_cli.options.settings import VARIABLES, Setting
 from xtrace_cli.output import is_watched, wants
 
@@ -20,8 +22,7 @@ _NAMES: Final = {
     "api_key": "the API key",
     "admin_key": "the admin key",
 }
-_agreed: set[tuple[str, str, str]] = set()
-"""What the person at the terminal has agreed to in this process."""
+_START: Final = "start"
 
 
 def check_direction(ways: Iterable[Setting], secrets: Iterable[Setting]) -> None:
@@ -30,32 +31,59 @@ def check_direction(ways: Iterable[Setting], secrets: Iterable[Setting]) -> None
     `ways` say where requests go or whom they trust, `secrets` travel with them. Raises `UntrustedFolder` when not
     interactive, and `NotConfirmed` if the person says no.
     """
-    elsewhere = next((one for one in secrets if not one.source.is_of_folder), None)
+    elsewhere = [one for one in secrets if not one.source.is_of_folder]
     for way in ways:
-        if way.source.is_of_folder and elsewhere is not None:
-            _ask(way, elsewhere)
+        for secret in elsewhere:
+            if way.source.is_of_folder and not is_allowed(way, secret.name):
+                _ask(way, secret)
+
+
+def allow_direction(ways: Iterable[Setting], secrets: Iterable[Setting]) -> None:
+    """Remembers that the user wants these to go together. Raises `InaccessibleFile`."""
+    for way in ways:
+        for secret in secrets:
+            if way.source.is_of_folder and not secret.source.is_of_folder:
+                allow(way, secret.name)
+
+
+def check_start(server: Setting) -> None:
+    """Asks before a file of the folder decides that a private server is started; raises as `check_direction` does."""
+    if not server.source.is_of_folder or is_allowed(server, _START):
+        return
+    if not is_watched():
+        raise UntrustedFolder(
+            f"{server.source.label} in this folder names a private server ({server.path}), which was not started: run "
+            "`xtrace init --local` here, or set XTRACE_LOCAL_SERVER in the environment to allow it"
+        )
+    if not wants(f"{server.source.label} in this folder names a private server ({server.path}). Start it?"):
+        raise NotConfirmed("not confirmed, so nothing was started")
+    allow(server, _START)
+
+
+def allow_start(server: Setting) -> None:
+    """Remembers that the user wants this server to be started. Raises `InaccessibleFile`."""
+    if server.source.is_of_folder:
+        allow(server, _START)
 
 
 def _ask(way: Setting, secret: Setting) -> None:
     what, key = _NAMES.get(way.name, way.name), _NAMES.get(secret.name, secret.name)
-    agreement = (way.source.label, way.name, way.value)
-    if agreement in _agreed:
-        return
     if not is_watched():
         raise UntrustedFolder(
             f"{way.source.label} in this folder names {what} ({_shown(way)}), but {key} comes from "
             f"{secret.source.label}, so nothing was sent: set {VARIABLES[way.name][0]} in the environment to allow it"
         )
     if not wants(
-        f"{way.source.label} in this folder names {what}: {_shown(way)}. Use it with {key} from {secret.source.label}?"
+        f"{way.source.label} in this folder names {what}: {_shown(way)}. Use it with {key} from {secret.source.label}, "
+        "now and from now on?"
     ):
         raise NotConfirmed("not confirmed, so nothing was sent")
-    _agreed.add(agreement)
+    allow(way, secret.name)
 
 
 def _shown(way: Setting) -> str:
     """The value without a password."""
-    if not way.name.endswith("url"):
+    if way.name == "ca_file":
         return str(way.path)
-    parts = urlsplit(way.value)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    parts = urlsplit(way.value if "://" in way.value else f"//{way.value}")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".removeprefix("://")

@@ -1,0 +1,1 @@
+"""What `xtrace doctor` looks at."""

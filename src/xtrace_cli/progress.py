@@ -1,0 +1,88 @@
+"""What a command shows while it works for long, and what it says when Ctrl-C stops it.
+
+    with long_work("Loading", total, on_stop=lambda: f"{stored} chunks are stored: run it again to go on") as work:
+        for chunk in chunks:
+            …
+            work.advance(1)
+
+The bar is on standard error and only if that is a terminal: what is done, the rate, the time that remains. It appears
+after a second, so that quick work shows none. Notes of other code stay readable above it.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from xtrace_cli.output import note
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_QUICK_S: Final = 1.0
+
+
+class Work:
+    """What is done of a long work."""
+
+    def __init__(self, description: str, total: int | None) -> None:
+        self._description = description
+        self._total = total
+        self._done = 0
+        self._began = time.monotonic()
+        self._bar: tuple[Progress, TaskID] | None = None
+
+    @property
+    def done(self) -> int:
+        """What was done so far."""
+        return self._done
+
+    def advance(self, done: int) -> None:
+        """Adds to what is done."""
+        self._done += done
+        self._show()
+
+    def expect(self, total: int | None) -> None:
+        """Says how much there is to do; None if that is unknown."""
+        self._total = total
+        self._show()
+
+    def close(self) -> None:
+        """Ends the bar and leaves its last state on the screen."""
+        if self._bar is not None:
+            self._bar[0].stop()
+            self._bar = None
+
+    def _show(self) -> None:
+        if self._bar is None and sys.stderr.isatty() and time.monotonic() - self._began > _QUICK_S:
+            from xtrace_sdk.progress import new_bar
+
+            bar = new_bar()
+            self._bar = bar, bar.add_task(self._description, total=self._total)
+            bar.start()
+        if self._bar is not None:
+            bar, task = self._bar
+            bar.update(task, completed=self._done, total=self._total)
+
+
+@contextmanager
+def long_work(
+    description: str, total: int | None = None, *, on_stop: Callable[[], str] | None = None
+) -> Iterator[Work]:
+    """The bar of a work that may take longer than a second, while the block runs.
+
+    `on_stop` returns the sentence for Ctrl-C: what is stored by then, and how to go on. The command ends with the exit
+    status 130 after it, as everywhere. Works in a coroutine as well.
+    """
+    work = Work(description, total)
+    try:
+        yield work
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        work.close()
+        if on_stop is not None:
+            note(on_stop())
+        raise
+    finally:
+        work.close()

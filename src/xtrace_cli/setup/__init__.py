@@ -1,0 +1,1 @@
+"""What `xtrace init` does, step by step."""
