@@ -44,7 +44,8 @@ from xtrace_server.settings import Settings
 from xtrace_server.state import ServerState
 from xtrace_server.storage.ballast import Ballast
 from xtrace_server.storage.clearing import Clearing
-from xtrace_server.storage.database import StorageError, open_database
+from xtrace_server.storage.database import Database, StorageError, open_database
+from xtrace_server.traces import Traces
 
 _log = logging.getLogger("xtrace")
 
@@ -57,10 +58,11 @@ def create_app(settings: Settings) -> FastAPI:
     Raises `LookupError` for a route that does not declare its rule and description, and `SchemeUnusable`.
     """
     metrics = Metrics()
+    traces = _traces(settings)
     schemes = load_schemes(settings.insecure_schemes or ())
     app = FastAPI(
         title="XTrace",
-        lifespan=_lifespan(settings, metrics, schemes),
+        lifespan=_lifespan(settings, metrics, schemes, traces),
         dependencies=[Depends(check_port), Depends(check_caller)],
         openapi_url=None,
         redirect_slashes=False,
@@ -73,6 +75,10 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     _handle_errors(app)
     app.add_middleware(Envelope, settings=settings, metrics=metrics)
+    if traces is not None:
+        from xtrace_server.http.request_spans import RequestSpans
+
+        app.add_middleware(RequestSpans, traces=traces)
     return app
 
 
@@ -93,7 +99,7 @@ def problem(request: Request, error: ServiceError) -> Response:
 
 
 def _lifespan(
-    settings: Settings, metrics: Metrics, schemes: SchemeRegistry
+    settings: Settings, metrics: Metrics, schemes: SchemeRegistry, traces: Traces | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -104,9 +110,9 @@ def _lifespan(
             may_migrate=False,
             slow_statement_s=settings.slow_statement_s,
             options=settings.database_options,
+            traces=traces,
         ) as database:
-            scanner = scanner_of(settings)
-            engine = SearchEngine(database, scanner, settings, metrics)
+            engine = _engine(database, settings, metrics, traces)
             await engine.start()
             guard, denials = Guard(database, settings.rate_limit), Denials(database)
             ballast = Ballast(settings.data, 0 if settings.database_url else settings.ballast_bytes)
@@ -143,8 +149,31 @@ def _lifespan(
                 await guard.close()
                 await denials.close()
                 await engine.close()
+                if traces is not None:
+                    await traces.close()
 
     return lifespan
+
+
+def _traces(settings: Settings) -> Traces | None:
+    """Returns where spans go, None unless the settings name a collector."""
+    if settings.traces_endpoint is None:
+        return None
+    return Traces(
+        settings.traces_endpoint,
+        version("xtracedb"),
+        ratio=settings.traces_ratio,
+        follows=settings.traces_context,
+    )
+
+
+def _engine(database: Database, settings: Settings, metrics: Metrics, traces: Traces | None) -> SearchEngine:
+    scanner = scanner_of(settings)
+    if traces is None:
+        return SearchEngine(database, scanner, settings, metrics)
+    from xtrace_server.search.traced import TracedEngine, TracedScanner
+
+    return TracedEngine(traces, database, TracedScanner(scanner, traces), settings, metrics)
 
 
 def _handle_errors(app: FastAPI) -> None:

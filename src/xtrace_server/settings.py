@@ -9,6 +9,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from limits import parse_many
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +20,7 @@ from xtrace_core.environment import PREFIX, unknown_variables
 from xtrace_core.metadata_filter import MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, FilterLimits
 from xtrace_core.schemes.prepared import BUDGET_BYTES as PREPARED_BYTES
 from xtrace_core.wire import MAX_QUERIES
+from xtrace_server import traces
 from xtrace_server.storage.dialects import Options, default_url, dialect_of
 
 MIN_METRICS_TOKEN = 16
@@ -164,6 +166,12 @@ class Settings(BaseSettings):
     """Who may read `/metrics`: nobody, this host (not behind a proxy on it!), or clients that send `metrics_token`."""
     metrics_token: str | None = Field(default=None, min_length=MIN_METRICS_TOKEN, repr=False)
     """The bearer token that opens `/metrics`."""
+    traces_endpoint: str | None = None
+    """A collector of OpenTelemetry (OTLP over HTTP), such as `http://127.0.0.1:4318`; no traces if unset."""
+    traces_ratio: float = Field(default=1.0, ge=0, le=1)
+    """The part of requests that is traced."""
+    traces_context: bool = False
+    """Whether a client's header `traceparent` says which trace its request belongs to, and whether it is traced."""
     log_format: Literal["auto", "json", "text"] = "auto"
     """Format of log lines; `auto` is text on a terminal and JSON elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -198,6 +206,17 @@ class Settings(BaseSettings):
         if url is not None:
             dialect_of(url)
         return url
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _check_traces(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None:
+            parts = urlsplit(endpoint)
+            if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
+                raise ValueError("expected a URL such as http://127.0.0.1:4318, without a user and a query")
+            if not traces.is_installed():
+                raise ValueError("traces need OpenTelemetry: pip install 'xtracedb[otel]'")
+        return endpoint
 
     @field_validator("insecure_schemes", mode="before")
     @classmethod

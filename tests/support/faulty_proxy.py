@@ -130,7 +130,8 @@ class _Connection:
             left -= len(before)
             if not left and data:
                 self._proxy.met[fault.kind] += 1
-                fault = await self._meet(fault, data, reader, writer)
+                await self._meet(fault, data, reader, writer)
+                fault = None
         with suppress(OSError):
             writer.write_eof()
 

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +151,7 @@ def settle(ledger: Ledger, stored: dict[int, str]) -> None:
     assert stored == ledger.sure
 
 
-def check(http: Http, kb: str, clients: list[Client]) -> int:
+def check(http: Http, kb: str, clients: Sequence[Client]) -> int:
     """Everything the clients know is so; the number of chunks."""
     total = 0
     for client in clients:

@@ -12,6 +12,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     limits.check_requests,
     limits.check_times,
     limits.check_schemes,
+    limits.check_engine,
     files.check_folder,
     files.check_keys,
     files.check_secrets,

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from xtrace_core import limits
 from xtrace_server.checking.findings import Finding, error, ok, warning
 from xtrace_server.schemes import SchemeUnusable, load_schemes
+from xtrace_server.search import scanners
+from xtrace_server.search.scanners import EngineUnusable
 from xtrace_server.settings import Settings
 
 
@@ -55,6 +57,14 @@ def check_times(settings: Settings) -> Iterator[Finding]:
                 f"{name} is {value:g}, but a request ends after {settings.request_timeout_s:g} seconds "
                 f"(request_timeout_s): raise that, or lower {name}"
             )
+
+
+def check_engine(settings: Settings) -> Iterator[Finding]:
+    """Whether the engine is installed."""
+    try:
+        scanners.check_engine(settings)
+    except EngineUnusable as unusable:
+        yield error(f"{unusable}, or set engine to local")
 
 
 def check_schemes(settings: Settings) -> Iterator[Finding]:

@@ -160,6 +160,8 @@ class Envelope:
             "bytes_in": progress.received,
             "bytes_out": progress.sent,
         }
+        if trace_id := state.get("trace_id"):
+            fields["trace_id"] = trace_id
         if code := state.get("code"):
             self._metrics.refusals.labels(code).inc()
             fields["code"] = code

@@ -22,6 +22,7 @@ from xtrace_server.storage.dialects import DatabaseUnusable, Options, dialect_of
 from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
 from xtrace_server.storage.migrating import is_current, known_versions, upgrade
 from xtrace_server.storage.turns import Turns
+from xtrace_server.traces import Traces
 
 Connection: TypeAlias = AsyncConnection
 """The connection of an open transaction, which every query takes."""
@@ -49,14 +50,20 @@ class Database:
         metrics: Metrics | None = None,
         slow_statement_s: float = math.inf,
         options: Options | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
+        self._traces = traces
         self._dialect = dialect_of(url, options)
         readers, writers = self._dialect.places
         self._reader, self._writer = self._dialect.reader(readers), self._dialect.writer(writers)
         self._look_ups = self._dialect.reader(LOOK_UPS)
         for engine in (self._reader, self._writer, self._look_ups):
             slow_statements.watch(engine, slow_statement_s, self._metrics.slow_statements.inc)
+            if traces is not None:
+                from xtrace_server.storage import statement_spans
+
+                statement_spans.watch(engine, traces)
         # Where there are several places, one organisation has at most half of them.
         self._read_turns = Turns(readers, max(readers // 2, 1), PATIENCE_S)
         self._write_turns = Turns(writers, max(writers // 2, 1), PATIENCE_S)
@@ -152,6 +159,7 @@ class Database:
     @contextmanager
     def _counted(self, kind: str) -> Iterator[None]:
         began = time.perf_counter()
+        span = None if self._traces is None else self._traces.begin(f"transaction {kind}", {})
         try:
             yield
         except DBAPIError:
@@ -160,6 +168,8 @@ class Database:
         finally:
             self._metrics.transactions.labels(kind).inc()
             self._metrics.transaction_seconds.labels(kind).observe(time.perf_counter() - began)
+            if span is not None:
+                span.end()
 
     async def close(self) -> None:
         await self._look_ups.dispose()
@@ -177,6 +187,7 @@ async def open_database(
     may_migrate: bool | None = None,
     slow_statement_s: float = math.inf,
     options: Options | None = None,
+    traces: Traces | None = None,
 ) -> AsyncIterator[Database]:
     """The migrated database at the URL, created if it is missing; `folder` is the server's data folder.
 
@@ -186,7 +197,7 @@ async def open_database(
     Raises `DatabaseUnusable` and `OSError`.
     """
     await asyncio.to_thread(_prepare, url, folder, whole)
-    database = Database(url, metrics, slow_statement_s, options)
+    database = Database(url, metrics, slow_statement_s, options, traces)
     try:
         await database.migrate(folder, may_migrate)
         yield database

@@ -18,6 +18,7 @@ from support.postgres import NEEDED
 from support.service import LiveService
 from xtrace_server.checking import host, limits
 from xtrace_server.checking.every import findings
+from xtrace_server.search import scanners
 from xtrace_server.settings import Settings
 from xtrace_server.storage.migrating import newest_version
 
@@ -116,6 +117,12 @@ def test_the_limits_of_the_defaults_fit_together() -> None:
 def test_a_scheme_that_cannot_be_loaded_is_an_error() -> None:
     (finding,) = limits.check_schemes(Settings(insecure_schemes=("missing:nothing",)))
     assert (finding.level, "correct or unset insecure_schemes" in finding.sentence) == ("error", True)
+
+
+def test_an_engine_that_is_not_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanners, "find_spec", lambda _: None)
+    (finding,) = limits.check_engine(Settings(engine="ray"))
+    assert (finding.level, finding.sentence.endswith("or set engine to local")) == ("error", True)
 
 
 def test_too_few_files_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
