@@ -46,7 +46,7 @@ def watch(engine: AsyncEngine, traces: Traces) -> None:
 
 
 def described(statement: str) -> tuple[str, str]:
-    """Returns the operation and the first table of ours that a statement names, empty for one without.
+    """Returns the operation and the first table of the schema that a statement names, empty for one without.
 
     Both come from fixed lists: nothing of the statement's own text is passed on.
     """
