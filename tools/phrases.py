@@ -25,7 +25,16 @@ PHRASES = {
     r"\bhonest limits?\b": "limitations",
 }
 """Each phrase, and what to write instead."""
-FILES = ("src/*.py", "docs/*.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+FILES = (
+    "src/*.py",
+    "docs/*.md",
+    "packages/*.py",
+    "packages/*.md",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+)
 
 
 def findings() -> list[str]:

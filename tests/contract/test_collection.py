@@ -183,6 +183,7 @@ async def test_vectors_are_given_or_embedded_or_left_out(context: ExecutionConte
     assert by_id["bits"].record.vector is None
     assert by_id["bits"].similarity == pytest.approx(np.cos(np.pi * by_id["bits"].distance / DIM))
     without_model = Collection(xtrace, context, collection.kb_id)
+    assert (collection.embeds_texts, without_model.embeds_texts) == (True, False)
     with pytest.raises(InvalidArgument, match="no model is known that could embed it"):
         await without_model.upsert([{"id": "z", "text": "a text"}])
     with pytest.raises(InvalidArgument, match="no model is known"):
@@ -579,6 +580,7 @@ async def test_a_twin_shares_what_its_asynchronous_collection_has(collection: Co
     assert twin.asynchronous is collection
     assert sync.Collection.of(twin) is twin
     assert await asyncio.to_thread(twin.count) == await collection.count() == len(LETTERS)
+    assert await asyncio.to_thread(lambda: sync.run(collection.count())) == len(LETTERS)
 
 
 async def test_a_model_that_gives_bits_alone_serves_too(xtrace: XTraceIntegration) -> None:

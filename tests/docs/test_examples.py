@@ -16,6 +16,7 @@ from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_crede
 RUN = (
     "collection.md",
     "experts.md",
+    "integrations.md",
     "keys.md",
     "metadata.md",
     "migration.md",
@@ -23,7 +24,7 @@ RUN = (
     "security.md",
     "README.md",
 )
-"""The pages whose examples run: here, and in `test_key_pages`."""
+"""The pages whose examples run: here, in `test_key_pages`, and in the tests of packages/."""
 
 
 @pytest.fixture

@@ -141,6 +141,11 @@ class Collection(Secretive):
         """The namespace; empty unless one was given."""
         return self._namespace
 
+    @property
+    def embeds_texts(self) -> bool:
+        """Whether it has a model, so that texts can be stored and searched without vectors."""
+        return self._embedding is not None
+
     # By id
 
     async def upsert(self, records: Records, *, on_conflict: OnConflict = "replace") -> Written:

@@ -3,8 +3,12 @@
 Same names, same parameters, same core: `await retriever.search(…)` is `retriever.search(…)` here, `async with` is
 `with`, `async for` is `for`, and `aclose` is `close`. Usable from any thread, whether an event loop runs there or not.
 Ctrl-C cancels a call cleanly. Callbacks run in a thread of the SDK and cannot make such calls themselves.
+
+`X.of(…)` is the twin of an asynchronous object, `.asynchronous` leads back, and `run` waits for a coroutine that uses
+such objects: what an adapter needs that has both forms.
 """
 
+from xtrace_sdk.sync._background import run
 from xtrace_sdk.sync._collection import Collection
 from xtrace_sdk.sync._copying import copy_knowledge_base
 from xtrace_sdk.sync._embedding import Embedding
@@ -35,6 +39,7 @@ __all__ = [
     "delete_bad",
     "fetch_samples",
     "rotate",
+    "run",
     "verify",
     "write_manifest",
 ]

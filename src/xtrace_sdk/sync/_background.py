@@ -80,7 +80,10 @@ def in_threads(given: Any, protocol: type) -> Any:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What the coroutine returns or raises, carried out on the background loop.
+    """What the coroutine returns or raises, carried out on the SDK's event loop in another thread.
+
+    It may use asynchronous objects of the SDK, which serve any number of event loops. Raises `InvalidCall` in a
+    callback of the SDK, which would wait for itself.
 
     Ctrl-C cancels it, waits until it has come to its end (a second Ctrl-C does not wait), and is a `KeyboardInterrupt`
     with what the coroutine has to say about that.

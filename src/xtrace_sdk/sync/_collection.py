@@ -108,6 +108,11 @@ class Collection(Twin[core.Collection]):
         """The namespace; empty unless one was given."""
         return self._core.namespace
 
+    @property
+    def embeds_texts(self) -> bool:
+        """Whether it has a model, so that texts can be stored and searched without vectors."""
+        return self._core.embeds_texts
+
     def upsert(self, records: Records, *, on_conflict: OnConflict = "replace") -> Written:
         """Stores records under their ids, and says which were inserted, replaced and skipped.
 
