@@ -20,6 +20,9 @@ from xtrace_sdk.sync import Collection, XTraceIntegration
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_credentials
 
+# Keeps frameworks, which are imported later, from calling home.
+os.environ |= {"HAYSTACK_TELEMETRY_ENABLED": "False", "MEM0_TELEMETRY": "False"}
+
 NewCollection = Callable[..., Collection]
 """An empty collection for vectors of so many floats; further arguments are those of `Collection.open`."""
 
@@ -71,17 +74,12 @@ def printed(code: str, folder: Path) -> str:
     """What an example prints as a program of its own in this folder."""
     script = folder / "example.py"
     script.write_text(code)
-    # Without the paths of the tests, and without a network other than the server's.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | OFFLINE
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, script], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-OFFLINE = {"HAYSTACK_TELEMETRY_ENABLED": "False", "MEM0_TELEMETRY": "False"}
-"""What keeps frameworks from calling home."""
 
 
 def connection(credentials: Credentials, url: str) -> XTraceIntegration:

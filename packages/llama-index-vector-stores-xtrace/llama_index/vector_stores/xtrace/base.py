@@ -1,0 +1,202 @@
+"""`XTraceVectorStore`: LlamaIndex's nodes as the records of a collection."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.schema import BaseNode, MetadataMode
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
+
+import xtrace_sdk
+from llama_index.vector_stores.xtrace.filters import Where, where
+from xtrace_sdk import Hit, Record, sync
+
+_PREFETCH_FACTOR: Final = 4
+"""How many times as many nodes as are wanted maximal marginal relevance chooses from."""
+
+
+class XTraceVectorStore(BasePydanticVectorStore):
+    """Nodes in an end-to-end encrypted collection.
+
+    Texts, vectors, ids and metadata are encrypted here; filters are decided exactly. Every node is one record, under
+    the node's id. The modes of a query are DEFAULT and MMR.
+    """
+
+    stores_text: bool = True
+    flat_metadata: bool = False
+
+    _collection: sync.Collection = PrivateAttr()
+
+    def __init__(self, collection: xtrace_sdk.Collection | sync.Collection, **kwargs: Any) -> None:
+        """A vector store over a collection of `xtrace_sdk` or of `xtrace_sdk.sync`.
+
+        Both serve synchronous and asynchronous calls.
+        """
+        super().__init__(**kwargs)
+        self._collection = sync.Collection.of(collection)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name of the class in LlamaIndex's serialised form."""
+        return "XTraceVectorStore"
+
+    @property
+    def client(self) -> sync.Collection:
+        """The collection."""
+        return self._collection
+
+    @property
+    def _async_collection(self) -> xtrace_sdk.Collection:
+        return self._collection.asynchronous
+
+    # Storing
+
+    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Stores nodes, and returns their ids; what is there under an id is replaced.
+
+        Raises `ValueError` for a node without an embedding, and what `Collection.upsert` raises.
+        """
+        self._collection.upsert([_record(node) for node in nodes])
+        return [node.node_id for node in nodes]
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """As `add`."""
+        await self._async_collection.upsert([_record(node) for node in nodes])
+        return [node.node_id for node in nodes]
+
+    # Reading and deleting
+
+    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
+        """The nodes with these ids, those that match, or those of which both is true; without either all."""
+        if node_ids is not None and filters is None:
+            return _nodes(self._collection.get(node_ids))
+        return _nodes(self._collection.iter(_selected(node_ids, filters)))
+
+    async def aget_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """As `get_nodes`."""
+        if node_ids is not None and filters is None:
+            return _nodes(await self._async_collection.get(node_ids))
+        return _nodes([one async for one in self._async_collection.iter(_selected(node_ids, filters))])
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Deletes the nodes of a document."""
+        self._collection.delete(where={_DOCUMENT: ref_doc_id})
+
+    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """As `delete`."""
+        await self._async_collection.delete(where={_DOCUMENT: ref_doc_id})
+
+    def delete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
+    ) -> None:
+        """Deletes the nodes with these ids, those that match, or those of which both is true.
+
+        Raises `ValueError` without either; `clear` deletes all.
+        """
+        self._collection.delete(**_deleted(node_ids, filters))
+
+    async def adelete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
+    ) -> None:
+        """As `delete_nodes`."""
+        await self._async_collection.delete(**_deleted(node_ids, filters))
+
+    def clear(self) -> None:
+        """Deletes all nodes."""
+        self._collection.clear()
+
+    async def aclear(self) -> None:
+        """As `clear`."""
+        await self._async_collection.clear()
+
+    # By similarity
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """The nodes that are most similar, most similar first, with their cosine similarities.
+
+        In the mode MMR those that are relevant and differ from each other, in the order of their choice, chosen from
+        `mmr_prefetch_k` nodes, or from `mmr_prefetch_factor` times as many as are wanted (by default 4).
+        `mmr_threshold` runs from 0, most diverse, to 1.
+
+        Raises `ValueError` for another mode and for a query without an embedding.
+        """
+        vector, options = _vector(query), _options(query)
+        if query.mode == VectorStoreQueryMode.MMR:
+            return _result(self._collection.search_mmr(vector, **options, **_mmr_options(query, kwargs)))
+        return _result(self._collection.search(vector, **options))
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """As `query`."""
+        vector, options = _vector(query), _options(query)
+        if query.mode == VectorStoreQueryMode.MMR:
+            return _result(await self._async_collection.search_mmr(vector, **options, **_mmr_options(query, kwargs)))
+        return _result(await self._async_collection.search(vector, **options))
+
+
+_DOCUMENT: Final = "ref_doc_id"
+"""Where `node_to_metadata_dict` puts the id of a node's document."""
+
+
+def _record(node: BaseNode) -> Record:
+    metadata = node_to_metadata_dict(node, remove_text=True, flat_metadata=False)
+    vector = np.asarray(node.get_embedding(), dtype=np.float32)
+    return Record(node.node_id, node.get_content(metadata_mode=MetadataMode.NONE), metadata, vector)
+
+
+def _nodes(records: Iterable[Record]) -> list[BaseNode]:
+    return [metadata_dict_to_node(one.metadata, text=one.text) for one in records]
+
+
+def _selected(node_ids: list[str] | None, filters: MetadataFilters | None) -> Where:
+    return where(filters) if node_ids is None else {"$and": [{"$id": {"$in": node_ids}}, where(filters)]}
+
+
+def _deleted(node_ids: list[str] | None, filters: MetadataFilters | None) -> dict[str, Any]:
+    if node_ids is None and (filters is None or not filters.filters):
+        raise ValueError("got neither node_ids nor filters, expected at least one; clear() deletes all nodes")
+    return {"where": _selected(node_ids, filters)} if filters else {"ids": node_ids}
+
+
+def _vector(query: VectorStoreQuery) -> Any:
+    if query.mode not in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR):
+        raise ValueError(f"the mode of the query is {query.mode.value}, expected default or mmr")
+    if query.query_embedding is None:
+        raise ValueError("the query has no embedding, expected query_embedding")
+    return np.asarray(query.query_embedding, dtype=np.float32)
+
+
+def _options(query: VectorStoreQuery) -> dict[str, Any]:
+    # A `VectorStoreIndex` gives empty lists for no restriction.
+    parts = [where(query.filters)]
+    if query.doc_ids:
+        parts.append({_DOCUMENT: {"$in": query.doc_ids}})
+    if query.node_ids:
+        parts.append({"$id": {"$in": query.node_ids}})
+    return {"k": query.similarity_top_k, "where": {"$and": parts}}
+
+
+def _mmr_options(query: VectorStoreQuery, given: dict[str, Any]) -> dict[str, Any]:
+    threshold = given.get("mmr_threshold", query.mmr_threshold)
+    factor = given.get("mmr_prefetch_factor", _PREFETCH_FACTOR)
+    return {
+        "candidates": given.get("mmr_prefetch_k", int(factor * query.similarity_top_k)),
+        "diversity": 1 - (0.5 if threshold is None else threshold),
+    }
+
+
+def _result(hits: Sequence[Hit]) -> VectorStoreQueryResult:
+    return VectorStoreQueryResult(
+        nodes=_nodes(hit.record for hit in hits),
+        similarities=[hit.similarity for hit in hits],
+        ids=[hit.record.id for hit in hits],
+    )

@@ -1,0 +1,3 @@
+"""Fixtures of these tests."""
+
+pytest_plugins = ["support.frameworks"]
