@@ -24,7 +24,6 @@ class RayCluster:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         # What the nodes start finds the schemes of the tests.
         os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS), *sys.path[1:]])
-        os.environ["RAY_DEDUP_LOGS"] = "0"
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}

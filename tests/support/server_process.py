@@ -46,6 +46,11 @@ class ServerProcess:
         return read_credentials(self.folder / CREDENTIALS_FILE)
 
     @property
+    def url(self) -> str:
+        """Its address; `credentials` has that of the first server on the folder."""
+        return f"http://127.0.0.1:{self._settings['port']}"
+
+    @property
     def pid(self) -> int:
         return int(self._process.pid)
 
@@ -63,7 +68,7 @@ class ServerProcess:
         while time.monotonic() < deadline:
             assert self._process.is_alive(), "the server ended"
             try:
-                if httpx2.get(f"http://127.0.0.1:{self._settings['port']}/readyz", timeout=5).status_code == 200:
+                if httpx2.get(f"{self.url}/readyz", timeout=5).status_code == 200:
                     return
             except httpx2.TransportError:
                 time.sleep(0.01)
