@@ -386,14 +386,29 @@ class SavedContext(Struct):
     context_id: str
 
 
+class ListedContext(Struct):
+    """What the service tells of a context besides its public key. Ours alone.
+
+    `type` is that of `ContextData`, `created_at` the time at which it was first saved. Without `restorable` the service
+    has the public part alone, so it cannot give its keys back.
+    """
+
+    context_id: str
+    type: str | None
+    created_at: str | None
+    restorable: bool
+
+
 class ContextList(Struct):
     """The ids of contexts and, if `restorable=true` asks for them, of those whose secrets are stored too.
 
-    The service has the public part alone of the others, so it cannot give their keys back.
+    The service has the public part alone of the others, so it cannot give their keys back. `details=true` asks for more
+    of each of them.
     """
 
     contexts: list[str]
     restorable: list[str] | UnsetType = UNSET
+    details: list[ListedContext] | UnsetType = UNSET
 
 
 class KnowledgeBaseContexts(Struct):

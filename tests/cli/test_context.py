@@ -2,6 +2,7 @@
 
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,16 @@ def test_a_context_from_its_creation_to_its_end(protected: Terminal) -> None:
     assert stat.S_IMODE((protected.folder / "mine.json").stat().st_mode) == 0o600
 
     assert protected("context save mine.json").text == context_id
-    assert protected("context list").text == context_id
+    headings, line = protected("context list").text.splitlines()
+    assert headings.split()[:4] == ["CONTEXT", "CREATED", "SCHEME", "RESTORABLE"]
+    assert line.split()[0] == context_id
+    assert line.endswith("paillier_lookup  yes         none")
     assert protected(f"context restore {context_id} copy.json").text == context_id
     assert (protected.folder / "copy.json").read_bytes() == (protected.folder / "mine.json").read_bytes()
 
     deleted = protected(f"context delete {context_id} --yes")
     assert (deleted.status, deleted.out, deleted.err) == (0, "", f"xtrace: deleted the context {context_id}\n")
-    assert protected("context list").text == ""
+    assert context_id not in protected("context list").text
     protected(f"context restore {context_id} again.json").fails("context")
     assert not (protected.folder / "again.json").exists()
 
@@ -50,7 +54,9 @@ def test_the_same_as_json(protected: Terminal) -> None:
     context_id = created["context_id"]
     assert protected("context show mine.json --json").json == created
     assert protected("context save mine.json --json").json == {"context_id": context_id}
-    assert protected("context list --json").json == [{"context_id": context_id, "restorable": True}]
+    (listed,) = protected("context list --json").json
+    assert datetime.fromisoformat(listed.pop("created_at")) <= datetime.now(UTC)
+    assert listed == {"context_id": context_id, "scheme": "paillier", "restorable": True, "kb_ids": []}
     assert protected(f"context restore {context_id} copy.json --json").json == created
     deleted = protected(f"context delete {context_id} --yes --json").json
     assert deleted == {"context_id": context_id, "deleted": True}
@@ -165,10 +171,13 @@ def test_what_is_no_context_is_one_sentence(protected: Terminal) -> None:
 
 def test_deleting_asks_and_a_context_in_use_stays(protected: Terminal, http: Http) -> None:
     context_id = http.save_context()
-    http.insert(http.new_kb(), [chunk()], context_id)
+    kb_id = http.new_kb()
+    http.insert(kb_id, [chunk()], context_id)
     protected(f"context delete {context_id}").fails("add --yes", status=2)
     refused = protected.watched(f"context delete {context_id}", "n")
     assert refused.err.startswith(f"Delete the context {context_id} from the service?")
     assert refused.status == 1
     protected(f"context delete {context_id} --yes").fails("chunks")
-    assert protected("context list").text == context_id
+    (listed,) = protected("context list --json").json
+    assert (listed["context_id"], listed["restorable"], listed["kb_ids"]) == (context_id, False, [kb_id])
+    assert "no: only its file has the keys" in protected("context list").out

@@ -241,3 +241,21 @@ def test_a_password_of_an_address_is_not_shown(person: Terminal) -> None:
     refused = person("kb list", XTRACE_ORG_ID="o", XTRACE_ADMIN_KEY="k")
     refused.fails("(http://127.0.0.1:1)")
     assert "a-password" not in refused.err
+
+
+def test_a_proxy_of_the_folder_is_never_used(person: Terminal, credentials: Credentials) -> None:
+    host = "http://xtrace.invalid"  # not this machine, to which no proxy leads
+    with listening() as (proxy, received):
+        settings = {"api_url": host, "org_id": credentials.org_id, "admin_key": credentials.admin_key}
+        names = ("http_proxy", "HTTP_PROXY", "all_proxy", "XTRACE_PROXY")
+        (person.folder / ".env").write_text(
+            "".join(f"{name}={proxy}\n" for name in names)
+            + "".join(f"XTRACE_{name.upper()}={value}\n" for name, value in settings.items())
+        )
+        person("kb list").fails(f"cannot reach {host}")
+        assert received == []
+        # The same proxy in the environment is used.
+        person("kb list", http_proxy=proxy)
+        assert credentials.admin_key.encode() in b"".join(received)
+    write_way(person, "xtrace.toml", "proxy", proxy)
+    person("kb list").fails("unknown setting proxy")

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -33,6 +34,12 @@ def test_a_context_comes_back_as_it_was_stored(http: Http) -> None:
     assert ok(http.data("GET", "/exec_context/{org}?restorable=false")) == {"contexts": ["c", "b"]}
     both = ok(http.data("GET", "/exec_context/{org}?restorable=true"))
     assert both == {"contexts": ["c", "b"], "restorable": ["c"]}
+    detailed = ok(http.data("GET", "/exec_context/{org}?details=true"))
+    assert [(one["context_id"], one["type"], one["restorable"]) for one in detailed["details"]] == [
+        ("c", "PaillierClient", True),
+        ("b", "PaillierClient", False),
+    ]
+    assert all(datetime.fromisoformat(one["created_at"]).tzinfo for one in detailed["details"])
     for wrong in ("1", "", "true&restorable=true"):
         problem(http.data("GET", f"/exec_context/{{org}}?restorable={wrong}"), 422, "invalid")
     problem(http.data("GET", "/exec_context/{org}/nowhere"), 404, "context_not_found")

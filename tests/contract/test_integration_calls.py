@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -280,6 +281,9 @@ async def test_contexts_are_stored_completed_listed_read_and_deleted(xtrace: XTr
     assert await xtrace.get_serialized_exec_context("ctx") == {**PUBLIC, **secret}
     assert await xtrace.list_exec_contexts() == ["ctx"]
     assert await xtrace.list_exec_contexts(restorable=True) == ["ctx"]
+    (described,) = await xtrace.describe_exec_contexts()
+    assert (described.context_id, described.type, described.restorable) == ("ctx", PUBLIC["type"], True)
+    assert datetime.fromisoformat(described.created_at or "") <= datetime.now(UTC)
     other = msgspec.to_builtins(ToyPaillier(5).context_data)
     with pytest.raises(errors.ContextDiffers):
         await xtrace.store_exec_context(other, "ctx")

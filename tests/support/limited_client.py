@@ -281,6 +281,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     ),
     "XTraceIntegration.get_serialized_exec_context": lambda w: w.xtrace.get_serialized_exec_context(w.context_id),
     "XTraceIntegration.list_exec_contexts": lambda w: w.xtrace.list_exec_contexts(),
+    "XTraceIntegration.describe_exec_contexts": lambda w: w.xtrace.describe_exec_contexts(),
     "XTraceIntegration.find_exec_context": lambda w: w.xtrace.find_exec_context("nobody"),
     "XTraceIntegration.delete_exec_context": lambda w: w.xtrace.delete_exec_context("unknown"),
     "XTraceIntegration.retire_exec_context": lambda w: w.xtrace.retire_exec_context("unknown"),

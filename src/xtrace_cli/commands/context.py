@@ -11,10 +11,11 @@ from xtrace_cli.options.connection import CredentialsFile, with_api_key
 from xtrace_cli.options.key_providers import KeyFile, KMSContext, KMSKey, named_provider, provider_of
 from xtrace_cli.options.passphrase import PassphraseFile, new_passphrase
 from xtrace_cli.options.recovery_key import RecoveryKeyFile, print_words, recovery_key_of, tested
-from xtrace_cli.output import Json, Yes, confirm, fields, note, printable, say, show
+from xtrace_cli.output import Json, Yes, confirm, fields, note, say, show, table
 from xtrace_sdk.errors import InaccessibleFile
 
 if TYPE_CHECKING:
+    from xtrace_core.wire import ListedContext
     from xtrace_sdk.integrations.xtrace import XTraceIntegration
     from xtrace_sdk.x_vec.contexts.execution_context import PublicPart
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
@@ -170,21 +171,28 @@ def restore(
 
 @app.command("list")
 def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Lists the contexts that are stored on the service, and says of each whether it can be restored from there.
+    """List the contexts that the service knows: when each was stored, its scheme, and its knowledge bases.
 
-    Of a context that was never pushed, and only loaded chunks, the service has the public part alone.
+    Of a context that was never saved there, and only loaded chunks, the service has the public part alone: it cannot be
+    restored from there.
     """
+    from xtrace_sdk.x_vec.schemes.registry import scheme_name
 
-    async def call(xtrace: "XTraceIntegration") -> list[tuple[str, bool]]:
-        restorable = set(await xtrace.list_exec_contexts(restorable=True))
-        return [(one, one in restorable) for one in await xtrace.list_exec_contexts()]
+    async def call(xtrace: "XTraceIntegration") -> "list[tuple[ListedContext, list[str]]]":
+        found = await xtrace.describe_exec_contexts()
+        return [(one, await xtrace.get_kbs_for_ctx(one.context_id)) for one in found]
 
-    found = with_api_key(credentials, call)
-    result = [{"context_id": one, "restorable": restorable} for one, restorable in found]
-    show(result, as_json, lambda: _print_lines([one for one, _ in found]))
-    for one, restorable in found:
-        if not restorable:
-            note(f"{printable(one)} cannot be restored from there: only its file has the keys")
+    result = [
+        {
+            "context_id": one.context_id,
+            "created_at": one.created_at,
+            "scheme": None if one.type is None else scheme_name(one.type),
+            "restorable": one.restorable,
+            "kb_ids": kb_ids,
+        }
+        for one, kb_ids in with_api_key(credentials, call)
+    ]
+    show(result, as_json, lambda: _print_contexts(result))
 
 
 @app.command()
@@ -233,6 +241,16 @@ def _plain(value: Any) -> Any:
     return "yes" if value is True else value
 
 
-def _print_lines(lines: list[str]) -> None:
-    for line in lines:
-        typer.echo(printable(line))
+def _print_contexts(contexts: list[dict[str, Any]]) -> None:
+    headings = ("CONTEXT", "CREATED", "SCHEME", "RESTORABLE", "KNOWLEDGE BASES")
+    rows = [
+        (
+            one["context_id"],
+            one["created_at"] or "unknown",
+            one["scheme"] or "unknown",
+            "yes" if one["restorable"] else "no: only its file has the keys",
+            ", ".join(one["kb_ids"]) or "none",
+        )
+        for one in contexts
+    ]
+    table(headings, rows)

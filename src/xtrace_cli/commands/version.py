@@ -5,16 +5,23 @@ from typing import Annotated
 import typer
 
 import xtrace_sdk
-from xtrace_cli.output import fields
+from xtrace_cli.output import Json, fields, show
 
 
 def version(
     verbose: Annotated[bool, typer.Option("--verbose", help="Also what it runs on: worth adding to a report.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Prints the version."""
+    """Print the version."""
+    foundations = _foundations() if verbose else []
+    result = {"xtrace": xtrace_sdk.__version__, **{name.lower(): text for name, text in foundations}}
+    show(result, as_json, lambda: _print(foundations))
+
+
+def _print(foundations: list[tuple[str, str]]) -> None:
     typer.echo(f"xtrace {xtrace_sdk.__version__}")
-    if verbose:
-        fields(_foundations())
+    if foundations:
+        fields(foundations)
 
 
 def _foundations() -> list[tuple[str, str]]:

@@ -71,6 +71,18 @@ class StoredContexts:
             return answer.contexts
         return [] if answer.restorable is UNSET else answer.restorable
 
+    async def describe_exec_contexts(self) -> list[wire.ListedContext]:
+        """The contexts that the key may read, each with its type, its creation and whether it can be restored.
+
+        Of a service that does not tell more than the ids, the type and the creation are None.
+        """
+        asked = [("restorable", "true"), ("details", "true")]
+        answer = await self._service.data("GET", "exec_context", wire.ContextList, parameters=asked)
+        if answer.details is not UNSET:
+            return answer.details
+        restorable = () if answer.restorable is UNSET else answer.restorable
+        return [wire.ListedContext(one, None, None, one in restorable) for one in answer.contexts]
+
     async def delete_exec_context(self, context_id: str) -> Literal[True]:
         """Deletes a context and returns True.
 

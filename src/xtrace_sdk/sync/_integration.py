@@ -293,6 +293,13 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """
         return run(self._core.list_exec_contexts(restorable=restorable))
 
+    def describe_exec_contexts(self) -> list[wire.ListedContext]:
+        """The contexts that the key may read, each with its type, its creation and whether it can be restored.
+
+        Of a service that does not tell more than the ids, the type and the creation are None.
+        """
+        return run(self._core.describe_exec_contexts())
+
     def delete_exec_context(self, context_id: str) -> Literal[True]:
         """Deletes a context and returns True.
 

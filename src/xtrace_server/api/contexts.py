@@ -29,14 +29,24 @@ async def save(
 
 @router.get("/exec_context/{org}")
 @requires(MEMBER)
-@describes(wire.ContextList, Parameter("restorable", {"type": "boolean", "default": False}))
+@describes(
+    wire.ContextList,
+    Parameter("restorable", {"type": "boolean", "default": False}),
+    Parameter("details", {"type": "boolean", "default": False}),
+)
 async def list_all(request: Request, state: StateDep, caller: ApiCallerDep) -> Response:
-    """The ids of the contexts that the key may read; with `restorable=true` also of those that can be restored."""
-    asked = query_boolean(request, "restorable")
+    """The ids of the contexts that the key may read; with `restorable=true` also of those that can be restored, and
+    with `details=true` the type and the creation of each.
+    """
+    asked, detailed = query_boolean(request, "restorable"), query_boolean(request, "details")
     found = await contexts.list_all(state, caller)
     answer = wire.ContextList([one.id for one in found])
     if asked:
         answer.restorable = [one.id for one in found if one.can_be_restored]
+    if detailed:
+        answer.details = [
+            wire.ListedContext(one.id, one.data.type, one.created_at, one.can_be_restored) for one in found
+        ]
     return json_answer(answer)
 
 

@@ -32,6 +32,7 @@ class Context:
     """The name that it was saved under, if it was."""
     saved_by: str | None
     """The hash of the API key that saved it first; None if that is not known."""
+    created_at: str
 
     @property
     def can_be_restored(self) -> bool:
@@ -67,6 +68,7 @@ _CONTEXT = (
     _c.wrapped_key,
     _c.name,
     _c.saved_by,
+    _c.created_at,
 )
 
 
@@ -78,11 +80,11 @@ async def find(connection: AsyncConnection, organisation_id: str, context_id: st
 
 
 def _from_row(row: Sequence[Any]) -> Context:
-    pk, id_, type_, public_key, config, secret, key_provider, wrapped_key, name, saved_by = row
+    pk, id_, type_, public_key, config, secret, key_provider, wrapped_key, name, saved_by, created_at = row
     data = ContextData(
         type=type_, pk=public_key, config=config, sk=secret, key_provider=key_provider, wrapped_key=wrapped_key
     )
-    return Context(pk, id_, data, name, saved_by)
+    return Context(pk, id_, data, name, saved_by, created_at)
 
 
 async def find_named(connection: AsyncConnection, organisation_id: str, name: str) -> Context | None:
