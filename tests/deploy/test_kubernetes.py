@@ -96,3 +96,21 @@ def test_one_server_over_a_file_and_several_over_postgresql(overlay: str) -> Non
         assert server["spec"]["replicas"] >= 2
         assert server["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
         assert objects(overlay, "PodDisruptionBudget")[0]["spec"]["maxUnavailable"] == 1
+
+
+def test_a_ray_cluster_asks_for_a_token_and_is_closed_to_others() -> None:
+    nodes = [one for pod in pods("ray") for one in containers(pod) if one.get("command", [])[:2] == ["ray", "start"]]
+    assert len(nodes) == 3
+    for node in nodes:
+        variables = {one["name"]: one.get("value") for one in node["env"]}
+        assert (variables["RAY_AUTH_MODE"], variables["RAY_USAGE_STATS_ENABLED"]) == ("token", "0")
+        assert variables["RAY_AUTH_TOKEN"] is None
+    assert all(pod["metadata"]["labels"]["xtrace/cluster"] == "ray" for pod in pods("ray"))
+    (policy,) = [one for one in objects("ray", "NetworkPolicy") if one["metadata"]["name"] == "xtrace-ray"]
+    inside = [{"podSelector": {"matchLabels": {"xtrace/cluster": "ray"}}}]
+    assert policy["spec"]["ingress"] == [{"from": inside}]
+    # The head sends its folder to the other nodes: it is the one that the server shares with the node beside it.
+    (head,) = [node for node in nodes if "--head" in node["command"]]
+    assert "--temp-dir=/ray" in head["args"]
+    (server,) = [one for pod in pods("ray") for one in containers(pod) if one["name"] == "xtrace"]
+    assert {"/ray", "/dev/shm"} <= {one["mountPath"] for one in server["volumeMounts"]}  # noqa: S108
