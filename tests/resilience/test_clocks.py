@@ -50,7 +50,7 @@ def test_writes_searches_and_repetitions_go_on(http: Http, jump: Callable[[timed
     patch = {"chunk_id": first[0], "name": "x", "if_updated_at": read[first[0]]["updated_at"]}
     change = {"kb_id": kb, "context_id": "ctx", "chunk_patches": [patch]}
     assert ok(http.data("PATCH", "/chunk/{org}", json=change)) == {"updated_count": 1}
-    # Whoever has read the state before that change is told so, whatever the clock says.
+    # A client that has read the state before that change is told so, whatever the clock says.
     assert http.data("PATCH", "/chunk/{org}", json=change).status_code == 409
     jump(timedelta(0))
     assert ok(http.data("POST", "/chunk/{org}", json=body, headers={"idempotency-key": "one"}))["chunk_ids"] == first

@@ -17,7 +17,7 @@ _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of zero seconds: closing se
 
 
 class Kind(Enum):
-    """What happens to a connection once so many bytes have passed in one direction."""
+    """What happens to a connection once `after_bytes` have passed in one direction."""
 
     SLOW = "slow"
     """The rest comes in small pieces, with a pause after each."""
