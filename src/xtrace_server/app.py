@@ -30,11 +30,16 @@ from xtrace_server.api import (
 )
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard, rule_of
+from xtrace_server.auth.sessions import Sessions
+from xtrace_server.dashboard import routes as dashboard
+from xtrace_server.dashboard.failures import error_page, is_for_reader
 from xtrace_server.errors import PermissionDenied, ServiceError, Unauthenticated
 from xtrace_server.http.denials import record_denial
 from xtrace_server.http.envelope import Envelope
-from xtrace_server.http.requests import check_caller, check_port, state_of
+from xtrace_server.http.faults import known_fault
+from xtrace_server.http.requests import check_caller, check_port
 from xtrace_server.limits.in_flight import InFlight
+from xtrace_server.limits.sign_ins import SignIns
 from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
 from xtrace_server.schemes import load_schemes
@@ -73,7 +78,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.openapi = openapi.document(all_routes(), version("xtracedb"))
     for router in _routers():
         app.include_router(router)
-    _handle_errors(app)
+    if settings.dashboard:
+        for route in dashboard.all_routes():
+            rule_of(route.endpoint)
+        for router in dashboard.routers():
+            app.include_router(router)
+    _handle_errors(app, settings)
     app.add_middleware(Envelope, settings=settings, metrics=metrics)
     if traces is not None:
         from xtrace_server.http.request_spans import RequestSpans
@@ -115,6 +125,7 @@ def _lifespan(
             engine = _engine(database, settings, metrics, traces)
             await engine.start()
             guard, denials = Guard(database, settings.rate_limit), Denials(database)
+            sessions = Sessions(database, settings)
             ballast = Ballast(settings.data, 0 if settings.database_url else settings.ballast_bytes)
             clearing = Clearing(database, ballast, engine.forget)
             in_flight = InFlight(settings.max_requests_each, settings.request_memory_bytes)
@@ -132,6 +143,8 @@ def _lifespan(
                 settings,
                 database,
                 guard,
+                sessions,
+                SignIns(settings.dashboard_sign_ins),
                 engine,
                 denials,
                 ballast,
@@ -147,6 +160,7 @@ def _lifespan(
             finally:
                 await clearing.close()
                 await guard.close()
+                await sessions.close()
                 await denials.close()
                 await engine.close()
                 if traces is not None:
@@ -176,7 +190,7 @@ def _engine(database: Database, settings: Settings, metrics: Metrics, traces: Tr
     return TracedEngine(traces, database, TracedScanner(scanner, traces), settings, metrics)
 
 
-def _handle_errors(app: FastAPI) -> None:
+def _handle_errors(app: FastAPI, settings: Settings) -> None:
     async def service_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, ServiceError):
             raise error
@@ -187,27 +201,23 @@ def _handle_errors(app: FastAPI) -> None:
     async def http_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
-        return problem(request, _translated(request, error))
+        translated = _translated(request, error)
+        if settings.dashboard and is_for_reader(request):
+            return error_page(request, translated)
+        return problem(request, translated)
 
-    async def invalid(request: Request, error: Exception) -> Response:
-        return problem(request, errors.InvalidRequest("a parameter of the request is missing or not valid"))
-
-    async def storage_error(request: Request, error: Exception) -> Response:
-        known = state_of(request).database.fault(error) if isinstance(error, StorageError) else None
+    async def fault(request: Request, error: Exception) -> Response:
+        known = known_fault(request, error)
         if known is None:
             raise error
-        _log.error("the database refused: %s", known.code, exc_info=error)
         return problem(request, known)
-
-    async def disconnected(request: Request, error: Exception) -> Response:
-        return problem(request, errors.MalformedRequest("the connection was closed before the body was complete"))
 
     handlers: dict[type[Exception], _Handler] = {
         ServiceError: service_error,
         HTTPException: http_error,
-        RequestValidationError: invalid,
-        StorageError: storage_error,
-        ClientDisconnect: disconnected,
+        RequestValidationError: fault,
+        StorageError: fault,
+        ClientDisconnect: fault,
     }
     for type_, handler in handlers.items():
         app.add_exception_handler(type_, handler)

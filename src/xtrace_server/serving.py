@@ -45,7 +45,7 @@ def run(settings: Settings) -> None:
     """
     logs.configure(settings.log_format, settings.log_level)
     raise_descriptor_limit(settings)
-    with _listen(settings, settings.port) as listener, _ops_listener(settings) as ops, _folder(settings) as lock:
+    with _listen(settings, settings.port) as listener, _more_listeners(settings) as more, _folder(settings) as lock:
         url = url_of(settings, listener)
         _prepare(settings, url, lock)
         server = _server(settings)
@@ -57,7 +57,7 @@ def run(settings: Settings) -> None:
         sys.setswitchinterval(0.001)
         _log.warning("serving on %s", url)
         try:
-            server.run(sockets=[listener, *ops])
+            server.run(sockets=[listener, *more])
         except SystemExit:
             raise CannotServe("the server could not start; its log says why") from None
         except KeyboardInterrupt:
@@ -98,9 +98,9 @@ class RunningServer:
     def _run(self) -> None:
         try:
             # In this thread, because the caller may have an event loop of its own.
-            with _ops_listener(self.settings) as ops, _folder(self.settings) as lock:
+            with _more_listeners(self.settings) as more, _folder(self.settings) as lock:
                 _prepare(self.settings, self.url, lock)
-                self._server.run(sockets=[self._listener, *ops])
+                self._server.run(sockets=[self._listener, *more])
         except CannotServe as error:
             self._failure = str(error)
         except SystemExit:
@@ -178,13 +178,11 @@ def _prepare(settings: Settings, url: str, lock: FolderLock) -> None:
 
 
 @contextmanager
-def _ops_listener(settings: Settings) -> Iterator[list[socket.socket]]:
-    """The listener of the second port, if there is to be one. Raises `CannotServe`."""
-    if settings.ops_port is None:
-        yield []
-        return
-    with _listen(settings, settings.ops_port) as listener:
-        yield [listener]
+def _more_listeners(settings: Settings) -> Iterator[list[socket.socket]]:
+    """The listeners of the ports beside the first one, if there are to be any. Raises `CannotServe`."""
+    with ExitStack() as stack:
+        ports = [settings.ops_port, settings.dashboard_port if settings.dashboard else None]
+        yield [stack.enter_context(_listen(settings, port)) for port in ports if port is not None]
 
 
 def _listen(settings: Settings, port: int) -> socket.socket:

@@ -60,6 +60,18 @@ class Settings(BaseSettings):
     """The port to listen on; 0 takes a free one."""
     ops_port: int | None = Field(default=None, ge=1, le=65535)
     """A second port for what needs no key: probes, metrics, `/openapi.json`. No limit of the first one concerns it."""
+    dashboard: bool = True
+    """Whether the dashboard answers at `/`."""
+    dashboard_port: int | None = Field(default=None, ge=1, le=65535)
+    """A port for the dashboard alone, which then does not answer on the first one."""
+    dashboard_behind_tls: bool = False
+    """A proxy serves the dashboard over HTTPS: cookies go over HTTPS only, and the last `X-Forwarded-For` counts."""
+    dashboard_idle_s: float = Field(default=1800.0, ge=60)
+    """How long a session of the dashboard lasts without a request."""
+    dashboard_session_s: float = Field(default=43_200.0, ge=60)
+    """How long a session of the dashboard lasts at most."""
+    dashboard_sign_ins: int = Field(default=10, ge=1)
+    """Failed sign-ins of one address in a minute; further ones are refused until it is over."""
     operator_api: bool = True
     """Whether the routes under `/api/v1/operator` answer, to the operator key alone."""
     tls_certificate: Path | None = None
@@ -241,6 +253,9 @@ class Settings(BaseSettings):
             raise ValueError("metrics is set to token, so metrics_token must be given")
         if self.ops_port is not None and self.ops_port == self.port:
             raise ValueError(f"ops_port and port are both {self.port}: the second port must be another one")
+        for name, port in (("port", self.port), ("ops_port", self.ops_port)):
+            if self.dashboard_port is not None and self.dashboard_port == port:
+                raise ValueError(f"dashboard_port and {name} are both {port}: the dashboard's port must be another one")
         missing = 2 * BODY_COPIES * self.max_body_bytes - self.request_memory_bytes
         if missing > 0:
             raise ValueError(

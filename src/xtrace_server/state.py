@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard
+from xtrace_server.auth.sessions import Sessions
 from xtrace_server.limits.in_flight import InFlight
+from xtrace_server.limits.sign_ins import SignIns
 from xtrace_server.metrics import Metrics
 from xtrace_server.search.engine import SearchEngine
 from xtrace_server.settings import Settings
@@ -19,6 +21,8 @@ class ServerState:
     settings: Settings
     database: Database
     guard: Guard
+    sessions: Sessions
+    sign_ins: SignIns
     engine: SearchEngine
     denials: Denials
     ballast: Ballast

@@ -19,7 +19,7 @@ SQLITE: Final = "sqlite"
 POSTGRES: Final = "postgres"
 CLUSTER: Final = "cluster"
 _TESTS: Final = Path(__file__).parents[1]
-_FOR_BOTH: Final = ("contract", "property", "resilience", "unit")
+_FOR_BOTH: Final = ("contract", "dashboard", "property", "resilience", "unit")
 """The folders of tests that are about the service."""
 
 postgres: Final = Postgres()

@@ -65,6 +65,19 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", envvar="XTRACE_CONFIG", help="A TOML file with settings of the server."),
     ] = None,
+    no_dashboard: Annotated[
+        bool | None, typer.Option("--no-dashboard", help="Switch the dashboard off, which otherwise answers at /.")
+    ] = None,
+    dashboard_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            envvar="XTRACE_DASHBOARD_PORT",
+            min=1,
+            max=65535,
+            help="A port for the dashboard alone; by default --port.",
+        ),
+    ] = None,
     no_operator_api: Annotated[
         bool | None,
         typer.Option("--no-operator-api", help="Switch the operator's routes off: commands on the host still work."),
@@ -122,6 +135,8 @@ def serve(
         "port": port,
         "ops_port": ops_port,
         "drain_s": drain_s,
+        "dashboard": False if no_dashboard else None,
+        "dashboard_port": dashboard_port,
         "operator_api": False if no_operator_api else None,
         "data": data,
         "database_url": _without_password(database),

@@ -47,6 +47,14 @@ class Plane(Enum):
     DATA = "API key"
     CONTROL = "admin key"
     OPERATOR = "operator key"
+    VISITOR = "none, for a page of the dashboard"
+    SESSION = "session of an admin key"
+    OPERATOR_SESSION = "session of the operator key"
+
+    @property
+    def is_page(self) -> bool:
+        """Whether the route belongs to the dashboard."""
+        return self in (Plane.VISITOR, Plane.SESSION, Plane.OPERATOR_SESSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,10 @@ class Rule:
 PUBLIC = Rule(Plane.PUBLIC)
 CONTROL = Rule(Plane.CONTROL)
 OPERATOR = Rule(Plane.OPERATOR)
+VISITOR = Rule(Plane.VISITOR)
+"""A page of the dashboard that needs no session."""
+SIGNED_IN = Rule(Plane.SESSION)
+OPERATOR_SIGNED_IN = Rule(Plane.OPERATOR_SESSION)
 MEMBER = Rule(Plane.DATA)
 """Any API key of the organisation."""
 READER = Rule(Plane.DATA, Permission.READ)
@@ -146,6 +158,13 @@ class Actor:
     has_key: bool = False
     """Whether an admin key was presented."""
 
+    async def knowledge_base(self, connection: Connection, kb_id: str) -> KnowledgeBase:
+        """Returns a knowledge base of the organisation, whose chunks its admin key may look at as they are stored.
+
+        It could make an API key for that. Raises `KnowledgeBaseNotFound`.
+        """
+        return await knowledge_bases.get(connection, self.organisation_id, kb_id)
+
     async def check_current(self, connection: Connection) -> None:
         """Raises what the guard raises if the admin key opens nothing any more since the request began."""
         if not self.has_key:
@@ -154,7 +173,7 @@ class Actor:
         found = await organisations.find_admin_key(connection, self.name)
         if found is None:
             raise Unauthenticated("the admin key was revoked while the request was on its way; nothing was changed")
-        _check_not_suspended(*found)
+        check_not_suspended(*found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +255,7 @@ class Guard:
         ):
             raise Unauthenticated("the admin key is wrong or belongs to another organisation")
         await self._rate_limit.count(key_hash)
-        _check_not_suspended(*found)
+        check_not_suspended(*found)
         return Actor(found[1].id, key_hash, request_id, has_key=True)
 
     async def operator(self, headers: _Headers, request_id: str) -> Operator:
@@ -278,10 +297,11 @@ def _check_usable(key: ApiKey, organisation: Organisation) -> None:
     """Raises `KeyExpired` and `OrganisationSuspended`: only the holder of a genuine key hears of either."""
     if key.expires_at is not None and key.expires_at <= now():
         raise KeyExpired(key.expires_at, key.hash)
-    _check_not_suspended(key.hash, organisation)
+    check_not_suspended(key.hash, organisation)
 
 
-def _check_not_suspended(key_hash: str, organisation: Organisation) -> None:
+def check_not_suspended(key_hash: str, organisation: Organisation) -> None:
+    """Raises `OrganisationSuspended`; `key_hash` is that of the key that was presented."""
     if organisation.suspended_at is not None:
         raise OrganisationSuspended(key_hash)
 

@@ -19,7 +19,9 @@ _CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup
 
 def check_ports(settings: Settings) -> Iterator[Finding]:
     """Whether the server can listen, and who can read what crosses the network."""
-    for name, port in (("port", settings.port), ("ops_port", settings.ops_port)):
+    dashboard_port = settings.dashboard_port if settings.dashboard else None
+    ports = (("port", settings.port), ("ops_port", settings.ops_port), ("dashboard_port", dashboard_port))
+    for name, port in ports:
         if port is None:
             continue
         try:

@@ -12,6 +12,7 @@ from xtrace_core.metadata_filter import InvalidFilter, parse_chosen_filter, pars
 from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
 from xtrace_server.auth.guard import PUBLIC, Actor, ApiCaller, Operator, Plane, rule_of
 from xtrace_server.errors import FilterRefused, InvalidRequest, NotFound
+from xtrace_server.http import cookies
 from xtrace_server.http.envelope import is_ops
 from xtrace_server.limits.in_flight import RunningRequest
 from xtrace_server.limits.sizes import check_count
@@ -32,6 +33,18 @@ async def check_port(request: Request) -> None:
     """Runs before every route: the second port serves what is public only. Raises `NotFound`."""
     if is_ops(state_of(request).settings, request.scope) and rule_of(request.scope["route"].endpoint) != PUBLIC:
         raise NotFound(f"unknown route {request.url.path[:128]}: this port is for probes and metrics (ops_port)")
+    _check_dashboard_port(request)
+
+
+def _check_dashboard_port(request: Request) -> None:
+    """The dashboard's port, if there is one, serves the dashboard alone, and no other port does."""
+    wanted, server = state_of(request).settings.dashboard_port, request.scope.get("server")
+    if wanted is None or server is None:
+        return
+    is_page = rule_of(request.scope["route"].endpoint).plane.is_page
+    if is_page != (server[1] == wanted):
+        only = "the dashboard has a port of its own" if is_page else "this port is for the dashboard"
+        raise NotFound(f"unknown route {request.url.path[:128]}: {only} (dashboard_port)")
 
 
 async def check_caller(request: Request) -> None:
@@ -49,8 +62,34 @@ async def check_caller(request: Request) -> None:
         if not state.settings.operator_api:
             raise NotFound(f"unknown route {request.url.path[:128]}: see the setting operator_api")
         request.state.caller = await guard.operator(request.headers, request.state.request_id)
-    if rule.plane is not Plane.PUBLIC:
+    elif rule.plane is Plane.SESSION:
+        token = cookies.read_cookie(request, state.settings, cookies.SESSION)
+        request.state.caller = await state.sessions.signed_in(
+            token, request.state.request_id, is_use=not is_poll(request)
+        )
+    elif rule.plane is Plane.OPERATOR_SESSION:
+        if not state.settings.operator_api:
+            raise NotFound(f"unknown route {request.url.path[:128]}: see the setting operator_api")
+        token = cookies.read_cookie(request, state.settings, cookies.OPERATOR)
+        request.state.caller = await state.sessions.operator(
+            token, request.state.request_id, is_use=not is_poll(request)
+        )
+    if rule.plane not in (Plane.PUBLIC, Plane.VISITOR):
         request.state.running = state.in_flight.enter(request.state.caller.organisation_id)
+
+
+def client_address(request: Request) -> str:
+    """Returns the address that a request comes from; behind a proxy of the dashboard the one that the proxy names."""
+    forwarded = request.headers.get("x-forwarded-for", "")
+    if forwarded and state_of(request).settings.dashboard_behind_tls:
+        # The last one is the proxy's own; whatever is before it, its client may have written.
+        return forwarded.rpartition(",")[2].strip()
+    return request.client.host if request.client is not None else ""
+
+
+def is_poll(request: Request) -> bool:
+    """Returns whether a page of the dashboard asks by itself for what has changed: nobody may be sitting before it."""
+    return "hx-request" in request.headers
 
 
 def _api_caller(request: Request) -> ApiCaller:

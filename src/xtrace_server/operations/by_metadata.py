@@ -11,7 +11,7 @@ from xtrace_server.auth.guard import ApiCaller
 from xtrace_server.limits.filters import filtering
 from xtrace_server.limits.sizes import check_meta_data, check_patch
 from xtrace_server.operations.projections import Projection
-from xtrace_server.operations.reading import ChunkSink, read_chunks
+from xtrace_server.operations.reading import ChunkSink, Reader, read_chunks
 from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.scope import SearchScope
 from xtrace_server.state import ServerState
@@ -44,7 +44,7 @@ class FoundPage:
 
 
 async def page(
-    state: ServerState, caller: ApiCaller, scope: SearchScope, query: PageQuery, shown: Projection, sink: ChunkSink
+    state: ServerState, caller: Reader, scope: SearchScope, query: PageQuery, shown: Projection, sink: ChunkSink
 ) -> FoundPage:
     """Gives one page of the chunks in the scope to the sink, and says which it is.
 
@@ -109,7 +109,7 @@ async def _matching(state: ServerState, connection: Connection, candidates: Cand
         return await chunks.matching_pks(connection, candidates) if candidates else []
 
 
-async def _candidates(connection: Connection, caller: ApiCaller, scope: SearchScope) -> Candidates | None:
+async def _candidates(connection: Connection, caller: Reader, scope: SearchScope) -> Candidates | None:
     """What the scope is about; None where nothing is stored under the context."""
     kb = await caller.knowledge_base(connection, scope.kb_id)
     context = await contexts.find(connection, caller.organisation_id, scope.context_id)

@@ -12,7 +12,7 @@ from xtrace_server.errors import InvalidRequest
 from xtrace_server.limits.sizes import check_chunks, check_count
 from xtrace_server.operations.evaluations import evaluation_of
 from xtrace_server.operations.projections import Projection
-from xtrace_server.operations.reading import ChunkSink, read_chunks
+from xtrace_server.operations.reading import ChunkSink, Reader, read_chunks
 from xtrace_server.operations.rows import check_width, rows_of
 from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.state import ServerState
@@ -56,7 +56,7 @@ async def insert(
 
 
 async def read(
-    state: ServerState, caller: ApiCaller, kb_id: str, chunk_ids: Iterable[int], shown: Projection, sink: ChunkSink
+    state: ServerState, caller: Reader, kb_id: str, chunk_ids: Iterable[int], shown: Projection, sink: ChunkSink
 ) -> None:
     """Gives the chunks with these ids to the sink, in this order; unknown ids are left out.
 

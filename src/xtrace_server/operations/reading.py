@@ -6,11 +6,12 @@ between two steps.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from xtrace_core.schemes.interface import Evaluation
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_core.wire import Chunk
+from xtrace_server.auth.guard import Actor, ApiCaller
 from xtrace_server.operations.evaluations import evaluation_of
 from xtrace_server.operations.projections import Projection
 from xtrace_server.storage import chunks, contexts
@@ -22,6 +23,10 @@ _STEP: Final = 500
 """How many chunks are read and converted in one step, at most: a few milliseconds' work."""
 _FEW: Final = 100
 """Up to this many are converted in the event loop, more in a thread."""
+
+
+Reader: TypeAlias = ApiCaller | Actor
+"""Who may read chunks: an API key with that permission, or an organisation's admin key."""
 
 
 class ChunkSink(Protocol):

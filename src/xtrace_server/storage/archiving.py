@@ -20,8 +20,8 @@ from xtrace_server.storage.dialects import DatabaseUnusable, Dialect
 from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
 from xtrace_server.storage.migrating import known_versions, upgrade, version_of
 
-LEFT_OUT: Final[Collection[str]] = ("alembic_version",)
-"""The tables that no archive contains: the manifest names the schema's version."""
+LEFT_OUT: Final[Collection[str]] = ("alembic_version", "session", "sent_form")
+"""The tables that no archive contains: the manifest names the schema's version, and sessions end with a restore."""
 
 _TYPES: Final[Mapping[type[Any], str]] = {
     sa.Boolean: "boolean",

@@ -259,6 +259,20 @@ async def bound_ids(connection: AsyncConnection, organisation_id: str) -> dict[i
     return found
 
 
+async def bound_to(connection: AsyncConnection, kb_pks: Collection[int]) -> dict[int, list[str]]:
+    """The ids of the contexts bound to each of at most a thousand knowledge bases, by the keys of these."""
+    query = (
+        select(_b.kb_pk, _c.id)
+        .join_from(execution_context, binding, _b.context_pk == _c.pk)
+        .where(_b.kb_pk.in_(kb_pks))
+        .order_by(_b.pk)
+    )
+    found: dict[int, list[str]] = {}
+    for kb_pk, context_id in await connection.execute(query):
+        found.setdefault(kb_pk, []).append(context_id)
+    return found
+
+
 async def bound_context_ids(connection: AsyncConnection, kb: KnowledgeBase) -> list[str]:
     """The ids of the contexts bound to the knowledge base, in the order in which they were bound."""
     query = (

@@ -21,6 +21,7 @@ from xtrace_server.storage import slow_statements
 from xtrace_server.storage.dialects import DatabaseUnusable, Options, dialect_of
 from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
 from xtrace_server.storage.migrating import is_current, known_versions, upgrade
+from xtrace_server.storage.slow_statements import SlowStatements
 from xtrace_server.storage.turns import Turns
 from xtrace_server.traces import Traces
 
@@ -58,8 +59,9 @@ class Database:
         readers, writers = self._dialect.places
         self._reader, self._writer = self._dialect.reader(readers), self._dialect.writer(writers)
         self._look_ups = self._dialect.reader(LOOK_UPS)
+        self.slow_statements = SlowStatements()
         for engine in (self._reader, self._writer, self._look_ups):
-            slow_statements.watch(engine, slow_statement_s, self._metrics.slow_statements.inc)
+            slow_statements.watch(engine, slow_statement_s, self._note_slow)
             if traces is not None:
                 from xtrace_server.storage import statement_spans
 
@@ -131,6 +133,11 @@ class Database:
         async with self.look_up() as connection:
             await connection.execute(text("SELECT count(*) FROM organisation"))
 
+    @property
+    def kind(self) -> str:
+        """What people call the database: `SQLite` or `PostgreSQL`."""
+        return self._dialect.kind
+
     def fault(self, error: StorageError) -> ServiceError | None:
         """Returns the answer to a request that met this error; None for a bug or for damaged data."""
         if isinstance(error, PoolTimeout):
@@ -155,6 +162,10 @@ class Database:
         Something may be, as long as a snapshot is open that still shows it.
         """
         return await asyncio.to_thread(self._dialect.tidy)
+
+    def _note_slow(self, statement: str, took_s: float) -> None:
+        self._metrics.slow_statements.inc()
+        self.slow_statements.add(statement, took_s)
 
     @contextmanager
     def _counted(self, kind: str) -> Iterator[None]:

@@ -52,6 +52,11 @@ class Dialect(Protocol):
     """One database, and what only its kind knows."""
 
     @property
+    def kind(self) -> str:
+        """What people call the database."""
+        ...
+
+    @property
     def is_shared(self) -> bool:
         """Whether servers on other data folders, and other hosts, may have the database open too."""
         ...

@@ -3,9 +3,9 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import KnowledgeBaseNotFound, Unavailable
@@ -49,6 +49,9 @@ class KnowledgeBase:
         """No chunk of the knowledge base has a greater key."""
         return chunk_pk(self.pk, MAX_CHUNK_ID)
 
+
+SortKey: TypeAlias = Literal["name", "number_of_vectors", "stored_bytes", "created_at", "updated_at"]
+"""What knowledge bases can be listed by."""
 
 _ID_CHARACTERS = 12
 _ID_ALPHABET = "23456789abcdefghijkmnpqrstuvwxyz"  # without 0, 1, l and o, which people mistake for each other
@@ -115,6 +118,39 @@ async def list_all(connection: AsyncConnection, organisation_id: str, *, deletin
     if not deleting:
         query = query.where(NOT_DELETED)
     return [from_row(row) for row in await connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListQuery:
+    """One page of an organisation's knowledge bases, also of those being deleted."""
+
+    find: str = ""
+    """What a name has in it, ignoring case, or an id begins with; empty for all."""
+    sort_by: SortKey = "updated_at"
+    descending: bool = True
+    limit: int = 25
+    offset: int = 0
+
+
+async def list_page(
+    connection: AsyncConnection, organisation_id: str, query: ListQuery
+) -> tuple[list[KnowledgeBase], int]:
+    """The knowledge bases of a page, and how many there are on all pages."""
+    wanted = [_t.organisation_id == organisation_id]
+    if query.find:
+        wanted.append(_t.name.icontains(query.find, autoescape=True) | _t.id.startswith(query.find, autoescape=True))
+    key = _t[query.sort_by]
+    order = (key.desc(), _t.pk.desc()) if query.descending else (key, _t.pk)
+    rows = await connection.execute(
+        select(*COLUMNS).where(*wanted).order_by(*order).limit(query.limit).offset(query.offset)
+    )
+    total = (await connection.execute(select(func.count()).select_from(knowledge_base).where(*wanted))).scalar_one()
+    return [from_row(row) for row in rows], total
+
+
+async def rename(connection: AsyncConnection, kb: KnowledgeBase, name: str, description: str) -> None:
+    """Gives a knowledge base another name and description; the id stays."""
+    await connection.execute(update(knowledge_base).where(_t.pk == kb.pk).values(name=name, description=description))
 
 
 async def get(connection: AsyncConnection, organisation_id: str, kb_id: str) -> KnowledgeBase:

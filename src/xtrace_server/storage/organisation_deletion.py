@@ -20,6 +20,7 @@ from xtrace_server.storage.schema import (
     organisation,
     request_count,
     retired_context,
+    session,
 )
 from xtrace_server.storage.sizes import STEP_BYTES, ByteLength
 
@@ -99,6 +100,7 @@ async def _delete_answers(connection: AsyncConnection, organisation_id: str) -> 
 async def _delete_others(connection: AsyncConnection, organisation_id: str) -> bool:
     keyed: tuple[tuple[Table, ColumnElement[Any]], ...] = (
         (retired_context, retired_context.c.context_id),
+        (session, session.c.hash),
         (api_key, api_key.c.hash),
         (admin_key, admin_key.c.hash),
         (request_count, request_count.c.organisation_id),

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, case, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from xtrace_core.permissions import Permission
 from xtrace_server.errors import KeyNotFound, OrganisationNotFound
 from xtrace_server.storage import dialects, usage
 from xtrace_server.storage.database import now
@@ -279,6 +280,24 @@ async def permissions(connection: AsyncConnection, key: ApiKey, kb_id: str | Non
         Grant(from_row(row[:-1]), key.default_permission if row[-1] is None else row[-1], row[-1] is None)
         for row in rows
     ]
+
+
+async def count_access(connection: AsyncConnection, kb: KnowledgeBase) -> tuple[int, int]:
+    """How many API keys that have not expired may read in the knowledge base, and how many may write."""
+    granted = (permission.c.api_key_hash == _k.hash) & (permission.c.kb_pk == kb.pk)
+    level = func.coalesce(permission.c.permission, _k.default_permission)
+    usable = (
+        _k.organisation_id == kb.organisation_id,
+        _k.revoked_at.is_(None),
+        _k.expires_at.is_(None) | (_k.expires_at > now()),
+    )
+    query = (
+        select(func.count(), func.coalesce(func.sum(case((level >= Permission.WRITE, 1), else_=0)), 0))
+        .select_from(api_key.outerjoin(permission, granted))
+        .where(*usable, level > Permission.NONE)
+    )
+    readers, writers = (await connection.execute(query)).one()
+    return readers, writers
 
 
 async def set_permission(connection: AsyncConnection, key: ApiKey, kb: KnowledgeBase, level: int) -> None:

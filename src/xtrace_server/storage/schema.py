@@ -115,6 +115,26 @@ operator_key = Table(
     Column("created_at", _Text, nullable=False),
 )
 
+session = Table(  # of the dashboard; ends with the key that it was opened with
+    "session",
+    metadata,
+    Column("hash", _Text, primary_key=True),  # of the token in the cookie
+    Column("organisation_id", ForeignKey("organisation.id", ondelete="CASCADE")),  # null: the operator's
+    Column("admin_key_hash", ForeignKey("admin_key.hash", ondelete="CASCADE"), index=True),
+    Column("operator_key_hash", ForeignKey("operator_key.hash", ondelete="CASCADE"), index=True),
+    Column("created_at", _Text, nullable=False),
+    Column("used_at", _Text, nullable=False),
+)
+Index("ix_session_organisation_id", session.c.organisation_id, session.c.used_at)
+Index("ix_session_used_at", session.c.used_at)
+
+sent_form = Table(  # forms that create something, so that a second click does not create it twice
+    "sent_form",
+    metadata,
+    Column("session_hash", ForeignKey("session.hash", ondelete="CASCADE"), primary_key=True),
+    Column("nonce", _Text, primary_key=True),
+)
+
 api_key = Table(
     "api_key",
     metadata,

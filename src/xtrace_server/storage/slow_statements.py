@@ -3,6 +3,8 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -11,14 +13,49 @@ from sqlalchemy.engine import ExceptionContext, ExecutionContext
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 _SHOWN_CHARACTERS: Final = 500
+MAX_STATEMENTS: Final = 50
 
 _log = logging.getLogger("xtrace.database")
 
 
-def watch(engine: AsyncEngine, seconds: float, count: Callable[[], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class SlowStatement:
+    """A statement that was slow, without its values, and how often; times are in seconds."""
+
+    statement: str
+    count: int
+    total_s: float
+    slowest_s: float
+    last_at: str
+    """The time in UTC, as the database has times."""
+
+
+class SlowStatements:
+    """The slow statements of a process, at most `MAX_STATEMENTS`: those that were slow longest ago are forgotten."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, SlowStatement] = {}
+
+    def add(self, statement: str, took_s: float) -> None:
+        """Remembers a slow statement."""
+        before = self._found.pop(statement, SlowStatement(statement, 0, 0.0, 0.0, ""))
+        moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self._found[statement] = SlowStatement(
+            statement, before.count + 1, before.total_s + took_s, max(before.slowest_s, took_s), moment
+        )
+        if len(self._found) > MAX_STATEMENTS:
+            del self._found[next(iter(self._found))]
+
+    def list_all(self) -> list[SlowStatement]:
+        """Returns them, those that took most time altogether first."""
+        return sorted(self._found.values(), key=lambda one: -one.total_s)
+
+
+def watch(engine: AsyncEngine, seconds: float, note_slow: Callable[[str, float], None]) -> None:
     """Logs each statement of the engine that takes as long or longer, also one that fails or is interrupted.
 
-    `count` is called for each. What is fetched step by step is not part of a statement's time.
+    `note_slow` is called for each, with its text and its seconds. What is fetched step by step is not part of a
+    statement's time.
     """
     running: WeakKeyDictionary[ExecutionContext, float] = WeakKeyDictionary()
 
@@ -43,8 +80,8 @@ def watch(engine: AsyncEngine, seconds: float, count: Callable[[], None]) -> Non
         began = running.pop(context, None)
         if began is None or (took := time.perf_counter() - began) < seconds:
             return
-        count()
         shown = " ".join(statement.split())
         more = f" … ({len(shown)} characters)" if len(shown) > _SHOWN_CHARACTERS else ""
+        note_slow(shown[:_SHOWN_CHARACTERS] + more, took)
         fields = {"seconds": round(took, 3), "statement": shown[:_SHOWN_CHARACTERS] + more}
         _log.warning("a slow statement", extra={"fields": fields})

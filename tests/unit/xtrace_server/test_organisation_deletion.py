@@ -17,6 +17,7 @@ from xtrace_server.storage import (
     knowledge_bases,
     organisation_deletion,
     organisations,
+    sessions,
     usage,
 )
 from xtrace_server.storage.database import Connection
@@ -43,6 +44,7 @@ async def filled(connection: Connection, name: str) -> str:
         values = {"organisation_id": made, "context_id": f"retired {i}", "retired_at": "then"}
         await connection.execute(insert(retired_context).values(values))
         await organisations.add_admin_key(connection, made, f"admin {i} of {name}")
+        await sessions.create(connection, f"session {i} of {name}", made, f"admin {i} of {name}")
     return made
 
 

@@ -50,6 +50,7 @@ _REACHING: Final[Mapping[str, Any]] = {
 class Postgres:
     """A database of a PostgreSQL server."""
 
+    kind = "PostgreSQL"
     is_shared = True
 
     def __init__(self, url: str, options: Options) -> None:

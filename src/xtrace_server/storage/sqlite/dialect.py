@@ -46,6 +46,7 @@ _PRAGMAS: Final = (
 class Sqlite:
     """A database in a file."""
 
+    kind = "SQLite"
     is_shared = False
     places = Places(8, 1)
 

@@ -1,0 +1,87 @@
+"""Errors as pages: what happened, that nothing was changed, and what to do."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from xtrace_core.wire import PROBLEM_JSON
+from xtrace_server.auth.guard import Plane, rule_of
+from xtrace_server.auth.sessions import NotSignedIn
+from xtrace_server.dashboard.forms import FormRefused
+from xtrace_server.dashboard.rendering import page
+from xtrace_server.errors import NotFound, ServiceError
+from xtrace_server.http import cookies
+from xtrace_server.http.faults import as_service_error
+from xtrace_server.http.requests import is_poll, state_of
+
+_STOP_POLLING: Final = 286
+"""What htmx stops asking again for."""
+
+
+class PageRoute(APIRoute):
+    """A route of the dashboard: whatever fails becomes a page."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Returns what handles a request."""
+        handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
+
+        async def handle_or_explain(request: Request) -> Response:
+            if request.url.path == "/" and not is_for_reader(request):
+                return _problem(request, NotFound("unknown route /"))  # what clients of the API have always been told
+            try:
+                return await handle(request)
+            except NotSignedIn as error:
+                return _not_signed_in(request, error)
+            except FormRefused as error:
+                request.state.code = "form_refused"
+                return page(request, "form-refused.html", status=403, reason=str(error), back=_way_back(request))
+            except Exception as error:
+                known = as_service_error(request, error)
+                return error_page(request, known) if is_for_reader(request) else _problem(request, known)
+
+        return handle_or_explain
+
+
+def error_page(request: Request, error: ServiceError) -> Response:
+    """Returns the page for a request that failed."""
+    request.state.code = error.code
+    response = page(request, "error.html", status=error.status, error=error, back=_way_back(request))
+    response.headers.update(error.headers())
+    return response
+
+
+def _problem(request: Request, error: ServiceError) -> Response:
+    request.state.code = error.code
+    return Response(error.body(), error.status, error.headers(), media_type=PROBLEM_JSON)
+
+
+def is_for_reader(request: Request) -> bool:
+    """Returns whether a browser asks for a page, and not a client of the API."""
+    path = request.url.path
+    return "text/html" in request.headers.get("accept", "") and not path.startswith(("/v1/", "/api/"))
+
+
+def _not_signed_in(request: Request, error: NotSignedIn) -> Response:
+    is_operator = rule_of(request.scope["route"].endpoint).plane is Plane.OPERATOR_SESSION
+    form = "/operator/sign-in" if is_operator else "/sign-in"
+    if is_poll(request):
+        return page(request, "session-ended-part.html", status=_STOP_POLLING, form=form)
+    following = request.url.path if request.method == "GET" else _way_back(request)
+    if not error.ended:
+        return Response(status_code=303, headers={"location": f"{form}?{urlencode({'next': following})}"})
+    values = {"next": following, "lost": request.method != "GET", "problem": "", "organisation_id": ""}
+    template = "operator-sign-in.html" if is_operator else "sign-in.html"
+    response = page(request, template, status=401, ended=True, **values)
+    name = cookies.OPERATOR if is_operator else cookies.SESSION
+    cookies.delete_cookie(response, state_of(request).settings, name)
+    return response
+
+
+def _way_back(request: Request) -> str:
+    """Returns the page that a form of this address stands on: the address without its last part."""
+    if request.method == "GET":
+        return request.url.path
+    return request.url.path.rpartition("/")[0] or "/"

@@ -1,0 +1,18 @@
+"""Every route of the dashboard."""
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+from xtrace_server.dashboard.pages import knowledge_bases, operator, overview, sign_in, static
+
+_PARTS = (static, sign_in, overview, knowledge_bases, operator)
+
+
+def all_routes() -> list[APIRoute]:
+    """Returns every route of the dashboard."""
+    return [route for part in _PARTS for route in part.router.routes if isinstance(route, APIRoute)]
+
+
+def routers() -> list[APIRouter]:
+    """Returns the routers of the dashboard, one for each part."""
+    return [part.router for part in _PARTS]

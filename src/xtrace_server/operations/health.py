@@ -1,0 +1,70 @@
+"""How a running server does, for the people who look at the dashboard."""
+
+import time
+from dataclasses import dataclass
+
+from xtrace_server.errors import Unavailable
+from xtrace_server.state import ServerState
+from xtrace_server.storage.database import StorageError
+
+SLOW_DATABASE_S = 0.25
+"""A database that takes longer for a trivial question is busy, or far away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What one server process says of itself. Sizes are in bytes, times in seconds."""
+
+    database: str
+    database_s: float | None
+    """How long a trivial question took; None if it was not answered."""
+    cache_bytes: int
+    cache_budget_bytes: int
+    searches: int
+    """Since this process started."""
+    from_memory: int
+    """Those of them that read nothing from the database."""
+    search_threads: int
+    requests: int
+    """In flight."""
+    memory_bytes: int
+    memory_budget_bytes: int
+    """Of everything that clients store, send and ask for."""
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the database took long."""
+        return self.database_s is not None and self.database_s > SLOW_DATABASE_S
+
+
+async def check(state: ServerState) -> Health:
+    """Asks the database something trivial, and reads what the process counts."""
+    settings, memory = state.settings, state.engine.memory()
+    searches = {rows: _sample(state, "xtrace_searches_total", rows=rows) for rows in ("memory", "loaded", "database")}
+    bodies, answers = state.in_flight.taken_bytes("bodies"), state.in_flight.taken_bytes("answers")
+    held = {part: int(read()) for part, read in memory.items()}
+    return Health(
+        database=state.database.kind,
+        database_s=await _probe(state),
+        cache_bytes=held["cached"],
+        cache_budget_bytes=settings.cache_bytes,
+        searches=sum(searches.values()),
+        from_memory=searches["memory"],
+        search_threads=settings.search_threads,
+        requests=_sample(state, "xtrace_requests_in_flight"),
+        memory_bytes=sum(held.values()) + bodies + answers,
+        memory_budget_bytes=settings.memory_bytes,
+    )
+
+
+async def _probe(state: ServerState) -> float | None:
+    began = time.perf_counter()
+    try:
+        await state.database.check_ready()
+    except (StorageError, Unavailable):
+        return None
+    return time.perf_counter() - began
+
+
+def _sample(state: ServerState, name: str, **labels: str) -> int:
+    return int(state.metrics.registry.get_sample_value(name, labels) or 0)

@@ -1,0 +1,129 @@
+"""The dashboard as a browser without script sees it: cookies are kept, and forms are found on their pages and sent."""
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx2
+
+from xtrace_server.credentials import Credentials
+
+HTML = {"accept": "text/html"}
+
+
+@dataclass
+class Form:
+    """A form of a page: where it goes, and what it sends if nothing is changed."""
+
+    action: str
+    method: str
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[Form] = []
+        self.links: list[str] = []
+        self.text: list[str] = []
+        self._select = ""
+        self._textarea = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.forms.append(Form(given.get("action", ""), given.get("method", "get").lower()))
+        elif tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        elif tag == "select":
+            self._select = given.get("name", "")
+        elif tag == "textarea":
+            self._textarea = given.get("name", "")
+            self.forms[-1].fields[self._textarea] = ""
+        elif tag == "option" and self._select and self.forms:
+            value = given.get("value", "")
+            if "selected" in given or self._select not in self.forms[-1].fields:
+                self.forms[-1].fields[self._select] = value
+        elif tag == "input" and self.forms and "name" in given:
+            is_choice = given.get("type") in ("radio", "checkbox")
+            if not is_choice or "checked" in given:
+                self.forms[-1].fields[given["name"]] = given.get("value", "on" if is_choice else "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "select":
+            self._select = ""
+        elif tag == "textarea":
+            self._textarea = ""
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+        if self._textarea:
+            self.forms[-1].fields[self._textarea] += data
+
+
+@dataclass
+class Page:
+    """An answer of the dashboard."""
+
+    answer: httpx2.Response
+    forms: list[Form]
+    links: list[str]
+    text: str
+    """What is written on it, with single spaces."""
+
+    @property
+    def status(self) -> int:
+        return self.answer.status_code
+
+    @property
+    def html(self) -> str:
+        return self.answer.text
+
+    @property
+    def path(self) -> str:
+        """Where the browser is after all redirections."""
+        return self.answer.url.path
+
+    def form(self, action: str) -> Form:
+        """The form that goes there."""
+        found = [one for one in self.forms if one.action == action]
+        assert found, f"the page has no form for {action}, only for {[one.action for one in self.forms]}"
+        return found[0]
+
+
+class Visitor:
+    """A browser without script. Closes with `close`."""
+
+    def __init__(self, url: str) -> None:
+        self.client = httpx2.Client(base_url=url, timeout=60, follow_redirects=True, headers=HTML)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def get(self, path: str, **arguments: Any) -> Page:
+        return page(self.client.get(path, **arguments))
+
+    def post(self, path: str, fields: dict[str, Any], **arguments: Any) -> Page:
+        """Sends fields as they are, without what the form on the page has."""
+        return page(self.client.post(path, data=fields, **arguments))
+
+    def send(self, on: str, action: str, **fields: Any) -> Page:
+        """Opens a page, and sends its form with these fields changed."""
+        return self.resend(self.get(on), action, **fields)
+
+    def resend(self, shown: Page, action: str, **fields: Any) -> Page:
+        """Sends a form of a page that was opened before."""
+        return self.post(action, {**shown.form(action).fields, **fields})
+
+    def sign_in(self, credentials: Credentials) -> Page:
+        return self.send("/sign-in", "/sign-in", organisation=credentials.org_id, key=credentials.admin_key)
+
+    def sign_in_operator(self, key: str) -> Page:
+        return self.send("/operator/sign-in", "/operator/sign-in", key=key)
+
+
+def page(answer: httpx2.Response) -> Page:
+    """What an answer shows."""
+    reader = _Reader()
+    reader.feed(answer.text)
+    return Page(answer, reader.forms, reader.links, " ".join(" ".join(reader.text).split()))
