@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,15 +103,21 @@ def test_large_files_are_passed_over_and_reading_is_bounded(tmp_path: Path) -> N
         read_file(tmp_path / "large.md", 1000)
 
 
-def test_deep_folders_are_walked(tmp_path: Path) -> None:
-    here, folder = Path.cwd(), tmp_path
-    os.chdir(tmp_path)
-    try:
-        for _ in range(1200):  # deeper than Python's recursion; by steps, as one path would be too long
-            Path("d").mkdir()
-            os.chdir("d")
-    finally:
-        os.chdir(here)
+@pytest.fixture
+def deep_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder deeper than Python's recursion, made and removed by steps: one path would be too long."""
+    depth = 1200
+    monkeypatch.chdir(tmp_path)
+    for _ in range(depth):
+        Path("d").mkdir()
+        os.chdir("d")
+    yield tmp_path
+    for _ in range(depth):
+        os.chdir("..")
+        Path("d").rmdir()
+
+
+def test_deep_folders_are_walked(deep_folder: Path) -> None:
     found = Found()
-    Walk(1000).run(folder, found)
+    Walk(1000).run(deep_folder, found)
     assert found.files == []
