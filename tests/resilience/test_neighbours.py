@@ -3,7 +3,6 @@
 Each attack runs as long as the neighbour needs for its calls, and is compared with an idle time of the same moment.
 """
 
-import asyncio
 import json
 import random
 import re
@@ -18,14 +17,11 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
+from support.bulk import new_organisation
 from support.server_process import ServerProcess
 from support.service import Http, b64, chunk, ok
 from support.toy_paillier import toy_key
-from xtrace_server.auth.guard import ON_THE_HOST
-from xtrace_server.bootstrap import credentials_of
 from xtrace_server.credentials import Credentials
-from xtrace_server.operations import organisations
-from xtrace_server.storage.database import Database
 
 pytestmark = pytest.mark.full
 
@@ -153,24 +149,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, unused_tcp_port_factory: Cal
         metrics="loopback",
     )
     server.start()
-    made = World(server, _second_organisation(server))
+    made = World(server, new_organisation(server))
     yield made
     made.neighbour.close()
     made.probe.close()
     server.kill()
-
-
-def _second_organisation(server: ServerProcess) -> Credentials:
-    async def create() -> Credentials:
-        database = Database(f"sqlite+aiosqlite:///{server.folder.resolve() / 'xtrace.db'}")
-        try:
-            return credentials_of(
-                await organisations.create(database, ON_THE_HOST, "neighbour"), server.credentials.api_url
-            )
-        finally:
-            await database.close()
-
-    return asyncio.run(create())
 
 
 def slow_filter(world: World, http: Http) -> None:

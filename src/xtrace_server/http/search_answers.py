@@ -1,6 +1,8 @@
 """The forms in which a search is answered: MessagePack, which every client of the contract reads, and frames."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar, Final
 
 import msgspec
 import numpy as np
@@ -10,29 +12,69 @@ from xtrace_core import frames, wire
 from xtrace_core.arithmetic import Rows
 from xtrace_server.search.interface import Nonces
 
+_LEAST_IDS: Final = np.array([2**7, 2**8, 2**16, 2**32])
+"""The smallest ids that need the second header of `_ID_HEADERS`, the third, and so on."""
+_ID_HEADERS: Final = (b"", b"\xcc", b"\xcd", b"\xce", b"\xcf")
+_ID_BYTES: Final = (1, 1, 2, 4, 8)
+
 
 class MessagePackAnswer:
-    """An array of `[[ciphertext, …], chunk_id, nonce or nil]`."""
+    """An array of `[[ciphertext, …], chunk_id, nonce or nil]`.
+
+    Rows that look alike but for their bytes are written together, as one array: making objects of every row would keep
+    the interpreter to itself while other requests wait for it.
+    """
 
     media_type: ClassVar[str] = wire.MSGPACK
 
     def __init__(self, ciphertexts: int, width: int) -> None:
+        self._width = width
         self._edges = [(i * width, (i + 1) * width) for i in range(ciphertexts)]
+        self._beginning = b"\x93" + _array_header(ciphertexts)
+        self._bin_header = msgspec.msgpack.encode(bytes(width))[:-width] if width else b""
 
     def head(self, rows: int) -> bytes:
         return _array_header(rows)
 
     def block(self, chunk_ids: NDArray[np.int64], answers: Rows, nonces: Nonces) -> bytes:
-        data, size, edges = answers.tobytes(), answers.shape[1], self._edges
-        each = [data[start : start + size] for start in range(0, len(data), size)]
-        rows = [
-            ([answer[start:end].rstrip(b"\0") for start, end in edges], chunk_id, nonce)
-            for answer, chunk_id, nonce in zip(each, chunk_ids.tolist(), nonces, strict=True)
-        ]
-        return msgspec.msgpack.encode(rows)[len(_array_header(len(rows))) :]
+        lengths = np.array([-1 if nonce is None else len(nonce) for nonce in nonces], dtype=np.int64)
+        shapes = np.searchsorted(_LEAST_IDS, chunk_ids, "right") + lengths * len(_ID_BYTES)
+        # A ciphertext that ends with zeros is shorter.
+        full = (answers[:, [end - 1 for _, end in self._edges]] != 0).all(axis=1) & (lengths < 256)
+        shapes[~full] = -(10**6)
+        parts = []
+        for start, end in pairwise([0, *(np.flatnonzero(np.diff(shapes)) + 1).tolist(), len(shapes)]):
+            part = slice(start, end)
+            write = self._alike if end > start and full[start] else self._each
+            parts.append(write(chunk_ids[part], answers[part], nonces[part]))
+        return b"".join(parts)
 
     def end(self) -> bytes:
         return b""
+
+    def _each(self, chunk_ids: NDArray[np.int64], answers: Rows, nonces: Nonces) -> bytes:
+        rows = [
+            ([answer[start:end].rstrip(b"\0") for start, end in self._edges], chunk_id, nonce)
+            for answer, chunk_id, nonce in zip(map(bytes, answers), chunk_ids.tolist(), nonces, strict=True)
+        ]
+        return msgspec.msgpack.encode(rows)[len(_array_header(len(rows))) :]
+
+    def _alike(self, chunk_ids: NDArray[np.int64], answers: Rows, nonces: Nonces) -> bytes:
+        """Rows whose ciphertexts have their full width, whose ids take as many bytes, and their nonces too."""
+        count, kind = len(chunk_ids), int(np.searchsorted(_LEAST_IDS, chunk_ids[0], "right"))
+        id_header, id_bytes = _ID_HEADERS[kind], _ID_BYTES[kind]
+        ids = chunk_ids.astype(">u8").view(np.uint8).reshape(count, 8)[:, 8 - id_bytes :]
+        columns: list[bytes | Rows] = [self._beginning]
+        for start, end in self._edges:
+            columns += [self._bin_header, answers[:, start:end]]
+        columns += [id_header, ids]
+        if nonces[0] is None:
+            columns.append(b"\xc0")
+        else:
+            length = len(nonces[0])
+            packed = np.frombuffer(b"".join([nonce or b"" for nonce in nonces]), dtype=np.uint8)
+            columns += [bytes([0xC4, length]), packed.reshape(count, length)]
+        return _side_by_side(count, columns)
 
 
 class FramedAnswer:
@@ -52,6 +94,17 @@ class FramedAnswer:
 
     def end(self) -> bytes:
         return frames.end()
+
+
+def _side_by_side(count: int, columns: Sequence[bytes | Rows]) -> bytes:
+    """Returns rows that consist of the columns: the same bytes in each, or an array's own."""
+    width = sum([len(one) if isinstance(one, bytes) else one.shape[1] for one in columns])
+    table, at = np.empty((count, width), dtype=np.uint8), 0
+    for one in columns:
+        column = np.frombuffer(one, dtype=np.uint8) if isinstance(one, bytes) else one
+        table[:, at : at + column.shape[-1]] = column
+        at += column.shape[-1]
+    return table.tobytes()
 
 
 def _array_header(count: int) -> bytes:
