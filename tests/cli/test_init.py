@@ -184,6 +184,7 @@ def test_a_failure_is_one_sentence_and_loses_nothing(
     person("init --local").fails("add --yes", 2)
 
 
+@pytest.mark.full
 def test_without_an_admin_key_the_id_is_needed(
     person: Terminal, credentials: Credentials, elsewhere: Path, saved: Path
 ) -> None:
@@ -234,7 +235,7 @@ def test_the_private_server_of_a_foreign_folder_is_not_started(person: Terminal)
     assert not (person.folder / "theirs").exists()
 
 
-@pytest.mark.long
+@pytest.mark.full
 def test_commands_that_start_the_server_at_once_share_it(local: Terminal) -> None:
     local.environment["XTRACE_LOCAL_SERVER"] = "xtrace-data"
     with local.start("kb list --json") as first, local.start("kb list --json") as second:

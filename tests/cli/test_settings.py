@@ -1,101 +1,122 @@
 """Where settings come from, and that a folder's files cannot fetch keys from elsewhere."""
 
+import itertools
+import json
+import os
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from support.service import LiveService
 from support.terminal import Terminal
-from xtrace_server.credentials import Credentials, write_credentials
+from xtrace_cli.errors import UntrustedFolder, WrongUse
+from xtrace_cli.options.allowed import allow
+from xtrace_cli.options.connection import known_connection
+from xtrace_cli.options.settings import Settings
+from xtrace_sdk.errors import XTraceError
 
 NAMES = {"api_url": "XTRACE_API_URL", "org_id": "XTRACE_ORG_ID", "admin_key": "XTRACE_ADMIN_KEY"}
+SOMEWHERE = "http://127.0.0.1:1"
 
 
 @pytest.fixture
-def person(shell: Terminal, credentials: Credentials) -> Terminal:
-    """A shell whose user has a home of its own; a fresh organisation exists, which it does not know."""
-    shell.environment |= {"HOME": str(shell.folder.parent / f"{shell.folder.name}-home"), "XDG_CONFIG_HOME": ""}
-    return shell
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, of somebody with a home of their own and nothing in the environment."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in [name for name in os.environ if name.startswith("XTRACE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "")
+    return folder
 
 
-@pytest.fixture
-def live_organisations(live_service: LiveService) -> list[Credentials]:
-    return [live_service.new_organisation() for _ in range(5)]
+def known(org: str) -> dict[str, str]:
+    """What leads to an organisation of that id."""
+    return {"api_url": SOMEWHERE, "org_id": org, "admin_key": f"the key of {org}"}
 
 
-def variables(credentials: Credentials) -> dict[str, str]:
-    return {variable: str(getattr(credentials, name)) for name, variable in NAMES.items()}
-
-
-def profile(file: Path, name: str, credentials: Credentials, **changed: str) -> None:
+def write(file: Path, settings: Mapping[str, str], profile: str = "default") -> None:
+    """Writes the settings in the form that a file of this name has."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    settings = {one: str(getattr(credentials, one)) for one in NAMES} | changed
-    lines = [f'{one} = "{value}"\n' for one, value in settings.items()]
-    file.write_text(f"[profiles.{name}]\n{''.join(lines)}")
+    if file.suffix == ".json":
+        file.write_text(json.dumps(settings))
+    elif file.suffix == ".toml":
+        lines = "".join(f'{one} = "{text}"\n' for one, text in settings.items())
+        file.write_text(f"[profiles.{profile}]\n{lines}")
+    else:
+        file.write_text("".join(f"XTRACE_{one.upper()}={text}\n" for one, text in settings.items()))
 
 
-def user_file(person: Terminal) -> Path:
-    return Path(person.environment["HOME"], ".config", "xtrace", "xtrace.toml")
+def user_file() -> Path:
+    return Path.home() / ".config" / "xtrace" / "xtrace.toml"
 
 
-def org(person: Terminal, line: str = "", **environment: str) -> str:
-    """The id of the organisation that a command works with."""
-    return str(person(f"{line} usage --json".strip(), **environment).json["id"])
+def org() -> str:
+    """The id of the organisation that a command would work with; with an address and a key that go together."""
+    connection = known_connection(None)
+    connection.integration(("org_id", "admin_key"))
+    assert connection.text("admin_key") == f"the key of {connection.text('org_id')}"
+    return connection.text("org_id")
 
 
-def test_the_nearest_source_counts(person: Terminal, live_organisations: list[Credentials]) -> None:
-    environment, dotenv, folder, user, default = live_organisations
-    (person.folder / "xtrace-data").mkdir()
-    write_credentials(person.folder / "xtrace-data" / "credentials.json", default)
-    assert org(person) == default.org_id
-    profile(user_file(person), "default", user)
-    assert org(person) == user.org_id
-    profile(person.folder / "xtrace.toml", "default", folder)
-    assert org(person) == folder.org_id
-    (person.folder / ".env").write_text("".join(f"{name}={one}\n" for name, one in variables(dotenv).items()))
-    assert org(person) == dotenv.org_id
-    assert org(person, **variables(environment)) == environment.org_id
+def test_the_nearest_source_counts(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here / "xtrace-data" / "credentials.json", known("default"))
+    assert org() == "default"
+    write(user_file(), known("user"))
+    assert org() == "user"
+    write(here / "xtrace.toml", known("folder"))
+    assert org() == "folder"
+    write(here / ".env", known("dotenv"))
+    assert org() == "dotenv"
+    for name, value in known("environment").items():
+        monkeypatch.setenv(NAMES[name], value)
+    assert org() == "environment"
 
 
-def test_a_profile_is_chosen_by_name(person: Terminal, live_organisations: list[Credentials]) -> None:
-    work, home, *_ = live_organisations
-    profile(user_file(person), "work", work)
-    profile(person.folder / "xtrace.toml", "home", home)
-    assert org(person, "--profile work") == work.org_id
-    assert org(person, XTRACE_PROFILE="home") == home.org_id
-    assert org(person, "--profile home", XTRACE_PROFILE="work") == home.org_id
-    (person.folder / ".env").write_text("XTRACE_PROFILE=work\n")
-    assert org(person) == work.org_id
-    person("--profile wrok usage").fails("the profile wrok does not exist", status=2)
-    assert "did you mean work?" in person("--profile wrok usage").err
+def test_a_profile_is_chosen_by_name(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(user_file(), known("work"), "work")
+    write(here / "xtrace.toml", known("home"), "home")
+    assert Settings("work").text("org_id") == "work"
+    monkeypatch.setenv("XTRACE_PROFILE", "work")
+    assert Settings("home").text("org_id") == "home"
+    assert Settings().text("org_id") == "work"
+    monkeypatch.delenv("XTRACE_PROFILE")
+    assert Settings().text("org_id") is None
+    (here / ".env").write_text("XTRACE_PROFILE=work\n")
+    assert Settings().text("org_id") == "work"
+    with pytest.raises(WrongUse, match=r"the profile wrok does not exist .*: did you mean work\?"):
+        Settings("wrok")
 
 
-def test_a_file_names_a_credentials_file_beside_it(person: Terminal, credentials: Credentials) -> None:
-    write_credentials(user_file(person).parent / "mine.json", credentials)
-    user_file(person).write_text('[profiles.default]\ncredentials = "mine.json"\n')
-    assert org(person) == credentials.org_id
+def test_the_option_chooses_a_profile(shell: Terminal) -> None:
+    shell("--profile wrok usage").fails("the profile wrok does not exist", status=2)
 
 
-def test_the_dotenv_is_read_as_others_write_it(person: Terminal, credentials: Credentials) -> None:
-    (person.folder / ".env").write_bytes(
-        f"\ufeff# settings\r\nexport XTRACE_API_URL='{credentials.api_url}'\r\n"
-        f'XTRACE_ORG_ID = "{credentials.org_id}" # ours\r\n'
-        f"OTHER=$(anything at all\r\nXTRACE_KB=\r\nXTRACE_ADMIN_KEY={credentials.admin_key}\r\n".encode()
+def test_a_file_names_a_credentials_file_beside_it(here: Path) -> None:
+    write(user_file().with_name("mine.json"), known("mine"))
+    write(user_file(), {"credentials": "mine.json"})
+    assert org() == "mine"
+
+
+def test_the_dotenv_is_read_as_others_write_it(here: Path) -> None:
+    (here / ".env").write_bytes(
+        f"\ufeff# settings\r\nexport XTRACE_API_URL='{SOMEWHERE}'\r\n"
+        'XTRACE_ORG_ID = "mine" # ours\r\n'
+        "OTHER=$(anything at all\r\nXTRACE_KB=\r\nXTRACE_ADMIN_KEY='the key of mine'\r\n".encode()
     )
-    assert org(person) == credentials.org_id
+    assert org() == "mine"
 
 
-def test_a_dotenv_cannot_read_the_environment(person: Terminal) -> None:
-    (person.folder / ".env").write_text(
-        "XTRACE_API_URL=http://127.0.0.1:1/${SECRET}\nXTRACE_ORG_ID=o\nXTRACE_ADMIN_KEY=a\n"
-    )
-    refused = person("kb list", SECRET="a-secret-of-the-user")
-    refused.fails("127.0.0.1:1")
-    assert "a-secret" not in refused.err
+def test_a_dotenv_cannot_read_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "a-secret-of-the-user")
+    write(here / ".env", {"api_url": SOMEWHERE + "/${SECRET}"})
+    assert Settings().text("api_url") == SOMEWHERE + "/${SECRET}"
 
 
 @pytest.mark.parametrize(
@@ -116,16 +137,17 @@ def test_a_dotenv_cannot_read_the_environment(person: Terminal) -> None:
         ("xtrace.toml", b"a = " + b"[" * 100_000, "is not valid TOML"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_one_sentence(person: Terminal, file: str, content: bytes, sentence: str) -> None:
-    (person.folder / file).write_bytes(content)
-    person("kb list").fails(sentence)
+def test_a_file_that_cannot_be_used_is_one_sentence(here: Path, file: str, content: bytes, sentence: str) -> None:
+    (here / file).write_bytes(content)
+    with pytest.raises(XTraceError, match=re.escape(sentence)):
+        Settings()
 
 
-def test_other_tables_of_xtrace_toml_are_not_looked_at(person: Terminal, credentials: Credentials) -> None:
-    profile(person.folder / "xtrace.toml", "default", credentials)
-    with (person.folder / "xtrace.toml").open("a") as file:
+def test_other_tables_of_xtrace_toml_are_not_looked_at(here: Path) -> None:
+    write(here / "xtrace.toml", known("mine"))
+    with (here / "xtrace.toml").open("a") as file:
         file.write("[server]\nmax_ids = 7\n")
-    assert org(person) == credentials.org_id
+    assert org() == "mine"
 
 
 # A folder's file cannot fetch keys from elsewhere
@@ -155,107 +177,112 @@ def listening() -> Iterator[tuple[str, list[bytes]]]:
     thread.join()
 
 
-def write_way(person: Terminal, kind: str, name: str, value: str, **more: str) -> None:
-    """The folder's file of that kind says so."""
-    settings = {name: value, **more}
-    if kind == ".env":
-        (person.folder / kind).write_text("".join(f"XTRACE_{one.upper()}={text}\n" for one, text in settings.items()))
-    elif kind == "xtrace.toml":
-        lines = "".join(f'{one} = "{text}"\n' for one, text in settings.items())
-        (person.folder / kind).write_text(f"[profiles.default]\n{lines}")
-    else:
-        folder = person.folder / "xtrace-data"
-        folder.mkdir()
-        (folder / "credentials.json").write_text(
-            "{" + ",".join(f'"{one}": "{text}"' for one, text in settings.items()) + "}"
+def test_a_url_of_the_folder_gets_no_key_from_the_environment(shell: Terminal) -> None:
+    keys = {"XTRACE_ORG_ID": "mine", "XTRACE_ADMIN_KEY": "the-key-of-mine"}
+    shell.environment["HOME"] = str(shell.folder / "home")
+    with listening() as (url, received):
+        write(shell.folder / ".env", {"api_url": url})
+        shell("kb list", **keys).fails(
+            f".env in this folder names the service's address ({url}), but the admin key comes from the environment "
+            "variable XTRACE_ADMIN_KEY, so nothing was sent: set XTRACE_API_URL in the environment to allow it"
         )
+        refused = shell.watched("kb list", "n", **keys)
+        assert refused.err.endswith("[y/N] n\nxtrace: not confirmed, so nothing was sent\n")
+        assert received == []
+        shell.watched("kb list", "y", **keys)
+        assert b"the-key-of-mine" in b"".join(received)
+        # It is remembered, for this address alone.
+        received.clear()
+        shell("kb list", **keys)
+        assert b"the-key-of-mine" in b"".join(received)
+        write(shell.folder / ".env", {"api_url": f"{url}/other"})
+        shell("kb list", **keys).fails("so nothing was sent")
 
 
-KINDS = (".env", "xtrace.toml")
+WAYS = ("api_url", "admin_api_url", "ca_file")
+CASES = [
+    *itertools.product((".env", "xtrace.toml"), ("environment", "user"), WAYS),
+    ("xtrace-data/credentials.json", "environment", "api_url"),
+]
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "xtrace-data/credentials.json"])
-@pytest.mark.parametrize("origin", ["environment", "user"])
-def test_a_url_of_the_folder_gets_no_key_from_elsewhere(
-    person: Terminal, credentials: Credentials, kind: str, origin: str
+@pytest.mark.parametrize(("kind", "origin", "way"), CASES)
+def test_no_way_of_the_folder_gets_a_key_from_elsewhere(
+    here: Path, monkeypatch: pytest.MonkeyPatch, kind: str, origin: str, way: str
 ) -> None:
-    if origin == "user" and kind == "xtrace-data/credentials.json":
-        pytest.skip("a user's profile goes before it as a whole")
-    keys = variables(credentials)
-    keys.pop("XTRACE_API_URL")
+    mine = known("mine")
+    if way == "api_url":
+        mine.pop("api_url")
     if origin == "user":
-        profile(user_file(person), "default", credentials)
-        keys = {}
-    with listening() as (url, received):
-        write_way(person, kind, "api_url", url)
-        person("kb list", **keys).fails(f"names the service's address ({url}), but the admin key comes from")
-        assert received == []
-        person.watched("kb list", "n", **keys)
-        assert received == []
-        person.watched("kb list", "y", **keys)
-        assert credentials.admin_key.encode() in b"".join(received)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("way", ["admin_api_url", "ca_file"])
-def test_other_ways_of_the_folder_get_no_key_from_elsewhere(
-    person: Terminal, credentials: Credentials, kind: str, way: str
-) -> None:
-    with listening() as (url, received):
-        write_way(person, kind, way, url if way.endswith("url") else "ca.pem")
-        refused = person("kb list", **variables(credentials))
-        refused.fails(f"set XTRACE_{way.upper()} in the environment to allow it")
-        assert received == []
+        write(user_file(), mine)
+    else:
+        for name, value in mine.items():
+            monkeypatch.setenv(NAMES[name], value)
+    write(here / kind, {way: "ca.pem" if way == "ca_file" else "http://127.0.0.1:2"})
+    with pytest.raises(UntrustedFolder, match=f"so nothing was sent: set XTRACE_{way.upper()} in the environment"):
+        org()
 
 
 @pytest.mark.parametrize("link", [True, False])
-def test_a_folder_cannot_name_credentials_elsewhere(person: Terminal, credentials: Credentials, link: bool) -> None:
-    elsewhere = Path(person.environment["HOME"], "work", "credentials.json")
-    write_credentials(elsewhere, credentials)
+def test_a_folder_cannot_name_credentials_elsewhere(here: Path, link: bool) -> None:
+    elsewhere = Path.home() / "work" / "credentials.json"
+    write(elsewhere, known("mine"))
     path = str(elsewhere)
     if link:
-        (person.folder / "keys.json").symlink_to(elsewhere)
+        (here / "keys.json").symlink_to(elsewhere)
         path = "keys.json"
-    with listening() as (url, received):
-        write_way(person, ".env", "api_url", url, credentials=path)
-        person("kb list").fails("so nothing was sent")
-        assert received == []
+    write(here / ".env", {"api_url": "http://127.0.0.1:2", "credentials": path})
+    with pytest.raises(UntrustedFolder):
+        org()
 
 
-def test_an_address_in_the_environment_allows_it(person: Terminal, credentials: Credentials) -> None:
-    write_way(person, ".env", "api_url", "http://127.0.0.1:1")
-    assert org(person, **variables(credentials)) == credentials.org_id
+def test_a_certificate_that_changes_is_asked_for_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in known("mine").items():
+        monkeypatch.setenv(NAMES[name], value)
+    write(here / ".env", {"ca_file": "ca.pem"})
+    (here / "ca.pem").write_text("one")
+    setting = Settings().get("ca_file")
+    assert setting is not None
+    allow(setting, "admin_key")
+    assert org() == "mine"
+    (here / "ca.pem").write_text("another one")
+    with pytest.raises(UntrustedFolder):
+        org()
 
 
-def test_keys_and_address_of_one_folder_go_together(person: Terminal, credentials: Credentials) -> None:
-    write_way(
-        person, ".env", "api_url", credentials.api_url, org_id=credentials.org_id, admin_key=credentials.admin_key
-    )
-    assert org(person) == credentials.org_id
+def test_an_address_in_the_environment_allows_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here / ".env", {"api_url": "http://127.0.0.1:2"})
+    for name, value in known("mine").items():
+        monkeypatch.setenv(NAMES[name], value)
+    assert org() == "mine"
+
+
+def test_keys_and_address_of_one_folder_go_together(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here / ".env", known("mine"))
+    assert org() == "mine"
     # A key that the command does not need stays where it is.
-    assert org(person, XTRACE_API_KEY="a key for something else") == credentials.org_id
+    monkeypatch.setenv("XTRACE_API_KEY", "a key for something else")
+    assert org() == "mine"
 
 
-def test_a_password_of_an_address_is_not_shown(person: Terminal) -> None:
-    write_way(person, ".env", "api_url", "http://user:a-password@127.0.0.1:1/x")
-    refused = person("kb list", XTRACE_ORG_ID="o", XTRACE_ADMIN_KEY="k")
-    refused.fails("(http://127.0.0.1:1)")
-    assert "a-password" not in refused.err
+def test_a_password_of_an_address_is_not_shown(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here / ".env", {"api_url": "http://user:a-password@127.0.0.1:1/x"})
+    monkeypatch.setenv("XTRACE_ORG_ID", "mine")
+    monkeypatch.setenv("XTRACE_ADMIN_KEY", "the key of mine")
+    with pytest.raises(UntrustedFolder, match=r"\(http://127\.0\.0\.1:1\)"):
+        org()
 
 
-def test_a_proxy_of_the_folder_is_never_used(person: Terminal, credentials: Credentials) -> None:
-    host = "http://xtrace.invalid"  # not this machine, to which no proxy leads
+def test_a_proxy_of_the_folder_is_never_used(shell: Terminal) -> None:
+    mine = known("mine") | {"api_url": "http://xtrace.invalid"}  # not this machine, to which no proxy leads
     with listening() as (proxy, received):
-        settings = {"api_url": host, "org_id": credentials.org_id, "admin_key": credentials.admin_key}
-        names = ("http_proxy", "HTTP_PROXY", "all_proxy", "XTRACE_PROXY")
-        (person.folder / ".env").write_text(
-            "".join(f"{name}={proxy}\n" for name in names)
-            + "".join(f"XTRACE_{name.upper()}={value}\n" for name, value in settings.items())
-        )
-        person("kb list").fails(f"cannot reach {host}")
+        write(shell.folder / ".env", mine | {"proxy": proxy})
+        with (shell.folder / ".env").open("a") as file:
+            file.writelines(f"{name}={proxy}\n" for name in ("http_proxy", "HTTP_PROXY", "all_proxy"))
+        shell("kb list").fails("cannot reach http://xtrace.invalid")
         assert received == []
         # The same proxy in the environment is used.
-        person("kb list", http_proxy=proxy)
-        assert credentials.admin_key.encode() in b"".join(received)
-    write_way(person, "xtrace.toml", "proxy", proxy)
-    person("kb list").fails("unknown setting proxy")
+        shell("kb list", http_proxy=proxy)
+        assert b"the key of mine" in b"".join(received)
+    write(shell.folder / "xtrace.toml", {"proxy": proxy})
+    shell("kb list").fails("unknown setting proxy")

@@ -13,9 +13,13 @@ from xtrace_sdk.sync import ExecutionContext as BlockingContext
 from xtrace_sdk.sync import XTraceIntegration as BlockingIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.inference.embedding import Embedding
+from xtrace_sdk.x_vec.keys.provider import PassphraseKeyProvider
 from xtrace_server.credentials import Credentials, write_credentials
 
 PASSPHRASE = "correct horse battery staple"
+# A passphrase that is quickly tried, because many tests open these contexts.
+pytestmark = pytest.mark.filterwarnings("ignore::xtrace_sdk.WeakKeyWarning")
+QUICK = PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=14)
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +27,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a context that remembers its model."""
     path = tmp_path_factory.mktemp("keys") / "context.json"
     provider, name, dim, bits = MODEL
-    ExecutionContext.create(
-        PASSPHRASE, "paillier_lookup", embedding=Embedding(provider, name, dim, bits=bits), path=path
-    )
+    ExecutionContext.create(QUICK, "paillier_lookup", embedding=Embedding(provider, name, dim, bits=bits), path=path)
     return path
 
 
@@ -33,7 +35,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def without_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a context that remembers none."""
     path = tmp_path_factory.mktemp("keys") / "context.json"
-    ExecutionContext.create(PASSPHRASE, "paillier_lookup", 384, path=path)
+    ExecutionContext.create(QUICK, "paillier_lookup", 384, path=path)
     return path
 
 
