@@ -30,8 +30,9 @@ import typer
 from xtrace_cli.errors import UnknownKnowledgeBase, UntrustedFolder, WrongUse
 from xtrace_cli.options.connection import known_connection
 from xtrace_cli.options.key_providers import named_provider, provider_of
-from xtrace_cli.options.settings import Settings, current_settings
+from xtrace_cli.options.settings import Setting, Settings, Source, current_settings
 from xtrace_cli.options.small_files import nearest
+from xtrace_cli.options.trust import check_context
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import ContextNotFound, InvalidArgument, KnowledgeBaseNotFound
 
@@ -190,7 +191,7 @@ def with_workspace(given: Given, act: Callable[[Workspace], Awaitable[T]]) -> T:
     if _kept is not None:
         return _kept.run(given, act)
     settings = current_settings()
-    xtrace = known_connection(given.credentials, settings).integration(("org_id", "api_key"), may_use=("admin_key",))
+    xtrace = _connection(given, settings)
     fetch = context_opener(given, settings)
 
     async def run() -> T:
@@ -211,8 +212,7 @@ class _Kept:
         settings = current_settings()
         chosen = given, settings.profile
         if chosen not in self._open:
-            connection = known_connection(given.credentials, settings)
-            xtrace = connection.integration(("org_id", "api_key"), may_use=("admin_key",))
+            xtrace = _connection(given, settings)
             context = self._runner.run(_awaited(context_opener(given, settings)(xtrace)))
             self._open[chosen] = Workspace(xtrace, context, settings)
         return self._runner.run(_awaited(act(self._open[chosen])))
@@ -270,6 +270,18 @@ def context_opener(given: Given, settings: Settings) -> "Callable[[XTraceIntegra
         return await ExecutionContext.load_from_remote(key_provider=provider, context_id=context_id, integration=xtrace)
 
     return of_service
+
+
+def _connection(given: Given, settings: Settings) -> "XTraceIntegration":
+    """The connection, for use with the context that the options and the settings name."""
+    connection = known_connection(given.credentials, settings)
+    if given.context is None:
+        here = Source(str(DEFAULT_CONTEXT), Path.cwd(), is_of_folder=True)
+        context = settings.get("context") or Setting("context", str(DEFAULT_CONTEXT), here)
+        openers = [settings.get("key_file"), None if given.passphrase_file else settings.get("passphrase")]
+        secrets = [connection.get("api_key"), connection.get("admin_key")]
+        check_context(context, [one for one in openers if one is not None], [one for one in secrets if one is not None])
+    return connection.integration(("org_id", "api_key"), may_use=("admin_key",))
 
 
 def context_file(given: Path | None, settings: Settings) -> Path | None:

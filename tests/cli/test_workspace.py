@@ -155,6 +155,23 @@ def test_the_passphrase_comes_from_the_nearest_source(folder: Path, monkeypatch:
     assert seen(lambda workspace: workspace.context.id) == right
 
 
+def test_a_context_that_the_folder_opens_gets_no_key_from_elsewhere(
+    folder: Path, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XTRACE_PASSPHRASE")
+    Path(".env").write_text(f"XTRACE_PASSPHRASE='{PASSPHRASE}'\nXTRACE_CONTEXT=keys/context.json\n")
+    ours = seen(lambda workspace: workspace.context.id)  # all of it is the folder's
+    shutil.move("xtrace-data/credentials.json", folder.parent / "credentials.json")
+    elsewhere = Given(credentials=folder.parent / "credentials.json")
+    with pytest.raises(UntrustedFolder, match=r"\.env in this folder names what opens .*, so its author can read"):
+        seen(lambda workspace: workspace.context.id, elsewhere)
+    named = Given(elsewhere.credentials, Path("keys", "context.json"))
+    assert seen(lambda workspace: workspace.context.id, named) == ours
+    # The user's own passphrase opens only what the user, or somebody who knows it, has sealed.
+    monkeypatch.setenv("XTRACE_PASSPHRASE", PASSPHRASE)
+    assert seen(lambda workspace: workspace.context.id, elsewhere) == ours
+
+
 def test_without_a_context_it_says_how_to_get_one(folder: Path) -> None:
     Path("keys", "context.json").unlink()
     with pytest.raises(WrongUse, match="run `xtrace init` to create one, or name its file with --context"):

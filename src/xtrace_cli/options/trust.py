@@ -66,6 +66,29 @@ def allow_start(server: Setting) -> None:
         allow(server, _START)
 
 
+def check_context(context: Setting, openers: Iterable[Setting], secrets: Iterable[Setting]) -> None:
+    """Asks before data goes to a service of the user's under keys that a folder's author has.
+
+    The author has them if files of the folder name the context and also what opens it (`openers`, such as a
+    passphrase). Raises as `check_direction` does.
+    """
+    opener = next((one for one in openers if one.source.is_of_folder), None)
+    key = next((one for one in secrets if not one.source.is_of_folder), None)
+    if not context.source.is_of_folder or opener is None or key is None or is_allowed(context, opener.name):
+        return
+    said = (
+        f"{opener.source.label} in this folder names what opens {context.path}, so its author can read what you store"
+    )
+    if not is_watched():
+        raise UntrustedFolder(
+            f"{said}, but {_NAMES[key.name]} comes from {key.source.label}, so nothing was sent: name the context with "
+            "--context, or set XTRACE_CONTEXT in the environment to allow it"
+        )
+    if not wants(f"{said}. Use it with {_NAMES[key.name]} from {key.source.label}, now and from now on?"):
+        raise NotConfirmed("not confirmed, so nothing was sent")
+    allow(context, opener.name)
+
+
 def _ask(way: Setting, secret: Setting) -> None:
     what, key = _NAMES.get(way.name, way.name), _NAMES.get(secret.name, secret.name)
     if not is_watched():

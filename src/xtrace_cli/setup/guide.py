@@ -10,7 +10,7 @@ from xtrace_cli.errors import NotConfirmed, WrongUse
 from xtrace_cli.options.allowed import allow
 from xtrace_cli.options.connection import run_with
 from xtrace_cli.options.recovery_key import print_words
-from xtrace_cli.options.settings import DOTENV, Settings, current_settings
+from xtrace_cli.options.settings import DOTENV, Setting, Settings, Source, current_settings
 from xtrace_cli.options.system_keyring import has_keyring, keep_passphrase
 from xtrace_cli.options.trust import allow_start
 from xtrace_cli.output import fields, note, show, wants
@@ -66,7 +66,7 @@ def guide(options: Options) -> None:
     variables = {**server.variables, "XTRACE_CONTEXT": as_written(path), **({"XTRACE_KB": kb} if kb else {})}
     variables |= _kept_passphrase(questions, options, chosen)
     _write(questions, options, variables)
-    _remember(server)
+    _remember(server, path if "XTRACE_PASSPHRASE" in variables else None)
     kb_id = _first_document(questions, options, server, chosen, kb)
     _warn_of_git(path, server)
     _show(options, server, chosen, path, kb, kb_id)
@@ -111,8 +111,11 @@ def _write(questions: Questions, options: Options, variables: dict[str, str]) ->
     note(f"the settings are in {DOTENV}")
 
 
-def _remember(server: ChosenServer) -> None:
-    """The user named the server here, so the folder's file may name it from now on."""
+def _remember(server: ChosenServer, opened_here: Path | None) -> None:
+    """The user named the server here, so the folder's file may name it from now on; and a context that it opens."""
+    if opened_here is not None:
+        source = Source(DOTENV, Path.cwd(), is_of_folder=True)
+        allow(Setting("context", as_written(opened_here), source), "passphrase")
     if (url := server.setting("api_url")) is not None:
         allow(url, "api_key")
         allow(url, "admin_key")
