@@ -25,6 +25,7 @@ from xtrace_cli.commands.init import init
 from xtrace_cli.commands.kb_copy import copy
 from xtrace_cli.commands.kb_manifest import manifest
 from xtrace_cli.commands.kb_verify import verify
+from xtrace_cli.commands.load import load
 from xtrace_cli.commands.moving import export, import_
 from xtrace_cli.commands.search import search
 from xtrace_cli.commands.serve import serve
@@ -66,6 +67,7 @@ app.command()(doctor)
 app.command()(export)
 app.command("import")(import_)
 app.command()(init)
+app.command()(load)
 app.command()(restore)
 app.command()(search)
 app.command()(serve)
@@ -84,6 +86,7 @@ kb.app.command()(verify)
 xvec.app.command()(copy)
 xvec.app.command()(upsert)
 xvec.app.command("upsert-file")(upsert_file)
+xvec.app.command()(load)
 for group in (kb, xvec, keys, context, local_server, org, operator, db):
     app.add_typer(group.app)
 

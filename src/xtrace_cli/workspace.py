@@ -34,7 +34,7 @@ from xtrace_cli.options.settings import Setting, Settings, Source, current_setti
 from xtrace_cli.options.small_files import nearest
 from xtrace_cli.options.trust import check_context
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.errors import ContextNotFound, InvalidArgument, KnowledgeBaseNotFound
+from xtrace_sdk.errors import ContextNotFound, InvalidArgument, KnowledgeBaseNotFound, OtherCollection
 
 if TYPE_CHECKING:
     from xtrace_sdk.collection.collection import Collection
@@ -144,6 +144,20 @@ class Workspace(Secretive):
             )
         kb_id = await self.knowledge_base(name)
         return Collection(self.xtrace, self.context, kb_id, embedding=self.embedding, filterable=filterable)
+
+    async def document_collection(self, name: str | None = None, *, create: bool = False) -> "Collection":
+        """The same collection, for what `xtrace load` stores: a new one gets the filterable fields for that.
+
+        One that has others, because another program created it, keeps them.
+        """
+        from xtrace_cli.documents.records import FILE, FILTERABLE
+
+        try:
+            collection = await self.collection(name, create=create, filterable=FILTERABLE)
+            await collection.count({FILE: {"$exists": True}})  # reads which fields it has
+        except OtherCollection:
+            return await self.collection(name)
+        return collection
 
     async def _known_id(self, kb_id: str) -> str:
         try:

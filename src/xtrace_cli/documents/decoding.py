@@ -46,9 +46,10 @@ def _decoded(source: Source, declared: str | None) -> str:
     if named not in (None, "utf-8"):
         return _strictly(data, str(named), "it names")
     try:
-        return data.decode()
+        text = data.decode()
     except UnicodeDecodeError:
-        return _guessed(source)
+        text = "\0"
+    return _guessed(source) if "\0" in text else text  # NUL is valid UTF-8, and UTF-16 has many
 
 
 def _strictly(data: bytes, encoding: str, who: str) -> str:

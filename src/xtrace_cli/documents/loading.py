@@ -57,16 +57,6 @@ class Wanted:
     is_dry: bool = False
 
 
-class Progress:
-    """Is told how far a load has come. This one shows nothing."""
-
-    def begin(self, files: int, size: int) -> None:
-        """So many files, of so many bytes together, are looked at."""
-
-    def advance(self, size: int, summary: Summary) -> None:
-        """A file of this size was dealt with."""
-
-
 class Loading:
     """Loads into one collection, once or again and again. What is stored is asked for once."""
 
@@ -76,7 +66,6 @@ class Loading:
         wanted: Wanted,
         *,
         confirm_removal: Callable[[list[PurePosixPath]], None],
-        progress: Progress | None = None,
     ) -> None:
         """`collection` is None for a dry run into a knowledge base that does not exist.
 
@@ -85,14 +74,15 @@ class Loading:
         self._collection = collection
         self._wanted = wanted
         self._confirm_removal = confirm_removal
-        self._progress = progress or Progress()
         self._stored: dict[PurePosixPath, FileState] | None = None
         self._digests: dict[Path, tuple[tuple[int, ...], str]] = {}
         self.summary = Summary()
         """Of the load that runs, or ran last."""
 
-    async def run(self) -> Summary:
-        """Loads once. Raises `WrongUse`, what `confirm_removal` raises, and what `Collection` raises."""
+    async def run(self, progress: Callable[[int, int], object] = lambda _done, _files: None) -> Summary:
+        """Loads once; `progress` is told how many of the files were dealt with, and how many there are.
+
+        Raises `WrongUse`, what `confirm_removal` raises, and what `Collection` raises."""
         started = time.monotonic()
         self.summary = summary = Summary(dry_run=self._wanted.is_dry)
         stored = await self._known()
@@ -107,12 +97,15 @@ class Loading:
             summary.kb_id = self._collection.kb_id
             storing = Storing(self._collection, self._wanted.metadata, summary, is_dry=self._wanted.is_dry)
         try:
-            await self._store_all(found.files, roots, stored, storing)
+            await self._store_all(found.files, roots, stored, storing, progress)
             if storing is not None:
                 await storing.delete([(source, stored[source]) for source in vanished])
             summary.files.removed = len(vanished)
             for source in () if self._wanted.is_dry else vanished:
                 del stored[source]
+        except BaseException:
+            self._stored = None  # not all that was to be stored may be
+            raise
         finally:
             if storing is not None:
                 await storing.abandon()
@@ -146,16 +139,20 @@ class Loading:
     # Storing
 
     async def _store_all(
-        self, files: Sequence[FoundFile], roots: Roots, stored: dict[PurePosixPath, FileState], storing: Storing | None
+        self,
+        files: Sequence[FoundFile],
+        roots: Roots,
+        stored: dict[PurePosixPath, FileState],
+        storing: Storing | None,
+        progress: Callable[[int, int], object],
     ) -> None:
-        self._progress.begin(len(files), sum(file.bytes for file in files))
 
         async def read() -> AsyncGenerator[ReadFile, None]:
             async with ReadingProcess() as process:
-                for file in files:
+                for done, file in enumerate(files, start=1):
                     if (one := await self._read(file, roots, stored, process)) is not None:
                         yield one
-                    self._progress.advance(file.bytes, self.summary)
+                    progress(done, len(files))
 
         ahead = one_ahead(read())
         async with aclosing(ahead):

@@ -8,6 +8,8 @@ from xtrace_cli.documents.records import NOWHERE, Place
 
 _MAX_HEADING: Final = 200
 """Characters that are kept of a heading or a title."""
+_MAX_LONELY: Final = 1000
+"""Characters of headings without a text that are put before the next section."""
 
 
 class UnusableFile(Exception):
@@ -74,7 +76,7 @@ def titled(title: str, sections: Iterator[Section]) -> Iterator[Section]:
             section = replace(section, place=place)
         else:
             section = replace(section, place=place, text=f"{lonely.text}\n{section.text}", line=lonely.line)
-        lonely = section if section.is_heading else None
+        lonely = section if section.is_heading and len(section.text) < _MAX_LONELY else None
         if lonely is None:
             yield section
     if lonely is not None:

@@ -12,7 +12,7 @@ from xtrace_cli.documents.sections import Section
 DEFAULT_CHUNK_SIZE: Final = 900
 SMALLEST_CHUNK_SIZE: Final = 100
 LARGEST_CHUNK_SIZE: Final = 8000
-_LONGEST_PIECE: Final = 20_000
+_LONGEST_PIECE: Final = 10_000
 """The splitter takes time by the square of a text without boundaries, so longer ones are cut before."""
 
 

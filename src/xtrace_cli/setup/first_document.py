@@ -29,7 +29,7 @@ def store_and_find(server: ChosenServer, context: "ExecutionContext", kb: str, t
     async def call(xtrace: "XTraceIntegration") -> str:
         from xtrace_sdk.collection.record import Record
 
-        collection = await Workspace(xtrace, context, current_settings()).collection(kb, create=True)
+        collection = await Workspace(xtrace, context, current_settings()).document_collection(kb, create=True)
         await collection.upsert([Record(_ID, text or EXAMPLE, {"source": "xtrace init"})])
         hits = await collection.search(text or EXAMPLE)
         if text is None:

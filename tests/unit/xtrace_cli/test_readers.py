@@ -149,6 +149,7 @@ def test_text_in_every_encoding_is_read_whole_or_refused() -> None:
         source = Source(text.encode(encoding), "x.txt")
         assert text_of(source) == read
         assert bool(source.notes) == (encoding in ("utf-16-le", "utf-16-be", "cp1252"))
+    assert text_of(Source("plain".encode("utf-16-be"), "x.txt")) == "plain"
     assert text_of(Source(bytes(range(1, 256)), "x.txt")) == bytes(range(1, 256)).decode("latin-1").replace("\r", "\n")
     assert text_of(Source("Привет".encode("koi8-r"), "x.txt", "koi8-r")) == "Привет"
     refused: list[tuple[bytes, str | None]] = [
