@@ -94,4 +94,5 @@ def main() -> None:
     asyncio.run(compare(arguments.url, arguments.chunks))
 
 
-main()
+if __name__ == "__main__":
+    main()
