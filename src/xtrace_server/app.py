@@ -42,6 +42,7 @@ from xtrace_server.limits.in_flight import InFlight
 from xtrace_server.limits.sign_ins import SignIns
 from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
+from xtrace_server.metrics_board import MetricsPlace
 from xtrace_server.schemes import load_schemes
 from xtrace_server.search.engine import SearchEngine
 from xtrace_server.search.scanners import scanner_of
@@ -57,12 +58,12 @@ _log = logging.getLogger("xtrace")
 _Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Returns the application, which opens its database when it starts.
+def create_app(settings: Settings, place: MetricsPlace | None = None) -> FastAPI:
+    """Returns the application, which opens its database when it starts; `place` is that of a worker.
 
     Raises `LookupError` for a route that does not declare its rule and description, and `SchemeUnusable`.
     """
-    metrics = Metrics()
+    metrics = Metrics(place)
     traces = _traces(settings)
     schemes = load_schemes(settings.insecure_schemes or ())
     app = FastAPI(
@@ -155,7 +156,7 @@ def _lifespan(
             )
             clearing.start()
             try:
-                async with watched(metrics.loop_delay_seconds):
+                async with watched(metrics.loop_delay_seconds), metrics.shown():
                     yield
             finally:
                 await clearing.close()

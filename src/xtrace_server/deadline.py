@@ -2,6 +2,8 @@
 
 A request that is cancelled has changed nothing. So `hold_deadline` is called before a transaction commits: a commit
 that has begun cannot be undone, and the answer must not say that it was.
+
+A request that only reads ends when its client leaves. One that may write does not: a client need not wait for that.
 """
 
 import asyncio
@@ -9,28 +11,63 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
-_current: ContextVar[asyncio.Timeout | None] = ContextVar("deadline", default=None)
+
+class Deadline:
+    """The deadline of one request."""
+
+    def __init__(self, timeout: asyncio.Timeout) -> None:
+        self._timeout = timeout
+        self._only_reads = False
+        self.was_left = False
+        """Whether it was moved to the moment at which the client left."""
+
+    def expired(self) -> bool:
+        """Returns whether it has passed."""
+        return self._timeout.expired()
+
+    def restart(self, seconds: float) -> None:
+        """Counts the seconds from now, unless it is held or has passed."""
+        if self._timeout.when() is not None and not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
+
+    def hold(self) -> None:
+        """From here on the request runs to its end, however long it takes."""
+        if not self._timeout.expired():
+            self._timeout.reschedule(None)
+
+    def only_read(self) -> None:
+        """From here on the request ends when its client leaves."""
+        self._only_reads = True
+
+    def leave(self) -> None:
+        """The client has left: ends the request if it only reads, and the deadline is not held and has not passed."""
+        if self._only_reads and self._timeout.when() is not None and not self._timeout.expired():
+            self.was_left = True
+            self.restart(0)
+
+
+_current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 @asynccontextmanager
-async def deadline(seconds: float) -> AsyncIterator[asyncio.Timeout]:
-    """Raises `TimeoutError` in the block after `seconds`, counted from the last `restart_deadline`."""
+async def deadline(seconds: float) -> AsyncIterator[Deadline]:
+    """Raises `TimeoutError` in the block after `seconds`, counted from the last `restart`."""
     async with asyncio.timeout(seconds) as timeout:
-        token = _current.set(timeout)
+        made = Deadline(timeout)
+        token = _current.set(made)
         try:
-            yield timeout
+            yield made
         finally:
             _current.reset(token)
 
 
-def restart_deadline(timeout: asyncio.Timeout, seconds: float) -> None:
-    """Counts the seconds from now, unless the deadline is held or has passed."""
-    if timeout.when() is not None and not timeout.expired():
-        timeout.reschedule(asyncio.get_running_loop().time() + seconds)
-
-
 def hold_deadline() -> None:
-    """From here on the request runs to its end, however long it takes."""
-    timeout = _current.get()
-    if timeout is not None and not timeout.expired():
-        timeout.reschedule(None)
+    """From here on the request that runs goes on to its end, however long it takes."""
+    if (current := _current.get()) is not None:
+        current.hold()
+
+
+def only_read() -> None:
+    """From here on the request that runs ends when its client leaves."""
+    if (current := _current.get()) is not None:
+        current.only_read()

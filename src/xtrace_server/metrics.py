@@ -1,17 +1,29 @@
 """A server's metrics, in the format of Prometheus. No label names a tenant, a key, or anything stored.
 
-Each server has its own registry, so that several in one process count separately.
+Each server has its own registry, so that several in one process count separately. The workers of one server show each
+other what they have counted, and each answers for all.
 """
 
-from collections.abc import Callable, Mapping
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from xtrace_server.metrics_board import Family, MetricsPlace, merged
+
+_log = logging.getLogger("xtrace")
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 UNMATCHED: Final = "unmatched"
 """The route of a request to an unknown path: the client chose the path, so it must not become a label."""
+
+SHOWN_EVERY_S: Final = 1.0
+"""How old what a worker says of the others is at most."""
 
 Reading: TypeAlias = Callable[[], float]
 """Reads a value whenever the metrics are asked for."""
@@ -30,7 +42,9 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 class Metrics:
     """The metrics of one server. All names begin with `xtrace_`; sizes are in bytes and times in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: MetricsPlace | None = None) -> None:
+        """`place` is where a worker shows what it counts."""
+        self._place = place
         self.registry = CollectorRegistry()
         self.requests = self._counter("requests", "Requests by route, method and status.", "route", "method", "status")
         self.request_seconds = self._histogram(
@@ -75,8 +89,45 @@ class Metrics:
             self._gauge(f"cluster_{name}", CLUSTER[name]).set_function(reading)
 
     def text(self) -> bytes:
-        """Returns everything in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """Returns everything in Prometheus' text format, of all workers together."""
+        if self._place is None:
+            return generate_latest(self.registry)
+        of_all = CollectorRegistry()
+        of_all.register(_Sums(merged([self._counted(), *self._place.board.all_but(self._place.number)])))
+        return generate_latest(of_all)
+
+    @asynccontextmanager
+    async def shown(self) -> AsyncIterator[None]:
+        """Shows the other workers what is counted, while the block runs and as it ends."""
+        if self._place is None:
+            yield
+            return
+        task = asyncio.get_running_loop().create_task(self._show_often())
+        try:
+            yield
+        finally:
+            task.cancel()
+            self._show()
+
+    async def _show_often(self) -> None:
+        while True:
+            self._show()
+            await asyncio.sleep(SHOWN_EVERY_S)
+
+    def _show(self) -> None:
+        if self._place is not None:
+            try:
+                self._place.board.write(self._place.number, self._counted())
+            except ValueError:
+                _log.exception("the other workers do not see the metrics of this one")
+
+    def _counted(self) -> list[Family]:
+        return [
+            Family(
+                one.name, one.documentation, one.type, [(each.name, each.labels, each.value) for each in one.samples]
+            )
+            for one in self.registry.collect()
+        ]
 
     def _counter(self, name: str, explanation: str, *labels: str) -> Counter:
         return Counter(f"xtrace_{name}", explanation, labels, registry=self.registry)
@@ -86,3 +137,17 @@ class Metrics:
 
     def _histogram(self, name: str, explanation: str, *labels: str) -> Histogram:
         return Histogram(f"xtrace_{name}", explanation, labels, registry=self.registry, buckets=_SECONDS)
+
+
+class _Sums(Collector):
+    """What several have counted, as Prometheus' library writes it."""
+
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families:
+            metric = Metric(family.name, family.documentation, family.kind)
+            for name, labels, value in family.samples:
+                metric.add_sample(name, labels, value)
+            yield metric

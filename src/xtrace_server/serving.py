@@ -20,6 +20,7 @@ from xtrace_server.app import create_app
 from xtrace_server.descriptors import raise_descriptor_limit
 from xtrace_server.http.protocol import bounded
 from xtrace_server.listening import is_loopback, listen
+from xtrace_server.metrics_board import MetricsPlace
 from xtrace_server.schemes import SchemeUnusable
 from xtrace_server.search.scanners import EngineUnusable, check_engine
 from xtrace_server.settings import Settings
@@ -43,21 +44,11 @@ def run(settings: Settings) -> None:
 
     Configures the logging of the whole process, as the settings say.
     """
-    logs.configure(settings.log_format, settings.log_level)
-    raise_descriptor_limit(settings)
-    with _listen(settings, settings.port) as listener, _more_listeners(settings) as more, _folder(settings) as lock:
-        url = url_of(settings, listener)
-        _prepare(settings, url, lock)
-        server = _server(settings)
-        # Half a million objects of libraries stay for good. Each time the collector looked at them, every thread would
-        # stop for a tenth of a second.
-        gc.collect()
-        gc.freeze()
-        # A computing thread yields to the event loop after one millisecond instead of five.
-        sys.setswitchinterval(0.001)
-        _log.warning("serving on %s", url)
+    with prepared(settings) as (listeners, url):
+        server = new_server(settings)
+        begin_serving(url)
         try:
-            server.run(sockets=[listener, *more])
+            server.run(sockets=listeners)
         except SystemExit:
             raise CannotServe("the server could not start; its log says why") from None
         except KeyboardInterrupt:
@@ -65,12 +56,39 @@ def run(settings: Settings) -> None:
             return
 
 
+@contextmanager
+def prepared(settings: Settings) -> Iterator[tuple[list[socket.socket], str]]:
+    """The listeners of a server that may run now, and its address; the data folder is its own until the block ends.
+
+    Configures the whole process. Raises `CannotServe`.
+    """
+    logs.configure(settings.log_format, settings.log_level)
+    raise_descriptor_limit(settings)
+    with _listen(settings, settings.port) as listener, _more_listeners(settings) as more, _folder(settings) as lock:
+        url = url_of(settings, listener)
+        _prepare(settings, url, lock)
+        yield [listener, *more], url
+
+
+def begin_serving(url: str) -> None:
+    """Says that the process begins to serve, and prepares it for that."""
+    # Half a million objects of libraries stay for good. Each time the collector looked at them, every thread would
+    # stop for a tenth of a second.
+    gc.collect()
+    gc.freeze()
+    # A computing thread yields to the event loop after one millisecond instead of five.
+    sys.setswitchinterval(0.001)
+    _log.warning("serving on %s", url)
+
+
 class RunningServer:
     """A server in a thread of this process; leaving the context manager stops it."""
 
     def __init__(self, settings: Settings) -> None:
+        if settings.workers > 1:
+            raise CannotServe("several workers need processes of their own: use `xtrace serve`")
         self.settings = settings
-        self._server = _server(settings)
+        self._server = new_server(settings)
         self.app = self._server.app
         self._listener = _listen(settings, settings.port)
         self.url = url_of(settings, self._listener)
@@ -194,10 +212,14 @@ def _listen(settings: Settings, port: int) -> socket.socket:
         raise CannotServe(f"cannot listen on {settings.host} port {port}: {error.strerror}") from None
 
 
-def _server(settings: Settings) -> "_Server":
+def new_server(settings: Settings, board: MetricsPlace | None = None) -> "Server":
+    """Returns a server, which is to run with listeners; `board` is where a worker shows its metrics to the others.
+
+    Raises `CannotServe`.
+    """
     try:
         check_engine(settings)
-        app = create_app(settings)
+        app = create_app(settings, board)
     except (EngineUnusable, SchemeUnusable) as error:
         raise CannotServe(str(error)) from None
     config = uvicorn.Config(
@@ -219,10 +241,10 @@ def _server(settings: Settings) -> "_Server":
     except (OSError, ssl.SSLError) as error:
         raise CannotServe(f"the TLS certificate or its key cannot be used: {error}") from None
     logs.silence_what_quotes()
-    return _Server(config, app, settings.drain_s)
+    return Server(config, app, settings.drain_s)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's, which goes on serving for a while after the signal, so that a balancer sends nothing new."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
@@ -230,8 +252,13 @@ class _Server(uvicorn.Server):
         self.app = app
         self._drain_s = drain_s
 
+    def leave(self) -> None:
+        """Stops without a delay: others serve at the same address, so that clients need not be told."""
+        self._drain_s = 0
+        self.should_exit = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.app.state.draining = True
+        self.app.state.draining = self._drain_s > 0
         until = time.monotonic() + self._drain_s
         while not self.force_exit and (left := until - time.monotonic()) > 0:  # noqa: ASYNC110 - set by a signal handler
             await asyncio.sleep(min(left, _LOOKS_EVERY_S))

@@ -24,6 +24,9 @@ from xtrace_server import traces
 from xtrace_server.storage.dialects import Options, default_url, dialect_of
 
 MIN_METRICS_TOKEN = 16
+MIN_CONNECTIONS = 4
+DIVIDED = ("memory_bytes", "cache_bytes", "search_memory_bytes", "database_connections")
+"""What is given of these is for all workers together; the default is for each."""
 BODY_COPIES = 3
 """How many times the bytes of a body are in memory: as they came, joined, and decoded."""
 
@@ -46,12 +49,14 @@ class Settings(BaseSettings):
     """The folder of the database and of `credentials.json`; created with mode 0700 if it is missing."""
     database_url: str | None = Field(default=None, repr=False)
     """The database: `postgresql://user@host/name`, or by default the SQLite file `xtrace.db` in the data folder."""
-    database_connections: int = Field(default=16, ge=4)
+    database_connections: int = Field(default=16, ge=MIN_CONNECTIONS)
     """Connections to PostgreSQL, which the server opens as it needs them."""
     database_timeout_s: float = Field(default=120.0, gt=0)
     """Maximum time for one statement in PostgreSQL."""
     new_database: bool = False
     """Starts with a new, empty database although the data folder has the credentials of one that is missing."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that serve, which one that supervises them starts again when they die."""
     shared: bool = False
     """Lets other servers run on the same data folder, which must all be started so."""
     host: str = "127.0.0.1"
@@ -256,13 +261,29 @@ class Settings(BaseSettings):
         for name, port in (("port", self.port), ("ops_port", self.ops_port)):
             if self.dashboard_port is not None and self.dashboard_port == port:
                 raise ValueError(f"dashboard_port and {name} are both {port}: the dashboard's port must be another one")
-        missing = 2 * BODY_COPIES * self.max_body_bytes - self.request_memory_bytes
+        missing = 2 * BODY_COPIES * self.max_body_bytes - self.of_worker.request_memory_bytes
         if missing > 0:
+            given = self._share_of("memory_bytes") * self.workers
+            for_whom = f" for {self.workers} workers" if self.workers > 1 else ""
             raise ValueError(
-                f"memory_bytes is {self.memory_bytes}, expected at least {self.memory_bytes + missing}: raise it, or "
+                f"memory_bytes is {given}{for_whom}, expected at least {given + missing * self.workers}: raise it, or "
                 "lower cache_bytes, search_memory_bytes or max_body_bytes"
             )
+        if self._share_of("database_connections") < MIN_CONNECTIONS:
+            raise ValueError(
+                f"database_connections is {self.database_connections} for {self.workers} workers, expected at least "
+                f"{MIN_CONNECTIONS * self.workers}"
+            )
         return self
+
+    @property
+    def of_worker(self) -> "Settings":
+        """The settings of one worker, which has its share of what is divided."""
+        return self.model_copy(update={"workers": 1, **{name: self._share_of(name) for name in DIVIDED}})
+
+    def _share_of(self, name: str) -> int:
+        # A default is what one process needs.
+        return int(getattr(self, name)) // (self.workers if name in self.model_fields_set else 1)
 
     @property
     def request_memory_bytes(self) -> int:

@@ -65,6 +65,33 @@ def test_a_statement_ends_at_the_deadline(service: LiveService) -> None:
     http.close()
 
 
+def leave(call: Callable[[], Any], http: Http) -> None:
+    """Makes the call, and closes its connection while the server is at work."""
+    http.client.timeout = httpx2.Timeout(60, read=0.5)
+    with pytest.raises(httpx2.ReadTimeout):
+        call()
+
+
+def test_a_statement_ends_when_its_client_leaves(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", metrics="loopback") as service:
+        http, watch = Http(service.first_credentials), Http(service.first_credentials)
+        kb_id = slow_stock(watch)
+        reads = [calls(http, kb_id)[name] for name in ("a search by metadata", "a page")]
+        reads.append(partial(slow_search, http, kb_id))
+        for _ in range(2):  # twice as many as an organisation may read at once
+            for call in reads:
+                leave(call, http)
+        began = time.monotonic()
+        while "xtrace_requests_in_flight 1.0" not in (text := watch.client.get("/metrics").text):
+            assert time.monotonic() - began < 15, "statements go on whose clients have left"
+            time.sleep(0.02)
+        assert 'xtrace_refusals_total{code="client_left"} 6.0' in text
+        found = {"kb_id": kb_id, "context_id": "ctx", "meta_filter": {"tag1": TAGS["tag1"]}}
+        assert len(ok(watch.data("POST", "/chunk/meta/{org}", json=found))) == 100
+        http.close()
+        watch.close()
+
+
 def test_a_filter_that_takes_too_long_is_refused(tmp_path: Path) -> None:
     with running_service(tmp_path / "data", max_filter_s=1.0) as service:
         http = Http(service.first_credentials)

@@ -19,17 +19,17 @@ _START_S = 30.0
 
 def _context() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["xtrace_server.serving"])
+    context.set_forkserver_preload(["xtrace_server.workers"])
     return context
 
 
 def _serve(settings: dict[str, Any]) -> None:
-    from xtrace_server import serving
+    from xtrace_server import serving, workers
     from xtrace_server.settings import Settings
 
     # As `xtrace serve` does: the server ends cleanly, and is told again.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    serving.run(Settings(**settings))
+    (workers if settings.get("workers", 1) > 1 else serving).run(Settings(**settings))
 
 
 class ServerProcess:

@@ -36,6 +36,10 @@ def serve(
         int | None,
         typer.Option(envvar="XTRACE_OPS_PORT", min=1, max=65535, help="A second port, for probes and metrics."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", envvar="XTRACE_WORKERS", min=1, max=64, help="Processes that serve; by default 1."),
+    ] = None,
     drain_s: Annotated[
         float | None,
         typer.Option(
@@ -124,7 +128,7 @@ def serve(
         ),
     ] = False,
 ) -> None:
-    """Runs the service until Ctrl-C or SIGTERM.
+    """Runs the service until Ctrl-C or SIGTERM. With --workers, SIGHUP replaces every worker by a new one.
 
     The first start on an empty folder makes an organisation and its keys, and writes them to credentials.json in it,
     and the operator key to operator.json.
@@ -134,6 +138,7 @@ def serve(
         "host": host,
         "port": port,
         "ops_port": ops_port,
+        "workers": workers,
         "drain_s": drain_s,
         "dashboard": False if no_dashboard else None,
         "dashboard_port": dashboard_port,
@@ -155,11 +160,12 @@ def serve(
         return
     settings = server_settings(**given)
     from xtrace_server import serving
+    from xtrace_server import workers as several
 
     # The server finishes what is in flight by itself, then raises the signal again: that is not a failure.
     end_as_ctrl_c_does(signal.SIGTERM)
     try:
-        serving.run(settings)
+        (several if settings.workers > 1 else serving).run(settings)
     except serving.CannotServe as error:
         raise ServerDidNotStart(str(error)) from None
     except KeyboardInterrupt:

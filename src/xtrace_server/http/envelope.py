@@ -15,7 +15,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xtrace_core.wire import PROBLEM_JSON
-from xtrace_server.deadline import deadline, restart_deadline
+from xtrace_server.deadline import deadline
 from xtrace_server.errors import DeadlineExceeded, Overloaded, ServerFault, ServiceError
 from xtrace_server.metrics import UNMATCHED, Metrics
 from xtrace_server.settings import Settings
@@ -30,6 +30,8 @@ SECURITY_HEADERS: Final = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+CLIENT_LEFT: Final = "client_left"
+"""What the log and the metrics have in place of an error's code where there was no answer."""
 _STRICT_TRANSPORT: Final = {"strict-transport-security": "max-age=31536000"}
 _FOREIGN_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -86,6 +88,9 @@ class Envelope:
                 )
             await self._run_in_time(scope, receive, send, progress)
             return
+        except _ClientLeft:
+            scope.setdefault("state", {})["code"] = CLIENT_LEFT
+            return
         except ServiceError as refused:
             error = refused
         except asyncio.CancelledError:
@@ -105,28 +110,35 @@ class Envelope:
 
     async def _run_in_time(self, scope: Scope, receive: Receive, send: Send, progress: _RequestState) -> None:
         seconds = self._settings.request_timeout_s
+        when_gone = scope.get("extensions", {}).get("xtrace.when_gone", lambda _: None)
 
         async def receive_in_time() -> Message:
             message = await receive()
             # How slowly a body may arrive is checked by the protocol.
             if not progress.status:
-                restart_deadline(timeout, seconds)
+                until.restart(seconds)
+                if not message.get("more_body"):
+                    when_gone(until.leave)
             progress.received += len(message.get("body", b""))
             return message
 
         async def send_in_time(message: Message) -> None:
-            if message["type"] == "http.response.start" and not timeout.expired():
+            if message["type"] == "http.response.start":
                 # From here on the reader decides how long it takes.
-                timeout.reschedule(None)
+                until.hold()
             await send(message)
 
         try:
-            async with deadline(seconds) as timeout:
+            async with deadline(seconds) as until:
+                if _has_no_body(scope):
+                    when_gone(until.leave)
                 await self._app(scope, receive_in_time, send_in_time)
         except TimeoutError:
-            if not timeout.expired():
+            if not until.expired():
                 raise
-            raise DeadlineExceeded(seconds) from None
+            raise (_ClientLeft if until.was_left else DeadlineExceeded(seconds)) from None
+        finally:
+            when_gone(None)
 
     def _sending(self, progress: _RequestState, send: Send) -> Send:
         async def send_complete(message: Message) -> None:
@@ -174,6 +186,10 @@ def is_ops(settings: Settings, scope: MutableMapping[str, Any]) -> bool:
     return settings.ops_port is not None and server is not None and bool(server[1] == settings.ops_port)
 
 
+class _ClientLeft(Exception):
+    """Ends a request that nothing waits for any more, without an answer."""
+
+
 class _CutOff(Exception):
     """Ends a request whose answer cannot be completed: the connection is closed."""
 
@@ -185,6 +201,10 @@ async def send_problem(send: Send, error: ServiceError) -> None:
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": raw})
     await send({"type": "http.response.body", "body": body})
+
+
+def _has_no_body(scope: Scope) -> bool:
+    return not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
 
 
 def _request_id(scope: Scope) -> str:

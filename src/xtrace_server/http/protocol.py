@@ -69,6 +69,9 @@ class Protocol(HttpToolsProtocol):
     _body_due = 0.0
     _unread = False
     """Whether the client is still sending."""
+    _is_gone = False
+    _told_gone: Callable[[], None] | None = None
+    """What is called when the client leaves in the middle of a request."""
     _discarded = 0
     _linger_due = 0.0
 
@@ -107,6 +110,18 @@ class Protocol(HttpToolsProtocol):
         self._stop_waiting()
         self.resume_writing()
         super().connection_lost(exc)
+        self._is_gone = True
+        if self._told_gone is not None:
+            self._told_gone()
+
+    def _when_gone(self, act: Callable[[], None] | None) -> None:
+        """Sets what is called once the connection is lost; at once if it is already."""
+        self._told_gone = act
+        if act is not None and self._is_gone:
+            act()
+        elif act is not None and not self.pipeline:
+            # A large body has paused it, and it is reading that shows the end.
+            self.flow.resume_reading()
 
     def on_message_begin(self) -> None:
         self._header_bytes = 0
@@ -235,7 +250,8 @@ class Protocol(HttpToolsProtocol):
         url, self.url = self.url, self.url.partition(b"?")[0]
         super().on_headers_complete()
         self.scope["query_string"] = url.partition(b"?")[2].partition(b"#")[0]
-        self.scope["extensions"] = {"xtrace.abort": self.transport.abort}  # type: ignore[dict-item]
+        extensions: dict[str, Any] = {"xtrace.abort": self.transport.abort, "xtrace.when_gone": self._when_gone}
+        self.scope["extensions"] = extensions
 
     def send_400_response(self, msg: str) -> None:
         self._answer(self._refusal or MalformedRequest("the request is not valid HTTP/1.1"))

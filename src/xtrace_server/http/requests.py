@@ -10,7 +10,8 @@ from fastapi import Depends, Request
 
 from xtrace_core.metadata_filter import InvalidFilter, parse_chosen_filter, parse_filter
 from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
-from xtrace_server.auth.guard import PUBLIC, Actor, ApiCaller, Operator, Plane, rule_of
+from xtrace_server.auth.guard import PUBLIC, READER, Actor, ApiCaller, Operator, Plane, rule_of
+from xtrace_server.deadline import only_read
 from xtrace_server.errors import FilterRefused, InvalidRequest, NotFound
 from xtrace_server.http import cookies
 from xtrace_server.http.envelope import is_ops
@@ -54,6 +55,8 @@ async def check_caller(request: Request) -> None:
     guard = state.guard
     if "\0" in request.scope["path"]:
         raise InvalidRequest("the path contains a NUL character, which is not allowed")
+    if rule == READER:
+        only_read()
     if rule.plane is Plane.DATA:
         request.state.caller = await guard.api_caller(request.headers, request.path_params["org"], rule)
     elif rule.plane is Plane.CONTROL:

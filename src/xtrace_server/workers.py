@@ -1,0 +1,269 @@
+"""A server of several processes: one parent, which owns the data folder and the listening socket, and workers.
+
+The parent only supervises: it starts a worker again that has died, replaces all of them one after another on SIGHUP,
+and stops them on SIGTERM. Workers are forked, so that they share what was imported, and end by themselves when the
+parent has died. The lock of the folder is inherited: it is held as long as any of them runs.
+"""
+
+import logging
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from types import FrameType
+from typing import Final, NoReturn
+
+from xtrace_server.metrics_board import MetricsBoard, MetricsPlace
+from xtrace_server.serving import CannotServe, Server, begin_serving, new_server, prepared
+from xtrace_server.settings import Settings
+
+_LOOKS_EVERY_S: Final = 0.1
+"""How often a worker looks whether it has started, and whether its parent is there."""
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 30.0
+_STEADY_S: Final = 60.0
+"""A worker that has run for so long did not fail at its start."""
+_PATIENCE_S: Final = 10.0
+"""How much longer than its settings say a worker may take to stop."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+_log = logging.getLogger("xtrace")
+
+
+def run(settings: Settings) -> None:
+    """Serves with `settings.workers` processes until SIGINT or SIGTERM. Raises `CannotServe`."""
+    with prepared(settings) as (listeners, url):
+        new_server(settings.of_worker)  # what is wrong with the settings is said once
+        begin_serving(url)
+        parent = _Parent(settings, listeners)
+        try:
+            parent.run()
+        finally:
+            parent.end_all()
+
+
+class _Worker:
+    """A worker as its parent sees it."""
+
+    def __init__(self, pid: int, place: int, ready: int) -> None:
+        self.pid = pid
+        self.place = place
+        self.ready: int | None = ready
+        """What becomes readable when it serves; None from then on."""
+        self.began = time.monotonic()
+        self.stopped_by: float | None = None
+        """When it is killed, if it was told to stop."""
+
+
+class _Parent:
+    """Supervises the workers."""
+
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket]) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        # One more than workers: a worker is replaced once its successor serves.
+        self._board = MetricsBoard(settings.workers + 1)
+        self._workers: list[_Worker] = []
+        self._failures = 0
+        self._start_at = 0.0
+        """When a worker that is missing is started."""
+        self._all_started = False
+        self._to_replace: list[_Worker] = []
+        self._successor: _Worker | None = None
+        self._signals: list[int] = []
+        self._stopping = False
+        self._has_terminal = _has_terminal()
+
+    def run(self) -> None:
+        """Returns when it was told to stop, and the workers have. Raises `CannotServe` if none could start."""
+        woken, wake = socket.socketpair()
+        before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        try:
+            with woken, wake:
+                woken.setblocking(False)
+                wake.setblocking(False)
+                signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+                while self._act():
+                    ready = [worker.ready for worker in self._workers if worker.ready is not None]
+                    readable, _, _ = select.select([woken.fileno(), *ready], [], [], self._pause_s())
+                    with suppress(BlockingIOError):
+                        woken.recv(4096)
+                    self._note_ready(readable)
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def end_all(self) -> None:
+        """Kills what is left, if something went wrong here."""
+        for worker in self._workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
+            os.waitpid(worker.pid, 0)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _pause_s(self) -> float | None:
+        moment = time.monotonic()
+        due = [worker.stopped_by for worker in self._workers if worker.stopped_by is not None]
+        if self._missing():
+            due.append(self._start_at)
+        return max(min(due) - moment, 0.0) if due else None
+
+    def _missing(self) -> int:
+        serving = sum(1 for worker in self._workers if worker.stopped_by is None and worker is not self._successor)
+        return 0 if self._stopping else self._settings.workers - serving
+
+    def _act(self) -> bool:
+        """Does what is due: signals, deaths, starts, replacements. Returns whether there will be more."""
+        while self._signals:
+            self._answer(self._signals.pop(0))
+        self._reap()
+        if self._missing() and time.monotonic() >= self._start_at:
+            for _ in range(self._missing()):
+                self._start()
+        self._replace()
+        for worker in self._workers:
+            if worker.stopped_by is not None and time.monotonic() >= worker.stopped_by:
+                _log.error("a worker did not stop in time, and is killed")
+                worker.stopped_by = time.monotonic() + _PATIENCE_S
+                os.kill(worker.pid, signal.SIGKILL)
+        return not self._stopping or bool(self._workers)
+
+    def _answer(self, number: int) -> None:
+        if number == signal.SIGHUP and self._has_terminal and not _has_terminal():
+            number = signal.SIGTERM  # the terminal is gone, as it would end any other program
+        if number in (signal.SIGTERM, signal.SIGINT):
+            # A second Ctrl-C ends the delay, as it does without workers.
+            told = signal.SIGINT if self._stopping and number == signal.SIGINT else signal.SIGTERM
+            if not self._stopping or told == signal.SIGINT:
+                for worker in self._workers:
+                    self._tell(worker, told, self._settings.drain_s)
+            self._stopping = True
+        elif number == signal.SIGHUP and not (self._stopping or self._to_replace or self._successor):
+            _log.warning("every worker is replaced, one after another")
+            self._to_replace = [worker for worker in self._workers if worker.stopped_by is None]
+
+    def _tell(self, worker: _Worker, number: signal.Signals, more_s: float = 0.0) -> None:
+        if worker.stopped_by is None:
+            worker.stopped_by = time.monotonic() + more_s + self._settings.shutdown_timeout_s + _PATIENCE_S
+        os.kill(worker.pid, number)
+
+    def _start(self) -> _Worker:
+        place = min({*range(1, self._settings.workers + 2)} - {worker.place for worker in self._workers})
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if not pid:
+            _work(self._settings.of_worker, self._listeners, MetricsPlace(self._board, place), writing)
+        os.close(writing)
+        worker = _Worker(pid, place, reading)
+        self._workers.append(worker)
+        return worker
+
+    def _note_ready(self, readable: Sequence[int]) -> None:
+        for worker in self._workers:
+            if worker.ready in readable and worker.ready is not None:
+                serves = os.read(worker.ready, 1)
+                os.close(worker.ready)
+                worker.ready = None
+                if serves and worker is self._successor:
+                    self._successor = None  # it is one like the others now
+                    self._tell(self._to_replace.pop(0), signal.SIGUSR1)
+        if not self._all_started and len(self._workers) == self._settings.workers:
+            self._all_started = all(worker.ready is None for worker in self._workers)
+
+    def _reap(self) -> None:
+        for worker in list(self._workers):
+            pid, status = os.waitpid(worker.pid, os.WNOHANG)
+            if pid:
+                self._bury(worker, os.waitstatus_to_exitcode(status))
+
+    def _bury(self, worker: _Worker, exit_code: int) -> None:
+        self._workers.remove(worker)
+        if worker.ready is not None:
+            os.close(worker.ready)
+        self._board.retire(worker.place)
+        if worker.stopped_by is not None or self._stopping:
+            return
+        if not self._all_started:
+            raise CannotServe("a worker could not start; its log says why")
+        if worker is self._successor:
+            _log.error("a new worker could not start (%s): the others stay", _ending(exit_code))
+            self._successor, self._to_replace = None, []
+            return
+        if worker in self._to_replace:
+            self._to_replace.remove(worker)
+            if self._successor is not None and not self._to_replace:
+                self._successor = None  # which takes its place already
+                return
+        self._failures = 0 if time.monotonic() - worker.began >= _STEADY_S else self._failures + 1
+        pause = min(_FIRST_PAUSE_S * 2**self._failures, _LONGEST_PAUSE_S)
+        self._start_at = time.monotonic() + pause
+        _log.error("a worker ended (%s): another one is started in %.1f s", _ending(exit_code), pause)
+
+    def _replace(self) -> None:
+        """Starts the next successor, when the one before has taken its place."""
+        leaving = any(worker.stopped_by is not None for worker in self._workers)
+        if self._to_replace and self._successor is None and not leaving and not self._stopping:
+            self._successor = self._start()
+
+
+def _work(settings: Settings, listeners: Sequence[socket.socket], place: MetricsPlace, ready: int) -> NoReturn:
+    """The life of a worker, which never returns to what its parent does."""
+    exit_code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        # Ctrl-C at a terminal is for the parent alone, which tells the workers.
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.default_int_handler)
+        server = new_server(settings, place)
+        signal.signal(signal.SIGUSR1, lambda _number, _frame: server.leave())
+        threading.Thread(target=_watch, args=(server, os.getppid(), ready), name="xtrace-watch", daemon=True).start()
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=list(listeners))
+        exit_code = 0
+    except CannotServe as error:
+        _log.error("%s", error)
+    except SystemExit:
+        pass  # how uvicorn says that the application did not start; its log says why
+    except BaseException:
+        _log.exception("a worker failed")
+    finally:
+        logging.shutdown()
+        os._exit(exit_code)
+
+
+def _watch(server: Server, parent: int, ready: int) -> None:
+    """Tells the parent when the server has started, and stops it when the parent has died."""
+    told = False
+    while os.getppid() == parent:
+        if server.started and not told:
+            told = True
+            os.write(ready, b"1")
+            os.close(ready)
+        time.sleep(_LOOKS_EVERY_S)
+    _log.error("the parent of this worker has ended, and so it stops")
+    server.leave()
+    time.sleep(server.config.timeout_graceful_shutdown or 0)
+    time.sleep(_PATIENCE_S)
+    os._exit(1)
+
+
+def _ending(exit_code: int) -> str:
+    return f"signal {-exit_code}" if exit_code < 0 else f"exit status {exit_code}"
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,213 @@
+"""A server of several workers: one that dies is replaced, all are replaced without a loss, none outlives its parent."""
+
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from support.server_process import ServerProcess
+from support.service import Http, chunk, ok
+from xtrace_sdk.sync import DataLoader, Retriever, XTraceIntegration
+from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_server.serving import CannotServe, start
+from xtrace_server.settings import Settings
+from xtrace_server.storage.folder_lock import FolderInUse, FolderLock
+
+pytestmark = pytest.mark.usefixtures("database")
+DIM = 24
+ROLLS = 5 if "XTRACE_TEST_FULL" in os.environ else 1
+
+
+def children(pid: int) -> set[int]:
+    """The processes that a process has started, zombies too."""
+    return {int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def state_of(pid: int) -> str:
+    """A letter of the kernel's; empty for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def expect_gone(pids: set[int]) -> None:
+    wait_until(lambda: all(state_of(pid) in ("", "X", "Z") for pid in pids), "workers have outlived their parent")
+
+
+def is_free(folder: Path) -> bool:
+    try:
+        with FolderLock(folder, shared=False):
+            return True
+    except FolderInUse:
+        return False
+
+
+@pytest.fixture
+def server(tmp_path: Path, unused_tcp_port: int) -> Iterator[ServerProcess]:
+    """Two workers and their parent."""
+    made = ServerProcess(tmp_path / "data", port=unused_tcp_port, workers=2, metrics="loopback")
+    made.start()
+    wait_until(lambda: len(children(made.pid)) == 2, "there are not two workers")
+    yield made
+    if state_of(made.pid) not in ("", "X", "Z"):
+        workers = children(made.pid)
+        assert made.terminate() == 0
+        expect_gone(workers)
+
+
+@pytest.fixture
+def url(server: ServerProcess) -> str:
+    return server.credentials.api_url
+
+
+def counted(url: str, route: str) -> float:
+    """How often a route was asked for, as one scrape says."""
+    text = httpx2.get(f"{url}/metrics").text
+    return sum(float(value) for value in re.findall(rf'^xtrace_requests_total{{.*"{route}".*}} (\S+)$', text, re.M))
+
+
+def test_one_scrape_shows_all_workers_and_what_a_dead_one_counted(server: ServerProcess, url: str) -> None:
+    for _ in range(20):
+        assert httpx2.get(f"{url}/livez").status_code == 200
+    wait_until(lambda: all(counted(url, "/livez") == 20 for _ in range(8)), "a scrape shows one worker only")
+    victim = min(children(server.pid))
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: victim not in (now := children(server.pid)) and len(now) == 2, "the worker was not replaced")
+    for _ in range(8):
+        assert httpx2.get(f"{url}/readyz").status_code == 200
+        assert counted(url, "/livez") == 20
+
+
+class Afresh(Http):
+    """Calls that each have a connection of their own, so that either worker may get them."""
+
+    def data(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
+        self._connect()
+        return super().data(method, path, **arguments)
+
+    def control(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
+        self._connect()
+        return super().control(method, path, **arguments)
+
+    def _connect(self) -> None:
+        self.client.close()
+        self.client = httpx2.Client(base_url=self.credentials.api_url, timeout=60)
+
+
+def test_what_one_worker_stored_or_forbade_holds_at_once_for_all(server: ServerProcess) -> None:
+    http = Afresh(server.credentials)
+    http.save_context()
+    kb = http.new_kb()
+    stored: list[int] = []
+    for _ in range(8):
+        stored += http.insert(kb, [chunk(), chunk()])
+        assert len(http.search(kb, [b"\1"])) == len(stored)
+        ok(http.data("DELETE", "/chunk/{org}", params={"kb_id": kb, "chunk_ids": stored.pop(0)}))
+        assert len(http.search(kb, [b"\1"])) == len(stored)
+        key = ok(http.control("POST", "/keys", json={"name": "k"}))
+        key_hash, headers = key["apiKey"]["hash"], {"x-api-key": key["secretKey"]}
+        ok(http.control("PUT", f"/keys/{key_hash}/permissions/{kb}", json={"permission": 1}))
+        search = {"kb_id": kb, "context_id": "ctx", "meta_filter": {}}
+        ok(http.data("POST", "/chunk/meta/{org}", json=search, headers=headers))
+        ok(http.control("PUT", f"/keys/{key_hash}/permissions/{kb}", json={"permission": 0}))
+        assert http.data("POST", "/chunk/meta/{org}", json=search, headers=headers).status_code == 403
+        ok(http.control("PATCH", f"/keys/{key_hash}/status/revoke"))
+        assert http.data("POST", "/chunk/meta/{org}", json=search, headers=headers).status_code == 401
+    http.close()
+
+
+def test_no_worker_outlives_its_parent(server: ServerProcess) -> None:
+    workers = children(server.pid)
+    server.kill()
+    expect_gone(workers)
+    wait_until(lambda: is_free(server.folder), "the lock of the folder is still held")
+
+
+def test_all_workers_drain_before_they_stop(tmp_path: Path, unused_tcp_port: int) -> None:
+    server = ServerProcess(tmp_path, port=unused_tcp_port, workers=2, drain_s=1.5)
+    server.start()
+    workers, url = children(server.pid), server.credentials.api_url
+    os.kill(server.pid, signal.SIGTERM)
+    wait_until(lambda: httpx2.get(f"{url}/readyz").status_code == 503, "the workers do not drain")
+    assert httpx2.get(f"{url}/livez").status_code == 200
+    assert server.join() == 0
+    expect_gone(workers)
+
+
+def test_a_rolling_restart_under_load_loses_nothing(server: ServerProcess) -> None:
+    credentials = server.credentials
+    provider = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
+    context = ExecutionContext.create(provider, "paillier_lookup", DIM, 256, insecure_allow_weak_parameters=True)
+    vectors = np.random.default_rng(1).integers(0, 2, (20, DIM)).tolist()
+    ended = threading.Event()
+
+    with XTraceIntegration(
+        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
+    ) as xtrace:
+        kb_id = xtrace.create_kb("kb").id
+
+        def write() -> int:
+            loader, stored = DataLoader(context, xtrace), 0
+            while not ended.is_set():
+                chunks = [{"chunk_content": f"text {stored + i}"} for i in range(len(vectors))]
+                stored += loader.load(chunks, vectors, kb_id).stored
+            return stored
+
+        def search() -> int:
+            retriever, seen = Retriever(context, xtrace), 0
+            while not ended.is_set():
+                if seen or xtrace.get_kb(kb_id).number_of_vectors:
+                    ids = retriever.nn_search_for_ids(vectors[0], 10_000, kb_id)
+                    assert len(ids) >= seen, "chunks that were found are gone"
+                    seen = len(ids)
+            return seen
+
+        with ThreadPoolExecutor(2) as pool:
+            running = [pool.submit(write), pool.submit(search)]
+            try:
+                for _ in range(ROLLS):
+                    before = children(server.pid)
+                    os.kill(server.pid, signal.SIGHUP)
+                    wait_until(
+                        lambda before=before: not before & (now := children(server.pid)) and len(now) == 2,  # type: ignore[misc]
+                        "the workers were not replaced",
+                    )
+            finally:
+                ended.set()
+            stored, seen = (one.result() for one in running)
+        assert stored > len(vectors) * ROLLS
+        assert seen > 0
+        ids = Retriever(context, xtrace).nn_search_for_ids(vectors[0], stored + 1, kb_id)
+        texts = [one["chunk_content"] for one in Retriever(context, xtrace).retrieve_and_decrypt(ids, kb_id)]
+        assert sorted(texts) == sorted(f"text {i}" for i in range(stored))
+
+
+def test_settings_of_all_workers_are_divided(tmp_path: Path) -> None:
+    given = Settings(workers=4, memory_bytes=4 * 2**30, cache_bytes=2**31, database_connections=24).of_worker
+    assert (given.memory_bytes, given.cache_bytes, given.database_connections, given.workers) == (2**30, 2**29, 6, 1)
+    assert given.search_memory_bytes == Settings().search_memory_bytes
+    assert Settings(workers=4).of_worker == Settings()
+    with pytest.raises(ValueError, match=r"memory_bytes is \d+ for 3 workers, expected at least 3221225472"):
+        Settings(workers=3, memory_bytes=2**30, cache_bytes=3 * 2**29)
+    with pytest.raises(ValueError, match="database_connections is 7 for 2 workers, expected at least 8"):
+        Settings(workers=2, database_connections=7)
+    with pytest.raises(CannotServe, match="use `xtrace serve`"):
+        start(Settings(data=tmp_path, port=0, workers=2))
