@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -39,6 +40,7 @@ from xtrace_server.http.envelope import Envelope
 from xtrace_server.http.faults import known_fault
 from xtrace_server.http.requests import check_caller, check_port
 from xtrace_server.limits.in_flight import InFlight
+from xtrace_server.limits.shared_rates import SharedRates
 from xtrace_server.limits.sign_ins import SignIns
 from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
@@ -58,17 +60,25 @@ _log = logging.getLogger("xtrace")
 _Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def create_app(settings: Settings, place: MetricsPlace | None = None) -> FastAPI:
-    """Returns the application, which opens its database when it starts; `place` is that of a worker.
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What a worker has in common with the others of its server."""
+
+    place: MetricsPlace
+    rates: SharedRates
+
+
+def create_app(settings: Settings, common: Common | None = None) -> FastAPI:
+    """Returns the application, which opens its database when it starts; `common` is what a worker shares with others.
 
     Raises `LookupError` for a route that does not declare its rule and description, and `SchemeUnusable`.
     """
-    metrics = Metrics(place)
+    metrics = Metrics(common.place if common else None)
     traces = _traces(settings)
     schemes = load_schemes(settings.insecure_schemes or ())
     app = FastAPI(
         title="XTrace",
-        lifespan=_lifespan(settings, metrics, schemes, traces),
+        lifespan=_lifespan(settings, metrics, schemes, traces, common.rates if common else None),
         dependencies=[Depends(check_port), Depends(check_caller)],
         openapi_url=None,
         redirect_slashes=False,
@@ -110,7 +120,11 @@ def problem(request: Request, error: ServiceError) -> Response:
 
 
 def _lifespan(
-    settings: Settings, metrics: Metrics, schemes: SchemeRegistry, traces: Traces | None
+    settings: Settings,
+    metrics: Metrics,
+    schemes: SchemeRegistry,
+    traces: Traces | None,
+    rates: SharedRates | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -125,7 +139,7 @@ def _lifespan(
         ) as database:
             engine = _engine(database, settings, metrics, traces)
             await engine.start()
-            guard, denials = Guard(database, settings.rate_limit), Denials(database)
+            guard, denials = Guard(database, settings.rate_limit, rates), Denials(database)
             sessions = Sessions(database, settings)
             ballast = Ballast(settings.data, 0 if settings.database_url else settings.ballast_bytes)
             clearing = Clearing(database, ballast, engine.forget)

@@ -16,11 +16,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from xtrace_server import bootstrap, logs
-from xtrace_server.app import create_app
+from xtrace_server.app import Common, create_app
 from xtrace_server.descriptors import raise_descriptor_limit
 from xtrace_server.http.protocol import bounded
 from xtrace_server.listening import is_loopback, listen
-from xtrace_server.metrics_board import MetricsPlace
 from xtrace_server.schemes import SchemeUnusable
 from xtrace_server.search.scanners import EngineUnusable, check_engine
 from xtrace_server.settings import Settings
@@ -212,14 +211,14 @@ def _listen(settings: Settings, port: int) -> socket.socket:
         raise CannotServe(f"cannot listen on {settings.host} port {port}: {error.strerror}") from None
 
 
-def new_server(settings: Settings, board: MetricsPlace | None = None) -> "Server":
-    """Returns a server, which is to run with listeners; `board` is where a worker shows its metrics to the others.
+def new_server(settings: Settings, common: Common | None = None) -> "Server":
+    """Returns a server, which is to run with listeners; `common` is what a worker shares with others.
 
     Raises `CannotServe`.
     """
     try:
         check_engine(settings)
-        app = create_app(settings, board)
+        app = create_app(settings, common)
     except (EngineUnusable, SchemeUnusable) as error:
         raise CannotServe(str(error)) from None
     config = uvicorn.Config(

@@ -17,6 +17,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Final, NoReturn
 
+from xtrace_server.app import Common
+from xtrace_server.limits.shared_rates import SharedRates
 from xtrace_server.metrics_board import MetricsBoard, MetricsPlace
 from xtrace_server.serving import CannotServe, Server, begin_serving, new_server, prepared
 from xtrace_server.settings import Settings
@@ -37,7 +39,8 @@ _log = logging.getLogger("xtrace")
 def run(settings: Settings) -> None:
     """Serves with `settings.workers` processes until SIGINT or SIGTERM. Raises `CannotServe`."""
     with prepared(settings) as (listeners, url):
-        new_server(settings.of_worker)  # what is wrong with the settings is said once
+        # What is wrong with the settings is said once. Without traces, which begin a thread: a parent that forks has none.
+        new_server(settings.of_worker.model_copy(update={"traces_endpoint": None}))
         begin_serving(url)
         parent = _Parent(settings, listeners)
         try:
@@ -67,6 +70,7 @@ class _Parent:
         self._listeners = listeners
         # One more than workers: a worker is replaced once its successor serves.
         self._board = MetricsBoard(settings.workers + 1)
+        self._rates = SharedRates()
         self._workers: list[_Worker] = []
         self._failures = 0
         self._start_at = 0.0
@@ -159,7 +163,12 @@ class _Parent:
         reading, writing = os.pipe()
         pid = os.fork()
         if not pid:
-            _work(self._settings.of_worker, self._listeners, MetricsPlace(self._board, place), writing)
+            _work(
+                self._settings.of_worker,
+                self._listeners,
+                Common(MetricsPlace(self._board, place), self._rates),
+                writing,
+            )
         os.close(writing)
         worker = _Worker(pid, place, reading)
         self._workers.append(worker)
@@ -213,7 +222,7 @@ class _Parent:
             self._successor = self._start()
 
 
-def _work(settings: Settings, listeners: Sequence[socket.socket], place: MetricsPlace, ready: int) -> NoReturn:
+def _work(settings: Settings, listeners: Sequence[socket.socket], common: Common, ready: int) -> NoReturn:
     """The life of a worker, which never returns to what its parent does."""
     exit_code = 1
     try:
@@ -224,7 +233,7 @@ def _work(settings: Settings, listeners: Sequence[socket.socket], place: Metrics
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.default_int_handler)
-        server = new_server(settings, place)
+        server = new_server(settings, common)
         signal.signal(signal.SIGUSR1, lambda _number, _frame: server.leave())
         threading.Thread(target=_watch, args=(server, os.getppid(), ready), name="xtrace-watch", daemon=True).start()
         with suppress(KeyboardInterrupt):

@@ -134,6 +134,18 @@ def test_what_one_worker_stored_or_forbade_holds_at_once_for_all(server: ServerP
     http.close()
 
 
+def test_a_rate_holds_for_all_workers_together(tmp_path: Path, unused_tcp_port: int) -> None:
+    server = ServerProcess(tmp_path, port=unused_tcp_port, workers=2, rate_limit="12/hour")
+    server.start()
+    http = Afresh(server.credentials)
+    answers = [http.data("GET", "/exec_context/{org}") for _ in range(30)]
+    assert [answer.status_code for answer in answers] == [200] * 12 + [429] * 18
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 7200
+    assert http.control("GET", "/kbs").status_code == 200  # each key by itself
+    http.close()
+    assert server.terminate() == 0
+
+
 def test_no_worker_outlives_its_parent(server: ServerProcess) -> None:
     workers = children(server.pid)
     server.kill()

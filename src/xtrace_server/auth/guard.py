@@ -29,6 +29,7 @@ from xtrace_server.errors import (
 )
 from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.limits.request_counts import RequestCounts
+from xtrace_server.limits.shared_rates import SharedRates
 from xtrace_server.storage import knowledge_bases, operator_keys, organisations
 from xtrace_server.storage.database import THE_SERVICE, Connection, Database, StorageError, now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -209,9 +210,9 @@ class _Headers(Protocol):
 class Guard:
     """Turns the headers of a request into a caller."""
 
-    def __init__(self, database: Database, rate_limit: str | None = None) -> None:
+    def __init__(self, database: Database, rate_limit: str | None = None, rates: SharedRates | None = None) -> None:
         self._database = database
-        self._rate_limit = RateLimit(rate_limit)
+        self._rate_limit = RateLimit(rate_limit, rates)
         self.request_counts = RequestCounts(database)
         self._use_recorded: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
