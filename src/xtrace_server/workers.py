@@ -39,7 +39,7 @@ _log = logging.getLogger("xtrace")
 def run(settings: Settings) -> None:
     """Serves with `settings.workers` processes until SIGINT or SIGTERM. Raises `CannotServe`."""
     with prepared(settings) as (listeners, url):
-        # What is wrong with the settings is said once. Without traces, which begin a thread: a parent that forks has none.
+        # What is wrong with the settings is said once; without traces, because they begin a thread and this forks.
         new_server(settings.of_worker.model_copy(update={"traces_endpoint": None}))
         begin_serving(url)
         parent = _Parent(settings, listeners)
