@@ -14,6 +14,7 @@ from typing import Annotated, Final, NoReturn
 import typer
 
 from xtrace_cli.commands import context, db, kb, keys, local_server, operator, org, xvec
+from xtrace_cli.commands.ask import ask
 from xtrace_cli.commands.audit import audit
 from xtrace_cli.commands.backup import backup, restore
 from xtrace_cli.commands.context_audit import audit as audit_contexts
@@ -60,6 +61,7 @@ def _for_every_command(
     choose_profile(profile)
 
 
+app.command()(ask)
 app.command()(audit)
 app.command()(backup)
 app.command()(demo)

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from docs.examples import ROOT, examples, run
+from support.language_model import language_model
 from support.service import LiveService
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_credentials
 
 RUN = (
+    "answers.md",
     "collection.md",
     "experts.md",
     "integrations.md",
@@ -52,6 +54,16 @@ async def test_the_page_on_collections_runs_from_top_to_bottom(reader_folder: Pa
     for code in examples(ROOT / "docs" / "collection.md").values():
         namespace = await run(code, namespace)
     assert (reader_folder / "keys" / "collection.json").exists()
+
+
+async def test_the_page_on_answers_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with language_model() as running:
+        monkeypatch.setenv("OLLAMA_HOST", running.url.removesuffix("/v1"))
+        (code,) = examples(ROOT / "docs" / "answers.md").values()
+        namespace = await run(code, {})
+    quoted = "The tenant gives notice three months before the end of the quarter. [1]"
+    assert namespace["answer"] == f"It says: {quoted}"
+    assert capsys.readouterr().out.endswith(f"is its own affair\nThe sources say: {quoted}")
 
 
 def test_the_readme_example_runs_as_a_script_and_answers(reader_folder: Path, live_service: LiveService) -> None:

@@ -22,7 +22,7 @@ class Inside:
         """Runs the command; `variables` join the environment."""
         out, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.setattr(sys, "stdin", io.StringIO(typed))
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode())))
             for name, value in variables.items():
                 patch.setenv(name, value)
             status = self.session.run(line)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -125,9 +126,9 @@ def _object(text: str | None) -> dict[str, Any]:
         raise WrongUse('--metadata is not valid, expected a JSON object such as \'{"topic": "home"}\'') from None
 
 
-def _opened(file: Path) -> BinaryIO:
+def _opened(file: Path) -> AbstractContextManager[BinaryIO]:
     if str(file) == "-":
-        return sys.stdin.buffer
+        return nullcontext(sys.stdin.buffer)
     try:
         return file.open("rb")
     except OSError as error:

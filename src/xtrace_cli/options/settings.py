@@ -40,6 +40,9 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "kms_key": ("XTRACE_KMS_KEY",),
     "embedding_model_path": ("XTRACE_EMBEDDING_MODEL_PATH",),
     "kb": ("XTRACE_KB",),
+    "llm_provider": ("XTRACE_LLM_PROVIDER",),
+    "llm_model": ("XTRACE_LLM_MODEL",),
+    "llm_base_url": ("XTRACE_LLM_BASE_URL",),
 }
 """Each setting, as a profile names it, with its variables of the environment and of `.env`, the first one first."""
 DOTENV: Final = ".env"

@@ -1,0 +1,71 @@
+"""Numbered sources for a language model, and the citations in its answer, checked while it comes."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from xtrace_cli.answers.hits import reference_of, text_of
+from xtrace_sdk.collection.record import Hit
+
+MAX_SOURCE_CHARACTERS: Final = 4000
+"""Of one text; what is beyond is left out."""
+_CITATION: Final = re.compile(r"\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
+_BEGINNING: Final = re.compile(r"\[[\d\s,;]*\Z")
+_LONGEST: Final = 40
+"""Characters of a citation that is waited for."""
+UNKNOWN: Final = "no such source"
+
+
+def numbered_sources(hits: Sequence[Hit]) -> str:
+    """The texts with their sources, numbered from 1, as the context of a prompt.
+
+    Only these numbers stand in square brackets: in a text `[2]` becomes `(2)`, so that it cannot pass for a source.
+    """
+    return "\n\n".join(
+        f"[{number}] {_plain(reference_of(hit.record))}\n{_plain(text_of(hit.record)[:MAX_SOURCE_CHARACTERS])}"
+        for number, hit in enumerate(hits, start=1)
+    )
+
+
+class Citations:
+    """The citations of one answer: those of unknown sources are marked, and those of known ones remembered."""
+
+    def __init__(self, count: int) -> None:
+        """`count` sources are numbered from 1."""
+        self._count = count
+        self._held = ""
+        self.known: set[int] = set()
+        """The sources that were cited."""
+        self.unknown: set[int] = set()
+        """Numbers that were cited and are not those of sources."""
+
+    def feed(self, part: str) -> str:
+        """The part as it is to be shown; what may be the beginning of a citation is held back."""
+        text = self._held + part
+        beginning = _BEGINNING.search(text)
+        cut = len(text)
+        if beginning is not None and cut - beginning.start() <= _LONGEST:
+            cut = beginning.start()
+        self._held = text[cut:]
+        return self._checked(text[:cut])
+
+    def end(self) -> str:
+        """What was still held back."""
+        held, self._held = self._held, ""
+        return self._checked(held)
+
+    def _checked(self, text: str) -> str:
+        return _CITATION.sub(self._mark, text)
+
+    def _mark(self, match: re.Match[str]) -> str:
+        numbers = {int(number) for number in re.findall(r"\d+", match[1])}
+        unknown = {number for number in numbers if not 1 <= number <= self._count}
+        self.known |= numbers - unknown
+        self.unknown |= unknown
+        if not unknown:
+            return match[0]
+        return f"{match[0][:-1]}: {', '.join(map(str, sorted(unknown)))} is {UNKNOWN}]"
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\[(\d+)\]", r"(\1)", text)
