@@ -49,3 +49,7 @@ class NoKeyring(XTraceError):
 
 class SomethingIsWrong(XTraceError):
     """`xtrace doctor` found something that does not work."""
+
+
+class UnusableContext(XTraceError):
+    """The context cannot be restored by somebody else."""

@@ -30,6 +30,7 @@ from xtrace_cli.commands.load import load
 from xtrace_cli.commands.moving import export, import_
 from xtrace_cli.commands.search import search
 from xtrace_cli.commands.serve import serve
+from xtrace_cli.commands.share import share
 from xtrace_cli.commands.shell import shell
 from xtrace_cli.commands.usage import usage
 from xtrace_cli.commands.vacuum import vacuum
@@ -73,6 +74,7 @@ app.command()(load)
 app.command()(restore)
 app.command()(search)
 app.command()(serve)
+app.command()(share)
 app.command()(shell)
 app.command()(usage)
 app.command()(vacuum)
