@@ -35,6 +35,7 @@ from xtrace_server.auth.sessions import Sessions
 from xtrace_server.dashboard import routes as dashboard
 from xtrace_server.dashboard.failures import error_page, is_for_reader
 from xtrace_server.errors import PermissionDenied, ServiceError, Unauthenticated
+from xtrace_server.figures import Figures
 from xtrace_server.http.denials import record_denial
 from xtrace_server.http.envelope import Envelope
 from xtrace_server.http.faults import known_fault
@@ -140,7 +141,7 @@ def _lifespan(
             engine = _engine(database, settings, metrics, traces)
             await engine.start()
             guard, denials = Guard(database, settings.rate_limit, rates), Denials(database)
-            sessions = Sessions(database, settings)
+            sessions, figures = Sessions(database, settings), Figures(database)
             ballast = Ballast(settings.data, 0 if settings.database_url else settings.ballast_bytes)
             clearing = Clearing(database, ballast, engine.forget)
             in_flight = InFlight(settings.max_requests_each, settings.request_memory_bytes)
@@ -160,6 +161,7 @@ def _lifespan(
                 guard,
                 sessions,
                 SignIns(settings.dashboard_sign_ins),
+                figures,
                 engine,
                 denials,
                 ballast,
@@ -176,6 +178,7 @@ def _lifespan(
                 await clearing.close()
                 await guard.close()
                 await sessions.close()
+                await figures.close()
                 await denials.close()
                 await engine.close()
                 if traces is not None:

@@ -6,6 +6,7 @@ from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard
 from xtrace_server.auth.sessions import Sessions
+from xtrace_server.figures import Figures
 from xtrace_server.limits.in_flight import InFlight
 from xtrace_server.limits.sign_ins import SignIns
 from xtrace_server.metrics import Metrics
@@ -23,6 +24,7 @@ class ServerState:
     guard: Guard
     sessions: Sessions
     sign_ins: SignIns
+    figures: Figures
     engine: SearchEngine
     denials: Denials
     ballast: Ballast

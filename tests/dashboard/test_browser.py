@@ -1,10 +1,15 @@
 """The dashboard in a real Chromium: flows, accessibility, and a console that stays empty."""
 
+from pathlib import Path
+from typing import Literal
+
 import pytest
 
 from support.browser import NEEDS_CHROMIUM, Chromium
-from support.service import LiveService
+from support.service import Http, LiveService, chunk, ok, running_service
+from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.credentials import Credentials
+from xtrace_server.operations import organisations
 
 pytestmark = NEEDS_CHROMIUM
 DATABASES = ("sqlite",)
@@ -79,3 +84,101 @@ def test_a_knowledge_base_from_its_creation_to_its_deletion(
         page.go_back()
         page.get_by_role("heading", name="Knowledge base not found").wait_for()
         window.forget("404")
+
+
+PATHS = ("/", "/knowledge-bases", "/keys", "/contexts", "/visible", "/get-started", "/audit", "/settings")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 768, 1280, 2560])
+def test_every_page_is_accessible_and_fits(
+    chromium: Chromium, live_service: LiveService, http: Http, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    kb, _ = http.new_kb(), http.save_context()
+    http.insert(kb, [chunk(i, meta_data={"tag1": "a" * 300, "facets": ["x", "y"]}) for i in range(1, 30)])
+    (key,) = ok(http.control("GET", "/keys"))
+    more = (f"/knowledge-bases/{kb}?chunk=1&add=1", f"/knowledge-bases/{kb}/delete", f"/keys/{key['hash']}")
+    size = {"width": width, "height": 800}
+    with chromium.window(live_service.url, viewport=size, color_scheme=scheme) as window:
+        window.sign_in(http.credentials)
+        for path in (*PATHS, *more):
+            window.open(path)
+            window.check_accessible()
+            window.check_fits()
+
+
+@pytest.mark.full
+def test_every_page_works_without_script(chromium: Chromium, live_service: LiveService, http: Http) -> None:
+    with chromium.window(live_service.url, java_script_enabled=False) as window:
+        page = window.sign_in(http.credentials)
+        for path in PATHS:
+            window.open(path)
+            assert page.locator("h1").is_visible()
+        window.open("/keys")
+        page.get_by_label("Name", exact=True).fill("without script")
+        page.get_by_role("button", name="Create API key").click()
+        assert len(page.locator("#secret").inner_text()) == 46
+        window.open("/settings")
+        page.get_by_label("Theme").select_option("dark")
+        page.get_by_role("button", name="Set").click()
+        assert page.locator("html").get_attribute("data-theme") == "dark"
+
+
+@pytest.mark.full
+def test_a_key_is_created_granted_and_revoked(chromium: Chromium, live_service: LiveService, http: Http) -> None:
+    http.new_kb()
+    with chromium.window(live_service.url, permissions=["clipboard-read", "clipboard-write"]) as window:
+        page = window.sign_in(http.credentials)
+        page.get_by_role("link", name="API keys").click()
+        page.get_by_label("Name", exact=True).fill("reports")
+        page.get_by_role("button", name="Create API key").click()
+        page.get_by_role("dialog").wait_for()
+        window.check_accessible()
+        secret = page.locator("#secret").inner_text()
+        page.get_by_role("dialog").get_by_role("button", name="Copy").click()
+        page.get_by_text("Copied to the clipboard.").wait_for(state="attached")
+        assert page.evaluate("navigator.clipboard.readText()") == secret
+        page.get_by_role("link", name="I stored it").click()
+        assert secret not in page.content()
+        page.get_by_label("kb: read", exact=True).check()
+        page.get_by_role("button", name="Save grants").click()
+        page.get_by_text("Grants saved.").wait_for()
+        page.go_back()
+        page.go_back()
+        assert secret not in page.content()
+
+
+@pytest.mark.full
+def test_what_happens_meanwhile_is_said(chromium: Chromium, live_service: LiveService, http: Http) -> None:
+    with chromium.window(live_service.url) as window:
+        page = window.sign_in(http.credentials)
+        window.open("/settings")
+        other = window.watch(window.context.new_page())
+        other.goto(live_service.url + "/settings")
+        other.get_by_role("button", name="Sign out everywhere").click()
+        other.wait_for_url("**/sign-in")
+        page.get_by_role("button", name="Sign out", exact=True).click()
+        page.get_by_role("heading", name="Sign in to XTrace").wait_for()
+        live_service.operate(lambda database: organisations.suspend(database, ON_THE_HOST, http.org))
+        window.open("/sign-in")
+        page.get_by_label("Organisation ID").fill(http.org)
+        page.get_by_label("Admin key").fill(http.credentials.admin_key)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_text("The organisation is suspended").wait_for()
+        window.forget("401")
+
+
+@pytest.mark.full
+def test_a_server_that_restarts_under_the_page(chromium: Chromium, tmp_path: Path, unused_tcp_port: int) -> None:
+    with running_service(tmp_path / "data", port=unused_tcp_port) as service:
+        url, credentials = service.url, service.first_credentials
+        window_of = chromium.window(url)
+        window = window_of.__enter__()
+        page = window.sign_in(credentials)
+        window.open("/knowledge-bases")
+    with running_service(tmp_path / "data", port=unused_tcp_port):
+        page.get_by_label("Name", exact=True).fill("after the restart")
+        page.get_by_role("button", name="Create knowledge base").click()
+        page.get_by_role("heading", name="after the restart").wait_for()
+        window_of.__exit__(None, None, None)

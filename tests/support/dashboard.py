@@ -85,8 +85,8 @@ class Page:
         return self.answer.url.path
 
     def form(self, action: str) -> Form:
-        """The form that goes there."""
-        found = [one for one in self.forms if one.action == action]
+        """The form that changes something there."""
+        found = [one for one in self.forms if one.action == action and one.method == "post"]
         assert found, f"the page has no form for {action}, only for {[one.action for one in self.forms]}"
         return found[0]
 

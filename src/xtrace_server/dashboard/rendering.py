@@ -13,7 +13,7 @@ from markupsafe import Markup
 from xtrace_server.auth.guard import Plane, rule_of
 from xtrace_server.auth.sessions import OperatorSignedIn, SignedIn
 from xtrace_server.auth.sessions import new_token as new_visitor
-from xtrace_server.dashboard import assets, tokens, words
+from xtrace_server.dashboard import assets, charts, tokens, words
 from xtrace_server.http import cookies
 from xtrace_server.http.requests import state_of
 from xtrace_server.operations import overview
@@ -52,7 +52,7 @@ def environment() -> Environment:
         "sentence",
     )
     made.filters |= {name: getattr(words, name) for name in names} | {"hexadecimal": words.hexadecimal}
-    made.globals |= {"asset": assets.path, "version": version("xtracedb"), "query": query}
+    made.globals |= {"asset": assets.path, "version": version("xtracedb"), "query": query, "charts": charts}
     return made
 
 
@@ -130,7 +130,8 @@ class _FormSecrets:
         name = {Plane.SESSION: cookies.SESSION, Plane.OPERATOR_SESSION: cookies.OPERATOR}.get(plane)
         found = cookies.read_cookie(request, settings, name if name and is_signed_in else cookies.VISITOR)
         self.new_visitor = new_visitor() if found is None else None
-        self._secret = found or self.new_visitor or ""
+        # A page that was made for a session that has just been opened has no cookie of it yet.
+        self._secret = getattr(request.state, "form_secret", None) or found or self.new_visitor or ""
 
     def field(self) -> Markup:
         """Returns the hidden field of a form."""

@@ -3,9 +3,19 @@
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from xtrace_server.dashboard.pages import knowledge_bases, operator, overview, sign_in, static
+from xtrace_server.dashboard.pages import (
+    audit,
+    contexts,
+    keys,
+    knowledge_bases,
+    operator,
+    overview,
+    settings,
+    sign_in,
+    static,
+)
 
-_PARTS = (static, sign_in, overview, knowledge_bases, operator)
+_PARTS = (static, sign_in, overview, knowledge_bases, keys, contexts, audit, settings, operator)
 
 
 def all_routes() -> list[APIRoute]:

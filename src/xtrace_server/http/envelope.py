@@ -15,8 +15,10 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xtrace_core.wire import PROBLEM_JSON
+from xtrace_server.auth.guard import ApiCaller
 from xtrace_server.deadline import deadline
 from xtrace_server.errors import DeadlineExceeded, Overloaded, ServerFault, ServiceError
+from xtrace_server.figures import Figures
 from xtrace_server.metrics import UNMATCHED, Metrics
 from xtrace_server.settings import Settings
 
@@ -33,6 +35,8 @@ SECURITY_HEADERS: Final = {
 CLIENT_LEFT: Final = "client_left"
 """What the log and the metrics have in place of an error's code where there was no answer."""
 _STRICT_TRANSPORT: Final = {"strict-transport-security": "max-age=31536000"}
+_SEARCHES: Final = "/v1/compute_hamming"
+"""How the routes of searches begin."""
 _FOREIGN_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 _log = logging.getLogger("xtrace.request")
@@ -159,6 +163,7 @@ class Envelope:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope["method"] if route != UNMATCHED else "any"
         state: MutableMapping[str, Any] = scope.get("state", {})
+        self._count(scope, route, seconds)
         self._metrics.requests.labels(route, method, str(progress.status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         self._metrics.received_bytes.inc(progress.received)
@@ -178,6 +183,14 @@ class Envelope:
             self._metrics.refusals.labels(code).inc()
             fields["code"] = code
         _log.info("request", extra={"fields": fields})
+
+    def _count(self, scope: Scope, route: str, seconds: float) -> None:
+        """Counts the request for the organisation whose API key it came with, if there is one."""
+        caller, app = scope["state"].get("caller"), scope.get("app")
+        if isinstance(caller, ApiCaller) and app is not None:
+            code = scope["state"].get("code")
+            figures: Figures = app.state.server.figures
+            figures.add_request(caller.organisation_id, seconds, code, is_search=route.startswith(_SEARCHES))
 
 
 def is_ops(settings: Settings, scope: MutableMapping[str, Any]) -> bool:

@@ -1,11 +1,16 @@
-"""The admin keys of an organisation: what the server's operator does with them."""
+"""The admin keys of an organisation: what the server's operator does with them, and who has one."""
 
+import hmac
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from xtrace_server.auth.guard import Operator
+from xtrace_server.auth.guard import Actor, Operator
 from xtrace_server.auth.keys import hash_key, new_key
+from xtrace_server.errors import Unauthenticated
 from xtrace_server.operations.audit import record
-from xtrace_server.operations.writing import operating
+from xtrace_server.operations.sessions import NewSession, open_session
+from xtrace_server.operations.writing import operating, repeatable
+from xtrace_server.state import ServerState
 from xtrace_server.storage import organisations
 from xtrace_server.storage.database import Connection, Database
 from xtrace_server.storage.organisations import AdminKey
@@ -37,6 +42,44 @@ async def rotate(database: Database, operator: Operator, organisation_id: str) -
         created = await _created(connection, operator, organisation_id)
         await _revoke(connection, operator, organisation_id, [key.hash for key in before])
     return created
+
+
+async def list_own(state: ServerState, actor: Actor) -> list[AdminKey]:
+    """Returns the admin keys of the caller's organisation, the oldest first."""
+    async with state.database.read(actor.organisation_id) as connection:
+        return await organisations.list_admin_keys(connection, actor.organisation_id)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Rotated:
+    """A new admin key, and a session that was opened with it; only the caller has both."""
+
+    key: AdminKey
+    secret: str
+    session: NewSession
+
+
+@repeatable
+async def rotate_own(state: ServerState, actor: Actor, current: str) -> Rotated:
+    """Replaces all admin keys of the caller's organisation by a new one, and opens a session with it.
+
+    `current` is the key that the caller signed in with, which a session alone does not show. Every other session ends.
+    Raises `Unauthenticated`.
+    """
+    if not hmac.compare_digest(hash_key(current), actor.name):
+        raise Unauthenticated("the admin key is not the one that this session was opened with; nothing was changed")
+    secret = new_key()
+    # One at a time: of two rotations at once the second one finds its key gone.
+    async with state.database.write(actor.organisation_id, urgent=True, alone=True) as connection:
+        await actor.check_current(connection)
+        before = await organisations.list_admin_keys(connection, actor.organisation_id)
+        key = await organisations.add_admin_key(connection, actor.organisation_id, hash_key(secret))
+        await record(connection, actor, "admin_key.rotate", key.hash)
+        for one in before:
+            await organisations.remove_admin_key(connection, actor.organisation_id, one.hash)
+            await record(connection, actor, "admin_key.revoke", one.hash)
+        session = await open_session(state, connection, actor.organisation_id, key.hash)
+    return Rotated(key, secret, session)
 
 
 async def revoke(database: Database, operator: Operator, organisation_id: str, key_hash: str) -> int:

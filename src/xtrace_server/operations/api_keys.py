@@ -1,5 +1,7 @@
 """The API keys of an organisation, and their permissions."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from xtrace_core.permissions import Permission
@@ -12,23 +14,30 @@ from xtrace_server.operations.writing import repeatable, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import knowledge_bases, organisations
 from xtrace_server.storage.database import format_time
-from xtrace_server.storage.knowledge_bases import KnowledgeBase
-from xtrace_server.storage.organisations import ApiKey
+from xtrace_server.storage.knowledge_bases import KnowledgeBase, ListQuery
+from xtrace_server.storage.organisations import ApiKey as ApiKey
 
 
 @repeatable
 async def create(
-    state: ServerState, actor: Actor, name: str, description: str, expires_at: datetime | None = None
+    state: ServerState,
+    actor: Actor,
+    name: str,
+    description: str,
+    expires_at: datetime | None = None,
+    default_permission: Permission = Permission.NONE,
 ) -> tuple[ApiKey, str]:
-    """Creates an API key without any permission; returns it as stored, and the secret, which only the caller has.
+    """Creates an API key with a default permission; returns it as stored, and the secret, which only the caller has.
 
     Without `expires_at`, a time with its zone, it does not expire. Raises `LimitExceeded` and `InvalidRequest`.
     """
     check_names(state.settings, name, description)
     until = None if expires_at is None else _in_future(expires_at)
     async with writing(state, actor) as connection:
-        key, secret = await new_api_key(connection, actor.organisation_id, name, description, Permission.NONE, until)
-        await record(connection, actor, "api_key.create", key.hash, f"expires at {until}" if until else "")
+        key, secret = await new_api_key(connection, actor.organisation_id, name, description, default_permission, until)
+        said = [f"permission {default_permission} everywhere"] if default_permission else []
+        said += [f"expires at {until}"] if until else []
+        await record(connection, actor, "api_key.create", key.hash, ", ".join(said))
     return key, secret
 
 
@@ -54,6 +63,82 @@ async def set_permission(state: ServerState, actor: Actor, key_hash: str, kb_id:
         kb = await knowledge_bases.get(connection, actor.organisation_id, kb_id)
         await organisations.set_permission(connection, key, kb, permission)
         await record(connection, actor, "api_key.permission", key.hash, f"permission {permission} in {kb.id}")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """An API key, and in how many knowledge bases it may do anything."""
+
+    key: ApiKey
+    knowledge_bases: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What some keys may do in some knowledge bases; `explicit` has what is set, by hash and `pk`."""
+
+    keys: list[Access]
+    knowledge_bases: list[KnowledgeBase]
+    explicit: dict[tuple[str, int], int]
+    total: int
+    """How many knowledge bases there are."""
+
+
+async def matrix(
+    state: ServerState, actor: Actor, keys: Sequence[ApiKey], find: str, page: int, columns: int
+) -> Matrix:
+    """Returns the rights of at most a thousand keys in a page, from 1, of the knowledge bases, by name.
+
+    `find` is what the names of these have in them; empty for all.
+    """
+    hashes = [key.hash for key in keys]
+    query = ListQuery(
+        find=find, sort_by="name", descending=False, limit=columns, offset=(page - 1) * columns, deleting=False
+    )
+    async with state.database.read(actor.organisation_id) as connection:
+        kbs, total = await knowledge_bases.list_page(connection, actor.organisation_id, query)
+        explicit = await organisations.explicit_permissions(connection, hashes, [kb.pk for kb in kbs])
+        counted = await organisations.count_explicit(connection, hashes)
+        everything = (await organisations.knowledge_base_counts(connection, actor.organisation_id)).get(
+            actor.organisation_id, 0
+        )
+    accesses = []
+    for key in keys:
+        given, denied = counted.get(key.hash, (0, 0))
+        accesses.append(Access(key, everything - denied if key.default_permission else given))
+    return Matrix(accesses, kbs, explicit, total)
+
+
+async def get(state: ServerState, actor: Actor, key_hash: str) -> ApiKey:
+    """Returns a key that is not revoked. Raises `KeyNotFound`."""
+    async with state.database.read(actor.organisation_id) as connection:
+        return await organisations.get_api_key(connection, actor.organisation_id, key_hash)
+
+
+@repeatable
+async def set_permissions(
+    state: ServerState, actor: Actor, key_hash: str, changes: Mapping[str, Permission | None]
+) -> int:
+    """Sets the key's permission in knowledge bases by their ids, None for its default; all or none.
+
+    Returns how many differ from before. Raises `KeyNotFound` and `KnowledgeBaseNotFound`.
+    """
+    changed = 0
+    async with writing(state, actor) as connection:
+        key = await organisations.get_api_key(connection, actor.organisation_id, key_hash)
+        for kb_id, permission in changes.items():
+            kb = await knowledge_bases.get(connection, actor.organisation_id, kb_id)
+            before = (await organisations.explicit_permissions(connection, [key.hash], [kb.pk])).get((key.hash, kb.pk))
+            if before == permission:
+                continue
+            changed += 1
+            if permission is None:
+                await organisations.clear_permission(connection, key, kb)
+            else:
+                await organisations.set_permission(connection, key, kb, permission)
+            said = "default" if permission is None else str(int(permission))
+            await record(connection, actor, "api_key.permission", key.hash, f"permission {said} in {kb.id}")
+    return changed
 
 
 @repeatable

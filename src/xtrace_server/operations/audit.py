@@ -1,12 +1,19 @@
 """The audit log of an organisation, and of the server as a whole."""
 
+from collections.abc import AsyncIterator
+
 from xtrace_core import wire
 from xtrace_server.auth.guard import Actor
 from xtrace_server.errors import OrganisationNotFound
 from xtrace_server.state import ServerState
 from xtrace_server.storage import audit
-from xtrace_server.storage.audit import Entry, Event
+from xtrace_server.storage.audit import Entry as Entry
+from xtrace_server.storage.audit import Event
+from xtrace_server.storage.audit import Wanted as Wanted
 from xtrace_server.storage.database import THE_SERVICE, Connection, Database
+
+PAGE_ENTRIES = 50
+_STEP = 1000
 
 
 async def newest(state: ServerState, actor: Actor, before: int | None, limit: int) -> list[Entry]:
@@ -25,6 +32,23 @@ async def newest_of(database: Database, organisation_id: str, before: int | None
         if organisation_id != THE_SERVICE and not await audit.has_log(connection, organisation_id):
             raise OrganisationNotFound(organisation_id)
         return await audit.newest(connection, organisation_id, before, limit)
+
+
+async def find(
+    state: ServerState, actor: Actor, wanted: Wanted, before: int | None = None, limit: int = PAGE_ENTRIES
+) -> list[Entry]:
+    """Returns the newest entries that are wanted, or those with ids below `before`; the newest first."""
+    await state.denials.write()
+    async with state.database.read(actor.organisation_id) as connection:
+        return await audit.find(connection, actor.organisation_id, wanted, before, limit)
+
+
+async def every(state: ServerState, actor: Actor, wanted: Wanted) -> AsyncIterator[list[Entry]]:
+    """Yields all entries that are wanted, step by step, the newest first; no transaction stays open in between."""
+    before: int | None = None
+    while step := await find(state, actor, wanted, before, _STEP):
+        yield step
+        before = step[-1].id
 
 
 def shown(entry: Entry) -> wire.AuditEntry:

@@ -52,6 +52,7 @@ async def insert(
         answer = await _inserted(connection, kb, binding, writes, body.on_conflict)
         if key is not None:
             await idempotency.keep_answer(connection, key, msgspec.json.encode(answer))
+    state.figures.add(caller.organisation_id, written=len(body.chunks))
     return answer
 
 
@@ -66,6 +67,8 @@ async def read(
         kb = await caller.knowledge_base(connection, kb_id)
         pks = [pk for chunk_id in chunk_ids if (pk := chunks.pk_of(kb, chunk_id)) is not None]
         await read_chunks(connection, state.schemes, pks, shown, sink)
+    if isinstance(caller, ApiCaller):
+        state.figures.add(caller.organisation_id, fetched=len(pks))
 
 
 @repeatable

@@ -7,6 +7,7 @@ from xtrace_server.errors import Unavailable
 from xtrace_server.state import ServerState
 from xtrace_server.storage.database import StorageError
 
+_ROWS = ("memory", "cluster", "loaded", "database")
 SLOW_DATABASE_S = 0.25
 """A database that takes longer for a trivial question is busy, or far away."""
 
@@ -40,7 +41,7 @@ class Health:
 async def check(state: ServerState) -> Health:
     """Asks the database something trivial, and reads what the process counts."""
     settings, memory = state.settings, state.engine.memory()
-    searches = {rows: _sample(state, "xtrace_searches_total", rows=rows) for rows in ("memory", "loaded", "database")}
+    searches = {rows: _sample(state, "xtrace_searches_total", rows=rows) for rows in _ROWS}
     bodies, answers = state.in_flight.taken_bytes("bodies"), state.in_flight.taken_bytes("answers")
     held = {part: int(read()) for part, read in memory.items()}
     return Health(
@@ -49,7 +50,7 @@ async def check(state: ServerState) -> Health:
         cache_bytes=held["cached"],
         cache_budget_bytes=settings.cache_bytes,
         searches=sum(searches.values()),
-        from_memory=searches["memory"],
+        from_memory=searches["memory"] + searches["cluster"],
         search_threads=settings.search_threads,
         requests=_sample(state, "xtrace_requests_in_flight"),
         memory_bytes=sum(held.values()) + bodies + answers,

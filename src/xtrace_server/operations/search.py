@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_core.schemes.interface import InvalidCiphertext, Query
 from xtrace_server.auth.guard import ApiCaller
 from xtrace_server.errors import CiphertextRefused
@@ -34,6 +35,8 @@ async def search(
         evaluation = evaluation_of(state.schemes, context.data.type, context.data.pk)
         return SearchTarget(evaluation, None if binding is None else Candidates(kb, binding, scope))
 
+    if scope.filter != EVERY_CHUNK:
+        state.figures.add(caller.organisation_id, filtered=1)
     try:
         return await state.engine.search(caller.organisation_id, find, queries)
     except InvalidCiphertext as error:

@@ -41,7 +41,8 @@ def cache(state: ServerState) -> Cache:
         read=held["read"],
         coming=held["coming"],
         spooled=held["spooled"],
-        from_memory=_sample(state, "xtrace_searches_total", rows="memory"),
+        from_memory=_sample(state, "xtrace_searches_total", rows="memory")
+        + _sample(state, "xtrace_searches_total", rows="cluster"),
         loaded=_sample(state, "xtrace_searches_total", rows="loaded"),
         from_database=_sample(state, "xtrace_searches_total", rows="database"),
         evictions=_sample(state, "xtrace_cache_evictions_total"),

@@ -47,11 +47,10 @@ async def sign_in_operator(state: ServerState, operator_key: str, request_id: st
     except Unauthenticated as error:
         state.denials.add(THE_SERVICE, _denied(error, "POST /operator/sign-in"))
         raise
-    token = new_token()
     async with operating(state.database, operator) as connection:
-        session = await _opened(state, connection, token, THE_SERVICE, operator.key_hash)
+        new = await open_session(state, connection, THE_SERVICE, operator.key_hash)
         await record(connection, operator.to(THE_SERVICE), "session.start", "dashboard")
-    return NewSession(session, token)
+    return new
 
 
 @repeatable
@@ -97,22 +96,21 @@ async def claim_form(state: ServerState, caller: SignedIn | OperatorSignedIn, no
 
 @repeatable
 async def _open_for_actor(state: ServerState, actor: Actor) -> NewSession:
-    token = new_token()
     async with writing(state, actor) as connection:
-        session = await _opened(state, connection, token, actor.organisation_id, actor.name)
+        new = await open_session(state, connection, actor.organisation_id, actor.name)
         await record(connection, actor, "session.start", "dashboard")
-    return NewSession(session, token)
+    return new
 
 
-async def _opened(
-    state: ServerState, connection: Connection, token: str, organisation_id: str, key_hash: str
-) -> Session:
+async def open_session(state: ServerState, connection: Connection, organisation_id: str, key_hash: str) -> NewSession:
+    """Opens a session for a key, in the transaction of what it follows from; those that are over leave the database."""
+    token = new_token()
     await sessions.remove_ended(connection, ends(state.settings))
     await sessions.create(connection, hash_token(token), organisation_id, key_hash)
     found = await sessions.find(connection, hash_token(token))
     if found is None:
         raise RuntimeError("a session that was just opened is missing")
-    return found
+    return NewSession(found, token)
 
 
 async def _check_current(connection: Connection, caller: SignedIn | OperatorSignedIn) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, insert, select
+from sqlalchemy import exists, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.storage.database import THE_SERVICE, now
@@ -69,6 +69,52 @@ async def newest(connection: AsyncConnection, organisation_id: str, before: int 
     query = query.where(_a.organisation_id.is_(None) if of_service else _a.organisation_id == organisation_id)
     if before is not None:
         query = query.where(_a.id < before)
+    return [
+        Entry(
+            id_,
+            at,
+            Event(action=action, actor=actor, subject=subject, detail=detail, request_id=request_id, count=count),
+        )
+        for id_, at, action, actor, subject, detail, request_id, count in await connection.execute(
+            query.order_by(_a.id.desc()).limit(limit)
+        )
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which entries to list; what is empty or None selects nothing."""
+
+    action: str = ""
+    """How their action begins."""
+    actor: str = ""
+    """How their actor begins."""
+    subject: str = ""
+    """What their subject or their detail has in it, ignoring case."""
+    since: str | None = None
+    until: str | None = None
+    """The first moment that is too late."""
+
+
+async def find(
+    connection: AsyncConnection, organisation_id: str, wanted: Wanted, before: int | None, limit: int
+) -> list[Entry]:
+    """Returns the newest entries of an organisation that are wanted, or those with ids below `before`; newest first."""
+    query = select(_a.id, _a.at, _a.action, _a.actor, _a.subject, _a.detail, _a.request_id, _a.count)
+    query = query.where(_a.organisation_id == organisation_id)
+    if before is not None:
+        query = query.where(_a.id < before)
+    if wanted.action:
+        query = query.where(_a.action.startswith(wanted.action, autoescape=True))
+    if wanted.actor:
+        query = query.where(_a.actor.startswith(wanted.actor, autoescape=True))
+    if wanted.subject:
+        inside = (column.icontains(wanted.subject, autoescape=True) for column in (_a.subject, _a.detail))
+        query = query.where(or_(*inside))
+    if wanted.since is not None:
+        query = query.where(_a.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(_a.at < wanted.until)
     return [
         Entry(
             id_,

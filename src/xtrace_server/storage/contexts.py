@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from msgspec import structs
-from sqlalchemy import and_, delete, exists, func, insert, select, update
+from sqlalchemy import and_, case, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.wire import ContextData
@@ -122,6 +122,69 @@ async def list_all(connection: AsyncConnection, organisation_id: str) -> list[Co
     """The organisation's contexts in the order in which they were first saved."""
     query = select(*_CONTEXT).where(_c.organisation_id == organisation_id).order_by(_c.pk)
     return [_from_row(row) for row in await connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPart:
+    """What is known of a stored context without its secrets."""
+
+    pk: int
+    id: str
+    type: str
+    public_key: str
+    config: str
+    key_provider: str | None
+    """Which kind of provider protects the secrets; None if they are not stored here."""
+    name: str | None
+    created_at: str
+    is_retired: bool
+
+
+async def list_public(connection: AsyncConnection, organisation_id: str) -> list[PublicPart]:
+    """The public parts of the organisation's contexts, in the order in which they were first saved."""
+    is_stored = _c.encrypted_secret.is_not(None)
+    retired = exists().where(_r.organisation_id == _c.organisation_id, _r.context_id == _c.id)
+    query = (
+        select(
+            _c.pk,
+            _c.id,
+            _c.type,
+            _c.public_key,
+            _c.config,
+            case((is_stored, func.coalesce(_c.key_provider, "unknown"))),
+            _c.name,
+            _c.created_at,
+            retired,
+        )
+        .where(_c.organisation_id == organisation_id)
+        .order_by(_c.pk)
+    )
+    return [PublicPart(*row[:-1], bool(row[-1])) for row in await connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A knowledge base that chunks may be stored in under a context."""
+
+    context_pk: int
+    binding_pk: int
+    kb_id: str
+    kb_name: str
+    chunks: int
+    """Of the knowledge base, under whatever context."""
+
+
+async def uses(connection: AsyncConnection, organisation_id: str, limit: int) -> list[Use]:
+    """The bindings of the organisation's contexts, those of the largest knowledge bases first."""
+    kb = knowledge_base.c
+    query = (
+        select(_b.context_pk, _b.pk, kb.id, kb.name, kb.number_of_vectors)
+        .join_from(binding, knowledge_base, _b.kb_pk == kb.pk)
+        .where(kb.organisation_id == organisation_id, kb.deleted_at.is_(None), _b.context_pk.is_not(None))
+        .order_by(kb.number_of_vectors.desc(), _b.pk)
+        .limit(limit)
+    )
+    return [Use(*row) for row in await connection.execute(query)]
 
 
 async def create(

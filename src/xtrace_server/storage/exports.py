@@ -16,6 +16,8 @@ from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_pk
 NOT_EXPORTED: Final[Collection[str]] = (
     "organisation",
     "request_count",
+    "usage_hour",
+    "usage_error",
     "admin_key",
     "operator_key",
     "api_key",

@@ -122,7 +122,7 @@ async def list_all(connection: AsyncConnection, organisation_id: str, *, deletin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListQuery:
-    """One page of an organisation's knowledge bases, also of those being deleted."""
+    """One page of an organisation's knowledge bases; `deleting` adds those being deleted."""
 
     find: str = ""
     """What a name has in it, ignoring case, or an id begins with; empty for all."""
@@ -130,6 +130,7 @@ class ListQuery:
     descending: bool = True
     limit: int = 25
     offset: int = 0
+    deleting: bool = True
 
 
 async def list_page(
@@ -139,6 +140,8 @@ async def list_page(
     wanted = [_t.organisation_id == organisation_id]
     if query.find:
         wanted.append(_t.name.icontains(query.find, autoescape=True) | _t.id.startswith(query.find, autoescape=True))
+    if not query.deleting:
+        wanted.append(NOT_DELETED)
     key = _t[query.sort_by]
     order = (key.desc(), _t.pk.desc()) if query.descending else (key, _t.pk)
     rows = await connection.execute(

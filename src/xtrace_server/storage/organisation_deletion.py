@@ -21,6 +21,8 @@ from xtrace_server.storage.schema import (
     request_count,
     retired_context,
     session,
+    usage_error,
+    usage_hour,
 )
 from xtrace_server.storage.sizes import STEP_BYTES, ByteLength
 
@@ -104,6 +106,8 @@ async def _delete_others(connection: AsyncConnection, organisation_id: str) -> b
         (api_key, api_key.c.hash),
         (admin_key, admin_key.c.hash),
         (request_count, request_count.c.organisation_id),
+        (usage_hour, usage_hour.c.hour),
+        (usage_error, usage_error.c.hour),
     )
     for table, key in keyed:
         owned = table.c.organisation_id == organisation_id

@@ -1,6 +1,6 @@
 """Organisations, their admin keys, their API keys and what each may do."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
@@ -298,6 +298,37 @@ async def count_access(connection: AsyncConnection, kb: KnowledgeBase) -> tuple[
     )
     readers, writers = (await connection.execute(query)).one()
     return readers, writers
+
+
+async def explicit_permissions(
+    connection: AsyncConnection, key_hashes: Collection[str], kb_pks: Collection[int]
+) -> dict[tuple[str, int], int]:
+    """What is set for each of at most a thousand keys in each of as many knowledge bases, by hash and key."""
+    column = permission.c
+    query = select(column.api_key_hash, column.kb_pk, column.permission).where(
+        column.api_key_hash.in_(key_hashes), column.kb_pk.in_(kb_pks)
+    )
+    return {(key_hash, kb_pk): level for key_hash, kb_pk, level in await connection.execute(query)}
+
+
+async def count_explicit(connection: AsyncConnection, key_hashes: Collection[str]) -> dict[str, tuple[int, int]]:
+    """In how many knowledge bases something is set for each of at most a thousand keys: any access, and none."""
+    column = permission.c
+    opened = func.coalesce(func.sum(case((column.permission > 0, 1), else_=0)), 0)
+    query = (
+        select(column.api_key_hash, opened, func.count() - opened)
+        .join_from(permission, knowledge_base, column.kb_pk == knowledge_base.c.pk)
+        .where(column.api_key_hash.in_(key_hashes), NOT_DELETED)
+        .group_by(column.api_key_hash)
+    )
+    return {key_hash: (given, denied) for key_hash, given, denied in await connection.execute(query)}
+
+
+async def clear_permission(connection: AsyncConnection, key: ApiKey, kb: KnowledgeBase) -> None:
+    """From now on the key's default holds in the knowledge base. Waits for every write with the key under way."""
+    await dialects.claim(connection, _key_name(key.hash))
+    same = (permission.c.api_key_hash == key.hash, permission.c.kb_pk == kb.pk)
+    await connection.execute(delete(permission).where(*same))
 
 
 async def set_permission(connection: AsyncConnection, key: ApiKey, kb: KnowledgeBase, level: int) -> None:

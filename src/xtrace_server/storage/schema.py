@@ -100,6 +100,32 @@ request_count = Table(  # apart from the organisation, so that counting does not
     Column("in_day", BigInteger, nullable=False),
 )
 
+FIGURES = ("requests", "errors", "searches", "filtered", "fetched", "written")
+"""What is counted of an organisation in an hour."""
+LATENCY_BOUNDS_MS = (2, 5, 10, 20, 35, 50, 75, 100, 150, 250, 500, 1000, 2000, 5000, 15_000)
+"""Searches are counted by their time: below the first bound, between two, and from the last on."""
+LATENCIES = tuple(f"latency_{i}" for i in range(len(LATENCY_BOUNDS_MS) + 1))
+
+usage_hour = Table(  # kept for a few weeks
+    "usage_hour",
+    metadata,
+    Column("organisation_id", ForeignKey("organisation.id", ondelete="CASCADE"), primary_key=True),
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),  # since 1970
+    *[Column(name, BigInteger, nullable=False) for name in (*FIGURES, *LATENCIES)],
+)
+Index("ix_usage_hour_hour", usage_hour.c.hour)
+
+usage_error = Table(
+    "usage_error",
+    metadata,
+    Column("organisation_id", ForeignKey("organisation.id", ondelete="CASCADE"), primary_key=True),
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("code", _Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("last_at", _Text, nullable=False),
+)
+Index("ix_usage_error_hour", usage_error.c.hour)
+
 admin_key = Table(
     "admin_key",
     metadata,

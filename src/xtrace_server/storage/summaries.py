@@ -1,11 +1,40 @@
 """What the dashboard says of an organisation as a whole: counted where it is stored."""
 
-from sqlalchemy import func, select
+from collections.abc import Collection
+
+from sqlalchemy import exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_server.storage.schema import api_key, knowledge_base, organisation
+from xtrace_core.wire import TAGS
+from xtrace_server.storage.indexed_text import compares
+from xtrace_server.storage.schema import api_key, chunk, execution_context, facet, knowledge_base, organisation
 
 _kb = knowledge_base.c
+
+
+async def fields_in_use(connection: AsyncConnection, binding_pks: Collection[int]) -> dict[int, list[str]]:
+    """Which of the tags and facets any chunk of each binding has, for at most a hundred bindings.
+
+    Each is one look-up in an index.
+    """
+    column = chunk.c
+    found: dict[int, list[str]] = {}
+    for binding_pk in binding_pks:
+        of = column.binding_pk == binding_pk
+        tags = [exists().where(of, compares(column[tag], "gt", "")) for tag in TAGS]
+        facets = exists().where(facet.c.binding_pk == binding_pk)
+        row = (await connection.execute(select(*tags, facets))).one()
+        found[binding_pk] = [name for name, is_used in zip((*TAGS, "facets"), row, strict=True) if is_used]
+    return found
+
+
+async def count_names(connection: AsyncConnection, organisation_id: str) -> tuple[int, int]:
+    """How many knowledge bases have a description, and how many contexts a name."""
+    described = (_kb.organisation_id == organisation_id, _kb.deleted_at.is_(None), _kb.description != "")
+    named = (execution_context.c.organisation_id == organisation_id, execution_context.c.name.is_not(None))
+    descriptions = await connection.execute(select(func.count()).select_from(knowledge_base).where(*described))
+    names = await connection.execute(select(func.count()).select_from(execution_context).where(*named))
+    return descriptions.scalar_one(), names.scalar_one()
 
 
 async def count_all(connection: AsyncConnection, organisation_id: str) -> tuple[int, int, int, int]:

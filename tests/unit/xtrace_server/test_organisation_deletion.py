@@ -19,6 +19,7 @@ from xtrace_server.storage import (
     organisations,
     sessions,
     usage,
+    usage_hours,
 )
 from xtrace_server.storage.database import Connection
 from xtrace_server.storage.idempotency import RequestKey
@@ -44,6 +45,8 @@ async def filled(connection: Connection, name: str) -> str:
         values = {"organisation_id": made, "context_id": f"retired {i}", "retired_at": "then"}
         await connection.execute(insert(retired_context).values(values))
         await organisations.add_admin_key(connection, made, f"admin {i} of {name}")
+        await usage_hours.add(connection, made, i, {"requests": 1})
+        await usage_hours.add_error(connection, made, i, "forbidden", 1, "then")
         await sessions.create(connection, f"session {i} of {name}", made, f"admin {i} of {name}")
     return made
 

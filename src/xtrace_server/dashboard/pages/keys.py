@@ -1,0 +1,182 @@
+"""API keys: the list with their rights, one of them, creating and revoking."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from fastapi import APIRouter, Request, Response
+
+from xtrace_core.permissions import Permission
+from xtrace_server.auth.guard import SIGNED_IN, requires
+from xtrace_server.dashboard import parameters
+from xtrace_server.dashboard.failures import PageRoute
+from xtrace_server.dashboard.forms import Form, caller_of, read_form, read_once
+from xtrace_server.dashboard.parameters import Pages
+from xtrace_server.dashboard.rendering import query, seen_other, signed_in_page
+from xtrace_server.dashboard.words import sentence
+from xtrace_server.errors import InvalidRequest, LimitExceeded
+from xtrace_server.http.requests import state_of
+from xtrace_server.operations import api_keys
+
+router = APIRouter(prefix="/keys", route_class=PageRoute, include_in_schema=False)
+
+GRANTS: Final = {
+    Permission.NONE: "none",
+    Permission.READ: "read",
+    Permission.WRITE: "read, write",
+    Permission.DELETE: "all",
+}
+_LEVELS: Final = {str(int(permission)): permission for permission in GRANTS}
+_DEFAULT: Final = "default"
+_PAGE_KEYS: Final = 20
+_PAGE_COLUMNS: Final = 8
+_PAGE_GRANTS: Final = 25
+_TYPED_AT_MOST: Final = 64
+_LIST_DONE: Final = {
+    "revoked": "API key revoked. Requests with it are refused from now on.",
+    "twice": "The form was sent twice. The API key was created once, and its secret was shown with the first answer.",
+}
+_DONE: Final = {"saved": "Grants saved. They hold from the next request on.", "same": "Nothing was changed."}
+
+
+@dataclass(frozen=True, slots=True)
+class _Created:
+    """A key that was just created; the secret goes into this one answer."""
+
+    key: api_keys.ApiKey
+    secret: str
+
+
+@router.get("")
+@requires(SIGNED_IN)
+async def list_all(request: Request) -> Response:
+    """The keys, and what each may do, a page at a time."""
+    return await _list(request)
+
+
+@router.post("")
+@requires(SIGNED_IN)
+async def create(request: Request) -> Response:
+    """Creates a key, and shows its secret in the answer itself: no address shows it again."""
+    form, is_first = await read_once(request)
+    if not is_first:
+        return seen_other("/keys" + query(done="twice"))
+    name, default = form.text("name").strip(), _LEVELS.get(form.text("default"), Permission.NONE)
+    problem, expires_at = ("", None) if name else ("Enter a name of 1 to 65,536 characters.", None)
+    if not problem and form.text("expires"):
+        try:
+            expires_at = datetime.fromisoformat(form.text("expires")).replace(tzinfo=UTC)
+        except ValueError:
+            problem = "Enter the day of expiry as year-month-day."
+    if not problem:
+        try:
+            key, secret = await api_keys.create(
+                state_of(request), caller_of(request).actor, name, "", expires_at, default
+            )
+        except (InvalidRequest, LimitExceeded) as error:
+            problem = sentence(error.detail)
+        else:
+            return await _list(request, created=_Created(key, secret))
+    return await _list(request, 422, problem, name)
+
+
+@router.get("/{key_hash}")
+@requires(SIGNED_IN)
+async def show(request: Request, key_hash: str) -> Response:
+    """One key, with its rights in a page of the knowledge bases."""
+    return await _show(request, key_hash)
+
+
+@router.post("/{key_hash}/grants")
+@requires(SIGNED_IN)
+async def save_grants(request: Request, key_hash: str) -> Response:
+    """Sets the rights that the form names; those on other pages stay."""
+    form = await read_form(request)
+    changes = _changes(form)
+    changed = await api_keys.set_permissions(state_of(request), caller_of(request).actor, key_hash, changes)
+    back = {"find": form.text("find"), "page": form.text("page"), "done": "saved" if changed else "same"}
+    return seen_other(f"/keys/{key_hash}" + query(**back))
+
+
+@router.post("/{key_hash}/revoke")
+@requires(SIGNED_IN)
+async def revoke(request: Request, key_hash: str) -> Response:
+    """Revokes a key whose name was typed."""
+    form = await read_form(request)
+    state, actor = state_of(request), caller_of(request).actor
+    key = await api_keys.get(state, actor, key_hash)
+    if form.text("confirm").strip() != _to_type(key):
+        return await _show(request, key_hash, 422, "This is not what is to be typed. Nothing was revoked.")
+    await api_keys.revoke(state, actor, key_hash)
+    return seen_other("/keys" + query(done="revoked"))
+
+
+def _changes(form: Form) -> dict[str, Permission | None]:
+    changes: dict[str, Permission | None] = {}
+    for kb_id, level in form.beginning_with("grant-").items():
+        if level not in (_DEFAULT, *_LEVELS):
+            raise InvalidRequest(f"got the grant {level[:20]!r}, expected default, 0, 1, 3 or 7")
+        changes[kb_id] = _LEVELS.get(level)
+    return changes
+
+
+async def _list(
+    request: Request, status: int = 200, problem: str = "", name: str = "", created: _Created | None = None
+) -> Response:
+    state, actor = state_of(request), caller_of(request).actor
+    find = parameters.text(request, "find").strip()
+    everything = await api_keys.list_all(state, actor)
+    found = [key for key in everything if find.casefold() in key.name.casefold() or key.first_n.startswith(find)]
+    found.sort(key=lambda key: key.last_used_at or key.created_at, reverse=True)
+    pages = Pages(parameters.number(request, "page", 1), _PAGE_KEYS, len(found))
+    column = parameters.number(request, "column", 1)
+    shown = found[max(pages.first - 1, 0) : pages.last] if pages.page <= pages.count else []
+    matrix = await api_keys.matrix(state, actor, shown, "", column, _PAGE_COLUMNS)
+    return await signed_in_page(
+        request,
+        "keys.html",
+        status=status,
+        everything=everything,
+        expired=sum(_is_expired(key) for key in everything),
+        is_expired=_is_expired,
+        matrix=matrix,
+        grants=GRANTS,
+        find=find,
+        pages=pages,
+        columns=Pages(column, _PAGE_COLUMNS, matrix.total),
+        problem=problem,
+        name=name,
+        created=created,
+        done=_LIST_DONE.get(parameters.text(request, "done"), ""),
+    )
+
+
+async def _show(request: Request, key_hash: str, status: int = 200, problem: str = "") -> Response:
+    state, actor = state_of(request), caller_of(request).actor
+    key = await api_keys.get(state, actor, key_hash)
+    find, page = parameters.text(request, "find").strip(), parameters.number(request, "page", 1)
+    matrix = await api_keys.matrix(state, actor, [key], find, page, _PAGE_GRANTS)
+    return await signed_in_page(
+        request,
+        "key.html",
+        status=status,
+        key=key,
+        is_expired=_is_expired(key),
+        access=matrix.keys[0],
+        matrix=matrix,
+        grants=GRANTS,
+        find=find,
+        pages=Pages(page, _PAGE_GRANTS, matrix.total),
+        to_type=_to_type(key),
+        problem=problem,
+        done=_DONE.get(parameters.text(request, "done"), ""),
+    )
+
+
+def _is_expired(key: api_keys.ApiKey) -> bool:
+    return key.expires_at is not None and datetime.fromisoformat(key.expires_at) <= datetime.now(UTC)
+
+
+def _to_type(key: api_keys.ApiKey) -> str:
+    name = key.name
+    return name if 0 < len(name) <= _TYPED_AT_MOST and name == name.strip() and "\n" not in name else key.first_n

@@ -1,0 +1,89 @@
+"""The organisation: its ids, quotas, admin keys and sessions."""
+
+from fastapi import APIRouter, Request, Response
+
+from xtrace_server.auth.guard import SIGNED_IN, requires
+from xtrace_server.dashboard import parameters
+from xtrace_server.dashboard.failures import PageRoute
+from xtrace_server.dashboard.forms import caller_of, read_form, read_once
+from xtrace_server.dashboard.rendering import query, seen_other, signed_in_page
+from xtrace_server.errors import Unauthenticated
+from xtrace_server.http import cookies
+from xtrace_server.http.requests import client_address, state_of
+from xtrace_server.operations import admin_keys, organisations, sessions
+from xtrace_server.operations.admin_keys import Rotated
+
+router = APIRouter(prefix="/settings", route_class=PageRoute, include_in_schema=False)
+
+_DONE = {"ended": "Session ended.", "twice": "The form was sent twice. The admin key was rotated once."}
+
+
+@router.get("")
+@requires(SIGNED_IN)
+async def show(request: Request) -> Response:
+    """The settings of the organisation."""
+    return await _show(request)
+
+
+@router.post("/rotate")
+@requires(SIGNED_IN)
+async def rotate(request: Request) -> Response:
+    """Replaces the admin keys, and shows the new one in the answer itself."""
+    form, is_first = await read_once(request)
+    if not is_first:
+        return seen_other("/settings" + query(done="twice"))
+    state, address = state_of(request), client_address(request)
+    state.sign_ins.check(address)
+    try:
+        rotated = await admin_keys.rotate_own(state, caller_of(request).actor, form.text("key").strip())
+    except Unauthenticated:
+        state.sign_ins.fail(address)
+        return await _show(request, 422, "This is not the admin key that you signed in with. Nothing was changed.")
+    return await _rotated(request, rotated)
+
+
+@router.post("/sessions/{session_hash}/end")
+@requires(SIGNED_IN)
+async def end(request: Request, session_hash: str) -> Response:
+    """Ends one session of the organisation."""
+    await read_form(request)
+    await sessions.end(state_of(request), caller_of(request), session_hash)
+    return seen_other("/settings" + query(done="ended"))
+
+
+@router.post("/sessions/end-all")
+@requires(SIGNED_IN)
+async def end_all(request: Request) -> Response:
+    """Ends every session of the organisation, this one too."""
+    await read_form(request)
+    await sessions.end_all(state_of(request), caller_of(request))
+    response = seen_other("/sign-in")
+    cookies.delete_cookie(response, state_of(request).settings, cookies.SESSION)
+    return response
+
+
+async def _rotated(request: Request, rotated: Rotated) -> Response:
+    """The page for the session that the rotation has opened: the one that asked for it has ended."""
+    state = state_of(request)
+    request.state.caller = await state.sessions.signed_in(rotated.session.token, request.state.request_id)
+    request.state.form_secret = rotated.session.token
+    response = await _show(request, rotated=rotated)
+    cookies.set_cookie(response, state.settings, cookies.SESSION, rotated.session.token)
+    return response
+
+
+async def _show(request: Request, status: int = 200, problem: str = "", rotated: Rotated | None = None) -> Response:
+    state, caller = state_of(request), caller_of(request)
+    await state.guard.request_counts.write()
+    return await signed_in_page(
+        request,
+        "settings.html",
+        status=status,
+        shown=await organisations.get_own(state, caller.actor),
+        admin_keys=await admin_keys.list_own(state, caller.actor),
+        sessions=await sessions.list_all(state, caller),
+        own=caller,
+        problem=problem,
+        rotated=rotated,
+        done=_DONE.get(parameters.text(request, "done"), ""),
+    )
