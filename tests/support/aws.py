@@ -29,7 +29,7 @@ class KMS:
 
 def client_of(url: str, **settings: Any) -> Any:
     """A client of the KMS server at that address; no request is repeated."""
-    once = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=5)
+    once = Config(retries={"total_max_attempts": 1}, connect_timeout=30, read_timeout=30)
     session = boto3.Session()  # the default one remembers what it found in the environment of another test
     return session.client("kms", "eu-central-1", endpoint_url=url, config=once, **{**CREDENTIALS, **settings})
 

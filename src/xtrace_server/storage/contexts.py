@@ -159,7 +159,7 @@ async def list_public(connection: AsyncConnection, organisation_id: str) -> list
         .where(_c.organisation_id == organisation_id)
         .order_by(_c.pk)
     )
-    return [PublicPart(*fields, bool(is_retired)) for *fields, is_retired in await connection.execute(query)]
+    return [PublicPart(*row) for row in await connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)
