@@ -18,7 +18,6 @@ A command takes four options and hands them on:
 What no option says, the settings say (`xtrace_cli.options.settings`). `xtrace init` writes them.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,6 +36,8 @@ from xtrace_core.secrecy import Secretive
 from xtrace_sdk.errors import ContextNotFound, InvalidArgument, KnowledgeBaseNotFound, OtherCollection
 
 if TYPE_CHECKING:
+    import asyncio
+
     from xtrace_sdk.collection.collection import Collection
     from xtrace_sdk.collection.filterable import Filterable
     from xtrace_sdk.service.integration import XTraceIntegration
@@ -204,6 +205,8 @@ def with_workspace(given: Given, act: Callable[[Workspace], Awaitable[T]]) -> T:
     """
     if _kept is not None:
         return _kept.run(given, act)
+    import asyncio
+
     settings = current_settings()
     xtrace = _connection(given, settings)
     fetch = context_opener(given, settings)
@@ -218,7 +221,7 @@ def with_workspace(given: Given, act: Callable[[Workspace], Awaitable[T]]) -> T:
 class _Kept:
     """Workspaces that stay open, in one event loop; one for each choice of files."""
 
-    def __init__(self, runner: asyncio.Runner) -> None:
+    def __init__(self, runner: "asyncio.Runner") -> None:
         self._runner = runner
         self._open: dict[tuple[Given, str], Workspace] = {}
 
@@ -243,6 +246,8 @@ _kept: _Kept | None = None
 @contextmanager
 def kept_open() -> Iterator[Callable[[], None]]:
     """Inside the block workspaces stay open between commands, as in the shell. Returns a call that forgets them."""
+    import asyncio
+
     global _kept
     with asyncio.Runner() as runner:
         _kept = _Kept(runner)

@@ -1,6 +1,5 @@
 """`xtrace export` and `xtrace import`: one knowledge base, from one server to another."""
 
-import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,6 +71,8 @@ def import_(
     Runs on the server's host; the server may go on. The whole archive is checked before anything is written, and the
     knowledge base is there when it is complete. An import that was interrupted goes on with the same command.
     """
+    import asyncio
+
     if file.exists() and not file.is_file():
         raise InaccessibleFile(f"{file} is not a regular file, in which the command can go back and forth")
     settings = server_settings(data=data)

@@ -1,6 +1,5 @@
 """`xtrace share`: what a colleague needs to search one knowledge base, and nothing more."""
 
-import asyncio
 import re
 import shlex
 from datetime import datetime
@@ -53,6 +52,8 @@ def share(
     context, which you tell them another way: it opens everything that is stored under the context
     (docs/recipes/give-somebody-access.md). Needs the admin key and an API key. `xtrace keys revoke` takes it back.
     """
+    import asyncio
+
     file = to or Path(f"xtrace-{_file_name(name)}.json")
     if file.is_symlink() or file.exists():
         raise InaccessibleFile(f"{file} exists: it may be somebody's key, so name a new file with --to")

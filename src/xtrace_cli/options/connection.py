@@ -6,7 +6,6 @@ anything, `xtrace-data/credentials.json` if it is there; else, for the address a
 an argument, because every user of a machine can read the arguments of every process.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
@@ -156,6 +155,7 @@ def with_two_api_keys(
 
 def run_with(integration: "XTraceIntegration", call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
     """What the call gives, in an event loop of its own; the integration's connections are closed at its end."""
+    import asyncio
 
     async def run() -> T:
         async with integration as xtrace:

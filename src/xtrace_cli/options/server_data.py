@@ -1,6 +1,5 @@
 """The server's own data folder, for the commands that an operator runs on the server's host."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -89,6 +88,8 @@ async def server_database(settings: "Settings") -> "AsyncIterator[Database]":
 
 def operate(data: Path, act: "Callable[[Database], Awaitable[T]]") -> T:
     """Returns what the act does to the database of a server's data folder. Raises `UnusableData`, `InvalidArgument`."""
+    import asyncio
+
     settings = server_settings(data=data)
     existing_database(settings)
 
