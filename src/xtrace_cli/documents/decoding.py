@@ -64,7 +64,8 @@ def _guessed(source: Source) -> str:
     if b"\0" in head and len(source.data) % 2 == 0:
         # Text in UTF-16 without a mark: every second byte of Latin letters is NUL.
         for encoding, offset in (("utf-16-le", 1), ("utf-16-be", 0)):
-            if head[offset::2].count(0) * 2 > len(head[offset::2]) and b"\0" not in head[1 - offset :: 2]:
+            is_likely = head[offset::2].count(0) * 2 > len(head[offset::2]) and b"\0" not in head[1 - offset :: 2]
+            if is_likely and _is_printable(head.decode(encoding, "ignore")):
                 source.notes.append(f"has no byte order mark and was read as {encoding.upper()}")
                 return _strictly(source.data, encoding, "it seems to be")
     for encoding, shown in (("cp1252", "Windows-1252"), ("latin-1", "Latin-1")):
@@ -76,3 +77,7 @@ def _guessed(source: Source) -> str:
             source.notes.append(f"is not valid UTF-8 and was read as {shown}; name another encoding with --encoding")
         return text
     raise AssertionError("every byte is a character of Latin-1")
+
+
+def _is_printable(text: str) -> bool:
+    return all(character.isprintable() or character.isspace() for character in text)

@@ -97,6 +97,7 @@ def test_every_suffix_leads_to_a_reader_that_is_there() -> None:
     ("name", "make", "reason"),
     [
         ("x.txt", lambda: b"a\0b", "NUL characters"),
+        ("x.txt", lambda: b"\0\1", "NUL characters"),
         ("x.json", lambda: b"{", "not valid JSON"),
         ("x.json", lambda: b"[" * 100_000, "nests too deeply"),
         ("x.jsonl", lambda: b'{"a": 1}\n{"a', "line 2 is not valid JSON"),
