@@ -1,6 +1,7 @@
 """The database: whether it can be reached, and what the start will do to its schema."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from xtrace_server.bootstrap import expect_database
 from xtrace_server.checking.findings import Finding, error, ok, warning
@@ -11,7 +12,9 @@ from xtrace_server.storage.migrating import known_versions, newest_version
 
 def check_database(settings: Settings) -> Iterator[Finding]:
     """Reads the version of the schema; nothing is made or migrated."""
-    database = dialect_of(settings.resolved_database_url, settings.database_options)
+    connections = settings.of_worker.database_connections * settings.workers
+    options = replace(settings.database_options, connections=connections)
+    database = dialect_of(settings.resolved_database_url, options)
     where = f"The database in {database.location}" if not database.is_shared else _capital(database.location)
     try:
         versions = database.check(known_versions(), True)

@@ -61,13 +61,13 @@ def check_descriptors(settings: Settings) -> Iterator[Finding]:
 def check_memory(settings: Settings) -> Iterator[Finding]:
     """Whether the memory is there: the host's, or what its control group allows (a container)."""
     allowed = memory_limit()
-    needed = settings.memory_bytes + PROCESS_BYTES
+    needed = (settings.of_worker.memory_bytes + PROCESS_BYTES) * settings.workers
     if allowed is None:
         return
     if allowed < needed:
         yield warning(
-            f"the server needs {needed // 2**20} MiB (memory_bytes and 200 MiB), but has {allowed // 2**20} MiB: lower "
-            "memory_bytes and cache_bytes, or allow it more"
+            f"the server needs {needed // 2**20} MiB (memory_bytes, and 200 MiB a process), but has "
+            f"{allowed // 2**20} MiB: lower memory_bytes and cache_bytes, or allow it more"
         )
     else:
         yield ok(f"The server needs up to {needed // 2**20} MiB of the {allowed // 2**20} MiB that there are.")
@@ -76,10 +76,12 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
 def check_processors(settings: Settings) -> Iterator[Finding]:
     """Whether each thread that computes searches has a processor."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if settings.search_threads > processors:
+    threads = settings.search_threads * settings.workers
+    if settings.search_threads > 1 and threads > processors:
+        for_whom = f" for each of {settings.workers} workers" if settings.workers > 1 else ""
         yield warning(
-            f"search_threads is {settings.search_threads}, but there are {processors} processors: lower it, or "
-            "searches wait for each other"
+            f"search_threads is {settings.search_threads}{for_whom}, but there are {processors} processors: lower it, "
+            "or searches wait for each other"
         )
 
 

@@ -99,6 +99,7 @@ def test_the_second_port_is_checked_too(tmp_path: Path) -> None:
         ({"max_requests": 5000}, "a connection has one request at a time"),
         ({"max_filter_s": 400}, "but a request ends after 300 seconds"),
         ({"search_threads": 256}, "search_threads is 256, but there are"),
+        ({"search_threads": 2, "workers": 64}, "search_threads is 2 for each of 64 workers, but there are"),
         ({"memory_bytes": 9 * 10**13}, "lower memory_bytes"),
         ({"host": "::"}, "without TLS"),
         ({"insecure_schemes": "support.plain_scheme:SCHEMES"}, "insecure_schemes is set"),
@@ -135,7 +136,12 @@ def test_the_memory_of_a_container_counts(monkeypatch: pytest.MonkeyPatch, tmp_p
     (tmp_path / "memory.max").write_text(f"{600 * 2**20}\n")
     monkeypatch.setattr(host, "_CGROUP_LIMITS", (tmp_path / "memory.max", tmp_path / "missing"))
     (finding,) = host.check_memory(Settings())
-    assert finding.sentence.startswith("the server needs 1224 MiB (memory_bytes and 200 MiB), but has 600 MiB")
+    assert finding.sentence.startswith(
+        "the server needs 1224 MiB (memory_bytes, and 200 MiB a process), but has 600 MiB"
+    )
+    # A default is for each worker.
+    (finding,) = host.check_memory(Settings(workers=3))
+    assert finding.sentence.startswith("the server needs 3672 MiB")
 
 
 def test_missing_databases_and_damaged_files_are_errors(tmp_path: Path) -> None:
@@ -176,7 +182,9 @@ def test_a_certificate_is_checked(tmp_path: Path) -> None:
 def test_postgresql_is_reached_and_nothing_is_made_in_it(tmp_path: Path) -> None:
     given: dict[str, Any] = {"data": tmp_path, "database_url": postgres.url(tmp_path)}
     assert "is missing or empty: the first start makes the tables" in found("ok", **given)
-    assert "but database_connections is 1000000: lower it" in found("warning", database_connections=10**6, **given)
+    assert "but database_connections is 1000000, of all workers together: lower it" in found(
+        "warning", database_connections=10**6, **given
+    )
     with postgres.connect(tmp_path) as connection:
         assert connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchall() == [(0,)]
         (name,) = connection.execute("SELECT current_database()").fetchone()

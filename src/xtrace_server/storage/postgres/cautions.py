@@ -25,8 +25,8 @@ def cautions(connection: Connection, connections: int, changes_schema: bool) -> 
     most, reserved = (int(connection.exec_driver_sql(f"SHOW {name}").scalar_one()) for name in settings)
     if connections > most - reserved:
         yield (
-            f"accepts {most - reserved} connections, but database_connections is {connections}: lower it, or raise "
-            "max_connections in PostgreSQL"
+            f"accepts {most - reserved} connections, but database_connections is {connections}, of all workers "
+            "together: lower it, or raise max_connections in PostgreSQL"
         )
 
 
