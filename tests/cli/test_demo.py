@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -26,6 +27,7 @@ RECIPES = {
 @pytest.fixture
 def recipes(shell: Terminal) -> Path:
     """A folder with three texts, and files that are none."""
+    shell.environment["HOME"] = str(shell.folder / "home")  # where it is kept that the server may be started
     folder = shell.folder / "recipes"
     for name, text in RECIPES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -33,20 +35,20 @@ def recipes(shell: Terminal) -> Path:
     return folder
 
 
-def loaded(result: Result) -> tuple[int, int, int]:
-    """How many chunks a run stored, how many it found, and how many outdated ones it deleted."""
-    found = re.search(
-        r"chunks: (\d+) embedded, encrypted and stored in [\d.]+ s, (\d+) were there already", result.text
-    )
-    deleted = re.search(r"outdated and deleted: (\d+)", result.text)
-    assert found
-    return int(found[1]), int(found[2]), int(deleted[1]) if deleted else 0
+def loaded(result: Result) -> tuple[int, int, int, int]:
+    """How many files a run found new, changed, known and removed."""
+    found = re.search(r"documents: (\d+) new, (\d+) changed, (\d+) known, (\d+) removed; ", result.text)
+    assert found, result.err
+    return int(found[1]), int(found[2]), int(found[3]), int(found[4])
 
 
 def stored_names(shell: Terminal) -> list[str]:
-    """The names of the chunks in the server's database; a chunk that is stored twice has its name twice."""
+    """The names of the records in the server's database; one that is stored twice has its name twice.
+
+    The first chunk of a collection is no record: it says which fields are filterable.
+    """
     with closing(sqlite3.connect(shell.folder / "data" / "server" / "xtrace.db")) as connection:
-        return [name for (name,) in connection.execute("SELECT name FROM chunk")]
+        return [name for (name,) in connection.execute("SELECT name FROM chunk ORDER BY pk")][1:]
 
 
 def test_the_first_run_answers_and_shows_ciphertext_and_the_second_loads_nothing(
@@ -54,30 +56,45 @@ def test_the_first_run_answers_and_shows_ciphertext_and_the_second_loads_nothing
 ) -> None:
     line = "demo recipes --data data --ask 'What do I need for bread?' --ask 'Is wine kept in a dark cellar?'"
     first = shell(line)
-    assert loaded(first) == (3, 0, 0)
+    assert loaded(first) == (3, 0, 0, 0)
     bread, wine = first.text.split("\nQ: ")[1:]
-    assert "bread.md (distance " in bread.splitlines()[2]
+    assert bread.splitlines()[1].startswith("(embed 0.")
+    assert bread.splitlines()[2].startswith("1. recipes/bread.md, ")
     assert "hot oven" in bread
-    assert "cellar/wine.txt (distance " in wine.splitlines()[2]
+    assert wine.splitlines()[2].startswith("1. recipes/cellar/wine.txt, line 1 (0.")
     assert re.search(r"^   content     [A-Za-z0-9+/]{64}…  \(\d+ characters, AES-256-GCM\)$", first.text, re.MULTILINE)
     assert re.search(r"^   vector      [0-9a-f]{64}…  \(512 bytes, Paillier\)$", first.text, re.MULTILINE)
-    assert "   metadata    none" in first.text
     assert "anybody" not in first.text
 
     second = shell(line)
-    assert loaded(second) == (0, 3, 0)
+    assert loaded(second) == (0, 0, 3, 0)
+    assert "; 0 chunks embedded" in second.text
     assert len(set(stored_names(shell))) == len(stored_names(shell)) == 3
+
+
+def test_it_ends_with_three_commands_that_work(shell: Terminal, recipes: Path) -> None:
+    shell.environment["XTRACE_PASSPHRASE"] = "of something else"
+    shown = shell("demo recipes --data data --ask 'What do I need for bread?'").text.splitlines()
+    assert shown[-4] == "Go on in the folder data, whose .env has the settings (cd data):"
+    words = [shlex.split(line)[1:] for line in shown[-3:]]
+    assert [one[:2] for one in words] == [["search", "What do I need for bread?"], ["xvec", "head"], ["shell"]]
+    assert (shell.folder / "data" / ".env").stat().st_mode & 0o777 == 0o600
+
+    inside = Terminal(shell.folder / "data", {"HOME": shell.environment["HOME"]}, shell.seen)
+    try:
+        assert inside(shlex.join(words[0])).text.startswith("1. recipes/bread.md")
+        assert len(inside("xvec head --json").json) == 3
+        assert inside("shell", typed="xvec count\n").text == "3"
+        assert loaded(shell("demo recipes --data data")) == (0, 0, 3, 0)  # beside the server that they have started
+    finally:
+        assert inside("local-server stop").status == 0
 
 
 def test_nothing_readable_reaches_the_server(shell: Terminal, recipes: Path) -> None:
     shell("demo recipes --data data")
     server = b"".join(path.read_bytes() for path in (shell.folder / "data" / "server").iterdir())
-    for text in (
-        "Pumpkin",
-        "bread.md",
-        "recipes",
-        (shell.folder / "data" / "client" / "passphrase").read_text().strip(),
-    ):
+    passphrase = (shell.folder / "data" / "client" / "passphrase").read_text().strip()
+    for text in ("Pumpkin", "bread.md", "recipes", passphrase):
         assert text.encode() not in server
     assert {path.stat().st_mode & 0o777 for path in (shell.folder / "data" / "client").iterdir()} == {0o600}
 
@@ -87,7 +104,7 @@ def test_changed_and_removed_files_are_followed(shell: Terminal, recipes: Path) 
     (recipes / "soup.txt").write_text("Tomato soup is cooked from tomatoes and basil.")
     (recipes / "cellar" / "wine.txt").unlink()
     again = shell("demo recipes --data data --ask 'Which soup is there?'")
-    assert loaded(again) == (1, 1, 2)
+    assert loaded(again) == (0, 1, 1, 1)
     assert "Tomato soup" in again.text
     assert "Pumpkin" not in again.text
     assert len(stored_names(shell)) == 2
@@ -97,44 +114,29 @@ def test_another_folder_is_another_knowledge_base(shell: Terminal, recipes: Path
     shell("demo recipes --data data")
     (shell.folder / "more").mkdir()
     (shell.folder / "more" / "tea.txt").write_text("Tea is drawn for three minutes.")
-    assert loaded(shell("demo more --data data")) == (1, 0, 0)
-    assert loaded(shell("demo recipes --data data")) == (0, 3, 0)
+    assert loaded(shell("demo more --data data")) == (1, 0, 0, 0)
+    assert loaded(shell("demo recipes --data data")) == (0, 0, 3, 0)
 
 
 def test_folders_without_text_are_one_sentence(shell: Terminal) -> None:
-    (shell.folder / "empty").mkdir()
-    shell("demo empty --data data").fails("empty contains nothing to load")
-    (shell.folder / "empty" / "blank.txt").write_text(" \n")
-    shell("demo empty --data data").fails("empty contains nothing to load")
     shell("demo nowhere --data data").fails("nowhere is not a folder")
-    (shell.folder / "empty" / "binary.txt").write_bytes(b"\x7fELF\x00\x01")
+    assert not (shell.folder / "data").exists()
+    (shell.folder / "empty").mkdir()
     ended = shell("demo empty --data data")
     assert ended.status == 1
-    assert ended.err.splitlines()[0] == (
-        "xtrace: empty/binary.txt was passed over: it contains NUL characters, so it is not text"
-    )
-    assert not (shell.folder / "data").exists()
+    assert ended.err.splitlines()[-1].endswith("empty contains no file of a known format: nothing was loaded")
 
 
-def test_files_of_every_kind_are_loaded_or_passed_over_by_name(shell: Terminal, recipes: Path) -> None:
-    text = "The café sells crème brûlée and tea."
-    (recipes / "latin.txt").write_bytes(text.encode("latin-1"))
-    (recipes / "wide.txt").write_bytes(text.replace("tea", "milk").encode("utf-16"))
-    (recipes / "marked.txt").write_bytes(text.replace("tea", "juice").encode("utf-8-sig"))
+def test_what_is_in_files_cannot_steer_the_terminal(shell: Terminal, recipes: Path) -> None:
     (recipes / "binary.txt").write_bytes(b"\x00\x01")
     Path(os.fsdecode(os.fsencode(recipes) + b"/caf\xe9.txt")).write_text("This one has a strange name.")
     (recipes / "steering.txt").write_text("A title \x1b]0;changed\x07 and \x1b[31mred\x1b[0m letters.")
-    line = "demo recipes --data data --ask 'What does the café sell?' --ask 'Which letters are red?'"
+    line = "demo recipes --data data --ask 'Which letters are red?' --ask 'Which name is strange?'"
     ended = shell(line, PYTHONIOENCODING="iso8859-5")
-    assert loaded(ended) == (8, 0, 0)
-    assert "recipes/binary.txt was passed over: it contains NUL characters" in ended.err
-    assert ended.err.count("recipes/latin.txt is not valid UTF-8 and was read as Windows-1252") == 1
-    assert "caf?" in ended.text
+    assert loaded(ended)[0] == 5
+    assert "recipes/binary.txt: " in ended.err
+    assert "recipes/caf%E9.txt" in ended.text
     assert "\x1b" not in ended.text + ended.err
-    (recipes / "bread.md").unlink()
-    assert loaded(shell(line)) == (0, 7, 0)  # nothing is called outdated while a file cannot be read
-    (recipes / "binary.txt").unlink()
-    assert loaded(shell(line)) == (0, 7, 1)
 
 
 def test_a_lost_or_wrong_passphrase_is_one_sentence(shell: Terminal, recipes: Path) -> None:
@@ -146,7 +148,7 @@ def test_a_lost_or_wrong_passphrase_is_one_sentence(shell: Terminal, recipes: Pa
     file.unlink()
     shell("demo recipes --data data").fails("passphrase: No such file or directory")
     file.write_text(passphrase)
-    assert loaded(shell("demo recipes --data data")) == (0, 3, 0)
+    assert loaded(shell("demo recipes --data data")) == (0, 0, 3, 0)
     assert all(passphrase.strip() not in text for text in shell.seen)
 
 
@@ -158,7 +160,7 @@ def test_the_settings_of_another_server_do_not_matter(shell: Terminal, recipes: 
         "XTRACE_HOST": "203.0.113.1",
         "XTRACE_DATABASE_URL": f"sqlite+aiosqlite:///{shell.folder / 'another.db'}",
     }
-    assert loaded(shell("demo recipes --data data", **elsewhere)) == (3, 0, 0)
+    assert loaded(shell("demo recipes --data data", **elsewhere)) == (3, 0, 0, 0)
     assert not (shell.folder / "another.db").exists()
 
 
@@ -173,7 +175,7 @@ def test_a_server_that_cannot_start_is_one_sentence(shell: Terminal, recipes: Pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_was_cut_off_is_completed_by_the_next(shell: Terminal, number: signal.Signals) -> None:
     # So many batches that the signal always comes between the first of them and the last.
-    folder, count = shell.folder / "letters", 12_000
+    folder, count = shell.folder / "letters", 6_000
     folder.mkdir()
     for i in range(count):
         (folder / f"{i}.txt").write_text(f"Letter {i}: " + f"nothing new on day {i}. " * 10)
@@ -194,16 +196,18 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(shell: Terminal, number
 
     before = len(stored_names(shell))
     assert 0 < before < count
-    # A batch that was on its way may have been stored, too.
-    assert int(said[1]) <= before <= int(said[1]) + BATCH_SIZE
-    assert loaded(shell(line)) == (count - before, before, 0)
+    # What was on its way may have been stored, too.
+    assert int(said[1]) <= before <= int(said[1]) + 2 * BATCH_SIZE
+    new, changed, known, removed = loaded(shell(line))
+    assert (new + changed + known, removed) == (count, 0)
+    assert new + changed > 0
     names = stored_names(shell)
     assert len(set(names)) == len(names) == count
 
 
 def wait_for_chunks(running: Running, database: Path) -> None:
-    """Comes back as soon as some chunks are stored."""
+    """Comes back as soon as some records are stored, beside the collection's first chunk."""
     with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-        while connection.execute("SELECT count(*) FROM chunk").fetchone() == (0,):
+        while connection.execute("SELECT count(*) FROM chunk").fetchone() <= (1,):
             assert running.process.poll() is None
             time.sleep(0.005)

@@ -12,7 +12,7 @@ from xtrace_cli.signals import end_as_ctrl_c_does
 def demo(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="FOLDER", help="Its .txt and .md files; by default Python's language reference."),
+        typer.Argument(metavar="FOLDER", help="Its documents; by default Python's language reference."),
     ] = None,
     data: Annotated[Path, typer.Option(help="Where the server's files and the client's keys are kept.")] = Path(
         "xtrace-data"
@@ -21,10 +21,10 @@ def demo(
         list[str] | None, typer.Option(metavar="QUESTION", help="A question; may be given several times.")
     ] = None,
 ) -> None:
-    """Encrypts, stores and searches documents on a private server.
+    """Encrypt, store and search documents on a private server.
 
-    Asks questions, prints the answers, and shows what the server holds of them. A second run finds what is stored and
-    loads only what has changed.
+    Asks questions, prints what is found, and shows what the server holds of a passage. A second run finds what is
+    stored and loads only what has changed. Ends with three commands to go on with.
     """
     # However the demonstration ends, its server shall not outlive it.
     end_as_ctrl_c_does(signal.SIGTERM, signal.SIGHUP)

@@ -1,53 +1,74 @@
-"""The main job from nothing. A private server, real text, encrypted, stored, searched, read again."""
+"""A guide over the usual pieces, from nothing: a private server, real text, encrypted, stored, searched."""
 
 import asyncio
 import secrets
+import shlex
+import shutil
+import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any
 
-from xtrace_cli.documents.reading import Document, FolderDocuments, chunks_of, python_reference, source_and_passage
+from xtrace_cli import private_server
+from xtrace_cli.answers.hits import print_hits, stages_line
+from xtrace_cli.demo.corpus import python_reference
+from xtrace_cli.documents.loading import Loading, Wanted
+from xtrace_cli.documents.records import FILTERABLE
+from xtrace_cli.documents.summary import Summary
 from xtrace_cli.options.passphrase import read_passphrase
+from xtrace_cli.options.settings import DOTENV, Setting, Source
+from xtrace_cli.options.trust import allow_start
 from xtrace_cli.output import note, say
 from xtrace_cli.server_process import local_server
+from xtrace_cli.workspace import MODEL
 from xtrace_core.files import write_file
-from xtrace_sdk.errors import InaccessibleFile
+from xtrace_sdk.collection.collection import Collection
+from xtrace_sdk.errors import InaccessibleFile, InvalidDocument
 from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.stages import measured_stages
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.data_loaders.loader import DataLoader, LoadSummary
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.keys.provider import PassphraseKeyProvider
-from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_server.credentials import Credentials
 from xtrace_server.storage.sqlite.stored_bytes import stored_chunk
 
-BITS = 512
-EMBEDDING = Embedding("wordllama", "l2_supercat", 256, bits=BITS)
 ANSWERS = 2
 REFERENCE_QUESTIONS = (
     "Which operators bind more tightly than others?",
     "How does a generator hand a value back to its caller?",
     "How do I format a number with two decimal places?",
 )
-_SHOWN_CHARACTERS = 240
 
 
 def demonstrate(folder: Path | None, data: Path, ask: Sequence[str] | None) -> None:
     """The whole demonstration: keys, a server, documents (by default Python's reference), questions and answers.
 
-    Raises `XTraceError`; what is stored by then is found by the next run.
+    Raises `XTraceError`; what is stored by then is found by the next run, and by the commands that it ends with.
     """
-    documents = python_reference() if folder is None else FolderDocuments(folder, note)
-    questions = ask or (REFERENCE_QUESTIONS if folder is None else _first_lines(documents))
+    if folder is not None and not folder.is_dir():
+        raise InaccessibleFile(f"{folder} is not a folder: name a folder with documents")
+    documents = python_reference(data / "python-reference") if folder is None else folder.resolve()
     context = _own_context(data / "client")
-    with local_server(data / "server") as server:
+    name = f"demo-{context.pseudonym('demo corpus', str(documents))[:8]}"  # tells the server nothing of the folder
+    with _server(data / "server") as server:
         say(f"A private server runs at {server.api_url}")
         say(f"  the server's files:  {data / 'server'}   (ciphertexts; its operator sees these)")
         say(f"  the client's files:  {data / 'client'}   (passphrase and keys; they never leave this side)")
-        corpus = "Python reference" if folder is None else str(folder.resolve())
-        asyncio.run(_load_and_ask(server, context, documents, questions, data, corpus))
+        questions = ask or (REFERENCE_QUESTIONS if folder is None else ())
+        asyncio.run(_load_and_ask(server, context, documents, name, questions, data))
+    _write_settings(data, name)
+    _say_how_to_go_on(data, questions[0] if questions else "a question")
+
+
+@contextmanager
+def _server(data: Path) -> Iterator[Credentials]:
+    """A server over the data folder: the one that a command started there before, or one that ends with the block."""
+    if private_server.process_id(data) is not None:
+        yield private_server.ensure_running(data)
+        return
+    with local_server(data) as credentials:
+        yield credentials
 
 
 def _own_context(folder: Path) -> ExecutionContext:
@@ -56,123 +77,104 @@ def _own_context(folder: Path) -> ExecutionContext:
     if saved.exists():
         return ExecutionContext.load_from_disk(read_passphrase(passphrase), saved)
     say("Making keys: a Paillier key pair and an AES key, protected by a random passphrase")
-    provider = PassphraseKeyProvider(_make_passphrase(passphrase))
+    provider, model, dim, bits = MODEL
     return ExecutionContext.create(
-        key_provider=provider,
-        homomorphic_client_type="paillier_lookup",
-        key_len=1024,
-        embedding=EMBEDDING,
+        PassphraseKeyProvider(_make_passphrase(passphrase)),
+        "paillier_lookup",
+        embedding=Embedding(provider, model, dim, bits=bits),
         path=saved,
     )
 
 
 def _make_passphrase(path: Path) -> str:
     passphrase = secrets.token_urlsafe(32)
-    try:
-        # One that is there is of a first run that was cut off: nothing was encrypted with it.
-        write_file(path, f"{passphrase}\n".encode())
-    except OSError as error:
-        raise InaccessibleFile(f"the passphrase cannot be written to {path}: {error.strerror}") from None
+    # One that is there is of a first run that was cut off: nothing was encrypted with it.
+    _write(path, f"{passphrase}\n", "the passphrase")
     return passphrase
 
 
+def _write(path: Path, text: str, what: str) -> None:
+    try:
+        write_file(path, text.encode())
+    except OSError as error:
+        raise InaccessibleFile(f"{what} cannot be written to {path}: {error.strerror}") from None
+
+
 async def _load_and_ask(
-    server: Credentials,
-    context: ExecutionContext,
-    documents: Iterable[Document],
-    questions: Sequence[str],
-    data: Path,
-    corpus: str,
+    server: Credentials, context: ExecutionContext, documents: Path, name: str, questions: Sequence[str], data: Path
 ) -> None:
+    # All of it, so that no variable says otherwise.
     async with XTraceIntegration(
-        org_id=server.org_id,
-        api_key=server.api_key,
-        api_url=server.api_url,
-        admin_key=server.admin_key,
-        admin_api_url=f"{server.api_url}/api",
+        server.org_id, server.api_key, server.admin_key, server.api_url, f"{server.api_url}/api"
     ) as xtrace:
-        kb_id = await _knowledge_base(xtrace, f"demo {context.pseudonym('demo corpus', corpus)[:8]}")
-        await _load(DataLoader(context, xtrace), documents, kb_id)
-        answers = []
+        collection = await Collection.open(xtrace, context, name, filterable=FILTERABLE)
+        await _load(collection, documents)
         for question in questions:
-            answers += await _answer(Retriever(context, xtrace), question, kb_id)
-    if answers:
-        _show_stored(data / "server" / "xtrace.db", kb_id, answers[0])
+            await _answer(collection, question)
+        await _show_stored(xtrace, context, collection.kb_id, data / "server" / "xtrace.db")
 
 
-async def _knowledge_base(xtrace: XTraceIntegration, name: str) -> str:
-    for kb in await xtrace.list_kbs():
-        if kb.name == name:
-            return kb.id
-    return (await xtrace.create_kb(name)).id
-
-
-async def _load(loader: DataLoader, documents: Iterable[Document], kb_id: str) -> None:
-    read, so_far = 0, LoadSummary()
-
-    def counted() -> Iterator[Document]:
-        nonlocal read
-        for document in documents:
-            read += 1
-            yield document
-
-    def keep(summary: LoadSummary) -> None:
-        nonlocal so_far
-        so_far = summary
-
+async def _load(collection: Collection, documents: Path) -> None:
+    loading = Loading(collection, Wanted([documents], removes_vanished=True), confirm_removal=lambda files: None)
     started = time.perf_counter()
     try:
-        summary = await loader.load(chunks_of(counted()), EMBEDDING, kb_id, on_progress=keep)
+        summary = await loading.run()
     except BaseException:  # Ctrl-C too
-        note(f"{so_far.stored + so_far.known} chunks are stored: run the same command again to go on")
+        note(f"{loading.summary.chunks.stored} chunks are stored: run the same command again to go on")
         raise
-    elapsed = time.perf_counter() - started
-    # What could not be read this time was perhaps loaded before, and is not outdated.
-    is_whole = not (isinstance(documents, FolderDocuments) and documents.passed_over)
-    removed = await loader.delete_chunks(await loader.superseded(summary, kb_id), kb_id) if is_whole else 0
+    _report(summary, time.perf_counter() - started)
+    if not (summary.files.found or summary.files.removed):
+        raise InvalidDocument(f"{documents} contains no file of a known format: nothing was loaded")
+
+
+def _report(summary: Summary, seconds: float) -> None:
+    files, chunks = summary.files, summary.chunks
     say(
-        f"\n{read} documents, {len(summary.base_names)} chunks: {summary.stored} embedded, encrypted and stored in "
-        f"{elapsed:.1f} s, {summary.known} were there already"
-        + (f"; outdated and deleted: {removed}" if removed else "")
+        f"\n{files.found} documents: {files.new} new, {files.changed} changed, {files.known} known, {files.removed} "
+        f"removed; {chunks.stored} chunks embedded, encrypted and stored in {seconds:.1f} s"
     )
+    for one in [*summary.passed_over, *summary.notes]:
+        note(f"{', '.join(one.names[:3])}{' and others' if one.count > 3 else ''}: {one.reason}")
 
 
-async def _answer(retriever: Retriever, question: str, kb_id: str) -> list[dict[str, Any]]:
-    vector = await EMBEDDING.bin_embed_query(question)
-    started = time.perf_counter()
-    ids, distances = await retriever.nn_search_for_ids(vector, k=ANSWERS, kb_id=kb_id, include_scores=True)
-    searched = time.perf_counter()
-    chunks = await retriever.retrieve_and_decrypt(ids, kb_id=kb_id)
-    fetched = time.perf_counter()
+async def _answer(collection: Collection, question: str) -> None:
     say(f"\nQ: {question}")
-    say(
-        f"   encrypted search {1000 * (searched - started):.0f} ms, "
-        f"fetching and decrypting {len(chunks)} chunks {1000 * (fetched - searched):.0f} ms"
-    )
-    distance_of = dict(zip(ids, distances, strict=True))
-    for chunk in chunks:
-        source, passage = source_and_passage(chunk["chunk_content"])
-        say(f"   {source} (distance {distance_of[chunk['chunk_id']]} of {BITS})")
-        say(f"      {_shortened(passage)}")
-    return chunks
+    with measured_stages() as stages:
+        hits = await collection.search(question, ANSWERS)
+    say(f"({stages_line(stages)})")
+    print_hits(hits, question, scores=False, whole=False)
 
 
-def _show_stored(database: Path, kb_id: str, chunk: dict[str, Any]) -> None:
-    stored = stored_chunk(database, kb_id, chunk["chunk_id"])
-    say(f"\nWhat the server's database holds of the first answer (chunk {chunk['chunk_id']} in {database}):")
-    say(f"   content     {stored.content[:64]}…  ({len(stored.content)} characters, AES-256-GCM)")
-    say(f"   vector      {stored.ciphertext[:32].hex()}…  ({len(stored.ciphertext)} bytes, Paillier)")
-    say(f"   name        {stored.name}  (keyed hash)")
-    say(f"   metadata    {', '.join(filter(None, stored.tags)) or 'none'}")
+async def _show_stored(xtrace: XTraceIntegration, context: ExecutionContext, kb_id: str, database: Path) -> None:
+    page = await xtrace.meta_search_paginated(kb_id, context.id, limit=1)
+    for chunk in page.results:
+        chunk_id = chunk["chunk_id"]
+        stored = stored_chunk(database, kb_id, chunk_id)
+        say(f"\nWhat the server's database holds of one of these passages (chunk {chunk_id} in {database}):")
+        say(f"   content     {stored.content[:64]}…  ({len(stored.content)} characters, AES-256-GCM)")
+        say(f"   vector      {stored.ciphertext[:32].hex()}…  ({len(stored.ciphertext)} bytes, Paillier)")
+        say(f"   name        {stored.name}  (keyed hash)")
+        say(f"   metadata    {', '.join(filter(None, stored.tags)) or 'none'}  (keyed hashes)")
 
 
-def _first_lines(documents: Iterable[Document]) -> list[str]:
-    """A question for each of the first documents if none was asked: its own first line."""
-    lines = (document.text.strip().splitlines()[0].lstrip("# ") for document in islice(documents, 3))
-    return [line[:200] for line in lines if line]
+def _write_settings(data: Path, name: str) -> None:
+    """Writes what the commands need that go on in the data folder, and allows them to start its server."""
+    passphrase = read_passphrase(data / "client" / "passphrase")
+    settings = {
+        "XTRACE_LOCAL_SERVER": "server",
+        "XTRACE_CONTEXT": "client/context.json",
+        "XTRACE_PASSPHRASE": passphrase,
+        "XTRACE_KB": name,
+    }
+    _write(data / DOTENV, "".join(f"{key}={value}\n" for key, value in settings.items()), "the settings")
+    with chdir(data):  # what is allowed is allowed in a working folder
+        allow_start(Setting("local_server", "server", Source(DOTENV, Path.cwd(), is_of_folder=True)))
 
 
-def _shortened(text: str) -> str:
-    # Without the rules under headings and around tables.
-    line = " ".join(word for word in text.split() if len(word) < 3 or not set(word) <= set("*=-+|~"))
-    return line if len(line) <= _SHOWN_CHARACTERS else line[:_SHOWN_CHARACTERS] + "…"
+def _say_how_to_go_on(data: Path, question: str) -> None:
+    xtrace = Path(sys.argv[0]).resolve()
+    command = "xtrace" if shutil.which("xtrace") == str(xtrace) else shlex.quote(str(xtrace))
+    say(f"\nGo on in the folder {data}, whose {DOTENV} has the settings (cd {shlex.quote(str(data))}):")
+    say(f"  {command} search {shlex.quote(question)}")
+    say(f"  {command} xvec head")
+    say(f"  {command} shell")
