@@ -149,7 +149,7 @@ def test_a_key_is_created_granted_and_revoked(chromium: Chromium, live_service: 
         # The answer with the secret was never stored: the browser asks whether to send the form again.
         with pytest.raises(PlaywrightError, match="ERR_CACHE_MISS"):
             page.go_back()
-        window.open("/keys")
+        page.wait_for_url("chrome-error://chromewebdata/")
         assert secret not in page.content()
 
 
