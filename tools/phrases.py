@@ -23,6 +23,11 @@ PHRASES = {
     r"\bholds no\b": "does not contain",
     r"\btakes the place of\b": "replaces",
     r"\bhonest limits?\b": "limitations",
+    r"\bshown this once\b": "will not be shown again",
+    r"\bgive it rights\b": "grant access",
+    r"\btells everybody\b": "public part",
+    r"\blongest silence\b": "maximum idle time",
+    r"\bis it XTrace's\b": "is this an XTrace server?",
 }
 """Each phrase, and what to write instead."""
 FILES = (

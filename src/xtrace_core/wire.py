@@ -497,7 +497,7 @@ class ApiKey(NamedFields, rename="camel"):
 
 
 class CreatedApiKey(Secretive, NamedFields, rename="camel"):
-    """A new API key with its secret, which is shown this once."""
+    """A new API key with its secret, which will not be shown again."""
 
     api_key: ApiKey
     secret_key: str
@@ -595,7 +595,7 @@ class Organisation(NamedFields, rename="camel"):
 
 
 class CreatedOrganisation(Secretive, NamedFields, rename="camel"):
-    """A new organisation with its first keys, which are shown this once."""
+    """A new organisation with its first keys, which will not be shown again."""
 
     organisation: Organisation
     admin_key: str
@@ -617,7 +617,7 @@ class AdminKey(NamedFields, rename="camel"):
 
 
 class CreatedAdminKey(Secretive, NamedFields, rename="camel"):
-    """A new admin key with its secret, which is shown this once."""
+    """A new admin key with its secret, which will not be shown again."""
 
     admin_key: AdminKey
     secret_key: str
@@ -634,7 +634,7 @@ class RevokedAdminKey(Struct):
 
 
 class CreatedOperatorKey(Secretive, Struct, rename="camel"):
-    """A new operator key, which is shown this once."""
+    """A new operator key, which will not be shown again."""
 
     secret_key: str
 

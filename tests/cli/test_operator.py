@@ -30,7 +30,7 @@ def test_the_operator_key_is_replaced(shell: Terminal, tmp_path: Path) -> None:
         assert not opens(first)
         plain = shell("operator rotate-key --data data --yes")
         assert dict(line.split() for line in plain.text.splitlines())["operator_key"] != rotated["operator_key"]
-        assert plain.err == "xtrace: the key is shown this once\n"
+        assert plain.err == "xtrace: this key will not be shown again\n"
         entries = shell("operator audit --data data --json").json
         assert [one["action"] for one in entries][-1] == "operator_key.create"
         assert [one["subject"] for one in entries if one["action"] == "operator_key.rotate"][-1] == hash_key(

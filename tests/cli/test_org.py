@@ -14,7 +14,7 @@ def test_a_new_organisation_works_at_once(operator: Terminal, live_service: Live
     lines = dict(line.split() for line in created.text.splitlines())
     assert list(lines) == ["org_id", "admin_key", "api_key", "api_url"]
     assert lines["api_url"] == live_service.url
-    assert created.err == "xtrace: the keys are shown this once\n"
+    assert created.err == "xtrace: these keys will not be shown again\n"
 
     heading, *listed = operator("org list").text.splitlines()
     assert heading.split() == ["ID", "CREATED", "STATE", "CHUNKS", "BYTES", "CONTEXTS", "NAME"]

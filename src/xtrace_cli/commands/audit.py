@@ -18,7 +18,7 @@ def audit(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Prints who changed what, and who was denied access; the newest first.
+    """Print who changed what, and who was denied access; the newest first.
 
     Needs the organisation's admin key. Keys are named by the beginning of their hash, as `xtrace keys list` shows it.
     """

@@ -26,7 +26,7 @@ def backup(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Writes everything that the server stores to one archive.
+    """Write everything that the server stores to one archive.
 
     Runs on the server's host. The server may go on: the archive is a snapshot of the moment at which the command
     began. FILE (mode 0600) appears when it is complete. It contains only what the server can read itself: no key of a
@@ -52,7 +52,7 @@ def restore(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Makes the database of a server from an archive.
+    """Create the database of a server from an archive.
 
     The data folder must not contain a database, and no server may run on it. The whole archive is checked before
     anything is written, and the database appears when it is complete: after a failure, run the command again.

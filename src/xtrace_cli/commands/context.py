@@ -75,7 +75,7 @@ def create(
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Makes new keys in a file that the passphrase protects, and prints the context's id.
+    """Create new keys in a file that the passphrase protects, and print the context's id.
 
     Without the file, or without both the passphrase and the recovery key, the data cannot be read again.
     """
@@ -106,7 +106,7 @@ def create(
 
 @app.command("show")
 def show_(path: SavedFile, as_json: Json = False) -> None:
-    """Prints what a saved context tells everybody; needs no passphrase, and checks none."""
+    """Print the public part of a saved context. The passphrase is neither needed nor checked."""
     from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
 
     public = _public(read_public_part(path))
@@ -123,7 +123,7 @@ def save(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Stores a saved context on the service, its secrets encrypted, and prints its id.
+    """Store a saved context on the service, with its secrets encrypted, and print its id.
 
     The passphrase is asked for to be sure that what is stored can be opened again; it is not sent.
     """
@@ -152,7 +152,7 @@ def restore(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Fetches a context from the service into a file, after the passphrase, or the key that is named, has opened it."""
+    """Fetch a context from the service, open it with the passphrase or key that is named, and write it to a file."""
     _expect_new(path)
     by_words = by_recovery_key or recovery_key_file is not None
     recovery_key = recovery_key_of(recovery_key_file) if by_words else None
@@ -197,7 +197,7 @@ def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
 
 @app.command()
 def delete(context_id: ContextId, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Deletes a context from the service; files of it stay. Refused while chunks are stored under it."""
+    """Delete a context from the service; files of it stay. Refused while chunks are stored under it."""
     confirm(f"Delete the context {context_id} from the service? Without a file of it, its keys are lost.", yes)
     with_api_key(credentials, lambda xtrace: xtrace.delete_exec_context(context_id))
     show({"context_id": context_id, "deleted": True}, as_json, lambda: note(f"deleted the context {context_id}"))

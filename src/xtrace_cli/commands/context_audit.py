@@ -33,7 +33,7 @@ def audit(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Tries the known attacks on public keys, and on stored chunks; exits with status 1 if one succeeds.
+    """Try the known attacks on public keys and on stored chunks. The exit status is 1 if one succeeds.
 
     Needs no passphrase: it sees what the service's operator sees. It says what each check excludes; that a key is good
     in every way cannot be seen from outside. Give all keys at once, because some attacks take several.

@@ -69,7 +69,7 @@ def rewrap(
     new_kms_context: NewKMSContext = None,
     as_json: Json = False,
 ) -> None:
-    """Protects a context's file by another passphrase or key; nothing that is stored under it changes.
+    """Protect a context's file by another passphrase or key; nothing that is stored under it changes.
 
     This revokes nothing: a copy of the file as it was still opens with the old one, also the copy on the service until
     `xtrace context save`. Only `xtrace context rotate` revokes.

@@ -30,7 +30,7 @@ def recovery_key(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Makes a recovery key for a context's file and prints its words once; it replaces the one that the file has.
+    """Create a recovery key for a context's file and print its words once. It replaces the file's old one.
 
     Copies of the file as it was, also the copy on the service until `xtrace context save`, still open with the old one.
     """
@@ -62,7 +62,7 @@ def recover(
     new_kms_context: NewKMSContext = None,
     as_json: Json = False,
 ) -> None:
-    """Opens a context's file with its recovery key and protects it by a new passphrase or key.
+    """Open a context's file with its recovery key, and protect it by a new passphrase or key.
 
     The recovery key stays. If the old passphrase or key may be known to somebody, rotate: this revokes nothing.
     """

@@ -26,7 +26,7 @@ def copy(
     ],
     as_json: Json = False,
 ) -> None:
-    """Copies everything that a server stores to another database, of either kind.
+    """Copy everything that a server stores to another database, of either kind.
 
     A server over FROM may go on: the copy is a snapshot of the moment at which the command began, so stop it first to
     move for good. TO gets its database when everything is there and was read back: equal checksums show that. If the

@@ -33,9 +33,9 @@ def create(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Creates an API key, which may do nothing yet, and prints it.
+    """Create an API key, which may do nothing yet, and print it.
 
-    It is shown this once: the service keeps only its hash.
+    It will not be shown again: the service keeps only its hash.
     """
     expires_at = None if expires is None else moment_of(expires)
     created = with_admin_key(
@@ -43,12 +43,12 @@ def create(
     )
     show(created, as_json, lambda: say(created.secret_key))
     first_n = created.api_key.first_n
-    note(f"the key is shown this once; give it rights with: xtrace keys grant {first_n} KB_ID read")
+    note(f"this key will not be shown again; grant access with: xtrace keys grant {first_n} KB_ID read")
 
 
 @app.command("list")
 def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Lists the API keys that are not revoked, by their first five characters."""
+    """List the API keys that are not revoked, by their first five characters."""
     keys = with_admin_key(credentials, lambda xtrace: xtrace.list_api_keys())
     rows = [
         (key.first_n, key.created_at, key.last_used_at or "never", key.expires_at or "never", key.hash, key.name)
@@ -65,7 +65,7 @@ def grant(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Sets what an API key may do in a knowledge base: nothing, read, read and write, or that and delete."""
+    """Set what an API key may do in a knowledge base: nothing, read, write too, or delete too."""
     permission = PERMISSIONS[level]
 
     async def call(xtrace: "XTraceIntegration") -> wire.ApiKey:
@@ -80,7 +80,7 @@ def grant(
 
 @app.command()
 def revoke(key: Key, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Revokes an API key: it opens nothing from now on. This cannot be undone."""
+    """Revoke an API key: it opens nothing from now on. This cannot be undone."""
 
     async def call(xtrace: "XTraceIntegration") -> wire.ApiKey:
         found = await find_key(xtrace, key)

@@ -32,7 +32,7 @@ def export(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Writes one knowledge base to an archive, with the contexts that its chunks are stored under.
+    """Write one knowledge base to an archive, with the contexts that its chunks are stored under.
 
     Runs on the server's host. The server may go on: the archive is a snapshot of the moment at which the command
     began. It contains ciphertext and metadata as they are stored, and nothing of the organisation or of its keys.
@@ -66,7 +66,7 @@ def import_(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Stores a knowledge base from an archive, under the id that it had.
+    """Store a knowledge base from an archive, under the id that it had.
 
     Runs on the server's host; the server may go on. The whole archive is checked before anything is written, and the
     knowledge base is there when it is complete. An import that was interrupted goes on with the same command.

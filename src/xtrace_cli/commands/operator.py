@@ -18,9 +18,9 @@ app = new_group(
 
 @app.command("rotate-key")
 def rotate_key(yes: Yes = False, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Replaces the operator key, which ends at once, and prints the new one. Asks first.
+    """Replace the operator key, which stops working at once, and print the new one. Asks first.
 
-    It is shown this once: the server keeps only its hash, and operator.json stays as it is.
+    It will not be shown again: the server keeps only its hash, and operator.json stays as it is.
     """
     from xtrace_server.auth.guard import ON_THE_HOST
     from xtrace_server.operations import operator_key
@@ -29,7 +29,7 @@ def rotate_key(yes: Yes = False, data: DataFolder = DEFAULT_FOLDER, as_json: Jso
     key = operate(data, lambda database: operator_key.rotate(database, ON_THE_HOST))
     result = {"operator_key": key, "api_url": known_url(data)}
     show(result, as_json, lambda: fields(list(result.items())))
-    note("the key is shown this once")
+    note("this key will not be shown again")
 
 
 @app.command()
@@ -45,7 +45,7 @@ def audit(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Prints what was done with the operator key itself, and where a wrong one was presented; the newest first."""
+    """Print what was done with the operator key itself, and where a wrong one was presented; the newest first."""
     from xtrace_server.operations.audit import newest_of, shown
     from xtrace_server.storage.database import THE_SERVICE
 

@@ -42,9 +42,9 @@ def create(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Creates an organisation with an admin key and an API key, and prints these credentials.
+    """Create an organisation with an admin key and an API key, and print these credentials.
 
-    They are shown this once: the server keeps only hashes. The API key may do everything in every knowledge base of
+    They will not be shown again: the server keeps only hashes. The API key may do everything in every knowledge base of
     the organisation.
     """
     from xtrace_server.auth.guard import ON_THE_HOST
@@ -75,12 +75,12 @@ def create(
         return
     lines = [(name, getattr(credentials, name)) for name in credentials.__struct_fields__]
     show(credentials, as_json, lambda: fields(lines))
-    note("the keys are shown this once")
+    note("these keys will not be shown again")
 
 
 @app.command("list")
 def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Lists the organisations with what they have stored, the oldest first.
+    """List the organisations with what they have stored, the oldest first.
 
     Where there is a quota, it follows after a slash.
     """
@@ -97,7 +97,7 @@ def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
 
 @app.command("show")
 def show_one(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Shows an organisation with its usage and quotas."""
+    """Show an organisation with its usage and quotas."""
     from xtrace_server.operations import organisations
 
     one = operate(data, lambda database: organisations.get_shown(database, org_id))
@@ -124,7 +124,7 @@ def quota(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Changes quotas of an organisation, and shows it. What is not named stays.
+    """Change quotas of an organisation, and show it. What is not named stays.
 
     What would exceed a quota is refused (403 `quota_exceeded`); what is stored already stays, however much it is.
     """
@@ -145,7 +145,7 @@ def quota(
 
 @app.command()
 def suspend(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Suspends an organisation: every call with one of its keys is refused (403 `suspended`). Deletes nothing."""
+    """Suspend an organisation: every call with one of its keys is refused (403 `suspended`). Nothing is deleted."""
     from xtrace_server.auth.guard import ON_THE_HOST
     from xtrace_server.operations import organisations
 
@@ -155,7 +155,7 @@ def suspend(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = Fa
 
 @app.command()
 def resume(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Ends the suspension of an organisation: its keys open what they opened before."""
+    """End the suspension of an organisation: its keys open what they opened before."""
     from xtrace_server.auth.guard import ON_THE_HOST
     from xtrace_server.operations import organisations
 
@@ -165,7 +165,7 @@ def resume(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = Fal
 
 @app.command()
 def delete(org_id: OrgId, yes: Yes = False, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Deletes an organisation with all that it has. Asks first. This cannot be undone.
+    """Delete an organisation with all that it has. Asks first. This cannot be undone.
 
     Its keys open nothing from now on. What it stored goes step by step while a server runs, and is then in no file of
     the database; `xtrace org list` shows the organisation until then. Its audit log stays, without its name.
@@ -191,9 +191,9 @@ def admin_key(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Issues a new admin key to an organisation, such as one that has lost its own, and prints it.
+    """Issue a new admin key to an organisation, such as one that has lost its own, and print it.
 
-    It is shown this once: the server keeps only hashes. Admin keys that were issued before go on working, unless
+    It will not be shown again: the server keeps only hashes. Admin keys that were issued before go on working, unless
     `--rotate` is given.
     """
     from xtrace_server.auth.guard import ON_THE_HOST
@@ -205,12 +205,12 @@ def admin_key(
     _, key = operate(data, lambda database: act(database, ON_THE_HOST, org_id))
     result = {"org_id": org_id, "admin_key": key, "api_url": known_url(data)}
     show(result, as_json, lambda: fields(list(result.items())))
-    note("the key is shown this once")
+    note("this key will not be shown again")
 
 
 @app.command("admin-keys")
 def list_admin_keys(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Lists an organisation's admin keys by their hashes, the oldest first."""
+    """List an organisation's admin keys by their hashes, the oldest first."""
     from xtrace_server.operations import admin_keys
 
     keys = operate(data, lambda database: admin_keys.list_all(database, org_id))
@@ -230,7 +230,7 @@ def revoke_admin_key(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Revokes an admin key of an organisation. This cannot be undone.
+    """Revoke an admin key of an organisation. This cannot be undone.
 
     Without any admin key, the organisation's API keys go on working, but its knowledge bases and keys cannot be changed
     until `xtrace org admin-key` issues a new one.

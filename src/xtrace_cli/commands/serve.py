@@ -128,7 +128,7 @@ def serve(
         ),
     ] = False,
 ) -> None:
-    """Runs the service until Ctrl-C or SIGTERM. With --workers, SIGHUP replaces every worker by a new one.
+    """Run the server until Ctrl-C or SIGTERM. With --workers, SIGHUP replaces every worker by a new one.
 
     The first start on an empty folder makes an organisation and its keys, and writes them to credentials.json in it,
     and the operator key to operator.json.

@@ -13,7 +13,7 @@ from xtrace_cli.output import Json, note, show
 
 
 def vacuum(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Gives the space of deleted chunks back to the disk.
+    """Return the space of deleted chunks to the disk.
 
     Prints how many bytes that is. Runs on the server's host. The server may go on: searches are answered meanwhile,
     writes wait. Needs as much free space as the database is large.

@@ -161,7 +161,7 @@ class HttpClient:
         ca_file: str | os.PathLike[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """`timeout_s` is the longest silence, `deadline_s` the longest that one attempt takes as a whole.
+        """`timeout_s` is the maximum idle time, `deadline_s` the maximum time of one attempt as a whole.
 
         Further calls than `max_connections` wait for their turn. `transport` stands in for the network. `verify` and
         `ca_file` say which certificates are accepted, as in `XTraceIntegration`.

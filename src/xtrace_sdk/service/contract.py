@@ -195,7 +195,9 @@ class Service(Secretive):
                 "give the final address as api_url"
             )
         if got.status not in statuses:
-            raise InvalidAnswer(f"the server answered status {got.status}, expected {statuses[0]}: is it XTrace's?")
+            raise InvalidAnswer(
+                f"the server answered status {got.status}, expected {statuses[0]}: is this an XTrace server?"
+            )
         if content_type is not None and got.content_type != content_type:
             raise InvalidAnswer(
                 f"the server answered {sentence(got.content_type) or 'no content type'}, expected {content_type}: "

@@ -45,7 +45,7 @@ class ControlPlane:
     async def create_api_key(
         self, name: str, description: str = "", *, expires_at: datetime | None = None
     ) -> wire.CreatedApiKey:
-        """A new API key, which may do nothing yet; its `secret_key` is shown this once.
+        """A new API key, which may do nothing yet; its `secret_key` will not be shown again.
 
         From `expires_at` on, a time in the future with its time zone, calls with it raise `KeyExpired`; by default it
         does not expire.

@@ -77,7 +77,7 @@ class XTraceIntegration(StoredChunks, Searches, ControlPlane, Secretive):
             admin_key: for knowledge bases and keys, or `XTRACE_ADMIN_KEY`.
             api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
             admin_api_url: the control plane, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
-            timeout_s: the longest silence of the service that is waited for.
+            timeout_s: the maximum idle time of the service.
             deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
             retries: how often and how long to try again.
             max_connections: how many calls travel at once; more wait for their turn.

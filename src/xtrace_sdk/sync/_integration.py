@@ -54,7 +54,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
             admin_key: for knowledge bases and keys, or `XTRACE_ADMIN_KEY`.
             api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
             admin_api_url: the control plane, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
-            timeout_s: the longest silence of the service that is waited for.
+            timeout_s: the maximum idle time of the service.
             deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
             retries: how often and how long to try again.
             max_connections: how many calls travel at once; more wait for their turn.
@@ -493,7 +493,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
     def create_api_key(
         self, name: str, description: str = "", *, expires_at: datetime | None = None
     ) -> wire.CreatedApiKey:
-        """A new API key, which may do nothing yet; its `secret_key` is shown this once.
+        """A new API key, which may do nothing yet; its `secret_key` will not be shown again.
 
         From `expires_at` on, a time in the future with its time zone, calls with it raise `KeyExpired`; by default it
         does not expire.

@@ -229,7 +229,7 @@ class ExecutionContext(Secretive):
         manifests: Iterable[str | os.PathLike[str]] | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
-        """A new context to take this one's place: new primes, new content key, the same vectors and private fields.
+        """A new context that replaces this one: new primes, new content key, the same vectors and private fields.
 
         It knows this one as its `predecessor`: a `Retriever` of it finds what is stored under either, and
         `xtrace_sdk.x_vec.upkeep.rotation.rotate` moves the chunks. What is not given is as in this context, keys that
@@ -365,7 +365,8 @@ class ExecutionContext(Secretive):
     def lineage(self) -> tuple[Self, ...]:
         """The contexts under which this one's chunks are, the predecessor first.
 
-        A rotation moves chunks from the first to the last: who asks them in this order sees every chunk at least once.
+        A rotation moves chunks from the first to the last: a reader that queries them in this order sees every chunk at
+        least once.
         """
         return (self,) if self._predecessor is None else (self._predecessor, self)
 

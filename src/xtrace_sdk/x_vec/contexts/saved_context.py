@@ -26,7 +26,7 @@ FORMAT_VERSION = 2
 
 
 class PublicParts(msgspec.Struct, frozen=True):
-    """What a context tells everybody, as texts: `pk` and `config` are JSON."""
+    """The public part of a context, as texts: `pk` and `config` are JSON."""
 
     type: str
     pk: str
@@ -210,7 +210,7 @@ def canonical_json(value: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class PublicPart:
-    """What a saved context tells everybody. Only opening the context proves that it was not changed."""
+    """The public part of a saved context. Only opening the context proves that it was not changed."""
 
     id: str | None
     """None for a context as other software saved it: its id is a hash of secrets too."""

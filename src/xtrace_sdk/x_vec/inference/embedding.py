@@ -92,7 +92,7 @@ class Embedding(Secretive):
             api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is embedded.
             batch_size: texts that go to the model, or into one request, together.
             concurrency: requests to an API under way at once.
-            timeout_s: the longest silence of an API that is waited for.
+            timeout_s: the maximum idle time of an API.
             retries: how often and how long to try an API again.
             verify: False accepts any certificate of an API, which lets everybody on the way read texts and key; or an
                 `ssl.SSLContext`.

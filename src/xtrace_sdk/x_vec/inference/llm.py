@@ -112,7 +112,7 @@ class InferenceClient(Secretive):
             temperature: how much chance there is in an answer; None for the model's own.
             on_disclosure: is called with `disclosure` before the first request. By default there is a
                 `PlaintextDisclosure` warning, unless the address is this machine.
-            timeout_s: the longest silence of the API that is waited for.
+            timeout_s: the maximum idle time of the API.
             retries: how often and how long to try again, until an answer begins.
             verify: False accepts any certificate of the API, which lets everybody on the way read texts and key; or an
                 `ssl.SSLContext`.

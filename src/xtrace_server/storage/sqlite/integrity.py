@@ -1,4 +1,4 @@
-"""Checks a database file before the service touches it: is it XTrace's, undamaged, of a known version, and not in use?
+"""Checks a file before the service touches it: is it an XTrace database, undamaged, of a known version, and unused?
 
 The file is opened for reading only, so one that is refused stays as it is: not even its journal mode changes.
 """
