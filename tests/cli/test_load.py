@@ -259,7 +259,7 @@ def test_a_run_that_was_stopped_is_completed_by_the_next(
     before = chunks(owner, kb) - 1
     assert 0 < before < files * 60
     rest = inside(line).json["chunks"]
-    assert rest["stored"] >= files * 60 - before
+    assert rest["stored"] + rest["known"] == files * 60  # a request that was under way may be stored since
     assert chunks(owner, kb) - 1 == files * 60
     assert inside(line).json["chunks"] == {"stored": 0, "known": files * 60, "removed": 0}
 

@@ -1,5 +1,6 @@
 """Every Python example of the README and the documents runs."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ RUN = (
     "metadata.md",
     "migration.md",
     "quickstart.md",
+    "scaling.md",
     "security.md",
     "README.md",
 )
@@ -64,6 +66,14 @@ async def test_the_page_on_answers_runs(monkeypatch: pytest.MonkeyPatch, capsys:
     quoted = "The tenant gives notice three months before the end of the quarter. [1]"
     assert namespace["answer"] == f"It says: {quoted}"
     assert capsys.readouterr().out.endswith(f"is its own affair\nThe sources say: {quoted}")
+
+
+async def test_the_page_on_scaling_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = examples(ROOT / "docs" / "scaling.md").values()
+    await run(code, {})
+    assert re.fullmatch(
+        r"[1-9]\d* processors, [1-9]\d* GB of memory\n[1-9]\d* for a million searches\n", capsys.readouterr().out
+    )
 
 
 def test_the_readme_example_runs_as_a_script_and_answers(reader_folder: Path, live_service: LiveService) -> None:
