@@ -91,7 +91,8 @@ class LiveService:
 @contextmanager
 def running_service(folder: Path, **settings: Any) -> Iterator[LiveService]:
     """A server over `folder`; `settings` are fields of `Settings`."""
-    defaults = {"port": 0, "ballast_bytes": 0, **database_settings(folder)}
+    # Tests share the server and come from one address: more sign-ins fail in a minute than a person's.
+    defaults = {"port": 0, "ballast_bytes": 0, "dashboard_sign_ins": 100_000, **database_settings(folder)}
     server = start(Settings(data=folder, **{**defaults, **settings}))
     if databases.current() == databases.CLUSTER:
         until(lambda: server.app.state.server.engine.cluster()["nodes"](), "the server is connected to the cluster")
