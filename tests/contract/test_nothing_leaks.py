@@ -258,7 +258,7 @@ async def use_the_command(url: str, credentials: Credentials, folder: Path) -> d
     )
 
 
-@pytest.fixture(scope="module", params=["paillier", "paillier_lookup"])
+@pytest.fixture(scope="module", params=[pytest.param("paillier", marks=pytest.mark.full), "paillier_lookup"])
 def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """What a run leaves behind, for each scheme."""
     return asyncio.run(_evidence(request.param, tmp_path_factory.mktemp("run")))

@@ -12,7 +12,6 @@ from support.service import Http, LiveService, ok
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER
 from xtrace_server.credentials import Credentials
 
-POSTGRES_BY_DEFAULT = True
 MARKUP = "<i>=cmd</i>"
 
 

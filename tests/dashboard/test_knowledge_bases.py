@@ -11,7 +11,6 @@ from support.service import Http, LiveService, chunk, ok
 from xtrace_server.credentials import Credentials
 from xtrace_server.operations import knowledge_bases as operations
 
-POSTGRES_BY_DEFAULT = True
 LONG = "é" * 65_536
 MARKUP = "<script>alert(1)</script>\"'&{{7*7}}"
 
