@@ -575,12 +575,16 @@ async def test_a_search_for_what_is_relevant_and_different(
             await refused
 
 
-async def test_a_twin_shares_what_its_asynchronous_collection_has(collection: Collection) -> None:
+async def test_a_twin_shares_what_its_asynchronous_collection_has(
+    collection: Collection, xtrace: XTraceIntegration
+) -> None:
     twin = sync.Collection.of(collection)
     assert twin.asynchronous is collection
     assert sync.Collection.of(twin) is twin
     assert await asyncio.to_thread(twin.count) == await collection.count() == len(LETTERS)
     assert await asyncio.to_thread(lambda: sync.run(collection.count())) == len(LETTERS)
+    # Twins have connections of their own, in the loop behind them.
+    await asyncio.to_thread(sync.XTraceIntegration.of(xtrace).close)
 
 
 async def test_a_model_that_gives_bits_alone_serves_too(xtrace: XTraceIntegration) -> None:
