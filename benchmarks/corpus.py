@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from xtrace_cli.documents.reading import chunks_of, python_reference, source_and_passage
+from semantic_text_splitter import TextSplitter
 
 _CODE = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo"}
 _QUERY_CHARACTERS = (20, 200)
 _BODY_CHARACTERS = (80, 900)
+_PASSAGE_CHARACTERS = (400, 900)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Corpus:
 
 def python_corpus() -> Corpus:
     """Passages of the language reference and the bodies of docstrings; each docstring's first paragraph as a query."""
-    passages = {source_and_passage(chunk["chunk_content"])[1]: None for chunk in chunks_of(python_reference())}
+    passages = dict.fromkeys(_reference())
     queries: dict[str, None] = {}
     for docstring in _docstrings(Path(sysconfig.get_path("stdlib"))):
         summary, _, body = docstring.partition("\n\n")
@@ -36,6 +37,15 @@ def python_corpus() -> Corpus:
             if _QUERY_CHARACTERS[0] <= len(summary) <= _QUERY_CHARACTERS[1]:
                 queries[summary] = None
     return Corpus(list(passages), [query for query in queries if query not in passages])
+
+
+def _reference() -> Iterator[str]:
+    """The language reference as every CPython carries it for `help()`, the most specific topics first."""
+    from pydoc_data.topics import topics
+
+    splitter = TextSplitter(_PASSAGE_CHARACTERS)
+    for _, text in sorted(topics.items(), key=lambda topic: (len(topic[1]), topic[0])):
+        yield from splitter.chunks(text)
 
 
 def _docstrings(folder: Path) -> Iterator[str]:

@@ -62,7 +62,7 @@ def test_citations_that_do_not_exist_are_marked(inside: Inside, model: LanguageM
     model.plans = [streamed(*parts)]
     answered = inside(ASK)
     assert answered.text.startswith(
-        "It is the cat [1], or the dog [7: 7 is no such source] [2, 9: 9 is no such source], says [someone].\n\n"
+        "It is the cat [1], or the dog [7: 7 is not a source] [2, 9: 9 is not a source], says [someone].\n\n"
         "Sources:\n[1] "
     )
     assert answered.err.endswith(
@@ -83,7 +83,7 @@ def test_citations_are_found_however_the_answer_is_cut(size: int) -> None:
     answer = "One [1], two [2; 4], none [], open [12"
     citations = Citations(3)
     shown = "".join(citations.feed(answer[start : start + size]) for start in range(0, len(answer), size))
-    assert shown + citations.end() == "One [1], two [2; 4: 4 is no such source], none [], open [12"
+    assert shown + citations.end() == "One [1], two [2; 4: 4 is not a source], none [], open [12"
     assert (citations.known, citations.unknown) == ({1, 2}, {4})
 
 

@@ -226,7 +226,7 @@ def test_a_passphrase_is_kept_only_where_it_is_asked_for(person: Terminal, elsew
     assert kept.status == 0, kept.err
     assert "the context remembers no model, so nothing was stored to try it out" in kept.err
     assert f"XTRACE_PASSPHRASE='{PASSPHRASE}'\n" in settings(person)
-    assert "whoever reads it and the context reads everything" in kept.err
+    assert "anyone who can read it and the context can read everything" in kept.err
 
 
 def test_the_private_server_of_a_foreign_folder_is_not_started(person: Terminal) -> None:

@@ -13,7 +13,7 @@ _CITATION: Final = re.compile(r"\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
 _BEGINNING: Final = re.compile(r"\[[\d\s,;]*\Z")
 _LONGEST: Final = 40
 """Characters of a citation that is waited for."""
-UNKNOWN: Final = "no such source"
+UNKNOWN: Final = "not a source"
 
 
 def numbered_sources(hits: Sequence[Hit]) -> str:

@@ -1,4 +1,4 @@
-"""The process that reads files. It is given no secret, and may use no more than a bounded amount of memory.
+"""The process that reads files. It gets no secret, and its memory is bounded.
 
 It takes `Request`s from standard input and answers each with `Part`s and one `End`, as frames of MessagePack. What is
 in the files may be hostile: what a reader does with it cannot reach further than this process.

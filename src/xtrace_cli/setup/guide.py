@@ -95,7 +95,7 @@ def _kept_passphrase(questions: Questions, options: Options, chosen: ChosenConte
         note("the passphrase is in the system's keyring")
     if wanted != "dotenv":
         return {}
-    note(f"the passphrase is written to {DOTENV}: whoever reads it and the context reads everything")
+    note(f"the passphrase is written to {DOTENV}: anyone who can read it and the context can read everything")
     return {"XTRACE_PASSPHRASE": chosen.passphrase}
 
 

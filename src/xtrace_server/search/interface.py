@@ -227,7 +227,7 @@ class Remote(Protocol):
         ...
 
     def wants(self, rows: int, ids: int) -> bool:
-        """Returns whether a knowledge base of so many rows, and so many ids ever given, is to be held there now."""
+        """Returns whether to hold a knowledge base of `rows` chunks there, which has assigned `ids` ids so far."""
         ...
 
     async def hold(self, segment: Segment) -> Place:

@@ -1,7 +1,7 @@
 """What runs in the cluster: an actor a node, which holds segments and computes with them.
 
 It has ciphertexts, public keys and encrypted queries; no key, no credential and no connection to the database. Whoever
-needs rows brings them, under a hash that is checked here. Rows that nobody asks for make room for others, and after
+needs rows brings them, under a hash that is checked here. Rows that are not asked for make room for others, and after
 some time they go by themselves, so nothing stays when servers die.
 """
 

@@ -74,7 +74,7 @@ class RayScanner:
         return self.client.state.held_bytes
 
     def wants(self, rows: int, ids: int) -> bool:
-        """Returns whether a knowledge base of so many rows, and so many ids ever given, is to be held there now."""
+        """Returns whether to hold a knowledge base of `rows` chunks there, which has assigned `ids` ids so far."""
         large = rows >= self._settings.ray_min_rows and rows * _MIN_DENSITY >= ids
         return large and self.client.available and time.monotonic() >= self._full_until
 
