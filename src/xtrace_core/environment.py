@@ -14,6 +14,7 @@ VARIABLES: Final = frozenset(
         *("API_URL", "ADMIN_API_URL", "ORG_ID", "API_KEY", "ADMIN_KEY", "CREDENTIALS"),
         *("CA_FILE", "CONTEXT", "CONTEXT_ID", "KB", "KEY_FILE", "KMS_KEY", "LOCAL_SERVER", "PROFILE"),
         *("PASSPHRASE", "NEW_PASSPHRASE", "RECOVERY_KEY"),
+        *("LLM_PROVIDER", "LLM_MODEL", "LLM_BASE_URL"),
         # both
         *("ARITHMETIC", "THREADS", "CONSTANT_TIME"),
     )

@@ -54,6 +54,7 @@ SENDS_NOTHING = {
     "DataLoader.load_data_from_memory",
     "DataLoader.load_data_from_memory_batch",
     "Embedding.aclose",
+    "InferenceClient.aclose",
 }
 INTERFACES = {"ContextStore", "NamedContextStore", "Embedder", "FloatEmbedder"}
 
@@ -180,6 +181,8 @@ def made_up(exchange: Exchange, call: str) -> Any:
     if exchange.target.endswith("/embeddings"):
         data = [{"object": "embedding", "index": i, "embedding": vector} for i, _ in enumerate(exchange.body["input"])]
         return {"object": "list", "data": data, "model": "model"}
+    if exchange.target.endswith("/chat/completions"):
+        return {"object": "chat.completion", "choices": [{"message": {"role": "assistant", "content": "answer"}}]}
     if call == "rotate" and exchange.is_for("PUT chunk"):
         return {"updated_count": 2}
     return None

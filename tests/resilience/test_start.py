@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.older_schema import make_older
 from support.service import Http, chunk, running_service
 from xtrace_server.serving import CannotServe, start
 from xtrace_server.settings import Settings
@@ -114,10 +115,7 @@ def test_an_empty_file_is_a_new_database(tmp_path: Path) -> None:
 
 
 def test_a_database_of_the_version_before_is_brought_up_to_date(folder: Path) -> None:
-    with closing(sqlite3.connect(folder / "xtrace.db")) as connection:
-        connection.execute("DROP TABLE audit")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
-        connection.commit()
+    make_older(folder / "xtrace.db")
     with running_service(folder) as service:
         http = Http(service.first_credentials)
         assert http.control("GET", "/audit").json() == []

@@ -32,6 +32,7 @@ from xtrace_sdk.x_vec.contexts.saved_context import PublicParts
 from xtrace_sdk.x_vec.contexts.weakness import WeakKeyWarning
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.inference.embedding import Embedding
+from xtrace_sdk.x_vec.inference.llm import InferenceClient
 from xtrace_sdk.x_vec.keys.key_file import KeyFileProvider
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.upkeep.audit.fetching import fetch_samples
@@ -131,6 +132,12 @@ class World:
         base_url = self.url if provider == "ollama" else f"{self.url}/v1"
         return Embedding(
             provider, "model", 4, base_url=base_url, batch_size=2, timeout_s=20, retries=RETRIES, transport=self.network
+        )
+
+    def language_model(self) -> InferenceClient:
+        address = f"{self.url}/v1"
+        return InferenceClient(
+            "custom", "model", base_url=address, timeout_s=20, retries=RETRIES, transport=self.network
         )
 
     def query(self) -> list[bytes]:
@@ -339,6 +346,9 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "Collection.iter": lambda w: every(w.records.iter({"topic": {"$ne": "birds"}}, order_by="topic")),
     "Collection.values": lambda w: w.records.values("topic"),
     "Collection.search": lambda w: w.records.search(w.record("a").vector or [], 2, where={"topic": "cats"}, decoys=1),
+    "Collection.search_mmr": lambda w: w.records.search_mmr(
+        w.record("a").vector or [], 2, candidates=3, where={"topic": "cats"}
+    ),
     "rotate": lambda w: rotate(w.successor, w.xtrace, batch_size=2),
     "copy_knowledge_base": _copy,
     "verify": lambda w: verify(w.successor, w.xtrace, w.old_kb_id, batch_size=2),
@@ -351,6 +361,8 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "Embedding.bin_embed_query": lambda w: w.embedding("openai").bin_embed_query("text"),
     "Embedding.embed_many": lambda w: w.embedding("openai").embed_many(["one", "two", "three"]),
     "Embedding.bin_embed_many": lambda w: w.embedding("ollama").bin_embed_many(["one", "two", "three"]),
+    "InferenceClient.query": lambda w: w.language_model().query("question", "context"),
+    "InferenceClient.stream": lambda w: every(w.language_model().stream("question", "context")),
     # Paths that no name stands for.
     "a search of what a rotation has not moved": _search_lineage,
 }

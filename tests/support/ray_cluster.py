@@ -40,15 +40,19 @@ class RayCluster:
         self._cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
 
     def holders(self) -> list[int]:
-        """The processes that hold segments."""
+        """The processes of this cluster that hold segments; another test may have a cluster of its own."""
+        raylets = {
+            one.process.pid for node in self._cluster.list_all_nodes() for one in node.all_processes.get("raylet", ())
+        }
         found = []
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
                     command = (folder / "cmdline").read_bytes()
+                    parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
                 except OSError:
                     continue
-                if command.startswith(b"ray::HolderActor"):
+                if parent in raylets and command.startswith(b"ray::HolderActor"):
                     found.append(int(folder.name))
         return found
 

@@ -30,8 +30,8 @@ _TYPES: Final[Mapping[type[Any], str]] = {
     sa.LargeBinary: "binary",
     sa.String: "text",
 }
-_STREAMED: Final = {"stream_results": True, "max_row_buffer": 100}
-"""A row may have 16 MiB."""
+_STREAMED: Final = {"stream_results": True, "max_row_buffer": 8}
+"""A row may have 16 MiB, and this many are in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
