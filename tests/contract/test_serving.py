@@ -157,7 +157,7 @@ def test_an_idle_connection_outlives_the_clients_that_pool_it(tmp_path: Path) ->
 def test_a_client_that_pools_for_15_seconds_loses_no_request(tmp_path: Path) -> None:
     with running_service(tmp_path) as service:
         connection = HTTPConnection(service.url.removeprefix("http://"))  # sends on whatever it has, and never again
-        for pause_s in (0, 6, 8, 12, 14.9):
+        for pause_s in (0, 14.9):
             time.sleep(pause_s)
             connection.request("GET", "/livez")
             answer = connection.getresponse()
