@@ -27,6 +27,7 @@ from xtrace_cli.commands.kb_copy import copy
 from xtrace_cli.commands.kb_manifest import manifest
 from xtrace_cli.commands.kb_verify import verify
 from xtrace_cli.commands.load import load
+from xtrace_cli.commands.mcp import mcp
 from xtrace_cli.commands.moving import export, import_
 from xtrace_cli.commands.search import search
 from xtrace_cli.commands.serve import serve
@@ -71,6 +72,7 @@ app.command()(export)
 app.command("import")(import_)
 app.command()(init)
 app.command()(load)
+app.command()(mcp)
 app.command()(restore)
 app.command()(search)
 app.command()(serve)
@@ -95,11 +97,16 @@ for group in (kb, xvec, keys, context, local_server, org, operator, db):
     app.add_typer(group.app)
 
 
-def main() -> NoReturn:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits."""
     write_in_every_encoding()
     warnings.showwarning = _note_warning
-    sys.exit(run())
+    sys.exit(run(arguments))
+
+
+def main_of_mcp() -> NoReturn:
+    """The command `xtrace-mcp`: `xtrace mcp` under a name that a host can start by itself."""
+    main(["mcp", *sys.argv[1:]])
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

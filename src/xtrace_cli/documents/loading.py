@@ -55,6 +55,8 @@ class Wanted:
     has_moved: bool = False
     removes_vanished: bool = False
     is_dry: bool = False
+    roots: Sequence[Path] = ()
+    """The folders that sources begin with, if not those of `paths`; each path is below one."""
 
 
 class Loading:
@@ -125,7 +127,7 @@ class Loading:
 
     def _roots(self, stored: Mapping[PurePosixPath, FileState]) -> Roots:
         roots = Roots(stored.items())
-        for path in self._wanted.paths:
+        for path in self._wanted.roots or self._wanted.paths:
             roots.add(path, self._wanted.name, has_moved=self._wanted.has_moved)
         return roots
 

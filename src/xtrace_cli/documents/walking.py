@@ -119,6 +119,26 @@ class Walk:
             found.files.append(FoundFile(path, form, status.st_size))
 
 
+def reason_against(root: Path, path: Path) -> str | None:
+    """Why a walk through `root` passes over a file below it by its name; None if it does not.
+
+    Both are absolute and without links.
+    """
+    ignoring: _Ignoring = ()
+    folder = root
+    for name in path.relative_to(root).parts:
+        if name.startswith("."):
+            return HIDDEN
+        try:
+            ignoring = (*ignoring, *_ignore_specs(folder, {one for one in IGNORE_FILES if (folder / one).exists()}))
+        except OSError as error:
+            return f"{UNREADABLE}: {error.strerror}"
+        folder = folder / name
+        if _is_ignored(folder, folder != path, ignoring):
+            return IGNORED
+    return None
+
+
 _Ignoring = tuple[tuple[Path, GitIgnoreSpec], ...]
 """The ignore files that count in a folder, the outermost first."""
 

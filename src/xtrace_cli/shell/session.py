@@ -20,7 +20,11 @@ A line that ends with \ or inside a quotation goes on in the next one.
   \help     this
   \quit     leave; so does Ctrl-D. Ctrl-C ends a command.
 """
-_REFUSED: Final = {"shell": "this is the shell already", "serve": "start a server in a terminal of its own"}
+_REFUSED: Final = {
+    "shell": "this is the shell already",
+    "serve": "start a server in a terminal of its own",
+    "mcp": "start a server in a terminal of its own",
+}
 
 
 class Session:
