@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -33,13 +34,13 @@ from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard, rule_of
 from xtrace_server.auth.sessions import Sessions
 from xtrace_server.dashboard import routes as dashboard
-from xtrace_server.dashboard.failures import error_page, is_for_reader
+from xtrace_server.dashboard.failures import error_page, explained, is_for_reader
 from xtrace_server.errors import PermissionDenied, ServiceError, Unauthenticated
 from xtrace_server.figures import Figures
 from xtrace_server.http.denials import record_denial
 from xtrace_server.http.envelope import Envelope
 from xtrace_server.http.faults import known_fault
-from xtrace_server.http.requests import check_caller, check_port
+from xtrace_server.http.requests import check_caller, check_port, state_of
 from xtrace_server.limits.in_flight import InFlight
 from xtrace_server.limits.shared_rates import SharedRates
 from xtrace_server.limits.sign_ins import SignIns
@@ -95,8 +96,8 @@ def create_app(settings: Settings, common: Common | None = None) -> FastAPI:
             rule_of(route.endpoint)
         for router in dashboard.routers():
             app.include_router(router)
-    _handle_errors(app, settings)
-    app.add_middleware(Envelope, settings=settings, metrics=metrics)
+    _handle_errors(app)
+    app.add_middleware(Envelope, settings=settings, metrics=metrics, explain=partial(explained, settings))
     if traces is not None:
         from xtrace_server.http.request_spans import RequestSpans
 
@@ -114,8 +115,10 @@ def _routers() -> list[APIRouter]:
     return [part.router for part in parts]
 
 
-def problem(request: Request, error: ServiceError) -> Response:
-    """Returns the answer to a request that failed."""
+def answer_to(request: Request, error: ServiceError) -> Response:
+    """Returns the answer to a request that failed: a page of the dashboard for a browser, a problem for all others."""
+    if is_for_reader(state_of(request).settings, request.scope):
+        return error_page(request, error)
     request.state.code = error.code
     return Response(error.body(), error.status, error.headers(), media_type=PROBLEM_JSON)
 
@@ -208,27 +211,24 @@ def _engine(database: Database, settings: Settings, metrics: Metrics, traces: Tr
     return TracedEngine(traces, database, TracedScanner(scanner, traces), settings, metrics)
 
 
-def _handle_errors(app: FastAPI, settings: Settings) -> None:
+def _handle_errors(app: FastAPI) -> None:
     async def service_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, ServiceError):
             raise error
         if isinstance(error, PermissionDenied | Unauthenticated):
             record_denial(request, error)
-        return problem(request, error)
+        return answer_to(request, error)
 
     async def http_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
-        translated = _translated(request, error)
-        if settings.dashboard and is_for_reader(request):
-            return error_page(request, translated)
-        return problem(request, translated)
+        return answer_to(request, _translated(request, error))
 
     async def fault(request: Request, error: Exception) -> Response:
         known = known_fault(request, error)
         if known is None:
             raise error
-        return problem(request, known)
+        return answer_to(request, known)
 
     handlers: dict[type[Exception], _Handler] = {
         ServiceError: service_error,

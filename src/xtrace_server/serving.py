@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Self
 
 import uvicorn
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 
 from xtrace_server import bootstrap, logs
 from xtrace_server.app import Common, create_app
+from xtrace_server.dashboard.failures import explained
 from xtrace_server.descriptors import raise_descriptor_limit
 from xtrace_server.http.protocol import bounded
 from xtrace_server.listening import is_loopback, listen
@@ -223,7 +225,7 @@ def new_server(settings: Settings, common: Common | None = None) -> "Server":
         raise CannotServe(str(error)) from None
     config = uvicorn.Config(
         app,
-        http=bounded(settings),
+        http=bounded(settings, explain=partial(explained, settings)),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -6,19 +6,17 @@ import json
 import re
 
 import pytest
+from sqlalchemy import update
 
-from support.dashboard import Visitor
+from support.dashboard import Visitor, secret_on
 from support.service import Http, LiveService, ok
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER
 from xtrace_server.credentials import Credentials
+from xtrace_server.storage.database import Database
+from xtrace_server.storage.schema import api_key
 
 MARKUP = "<i>=cmd</i>"
-
-
-def secret_on(html: str) -> str:
-    """The key that a page shows this once."""
-    (secret,) = re.findall(r'id="secret"[^>]*>([0-9A-Za-z]{46})<', html)
-    return str(secret)
+PAST = "2001-01-01T00:00:00.000000Z"
 
 
 def created(admin: Visitor, name: str = "ingest", **fields: str) -> tuple[str, str]:
@@ -78,6 +76,46 @@ def test_a_key_expires_on_its_day(admin: Visitor, http: Http) -> None:
         assert 'id="secret"' not in shown.html
 
 
+def test_a_key_is_renamed_and_its_expiry_changed(admin: Visitor, http: Http) -> None:
+    key_hash, secret = created(admin, expires="2199-01-01", default="1")
+    page = f"/keys/{key_hash}"
+
+    def stored() -> tuple[str, str, str | None]:
+        (key,) = [one for one in ok(http.control("GET", "/keys")) if one["hash"] == key_hash]
+        return key["name"], key["description"], key["expiresAt"]
+
+    changed = admin.send(page, f"{page}/change", name=MARKUP, description="nightly")
+    assert "API key changed." in changed.text
+    assert MARKUP not in changed.html
+    assert stored() == (MARKUP, "nightly", "2199-01-01T00:00:00.000000Z")
+    assert "Nothing was changed." in admin.send(page, f"{page}/change").text
+    admin.send(page, f"{page}/change", expires="2198-12-31")
+    assert stored()[2] == "2198-12-31T00:00:00.000000Z"
+    admin.send(page, f"{page}/change", expires="")
+    assert stored()[2] is None
+    for wrong in ({"expires": "2001-01-01"}, {"expires": "soon"}, {"name": " "}, {"name": "x" * 65_537}):
+        assert admin.send(page, f"{page}/change", **wrong).status == 422
+    assert stored() == (MARKUP, "nightly", None)
+    said = [one["action"] for one in ok(http.control("GET", "/audit")) if one["subject"] == key_hash]
+    assert said == ["api_key.expiry", "api_key.expiry", "api_key.rename", "api_key.create"]
+    assert ok(http.data("GET", "/exec_context/{org}", headers={API_KEY_HEADER: secret}))
+
+
+def test_an_expired_key_works_again_with_a_later_day(admin: Visitor, http: Http, live_service: LiveService) -> None:
+    key_hash, secret = created(admin)
+
+    async def expire(database: Database) -> None:
+        async with database.write() as connection:
+            await connection.execute(update(api_key).where(api_key.c.hash == key_hash).values(expires_at=PAST))
+
+    live_service.operate(expire)
+    headers = {API_KEY_HEADER: secret}
+    assert http.data("GET", "/exec_context/{org}", headers=headers).status_code == 401
+    page = f"/keys/{key_hash}"
+    admin.send(page, f"{page}/change", expires="2199-01-01")
+    assert http.data("GET", "/exec_context/{org}", headers=headers).status_code == 200
+
+
 def test_a_form_that_is_sent_twice_creates_one_key(admin: Visitor, http: Http) -> None:
     page = admin.get("/keys")
     first = admin.resend(page, "/keys", name="once")
@@ -107,8 +145,8 @@ def test_another_organisations_key_does_not_exist(admin: Visitor, live_service: 
     (key,) = ok(other.control("GET", "/keys"))
     page = admin.get("/keys")
     assert admin.get(f"/keys/{key['hash']}").status == 404
-    for action in ("grants", "revoke"):
-        fields = {**page.form("/keys").fields, "confirm": "default"}
+    for action in ("grants", "change", "revoke"):
+        fields = {**page.form("/keys").fields, "confirm": "default", "name": "x"}
         assert admin.post(f"/keys/{key['hash']}/{action}", fields).status == 404
     assert len(ok(other.control("GET", "/keys"))) == 1
     other.close()
@@ -141,6 +179,18 @@ def test_the_admin_key_is_rotated_with_the_current_one(
     assert secret not in admin.get("/settings").html
     assert admin.resend(shown, "/settings/sessions/end-all").path == "/sign-in"
     other.close()
+
+
+def test_an_organisation_renames_itself(admin: Visitor, http: Http) -> None:
+    shown = admin.send("/settings", "/settings/rename", name=MARKUP)
+    assert "Organisation renamed." in shown.text
+    assert MARKUP not in shown.html
+    assert ok(http.control("GET", "/organisation"))["name"] == MARKUP
+    for name in ("", "x" * 257):
+        refused = admin.send("/settings", "/settings/rename", name=name)
+        assert refused.status == 422
+        assert "Not renamed." in refused.text
+    assert ok(http.control("GET", "/audit"))[0]["action"] == "organisation.rename"
 
 
 def test_sessions_are_listed_and_ended(admin: Visitor, live_service: LiveService, credentials: Credentials) -> None:

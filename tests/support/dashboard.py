@@ -1,5 +1,6 @@
 """The dashboard as a browser without script sees it: cookies are kept, and forms are found on their pages and sent."""
 
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
@@ -120,6 +121,12 @@ class Visitor:
 
     def sign_in_operator(self, key: str) -> Page:
         return self.send("/operator/sign-in", "/operator/sign-in", key=key)
+
+
+def secret_on(html: str) -> str:
+    """The key that a page shows this once."""
+    (secret,) = re.findall(r'id="secret"[^>]*>([0-9A-Za-z]{46})<', html)
+    return str(secret)
 
 
 def page(answer: httpx2.Response) -> Page:

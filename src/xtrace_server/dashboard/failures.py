@@ -1,6 +1,10 @@
-"""Errors as pages: what happened, that nothing was changed, and what to do."""
+"""Errors as pages: what happened, that nothing was changed, and what to do.
 
-from collections.abc import Awaitable, Callable, Coroutine
+What fails on a route of the dashboard becomes a page by its route. What fails outside of routes becomes one where a
+browser asks for a page (`explained`): too many requests, a header that is too long, an unknown address.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -11,11 +15,12 @@ from xtrace_core.wire import PROBLEM_JSON
 from xtrace_server.auth.guard import Plane, rule_of
 from xtrace_server.auth.sessions import NotSignedIn
 from xtrace_server.dashboard.forms import FormRefused
-from xtrace_server.dashboard.rendering import page
+from xtrace_server.dashboard.rendering import page, page_outside_routes
 from xtrace_server.errors import NotFound, ServiceError
 from xtrace_server.http import cookies
 from xtrace_server.http.faults import as_service_error
 from xtrace_server.http.requests import is_poll, state_of
+from xtrace_server.settings import Settings
 
 _STOP_POLLING: Final = 286
 """What htmx stops asking again for."""
@@ -29,7 +34,8 @@ class PageRoute(APIRoute):
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
 
         async def handle_or_explain(request: Request) -> Response:
-            if request.url.path == "/" and not is_for_reader(request):
+            for_reader = is_for_reader(state_of(request).settings, request.scope)
+            if request.url.path == "/" and not for_reader:
                 return _problem(request, NotFound("unknown route /"))  # what clients of the API have always been told
             try:
                 return await handle(request)
@@ -40,7 +46,7 @@ class PageRoute(APIRoute):
                 return page(request, "form-refused.html", status=403, reason=str(error), back=_way_back(request))
             except Exception as error:
                 known = as_service_error(request, error)
-                return error_page(request, known) if is_for_reader(request) else _problem(request, known)
+                return error_page(request, known) if for_reader else _problem(request, known)
 
         return handle_or_explain
 
@@ -58,10 +64,26 @@ def _problem(request: Request, error: ServiceError) -> Response:
     return Response(error.body(), error.status, error.headers(), media_type=PROBLEM_JSON)
 
 
-def is_for_reader(request: Request) -> bool:
-    """Returns whether a browser asks for a page, and not a client of the API."""
-    path = request.url.path
-    return "text/html" in request.headers.get("accept", "") and not path.startswith(("/v1/", "/api/"))
+def explained(settings: Settings, scope: MutableMapping[str, Any] | None, error: ServiceError) -> Response | None:
+    """Returns the page for a request that failed before a route or outside of one; None for a client of the API.
+
+    The request may be incomplete: `scope` then has what has arrived of it, or is None.
+    """
+    if scope is None or not is_for_reader(settings, scope):
+        return None
+    back = scope.get("path", "/") if scope.get("method") == "GET" else "/"
+    response = page_outside_routes(settings, scope, "error.html", status=error.status, error=error, back=back)
+    response.headers.update(error.headers())
+    return response
+
+
+def is_for_reader(settings: Settings, scope: MutableMapping[str, Any]) -> bool:
+    """Returns whether a browser asks the dashboard for a page, and not a client the API."""
+    wanted, server = settings.dashboard_port, scope.get("server")
+    is_elsewhere = wanted is not None and server is not None and server[1] != wanted
+    if not settings.dashboard or is_elsewhere or scope.get("path", "/").startswith(("/v1/", "/api/")):
+        return False
+    return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
 
 
 def _not_signed_in(request: Request, error: NotSignedIn) -> Response:

@@ -1,5 +1,6 @@
 """Renders pages: the templates' environment, what every page has, and the headers that go with it."""
 
+from collections.abc import MutableMapping
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from xtrace_server.dashboard import assets, charts, tokens, words
 from xtrace_server.http import cookies
 from xtrace_server.http.requests import state_of
 from xtrace_server.operations import overview
+from xtrace_server.settings import Settings
 
 POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -70,7 +72,7 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
         environment()
         .get_template(template)
         .render(
-            theme=theme_of(request),
+            theme=theme_of(request, settings),
             host=request.headers.get("host", "")[:_MAX_HOST],
             path=request.url.path,
             request_id=request.state.request_id,
@@ -83,6 +85,17 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
     if secrets.new_visitor is not None:
         cookies.set_cookie(response, settings, cookies.VISITOR, secrets.new_visitor)
     return response
+
+
+def page_outside_routes(
+    settings: Settings, scope: MutableMapping[str, Any], template: str, *, status: int, **values: Any
+) -> Response:
+    """Returns a page without any form, for a request that may be incomplete."""
+    request = Request({"path": "/", "query_string": b"", **scope, "type": "http"})
+    shared = {"theme": theme_of(request, settings), "path": request.scope["path"], "form_token": None}
+    request_id = scope.get("state", {}).get("request_id", "")
+    body = environment().get_template(template).render(**shared, request_id=request_id, **values)
+    return Response(body, status, _HEADERS, media_type="text/html; charset=utf-8")
 
 
 async def signed_in_page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
@@ -100,6 +113,12 @@ async def signed_in_page(request: Request, template: str, *, status: int = 200, 
     )
 
 
+def operator_page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
+    """Returns a page of the operator, with its navigation."""
+    caller: OperatorSignedIn = request.state.caller
+    return page(request, template, status=status, ends_at=session_end(request, caller), **values)
+
+
 def seen_other(path: str) -> Response:
     """Returns what has the browser open a page after a form, so that reloading it sends nothing again."""
     return Response(status_code=303, headers={"location": path})
@@ -113,9 +132,9 @@ def session_end(request: Request, caller: SignedIn | OperatorSignedIn) -> str:
     return min(idle, opened + timedelta(seconds=settings.dashboard_session_s)).isoformat()
 
 
-def theme_of(request: Request) -> str:
+def theme_of(request: Request, settings: Settings) -> str:
     """Returns the theme that the reader has chosen."""
-    chosen = cookies.read_cookie(request, state_of(request).settings, cookies.THEME)
+    chosen = cookies.read_cookie(request, settings, cookies.THEME)
     return chosen if chosen in THEMES else "system"
 
 

@@ -9,13 +9,14 @@ from xtrace_server.dashboard.pages import (
     keys,
     knowledge_bases,
     operator,
+    operator_organisation,
     overview,
     settings,
     sign_in,
     static,
 )
 
-_PARTS = (static, sign_in, overview, knowledge_bases, keys, contexts, audit, settings, operator)
+_PARTS = (static, sign_in, overview, knowledge_bases, keys, contexts, audit, settings, operator, operator_organisation)
 
 
 def all_routes() -> list[APIRoute]:

@@ -8,10 +8,11 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xtrace_core.wire import PROBLEM_JSON
@@ -42,6 +43,10 @@ _FOREIGN_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("xtrace.request")
 
 
+Explain: TypeAlias = Callable[[MutableMapping[str, Any] | None, ServiceError], Response | None]
+"""Returns the page for a request that failed, whose ASGI scope may be incomplete; None where no page is asked for."""
+
+
 @dataclass(slots=True)
 class _RequestState:
     """What is known of a request while it runs."""
@@ -57,10 +62,11 @@ class _RequestState:
 class Envelope:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, explain: Explain) -> None:
         self._app = app
         self._settings = settings
         self._metrics = metrics
+        self._explain = explain
         self._running = 0
         headers = SECURITY_HEADERS | (_STRICT_TRANSPORT if settings.tls_certificate else {})
         self._headers = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -110,7 +116,8 @@ class Envelope:
             # The answer has begun: cutting it off is the only way left to show that it is not complete.
             raise _CutOff
         scope.setdefault("state", {})["code"] = error.code
-        await send_problem(send, error)
+        shown = self._explain(scope, error)
+        await (send_problem(send, error) if shown is None else shown(scope, receive, send))
 
     async def _run_in_time(self, scope: Scope, receive: Receive, send: Send, progress: _RequestState) -> None:
         seconds = self._settings.request_timeout_s

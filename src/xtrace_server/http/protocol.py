@@ -25,11 +25,8 @@ from xtrace_server.errors import (
     ServiceError,
     TooLarge,
 )
-from xtrace_server.http.envelope import SECURITY_HEADERS
+from xtrace_server.http.envelope import SECURITY_HEADERS, Explain
 from xtrace_server.settings import Settings
-
-_SECURITY_LINES: Final = "".join(f"{name}: {value}\r\n" for name, value in SECURITY_HEADERS.items()).encode()
-
 
 _OTHER_PARAMETERS: Final = 16
 """Parameters that a call may have beside ids."""
@@ -58,6 +55,7 @@ class Protocol(HttpToolsProtocol):
     """One connection. `bounded` returns the class for a server's settings, which uvicorn instantiates."""
 
     settings: Settings
+    explain: Explain
     waiting: "OrderedDict[Protocol, None]"
     """The server's connections without a request, or with one whose header is not complete; the oldest first."""
     _refusal: ServiceError | None = None
@@ -280,16 +278,26 @@ class Protocol(HttpToolsProtocol):
                 return
             current.disconnected = True
             current.message_event.set()
-        body = error.body()
-        headers = {"content-type": PROBLEM_JSON, "content-length": str(len(body)), **error.headers()}
+        body, headers = self._explained(error)
+        headers = {**SECURITY_HEADERS, **headers, "content-length": str(len(body))}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items() if name != "connection").encode()
         own = [name + b": " + value + b"\r\n" for name, value in self.server_state.default_headers]
-        head = [STATUS_LINE[error.status], *own, _SECURITY_LINES, lines, b"connection: close\r\n\r\n"]
+        head = [STATUS_LINE[error.status], *own, lines, b"connection: close\r\n\r\n"]
         self.transport.write(b"".join([*head, body]))
         self.transport.close()
 
+    def _explained(self, error: ServiceError) -> tuple[bytes, dict[str, str]]:
+        """The body of the answer and its headers: a page for a browser whose header has said so already."""
+        scope: dict[str, Any] | None = getattr(self, "scope", None)
+        if scope is not None:
+            scope = {"path": self.url.decode("latin-1").partition("?")[0], **scope}
+        shown = type(self).explain(scope, error)
+        if shown is None:
+            return error.body(), {"content-type": PROBLEM_JSON, **error.headers()}
+        return bytes(shown.body), dict(shown.headers)
 
-def bounded(settings: Settings) -> type[Protocol]:
-    """Returns the protocol's class with these settings."""
-    fields: dict[str, Any] = {"settings": settings, "waiting": OrderedDict()}
+
+def bounded(settings: Settings, explain: Explain) -> type[Protocol]:
+    """Returns the protocol's class with these settings; `explain` makes pages of errors."""
+    fields: dict[str, Any] = {"settings": settings, "explain": staticmethod(explain), "waiting": OrderedDict()}
     return type("BoundedProtocol", (Protocol,), fields)

@@ -142,6 +142,32 @@ async def set_permissions(
 
 
 @repeatable
+async def change(
+    state: ServerState, actor: Actor, key_hash: str, name: str, description: str, expires_at: datetime | None
+) -> bool:
+    """Gives a key another name, description and time from which it opens nothing; None for never.
+
+    The next request meets the new time, and a key that had expired works again. Returns whether anything differs from
+    before. Raises `KeyNotFound`, `LimitExceeded`, and `InvalidRequest` for a new time that has passed.
+    """
+    check_names(state.settings, name, description)
+    async with writing(state, actor) as connection:
+        key = await organisations.get_api_key(connection, actor.organisation_id, key_hash)
+        until = None if expires_at is None else format_time(expires_at)
+        if until != key.expires_at and expires_at is not None:
+            until = _in_future(expires_at)
+        if (name, description, until) == (key.name, key.description, key.expires_at):
+            return False
+        await organisations.change_api_key(connection, key, name, description, until)
+        if (name, description) != (key.name, key.description):
+            await record(connection, actor, "api_key.rename", key.hash)
+        if until != key.expires_at:
+            said = "does not expire" if until is None else f"expires at {until}"
+            await record(connection, actor, "api_key.expiry", key.hash, said)
+    return True
+
+
+@repeatable
 async def revoke(state: ServerState, actor: Actor, key_hash: str) -> None:
     """Revokes a key; one that is revoked already stays so. Raises `KeyNotFound`."""
     async with writing(state, actor) as connection:

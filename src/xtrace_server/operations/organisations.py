@@ -15,7 +15,7 @@ from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.auth.keys import hash_key, new_key
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.operations.audit import record
-from xtrace_server.operations.writing import operating
+from xtrace_server.operations.writing import operating, repeatable, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import organisation_deletion, organisations, usage
 from xtrace_server.storage.database import THE_SERVICE, Connection, Database, now
@@ -40,8 +40,7 @@ async def create(database: Database, operator: Operator, name: str, deliver: Del
 
     Raises `InvalidRequest` for a name that is empty or longer than 256 characters.
     """
-    if not 0 < len(name) <= MAX_ORGANISATION_NAME:
-        raise InvalidRequest(f"the name has {len(name)} characters, expected 1 to {MAX_ORGANISATION_NAME}")
+    _check_name(name)
     async with operating(database, operator) as connection:
         return await _created(connection, operator, name, deliver)
 
@@ -94,6 +93,24 @@ async def delete(database: Database, operator: Operator, organisation_id: str) -
             await record(connection, operator.to(log), "organisation.delete", organisation_id, stored)
 
 
+async def rename(database: Database, operator: Operator, organisation_id: str, name: str) -> None:
+    """Gives an organisation another name; its id stays. Raises `OrganisationNotFound` and `InvalidRequest`."""
+    _check_name(name)
+    async with operating(database, operator) as connection:
+        await organisations.get(connection, organisation_id)
+        await organisations.rename(connection, organisation_id, name)
+        await record(connection, operator.to(organisation_id), "organisation.rename", organisation_id)
+
+
+@repeatable
+async def rename_own(state: ServerState, actor: Actor, name: str) -> None:
+    """Gives the caller's organisation another name; its id stays. Raises `InvalidRequest`."""
+    _check_name(name)
+    async with writing(state, actor) as connection:
+        await organisations.rename(connection, actor.organisation_id, name)
+        await record(connection, actor, "organisation.rename", actor.organisation_id)
+
+
 async def list_ids(database: Database) -> list[str]:
     """Returns the ids of the organisations that somebody can have a key of, the oldest first."""
     async with database.look_up() as connection:
@@ -141,6 +158,11 @@ async def set_quotas(
 async def _get_shown(connection: Connection, organisation_id: str) -> wire.Organisation:
     found = await organisations.get(connection, organisation_id)
     return _shown(found, (await organisations.knowledge_base_counts(connection, organisation_id)).get(found.id, 0))
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= MAX_ORGANISATION_NAME:
+        raise InvalidRequest(f"the name has {len(name)} characters, expected 1 to {MAX_ORGANISATION_NAME}")
 
 
 def _state(one: Organisation) -> wire.OrganisationState:

@@ -1,9 +1,11 @@
 """Sessions of the dashboard: signing in with a key, and ending sessions."""
 
+import hmac
 from dataclasses import dataclass
 
 from xtrace_core.wire import ADMIN_KEY_HEADER, OPERATOR_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.guard import Actor, Operator
+from xtrace_server.auth.keys import hash_key
 from xtrace_server.auth.sessions import OperatorSignedIn, SignedIn, ends, hash_token, new_token
 from xtrace_server.errors import PermissionDenied, Unauthenticated
 from xtrace_server.operations.audit import record
@@ -51,6 +53,15 @@ async def sign_in_operator(state: ServerState, operator_key: str, request_id: st
         new = await open_session(state, connection, THE_SERVICE, operator.key_hash)
         await record(connection, operator.to(THE_SERVICE), "session.start", "dashboard")
     return new
+
+
+def check_key(caller: SignedIn | OperatorSignedIn, key: str) -> None:
+    """Raises `Unauthenticated` unless the key is the one that the session was opened with.
+
+    It is asked for where a stolen session alone must not be enough.
+    """
+    if not hmac.compare_digest(hash_key(key), caller.session.key_hash):
+        raise Unauthenticated("the key is not the one that this session was opened with; nothing was changed")
 
 
 @repeatable

@@ -159,6 +159,11 @@ async def set_suspended(connection: AsyncConnection, organisation_id: str, since
     await connection.execute(update(organisation).where(_o.id == organisation_id).values(suspended_at=since))
 
 
+async def rename(connection: AsyncConnection, organisation_id: str, name: str) -> None:
+    """Gives the organisation another name; its id stays."""
+    await connection.execute(update(organisation).where(_o.id == organisation_id).values(name=name))
+
+
 async def is_there(connection: AsyncConnection, organisation_id: str) -> bool:
     """Whether there is an organisation of that id."""
     query = select(_o.id).where(_o.id == organisation_id, _IS_THERE)
@@ -248,6 +253,15 @@ async def revoke_api_key(connection: AsyncConnection, organisation_id: str, key_
     result = await connection.execute(update(api_key).where(*owned).values(revoked_at=revoked_at))
     if result.rowcount == 0:
         raise KeyNotFound("API key")
+
+
+async def change_api_key(
+    connection: AsyncConnection, key: ApiKey, name: str, description: str, expires_at: str | None
+) -> None:
+    """Gives the key another name, description and end, once every write with it that is under way has ended."""
+    await dialects.claim(connection, _key_name(key.hash))
+    values = {"name": name, "description": description, "expires_at": expires_at}
+    await connection.execute(update(api_key).where(_k.hash == key.hash).values(values))
 
 
 async def record_use(connection: AsyncConnection, key_hash: str) -> None:

@@ -1,7 +1,7 @@
 """API keys: the list with their rights, one of them, creating and revoking."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from xtrace_core.permissions import Permission
 from xtrace_server.auth.guard import SIGNED_IN, requires
 from xtrace_server.dashboard import parameters
+from xtrace_server.dashboard.confirming import to_type
 from xtrace_server.dashboard.failures import PageRoute
 from xtrace_server.dashboard.forms import Form, caller_of, read_form, read_once
 from xtrace_server.dashboard.parameters import Pages
@@ -31,12 +32,16 @@ _DEFAULT: Final = "default"
 _PAGE_KEYS: Final = 20
 _PAGE_COLUMNS: Final = 8
 _PAGE_GRANTS: Final = 25
-_TYPED_AT_MOST: Final = 64
+_NO_NAME: Final = "Enter a name of 1 to 65,536 characters."
 _LIST_DONE: Final = {
     "revoked": "API key revoked. Requests with it are refused from now on.",
     "twice": "The form was sent twice. The API key was created once, and its secret was shown with the first answer.",
 }
-_DONE: Final = {"saved": "Grants saved. They hold from the next request on.", "same": "Nothing was changed."}
+_DONE: Final = {
+    "saved": "Grants saved. They hold from the next request on.",
+    "changed": "API key changed. It holds from the next request on.",
+    "same": "Nothing was changed.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +67,14 @@ async def create(request: Request) -> Response:
     if not is_first:
         return seen_other("/keys" + query(done="twice"))
     name, default = form.text("name").strip(), _LEVELS.get(form.text("default"), Permission.NONE)
-    problem, expires_at = ("", None) if name else ("Enter a name of 1 to 65,536 characters.", None)
-    if not problem and form.text("expires"):
-        try:
-            expires_at = datetime.fromisoformat(form.text("expires")).replace(tzinfo=UTC)
-        except ValueError:
-            problem = "Enter the day of expiry as year-month-day."
-    if not problem:
-        try:
-            key, secret = await api_keys.create(
-                state_of(request), caller_of(request).actor, name, "", expires_at, default
-            )
-        except (InvalidRequest, LimitExceeded) as error:
-            problem = sentence(error.detail)
-        else:
-            return await _list(request, created=_Created(key, secret))
-    return await _list(request, 422, problem, name)
+    state, actor = state_of(request), caller_of(request).actor
+    try:
+        if not name:
+            raise InvalidRequest(_NO_NAME)
+        key, secret = await api_keys.create(state, actor, name, "", _day(form.text("expires").strip()), default)
+    except (InvalidRequest, LimitExceeded) as error:
+        return await _list(request, 422, sentence(error.detail), name)
+    return await _list(request, created=_Created(key, secret))
 
 
 @router.get("/{key_hash}")
@@ -98,6 +95,26 @@ async def save_grants(request: Request, key_hash: str) -> Response:
     return seen_other(f"/keys/{key_hash}" + query(**back))
 
 
+@router.post("/{key_hash}/change")
+@requires(SIGNED_IN)
+async def change(request: Request, key_hash: str) -> Response:
+    """Gives a key another name, description or day of expiry."""
+    form = await read_form(request)
+    state, actor = state_of(request), caller_of(request).actor
+    key = await api_keys.get(state, actor, key_hash)
+    name, day = form.text("name").strip(), form.text("expires").strip()
+    try:
+        if not name:
+            raise InvalidRequest(_NO_NAME)
+        # A day that was not changed stays the moment that it was.
+        is_same = key.expires_at is not None and day == key.expires_at[:10]
+        expires_at = datetime.fromisoformat(key.expires_at) if is_same and key.expires_at else _day(day)
+        changed = await api_keys.change(state, actor, key_hash, name, form.text("description").strip(), expires_at)
+    except (InvalidRequest, LimitExceeded) as error:
+        return await _show(request, key_hash, 422, change_problem=sentence(error.detail))
+    return seen_other(f"/keys/{key_hash}" + query(done="changed" if changed else "same"))
+
+
 @router.post("/{key_hash}/revoke")
 @requires(SIGNED_IN)
 async def revoke(request: Request, key_hash: str) -> Response:
@@ -105,10 +122,18 @@ async def revoke(request: Request, key_hash: str) -> Response:
     form = await read_form(request)
     state, actor = state_of(request), caller_of(request).actor
     key = await api_keys.get(state, actor, key_hash)
-    if form.text("confirm").strip() != _to_type(key):
+    if form.text("confirm").strip() != to_type(key.name, key.first_n):
         return await _show(request, key_hash, 422, "This is not what is to be typed. Nothing was revoked.")
     await api_keys.revoke(state, actor, key_hash)
     return seen_other("/keys" + query(done="revoked"))
+
+
+def _day(text: str) -> datetime | None:
+    """The beginning of a day in UTC; None for an empty text. Raises `InvalidRequest`."""
+    try:
+        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC) if text else None
+    except ValueError:
+        raise InvalidRequest("Enter the day of expiry as year-month-day.") from None
 
 
 def _changes(form: Form) -> dict[str, Permission | None]:
@@ -151,7 +176,9 @@ async def _list(
     )
 
 
-async def _show(request: Request, key_hash: str, status: int = 200, problem: str = "") -> Response:
+async def _show(
+    request: Request, key_hash: str, status: int = 200, problem: str = "", change_problem: str = ""
+) -> Response:
     state, actor = state_of(request), caller_of(request).actor
     key = await api_keys.get(state, actor, key_hash)
     find, page = parameters.text(request, "find").strip(), parameters.number(request, "page", 1)
@@ -167,16 +194,12 @@ async def _show(request: Request, key_hash: str, status: int = 200, problem: str
         grants=GRANTS,
         find=find,
         pages=Pages(page, _PAGE_GRANTS, matrix.total),
-        to_type=_to_type(key),
+        to_type=to_type(key.name, key.first_n),
         problem=problem,
+        change_problem=change_problem,
         done=_DONE.get(parameters.text(request, "done"), ""),
     )
 
 
 def _is_expired(key: api_keys.ApiKey) -> bool:
     return key.expires_at is not None and datetime.fromisoformat(key.expires_at) <= datetime.now(UTC)
-
-
-def _to_type(key: api_keys.ApiKey) -> str:
-    name = key.name
-    return name if 0 < len(name) <= _TYPED_AT_MOST and name == name.strip() and "\n" not in name else key.first_n

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from xtrace_core.wire import TAGS
 from xtrace_server.auth.guard import SIGNED_IN, requires
 from xtrace_server.dashboard import filter_form, parameters
+from xtrace_server.dashboard.confirming import to_type
 from xtrace_server.dashboard.failures import PageRoute
 from xtrace_server.dashboard.forms import caller_of, read_form, read_once
 from xtrace_server.dashboard.parameters import Pages
@@ -22,8 +23,6 @@ router = APIRouter(prefix="/knowledge-bases", route_class=PageRoute, include_in_
 
 _COLUMNS: Final = ("updated_at", "name", "number_of_vectors", "stored_bytes", "created_at")
 _CHUNK_COLUMNS: Final = ("chunk_id", *TAGS, "updated_at", "created_at")
-_TYPED_AT_MOST: Final = 64
-"""A longer name is not typed to confirm: the id is."""
 _DONE: Final = {"renamed": "Knowledge base renamed. Its ID stays the same."}
 _LIST_DONE: Final = {
     "deleted": "Knowledge base deleted. Its chunks are being removed.",
@@ -96,7 +95,7 @@ async def delete(request: Request, kb_id: str) -> Response:
     form = await read_form(request)
     state, actor = state_of(request), caller_of(request).actor
     found = await knowledge_bases.describe(state, actor, kb_id)
-    if form.text("confirm").strip() != _to_type(found):
+    if form.text("confirm").strip() != to_type(found.kb.name, found.kb.id):
         return await _deletion(request, found, 422, "This is not what is to be typed. Nothing was deleted.")
     await knowledge_bases.delete(state, actor, kb_id)
     return seen_other("/knowledge-bases" + query(done="deleted"))
@@ -184,10 +183,5 @@ async def _chunk(request: Request, kb_id: str) -> browsing.StoredParts | None:
 
 
 async def _deletion(request: Request, found: Described, status: int = 200, problem: str = "") -> Response:
-    values = {"kb": found.kb, "described": found, "to_type": _to_type(found), "problem": problem}
+    values = {"kb": found.kb, "described": found, "to_type": to_type(found.kb.name, found.kb.id), "problem": problem}
     return await signed_in_page(request, "knowledge-base-delete.html", status=status, **values)
-
-
-def _to_type(found: Described) -> str:
-    name = found.kb.name
-    return name if 0 < len(name) <= _TYPED_AT_MOST and name == name.strip() and "\n" not in name else found.kb.id

@@ -1,25 +1,30 @@
-"""The operator's pages: organisations and their usage, and how the server does."""
+"""The operator's pages: organisations and their usage, creating one, and how the server does."""
 
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from xtrace_core import wire
 from xtrace_server.auth.guard import OPERATOR_SIGNED_IN, requires
 from xtrace_server.dashboard import parameters
 from xtrace_server.dashboard.failures import PageRoute
-from xtrace_server.dashboard.forms import operator_of, read_form
+from xtrace_server.dashboard.forms import operator_of, read_form, read_once
 from xtrace_server.dashboard.parameters import Pages
-from xtrace_server.dashboard.rendering import page, query, seen_other, session_end
+from xtrace_server.dashboard.rendering import operator_page, query, seen_other
+from xtrace_server.dashboard.words import sentence
+from xtrace_server.errors import InvalidRequest
 from xtrace_server.http import cookies
 from xtrace_server.http.requests import state_of
 from xtrace_server.operations import health, organisations, server, sessions
+from xtrace_server.operations.organisations import NewOrganisation
 
 router = APIRouter(prefix="/operator", route_class=PageRoute, include_in_schema=False)
 
-_PAGE_ORGANISATIONS = 25
-_DONE = {"suspended": "Organisation suspended.", "resumed": "Organisation resumed."}
-_SORTS: dict[str, Any] = {
+_PAGE_ORGANISATIONS: Final = 25
+_DONE: Final = {
+    "deleted": "Organisation deleted. Its keys open nothing any more, and its data is being removed.",
+    "twice": "The form was sent twice. The organisation was created once; the first answer showed its keys.",
+}
+_SORTS: Final[dict[str, Any]] = {
     "chunks": lambda one: one.usage.chunks,
     "bytes": lambda one: one.usage.bytes,
     "requests": lambda one: one.usage.requests_today,
@@ -32,60 +37,22 @@ _SORTS: dict[str, Any] = {
 @requires(OPERATOR_SIGNED_IN)
 async def list_all(request: Request) -> Response:
     """The organisations, and how this server process does."""
-    state = state_of(request)
-    await state.guard.request_counts.write()
-    everything = await organisations.list_shown(state.database)
-    find = parameters.text(request, "find").strip()
-    found = [one for one in everything if find.casefold() in one.name.casefold() or one.id.startswith(find)]
-    sorting = parameters.sorting(request, tuple(_SORTS), ("chunks", "bytes", "requests", "created"))
-    found.sort(key=_SORTS[sorting.by], reverse=sorting.descending)
-    pages = Pages(parameters.number(request, "page", 1), _PAGE_ORGANISATIONS, len(found))
-    return _page(
-        request,
-        "operator.html",
-        everything=everything,
-        found=found[max(pages.first - 1, 0) : pages.last],
-        find=find,
-        sorting=sorting,
-        pages=pages,
-        health=await health.check(state),
-        cache=server.cache(state),
-        slow=server.slow_statements(state),
-        slow_s=state.settings.slow_statement_s,
-        versions=server.versions(state),
-        sessions=await sessions.list_all(state, operator_of(request)),
-        own=operator_of(request).session.hash,
-    )
+    return await _list(request)
 
 
-@router.get("/organisations/{organisation_id}")
+@router.post("/organisations")
 @requires(OPERATOR_SIGNED_IN)
-async def show(request: Request, organisation_id: str) -> Response:
-    """One organisation with its usage and quotas."""
-    state = state_of(request)
-    await state.guard.request_counts.write()
-    return _organisation(request, await organisations.get_shown(state.database, organisation_id))
-
-
-@router.post("/organisations/{organisation_id}/suspend")
-@requires(OPERATOR_SIGNED_IN)
-async def suspend(request: Request, organisation_id: str) -> Response:
-    """Suspends an organisation whose ID was typed."""
-    form, state = await read_form(request), state_of(request)
-    shown = await organisations.get_shown(state.database, organisation_id)
-    if form.text("confirm").strip() != organisation_id:
-        return _organisation(request, shown, 422, "This is not the ID. Nothing was changed.")
-    await organisations.suspend(state.database, operator_of(request).operator, organisation_id)
-    return seen_other(f"/operator/organisations/{organisation_id}" + query(done="suspended"))
-
-
-@router.post("/organisations/{organisation_id}/resume")
-@requires(OPERATOR_SIGNED_IN)
-async def resume(request: Request, organisation_id: str) -> Response:
-    """Ends the suspension of an organisation."""
-    await read_form(request)
-    await organisations.resume(state_of(request).database, operator_of(request).operator, organisation_id)
-    return seen_other(f"/operator/organisations/{organisation_id}" + query(done="resumed"))
+async def create(request: Request) -> Response:
+    """Creates an organisation, and shows its keys in the answer itself: no address shows them again."""
+    form, is_first = await read_once(request)
+    if not is_first:
+        return seen_other("/operator" + query(done="twice"))
+    name = form.text("name").strip()
+    try:
+        new = await organisations.create(state_of(request).database, operator_of(request).operator, name)
+    except InvalidRequest as error:
+        return await _list(request, 422, sentence(error.detail), name[:1000])
+    return await _list(request, created=new)
 
 
 @router.post("/sessions/end-all")
@@ -99,10 +66,35 @@ async def end_all(request: Request) -> Response:
     return response
 
 
-def _organisation(request: Request, shown: wire.Organisation, status: int = 200, problem: str = "") -> Response:
-    done = _DONE.get(parameters.text(request, "done"), "")
-    return _page(request, "operator-organisation.html", status=status, shown=shown, problem=problem, done=done)
-
-
-def _page(request: Request, template: str, **values: Any) -> Response:
-    return page(request, template, ends_at=session_end(request, operator_of(request)), **values)
+async def _list(
+    request: Request, status: int = 200, problem: str = "", name: str = "", created: NewOrganisation | None = None
+) -> Response:
+    state = state_of(request)
+    await state.guard.request_counts.write()
+    everything = await organisations.list_shown(state.database)
+    find = parameters.text(request, "find").strip()
+    found = [one for one in everything if find.casefold() in one.name.casefold() or one.id.startswith(find)]
+    sorting = parameters.sorting(request, tuple(_SORTS), ("chunks", "bytes", "requests", "created"))
+    found.sort(key=_SORTS[sorting.by], reverse=sorting.descending)
+    pages = Pages(parameters.number(request, "page", 1), _PAGE_ORGANISATIONS, len(found))
+    return operator_page(
+        request,
+        "operator.html",
+        status=status,
+        everything=everything,
+        found=found[max(pages.first - 1, 0) : pages.last],
+        find=find,
+        sorting=sorting,
+        pages=pages,
+        health=await health.check(state),
+        cache=server.cache(state),
+        slow=server.slow_statements(state),
+        slow_s=state.settings.slow_statement_s,
+        versions=server.versions(state),
+        sessions=await sessions.list_all(state, operator_of(request)),
+        own=operator_of(request).session.hash,
+        problem=problem,
+        name=name,
+        created=created,
+        done=_DONE.get(parameters.text(request, "done"), ""),
+    )

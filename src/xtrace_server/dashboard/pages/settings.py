@@ -7,7 +7,8 @@ from xtrace_server.dashboard import parameters
 from xtrace_server.dashboard.failures import PageRoute
 from xtrace_server.dashboard.forms import caller_of, read_form, read_once
 from xtrace_server.dashboard.rendering import query, seen_other, signed_in_page
-from xtrace_server.errors import Unauthenticated
+from xtrace_server.dashboard.words import sentence
+from xtrace_server.errors import InvalidRequest, Unauthenticated
 from xtrace_server.http import cookies
 from xtrace_server.http.requests import client_address, state_of
 from xtrace_server.operations import admin_keys, organisations, sessions
@@ -15,7 +16,11 @@ from xtrace_server.operations.admin_keys import Rotated
 
 router = APIRouter(prefix="/settings", route_class=PageRoute, include_in_schema=False)
 
-_DONE = {"ended": "Session ended.", "twice": "The form was sent twice. The admin key was rotated once."}
+_DONE = {
+    "ended": "Session ended.",
+    "renamed": "Organisation renamed. Its ID stays the same.",
+    "twice": "The form was sent twice. The admin key was rotated once.",
+}
 
 
 @router.get("")
@@ -23,6 +28,18 @@ _DONE = {"ended": "Session ended.", "twice": "The form was sent twice. The admin
 async def show(request: Request) -> Response:
     """The settings of the organisation."""
     return await _show(request)
+
+
+@router.post("/rename")
+@requires(SIGNED_IN)
+async def rename(request: Request) -> Response:
+    """Gives the organisation another name."""
+    form = await read_form(request)
+    try:
+        await organisations.rename_own(state_of(request), caller_of(request).actor, form.text("name").strip())
+    except InvalidRequest as error:
+        return await _show(request, 422, rename_problem=sentence(error.detail))
+    return seen_other("/settings" + query(done="renamed"))
 
 
 @router.post("/rotate")
@@ -72,7 +89,9 @@ async def _rotated(request: Request, rotated: Rotated) -> Response:
     return response
 
 
-async def _show(request: Request, status: int = 200, problem: str = "", rotated: Rotated | None = None) -> Response:
+async def _show(
+    request: Request, status: int = 200, problem: str = "", rename_problem: str = "", rotated: Rotated | None = None
+) -> Response:
     state, caller = state_of(request), caller_of(request)
     await state.guard.request_counts.write()
     return await signed_in_page(
@@ -84,6 +103,7 @@ async def _show(request: Request, status: int = 200, problem: str = "", rotated:
         sessions=await sessions.list_all(state, caller),
         own=caller,
         problem=problem,
+        rename_problem=rename_problem,
         rotated=rotated,
         done=_DONE.get(parameters.text(request, "done"), ""),
     )
