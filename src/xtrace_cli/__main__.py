@@ -1,5 +1,5 @@
 """`python -m xtrace_cli` is the command `xtrace`."""
 
-from xtrace_cli.main import main
+from xtrace_cli.entry import main
 
 main()

@@ -46,8 +46,12 @@ def installation() -> Iterator[Finding]:
 def variables(dotenv: Iterable[str]) -> Iterator[Finding]:
     """Names in the environment and in `.env` that look like settings and are none."""
     from xtrace_core.environment import unknown_variables
-    from xtrace_server.settings import Settings
 
+    try:
+        from xtrace_server.settings import Settings
+    except ModuleNotFoundError:
+        yield Finding("variables", "ok", "not checked: the server, which has settings too, is not installed")
+        return
     unknown = {
         **{name: (DOTENV, near) for name, near in unknown_variables(list(dotenv), Settings.model_fields).items()},
         **{

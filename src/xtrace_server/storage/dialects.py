@@ -182,7 +182,7 @@ def dialect_of(url: str, options: Options | None = None) -> Dialect:
         try:
             from xtrace_server.storage.postgres.dialect import Postgres
         except ImportError:
-            raise ValueError("PostgreSQL needs its driver: pip install 'xtracedb[postgres]'") from None
+            raise ValueError("PostgreSQL needs its driver: pip install 'xtracedb[postgresql]'") from None
         return Postgres(url, options or Options())
     raise ValueError("expected a URL that begins with postgresql:// or sqlite+aiosqlite:///")
 

@@ -1,0 +1,1 @@
+"""What `tools/release` does, step by step."""

@@ -1,0 +1,153 @@
+"""Fresh environments: each way of installing, with the quickstart in it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tools.releasing.building import Built
+
+_START_SECONDS: Final = 60
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to install."""
+
+    name: str
+    extras: str = ""
+    tool: str = ""
+    """`uv tool` or `pipx`, which make the environment; without, an environment of this Python and pip's rules."""
+    compiled: bool = True
+
+
+WAYS: Final = (
+    Way("server,cli", "server,cli"),
+    Way("client"),
+    Way("client, no compiler", compiled=False),
+    Way("all", "all"),
+    Way("uv tool", "server,cli", tool="uv"),
+    Way("pipx", "server,cli", tool="pipx"),
+)
+
+
+class DoesNotWork(Exception):
+    """Something that was installed does not do what it should."""
+
+
+class Fresh:
+    """Environments in a folder. The first with the server serves the others."""
+
+    def __init__(self, root: Path, folder: Path, built: Built) -> None:
+        self._root, self._folder, self._built = root, folder, built
+        self._made: dict[str, Path] = {}
+
+    def run(self, way: Way) -> str:
+        """Installs, starts a server and runs the quickstart; returns a sentence. Raises `DoesNotWork`."""
+        python = self._environment(way)
+        served = python if "server" in way.extras or way.extras == "all" else self._environment(WAYS[0])
+        work = self._folder / f"work-{way.name}".replace(" ", "-")
+        work.mkdir(parents=True)
+        with _server(served, work):
+            page = self._root / "docs" / "quickstart.md"
+            said = self._execute(python, "-W", "error", str(self._root / "tools" / "page_examples.py"), page, cwd=work)
+        command = python.parent / "xtrace"
+        if way.extras:
+            self._execute(command, "version", cwd=work)
+        else:
+            done = subprocess.run([command, "version"], capture_output=True, text=True, check=False, cwd=work)
+            if done.returncode != 1 or "pip install 'xtracedb[cli]'" not in done.stderr:
+                raise DoesNotWork(f"without the extra cli, the command says {done.stderr}")
+        return said.strip()
+
+    def bill_of_materials(self, file: Path) -> Path:
+        """Writes what an installation with the extra `all` consists of (CycloneDX, JSON)."""
+        python = self._environment(next(way for way in WAYS if way.name == "all"))
+        maker = [sys.executable, "-m", "uv", "tool", "run", "--quiet", "--from", "cyclonedx-bom>=7", "cyclonedx-py"]
+        options = ["environment", "--output-reproducible", "--of", "JSON", "-o", file, python]
+        self._execute(*maker, *options, cwd=self._folder)
+        parts = json.loads(file.read_text(encoding="utf-8"))["components"]
+        if not any(part["name"] == "cryptography" for part in parts):
+            raise DoesNotWork(f"the bill of materials lists {len(parts)} parts, and cryptography is not among them")
+        return file
+
+    def _environment(self, way: Way) -> Path:
+        if way.name not in self._made:
+            self._made[way.name] = self._install(way)
+        return self._made[way.name]
+
+    def _install(self, way: Way) -> Path:
+        home = self._folder / way.name.replace(" ", "-")
+        wheel = self._built.wheel if way.compiled else self._built.plain_wheel
+        wanted = f"xtracedb[{way.extras}] @ {wheel.as_uri()}" if way.extras else f"xtracedb @ {wheel.as_uri()}"
+        uv = [sys.executable, "-m", "uv"]
+        if way.tool == "uv":
+            places = {"UV_TOOL_DIR": str(home), "UV_TOOL_BIN_DIR": str(home / "bin")}
+            options = ["--quiet", "--python", sys.executable]
+            self._execute(*uv, "tool", "install", *options, wanted, cwd=self._folder, **places)
+            return home / "xtracedb" / "bin" / "python"
+        if way.tool == "pipx":
+            places = {"PIPX_HOME": str(home), "PIPX_BIN_DIR": str(home / "bin"), "PIPX_MAN_DIR": str(home / "man")}
+            pipx = [*uv, "tool", "run", "--quiet", "pipx"]
+            self._execute(*pipx, "install", "--python", sys.executable, wanted, cwd=self._folder, **places)
+            return home / "venvs" / "xtracedb" / "bin" / "python"
+        self._execute(*uv, "venv", "--quiet", "--python", sys.executable, home, cwd=self._folder)
+        python = home / "bin" / "python"
+        self._execute(*uv, "pip", "install", "--quiet", "--python", python, wanted, cwd=self._folder)
+        return python
+
+    def _execute(self, *command: str | Path, cwd: Path, **variables: str) -> str:
+        cwd.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [str(part) for part in command],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=cwd,
+            env=_bare(variables),
+        )
+        if done.returncode:
+            raise DoesNotWork(f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+        return done.stdout
+
+
+def client_downloads(wheel: Path, folder: Path) -> dict[str, int]:
+    """What `pip install xtracedb` downloads for this Python and machine: the files with their bytes."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q", "-d", folder, wheel]
+    subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True)
+    return {file.name: file.stat().st_size for file in folder.iterdir()}
+
+
+@contextmanager
+def _server(python: Path, folder: Path) -> Iterator[None]:
+    """A server on a free port, with its data where the quickstart expects it."""
+    command: Sequence[str | Path] = [python, "-m", "xtrace_cli", "serve", "--port", "0"]
+    log = (folder / "server.log").open("w+b")
+    process = subprocess.Popen([str(part) for part in command], cwd=folder, stdout=log, stderr=log, env=_bare({}))
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not (folder / "xtrace-data" / "credentials.json").exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                log.seek(0)
+                raise DoesNotWork(f"the server did not start:\n{log.read().decode(errors='replace')}")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+        log.close()
+        shutil.rmtree(folder / "xtrace-data", ignore_errors=True)
+
+
+def _bare(variables: dict[str, str]) -> dict[str, str]:
+    """The environment of a machine that knows nothing of this project."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XTRACE_", "PYTHON", "VIRTUAL_"))}
+    return kept | variables
