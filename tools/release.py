@@ -18,7 +18,7 @@ import tomllib
 from pathlib import Path
 
 from tools.releasing.building import NotTheSame, build_all, check_contents, checksums
-from tools.releasing.installing import WAYS, DoesNotWork, Fresh, client_downloads
+from tools.releasing.installing import WAYS, DoesNotWork, Fresh, client_downloads, quickstart
 
 ROOT = Path(__file__).parents[1]
 CLIENT_LIMIT = 40_000_000
@@ -59,12 +59,18 @@ def check_ready(*, dry_run: bool) -> None:
 def main() -> None:
     """Runs what the command line asks for; ends with status 1 and a sentence where something does not work."""
     parser = argparse.ArgumentParser(prog="tools/release", description="Build, install everywhere, and set the tag.")
+    parser.add_argument("--version", action="version", version=version(), help="say the version")
     parser.add_argument("--dry-run", action="store_true", help="set no tag")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where the files go (default: dist)")
     parser.add_argument("--build-only", action="store_true", help="install nothing")
+    parser.add_argument("--here", action="store_true", help="only run the quickstart with this Python's installation")
     parser.add_argument("--only", choices=[way.name for way in WAYS], action="append", help="install in these ways")
     arguments = parser.parse_args()
     try:
+        if arguments.here:
+            with tempfile.TemporaryDirectory(prefix="xtrace-release-") as folder:
+                _say(quickstart(ROOT, Path(sys.executable), Path(folder)))
+            return
         check_ready(dry_run=arguments.dry_run)
         with tempfile.TemporaryDirectory(prefix="xtrace-release-") as folder:
             _release(Path(folder), arguments)

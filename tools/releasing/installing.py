@@ -16,6 +16,7 @@ from typing import Final
 from tools.releasing.building import Built
 
 _START_SECONDS: Final = 60
+_DESCRIBE: Final = "from xtrace_core.arithmetic import describe; print(describe())"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Way:
     tool: str = ""
     """`uv tool` or `pipx`, which make the environment; without, an environment of this Python and pip's rules."""
     compiled: bool = True
+    python: str = ""
+    """The version of Python; without, the one that runs this."""
 
 
 WAYS: Final = (
@@ -36,6 +39,7 @@ WAYS: Final = (
     Way("all", "all"),
     Way("uv tool", "server,cli", tool="uv"),
     Way("pipx", "server,cli", tool="pipx"),
+    *(Way(f"Python {version}", "server,cli", python=version) for version in ("3.11", "3.12", "3.13", "3.14")),
 )
 
 
@@ -52,28 +56,40 @@ class Fresh:
 
     def run(self, way: Way) -> str:
         """Installs, starts a server and runs the quickstart; returns a sentence. Raises `DoesNotWork`."""
+        if way.python and not _interpreter(way.python):
+            return "this machine has none"
         python = self._environment(way)
         served = python if "server" in way.extras or way.extras == "all" else self._environment(WAYS[0])
         work = self._folder / f"work-{way.name}".replace(" ", "-")
-        work.mkdir(parents=True)
-        with _server(served, work):
-            page = self._root / "docs" / "quickstart.md"
-            said = self._execute(python, "-W", "error", str(self._root / "tools" / "page_examples.py"), page, cwd=work)
+        said = quickstart(self._root, python, work, served)
+        kernels = _execute(python, "-c", _DESCRIBE, cwd=work).strip()
+        if ("not installed" in kernels) is way.compiled:
+            raise DoesNotWork(f"{way.name} computes with {kernels}")
         command = python.parent / "xtrace"
         if way.extras:
-            self._execute(command, "version", cwd=work)
+            _execute(command, "version", cwd=work)
         else:
             done = subprocess.run([command, "version"], capture_output=True, text=True, check=False, cwd=work)
             if done.returncode != 1 or "pip install 'xtracedb[cli]'" not in done.stderr:
                 raise DoesNotWork(f"without the extra cli, the command says {done.stderr}")
-        return said.strip()
+        return f"{said}, with {kernels.partition(',')[0]}"
 
     def bill_of_materials(self, file: Path) -> Path:
         """Writes what an installation with the extra `all` consists of (CycloneDX, JSON)."""
         python = self._environment(next(way for way in WAYS if way.name == "all"))
-        maker = [sys.executable, "-m", "uv", "tool", "run", "--quiet", "--from", "cyclonedx-bom>=7", "cyclonedx-py"]
-        options = ["environment", "--output-reproducible", "--of", "JSON", "-o", file, python]
-        self._execute(*maker, *options, cwd=self._folder)
+        maker: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "uv",
+            "tool",
+            "run",
+            "--quiet",
+            "--from",
+            "cyclonedx-bom>=7",
+            "cyclonedx-py",
+        ]
+        options: list[str | Path] = ["environment", "--output-reproducible", "--of", "JSON", "-o", file, python]
+        _execute(*maker, *options, cwd=self._folder)
         parts = json.loads(file.read_text(encoding="utf-8"))["components"]
         if not any(part["name"] == "cryptography" for part in parts):
             raise DoesNotWork(f"the bill of materials lists {len(parts)} parts, and cryptography is not among them")
@@ -92,31 +108,44 @@ class Fresh:
         if way.tool == "uv":
             places = {"UV_TOOL_DIR": str(home), "UV_TOOL_BIN_DIR": str(home / "bin")}
             options = ["--quiet", "--python", sys.executable]
-            self._execute(*uv, "tool", "install", *options, wanted, cwd=self._folder, **places)
+            _execute(*uv, "tool", "install", *options, wanted, cwd=self._folder, **places)
             return home / "xtracedb" / "bin" / "python"
         if way.tool == "pipx":
             places = {"PIPX_HOME": str(home), "PIPX_BIN_DIR": str(home / "bin"), "PIPX_MAN_DIR": str(home / "man")}
             pipx = [*uv, "tool", "run", "--quiet", "pipx"]
-            self._execute(*pipx, "install", "--python", sys.executable, wanted, cwd=self._folder, **places)
+            _execute(*pipx, "install", "--python", sys.executable, wanted, cwd=self._folder, **places)
             return home / "venvs" / "xtracedb" / "bin" / "python"
-        self._execute(*uv, "venv", "--quiet", "--python", sys.executable, home, cwd=self._folder)
+        interpreter = _interpreter(way.python) if way.python else sys.executable
+        _execute(*uv, "venv", "--quiet", "--python", interpreter, home, cwd=self._folder)
         python = home / "bin" / "python"
-        self._execute(*uv, "pip", "install", "--quiet", "--python", python, wanted, cwd=self._folder)
+        _execute(*uv, "pip", "install", "--quiet", "--python", python, wanted, cwd=self._folder)
         return python
 
-    def _execute(self, *command: str | Path, cwd: Path, **variables: str) -> str:
-        cwd.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            [str(part) for part in command],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=cwd,
-            env=_bare(variables),
-        )
-        if done.returncode:
-            raise DoesNotWork(f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-        return done.stdout
+
+def quickstart(root: Path, python: Path, folder: Path, server: Path | None = None) -> str:
+    """Runs the quickstart with one Python against the server of another, by default its own; returns a sentence.
+
+    Raises `DoesNotWork`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _server(server or python, folder):
+        script, page = root / "tools" / "page_examples.py", root / "docs" / "quickstart.md"
+        return _execute(python, "-W", "error", script, page, cwd=folder).splitlines()[-1]
+
+
+def _execute(*command: str | Path, cwd: Path, **variables: str) -> str:
+    cwd.mkdir(parents=True, exist_ok=True)
+    parts = [str(part) for part in command]
+    done = subprocess.run(parts, capture_output=True, text=True, check=False, cwd=cwd, env=_bare(variables))
+    if done.returncode:
+        raise DoesNotWork(f"{' '.join(parts)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def _interpreter(version: str) -> str:
+    """The path of an interpreter of this version that the machine has; empty if it has none."""
+    command = [sys.executable, "-m", "uv", "python", "find", "--quiet", "--no-python-downloads", "--system", version]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def client_downloads(wheel: Path, folder: Path) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The build: kernels under sanitizers, a wheel in a clean environment, and one where nothing can be compiled."""
+"""The build: kernels under sanitizers, and the choice among them."""
 
 import os
 import shutil
@@ -135,50 +135,4 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path
     assert "skipped" not in output
 
 
-@needs_compiler
-@pytest.mark.timeout(600)
-def test_a_wheel_works_in_a_clean_environment_with_and_without_a_compiler(tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    for name in ("src", "native"):  # without what an editable installation left there
-        leftovers = shutil.ignore_patterns("__pycache__", "*.so", "CMakeFiles", "CMakeCache.txt", "*.ninja", ".*")
-        shutil.copytree(ROOT / name, tree / name, ignore=leftovers)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree / name)
-    build: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "wheel"]
-    build += [tree, "--no-deps", "--no-build-isolation", "-w"]
-    run(*build, tmp_path / "compiled")
-    run(*build, tmp_path / "plain", environment={"CC": "/nonexistent/cc"})
-    (compiled,), (plain,) = (list((tmp_path / name).glob("*.whl")) for name in ("compiled", "plain"))
-    assert "-cp311-abi3-" in compiled.name
-    assert plain.name.endswith("-py3-none-any.whl")
-
-    clean = tmp_path / "clean"
-    run(sys.executable, "-m", "venv", clean)
-    python = clean / "bin" / "python"
-    nothing = {"PYTHONPATH": "", "XTRACE_ARITHMETIC": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    run(python, "-m", "pip", "install", "-q", compiled, cwd=tmp_path, environment=nothing)
-    assert run(python, "-c", _DESCRIBE, cwd=tmp_path, environment=nothing).split(",")[0] in backends(threads=1)
-    assert "not installed" not in run(python, "-c", _DESCRIBE, cwd=tmp_path, environment=nothing)
-    run(python, "-c", _MAIN_JOB, cwd=tmp_path, environment=nothing)
-    run(
-        python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", plain, cwd=tmp_path, environment=nothing
-    )
-    assert "the compiled module is not installed" in run(python, "-c", _DESCRIBE, cwd=tmp_path, environment=nothing)
-    run(python, "-c", _MAIN_JOB, cwd=tmp_path, environment=nothing)
-
-
 _DESCRIBE = "from xtrace_core.arithmetic import describe; print(describe())"
-
-_MAIN_JOB = """
-from xtrace_sdk.x_vec.schemes.paillier.lookup import PaillierLookupClient
-from xtrace_core.schemes.registry import SchemeRegistry
-import json
-import numpy as np
-client = PaillierLookupClient.generate(8, 256, insecure_allow_weak_parameters=True)
-vectors = np.array([[1, 0, 1, 0, 1, 0, 1, 0], [1, 1, 1, 1, 0, 0, 0, 0]], dtype=np.uint8)
-batch, query = client.encrypt_vec_batch(vectors), client.encrypt_query(vectors[0])
-evaluation = SchemeRegistry().evaluation(client.type, json.dumps(client.public_key()))
-answers = evaluation.evaluate(batch.rows[:, 0], [query.ciphertexts])
-assert client.decode_hamming_client_batch(answers[:, None], batch.nonces, query).tolist() == [0, 4]
-"""
