@@ -181,7 +181,11 @@ def _prepare(settings: Settings, url: str, lock: FolderLock) -> None:
         bootstrap.expect_database(settings)
         whole, may_migrate = lock.is_alone, lock.is_alone
         async with open_database(
-            settings.resolved_database_url, settings.data, whole=whole, may_migrate=may_migrate
+            settings.resolved_database_url,
+            settings.data,
+            whole=whole,
+            may_migrate=may_migrate,
+            back_up_first=settings.backup_before_migration,
         ) as database:
             if lock.is_alone:
                 for path in await bootstrap.prepare(database, settings.data, url, operator_api=settings.operator_api):

@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     """Maximum time for one statement in PostgreSQL."""
     new_database: bool = False
     """Starts with a new, empty database although the data folder has the credentials of one that is missing."""
+    backup_before_migration: bool = True
+    """Whether a database of an older version is backed up into the data folder before its schema is changed."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that serve, which one that supervises them starts again when they die."""
     shared: bool = False

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +127,7 @@ def quickstart(root: Path, python: Path, folder: Path, server: Path | None = Non
 
     Raises `DoesNotWork`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _server(server or python, folder):
+    with running_server(server or python, folder):
         script, page = root / "tools" / "page_examples.py", root / "docs" / "quickstart.md"
         return _execute(python, "-W", "error", script, page, cwd=folder).splitlines()[-1]
 
@@ -156,11 +155,19 @@ def client_downloads(wheel: Path, folder: Path) -> dict[str, int]:
 
 
 @contextmanager
-def _server(python: Path, folder: Path) -> Iterator[None]:
-    """A server on a free port, with its data where the quickstart expects it."""
+def running_server(
+    python: Path, folder: Path, variables: Mapping[str, str] | None = None, *, keep: bool = False
+) -> Iterator[None]:
+    """A server on a free port, with its data where the quickstart expects it; `keep` leaves them there.
+
+    Raises `DoesNotWork`.
+    """
     command: Sequence[str | Path] = [python, "-m", "xtrace_cli", "serve", "--port", "0"]
+    folder.mkdir(parents=True, exist_ok=True)
     log = (folder / "server.log").open("w+b")
-    process = subprocess.Popen([str(part) for part in command], cwd=folder, stdout=log, stderr=log, env=_bare({}))
+    process = subprocess.Popen(
+        [str(part) for part in command], cwd=folder, stdout=log, stderr=log, env=_bare(variables or {})
+    )
     try:
         deadline = time.monotonic() + _START_SECONDS
         while not (folder / "xtrace-data" / "credentials.json").exists():
@@ -173,10 +180,11 @@ def _server(python: Path, folder: Path) -> Iterator[None]:
         process.send_signal(signal.SIGTERM)
         process.wait()
         log.close()
-        shutil.rmtree(folder / "xtrace-data", ignore_errors=True)
+        if not keep:
+            shutil.rmtree(folder / "xtrace-data", ignore_errors=True)
 
 
-def _bare(variables: dict[str, str]) -> dict[str, str]:
+def _bare(variables: Mapping[str, str]) -> dict[str, str]:
     """The environment of a machine that knows nothing of this project."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("XTRACE_", "PYTHON", "VIRTUAL_"))}
-    return kept | variables
+    return {**kept, **variables}

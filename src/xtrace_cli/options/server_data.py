@@ -82,7 +82,9 @@ async def server_database(settings: "Settings") -> "AsyncIterator[Database]":
     from xtrace_server.storage.database import open_database
 
     with database_faults():
-        async with open_database(settings.resolved_database_url, settings.data) as database:
+        async with open_database(
+            settings.resolved_database_url, settings.data, back_up_first=settings.backup_before_migration
+        ) as database:
             yield database
 
 

@@ -102,16 +102,20 @@ class Database:
                     yield connection
                     hold_deadline()
 
-    async def migrate(self, folder: Path, allowed: bool | None) -> None:
+    async def migrate(self, folder: Path, allowed: bool | None, *, back_up_first: bool) -> None:
         """Brings the tables to this version's schema, if that is allowed as `open_database` says.
 
-        Raises `DatabaseUnusable`.
+        Raises `DatabaseUnusable` and `OSError`.
         """
         try:
             async with self.look_up() as connection:
                 if await connection.run_sync(is_current):
                     return
             with self._may_migrate(folder, allowed):
+                if back_up_first:
+                    from xtrace_server.storage.before_migration import back_up_before_migration
+
+                    await asyncio.to_thread(back_up_before_migration, self._dialect, folder)
                 async with self.write(alone=True) as connection:
                     # Another server may have done it while this one waited.
                     if not await connection.run_sync(is_current):
@@ -196,6 +200,7 @@ async def open_database(
     whole: bool = False,
     metrics: Metrics | None = None,
     may_migrate: bool | None = None,
+    back_up_first: bool = True,
     slow_statement_s: float = math.inf,
     options: Options | None = None,
     traces: Traces | None = None,
@@ -204,13 +209,14 @@ async def open_database(
 
     `whole` looks for damage first, page by page. `may_migrate` says whether the schema may be changed: True for the
     only server on the folder, False beside others, and None for a command, which may if no server runs on the folder.
+    `back_up_first` writes an archive of an older database into the folder before its schema is changed.
     Statements that take `slow_statement_s` or longer are logged.
     Raises `DatabaseUnusable` and `OSError`.
     """
     await asyncio.to_thread(_prepare, url, folder, whole)
     database = Database(url, metrics, slow_statement_s, options, traces)
     try:
-        await database.migrate(folder, may_migrate)
+        await database.migrate(folder, may_migrate, back_up_first=back_up_first)
         yield database
     finally:
         await database.close()

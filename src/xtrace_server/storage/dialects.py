@@ -124,6 +124,10 @@ class Dialect(Protocol):
         """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
         ...
 
+    def stored_bytes(self) -> int:
+        """Returns how many bytes the database takes, its log included. Blocks. Raises `DatabaseUnusable`."""
+        ...
+
     def keep_log_short(self) -> None:
         """Does what keeps the database's log short, while others read and write. Blocks."""
         ...

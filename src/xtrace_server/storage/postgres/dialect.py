@@ -105,6 +105,10 @@ class Postgres:
         """Nothing: a reading must not wait for a network. PostgreSQL has exporters of its own."""
         return {}
 
+    def stored_bytes(self) -> int:
+        with self._blocking() as connection:
+            return int(connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one())
+
     def keep_log_short(self) -> None:
         """PostgreSQL does that itself."""
 

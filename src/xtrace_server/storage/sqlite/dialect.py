@@ -106,6 +106,9 @@ class Sqlite:
     def sizes(self) -> Mapping[str, Reading]:
         return {"database_bytes": partial(_size, self.file), "database_log_bytes": partial(log_bytes, self.file)}
 
+    def stored_bytes(self) -> int:
+        return int(_size(self.file) + log_bytes(self.file))
+
     def keep_log_short(self) -> None:
         write_log_back(self.file)
 
