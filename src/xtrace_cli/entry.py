@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Final, NoReturn
 
@@ -16,12 +17,15 @@ _OTHER_NAMES: Final = {
 """Modules whose distribution has another name."""
 
 
-def main() -> NoReturn:
-    """Runs the command line and exits. Names the extra to install if a package of it is missing."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line, by default that of the process, and exits.
+
+    Names the extra to install if a package of it is missing.
+    """
     try:
         from xtrace_cli.main import main as run
 
-        run()
+        run(arguments)
     except ModuleNotFoundError as error:
         extra = extra_of(error.name or "")
         if extra is None:
@@ -31,6 +35,11 @@ def main() -> NoReturn:
             f"pip install '{_DISTRIBUTION}[{extra}]'\n"
         )
         sys.exit(1)
+
+
+def main_of_mcp() -> NoReturn:
+    """The command `xtrace-mcp`: `xtrace mcp` under a name that a host can start by itself."""
+    main(["mcp", *sys.argv[1:]])
 
 
 def extra_of(module: str) -> str | None:

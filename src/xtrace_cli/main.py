@@ -104,11 +104,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(run(arguments))
 
 
-def main_of_mcp() -> NoReturn:
-    """The command `xtrace-mcp`: `xtrace mcp` under a name that a host can start by itself."""
-    main(["mcp", *sys.argv[1:]])
-
-
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command, by default that of the process's own arguments, and says its exit status."""
     try:
