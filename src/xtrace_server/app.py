@@ -41,7 +41,7 @@ from xtrace_server.http.denials import record_denial
 from xtrace_server.http.envelope import Envelope
 from xtrace_server.http.faults import known_fault
 from xtrace_server.http.requests import check_caller, check_port, state_of
-from xtrace_server.limits.in_flight import InFlight
+from xtrace_server.limits.in_flight import PARTS, InFlight
 from xtrace_server.limits.shared_rates import SharedRates
 from xtrace_server.limits.sign_ins import SignIns
 from xtrace_server.loop_watch import watched
@@ -152,8 +152,7 @@ def _lifespan(
                 {
                     **engine.memory(),
                     "prepared": lambda: prepared_factors.nbytes,
-                    "bodies": lambda: in_flight.taken_bytes("bodies"),
-                    "answers": lambda: in_flight.taken_bytes("answers"),
+                    **{part: partial(in_flight.taken_bytes, part) for part in PARTS},
                 }
             )
             metrics.watch_database(database.sizes())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.database import open_store
+from support.database import open_store, without_limit
 from support.filter_strategies import filters, meta_data
 from support.reference_filter import matches
 from xtrace_server.storage import chunks, knowledge_bases
@@ -26,7 +26,7 @@ async def _found(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> l
                 kb = await knowledge_bases.get(connection, store.kb.organisation_id, store.kb.id)
                 for filter_ in asked:
                     candidates = replace(store.candidates(filter_), kb=kb)
-                    pks = await chunks.matching_pks(connection, candidates)
+                    pks = await chunks.matching_pks(connection, candidates, without_limit)
                     assert len(pks) == await chunks.count_matching(connection, candidates)
                     found.append([chunk_id_of(pk) for pk in pks])
             return found

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.database import open_store
+from support.database import open_store, without_limit
 from support.filter_strategies import filters, lists, meta_data, texts
 from support.reference_filter import matches
 from xtrace_core.metadata_filter import FACET_OPERATORS, TAG_OPERATORS
@@ -74,7 +74,10 @@ async def found(stored: list[dict[str, Any]], asked: list[dict[str, Any]]) -> li
             await store.add(stored)
             async with store.database.look_up() as connection:
                 return [
-                    [chunk_id_of(pk) for pk in await chunks.matching_pks(connection, store.candidates(filter_))]
+                    [
+                        chunk_id_of(pk)
+                        for pk in await chunks.matching_pks(connection, store.candidates(filter_), without_limit)
+                    ]
                     for filter_ in asked
                 ]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from support.by_name import ByName
-from support.database import Store, open_store
+from support.database import Store, open_store, without_limit
 from support.odd_shapes import ROW_BYTES, OddShapes
 from support.ray_cluster import NEEDED, RayCluster, ray_cluster
 from xtrace_core.metadata import parse_meta_data
@@ -87,7 +87,7 @@ class Stock:
             searched = SearchScope(kb_id=kb.id, context_id="ctx", filter=wanted, id_range=scope["id_range"])
             return SearchTarget(OddShapes("{}"), Candidates(kb, binding, searched))
 
-        search = await engine.search("org", find, asked)
+        search = await engine.search("org", find, asked, without_limit)
         form = MessagePackAnswer(*search.answer_shape)
         blocks = [block async for block in search.blocks(form)]
         return form.head(search.count) + b"".join(blocks) + form.end()

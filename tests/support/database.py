@@ -40,6 +40,10 @@ class Store:
             return await chunk_writes.insert_all(connection, kb, self.binding, writes)
 
 
+def without_limit(size: int) -> None:
+    """Lets the keys of a filter's matches take any memory (bytes)."""
+
+
 def store_url(folder: Path) -> str:
     """The URL of the database that `open_store` makes in, or for, the folder."""
     return str(database_settings(folder).get("database_url") or f"sqlite+aiosqlite:///{folder}/test.db")

@@ -67,9 +67,10 @@ async def page(
     answer = ChunkAnswer(running, state.settings.data, _RESULTS + b"[")
     found = await by_metadata.page(state, caller, scope, query, shown, answer)
     following = None
-    if found.has_more and found.positions:
-        following = encode_token(PageToken(digest, found.positions[-1], offset + len(found.positions)))
-    rest = msgspec.json.encode(wire.Page([], found.total, body.limit, offset, found.has_more, following))
+    keys = found.keys
+    if keys.has_more and keys.last is not None:
+        following = encode_token(PageToken(digest, keys.last, offset + len(keys.pks)))
+    rest = msgspec.json.encode(wire.Page([], found.total, body.limit, offset, keys.has_more, following))
     return await answer.response(rest.removeprefix(_RESULTS + b"["))
 
 
@@ -79,10 +80,12 @@ async def page(
 async def delete(
     state: StateDep,
     caller: ApiCallerDep,
+    running: RunningDep,
     body: Annotated[wire.DeleteByMetaData, Depends(body_of(wire.DeleteByMetaData))],
 ) -> Response:
     """Deletes the chunks that the filter matches, or says how many these are."""
-    count = await by_metadata.delete(state, caller, scope_of(state.settings, body, chosen=True), dry_run=body.dry_run)
+    scope = scope_of(state.settings, body, chosen=True)
+    count = await by_metadata.delete(state, caller, scope, running.reserve_keys, dry_run=body.dry_run)
     return json_answer(wire.WouldDeleteCount(count) if body.dry_run else wire.DeletedCount(count))
 
 
@@ -92,10 +95,10 @@ async def delete(
 async def patch(
     state: StateDep,
     caller: ApiCallerDep,
+    running: RunningDep,
     body: Annotated[wire.PatchByMetaData, Depends(body_of(wire.PatchByMetaData))],
 ) -> Response:
     """Changes the metadata of the chunks that the filter matches, or says how many these are."""
-    count = await by_metadata.patch(
-        state, caller, scope_of(state.settings, body, chosen=True), body.patch, dry_run=body.dry_run
-    )
+    scope = scope_of(state.settings, body, chosen=True)
+    count = await by_metadata.patch(state, caller, scope, body.patch, running.reserve_keys, dry_run=body.dry_run)
     return json_answer(wire.WouldUpdateCount(count) if body.dry_run else wire.UpdatedCount(count))

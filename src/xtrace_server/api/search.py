@@ -36,7 +36,8 @@ async def compute_hamming(
     """A MessagePack array of `[[ciphertext, …], chunk_id, nonce or nil]`, by ascending chunk id; or, for a client that
     accepts it, the same in frames.
     """
-    found = await search(state, caller, scope_of(state.settings, body), [body.query], "query")
+    scope = scope_of(state.settings, body)
+    found = await search(state, caller, scope, [body.query], "query", running.reserve_keys)
     framed = frames.MEDIA_TYPE in request.headers.get("accept", "")
     return await _streamed(running, found, (FramedAnswer if framed else MessagePackAnswer)(*found.answer_shape))
 
@@ -51,7 +52,8 @@ async def compute_hamming_batch(
     body: Annotated[wire.ComputeHammingBatch, Depends(body_of(wire.ComputeHammingBatch))],
 ) -> Response:
     """The answers to several queries in one pass over the candidates, in frames."""
-    found = await search(state, caller, scope_of(state.settings, body), body.queries, "queries")
+    scope = scope_of(state.settings, body)
+    found = await search(state, caller, scope, body.queries, "queries", running.reserve_keys)
     return await _streamed(running, found, FramedAnswer(*found.answer_shape))
 
 

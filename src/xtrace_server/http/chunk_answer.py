@@ -45,6 +45,10 @@ class ChunkAnswer:
         self._is_empty = False
         await self._append(encoded)
 
+    def reserve(self, size: int) -> None:
+        """Takes memory (bytes) for the keys of the chunks. Raises `Overloaded`."""
+        self._running.reserve_keys(size)
+
     async def response(self, tail: bytes = b"]") -> Response:
         """200 with the list; `tail` begins with the bracket that closes it."""
         await self._append(tail)

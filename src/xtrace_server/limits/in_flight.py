@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import ExitStack
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from xtrace_server.errors import Overloaded
 from xtrace_server.limits.shares import Shares
@@ -10,7 +10,8 @@ from xtrace_server.limits.shares import Shares
 PATIENCE_S: Final = 30.0
 """How long a request waits for memory."""
 
-Part: TypeAlias = Literal["bodies", "answers"]
+Part: TypeAlias = Literal["bodies", "answers", "keys"]
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 
 class InFlight:
@@ -58,6 +59,17 @@ class RunningRequest:
         if taken:
             self._note(part, size)
         return taken
+
+    def reserve_keys(self, size: int) -> None:
+        """Takes memory (bytes) for the keys of what a filter matches. Raises `Overloaded` if it is not free.
+
+        It does not wait: the request has a transaction open.
+        """
+        if not self.try_take("keys", size):
+            raise Overloaded(
+                "the filter matches more chunks than there is free memory for (memory_bytes): give it narrower "
+                "conditions, or try again later"
+            )
 
     def leave(self) -> None:
         """Ends the request, and gives back what it has taken; to be called once."""

@@ -69,7 +69,7 @@ async def browse(state: ServerState, actor: Actor, query: Browse) -> Browsed:
         after=None,
     )
     found = await by_metadata.page(state, actor, scope, wanted, projection(None), sink)
-    return Browsed(sink.chunks, found.total, found.has_more)
+    return Browsed(sink.chunks, found.total, found.keys.has_more)
 
 
 async def look_at(state: ServerState, actor: Actor, kb_id: str, chunk_id: int) -> StoredParts:
@@ -114,4 +114,7 @@ class _Kept:
         return b""
 
     async def add(self, encoded: bytes) -> None:
+        pass
+
+    def reserve(self, size: int) -> None:
         pass

@@ -1,6 +1,6 @@
 """Chunks by their metadata, under one context: search, pages, delete, patch."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from xtrace_server.state import ServerState
 from xtrace_server.storage import chunk_writes, chunks, contexts
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunk_writes import ChunkChange
-from xtrace_server.storage.chunks import PageQuery, Position
+from xtrace_server.storage.chunks import FoundKeys, PageQuery, Reserve
 from xtrace_server.storage.database import Connection
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
@@ -30,17 +30,16 @@ async def search(state: ServerState, caller: ApiCaller, scope: SearchScope, show
     """
     async with state.database.read(caller.organisation_id) as connection:
         candidates = await _candidates(connection, caller, scope)
-        pks = await _matching(state, connection, candidates)
+        pks = await _matching(state, connection, candidates, sink.reserve)
         await read_chunks(connection, state.schemes, pks, shown, sink)
 
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
-    """One page: how many chunks there are in all, where each on the page stands, and whether more follow."""
+    """One page, and how many chunks there are in all."""
 
     total: int
-    positions: Sequence[Position]
-    has_more: bool
+    keys: FoundKeys
 
 
 async def page(
@@ -53,23 +52,22 @@ async def page(
     async with state.database.read(caller.organisation_id) as connection:
         candidates = await _candidates(connection, caller, scope)
         if candidates is None:
-            return FoundPage(0, [], has_more=False)
+            return FoundPage(0, FoundKeys([], None, has_more=False))
         async with filtering(state.settings, candidates):
             total = await chunks.count_matching(connection, candidates)
-            positions, has_more = await chunks.page(connection, candidates, query)
-        pks = [position.pk for position in positions]
-        await read_chunks(connection, state.schemes, pks, shown, sink)
-    return FoundPage(total, positions, has_more)
+            keys = await chunks.page(connection, candidates, query, sink.reserve)
+        await read_chunks(connection, state.schemes, keys.pks, shown, sink)
+    return FoundPage(total, keys)
 
 
 @repeatable
 @frees_space
-async def delete(state: ServerState, caller: ApiCaller, scope: SearchScope, *, dry_run: bool) -> int:
+async def delete(state: ServerState, caller: ApiCaller, scope: SearchScope, reserve: Reserve, *, dry_run: bool) -> int:
     """Deletes the chunks in the scope, or only counts them; returns their number. Raises `KnowledgeBaseNotFound`."""
     if dry_run:
         return await _count(state, caller, scope)
     async with _locked(state, caller, scope) as (connection, kb, candidates):
-        pks = await _matching(state, connection, candidates)
+        pks = await _matching(state, connection, candidates, reserve)
         removed = await chunk_writes.remove(connection, kb, pks)
     state.engine.note_removal(kb, removed)
     state.clearing.tell()
@@ -78,7 +76,13 @@ async def delete(state: ServerState, caller: ApiCaller, scope: SearchScope, *, d
 
 @repeatable
 async def patch(
-    state: ServerState, caller: ApiCaller, scope: SearchScope, change: wire.MetaData, *, dry_run: bool
+    state: ServerState,
+    caller: ApiCaller,
+    scope: SearchScope,
+    change: wire.MetaData,
+    reserve: Reserve,
+    *,
+    dry_run: bool,
 ) -> int:
     """Changes the metadata of the chunks in the scope, or only counts them; returns their number.
 
@@ -88,7 +92,7 @@ async def patch(
     if dry_run:
         return await _count(state, caller, scope)
     async with _locked(state, caller, scope) as (connection, kb, candidates):
-        pks = await _matching(state, connection, candidates)
+        pks = await _matching(state, connection, candidates, reserve)
         check_patch(state.settings, change, len(pks))
         if candidates is not None and pks:
             await contexts.check_not_retired(connection, [candidates.binding.context_pk])
@@ -104,9 +108,11 @@ async def _count(state: ServerState, caller: ApiCaller, scope: SearchScope) -> i
             return await chunks.count_matching(connection, candidates) if candidates else 0
 
 
-async def _matching(state: ServerState, connection: Connection, candidates: Candidates | None) -> list[int]:
+async def _matching(
+    state: ServerState, connection: Connection, candidates: Candidates | None, reserve: Reserve
+) -> list[int]:
     async with filtering(state.settings, candidates):
-        return await chunks.matching_pks(connection, candidates) if candidates else []
+        return await chunks.matching_pks(connection, candidates, reserve) if candidates else []
 
 
 async def _candidates(connection: Connection, caller: Reader, scope: SearchScope) -> Candidates | None:

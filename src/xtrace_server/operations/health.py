@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from xtrace_server.errors import Unavailable
+from xtrace_server.limits.in_flight import PARTS
 from xtrace_server.state import ServerState
 from xtrace_server.storage.database import StorageError
 
@@ -42,7 +43,6 @@ async def check(state: ServerState) -> Health:
     """Asks the database something trivial, and reads what the process counts."""
     settings, memory = state.settings, state.engine.memory()
     searches = {rows: _sample(state, "xtrace_searches_total", rows=rows) for rows in _ROWS}
-    bodies, answers = state.in_flight.taken_bytes("bodies"), state.in_flight.taken_bytes("answers")
     held = {part: int(read()) for part, read in memory.items()}
     return Health(
         database=state.database.kind,
@@ -53,7 +53,7 @@ async def check(state: ServerState) -> Health:
         from_memory=searches["memory"] + searches["cluster"],
         search_threads=settings.search_threads,
         requests=_sample(state, "xtrace_requests_in_flight"),
-        memory_bytes=sum(held.values()) + bodies + answers,
+        memory_bytes=sum(held.values()) + sum(map(state.in_flight.taken_bytes, PARTS)),
         memory_budget_bytes=settings.memory_bytes,
     )
 

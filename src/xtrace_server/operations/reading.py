@@ -40,6 +40,10 @@ class ChunkSink(Protocol):
         """Keeps what was written down of the next step."""
         ...
 
+    def reserve(self, size: int) -> None:
+        """Reserves memory (bytes) for the keys of the chunks. Raises `Overloaded`."""
+        ...
+
 
 async def read_chunks(
     connection: Connection, schemes: SchemeRegistry, pks: Sequence[int], shown: Projection, sink: ChunkSink

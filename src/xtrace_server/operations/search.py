@@ -14,11 +14,12 @@ from xtrace_server.search.running import Search
 from xtrace_server.state import ServerState
 from xtrace_server.storage import contexts
 from xtrace_server.storage.candidates import Candidates
+from xtrace_server.storage.chunks import Reserve
 from xtrace_server.storage.database import Connection
 
 
 async def search(
-    state: ServerState, caller: ApiCaller, scope: SearchScope, queries: Sequence[Query], field: str
+    state: ServerState, caller: ApiCaller, scope: SearchScope, queries: Sequence[Query], field: str, reserve: Reserve
 ) -> Search:
     """Returns a search with these queries over the chunks in the scope; `field` is where the request has them.
 
@@ -38,6 +39,6 @@ async def search(
     if scope.filter != EVERY_CHUNK:
         state.figures.add(caller.organisation_id, filtered=1)
     try:
-        return await state.engine.search(caller.organisation_id, find, queries)
+        return await state.engine.search(caller.organisation_id, find, queries, reserve)
     except InvalidCiphertext as error:
         raise CiphertextRefused(f"{field}: {error}") from None

@@ -29,6 +29,7 @@ from xtrace_server.search.vector_set import VectorSet, segment_of, segments_of, 
 from xtrace_server.settings import Settings
 from xtrace_server.storage import chunks, vectors
 from xtrace_server.storage.candidates import Candidates
+from xtrace_server.storage.chunks import Reserve
 from xtrace_server.storage.database import Connection, Database
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
@@ -59,6 +60,7 @@ class _Snapshot:
     transaction: AsyncExitStack
     candidates: Candidates
     row_bytes: int
+    reserve: Reserve
 
 
 class SearchEngine:
@@ -76,10 +78,13 @@ class SearchEngine:
         """What is on its way into the cache."""
         self._tasks: set[asyncio.Task[tuple[AnySegment, ...]]] = set()
 
-    async def search(self, organisation_id: str, find: FindTarget, queries: Sequence[Query]) -> Search:
+    async def search(
+        self, organisation_id: str, find: FindTarget, queries: Sequence[Query], reserve: Reserve
+    ) -> Search:
         """Returns the organisation's search over the target that `find` looks up.
 
-        Raises what that raises, and `InvalidCiphertext`.
+        `reserve` is told how much memory the keys of a filter's matches take. Raises what these two raise, and
+        `InvalidCiphertext`.
         """
         async with AsyncExitStack() as transaction:
             connection = await transaction.enter_async_context(self._database.read(organisation_id))
@@ -91,7 +96,8 @@ class SearchEngine:
                 target.evaluation.check_query(query, row_bytes)
             found = Found(0, _each([]))
             if candidates is not None and row_bytes is not None:
-                found = await self._found(_Snapshot(organisation_id, connection, transaction, candidates, row_bytes))
+                seen = _Snapshot(organisation_id, connection, transaction, candidates, row_bytes, reserve)
+                found = await self._found(seen)
         return Search(Computation(target.evaluation, queries), found, self._scanner, self._metrics)
 
     async def start(self) -> None:
@@ -142,7 +148,7 @@ class SearchEngine:
             async with filtering(self._settings, candidates):
                 few = None if in_memory and not remote else await vectors.read_matching(connection, candidates)
                 if few is None or len(few.pks) * _SPARSE >= size:
-                    few, pks = None, await chunks.matching_pks(connection, candidates)
+                    few, pks = None, await chunks.matching_pks(connection, candidates, seen.reserve)
             if few is not None:
                 self._metrics.searches.labels("database").inc()
                 return Found(len(few.pks), _each([whole(segment_of(few, seen.row_bytes))] if few.pks else []))
@@ -151,7 +157,7 @@ class SearchEngine:
             kb, (first_pk, last_pk) = candidates.kb, candidates.pk_range
             most = min(last_pk, kb.first_pk + kb.next_chunk_id - 1) - first_pk + 1
             if most * _SPARSE < size:
-                pks = await chunks.matching_pks(connection, candidates)
+                pks = await chunks.matching_pks(connection, candidates, seen.reserve)
         if not in_memory and not remote and pks is not None and len(pks) * _SPARSE < size:
             return await self._uncached(seen, pks)
         return await self._cached(seen, pks) or await self._uncached(seen, pks)
@@ -160,7 +166,7 @@ class SearchEngine:
         """The rows straight from the database: those with the keys, or all."""
         self._metrics.searches.labels("database").inc()
         if pks is None and seen.candidates.bounded:
-            pks = await chunks.matching_pks(seen.connection, seen.candidates)
+            pks = await chunks.matching_pks(seen.connection, seen.candidates, seen.reserve)
         if pks is None:
             count = await chunks.count_all(seen.connection, seen.candidates)
             blocks = vectors.read_all(seen.connection, seen.candidates.binding)

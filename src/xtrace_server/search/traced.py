@@ -8,6 +8,7 @@ from xtrace_core.schemes.interface import Query
 from xtrace_server.search.engine import FindTarget, SearchEngine
 from xtrace_server.search.interface import Computation, Finish, Remote, Scanner, Selection
 from xtrace_server.search.running import Search
+from xtrace_server.storage.chunks import Reserve
 from xtrace_server.traces import Traces
 
 _T = TypeVar("_T")
@@ -20,9 +21,11 @@ class TracedEngine(SearchEngine):
         super().__init__(*arguments)
         self._traces = traces
 
-    async def search(self, organisation_id: str, find: FindTarget, queries: Sequence[Query]) -> Search:
+    async def search(
+        self, organisation_id: str, find: FindTarget, queries: Sequence[Query], reserve: Reserve
+    ) -> Search:
         with self._traces.span("search prepare"):
-            return await super().search(organisation_id, find, queries)
+            return await super().search(organisation_id, find, queries, reserve)
 
 
 class TracedScanner:

@@ -3,9 +3,9 @@
 Rows come from the database in steps, so that however many there are, other requests go on in between.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
@@ -39,7 +39,12 @@ from xtrace_server.storage.schema import (
 )
 from xtrace_server.storage.steps import steps
 
-_KEYS_AT_ONCE = 5000
+_KEYS_AT_ONCE: Final = 5000
+KEY_BYTES: Final = 48
+"""About how much memory the key of a match takes: in a list, and where its row is, or as one of those deleted."""
+
+Reserve: TypeAlias = Callable[[int], None]
+"""Reserves memory (bytes) for keys until the request ends, or raises `Overloaded`."""
 
 _c = chunk.c
 _NAMED = _c.name != literal_column("''")  # not a bound value: the index has only these
@@ -119,10 +124,15 @@ async def find_names(connection: AsyncConnection, binding: Binding, names: Colle
     return found
 
 
-async def matching_pks(connection: AsyncConnection, candidates: Candidates) -> list[int]:
-    """The keys of the candidates, ascending."""
+async def matching_pks(connection: AsyncConnection, candidates: Candidates, reserve: Reserve) -> list[int]:
+    """The keys of the candidates, ascending. Raises what `reserve` raises."""
+    return await _keys(connection, pk_query(candidates), reserve)
+
+
+async def _keys(connection: AsyncConnection, query: Select[int], reserve: Reserve) -> list[int]:
     found: list[int] = []
-    async for part in (await connection.stream_scalars(pk_query(candidates))).partitions(_KEYS_AT_ONCE):
+    async for part in (await connection.stream_scalars(query)).partitions(_KEYS_AT_ONCE):
+        reserve(len(part) * KEY_BYTES)
         found += part
     return found
 
@@ -183,10 +193,19 @@ class PageQuery:
     after: Position | None
 
 
-async def page(connection: AsyncConnection, candidates: Candidates, query: PageQuery) -> tuple[list[Position], bool]:
-    """Where each chunk of the page stands, and whether more follow."""
+@dataclass(frozen=True, slots=True)
+class FoundKeys:
+    """The keys of a page's chunks in their order, where the page ends (None for an empty one), and what follows."""
+
+    pks: Sequence[int]
+    last: Position | None
+    has_more: bool
+
+
+async def page(connection: AsyncConnection, candidates: Candidates, query: PageQuery, reserve: Reserve) -> FoundKeys:
+    """One page of the candidates. Raises what `reserve` raises."""
     key: ColumnElement[Any] | None = None if query.sort_by == "chunk_id" else func.coalesce(_c[query.sort_by], "")
-    statement = select(_c.pk if key is None else key, _c.pk).where(*_conditions(candidates))
+    statement = select(_c.pk).where(*_conditions(candidates))
     order = [_pk_order(candidates.scope.filter)] if key is None else [key, _c.pk]
     statement = statement.order_by(*[column.desc() if query.descending else column for column in order])
     if query.after is not None:
@@ -195,12 +214,14 @@ async def page(connection: AsyncConnection, candidates: Candidates, query: PageQ
         statement = statement.offset(query.offset)
     if query.limit is not None:
         statement = statement.limit(query.limit + 1)
-    found: list[Position] = []
-    async for part in (await connection.stream(statement)).partitions(_KEYS_AT_ONCE):
-        found += [Position("" if key is None else value, pk) for value, pk in part]
-    if query.limit is None or len(found) <= query.limit:
-        return found, False
-    return found[: query.limit], True
+    found = await _keys(connection, statement, reserve)
+    has_more = query.limit is not None and len(found) > query.limit
+    if has_more:
+        del found[query.limit :]
+    if not found:
+        return FoundKeys(found, None, has_more)
+    value = "" if key is None else (await connection.execute(select(key).where(_c.pk == found[-1]))).scalar_one()
+    return FoundKeys(found, Position(value, found[-1]), has_more)
 
 
 def _beyond(key: ColumnElement[Any] | None, after: Position, descending: bool) -> ColumnElement[bool]:

@@ -10,7 +10,7 @@ import pytest_asyncio
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from support.database import Store, open_store
+from support.database import Store, open_store, without_limit
 from xtrace_core.metadata import parse_meta_data
 from xtrace_server.errors import ChunksChanged, ChunksNotFound, KnowledgeBaseNotFound
 from xtrace_server.storage import chunk_writes, chunks, contexts, deletions, knowledge_bases, vectors
@@ -85,19 +85,19 @@ async def by_name(connection: AsyncConnection, store: Store, kb: KnowledgeBase) 
 
 
 async def by_facet(connection: AsyncConnection, store: Store, kb: KnowledgeBase) -> list[int]:
-    pks = await chunks.matching_pks(connection, store.candidates({"facets": "f"}))
+    pks = await chunks.matching_pks(connection, store.candidates({"facets": "f"}), without_limit)
     return [pk & 0xFFFF for pk in pks]
 
 
 async def by_tag(connection: AsyncConnection, store: Store, kb: KnowledgeBase) -> list[int]:
-    pks = await chunks.matching_pks(connection, store.candidates({"tag1": {"$begins_with": "t"}}))
+    pks = await chunks.matching_pks(connection, store.candidates({"tag1": {"$begins_with": "t"}}), without_limit)
     return [pk & 0xFFFF for pk in pks]
 
 
 async def page(connection: AsyncConnection, store: Store, kb: KnowledgeBase) -> list[int]:
     query = PageQuery(sort_by="tag1", descending=False, limit=100, offset=0, after=None)
-    positions, _ = await chunks.page(connection, store.candidates(), query)
-    return [position.pk & 0xFFFF for position in positions]
+    found = await chunks.page(connection, store.candidates(), query, without_limit)
+    return [pk & 0xFFFF for pk in found.pks]
 
 
 async def rows(connection: AsyncConnection, store: Store, kb: KnowledgeBase) -> list[int]:

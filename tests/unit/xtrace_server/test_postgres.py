@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from support import databases
-from support.database import Store, open_store
+from support.database import Store, open_store, without_limit
 from xtrace_core.wire import MetaData
 from xtrace_server.errors import NamesTaken, StorageReadOnly, Unavailable
 from xtrace_server.storage import chunks, organisations
@@ -96,7 +96,10 @@ async def test_texts_of_any_length_are_stored_found_and_told_apart(store: Store)
     async with store.database.look_up() as connection:
 
         async def found(filter_: Any) -> list[int]:
-            return [pk & (2**40 - 1) for pk in await chunks.matching_pks(connection, store.candidates(filter_))]
+            return [
+                pk & (2**40 - 1)
+                for pk in await chunks.matching_pks(connection, store.candidates(filter_), without_limit)
+            ]
 
         for value in values:
             assert await found({"tag1": value}) == [by_value[value]]
@@ -217,7 +220,7 @@ async def test_a_backup_of_sqlite_is_restored_here_and_back_again(tmp_path: Path
     database = Database(url)
     try:
         async with database.look_up() as connection:
-            pks = await chunks.matching_pks(connection, store.candidates({"facets": LONG}))
+            pks = await chunks.matching_pks(connection, store.candidates({"facets": LONG}), without_limit)
             read = await chunks.read(connection, pks, ChunkFields(content=True, row=True))
         assert [(one.tags[0], one.content, one.row) for one in read.values()] == [
             (f"u{i}", "content", b"row") for i in range(20)

@@ -15,7 +15,7 @@ import pytest_asyncio
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from support.by_name import ByName
-from support.database import Store, open_store
+from support.database import Store, open_store, without_limit
 from support.odd_shapes import ROW_BYTES, OddShapes
 from support.ray_cluster import NEEDED, RayCluster, ray_cluster
 from xtrace_core.metadata import parse_meta_data
@@ -34,6 +34,7 @@ from xtrace_server.settings import Settings
 from xtrace_server.storage import chunk_writes, contexts, knowledge_bases
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
+from xtrace_server.storage.chunks import KEY_BYTES, Reserve
 from xtrace_server.storage.schema import chunk_pk
 
 CHUNKS = 3000
@@ -66,7 +67,9 @@ async def answer(engine: SearchEngine, store: Store, queries: list[list[bytes]],
     return await read(await begun(engine, store, queries, **scope))
 
 
-async def begun(engine: SearchEngine, store: Store, queries: list[list[bytes]], **scope: Any) -> Search:
+async def begun(
+    engine: SearchEngine, store: Store, queries: list[list[bytes]], reserve: Reserve = without_limit, **scope: Any
+) -> Search:
     """A search of which nothing has been read."""
 
     async def find(connection: AsyncConnection) -> SearchTarget:
@@ -76,7 +79,7 @@ async def begun(engine: SearchEngine, store: Store, queries: list[list[bytes]], 
         asked = SearchScope(kb_id=kb.id, context_id="ctx", filter=parsed, id_range=scope.get("id_range"))
         return SearchTarget(OddShapes("{}"), Candidates(kb, binding, asked))
 
-    return await engine.search("org", find, queries)
+    return await engine.search("org", find, queries, reserve)
 
 
 async def read(search: Search) -> list[Any]:
@@ -250,6 +253,18 @@ async def test_without_the_cluster_rows_come_from_here(store: Store, tmp_path: P
     scanner.up = True
     assert await answer(named, store, [[]]) == expected(range(1, CHUNKS + 1))
     await named.close()
+
+
+async def test_memory_is_reserved_for_each_match_of_a_filter(store: Store, tmp_path: Path) -> None:
+    made = engine(store, LocalScanner(1), tmp_path)
+    reserved: list[int] = []
+    for meta_filter in (None, {"tag1": "t1"}):
+        for _ in range(2):  # from the database, from memory
+            search = await begun(made, store, [[b"q"]], reserved.append, meta_filter=meta_filter)
+            await read(search)
+    assert search.count == CHUNKS // 2
+    assert sum(reserved) == 2 * search.count * KEY_BYTES
+    await made.close()
 
 
 async def test_a_query_that_the_scheme_refuses_ends_the_transaction(store: Store, tmp_path: Path) -> None:
