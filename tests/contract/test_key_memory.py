@@ -46,7 +46,7 @@ def body(kb: str, tag: str, **more: Any) -> dict[str, Any]:
     return {"kb_id": kb, "context_id": "ctx", "meta_filter": {"tag1": tag}, **more}
 
 
-CALLS = {
+CALLS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "search": ("POST", "/compute_hamming/{org}", {"query": QUERY}),
     "metadata": ("POST", "/chunk/meta/{org}", {}),
     "page": ("POST", "/chunk/meta/page/{org}", {}),

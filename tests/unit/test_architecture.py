@@ -1,5 +1,6 @@
 """The packages import only what they may; above all, no server code reaches what can hold a secret key."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -58,6 +59,29 @@ def test_routes_open_no_transaction() -> None:
     outside = [*(SERVER / "api").rglob("*.py"), *(SERVER / "http").rglob("*.py"), SERVER / "app.py"]
     assert [file.name for file in outside if re.search(r"database\.(read|write)\(", file.read_text())] == []
     assert re.search(r"database\.(read|write)\(", (SERVER / "operations" / "chunks.py").read_text())
+
+
+DATABASES = {"sqlite", "postgresql", "SQLite", "PostgreSQL", "psycopg", "aiosqlite"}
+
+
+def decisions(file: Path) -> list[ast.AST]:
+    """Where code compares something with the name of a kind of database, or compares a connection's."""
+    compared = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Compare | ast.Match)]
+    return [
+        node
+        for node in compared
+        if "dialect.name" in ast.unparse(node)
+        or any(isinstance(part, ast.Constant) and part.value in DATABASES for part in ast.walk(node))
+    ]
+
+
+def test_only_the_folder_of_a_database_knows_its_kind() -> None:
+    """Elsewhere nothing is decided by the name of a database, but in migrations, which are of one day for good."""
+    storage = SERVER / "storage"
+    own = [storage / "sqlite", storage / "postgres", storage / "migrations"]
+    files = [file for file in SERVER.rglob("*.py") if not any(file.is_relative_to(folder) for folder in own)]
+    assert {str(file): decisions(file) for file in files if decisions(file)} == {}
+    assert decisions(storage / "migrations" / "versions" / "0001_first.py")
 
 
 def test_every_package_says_that_it_is_typed() -> None:

@@ -20,7 +20,7 @@ from xtrace_server.storage.chunks import bindings_of, existing
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import now
 from xtrace_server.storage.deletions import delete_chunks
-from xtrace_server.storage.dialects import insert_rows
+from xtrace_server.storage.dialects import statements
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -303,7 +303,7 @@ def _changed_columns(change: ChunkChange, revision: int) -> dict[str, Any]:
 
 async def _insert(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
     for part in steps(rows):
-        await insert_rows(connection, table, part)
+        await statements(connection).insert_rows(connection, table, part)
 
 
 async def _update(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:

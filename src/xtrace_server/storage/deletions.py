@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.storage import knowledge_bases, organisation_deletion, usage
 from xtrace_server.storage.database import now
-from xtrace_server.storage.dialects import has_grown, insert_rows
+from xtrace_server.storage.dialects import statements
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -42,8 +42,8 @@ async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> None
         await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
         return
     for step in steps(pks):
-        await insert_rows(connection, deleted_chunk, [{"pk": pk} for pk in step])
-    await has_grown(connection, deleted_chunk)
+        await statements(connection).insert_rows(connection, deleted_chunk, [{"pk": pk} for pk in step])
+    await statements(connection).has_grown(connection, deleted_chunk)
 
 
 async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) -> list[int]:

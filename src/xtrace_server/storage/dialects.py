@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError
@@ -46,6 +46,33 @@ class Places(NamedTuple):
 
     readers: int
     writers: int
+
+
+class Statements(Protocol):
+    """What each kind of database does in its own way within a writing transaction, whose connection is given."""
+
+    async def insert_rows(self, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Inserts rows, which all have the same columns, in the fastest way that the database has."""
+        ...
+
+    async def has_grown(self, connection: AsyncConnection, table: Table) -> None:
+        """Says that a table is another now, for a database that plans by the sizes of tables."""
+        ...
+
+    async def hold(self, connection: AsyncConnection, *names: str) -> None:
+        """Keeps others from claiming any of the names until the transaction ends; waits for who has claimed one.
+
+        A transaction that holds several takes them in the same order as others.
+        """
+        ...
+
+    async def claim(self, connection: AsyncConnection, name: str) -> None:
+        """Keeps others from claiming or holding the name until the transaction ends; waits for who does."""
+        ...
+
+
+STATEMENTS: Final = "xtrace_statements"
+"""The execution option by which the engines of a dialect name their `Statements`."""
 
 
 class Dialect(Protocol):
@@ -100,7 +127,8 @@ class Dialect(Protocol):
     def reader(self, connections: int) -> AsyncEngine:
         """Returns an engine whose transactions are snapshots, at most `connections` of them at once.
 
-        A statement ends when the task that waits for it is cancelled; so it is with `writer`.
+        It has the execution option `STATEMENTS`. A statement ends when the task that waits for it is cancelled; so it
+        is with `writer`.
         """
         ...
 
@@ -191,44 +219,10 @@ def dialect_of(url: str, options: Options | None = None) -> Dialect:
     raise ValueError("expected a URL that begins with postgresql:// or sqlite+aiosqlite:///")
 
 
-async def insert_rows(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts rows, which all have the same columns, in the fastest way that the database has."""
-    if not rows:
-        return
-    if connection.dialect.name == "postgresql":
-        from xtrace_server.storage.postgres.copying import copy_rows
-
-        await copy_rows(connection, table, rows)
-    else:
-        from xtrace_server.storage.sqlite.inserting import insert_rows as insert_into_sqlite
-
-        await insert_into_sqlite(connection, table, rows)
-
-
-async def has_grown(connection: AsyncConnection, table: Table) -> None:
-    """Tells a database that plans by the sizes of tables, as PostgreSQL does, that this one is another now."""
-    if connection.dialect.name == "postgresql":
-        await connection.exec_driver_sql(f"ANALYZE {table.name}")
-
-
-async def hold(connection: AsyncConnection, *names: str) -> None:
-    """Keeps others from claiming any of the names until the writing transaction ends; waits for who has claimed one.
-
-    A transaction that holds several takes them in the same order as others. SQLite, which runs one such transaction at
-    a time, does not need this.
-    """
-    if connection.dialect.name == "postgresql":
-        from xtrace_server.storage.postgres import locks
-
-        await locks.hold(connection, names)
-
-
-async def claim(connection: AsyncConnection, name: str) -> None:
-    """Keeps others from claiming or holding the name until the writing transaction ends; waits for who does."""
-    if connection.dialect.name == "postgresql":
-        from xtrace_server.storage.postgres import locks
-
-        await locks.claim(connection, name)
+def statements(connection: AsyncConnection) -> Statements:
+    """Returns what the kind of the connection's database writes or locks in its own way."""
+    found: Statements = connection.engine.sync_engine.get_execution_options()[STATEMENTS]
+    return found
 
 
 def default_url(folder: Path) -> str:

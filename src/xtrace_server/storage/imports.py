@@ -22,7 +22,7 @@ from xtrace_server.errors import QuotaExceeded
 from xtrace_server.storage import usage
 from xtrace_server.storage.contexts import stored_bytes
 from xtrace_server.storage.database import Connection, Database, now
-from xtrace_server.storage.dialects import insert_rows
+from xtrace_server.storage.dialects import statements
 from xtrace_server.storage.organisations import STAGING_PREFIX, is_there
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -280,7 +280,7 @@ class Staged:
         if name not in self._last:
             self._last[name] = await self._last_key(connection, table, key)
         new = [row for row in rows if tuple(row[one] for one in key) > self._last[name]]
-        await insert_rows(connection, table, new)
+        await statements(connection).insert_rows(connection, table, new)
 
     async def _last_key(self, connection: Connection, table: sa.Table, key: tuple[str, ...]) -> tuple[int, ...]:
         columns = [table.c[name] for name in key]

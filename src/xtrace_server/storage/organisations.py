@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.permissions import Permission
 from xtrace_server.errors import KeyNotFound, OrganisationNotFound
-from xtrace_server.storage import dialects, usage
+from xtrace_server.storage import usage
 from xtrace_server.storage.database import now
+from xtrace_server.storage.dialects import statements
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
 from xtrace_server.storage.knowledge_bases import NOT_DELETED, KnowledgeBase, from_row
 from xtrace_server.storage.schema import admin_key, api_key, knowledge_base, organisation, permission, request_count
@@ -92,12 +93,12 @@ _FIND_API_KEY: Final = (
 
 async def hold(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
     """Whatever suspends the organisation, or revokes or grants something of the key, waits for this transaction."""
-    await dialects.hold(connection, _name(organisation_id), _key_name(key_hash))
+    await statements(connection).hold(connection, _name(organisation_id), _key_name(key_hash))
 
 
 async def claim(connection: AsyncConnection, organisation_id: str) -> None:
     """Waits until every write of the organisation that is under way has ended; others wait for this transaction."""
-    await dialects.claim(connection, _name(organisation_id))
+    await statements(connection).claim(connection, _name(organisation_id))
 
 
 def _name(organisation_id: str) -> str:
@@ -186,7 +187,7 @@ async def list_admin_keys(connection: AsyncConnection, organisation_id: str) -> 
 
 async def remove_admin_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
     """Ends an admin key once every write with it that is under way has ended. Raises `KeyNotFound`."""
-    await dialects.claim(connection, _key_name(key_hash))
+    await statements(connection).claim(connection, _key_name(key_hash))
     owned = (_a.hash == key_hash, _a.organisation_id == organisation_id)
     result = await connection.execute(delete(admin_key).where(*owned))
     if result.rowcount == 0:
@@ -247,7 +248,7 @@ async def revoke_api_key(connection: AsyncConnection, organisation_id: str, key_
 
     Raises `KeyNotFound`.
     """
-    await dialects.claim(connection, _key_name(key_hash))
+    await statements(connection).claim(connection, _key_name(key_hash))
     owned = (_k.hash == key_hash, _k.organisation_id == organisation_id)
     revoked_at = func.coalesce(_k.revoked_at, now())
     result = await connection.execute(update(api_key).where(*owned).values(revoked_at=revoked_at))
@@ -340,7 +341,7 @@ async def count_explicit(connection: AsyncConnection, key_hashes: Collection[str
 
 async def clear_permission(connection: AsyncConnection, key: ApiKey, kb: KnowledgeBase) -> None:
     """From now on the key's default holds in the knowledge base. Waits for every write with the key under way."""
-    await dialects.claim(connection, _key_name(key.hash))
+    await statements(connection).claim(connection, _key_name(key.hash))
     same = (permission.c.api_key_hash == key.hash, permission.c.kb_pk == kb.pk)
     await connection.execute(delete(permission).where(*same))
 
@@ -350,7 +351,7 @@ async def set_permission(connection: AsyncConnection, key: ApiKey, kb: Knowledge
 
     Waits for every write with the key that is under way.
     """
-    await dialects.claim(connection, _key_name(key.hash))
+    await statements(connection).claim(connection, _key_name(key.hash))
     same = (permission.c.api_key_hash == key.hash, permission.c.kb_pk == kb.pk)
     result = await connection.execute(update(permission).where(*same).values(permission=level))
     if result.rowcount == 0:

@@ -20,12 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from xtrace_server.errors import ServiceError
 from xtrace_server.metrics import Reading
-from xtrace_server.storage.dialects import DatabaseUnusable, Options, Places, Vacuumed
+from xtrace_server.storage.dialects import STATEMENTS, DatabaseUnusable, Options, Places, Vacuumed
 from xtrace_server.storage.postgres import blocking
 from xtrace_server.storage.postgres import functions as functions  # compiles what PostgreSQL calls differently
 from xtrace_server.storage.postgres.cautions import cautions, unverified
 from xtrace_server.storage.postgres.copying import load_rows
 from xtrace_server.storage.postgres.faults import fault, hide_values, may_be_repeated
+from xtrace_server.storage.postgres.statements import PostgresStatements
 
 LOCK_TIMEOUT_S: Final = 20
 """How long a statement waits for a lock: as long as a transaction waits to begin."""
@@ -178,7 +179,7 @@ class Postgres:
             pool_timeout=LOCK_TIMEOUT_S,
             hide_parameters=True,
             isolation_level=isolation,
-            execution_options={"postgresql_readonly": read_only},
+            execution_options={"postgresql_readonly": read_only, STATEMENTS: PostgresStatements()},
             connect_args=self._connect_args(timeouts),
             use_native_hstore=False,
         )

@@ -20,12 +20,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from xtrace_server.errors import ServiceError
 from xtrace_server.metrics import Reading
-from xtrace_server.storage.dialects import DatabaseUnusable, Places, Vacuumed
+from xtrace_server.storage.dialects import STATEMENTS, DatabaseUnusable, Places, Vacuumed
 from xtrace_server.storage.sqlite import blocking
 from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
 from xtrace_server.storage.sqlite.faults import fault
 from xtrace_server.storage.sqlite.integrity import check_database
 from xtrace_server.storage.sqlite.log import Backpressure, log_bytes, truncate_log, write_log_back
+from xtrace_server.storage.sqlite.statements import SqliteStatements
 from xtrace_server.storage.sqlite.vacuum import vacuum_database
 
 BUSY_TIMEOUT_S: Final = 20
@@ -145,6 +146,7 @@ def _engine(url: str, begin: str, connections: int) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=BUSY_TIMEOUT_S,
         hide_parameters=True,
+        execution_options={STATEMENTS: SqliteStatements()},
     )
 
     @event.listens_for(engine.sync_engine, "connect")
