@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 
@@ -42,6 +42,10 @@ from xtrace_server.http.envelope import Envelope
 from xtrace_server.http.faults import known_fault
 from xtrace_server.http.requests import check_caller, check_port, state_of
 from xtrace_server.limits.in_flight import PARTS, InFlight
+from xtrace_server.limits.rate_limit import RateLimit
+from xtrace_server.limits.rate_store import RateStore
+from xtrace_server.limits.rates import Rates
+from xtrace_server.limits.request_counts import RequestCounts
 from xtrace_server.limits.shared_rates import SharedRates
 from xtrace_server.limits.sign_ins import SignIns
 from xtrace_server.loop_watch import watched
@@ -63,11 +67,21 @@ _Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """What all workers of a server count together: sign-ins apart, so that their addresses push no key out."""
+
+    keys: SharedRates = field(default_factory=SharedRates)
+    sign_ins: SharedRates = field(default_factory=SharedRates)
+
+
+@dataclass(frozen=True, slots=True)
 class Common:
     """What a worker has in common with the others of its server."""
 
     place: MetricsPlace
-    rates: SharedRates
+    counts: Counts
+    beat: Callable[[], None]
+    """Says that the worker's event loop runs."""
 
 
 def create_app(settings: Settings, common: Common | None = None) -> FastAPI:
@@ -80,7 +94,7 @@ def create_app(settings: Settings, common: Common | None = None) -> FastAPI:
     schemes = load_schemes(settings.insecure_schemes or ())
     app = FastAPI(
         title="XTrace",
-        lifespan=_lifespan(settings, metrics, schemes, traces, common.rates if common else None),
+        lifespan=_lifespan(settings, metrics, schemes, traces, common.counts if common else Counts()),
         dependencies=[Depends(check_port), Depends(check_caller)],
         openapi_url=None,
         redirect_slashes=False,
@@ -128,7 +142,7 @@ def _lifespan(
     metrics: Metrics,
     schemes: SchemeRegistry,
     traces: Traces | None,
-    rates: SharedRates | None,
+    counts: Counts,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -143,8 +157,10 @@ def _lifespan(
         ) as database:
             engine = _engine(database, settings, metrics, traces)
             await engine.start()
-            guard, denials = Guard(database, settings.rate_limit, rates), Denials(database)
-            sessions, figures = Sessions(database, settings), Figures(database)
+            store = RateStore(settings.rate_store, metrics) if settings.rate_store else None
+            rate_limit = RateLimit(settings.rate_limit, Rates(counts.keys, store))
+            guard, denials = Guard(database, rate_limit, RequestCounts(database, store)), Denials(database)
+            sessions, figures = Sessions(database, settings, rate_limit), Figures(database)
             ballast = Ballast(settings.data, 0 if settings.database_url else settings.ballast_bytes)
             clearing = Clearing(database, ballast, engine.forget)
             in_flight = InFlight(settings.max_requests_each, settings.request_memory_bytes)
@@ -162,7 +178,7 @@ def _lifespan(
                 database,
                 guard,
                 sessions,
-                SignIns(settings.dashboard_sign_ins),
+                SignIns(settings.dashboard_sign_ins, Rates(counts.sign_ins, store)),
                 figures,
                 engine,
                 denials,
@@ -183,6 +199,8 @@ def _lifespan(
                 await figures.close()
                 await denials.close()
                 await engine.close()
+                if store is not None:
+                    await store.close()
                 if traces is not None:
                     await traces.close()
 

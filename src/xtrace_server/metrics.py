@@ -71,6 +71,7 @@ class Metrics:
         )
         self.slow_statements = self._counter("slow_statements", "Statements that took slow_statement_s or longer.")
         self.database_errors = self._counter("database_errors", "Statements that the database refused.")
+        self.rate_store_errors = self._counter("rate_store_errors", "Questions that the rate store did not answer.")
 
     def watch_memory(self, parts: Mapping[str, Reading]) -> None:
         """Reports the memory that is taken of `memory_bytes`, by what it is taken for."""

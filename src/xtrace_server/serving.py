@@ -8,7 +8,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Self
@@ -246,21 +246,30 @@ def new_server(settings: Settings, common: Common | None = None) -> "Server":
     except (OSError, ssl.SSLError) as error:
         raise CannotServe(f"the TLS certificate or its key cannot be used: {error}") from None
     logs.silence_what_quotes()
-    return Server(config, app, settings.drain_s)
+    return Server(config, app, settings.drain_s, common.beat if common else None)
 
 
 class Server(uvicorn.Server):
     """uvicorn's, which goes on serving for a while after the signal, so that a balancer sends nothing new."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, drain_s: float, beat: Callable[[], None] | None = None
+    ) -> None:
+        """`beat` is called ten times a second while the event loop runs."""
         super().__init__(config)
         self.app = app
         self._drain_s = drain_s
+        self._beat = beat
 
     def leave(self) -> None:
         """Stops without a delay: others serve at the same address, so that clients need not be told."""
         self._drain_s = 0
         self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._beat is not None:
+            self._beat()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.app.state.draining = self._drain_s > 0

@@ -7,6 +7,7 @@ an environment variable (`XTRACE_` and the name in capitals), the configuration 
 
 import os
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -59,6 +60,8 @@ class Settings(BaseSettings):
     """Whether a database of an older version is backed up into the data folder before its schema is changed."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that serve, which one that supervises them starts again when they die."""
+    worker_timeout_s: float = Field(default=30.0, ge=1)
+    """A worker whose event loop does not run for so long is killed, and another one started."""
     shared: bool = False
     """Lets other servers run on the same data folder, which must all be started so."""
     host: str = "127.0.0.1"
@@ -129,6 +132,8 @@ class Settings(BaseSettings):
 
     rate_limit: str | None = None
     """Maximum rate of one key, such as `100/second` or `50/second; 1000/minute`; unlimited if unset."""
+    rate_store: str | None = Field(default=None, repr=False)
+    """A Redis in which servers count together what rates, quotas of requests and failed sign-ins limit."""
     max_requests: int = Field(default=1024, ge=1)
     """Requests in flight; further ones get a 503."""
     max_requests_each: int = Field(default=256, ge=1)
@@ -224,6 +229,17 @@ class Settings(BaseSettings):
     def _check_database_url(cls, url: str | None) -> str | None:
         if url is not None:
             dialect_of(url)
+        return url
+
+    @field_validator("rate_store")
+    @classmethod
+    def _check_rate_store(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+                raise ValueError("expected a URL such as redis://host:6379/0, or rediss:// for TLS")
+            if find_spec("redis") is None:
+                raise ValueError("a rate store needs the client of Redis: pip install 'xtracedb[redis]'")
         return url
 
     @field_validator("traces_endpoint")

@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Final, NoReturn
 
-from xtrace_server.app import Common
-from xtrace_server.limits.shared_rates import SharedRates
+from xtrace_server.app import Common, Counts
+from xtrace_server.heartbeats import Heartbeats
 from xtrace_server.metrics_board import MetricsBoard, MetricsPlace
 from xtrace_server.serving import CannotServe, Server, begin_serving, new_server, prepared
 from xtrace_server.settings import Settings
@@ -31,6 +32,8 @@ _STEADY_S: Final = 60.0
 """A worker that has run for so long did not fail at its start."""
 _PATIENCE_S: Final = 10.0
 """How much longer than its settings say a worker may take to stop."""
+_BEATS_EVERY_S: Final = 1.0
+"""How often the parent looks for signs of life."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 _log = logging.getLogger("xtrace")
@@ -60,6 +63,9 @@ class _Worker:
         self.began = time.monotonic()
         self.stopped_by: float | None = None
         """When it is killed, if it was told to stop."""
+        self.beats = 0
+        self.silent_for = 0
+        """Since how many looks of its parent its event loop has not run."""
 
 
 class _Parent:
@@ -70,7 +76,10 @@ class _Parent:
         self._listeners = listeners
         # One more than workers: a worker is replaced once its successor serves.
         self._board = MetricsBoard(settings.workers + 1)
-        self._rates = SharedRates()
+        self._heartbeats = Heartbeats(settings.workers + 1)
+        self._look_at = 0.0
+        """When signs of life are looked for again."""
+        self._counts = Counts()
         self._workers: list[_Worker] = []
         self._failures = 0
         self._start_at = 0.0
@@ -112,12 +121,13 @@ class _Parent:
     def _note(self, number: int, _: FrameType | None) -> None:
         self._signals.append(number)
 
-    def _pause_s(self) -> float | None:
+    def _pause_s(self) -> float:
         moment = time.monotonic()
         due = [worker.stopped_by for worker in self._workers if worker.stopped_by is not None]
+        due.append(max(self._look_at, moment))
         if self._missing():
             due.append(self._start_at)
-        return max(min(due) - moment, 0.0) if due else None
+        return max(min(due) - moment, 0.0)
 
     def _missing(self) -> int:
         serving = sum(1 for worker in self._workers if worker.stopped_by is None and worker is not self._successor)
@@ -132,12 +142,27 @@ class _Parent:
             for _ in range(self._missing()):
                 self._start()
         self._replace()
+        self._look_for_life()
         for worker in self._workers:
             if worker.stopped_by is not None and time.monotonic() >= worker.stopped_by:
                 _log.error("a worker did not stop in time, and is killed")
                 worker.stopped_by = time.monotonic() + _PATIENCE_S
                 os.kill(worker.pid, signal.SIGKILL)
         return not self._stopping or bool(self._workers)
+
+    def _look_for_life(self) -> None:
+        """Kills workers that hang; they are replaced like others that have died."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _BEATS_EVERY_S
+        for worker in self._workers:
+            before, worker.beats = worker.beats, self._heartbeats.number(worker.place)
+            serves = worker.ready is None and worker.stopped_by is None
+            worker.silent_for = worker.silent_for + 1 if serves and worker.beats == before else 0
+            if worker.silent_for * _BEATS_EVERY_S > self._settings.worker_timeout_s:
+                _log.error("a worker gave no sign of life for %g s, and is killed", self._settings.worker_timeout_s)
+                worker.silent_for = 0
+                os.kill(worker.pid, signal.SIGKILL)
 
     def _answer(self, number: int) -> None:
         if number == signal.SIGHUP and self._has_terminal and not _has_terminal():
@@ -166,7 +191,7 @@ class _Parent:
             _work(
                 self._settings.of_worker,
                 self._listeners,
-                Common(MetricsPlace(self._board, place), self._rates),
+                Common(MetricsPlace(self._board, place), self._counts, partial(self._heartbeats.beat, place)),
                 writing,
             )
         os.close(writing)

@@ -41,6 +41,8 @@ def test_a_flag_goes_before_the_environment_and_this_before_the_file(shell: Term
         ("--set metrics_token=0123456789abcdef", "XTRACE_METRICS_TOKEN", 2),
         ("--database postgresql://user:secret@host/name", "XTRACE_DATABASE_URL", 2),
         ("--set database_url=postgresql://host/name?password=secret", "XTRACE_DATABASE_URL", 2),
+        ("--set rate_store=redis://user:secret@host", "XTRACE_RATE_STORE", 2),
+        ("--set rate_store=memcached://host", "redis://host", 1),
         ("--database mysql://host/name", "postgresql://", 1),
         ("--set database_connections=3", "DATABASE_CONNECTIONS", 1),
         ("--set max_chunks=many", "MAX_CHUNKS", 1),

@@ -153,6 +153,54 @@ def test_no_worker_outlives_its_parent(server: ServerProcess) -> None:
     wait_until(lambda: is_free(server.folder), "the lock of the folder is still held")
 
 
+@pytest.mark.full
+def test_a_worker_that_hangs_is_replaced_within_the_time_that_is_documented(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
+    timeout_s = 2.0
+    server = ServerProcess(tmp_path, port=unused_tcp_port, workers=2, worker_timeout_s=timeout_s)
+    server.start()
+    wait_until(lambda: len(children(server.pid)) == 2, "there are not two workers")
+    credentials = server.credentials
+    with XTraceIntegration(
+        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
+    ) as xtrace:
+        for _ in range(2):
+            before = children(server.pid)
+            hung = min(before)
+            os.kill(hung, signal.SIGSTOP)
+            began = time.monotonic()
+            # A call that the hung worker has is repeated by the client once the parent has killed it.
+            while hung in children(server.pid):
+                xtrace.list_kbs()
+            # The looks and the parent's own start of a worker come on top; the machine of a test may be busy.
+            assert timeout_s - 1 <= time.monotonic() - began < timeout_s + 2 + 8
+            wait_until(lambda: len(children(server.pid)) == 2, "the worker was not replaced")
+            assert len(before & children(server.pid)) == 1, "a worker that did not hang was replaced"
+            xtrace.list_kbs()
+    assert server.terminate() == 0
+
+
+@pytest.mark.full
+def test_a_pause_of_the_parent_and_all_workers_is_not_taken_for_silence(tmp_path: Path, unused_tcp_port: int) -> None:
+    """As a container is frozen for longer than the timeout, and goes on."""
+    server = ServerProcess(tmp_path, port=unused_tcp_port, workers=2, worker_timeout_s=2.0)
+    server.start()
+    wait_until(lambda: len(children(server.pid)) == 2, "there are not two workers")
+    workers = children(server.pid)
+    for pid in [server.pid, *workers]:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(5)
+    for pid in [server.pid, *workers]:
+        os.kill(pid, signal.SIGCONT)
+    http = Http(server.credentials)
+    for _ in range(20):
+        assert http.control("GET", "/kbs").status_code == 200
+    http.close()
+    assert children(server.pid) == workers
+    assert server.terminate() == 0
+
+
 def test_all_workers_drain_before_they_stop(tmp_path: Path, unused_tcp_port: int) -> None:
     server = ServerProcess(tmp_path, port=unused_tcp_port, workers=2, drain_s=1.5)
     server.start()

@@ -212,5 +212,7 @@ def _assignments(texts: Sequence[str], given: Container[str]) -> dict[str, str]:
             raise WrongUse("metrics_token is a secret, and every user can read arguments: set XTRACE_METRICS_TOKEN")
         if name == "database_url":
             value = _without_password(value) or ""
+        if name == "rate_store" and has_password(value):
+            raise WrongUse("rate_store has a password, and every user can read arguments: set XTRACE_RATE_STORE")
         found[name] = value
     return found

@@ -29,7 +29,6 @@ from xtrace_server.errors import (
 )
 from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.limits.request_counts import RequestCounts
-from xtrace_server.limits.shared_rates import SharedRates
 from xtrace_server.storage import knowledge_bases, operator_keys, organisations
 from xtrace_server.storage.database import THE_SERVICE, Connection, Database, StorageError, now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -210,10 +209,10 @@ class _Headers(Protocol):
 class Guard:
     """Turns the headers of a request into a caller."""
 
-    def __init__(self, database: Database, rate_limit: str | None = None, rates: SharedRates | None = None) -> None:
+    def __init__(self, database: Database, rate_limit: RateLimit, request_counts: RequestCounts) -> None:
         self._database = database
-        self._rate_limit = RateLimit(rate_limit, rates)
-        self.request_counts = RequestCounts(database)
+        self._rate_limit = rate_limit
+        self.request_counts = request_counts
         self._use_recorded: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -234,7 +233,7 @@ class Guard:
         key, organisation = found
         await self._rate_limit.count(key.hash)
         _check_usable(key, organisation)
-        self.request_counts.count(organisation, key.hash)
+        await self.request_counts.count(organisation, key.hash)
         self._record_use(key)
         return ApiCaller(key, rule.permission)
 

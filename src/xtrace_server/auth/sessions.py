@@ -85,10 +85,10 @@ def ends(settings: Settings) -> Ends:
 class Sessions:
     """Turns the token of a request into a caller."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, rate_limit: RateLimit) -> None:
         self._database = database
         self._settings = settings
-        self._rate_limit = RateLimit(settings.rate_limit)
+        self._rate_limit = rate_limit
         self._use_recorded: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 

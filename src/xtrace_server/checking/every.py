@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from xtrace_server.checking import database, files, host, limits
+from xtrace_server.checking import database, files, host, limits, rate_store
 from xtrace_server.checking.findings import Check, Finding
 from xtrace_server.settings import Settings
 
@@ -18,6 +18,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     files.check_secrets,
     files.check_certificate,
     database.check_database,
+    rate_store.check_rate_store,
     host.check_ports,
     host.check_descriptors,
     host.check_memory,

@@ -86,9 +86,9 @@ def check_secrets(settings: Settings) -> Iterator[Finding]:
     if settings.config is None:
         return
     in_file = tomllib.loads(settings.config.read_text())
-    url = str(in_file.get("database_url", ""))
-    user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
-    if "metrics_token" in in_file or ":" in user or "password=" in url:
+    urls = [str(in_file.get(name, "")) for name in ("database_url", "rate_store")]
+    users = [url.partition("://")[2].partition("/")[0].rpartition("@")[0] for url in urls]
+    if "metrics_token" in in_file or any(":" in user for user in users) or any("password=" in url for url in urls):
         yield from _only_owner_reads(settings.config)
 
 

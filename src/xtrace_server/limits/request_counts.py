@@ -1,15 +1,18 @@
 """How many requests come with an organisation's API keys in a minute and in a day, and the quotas of these.
 
 Requests are counted in memory and written to the database in the background, so that no request waits for the disk. The
-database has the sums of all server processes; what another one has counted since it last wrote is not known here.
+database has the sums of all server processes; what another one has counted since it last wrote is known here only if
+both have a rate store.
 """
 
 import asyncio
 import contextvars
 import logging
+from contextlib import suppress
 from typing import Final
 
 from xtrace_server.errors import QuotaExceeded, Unavailable
+from xtrace_server.limits.rate_store import RateStore, StoreUnreachable
 from xtrace_server.storage import usage
 from xtrace_server.storage.database import Database, StorageError
 from xtrace_server.storage.organisations import Organisation
@@ -23,19 +26,44 @@ _log = logging.getLogger("xtrace.auth")
 class RequestCounts:
     """The counts of a running server. Raises `QuotaExceeded` for an organisation that has used a quota up."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, store: RateStore | None = None) -> None:
         self._database = database
+        self._store = store
         self._waiting: dict[str, Requests] = {}
         self._written: dict[str, Requests] = {}
         """What the database had when this process last wrote."""
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
-    def count(self, organisation: Organisation, key_hash: str) -> None:
+    async def count(self, organisation: Organisation, key_hash: str) -> None:
         """Counts a request with an API key of an organisation, as it was just read; one that is refused does not count.
 
         `key_hash` is that of the key.
         """
+        before = await self._count_in_store(organisation, 1)
+        try:
+            self._count_here(organisation, key_hash, before)
+        except QuotaExceeded:
+            await self._count_in_store(organisation, -1)
+            raise
+
+    async def _count_in_store(self, organisation: Organisation, more: int) -> tuple[int, int]:
+        """Returns how many requests the store had in this minute and this day, where there are quotas; else 0."""
+        if self._store is None:
+            return 0, 0
+        minute, day = windows(usage.now_s())
+        quotas, before = organisation.quotas, [0, 0]
+        each = (
+            (quotas.requests_per_minute, f"{organisation.id} minute {minute}", usage.MINUTE_S),
+            (quotas.requests_per_day, f"{organisation.id} day {day}", usage.DAY_S),
+        )
+        with suppress(StoreUnreachable):
+            for i, (quota, key, seconds) in enumerate(each):
+                if quota is not None:
+                    before[i] = await self._store.add(key, more, seconds) - more
+        return before[0], before[1]
+
+    def _count_here(self, organisation: Organisation, key_hash: str, in_store: tuple[int, int]) -> None:
         moment = usage.now_s()
         minute, day = windows(moment)
         waiting = self._waiting.get(organisation.id, Requests())
@@ -45,8 +73,8 @@ class RequestCounts:
         known = self._written.get(organisation.id, Requests()).within(moment)
         quotas = organisation.quotas
         for window, quota, before in (
-            ("minute", quotas.requests_per_minute, max(stored[0], known[0]) + of_minute),
-            ("day", quotas.requests_per_day, max(stored[1], known[1]) + of_day),
+            ("minute", quotas.requests_per_minute, max(stored[0] + of_minute, known[0] + of_minute, in_store[0])),
+            ("day", quotas.requests_per_day, max(stored[1] + of_day, known[1] + of_day, in_store[1])),
         ):
             if quota is not None and before >= quota:
                 raise QuotaExceeded.of_requests(quota, window, key_hash)

@@ -1,4 +1,4 @@
-"""How often keys are used at all workers of one server: a sliding window for each, in memory that they share.
+"""How often keys are used at one server, by all its workers: a sliding window for each, in memory that they share.
 
 The window is the part of the last fixed window that it still covers, taken as evenly used, and the present one: two
 counts a key, whatever the rate. The clock is the system's monotonic one, which all processes of a host have in common.
@@ -34,8 +34,8 @@ class SharedRates:
         with tempfile.TemporaryFile() as file:
             self._locks = os.dup(file.fileno())
 
-    def hit(self, key: str, amount: int, seconds: int) -> float:
-        """Counts a use of a key that is allowed `amount` in so many seconds.
+    def hit(self, key: str, amount: int, seconds: int, *, count: bool = True) -> float:
+        """Counts a use of a key that is allowed `amount` in so many seconds, or with `count=False` only looks.
 
         Returns 0, or after how many seconds the next use is allowed where this one is not, and is not counted.
         """
@@ -45,10 +45,11 @@ class SharedRates:
             now = self._clock()
             window = int(now // seconds)
             passed = now - window * seconds
-            start, count, before = self._find(bucket, digest, window, now)
-            if count + 1 + before * (1 - passed / seconds) > amount:
-                return _wait_s(amount, seconds, passed, count, before)
-            _PLACE.pack_into(self._memory, start, digest, window, (window + 2) * seconds, count + 1, before)
+            start, counted, before = self._find(bucket, digest, window, now)
+            if counted + 1 + before * (1 - passed / seconds) > amount:
+                return _wait_s(amount, seconds, passed, counted, before)
+            if count:
+                _PLACE.pack_into(self._memory, start, digest, window, (window + 2) * seconds, counted + 1, before)
         return 0.0
 
     def _find(self, bucket: int, digest: bytes, window: int, now: float) -> tuple[int, int, int]:

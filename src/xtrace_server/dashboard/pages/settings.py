@@ -50,11 +50,11 @@ async def rotate(request: Request) -> Response:
     if not is_first:
         return seen_other("/settings" + query(done="twice"))
     state, address = state_of(request), client_address(request)
-    state.sign_ins.check(address)
+    await state.sign_ins.check(address)
     try:
         rotated = await admin_keys.rotate_own(state, caller_of(request).actor, form.text("key").strip())
     except Unauthenticated:
-        state.sign_ins.fail(address)
+        await state.sign_ins.fail(address)
         return await _show(request, 422, "This is not the admin key that you signed in with. Nothing was changed.")
     return await _rotated(request, rotated)
 

@@ -125,11 +125,11 @@ def _form(
 async def _limited(request: Request, enter: Callable[[], Awaitable[NewSession]]) -> NewSession:
     """Enters, unless too many sign-ins from the address have failed; counts a failure."""
     sign_ins, address = state_of(request).sign_ins, client_address(request)
-    sign_ins.check(address)
+    await sign_ins.check(address)
     try:
         return await enter()
     except (Unauthenticated, OrganisationSuspended):
-        sign_ins.fail(address)
+        await sign_ins.fail(address)
         raise
 
 
