@@ -1,33 +1,29 @@
-"""PostgreSQL is killed amid writes and started again, time after time: clients are put off, nothing is lost or doubled.
+"""PostgreSQL is killed and restarted amid writes and searches: clients are put off, nothing is lost or doubled.
 
 `XTRACE_TEST_DATABASE_KILLS` sets the number of kills: 4 by default, 25 in the full tier.
 """
 
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from support import databases
 from support.ledger import Client, check, successor
 from support.postgres import Postgres
+from support.sdk_load import sdk_load
 from support.server_process import ServerProcess
 from support.service import Http, problem
-from xtrace_sdk.sync import DataLoader, Retriever, XTraceIntegration
-from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 DATABASES = (databases.POSTGRES,)
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.long]
 
 KILLS = int(os.environ.get("XTRACE_TEST_DATABASE_KILLS", "25" if "XTRACE_TEST_FULL" in os.environ else "4"))
 CLIENTS = 4
-DIM = 24
 
 
 @pytest.fixture
@@ -104,27 +100,28 @@ def test_without_its_database_a_server_puts_everybody_off(own: Postgres, server:
     http.close()
 
 
-def test_the_client_absorbs_a_restart_of_the_database(own: Postgres, server: ServerProcess) -> None:
-    credentials = server.credentials
-    provider = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
-    context = ExecutionContext.create(provider, "paillier_lookup", DIM, 256, insecure_allow_weak_parameters=True)
-    vectors = np.random.default_rng(1).integers(0, 2, (300, DIM)).tolist()
-    chunks = [{"chunk_content": f"text {i}"} for i in range(len(vectors))]
-    with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
-    ) as xtrace:
-        kb_id = xtrace.create_kb("kb").id
-        loader = DataLoader(context, xtrace)
+RESTARTS = {"clean": signal.SIGINT, "immediate": signal.SIGQUIT, "killed": None}
 
-        def load() -> int:
-            return sum(loader.load(chunks[i : i + 20], vectors[i : i + 20], kb_id).stored for i in range(0, 300, 20))
 
-        with ThreadPoolExecutor(1) as pool:
-            loading = pool.submit(load)
-            for _ in range(2):
-                time.sleep(0.4)
-                own.kill()
-                own.start()
-            assert loading.result() == len(chunks)
-        ids = Retriever(context, xtrace).nn_search_for_ids(vectors[0], 300, kb_id)
-        assert len(ids) == len(chunks)
+@pytest.mark.parametrize(
+    "how", ["killed", *[pytest.param(one, marks=pytest.mark.full) for one in ("clean", "immediate")]]
+)
+def test_programs_notice_nothing_of_a_restart_of_the_database(
+    own: Postgres, tmp_path: Path, unused_tcp_port: int, how: str
+) -> None:
+    # Without a cache every search reads the database while its answer is under way.
+    settings = {"cache_bytes": 0, "search_memory_bytes": 0}
+    server = ServerProcess(tmp_path / "data", port=unused_tcp_port, database_url=own.url(tmp_path), **settings)
+    server.start()
+    number = RESTARTS[how]
+    http = Http(server.credentials)
+    with sdk_load(server.credentials) as load:
+        for _ in range(3):
+            load.wait_for_more()
+            own.kill() if number is None else own.end(number)
+            put_off = http.control("GET", "/kbs")
+            assert (put_off.status_code, int(put_off.headers["retry-after"]) > 0) == (503, True)
+            own.start()
+            load.wait_for_more()
+    http.close()
+    assert server.terminate() == 0

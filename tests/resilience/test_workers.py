@@ -3,28 +3,23 @@
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
 
+from support.sdk_load import sdk_load
 from support.server_process import ServerProcess
 from support.service import Http, chunk, ok
-from xtrace_sdk.sync import DataLoader, Retriever, XTraceIntegration
-from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
-from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
+from xtrace_sdk.sync import XTraceIntegration
 from xtrace_server.serving import CannotServe, start
 from xtrace_server.settings import Settings
 from xtrace_server.storage.folder_lock import FolderInUse, FolderLock
 
 pytestmark = pytest.mark.usefixtures("database")
-DIM = 24
 ROLLS = 5 if "XTRACE_TEST_FULL" in os.environ else 1
 
 
@@ -213,51 +208,17 @@ def test_all_workers_drain_before_they_stop(tmp_path: Path, unused_tcp_port: int
 
 
 def test_a_rolling_restart_under_load_loses_nothing(server: ServerProcess) -> None:
-    credentials = server.credentials
-    provider = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
-    context = ExecutionContext.create(provider, "paillier_lookup", DIM, 256, insecure_allow_weak_parameters=True)
-    vectors = np.random.default_rng(1).integers(0, 2, (20, DIM)).tolist()
-    ended = threading.Event()
-
-    with XTraceIntegration(
-        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
-    ) as xtrace:
-        kb_id = xtrace.create_kb("kb").id
-
-        def write() -> int:
-            loader, stored = DataLoader(context, xtrace), 0
-            while not ended.is_set():
-                chunks = [{"chunk_content": f"text {stored + i}"} for i in range(len(vectors))]
-                stored += loader.load(chunks, vectors, kb_id).stored
-            return stored
-
-        def search() -> int:
-            retriever, seen = Retriever(context, xtrace), 0
-            while not ended.is_set():
-                if seen or xtrace.get_kb(kb_id).number_of_vectors:
-                    ids = retriever.nn_search_for_ids(vectors[0], 10_000, kb_id)
-                    assert len(ids) >= seen, "chunks that were found are gone"
-                    seen = len(ids)
-            return seen
-
-        with ThreadPoolExecutor(2) as pool:
-            running = [pool.submit(write), pool.submit(search)]
-            try:
-                for _ in range(ROLLS):
-                    before = children(server.pid)
-                    os.kill(server.pid, signal.SIGHUP)
-                    wait_until(
-                        lambda before=before: not before & (now := children(server.pid)) and len(now) == 2,  # type: ignore[misc]
-                        "the workers were not replaced",
-                    )
-            finally:
-                ended.set()
-            stored, seen = (one.result() for one in running)
-        assert stored > len(vectors) * ROLLS
-        assert seen > 0
-        ids = Retriever(context, xtrace).nn_search_for_ids(vectors[0], stored + 1, kb_id)
-        texts = [one["chunk_content"] for one in Retriever(context, xtrace).retrieve_and_decrypt(ids, kb_id)]
-        assert sorted(texts) == sorted(f"text {i}" for i in range(stored))
+    with sdk_load(server.credentials) as load:
+        for _ in range(ROLLS):
+            before = children(server.pid)
+            os.kill(server.pid, signal.SIGHUP)
+            wait_until(
+                lambda before=before: not before & (now := children(server.pid)) and len(now) == 2,  # type: ignore[misc]
+                "the workers were not replaced",
+            )
+        load.wait_for_more()
+    assert load.stored > 0
+    assert load.seen > 0
 
 
 def test_settings_of_all_workers_are_divided(tmp_path: Path) -> None:

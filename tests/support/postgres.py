@@ -91,6 +91,12 @@ class Postgres:
         for child in map(int, children):
             _wait_until_gone(child)
 
+    def end(self, number: signal.Signals) -> None:
+        """Ends it as its administrator does: SIGINT cuts connections off and is clean, SIGQUIT is an immediate stop."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(60)
+
     def stop(self) -> None:
         """Ends it, and removes its data."""
         if not self.is_ours:
