@@ -260,7 +260,7 @@ async def change_api_key(
     connection: AsyncConnection, key: ApiKey, name: str, description: str, expires_at: str | None
 ) -> None:
     """Gives the key another name, description and end, once every write with it that is under way has ended."""
-    await dialects.claim(connection, _key_name(key.hash))
+    await statements(connection).claim(connection, _key_name(key.hash))
     values = {"name": name, "description": description, "expires_at": expires_at}
     await connection.execute(update(api_key).where(_k.hash == key.hash).values(values))
 

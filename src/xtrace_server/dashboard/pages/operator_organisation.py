@@ -141,11 +141,11 @@ async def create_admin_key(request: Request, organisation_id: str) -> Response:
     if not is_first:
         return _done(organisation_id, "twice")
     state, caller, address = state_of(request), operator_of(request), client_address(request)
-    state.sign_ins.check(address)
+    await state.sign_ins.check(address)
     try:
         sessions.check_key(caller, form.text("key").strip())
     except Unauthenticated:
-        state.sign_ins.fail(address)
+        await state.sign_ins.fail(address)
         problem = "This is not the operator key that you signed in with. Nothing was changed."
         return await _page(request, organisation_id, _Shown(422, {"admin-key": problem}))
     act = admin_keys.rotate if form.text("replace") else admin_keys.create
