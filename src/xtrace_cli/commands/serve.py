@@ -213,6 +213,6 @@ def _assignments(texts: Sequence[str], given: Container[str]) -> dict[str, str]:
         if name == "database_url":
             value = _without_password(value) or ""
         if name == "rate_store" and has_password(value):
-            raise WrongUse("rate_store has a password, and every user can read arguments: set XTRACE_RATE_STORE")
+            raise WrongUse(f"{name} has a password, and every user can read arguments: set XTRACE_{name.upper()}")
         found[name] = value
     return found
