@@ -274,7 +274,9 @@ async def test_other_addresses_are_not_resources(agent: Client, access: Access) 
 
 INVALID: list[tuple[str, dict[str, Any], str]] = [
     ("remember", {}, "missing required field `text`"),
-    ("remember", {"text": ""}, "length >= 1"),
+    ("remember", {"text": ""}, "matching regex"),
+    ("remember", {"text": " \n"}, "matching regex"),
+    ("search", {"query": " "}, "matching regex"),
     ("remember", {"text": "x" * 20_001}, "length <= 20000"),
     ("remember", {"text": "x", "tags": ["y"] * 21}, "length <= 20"),
     ("remember", {"text": "x", "id": "y"}, "unknown field `id`"),

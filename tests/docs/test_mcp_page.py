@@ -89,6 +89,13 @@ def test_the_tables_name_every_tool_and_options_that_there_are() -> None:
     assert set(re.findall(r"^\| `(--[a-z-]+)", PAGE, re.MULTILINE)) <= known
 
 
+def test_the_first_block_is_made_of_commands_that_there_are() -> None:
+    lines = PAGE.partition("```sh\n")[2].partition("```")[0].splitlines()
+    (words,) = [shlex.split(line) for line in lines if line.startswith("xtrace ")]
+    command = typer.main.get_command(app).commands[words[1]]  # type: ignore[attr-defined]
+    assert command.make_context(words[1], words[2:]).params["local"]
+
+
 @pytest.mark.full
 async def test_the_configurations_start_a_server_that_answers(ada: Path) -> None:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("XTRACE_")}

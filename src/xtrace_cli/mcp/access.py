@@ -26,6 +26,7 @@ class Access(Secretive):
         self.loads: Final = asyncio.Lock()
         """Held while files are loaded: of two loads, the second sees what the first has stored."""
         self._workspace = workspace
+        self._opening = asyncio.Lock()
         self._collections: dict[str, Collection] = {}
 
     def name(self, given: str = "") -> str:
@@ -41,15 +42,19 @@ class Access(Secretive):
         Raises `InvalidArgument`, `UnknownKnowledgeBase`, and what the calls raise.
         """
         name = self.name(given)
-        if name not in self._collections:
-            try:
-                self._collections[name] = await self._workspace.document_collection(name, create=create)
-            except UnknownKnowledgeBase:
-                raise UnknownKnowledgeBase(
-                    f"the knowledge base {name} does not exist yet: storing something creates it if the server has an "
-                    "admin key, else name it with --kb by its id"
-                ) from None
-        return self._collections[name]
+        async with self._opening:  # so that calls at the same time do not create it twice
+            if name not in self._collections:
+                self._collections[name] = await self._opened(name, create)
+            return self._collections[name]
+
+    async def _opened(self, name: str, create: bool) -> Collection:
+        try:
+            return await self._workspace.document_collection(name, create=create)
+        except UnknownKnowledgeBase:
+            raise UnknownKnowledgeBase(
+                f"the knowledge base {name} does not exist yet: storing something creates it if the server has an "
+                "admin key, else name it with --kb by its id"
+            ) from None
 
     def look_again(self) -> None:
         """Forgets which knowledge bases there were: one is gone."""

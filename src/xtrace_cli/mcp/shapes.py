@@ -19,6 +19,7 @@ MAX_SHOWN: Final = 8_000
 """Characters of a text in a result."""
 MAX_BYTES: Final = 1 << 20
 """Of all arguments of a call as JSON."""
+_NOT_BLANK: Final = r"\S"
 _MAX_ID: Final = 1_024
 _MAX_PATH: Final = 4_096
 
@@ -45,7 +46,7 @@ class Arguments(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 class Remember(Arguments, kw_only=True):
     text: Annotated[
-        str, Meta(min_length=1, max_length=MAX_TEXT, description="One fact, complete without the conversation.")
+        str, Meta(pattern=_NOT_BLANK, max_length=MAX_TEXT, description="One fact, complete without the conversation.")
     ]
     key: Annotated[
         str,
@@ -59,7 +60,8 @@ class Remember(Arguments, kw_only=True):
 
 class Search(Arguments, kw_only=True):
     query: Annotated[
-        str, Meta(min_length=1, max_length=MAX_QUERY, description="What to look for, as a question or a sentence.")
+        str,
+        Meta(pattern=_NOT_BLANK, max_length=MAX_QUERY, description="What to look for, as a question or a sentence."),
     ]
     limit: Annotated[int, Meta(ge=1, le=MAX_FOUND, description="How many passages to return at most.")] = 8
     where: Where = {}
