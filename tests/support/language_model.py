@@ -1,12 +1,12 @@
 """A real local server that speaks OpenAI's chat completions, streamed or not, and does what a test plans.
 
-Without a plan it answers from the prompt: it quotes the first source and cites it. With one it sends any status and
-body, stops in the middle, or waits between two parts until the test lets it go on.
+Without a plan it answers by its rules: it quotes the first source of the prompt and cites it. With a plan it sends any
+status and body, stops in the middle, or waits between two parts until the test lets it go on.
 """
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,6 +64,8 @@ class LanguageModel(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.plans: list[Plan] = []
+        self.rules: Callable[[dict[str, Any]], Plan] = _answer
+        """What it answers to the body of a request without a plan."""
         self.requests: list[dict[str, Any]] = []
         """The bodies of all requests so far, with `path` and `headers`."""
         self.hung_up = threading.Event()
@@ -82,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.requests.append({"path": self.path, "headers": headers, **body})
-        plan = self.server.plans.pop(0) if self.server.plans else _answer(body)
+        plan = self.server.plans.pop(0) if self.server.plans else self.server.rules(body)
         self.send_response(plan.status)
         for name, value in {"content-type": plan.content_type, "connection": "close", **plan.headers}.items():
             self.send_header(name, value)
