@@ -1,6 +1,6 @@
 """`python -m benchmarks.dashboard`: how long each page of the dashboard takes, with many chunks and keys.
 
-The target is 100 ms a page.
+The target is 100 ms a page. On busy cores look at the processor time, which has the reader's as well.
 """
 
 import argparse
@@ -13,13 +13,14 @@ from pathlib import Path
 
 import httpx2
 
-from benchmarks.databases import served
 from benchmarks.harness import machine
 from benchmarks.service import store
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_server.credentials import Credentials
+from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
+from xtrace_server.serving import start
+from xtrace_server.settings import Settings
 
 KEY_LEN = 1024
 ROUNDS = 9
@@ -53,8 +54,12 @@ def paths(kb: str, key: str) -> list[str]:
         *("/", "/overview/live", "/knowledge-bases", "/keys", "/contexts", "/visible", "/get-started", "/audit"),
         "/settings",
         f"/knowledge-bases/{kb}",
-        f"/knowledge-bases/{kb}?page=4000",
+        f"/knowledge-bases/{kb}?after=50000~&from=50001",
         f"/knowledge-bases/{kb}?sort=tag1&order=asc",
+        f"/knowledge-bases/{kb}?sort=tag1&order=asc&after=50000~common+30&from=49000",
+        f"/knowledge-bases/{kb}?sort=updated_at",
+        "/knowledge-bases?sort=name&order=asc",
+        "/knowledge-bases?find=base+77",
         f'/knowledge-bases/{kb}?filter={{"tag1":"common 7"}}',
         f"/knowledge-bases/{kb}?chunk=77",
         f"/knowledge-bases/{kb}/delete",
@@ -67,17 +72,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dashboard", description=__doc__)
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--keys", type=int, default=1000)
-    parser.add_argument("--knowledge-bases", type=int, default=1000)
+    parser.add_argument("--knowledge-bases", type=int, default=10_000)
     chosen = parser.parse_args()
     print(machine())
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "data", None) as credentials:
+    with tempfile.TemporaryDirectory() as folder, start(Settings(data=Path(folder), port=0)):
+        credentials = read_credentials(Path(folder) / CREDENTIALS_FILE)
         kb, key = asyncio.run(fill(credentials, chosen.chunks, chosen.keys, chosen.knowledge_bases))
         with httpx2.Client(base_url=credentials.api_url, timeout=60, headers={"accept": "text/html"}) as client:
             sign_in(client, credentials)
             for path in paths(kb, key):
-                times = sorted(timed(client, path) for _ in range(ROUNDS + 1))[:-1]
-                shown = path.replace(kb, "KB").replace(key, "HASH")
-                print(f"{shown:50} {statistics.median(times):7.1f} ms, {times[0]:.1f} to {times[-1]:.1f}")
+                taken = sorted(timed(client, path) for _ in range(ROUNDS + 1))[:-1]
+                shown, times = path.replace(kb, "KB").replace(key, "HASH"), [ms for ms, _ in taken]
+                processor = statistics.median(ms for _, ms in taken)
+                between = f"{times[0]:.1f} to {times[-1]:.1f}"
+                print(f"{shown:78} {statistics.median(times):6.1f} ms, {between:14} processor {processor:5.1f} ms")
 
 
 def sign_in(client: httpx2.Client, credentials: Credentials) -> None:
@@ -88,13 +96,13 @@ def sign_in(client: httpx2.Client, credentials: Credentials) -> None:
     assert client.post("/sign-in", data=fields).status_code == 303
 
 
-def timed(client: httpx2.Client, path: str) -> float:
-    """Returns how many milliseconds a page took."""
-    began = time.perf_counter()
+def timed(client: httpx2.Client, path: str) -> tuple[float, float]:
+    """Returns how many milliseconds a page took, and how many of processor time."""
+    began, before = time.perf_counter(), time.process_time()
     answer = client.get(path)
-    took = (time.perf_counter() - began) * 1000
+    took, worked = time.perf_counter() - began, time.process_time() - before
     assert answer.status_code == 200, (path, answer.status_code)
-    return took
+    return took * 1000, worked * 1000
 
 
 if __name__ == "__main__":

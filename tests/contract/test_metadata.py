@@ -8,7 +8,7 @@ from support.service import Http, b64, chunk, ok, problem
 from xtrace_core.metadata_filter import parse_filter
 from xtrace_server.http.page_token import PageToken, decode_token, encode_token, query_digest
 from xtrace_server.scope import SearchScope
-from xtrace_server.storage.chunks import Position
+from xtrace_server.storage.keyset import Position
 
 
 @pytest.fixture

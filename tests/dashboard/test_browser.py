@@ -1,16 +1,26 @@
 """The dashboard in a real Chromium: flows, accessibility, and a console that stays empty."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Error as PlaywrightError
+from sqlalchemy import insert
+from tools.dashboard_pictures import DOCS, OF_DOCS, Sample, sample_server, take_docs
 
 from support.browser import NEEDS_CHROMIUM, Chromium
-from support.service import Http, LiveService, chunk, ok, running_service
+from support.dashboard import Visitor, code_on
+from support.service import Http, LiveService, ok, running_service
 from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.credentials import Credentials
+from xtrace_server.dashboard.routes import all_routes
 from xtrace_server.operations import organisations
+from xtrace_server.storage.database import Database
+from xtrace_server.storage.schema import knowledge_base
 
 pytestmark = NEEDS_CHROMIUM
 DATABASES = ("sqlite",)
@@ -87,26 +97,160 @@ def test_a_knowledge_base_from_its_creation_to_its_deletion(
         window.forget("404")
 
 
+def test_the_operator_creates_an_organisation(chromium: Chromium, live_service: LiveService) -> None:
+    key = next(iter(live_service.operator_headers.values()))
+    with chromium.window(live_service.url) as window:
+        window.open("/operator/sign-in")
+        page = window.sign_in_operator(key)
+        page.get_by_label("Name", exact=True).fill("Harbour <b>Office</b>")
+        page.get_by_role("button", name="Create organisation").dblclick()
+        page.get_by_text("created once").or_(page.get_by_role("dialog")).first.wait_for()
+        window.open("/operator?find=Harbour")
+        page.get_by_role("link", name="Harbour <b>Office</b>", exact=True).first.click()
+        window.check_accessible()
+        page.get_by_text("Suspend…").click()
+        page.locator("#suspend-confirm").fill("Harbour <b>Office</b>")
+        page.get_by_role("button", name="Suspend organisation").click()
+        page.get_by_text("This organisation is suspended.").wait_for()
+        window.check_accessible()
+
+
 PATHS = ("/", "/knowledge-bases", "/keys", "/contexts", "/visible", "/get-started", "/audit", "/settings")
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
+    """A server with made-up data for every page."""
+    with sample_server(tmp_path_factory.mktemp("sample") / "data") as made:
+        yield made
+
+
+def test_every_route_that_shows_a_page_is_among_the_pages(tmp_path: Path) -> None:
+    """So that the walk below leaves none out."""
+    made = Sample(Credentials("org", "", "", ""), "", "kb", "key", "other")
+    paths = {path.partition("?")[0] for path in (made.visitor_pages() | made.pages() | made.operator_pages()).values()}
+    shown = {"/overview/live", "/audit/export/{format_}", "/static/{version}/{name}"}
+    for route in all_routes():
+        if "GET" in (route.methods or ()) and route.path not in shown:
+            assert any(route.path_regex.fullmatch(path) for path in paths), route.path
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 768, 1280, 2560])
+@pytest.mark.parametrize("width", [320, 768, 1440, 2560])
 def test_every_page_is_accessible_and_fits(
-    chromium: Chromium, live_service: LiveService, http: Http, width: int, scheme: Literal["light", "dark"]
+    chromium: Chromium, sample: Sample, width: int, scheme: Literal["light", "dark"]
 ) -> None:
-    kb, _ = http.new_kb(), http.save_context()
-    http.insert(kb, [chunk(i, meta_data={"tag1": "a" * 300, "facets": ["x", "y"]}) for i in range(1, 30)])
-    (key,) = ok(http.control("GET", "/keys"))
-    more = (f"/knowledge-bases/{kb}?chunk=1&add=1", f"/knowledge-bases/{kb}/delete", f"/keys/{key['hash']}")
-    size = {"width": width, "height": 800}
-    with chromium.window(live_service.url, viewport=size, color_scheme=scheme) as window:
-        window.sign_in(http.credentials)
-        for path in (*PATHS, *more):
+    """`XTRACE_TEST_PICTURES` names a folder for pictures of all of them."""
+    size = {"width": width, "height": 900}
+    with chromium.window(sample.credentials.api_url, viewport=size, color_scheme=scheme) as window:
+
+        def look(pages: dict[str, str]) -> None:
+            for name, path in pages.items():
+                window.open(path)
+                window.check_accessible()
+                window.check_fits()
+                window.take_picture(f"{name}-{scheme}-{width}.png")
+
+        look(sample.visitor_pages())
+        window.sign_in(sample.credentials)
+        look(sample.pages())
+        window.open("/operator/sign-in")
+        window.sign_in_operator(sample.operator_key)
+        look(sample.operator_pages())
+        window.forget("404")
+
+
+@pytest.mark.full
+def test_empty_pages_are_accessible_and_fit(
+    chromium: Chromium, live_service: LiveService, credentials: Credentials
+) -> None:
+    with chromium.window(live_service.url, viewport={"width": 320, "height": 800}) as window:
+        window.sign_in(credentials)
+        for path in PATHS:
             window.open(path)
             window.check_accessible()
             window.check_fits()
+
+
+@pytest.mark.full
+def test_ten_thousand_knowledge_bases_are_listed_found_and_turned(
+    chromium: Chromium, live_service: LiveService, credentials: Credentials
+) -> None:
+    live_service.operate(lambda database: add_knowledge_bases(database, credentials.org_id, 10_000))
+    with chromium.window(live_service.url) as window:
+        page = window.sign_in(credentials)
+        window.open("/knowledge-bases?sort=name&order=asc")
+        assert page.get_by_text("1 to 25 of 10,000").is_visible()
+        for _ in range(3):
+            page.get_by_role("link", name="Next 25").click()
+        page.get_by_text("76 to 100 of 10,000").wait_for()
+        page.get_by_role("link", name="Previous 25").click()
+        page.get_by_text("51 to 75 of 10,000").wait_for()
+        page.get_by_label("Find by name or ID").fill("base 077")
+        page.get_by_role("button", name="Find").click()
+        page.get_by_text("1 to 25 of 100").wait_for()
+        (deep,) = {kb_id for kb_id, name in knowledge_base_ids(live_service, credentials) if name == "base 09000"}
+        for path in (
+            "/knowledge-bases",
+            "/knowledge-bases?find=base+07",
+            f"/knowledge-bases?sort=name&order=asc&after={deep}~base+09000&from=9002",
+        ):
+            assert min(window.answer_ms(path) for _ in range(5)) < 100, path
+
+
+async def add_knowledge_bases(database: Database, organisation_id: str, count: int) -> None:
+    """Adds empty ones, faster than requests do."""
+    values = {
+        "organisation_id": organisation_id,
+        "description": "",
+        **dict.fromkeys(("number_of_vectors", "stored_bytes", "revision", "removal_revision"), 0),
+        "next_chunk_id": 1,
+        **dict.fromkeys(("created_at", "updated_at"), "2026-01-01T00:00:00.000000Z"),
+    }
+    rows = [{**values, "id": f"base{i:08}", "name": f"base {i:05}"} for i in range(count)]
+    async with database.write() as connection:
+        await connection.execute(insert(knowledge_base), rows)
+
+
+def knowledge_base_ids(service: LiveService, credentials: Credentials) -> list[tuple[str, str]]:
+    client = Http(credentials)
+    found = [(one["id"], one["name"]) for one in ok(client.control("GET", "/kbs"))]
+    client.close()
+    return found
+
+
+@pytest.mark.full
+def test_the_pictures_of_the_documentation_can_be_taken(chromium: Chromium, sample: Sample, tmp_path: Path) -> None:
+    taken = take_docs(chromium.browser, sample, tmp_path)
+    assert [path.name for path in taken] == [f"dashboard-{name}.webp" for name in OF_DOCS]
+    assert all(path.read_bytes()[8:12] == b"WEBP" for path in taken)
+    kept = [DOCS / path.name for path in taken]
+    assert sum(path.stat().st_size for path in kept) < 400_000
+    page = (DOCS.parent / "dashboard.md").read_text()
+    assert all(f"(pictures/{path.name})" in page for path in kept)
+
+
+@pytest.mark.full
+def test_the_python_code_that_gets_one_started_runs(
+    live_service: LiveService, visitor: Visitor, credentials: Credentials, tmp_path: Path
+) -> None:
+    visitor.sign_in(credentials)
+    secrets = {
+        "XTRACE_API_KEY": credentials.api_key,
+        "XTRACE_ADMIN_KEY": credentials.admin_key,
+        "XTRACE_PASSPHRASE": "six words that only you know here",
+    }
+    (tmp_path / "example.py").write_text(code_on(visitor.get("/get-started").html, "python-collection"))
+    done = subprocess.run(
+        [sys.executable, "example.py"],
+        cwd=tmp_path,
+        env=os.environ | secrets,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "The cat is asleep on the warm radiator.\n"), done.stderr
 
 
 @pytest.mark.full

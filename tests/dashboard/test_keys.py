@@ -66,6 +66,22 @@ def test_the_matrix_tells_explicit_from_default(admin: Visitor, http: Http) -> N
     assert "1 of 2, and future ones" in admin.get("/keys").text
 
 
+def test_the_grants_are_turned_by_knowledge_base(admin: Visitor, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_PAGE_COLUMNS", "_PAGE_GRANTS"):
+        monkeypatch.setattr(f"xtrace_server.dashboard.pages.keys.{name}", 2)
+    kbs = [ok(http.control("POST", "/kbs", json={"name": f"kb {i}"}))["id"] for i in range(3)]
+    key_hash, _ = created(admin)
+    page = f"/keys/{key_hash}"
+    second = f"?after={kbs[1]}~kb+1&from=3"
+    assert f'name="grant-{kbs[0]}"' in admin.get(page).html
+    assert re.findall(r'name="grant-(\w+)" value="default"', admin.get(page + second).html) == [kbs[2]]
+    saved = admin.send(page + second, f"{page}/grants", **{f"grant-{kbs[2]}": "1"})
+    assert f'name="grant-{kbs[2]}" value="1" checked' in saved.html
+    columns = admin.get(f"/keys?column_after={kbs[1]}~kb+1&column_from=3")
+    assert "Knowledge bases 3 to 3 of 3" in columns.text
+    assert f'<a href="/knowledge-bases/{kbs[2]}">' in columns.html
+
+
 def test_a_key_expires_on_its_day(admin: Visitor, http: Http) -> None:
     key_hash, _ = created(admin, expires="2199-01-01")
     (key,) = [one for one in ok(http.control("GET", "/keys")) if one["hash"] == key_hash]

@@ -12,7 +12,30 @@ from xtrace_server.credentials import Credentials
 from xtrace_server.operations import knowledge_bases as operations
 
 LONG = "é" * 65_536
+KNOWLEDGE_BASE = re.compile(r'<th scope="row" class="wrap"><a href="[^"]*">([^<]*)</a>')
+CHUNK = re.compile(r'#chunk">([\d,]+)</a>')
 MARKUP = "<script>alert(1)</script>\"'&{{7*7}}"
+
+
+def turned_pages(admin: Visitor, path: str, row: re.Pattern[str]) -> list[list[str]]:
+    """What is on each page of a list, which is turned to its end, and back: both ways show the same."""
+    found, html_of, path_of = [], "", path
+    while path_of:
+        html_of = admin.get(path_of).html
+        found.append(row.findall(html_of))
+        path_of = linked(html_of, "next")
+    back = [found[-1]]
+    while path_of := linked(html_of, "prev"):
+        html_of = admin.get(path_of).html
+        back.append(row.findall(html_of))
+    assert back[::-1] == found
+    return found
+
+
+def linked(text: str, rel: str) -> str:
+    """Where the link of the pager leads; empty without one."""
+    found = re.findall(rf'<a class="button button--s" href="([^"]*)" rel="{rel}">', text)
+    return html.unescape(found[0]) if found else ""
 
 
 def created(admin: Visitor, name: str) -> str:
@@ -85,18 +108,26 @@ def test_the_list_is_found_sorted_and_paged(admin: Visitor, http: Http, monkeypa
     ids = {name: ok(http.control("POST", "/kbs", json={"name": name}))["id"] for name in ("a", "LO%", "c_", "d", "e")}
 
     def names(path: str) -> list[str]:
-        return re.findall(r'<th scope="row" class="wrap"><a href="[^"]*">([^<]*)</a>', admin.get(path).html)
+        return KNOWLEDGE_BASE.findall(admin.get(path).html)
 
     assert names("/knowledge-bases?sort=name&order=desc") == ["e", "d"]
-    assert names("/knowledge-bases?sort=name&order=desc&page=3") == ["LO%"]
     assert names("/knowledge-bases") == ["e", "d"]
+    for sort in ("name", "updated_at", "number_of_vectors"):
+        turned = turned_pages(admin, f"/knowledge-bases?sort={sort}&order=desc", KNOWLEDGE_BASE)
+        assert [len(page) for page in turned] == [2, 2, 1]
+        assert sorted(name for page in turned for name in page) == sorted(ids)
     assert names("/knowledge-bases?find=lo") == ["LO%"]
     assert names("/knowledge-bases?find=%25") == ["LO%"]
     assert names("/knowledge-bases?find=_") == ["c_"]
     assert names(f"/knowledge-bases?find={ids['a'][:8]}") == ["a"]
     assert "No knowledge base matches" in admin.get("/knowledge-bases?find=zz").text
-    assert "This page is empty" in admin.get("/knowledge-bases?page=9").text
-    assert admin.get("/knowledge-bases?page=0&sort=x&order=x").status == 200
+    for wrong in ("after=gone~x&from=9", "before=~&from=x", "sort=x&order=x", f"after={ids['a']}~x&sort=stored_bytes"):
+        assert admin.get(f"/knowledge-bases?{wrong}").status == 200
+    assert names("/knowledge-bases?sort=name&order=asc&after=gone&from=9") == ["LO%", "a"]
+    # A row that changed keeps the place that its reader saw; a long name is looked up.
+    admin.send(f"/knowledge-bases/{ids['a']}", f"/knowledge-bases/{ids['a']}/rename", name="z")
+    assert names(f"/knowledge-bases?sort=name&order=asc&after={ids['a']}~a&from=3") == ["c_", "d"]
+    assert names(f"/knowledge-bases?sort=name&order=asc&after={ids['a']}&from=3") == []
 
 
 def test_another_organisations_does_not_exist(admin: Visitor, live_service: LiveService) -> None:
@@ -114,7 +145,7 @@ def test_another_organisations_does_not_exist(admin: Visitor, live_service: Live
     other.close()
 
 
-def test_chunks_are_listed_by_their_metadata(admin: Visitor, http: Http) -> None:
+def test_chunks_are_listed_by_their_metadata(admin: Visitor, http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     kb, _ = http.new_kb(), http.save_context()
     rows = [
         chunk(i + 1, meta_data={"tag1": f"client {i % 3}", "facets": ["draft"] if i % 2 else ["signed", MARKUP]})
@@ -124,14 +155,25 @@ def test_chunks_are_listed_by_their_metadata(admin: Visitor, http: Http) -> None
 
     def ids(parameters: str) -> list[int]:
         shown = admin.get(f"/knowledge-bases/{kb}?{parameters}")
-        return [int(one) for one in re.findall(r'#chunk">([\d,]+)</a>', shown.html)]
+        return [int(one) for one in CHUNK.findall(shown.html)]
 
     assert ids("") == list(range(30, 5, -1))
-    assert ids("page=2") == [5, 4, 3, 2, 1]
+    for sort in ("chunk_id", "tag1", "tag2", "updated_at"):
+        for order in ("asc", "desc"):
+            turned = turned_pages(admin, f"/knowledge-bases/{kb}?sort={sort}&order={order}", CHUNK)
+            assert [len(page) for page in turned] == [25, 5]
+            assert sorted(int(one) for page in turned for one in page) == list(range(1, 31))
+    assert ids("after=6~&from=26") == ids("after=6") == [5, 4, 3, 2, 1]
+    for gone in ("999", "x", "-1", "9" * 19, "9" * 30):
+        assert ids(f"sort=tag1&order=asc&after={gone}&from=26")[:2] == [1, 4]
     assert ids("sort=chunk_id&order=asc")[:3] == [1, 2, 3]
     assert ids("sort=tag1&order=asc")[:2] == [1, 4]
     assert ids("f1=tag1&o1=equals&v1=client 2&f2=facets&o2=has&v2=draft") == [30, 24, 18, 12, 6]
     assert ids('filter={"$or":[{"tag1":"client 1"}]}')[:2] == [29, 26]
+    monkeypatch.setattr("xtrace_server.operations.browsing.SORTED_AT_MOST", 29)
+    assert ids("sort=tag1&order=asc")[:2] == [30, 29]
+    assert "sorting by a tag or a time needs a filter" in admin.get(f"/knowledge-bases/{kb}?sort=updated_at").text
+    assert ids('sort=tag1&order=asc&filter={"tag1":{"$exists":true}}')[:2] == [1, 4]
     shown = admin.get(f"/knowledge-bases/{kb}")
     assert "30 chunks" in shown.text
     assert "<script>alert" not in shown.html
@@ -145,6 +187,11 @@ def test_a_chunk_is_shown_as_what_it_is(admin: Visitor, http: Http) -> None:
     kb, _ = http.new_kb(), http.save_context()
     content = bytes(range(100))
     (chunk_id,) = http.insert(kb, [chunk(7, chunk_content=base64.b64encode(content).decode(), meta_data={"tag2": "x"})])
+    (plain,) = http.insert(kb, [chunk(8, chunk_content="not base64 !")])
+    (long,) = http.insert(kb, [chunk(9, chunk_content=base64.b64encode(bytes(100_001)).decode())])
+    listed = admin.get(f"/knowledge-bases/{kb}").html
+    assert [f'<td class="num">{size}</td>' in listed for size in ("68 B", "0 B", "97.6 KiB")] == [True] * 3
+    assert plain < long
     shown = admin.get(f"/knowledge-bases/{kb}?chunk={chunk_id}")
     assert "00010203 04050607" in shown.text
     assert "100 bytes: IV 16, tag 16, ciphertext 68" in shown.text

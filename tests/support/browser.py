@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -67,6 +68,24 @@ class Watched:
         page.wait_for_url(self.url + "/")
         return page
 
+    def sign_in_operator(self, key: str) -> Page:
+        """Signs in on the operator's form, which is open."""
+        self.page.get_by_label("Operator key").fill(key)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(self.url + "/operator")
+        return self.page
+
+    def take_picture(self, name: str) -> None:
+        """Keeps a picture of the page if `XTRACE_TEST_PICTURES` names a folder."""
+        if folder := os.environ.get("XTRACE_TEST_PICTURES"):
+            self.page.screenshot(path=Path(folder) / name, full_page=True)
+
+    def answer_ms(self, path: str) -> float:
+        """Opens a page; returns after how many milliseconds its answer began."""
+        self.open(path)
+        entry = "performance.getEntriesByType('navigation')[0]"
+        return float(self.page.evaluate(f"{entry}.responseStart - {entry}.requestStart"))
+
     def check_accessible(self, page: Page | None = None) -> None:
         """Raises `AssertionError` with what axe finds on the page: WCAG 2.2 A and AA, and best practices."""
         tested = page or self.page
@@ -74,11 +93,12 @@ class Watched:
         tested.evaluate(resources.files("axe_playwright_python").joinpath("axe.min.js").read_text())
         tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
         found: Any = tested.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", tags)
-        assert [
+        violations = [
             f"{one['id']}: {node['target']} {node['failureSummary']}"
             for one in found["violations"]
             for node in one["nodes"]
-        ] == []
+        ]
+        assert violations == [], f"{tested.url}: {violations}"
 
     def forget(self, status: str) -> None:
         """Takes back that the browser has named a page with this status, which the test has opened on purpose."""
@@ -100,12 +120,12 @@ class Chromium:
     """A running Chromium."""
 
     def __init__(self, browser: Browser) -> None:
-        self._browser = browser
+        self.browser = browser
 
     @contextmanager
     def window(self, url: str, **options: Any) -> Iterator[Watched]:
         """A window with cookies of its own, on the server at `url`. Raises `AssertionError` for any complaint."""
-        context = self._browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        context = self.browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         context.add_init_script(_WATCH_POLICY)
         context.set_default_timeout(20_000)
         watched = Watched(context, url)

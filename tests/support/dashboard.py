@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -127,6 +128,12 @@ def secret_on(html: str) -> str:
     """The key that a page shows this once."""
     (secret,) = re.findall(r'id="secret"[^>]*>([0-9A-Za-z]{46})<', html)
     return str(secret)
+
+
+def code_on(html: str, name: str) -> str:
+    """The code in a block of a page, as copying it takes it."""
+    (block,) = re.findall(rf'<pre id="{name}"[^>]*><code>(.*?)</code></pre>', html, re.DOTALL)
+    return unescape(re.sub("</?var>", "", block))
 
 
 def page(answer: httpx2.Response) -> Page:

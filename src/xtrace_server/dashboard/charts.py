@@ -6,6 +6,8 @@ from typing import Final
 WIDTH: Final = 480
 HEIGHT: Final = 60
 _TOP: Final = 2.0
+_ALONE: Final = 10
+"""How wide a value is drawn that has none beside it."""
 _GAP: Final = 0.28
 """Which share of a column is left empty."""
 
@@ -29,7 +31,8 @@ def line(values: Sequence[float | None], most: float) -> str:
             continue
         height = HEIGHT - (HEIGHT - _TOP) * min(value / (most or 1), 1)
         alone = not drawn and (i + 1 == len(values) or values[i + 1] is None)
-        path += f"{'L' if drawn else 'M'}{i * step:.1f} {height:.1f}" + ("h2" if alone else "")
+        at = min(max(i * step - _ALONE / 2, 0), WIDTH - _ALONE) if alone else i * step
+        path += f"{'L' if drawn else 'M'}{at:.1f} {height:.1f}" + (f"h{_ALONE}" if alone else "")
         drawn = True
     return path
 

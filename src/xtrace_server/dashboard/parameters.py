@@ -1,14 +1,22 @@
 """What the address of a page asks for. What is not valid counts as not given: a page is shown in any case."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import Request
 
 from xtrace_server.errors import InvalidRequest
+from xtrace_server.operations.paging import Listed, Start
 
 _MAX_PAGE: Final = 1_000_000
 _MAX_TEXT: Final = 256 * 1024
+_SEPARATOR: Final = "~"
+"""Between the id of a row and what it is sorted by; no id has it."""
+_MAX_ID: Final = 64
+PLACE: Final = ("after", "before", "from")
+"""The parameters that say which page of a list is shown."""
+_MAX_VALUE: Final = 200
 
 
 def text(request: Request, name: str) -> str:
@@ -81,6 +89,51 @@ class Pages:
         return max(-(-self.total // self.size), 1)
 
 
-def without(parameters: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Returns the parameters but for these."""
-    return {name: value for name, value in parameters.items() if name not in names}
+@dataclass(frozen=True, slots=True)
+class Turning:
+    """A page of a list that is turned by key, and what the addresses of those beside it have."""
+
+    first: int
+    """The number of the first thing on the page, from 1; 0 if there is none."""
+    last: int
+    total: int
+    size: int
+    previous: dict[str, Any]
+    """Empty on the first page."""
+    following: dict[str, Any]
+    """Empty on the last page."""
+
+
+def start(request: Request, prefix: str = "") -> Start | None:
+    """Returns where the address begins a page; None for the first one."""
+    for name in ("after", "before"):
+        if given := text(request, prefix + name):
+            id_, separator, value = given.partition(_SEPARATOR)
+            return Start(id_[:_MAX_ID], value if separator else None, is_before=name == "before")
+    return None
+
+
+def place(request: Request, prefix: str = "") -> dict[str, str]:
+    """Returns the part of the address that says which page is shown."""
+    return {prefix + name: value for name in PLACE if (value := text(request, prefix + name))}
+
+
+def turning(request: Request, found: Listed[Any], ids: Sequence[object], size: int, prefix: str = "") -> Turning:
+    """Returns the page that was found: `ids` are those of its rows. Its number is what the address says."""
+    first = 1 if found.is_first else number(request, f"{prefix}from", 1, 2**53)
+    last = first + len(ids) - 1
+    if not ids:
+        return Turning(0, 0, found.total, size, {}, {})
+    previous: dict[str, Any] = {}
+    following: dict[str, Any] = {}
+    if not found.is_first and first > 1:
+        previous = {f"{prefix}before": _cursor(ids[0], found.values[0])} if first > size + 1 else {}
+        previous |= {f"{prefix}from": max(first - size, 1)}
+    if found.has_more:
+        following = {f"{prefix}after": _cursor(ids[-1], found.values[-1]), f"{prefix}from": last + 1}
+    return Turning(first, last, found.total, size, previous, following)
+
+
+def _cursor(id_: object, value: object) -> str:
+    """The row of an id, with what it was sorted by, unless that is long."""
+    return f"{id_}{_SEPARATOR}{value}" if len(str(value)) <= _MAX_VALUE else str(id_)

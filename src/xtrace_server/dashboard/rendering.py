@@ -1,6 +1,6 @@
 """Renders pages: the templates' environment, what every page has, and the headers that go with it."""
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.metadata import version
@@ -58,9 +58,10 @@ def environment() -> Environment:
     return made
 
 
-def query(**parameters: Any) -> str:
-    """Returns a query string of the parameters that are given and not empty."""
-    given = {name: value for name, value in parameters.items() if value not in (None, "")}
+def query(*groups: Mapping[str, Any], **parameters: Any) -> str:
+    """Returns a query string of the parameters that are given, alone or in groups, and not empty."""
+    everything = {name: value for group in (*groups, parameters) for name, value in group.items()}
+    given = {name: value for name, value in everything.items() if value not in (None, "")}
     return f"?{urlencode(given)}" if given else ""
 
 

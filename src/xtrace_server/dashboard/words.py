@@ -74,8 +74,10 @@ def age(text: str, moment: datetime | None = None) -> str:
 
 
 def sentence(text: str) -> str:
-    """Returns the message of an error as a sentence of a page."""
-    return f"{text[:1].upper()}{text[1:]}" + ("" if text.endswith((".", "!", "?")) else ".")
+    """Returns the message of an error as a sentence of a page; a name of code at its beginning stays as it is."""
+    if text.partition(" ")[0].isalpha():
+        text = f"{text[0].upper()}{text[1:]}"
+    return text + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def short(text: str, most: int = _SHORT) -> str:

@@ -116,8 +116,16 @@ class Envelope:
             # The answer has begun: cutting it off is the only way left to show that it is not complete.
             raise _CutOff
         scope.setdefault("state", {})["code"] = error.code
-        shown = self._explain(scope, error)
+        shown = self._explained(scope, error)
         await (send_problem(send, error) if shown is None else shown(scope, receive, send))
+
+    def _explained(self, scope: Scope, error: ServiceError) -> Response | None:
+        """The page for the error; a fault of the page itself must not hide the error."""
+        try:
+            return self._explain(scope, error)
+        except Exception:
+            _log.exception("the page of an error failed")
+            return None
 
     async def _run_in_time(self, scope: Scope, receive: Receive, send: Send, progress: _RequestState) -> None:
         seconds = self._settings.request_timeout_s

@@ -14,7 +14,7 @@ import msgspec
 
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.scope import SearchScope
-from xtrace_server.storage.chunks import Position
+from xtrace_server.storage.keyset import Position
 
 _DIGEST_BYTES = 16
 _MAX_INTEGER = 2**63 - 1

@@ -10,6 +10,8 @@ from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.limits.sizes import check_names
 from xtrace_server.operations.audit import record
+from xtrace_server.operations.knowledge_bases import page_of
+from xtrace_server.operations.paging import Listed, Start
 from xtrace_server.operations.writing import repeatable, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import knowledge_bases, organisations
@@ -75,29 +77,25 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """What some keys may do in some knowledge bases; `explicit` has what is set, by hash and `pk`."""
+    """What some keys may do in a page of the knowledge bases; `explicit` has what is set, by hash and `pk`."""
 
     keys: list[Access]
-    knowledge_bases: list[KnowledgeBase]
+    knowledge_bases: Listed[KnowledgeBase]
     explicit: dict[tuple[str, int], int]
-    total: int
-    """How many knowledge bases there are."""
 
 
 async def matrix(
-    state: ServerState, actor: Actor, keys: Sequence[ApiKey], find: str, page: int, columns: int
+    state: ServerState, actor: Actor, keys: Sequence[ApiKey], find: str, start: Start | None, size: int
 ) -> Matrix:
-    """Returns the rights of at most a thousand keys in a page, from 1, of the knowledge bases, by name.
+    """Returns the rights of at most a thousand keys in a page of the knowledge bases, by name.
 
     `find` is what the names of these have in them; empty for all.
     """
     hashes = [key.hash for key in keys]
-    query = ListQuery(
-        find=find, sort_by="name", descending=False, limit=columns, offset=(page - 1) * columns, deleting=False
-    )
+    query = ListQuery(find=find, sort_by="name", descending=False, limit=size, deleting=False)
     async with state.database.read(actor.organisation_id) as connection:
-        kbs, total = await knowledge_bases.list_page(connection, actor.organisation_id, query)
-        explicit = await organisations.explicit_permissions(connection, hashes, [kb.pk for kb in kbs])
+        kbs = await page_of(connection, actor.organisation_id, query, start)
+        explicit = await organisations.explicit_permissions(connection, hashes, [kb.pk for kb in kbs.rows])
         counted = await organisations.count_explicit(connection, hashes)
         everything = (await organisations.knowledge_base_counts(connection, actor.organisation_id)).get(
             actor.organisation_id, 0
@@ -106,7 +104,7 @@ async def matrix(
     for key in keys:
         given, denied = counted.get(key.hash, (0, 0))
         accesses.append(Access(key, everything - denied if key.default_permission else given))
-    return Matrix(accesses, kbs, explicit, total)
+    return Matrix(accesses, kbs, explicit)
 
 
 async def get(state: ServerState, actor: Actor, key_hash: str) -> ApiKey:

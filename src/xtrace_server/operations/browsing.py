@@ -2,42 +2,53 @@
 
 import base64
 import binascii
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xtrace_core.metadata_filter import Filter, InvalidFilter, parse_filter
-from xtrace_core.wire import Chunk
+from xtrace_core.wire import TAGS, Chunk
 from xtrace_server.auth.guard import Actor
 from xtrace_server.errors import ChunksNotFound, FilterRefused, LimitExceeded
 from xtrace_server.operations import by_metadata, chunks
+from xtrace_server.operations.paging import Listed, Start
 from xtrace_server.operations.projections import EVERYTHING, projection
 from xtrace_server.scope import SearchScope
 from xtrace_server.state import ServerState
+from xtrace_server.storage import chunks as stored
 from xtrace_server.storage.chunks import PageQuery
+from xtrace_server.storage.keyset import Position
+from xtrace_server.storage.schema import chunk_id_of
 
 PAGE_CHUNKS = 25
+SORTED_AT_MOST = 200_000
+"""Chunks of a knowledge base that are shown in the order of a tag or a time without a filter."""
+_DECODED_AT_MOST = 8192
+"""Bytes of a content that is read to say how long its text is; of longer ones the length in base64 says it."""
 _CONTENT_OVERHEAD = 32
 """Bytes of the IV and of the tag before the ciphertext of a content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Browse:
-    """Which chunks to look at: those under a context that a filter, as its JSON text, matches; `page` is from 1."""
+    """Which chunks to look at: those under a context that a filter, as its JSON text, matches.
+
+    Without `start` the first page.
+    """
 
     kb_id: str
     context_id: str
     filter: str = ""
     sort_by: str = "chunk_id"
     descending: bool = True
-    page: int = 1
+    start: Start | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Browsed:
-    """One page of chunks, and how many there are on all pages."""
+class BrowsedChunk:
+    """A chunk without its content and vector, and how long its encrypted text is."""
 
-    chunks: list[Chunk]
-    total: int
-    has_more: bool
+    chunk: Chunk
+    text_bytes: int | None
+    """Of the ciphertext, which is as long as the text; None if it was deleted meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +65,51 @@ class StoredParts:
         return max(len(self.content) - _CONTENT_OVERHEAD, 0)
 
 
-async def browse(state: ServerState, actor: Actor, query: Browse) -> Browsed:
+async def browse(state: ServerState, actor: Actor, query: Browse) -> Listed[BrowsedChunk]:
     """Returns a page of chunks without their contents and vectors.
+
+    By chunk id every page costs the same. By a tag or a time each one reads the metadata of all candidates, so without
+    a filter there should be at most `SORTED_AT_MOST`.
 
     Raises `KnowledgeBaseNotFound`, `FilterRefused` and `LimitExceeded`.
     """
     scope = SearchScope(kb_id=query.kb_id, context_id=query.context_id, filter=_filter(state, query.filter))
-    sink = _Kept()
-    wanted = PageQuery(
-        sort_by=query.sort_by,
-        descending=query.descending,
-        limit=PAGE_CHUNKS,
-        offset=(query.page - 1) * PAGE_CHUNKS,
-        after=None,
-    )
+    start, sink = query.start, _Kept()
+    after = None if start is None else await _position(state, actor, query, start)
+    is_backward = after is not None and start is not None and start.is_before
+    descending = query.descending != is_backward
+    wanted = PageQuery(sort_by=query.sort_by, descending=descending, limit=PAGE_CHUNKS, offset=0, after=after)
     found = await by_metadata.page(state, actor, scope, wanted, projection(None), sink)
-    return Browsed(sink.chunks, found.total, found.keys.has_more)
+    if is_backward and not found.keys.has_more:
+        return await browse(state, actor, replace(query, start=None))
+    async with state.database.read(actor.organisation_id) as connection:
+        contents = await stored.stored_contents(connection, found.keys.pks, _DECODED_AT_MOST)
+    lengths = {chunk_id_of(pk): _text_bytes(*content) for pk, content in contents.items()}
+    rows = [BrowsedChunk(chunk, lengths.get(chunk.chunk_id)) for chunk in sink.chunks]
+    if is_backward:
+        rows.reverse()
+    values: list[str | int] = [_sorted_by(one.chunk, query.sort_by) for one in rows]
+    return Listed(rows, values, found.total, is_backward or found.keys.has_more, after is None)
+
+
+def _sorted_by(chunk: Chunk, name: str) -> str:
+    """What the chunk is sorted by beside its id; a tag that is not set sorts as empty."""
+    value = getattr(chunk.meta_data if name in TAGS else chunk, name)
+    return value if isinstance(value, str) else ""
+
+
+async def _position(state: ServerState, actor: Actor, query: Browse, start: Start) -> Position | None:
+    """Where the page begins; None, for the beginning, if the chunk there is gone."""
+    if not (start.id.isascii() and start.id.isdigit() and len(start.id) < 20):
+        return None
+    async with state.database.read(actor.organisation_id) as connection:
+        kb = await actor.knowledge_base(connection, query.kb_id)
+        pk = stored.pk_of(kb, int(start.id))
+        if pk is None:
+            return None
+        if start.value is not None and query.sort_by != "chunk_id":
+            return Position(start.value, pk)
+        return await stored.position_of(connection, pk, query.sort_by)
 
 
 async def look_at(state: ServerState, actor: Actor, kb_id: str, chunk_id: int) -> StoredParts:
@@ -93,6 +133,14 @@ def _filter(state: ServerState, text: str) -> Filter:
         return parse_filter(text or None, state.settings.filter_limits)
     except InvalidFilter as error:
         raise FilterRefused(str(error)) from None
+
+
+def _text_bytes(size: int, content: str) -> int:
+    """The length of the ciphertext in a content of that many bytes, which is missing if it is long.
+
+    Then it is that of base64 without padding: at most two bytes too much.
+    """
+    return max((len(_decoded(content)) if content else size * 3 // 4) - _CONTENT_OVERHEAD, 0)
 
 
 def _decoded(content: str) -> bytes:

@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from xtrace_server.auth.guard import Actor
 from xtrace_server.limits.sizes import check_names
 from xtrace_server.operations.audit import record
+from xtrace_server.operations.paging import Listed, Start
 from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import contexts, knowledge_bases, organisations
+from xtrace_server.storage.database import Connection
 from xtrace_server.storage.deletions import delete_knowledge_base
+from xtrace_server.storage.keyset import Position
 from xtrace_server.storage.knowledge_bases import KnowledgeBase, ListQuery, SortKey
 
 PAGE_KNOWLEDGE_BASES = 25
@@ -37,7 +40,7 @@ async def get(state: ServerState, actor: Actor, kb_id: str) -> KnowledgeBase:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class Bound:
     """A knowledge base with the ids of the contexts that its chunks are stored under."""
 
     kb: KnowledgeBase
@@ -55,23 +58,47 @@ class Described:
 
 
 async def list_page(
-    state: ServerState, actor: Actor, find: str, sort_by: SortKey, *, descending: bool, page: int
-) -> tuple[list[Listed], int]:
-    """Returns one page, counted from 1, of the knowledge bases, and how many there are on all pages.
+    state: ServerState, actor: Actor, find: str, sort_by: SortKey, *, descending: bool, start: Start | None = None
+) -> Listed[Bound]:
+    """Returns one page of the knowledge bases; without `start` the first one.
 
     `find` is what a name has in it, or an id begins with; empty for all. Those being deleted are there too.
     """
-    query = ListQuery(
-        find=find,
-        sort_by=sort_by,
-        descending=descending,
-        limit=PAGE_KNOWLEDGE_BASES,
-        offset=(page - 1) * PAGE_KNOWLEDGE_BASES,
-    )
+    query = ListQuery(find=find, sort_by=sort_by, descending=descending, limit=PAGE_KNOWLEDGE_BASES)
     async with state.database.read(actor.organisation_id) as connection:
-        found, total = await knowledge_bases.list_page(connection, actor.organisation_id, query)
-        bound = await contexts.bound_to(connection, [kb.pk for kb in found])
-    return [Listed(kb, bound.get(kb.pk, [])) for kb in found], total
+        found = await page_of(connection, actor.organisation_id, query, start)
+        bound = await contexts.bound_to(connection, [kb.pk for kb in found.rows])
+    rows = [Bound(kb, bound.get(kb.pk, [])) for kb in found.rows]
+    return Listed(rows, found.values, found.total, found.has_more, found.is_first)
+
+
+async def page_of(
+    connection: Connection, organisation_id: str, query: ListQuery, start: Start | None
+) -> Listed[KnowledgeBase]:
+    """Returns the page of a query that begins at `start`; the first one if the knowledge base there is gone."""
+    after = None
+    if start is not None:
+        after = await knowledge_bases.position_of(connection, organisation_id, start.id, query.sort_by)
+        if after is not None and start.value is not None:
+            after = _as_seen(after, start.value)
+    is_backward = after is not None and start is not None and start.is_before
+    wanted = replace(query, after=after, descending=query.descending != is_backward, limit=query.limit + 1)
+    found, total = await knowledge_bases.list_page(connection, organisation_id, wanted)
+    if is_backward and len(found) <= query.limit:
+        return await page_of(connection, organisation_id, query, None)
+    rows = found[: query.limit]
+    if is_backward:
+        rows.reverse()
+    values = [getattr(kb, query.sort_by) for kb in rows]
+    return Listed(rows, values, total, is_backward or len(found) > query.limit, after is None)
+
+
+def _as_seen(after: Position, value: str) -> Position:
+    """The position with the value that its reader saw, where it is one."""
+    if isinstance(after.value, str):
+        return replace(after, value=value)
+    is_number = value.isascii() and value.isdigit() and len(value) < 19
+    return replace(after, value=int(value)) if is_number else after
 
 
 async def describe(state: ServerState, actor: Actor, kb_id: str) -> Described:

@@ -10,10 +10,9 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import (
     ColumnElement,
     Select,
-    and_,
+    case,
     func,
     literal_column,
-    or_,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,6 +26,8 @@ from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.filters import matching
 from xtrace_server.storage.indexed_text import is_one_of
+from xtrace_server.storage.keyset import Position as Position
+from xtrace_server.storage.keyset import beyond
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -170,14 +171,6 @@ async def count_all(connection: AsyncConnection, candidates: Candidates) -> int:
     return (await connection.execute(select(func.count()).where(*inside))).scalar_one()
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a page ended: the last chunk's key, and what it was sorted by."""
-
-    value: str
-    pk: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageQuery:
     """One page of the candidates.
@@ -209,7 +202,7 @@ async def page(connection: AsyncConnection, candidates: Candidates, query: PageQ
     order = [_pk_order(candidates.scope.filter)] if key is None else [key, _c.pk]
     statement = statement.order_by(*[column.desc() if query.descending else column for column in order])
     if query.after is not None:
-        statement = statement.where(_beyond(key, query.after, query.descending))
+        statement = statement.where(beyond(key, _c.pk, query.after, query.descending))
     elif query.offset:
         statement = statement.offset(query.offset)
     if query.limit is not None:
@@ -224,12 +217,20 @@ async def page(connection: AsyncConnection, candidates: Candidates, query: PageQ
     return FoundKeys(found, Position(value, found[-1]), has_more)
 
 
-def _beyond(key: ColumnElement[Any] | None, after: Position, descending: bool) -> ColumnElement[bool]:
-    later = _c.pk < after.pk if descending else _c.pk > after.pk
-    if key is None:
-        return later
-    past = key < after.value if descending else key > after.value
-    return or_(past, and_(key == after.value, later))
+async def position_of(connection: AsyncConnection, pk: int, sort_by: str) -> Position | None:
+    """Where a chunk stands among those that are sorted so; None if it is gone."""
+    if sort_by == "chunk_id":
+        return Position("", pk)
+    query = select(func.coalesce(_c[sort_by], "")).where(_c.pk == pk)
+    value = (await connection.execute(query)).scalar_one_or_none()
+    return None if value is None else Position(value, pk)
+
+
+async def stored_contents(connection: AsyncConnection, pks: Collection[int], most: int) -> dict[int, tuple[int, str]]:
+    """How many bytes of text are stored as the content of each of a page's chunks, and those of up to `most` bytes."""
+    shown = case((_c.content_bytes <= most, content.c.content), else_="")
+    query = select(_c.pk, _c.content_bytes, shown).outerjoin(content, content.c.pk == _c.pk).where(_c.pk.in_(pks))
+    return {pk: (size, text or "") for pk, size, text in await connection.execute(query)}
 
 
 async def existing_bindings(connection: AsyncConnection, kb: KnowledgeBase, chunk_ids: Iterable[int]) -> dict[int, int]:

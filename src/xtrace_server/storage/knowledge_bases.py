@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_server.errors import KnowledgeBaseNotFound, Unavailable
 from xtrace_server.storage import usage
 from xtrace_server.storage.database import now
+from xtrace_server.storage.keyset import Position, beyond
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
     MAX_KNOWLEDGE_BASE_PK,
@@ -129,7 +130,8 @@ class ListQuery:
     sort_by: SortKey = "updated_at"
     descending: bool = True
     limit: int = 25
-    offset: int = 0
+    after: Position | None = None
+    """Behind which row the page begins; None for the first page."""
     deleting: bool = True
 
 
@@ -144,11 +146,19 @@ async def list_page(
         wanted.append(NOT_DELETED)
     key = _t[query.sort_by]
     order = (key.desc(), _t.pk.desc()) if query.descending else (key, _t.pk)
-    rows = await connection.execute(
-        select(*COLUMNS).where(*wanted).order_by(*order).limit(query.limit).offset(query.offset)
-    )
+    behind = [] if query.after is None else [beyond(key, _t.pk, query.after, query.descending)]
+    rows = await connection.execute(select(*COLUMNS).where(*wanted, *behind).order_by(*order).limit(query.limit))
     total = (await connection.execute(select(func.count()).select_from(knowledge_base).where(*wanted))).scalar_one()
     return [from_row(row) for row in rows], total
+
+
+async def position_of(
+    connection: AsyncConnection, organisation_id: str, kb_id: str, sort_by: SortKey
+) -> Position | None:
+    """Where a knowledge base, be it deleted, stands among those that are sorted so; None if it is gone."""
+    query = select(_t[sort_by], _t.pk).where(_t.id == kb_id, _t.organisation_id == organisation_id)
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else Position(*row)
 
 
 async def rename(connection: AsyncConnection, kb: KnowledgeBase, name: str, description: str) -> None:

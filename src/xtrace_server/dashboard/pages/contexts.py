@@ -49,8 +49,8 @@ async def visible(request: Request) -> Response:
 async def get_started(request: Request) -> Response:
     """Commands and code with the organisation's ids."""
     state, actor = state_of(request), caller_of(request).actor
-    found, _ = await knowledge_bases.list_page(state, actor, "", "updated_at", descending=True, page=1)
-    there = [one.kb for one in found if one.kb.deleted_at is None]
+    found = await knowledge_bases.list_page(state, actor, "", "updated_at", descending=True)
+    there = [one.kb for one in found.rows if one.kb.deleted_at is None]
     chosen = next((kb for kb in there if kb.id == parameters.text(request, "kb")), there[0] if there else None)
     is_https = state.settings.dashboard_behind_tls or state.settings.tls_certificate is not None
     return await signed_in_page(

@@ -32,6 +32,7 @@ _DEFAULT: Final = "default"
 _PAGE_KEYS: Final = 20
 _PAGE_COLUMNS: Final = 8
 _PAGE_GRANTS: Final = 25
+_COLUMN: Final = "column_"
 _NO_NAME: Final = "Enter a name of 1 to 65,536 characters."
 _LIST_DONE: Final = {
     "revoked": "API key revoked. Requests with it are refused from now on.",
@@ -91,7 +92,8 @@ async def save_grants(request: Request, key_hash: str) -> Response:
     form = await read_form(request)
     changes = _changes(form)
     changed = await api_keys.set_permissions(state_of(request), caller_of(request).actor, key_hash, changes)
-    back = {"find": form.text("find"), "page": form.text("page"), "done": "saved" if changed else "same"}
+    place = {name: form.text(name) for name in ("find", *parameters.PLACE)}
+    back = place | {"done": "saved" if changed else "same"}
     return seen_other(f"/keys/{key_hash}" + query(**back))
 
 
@@ -154,9 +156,9 @@ async def _list(
     found = [key for key in everything if find.casefold() in key.name.casefold() or key.first_n.startswith(find)]
     found.sort(key=lambda key: key.last_used_at or key.created_at, reverse=True)
     pages = Pages(parameters.number(request, "page", 1), _PAGE_KEYS, len(found))
-    column = parameters.number(request, "column", 1)
     shown = found[max(pages.first - 1, 0) : pages.last] if pages.page <= pages.count else []
-    matrix = await api_keys.matrix(state, actor, shown, "", column, _PAGE_COLUMNS)
+    matrix = await api_keys.matrix(state, actor, shown, "", parameters.start(request, _COLUMN), _PAGE_COLUMNS)
+    columns = matrix.knowledge_bases
     return await signed_in_page(
         request,
         "keys.html",
@@ -168,7 +170,8 @@ async def _list(
         grants=GRANTS,
         find=find,
         pages=pages,
-        columns=Pages(column, _PAGE_COLUMNS, matrix.total),
+        columns=parameters.turning(request, columns, [kb.id for kb in columns.rows], _PAGE_COLUMNS, _COLUMN),
+        place=parameters.place(request, _COLUMN),
         problem=problem,
         name=name,
         created=created,
@@ -181,8 +184,9 @@ async def _show(
 ) -> Response:
     state, actor = state_of(request), caller_of(request).actor
     key = await api_keys.get(state, actor, key_hash)
-    find, page = parameters.text(request, "find").strip(), parameters.number(request, "page", 1)
-    matrix = await api_keys.matrix(state, actor, [key], find, page, _PAGE_GRANTS)
+    find = parameters.text(request, "find").strip()
+    matrix = await api_keys.matrix(state, actor, [key], find, parameters.start(request), _PAGE_GRANTS)
+    kbs = matrix.knowledge_bases
     return await signed_in_page(
         request,
         "key.html",
@@ -193,7 +197,8 @@ async def _show(
         matrix=matrix,
         grants=GRANTS,
         find=find,
-        pages=Pages(page, _PAGE_GRANTS, matrix.total),
+        pages=parameters.turning(request, kbs, [kb.id for kb in kbs.rows], _PAGE_GRANTS),
+        place=parameters.place(request),
         to_type=to_type(key.name, key.first_n),
         problem=problem,
         change_problem=change_problem,

@@ -10,14 +10,14 @@ from xtrace_server.dashboard import filter_form, parameters
 from xtrace_server.dashboard.confirming import to_type
 from xtrace_server.dashboard.failures import PageRoute
 from xtrace_server.dashboard.forms import caller_of, read_form, read_once
-from xtrace_server.dashboard.parameters import Pages
 from xtrace_server.dashboard.rendering import query, seen_other, signed_in_page
 from xtrace_server.dashboard.words import sentence
 from xtrace_server.errors import ChunksNotFound, FilterRefused, LimitExceeded
 from xtrace_server.http.requests import state_of
 from xtrace_server.operations import browsing, knowledge_bases
-from xtrace_server.operations.browsing import PAGE_CHUNKS, Browse, Browsed
+from xtrace_server.operations.browsing import PAGE_CHUNKS, Browse, BrowsedChunk
 from xtrace_server.operations.knowledge_bases import PAGE_KNOWLEDGE_BASES, Described
+from xtrace_server.operations.paging import Listed
 
 router = APIRouter(prefix="/knowledge-bases", route_class=PageRoute, include_in_schema=False)
 
@@ -102,24 +102,24 @@ async def delete(request: Request, kb_id: str) -> Response:
 
 
 async def _list(request: Request, status: int = 200, problem: str = "", description: str = "") -> Response:
-    find, page = parameters.text(request, "find").strip(), parameters.number(request, "page", 1)
+    find = parameters.text(request, "find").strip()
     sorting = parameters.sorting(request, _COLUMNS, _COLUMNS[:1] + _COLUMNS[2:])
-    found, total = await knowledge_bases.list_page(
+    found = await knowledge_bases.list_page(
         state_of(request),
         caller_of(request).actor,
         find,
         cast("Any", sorting.by),
         descending=sorting.descending,
-        page=page,
+        start=parameters.start(request),
     )
     return await signed_in_page(
         request,
         "knowledge-bases.html",
         status=status,
-        found=found,
+        found=found.rows,
         find=find,
         sorting=sorting,
-        pages=Pages(page, PAGE_KNOWLEDGE_BASES, total),
+        pages=parameters.turning(request, found, [one.kb.id for one in found.rows], PAGE_KNOWLEDGE_BASES),
         problem=problem,
         description=description,
         done=_LIST_DONE.get(parameters.text(request, "done"), ""),
@@ -132,9 +132,12 @@ async def _show(request: Request, kb_id: str, status: int = 200, rename_problem:
     asked = {name: parameters.text(request, name) for name in request.query_params}
     form = filter_form.read(asked)
     sorting = parameters.sorting(request, _CHUNK_COLUMNS, ("chunk_id", "updated_at", "created_at"))
+    is_too_much = not form.text and described.kb.number_of_vectors > browsing.SORTED_AT_MOST
+    if is_unsorted := is_too_much and sorting.by != "chunk_id":
+        sorting = parameters.Sorting("chunk_id", descending=True)
     context_id = parameters.choice(request, "context", tuple(described.context_ids) or ("",))
-    page = parameters.number(request, "page", 1)
-    browsed, problem = Browsed([], 0, has_more=False), ""
+    browsed: Listed[BrowsedChunk] = Listed([], [], 0, has_more=False, is_first=True)
+    problem = ""
     if context_id:
         wanted = Browse(
             kb_id=kb_id,
@@ -142,7 +145,7 @@ async def _show(request: Request, kb_id: str, status: int = 200, rename_problem:
             filter=form.text,
             sort_by=sorting.by,
             descending=sorting.descending,
-            page=page,
+            start=parameters.start(request),
         )
         try:
             browsed = await browsing.browse(state, actor, wanted)
@@ -160,8 +163,10 @@ async def _show(request: Request, kb_id: str, status: int = 200, rename_problem:
         filter_problem=problem,
         rename_problem=rename_problem,
         sorting=sorting,
-        found=browsed.chunks,
-        pages=Pages(page, PAGE_CHUNKS, browsed.total),
+        sorted_at_most=browsing.SORTED_AT_MOST if is_unsorted else None,
+        found=browsed.rows,
+        pages=parameters.turning(request, browsed, [one.chunk.chunk_id for one in browsed.rows], PAGE_CHUNKS),
+        place=parameters.place(request),
         chunk=chunk,
         chunk_id=parameters.text(request, "chunk")[:20],
         kept={"context": asked.get("context", ""), "filter": form.text},
