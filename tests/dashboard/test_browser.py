@@ -43,6 +43,7 @@ def test_signing_in_the_overview_and_signing_out(
         assert page.get_by_text(credentials.org_id).count() == 0
 
 
+@pytest.mark.full
 def test_the_theme_follows_a_choice_without_a_button(
     chromium: Chromium, live_service: LiveService, credentials: Credentials
 ) -> None:
@@ -55,22 +56,13 @@ def test_the_theme_follows_a_choice_without_a_button(
         window.check_accessible()
 
 
+@pytest.mark.full
 def test_copying_an_id(chromium: Chromium, live_service: LiveService, credentials: Credentials) -> None:
     with chromium.window(live_service.url, permissions=["clipboard-read", "clipboard-write"]) as window:
         page = window.sign_in(credentials)
         page.get_by_role("button", name="Copy organisation ID").click()
         page.get_by_text("Copied to the clipboard.").wait_for(state="attached")
         assert page.evaluate("navigator.clipboard.readText()") == credentials.org_id
-
-
-@pytest.mark.parametrize("width", [320, 2560])
-def test_pages_fit_into_windows_of_any_width(
-    chromium: Chromium, live_service: LiveService, credentials: Credentials, width: int
-) -> None:
-    with chromium.window(live_service.url, viewport={"width": width, "height": 700}) as window:
-        window.sign_in(credentials)
-        window.check_fits()
-        window.check_accessible()
 
 
 def test_a_knowledge_base_from_its_creation_to_its_deletion(
@@ -97,6 +89,7 @@ def test_a_knowledge_base_from_its_creation_to_its_deletion(
         window.forget("404")
 
 
+@pytest.mark.full
 def test_the_operator_creates_an_organisation(chromium: Chromium, live_service: LiveService) -> None:
     key = next(iter(live_service.operator_headers.values()))
     with chromium.window(live_service.url) as window:

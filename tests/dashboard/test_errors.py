@@ -111,6 +111,7 @@ def test_a_server_that_stops_soon(visitor: Visitor, live_service: LiveService, m
     problem(visitor.client.get("/readyz", headers={"accept": "*/*"}), 503, "unavailable")
 
 
+@pytest.mark.full
 def test_the_port_of_the_api_has_no_pages(tmp_path: Path, unused_tcp_port: int) -> None:
     with running_service(tmp_path / "data", dashboard_port=unused_tcp_port) as service:
         own = f"http://127.0.0.1:{unused_tcp_port}"

@@ -148,6 +148,7 @@ def test_what_the_server_runs_on_is_there(operator: Visitor) -> None:
         assert text in shown
 
 
+@pytest.mark.full
 def test_a_replaced_operator_key_ends_its_sessions(tmp_path_factory: pytest.TempPathFactory) -> None:
     from support.service import running_service
 

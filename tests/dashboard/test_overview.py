@@ -15,7 +15,6 @@ from xtrace_server.operations.usage import Hour
 from xtrace_server.storage import usage_hours
 from xtrace_server.storage.schema import LATENCIES
 
-POSTGRES_BY_DEFAULT = True
 QUERY = [toy_key().encrypt(1)]
 
 

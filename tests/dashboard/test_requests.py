@@ -175,6 +175,7 @@ def test_no_route_of_the_dashboard_is_in_the_description_of_the_api(visitor: Vis
     assert not set(described) & {path for _, path, _ in ROUTES}
 
 
+@pytest.mark.full
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     with running_service(tmp_path / "data", dashboard=False) as service:
         visitor = Visitor(service.url)
@@ -183,6 +184,7 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
         visitor.close()
 
 
+@pytest.mark.full
 def test_it_can_have_a_port_of_its_own(tmp_path: Path, unused_tcp_port: int) -> None:
     with running_service(tmp_path / "data", dashboard_port=unused_tcp_port) as service:
         first, own = Visitor(service.url), Visitor(f"http://127.0.0.1:{unused_tcp_port}")
@@ -201,6 +203,7 @@ def test_its_port_is_another_one(same: str) -> None:
         Settings.model_validate({"dashboard_port": 9000, same: 9000})
 
 
+@pytest.mark.full
 def test_without_the_operator_api_there_is_no_page_for_the_operator(tmp_path: Path) -> None:
     with running_service(tmp_path / "data", operator_api=False) as service:
         visitor = Visitor(service.url)

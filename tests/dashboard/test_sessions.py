@@ -19,7 +19,6 @@ from xtrace_server.storage import sessions
 from xtrace_server.storage.database import Database, format_time
 from xtrace_server.storage.schema import session
 
-POSTGRES_BY_DEFAULT = True
 COOKIE = "xtrace-session"
 
 
@@ -174,6 +173,7 @@ def test_ended_sessions_leave_the_database_with_the_next_sign_in(
     assert len(sessions_of(live_service, credentials.org_id)) == 1
 
 
+@pytest.mark.full
 def test_the_number_of_sessions_is_bounded(
     admin: Visitor, live_service: LiveService, credentials: Credentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +248,7 @@ def test_signing_in_leads_to_pages_of_this_server_alone(
     assert answer.headers["location"].partition("?")[0] == path
 
 
+@pytest.mark.full
 def test_failed_sign_ins_are_limited_by_address(tmp_path: Path) -> None:
     with running_service(tmp_path / "data", dashboard_sign_ins=2, dashboard_behind_tls=True) as service:
         credentials = service.first_credentials
@@ -270,6 +271,7 @@ def test_failed_sign_ins_are_limited_by_address(tmp_path: Path) -> None:
         assert attempt(credentials.admin_key, "198.51.100.7, 192.0.2.2") == "in"
 
 
+@pytest.mark.full
 def test_servers_over_one_database_share_sessions(tmp_path: Path) -> None:
     with (
         running_service(tmp_path / "data", shared=True) as one,
