@@ -15,6 +15,8 @@ from sqlalchemy.engine import make_url
 from cli.test_serve_settings import self_signed
 from support.databases import POSTGRES, SQLITE, postgres, use
 from support.postgres import NEEDED
+from support.redis_server import NEEDED as REDIS_NEEDED
+from support.redis_server import RedisServer
 from support.service import LiveService
 from xtrace_server.checking import host, limits
 from xtrace_server.checking.every import findings
@@ -61,6 +63,15 @@ def postgres_started() -> Iterator[None]:
 def test_defaults_are_fine(tmp_path: Path) -> None:
     assert found("error", data=tmp_path / "new") == ""
     assert not (tmp_path / "new").exists()
+
+
+@REDIS_NEEDED
+def test_a_rate_store_that_does_not_answer_is_a_warning(tmp_path: Path, unused_tcp_port: int) -> None:
+    redis = RedisServer(unused_tcp_port)
+    assert "does not answer" in found("warning", data=tmp_path, rate_store=redis.url)
+    redis.start()
+    assert "The rate store answers." in found("ok", data=tmp_path, rate_store=redis.url)
+    redis.kill()
 
 
 @pytest.mark.sqlite
