@@ -59,7 +59,7 @@ _NAMES: Final[Mapping[str, str]] = {
 
 def installed() -> dict[str, str]:
     """Every distribution that `xtracedb` with all its extras brings, as far as it is installed, and its licence."""
-    found: dict[str, str] = {name: _THEIR_LICENCE for name in SEPARATE}
+    found: dict[str, str] = dict.fromkeys(SEPARATE, _THEIR_LICENCE)
     waiting = [("xtracedb", frozenset(metadata.metadata("xtracedb").get_all("Provides-Extra") or ()))]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from tools.licences import BEGIN, PAGE, SEPARATE, installed, is_compatible
 
 from support.deployment import program, run
-from tools.licences import BEGIN, PAGE, SEPARATE, installed, is_compatible
 
 ROOT = Path(__file__).parents[2]
 
