@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 PAGE: Final = Path(__file__).parents[1] / "docs" / "licences.md"
 BEGIN: Final = "<!-- made by scripts/licences from here -->"
 SEPARATE: Final[Mapping[str, str]] = {"ray": "ray", "sentence-transformers": "embedding", "mem0ai": "mem0"}
-"""Large or exclusive packages, with their extras: they are installed on request, and only they themselves are listed."""
+"""Large or exclusive packages, with their extras: installed on request, and listed without what they bring."""
 _THEIR_LICENCE: Final = "Apache-2.0"
 COMPATIBLE: Final = frozenset(
     {
@@ -87,7 +87,7 @@ def licence_of(name: str) -> str:
     """The licence of an installed distribution as an SPDX expression, or in its own words."""
     fields = metadata.metadata(name)
     classifiers = [one.rpartition(" :: ")[2] for one in fields.get_all("Classifier") or () if one.startswith("License")]
-    said = [fields.get("License-Expression"), *classifiers, fields.get("License")]
+    said = [*(fields.get_all("License-Expression") or ()), *classifiers, *(fields.get_all("License") or ())]
     for text in filter(None, said):
         one = text.strip().partition("\n")[0]  # some give the licence's whole text
         if len(one) < 80 and one not in ("UNKNOWN", "OSI Approved", "Other/Proprietary License"):

@@ -142,3 +142,18 @@ def test_another_distribution_of_the_same_modules_is_noticed(tmp_path: Path) -> 
     done = subprocess.run(importing, env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert "xtrace-ai-sdk also installs xtrace_sdk; these modules" in done.stderr
     assert "SharedModules" in done.stderr
+
+
+def test_importing_takes_a_tenth_of_a_second_and_the_first_use_less_than_one() -> None:
+    # Of the processor: how long others keep this process waiting says nothing about the code.
+    script = (
+        "import time; began = time.process_time(); import xtrace_sdk; imported = time.process_time()\n"
+        "from xtrace_sdk.sync import Collection, ExecutionContext, XTraceIntegration\n"
+        "from xtrace_sdk import PassphraseKeyProvider, Record\n"
+        "xtrace = XTraceIntegration('org', 'key', api_url='http://127.0.0.1:9'); xtrace.close()\n"
+        "print(imported - began, time.process_time() - imported)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    imported, used = map(float, done.stdout.split())
+    assert imported < 0.1
+    assert used < 0.8
