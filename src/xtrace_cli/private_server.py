@@ -8,7 +8,6 @@ locked exactly as long as the server runs, however it ends. What is written in i
 long as it is locked: it cannot be the id of another process.
 """
 
-import fcntl
 import os
 import signal
 import time
@@ -28,6 +27,7 @@ from xtrace_cli.server_process import (
     wait_until_ready,
     written_credentials,
 )
+from xtrace_core.file_locks import has_shared_locks, lock, open_folder
 from xtrace_server.credentials import Credentials
 
 _LOCK: Final = "private-server.lock"
@@ -47,10 +47,12 @@ def ensure_running(data: Path) -> Credentials:
     Of commands that start it at once, one does, and the others wait for it. A server that somebody started with `xtrace
     serve` on the folder is used too. Raises `ServerDidNotStart` and `UnusableData`.
     """
+    if not has_shared_locks():
+        raise UnusableData("a private server needs locks that Windows does not have: run `xtrace serve` beside it")
     deadline = time.monotonic() + START_SECONDS
-    with _lock_file(data) as lock:
-        while not _locked(lock):
-            state = _state(lock)
+    with _lock_file(data) as file:
+        while not lock(file):
+            state = _state(file)
             if state is not None and (credentials := written_credentials(data, state.started)):
                 # It listens before it writes them: a request waits until it can be served.
                 return credentials
@@ -59,12 +61,12 @@ def ensure_running(data: Path) -> Credentials:
                     f"the server did not answer within {START_SECONDS} seconds; its log is {log_of(data)}"
                 )
             time.sleep(0.05)
-        os.ftruncate(lock, 0)
+        os.ftruncate(file, 0)
         if _is_in_use(data):
             return _of_other_server(data)
         started = time.time()
-        process = start_server(data, keep_open=[lock])
-        os.pwrite(lock, msgspec.json.encode(_State(process.pid, started)), 0)
+        process = start_server(data, keep_open=[file])
+        os.pwrite(file, msgspec.json.encode(_State(process.pid, started)), 0)
         return wait_until_ready(process, data, started)
 
 
@@ -72,8 +74,8 @@ def process_id(data: Path) -> int | None:
     """The process id of the private server over the folder; None if it does not run."""
     if not (data / _LOCK).exists():
         return None
-    with _lock_file(data) as lock:
-        state = None if _locked(lock) else _state(lock)
+    with _lock_file(data) as file:
+        state = None if lock(file) else _state(file)
     return None if state is None else state.pid
 
 
@@ -84,15 +86,15 @@ def stop(data: Path) -> bool:
     """
     if not (data / _LOCK).exists():
         return False
-    with _lock_file(data) as lock:
-        if _locked(lock):
+    with _lock_file(data) as file:
+        if lock(file):
             return False
-        state = _state(lock)
+        state = _state(file)
         if state is None:
             raise UnusableData(f"the server over {data} is being started: try again")
         os.kill(state.pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
-        while not _locked(lock):
+        while not lock(file):
             if time.monotonic() > deadline:
                 raise UnusableData(f"the server (process {state.pid}) has not ended within {_STOP_SECONDS} seconds")
             time.sleep(0.05)
@@ -108,14 +110,11 @@ def _of_other_server(data: Path) -> Credentials:
 
 def _is_in_use(data: Path) -> bool:
     """Whether a server runs on the folder that was not started here: it holds a lock on the folder."""
-    descriptor = os.open(data, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_folder(data)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not lock(descriptor, shared=True)
     finally:
         os.close(descriptor)
-    return False
 
 
 @contextmanager
@@ -123,22 +122,13 @@ def _lock_file(data: Path) -> Iterator[int]:
     """The open lock file. Closing it does not unlock it while the server has it open too."""
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(data / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(data / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise UnusableData(f"the server's data cannot be used: {error.strerror}: {error.filename}") from None
     try:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    """Takes the lock if it is free, and says whether it did."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _state(descriptor: int) -> _State | None:

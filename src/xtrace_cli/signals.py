@@ -2,6 +2,10 @@
 
 import signal
 from types import FrameType
+from typing import Final
+
+HANG_UP: Final[tuple[signal.Signals, ...]] = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
+"""What a terminal sends when it closes; Windows has none."""
 
 
 def end_as_ctrl_c_does(*signals: signal.Signals) -> None:

@@ -1,7 +1,6 @@
 """Room for connections: each is a file descriptor, and a process may have only so many."""
 
 import logging
-import sys
 from typing import Final
 
 from xtrace_server.settings import Settings
@@ -14,9 +13,10 @@ _log = logging.getLogger("xtrace")
 
 def raise_descriptor_limit(settings: Settings) -> None:
     """Lets this process open as many connections as `max_connections` says; logs what is allowed if it is fewer."""
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has no such limit
         return
-    import resource
 
     wanted = settings.max_connections + OWN
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -34,13 +34,17 @@ _PATIENCE_S: Final = 10.0
 """How much longer than its settings say a worker may take to stop."""
 _BEATS_EVERY_S: Final = 1.0
 """How often the parent looks for signs of life."""
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_SIGNALS: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD") if hasattr(signal, name)
+)
 
 _log = logging.getLogger("xtrace")
 
 
 def run(settings: Settings) -> None:
     """Serves with `settings.workers` processes until SIGINT or SIGTERM. Raises `CannotServe`."""
+    if not hasattr(os, "fork"):
+        raise CannotServe(f"workers is {settings.workers}, but this system cannot fork processes: leave it at 1")
     with prepared(settings) as (listeners, url):
         # What is wrong with the settings is said once; without traces, because they begin a thread and this forks.
         new_server(settings.of_worker.model_copy(update={"traces_endpoint": None}))
@@ -297,7 +301,7 @@ def _ending(exit_code: int) -> str:
 
 def _has_terminal() -> bool:
     try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
     except OSError:
         return False
     return True

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from xtrace_cli.signals import end_as_ctrl_c_does
+from xtrace_cli.signals import HANG_UP, end_as_ctrl_c_does
 
 
 def demo(
@@ -27,7 +27,7 @@ def demo(
     stored and loads only what has changed. Ends with three commands to go on with.
     """
     # However the demonstration ends, its server shall not outlive it.
-    end_as_ctrl_c_does(signal.SIGTERM, signal.SIGHUP)
+    end_as_ctrl_c_does(signal.SIGTERM, *HANG_UP)
     from xtrace_cli.demo.demonstration import demonstrate
 
     demonstrate(folder, data, ask)

@@ -69,7 +69,9 @@ def variables(dotenv: Iterable[str]) -> Iterator[Finding]:
 def files(secret: Iterable[Path]) -> Iterator[Finding]:
     """Files with secrets that others can read, or that could be committed."""
     paths = [path for path in (Path(DOTENV), user_profiles(), *secret) if path.is_file()]
-    readable = [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    # Windows has no modes: a file is as private as the folder that its user keeps it in.
+    modes = hasattr(os, "geteuid")
+    readable = [path for path in paths if modes and stat.S_IMODE(path.stat().st_mode) & 0o077]
     for path in readable:
         yield Finding("files", "warning", f"other users of this machine can read {path}", f"chmod 600 {path}")
     for path in committable(paths):

@@ -1,7 +1,6 @@
 """What the host has for a server: ports, files, memory, processors."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -42,9 +41,10 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
 
 def check_descriptors(settings: Settings) -> Iterator[Finding]:
     """Whether the process may open as many files as it may have connections."""
-    if sys.platform == "win32":
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows has no such limit
         return
-    import resource
 
     wanted = settings.max_connections + OWN
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

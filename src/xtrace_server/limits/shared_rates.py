@@ -4,16 +4,18 @@ The window is the part of the last fixed window that it still covers, taken as e
 counts a key, whatever the rate. The clock is the system's monotonic one, which all processes of a host have in common.
 """
 
-import fcntl
 import mmap
 import os
 import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import Final
+
+with suppress(ModuleNotFoundError):  # Windows forks no workers, and so needs no rates that they share
+    import fcntl
 
 BUCKETS: Final = 4096
 """A key has its place in one of these."""

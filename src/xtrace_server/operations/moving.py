@@ -1,13 +1,13 @@
 """A knowledge base that comes in as an archive."""
 
 import asyncio
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from xtrace_core.file_locks import lock
 from xtrace_core.schemes.registry import SchemeRegistry
 from xtrace_server.archive.container import ArchiveUnusable
 from xtrace_server.archive.manifest import EXPORT, Manifest
@@ -76,10 +76,8 @@ async def undo_import(database: Database, schemes: SchemeRegistry, file: Path) -
 def _locked(file: Path) -> Iterator[BinaryIO]:
     """The archive, which no other process imports meanwhile. Raises `CannotImport` and `OSError`."""
     with file.open("rb") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CannotImport("the archive is being imported already") from None
+        if not lock(opened.fileno()):
+            raise CannotImport("the archive is being imported already")
         yield opened
 
 

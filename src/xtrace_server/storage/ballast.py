@@ -33,7 +33,7 @@ class Ballast:
             free = shutil.disk_usage(self._file.parent).free
             if self._file.exists() or not _LEAST * self._size <= free <= _MOST * self._size:
                 return
-            descriptor = os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, self._size)
             except OSError:

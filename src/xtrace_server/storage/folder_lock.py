@@ -1,15 +1,16 @@
 """Which servers run on a data folder: one alone, or several that were all started to share it.
 
-The lock is held on the folder itself (flock), so it leaves no file behind, and ends with the process however that ends.
+The lock is held on the folder itself, so it leaves no file behind, and ends with the process however that ends.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from xtrace_core.file_locks import has_shared_locks, lock, open_folder
 
 _STARTING = "starting.lock"
 """A file that one of several servers holds while it starts: the next one waits."""
@@ -34,14 +35,16 @@ class FolderLock:
         """Whether no other server ran there when this one started."""
 
     def __enter__(self) -> Self:
+        if self._shared and not has_shared_locks():
+            raise FolderInUse("--shared needs a system with shared locks, which Windows does not have: run one server")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             if self._shared:
-                self._starting = os.open(self._folder / _STARTING, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                fcntl.flock(self._starting, fcntl.LOCK_EX)
-            self._held = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
-            self.is_alone = _locked(self._held, fcntl.LOCK_EX)
-            if not self.is_alone and not (self._shared and _locked(self._held, fcntl.LOCK_SH)):
+                self._starting = os.open(self._folder / _STARTING, os.O_CREAT | os.O_RDWR, 0o600)
+                lock(self._starting, wait=True)
+            self._held = open_folder(self._folder)
+            self.is_alone = lock(self._held)
+            if not self.is_alone and not (self._shared and lock(self._held, shared=True)):
                 raise FolderInUse(
                     f"another server runs on {self._folder}: stop it, name another folder with --data, or start every "
                     "server on this folder with --shared"
@@ -54,7 +57,7 @@ class FolderLock:
     def has_started(self) -> None:
         """Lets other servers start that share the folder: what one of them does alone is done."""
         if self._shared and self._held is not None:
-            fcntl.flock(self._held, fcntl.LOCK_SH)
+            lock(self._held, shared=True, wait=True)
         self._end_start()
 
     def __exit__(
@@ -77,18 +80,10 @@ class FolderLock:
 @contextmanager
 def no_server_running(folder: Path) -> Iterator[None]:
     """No server starts on the folder within the block. Raises `FolderInUse` if one runs there."""
-    held = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    held = open_folder(folder)
     try:
-        if not _locked(held, fcntl.LOCK_EX):
+        if not lock(held):
             raise FolderInUse(f"a server runs on {folder}: stop it first")
         yield
     finally:
         os.close(held)
-
-
-def _locked(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

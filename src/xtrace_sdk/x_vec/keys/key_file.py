@@ -23,6 +23,8 @@ _HEADING = b"xtrace-key-file-1 "
 _SALT_BYTES = 16
 _LONGEST_FILE = 256
 _ROOT = 0
+_HAS_OWNERS = hasattr(os, "geteuid")
+"""Windows has neither owners nor modes of this kind: there the file is as private as its folder."""
 
 
 @checked_calls
@@ -93,6 +95,8 @@ class KeyFileProvider(ExistingNames, Secretive):
 
 
 def _check_file(path: Path, status: os.stat_result) -> None:
+    if not _HAS_OWNERS:
+        return
     _check_owner(f"the key file {path}", status)
     mode = stat.S_IMODE(status.st_mode)
     # A secret that root mounts for a service is readable by the group of that service.
@@ -105,6 +109,8 @@ def _check_file(path: Path, status: os.stat_result) -> None:
 
 
 def _check_folder(path: Path, folder: Path, status: os.stat_result) -> None:
+    if not _HAS_OWNERS:
+        return
     what = f"the folder {folder} of the key file {path}"
     _check_owner(what, status)
     # In a sticky folder, such as /tmp, only the owner of a file can exchange it.

@@ -229,14 +229,20 @@ def _check_whole(dialect: sa.Dialect, connection: Any, _record: object, _proxy: 
     was under way fails. Raises what makes the pool take another one.
     """
     try:
-        arrived = select.poll()
-        arrived.register(connection.driver_connection.pgconn.socket, select.POLLIN)
         # Nothing is expected: what has come is the end, or a notice. So nearly always no question is needed.
-        whole = not arrived.poll(0) or dialect.do_ping(connection)
+        whole = not _has_data(connection.driver_connection.pgconn.socket) or dialect.do_ping(connection)
     except psycopg.Error:
         whole = False
     if not whole:
         raise DisconnectionError
+
+
+def _has_data(descriptor: int) -> bool:
+    if hasattr(select, "poll"):  # unlike `select`, it takes descriptors of any number
+        arrived = select.poll()
+        arrived.register(descriptor, select.POLLIN)
+        return bool(arrived.poll(0))
+    return bool(select.select([descriptor], [], [], 0)[0])
 
 
 def _parsed(url: str) -> URL:

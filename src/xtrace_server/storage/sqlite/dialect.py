@@ -86,7 +86,7 @@ class Sqlite:
         # SQLite creates the files of its log with the mode of the database file.
         # Only a new file is opened: closing one drops every lock that this process holds on it, SQLite's too.
         with suppress(FileExistsError):
-            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def reader(self, connections: int) -> AsyncEngine:
         return _engine(self._url, "BEGIN", connections)
