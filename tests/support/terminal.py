@@ -17,10 +17,13 @@ import termios
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
+
+from support.forked_command import READ_AT_THE_START, ForkedCommand
 
 COMMAND = str(Path(sys.executable).with_name("xtrace"))
 TIMEOUT_S = 60
+_forked: Final = ForkedCommand()
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,13 @@ class Terminal:
     def __call__(self, line: str, typed: str = "", **variables: str) -> Result:
         """Runs `xtrace` with the line's words, no terminal attached; `typed` is its standard input.
 
-        `variables` join the environment.
+        `variables` join the environment. It is forked from a process that has made the imports, unless a variable
+        matters to them.
         """
+        added = {*self.environment, *variables}
+        if not any(name.startswith(READ_AT_THE_START) for name in added):
+            words, environment = shlex.split(line), self._environment(variables)
+            return self._result(*_forked.run(words, self.folder, environment, typed, TIMEOUT_S))
         done = subprocess.run(
             [COMMAND, *shlex.split(line)],
             cwd=self.folder,
