@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from support import databases
 from support.missing_tools import missing_tools
 from support.service import Http, LiveService, running_service
 from xtrace_server.credentials import Credentials
+
+settings.register_profile("tests", deadline=None)  # a busy machine is slow at times
+settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

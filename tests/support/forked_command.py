@@ -24,6 +24,8 @@ from typing import Any, Final, NoReturn
 
 READ_AT_THE_START: Final = ("PYTHON", "LC_", "LANG", "MALLOC_", "LD_", "XTRACE_ARITHMETIC", "XTRACE_THREADS")
 """How variables begin that an interpreter, or a module that is imported, reads only once."""
+MOST_TYPED: Final = 4096
+"""What every pipe has room for."""
 _IMPORTED: Final = ("xtrace_cli", "xtrace_sdk")
 _LENGTH_BYTES: Final = 4
 
@@ -43,15 +45,19 @@ class ForkedCommand:
     def run(
         self, words: Sequence[str], folder: Path, environment: Mapping[str, str], typed: str, timeout_s: float
     ) -> tuple[int, str, str]:
-        """The status of the command, and what it wrote to standard output and error. Raises `CommandTimeout`."""
+        """The status of the command, and what it wrote to standard output and error.
+
+        `typed` is of at most `MOST_TYPED` bytes. Raises `CommandTimeout`.
+        """
+        reading, writing = os.pipe()
+        with open(writing, "wb") as pipe:
+            pipe.write(typed.encode())
         with (
-            tempfile.TemporaryFile() as given,
+            open(reading, "rb") as given,
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
             socket.socket(socket.AF_UNIX) as connection,
         ):
-            given.write(typed.encode())
-            given.seek(0)
             connection.settimeout(timeout_s)
             connection.connect(self._started())
             call = json.dumps({"words": list(words), "folder": str(folder), "environment": dict(environment)}).encode()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from support.forked_command import READ_AT_THE_START, ForkedCommand
+from support.forked_command import MOST_TYPED, READ_AT_THE_START, ForkedCommand
 
 COMMAND = str(Path(sys.executable).with_name("xtrace"))
 TIMEOUT_S = 60
@@ -69,7 +69,7 @@ class Terminal:
         matters to them.
         """
         added = {*self.environment, *variables}
-        if not any(name.startswith(READ_AT_THE_START) for name in added):
+        if len(typed) * 4 <= MOST_TYPED and not any(name.startswith(READ_AT_THE_START) for name in added):
             words, environment = shlex.split(line), self._environment(variables)
             return self._result(*_forked.run(words, self.folder, environment, typed, TIMEOUT_S))
         done = subprocess.run(
