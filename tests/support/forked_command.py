@@ -50,10 +50,10 @@ class ForkedCommand:
         `typed` is of at most `MOST_TYPED` bytes. Raises `CommandTimeout`.
         """
         reading, writing = os.pipe()
-        with open(writing, "wb") as pipe:
+        with os.fdopen(writing, "wb") as pipe:
             pipe.write(typed.encode())
         with (
-            open(reading, "rb") as given,
+            os.fdopen(reading, "rb") as given,
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
             socket.socket(socket.AF_UNIX) as connection,
