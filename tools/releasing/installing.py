@@ -143,7 +143,10 @@ def _execute(*command: str | Path, cwd: Path, **variables: str) -> str:
 
 def _interpreter(version: str) -> str:
     """The path of an interpreter of this version that the machine has; empty if it has none."""
-    command = [sys.executable, "-m", "uv", "python", "find", "--quiet", "--no-python-downloads", "--system", version]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    if found := sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}")):
+        return str(found[-1])
+    command = [sys.executable, "-m", "uv", "python", "find", "--no-python-downloads", "--system", version]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
