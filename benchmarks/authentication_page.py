@@ -11,12 +11,12 @@ AT_MOST_PORTABLE = 15e-6
 _HEAD = """\
 ## Authentication of rows
 
-Made by `python -m benchmarks.authentication`. Every row of every answer authenticates its vector
-([Security](security.md#the-game)): the client subtracts the query from the sum and recomputes the nonce from the
-vector that is left. *Without* is the same reading, noise checked, with the distance counted from the sum instead. Both
-read one block of an answer, as large as the service sends it, one right after the other. *The step* is the subtraction,
-the recomputation and the count; *more* is what it takes more than the count alone: the median of the differences. Times
-are the thread's own, for one row.
+Made by `python -m benchmarks.authentication`. The client authenticates the vector of every row in every answer
+([Security](security.md#the-game)): it subtracts the query from the sum, and recomputes the nonce from the resulting
+vector. *Without* is the same, including the check of the noise, but with the distance counted directly from the sum.
+Both read one block of an answer, of the size that the service sends, one right after the other. *The step* is
+subtraction, recomputation and count together; *more* is its extra time over the count alone, as the median of the
+differences. Times are processor time of the thread, for one row.
 """
 
 

@@ -38,17 +38,17 @@ def _table(headings: list[str], rows: list[list[str]]) -> str:
 
 def _costs(costs: Costs) -> str:
     rows = [
-        ["a search: processor of the server", duration(costs.server_search_s), duration(costs.server_row_s)],
-        ["a search: processor of the client", duration(costs.client_search_s), duration(costs.client_row_s)],
+        ["a search: server processor time", duration(costs.server_search_s), duration(costs.server_row_s)],
+        ["a search: client processor time", duration(costs.client_search_s), duration(costs.client_row_s)],
         ["a search: bytes up", size(costs.search_up_bytes), "0 B"],
         ["a search: bytes down", size(costs.search_down_bytes), f"{costs.row_down_bytes:.0f} B"],
         ["memory in the cache", "0 B", f"{costs.cached_row_bytes:.0f} B"],
-        ["an insertion: processor of the server", "", duration(costs.server_insert_s)],
-        ["an insertion: processor of the client", "", duration(costs.client_insert_s)],
+        ["an insertion: server processor time", "", duration(costs.server_insert_s)],
+        ["an insertion: client processor time", "", duration(costs.client_insert_s)],
         ["storage in SQLite", "", _stored(costs.sqlite_chunk_bytes, costs.sqlite_content_factor)],
         ["storage in PostgreSQL", "", _stored(costs.postgres_chunk_bytes, costs.postgres_content_factor)],
     ]
-    return _table(["", "by itself", "for each chunk"], rows)
+    return _table(["", "fixed", "for each chunk"], rows)
 
 
 def _stored(fixed: float, factor: float) -> str:

@@ -13,17 +13,17 @@ CLIENT_TO_REACH = {100_000: 150e6}
 _HEAD = """\
 ## End to end
 
-Made by `python -m benchmarks.end_to_end`. Client and server are processes of their own on one machine, talk over
-loopback, and share its processors. A chunk has 0.8 KB of text. Searches are medians, with the lowest and the highest
-in brackets. *First byte* is from the request to the first bytes of the answer, *cold* while the server has the rows on
-disk only. Memory of the client is what a task needs above the start (a load: with the vectors that it is given), of the
-server all that it holds; both at most.
+Made by `python -m benchmarks.end_to_end`. Client and server are separate processes on one machine, communicate over
+loopback, and share its processors. A chunk has 0.8 KB of text. Search times are medians, with the lowest and the
+highest in brackets. *First byte* is the time from the request to the first bytes of the answer; *cold* is the same
+with the rows only on the server's disk. Client memory is the peak above the start of the task (for a load, including
+the vectors that it is given); server memory is the total peak.
 """
 
 _FLOOR = """\
-All vectors are one AES-GCM blob, which the client downloads for each search, decrypts, and compares with the query.
-That is faster, and is the better choice where every client may hold the whole collection and it changes rarely. What
-the encrypted search costs more buys that the service adds, changes, filters and counts single rows.
+For this comparison, all vectors are one AES-GCM blob, which the client downloads for each search, decrypts, and
+compares with the query. That is faster, and is the better choice if every client may have the whole collection and it
+rarely changes. The extra cost of encrypted search lets the service add, change, filter and count single rows.
 
 ![Seconds that a search takes, by the number of chunks](performance.svg)
 """

@@ -29,10 +29,11 @@ TO_REACH = {
 _HEAD = """\
 # Performance
 
-Made by `python -m benchmarks.page` of what the benchmarks named below have measured; do not edit. `xtrace version
---verbose` says which backend runs on a machine, and why; `XTRACE_ARITHMETIC` forces one, `XTRACE_THREADS` sets over how
-many threads a batch is spread. `XTRACE_CONSTANT_TIME=1` hides secret exponents from the processor's caches
-([Timing and caches](security.md#timing-and-caches)).
+Made by `python -m benchmarks.page` from the results of the benchmarks named below; do not edit.
+
+`xtrace version --verbose` shows which backend is used on a machine, and why. `XTRACE_ARITHMETIC` selects a backend, and
+`XTRACE_THREADS` sets the number of threads for a batch. `XTRACE_CONSTANT_TIME=1` hides secret exponents from the
+processor's caches ([Timing and caches](security.md#timing-and-caches)).
 """
 
 _READING = """\
@@ -40,20 +41,20 @@ _READING = """\
 
 Made by `python -m benchmarks.compare`.
 
-Times for one item of a batch: medians, with the lowest and the highest in brackets; all take turns in each round. With
-one thread the time is the thread's own, with two it is the clock's on the wall, other work on the machine included.
-*Bound* is the time that the multiply instructions of a kernel take at least, as a fraction of the lowest time: one
-`vpmadd52` for eight rows a cycle with AVX-512 IFMA, two `vpmuludq` for four rows a cycle with AVX2. *Gain* is how many
-times as fast two threads are as one. Creating and loading are without key derivation.
+Times are for one item of a batch: medians, with the lowest and the highest in brackets. All candidates take turns in
+each round. With one thread the time is the thread's processor time; with two it is wall-clock time, including other
+work on the machine. *Bound* is the minimum time of a kernel's multiply instructions, as a fraction of the lowest time:
+one `vpmadd52` for eight rows per cycle with AVX-512 IFMA, two `vpmuludq` for four rows per cycle with AVX2. *Gain* is
+the speed-up of two threads over one. Creating and loading exclude key derivation.
 """
 
 
 _CONSTANT_TIME = """\
 ## Constant time
 
-Made by `python -m benchmarks.constant_time`. What [constant time](security.md#timing-and-caches) costs, for one item of
-a batch on one thread. Both take turns in each round. The first two columns are medians over the rounds; the third is
-the median of the rounds' quotients, with the lowest and the highest in brackets.
+Made by `python -m benchmarks.constant_time`: the cost of [constant time](security.md#timing-and-caches) for one item of
+a batch on one thread. Both modes take turns in each round. The first two columns are medians over the rounds; the third
+is the median of the rounds' ratios, with the lowest and the highest in brackets.
 """
 
 

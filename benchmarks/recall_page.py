@@ -15,49 +15,49 @@ _HEAD = """\
 
 Made by `python -m benchmarks.recall && python -m benchmarks.recall_page`; do not edit.
 
-The server can compare bits, not floats: an embedding is reduced to bits and ranked by Hamming distance, which costs
-recall. Two things win it back.
+The server can compare bits, but not floats. So an embedding is reduced to bits and ranked by Hamming distance, which
+costs recall. Two features recover most of it.
 
-**More bits.** `Embedding(provider, model, dim, bits=512)` makes 512 bits of any number of dimensions, by fixed random
-projections ([`superbit-1`](formats.md#more-bits-than-dimensions)). Without `bits` the bits are the signs of the
+**More bits.** `Embedding(provider, model, dim, bits=512)` computes 512 bits from any number of dimensions, by fixed
+random projections ([`superbit-1`](formats.md#more-bits-than-dimensions)). Without `bits`, the bits are the signs of the
 dimensions.
 
-**Rescoring.** With `DataLoader(…, vector_copy="int8")` a copy of
-each float vector travels inside the chunk's encrypted content; `Retriever.search(query, k, kb_id, rescore=4)` then
-fetches the 4·k nearest by Hamming distance, decrypts them, and returns the k of them that are most similar to the query
-by cosine.
+**Rescoring.** `DataLoader(…, vector_copy="int8")` stores a copy of each float vector inside the chunk's encrypted
+content. `Retriever.search(query, k, kb_id, rescore=4)` then fetches the 4·k nearest chunks by Hamming distance,
+decrypts them, and returns the k most similar ones by cosine.
 
-Recall@k here is the share of the k passages that an exact search by cosine over the float vectors finds which are among
-the k that come back, on average over all queries. It says what encryption costs, not how good a model is.
+Recall@k is the fraction of the true k nearest passages, by exact cosine search over the float vectors, that the search
+returns among its k results. It is averaged over all queries. It measures the cost of encryption, not the quality of a
+model.
 """
 
 _READING = """\
-Each pair of figures is with `int8` / `float32` copies. `int8` keeps each element to a 254th of the vector's largest and
-needs a quarter of the space: it is the one to take.
+Each pair of figures is for `int8` / `float32` copies. `int8` stores each element with an error of at most 1/254 of the
+vector's largest, in a quarter of the space: use it.
 
-What it costs: the content of each chunk is longer by 1 byte a dimension (4 with `float32`) and some 16 more, and
-rescore·k chunks are fetched and decrypted instead of k; the server's scan is the same. What it shows the server is in
-the [security model](security.md).
+Rescoring lengthens the content of each chunk by 1 byte a dimension (4 with `float32`) plus some 16 bytes, and the
+client fetches and decrypts rescore·k chunks instead of k. The server's scan is unchanged. The
+[security model](security.md) says what the server sees.
 
-Take the most dimensions that the model gives, and `bits=512`. Between 513 and 1,291 bits the price is time on the
-client: it reads each answer modulo both primes. More than 1,291 bits take two ciphertexts at key_len 1024, so a context
-for a model with `bits` refuses them.
+Use all dimensions that the model offers, and `bits=512`. From 513 to 1,291 bits searches cost more time on the client,
+which reads each answer modulo both primes. More than 1,291 bits need two ciphertexts at key_len 1024, so a context for
+a model with `bits` rejects them.
 
-The figures are of search over the vectors' bits in memory. The encrypted search finds exactly the same passages; a test
-compares the two through a real server.
+The figures are for a search over the vectors' bits in memory. The encrypted search finds exactly the same passages; a
+test compares the two through a real server.
 """
 
 _TRIED = """\
-{bits} bits of {model} ({dimensions} dimensions) can be made in other ways at the same price. Recall@{k}, first over
-all passages, then over the half of them from which nothing was learnt:
+{bits} bits of {model} ({dimensions} dimensions) can be computed in other ways at the same cost. Recall@{k}, first over
+all passages, then over the half that was not used for learning:
 
 | projection | bits alone | rescore=2 | rescore=4 |
 |---|---:|---:|---:|
 {rows}
 
-Rotations that are learnt from the data (ITQ: Gong and Lazebnik, CVPR 2011) find somewhat more. They would have to be
-learnt before the first record is stored, kept with the keys for good, and would fit later records less well than the
-first; `bits=768` finds more than that without any of it. So `superbit-1` is fixed, the same for everybody. Made by
+Rotations learnt from the data (ITQ: Gong and Lazebnik, CVPR 2011) have somewhat better recall. But they would have to
+be learnt before the first record is stored, kept with the keys permanently, and would fit later records less well.
+`bits=768` has better recall without these drawbacks. So `superbit-1` is fixed, the same for all users. Measured by
 `python -m benchmarks.projections`.
 """
 
@@ -65,15 +65,13 @@ first; `bits=768` finds more than that without any of it. So `superbit-1` is fix
 def page(results: dict[str, Any], tried: dict[str, Any]) -> str:
     """The page, from the results of `benchmarks.recall` and of `benchmarks.projections`."""
     measured = (
-        f"Measured on {results['passages']:,} passages that come with Python {results['python']}: its language "
-        "reference, and the docstrings\nof its standard library without their first paragraphs. The "
+        f"Measured on {results['passages']:,} passages from Python {results['python']}: its language reference, and "
+        "the docstrings\nof its standard library without their first paragraphs. The "
         f"{results['queries']:,} queries are those first paragraphs."
     )
     for model in results["models"]:
         if model["bits"] is None and model["passages"] < results["passages"]:
-            measured += (
-                f" {model['model']} takes {model['passages']:,} of the passages; the others are too long for it."
-            )
+            measured += f" {model['model']} accepts {model['passages']:,} of the passages; the others are too long."
     counts = sorted({way["k"] for model in results["models"] for way in model["ways"]}, reverse=True)
     tables = [line for k in counts for line in (f"## Recall@{k}", "", *_table(results["models"], k), "")]
     others = ["## What else was tried", "", _TRIED.format(**tried | {"rows": _tried_rows(tried)})]
@@ -96,11 +94,11 @@ def _price(results: dict[str, Any]) -> list[str]:
     return [
         "## What bits cost",
         "",
-        f"{results['machine']}. `paillier_lookup`, key_len {KEY_LEN}. Bytes are those that the server stores of",
-        "a vector, and those of its answer for each candidate. Times are medians, in microseconds: for the client to",
-        "read an answer, and to make the bits of a vector of 256 dimensions in a batch.",
+        f"{results['machine']}. `paillier_lookup`, key_len {KEY_LEN}.",
+        "The bytes are those stored for a vector, and sent for each candidate of a search. Times are medians in",
+        "microseconds: to read an answer on the client, and to compute the bits of a 256-dimensional vector.",
         "",
-        "| bits | bytes a vector | read an answer | make the bits |",
+        "| bits | bytes a vector | read an answer | compute the bits |",
         "|---:|---:|---:|---:|",
         *rows,
         "",

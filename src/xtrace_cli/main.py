@@ -56,7 +56,7 @@ def _for_every_command(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Take the settings of this profile in xtrace.toml; by default XTRACE_PROFILE, else `default`.",
+            help="Use the settings of this profile in xtrace.toml; by default XTRACE_PROFILE, else `default`.",
         ),
     ] = None,
 ) -> None:

@@ -91,12 +91,12 @@ def stop(data: Path) -> bool:
             return False
         state = _state(file)
         if state is None:
-            raise UnusableData(f"the server over {data} is being started: try again")
+            raise UnusableData(f"the server over {data} is starting: try again")
         os.kill(state.pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
         while not lock(file):
             if time.monotonic() > deadline:
-                raise UnusableData(f"the server (process {state.pid}) has not ended within {_STOP_SECONDS} seconds")
+                raise UnusableData(f"the server (process {state.pid}) has not stopped within {_STOP_SECONDS} seconds")
             time.sleep(0.05)
     return True
 
@@ -104,7 +104,9 @@ def stop(data: Path) -> bool:
 def _of_other_server(data: Path) -> Credentials:
     credentials = written_credentials(data, 0)
     if credentials is None or not is_ready(credentials.api_url):
-        raise ServerDidNotStart(f"another server runs on {data}, and does not answer where its credentials.json says")
+        raise ServerDidNotStart(
+            f"another server runs on {data}, but does not respond at the address in its credentials.json"
+        )
     return credentials
 
 

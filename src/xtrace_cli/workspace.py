@@ -57,7 +57,7 @@ ContextFile = Annotated[
     typer.Option(
         "--context",
         metavar="FILE",
-        help=f"The file of the context; by default XTRACE_CONTEXT, else {DEFAULT_CONTEXT}, if it is there.",
+        help=f"The context file; by default XTRACE_CONTEXT, else {DEFAULT_CONTEXT}, if it exists.",
     ),
 ]
 KnowledgeBaseName = Annotated[
@@ -168,7 +168,8 @@ class Workspace(Secretive):
             with suppress(ContextNotFound):  # nothing was ever stored under it
                 ids = await self.xtrace.get_kbs_for_ctx(self.context.id)
             raise UnknownKnowledgeBase(
-                f"the knowledge base {kb_id} does not exist; names need the admin key, without it give an id"
+                f"the knowledge base {kb_id} does not exist; looking up names needs the admin key; without it, use "
+                f"an id"
                 f"{_suggested(kb_id, ids)}"
             ) from None
         return kb_id
@@ -180,7 +181,8 @@ class Workspace(Secretive):
             return embedding_for(self.context.embedding_model)
         if self._model_path is None:
             raise InvalidArgument(
-                "the context remembers no model: set XTRACE_EMBEDDING_MODEL_PATH to the folder of the model that its "
+                "the context does not name a model: set XTRACE_EMBEDDING_MODEL_PATH to the folder of the model that "
+                "its "
                 "vectors are from"
             )
         if self._model_path.source.is_of_folder:

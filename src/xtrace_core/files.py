@@ -100,7 +100,7 @@ def _regular(path: Path) -> Path:
     except RuntimeError:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
     if path.exists() and not path.is_file():
-        raise FileExistsError(errno.EEXIST, "it exists and is not a regular file", str(path))
+        raise FileExistsError(errno.EEXIST, "it exists, but is not a regular file", str(path))
     return path
 
 

@@ -94,7 +94,7 @@ class FrameReader:
         while (found := self._next_block()) is not None:
             yield found
         if self._ended and self._buffer:
-            raise InvalidFrames("the answer goes on after its end")
+            raise InvalidFrames("the answer continues after its end")
 
     def close(self) -> Sequence[RowBlock]:
         """To be called when the stream is over; no block is left then.
@@ -117,13 +117,15 @@ class FrameReader:
             self._ended = True
             return None
         if self._rows + block_rows > rows or block_rows > MAX_BLOCK_ROWS:
-            raise InvalidFrames(f"a block has {block_rows} rows, {rows - self._rows} are left of those announced")
+            raise InvalidFrames(f"a block has {block_rows} rows, {rows - self._rows} are left of the announced number")
         if len(self._buffer) < _BLOCK.size:
             return None
         _, nonce_width = _BLOCK.unpack_from(self._buffer)
         size = block_rows * (8 + 1 + nonce_width + count * width)
         if nonce_width > MAX_NONCE_BYTES or size > MAX_BLOCK_BYTES:
-            raise InvalidFrames(f"a block has nonces of {nonce_width} bytes and {size} bytes in all, too many")
+            raise InvalidFrames(
+                f"a block has nonces of {nonce_width} bytes and {size} bytes in total, which is too many"
+            )
         if len(self._buffer) < _BLOCK.size + size:
             return None
         self._take(_BLOCK.size)
@@ -137,7 +139,7 @@ class FrameReader:
         chunk_ids = ids.view("<i8")
         # Negative ones first: the difference to one far below 0 wraps around to one above.
         if chunk_ids.min() < 0 or (chunk_ids[0] <= self._last_id and self._rows) or (np.diff(chunk_ids) <= 0).any():
-            raise InvalidFrames("the rows are not by ascending chunk id")
+            raise InvalidFrames("the rows are not sorted by ascending chunk id")
         if lengths.max() > nonce_width:
             raise InvalidFrames("a nonce is longer than the block's nonces")
         self._rows += rows
@@ -152,7 +154,7 @@ class FrameReader:
 
 def _check_head(magic: bytes, count: int, width: int, rows: int) -> tuple[int, int, int]:
     if magic != _MAGIC:
-        raise InvalidFrames("the answer does not begin as a framed answer does")
+        raise InvalidFrames("the answer does not begin like a framed answer")
     # No width is known where nothing is stored yet.
     if not (1 <= count <= MAX_CIPHERTEXTS and 1 <= width <= MAX_CIPHERTEXT_BYTES) and rows:
         raise InvalidFrames(f"the answer has {count} ciphertexts of {width} bytes a row, which no scheme has")

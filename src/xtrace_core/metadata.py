@@ -36,7 +36,7 @@ def parse_patch(value: Any) -> MetaData:
         stored = _plain(getattr(meta_data, field))
         setattr(meta_data, field, stored)
         if stored and any("\0" in text for text in ([stored] if isinstance(stored, str) else stored)):
-            raise InvalidMetaData(f"meta_data: {field} has a NUL character, which no string may have")
+            raise InvalidMetaData(f"meta_data: {field} has a NUL character, which is not allowed")
     return meta_data
 
 

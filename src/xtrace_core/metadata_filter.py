@@ -27,7 +27,7 @@ from xtrace_core.metadata import unique
 from xtrace_core.wire import TAGS, Tag
 
 MAX_DEPTH = 32
-"""How deep `$and`, `$or`, `$nor` and `$not` may nest."""
+"""Nesting depth of `$and`, `$or`, `$nor` and `$not`."""
 MAX_CONDITIONS = 500
 """How many operators and nested filters one filter may hold."""
 MAX_VALUES = 10_000
@@ -129,7 +129,7 @@ def parse_chosen_filter(value: Any, limits: FilterLimits = DEFAULT_LIMITS) -> Fi
     Raises `InvalidFilter` also for None and for JSON's null.
     """
     if value is None or (isinstance(value, str) and value.strip() == "null"):
-        raise InvalidFilter("meta_filter is null, expected an object; {} means every chunk of the context")
+        raise InvalidFilter("meta_filter is null, expected an object; {} matches every chunk of the context")
     return parse_filter(value, limits)
 
 
@@ -192,7 +192,7 @@ class _Parser:
         if not isinstance(value, str):
             raise InvalidFilter(f"{where} is {_kind(value)}, expected a string")
         if "\0" in value:
-            raise InvalidFilter(f"{where} has a NUL character, which no string may have")
+            raise InvalidFilter(f"{where} has a NUL character, which is not allowed")
         return value
 
     def strings(self, value: Any, where: str) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """The client of XTrace, an end-to-end encrypted vector database.
 
-Most programs need four names. An `ExecutionContext` holds the keys of one body of data; it is created once, saved, and
-opened again with a passphrase or another *key provider*. `XTraceIntegration` is the connection to a server. An
-`Embedding` is a model that turns texts into vectors. A `Collection` stores records, texts with any metadata under ids
-of your own, and searches them:
+Most programs need four classes. An `ExecutionContext` contains the keys for one set of data; it is created once,
+saved, and opened again with a passphrase or another *key provider*. `XTraceIntegration` is the connection to a server.
+An `Embedding` is a model that turns texts into vectors. A `Collection` stores and searches records, which are texts
+with any metadata under ids that you choose:
 
     embed = Embedding("wordllama", "l2_supercat", 256, bits=512)
     context = ExecutionContext.create(
@@ -14,19 +14,19 @@ of your own, and searches them:
         await letters.upsert([Record("invoice", "The March invoice is still unpaid.", {"topic": "finance"})])
         hits = await letters.search("Which bills are open?", k=3, where={"topic": "finance"})
 
-Below a collection are `DataLoader`, which encrypts and stores chunks, and `Retriever`, which searches them. An
-`InferenceClient` asks a language model about what was found.
+A collection is built on `DataLoader`, which encrypts and stores chunks, and `Retriever`, which searches them. An
+`InferenceClient` asks a language model about the results.
 
-**Where the keys live.** Everything secret is in the execution context, on the client: the Paillier primes, the content
-key, the keys of names and metadata. It is saved encrypted under the key provider's key, to a file or to the
-service; the service never has a key that opens anything. Without both the context and its passphrase, the data is
-lost.
+**Where the keys are.** All secrets are in the execution context, on the client: the Paillier primes, the content key,
+and the keys for names and metadata. The context is saved to a file or to the service, encrypted under the key
+provider's key. The service never has a key that decrypts anything. You need both the context and its passphrase: if
+you lose either, the data is lost.
 
 `rotate` moves data to new keys, `copy_knowledge_base` copies it to another server, `verify` reads everything and lists
-what cannot be used, `write_manifest` writes down what is stored for the day when keys are stolen. Every exception is an
-`XTraceError`; `xtrace_sdk.errors` draws the tree. `xtrace_sdk.sync` has the same names for scripts and notebooks,
-without `async` and `await`. A name that is not in `__all__` here, in `xtrace_sdk.sync` or in `xtrace_sdk.errors` is
-private, and may change.
+damaged chunks, and `write_manifest` records what is stored, in case keys are stolen. Every exception is an
+`XTraceError`; `xtrace_sdk.errors` shows the tree. `xtrace_sdk.sync` has the same names for scripts and notebooks,
+without `async` and `await`. Names that are not in `__all__` here, in `xtrace_sdk.sync` or in `xtrace_sdk.errors` are
+private and may change.
 """
 
 import importlib

@@ -1,8 +1,8 @@
-"""Checks the arguments of public calls by their annotations, before anything else happens.
+"""Checks the arguments of public calls against their annotations, before anything else happens.
 
-A class under `@checked_calls`, or a function under `@checked_call`, refuses an argument of another type or out of range
-with one sentence, the same everywhere: what was got, and what is expected. Ranges are part of the annotation,
-`Annotated[int, AtLeast(1)]`. A value is shown only if it is a number, a truth or None: anything else may be a secret.
+A class decorated with `@checked_calls`, or a function with `@checked_call`, rejects an argument of the wrong type or
+out of range. The message says what was passed and what is expected. Ranges are part of the annotation: `Annotated[int,
+AtLeast(1)]`. Messages show a value only if it is a number, a boolean or None: anything else may be a secret.
 """
 
 import functools
@@ -46,7 +46,7 @@ class Above:
 
 
 class OwnCheck:
-    """Part of an annotation: the function checks the argument itself, because it knows better what to say."""
+    """Part of an annotation: the function checks the argument itself, with a more specific message."""
 
 
 MetaFilter = Annotated[Mapping[str, Any] | str, OwnCheck]
@@ -59,14 +59,14 @@ Fraction = Annotated[float, AtLeast(0), AtMost(1)]
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What values an annotation allows; `expected` says it to people."""
+    """The values that an annotation allows; `expected` describes them in messages."""
 
     allows: Callable[[Any], bool]
     expected: str
 
 
 def checked_call(function: C) -> C:
-    """The function, whose arguments are checked at each call. Raises `InvalidArgument`."""
+    """Makes the function check its arguments at each call. The function then raises `InvalidArgument`."""
     signature = inspect.signature(function)
 
     @functools.cache
@@ -110,7 +110,7 @@ def checked_call(function: C) -> C:
 
 
 def _namesake(value: Any, rule: _Rule) -> str:
-    """What to say of an object whose class has the name of the expected one."""
+    """An explanation for an object whose class has the same name as the expected one."""
     if type(value).__name__ not in rule.expected.split():
         return ""
     return (
@@ -120,7 +120,7 @@ def _namesake(value: Any, rule: _Rule) -> str:
 
 
 def checked_calls(cls: type[T]) -> type[T]:
-    """The class, with the arguments of its own public methods checked, and of its `__init__`."""
+    """Makes the class check the arguments of its own public methods and of its `__init__`."""
     for name, member in list(vars(cls).items()):
         if name.startswith("_") and name != "__init__":
             continue
@@ -132,7 +132,7 @@ def checked_calls(cls: type[T]) -> type[T]:
 
 
 def shown(value: Any) -> str:
-    """A value as a message may show it: numbers, truths and None as they are, of anything else the type."""
+    """A value as a message may show it: numbers, booleans and None as they are, and only the type of anything else."""
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
     if isinstance(value, str) and not value:
@@ -145,7 +145,7 @@ def shown(value: Any) -> str:
 
 
 def _rule(hint: Any) -> _Rule | None:
-    """What an annotation allows; None if that is anything, or cannot be told by looking at a value."""
+    """The rule for an annotation; None if it allows anything, or cannot be checked by looking at a value."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any or isinstance(hint, TypeVar):
         return None
@@ -249,7 +249,7 @@ def _tuple(arguments: tuple[Any, ...]) -> _Rule:
 
 
 def _elements(rule: _Rule, element: _Rule | None) -> _Rule:
-    """The rule, and that of each element where looking takes nothing away."""
+    """The rule, and that of each element if iterating does not consume the value."""
     if element is None:
         return rule
 

@@ -1,7 +1,7 @@
 """Other installed distributions that own this package's modules.
 
-The existing client of the HTTP contract installs `xtrace_sdk` too. In one environment with it, the modules of one of
-them are imported, or, in one folder, a mixture of both.
+The existing client of the HTTP contract also installs `xtrace_sdk`. If both are in one environment, the modules of one
+of them are imported, or, if they share a folder, a mixture of both.
 """
 
 import os
@@ -19,9 +19,9 @@ _MODULE: Final = "xtrace_sdk/__init__.py"
 
 
 def other_owners(paths: Iterable[str] | None = None) -> list[str]:
-    """The names of other distributions on the path (by default `sys.path`) that install `xtrace_sdk`, sorted.
+    """Returns the names of other distributions on the path (by default `sys.path`) that install `xtrace_sdk`, sorted.
 
-    Only distributions whose names begin with `xtrace` are looked at, so this takes about a millisecond.
+    Only distributions whose names begin with `xtrace` are checked, which takes about a millisecond.
     """
     found = set()
     for path in sys.path if paths is None else paths:
@@ -36,12 +36,13 @@ def other_owners(paths: Iterable[str] | None = None) -> list[str]:
 
 
 def warn_of_other_owners() -> None:
-    """Warns (`SharedModules`) if there are any, and says whose modules these are."""
+    """Warns (`SharedModules`) if there are any, and says whose modules are in use."""
     if others := other_owners():
         named = " and ".join(others)
         warnings.warn(
-            f"{named} also installs xtrace_sdk; these modules ({Path(__file__).parent}) are those of {DISTRIBUTION}. "
-            f"Keep one: pip uninstall {' '.join(others)} {DISTRIBUTION}, then pip install {DISTRIBUTION}",
+            f"{named} also installs xtrace_sdk; the modules in use ({Path(__file__).parent}) are those of "
+            f"{DISTRIBUTION}. Keep one: pip uninstall {' '.join(others)} {DISTRIBUTION}, then pip install "
+            f"{DISTRIBUTION}",
             SharedModules,
             stacklevel=3,
         )

@@ -1,39 +1,39 @@
 """Every exception that the SDK raises on purpose.
 
 XTraceError
-├── InputError                     what the caller gave cannot be used (also a ValueError)
-│   ├── InvalidArgument            a parameter, a setting or a key is missing or has a wrong value
-│   ├── InvalidCall                a synchronous call where it would wait for itself, or at the interpreter's end
+├── InputError                     the caller's input is not valid (also a ValueError)
+│   ├── InvalidArgument            a parameter, a setting or a key is missing or not valid
+│   ├── InvalidCall                a synchronous call that would deadlock, or during interpreter shutdown
 │   ├── InvalidVector              a vector of the wrong length, shape or kind
-│   ├── OtherModel                 an embedding model other than the one that the context remembers
-│   ├── InvalidFilter              a metadata filter that the language does not have
-│   │   └── NotOnPrivateField      an operator or sorting that needs values of which the service has hashes
+│   ├── OtherModel                 an embedding model other than the context's
+│   ├── InvalidFilter              a metadata filter that is not valid
+│   │   └── NotOnPrivateField      an operator or a sort order that hashed values do not support
 │   ├── InvalidMetaData            metadata with unknown fields or values of the wrong type
-│   ├── InvalidRecord              a record that a collection cannot hold
-│   ├── RecordNotFound             a record to change that the collection does not have
-│   ├── RecordsExist               records to insert that the collection has already
+│   ├── InvalidRecord              a record that a collection cannot store
+│   ├── RecordNotFound             a record to update that does not exist
+│   ├── RecordsExist               records to insert that already exist
 │   ├── OtherCollection            a collection that was created with other filterable fields
 │   ├── InvalidDocument            a file or folder that does not contain text to load
-│   ├── DecoyGroupTooLarge         decoys would have to be fetched together with too many chunks
+│   ├── DecoyGroupTooLarge         decoys would require too many chunks to be fetched together
 │   ├── OtherRotation              a rotation into another context has begun
-│   ├── InvalidManifest            a file that is not the manifest it should be
+│   ├── InvalidManifest            a file that is not the expected manifest
 │   └── InaccessibleFile           a file that cannot be read or written
 ├── KeyMaterialError               keys and execution contexts
 │   ├── WrongKey                   the key or passphrase is not the one of this context
-│   ├── KeyProviderFault           a key service or key file that cannot give the key now
-│   ├── InvalidContext             a context that is cut off, changed, foreign or not the one asked for
-│   ├── UnknownScheme              a context of a scheme that this version does not have
-│   └── WeakParameters             parameters of a key that would not protect anything
-├── TamperedData                   what came back is not what was stored
+│   ├── KeyProviderFault           a key service or key file that cannot provide the key now
+│   ├── InvalidContext             a context that is truncated, changed, foreign or not the requested one
+│   ├── UnknownScheme              a context with a scheme that this version does not support
+│   └── WeakParameters             key parameters that are too weak
+├── TamperedData                   the service returned something other than what was stored
 │   ├── InvalidRows                rows of a search that are not the sum of a stored vector and the query
 │   ├── ContentTampered            content that cannot be authenticated
 │   ├── ChangedSinceSearch         content that was replaced after the search that found it
-│   ├── OtherRecord                another record than the one that was asked for
+│   ├── OtherRecord                a different record than the one requested
 │   └── ForeignNameSalt            a salt for names that was not made for this knowledge base
-├── NothingToSearch                a knowledge base in which nothing is stored under this context, but under others
-├── UnknownContent                 genuine content in a form that this version does not have
-├── FaultDetected                  this machine computed wrongly
-├── ServerError                    the server's refusals: one class for each of its codes, or for the status
+├── NothingToSearch                nothing is stored under this context in the knowledge base, only under others
+├── UnknownContent                 authentic content in a format that this version does not support
+├── FaultDetected                  this machine computed incorrectly
+├── ServerError                    an error answer of the server: one class for each code, or for the status
 │   ├── InvalidRequest             422
 │   │   ├── MalformedRequest       400
 │   │   ├── UnsupportedMediaType   415
@@ -70,20 +70,20 @@ XTraceError
 │   │   ├── StorageReadOnly        503 storage_read_only
 │   │   └── StorageFull            507
 │   └── ServerFault                any other 5xx
-├── NetworkError                   the service did not give a usable answer
-│   ├── ServerUnreachable          no connection, or one that broke
+├── NetworkError                   the service did not send a usable answer
+│   ├── ServerUnreachable          no connection, or the connection was lost
 │   ├── ServerTimeout              no answer in time
-│   └── InvalidAnswer              an answer that the HTTP contract does not know
+│   └── InvalidAnswer              an answer that violates the HTTP contract
 │       └── AnswerTooLarge         an answer larger than this client accepts
-├── PartlyStored                   a load that stopped half way: what is stored, and why it stopped
+├── PartlyStored                   a load that stopped before its end: what is stored, and why it stopped
 ├── EmbeddingError                 a model does not return a usable vector
 │   ├── MissingPackage             an optional package is not installed
-│   └── ProviderFault              the model or the service behind it failed
-│       └── TextRefused            it refused texts, and may embed others
+│   └── ProviderFault              the model or its service failed
+│       └── TextRefused            it rejected texts, but may embed others
 └── InferenceError                 a language model does not return a usable answer
 
-`str` of each is one sentence or two: what was got, what was expected, what to do. No message holds a key, a
-passphrase, a token, plaintext or the elements of a vector.
+The message of each is one or two sentences: what happened, what was expected, and what to do. It never contains a key,
+a passphrase, a token, plaintext or the elements of a vector.
 """
 
 from collections.abc import Sequence
@@ -96,7 +96,7 @@ _LONGEST_MESSAGE = 2000
 class XTraceError(Exception):
     """The root of the tree.
 
-    A message longer than 2,000 characters is cut: a service or a file may put text of any length into one.
+    Messages are truncated to 2,000 characters, because a service or a file may put text of any length into one.
     """
 
     def __init__(self, *args: object) -> None:
@@ -113,15 +113,15 @@ def _cut(message: str) -> str:
 
 
 class InputError(XTraceError, ValueError):
-    """What the caller gave cannot be used."""
+    """The caller's input is not valid."""
 
 
 class InvalidArgument(InputError):
-    """A parameter, a setting or a key is missing or has a wrong value."""
+    """A parameter, a setting or a key is missing or not valid."""
 
 
 class InvalidCall(InputError):
-    """A synchronous call where it would wait for itself, or at the interpreter's end."""
+    """A synchronous call that would deadlock, or during interpreter shutdown."""
 
 
 class InvalidVector(InputError):
@@ -129,15 +129,18 @@ class InvalidVector(InputError):
 
 
 class OtherModel(InputError):
-    """An embedding model other than the one that the context remembers; nothing was embedded or sent."""
+    """The embedding model is not the one that the context was created for; nothing was embedded or sent."""
 
 
 class InvalidFilter(InputError):
-    """A metadata filter that the language does not have; nothing was sent."""
+    """The metadata filter is not valid; nothing was sent."""
 
 
 class NotOnPrivateField(InvalidFilter):
-    """An operator or sorting that needs the values of a field of which the service has hashes; nothing was sent."""
+    """The operator or sort order needs the values of a private field, of which the service has only hashes.
+
+    Nothing was sent.
+    """
 
 
 class InvalidMetaData(InputError):
@@ -145,17 +148,17 @@ class InvalidMetaData(InputError):
 
 
 class InvalidRecord(InputError):
-    """A record without an id, with metadata that is not JSON, or larger than a collection takes; nothing was sent."""
+    """A record has no id, has metadata that is not JSON, or is too large; nothing was sent."""
 
 
 class RecordNotFound(InputError):
-    """The collection does not have the record that was to be changed; nothing was changed."""
+    """The record to update does not exist; nothing was changed."""
 
 
 class RecordsExist(InputError):
-    """The collection has some of the records already, and was told to fail then; nothing was stored.
+    """Some of the records already exist, and `on_conflict` is `fail`; nothing was stored.
 
-    `positions` says which, from 0 in the order in which they were given.
+    `positions` are their positions in the input, from 0.
     """
 
     def __init__(self, positions: Sequence[int], count: int) -> None:
@@ -175,11 +178,11 @@ class InvalidDocument(InputError):
 
 
 class DecoyGroupTooLarge(InputError):
-    """Decoys would have to be fetched together with too many chunks; nothing was fetched."""
+    """Decoys would require too many chunks to be fetched together; nothing was fetched."""
 
 
 class OtherRotation(InputError):
-    """A rotation of the context into another one has begun; nothing was moved. `successor` is that one's id."""
+    """The context is already being rotated into another one, whose id is `successor`; nothing was moved."""
 
     def __init__(self, context_id: str, successor: str) -> None:
         self.successor = successor
@@ -190,7 +193,7 @@ class OtherRotation(InputError):
 
 
 class InvalidManifest(InputError):
-    """A file that is not a manifest, was changed, or is another one than a context was made with."""
+    """The file is not a manifest, was changed, or is not the manifest that the context was created with."""
 
 
 class InaccessibleFile(InputError):
@@ -201,7 +204,7 @@ class InaccessibleFile(InputError):
 
 
 class KeyMaterialError(XTraceError):
-    """Something about keys or execution contexts."""
+    """A problem with keys or execution contexts."""
 
 
 class WrongKey(KeyMaterialError):
@@ -209,33 +212,33 @@ class WrongKey(KeyMaterialError):
 
 
 class KeyProviderFault(KeyMaterialError):
-    """A key service or a key file cannot give the key now; the message says why, and what to do."""
+    """A key service or a key file cannot provide the key now; the message says why, and what to do."""
 
 
 class InvalidContext(KeyMaterialError):
-    """A context that is cut off, changed, foreign or not the one asked for."""
+    """The context is truncated, changed, foreign or not the requested one."""
 
 
 class UnknownScheme(KeyMaterialError):
-    """A context of a scheme that this version does not have."""
+    """The context has a scheme that this version does not support."""
 
 
 class WeakParameters(KeyMaterialError):
-    """Parameters for a key that would not protect anything."""
+    """The key parameters are too weak."""
 
 
 # Integrity
 
 
 class TamperedData(XTraceError):
-    """What came back is not what was stored. It was not used, and asking again is not the remedy."""
+    """The service returned something other than what was stored. It was not used; retrying does not help."""
 
 
 class InvalidRows(TamperedData):
     """Rows of a search's answer that are not the sum of a stored vector and the query.
 
-    `positions` counts from the first row of the answer; `chunk_ids` is None where ids are not known. Both have the
-    first bad rows, `count` is the number of all.
+    `positions` counts from the first row of the answer; `chunk_ids` is None if the ids are not known. Both list the
+    first bad rows; `count` is the total.
     """
 
     def __init__(
@@ -258,7 +261,7 @@ class ContentTampered(TamperedData):
 
 
 class ChangedSinceSearch(TamperedData):
-    """Content that was replaced after the search that found it; search again. `chunk_id` says which, where known."""
+    """Content was replaced after the search that found it; search again. `chunk_id` is its id, if known."""
 
     def __init__(self, *args: object, chunk_id: int | None = None) -> None:
         super().__init__(*args)
@@ -266,38 +269,38 @@ class ChangedSinceSearch(TamperedData):
 
 
 class OtherRecord(TamperedData):
-    """The service gave another record than the one that was asked for, or one of another namespace."""
+    """The service returned a different record than the one requested, or one from another namespace."""
 
 
 class ForeignNameSalt(TamperedData):
-    """A salt for the names of chunks that was not made for this knowledge base: of a copy, or exchanged."""
+    """The salt for names was not made for this knowledge base: it belongs to a copy, or was replaced."""
 
 
 class NothingToSearch(XTraceError):
-    """A search of a knowledge base in which nothing is stored under this context, but chunks of others may be."""
+    """Nothing is stored under this context in the knowledge base, but chunks of other contexts may be."""
 
 
 class UnknownContent(XTraceError):
-    """Genuine content in a form that this version does not have; a newer one, or other software, wrote it."""
+    """The content is authentic, but was written by a newer version or other software in an unknown format."""
 
 
 class FaultDetected(XTraceError):
-    """This machine computed wrongly; the result was not used, because a wrong one can reveal a key."""
+    """This machine computed incorrectly; the result was discarded, because a wrong one can reveal a key."""
 
 
 # The service
 
 
 class ServerError(XTraceError):
-    """The server refused or failed; the text is the server's own sentence."""
+    """The server rejected the request or failed; the message is the server's."""
 
     codes: ClassVar[tuple[str, ...]] = ()
-    """The server's stable names of the errors that this class stands for."""
+    """The server's stable error codes that this class represents."""
     statuses: ClassVar[tuple[int, ...]] = ()
-    """The statuses that it stands for where the answer has no known code."""
+    """The HTTP statuses that it represents if the answer does not have a known code."""
 
     def __init__(self, message: str, *, status: int, code: str = "", retry_after: float | None = None) -> None:
-        """`code` is empty, and `retry_after` (seconds) None, where the server gave none."""
+        """`code` is empty, and `retry_after` (seconds) is None, if the server did not send them."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -319,70 +322,70 @@ class MalformedRequest(InvalidRequest):
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The server does not take bodies of this type."""
+    """The server does not accept bodies of this type."""
 
     codes = ("unsupported_media_type",)
     statuses = (415,)
 
 
 class FilterRefused(InvalidRequest):
-    """The server does not know this metadata filter."""
+    """The server rejected the metadata filter."""
 
     codes = ("invalid_filter",)
 
 
 class CiphertextRefused(InvalidRequest):
-    """An index or query is not in the form that the context's public key asks for."""
+    """An index or query does not fit the context's public key."""
 
     codes = ("invalid_ciphertext",)
 
 
 class LimitExceeded(InvalidRequest):
-    """One value is larger than the server takes; it names the limit."""
+    """One value exceeds a limit of the server, which the message names."""
 
     codes = ("limit_exceeded",)
 
 
 class IdempotencyKeyReused(InvalidRequest):
-    """The idempotency key was used before, with another body."""
+    """The idempotency key was already used with a different body."""
 
     codes = ("idempotency_key_reused",)
 
 
 class Unauthenticated(ServerError):
-    """The key is missing, wrong, revoked or of another organisation."""
+    """The key is missing, wrong, revoked or belongs to another organisation."""
 
     codes = ("unauthenticated",)
     statuses = (401,)
 
 
 class KeyExpired(Unauthenticated):
-    """The API key was good until a time that has passed; the holder of an admin key makes a new one."""
+    """The API key has expired; an administrator can create a new one."""
 
     codes = ("key_expired",)
 
 
 class PermissionDenied(ServerError):
-    """The key is good, but not for this."""
+    """The key is valid, but lacks the permission."""
 
     codes = ("forbidden",)
     statuses = (403,)
 
 
 class OrganisationSuspended(PermissionDenied):
-    """The server's operator has suspended the organisation: no key of it opens anything until it is resumed."""
+    """The server's operator has suspended the organisation: its keys do not work until it is resumed."""
 
     codes = ("suspended",)
 
 
 class QuotaExceeded(PermissionDenied):
-    """The organisation may not store or ask for more; the sentence says of what, and nothing was stored."""
+    """The organisation has reached a quota, which the message names; nothing was stored."""
 
     codes = ("quota_exceeded",)
 
 
 class NotFound(ServerError):
-    """It does not exist in this organisation."""
+    """The object does not exist in this organisation."""
 
     codes = ("not_found",)
     statuses = (404,)
@@ -401,7 +404,7 @@ class ContextNotFound(NotFound):
 
 
 class ChunksNotFound(NotFound):
-    """Some of the chunks are not there; nothing was changed."""
+    """Some of the chunks do not exist; nothing was changed."""
 
     codes = ("chunks_not_found",)
 
@@ -413,27 +416,27 @@ class KeyNotFound(NotFound):
 
 
 class OrganisationNotFound(NotFound):
-    """The server does not have this organisation; only its operator hears that."""
+    """The organisation does not exist on this server; only the operator gets this error."""
 
     codes = ("organisation_not_found",)
 
 
 class MethodNotAllowed(ServerError):
-    """The address does not take such a call: it is hardly an XTrace server's."""
+    """The address does not support this call: check whether it belongs to an XTrace server."""
 
     codes = ("method_not_allowed",)
     statuses = (405,)
 
 
 class Conflict(ServerError):
-    """What is there already does not allow it."""
+    """The request conflicts with stored data."""
 
     codes = ("conflict",)
     statuses = (409,)
 
 
 class ContextDiffers(Conflict):
-    """The context was saved before with another public part."""
+    """The context was already saved with a different public part."""
 
     codes = ("context_differs",)
 
@@ -445,79 +448,79 @@ class ContextInUse(Conflict):
 
 
 class ContextRetired(Conflict):
-    """The context was replaced by another, and the server stores nothing more under it."""
+    """The context was retired: the server does not store new data under it."""
 
     codes = ("context_retired",)
 
 
 class ChunksChanged(Conflict):
-    """Some of the chunks were changed since the `if_updated_at` that was given; nothing was changed."""
+    """Some of the chunks were changed after the given `if_updated_at`; nothing was changed."""
 
     codes = ("chunks_changed",)
 
 
 class NamesTaken(Conflict):
-    """Another chunk has the name, which is to be unique; nothing was stored or changed."""
+    """Another chunk has the same name, which must be unique; nothing was stored or changed."""
 
     codes = ("names_taken",)
 
 
 class RequestTooSlow(ServerError):
-    """The request did not arrive in the time that the server gives it."""
+    """The request did not arrive within the server's time limit."""
 
     codes = ("request_timeout",)
     statuses = (408,)
 
 
 class TooLarge(ServerError):
-    """More than the server takes at once."""
+    """The request is larger than the server accepts."""
 
     codes = ("too_large",)
     statuses = (413,)
 
 
 class LineTooLong(TooLarge):
-    """The address with its parameters is longer than the server takes."""
+    """The URL with its parameters is longer than the server accepts."""
 
     codes = ("line_too_long",)
     statuses = (414,)
 
 
 class HeadersTooLarge(TooLarge):
-    """The request's headers are larger than the server takes."""
+    """The request's headers are larger than the server accepts."""
 
     codes = ("headers_too_large",)
     statuses = (431,)
 
 
 class RateLimited(ServerError):
-    """Too many requests, also after waiting as long as the settings allow."""
+    """Too many requests, even after waiting as long as the settings allow."""
 
     codes = ("rate_limited",)
     statuses = (429,)
 
 
 class Unavailable(ServerError):
-    """The server, or a proxy before it, cannot answer now."""
+    """The server, or a proxy in front of it, cannot answer now."""
 
     codes = ("unavailable",)
     statuses: ClassVar[tuple[int, ...]] = (502, 503, 504)
 
 
 class Overloaded(Unavailable):
-    """The server has as many requests or connections as it takes."""
+    """The server has reached its limit of requests or connections."""
 
     codes = ("overloaded",)
 
 
 class DeadlineExceeded(Unavailable):
-    """The request took too long, and the server gave it up; nothing was changed."""
+    """The request took too long, and the server cancelled it; nothing was changed."""
 
     codes = ("deadline_exceeded",)
 
 
 class StorageReadOnly(Unavailable):
-    """The server's disk cannot be written; nothing was changed."""
+    """The server cannot write to its disk; nothing was changed."""
 
     codes = ("storage_read_only",)
 
@@ -530,7 +533,7 @@ class StorageFull(Unavailable):
 
 
 class ServerFault(ServerError):
-    """The server failed; what it was asked to store is not stored."""
+    """The server failed; the request's data was not stored."""
 
     codes = ("internal",)
     statuses = (500,)
@@ -540,29 +543,29 @@ class ServerFault(ServerError):
 
 
 class NetworkError(XTraceError):
-    """The service did not give a usable answer."""
+    """The service did not send a usable answer."""
 
 
 class ServerUnreachable(NetworkError):
-    """No connection, or one that broke before the answer."""
+    """The connection failed, or was lost before the answer."""
 
 
 class ServerTimeout(NetworkError):
-    """No answer in time. Whether the request was carried out is not known."""
+    """No answer arrived in time. The request may or may not have been carried out."""
 
 
 class InvalidAnswer(NetworkError):
-    """An answer that the HTTP contract does not know; is the URL that of an XTrace service?"""
+    """The answer violates the HTTP contract; check that the URL belongs to an XTrace server."""
 
 
 class AnswerTooLarge(InvalidAnswer):
-    """An answer larger than this client accepts; it was not read to its end."""
+    """The answer is larger than this client accepts; it was not read completely."""
 
 
 class PartlyStored(XTraceError):
-    """A load that stopped half way; what stopped it is the `__cause__`.
+    """A load stopped before its end; the reason is its `__cause__`.
 
-    `chunk_ids` are those of the stored chunks in the order of the input, None for each that was not stored.
+    `chunk_ids` are the ids of the stored chunks in the order of the input, with None for each that was not stored.
     """
 
     def __init__(self, chunk_ids: Sequence[int | None], reason: BaseException) -> None:
@@ -575,10 +578,10 @@ class PartlyStored(XTraceError):
 
 
 class EmbeddingError(XTraceError):
-    """A model does not return a usable vector.
+    """A model did not return a usable vector.
 
-    `status` is the HTTP status of an API that refused, `chunk_len` the length in characters of the longest text that
-    it was given; both are None where there is none.
+    `status` is the HTTP status of an API's error answer, `chunk_len` the length in characters of the longest text
+    sent. Both are None if not applicable.
     """
 
     def __init__(self, *args: object, status: int | None = None, chunk_len: int | None = None) -> None:
@@ -592,27 +595,27 @@ class MissingPackage(EmbeddingError):
 
 
 class ProviderFault(EmbeddingError):
-    """The model, or the service behind it, failed; the message is the provider's own where it gave one."""
+    """The model or its service failed; the message is the provider's, if it sent one."""
 
 
 def shown_ids(ids: Sequence[int], count: int | None = None) -> str:
-    """The first ids, and how many more there are of `count`, by default all that are given."""
+    """The first ids as text, and how many more there are; `count` is the total, by default the number of `ids`."""
     more = (len(ids) if count is None else count) - len(ids[:_SHOWN_IDS])
     listed = ", ".join(str(i) for i in ids[:_SHOWN_IDS])
     return f"{listed} and {more} more" if more else listed
 
 
 class TextRefused(ProviderFault):
-    """The model, or the service behind it, refused one of the texts that it was given, and may embed others."""
+    """The model or its service rejected one of the texts, but may embed others."""
 
 
 # Language models
 
 
 class InferenceError(XTraceError):
-    """A language model does not return a usable answer; the message is its service's own where it gave one.
+    """A language model did not return a usable answer; the message is its service's, if it sent one.
 
-    `status` is the HTTP status of a service that refused, else None.
+    `status` is the HTTP status of the service's error answer, else None.
     """
 
     def __init__(self, *args: object, status: int | None = None) -> None:

@@ -1,8 +1,8 @@
-"""Warnings of the SDK: what a caller should know although the call went on. Each is a `UserWarning`."""
+"""Warnings of the SDK: what a caller should know although the call continued. Each is a `UserWarning`."""
 
 
 class SharedModules(UserWarning):
-    """Another installed distribution owns the same modules; the message says which one's are imported."""
+    """Another installed distribution owns the same modules; the message says whose are imported."""
 
 
 class NothingStored(UserWarning):
@@ -10,8 +10,8 @@ class NothingStored(UserWarning):
 
 
 class PassedOver(UserWarning):
-    """A load passed over inputs that cannot be loaded; `LoadSummary.passed_over` names them."""
+    """A load skipped inputs that cannot be loaded; `LoadSummary.passed_over` lists them."""
 
 
 class NotUndone(UserWarning):
-    """What a load replaced cannot come back: `DataLoader.undo` deleted the rest."""
+    """`DataLoader.undo` deleted what a load inserted, but cannot restore what it replaced."""

@@ -1,4 +1,4 @@
-"""Progress bars that show when a person watches, and never otherwise."""
+"""Progress bars, shown only on a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -17,14 +17,14 @@ from rich.progress import (
 from rich.text import Text
 
 Advance = Callable[[int], None]
-"""Adds `done` to what is done."""
+"""Advances the bar by `done`."""
 
 
 @contextmanager
 def progress_bar(description: str, total: int | None) -> Iterator[Advance]:
-    """A bar on standard error while the block runs, if that is a terminal; gives what advances it.
+    """Shows a bar on standard error while the block runs, if that is a terminal; yields a function that advances it.
 
-    Without a total it shows what is done and how fast, but not how long it will take.
+    Without a total it shows progress and speed, but not the remaining time.
     """
     if not sys.stderr.isatty():
         yield lambda done: None
@@ -35,7 +35,7 @@ def progress_bar(description: str, total: int | None) -> Iterator[Advance]:
 
 
 def new_bar() -> Progress:
-    """A bar on standard error, not shown yet: what is done, how fast, and how long the rest will take."""
+    """A bar on standard error, not shown yet, with progress, speed and remaining time."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True))
 

@@ -1,4 +1,4 @@
-"""How long each stage of a call takes, for those who ask for it; costs nothing for all others."""
+"""Measures how long each stage of a call takes, on request; costs nothing otherwise."""
 
 import time
 from collections.abc import Iterator
@@ -11,9 +11,10 @@ _measured: Final[ContextVar[dict[str, float] | None]] = ContextVar("measured sta
 
 @contextmanager
 def measured_stages() -> Iterator[dict[str, float]]:
-    """The seconds of each stage inside the block, by its name, in the order in which they began; sums of repeated ones.
+    """Collects the seconds of each stage inside the block by name, in the order in which they began; repeats are added
+    up.
 
-    Stages that run at the same time count each for itself.
+    Stages that run at the same time are counted separately.
     """
     seconds: dict[str, float] = {}
     token = _measured.set(seconds)
@@ -25,7 +26,7 @@ def measured_stages() -> Iterator[dict[str, float]]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """The block is the stage of this name, or a part of it."""
+    """Measures the block as the stage with this name, or as a part of it."""
     seconds = _measured.get()
     if seconds is None:
         yield

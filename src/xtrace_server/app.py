@@ -263,7 +263,7 @@ def _translated(request: Request, error: HTTPException) -> ServiceError:
     path = request.url.path[:128]
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        return errors.MethodNotAllowed(f"{path} does not accept {request.method}, only {allowed}", allowed)
+        return errors.MethodNotAllowed(f"{path} does not accept {request.method}, expected {allowed}", allowed)
     if error.status_code == 404:
         return errors.NotFound(f"unknown route {path}")
     _log.error("the framework raised status %d", error.status_code)

@@ -66,8 +66,8 @@ def expect_database(settings: Settings) -> None:
     database, credentials = dialect_of(settings.resolved_database_url), settings.data / CREDENTIALS_FILE
     if credentials.exists() and not database.exists() and not settings.new_database:
         raise DatabaseUnusable(
-            f"{credentials} exists and no database was found in {database.location}: is a volume not mounted? To start "
-            "with a new, empty database give --new-database; the credentials are then kept under another name"
+            f"{credentials} exists and no database was found in {database.location}: is a volume not mounted? Use "
+            "--new-database to start with a new, empty database; the credentials are then kept under another name"
         )
 
 
@@ -92,4 +92,4 @@ def _update_url(
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            _log.warning("%s says %s still, because the disk is full; this server is %s", path, before, api_url)
+            _log.warning("%s still says %s, because the disk is full; this server is %s", path, before, api_url)

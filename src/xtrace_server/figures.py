@@ -101,7 +101,7 @@ class Figures:
                 if this_hour() > self._cleaned_at_hour:
                     await usage_hours.remove_before(connection, this_hour() - usage_hours.KEPT_HOURS)
         except (StorageError, Unavailable):
-            _log.warning("the figures of usage could not be written down, and are tried again")
+            _log.warning("the usage figures could not be written; this will be retried")
             return False
         # Nothing is awaited from the commit on: what is written no longer waits.
         self._cleaned_at_hour = this_hour()

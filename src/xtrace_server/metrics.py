@@ -120,7 +120,7 @@ class Metrics:
             try:
                 self._place.board.write(self._place.number, self._counted())
             except ValueError:
-                _log.exception("the other workers do not see the metrics of this one")
+                _log.exception("the metrics of this worker are not visible to the other workers")
 
     def _counted(self) -> list[Family]:
         return [

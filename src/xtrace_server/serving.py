@@ -87,7 +87,7 @@ class RunningServer:
 
     def __init__(self, settings: Settings) -> None:
         if settings.workers > 1:
-            raise CannotServe("several workers need processes of their own: use `xtrace serve`")
+            raise CannotServe("several workers need separate processes: use `xtrace serve`")
         self.settings = settings
         self._server = new_server(settings)
         self.app = self._server.app
@@ -189,7 +189,7 @@ def _prepare(settings: Settings, url: str, lock: FolderLock) -> None:
         ) as database:
             if lock.is_alone:
                 for path in await bootstrap.prepare(database, settings.data, url, operator_api=settings.operator_api):
-                    _log.warning("created keys, which are in %s and nowhere else", path)
+                    _log.warning("created keys; they are only in %s", path)
 
     try:
         asyncio.run(prepare())
@@ -210,7 +210,7 @@ def _more_listeners(settings: Settings) -> Iterator[list[socket.socket]]:
 
 def _listen(settings: Settings, port: int) -> socket.socket:
     if not settings.tls_certificate and not is_loopback(settings.host):
-        _log.warning("listening on %s without TLS: keys and metadata cross the network in the clear", settings.host)
+        _log.warning("listening on %s without TLS: keys and metadata cross the network in plaintext", settings.host)
     try:
         return listen(settings.host, port)
     except OSError as error:

@@ -55,35 +55,35 @@ class Settings(BaseSettings):
     database_timeout_s: float = Field(default=120.0, gt=0)
     """Maximum time for one statement in PostgreSQL."""
     new_database: bool = False
-    """Starts with a new, empty database although the data folder has the credentials of one that is missing."""
+    """Start with a new, empty database even if the data folder has the credentials of a missing one."""
     backup_before_migration: bool = True
-    """Whether a database of an older version is backed up into the data folder before its schema is changed."""
+    """Whether to back up an older database into the data folder before its schema is migrated."""
     workers: int = Field(default=1, ge=1, le=64)
-    """Processes that serve, which one that supervises them starts again when they die."""
+    """Number of worker processes; a parent process restarts workers that die."""
     worker_timeout_s: float = Field(default=30.0, ge=1)
-    """A worker whose event loop does not run for so long is killed, and another one started."""
+    """A worker whose event loop does not run for this long is killed and replaced."""
     shared: bool = False
-    """Lets other servers run on the same data folder, which must all be started so."""
+    """Allow several servers on the same data folder; all of them need this setting."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: int = Field(default=8000, ge=0, le=65535)
-    """The port to listen on; 0 takes a free one."""
+    """The port to listen on; 0 selects a free one."""
     ops_port: int | None = Field(default=None, ge=1, le=65535)
-    """A second port for what needs no key: probes, metrics, `/openapi.json`. No limit of the first one concerns it."""
+    """A second port for probes, metrics and `/openapi.json`, which need no key, without the limits of the first one."""
     dashboard: bool = True
-    """Whether the dashboard answers at `/`."""
+    """Whether to serve the dashboard at `/`."""
     dashboard_port: int | None = Field(default=None, ge=1, le=65535)
-    """A port for the dashboard alone, which then does not answer on the first one."""
+    """A separate port for the dashboard, which is then not served on the first one."""
     dashboard_behind_tls: bool = False
-    """A proxy serves the dashboard over HTTPS: cookies go over HTTPS only, and the last `X-Forwarded-For` counts."""
+    """A proxy serves the dashboard over HTTPS: use cookies over HTTPS only, and the last `X-Forwarded-For` address."""
     dashboard_idle_s: float = Field(default=1800.0, ge=60)
-    """How long a session of the dashboard lasts without a request."""
+    """Idle timeout of a dashboard session."""
     dashboard_session_s: float = Field(default=43_200.0, ge=60)
-    """How long a session of the dashboard lasts at most."""
+    """Maximum lifetime of a dashboard session."""
     dashboard_sign_ins: int = Field(default=10, ge=1)
-    """Failed sign-ins of one address in a minute; further ones are refused until it is over."""
+    """Failed sign-ins per minute for one address; further ones are rejected until the minute is over."""
     operator_api: bool = True
-    """Whether the routes under `/api/v1/operator` answer, to the operator key alone."""
+    """Whether to serve the routes under `/api/v1/operator`, which need the operator key."""
     tls_certificate: Path | None = None
     """The certificate chain (PEM) for HTTPS; needs `tls_key`."""
     tls_key: Path | None = None
@@ -92,13 +92,13 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=64 * 2**20, ge=1024)
     """The body of a request."""
     max_line_bytes: int = Field(default=2**20, ge=1024)
-    """The request line: the address with its parameters."""
+    """The request line: the URL with its parameters."""
     max_header_bytes: int = Field(default=64 * 1024, ge=1024)
-    """The header fields of a request together."""
+    """All header fields of a request together."""
     max_chunks: int = Field(default=limits.MAX_CHUNKS, ge=1)
     """Chunks in one insertion, update or patch."""
     max_write_cost: int = Field(default=limits.MAX_WRITE_COST, ge=1)
-    """Cost of one insertion, update or patch: a chunk is 1, five facets are 1, 5,000 bytes are 1."""
+    """Cost of one insertion, update or patch: a chunk costs 1, five facets cost 1, 5,000 bytes cost 1."""
     max_ids: int = Field(default=limits.MAX_IDS, ge=1)
     """Chunk ids, or names of chunks, in one request."""
     max_content_bytes: int = Field(default=16 * 2**20, ge=1)
@@ -114,32 +114,32 @@ class Settings(BaseSettings):
     max_name_characters: int = Field(default=65_536, ge=1)
     """A name or a description: of a chunk, a knowledge base, an API key."""
     max_context_bytes: int = Field(default=2**20, ge=1024)
-    """Each of the texts of a saved execution context."""
+    """Each field of a saved execution context."""
     max_projection: int = Field(default=64, ge=1)
     """Fields named by one projection."""
     max_filter_bytes: int = Field(default=2 * 2**20, ge=1024)
     """One metadata filter, as JSON."""
     max_filter_depth: int = Field(default=MAX_DEPTH, ge=1, le=200)
-    """How deep `$and`, `$or`, `$nor` and `$not` may nest."""
+    """Nesting depth of `$and`, `$or`, `$nor` and `$not`."""
     max_filter_conditions: int = Field(default=MAX_CONDITIONS, ge=1, le=900)
     """Operators and nested filters of one metadata filter."""
     max_filter_values: int = Field(default=MAX_VALUES, ge=1, le=30_000)
     """Values in all lists of one metadata filter."""
     max_filter_cost: int = Field(default=20_000_000, ge=1)
-    """Conditions times chunks of a metadata filter with `$contains`, which no index answers."""
+    """Conditions times chunks for a metadata filter with `$contains`, which does not use an index."""
     max_filter_s: float = Field(default=30.0, gt=0)
     """Maximum time that the database may take to apply a metadata filter."""
 
     rate_limit: str | None = None
     """Maximum rate of one key, such as `100/second` or `50/second; 1000/minute`; unlimited if unset."""
     rate_store: str | None = Field(default=None, repr=False)
-    """A Redis in which servers count together what rates, quotas of requests and failed sign-ins limit."""
+    """A Redis in which servers count rates, request quotas and failed sign-ins together."""
     max_requests: int = Field(default=1024, ge=1)
-    """Requests in flight; further ones get a 503."""
+    """Requests in flight; more get a 503."""
     max_requests_each: int = Field(default=256, ge=1)
-    """Requests in flight of one organisation; further ones get a 503."""
+    """Requests in flight for one organisation; more get a 503."""
     max_connections: int = Field(default=4096, ge=1)
-    """Open connections; a further one replaces the one that has waited longest, or gets a 503."""
+    """Open connections; a new one replaces the one that has been idle longest, or gets a 503."""
     header_timeout_s: float = Field(default=20.0, gt=0)
     """Maximum time for the header of a request to arrive."""
     body_timeout_s: float = Field(default=30.0, gt=0)
@@ -147,62 +147,62 @@ class Settings(BaseSettings):
     min_body_bytes_per_s: int = Field(default=8192, ge=1)
     """Minimum rate at which a body must arrive."""
     write_timeout_s: float = Field(default=60.0, gt=0)
-    """Maximum time for which a client may leave an answer unread."""
+    """Maximum time for which a client may stop reading an answer."""
     keep_alive_s: float = Field(default=75.0, gt=0)
-    """How long a connection stays open without a request; a client that keeps one for longer loses its next call."""
+    """How long an idle connection stays open; clients must close idle connections sooner."""
     request_timeout_s: float = Field(default=300.0, gt=0)
     """Maximum time from the last byte of a request to the first of its answer."""
     drain_s: float = Field(default=0.0, ge=0)
-    """How long `/readyz` says 503 before the server stops, while it goes on serving; a second Ctrl-C ends that."""
+    """How long `/readyz` returns 503 before the server stops, while it still serves; a second Ctrl-C skips this."""
     shutdown_timeout_s: int = Field(default=30, ge=0)
     """Maximum time for requests in flight to finish when the server stops."""
 
     ballast_bytes: int = Field(default=128 * 2**20, ge=0)
-    """A file in the data folder that is given up so that deletions work on a full disk; 0 makes none."""
+    """Size of a file in the data folder that is removed so that deletions work on a full disk; 0 disables it."""
     slow_statement_s: float = Field(default=1.0, gt=0)
-    """A statement of the database that takes as long is logged, without its values."""
+    """Database statements that take at least this long are logged, without their values."""
 
     memory_bytes: int = Field(default=2**30, ge=0)
-    """Memory for all that clients store, send and ask for: the two below, 64 MiB of prepared queries, and requests."""
+    """Memory for all client data: the two settings below, 64 MiB of prepared queries, and requests."""
     cache_bytes: int = Field(default=512 * 2**20, ge=0)
-    """Memory of the search engine's cache of ciphertexts, and of what searches still read of it."""
+    """Memory for the search engine's cache of ciphertexts, including rows that searches still read from it."""
     search_memory_bytes: int = Field(default=64 * 2**20, ge=0)
-    """Memory of all searches together for rows that are not in the cache; beyond it they use temporary files."""
+    """Memory for rows of all searches that are not in the cache; searches that need more use temporary files."""
     search_threads: int = Field(default=2, ge=1, le=256)
     """Threads that compute searches."""
 
     engine: Literal["local", "ray"] = "local"
-    """Where searches of large knowledge bases are computed: in this process, or in a Ray cluster."""
+    """Where to compute searches of large knowledge bases: in this process, or in a Ray cluster."""
     ray_address: str = Field(default="auto", min_length=1)
-    """The cluster's address, `HOST:PORT`; `auto` takes that of the Ray node on this host."""
+    """The cluster's address, `HOST:PORT`; `auto` uses the Ray node on this host."""
     ray_min_rows: int = Field(default=100_000, ge=0)
-    """Knowledge bases with fewer chunks stay in this process."""
+    """Searches of knowledge bases with fewer chunks are computed in this process."""
     ray_segment_rows: int = Field(default=8192, ge=1)
-    """Chunks that are held in the cluster together; equal for all servers of a cluster."""
+    """Chunks in one segment of the cluster; must be the same for all servers of a cluster."""
     ray_node_bytes: int = Field(default=4 * 2**30, ge=0)
-    """Memory of each node of the cluster for ciphertexts; the server that starts a node's holder decides."""
+    """Memory for ciphertexts on each node of the cluster; the server that first uses a node sets it."""
     ray_idle_s: float = Field(default=3600.0, gt=0)
-    """How long the cluster keeps ciphertexts that no server asks for."""
+    """How long the cluster keeps ciphertexts that servers do not use."""
     ray_timeout_s: float = Field(default=30.0, gt=0)
     """Maximum time for one step of a search in the cluster."""
 
     metrics: Literal["off", "loopback", "token"] = "off"
-    """Who may read `/metrics`: nobody, this host (not behind a proxy on it!), or clients that send `metrics_token`."""
+    """Who may read `/metrics`: no one, this host (not behind a proxy on it), or clients that send `metrics_token`."""
     metrics_token: str | None = Field(default=None, min_length=MIN_METRICS_TOKEN, repr=False)
     """The bearer token that opens `/metrics`."""
     traces_endpoint: str | None = None
-    """A collector of OpenTelemetry (OTLP over HTTP), such as `http://127.0.0.1:4318`; no traces if unset."""
+    """An OpenTelemetry collector (OTLP over HTTP), such as `http://127.0.0.1:4318`; no traces if unset."""
     traces_ratio: float = Field(default=1.0, ge=0, le=1)
-    """The part of requests that is traced."""
+    """The fraction of requests that are traced."""
     traces_context: bool = False
-    """Whether a client's header `traceparent` says which trace its request belongs to, and whether it is traced."""
+    """Whether to accept a client's `traceparent` header, which says to which trace a request belongs."""
     log_format: Literal["auto", "json", "text"] = "auto"
     """Format of log lines; `auto` is text on a terminal and JSON elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Minimum level of log lines; requests are logged at `info`."""
 
     insecure_schemes: Annotated[tuple[str, ...] | None, NoDecode] = None
-    """Schemes without encryption, for tests only: `module:object`, several with commas."""
+    """Schemes without encryption, for tests only: `module:object`, comma-separated."""
 
     @classmethod
     def settings_customise_sources(
@@ -216,7 +216,7 @@ class Settings(BaseSettings):
         """The order in which the places are looked at. Raises `ValueError` for a variable that nothing reads."""
         for name, nearest in unknown_variables(os.environ, settings_cls.model_fields).items():
             raise ValueError(
-                f"{name} is not an environment variable that XTrace reads: "
+                f"{name} is not a known environment variable of XTrace: "
                 + (f"did you mean {nearest}? " if nearest else "")
                 + "Correct or unset it"
             )
@@ -248,7 +248,7 @@ class Settings(BaseSettings):
         if endpoint is not None:
             parts = urlsplit(endpoint)
             if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
-                raise ValueError("expected a URL such as http://127.0.0.1:4318, without a user and a query")
+                raise ValueError("expected a URL such as http://127.0.0.1:4318, without user and query")
             if not traces.is_installed():
                 raise ValueError("traces need OpenTelemetry: pip install 'xtracedb[otel]'")
         return endpoint
@@ -273,12 +273,12 @@ class Settings(BaseSettings):
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key must be given together")
         if self.metrics == "token" and self.metrics_token is None:
-            raise ValueError("metrics is set to token, so metrics_token must be given")
+            raise ValueError("metrics is token, so metrics_token must be set")
         if self.ops_port is not None and self.ops_port == self.port:
-            raise ValueError(f"ops_port and port are both {self.port}: the second port must be another one")
+            raise ValueError(f"ops_port and port are both {self.port}: use a different second port")
         for name, port in (("port", self.port), ("ops_port", self.ops_port)):
             if self.dashboard_port is not None and self.dashboard_port == port:
-                raise ValueError(f"dashboard_port and {name} are both {port}: the dashboard's port must be another one")
+                raise ValueError(f"dashboard_port and {name} are both {port}: use a different port for the dashboard")
         missing = 2 * BODY_COPIES * self.max_body_bytes - self.of_worker.request_memory_bytes
         if missing > 0:
             given = self._share_of("memory_bytes") * self.workers

@@ -149,7 +149,7 @@ class _Parent:
         self._look_for_life()
         for worker in self._workers:
             if worker.stopped_by is not None and time.monotonic() >= worker.stopped_by:
-                _log.error("a worker did not stop in time, and is killed")
+                _log.error("a worker did not stop in time and was killed")
                 worker.stopped_by = time.monotonic() + _PATIENCE_S
                 os.kill(worker.pid, signal.SIGKILL)
         return not self._stopping or bool(self._workers)
@@ -179,7 +179,7 @@ class _Parent:
                     self._tell(worker, told, self._settings.drain_s)
             self._stopping = True
         elif number == signal.SIGHUP and not (self._stopping or self._to_replace or self._successor):
-            _log.warning("every worker is replaced, one after another")
+            _log.warning("replacing all workers, one after another")
             self._to_replace = [worker for worker in self._workers if worker.stopped_by is None]
 
     def _tell(self, worker: _Worker, number: signal.Signals, more_s: float = 0.0) -> None:
@@ -231,7 +231,7 @@ class _Parent:
         if not self._all_started:
             raise CannotServe("a worker could not start; its log says why")
         if worker is self._successor:
-            _log.error("a new worker could not start (%s): the others stay", _ending(exit_code))
+            _log.error("a new worker could not start (%s): the old ones keep running", _ending(exit_code))
             self._successor, self._to_replace = None, []
             return
         if worker in self._to_replace:
@@ -242,7 +242,7 @@ class _Parent:
         self._failures = 0 if time.monotonic() - worker.began >= _STEADY_S else self._failures + 1
         pause = min(_FIRST_PAUSE_S * 2**self._failures, _LONGEST_PAUSE_S)
         self._start_at = time.monotonic() + pause
-        _log.error("a worker ended (%s): another one is started in %.1f s", _ending(exit_code), pause)
+        _log.error("a worker exited (%s): starting another one in %.1f s", _ending(exit_code), pause)
 
     def _replace(self) -> None:
         """Starts the next successor, when the one before has taken its place."""
@@ -288,7 +288,7 @@ def _watch(server: Server, parent: int, ready: int) -> None:
             os.write(ready, b"1")
             os.close(ready)
         time.sleep(_LOOKS_EVERY_S)
-    _log.error("the parent of this worker has ended, and so it stops")
+    _log.error("the parent of this worker has exited, so it stops")
     server.leave()
     time.sleep(server.config.timeout_graceful_shutdown or 0)
     time.sleep(_PATIENCE_S)

@@ -66,7 +66,7 @@ def test_citations_that_do_not_exist_are_marked(inside: Inside, model: LanguageM
         "Sources:\n[1] "
     )
     assert answered.err.endswith(
-        "xtrace: the answer cites 7, 9, which no source has: do not rely on what stands there\n"
+        "xtrace: the answer cites 7, 9, but no such source exists: do not rely on those statements\n"
     )
     model.plans = [streamed("It is the cat [3].")]
     found = inside(f"{ASK} --json --timing").json
@@ -75,7 +75,7 @@ def test_citations_that_do_not_exist_are_marked(inside: Inside, model: LanguageM
     assert [(one["number"], one["cited"]) for one in found["sources"]] == [(1, False), (2, False)]
     assert list(found["seconds"])[-2:] == ["first words", "answer"]
     model.plans = [streamed("I do not know.")]
-    assert "Passages that were sent, of which the answer cites none:\n[1] " in inside(ASK).text
+    assert "The answer cites none of the passages that were sent:\n[1] " in inside(ASK).text
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
@@ -110,8 +110,8 @@ def test_an_answer_cannot_steer_the_terminal(inside: Inside, model: LanguageMode
 def test_what_a_model_cannot_do_is_one_sentence(inside: Inside, model: LanguageModel) -> None:
     for plan, sentence in (
         (refusal(401, f"wrong key {KEY}"), "(status 401): wrong key …"),
-        (completion(None), "without any text"),
-        (stream_of(event("Half an answer"), b""), "broke off in the middle"),
+        (completion(None), "an empty answer"),
+        (stream_of(event("Half an answer"), b""), "stopped in the middle"),
     ):
         model.plans = [plan]
         ended = inside(ASK)
@@ -120,7 +120,7 @@ def test_what_a_model_cannot_do_is_one_sentence(inside: Inside, model: LanguageM
     assert ended.out == "Half an answer\n"
     nothing = inside('ask cat --where \'{"format": "docx"}\'')
     assert (nothing.status, nothing.out) == (0, "")
-    assert nothing.err == "xtrace: nothing was found, so nothing was sent to the model\n"
+    assert nothing.err == "xtrace: no results, so nothing was sent to the model\n"
     assert len(model.requests) == 3
 
 

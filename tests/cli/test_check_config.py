@@ -35,5 +35,5 @@ def test_a_running_server_is_found_by_its_folder_and_port(shell: Terminal, live_
     result = shell(f"serve --check-config --data {live_service.folder} --port {port}")
     assert result.status == 1
     assert f"a server runs on {live_service.folder}: stop it" in lines(result, "error")
-    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use; stop what" in lines(result, "error")
-    assert result.err == "xtrace: the server would not start or not work with these settings: see the errors above\n"
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use; stop the program" in lines(result, "error")
+    assert result.err == "xtrace: the server would not start or work with these settings: see the errors above\n"

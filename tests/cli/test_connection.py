@@ -80,7 +80,7 @@ def test_a_wrong_key_is_one_sentence_without_the_key(xtrace: Terminal, credentia
     refused.fails("key")
     assert "wrong-api-key" not in refused.err
     refused = xtrace("kb list", XTRACE_ADMIN_KEY="two\nlines")
-    refused.fails("admin_key has spaces around it or characters that no key has")
+    refused.fails("admin_key has surrounding spaces, or characters that keys do not contain")
 
 
 def test_a_dead_server_is_one_sentence(xtrace: Terminal) -> None:

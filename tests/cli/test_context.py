@@ -159,7 +159,7 @@ def test_what_is_no_context_is_one_sentence(protected: Terminal) -> None:
     (protected.folder / "text").write_text("no context")
     for command in ("show", "save"):
         protected(f"context {command} nowhere.json").fails("nowhere.json cannot be read")
-        protected(f"context {command} text").fails("the file text is not the JSON of a saved context")
+        protected(f"context {command} text").fails("the file text is not a saved context")
     protected("context restore 00 mine.json").fails("context")
     protected("context delete 00 --yes").fails("context")
     protected("context create no/../text").fails("exists")

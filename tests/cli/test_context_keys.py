@@ -169,8 +169,10 @@ async def test_rotate_from_a_dry_run_to_the_removal(terminal: Terminal, http: Ht
     again = terminal("context rotate old.json new.json --remove-old --yes --json").json
     assert (again["chunks"], again["finished"], again["removed_old"]) == ({}, True, True)
     terminal("context create other.json --dimensions 8")
-    terminal("context rotate other.json new.json").fails("replaces another context")
-    terminal("context rotate old.json other.json", XTRACE_NEW_PASSPHRASE=PASSPHRASE).fails("replaces no other context")
+    terminal("context rotate other.json new.json").fails("does not replace the context in")
+    terminal("context rotate old.json other.json", XTRACE_NEW_PASSPHRASE=PASSPHRASE).fails(
+        "not replace another context"
+    )
 
 
 async def test_finish_says_what_remains_to_be_done(terminal: Terminal, http: Http, credentials: Credentials) -> None:
@@ -181,7 +183,7 @@ async def test_finish_says_what_remains_to_be_done(terminal: Terminal, http: Htt
     assert "the rotation is not finished: chunks under the old keys are still accepted" in moved.err
     terminal("context rotate old.json new.json --finish").fails("--yes", status=2)
     refused = terminal.watched("context rotate old.json new.json --finish", "n")
-    assert "accept nothing under the old keys any more? [y/N] " in refused.err
+    assert "stop accepting chunks under the old keys? [y/N] " in refused.err
     assert opened(terminal.folder / "new.json", NEW_PASSPHRASE).predecessor is not None
     done = terminal("context rotate old.json new.json --finish --yes --json")
     assert (done.json["finished"], done.json["removed_old"], done.json["left"]) == (True, False, {})
@@ -232,8 +234,8 @@ async def test_rotate_other_keys_and_one_knowledge_base(
     shown = terminal("context show new.json --json").json
     assert (shown["scheme"], shown["key_len"], shown["key_provider"]) == ("paillier_lookup", 1026, "key_file")
     terminal("context rotate stranger.json new.json --new-key-file key").fails("another context")
-    terminal(f"{line} --remove-old --yes").fails("leave --kb out", status=2)
-    terminal(f"{line} --finish --yes").fails("leave --kb out", status=2)
+    terminal(f"{line} --remove-old --yes").fails("omit --kb", status=2)
+    terminal(f"{line} --finish --yes").fails("omit --kb", status=2)
     provider = KeyFileProvider(terminal.folder / "key")
     new = ExecutionContext.load_from_disk(path=terminal.folder / "new.json", key_provider=provider)
     for kb_id in kbs:

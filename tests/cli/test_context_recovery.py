@@ -98,7 +98,7 @@ def test_one_is_added_replaced_and_removed(terminal: Terminal) -> None:
     assert terminal("context rewrap mine.json").status == 0
     assert recovered(path, second).id == context_id
     removed = terminal("context recovery-key mine.json --remove --yes", XTRACE_PASSPHRASE=NEW_PASSPHRASE)
-    assert (removed.status, removed.err) == (0, "xtrace: mine.json does not have a recovery key any more\n")
+    assert (removed.status, removed.err) == (0, "xtrace: mine.json no longer has a recovery key\n")
     with pytest.raises(WrongKey, match="does not have a recovery key"):
         recovered(path, second)
 
@@ -118,7 +118,7 @@ def test_a_lost_file_is_restored_by_the_recovery_key(terminal: Terminal) -> None
 def test_a_rotation_must_be_told_what_becomes_of_it(terminal: Terminal) -> None:
     words = words_of(terminal("context create old.json --dimensions 8 --recovery-key"))
     terminal("context save old.json")
-    terminal("context rotate old.json new.json").fails("say --recovery-key new, keep or none", status=2)
+    terminal("context rotate old.json new.json").fails("choose --recovery-key new, keep or none", status=2)
     assert not (terminal.folder / "new.json").exists()
     assert terminal("context rotate old.json new.json --dry-run").status == 0
 

@@ -75,7 +75,7 @@ def test_the_first_run_answers_and_shows_ciphertext_and_the_second_loads_nothing
 def test_it_ends_with_three_commands_that_work(shell: Terminal, recipes: Path) -> None:
     shell.environment["XTRACE_PASSPHRASE"] = "of something else"
     shown = shell("demo recipes --data data --ask 'What do I need for bread?'").text.splitlines()
-    assert shown[-4] == "Go on in the folder data, whose .env has the settings (cd data):"
+    assert shown[-4] == "Continue in the folder data, whose .env has the settings (cd data):"
     words = [shlex.split(line)[1:] for line in shown[-3:]]
     assert [one[:2] for one in words] == [["search", "What do I need for bread?"], ["xvec", "head"], ["shell"]]
     assert (shell.folder / "data" / ".env").stat().st_mode & 0o777 == 0o600
@@ -124,7 +124,7 @@ def test_folders_without_text_are_one_sentence(shell: Terminal) -> None:
     (shell.folder / "empty").mkdir()
     ended = shell("demo empty --data data")
     assert ended.status == 1
-    assert ended.err.splitlines()[-1].endswith("empty contains no file of a known format: nothing was loaded")
+    assert ended.err.splitlines()[-1].endswith("empty contains no file of a supported format: nothing was loaded")
 
 
 def test_what_is_in_files_cannot_steer_the_terminal(shell: Terminal, recipes: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_run_that_was_cut_off_is_completed_by_the_next(shell: Terminal, number
         wait_for_chunks(first, shell.folder / "data" / "server" / "xtrace.db")
         cut_off = first.stop(number)
     said = re.fullmatch(
-        r"xtrace: (\d+) chunks are stored: run the same command again to go on\nxtrace: stopped\n", cut_off.err
+        r"xtrace: (\d+) chunks are stored: run the same command again to continue\nxtrace: stopped\n", cut_off.err
     )
     assert said, cut_off.err
     assert cut_off.status == 130

@@ -83,7 +83,7 @@ def test_what_is_wrong_is_said_with_what_to_do(
 ) -> None:
     found = patient("doctor --json", **variables)
     assert found.status == 1
-    assert "checks failed: see above what to do" in found.err
+    assert "checks failed: follow the advice above" in found.err
     assert statuses(found)[check] == "error"
     assert sentence in found.out
 

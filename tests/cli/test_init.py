@@ -175,7 +175,7 @@ def test_a_failure_is_one_sentence_and_loses_nothing(
         assert not (person.folder / ".env").exists()
         assert (person.folder / "context.json").read_bytes() == context
 
-    refused("", "which server is missing: give --url URL and --credentials FILE, or --local", 2)
+    refused("", "no server was given: use --url URL and --credentials FILE, or --local", 2)
     refused(f"--url http://127.0.0.1:1 --credentials {elsewhere}", "cannot reach http://127.0.0.1:1")
     refused(f"--credentials {elsewhere}", "passphrase", XTRACE_PASSPHRASE=WRONG_PASSPHRASE)
     refused("--url http://127.0.0.1:1", "XTRACE_ORG_ID or --credentials is missing", 2)
@@ -192,7 +192,7 @@ def test_without_an_admin_key_the_id_is_needed(
     write_credentials(elsewhere, Credentials(credentials.org_id, "", credentials.api_key, credentials.api_url))
     made = person(f"init --credentials {elsewhere} --context context.json --yes")
     assert made.status == 0, made.err
-    assert "no knowledge base was named, so nothing was stored" in made.err
+    assert "no knowledge base was named, so no test document was stored" in made.err
     assert "XTRACE_KB" not in settings(person)
 
 
@@ -224,9 +224,9 @@ def test_a_passphrase_is_kept_only_where_it_is_asked_for(person: Terminal, elsew
     assert "this machine has no keyring that xtrace can use" in kept.err
     kept = person(f"{line} notes --keep-passphrase dotenv")
     assert kept.status == 0, kept.err
-    assert "the context remembers no model, so nothing was stored to try it out" in kept.err
+    assert "the context does not name a model, so no test document was stored" in kept.err
     assert f"XTRACE_PASSPHRASE='{PASSPHRASE}'\n" in settings(person)
-    assert "anyone who can read it and the context can read everything" in kept.err
+    assert "anyone who can read it and the context can decrypt everything" in kept.err
 
 
 def test_the_private_server_of_a_foreign_folder_is_not_started(person: Terminal) -> None:

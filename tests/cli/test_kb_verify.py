@@ -75,7 +75,7 @@ def test_bad_chunks_are_listed_and_the_status_is_1(terminal: Terminal, kb_id: st
     assert plain.out == "CHUNK  PROBLEMS\n2      vector, content\n5      content\n"
     assert plain.err == (
         "xtrace: 7 chunks were read, 2 are bad, 0 were deleted\n"
-        "xtrace: 2 bad chunks are left: replace them from their source, or delete them with --delete\n"
+        "xtrace: 2 bad chunks remain: replace them from their source, or delete them with --delete\n"
     )
     as_json = terminal(f"kb verify {kb_id} mine.json --json")
     assert as_json.status == 1

@@ -29,7 +29,7 @@ def test_a_key_from_its_creation_to_its_end(xtrace: Terminal, http: Http) -> Non
     assert not may_read()
     granted = xtrace(f"keys grant {secret[:5]} {kb_id} read")
     assert (granted.status, granted.out) == (0, "")
-    assert granted.err == f"xtrace: the key {secret[:5]}… may now do in {kb_id}: read\n"
+    assert granted.err == f"xtrace: the key {secret[:5]}… now has this permission in {kb_id}: read\n"
     assert may_read()
     revoked = xtrace(f"keys revoke {secret[:5]} --yes")
     assert (revoked.out, revoked.err) == ("", f"xtrace: revoked the key {secret[:5]}… (reader)\n")
@@ -93,6 +93,6 @@ def test_a_key_expires_when_it_is_told_to(xtrace: Terminal) -> None:
     moment = xtrace("keys create guest --expires 2100-01-31T12:00+02:00 --json").json["apiKey"]["expiresAt"]
     assert moment == "2100-01-31T10:00:00.000000Z"
     assert moment in xtrace("keys list").text
-    xtrace("keys create guest --expires tomorrow").fails("--expires is not a time", status=2)
+    xtrace("keys create guest --expires tomorrow").fails("--expires is not valid", status=2)
     xtrace("keys create guest --expires 2001-01-01").fails("which has passed")
     assert [key["name"] for key in xtrace("keys list --json").json] == ["default", "guest"]

@@ -76,14 +76,14 @@ def test_the_first_run_stores_everything_and_the_next_one_what_differs(inside: I
     (notes / "old.txt").write_bytes("Café".encode("latin-1"))
     loaded = inside("load first --kb first")
     assert loaded.text == (
-        "             FILES  CHUNKS\n"
-        "new          4\n"
-        "changed      0\n"
-        "stored       4      4\n"
-        "known        0      0\n"
-        "removed      0      0\n"
-        "passed over  1\n"
-        "  1 passed over: not a format that can be loaded (first/data.bin)"
+        "           FILES  CHUNKS\n"
+        "new        4\n"
+        "changed    0\n"
+        "stored     4      4\n"
+        "unchanged  0      0\n"
+        "removed    0      0\n"
+        "skipped    1\n"
+        "  1 skipped: not a format that can be loaded (first/data.bin)"
     )
     assert re.fullmatch(
         r"xtrace: first/old\.txt is not valid UTF-8 and was read as Windows-1252; name another encoding with "
@@ -132,7 +132,7 @@ def test_every_format_is_found_by_what_it_says(inside: Inside, desk: Terminal) -
     ("line", "sentence", "status"),
     [
         ("nowhere", "nowhere cannot be loaded: No such file or directory", 1),
-        ("empty", "empty contains no file of a known format: nothing was loaded", 1),
+        ("empty", "empty contains no file of a supported format: nothing was loaded", 1),
         ("pipe", "pipe cannot be loaded: it is neither a file nor a folder", 1),
         ("empty --chunk-size 100 --overlap 44", "--overlap is 44, expected at most 43 for chunks of 100", 2),
         ("empty --encoding klingon", "--encoding is klingon, expected an encoding such as utf-8", 2),
@@ -145,7 +145,7 @@ def test_every_format_is_found_by_what_it_says(inside: Inside, desk: Terminal) -
         ("empty --metadata source=x", "--metadata names source, expected each name once, and none of: cell, file", 2),
         ("empty --metadata a=1 --metadata a=2", "--metadata names a, expected each name once", 2),
         ("empty --metadata tag1=x", "--metadata names tag1: use --tag1", 2),
-        ("/", "/ has no name: say with --as NAME how its sources shall begin", 2),
+        ("/", "/ has no name: choose a name for its sources with --as NAME", 2),
     ],
 )
 def test_bad_input_is_one_sentence(inside: Inside, desk: Terminal, line: str, sentence: str, status: int) -> None:
@@ -201,7 +201,7 @@ async def test_a_knowledge_base_of_another_context_is_said_once(desk: Terminal, 
     async with XTraceIntegration(owner.org_id, owner.api_key, owner.admin_key, owner.api_url) as xtrace:
         other = await Collection.open(xtrace, toy_context(), "both", embedding=Model())
         await other.upsert([Record("a", "Cold.")])
-    said = "xtrace: both has chunks of another context: searches with one context do not find what is stored"
+    said = "xtrace: both has chunks of another context: a search finds only chunks stored under its own context"
     # In a thread, because a command has an event loop of its own.
     assert said in (await asyncio.to_thread(desk, "load notes --kb both")).err
     assert said not in (await asyncio.to_thread(desk, "load notes --kb both")).err
@@ -252,7 +252,7 @@ def test_a_run_that_was_stopped_is_completed_by_the_next(
     if number == signal.SIGINT:
         assert stopped.status == 130
         assert re.fullmatch(
-            r"(xtrace: \d+ chunks are stored, 0 were there already: run the same command again to go on\n)?"
+            r"(xtrace: \d+ chunks are stored, 0 were already there: run the same command again to continue\n)?"
             r"xtrace: stopped\n",
             stopped.err,
         ), stopped.err

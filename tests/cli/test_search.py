@@ -65,7 +65,7 @@ def test_filters_and_thresholds_leave_out(inside: Inside) -> None:
     assert ids(where({"page": {"$gte": 3}})) == ["notes/lease.pdf#0"]
     assert ids("--min-similarity 0.4") == ["notes/cat.txt#0"]
     nothing = inside(f"search cat {where({'format': 'docx'})}")
-    assert (nothing.status, nothing.out, nothing.err) == (0, "", "xtrace: nothing was found\n")
+    assert (nothing.status, nothing.out, nothing.err) == (0, "", "xtrace: no results\n")
     assert inside(f"search cat --json {where({'format': 'docx'})}").json["hits"] == []
 
 

@@ -49,7 +49,7 @@ def test_a_flag_goes_before_the_environment_and_this_before_the_file(shell: Term
         ("--set no_such_thing=1", "NO_SUCH_THING", 1),
         ("--config missing.toml", "cannot be read", 1),
         ("--tls-key key.pem", "together", 1),
-        ("--port 8123 --ops-port 8123", "must be another one", 1),
+        ("--port 8123 --ops-port 8123", "use a different", 1),
         ("--set cache_bytes=1073741824", "memory_bytes is 1073741824, expected at least", 1),
     ],
 )
@@ -94,8 +94,8 @@ def test_with_a_certificate_it_speaks_https(shell: Terminal) -> None:
 @pytest.mark.parametrize("command", ["serve", "org list", "vacuum"])
 def test_a_variable_that_nothing_reads_is_refused(command: str, xtrace: Terminal) -> None:
     refused = xtrace(command, XTRACE_PROT="1")
-    refused.fails("XTRACE_PROT is not an environment variable that XTrace reads: did you mean XTRACE_PORT?")
-    xtrace(command, xtrace_no_such="1").fails("xtrace_no_such is not an environment variable")
+    refused.fails("XTRACE_PROT is not a known environment variable of XTrace: did you mean XTRACE_PORT?")
+    xtrace(command, xtrace_no_such="1").fails("xtrace_no_such is not a known environment variable")
 
 
 def test_the_list_of_variables_is_complete() -> None:

@@ -70,13 +70,13 @@ def test_the_page_from_top_to_bottom(owner: Terminal, tmp_path: Path, credential
 
 
 def test_nothing_is_made_where_it_cannot_be_shared(owner: Terminal) -> None:
-    owner("share documents --with Ada").fails("store them with `xtrace context save FILE`")
+    owner("share documents --with Ada").fails("run `xtrace context save FILE` to store them")
     owner("share documnets --with Ada").fails("did you mean documents?")
     owner("kb create empty")
     owner("share empty --with Ada").fails("nothing is stored in empty under the context")
     (owner.folder / "taken.json").write_text("{}")
     owner("share documents --with Ada --to taken.json").fails("taken.json exists")
-    owner("share documents --with Ada --expires soon").fails("--expires is not a time", status=2)
+    owner("share documents --with Ada --expires soon").fails("--expires is not valid", status=2)
     assert len(owner("keys list --json").json) == 1
 
 
@@ -85,7 +85,7 @@ def test_the_context_is_all_or_nothing_and_it_says_so(owner: Terminal) -> None:
     owner("kb create letters")
     owner("xvec upsert text --id one --kb letters")
     shared = owner(f"share letters --with {shlex.quote('Bob / B.')} --json")
-    assert "also what is in 1 other knowledge bases" in shared.err
+    assert "what is stored under this context in 1 other knowledge bases" in shared.err
     assert set(shared.json) == {"kb_id", "context_id", "key", "file", "commands", "also_under_context"}
     assert shared.json["file"] == "xtrace-bob-b.json"
     assert "secretKey" not in shared.out

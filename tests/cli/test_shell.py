@@ -37,7 +37,7 @@ def test_an_error_ends_the_command_and_not_the_shell(inside: Inside) -> None:
     unknown = inside("saerch cat")
     assert unknown.status == 2
     assert "No such command 'saerch'" in unknown.err
-    inside("search 'cat").fails("a quotation is not closed", status=2)
+    inside("search 'cat").fails("a quote is not closed", status=2)
     inside("shell").fails("this is the shell already", status=2)
     assert inside("\\nothing").status == 2
     assert inside("# isn't a command").status == inside("  ").status == 0

@@ -16,7 +16,7 @@ def test_deleted_chunks_give_their_space_back(operator: Terminal, http: Http, li
     http.data("DELETE", "/chunk/{org}", params={"kb_id": kb_id, "chunk_ids": deleted})
 
     vacuumed = operator("vacuum")
-    printed = re.fullmatch(r"(\d+) bytes given back, (\d+) in use", vacuumed.text)
+    printed = re.fullmatch(r"(\d+) bytes released, (\d+) in use", vacuumed.text)
     assert printed
     assert int(printed[1]) > (CHUNKS - 1) * CHARACTERS
     assert int(printed[2]) == (live_service.folder / "xtrace.db").stat().st_size

@@ -73,7 +73,7 @@ def test_an_interrupted_file_says_what_is_stored(
     ended = letters(f"xvec upsert-file {file} --kb letters")
     assert ended.status == 1
     first, second = ended.err.splitlines()
-    assert first == "xtrace: 2 records are stored: run the same command again to go on"
+    assert first == "xtrace: 2 records are stored: run the same command again to continue"
     assert "its id is 3" in second
     assert ids(letters) == ["a", "b"]
 
@@ -103,7 +103,7 @@ def test_what_bad_input_gets(inside: Inside, tmp_path: Path) -> None:
         (b"[1]", "is not a list of objects"),
         (b'{"id": "a"', "line 1 of"),
         (b"\n\xff\n", "line 2 of"),
-        (b'{"id": "a", "txt": "b"}', "with other keys than"),
+        (b'{"id": "a", "txt": "b"}', "with keys other than"),
         (b"[" * 100_000, "is not a list of objects"),
     ):
         (tmp_path / "bad").write_bytes(content)

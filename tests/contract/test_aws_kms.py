@@ -43,7 +43,7 @@ def test_a_context_opens_with_what_its_file_says(kms: KMS, tmp_path: Path) -> No
     assert kms.client().decrypt(CiphertextBlob=edek)["KeyId"].endswith(kms.key_id)
     with pytest.raises(InvalidContext, match="key provider 'aws_kms'"):
         ExecutionContext.load_from_disk("passphrase", path, insecure_allow_weak_encryption=True)
-    with pytest.raises(WrongKey, match="another wrapped key"):
+    with pytest.raises(WrongKey, match="a different wrapped key"):
         AWSKMSKeyProvider.from_wrapped(edek[:-1], kms_client=kms.client(), key_id=ALIAS).unwrap_key(edek)
 
 
@@ -71,12 +71,12 @@ def test_a_key_service_that_gives_no_key_is_at_fault(answer: dict[str, Any]) -> 
             return answer
 
     provider = AWSKMSKeyProvider(Service(), ALIAS)
-    with pytest.raises(KeyProviderFault, match="AWS KMS gave"):
+    with pytest.raises(KeyProviderFault, match="AWS KMS returned"):
         provider.new_key()
     if answer.get("Plaintext") == b"x" * 32:
         assert provider.unwrap_key(b"wrapped") == b"x" * 32
         return
-    with pytest.raises(KeyProviderFault, match="AWS KMS gave"):
+    with pytest.raises(KeyProviderFault, match="AWS KMS returned"):
         provider.unwrap_key(b"wrapped")
 
 
@@ -108,7 +108,7 @@ def test_an_encryption_context_is_bound(kms: KMS, tmp_path: Path) -> None:
 
 def test_real_refusals_are_one_sentence_each(kms: KMS) -> None:
     client = kms.client()
-    with pytest.raises(KeyProviderFault, match="does not know the key alias/missing"):
+    with pytest.raises(KeyProviderFault, match="the AWS KMS key alias/missing does not exist"):
         AWSKMSKeyProvider.create(client, "alias/missing")
     other = client.create_key()["KeyMetadata"]["KeyId"]
     _, wrapped_key = AWSKMSKeyProvider.create(client, other).new_key()
@@ -128,7 +128,7 @@ def test_real_refusals_are_one_sentence_each(kms: KMS) -> None:
         ("AccessDeniedException", KeyProviderFault, "denied"),
         ("DisabledException", KeyProviderFault, "disabled"),
         ("KMSInvalidStateException", KeyProviderFault, "present state"),
-        ("NotFoundException", KeyProviderFault, "does not know the key alias/xtrace"),
+        ("NotFoundException", KeyProviderFault, "the AWS KMS key alias/xtrace does not exist"),
         ("ExpiredTokenException", KeyProviderFault, "credentials"),
         ("InvalidKeyUsageException", KeyProviderFault, "symmetric"),
         ("KMSInternalException", KeyProviderFault, "try again"),

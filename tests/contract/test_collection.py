@@ -184,7 +184,7 @@ async def test_vectors_are_given_or_embedded_or_left_out(context: ExecutionConte
     assert by_id["bits"].similarity == pytest.approx(np.cos(np.pi * by_id["bits"].distance / DIM))
     without_model = Collection(xtrace, context, collection.kb_id)
     assert (collection.embeds_texts, without_model.embeds_texts) == (True, False)
-    with pytest.raises(InvalidArgument, match="no model is known that could embed it"):
+    with pytest.raises(InvalidArgument, match="no model is known to embed it"):
         await without_model.upsert([{"id": "z", "text": "a text"}])
     with pytest.raises(InvalidArgument, match="no model is known"):
         await without_model.search("a text")
@@ -571,7 +571,7 @@ async def test_a_search_for_what_is_relevant_and_different(
             await collection.search_mmr("query", diversity=wrong)
     bare = Collection(xtrace, context, collection.kb_id, embedding=Model(), vector_copy=None)
     for refused in (bare.search_mmr("query"), collection.search_mmr((query > 0).astype(np.uint8))):
-        with pytest.raises(InvalidArgument, match="relevance compares vectors of floats"):
+        with pytest.raises(InvalidArgument, match="relevance compares float vectors"):
             await refused
 
 

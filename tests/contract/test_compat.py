@@ -99,7 +99,7 @@ async def test_insert_chunks_takes_chunks_with_their_index(xtrace: XTraceIntegra
         assert len(await xtrace.insert_chunks(kb_id, form, "ctx")) == 3
     stored = await xtrace.get_chunk_by_id(range(1, 10), kb_id, projection=["index"])
     assert [chunk["index"] for chunk in stored] == [chunk["index"] for chunk in as_bytes] * 3
-    with pytest.raises(InvalidArgument, match="chunk 0 has no index, expected its encrypted vector under that key"):
+    with pytest.raises(InvalidArgument, match="chunk 0 has no index: put its encrypted vector under that key"):
         await xtrace.insert_chunks(kb_id, [{"chunk_content": "x"}], "ctx")
     with pytest.raises(InvalidArgument, match="an index or query is str"):  # no list of one-character ciphertexts
         await xtrace.insert_chunks(kb_id, [{"chunk_content": "x", "index": chunks[0]["index"][0]}], "ctx")
@@ -219,7 +219,7 @@ async def test_retrievers_take_parallel(xtrace: XTraceIntegration, kb_id: str, c
     await DataLoader(context, xtrace).load([{"chunk_content": "text"}], [bits(1)], kb_id)
     for retriever in (Retriever(context, xtrace, parallel=True), Retriever(context, xtrace, True)):
         assert await retriever.nn_search_for_ids(bits(1), 1, kb_id) == [1]
-        with pytest.raises(InvalidArgument, match="a text was given, but no model"):
+        with pytest.raises(InvalidArgument, match="got a text, but no model"):
             await retriever.search("text", 1, kb_id)
     for other in (3, "parallel", object()):
         with pytest.raises(InvalidArgument, match="embedding is"):
@@ -240,7 +240,7 @@ def test_contexts_are_created_with_a_passphrase_and_the_same_defaults(tmp_path: 
     assert (created.public_data()["type"], created.embed_len(), created.key_len()) == ("PaillierClient", 512, 1024)
     path = str(tmp_path / "context")
     assert ExecutionContext.load_from_disk("a passphrase", path) == created
-    with pytest.raises(InvalidArgument, match="salt cannot be chosen: each context draws its own"):
+    with pytest.raises(InvalidArgument, match="salt cannot be chosen, because each context generates its own"):
         ExecutionContext.create("a passphrase", "paillier", 512, 1024, b"salt")
 
 
@@ -267,7 +267,7 @@ async def test_what_is_saved_is_a_dict_and_secrets_stay_inside(
     assert await ExecutionContext.load_from_remote("passphrase", context.id, xtrace) == context
     assert hash(context) == hash(context.id)
     assert str(context) == f"<ExecutionContext {context.id}>"
-    with pytest.raises(InvalidArgument, match="does not give its secret keys away in clear: to_dict_enc"):
+    with pytest.raises(InvalidArgument, match="secret keys are never exported in plaintext: to_dict_enc"):
         context.to_dict_plain()
 
 
@@ -416,7 +416,7 @@ def test_key_providers_of_the_existing_protocol_are_taken(cls: type[TheirProvide
     class Other(cls):  # type: ignore[misc, valid-type]
         from_wrapped = None
 
-    with pytest.raises(WrongKey, match="make it from the context's wrapped_key"):
+    with pytest.raises(WrongKey, match="create it from the context's wrapped_key"):
         ExecutionContext.load_from_disk(path=path, key_provider=Other(), insecure_allow_weak_encryption=True)
 
 

@@ -66,7 +66,7 @@ async def test_what_is_there_is_loaded_and_nothing_else_is_stored(xtrace: XTrace
     assert await xtrace.store_exec_context(other.public_data(), other.id, name="app") == first.id
     assert await xtrace.list_exec_contexts() == [first.id]
     await xtrace.store_exec_context(other.public_data(), other.id)
-    with pytest.raises(ContextDiffers, match="which only a new one gets"):
+    with pytest.raises(ContextDiffers, match="only a new context can get a name"):
         await xtrace.store_exec_context(other.public_data(), other.id, name="free")
     await xtrace.delete_exec_context(first.id)
     assert await xtrace.find_exec_context("app") is None

@@ -335,7 +335,7 @@ async def test_a_group_that_would_be_too_large_is_refused_and_changes_nothing(
 ) -> None:
     monkeypatch.setattr(decoys_module, "MAX_MEMBERS", 10)
     ids = await retriever.nn_search_for_ids(QUERY, 2, kb_id)
-    with pytest.raises(DecoyGroupTooLarge, match=r"decoys=9 .* fetch 11 chunks together, the limit is 10: use fewer"):
+    with pytest.raises(DecoyGroupTooLarge, match=r"decoys=9 .* fetch 11 chunks together, but the limit is 10"):
         await retriever.retrieve_and_decrypt(ids, kb_id, decoys=9)
     assert xtrace.asked == []
     await retriever.retrieve_and_decrypt(ids, kb_id, decoys=8)

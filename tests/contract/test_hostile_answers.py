@@ -98,17 +98,17 @@ def changed_nonce(found: Chunks) -> Chunks:
     return [chunk | {"nonce": flipped_text(chunk["nonce"], 5)} for chunk in found]
 
 
-@fetched("gives chunks that were not asked for, twice, or in another order", InvalidAnswer)
+@fetched("gives chunks that were not requested, twice, or in another order", InvalidAnswer)
 def not_asked_for(found: Chunks) -> Chunks:
     return [*found, found[0] | {"chunk_id": 99}]
 
 
-@fetched("gives chunks that were not asked for, twice, or in another order", InvalidAnswer)
+@fetched("gives chunks that were not requested, twice, or in another order", InvalidAnswer)
 def twice(found: Chunks) -> Chunks:
     return [found[0], *found]
 
 
-@fetched("gives chunks that were not asked for, twice, or in another order", InvalidAnswer)
+@fetched("gives chunks that were not requested, twice, or in another order", InvalidAnswer)
 def reversed_(found: Chunks) -> Chunks:
     return found[::-1]
 
@@ -416,7 +416,7 @@ noticed("answers for names that were not asked about, or with ids that do not ex
 async def test_false_names_are_noticed(answered: dict[str, int], stock: Stock) -> None:
     async with stock.lied_to() as (xtrace, hostile):
         hostile.lie = lambda exchange: setattr(exchange, "json", {"chunk_ids": answered})
-        with pytest.raises(InvalidAnswer, match="names that were not asked for"):
+        with pytest.raises(InvalidAnswer, match="names that were not requested"):
             await xtrace.find_chunk_names(stock.kb_id, stock.context.id, ["name"])
 
 
@@ -493,7 +493,7 @@ async def test_a_salt_for_names_that_is_none_is_noticed(
 async def test_a_salt_for_names_that_was_not_stored_is_noticed(stock: Stock) -> None:
     async with stock.lied_to() as (xtrace, hostile):
         hostile.lie = with_salt(None)
-        with pytest.raises(InvalidAnswer, match="stored no salt"):
+        with pytest.raises(InvalidAnswer, match="did not store the salt"):
             await loading(DataLoader(stock.context, xtrace), stock.kb_id)
 
 
@@ -711,7 +711,7 @@ RAW: dict[str, tuple[set[type[NetworkError]], Callable[[asyncio.StreamWriter], A
         {ServerTimeout},
         endless(searched("application/vnd.xtrace.search-rows") + FRAMES_WITHOUT_END, b"\0", 0.1),
     ),
-    "silence": ({ServerTimeout}, endless(b"", b"", 0.1)),
+    "nothing arrived": ({ServerTimeout}, endless(b"", b"", 0.1)),
     "silence before JSON": ({ServerTimeout}, endless(HEAD + b"\r\n", b"", 0.1)),
     "silence before MessagePack": ({ServerTimeout}, endless(searched(wire.MSGPACK), b"", 0.1)),
 }

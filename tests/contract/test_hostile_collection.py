@@ -146,7 +146,7 @@ async def test_another_chunk_as_what_the_collection_keeps_is_noticed(stock: Stoc
             collection.upsert([{"id": "new"}]),
             collection.search("x", where={"n": 1}),
         ):
-            with pytest.raises(OtherRecord, match="as what the collection keeps about itself"):
+            with pytest.raises(OtherRecord, match="as the collection's own chunk"):
                 await call
 
 

@@ -270,7 +270,7 @@ async def test_chunks_outside_the_range_are_noticed(frames_allowed: bool, stock:
 
         hostile.lie = lie
         for bounds in ((3, 9), (2, 8)):
-            with pytest.raises(InvalidAnswer, match="outside the range"):
+            with pytest.raises(InvalidAnswer, match="outside the requested range"):
                 await Retriever(stock.context, xtrace).search(QUERY, 4, stock.kb_id, range_filter=bounds)
 
 

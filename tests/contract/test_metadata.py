@@ -137,7 +137,7 @@ def test_a_page_token_is_checked(http: Http, kb: str) -> None:
         answer = http.data("POST", "/chunk/meta/page/{org}", json=body(kb, page_token=bad))
         assert "page_token" in problem(answer, 422, "invalid")
     other = body(kb, page_token=token, sort_order="asc")
-    assert "another query" in problem(http.data("POST", "/chunk/meta/page/{org}", json=other), 422, "invalid")
+    assert "a different query" in problem(http.data("POST", "/chunk/meta/page/{org}", json=other), 422, "invalid")
     for wrong in ({"limit": -1}, {"offset": -1}, {"sort_by": "name"}, {"sort_order": "up"}, {"limit": "3"}):
         answer = http.data("POST", "/chunk/meta/page/{org}", json=body(kb, **wrong))
         assert next(iter(wrong)) in problem(answer, 422, "invalid")
@@ -165,7 +165,7 @@ def test_a_missing_filter_deletes_and_patches_nothing(http: Http, kb: str, missi
             sent = {"kb_id": kb, "context_id": "ctx", "dry_run": dry_run, **missing, **more}
             detail = problem(http.data(method, "/chunk/by-meta/{org}", json=sent), 422, code)
             assert "meta_filter" in detail
-            assert ("{} means every chunk" in detail) is bool(missing)
+            assert ("{} matches every chunk" in detail) is bool(missing)
     (left,) = http.get(kb, 1)
     assert left["meta_data"] == {"tag1": "a"}
     everything = body(kb, meta_filter="{}") | {"dry_run": False}
@@ -210,7 +210,7 @@ def test_a_forged_page_token_selects_no_more_than_the_call_without_it(
     own = decode_token(page(http, kb, limit=1, **call)["next_page_token"], digest)
     stranger = page(http, strangers, limit=1, **call)["next_page_token"]
     answer = http.data("POST", "/chunk/meta/page/{org}", json=body(kb, page_token=stranger, **call))
-    assert "another query" in problem(answer, 422, "invalid")
+    assert "a different query" in problem(answer, 422, "invalid")
     for pk in {
         0,
         2**63 - 1,

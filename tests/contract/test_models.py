@@ -81,7 +81,7 @@ async def test_what_another_model_loads_is_stored_anew_and_the_old_is_superseded
 async def test_a_context_without_a_model_asks_for_one(xtrace: XTraceIntegration, kb_id: str) -> None:
     context = new_context(dim=DIM)
     assert context.embedding_model is None
-    with pytest.raises(InvalidArgument, match="the context remembers none"):
+    with pytest.raises(InvalidArgument, match="the context does not name one"):
         await DataLoader(context, xtrace).load(CHUNKS, None, kb_id)
 
 
@@ -180,7 +180,7 @@ def test_bits_fit_into_one_ciphertext() -> None:
     most = max(d for d in range(256, 512) if 3**d <= 9 << 508)  # base 3 holds more
     assert new_context(wordllama(bits=most)).embed_len() == most
     with pytest.raises(
-        InvalidArgument, match=f"{most + 1} bits do not fit into one ciphertext at key_len 256, which holds {most}"
+        InvalidArgument, match=f"{most + 1} bits do not fit into one ciphertext .* which holds at most {most}"
     ):
         new_context(wordllama(bits=most + 1))
     for bits in (0, 4097):

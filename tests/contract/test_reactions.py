@@ -277,6 +277,6 @@ async def test_chunks_that_others_keep_changing_do_not_hold_a_rotation_for_ever(
                 await xtrace.patch_chunks(kb_id, old.id, [{"chunk_id": 1, "meta_data": {"tag5": str(changes)}}])
 
         hostile.lie = lie
-        with pytest.raises(InvalidAnswer, match="when no writer uses the old context"):
+        with pytest.raises(InvalidAnswer, match="when no client writes under the old context"):
             await rotate(new, deceived, batch_size=BATCH)
     assert (await rotate(new, xtrace)).total == 1

@@ -248,5 +248,5 @@ async def test_contexts_are_saved_and_opened_again(stock: Stock, tmp_path: Path)
 
 @pytest.mark.parametrize(("name", "value"), [("key_len", 1024), ("alpha_len", 512)])
 def test_a_scheme_refuses_parameters_that_it_does_not_have(name: str, value: int) -> None:
-    with pytest.raises(InvalidArgument, match=f"{name} is {value}, but the scheme plain does not have it"):
+    with pytest.raises(InvalidArgument, match=f"{name} is {value}, but the scheme plain does not use it"):
         ExecutionContext.create(provider(), NAME, DIM, **{name: value})  # type: ignore[arg-type]

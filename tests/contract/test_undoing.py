@@ -130,7 +130,7 @@ async def test_blank_and_unreadable_texts_are_passed_over_with_their_vectors(
 ) -> None:
     embedding: Any = {"model": Model(), "vectors": vectors(), "generators": iter(vectors())}[source]
     collection = iter(with_unreadable()) if source == "generators" else with_unreadable()
-    with pytest.warns(PassedOver, match=r"3 of the collection's chunks were passed over \(chunk 2: its text is blank"):
+    with pytest.warns(PassedOver, match=r"3 of the collection's chunks were skipped \(chunk 2: its text is blank"):
         summary = await loader.load(collection, embedding, kb_id, BATCH)
     assert summary.inserted == COUNT - 3
     assert [one.position for one in summary.passed_over] == [2, 5, 6]
@@ -187,7 +187,7 @@ async def test_what_was_read_already_is_not_taken_for_an_empty_collection(loader
 
     for collection in (iter(chunks()), later()):
         await loader.load(collection, Model(), kb_id)
-        with pytest.raises(InvalidArgument, match="give what the load returned"):
+        with pytest.raises(InvalidArgument, match="pass the summary that the load returned"):
             await loader.superseded(collection, kb_id)
 
 

@@ -85,7 +85,7 @@ def test_a_name_is_unique_in_a_knowledge_base_and_context(http: Http, kb: str) -
     [
         (["a", ""], "skip", "chunks[1].name is missing or empty"),
         (["a", None], "fail", "chunks[1].name is missing or empty"),
-        (["a", "b", "a"], "replace", "chunks[2].name is in the request before"),
+        (["a", "b", "a"], "replace", "chunks[2].name occurs twice in the request"),
         (["a"], "overwrite", "on_conflict"),
         (["a"], 1, "on_conflict"),
     ],

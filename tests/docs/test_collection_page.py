@@ -37,7 +37,8 @@ def test_the_filters_on_the_page_are_valid(block: str) -> None:
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    assert f"nests at most {MAX_DEPTH} levels, and holds at\nmost {MAX_CONDITIONS} operators and {MAX_VALUES:,}" in PAGE
+    words = " ".join(PAGE.split())
+    assert f"may nest {MAX_DEPTH} levels deep and contain {MAX_CONDITIONS} operators and {MAX_VALUES:,} values" in words
     assert f"at most 1 MiB and {metadata.MAX_DEPTH} levels deep" in PAGE
     assert metadata.MAX_BYTES == 1 << 20
     assert f"Up to {BATCH_SIZE} records are one transaction" in PAGE
@@ -45,7 +46,7 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 
 def test_the_counts_of_hashes_are_those_of_the_code() -> None:
-    (listed,) = re.findall(r"filled up to ([\d, \n]+(?:or [\d,]+)?)", FORMATS)
+    (listed,) = re.findall(r"padded to ([\d, \n]+(?:or [\d,]+)?)", FORMATS)
     numbers = [int(one.replace(",", "")) for one in re.findall(r"\d+(?:,\d{3})?", listed)]
     assert numbers == list(COUNTS)
     assert ", ".join(map(str, COUNTS[:7])) in SECURITY

@@ -37,7 +37,7 @@ def test_the_exceptions_are_those_that_are_raised() -> None:
 def test_what_is_not_noticed_says_so_and_what_to_do() -> None:
     assert UNNOTICED
     for does in UNNOTICED:
-        assert re.fullmatch(r"not noticed: \S.{15,}", ROWS[does]), does
+        assert re.fullmatch(r"not detected: \S.{15,}", ROWS[does]), does
 
 
 GAME = PAGE.partition("\n## The game\n")[2].partition("\n## ")[0]

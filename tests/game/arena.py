@@ -36,7 +36,7 @@ Search = Callable[[Answer], Awaitable[Reaction]]
 Test = TypeVar("Test", bound=Callable[..., Any])
 CHANGED, TRUE, DECOYS_AND_KEYS, THEIRS = (
     "The server changes rows",
-    "The server answers with true rows",
+    "The server answers with genuine rows",
     "Decoys and old keys",
     "Contexts of other clients",
 )

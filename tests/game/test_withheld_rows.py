@@ -1,4 +1,4 @@
-"""The server answers with true rows, all or some: no client can tell, and what is fetched says which were nearest.
+"""The server answers with genuine rows, all or some: no client can tell, and what is fetched says which were nearest.
 
 What such a server learns is measured here, so that docs/security.md can say it.
 """

@@ -173,7 +173,7 @@ def _no_lie(exchange: Exchange, number: int) -> None:
 
 
 def made_up(exchange: Exchange, call: str) -> Any:
-    """What the real server is not asked for: vectors, and a rotation's writes, which would leave nothing to the next.
+    """What the real server is not requested: vectors, and a rotation's writes, which would leave nothing to the next.
 
     None for all else.
     """

@@ -157,7 +157,7 @@ def decoded(text: str) -> PageToken | None:
 def test_a_page_token_comes_back_and_is_of_its_query_alone(token: PageToken) -> None:
     text = encode_token(token)
     assert decoded(text) == token
-    with pytest.raises(InvalidRequest, match="another query"):
+    with pytest.raises(InvalidRequest, match="a different query"):
         decode_token(text, bytes(16))
 
 

@@ -99,7 +99,7 @@ async def test_a_search_is_complete_or_one_clear_error(http: Http, kb: str, kind
             proxy.faults.append(fault)
             came: list[int] = []
             breaks = kind in BREAKING and after == IN_THE_ROWS
-            sentence = f"the connection to {proxy.url} broke before the answer was complete"
+            sentence = f"the connection to {proxy.url} was closed before the answer was complete"
             with pytest.raises(NetworkError, match=re.escape(sentence)) if breaks else nullcontext():
                 async for block in xtrace.stream_hamming_distances(kb, "ctx", [QUERY]):
                     came += block.chunk_ids.tolist()
@@ -111,7 +111,7 @@ async def test_a_search_is_complete_or_one_clear_error(http: Http, kb: str, kind
 async def test_a_network_that_never_works_is_one_error_after_all_attempts(http: Http, kb: str) -> None:
     async with through(http.credentials) as (proxy, xtrace):
         proxy.choose = lambda: Fault(Kind.RESET, "request", 10)
-        with pytest.raises(NetworkError, match="broke before the answer was complete: try again") as raised:
+        with pytest.raises(NetworkError, match="was closed before the answer was complete: try again") as raised:
             await insert(xtrace, kb, 0)
     assert proxy.connections == QUICKLY.attempts
     assert http.credentials.api_key not in str(raised.value)

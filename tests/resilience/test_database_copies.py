@@ -152,7 +152,7 @@ def test_a_copy_to_postgres_that_is_ended_is_repeated(
     assert marked(tmp_path) == (number == signal.SIGKILL, False)
     if number == signal.SIGKILL:
         host(f"serve --port 0 --data new --database {url}").fails(
-            "goes on or was interrupted: run it again, or drop its table xtrace_unfinished"
+            "is running or was interrupted: run it again, or drop its table xtrace_unfinished"
         )
     assert host(f"db copy {many} {url}").status == 0
     assert marked(tmp_path) == (False, True)
@@ -172,7 +172,7 @@ def test_a_copy_to_sqlite_that_is_ended_is_repeated(
     assert process.wait(60) == (-number if number == signal.SIGKILL else 130)
     assert folder.exists() == (number == signal.SIGKILL)
     if number == signal.SIGKILL:
-        host(f"serve --port 0 --data {folder}").fails("goes on or was interrupted: run it again, or remove")
+        host(f"serve --port 0 --data {folder}").fails("is running or was interrupted: run it again, or remove")
     assert host(f"db copy {many} {folder}").status == 0
     assert [path.name for path in folder.iterdir()] == ["xtrace.db"]
     assert dump(folder) == dump(many)
@@ -189,7 +189,7 @@ def test_what_cannot_be_copied_is_one_sentence(many: Path, host: Terminal, url: 
     (tmp_path / "other").mkdir()
     with closing(sqlite3.connect(tmp_path / "other" / "xtrace.db")) as connection:
         connection.execute("CREATE TABLE foreign_one (a)")
-    host("db copy other new").fails("not of a version that this one of XTrace knows")
+    host("db copy other new").fails("has a version that this version of XTrace does not support")
     assert not (tmp_path / "new").exists()
     assert host(f"db copy {many} {url}").status == 0
     host(f"db copy {many} {url}").fails("a database exists in the PostgreSQL database")

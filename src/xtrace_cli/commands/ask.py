@@ -43,19 +43,19 @@ def ask(
     prompt_template: PromptTemplate = None,
     max_tokens: MaxTokens = 2048,
     show_prompt: Annotated[
-        bool, typer.Option("--show-prompt", help="Print what would be sent to the model, and send nothing.")
+        bool, typer.Option("--show-prompt", help="Print what would be sent to the model, without sending it.")
     ] = False,
-    timing: Annotated[bool, typer.Option("--timing", help="Say how long each stage took.")] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Print how long each stage took.")] = False,
     context: ContextFile = None,
     passphrase_file: PassphraseFile = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a language model, which answers from what a search finds and cites it by numbers.
+    """Ask a language model to answer from search results, with numbered citations.
 
-    The model gets the question and the passages in clear: the command says to where before it sends them. Numbers that
-    the model cites and that belong to no source are marked. An answer can be wrong, and documents can mislead a model:
-    read the sources (docs/answers.md). The key of an API comes from OPENAI_API_KEY or INFERENCE_API_KEY.
+    The model receives the question and the passages in plaintext: the command first says where it sends them.
+    Citations of sources that do not exist are marked. An answer can be wrong, and documents can mislead a model: read
+    the sources (docs/answers.md). The API key is read from OPENAI_API_KEY or INFERENCE_API_KEY.
     """
     wanted = Wanted(question_of(question), kb, count, where, min_similarity, rescore)
     given = Given(credentials, context, passphrase_file)
@@ -77,7 +77,7 @@ def ask(
 
     answer = with_workspace(given, act)
     if answer is None:
-        note("nothing was found, so nothing was sent to the model")
+        note("no results, so nothing was sent to the model")
         show({"answer": None, "sources": [], "unknown_citations": []}, as_json, lambda: None)
         return
     _show_sources(answer, as_json, timing)
@@ -129,14 +129,17 @@ def _show_sources(answer: _Answer, as_json: bool, timing: bool) -> None:
         result["seconds"] = {name: round(value, 6) for name, value in answer.seconds.items()}
 
     def plain() -> None:
-        say("\nSources:" if known else "\nPassages that were sent, of which the answer cites none:")
+        say("\nSources:" if known else "\nThe answer cites none of the passages that were sent:")
         for number, hit in enumerate(answer.hits, start=1):
             if number in known or not known:
                 say(f"[{number}] {printable(reference_of(hit.record))} ({hit.similarity:.2f})")
 
     show(result, as_json, plain)
     if unknown:
-        note(f"the answer cites {', '.join(map(str, unknown))}, which no source has: do not rely on what stands there")
+        note(
+            f"the answer cites {', '.join(map(str, unknown))}, but no such source exists: do not rely on those "
+            f"statements"
+        )
     if timing and not as_json:
         note(stages_line(answer.seconds))
 

@@ -11,16 +11,16 @@ from xtrace_core import wire
 
 
 def audit(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many entries to print.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The number of entries to print.")] = 100,
     before: Annotated[
-        int | None, typer.Option(metavar="ID", min=1, help="Only entries before the one with this id.")
+        int | None, typer.Option(metavar="ID", min=1, help="Print only entries before the one with this id.")
     ] = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Print who changed what, and who was denied access; the newest first.
+    """Print who changed what, and who was denied access, newest first.
 
-    Needs the organisation's admin key. Keys are named by the beginning of their hash, as `xtrace keys list` shows it.
+    Needs the organisation's admin key. Keys are shown by the beginning of their hash, as in `xtrace keys list`.
     """
     show_entries(with_admin_key(credentials, lambda xtrace: xtrace.audit_log(limit, before)), as_json)
 

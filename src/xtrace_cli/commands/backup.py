@@ -28,9 +28,10 @@ def backup(
 ) -> None:
     """Write everything that the server stores to one archive.
 
-    Runs on the server's host. The server may go on: the archive is a snapshot of the moment at which the command
-    began. FILE (mode 0600) appears when it is complete. It contains only what the server can read itself: no key of a
-    context, and of API keys and admin keys the hashes. The credentials.json of the data folder is not in it.
+    Run this on the server's host; the server may keep running. The archive is a snapshot of the moment at which the
+    command began. FILE (mode 0600) appears once it is complete. It contains only data that the server itself can read:
+    no context keys, and only hashes of API keys and admin keys. It does not contain the data folder's
+    credentials.json.
     """
     from xtrace_server.storage.archiving import back_up
 
@@ -48,20 +49,20 @@ def backup(
 
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive of `xtrace backup`.")],
-    check: Annotated[bool, typer.Option("--check", help="Only read the archive and say whether it is sound.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only verify the archive.")] = False,
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
     """Create the database of a server from an archive.
 
-    The data folder must not contain a database, and no server may run on it. The whole archive is checked before
-    anything is written, and the database appears when it is complete: after a failure, run the command again.
+    The data folder must not contain a database, and no server may be running on it. The whole archive is checked
+    before anything is written, and the database appears once it is complete. After a failure, run the command again.
     """
     from xtrace_server.storage import archiving
     from xtrace_server.storage.dialects import dialect_of
 
     if file.exists() and not file.is_file():
-        raise InaccessibleFile(f"{file} is not a regular file, in which the command can go back and forth")
+        raise InaccessibleFile(f"{file} is not a regular file; the command needs random access")
     end_as_ctrl_c_does(signal.SIGTERM)
     with archive_faults(file):
         if check:
@@ -71,7 +72,7 @@ def restore(
             done = archiving.restore(dialect_of(settings.resolved_database_url), settings.data, file)
     _show(done, as_json)
     if not check:
-        note("start the server to use it: keys that were valid at the time of the backup are valid again")
+        note("start the server to use it; keys that were valid at the time of the backup are valid again")
 
 
 def _show(done: "Archived", as_json: bool) -> None:

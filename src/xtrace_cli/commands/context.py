@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 app = new_group("context", "Execution contexts: the keys of encrypted data, in files and on the service.")
 
-NewFile = Annotated[Path, typer.Argument(metavar="PATH", help="The file to make; it must not exist.")]
+NewFile = Annotated[Path, typer.Argument(metavar="PATH", help="The file to create; it must not exist.")]
 SavedFile = Annotated[Path, typer.Argument(metavar="PATH", help="The file of a saved context.")]
 ContextId = Annotated[
     str, typer.Argument(metavar="CONTEXT_ID", help="The context's id, as `xtrace context list` shows it.")
@@ -58,24 +58,24 @@ def create(
     key_len: Annotated[
         int,
         typer.Option(
-            help="The bits of each prime. 1024 gives 112-bit security. Take 1536 (128-bit) if the data must stay "
-            "secret beyond 2030: searches take about twice as long, and vectors 1.5 times the space."
+            help="The bits of each prime. 1024 gives 112-bit security. Use 1536 (128-bit) if the data must stay "
+            "secret beyond 2030; searches then take about twice as long, and vectors 1.5 times the space."
         ),
     ] = 1024,
     private_metadata: Annotated[
         list[PrivateField] | None,
         typer.Option(
-            help="A field of metadata that the service shall not see, or `all`; may be given several times. "
-            "Cannot be changed later."
+            help="A metadata field to hide from the service, or `all`; may be given several times. Cannot be "
+            "changed later."
         ),
     ] = None,
     recovery_key: Annotated[
-        bool, typer.Option("--recovery-key", help="Also make a recovery key, and print its words once.")
+        bool, typer.Option("--recovery-key", help="Also create a recovery key, and print its words once.")
     ] = False,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Create new keys in a file that the passphrase protects, and print the context's id.
+    """Create new keys in a file protected by a passphrase, and print the context's id.
 
     Without the file, or without both the passphrase and the recovery key, the data cannot be read again.
     """
@@ -125,7 +125,7 @@ def save(
 ) -> None:
     """Store a saved context on the service, with its secrets encrypted, and print its id.
 
-    The passphrase is asked for to be sure that what is stored can be opened again; it is not sent.
+    Asks for the passphrase to make sure that the stored context can be opened again; it is not sent.
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
@@ -146,13 +146,15 @@ def restore(
     kms_context: KMSContext = None,
     by_recovery_key: Annotated[
         bool,
-        typer.Option("--by-recovery-key", help="Open it with its recovery key; then use `xtrace context recover`."),
+        typer.Option(
+            "--by-recovery-key", help="Open it with its recovery key; afterwards run `xtrace context recover`."
+        ),
     ] = False,
     recovery_key_file: RecoveryKeyFile = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch a context from the service, open it with the passphrase or key that is named, and write it to a file."""
+    """Fetch a context from the service, open it with its passphrase or key, and write it to a file."""
     _expect_new(path)
     by_words = by_recovery_key or recovery_key_file is not None
     recovery_key = recovery_key_of(recovery_key_file) if by_words else None
@@ -171,10 +173,10 @@ def restore(
 
 @app.command("list")
 def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """List the contexts that the service knows: when each was stored, its scheme, and its knowledge bases.
+    """List the contexts on the service: when each was stored, its scheme, and its knowledge bases.
 
-    Of a context that was never saved there, and only loaded chunks, the service has the public part alone: it cannot be
-    restored from there.
+    A context that was never saved there, but was used to load chunks, cannot be restored: the service has only its
+    public part.
     """
     from xtrace_sdk.x_vec.schemes.registry import scheme_name
 
@@ -197,8 +199,8 @@ def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
 
 @app.command()
 def delete(context_id: ContextId, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Delete a context from the service; files of it stay. Refused while chunks are stored under it."""
-    confirm(f"Delete the context {context_id} from the service? Without a file of it, its keys are lost.", yes)
+    """Delete a context from the service, but not its files. Fails while chunks are stored under it."""
+    confirm(f"Delete the context {context_id} from the service? Unless you have its file, its keys are lost.", yes)
     with_api_key(credentials, lambda xtrace: xtrace.delete_exec_context(context_id))
     show({"context_id": context_id, "deleted": True}, as_json, lambda: note(f"deleted the context {context_id}"))
 
@@ -206,7 +208,7 @@ def delete(context_id: ContextId, yes: Yes = False, credentials: CredentialsFile
 def _expect_new(path: Path) -> None:
     # Another context's file holds keys that may be nowhere else.
     if path.is_symlink() or path.resolve().exists():
-        raise InaccessibleFile(f"{path} exists: a context is never overwritten, so name a new file")
+        raise InaccessibleFile(f"{path} exists: contexts are never overwritten, so name a new file")
 
 
 def _show_id(part: "PublicPart", as_json: bool) -> None:

@@ -22,10 +22,10 @@ def audit(
     paths: SavedFiles,
     kb_id: Annotated[
         str | None,
-        typer.Option("--kb", metavar="KB_ID", help="Also look at chunks that are stored in this knowledge base."),
+        typer.Option("--kb", metavar="KB_ID", help="Also check chunks stored in this knowledge base."),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=1, max=1000, help="How many of the newest chunks to look at, with --kb.")
+        int, typer.Option(min=1, max=1000, help="The number of newest chunks to check, with --kb.")
     ] = 256,
     seconds: Annotated[
         float, typer.Option(min=0, help="How long to search for small orders, for each key: 30 s take about 1 GB.")
@@ -33,10 +33,10 @@ def audit(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Try the known attacks on public keys and on stored chunks. The exit status is 1 if one succeeds.
+    """Try known attacks on public keys and on stored chunks. The exit status is 1 if one succeeds.
 
-    Needs no passphrase: it sees what the service's operator sees. It says what each check excludes; that a key is good
-    in every way cannot be seen from outside. Give all keys at once, because some attacks take several.
+    Needs no passphrase, because it uses only what the service's operator sees. It says what each check excludes, but
+    cannot prove that a key is good. Pass all keys at once, because some attacks need several.
     """
     from xtrace_sdk.x_vec.contexts.saved_context import read_public_file
     from xtrace_sdk.x_vec.upkeep.audit.key_audit import audit_keys, is_weak

@@ -30,15 +30,17 @@ if TYPE_CHECKING:
 
 SuccessorFile = Annotated[
     Path,
-    typer.Argument(metavar="NEW_PATH", help="The file of the new context; it is made, or a rotation goes on with it."),
+    typer.Argument(
+        metavar="NEW_PATH", help="The file of the new context; created if missing, else the rotation resumes with it."
+    ),
 ]
 Manifests = Annotated[
     list[Path] | None,
     typer.Option(
         "--manifest",
         metavar="FILE",
-        help="If the old keys were stolen: move only chunks that this manifest of a knowledge base lists; may be given "
-        "several times.",
+        help="If the old keys were stolen: move only chunks listed in this manifest; may be given several times, "
+        "once for each knowledge base.",
     ),
 ]
 
@@ -53,7 +55,7 @@ class RecoveryChoice(StrEnum):
 
 KnowledgeBases = Annotated[
     list[str] | None,
-    typer.Option("--kb", metavar="KB_ID", help="Only this knowledge base; may be given several times."),
+    typer.Option("--kb", metavar="KB_ID", help="Rotate only this knowledge base; may be given several times."),
 ]
 
 
@@ -69,10 +71,10 @@ def rewrap(
     new_kms_context: NewKMSContext = None,
     as_json: Json = False,
 ) -> None:
-    """Protect a context's file by another passphrase or key; nothing that is stored under it changes.
+    """Protect a context's file with another passphrase or key. Stored data is not changed.
 
-    This revokes nothing: a copy of the file as it was still opens with the old one, also the copy on the service until
-    `xtrace context save`. Only `xtrace context rotate` revokes.
+    This revokes nothing: old copies of the file still open with the old one, and so does the copy on the service until
+    you run `xtrace context save`. Only `xtrace context rotate` revokes access.
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
@@ -90,19 +92,19 @@ def rotate(
     kb_ids: KnowledgeBases = None,
     scheme: Annotated[Scheme | None, typer.Option(help="The scheme of the new context; by default the same.")] = None,
     key_len: Annotated[
-        int | None, typer.Option(help="The bits of each prime of the new context; by default as many.")
+        int | None, typer.Option(help="The bits of each prime of the new context; by default the same.")
     ] = None,
     recovery_key: Annotated[
         RecoveryChoice | None,
         typer.Option(
-            help="The recovery key of the new context: `new` makes one and prints its words once, `keep` takes that of "
-            "the old context, whose words are asked for. To be said if the old context has one."
+            help="The recovery key of the new context: `new` creates one and prints its words once, `keep` keeps "
+            "the old context's and asks for its words. Required if the old context has one."
         ),
     ] = None,
     manifests: Manifests = None,
     finish: Annotated[
         bool,
-        typer.Option("--finish", help="Accept nothing under the old keys any more, neither here nor on the service."),
+        typer.Option("--finish", help="Stop accepting chunks under the old keys, both here and on the service."),
     ] = False,
     remove_old: Annotated[
         bool, typer.Option("--remove-old", help="Finish, and delete the old context from the service.")
@@ -110,11 +112,13 @@ def rotate(
     instead_of: Annotated[
         str | None,
         typer.Option(
-            help="The id of the context that a rotation was begun into before, and whose keys are lost.",
+            help="The id of the context that an earlier rotation was moving to, if its keys are lost.",
             metavar="CONTEXT_ID",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read and decrypt everything, without changing anything.")
+    ] = False,
     yes: Yes = False,
     passphrase_file: PassphraseFile = None,
     key_file: KeyFile = None,
@@ -130,18 +134,18 @@ def rotate(
 ) -> None:
     """Move everything under a context to a new one with new keys: every chunk is decrypted and encrypted again.
 
-    Give the new file to everybody who reads or writes: it finds what is stored under either context. When they have it,
-    give the same command with `--finish`. A rotation that was cut off goes on when the same command is given again. No
-    text or vector leaves this machine unencrypted.
+    Distribute the new file to all readers and writers: it finds what is stored under either context. When everyone has
+    it, run the same command with `--finish`. Run the same command again to resume an interrupted rotation. No text or
+    vector leaves this machine unencrypted.
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
     from xtrace_sdk.x_vec.upkeep import rotation
 
     if kb_ids and (finish or remove_old):
-        raise WrongUse("a rotation is finished for all knowledge bases at once: leave --kb out")
+        raise WrongUse("a rotation is finished for all knowledge bases at once: omit --kb")
     if (finish or remove_old) and not dry_run:
         confirm(
-            "When everything is moved, accept nothing under the old keys any more"
+            "When everything is moved, stop accepting chunks under the old keys"
             + (" and delete the old context from the service?" if remove_old else "?"),
             yes,
         )
@@ -214,7 +218,7 @@ def _recovery_key(path: Path, choice: RecoveryChoice | None, file: Path | None) 
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
     if choice is None and read_public_part(path).has_recovery_key:
-        raise WrongUse(f"{path} has a recovery key: say --recovery-key new, keep or none for the new context")
+        raise WrongUse(f"{path} has a recovery key: choose --recovery-key new, keep or none for the new context")
     if choice == RecoveryChoice.KEEP:
         return tested(path, recovery_key_of(file))
     return RecoveryKey.generate() if choice == RecoveryChoice.NEW else None
@@ -233,11 +237,11 @@ def _check_replaces(path: Path, new_path: Path, context: "ExecutionContext") -> 
 
     before, old = context.predecessor, read_file(path)
     if before is None and context.replaced is None:
-        raise InvalidArgument(f"{new_path} replaces no other context: give the file of one that a rotation made")
+        raise InvalidArgument(f"{new_path} does not replace another context: name a file that a rotation created")
     if before is None:
         # What other software saved does not tell its id.
         replaced = not old.is_ours or old.public_id == context.replaced
     else:
         replaced = old.public_data() == before.public_data()
     if not replaced:
-        raise InvalidArgument(f"{new_path} replaces another context than that of {path}")
+        raise InvalidArgument(f"{new_path} does not replace the context in {path}")

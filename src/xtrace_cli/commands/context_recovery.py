@@ -22,7 +22,7 @@ from xtrace_cli.output import Json, Yes, confirm, note, show
 
 def recovery_key(
     path: SavedFile,
-    remove: Annotated[bool, typer.Option("--remove", help="Make none, and remove the one that the file has.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the recovery key instead of creating one.")] = False,
     passphrase_file: PassphraseFile = None,
     key_file: KeyFile = None,
     kms_key: KMSKey = None,
@@ -30,22 +30,23 @@ def recovery_key(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Create a recovery key for a context's file and print its words once. It replaces the file's old one.
+    """Create a recovery key for a context's file, and print its words once. It replaces an existing one.
 
-    Copies of the file as it was, also the copy on the service until `xtrace context save`, still open with the old one.
+    Old copies of the file still open with the old recovery key, and so does the copy on the service until you run
+    `xtrace context save`.
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext, read_public_part
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
     if read_public_part(path).has_recovery_key:
-        confirm(f"The recovery key of {path} will not open it any more. Go on?", yes)
+        confirm(f"The current recovery key of {path} will no longer open it. Continue?", yes)
     context = ExecutionContext.load_from_disk(
         path=path, key_provider=provider_of(path, passphrase_file, key_file, kms_key, kms_context)
     )
     key = None if remove else RecoveryKey.generate()
     context.set_recovery_key(key).save_to_disk(path)
     if key is None:
-        show({"context_id": context.id}, as_json, lambda: note(f"{path} does not have a recovery key any more"))
+        show({"context_id": context.id}, as_json, lambda: note(f"{path} no longer has a recovery key"))
     else:
         tested(path, key)
         done = {"context_id": context.id, "recovery_key": key.words()}
@@ -54,7 +55,9 @@ def recovery_key(
 
 def recover(
     path: SavedFile,
-    check: Annotated[bool, typer.Option("--check", help="Only test that the words open it; change nothing.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only test whether the words open it; change nothing.")
+    ] = False,
     recovery_key_file: RecoveryKeyFile = None,
     new_passphrase_file: NewPassphraseFile = None,
     new_key_file: NewKeyFile = None,
@@ -62,9 +65,9 @@ def recover(
     new_kms_context: NewKMSContext = None,
     as_json: Json = False,
 ) -> None:
-    """Open a context's file with its recovery key, and protect it by a new passphrase or key.
+    """Open a context's file with its recovery key, and protect it with a new passphrase or key.
 
-    The recovery key stays. If the old passphrase or key may be known to somebody, rotate: this revokes nothing.
+    The recovery key stays valid. This revokes nothing: if someone may know the old passphrase or key, rotate.
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 

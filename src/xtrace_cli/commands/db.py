@@ -26,14 +26,14 @@ def copy(
     ],
     as_json: Json = False,
 ) -> None:
-    """Copy everything that a server stores to another database, of either kind.
+    """Copy everything that a server stores to another database, SQLite or PostgreSQL.
 
-    A server over FROM may go on: the copy is a snapshot of the moment at which the command began, so stop it first to
-    move for good. TO gets its database when everything is there and was read back: equal checksums show that. If the
-    command is killed, `xtrace serve` refuses TO until it has been run again; it begins anew then. The credentials.json
-    of the data folder is not copied.
+    A server may keep running on FROM. The copy is a snapshot of the moment at which the command began, so stop the
+    server first to move permanently. The command reads the copy back and compares checksums. If it is killed, `xtrace
+    serve` refuses to start on TO until you run it again; it then starts over. The data folder's credentials.json is
+    not copied.
 
-    Passwords belong into a password file (PGPASSFILE) or PGPASSWORD, not into the URLs.
+    Put passwords into a password file (PGPASSFILE) or PGPASSWORD, not into the URLs.
     """
     from xtrace_server.storage import copies
 
@@ -41,14 +41,14 @@ def copy(
     end_as_ctrl_c_does(signal.SIGTERM)
     with database_faults():
         if not original.exists():
-            raise UnusableData(f"no database was found in {original.location}: name the folder or the URL of one")
+            raise UnusableData(f"no database was found in {original.location}: give a data folder or a database URL")
         done = copies.copy(original, copied, folder)
     show(
         done,
         as_json,
         lambda: fields([(name, getattr(done, name)) for name in ("created_at", "rows", "bytes", "sha256")]),
     )
-    note("what is written to FROM from now on is not in TO; keys are valid at both")
+    note("later writes to FROM are not in TO; keys are valid for both")
 
 
 def _database(place: str) -> "tuple[Dialect, Path | None]":
@@ -59,7 +59,7 @@ def _database(place: str) -> "tuple[Dialect, Path | None]":
         return dialect_of(default_url(Path(place))), Path(place)
     if has_password(place):
         raise WrongUse(
-            "a URL has a password, and every user can read arguments: leave it to PGPASSWORD or to a password file "
+            "a URL contains a password, and every user can read arguments: use PGPASSWORD or a password file "
             "(PGPASSFILE)"
         )
     if not place.startswith(("postgresql://", "postgres://")):

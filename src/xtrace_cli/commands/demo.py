@@ -12,19 +12,19 @@ from xtrace_cli.signals import HANG_UP, end_as_ctrl_c_does
 def demo(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="FOLDER", help="Its documents; by default Python's language reference."),
+        typer.Argument(metavar="FOLDER", help="A folder of documents; by default Python's language reference."),
     ] = None,
     data: Annotated[Path, typer.Option(help="Where the server's files and the client's keys are kept.")] = Path(
         "xtrace-data"
     ),
     ask: Annotated[
-        list[str] | None, typer.Option(metavar="QUESTION", help="A question; may be given several times.")
+        list[str] | None, typer.Option(metavar="QUESTION", help="A question to ask; may be given several times.")
     ] = None,
 ) -> None:
     """Encrypt, store and search documents on a private server.
 
-    Asks questions, prints what is found, and shows what the server holds of a passage. A second run finds what is
-    stored and loads only what has changed. Ends with three commands to go on with.
+    Asks questions, prints the results, and shows what the server stores for a passage. A second run loads only what
+    has changed. Ends with three commands to try next.
     """
     # However the demonstration ends, its server shall not outlive it.
     end_as_ctrl_c_does(signal.SIGTERM, *HANG_UP)

@@ -23,11 +23,11 @@ def doctor(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Look at everything that a command needs, and say what to do about each thing that is wrong.
+    """Check everything that commands need, and say how to fix each problem.
 
-    The installation, the settings, the server and its clock, the rights of the keys, the context, its model, and the
-    disk. Nothing is changed. The exit status is 1 if something is wrong; a warning alone is not. The passphrase is not
-    asked for: without it the context is not opened.
+    Checks the installation, the settings, the server and its clock, the rights of the keys, the context, its model,
+    and the disk. Changes nothing. The exit status is 1 if there is an error, but not for warnings. Does not ask for
+    the passphrase: without it the context is not opened.
     """
     findings = []
     for finding in _findings(kb, context, passphrase_file, credentials):
@@ -38,7 +38,7 @@ def doctor(
     if as_json:
         show({"ok": not wrong, "findings": findings}, as_json, lambda: None)
     if wrong:
-        raise SomethingIsWrong(f"{wrong} of {len(findings)} checks failed: see above what to do")
+        raise SomethingIsWrong(f"{wrong} of {len(findings)} checks failed: follow the advice above")
 
 
 def _findings(
@@ -59,7 +59,7 @@ def _findings(
         connection = known_connection(credentials, settings)
         names = dotenv_names(Path(DOTENV))
     except XTraceError as error:
-        yield Finding("settings", "error", str(error), "correct what it names, or run `xtrace init`")
+        yield Finding("settings", "error", str(error), "correct the setting that it names, or run `xtrace init`")
         return
     file = context_file(context, settings)
     used = [one for one in (credentials, settings.path("credentials"), DEFAULT_FILE, file) if one is not None]

@@ -24,7 +24,7 @@ def init(
     url: Annotated[str | None, typer.Option(metavar="URL", help="The server's address.")] = None,
     credentials: CredentialsFile = None,
     local: Annotated[
-        bool, typer.Option("--local", help="Start a private server on this machine, which later commands find.")
+        bool, typer.Option("--local", help="Start a private server on this machine, which later commands use.")
     ] = False,
     data: Annotated[Path, typer.Option(help="The data folder of the private server.")] = Path("xtrace-data"),
     keep_keys: Annotated[
@@ -42,11 +42,12 @@ def init(
     ] = None,
     passphrase_file: PassphraseFile = None,
     keep_passphrase: Annotated[
-        Keep | None, typer.Option(help="Keep the passphrase in the system's keyring, or in .env; by default nowhere.")
+        Keep | None,
+        typer.Option(help="Store the passphrase in the system's keyring, or in .env; by default it is not stored."),
     ] = None,
     recovery_key: Annotated[
         bool | None,
-        typer.Option("--recovery-key/--no-recovery-key", help="Make a recovery key, whose words are printed once."),
+        typer.Option("--recovery-key/--no-recovery-key", help="Create a recovery key, and print its words once."),
     ] = None,
     model: Annotated[
         str | None,
@@ -61,32 +62,32 @@ def init(
         bool | None,
         typer.Option(
             "--save-context/--no-save-context",
-            help="Store the context on the server too, its secrets encrypted, to restore it on another machine.",
+            help="Also store the context on the server, with its secrets encrypted, so that you can restore it on "
+            "another machine.",
         ),
     ] = None,
     kb: Annotated[
         str | None,
         typer.Option(
-            "--kb", metavar="NAME", help=f"The knowledge base, which is created if it is missing; default {DEFAULT_KB}."
+            "--kb", metavar="NAME", help=f"The knowledge base, created if it is missing; by default {DEFAULT_KB}."
         ),
     ] = None,
     document: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="A first document to keep; by default an example, which is deleted again."),
+        typer.Option(
+            metavar="TEXT", help="A first document to store; by default an example, which is deleted afterwards."
+        ),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace other values that .env has for the same settings.")
+        bool, typer.Option("--replace", help="Replace different values of these settings in .env.")
     ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Ask nothing: take the flags, and the defaults for the rest.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: use the flags, and defaults for the rest.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Set up this folder: a server, a context, a model and a knowledge base, tried out with a first document.
+    """Set up this folder with a server, a context, a model and a knowledge base, and test them with a document.
 
-    Writes the settings to .env in the working folder (mode 0600), where every later command finds them. What else is
-    in .env stays. Every question has a flag. With --yes nothing is asked: set XTRACE_PASSPHRASE, or give
-    --passphrase-file.
+    Writes the settings to .env in the working folder (mode 0600), where later commands find them. Other lines of .env
+    stay. Every question has a flag. With --yes nothing is asked: set XTRACE_PASSPHRASE, or use --passphrase-file.
     """
     from xtrace_cli.setup.context import ContextOptions
     from xtrace_cli.setup.guide import Options, guide

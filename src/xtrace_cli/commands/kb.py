@@ -33,7 +33,7 @@ def create(
         typer.Option(
             "-p",
             "--permission",
-            help="What an API key may do in it from now on; by default what the key may do in every knowledge base.",
+            help="The permission of an API key in it; by default the key's default permission.",
         ),
     ] = None,
     api_key: Annotated[
@@ -42,8 +42,7 @@ def create(
             "-a",
             "--api-key",
             metavar="KEY",
-            help="Which API key, with --permission: its first five characters or its hash; by default the one that "
-            "is in use.",
+            help="The API key for --permission: its first five characters or its hash; by default the one in use.",
         ),
     ] = None,
     credentials: CredentialsFile = None,
@@ -66,11 +65,11 @@ def create(
 
 @app.command("list")
 def list_(
-    every: Annotated[bool, typer.Option("--all", help="All of them, which is what the command does anyway.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List all of them, which is the default.")] = False,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """List the knowledge bases with their numbers of vectors."""
+    """List the knowledge bases and how many vectors each has."""
     kbs = with_admin_key(credentials, lambda xtrace: xtrace.list_kbs())
     rows = [(kb.id, kb.number_of_vectors, kb.created_at, kb.name) for kb in kbs]
     show(kbs, as_json, lambda: table(("ID", "VECTORS", "CREATED", "NAME"), rows))
@@ -78,7 +77,7 @@ def list_(
 
 @app.command()
 def describe(names: KnowledgeBases, credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Print what is known about knowledge bases; as JSON one object, or a list for several."""
+    """Print the details of knowledge bases; with --json one object, or a list for several."""
     kbs = with_admin_key(credentials, lambda xtrace: named_kbs(xtrace, names))
 
     def plain() -> None:
@@ -101,9 +100,9 @@ def describe(names: KnowledgeBases, credentials: CredentialsFile = None, as_json
 
 @app.command()
 def delete(names: KnowledgeBases, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Delete knowledge bases with every chunk in them. This cannot be undone.
+    """Delete knowledge bases with all their chunks. This cannot be undone.
 
-    All are looked up before the first is deleted. At a terminal you are asked to type the name of each.
+    All of them must exist, else none is deleted. In a terminal, you confirm by typing the name of each.
     """
     expect_confirmable(yes)
     kbs = with_admin_key(credentials, lambda xtrace: named_kbs(xtrace, names))

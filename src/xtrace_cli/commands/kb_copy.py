@@ -36,11 +36,11 @@ def copy(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Copy what is stored under a saved context to another knowledge base, and verify the copy.
+    """Copy the chunks stored under a context to another knowledge base, and verify the copy.
 
-    Ciphertexts are copied as they are: nothing is embedded or encrypted again, and the same context reads the copy. A
-    copy that was interrupted resumes with the same command, which also copies what was added since. The exit status is
-    1 if chunks were not copied because they do not decrypt.
+    Ciphertexts are copied unchanged: nothing is embedded or encrypted again, and the same context reads the copy. Run
+    the same command again to resume an interrupted copy, and to copy chunks added since. The exit status is 1 if
+    chunks were not copied because they do not decrypt.
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
     from xtrace_sdk.x_vec.upkeep import copying
@@ -64,13 +64,13 @@ def copy(
     }
 
     def sum_up() -> None:
-        note(f"{done.copied} chunks were copied and verified, {done.known} were there already")
+        note(f"{done.copied} chunks were copied and verified, {done.known} were already there")
         if done.taken_ids:
-            note(f"not copied, because the target has others of their names: {shown_ids(done.taken_ids)}")
+            note(f"not copied, because the target has other chunks with these names: {shown_ids(done.taken_ids)}")
 
     show(result, as_json, sum_up)
     if done.bad_ids:
         raise BadChunks(
-            f"{len(done.bad_ids)} chunks do not decrypt and were not copied ({shown_ids(done.bad_ids)}): "
-            "`xtrace kb verify` says what is wrong with them"
+            f"{len(done.bad_ids)} chunks do not decrypt and were not copied ({shown_ids(done.bad_ids)}): run "
+            "`xtrace kb verify` for details"
         )

@@ -22,10 +22,10 @@ def manifest(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Write down which chunks of a knowledge base are stored under a saved context, as they are now.
+    """Write a manifest of the chunks that are stored in a knowledge base under a context.
 
-    Do it while the keys are safe, and keep the file where a thief of the keys does not come. After a theft
-    `xtrace context rotate --manifest FILE` moves what the file lists and nothing else. Needs an API key, no passphrase.
+    Write it while the keys are safe, and keep the file where a thief of the keys cannot reach it. After a theft,
+    `xtrace context rotate --manifest FILE` moves only the listed chunks. Needs an API key, but no passphrase.
     """
     from xtrace_sdk.x_vec.contexts.saved_context import read_public_file
     from xtrace_sdk.x_vec.upkeep.manifest import write_manifest

@@ -29,7 +29,7 @@ def verify(
         typer.Option(
             "--manifest",
             metavar="FILE",
-            help="During a rotation, a manifest that the new context was made with.",
+            help="During a rotation, a manifest that the new context was created with.",
         ),
     ] = None,
     yes: Yes = False,
@@ -40,11 +40,11 @@ def verify(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Read and decrypt every chunk under a saved context, and list those that are damaged or substituted.
+    """Read and decrypt every chunk under a context, and list those that are damaged or forged.
 
-    Where anything is bad, everything is read again, and what is bad both times is listed. One chunk whose vector is bad
-    makes every search fail that meets it: replace what is listed from its source, or delete it. Deleting tells the
-    service which of the chunks that it showed were bad. The exit status is 1 if bad chunks are left. Needs an API key.
+    If any are bad, everything is read again, and chunks that are bad both times are listed. A chunk with a bad vector
+    makes every search over it fail: replace the listed chunks from their source, or delete them. Deleting tells the
+    service which of the chunks it returned were bad. The exit status is 1 if bad chunks remain. Needs an API key.
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
     from xtrace_sdk.x_vec.upkeep import verification
@@ -69,9 +69,10 @@ def verify(
         show(_result(kb_id, context.id, found, deleted), as_json, lambda: _sum_up(found, deleted))
     if left := len(found.bad) + found.more - len(deleted):
         raise BadChunks(
-            f"{left} bad chunks are left: replace them from their source, or delete them with --delete"
+            f"{left} bad chunks remain: replace them from their source, or delete them with --delete"
             if not deleted
-            else f"{left} bad chunks are left, because they were not listed or were changed meanwhile: verify again"
+            else f"{left} bad chunks are left, because they were not listed, or changed meanwhile: run the command "
+            f"again"
         )
 
 
@@ -100,10 +101,10 @@ def _listed(found: "Verification") -> str:
 def _sum_up(found: "Verification", deleted: list[int]) -> None:
     if found.unsteady:
         note(
-            f"{len(found.unsteady)} chunks were bad when they were read first and not when they were read again "
-            f"({shown_ids(found.unsteady)}): they were replaced or deleted meanwhile, or the service showed something "
-            "else than is stored"
+            f"{len(found.unsteady)} chunks were bad in the first pass, but not in the second "
+            f"({shown_ids(found.unsteady)}): they were replaced or deleted meanwhile, or the service answered with "
+            "wrong data"
         )
     if found.more:
-        note(f"{found.more} more bad chunks are not listed: replace or delete those listed, and verify again")
+        note(f"{found.more} more bad chunks are not listed: replace or delete those listed, and run the command again")
     note(f"{found.chunks} chunks were read, {len(found.bad) + found.more} are bad, {len(deleted)} were deleted")

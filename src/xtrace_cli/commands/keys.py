@@ -33,7 +33,7 @@ def create(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Create an API key, which may do nothing yet, and print it.
+    """Create an API key, which has no permissions yet, and print it.
 
     It will not be shown again: the service keeps only its hash.
     """
@@ -61,11 +61,11 @@ def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
 def grant(
     key: Key,
     kb_id: KbId,
-    level: Annotated[Level, typer.Argument(metavar="LEVEL", help="What the key may do there from now on.")],
+    level: Annotated[Level, typer.Argument(metavar="LEVEL", help="The new permission.")],
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Set what an API key may do in a knowledge base: nothing, read, write too, or delete too."""
+    """Set an API key's permission in a knowledge base: none, read, read and write, or also delete."""
     permission = PERMISSIONS[level]
 
     async def call(xtrace: "XTraceIntegration") -> wire.ApiKey:
@@ -75,12 +75,12 @@ def grant(
 
     found = with_admin_key(credentials, call)
     result = {"hash": found.hash, "knowledgeBaseId": kb_id, "permission": permission}
-    show(result, as_json, lambda: note(f"the key {found.first_n}… may now do in {kb_id}: {level}"))
+    show(result, as_json, lambda: note(f"the key {found.first_n}… now has this permission in {kb_id}: {level}"))
 
 
 @app.command()
 def revoke(key: Key, yes: Yes = False, credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Revoke an API key: it opens nothing from now on. This cannot be undone."""
+    """Revoke an API key, which stops working at once. This cannot be undone."""
 
     async def call(xtrace: "XTraceIntegration") -> wire.ApiKey:
         found = await find_key(xtrace, key)

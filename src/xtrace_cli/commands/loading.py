@@ -63,7 +63,7 @@ def load_and_report(paths: Sequence[Path], options: LoadOptions, given: Given) -
             raise
         _report(summary, options.as_json)
         if not (summary.files.found or summary.files.removed):
-            raise InvalidDocument(f"{_listed(paths)} contains no file of a known format: nothing was loaded")
+            raise InvalidDocument(f"{_listed(paths)} contains no file of a supported format: nothing was loaded")
 
     with_workspace(given, act)
 
@@ -81,7 +81,7 @@ def _wanted(paths: Sequence[Path], options: LoadOptions) -> Wanted:
     if options.encoding is not None and known_encoding(options.encoding) is None:
         raise WrongUse(f"--encoding is {options.encoding}, expected an encoding such as utf-8, koi8-r or shift_jis")
     if options.max_bytes is None:
-        raise WrongUse("--max-size is none, expected a size such as 100MiB: a file is read into memory")
+        raise WrongUse("--max-size is none, expected a size such as 100MiB, because files are read into memory")
     if options.name is not None and (len(paths) > 1 or not options.name or "/" in options.name):
         raise WrongUse("--as names one folder: give one PATH, and a name without /")
     return Wanted(
@@ -153,8 +153,8 @@ async def _note_other_contexts(workspace: Workspace, kb_id: str, name: str | Non
     contexts = await workspace.xtrace.get_ctx_for_kb(kb_id)
     if contexts and not {one.id for one in workspace.context.lineage}.intersection(contexts):
         note(
-            f"{workspace.kb_name(name)} has chunks of another context: searches with one context do not find what "
-            "is stored with another"
+            f"{workspace.kb_name(name)} has chunks of another context: a search finds only chunks stored under its "
+            "own context"
         )
 
 
@@ -189,7 +189,8 @@ def _note_interrupted(summary: Summary) -> None:
     chunks = summary.chunks
     if not summary.dry_run and (chunks.stored or chunks.removed):
         note(
-            f"{chunks.stored} chunks are stored, {chunks.known} were there already: run the same command again to go on"
+            f"{chunks.stored} chunks are stored, {chunks.known} were already there: run the same command again to "
+            f"continue"
         )
 
 
@@ -225,7 +226,7 @@ async def _load_again(loading: Loading, options: LoadOptions, *, is_first: bool)
         return True
     if is_first:
         _report(summary, options.as_json)
-        note("watching for changes, until Ctrl-C")
+        note("watching for changes; press Ctrl-C to stop")
     elif summary.chunks.stored or summary.chunks.removed:
         if options.as_json:
             _report(summary, as_json=True)
@@ -254,9 +255,9 @@ def _print(summary: Summary) -> None:
             ("new", files.new, ""),
             ("changed", files.changed, ""),
             ("stored", files.new + files.changed, chunks.stored),
-            ("known", files.known, chunks.known),
+            ("unchanged", files.known, chunks.known),
             ("removed", files.removed, chunks.removed),
-            ("passed over", sum(one.count for one in summary.passed_over), ""),
+            ("skipped", sum(one.count for one in summary.passed_over), ""),
         ],
     )
     for one in sorted(summary.passed_over, key=lambda one: -one.count):
@@ -266,4 +267,4 @@ def _print(summary: Summary) -> None:
 
 def _print_passed_over(one: PassedOver) -> None:
     names = ", ".join(one.names[:_NAMED]) + (f" and {one.count - _NAMED} others" if one.count > _NAMED else "")
-    say(f"  {one.count} passed over: {one.reason} ({names})")
+    say(f"  {one.count} skipped: {one.reason} ({names})")

@@ -13,7 +13,7 @@ app = new_group("local-server", "The private server of `xtrace init --local`: st
 
 PrivateData = Annotated[
     Path | None,
-    typer.Option("--data", help="Its data folder; by default XTRACE_LOCAL_SERVER, else xtrace-data."),
+    typer.Option("--data", help="The server's data folder; by default XTRACE_LOCAL_SERVER, else xtrace-data."),
 ]
 
 
@@ -21,7 +21,7 @@ PrivateData = Annotated[
 def start(data: PrivateData = None, as_json: Json = False) -> None:
     """Start the server if it does not run, and print its address.
 
-    It goes on running after this command, until `xtrace local-server stop`. Other commands start it by themselves.
+    It keeps running until `xtrace local-server stop`. Other commands start it when they need it.
     """
     from xtrace_cli.private_server import ensure_running
 
@@ -31,7 +31,7 @@ def start(data: PrivateData = None, as_json: Json = False) -> None:
 
 @app.command()
 def stop(data: PrivateData = None, as_json: Json = False) -> None:
-    """Stop the server once it has finished what is in flight. What it stored stays."""
+    """Stop the server after it has finished its requests. Its data stays."""
     from xtrace_cli import private_server
 
     folder = _folder(data)
@@ -42,7 +42,7 @@ def stop(data: PrivateData = None, as_json: Json = False) -> None:
 
 @app.command()
 def status(data: PrivateData = None, as_json: Json = False) -> None:
-    """Print whether the server runs, where, and what its log is."""
+    """Print whether the server runs, its address, and its log file."""
     from xtrace_cli.private_server import process_id
     from xtrace_cli.server_process import log_of, written_credentials
 

@@ -32,10 +32,10 @@ def export(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Write one knowledge base to an archive, with the contexts that its chunks are stored under.
+    """Write one knowledge base to an archive, with the contexts of its chunks.
 
-    Runs on the server's host. The server may go on: the archive is a snapshot of the moment at which the command
-    began. It contains ciphertext and metadata as they are stored, and nothing of the organisation or of its keys.
+    Run this on the server's host; the server may keep running. The archive is a snapshot of the moment at which the
+    command began. It contains ciphertext and metadata as stored, but not the organisation's name or keys.
     """
     from xtrace_server.errors import KnowledgeBaseNotFound
     from xtrace_server.storage import exports
@@ -58,33 +58,34 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive of `xtrace export`.")],
     org: Annotated[
         str | None,
-        typer.Option(metavar="ORG_ID", help="The organisation that gets it; may be left out if there is only one."),
+        typer.Option(metavar="ORG_ID", help="The organisation to import into; optional if there is only one."),
     ] = None,
     undo: Annotated[
-        bool, typer.Option("--undo", help="Remove what an import of this archive has stored that was interrupted.")
+        bool, typer.Option("--undo", help="Delete what an interrupted import of this archive has stored.")
     ] = False,
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Store a knowledge base from an archive, under the id that it had.
+    """Store a knowledge base from an archive, under its original id.
 
-    Runs on the server's host; the server may go on. The whole archive is checked before anything is written, and the
-    knowledge base is there when it is complete. An import that was interrupted goes on with the same command.
+    Run this on the server's host; the server may keep running. The whole archive is checked before anything is
+    written, and the knowledge base appears once it is complete. Run the same command again to resume an interrupted
+    import.
     """
     import asyncio
 
     if file.exists() and not file.is_file():
-        raise InaccessibleFile(f"{file} is not a regular file, in which the command can go back and forth")
+        raise InaccessibleFile(f"{file} is not a regular file; the command needs random access")
     settings = server_settings(data=data)
     existing_database(settings)
     end_as_ctrl_c_does(signal.SIGTERM)
     if undo:
         removed = asyncio.run(_undo(settings, file))
-        show({"removed": removed}, as_json, lambda: note("removed" if removed else "nothing of this archive is left"))
+        show({"removed": removed}, as_json, lambda: note("removed" if removed else "nothing to remove"))
         return
     done = asyncio.run(_import(settings, org, file))
     show(done, as_json, lambda: fields([("kb_id", done.kb_id), ("chunks", done.chunks)]))
-    note("keys with a default permission may use it; for others, give permissions with `xtrace keys grant`")
+    note("keys with a default permission can use it; grant others access with `xtrace keys grant`")
 
 
 async def _undo(settings: "Settings", file: Path) -> bool:

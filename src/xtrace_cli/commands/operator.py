@@ -18,9 +18,9 @@ app = new_group(
 
 @app.command("rotate-key")
 def rotate_key(yes: Yes = False, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Replace the operator key, which stops working at once, and print the new one. Asks first.
+    """Replace the operator key and print the new one, after confirmation. The old key stops working at once.
 
-    It will not be shown again: the server keeps only its hash, and operator.json stays as it is.
+    It will not be shown again: the server keeps only its hash, and operator.json is not updated.
     """
     from xtrace_server.auth.guard import ON_THE_HOST
     from xtrace_server.operations import operator_key
@@ -36,16 +36,16 @@ def rotate_key(yes: Yes = False, data: DataFolder = DEFAULT_FOLDER, as_json: Jso
 def audit(
     org: Annotated[
         str | None,
-        typer.Option(metavar="ORG_ID", help="Print the log of this organisation instead of the server's own."),
+        typer.Option(metavar="ORG_ID", help="Print this organisation's log instead of the server's own."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many entries to print.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The number of entries to print.")] = 100,
     before: Annotated[
-        int | None, typer.Option(metavar="ID", min=1, help="Only entries before the one with this id.")
+        int | None, typer.Option(metavar="ID", min=1, help="Print only entries before the one with this id.")
     ] = None,
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Print what was done with the operator key itself, and where a wrong one was presented; the newest first."""
+    """Print rotations of the operator key and denied attempts to use it, newest first."""
     from xtrace_server.operations.audit import newest_of, shown
     from xtrace_server.storage.database import THE_SERVICE
 

@@ -42,9 +42,9 @@ def create(
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Create an organisation with an admin key and an API key, and print these credentials.
+    """Create an organisation with an admin key and an API key, and print them.
 
-    They will not be shown again: the server keeps only hashes. The API key may do everything in every knowledge base of
+    They will not be shown again: the server keeps only hashes. The API key has full access to every knowledge base of
     the organisation.
     """
     from xtrace_server.auth.guard import ON_THE_HOST
@@ -53,9 +53,9 @@ def create(
     from xtrace_server.operations import organisations
 
     if not name:
-        raise InvalidArgument("the name is empty, expected a name for people to read")
+        raise InvalidArgument("the name is empty, expected a readable name")
     if write is not None and write.exists():
-        raise InaccessibleFile(f"{write} exists: it may hold the only copy of other keys, so name a new file")
+        raise InaccessibleFile(f"{write} exists: it may contain the only copy of other keys, so name a new file")
     url = api_url or known_url(data)
 
     def deliver(new: "NewOrganisation") -> None:
@@ -71,7 +71,7 @@ def create(
     if write is not None:
         result = {"org_id": credentials.org_id, "credentials_file": str(write)}
         show(result, as_json, lambda: say(credentials.org_id))
-        note(f"the credentials are in {write}, and nowhere else")
+        note(f"the credentials are only in {write}: keep that file")
         return
     lines = [(name, getattr(credentials, name)) for name in credentials.__struct_fields__]
     show(credentials, as_json, lambda: fields(lines))
@@ -80,9 +80,9 @@ def create(
 
 @app.command("list")
 def list_(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """List the organisations with what they have stored, the oldest first.
+    """List the organisations and what they have stored, oldest first.
 
-    Where there is a quota, it follows after a slash.
+    Quotas follow after a slash.
     """
     from xtrace_server.operations import organisations
 
@@ -107,26 +107,30 @@ def show_one(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = F
 @app.command()
 def quota(
     org_id: OrgId,
-    chunks: Annotated[str | None, typer.Option(metavar="N", help="The most chunks; `none` for no limit.")] = None,
+    chunks: Annotated[
+        str | None, typer.Option(metavar="N", help="The maximum number of chunks; `none` for no limit.")
+    ] = None,
     bytes_: Annotated[
         str | None,
-        typer.Option("--bytes", metavar="SIZE", help="The most bytes, such as 500MiB or 10GiB; `none` for no limit."),
+        typer.Option("--bytes", metavar="SIZE", help="The maximum size, such as 500MiB or 10GiB; `none` for no limit."),
     ] = None,
     contexts: Annotated[
-        str | None, typer.Option(metavar="N", help="The most execution contexts; `none` for no limit.")
+        str | None, typer.Option(metavar="N", help="The maximum number of execution contexts; `none` for no limit.")
     ] = None,
     requests_per_minute: Annotated[
-        str | None, typer.Option(metavar="N", help="The most requests of all its API keys in a minute, or `none`.")
+        str | None,
+        typer.Option(metavar="N", help="The maximum number of requests per minute with its API keys, or `none`."),
     ] = None,
     requests_per_day: Annotated[
-        str | None, typer.Option(metavar="N", help="The most requests of all its API keys in a day, or `none`.")
+        str | None,
+        typer.Option(metavar="N", help="The maximum number of requests per day with its API keys, or `none`."),
     ] = None,
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Change quotas of an organisation, and show it. What is not named stays.
+    """Change quotas of an organisation, and show it. Other quotas stay unchanged.
 
-    What would exceed a quota is refused (403 `quota_exceeded`); what is stored already stays, however much it is.
+    Requests that would exceed a quota are rejected (403 `quota_exceeded`). Data that is already stored stays.
     """
     from xtrace_server.auth.guard import ON_THE_HOST
     from xtrace_server.operations import organisations
@@ -145,7 +149,7 @@ def quota(
 
 @app.command()
 def suspend(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Suspend an organisation: every call with one of its keys is refused (403 `suspended`). Nothing is deleted."""
+    """Suspend an organisation: calls with its keys are rejected (403 `suspended`). Nothing is deleted."""
     from xtrace_server.auth.guard import ON_THE_HOST
     from xtrace_server.operations import organisations
 
@@ -155,7 +159,7 @@ def suspend(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = Fa
 
 @app.command()
 def resume(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """End the suspension of an organisation: its keys open what they opened before."""
+    """End the suspension of an organisation: its keys work again."""
     from xtrace_server.auth.guard import ON_THE_HOST
     from xtrace_server.operations import organisations
 
@@ -165,10 +169,10 @@ def resume(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = Fal
 
 @app.command()
 def delete(org_id: OrgId, yes: Yes = False, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """Delete an organisation with all that it has. Asks first. This cannot be undone.
+    """Delete an organisation with all its data, after confirmation. This cannot be undone.
 
-    Its keys open nothing from now on. What it stored goes step by step while a server runs, and is then in no file of
-    the database; `xtrace org list` shows the organisation until then. Its audit log stays, without its name.
+    Its keys stop working at once. A running server then erases its data in steps, until no file of the database
+    contains it; until then, `xtrace org list` shows the organisation. Its audit log stays, without its name.
     """
     from xtrace_server.auth.guard import ON_THE_HOST
     from xtrace_server.operations import organisations
@@ -185,16 +189,15 @@ def delete(org_id: OrgId, yes: Yes = False, data: DataFolder = DEFAULT_FOLDER, a
 def admin_key(
     org_id: OrgId,
     rotate: Annotated[
-        bool, typer.Option("--rotate", help="Revoke every other admin key of the organisation. Asks first.")
+        bool, typer.Option("--rotate", help="Revoke every other admin key of the organisation, after confirmation.")
     ] = False,
     yes: Yes = False,
     data: DataFolder = DEFAULT_FOLDER,
     as_json: Json = False,
 ) -> None:
-    """Issue a new admin key to an organisation, such as one that has lost its own, and print it.
+    """Issue a new admin key for an organisation, for instance if it lost its own, and print it.
 
-    It will not be shown again: the server keeps only hashes. Admin keys that were issued before go on working, unless
-    `--rotate` is given.
+    It will not be shown again: the server keeps only hashes. Other admin keys keep working, unless `--rotate` is given.
     """
     from xtrace_server.auth.guard import ON_THE_HOST
     from xtrace_server.operations import admin_keys
@@ -210,7 +213,7 @@ def admin_key(
 
 @app.command("admin-keys")
 def list_admin_keys(org_id: OrgId, data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
-    """List an organisation's admin keys by their hashes, the oldest first."""
+    """List an organisation's admin keys by hash, oldest first."""
     from xtrace_server.operations import admin_keys
 
     keys = operate(data, lambda database: admin_keys.list_all(database, org_id))
@@ -224,7 +227,9 @@ def revoke_admin_key(
     org_id: OrgId,
     key: Annotated[
         str,
-        typer.Argument(metavar="HASH", help="The key's hash or its beginning, as `xtrace org admin-keys` shows it."),
+        typer.Argument(
+            metavar="HASH", help="The key's hash, or the beginning of it, as `xtrace org admin-keys` shows it."
+        ),
     ],
     yes: Yes = False,
     data: DataFolder = DEFAULT_FOLDER,
@@ -232,8 +237,8 @@ def revoke_admin_key(
 ) -> None:
     """Revoke an admin key of an organisation. This cannot be undone.
 
-    Without any admin key, the organisation's API keys go on working, but its knowledge bases and keys cannot be changed
-    until `xtrace org admin-key` issues a new one.
+    Without any admin key, the organisation's API keys keep working, but its knowledge bases and keys cannot be changed
+    until you run `xtrace org admin-key`.
     """
     from xtrace_server.auth.guard import ON_THE_HOST
     from xtrace_server.operations import admin_keys
@@ -251,8 +256,7 @@ def _named(key: str, keys: "list[AdminKey]") -> "AdminKey":
     # What was given is not repeated: it may be a whole key, pasted by mistake.
     if len(named) != 1:
         raise InvalidArgument(
-            f"{len(named) or 'no'} admin keys of the organisation have a hash that begins so, expected one: see "
-            "`xtrace org admin-keys`"
+            f"{len(named) or 'no'} admin keys match this hash, expected exactly one: see `xtrace org admin-keys`"
         )
     return named[0]
 

@@ -14,24 +14,23 @@ from xtrace_cli.workspace import ContextFile, Given, KnowledgeBaseName, Workspac
 if TYPE_CHECKING:
     from xtrace_sdk.collection.record import Hit
 
-Count = Annotated[int, typer.Option("-k", "--count", min=1, max=1000, help="How many to find.")]
+Count = Annotated[int, typer.Option("-k", "--count", min=1, max=1000, help="The number of results.")]
 Where = Annotated[
     str | None,
     typer.Option(
         metavar="JSON",
-        help='Search only what matches this filter on the metadata, such as \'{"format": "pdf"}\' '
-        "(docs/collection.md).",
+        help='Search only records that match this metadata filter, such as \'{"format": "pdf"}\' (docs/collection.md).',
     ),
 ]
 MinSimilarity = Annotated[
-    float | None, typer.Option(min=-1.0, max=1.0, help="Leave out what is less similar than this.")
+    float | None, typer.Option(min=-1.0, max=1.0, help="Drop results that are less similar than this.")
 ]
 Rescore = Annotated[
     int,
     typer.Option(
         min=1,
         max=100,
-        help="Fetch this many times as many as the nearest, and order them exactly; 1 fetches no more.",
+        help="Fetch this many times as many records as needed, and rank them by cosine; 1 disables this.",
     ),
 ]
 
@@ -65,18 +64,18 @@ def search(
     rescore: Rescore = 4,
     whole: Annotated[bool, typer.Option("--whole", help="Print whole texts instead of excerpts.")] = False,
     scores: Annotated[
-        bool, typer.Option("--scores", help="Print similarities to three digits, and distances.")
+        bool, typer.Option("--scores", help="Print similarities with three digits, and distances.")
     ] = False,
-    timing: Annotated[bool, typer.Option("--timing", help="Say how long each stage took.")] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Print how long each stage took.")] = False,
     context: ContextFile = None,
     passphrase_file: PassphraseFile = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Search a knowledge base, and print what is most similar to the question, with its source.
+    """Search a knowledge base, and print the results most similar to the question, with their sources.
 
-    The number in parentheses is the cosine similarity, from -1 to 1. The server sees neither the question nor what was
-    found in clear.
+    The number in parentheses is the cosine similarity, from -1 to 1. The server can read neither the question nor the
+    results.
     """
     wanted = Wanted(question_of(question), kb, count, where, min_similarity, rescore)
     started = time.perf_counter()
@@ -90,7 +89,7 @@ def search(
         result["seconds"] = {name: round(value, 6) for name, value in found.seconds.items()}
     show(result, as_json, lambda: print_hits(found.hits, wanted.question, scores=scores, whole=whole))
     if not found.hits:
-        note("nothing was found")
+        note("no results")
     if timing and not as_json:
         note(stages_line(found.seconds))
 

@@ -29,7 +29,7 @@ def serve(
     port: Annotated[
         int | None,
         typer.Option(
-            envvar="XTRACE_PORT", min=0, max=65535, help="The port to listen on, by default 8000; 0 takes a free one."
+            envvar="XTRACE_PORT", min=0, max=65535, help="The port to listen on, by default 8000; 0 selects a free one."
         ),
     ] = None,
     ops_port: Annotated[
@@ -38,7 +38,9 @@ def serve(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", envvar="XTRACE_WORKERS", min=1, max=64, help="Processes that serve; by default 1."),
+        typer.Option(
+            metavar="N", envvar="XTRACE_WORKERS", min=1, max=64, help="The number of worker processes; by default 1."
+        ),
     ] = None,
     drain_s: Annotated[
         float | None,
@@ -47,7 +49,8 @@ def serve(
             metavar="SECONDS",
             envvar="XTRACE_DRAIN_S",
             min=0,
-            help="How long the server says that it is not ready, and goes on serving, before it stops; by default 0.",
+            help="How long the server reports that it is not ready, while it still serves, before it stops; by "
+            "default 0.",
         ),
     ] = None,
     data: Annotated[
@@ -67,10 +70,10 @@ def serve(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", envvar="XTRACE_CONFIG", help="A TOML file with settings of the server."),
+        typer.Option(metavar="FILE", envvar="XTRACE_CONFIG", help="A TOML file with server settings."),
     ] = None,
     no_dashboard: Annotated[
-        bool | None, typer.Option("--no-dashboard", help="Switch the dashboard off, which otherwise answers at /.")
+        bool | None, typer.Option("--no-dashboard", help="Disable the dashboard, which is served at / by default.")
     ] = None,
     dashboard_port: Annotated[
         int | None,
@@ -79,12 +82,12 @@ def serve(
             envvar="XTRACE_DASHBOARD_PORT",
             min=1,
             max=65535,
-            help="A port for the dashboard alone; by default --port.",
+            help="A separate port for the dashboard; by default --port.",
         ),
     ] = None,
     no_operator_api: Annotated[
         bool | None,
-        typer.Option("--no-operator-api", help="Switch the operator's routes off: commands on the host still work."),
+        typer.Option("--no-operator-api", help="Disable the operator's routes; commands on the host still work."),
     ] = None,
     tls_certificate: Annotated[
         Path | None,
@@ -96,13 +99,14 @@ def serve(
     ] = None,
     new_database: Annotated[
         bool | None,
-        typer.Option("--new-database", help="Start although the database that credentials.json is for is missing."),
+        typer.Option("--new-database", help="Start even if the database that belongs to credentials.json is missing."),
     ] = None,
     engine: Annotated[
         Engine | None,
         typer.Option(
             envvar="XTRACE_ENGINE",
-            help="Where searches of large knowledge bases are computed: here (local, the default) or in a Ray cluster.",
+            help="Where to compute searches of large knowledge bases: in this process (local, the default) or in a "
+            "Ray cluster.",
         ),
     ] = None,
     ray_address: Annotated[
@@ -115,24 +119,23 @@ def serve(
     ] = None,
     shared: Annotated[
         bool | None,
-        typer.Option("--shared", help="Run beside other servers on the same folder, all started with this flag."),
+        typer.Option("--shared", help="Allow several servers on the same folder; all of them need this flag."),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, as docs/operations.md lists them."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Set any other setting; see docs/operations.md."),
     ] = None,
     check_config: Annotated[
         bool,
         typer.Option(
-            "--check-config", help="Check the settings and what they name, start nothing, and change nothing."
+            "--check-config", help="Check the configuration without starting the server or changing anything."
         ),
     ] = False,
 ) -> None:
-    """Run the server until Ctrl-C or SIGTERM. With --workers, SIGHUP replaces every worker by a new one.
+    """Run the server until Ctrl-C or SIGTERM. With --workers, SIGHUP replaces every worker with a new one.
 
-    The first start on an empty folder makes an organisation and its keys, and writes them to credentials.json in it,
-    and the operator key to operator.json.
-    A flag goes before an environment variable, which goes before the configuration file.
+    The first start on an empty folder creates an organisation and its keys. It writes them to credentials.json, and
+    the operator key to operator.json. Flags override environment variables, which override the configuration file.
     """
     flags = {
         "host": host,
@@ -185,15 +188,15 @@ def _check(given: Mapping[str, Any]) -> None:
     for finding in found:
         say(f"{finding.level}: {finding.sentence}")
     if any(finding.level == "error" for finding in found):
-        raise WrongSettings("the server would not start or not work with these settings: see the errors above")
+        raise WrongSettings("the server would not start or work with these settings: see the errors above")
 
 
 def _without_password(url: str | None) -> str | None:
     """The URL as it was given. Raises `WrongUse` for one with a password on the command line."""
     if url is not None and url != os.environ.get("XTRACE_DATABASE_URL") and has_password(url):
         raise WrongUse(
-            "--database has a password, and every user can read arguments: set XTRACE_DATABASE_URL, or leave the "
-            "password to PGPASSWORD or to a password file (PGPASSFILE)"
+            "--database contains a password, and every user can read arguments: set XTRACE_DATABASE_URL, or put the "
+            "password into PGPASSWORD or a password file (PGPASSFILE)"
         )
     return url
 

@@ -36,27 +36,33 @@ class _Shared(NamedTuple):
 
 def share(
     kb: Annotated[str, typer.Argument(metavar="KB", help="The knowledge base: its name, or its id.")],
-    name: Annotated[str, typer.Option("--with", metavar="NAME", help="Whom the API key is for; its name in the list.")],
+    name: Annotated[
+        str,
+        typer.Option("--with", metavar="NAME", help="The person the API key is for; shown as its name in the list."),
+    ],
     expires: Expires = None,
     to: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The file for them; by default xtrace-NAME.json. It must not exist."),
+        typer.Option(
+            metavar="FILE", help="The credentials file to write; by default xtrace-NAME.json. It must not exist."
+        ),
     ] = None,
     context: ContextFile = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Let somebody else search a knowledge base: make them an API key with read access to it alone.
+    """Let someone else search a knowledge base: create an API key with read access only to it.
 
-    Writes a file with the key, which only you can read, and prints what they type. They also need the passphrase of the
-    context, which you tell them another way: it opens everything that is stored under the context
-    (docs/recipes/give-somebody-access.md). Needs the admin key and an API key. `xtrace keys revoke` takes it back.
+    Writes the key to a file, which only you can read, and prints the commands for them. They also need the passphrase
+    of the context, which you send separately: it opens everything stored under the context
+    (docs/recipes/give-somebody-access.md). Needs the admin key and an API key. Revoke access with `xtrace keys
+    revoke`.
     """
     import asyncio
 
     file = to or Path(f"xtrace-{_file_name(name)}.json")
     if file.is_symlink() or file.exists():
-        raise InaccessibleFile(f"{file} exists: it may be somebody's key, so name a new file with --to")
+        raise InaccessibleFile(f"{file} exists: it may contain someone's key, so name a new file with --to")
     expires_at = None if expires is None else moment_of(expires)
     settings = current_settings()
     connection = known_connection(credentials, settings)
@@ -120,7 +126,7 @@ async def _context_of(xtrace: "XTraceIntegration", kb: wire.KnowledgeBase, own_c
         context_id = own_context
         if context_id not in bound:
             raise UnusableContext(
-                f"nothing is stored in {kb.name} under the context {context_id}: load something first"
+                f"nothing is stored in {kb.name} under the context {context_id}: load documents first"
             )
     elif len(bound) == 1:
         context_id = bound[0]
@@ -128,8 +134,8 @@ async def _context_of(xtrace: "XTraceIntegration", kb: wire.KnowledgeBase, own_c
         raise UnusableContext(f"{len(bound)} contexts are used in {kb.name}: name the file of one with --context")
     if context_id not in await xtrace.list_exec_contexts(restorable=True):
         raise UnusableContext(
-            f"the service does not have the encrypted keys of the context {context_id}, so it can only be opened from "
-            "its file: store them with `xtrace context save FILE`"
+            f"the service does not have the encrypted keys of the context {context_id}, so it can be opened only "
+            "from its file: run `xtrace context save FILE` to store them"
         )
     return context_id
 
@@ -139,29 +145,30 @@ def _write(file: Path, credentials: dict[str, str]) -> None:
         create_file(file, msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n")
     except OSError as error:
         raise InaccessibleFile(
-            f"the file for them cannot be written to {file}: {error.strerror}; revoke the new key with `xtrace keys "
+            f"the credentials cannot be written to {file}: {error.strerror}; revoke the new key with `xtrace keys "
             "revoke`"
         ) from None
 
 
 def _explain(file: Path, name: str, commands: list[str]) -> None:
     say(f"1. Send {file} to {name} over a channel that you trust.")
-    say("2. Tell them the passphrase of the context another way, not together with the file.")
-    say("3. They install xtracedb and type:")
+    say("2. Send them the passphrase of the context separately from the file.")
+    say("3. They install xtracedb and run:")
     for command in commands:
         say(f"     {command}")
 
 
 def _warn(shared: _Shared, api_url: str) -> None:
     first = shared.key.api_key.first_n
-    note(f"the API key {first}… reads this knowledge base and no other; take it back with: xtrace keys revoke {first}")
+    note(f"the API key {first}… can read only this knowledge base; revoke it with: xtrace keys revoke {first}")
     if shared.others:
         note(
-            f"the passphrase opens everything under this context, also what is in {len(shared.others)} other knowledge "
-            "bases, from which only the API key keeps them: for what they must never read, use another context"
+            f"the passphrase also decrypts what is stored under this context in {len(shared.others)} other "
+            "knowledge bases; only the API key keeps them out of those: for data that they must never read, use "
+            "another context"
         )
     if urlsplit(api_url).hostname in ("127.0.0.1", "localhost", "::1"):
-        note(f"the address in the file is {api_url}, which is this machine: they need one that reaches it")
+        note(f"the address in the file is {api_url}, which is this machine: they need an address that they can reach")
 
 
 def _file_name(name: str) -> str:

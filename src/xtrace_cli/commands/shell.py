@@ -4,10 +4,10 @@ import sys
 
 
 def shell() -> None:
-    """Type commands without the prefix; the connection, the context and the model stay open between them.
+    """Run commands without typing `xtrace`; the connection, the context and the model stay open between them.
 
-    On a terminal there are completion and a history, which is kept in a file that only you can read. When not
-    interactive, standard input is read line by line, and the exit status is that of the last command that failed.
+    A terminal has completion and a history, which is stored in a file that only you can read. When not interactive,
+    commands are read from standard input, one per line, and the exit status is that of the last command that failed.
     """
     from xtrace_cli.options.settings import chosen_profile
     from xtrace_cli.shell.session import Session

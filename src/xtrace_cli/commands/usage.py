@@ -6,7 +6,7 @@ from xtrace_cli.output import Json, fields, show
 
 
 def usage(credentials: CredentialsFile = None, as_json: Json = False) -> None:
-    """Show what the organisation has stored; where there is a quota, it follows after a slash.
+    """Show what the organisation has stored, with quotas after a slash.
 
     Needs the organisation's admin key. The server's operator sets quotas.
     """

@@ -9,7 +9,9 @@ from xtrace_cli.output import Json, fields, show
 
 
 def version(
-    verbose: Annotated[bool, typer.Option("--verbose", help="Also what it runs on: worth adding to a report.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Also print the environment; include this in bug reports.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print the version."""

@@ -34,16 +34,18 @@ def head(
     where: Where = None,
     order_by: Annotated[
         str | None,
-        typer.Option(metavar="FIELD", help="In the order of this field of the metadata; reads all that match first."),
+        typer.Option(metavar="FIELD", help="Sort by this metadata field; reads all matching records first."),
     ] = None,
-    descending: Annotated[bool, typer.Option("--descending", help="With --order-by: the largest first.")] = False,
+    descending: Annotated[
+        bool, typer.Option("--descending", help="With --order-by, sort in descending order.")
+    ] = False,
     kb: KnowledgeBaseName = None,
     context: ContextFile = None,
     passphrase_file: PassphraseFile = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Print the first records, in the order in which they were first stored."""
+    """Print the first records, in the order in which they were stored."""
 
     async def act(workspace: Workspace) -> "list[Record]":
         collection, found = await workspace.collection(kb), list["Record"]()
@@ -61,14 +63,16 @@ def head(
 @app.command()
 def fetch(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The ids of records.")],
-    vectors: Annotated[bool, typer.Option("--vectors", help="With the copies of the vectors, as JSON only.")] = False,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Include the copies of the vectors; only with --json.")
+    ] = False,
     kb: KnowledgeBaseName = None,
     context: ContextFile = None,
     passphrase_file: PassphraseFile = None,
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Print whole records. The exit status is 1 if some of the ids are unknown."""
+    """Print complete records. The exit status is 1 if an id is unknown."""
 
     async def act(workspace: Workspace) -> "list[Record]":
         return await (await workspace.collection(kb)).get(ids, include_vectors=vectors and as_json)
@@ -87,7 +91,7 @@ def count(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Print how many records there are, or how many match a filter."""
+    """Print the number of records, or of those that match a filter."""
 
     async def act(workspace: Workspace) -> int:
         return await (await workspace.collection(kb)).count(where)
@@ -107,7 +111,7 @@ def delete(
     credentials: CredentialsFile = None,
     as_json: Json = False,
 ) -> None:
-    """Delete records, by their ids or by a filter; `--where '{}'` means all. This cannot be undone."""
+    """Delete records by id or by a filter; `--where '{}'` deletes all. This cannot be undone."""
     if bool(ids) == (where is not None):
         raise WrongUse("name either ids or a filter with --where")
     expect_confirmable(yes)
@@ -125,7 +129,7 @@ def delete(
 
     if not yes:
         number, name = with_workspace(given, counted)
-        confirm(f"Delete {number} records of {name} for good?", yes)
+        confirm(f"Delete {number} records of {name}? This cannot be undone.", yes)
     deleted = with_workspace(given, act)
     show({"deleted": deleted}, as_json, lambda: note(f"deleted {deleted} records"))
 

@@ -36,14 +36,16 @@ class Conflict(StrEnum):
     FAIL = "fail"
 
 
-OnConflict = Annotated[Conflict, typer.Option(help="What to do with a record whose id is there.")]
+OnConflict = Annotated[Conflict, typer.Option(help="What to do with a record whose id exists.")]
 
 
 def upsert(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text; - reads it from standard input.")],
-    id_: Annotated[str, typer.Option("--id", metavar="ID", help="Its id; a record that has it is replaced.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The record's text; - reads it from standard input.")],
+    id_: Annotated[
+        str, typer.Option("--id", metavar="ID", help="The record's id; an existing record with this id is replaced.")
+    ],
     metadata: Annotated[
-        str | None, typer.Option(metavar="JSON", help='Its metadata, such as \'{"topic": "home"}\'.')
+        str | None, typer.Option(metavar="JSON", help='The metadata, such as \'{"topic": "home"}\'.')
     ] = None,
     on_conflict: OnConflict = Conflict.REPLACE,
     kb: KnowledgeBaseName = None,
@@ -66,8 +68,8 @@ def upsert_file(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="Records as JSON: one object a line, or one list; - reads standard input. Each has an id, and perhaps "
-            "a text, metadata and a vector.",
+            help="Records as JSON: one object per line, or one list; - reads standard input. Each has an id, and "
+            "optionally text, metadata and vector.",
         ),
     ],
     on_conflict: OnConflict = Conflict.REPLACE,
@@ -79,8 +81,8 @@ def upsert_file(
 ) -> None:
     """Store the records of a file, as `xtrace xvec fetch --json` prints them. The knowledge base must exist.
 
-    A text without a vector is embedded. If the command is interrupted, run it again: what is stored is replaced by the
-    same.
+    A text without a vector is embedded. If the command is interrupted, run it again: records that are already stored
+    are simply replaced.
     """
 
     async def act(workspace: Workspace) -> "list[Written]":
@@ -95,7 +97,7 @@ def upsert_file(
                     advance(len(batch))
         except BaseException:  # Ctrl-C too
             if written:
-                note(f"{sum(one.count for one in written)} records are stored: run the same command again to go on")
+                note(f"{sum(one.count for one in written)} records are stored: run the same command again to continue")
             raise
         return written
 
@@ -151,7 +153,7 @@ def _records(source: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
             whole = line + source.read(MAX_LINE_BYTES + 1)
             if len(whole) > MAX_LINE_BYTES:
                 raise InvalidDocument(
-                    f"the list in {name} has more than {MAX_LINE_BYTES >> 20} MiB: write one object a line instead"
+                    f"the list in {name} has more than {MAX_LINE_BYTES >> 20} MiB: write one object per line instead"
                 )
             for record in _decoded(whole, list[dict[str, Any]], f"{name} is not a list of objects in JSON"):
                 yield _without_times(record)
@@ -165,7 +167,7 @@ def _decoded(data: bytes, kind: Any, wrong: str) -> Any:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise InvalidDocument(
-            f"{wrong}: expected id, text, metadata and vector, of which all but id may be missing"
+            f"{wrong}: expected the keys id, text, metadata and vector; only id is required"
         ) from None
 
 

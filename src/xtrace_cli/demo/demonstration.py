@@ -76,7 +76,7 @@ def _own_context(folder: Path) -> ExecutionContext:
     saved, passphrase = folder / "context.json", folder / "passphrase"
     if saved.exists():
         return ExecutionContext.load_from_disk(read_passphrase(passphrase), saved)
-    say("Making keys: a Paillier key pair and an AES key, protected by a random passphrase")
+    say("Creating keys: a Paillier key pair and an AES key, protected by a random passphrase")
     provider, model, dim, bits = MODEL
     return ExecutionContext.create(
         PassphraseKeyProvider(_make_passphrase(passphrase)),
@@ -120,11 +120,11 @@ async def _load(collection: Collection, documents: Path) -> None:
     try:
         summary = await loading.run()
     except BaseException:  # Ctrl-C too
-        note(f"{loading.summary.chunks.stored} chunks are stored: run the same command again to go on")
+        note(f"{loading.summary.chunks.stored} chunks are stored: run the same command again to continue")
         raise
     _report(summary, time.perf_counter() - started)
     if not (summary.files.found or summary.files.removed):
-        raise InvalidDocument(f"{documents} contains no file of a known format: nothing was loaded")
+        raise InvalidDocument(f"{documents} contains no file of a supported format: nothing was loaded")
 
 
 def _report(summary: Summary, seconds: float) -> None:
@@ -150,7 +150,7 @@ async def _show_stored(xtrace: XTraceIntegration, context: ExecutionContext, kb_
     for chunk in page.results:
         chunk_id = chunk["chunk_id"]
         stored = stored_chunk(database, kb_id, chunk_id)
-        say(f"\nWhat the server's database holds of one of these passages (chunk {chunk_id} in {database}):")
+        say(f"\nWhat the server's database contains for one of these passages (chunk {chunk_id} in {database}):")
         say(f"   content     {stored.content[:64]}…  ({len(stored.content)} characters, AES-256-GCM)")
         say(f"   vector      {stored.ciphertext[:32].hex()}…  ({len(stored.ciphertext)} bytes, Paillier)")
         say(f"   name        {stored.name}  (keyed hash)")
@@ -174,7 +174,7 @@ def _write_settings(data: Path, name: str) -> None:
 def _say_how_to_go_on(data: Path, question: str) -> None:
     xtrace = Path(sys.argv[0]).resolve()
     command = "xtrace" if shutil.which("xtrace") == str(xtrace) else shlex.quote(str(xtrace))
-    say(f"\nGo on in the folder {data}, whose {DOTENV} has the settings (cd {shlex.quote(str(data))}):")
+    say(f"\nContinue in the folder {data}, whose {DOTENV} has the settings (cd {shlex.quote(str(data))}):")
     say(f"  {command} search {shlex.quote(question)}")
     say(f"  {command} xvec head")
     say(f"  {command} shell")

@@ -40,7 +40,7 @@ def installation() -> Iterator[Finding]:
             f"keep one: pip uninstall {names} {DISTRIBUTION}, then pip install {DISTRIBUTION}",
         )
     else:
-        yield Finding("packages", "ok", f"{DISTRIBUTION} alone owns xtrace_sdk")
+        yield Finding("packages", "ok", f"{DISTRIBUTION} is the only distribution of xtrace_sdk")
 
 
 def variables(dotenv: Iterable[str]) -> Iterator[Finding]:
@@ -61,7 +61,7 @@ def variables(dotenv: Iterable[str]) -> Iterator[Finding]:
     }
     for name, (where, near) in unknown.items():
         advice = f"did you mean {near}?" if near else "remove it"
-        yield Finding("variables", "warning", f"{name} in {where} is not a setting of xtrace", advice)
+        yield Finding("variables", "warning", f"{name} in {where} is not a known setting", advice)
     if not unknown:
         yield Finding("variables", "ok", "every XTRACE_ variable is known")
 
@@ -77,7 +77,7 @@ def files(secret: Iterable[Path]) -> Iterator[Finding]:
     for path in committable(paths):
         yield Finding("files", "warning", f"{path} could be committed to git", f"add {path.name} to .gitignore")
     if not readable and not committable(paths):
-        yield Finding("files", "ok", f"{len(paths)} files with settings and keys, readable by you alone")
+        yield Finding("files", "ok", f"{len(paths)} files with settings and keys, readable only by you")
 
 
 def disk(folders: Iterable[Path]) -> Iterator[Finding]:

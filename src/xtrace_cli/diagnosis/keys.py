@@ -77,7 +77,7 @@ def _opened(file: Path, part: "PublicPart", passphrase_file: Path | None, settin
         passphrase = known_passphrase(passphrase_file, part.id)
         if passphrase is None:
             advice = "set XTRACE_PASSPHRASE, or give --passphrase-file, to look further"
-            yield Finding("passphrase", "warning", "it is not known here, so the context was not opened", advice)
+            yield Finding("passphrase", "warning", "it is not available here, so the context was not opened", advice)
             return
         if len(passphrase) < _SHORTEST_GOOD:
             found = f"it is shorter than {_SHORTEST_GOOD} characters"
@@ -87,7 +87,7 @@ def _opened(file: Path, part: "PublicPart", passphrase_file: Path | None, settin
         key_file, kms_key = settings.path("key_file"), settings.text("kms_key")
         if key_file is None and kms_key is None:
             advice = "set XTRACE_KEY_FILE or XTRACE_KMS_KEY to look further"
-            yield Finding("key", "warning", f"the {part.key_provider} is not known here", advice)
+            yield Finding("key", "warning", f"the {part.key_provider} is not available here", advice)
             return
         provider = named_provider(None, key_file, kms_key, None)
     with warnings.catch_warnings(record=True) as said:
@@ -95,10 +95,12 @@ def _opened(file: Path, part: "PublicPart", passphrase_file: Path | None, settin
         try:
             context = ExecutionContext.load_from_disk(path=file, key_provider=provider)
         except XTraceError as error:
-            yield Finding("key", "error", str(error), "give the passphrase or the key that the context was saved with")
+            yield Finding("key", "error", str(error), "use the passphrase or key with which the context was saved")
             return
     for warning in said:
-        yield Finding("key", "error", str(warning.message), "until then everything under it can be read by others")
+        yield Finding(
+            "key", "error", str(warning.message), "until then, others may be able to read everything stored under it"
+        )
     if not said:
         yield Finding("key", "ok", "it opens the context, and is not weak")
     yield from _model(context)
@@ -110,7 +112,7 @@ def _model(context: "ExecutionContext") -> Iterator[Finding]:
     model = context.embedding_model
     if model is None:
         advice = "name its folder with XTRACE_EMBEDDING_MODEL_PATH"
-        yield Finding("model", "warning", "the context remembers no model", advice)
+        yield Finding("model", "warning", "the context does not name a model", advice)
         return
     began = time.perf_counter()
     try:

@@ -51,7 +51,7 @@ def server(connection: Connection, url: str) -> Iterator[Finding]:
         yield Finding(
             "server",
             "warning",
-            f"{where} answers with status {answer.status}, and does not describe itself as XTrace does",
+            f"{where} answers with status {answer.status}, but does not identify itself as an XTrace server",
             "check the address: is this an XTrace server?",
         )
     else:
@@ -104,16 +104,16 @@ def _clock(answer: "Answer") -> Iterator[Finding]:
 
 async def _rights(xtrace: "XTraceIntegration", kb: str) -> list[Finding]:
     stored = await xtrace.list_exec_contexts()
-    found = [Finding("api_key", "ok", f"the server knows it; it sees {len(stored)} contexts")]
+    found = [Finding("api_key", "ok", f"the server accepts it; it can see {len(stored)} contexts")]
     if not xtrace.admin_key:
         advice = "give the id of a knowledge base with --kb or XTRACE_KB, or set XTRACE_ADMIN_KEY"
-        found.append(Finding("admin_key", "warning", "there is none, so names of knowledge bases are unknown", advice))
+        found.append(Finding("admin_key", "warning", "not set, so knowledge bases cannot be found by name", advice))
         return [*found, *await _by_id(xtrace, kb)]
     try:
         kbs = await xtrace.list_kbs()
     except XTraceError as error:
-        return [*found, Finding("admin_key", "error", str(error), "get another one from the server's operator")]
-    found.append(Finding("admin_key", "ok", f"the server knows it; there are {len(kbs)} knowledge bases"))
+        return [*found, Finding("admin_key", "error", str(error), "ask the server's operator for a new one")]
+    found.append(Finding("admin_key", "ok", f"the server accepts it; there are {len(kbs)} knowledge bases"))
     ids = [one.id for one in sorted(kbs, key=lambda one: (one.created_at, one.id)) if kb in (one.name, one.id)]
     if not ids:
         advice = "`xtrace load` creates it, or name another one with XTRACE_KB"
@@ -126,7 +126,7 @@ async def _by_id(xtrace: "XTraceIntegration", kb: str) -> list[Finding]:
         await xtrace.get_ctx_for_kb(kb)
     except KnowledgeBaseNotFound:
         advice = "set XTRACE_KB to the id of a knowledge base"
-        return [Finding("knowledge_base", "warning", f"{kb} is not the id of one", advice)]
+        return [Finding("knowledge_base", "warning", f"{kb} is not a knowledge base id", advice)]
     except XTraceError as error:
         return [Finding("knowledge_base", "error", str(error), "grant access with: xtrace keys grant")]
     return [Finding("knowledge_base", "ok", f"{kb} exists, and the API key may read it")]

@@ -221,7 +221,7 @@ class Loading:
                 if isinstance(answer, End):
                     return chunks, answer
                 chunks += answer.chunks
-        return chunks, End("it was not read to its end")
+        return chunks, End("it was not read completely")
 
     def _passed_over(self, source: PurePosixPath, reason: str) -> ReadFile | None:
         self.summary.pass_over(shown_source(source), reason)

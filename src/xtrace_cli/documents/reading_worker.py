@@ -98,7 +98,7 @@ def _answers(request: Request) -> Iterator[Answer]:
         while part := list(islice(chunks, PART_CHUNKS)):
             count += len(part)
             if count > MAX_CHUNKS:
-                raise UnusableFile(f"it makes more than {MAX_CHUNKS} chunks")
+                raise UnusableFile(f"it has more than {MAX_CHUNKS} chunks")
             yield Part(part)
         yield End("", hashlib.sha256(data).hexdigest(), modified, source.notes)
     except Exception as error:

@@ -45,13 +45,13 @@ class Roots:
             return
         name = name or folder.name
         if not name:
-            raise WrongUse(f"{_shown(folder)} has no name: say with --as NAME how its sources shall begin")
+            raise WrongUse(f"{_shown(folder)} has no name: choose a name for its sources with --as NAME")
         others = [known for known, other in self._roots.items() if other == name]
         if others and not has_moved:
             raise WrongUse(
-                f"{shown_source(PurePosixPath(name))} is the name of {_shown(others[0])} in this knowledge base, and "
-                f"this is {_shown(folder)}: store it under another name with --as NAME, or, if it is the same folder, "
-                "which has moved, add --moved"
+                f"{shown_source(PurePosixPath(name))} is the name of {_shown(others[0])} in this knowledge base, "
+                f"but this is {_shown(folder)}: store it under another name with --as NAME, or add --moved if the "
+                f"folder has moved"
             )
         for other in others:
             del self._roots[other]
@@ -61,7 +61,7 @@ class Roots:
         """The root of a file."""
         root = self._containing(path.parent)
         if root is None:
-            raise WrongUse(f"{_shown(path)} is not in a folder that is loaded")
+            raise WrongUse(f"{_shown(path)} is not in a loaded folder")
         return root
 
     def below(self, path: Path) -> list[PurePosixPath]:

@@ -38,7 +38,7 @@ def allow(setting: Setting, used_with: str) -> None:
     try:
         write_file(file, msgspec.json.format(msgspec.json.encode([*others, permission]), indent=2) + b"\n")
     except OSError as error:
-        raise InaccessibleFile(f"what you allow cannot be kept in {file}: {error.strerror}") from None
+        raise InaccessibleFile(f"your permissions cannot be saved to {file}: {error.strerror}") from None
 
 
 def _permission(setting: Setting, used_with: str) -> _Permission:
@@ -56,4 +56,4 @@ def _all() -> list[_Permission]:
     try:
         return msgspec.json.decode(read_small_file(file, "permissions"), type=list[_Permission])
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InaccessibleFile(f"{file} is damaged: delete it, and allow again what is asked for") from None
+        raise InaccessibleFile(f"{file} is damaged: delete it, and answer the questions again") from None

@@ -35,7 +35,7 @@ CredentialsFile = Annotated[
         "--credentials",
         metavar="FILE",
         envvar="XTRACE_CREDENTIALS",
-        help=f"The file with the service's address and the keys; by default {DEFAULT_FILE}, if it is there.",
+        help=f"The file with the service's address and the keys; by default {DEFAULT_FILE}, if it exists.",
     ),
 ]
 _WAYS: Final = ("api_url", "admin_api_url", "ca_file")

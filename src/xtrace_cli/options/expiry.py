@@ -13,8 +13,8 @@ Expires = Annotated[
     typer.Option(
         "--expires",
         metavar="WHEN",
-        help="When the key ends: a span from now such as 90d or 12h, or a time such as 2030-01-31 or "
-        "2030-01-31T12:00+02:00, in UTC unless it says otherwise; by default never.",
+        help="When the key expires: a duration such as 90d or 12h, or a time such as 2030-01-31 or "
+        "2030-01-31T12:00+02:00, in UTC unless it has an offset; by default never.",
     ),
 ]
 _SPAN: Final = re.compile(r"([0-9]{1,6})([mhdw])")
@@ -29,6 +29,6 @@ def moment_of(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
         raise WrongUse(
-            "--expires is not a time, expected a span such as 90d, 12h or 30m, or a time such as 2030-01-31T12:00Z"
+            "--expires is not valid, expected a duration such as 90d, 12h or 30m, or a time such as 2030-01-31T12:00Z"
         ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

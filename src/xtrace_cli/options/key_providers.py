@@ -12,12 +12,10 @@ from xtrace_cli.options.passphrase import passphrase_of, second_passphrase
 if TYPE_CHECKING:
     from xtrace_sdk.x_vec.keys.provider import KeyProvider
 
-KeyFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="The key file of a context that a key file protects.")
-]
+KeyFile = Annotated[Path | None, typer.Option(metavar="FILE", help="The key file that protects the context.")]
 KMSKey = Annotated[
     str | None,
-    typer.Option("--kms-key", metavar="KEY_ID", help="The AWS KMS key of a context that AWS KMS protects."),
+    typer.Option("--kms-key", metavar="KEY_ID", help="The AWS KMS key that protects the context."),
 ]
 KMSContext = Annotated[
     list[str] | None,
@@ -29,18 +27,18 @@ KMSContext = Annotated[
 ]
 NewKeyFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Protect it by this key file instead, which is made if it is not there."),
+    typer.Option(metavar="FILE", help="Protect it with this key file instead, which is created if it does not exist."),
 ]
 NewKMSKey = Annotated[
     str | None,
-    typer.Option("--new-kms-key", metavar="KEY_ID", help="Protect it by this AWS KMS key instead: id, ARN or alias."),
+    typer.Option("--new-kms-key", metavar="KEY_ID", help="Protect it with this AWS KMS key instead: id, ARN or alias."),
 ]
 NewKMSContext = Annotated[
     list[str] | None,
     typer.Option(
         "--new-kms-encryption-context",
         metavar="NAME=VALUE",
-        help="Bind this encryption context to it; may be given several times.",
+        help="Bind the KMS key to this encryption context; may be given several times.",
     ),
 ]
 
@@ -59,7 +57,7 @@ def provider_of(
     public = read_public_part(path)
     kind = public.key_provider
     if kind == KeyFileProvider.kind and key_file is None:
-        raise WrongUse(f"{path} is protected by a key file: give it with --key-file")
+        raise WrongUse(f"{path} is protected by a key file: name it with --key-file")
     if kind == AWSKMSKeyProvider.kind and kms_key is None:
         raise WrongUse(f"{path} is protected by AWS KMS: name the key with --kms-key")
     return named_provider(
@@ -136,4 +134,4 @@ def _kms_client() -> Any:
     try:
         return boto3.client("kms")
     except BotoCoreError as error:
-        raise KeyProviderFault(f"AWS KMS could not be asked: {error}") from None
+        raise KeyProviderFault(f"AWS KMS could not be reached: {error}") from None

@@ -24,8 +24,8 @@ Provider = Annotated[
     typer.Option(
         "--provider",
         metavar="NAME",
-        help="Who runs it: ollama, openai, or custom for another service with OpenAI's API; by default "
-        "XTRACE_LLM_PROVIDER, else custom with an address and ollama without.",
+        help="The provider: ollama, openai, or custom for another service with OpenAI's API; by default "
+        "XTRACE_LLM_PROVIDER, else custom if an address is given and ollama otherwise.",
     ),
 ]
 BaseUrl = Annotated[
@@ -41,10 +41,10 @@ PromptTemplate = Annotated[
     typer.Option(
         "--prompt-template",
         metavar="FILE",
-        help="A file with the message to the model, with {query} and {context} where they belong.",
+        help="A file with the prompt for the model, with the placeholders {query} and {context}.",
     ),
 ]
-MaxTokens = Annotated[int, typer.Option(min=1, max=1_000_000, help="The longest answer that is asked for.")]
+MaxTokens = Annotated[int, typer.Option(min=1, max=1_000_000, help="The maximum length of the answer, in tokens.")]
 
 
 @dataclass(frozen=True, slots=True)

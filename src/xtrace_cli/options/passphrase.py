@@ -17,7 +17,7 @@ PassphraseFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help=f"A file that holds the passphrase. Without it {VARIABLE} is used; without both you are asked.",
+        help=f"A file with the passphrase; by default {VARIABLE}, else you are asked.",
     ),
 ]
 
@@ -26,7 +26,7 @@ NewPassphraseFile = Annotated[
     typer.Option(
         "--new-passphrase-file",
         metavar="FILE",
-        help=f"A file that holds the new passphrase. Without it {NEW_VARIABLE} is used; without both you are asked.",
+        help=f"A file with the new passphrase; by default {NEW_VARIABLE}, else you are asked.",
     ),
 ]
 

@@ -11,7 +11,7 @@ MAX_CHARACTERS: Final = 100_000
 """Of a question; a model embeds far fewer."""
 
 Question = Annotated[
-    str, typer.Argument(metavar="QUESTION", help="What to look for, in your own words; - reads it from standard input.")
+    str, typer.Argument(metavar="QUESTION", help="The question, in your own words; - reads it from standard input.")
 ]
 
 
@@ -25,5 +25,5 @@ def question_of(given: str) -> str:
     if len(given) > MAX_CHARACTERS:
         raise WrongUse(f"the question has more than {MAX_CHARACTERS:,} characters: ask a shorter one")
     if not given.strip():
-        raise WrongUse("the question is empty: say what to look for")
+        raise WrongUse("the question is empty: enter a question")
     return given.strip()

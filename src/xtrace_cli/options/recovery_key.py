@@ -19,7 +19,7 @@ RecoveryKeyFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help=f"A file with the words of the recovery key. Without it {VARIABLE} is used; without both you are asked.",
+        help=f"A file with the words of the recovery key; by default {VARIABLE}, else you are asked.",
     ),
 ]
 
@@ -45,6 +45,6 @@ def print_words(path: Path, key: "RecoveryKey") -> None:
     for start in range(0, len(words), _COLUMNS):
         typer.echo("  ".join(words[start : start + _COLUMNS]).rstrip())
     note(
-        "these words will not be shown again: write them down, keep them where the context is not, and test them with: "
+        "these words will not be shown again: write them down, keep them apart from the context, and test them with: "
         f"xtrace context recover {path} --check"
     )

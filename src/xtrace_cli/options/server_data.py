@@ -120,7 +120,7 @@ def database_faults() -> Iterator[None]:
     except ServiceError as error:
         raise UnusableData(error.detail) from None
     except StorageError as error:
-        raise UnusableData(f"the database does not answer: {reason(error)}") from None
+        raise UnusableData(f"the database does not respond: {reason(error)}") from None
     except OSError as error:
         raise UnusableData(f"the server's data cannot be used: {error.strerror}: {error.filename}") from None
 

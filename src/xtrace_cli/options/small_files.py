@@ -98,7 +98,7 @@ def _settings(path: Path, profile: str, table: Any, known: frozenset[str]) -> It
                 f"{path} has an unknown setting {name} in the profile {profile}{nearest(name, known)}"
             )
         if not isinstance(value, str):
-            raise InvalidArgument(f"{path} has a value of {name} in the profile {profile} that is not a text")
+            raise InvalidArgument(f"{path} has a value of {name} in the profile {profile} that is not a string")
         if value:
             yield name, value
 

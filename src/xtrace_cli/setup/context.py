@@ -66,7 +66,7 @@ def choose_context(
     """
     if path.exists():
         if options.restore is not None:
-            raise WrongUse(f"{path} exists, so nothing is restored there: name another file with --context")
+            raise WrongUse(f"{path} exists, so the context was not restored: name another file with --context")
         return _opened(questions, options, path, settings)
     context_id = options.restore
     if context_id is None and stored and questions.may_ask:
@@ -127,7 +127,7 @@ def _created(questions: Questions, options: ContextOptions, path: Path) -> Chose
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
     embedding = _model(questions, options)
-    note(f"making new keys in {path}; the passphrase protects them, and never leaves this machine")
+    note(f"creating new keys in {path}; the passphrase protects them and never leaves this machine")
     passphrase = new_passphrase(options.passphrase_file)
     wanted = questions.wants(
         "Make a recovery key, which opens the context if the passphrase is lost?",
@@ -139,7 +139,7 @@ def _created(questions: Questions, options: ContextOptions, path: Path) -> Chose
     if key is not None:
         tested(path, key)
     else:
-        note(f"no recovery key was made: `xtrace context recovery-key {path}` makes one")
+        note(f"no recovery key was created: run `xtrace context recovery-key {path}` to create one")
     return ChosenContext(context, passphrase, is_new=True, recovery_key=key)
 
 

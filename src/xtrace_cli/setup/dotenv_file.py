@@ -64,7 +64,7 @@ def _changed(entry: _Entry, value: str) -> str:
 
 def _quoted(value: str) -> str:
     if not value.isprintable():
-        raise WrongUse("a setting has a line break or another character that .env cannot hold: set it elsewhere")
+        raise WrongUse("a setting has a line break or another character that is not allowed in .env: set it elsewhere")
     if re.fullmatch(r"[\w./:@%+-]+", value):
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
@@ -79,5 +79,5 @@ def _entries(path: Path) -> list[_Entry]:
     text = utf8(read_small_file(path, "settings"), path)
     entries = [_Entry(one.key, one.value, one.original.string) for one in parse_stream(StringIO(text, newline=""))]
     if "".join(entry.text for entry in entries) != text.removeprefix("\ufeff"):
-        raise InvalidArgument(f"{path} cannot be changed without loss: add the settings by hand")
+        raise InvalidArgument(f"{path} cannot be changed safely: add the settings by hand")
     return entries

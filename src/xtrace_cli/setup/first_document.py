@@ -35,7 +35,7 @@ def store_and_find(server: ChosenServer, context: "ExecutionContext", kb: str, t
         if text is None:
             await collection.delete([_ID])
         if _ID not in (hit.record.id for hit in hits):
-            raise NotFoundAgain("the first document was stored, and a search for it did not find it: run xtrace doctor")
+            raise NotFoundAgain("the first document was stored, but a search did not find it: run xtrace doctor")
         return collection.kb_id
 
     return run_with(server.integration(), call)

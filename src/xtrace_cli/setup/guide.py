@@ -95,7 +95,7 @@ def _kept_passphrase(questions: Questions, options: Options, chosen: ChosenConte
         note("the passphrase is in the system's keyring")
     if wanted != "dotenv":
         return {}
-    note(f"the passphrase is written to {DOTENV}: anyone who can read it and the context can read everything")
+    note(f"the passphrase is written to {DOTENV}: anyone who can read it and the context can decrypt everything")
     return {"XTRACE_PASSPHRASE": chosen.passphrase}
 
 
@@ -104,7 +104,7 @@ def _write(questions: Questions, options: Options, variables: dict[str, str]) ->
     if (changed := different(path, variables)) and not options.replace:
         names = " and ".join(sorted(set(changed)))
         if not questions.may_ask:
-            raise WrongUse(f"{DOTENV} has another value of {names}: add --replace to replace it")
+            raise WrongUse(f"{DOTENV} has a different value of {names}: add --replace to replace it")
         if not wants(f"{DOTENV} has another value of {names}. Replace it?"):
             raise NotConfirmed(f"not confirmed, so {DOTENV} was not changed")
     write_settings(path, variables)
@@ -127,10 +127,10 @@ def _first_document(
     questions: Questions, options: Options, server: ChosenServer, chosen: ChosenContext, kb: str | None
 ) -> str | None:
     if kb is None:
-        note("no knowledge base was named, so nothing was stored to try it out: name one with --kb")
+        note("no knowledge base was named, so no test document was stored: name one with --kb")
         return None
     if chosen.context.embedding_model is None and current_settings().get("embedding_model_path") is None:
-        note("the context remembers no model, so nothing was stored to try it out: set XTRACE_EMBEDDING_MODEL_PATH")
+        note("the context does not name a model, so no test document was stored: set XTRACE_EMBEDDING_MODEL_PATH")
         return None
     text = options.document
     if text is None and questions.may_ask:
@@ -145,7 +145,7 @@ def _warn_of_git(path: Path, server: ChosenServer) -> None:
     files = [Path(DOTENV), path, *(one.path for one in named if one is not None)]
     if found := committable(files):
         names = " and ".join(as_written(one) for one in found)
-        note(f"{names} could be committed to git with the secrets inside: add what is named here to .gitignore")
+        note(f"{names} could be committed to git with the secrets inside: add these files to .gitignore")
 
 
 def _show(

@@ -20,7 +20,7 @@ class Questions:
     def unless(cls, yes: bool) -> "Questions":
         """Questions unless `--yes` was given. Raises `WrongUse` when they can be neither asked nor left out."""
         if not yes and not is_watched():
-            raise WrongUse("xtrace init asks questions, which it cannot when not interactive: add --yes")
+            raise WrongUse("xtrace init cannot ask questions when not interactive: add --yes")
         return cls(not yes)
 
     def text(self, question: str, flag: str, default: str | None = None) -> str:
@@ -44,7 +44,7 @@ class Questions:
             try:
                 answer = getpass.getpass(f"{printable(question)}: ", stream=sys.stderr).strip()
             except EOFError:
-                raise NotConfirmed("no answer was given, so nothing more was changed") from None
+                raise NotConfirmed("no answer was given, so nothing else was changed") from None
             if answer or may_be_empty:
                 return answer
 
@@ -61,5 +61,5 @@ def _read_line(prompt: str) -> str:
     line = sys.stdin.readline()
     if not line:
         typer.echo("", err=True)
-        raise NotConfirmed("no answer was given, so nothing more was changed")
+        raise NotConfirmed("no answer was given, so nothing else was changed")
     return line.strip()

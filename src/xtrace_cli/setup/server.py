@@ -63,7 +63,7 @@ def choose_server(questions: Questions, options: ServerOptions) -> ChosenServer:
         if questions.wants(f"Use {address} with the API key from {key.source.label}?", None, default=True):
             return ChosenServer(known)
     if not questions.may_ask:
-        raise WrongUse("which server is missing: give --url URL and --credentials FILE, or --local for a private one")
+        raise WrongUse("no server was given: use --url URL and --credentials FILE, or --local for a private one")
     url = questions.text("The server's URL, or Enter for a private server on this machine", "--url", "")
     if not url:
         return _private(options.data)
@@ -85,7 +85,7 @@ def check_connection(server: ChosenServer) -> list[str]:
 
     integration = server.integration()
     contexts = run_with(integration, call)
-    note(f"{integration.api_url} answers and knows the keys")
+    note(f"{integration.api_url} responds and accepts the keys")
     return contexts
 
 
@@ -120,7 +120,7 @@ def _at(questions: Questions, url: str | None, file: Path | None, keep_keys: boo
                 variables |= {VARIABLES[name][0]: found[name].value for name in _KEYS if name in found}
             else:
                 note(
-                    "the keys are not kept: set XTRACE_ORG_ID, XTRACE_API_KEY and XTRACE_ADMIN_KEY before each command"
+                    "the keys are not saved: set XTRACE_ORG_ID, XTRACE_API_KEY and XTRACE_ADMIN_KEY before each command"
                 )
     return ChosenServer(Connection(found), variables)
 

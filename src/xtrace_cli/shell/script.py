@@ -18,6 +18,6 @@ def carry_out(session: Session, lines: Iterable[str]) -> int:
         if session.is_over:
             return status
     if begun:
-        note("the last command is not complete: a quotation is not closed, or the line after a backslash is missing")
+        note("the last command is not complete: a quote is not closed, or the line after a backslash is missing")
         return 2
     return status

@@ -51,7 +51,7 @@ class Session:
             # Without shlex's comments, which would cut the id `notes.md#0`.
             words = [] if line.lstrip().startswith("#") else shlex.split(line)
         except ValueError:
-            note("a quotation is not closed")
+            note("a quote is not closed")
             return 2
         if not words:
             return 0
@@ -96,13 +96,13 @@ class Session:
                 note(f"times are {'printed' if self._timing else 'not printed'}")
             case "\\reload":
                 self._forget()
-                note("the next command reads everything anew")
+                note("the next command opens everything again")
             case "\\help" | "\\?":
                 typer.echo(HELP, nl=False)
             case "\\quit" | "\\q":
                 self.is_over = True
             case _:
-                note("unknown: \\help lists what there is")
+                note("unknown: \\help lists all commands")
                 return 2
         return 0
 

@@ -22,7 +22,7 @@ _KEY_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{30,}")
 
 def converse(session: Session) -> int:
     """Reads and runs commands until the end."""
-    note("type a command, \\help for help, Ctrl-D to leave")
+    note("type a command, \\help for help, Ctrl-D to exit")
     prompt: PromptSession[str] = PromptSession(
         completer=_Words(), history=history_in(_state_folder()), complete_while_typing=False
     )

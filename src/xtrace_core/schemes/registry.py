@@ -31,7 +31,7 @@ class SchemeRegistry:
         """`more` are further schemes by their types. Raises `ValueError` for a type that there is already."""
         taken = sorted(_SCHEMES.keys() & (more or {}))
         if taken:
-            raise ValueError(f"the scheme type {taken[0]} is taken: choose another name")
+            raise ValueError(f"the scheme type {taken[0]} already exists: choose another name")
         self._factories = {**_SCHEMES, **(more or {})}
         self._evaluation = lru_cache(maxsize=_MAX_EVALUATIONS)(self._made)
 

@@ -1,7 +1,7 @@
-"""Records with ids and metadata of the user's own: `collection` is the front door, everything else here serves it.
+"""Records with the user's ids and metadata: `collection` is the public class, everything else supports it.
 
-`record` has what goes in and comes out, `metadata` any JSON as a record holds it, `values` how JSON values compare.
-`where` parses the filter language, `matching` decides it exactly, `service_filter` gives the part of it that the
-service can answer from the hashes of `tokens`. Only `contents`, `storage`,
-`upserting`, `updating` and `searching` know keys and the service.
+`record` defines input and output, `metadata` the JSON of a record, and `values` how JSON values compare. `where`
+parses the filter language, `matching` evaluates it exactly, and `service_filter` derives the part that the service can
+evaluate with the hashes of `tokens`. Only `contents`, `storage`, `upserting`, `updating` and `searching` use keys and
+the service.
 """

@@ -22,10 +22,10 @@ from xtrace_sdk.x_vec.inference.model import EmbeddingModel, vector_form
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 
 RECORD_FIELDS = ("chunk_content", "created_at", "updated_at")
-"""What is fetched of a chunk to read a record."""
+"""The fields of a chunk that are fetched to read a record."""
 
 _SHORT: Final = 400
-"""Characters of JSON that cannot need too many hashes: a number with a range has most of them, 14 for `"a":1,`."""
+"""JSON of at most this length cannot need too many hashes: the most are 14, for a number with a range (`"a":1,`)."""
 
 EncryptedRecords = list[dict[str, Any]]
 """`chunk_content`, `meta_data` and `base_name` each, as `ChunkStore` takes them."""
@@ -33,7 +33,7 @@ EncryptedRecords = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ReadRecord:
-    """A stored record, read."""
+    """A stored record after decryption."""
 
     id: str
     text: str | None
@@ -44,7 +44,7 @@ class ReadRecord:
     has_vector: bool
 
     def as_record(self, include_vector: bool) -> Record:
-        """The record as it is given back."""
+        """The record as it is returned to the caller."""
         vector = _as_vector(self.content.vector_copy) if include_vector else None
         return Record(self.id, self.text, self.metadata, vector, self.created_at, self.updated_at)
 
@@ -62,7 +62,8 @@ class RecordCipher(Secretive):
         vector_copy: CopyKind | None,
         model: EmbeddingModel | None,
     ) -> None:
-        """Raises `InvalidArgument` for another kind of copy, `OtherModel` for a model of another number of bits."""
+        """Raises `InvalidArgument` for an unknown kind of copy, `OtherModel` for a model with a different number of
+        bits."""
         self._context = context
         self.namespace = namespace
         self._tokens = tokens
@@ -70,7 +71,7 @@ class RecordCipher(Secretive):
         self._form = vector_form(context.embed_len(), model)
 
     def base_name(self, record_id: str) -> str:
-        """What a record's name in the knowledge base is made of."""
+        """The base name, from which a record's name in the knowledge base is derived."""
         return self._context.pseudonym("record", self.namespace, record_id)
 
     # Encrypting
@@ -78,9 +79,9 @@ class RecordCipher(Secretive):
     def encrypt(
         self, records: Sequence[CheckedRecord], vectors: Sequence[Any], fields: FilterableFields
     ) -> tuple[EncryptedIndexBatch, EncryptedRecords]:
-        """`(index, db)` in the order of the records; a vector that is None or empty stands for none.
+        """Returns `(index, db)` in the order of the records; a vector that is None or empty means no vector.
 
-        Raises `InvalidVector` and `InvalidRecord`, which say the position.
+        Raises `InvalidVector` and `InvalidRecord`, which name the position.
         """
         given = [self._elements(record, vector) for record, vector in zip(records, vectors, strict=True)]
         copies = self._copies(records, given)
@@ -100,7 +101,7 @@ class RecordCipher(Secretive):
         base_name: str,
         has_vector: bool,
     ) -> tuple[bytes, dict[str, Any]]:
-        """What is encrypted of a record, and the tags and facets that the service has of it. Raises `InvalidRecord`."""
+        """The encrypted part of a record, and its tags and facets for the service. Raises `InvalidRecord`."""
         meta_data: dict[str, Any] = {"tag1": self._tokens.all_records}
         if has_vector:
             meta_data["tag2"] = self._tokens.with_vector
@@ -109,7 +110,7 @@ class RecordCipher(Secretive):
         return self._packed(record.id, record.text, record.attributes, meta_data, copy, has_vector), meta_data
 
     def check_sizes(self, records: Sequence[CheckedRecord], fields: FilterableFields) -> None:
-        """Raises `InvalidRecord` for one that needs too many hashes."""
+        """Raises `InvalidRecord` if a record needs too many hashes."""
         for record in records:
             if len(record.attributes) > _SHORT:
                 self._facets(record, "", fields)
@@ -121,7 +122,7 @@ class RecordCipher(Secretive):
             raise InvalidRecord(f"record {record.position}: {error}") from None
 
     def kept_by_collection(self, attributes: str) -> tuple[EncryptedIndexBatch, EncryptedRecords]:
-        """`(index, db)` of what a collection keeps about itself, under the empty id."""
+        """`(index, db)` of the collection's own chunk, under the empty id."""
         index = self._context.homomorphic.encrypt_vec_batch(self._bits([None]))
         meta_data = {"tag3": self._tokens.kept}
         packed = self._packed("", None, attributes, meta_data, None, False)
@@ -183,7 +184,7 @@ class RecordCipher(Secretive):
         return copies
 
     def _bits(self, vectors: Sequence[NDArray[Any] | None]) -> NDArray[np.uint8]:
-        """The bits `(n, embed_len)` of all; of none, zeros."""
+        """The bits `(n, embed_len)`; zeros for records without a vector."""
         bits = np.zeros((len(vectors), self._form.embed_len), dtype=np.uint8)
         floats = {i: one for i, one in enumerate(vectors) if one is not None and one.dtype.kind == "f"}
         if floats:
@@ -196,25 +197,25 @@ class RecordCipher(Secretive):
     # Reading
 
     def read_kept(self, chunk: Mapping[str, Any], content: Content) -> MetaData:
-        """What the collection keeps about itself, of its chunk. Raises `OtherRecord` for another, `UnknownContent`."""
+        """Reads the collection's own chunk. Raises `OtherRecord` for a different one, `UnknownContent`."""
         part = content.record
         if part is None or part.id or part.namespace != self.namespace:
             raise OtherRecord(
-                f"the service gave chunk {chunk['chunk_id']} as what the collection keeps about itself, and it is "
-                "something else: do not trust its answer"
+                f"the service gave chunk {chunk['chunk_id']} as the collection's own chunk, but it is a different "
+                "one: do not trust its answer"
             )
         return _metadata(chunk, part)
 
     def read(self, chunk: Mapping[str, Any], content: Content | None) -> ReadRecord:
-        """The record of a chunk with `RECORD_FIELDS` and its opened content.
+        """Reads the record from a chunk with `RECORD_FIELDS` and its decrypted content.
 
         Raises `OtherRecord` for a chunk that is not a record of the namespace, `UnknownContent`.
         """
         part = None if content is None else content.record
         if content is None or part is None or part.namespace != self.namespace or not part.id:
             raise OtherRecord(
-                f"chunk {chunk['chunk_id']} is not a record of this collection and namespace, and the service gave it "
-                "as one: do not trust its answer"
+                f"chunk {chunk['chunk_id']} is not a record of this collection and namespace, but the service "
+                "returned it as one: do not trust its answer"
             )
         return ReadRecord(
             part.id,
@@ -235,15 +236,17 @@ class RecordCipher(Secretive):
         return self._form.as_bits(query)
 
     def similarities(self, query: NDArray[Any], found: Sequence[ReadRecord], distances: Sequence[int]) -> list[float]:
-        """The cosine similarity of each record: of its copy where it has one and the query is floats, else estimated.
+        """The cosine similarity of each record: exact from its copy if the query is floats, else estimated.
 
-        Vectors whose bits differ in d of n places are estimated at an angle of π·d/n (Charikar, STOC 2002).
+        Vectors that differ in d of n bits have an estimated angle of π·d/n (Charikar, STOC 2002).
         """
         similarities = [math.cos(math.pi * distance / self._form.embed_len) for distance in distances]
         if query.dtype.kind == "f":
             copies = {i: one.content.vector_copy for i, one in enumerate(found) if one.content.vector_copy is not None}
             if any(len(copy) != len(query) for copy in copies.values()):
-                raise UnknownContent("a copy of a vector has another length than the query: other software wrote it")
+                raise UnknownContent(
+                    "a copy of a vector has a different length than the query: other software wrote it"
+                )
             if copies:
                 exact = cosine_similarities(query, np.stack([copy.astype(np.float32) for copy in copies.values()]))
                 for i, similarity in zip(copies, exact.tolist(), strict=True):
@@ -252,7 +255,7 @@ class RecordCipher(Secretive):
 
 
 def _are_bits(vector: Any) -> bool:
-    """Whether the elements are whole numbers or truths; floats are anything else."""
+    """Whether the elements are integers or booleans; everything else counts as floats."""
     try:
         return np.asarray(vector).dtype.kind in "biu"
     except ValueError:

@@ -1,4 +1,4 @@
-"""The vectors of records: those that came with them, and those of their texts."""
+"""The vectors of records: given by the caller, or embedded from their texts."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,16 +14,16 @@ class RecordEmbedder:
     """Embeds the texts of records without a vector."""
 
     def __init__(self, embedding: Embedder | None, with_copies: bool) -> None:
-        """`with_copies` asks for floats, if the model gives any."""
+        """`with_copies` requests floats, if the model returns any."""
         self._embedding = embedding
         self._as_floats = with_copies and isinstance(embedding, FloatEmbedder)
 
     def check(self, records: Iterable[CheckedRecord]) -> None:
-        """Raises `InvalidArgument` if a text is to be embedded and no model is known."""
+        """Raises `InvalidArgument` if a text has to be embedded and no model is known."""
         if self._embedding is None and any(map(_needs_embedding, records)):
             raise InvalidArgument(
-                "a record has a text but no vector, and no model is known that could embed it: open the collection "
-                "with embedding=…, give the vector, or an empty list as vector for a record without one"
+                "a record has a text but no vector, and no model is known to embed it: open the collection with "
+                "embedding=…, pass a vector, or an empty list as vector to store the record without one"
             )
 
     async def vectors(self, records: Sequence[CheckedRecord]) -> list[Any]:
@@ -40,5 +40,5 @@ class RecordEmbedder:
 
 
 def _needs_embedding(record: CheckedRecord) -> bool:
-    """Whether the record's vector is to be that of its text; a blank text has none."""
+    """Whether the record's text has to be embedded; a blank text has no vector."""
     return record.vector is None and record.text is not None and bool(record.text.strip())

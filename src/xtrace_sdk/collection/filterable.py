@@ -1,7 +1,7 @@
-"""Which fields of metadata the service can filter by, from keyed hashes; ranges of numbers among them.
+"""Which metadata fields the service can filter by with keyed hashes, including ranges of numbers.
 
-A record is stored with the hashes of exactly these fields, so a collection keeps the choice that it was created with
-(`storage`): a filter by a field without hashes would lose the records that were stored before.
+A record is stored with the hashes of exactly these fields. So a collection keeps the choice that it was created with
+(`storage`): otherwise a filter would miss records that were stored without hashes of its field.
 """
 
 import math
@@ -19,9 +19,9 @@ MAX_BUCKETS: Final = 1 << 24
 """Steps of one range: at most 12 hashes for a number."""
 MAX_FIELDS: Final = 1000
 EVERY_FIELD: Final = "*"
-"""The name that stands for all fields that are not named themselves."""
+"""The name for all fields that are not named themselves."""
 _BITS: Final = 2
-"""A bucket holds 2² of the next smaller ones."""
+"""A bucket contains 2² buckets of the next smaller level."""
 
 Bucket = tuple[int, int]
 """A level, 0 for the smallest buckets, and the position of a bucket there."""
@@ -31,12 +31,13 @@ Bucket = tuple[int, int]
 class Range:
     """A field of numbers that the service can filter by `$gt`, `$gte`, `$lt`, `$lte` and `$between`.
 
-    The numbers from `low` to `high` are cut into steps; numbers below or above count to the first or the last step.
-    The service gets a hash of a number's step, of the group of 4 steps that it is in, of 16, and so on. Of two records
-    it learns the smallest group that holds both, never which number is greater, nor how great either is. The client
-    checks the edges, so answers are exact whatever the step is: a smaller one costs hashes, a larger one checks more.
+    The numbers from `low` to `high` are divided into steps; numbers outside count as the first or the last step. The
+    service gets a hash of a number's step, of the group of 4 steps that contains it, of the group of 16, and so on.
+    For two records it learns the smallest group that contains both, but not which number is greater, nor either value.
+    The client checks the edges, so results are exact for any step. A smaller step needs more hashes; a larger one
+    makes the client check more records.
 
-    Raises `InvalidArgument` for numbers that make no range, and for more than 16,777,216 steps.
+    Raises `InvalidArgument` for numbers that do not form a range, and for more than 16,777,216 steps.
     """
 
     low: float
@@ -61,7 +62,7 @@ class Range:
 
     @property
     def levels(self) -> int:
-        """How many sizes of groups there are, the steps themselves included; on the largest there are at most four."""
+        """The number of levels, including the steps themselves; the largest level has at most four groups."""
         return max(1, -(-self.last.bit_length() // _BITS))
 
     def position(self, number: float) -> int:
@@ -71,12 +72,12 @@ class Range:
         return self.last if number >= self.high else self._position(float(number))
 
     def buckets(self, number: float) -> list[Bucket]:
-        """The buckets that hold a number, one on each level."""
+        """The buckets that contain a number, one on each level."""
         position = self.position(number)
         return [(level, position >> (_BITS * level)) for level in range(self.levels)]
 
     def covering(self, ordering: Ordering, number: float) -> list[Bucket]:
-        """Buckets of which one holds every number that compares so with this one; some others may be in them too."""
+        """Buckets that together contain every number that satisfies the comparison; they may contain others too."""
         position = self.position(number)
         first, last = (position, self.last) if ordering in ("gt", "gte") else (0, position)
         mask = (1 << _BITS) - 1
@@ -105,16 +106,16 @@ Filterable = Annotated[bool | Iterable[str] | Mapping[str, Any], OwnCheck]
 
 @dataclass(frozen=True, slots=True)
 class FilterableFields:
-    """What the service gets hashes of. A field stands for all that is inside it too."""
+    """The fields whose hashes the service gets. A field includes everything inside it."""
 
     fields: Mapping[str, Range | None]
     """The names, `*` for every field, with their ranges."""
     left_out: frozenset[str] = frozenset()
-    """Fields without hashes, though `*` or a field that they are in has them."""
+    """Fields without hashes, although `*` or an enclosing field has them."""
 
     @classmethod
     def of(cls, chosen: Any) -> Self:
-        """What a user chose. Raises `InvalidArgument`."""
+        """Parses a user's choice. Raises `InvalidArgument`."""
         if isinstance(chosen, bool):
             return cls({EVERY_FIELD: None} if chosen else {})
         if isinstance(chosen, str) or not isinstance(chosen, Iterable):
@@ -123,12 +124,14 @@ class FilterableFields:
             )
         given = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(chosen, True)
         if len(given) > MAX_FIELDS or not all(isinstance(name, str) and name for name in given):
-            raise InvalidArgument(f"filterable names something else than fields, or more than {MAX_FIELDS} of them")
+            raise InvalidArgument(f"filterable names something that is not a field, or more than {MAX_FIELDS} fields")
         for name, value in given.items():
             if not isinstance(value, bool | Range):
                 raise InvalidArgument(f"filterable[{name[:64]!r}] is {shown(value)}, expected True, False or a Range")
         if given and not any(given.values()):
-            raise InvalidArgument("filterable only leaves fields out, expected one that is True, such as '*' for all")
+            raise InvalidArgument(
+                "filterable only excludes fields, expected at least one that is True, such as '*' for all"
+            )
         fields = {name: value if isinstance(value, Range) else None for name, value in sorted(given.items()) if value}
         return cls(fields, frozenset(name for name, value in given.items() if value is False) - {EVERY_FIELD})
 
@@ -138,7 +141,7 @@ class FilterableFields:
         return not self.fields
 
     def covers(self, path: str) -> bool:
-        """Whether the service gets hashes of what is at this path: the longest name that stands for it decides."""
+        """Whether the service gets hashes of the value at this path; the longest matching name decides."""
         name = path
         while name:
             if name in self.fields or name in self.left_out:
@@ -151,7 +154,7 @@ class FilterableFields:
         return self.fields.get(path)
 
     def as_object(self) -> dict[str, Any]:
-        """The choice as it is kept (docs/formats.md, "Records")."""
+        """The choice in its stored form (docs/formats.md, "Records")."""
         kept: dict[str, Any] = {
             name: None if one is None else [one.low, one.high, one.step] for name, one in self.fields.items()
         }
@@ -159,13 +162,14 @@ class FilterableFields:
 
     @classmethod
     def from_object(cls, kept: Any) -> Self:
-        """What `as_object` gave. Raises `UnknownContent` for anything else."""
+        """The inverse of `as_object`. Raises `UnknownContent` for anything else."""
         try:
             read = msgspec.convert(kept, dict[str, tuple[float, float, float] | Literal[False] | None])
             return cls.of({name: Range(*one) if one else one is None for name, one in read.items()})
         except (msgspec.ValidationError, InvalidArgument):
             raise UnknownContent(
-                "the collection's filterable fields are kept in a form that this version does not know: update it"
+                "the collection's filterable fields are stored in a format that this version does not support: "
+                "update XTrace"
             ) from None
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether a record matches a `where`, decided exactly on the values themselves."""
+"""Whether a record matches a `where`, evaluated exactly on its values."""
 
 import re
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _has(elements: list[Any], operand: Any) -> bool:
 
 
 def _like(value: Any, pattern: str, flags: int) -> bool:
-    """The pattern of SQL's LIKE: `%` is any text, `_` any character, and after a backslash either is itself."""
+    """An SQL LIKE pattern: `%` is any text, `_` any character; a backslash escapes either."""
     if not isinstance(value, str):
         return False
     first, *others = _parts(pattern, flags)
@@ -54,7 +54,7 @@ def _like(value: Any, pattern: str, flags: int) -> bool:
 
 @lru_cache(maxsize=64)
 def _parts(pattern: str, flags: int) -> tuple[re.Pattern[str], ...]:
-    """What stands between the `%`, each as an expression of texts of one length."""
+    """The parts between the `%`, each as an expression that matches texts of one length."""
     parts, escaped = [""], False
     for character in pattern:
         if escaped or character not in "%_\\":

@@ -1,7 +1,7 @@
 """The metadata of a record: any JSON, as one object; checked, copied, and addressed by paths.
 
-A path is the keys down to a value, with dots between: `author.name` in `{"author": {"name": "Ada"}}`. It leads through
-objects, not into lists. A value that is null is as good as not there.
+A path is the sequence of keys to a value, joined with dots: `author.name` in `{"author": {"name": "Ada"}}`. It goes
+through objects, not into lists. A null value counts as missing.
 """
 
 import math
@@ -17,18 +17,18 @@ from xtrace_sdk.errors import InvalidRecord
 MAX_DEPTH: Final = 32
 """How deep lists and objects may nest."""
 MAX_BYTES: Final = 1 << 20
-"""The metadata of one record, as JSON."""
+"""Maximum size of the metadata of one record, as JSON."""
 
 MAX_NUMBER_BITS: Final = 1024
-"""Of a whole number; no finite float is greater."""
+"""Maximum size of a whole number; every finite float is smaller."""
 
 MetaData = dict[str, Any]
 
 
 def checked(metadata: Any) -> MetaData:
-    """A copy of the metadata in plain JSON types. Raises `InvalidRecord` for anything that JSON cannot hold.
+    """A copy of the metadata in plain JSON types. Raises `InvalidRecord` for anything that is not JSON.
 
-    Tuples become lists, dates and times of Python their texts in ISO 8601, numbers of NumPy those of Python.
+    Tuples become lists, Python dates and times become ISO 8601 strings, and NumPy numbers become Python numbers.
     """
     if not isinstance(metadata, Mapping):
         raise InvalidRecord(f"its metadata is {_kind(metadata)}, expected an object")
@@ -36,7 +36,7 @@ def checked(metadata: Any) -> MetaData:
     paths: set[str] = set()
     for path, _ in flat(copied):
         if path in paths:
-            raise InvalidRecord("two of the keys in its metadata lead to the same path, as a.b beside b inside a")
+            raise InvalidRecord("two keys in its metadata have the same path, like a.b and b inside a")
         paths.add(path)
     return copied
 
@@ -53,7 +53,7 @@ def json_value(value: Any, depth: int = 0) -> Any:
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise InvalidRecord("its metadata has a number that is not finite, which JSON cannot hold")
+            raise InvalidRecord("its metadata has a number that is not finite, which JSON does not allow")
         return float(value)
     if isinstance(value, date):
         return value.isoformat()
@@ -67,28 +67,32 @@ def json_value(value: Any, depth: int = 0) -> Any:
         return {str.__str__(key): json_value(one, depth + 1) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [json_value(one, depth + 1) for one in value]
-    raise InvalidRecord(f"its metadata has {_kind(value)}, expected JSON: texts, numbers, truths, null, lists, objects")
+    raise InvalidRecord(
+        f"its metadata has {_kind(value)}, expected JSON: strings, numbers, booleans, null, lists, objects"
+    )
 
 
 def as_text(metadata: MetaData) -> str:
-    """The checked metadata as JSON. Raises `InvalidRecord` if it is too long or no text can hold it."""
+    """The checked metadata as JSON. Raises `InvalidRecord` if it is too long or cannot be encoded."""
     try:
         encoded = msgspec.json.encode(metadata)
         text = encoded.decode()
     except UnicodeEncodeError:  # its attributes hold the text
-        raise InvalidRecord("its metadata holds unpaired surrogates, expected text that UTF-8 can hold") from None
+        raise InvalidRecord(
+            "its metadata contains unpaired surrogates, expected text that can be encoded as UTF-8"
+        ) from None
     if len(encoded) > MAX_BYTES:
         raise InvalidRecord(f"its metadata has {len(encoded)} bytes as JSON, at most {MAX_BYTES} are allowed")
     return text
 
 
 def from_text(text: str) -> MetaData:
-    """What `as_text` was given. Raises `ValueError` for anything else."""
+    """The inverse of `as_text`. Raises `ValueError` for anything else."""
     return msgspec.json.decode(text, type=dict[str, Any])
 
 
 def flat(metadata: MetaData, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Every path with its value, those of objects before those inside them."""
+    """Every path with its value, with objects before the values inside them."""
     for key, value in metadata.items():
         path = before + key
         yield path, value
@@ -97,7 +101,7 @@ def flat(metadata: MetaData, before: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def at_path(metadata: MetaData, path: str) -> Any:
-    """The value at a path; None if nothing is there."""
+    """The value at a path; None if it is missing."""
     if path in metadata:
         return metadata[path]
     end = path.find(".")

@@ -1,11 +1,11 @@
-"""Which chunks a collection itself has written lately, so that its searches tell that from an exchange."""
+"""Which chunks a collection has recently written itself, so that its searches do not mistake that for tampering."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
 class OwnWrites:
-    """The writes of one collection that are under way, and those that happen during its searches."""
+    """The writes of one collection in progress, and those that happen during its searches."""
 
     def __init__(self) -> None:
         self._under_way = 0
@@ -13,7 +13,7 @@ class OwnWrites:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """A write is under way while the block runs."""
+        """Marks a write as in progress while the block runs."""
         self._under_way += 1
         try:
             yield
@@ -21,14 +21,14 @@ class OwnWrites:
             self._under_way -= 1
 
     def note(self, chunk_ids: Iterable[int]) -> None:
-        """These chunks were written."""
+        """Records that these chunks were written."""
         ids = list(chunk_ids)
         for seen in self._watching:
             seen.update(ids)
 
     @contextmanager
     def watching(self) -> Iterator[set[int]]:
-        """The ids of the chunks that are written while the block runs."""
+        """Collects the ids of the chunks that are written while the block runs."""
         seen: set[int] = set()
         self._watching.append(seen)
         try:
@@ -39,5 +39,5 @@ class OwnWrites:
 
     @property
     def is_writing(self) -> bool:
-        """Whether a write is under way, of which it is not known yet what it changed."""
+        """Whether a write is in progress whose changed chunks are not known yet."""
         return self._under_way > 0

@@ -1,4 +1,4 @@
-"""What goes into a collection and comes out of it."""
+"""The input and output types of a collection."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,9 +14,9 @@ MAX_ID_CHARACTERS: Final = 4096
 
 @dataclass(slots=True)
 class Record:
-    """A text, its vector and its metadata under an id of the user's own.
+    """A text, its vector and its metadata under an id that the user chooses.
 
-    Its `repr` shows the id alone. Two are equal if id, text and metadata are.
+    Its `repr` shows only the id. Two records are equal if id, text and metadata are equal.
     """
 
     id: str
@@ -24,15 +24,14 @@ class Record:
     metadata: dict[str, Any] = field(default_factory=dict, repr=False)
     """Any JSON object."""
     vector: Any = field(default=None, repr=False, compare=False)
-    """Floats or bits. None to have the text embedded when it is stored, an empty list for a record without a vector.
-
-    From a collection it comes only if asked for: `(dim,)` float32, the copy that is stored with the record; None for a
-    record without one. A copy of the kind `int8` has the vector's direction and the length 1.
+    """Floats or bits. None to embed the text when it is stored, an empty list for a record without a vector. A
+    collection returns it only if requested: the stored copy as `(dim,)` float32, or None for a record without one. A
+    copy of kind `int8` is normalised to length 1.
     """
     created_at: datetime | None = field(default=None, repr=False, compare=False)
-    """When it was first stored, as the service says; ignored in what is stored."""
+    """When the record was first stored, according to the service; ignored when storing."""
     updated_at: datetime | None = field(default=None, repr=False, compare=False)
-    """When it was last written, likewise."""
+    """When the record was last written, according to the service; ignored when storing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +40,22 @@ class Hit:
 
     record: Record
     similarity: float
-    """The cosine similarity to the query, −1 to 1: of the vector's copy if both are floats, else estimated from the
+    """The cosine similarity to the query, −1 to 1: exact if copy and query are floats, else estimated from the
     distance."""
     distance: int
-    """The Hamming distance of the bits, 0 to their number."""
+    """The Hamming distance of the bits, from 0 to their number."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Written:
-    """What an upsert did with the records; the ids of each kind in the order in which they were given."""
+    """The result of an upsert: the ids of each kind, in the order of the input."""
 
     inserted: tuple[str, ...] = ()
-    """Those that were not there before."""
+    """Ids that did not exist before."""
     replaced: tuple[str, ...] = ()
-    """Those that were there, and are now as they were given."""
+    """Ids that existed and were replaced."""
     skipped: tuple[str, ...] = ()
-    """Those that were there, and were left as they were."""
+    """Ids that existed and were kept unchanged."""
 
     def __repr__(self) -> str:
         return f"Written({len(self.inserted)} inserted, {len(self.replaced)} replaced, {len(self.skipped)} skipped)"
@@ -69,28 +68,28 @@ class Written:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CheckedRecord:
-    """A record as it is stored, checked; its vector is not embedded yet."""
+    """A validated record to store, whose vector may not be embedded yet."""
 
     position: int
-    """Its place among those that were given, from 0."""
+    """Its position in the input, from 0."""
     id: str
     text: str | None
     metadata: MetaData
     attributes: str
     """The metadata as JSON."""
     vector: Any
-    """None to embed the text, if there is one that is not blank; empty for none."""
+    """None to embed the text, unless it is blank or missing; empty for no vector."""
 
 
 _KEYS: Final = frozenset(one.name for one in fields(Record))
 
 
 def checked_record(position: int, given: Any) -> CheckedRecord:
-    """The record, or the object with the keys of one, checked. Raises `InvalidRecord`, which says the position."""
+    """Validates a record, or a dictionary with its keys. Raises `InvalidRecord`, which names the position."""
     try:
         parts = {name: getattr(given, name) for name in _KEYS} if isinstance(given, Record) else given
         if not isinstance(parts, Mapping) or not _KEYS.issuperset(parts):
-            raise InvalidRecord(f"it is {shown(given)} with other keys than {', '.join(sorted(_KEYS))}")
+            raise InvalidRecord(f"it is {shown(given)} with keys other than {', '.join(sorted(_KEYS))}")
         record_id, text = checked_id(parts.get("id")), checked_text(parts.get("text"))
         metadata = checked({} if parts.get("metadata") is None else parts["metadata"])
         return CheckedRecord(position, record_id, text, metadata, as_text(metadata), parts.get("vector"))
@@ -99,7 +98,7 @@ def checked_record(position: int, given: Any) -> CheckedRecord:
 
 
 def checked_id(record_id: Any) -> str:
-    """A record's id. Raises `InvalidRecord` for anything but a text of 1 to 4,096 characters that UTF-8 can hold."""
+    """A valid id. Raises `InvalidRecord` unless it is a text of 1 to 4,096 characters that can be encoded as UTF-8."""
     if not isinstance(record_id, str) or not 0 < len(record_id) <= MAX_ID_CHARACTERS:
         what = f"a text of {len(record_id)} characters" if isinstance(record_id, str) else shown(record_id)
         raise InvalidRecord(f"its id is {what}, expected a text of 1 to {MAX_ID_CHARACTERS} characters")
@@ -108,7 +107,7 @@ def checked_id(record_id: Any) -> str:
 
 
 def checked_text(text: Any) -> str | None:
-    """A record's text, or None for none. Raises `InvalidRecord`."""
+    """A record's text, or None if it has none. Raises `InvalidRecord`."""
     if text is None:
         return None
     if not isinstance(text, str):
@@ -121,4 +120,6 @@ def _check_characters(what: str, text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:  # its attributes hold the text
-        raise InvalidRecord(f"its {what} holds unpaired surrogates, expected text that UTF-8 can hold") from None
+        raise InvalidRecord(
+            f"its {what} contains unpaired surrogates, expected text that can be encoded as UTF-8"
+        ) from None

@@ -12,10 +12,10 @@ from xtrace_sdk.x_vec.chunks.vector_copies import cosine_similarities
 
 
 def most_relevant(relevances: NDArray[Any], vectors: NDArray[Any], k: int, diversity: float) -> list[int]:
-    """The positions of the `k` vectors `(n, dim)` that are chosen, in the order in which they are.
+    """Returns the positions of the `k` chosen vectors `(n, dim)`, in the order in which they are chosen.
 
-    Each choice is the vector for which (1 − diversity)·relevance − diversity·(its largest cosine similarity to one that
-    is chosen already) is greatest; of equal ones the first.
+    Each choice maximises (1 − diversity)·relevance − diversity·(its largest cosine similarity to a vector already
+    chosen); ties go to the first.
     """
     chosen: list[int] = []
     nearness = np.zeros(len(relevances))

@@ -20,21 +20,21 @@ from xtrace_sdk.x_vec.retrievers.engine import SearchEngine
 from xtrace_sdk.x_vec.retrievers.scope import SearchScope
 
 ATTEMPTS: Final = 20
-"""How often a search is made again because the collection itself wrote meanwhile what it found."""
+"""How often a search is repeated because the collection itself changed its results meanwhile."""
 _FURTHER: Final = 8
-"""How many times as far the next search reaches where too few of the nearest matched."""
+"""The factor by which a search is widened if too few of the nearest records match."""
 _FIRST_REACH: Final = 256
 _LARGEST_PART: Final = 1000
 """Records that are fetched together."""
 
 
 class Wanted(NamedTuple):
-    """What a search is for."""
+    """What a search looks for."""
 
     query: NDArray[Any]
     """Floats or bits, checked."""
     enough: int
-    """How many of the nearest that match are wanted."""
+    """The number of matching records wanted."""
     where: Where
     service_filter: ServiceFilter
     is_exact: bool
@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A record that was found."""
+    """A record that a search found."""
 
     record: ReadRecord
     distance: int
@@ -69,9 +69,9 @@ class Searching(Secretive):
         self._own_writes = own_writes
 
     async def nearest(self, wanted: Wanted) -> list[Found]:
-        """The nearest records that match, nearest first: as many as are wanted, fewer only if fewer match.
+        """Returns the nearest matching records, nearest first; fewer than wanted only if fewer match.
 
-        Raises `ChangedSinceSearch` if others wrote meanwhile what it found.
+        Raises `ChangedSinceSearch` if others changed a result meanwhile.
         """
         for _ in range(ATTEMPTS - 1):
             with self._own_writes.watching() as written:
@@ -119,7 +119,7 @@ class Searching(Secretive):
 
 
 def _parts(chunk_ids: Sequence[int], first: int) -> Iterator[Sequence[int]]:
-    """The ids in their order: as many as are wanted at first, then more and more at a time."""
+    """Yields the ids in order: first as many as are wanted, then in increasingly large parts."""
     start, size = 0, min(first, _LARGEST_PART)
     while start < len(chunk_ids):
         yield chunk_ids[start : start + size]

@@ -1,8 +1,9 @@
-"""The part of a `where` that the service can decide from hashes: never losing a match, as strict as hashes allow.
+"""The part of a `where` that the service can evaluate with hashes: it never loses a match, and is as strict as
+possible.
 
-For each condition there are two filters for the service: every record that matches passes the *wide* one, and only
-records that match pass the *narrow* one. A negation exchanges the two. Where they are the same, the service decides
-exactly. True and False stand for a filter that all or no records pass.
+For each condition there are two filters for the service: every matching record passes the *wide* one, and only
+matching records pass the *narrow* one. A negation swaps the two. If they are equal, the service decides exactly. True
+and False represent filters that match all records or none.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ Bound: TypeAlias = bool | ServiceFilter
 _Join = Literal["$and", "$or"]
 
 _LIMITS: Final = FilterLimits(DEFAULT_LIMITS.depth - 2, DEFAULT_LIMITS.conditions - 8, DEFAULT_LIMITS.values)
-"""Less than the service takes: the namespace comes in beside it."""
+"""Less than the service accepts, because the condition on the namespace is added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Bounds:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the service decides it alone."""
+        """Whether the service alone decides the filter."""
         return self.wide == self.narrow
 
 
@@ -40,9 +41,9 @@ _UNDECIDED: Final = Bounds(True, False)
 
 
 def bounds(where: Where, fields: FilterableFields, tokens: Tokens) -> Bounds:
-    """Both filters of a `where`, over records that were stored with the hashes of these fields.
+    """Returns both filters of a `where`, for records stored with the hashes of these fields.
 
-    What is too much for a service's limits is left to the client.
+    Conditions that exceed the service's limits are left to the client.
     """
     found = _Translation(fields, tokens).of(where)
     return found if all(map(_is_allowed, (found.wide, found.narrow))) else _UNDECIDED
@@ -148,7 +149,7 @@ class _Translation:
         return Bounds(_any([self.tokens.bucket(path, one) for one in span.covering(ordering, operand)]), False)
 
     def _scalar(self, path: str) -> Bound:
-        """That the field is there and not a list."""
+        """The condition that the field exists and is not a list."""
         return {"facets": {"$any": [self.tokens.has(path)], "$none": [self.tokens.is_list(path)]}}
 
 

@@ -1,4 +1,4 @@
-"""A collection's place on the service: its knowledge base, the names of its records, and what it keeps about itself."""
+"""How a collection is stored: its knowledge base, the names of its records, and its own chunk."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -24,10 +24,10 @@ _FILTERABLE = "filterable"
 
 
 async def knowledge_base(xtrace: XTraceIntegration, name: str) -> str:
-    """The id of the knowledge base of this name, which is created if there is none.
+    """Returns the id of the knowledge base with this name, which is created if it does not exist.
 
-    Of several, the one that was created first; so of programs that create one at the same time, all get the same.
-    Only an admin key can look names up. Without one the name is taken for an id.
+    If several have the name, the first one created is used, so programs that create one at the same time get the same
+    one. Looking up names needs an admin key. Without one the name is used as an id.
     """
     if not name:
         raise InvalidArgument("the name of the collection is empty, expected a name, or the id of a knowledge base")
@@ -43,7 +43,7 @@ async def knowledge_base(xtrace: XTraceIntegration, name: str) -> str:
 
 
 async def _named(xtrace: XTraceIntegration, name: str) -> list[str]:
-    """The ids of the knowledge bases of this name, or this id, by the time of their creation."""
+    """The ids of the knowledge bases with this name or id, by creation time."""
     kbs = await xtrace.list_kbs()
     named = sorted((kb.created_at, kb.id) for kb in kbs if kb.name == name)
     return [kb_id for _, kb_id in named] or [kb.id for kb in kbs if kb.id == name]
@@ -57,7 +57,7 @@ class Place(NamedTuple):
     """Where a record is stored."""
 
     context: ExecutionContext
-    """The collection's own, or its predecessor."""
+    """The collection's context, or its predecessor."""
     chunk_id: int
 
 
@@ -75,9 +75,9 @@ class RecordStore(Secretive):
         kept_token: str,
         wanted: FilterableFields | None,
     ) -> None:
-        """`kept_token` is what the chunk has that the collection keeps about itself.
+        """`kept_token` is the tag of the collection's own chunk.
 
-        `wanted` are the filterable fields that a new collection gets; None for all of them.
+        `wanted` are the filterable fields of a new collection; None for all.
         """
         self._xtrace = xtrace
         self._context = context
@@ -92,22 +92,22 @@ class RecordStore(Secretive):
     # What the collection keeps about itself
 
     async def fields(self) -> FilterableFields | None:
-        """The fields that the service has hashes of; None as long as nothing was stored, so that nothing is known.
+        """Returns the fields whose hashes the service has; None if nothing has been stored yet.
 
-        Raises `OtherCollection` if the collection was created with other ones than those that are wanted.
+        Raises `OtherCollection` if the collection was created with different fields than wanted.
         """
         if self._fields is None and (kept := await self._kept()) is not None:
             if self._wanted is not None and self._wanted != kept:
                 raise OtherCollection(
                     f"the collection was created with other filterable fields ({kept}) than these ({self._wanted}), "
-                    "and its records are stored so: leave filterable out to take them, or use another collection or "
-                    "namespace"
+                    "and its records are stored that way: omit filterable, or use another collection or namespace"
                 )
             self._fields = kept
         return self._fields
 
     async def fields_to_write(self) -> FilterableFields:
-        """The same; kept from now on if nothing was stored yet. Of clients that begin at once, one decides."""
+        """Like `fields`, but stores the choice if nothing has been stored yet. If several clients begin at once, one
+        decides."""
         fields = await self.fields()
         if fields is None:
             wanted = FilterableFields.of(True) if self._wanted is None else self._wanted
@@ -116,9 +116,7 @@ class RecordStore(Secretive):
             await self._chunks.insert(db, index, self.kb_id, on_conflict="skip")
             fields = await self.fields()
             if fields is None:
-                raise OtherRecord(
-                    "the service does not give back what the collection keeps about itself: do not use it"
-                )
+                raise OtherRecord("the service does not return the collection's own chunk: do not use this service")
         return fields
 
     async def _kept(self) -> FilterableFields | None:
@@ -135,7 +133,7 @@ class RecordStore(Secretive):
     # Finding and reading
 
     async def located(self, ids: Iterable[str]) -> dict[str, Place]:
-        """Where the records with these ids are, of those that are there."""
+        """Returns where the records with these ids are stored, without unknown ids."""
         names = await self._known_names()
         if names is None:
             return {}
@@ -153,7 +151,7 @@ class RecordStore(Secretive):
         return found
 
     async def under_predecessor(self, ids: Sequence[str]) -> dict[str, int]:
-        """The chunks of those records that a rotation has not moved yet; asks nothing where there is none."""
+        """Returns the chunks of records that a rotation has not moved yet; sends nothing if there is no rotation."""
         if self._context.predecessor is None:
             return {}
         places = await self.located(ids)
@@ -162,9 +160,9 @@ class RecordStore(Secretive):
     async def fetched(
         self, ids: Sequence[str], more: Sequence[str] = ()
     ) -> dict[str, tuple[StoredChunk, ExecutionContext, ReadRecord]]:
-        """The records with these ids, of those that are there: chunk, the context that it is under, and what it holds.
+        """Returns the records with these ids, without unknown ids: the chunk, its context, and its content.
 
-        Raises `OtherRecord` if the service gives another record for an id, `ContentTampered`, `UnknownContent`.
+        Raises `OtherRecord` if the service returns a different record for an id, `ContentTampered`, `UnknownContent`.
         """
         places = await self.located(ids)
         by_chunk = {place.chunk_id: record_id for record_id, place in places.items()}
@@ -182,12 +180,12 @@ class RecordStore(Secretive):
         return await asyncio.to_thread(read)
 
     def read(self, chunk: Mapping[str, Any]) -> tuple[ExecutionContext, ReadRecord]:
-        """The record of a fetched chunk, and the context that it is under. Raises as `fetched` does."""
+        """Reads the record from a fetched chunk, and says which context it is under. Raises as `fetched` does."""
         context, content = open_under_lineage(self._context, self.kb_id, chunk)
         return context, self._cipher.read(chunk, content)
 
     async def matching(self, service_filter: ServiceFilter, size: int) -> AsyncGenerator[Batch, None]:
-        """The records that pass a filter of the service, in the order of their chunks, in batches."""
+        """Yields the records that match a service filter, in the order of their chunks, in batches."""
         seen: set[int] = set()
         for one in self._context.lineage:
             found = self._xtrace.iter_meta_search(
@@ -209,7 +207,7 @@ class RecordStore(Secretive):
         ]
 
     async def count(self, service_filter: ServiceFilter) -> int:
-        """How many records pass a filter of the service, as it says."""
+        """Returns the number of records that match a service filter, according to the service."""
         total = 0
         for one in self._context.lineage:
             with suppress(ContextNotFound):
@@ -225,11 +223,11 @@ class RecordStore(Secretive):
         return self._chunks
 
     async def delete(self, chunk_ids: Sequence[int]) -> int:
-        """Deletes chunks by their ids, and says how many there were."""
+        """Deletes chunks by id, and returns their number."""
         return int(await self._xtrace.delete_chunks(chunk_ids, self.kb_id)) if chunk_ids else 0
 
     async def delete_matching(self, service_filter: ServiceFilter) -> int:
-        """Deletes the records that pass a filter of the service, and says how many there were."""
+        """Deletes the records that match a service filter, and returns their number."""
         deleted = 0
         for one in self._context.lineage:
             with suppress(ContextNotFound):
@@ -237,7 +235,7 @@ class RecordStore(Secretive):
         return deleted
 
     async def _known_names(self) -> ChunkNames | None:
-        """The names of records; None if none was given yet. Needs no right to write."""
+        """The names of records; None if no name has been given yet. Does not need write permission."""
         if self._names is None:
             try:
                 self._names = await stored_names(self._context, self._xtrace, self.kb_id)
@@ -248,5 +246,5 @@ class RecordStore(Secretive):
 
 def _other(chunk_id: int) -> OtherRecord:
     return OtherRecord(
-        f"the service gave another record than the one that was asked for, as chunk {chunk_id}: do not trust its answer"
+        f"the service returned a record that was not requested, as chunk {chunk_id}: do not trust its answer"
     )

@@ -1,9 +1,9 @@
-"""Keyed hashes of a record's metadata, by which the service filters without seeing a value or a field's name.
+"""Keyed hashes of a record's metadata, with which the service filters without seeing values or field names.
 
-A hash says one thing about a record: that it *has* a field, what a field *equals* (with the type: 1 and 1.0 are the
-same number, "1" and true are others), that a field is a *list*, an *element* of it, or a *bucket* of a range. Equal
-statements have equal hashes in one namespace of a context, so the service learns which records have something in
-common. They are sorted, so their order tells nothing, and filled up with hashes of nothing to one of a few counts.
+A hash stands for one statement about a record: that it *has* a field, what a field *equals* (including the type: 1 and
+1.0 are the same number, "1" and true are different values), that a field is a *list*, an *element* of it, or a
+*bucket* of a range. Equal statements have equal hashes in one namespace of a context, so the service learns which
+records have something in common. Hashes are sorted, so their order reveals nothing, and padded to one of a few counts.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ from xtrace_sdk.errors import InvalidRecord
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
 COUNTS: Final = (8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
-"""How many hashes a record can have."""
+"""The possible numbers of hashes of a record."""
 _MARK: Final = "#"
 _BYTES: Final = 16
 _REMEMBERED: Final = 50_000
-"""Hashes of short statements, most of which come again: at most some 20 MB."""
+"""Size of the cache of hashes of short statements, most of which repeat: at most some 20 MB."""
 _SHORT: Final = 200
 
 
 class Tokens(Secretive):
-    """Makes the hashes of one namespace of a context."""
+    """Computes the hashes of one namespace of a context."""
 
     __slots__ = ("_key", "_known", "all_records", "kept", "with_vector")
 
@@ -35,36 +35,36 @@ class Tokens(Secretive):
         self._key = context.pseudonym("record tokens", namespace).encode()
         self._known: dict[str, str] = {}
         self.all_records = self._hash("records")
-        """What every record of the namespace has, in `tag1`."""
+        """The hash of every record of the namespace, in `tag1`."""
         self.with_vector = self._hash("vectors")
-        """What a record with a vector has, in `tag2`."""
+        """The hash of a record with a vector, in `tag2`."""
         self.kept = self._hash("kept")
-        """What the collection's own chunk has, in `tag3`."""
+        """The hash of the collection's own chunk, in `tag3`."""
 
     def has(self, path: str) -> str:
-        """That the field is there, and not null."""
+        """The statement that the field exists and is not null."""
         return self._token("has", path)
 
     def equals(self, path: str, value: Any) -> str | None:
-        """That the field has this value; None for a list or an object, which are not hashed so."""
+        """The statement that the field has this value; None for lists and objects, which are not hashed in this way."""
         scalar = scalar_key(value)
         return None if scalar is None else self._token("is", path, scalar)
 
     def is_list(self, path: str) -> str:
-        """That the field is a list."""
+        """The statement that the field is a list."""
         return self._token("list", path)
 
     def element(self, path: str, value: Any) -> str | None:
-        """That the field is a list with this element; None for an element that is not hashed so."""
+        """The statement that the field is a list with this element; None for elements that are not hashed."""
         scalar = scalar_key(value)
         return None if scalar is None else self._token("in", path, scalar)
 
     def bucket(self, path: str, bucket: Bucket) -> str:
-        """That the field is a number in this bucket of its range."""
+        """The statement that the field is a number in this bucket of its range."""
         return self._token("range", path, f"{bucket[0]}:{bucket[1]}")
 
     def of(self, metadata: MetaData, fields: FilterableFields, filler: str) -> list[str]:
-        """All hashes of a record with this checked metadata, sorted, filled up with those of `filler`.
+        """Returns all hashes of a record with this checked metadata, sorted, padded with those of `filler`.
 
         Raises `InvalidRecord` for more than 1,024.
         """
@@ -78,7 +78,7 @@ class Tokens(Secretive):
         if len(found) > COUNTS[-1]:
             raise InvalidRecord(
                 f"its metadata needs {len(found)} hashes to be filterable, at most {COUNTS[-1]} are allowed: choose "
-                "the fields to filter by with filterable=[…], without those that are long lists"
+                "the fields with filterable=[…], without long lists"
             )
         missing = next(count for count in COUNTS if count >= len(found)) - len(found)
         return sorted([*found, *self._nothing(filler, missing)])
@@ -93,7 +93,7 @@ class Tokens(Secretive):
                 found.update(self.bucket(path, one) for one in span.buckets(value))
 
     def _nothing(self, filler: str, count: int) -> list[str]:
-        """Hashes that say nothing, the same for the same filler."""
+        """Padding hashes, the same for the same filler."""
         if not count:
             return []
         seed = hmac.digest(self._key, f"nothing{filler}".encode(), "sha256")

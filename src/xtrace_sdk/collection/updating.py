@@ -1,4 +1,4 @@
-"""Changing single records: read, changed and written over what was read, never over what others wrote since."""
+"""Updates single records: reads, changes and writes them, without overwriting what others wrote since."""
 
 import asyncio
 from types import EllipsisType
@@ -18,14 +18,14 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 
 ATTEMPTS: Final = 20
-"""How often a record that others keep changing is read again."""
+"""How often a record is read again if others keep changing it."""
 
 Change = Any
-"""What a field becomes; `...` if it stays."""
+"""The new value of a field; `...` keeps the old one."""
 
 
 class RecordUpdater(Secretive):
-    """Changes records of one namespace."""
+    """Updates records of one namespace."""
 
     __slots__ = ("_cipher", "_context", "_embedder", "_own_writes", "_store", "_xtrace")
 
@@ -46,7 +46,7 @@ class RecordUpdater(Secretive):
         self._own_writes = own_writes
 
     async def update(self, record_id: str, text: Change, metadata: Change, vector: Change) -> Record:
-        """What `Collection.update` says."""
+        """See `Collection.update`."""
         more = () if self._context.predecessor is None else ("index",)
         for attempt in range(1, ATTEMPTS + 1):
             found = await self._store.fetched([record_id], more)
@@ -74,7 +74,7 @@ class RecordUpdater(Secretive):
         changed: CheckedRecord,
         fields: FilterableFields,
     ) -> None:
-        """Writes the changed record in place of the stored one, unless others have written it since."""
+        """Replaces the stored record, unless others have changed it since."""
         if changed.vector is ... and context is self._context:
             return await self._patch(chunk, stored, changed, fields)
         if changed.vector is ...:
@@ -125,7 +125,7 @@ class RecordUpdater(Secretive):
     def _content(
         self, stored: ReadRecord, changed: CheckedRecord, fields: FilterableFields
     ) -> tuple[bytes, dict[str, Any]]:
-        """The content of the changed record beside the vector that it has."""
+        """The content of the changed record with its existing vector."""
         return self._cipher.content(
             changed,
             stored.content.vector_copy,
@@ -136,7 +136,7 @@ class RecordUpdater(Secretive):
 
 
 def _changed(stored: ReadRecord, text: Change, metadata: Change, vector: Change) -> CheckedRecord:
-    """The stored record with the changes; its vector is `...` where it stays."""
+    """The stored record with the changes; its vector is `...` if it stays."""
     new_text = stored.text if isinstance(text, EllipsisType) else checked_text(text)
     new_metadata = stored.metadata if isinstance(metadata, EllipsisType) else checked(metadata)
     if isinstance(vector, EllipsisType) and new_text != stored.text:

@@ -1,4 +1,4 @@
-"""Storing records: embedded, encrypted and stored in batches that overlap, each wholly or not at all."""
+"""Stores records: embedding, encrypting and storing of batches overlap, and each batch is atomic."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 
 BATCH_SIZE: Final = 500
-"""Records that are stored in one transaction; fewer where they are large."""
+"""Records stored in one transaction; fewer if they are large."""
 
 
 class RecordInserter(Secretive):
@@ -37,7 +37,7 @@ class RecordInserter(Secretive):
         self._own_writes = own_writes
 
     async def upsert(self, records: Iterable[Record | Mapping[str, Any]], on_conflict: OnConflict) -> Written:
-        """What `Collection.upsert` says."""
+        """See `Collection.upsert`."""
         if isinstance(records, Record | Mapping | str) or not isinstance(records, Iterable):
             raise InvalidArgument(f"records is {shown(records)}, expected a list of records, or of objects like them")
         given = await asyncio.to_thread(lambda: [checked_record(i, one) for i, one in enumerate(records)])
@@ -68,7 +68,7 @@ class RecordInserter(Secretive):
 
 
 class _Upserting:
-    """One call of `upsert`: its batches, each in another stage."""
+    """One call of `upsert`: its batches, which are in different stages at a time."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class _Upserting:
         self._fields = fields
         self._on_conflict = on_conflict
         self.outcomes: dict[str, tuple[int, Outcome]] = {}
-        """The chunk and the outcome of each record that is stored."""
+        """The chunk and the outcome of each stored record."""
         self._pipeline = Pipeline(BATCHES_AHEAD)
         self._embedding, self._encrypting, self._storing = (asyncio.Lock() for _ in range(3))
 
@@ -129,7 +129,7 @@ class _Upserting:
     async def _write_over_predecessors(
         self, batch: Sequence[CheckedRecord], index: EncryptedIndexBatch, db: EncryptedRecords
     ) -> list[int]:
-        """Deals with what is still under the context's predecessor; gives the positions of all others."""
+        """Handles records still under the context's predecessor; returns the positions of all others."""
         before = await self._store.under_predecessor([one.id for one in batch])
         old = {i: before[one.id] for i, one in enumerate(batch) if one.id in before}
         outcome: Outcome = "known"
@@ -145,7 +145,7 @@ class _Upserting:
 
 
 def _one_of_each(records: Sequence[CheckedRecord], on_conflict: OnConflict) -> list[CheckedRecord]:
-    """One record of each id, as if they were written one after the other. Raises `RecordsExist`."""
+    """One record for each id, as if they were written one after another. Raises `RecordsExist`."""
     kept: dict[str, CheckedRecord] = {}
     repeated = []
     for record in records:

@@ -1,4 +1,4 @@
-"""How values of metadata compare: JSON's types, and dates and times where texts are written as such."""
+"""How metadata values compare: JSON types, and texts that are ISO 8601 dates and times."""
 
 import operator
 import re
@@ -22,14 +22,14 @@ _ISO_8601: Final = re.compile(
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a JSON number; true and false are not."""
+    """Whether the value is a JSON number; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def moment(value: Any) -> datetime | None:
-    """The time that a text names in ISO 8601 (`2026-03-01`, `2026-03-01T12:30:00.5+01:00`); None if it names none.
+    """Parses a time in ISO 8601 (`2026-03-01`, `2026-03-01T12:30:00.5+01:00`); None if the text is not one.
 
-    A date is its midnight, and a time without an offset is in UTC.
+    A date means midnight, and a time without an offset is in UTC.
     """
     if not isinstance(value, str) or not _ISO_8601.fullmatch(value):
         return None
@@ -40,7 +40,7 @@ def moment(value: Any) -> datetime | None:
 
 
 def as_moment(value: date) -> datetime:
-    """A date or time of Python as a time with an offset, as `moment` gives it."""
+    """A Python date or time as a time with an offset, as `moment` returns it."""
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
@@ -49,7 +49,7 @@ def as_moment(value: date) -> datetime:
 def same(value: Any, operand: Any) -> bool:
     """Whether two values are equal: 1 and 1.0 are; 1, "1" and true are all different, also inside lists and objects.
 
-    A time as operand equals each text that names it; a text equals no other text.
+    A time as operand equals every text that denotes it; a text equals only itself.
     """
     if isinstance(operand, datetime):
         return moment(value) == operand
@@ -63,7 +63,7 @@ def same(value: Any, operand: Any) -> bool:
 
 
 def scalar_key(value: Any) -> str | None:
-    """A value with its type as one text, the same for equal values and no others; None for lists and objects."""
+    """A value with its type as one text, unique among different values; None for lists and objects."""
     if value is None:
         return "0"
     if isinstance(value, bool):
@@ -76,9 +76,9 @@ def scalar_key(value: Any) -> str | None:
 
 
 def compares(ordering: Ordering, value: Any, operand: Any) -> bool:
-    """Whether the value is greater, less, … than the operand; false where they cannot be compared.
+    """Whether the value is greater, less, … than the operand; false if they cannot be compared.
 
-    Numbers compare with numbers. Texts compare with texts: as times if both name one, else by code point.
+    Numbers compare with numbers, and texts with texts: as times if both are times, else by code point.
     """
     compare = _COMPARE[ordering]
     if is_number(value) and is_number(operand):
@@ -97,7 +97,7 @@ def compares(ordering: Ordering, value: Any, operand: Any) -> bool:
 
 
 def order_key(value: Any) -> tuple[Any, ...]:
-    """What values are sorted by: truths, numbers, times, other texts, lists, objects; None after all of them."""
+    """The sort key of a value: booleans, numbers, times, other texts, lists, objects, and last None."""
     if isinstance(value, bool):
         return 0, value
     if is_number(value):

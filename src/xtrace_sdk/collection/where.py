@@ -1,11 +1,11 @@
-"""`where`: the language that selects records, as users write it, parsed and checked once into one small tree.
+"""`where`: the filter language for records, parsed and checked once into a small tree.
 
     Where
     ├── And(parts), Or(parts), Not(part)          `And(())` matches every record, `Or(())` none
     └── Condition(path, operator, operand)        false where the value is missing, but for `eq` and `in` with None
 
-The other operators are combinations of these: `$ne`, `$nin`, `$none` and `$nor` are negations, `$between` two
-comparisons. So evaluating a tree takes two cases of logic, and truth has two values.
+The other operators are combinations of these: `$ne`, `$nin`, `$none` and `$nor` are negations, `$between` is two
+comparisons. So evaluating a tree needs few cases, and logic has only two values.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,9 +23,9 @@ from xtrace_sdk.collection.values import as_moment
 from xtrace_sdk.errors import InvalidFilter, InvalidRecord
 
 ID: Final = "$id"
-"""In a path's place: the record's id."""
+"""In place of a path: the record's id."""
 TEXT: Final = "$text"
-"""In a path's place: the record's text."""
+"""In place of a path: the record's text."""
 MAX_PATH_CHARACTERS: Final = 1024
 
 Operator = Literal[
@@ -65,10 +65,10 @@ NOTHING: Final[Where] = Or(())
 
 
 def parse_where(value: Any, *, is_chosen: bool = False) -> Where:
-    """The tree of a filter given as an object, as its JSON text, or as None (every record).
+    """Parses a filter given as an object, as JSON text, or as None (every record).
 
-    Raises `InvalidFilter`; where `is_chosen`, for a change that cannot be undone, also for None and JSON's null, which
-    a mistake gives.
+    Raises `InvalidFilter`. With `is_chosen`, for changes that cannot be undone, None and JSON's null are also
+    rejected, because they are probably mistakes.
     """
     if isinstance(value, str):
         try:
@@ -76,12 +76,12 @@ def parse_where(value: Any, *, is_chosen: bool = False) -> Where:
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             raise InvalidFilter("where is a text that is not valid JSON") from None
     if value is None and is_chosen:
-        raise InvalidFilter("where is null, expected an object; {} means every record")
+        raise InvalidFilter("where is null, expected an object; {} matches every record")
     return EVERYTHING if value is None else _Parser().where(value, "where", 1)
 
 
 class _Parser:
-    """Counts what one filter holds while it is parsed, so that its cost has a bound."""
+    """Counts the parts of a filter while parsing it, to limit its cost."""
 
     def __init__(self) -> None:
         self._conditions = 0
@@ -108,8 +108,8 @@ class _Parser:
             return _joined(And, parts) if key == "$and" else _unless(_joined(Or, parts), key == "$nor")
         if key.startswith("$") and key not in (ID, TEXT):
             raise InvalidFilter(
-                f"{place} is not an operator that stands before fields, expected $and, $or, $nor or $not, {ID} or "
-                f"{TEXT}; operators on a field stand inside it, as in {{'year': {{'$gt': 2020}}}}"
+                f"{place} is not a logical operator, expected $and, $or, $nor or $not, {ID} or "
+                f"{TEXT}; put operators on a field inside it, as in {{'year': {{'$gt': 2020}}}}"
             )
         return self._field(key, operand, place, depth)
 
@@ -151,7 +151,7 @@ class _Parser:
     def between(self, path: str, operand: Any, place: str) -> Where:
         bounds = self._list(operand, place, self._comparable)
         if len(bounds) != 2:
-            raise InvalidFilter(f"{place} has {len(bounds)} elements, expected the lowest and the highest value")
+            raise InvalidFilter(f"{place} has {len(bounds)} elements, expected [lowest, highest]")
         if None in bounds:
             return NOTHING
         return And((Condition(path, "gte", bounds[0]), Condition(path, "lte", bounds[1])))
@@ -188,7 +188,9 @@ class _Parser:
         except InvalidRecord as error:
             raise InvalidFilter(f"{place}: {str(error).removeprefix('its metadata ')}") from None
         except UnicodeEncodeError:  # its attributes hold the text
-            raise InvalidFilter(f"{place} holds unpaired surrogates, expected text that UTF-8 can hold") from None
+            raise InvalidFilter(
+                f"{place} contains unpaired surrogates, expected text that can be encoded as UTF-8"
+            ) from None
         if isinstance(plain, list | dict):
             self._count_values(len(plain))
         return plain
@@ -201,7 +203,7 @@ class _Parser:
     def _comparable(self, value: Any, place: str) -> Any:
         plain = self._scalar(value, place)
         if isinstance(plain, bool):
-            raise InvalidFilter(f"{place} is {_kind(value)}, expected a number, a text or a time to compare with")
+            raise InvalidFilter(f"{place} is {_kind(value)}, expected a number, a text or a time")
         return plain
 
     def _list(self, value: Any, place: str, element: Callable[[Any, str], Any]) -> tuple[Any, ...]:
@@ -264,7 +266,7 @@ _OPERATORS: Final[dict[str, _Build]] = {
 }
 
 OPERATORS: Final = (*_OPERATORS, "$not")
-"""Those that stand inside a field."""
+"""The operators on a field."""
 
 
 def _joined(join: type[And] | type[Or], parts: list[Where]) -> Where:

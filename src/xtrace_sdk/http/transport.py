@@ -167,7 +167,7 @@ class HttpClient:
         `ca_file` say which certificates are accepted, as in `XTraceIntegration`.
         """
         if ca_file is not None and verify is not True:
-            raise InvalidArgument("got verify and ca_file, expected one of them: ca_file names whom to trust")
+            raise InvalidArgument("got verify and ca_file, expected only one of them")
         self._timeout_s = timeout_s
         self._deadline_s = deadline_s
         self._max_answer_bytes = max_answer_bytes
@@ -265,8 +265,8 @@ class HttpClient:
         if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
             await response.aclose()
             raise InvalidAnswer(
-                "the answer is compressed, which was not asked for, and could be of any size: "
-                "check the address, and what stands between here and the service"
+                "the answer is compressed, although the client did not accept that: check the address, and proxies "
+                "between here and the service"
             )
         return response
 
@@ -291,14 +291,14 @@ class HttpClient:
             return ServerUnreachable(f"cannot reach {where} in time: check the address and the network")
         if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
             return ServerTimeout(
-                f"no complete answer from {where} within {self._timeout_s:g} s of silence or {self._deadline_s:g} s "
-                "in all: try again, or raise the timeout"
+                f"no complete answer from {where}: nothing arrived for {self._timeout_s:g} s, or it took more than "
+                f"{self._deadline_s:g} s in total; try again, or raise the timeout"
             )
         if isinstance(error, _NOT_SENT):
-            return ServerUnreachable(f"cannot reach {where} ({why}): check the address, and that the server runs")
+            return ServerUnreachable(f"cannot reach {where} ({why}): check the address, and whether the server runs")
         if isinstance(error, httpx2.TransportError) and not _is_garbage(error):
-            return ServerUnreachable(f"the connection to {where} broke before the answer was complete: try again")
-        return InvalidAnswer(f"{where} answered something that is not HTTP ({why}): check the address")
+            return ServerUnreachable(f"the connection to {where} was closed before the answer was complete: try again")
+        return InvalidAnswer(f"{where} answered with something other than HTTP ({why}): check the address")
 
 
 async def _joined(response: httpx2.Response, max_bytes: int) -> bytes:
@@ -312,8 +312,8 @@ async def _joined(response: httpx2.Response, max_bytes: int) -> bytes:
                 break
     if too_large:
         raise AnswerTooLarge(
-            f"the answer has more than {max_bytes} bytes, the limit of this client for it: ask for less at once, or "
-            "raise max_answer_bytes; if that does not help, check the address"
+            f"the answer has more than {max_bytes} bytes, the client's limit: request less at once, or raise "
+            "max_answer_bytes; if that does not help, check the address"
         )
     return bytes(body)
 
@@ -344,7 +344,7 @@ def origin(url: str) -> str:
 def base_url(url: str, name: str) -> str:
     """The URL without a slash at the end. Raises `InvalidArgument`, with `name`, unless it is a plain HTTP URL."""
     wrong = InvalidArgument(
-        f"{name} is not a URL like https://api.example.com: scheme, host, and perhaps port and path"
+        f"{name} is not a URL like https://api.example.com, with scheme, host, and optionally port and path"
     )
     try:
         parts = urlsplit(url.strip())
@@ -354,14 +354,14 @@ def base_url(url: str, name: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
         raise wrong
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise InvalidArgument(f"{name} has a user, a query or a fragment, expected scheme, host, port and path alone")
+        raise InvalidArgument(f"{name} has a user, a query or a fragment, expected only scheme, host, port and path")
     return url.strip().rstrip("/")
 
 
 def header_value(value: str, name: str) -> str:
     """The value, if a header may carry it. Raises `InvalidArgument` with `name`, and without the value."""
     if not value.isascii() or not value.isprintable() or value != value.strip():
-        raise InvalidArgument(f"{name} has spaces around it or characters that no key has: copy it again")
+        raise InvalidArgument(f"{name} has surrounding spaces, or characters that keys do not contain: copy it again")
     return value
 
 

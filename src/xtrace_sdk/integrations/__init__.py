@@ -1,4 +1,4 @@
-"""Where programs find the client of the service, and the adapters for frameworks."""
+"""The client of the service under the name that programs import, and adapters for frameworks."""
 
 from typing import TYPE_CHECKING, Any
 

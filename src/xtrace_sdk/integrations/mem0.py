@@ -1,9 +1,10 @@
-"""mem0 on XTrace: `register()` adds the vector store "xtrace" to mem0, whose memories are then encrypted records.
+"""mem0 on XTrace: `register()` adds the vector store "xtrace" to mem0, which stores memories as encrypted records.
 
-mem0 keeps closed tables of its vector stores, so `register` writes into them, which is tested with one version alone.
+mem0 has no extension point for vector stores, so `register` adds an entry to its internal tables. This is tested with
+only one version.
 
-**mem0's history.** mem0 also writes every memory and the latest messages, in clear, into a file of its own. With this
-vector store it keeps them in memory instead: they end with the process.
+**mem0's history.** mem0 also writes every memory and the latest messages to a file in plaintext. With this vector
+store it keeps them in memory instead, and they are lost when the process ends.
 """
 
 import functools
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["XTrace", "XTraceConfig", "register"]
 
 TESTED: Final = "2.2."
-"""The version of mem0 that `register` writes into."""
+"""The version of mem0 that `register` supports."""
 PROVIDER: Final = "xtrace"
 _IN_MEMORY: Final = ":memory:"
 _TEXT: Final = "data"
-"""The field of mem0's payloads that is the memory."""
+"""The field of mem0's payloads that contains the memory."""
 _OPERATORS: Final = ("eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "contains", "icontains")
 _GROUPS: Final = {"AND": "$and", "OR": "$or", "NOT": "$nor", "$and": "$and", "$or": "$or", "$not": "$nor"}
 
@@ -39,8 +40,8 @@ _log = logging.getLogger(__name__)
 def register() -> None:
     """Adds the vector store "xtrace" to mem0; a second call changes nothing.
 
-    From then on `Memory` and `AsyncMemory` refuse a history file for this vector store, and keep the history in memory
-    where none is named. Raises `ImportError` without mem0, and for a version of it that was not tested.
+    From then on `Memory` and `AsyncMemory` reject a history file for this vector store, and keep the history in memory
+    by default. Raises `ImportError` if mem0 is missing or has an untested version.
     """
     try:
         found = version("mem0ai")
@@ -78,12 +79,12 @@ def _keep_history_in_memory(config: Any) -> None:
         return
     if "history_db_path" in config.model_fields_set:
         raise InvalidArgument(
-            "mem0 writes memories and messages in clear into the file history_db_path: leave it out, or set it to "
+            "mem0 writes memories and messages in plaintext to the file history_db_path: omit it, or set it to "
             f"{_IN_MEMORY!r}"
         )
     config.history_db_path = _IN_MEMORY
     _log.warning(
-        "mem0's history is kept in memory, because its file would hold texts in clear: it ends with the process"
+        "mem0's history is kept in memory and is lost when the process ends, because its file would contain plaintext"
     )
 
 
@@ -92,7 +93,8 @@ class XTraceConfig:
     """The `config` of the vector store."""
 
     open_collection: "Callable[[str], Collection]"
-    """Opens a `Collection` of `xtrace_sdk.sync` for a name of mem0's, best as a namespace of one knowledge base."""
+    """Opens a `Collection` of `xtrace_sdk.sync` for one of mem0's names, preferably as a namespace of one knowledge
+    base."""
     collection_name: str = "mem0"
     embedding_model_dims: int | None = None
     """Not used: the context has the number of dimensions."""
@@ -104,7 +106,7 @@ class XTraceConfig:
 
 @dataclass
 class Output:
-    """A memory as mem0 wants it."""
+    """A memory in the form that mem0 expects."""
 
     id: str
     score: float | None
@@ -126,12 +128,12 @@ class XTrace:
         collection_name: str = "mem0",
         embedding_model_dims: int | None = None,
     ) -> None:
-        """The store of the memories that mem0 calls by this name."""
+        """The store for mem0's memories with this name."""
         self.collection_name = collection_name
         self._collection = open_collection(collection_name)
 
     def create_col(self, name: str, vector_size: int, distance: str = "cosine") -> None:
-        """Does nothing: a collection is there when it is opened."""
+        """Does nothing: opening a collection creates it."""
 
     def insert(
         self,
@@ -139,7 +141,7 @@ class XTrace:
         payloads: Sequence[dict[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
-        """Stores memories; what is there under an id is replaced."""
+        """Stores memories; existing ids are replaced."""
         records = []
         for i, vector in enumerate(vectors):
             text, metadata = _parts(payloads[i] if payloads else {})
@@ -167,7 +169,7 @@ class XTrace:
         ]
 
     def keyword_search(self, query: str, top_k: int = 5, filters: Mapping[str, Any] | None = None) -> None:
-        """None, which tells mem0 that there is no search by words: the server cannot read them."""
+        """Returns None, which tells mem0 that keyword search is not available: the server cannot read words."""
 
     def delete(self, vector_id: str) -> None:
         """Deletes a memory."""
@@ -176,7 +178,7 @@ class XTrace:
     def update(
         self, vector_id: str, vector: Sequence[float] | None = None, payload: dict[str, Any] | None = None
     ) -> None:
-        """Changes what is given of a memory."""
+        """Changes only the given parts of a memory."""
         changes: dict[str, Any] = {}
         if payload is not None:
             changes["text"], changes["metadata"] = _parts(payload)
@@ -246,6 +248,8 @@ def _condition(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         unknown = set(value) - set(_OPERATORS)
         if unknown:
-            raise InvalidArgument(f"a filter has operators that are not mem0's, expected {', '.join(_OPERATORS)}")
+            raise InvalidArgument(
+                f"a filter has an operator that mem0 does not have, expected one of {', '.join(_OPERATORS)}"
+            )
         return {path: {f"${operator}": operand for operator, operand in value.items()}}
     return {path: {"$in": value} if isinstance(value, list) else value}

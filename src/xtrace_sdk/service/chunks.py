@@ -27,13 +27,13 @@ from xtrace_sdk.service.private_fields import PrivacyChecked
 T = TypeVar("T")
 
 DEFAULT_BATCH_SIZE: Final = 500
-"""Chunks that `store_db` stores together."""
+"""Chunks in one batch of `store_db`."""
 
 StoredChunk = dict[str, Any]
-"""A stored chunk with the fields that were asked for: `chunk_id` and, of `wire.Chunk`, what came; binary as bytes."""
+"""A stored chunk with `chunk_id` and the requested fields of `wire.Chunk`; binary fields are bytes."""
 
 _IDS_PER_CALL: Final = 250
-"""Ids in a URL: about 6 KB, which every proxy takes."""
+"""Ids in a URL: about 6 KB, which every proxy accepts."""
 _NAMES_PER_CALL: Final = 1000
 RESULTS_PER_PAGE: Final = 500
 _ALWAYS_THERE: Final = frozenset(("chunk_content", "index", "meta_data", "updated_at"))
@@ -41,17 +41,17 @@ _ALWAYS_THERE: Final = frozenset(("chunk_content", "index", "meta_data", "update
 
 
 class InsertedIds(list[int]):
-    """The ids of chunks that hold after an insertion, in the order of the input."""
+    """The ids of chunks after an insertion, in the order of the input."""
 
     def __init__(self, chunk_ids: Iterable[int], outcomes: Iterable[wire.Outcome]) -> None:
         super().__init__(chunk_ids)
         self.outcomes: list[wire.Outcome] = list(outcomes)
-        """For each chunk `"inserted"`, and with `on_conflict` perhaps `"replaced"` or `"known"`."""
+        """For each chunk `"inserted"`, or with `on_conflict` possibly `"replaced"` or `"known"`."""
 
 
 @checked_calls
 class StoredChunks(StoredContexts, PrivacyChecked):
-    """The share of `XTraceIntegration` that concerns chunks. Each call raises `ServerError` and `NetworkError`."""
+    """The calls of `XTraceIntegration` for chunks. Each call may raise `ServerError` and `NetworkError`."""
 
     _native: dict[str, bool]
     """Of contexts that were asked about, whether they are of this software."""
@@ -67,21 +67,20 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         index: Sequence[Any] | None = None,
         on_conflict: wire.OnConflict | None = None,
     ) -> InsertedIds:
-        """Stores encrypted chunks and returns their ids, in order. All or none are stored, whatever is retried.
+        """Stores encrypted chunks and returns their ids, in order. All or none are stored, even with retries.
 
         Args:
             kb_id: the knowledge base.
-            chunks: `{"chunk_content": str, "index": …, "meta_data": {…}, "name": str}` each; the last two may be
-                missing.
+            chunks: `{"chunk_content": str, "index": …, "meta_data": {…}, "name": str}` each; the last two are optional.
             context_id: the execution context under which they are encrypted; the service must have it.
-            index: the encrypted vector of each, instead of an `index` in each chunk: ciphertexts as integers,
-                little-endian bytes or their base64, its `nonce` with it.
-            on_conflict: makes the names, which must be there and all different, unique in the knowledge base and
-                context among chunks that are stored so, however many clients store at once. A chunk whose name is
-                there is left out (`"skip"`), takes its place (`"replace"`), or fails the call (`"fail"`). Services that
-                do not know this insert every chunk, and the outcomes say so.
+            index: the encrypted vector of each chunk, instead of an `index` in each chunk: ciphertexts as integers,
+                little-endian bytes or their base64, with an attribute `nonce`.
+            on_conflict: makes names unique in the knowledge base and context, among chunks stored in this way, for any
+                number of concurrent clients. Names are then required and must all differ. If a name exists, the chunk
+                is skipped (`"skip"`), replaces the stored one (`"replace"`), or the call fails (`"fail"`). Services
+                that do not support this insert every chunk, and the outcomes say so.
 
-        Sent as one request, however large: `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
+        Sends one request, however large; `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
         `TooLarge`, `CiphertextRefused`, `NamesTaken`.
         """
         index = payloads.own_indexes(chunks) if index is None else index
@@ -108,10 +107,11 @@ class StoredChunks(StoredContexts, PrivacyChecked):
     ) -> InsertedIds:
         """Stores encrypted chunks in batches and returns their ids, in the order of the input.
 
-        The arguments are those of `insert_chunks`; with `concurrent`, `concurrency` batches travel at once.
-        `on_stored` is told of each batch, when it is stored, the ids and what was done. Each batch is stored wholly
-        or not at all. When one fails, those under way are finished and no further one begins: `PartlyStored` says what
-        is stored, with the fault as its cause; if nothing is, the fault itself is raised.
+        The arguments are those of `insert_chunks`. With `concurrent`, up to `concurrency` batches are sent at the same
+        time. `on_stored` is called with the ids and outcomes of each stored batch. Each batch is stored completely or
+        not at all. If one fails, batches in progress are finished and no new one begins. Then `PartlyStored` is
+        raised, which says what is stored and has the error as its cause; if nothing was stored, the error itself is
+        raised.
         """
         _expect_as_many(len(db), len(index))
         chunk_ids: list[int | None] = [None] * len(db)
@@ -161,12 +161,12 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         without = next((i for i, chunk in enumerate(chunks) if not chunk.nonce), None)
         if without is not None and await self._is_native(context_id):
             raise InvalidArgument(
-                f"the chunk at position {without} has no nonce, and without it nothing under the context {context_id} "
-                "can be read: pass the nonce that was fetched with the chunk, or use copy_knowledge_base"
+                f"the chunk at position {without} has no nonce, and cannot be read under the context {context_id} "
+                "without it: pass the nonce that was fetched with the chunk, or use copy_knowledge_base"
             )
 
     async def _is_native(self, context_id: str) -> bool:
-        """Whether the stored context is one of this software's; False if it is unknown or may not be read."""
+        """Whether the stored context is native; False if it is unknown or the key may not read it."""
         if context_id not in self._native:
             try:
                 stored = await self.get_serialized_exec_context(context_id)
@@ -182,16 +182,16 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         outcomes = inserted if answer.results is msgspec.UNSET else answer.results
         if len(ids) != body.chunks or len(set(ids)) != body.chunks or min(ids, default=1) < 1:
             raise InvalidAnswer(
-                f"the server gave {len(ids)} ids for {body.chunks} chunks, expected one above 0 for each"
+                f"the server returned {len(ids)} ids for {body.chunks} chunks, expected one above 0 for each"
             )
         if len(outcomes) != body.chunks:
             raise InvalidAnswer(
-                f"the server gave {len(outcomes)} results for {body.chunks} chunks, expected one for each"
+                f"the server returned {len(outcomes)} results for {body.chunks} chunks, expected one for each"
             )
         return InsertedIds(ids, outcomes)
 
     async def find_chunk_names(self, kb_id: str, context_id: str, names: Sequence[str]) -> dict[str, int]:
-        """Which of the names are stored under the context, each with the smallest id of a chunk that has it."""
+        """Returns the names that are stored under the context, each with the smallest id of a chunk with that name."""
         found: dict[str, int] = {}
         for batch in payloads.in_batches(list(dict.fromkeys(names)), _NAMES_PER_CALL):
             body = payloads.encode(wire.FindNames(kb_id, context_id, list(batch)))
@@ -200,7 +200,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
             answer = await self._service.data("POST", "chunk/names", wire.FoundNames, body=body, max_bytes=largest)
             if not answer.chunk_ids.keys() <= set(batch) or min(answer.chunk_ids.values(), default=1) < 1:
                 raise InvalidAnswer(
-                    "the server answered for names that were not asked for, or with ids that do not exist"
+                    "the server answered for names that were not requested, or with ids that do not exist"
                 )
             found |= answer.chunk_ids
         return found
@@ -210,10 +210,10 @@ class StoredChunks(StoredContexts, PrivacyChecked):
     async def get_chunk_by_id(
         self, chunk_ids: Iterable[int], kb_id: str, projection: Iterable[str] | None = None
     ) -> list[StoredChunk]:
-        """The chunks in the order of the ids; unknown ids are left out, and one that comes twice is returned once.
+        """Returns the chunks in the order of the ids, without unknown ids and duplicates.
 
         `projection` names the fields to return: `chunk_content`, `index`, `nonce`, `meta_data`, single tags, `facets`,
-        `name`, `created_at`, `updated_at`; without it all come. `nonce` and the ciphertexts are bytes.
+        `name`, `created_at`, `updated_at`; by default all. `nonce` and the ciphertexts are bytes.
         """
         named = payloads.projection(projection)
         fields: Parameters = [("projection", name) for name in named or ()]
@@ -222,12 +222,12 @@ class StoredChunks(StoredContexts, PrivacyChecked):
             answer = await self._chunks_by_id(batch, kb_id, fields)
             asked = iter(batch)
             if not all(chunk.chunk_id in asked for chunk in answer):  # `in` moves the iterator on, so order counts
-                raise InvalidAnswer("the server returned chunks that were not asked for, or in another order")
+                raise InvalidAnswer("the server returned chunks that were not requested, or in a different order")
             chunks += await stored_chunks(answer, named)
         return chunks
 
     async def _chunks_by_id(self, ids: Sequence[int], kb_id: str, fields: Parameters) -> list[wire.Chunk]:
-        """The chunks as the service gives them; in several answers where one would be too large."""
+        """The chunks as the service returns them, in several answers if one would be too large."""
         try:
             return await self._service.data(
                 "GET", "chunk", list[wire.Chunk], parameters=[*_selection(kb_id, ids), *fields]
@@ -246,14 +246,14 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         context_id: str,
         kb_id: str,
     ) -> None:
-        """Replaces chunks wholly: `chunk_updates` are chunks as for `insert_chunks`, each with its `chunk_id`.
+        """Replaces whole chunks: `chunk_updates` are chunks as for `insert_chunks`, each with its `chunk_id`.
 
-        `index_updates` has the encrypted vector of each, as `insert_chunks` takes it.
+        `index_updates` has the encrypted vector of each, as for `insert_chunks`.
 
-        Up to 10,000 chunks and 32 MiB are one transaction: all or none. More go in several, in order; when a later one
-        fails, `PartlyStored` says which chunks are updated, and doing it all again is safe. The chunks belong to
-        `context_id` from then on. A chunk with `if_updated_at`, the `updated_at` that it was read with, is not written
-        over what others wrote since. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
+        Up to 10,000 chunks and 32 MiB are one transaction: all or none. More go in several transactions, in order. If
+        a later one fails, `PartlyStored` says which chunks are updated, and it is safe to repeat the call. Afterwards
+        the chunks belong to `context_id`. A chunk with `if_updated_at`, the `updated_at` with which it was read, does
+        not overwrite a later change. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
         """
         _expect_as_many(len(chunk_updates), len(index_updates))
 
@@ -269,9 +269,8 @@ class StoredChunks(StoredContexts, PrivacyChecked):
     async def patch_chunks(self, kb_id: str, context_id: str, chunk_patches: Sequence[Mapping[str, Any]]) -> None:
         """Changes the named fields of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each.
 
-        None removes a tag, the facets or the name; what is not named stays. One transaction, or several as with
-        `update_chunks`, and `if_updated_at` as there. Raises `ChunksNotFound`, which names unknown ids, and
-        `ChunksChanged`.
+        None removes a tag, the facets or the name; other fields stay. Transactions and `if_updated_at` are as for
+        `update_chunks`. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
         """
 
         def convert() -> list[payloads.Body]:
@@ -281,7 +280,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         await self._change("PATCH", chunk_patches, await asyncio.to_thread(convert))
 
     async def _change(self, method: str, changes: Sequence[Mapping[str, Any]], bodies: Sequence[payloads.Body]) -> None:
-        """Sends the changes in their order. Raises `PartlyStored` where a later body than the first fails."""
+        """Sends the changes in order. Raises `PartlyStored` if a body after the first fails."""
         done = 0
         for body in bodies:
             try:
@@ -294,9 +293,9 @@ class StoredChunks(StoredContexts, PrivacyChecked):
             done += body.chunks
 
     async def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> ChunkCount:
-        """Deletes chunks and returns how many; unknown ids are ignored.
+        """Deletes chunks and returns their number; unknown ids are ignored.
 
-        After a lost answer the count may leave out those that the first attempt deleted.
+        After a lost answer, the count may exclude chunks that the first attempt deleted.
         """
         deleted = 0
         for batch in _id_batches(chunk_ids):
@@ -311,9 +310,9 @@ class StoredChunks(StoredContexts, PrivacyChecked):
     async def delete_chunks_by_meta(
         self, kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool = False
     ) -> ChunkCount:
-        """Deletes the chunks of the context that the filter matches and returns how many; `{}` matches every chunk.
+        """Deletes the chunks of the context that match the filter, and returns their number; `{}` matches every chunk.
 
-        With `dry_run` nothing is deleted and the number is that of those that would be.
+        With `dry_run` nothing is deleted, and the number is how many would be.
         """
         body = self._body(wire.DeleteByMetaData(kb_id, context_id, payloads.chosen_filter(meta_filter), dry_run))
         if dry_run:
@@ -329,10 +328,10 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         patch: Mapping[str, Any],
         dry_run: bool = False,
     ) -> ChunkCount:
-        """Changes tags and facets of the chunks of the context that the filter matches and returns how many.
+        """Changes tags and facets of the chunks of the context that match the filter, and returns their number.
 
-        `{}` matches every chunk; None removes a field. With `dry_run` nothing is changed and the number is that of
-        those that would be. Raises `InvalidMetaData` for a patch with other fields.
+        `{}` matches every chunk; None removes a field. With `dry_run` nothing is changed, and the number is how many
+        would be. Raises `InvalidMetaData` for a patch with other fields.
         """
         change = payloads.meta_data_patch(patch)
         body = self._body(wire.PatchByMetaData(kb_id, context_id, payloads.chosen_filter(meta_filter), change, dry_run))
@@ -354,9 +353,9 @@ def _selection(kb_id: str, chunk_ids: Sequence[int]) -> list[tuple[str, str | in
 
 
 async def stored_chunks(chunks: list[wire.Chunk], projection: list[str] | None) -> list[StoredChunk]:
-    """The chunks, which are taken out of their list, as given back.
+    """The chunks as returned to the caller; removes them from the list.
 
-    Raises `InvalidAnswer` where one lacks what every chunk has and was asked for.
+    Raises `InvalidAnswer` if one lacks a requested field that every chunk has.
     """
     always = _ALWAYS_THERE.intersection(projection or ())
 
@@ -368,7 +367,7 @@ async def stored_chunks(chunks: list[wire.Chunk], projection: list[str] | None) 
             chunk: StoredChunk = msgspec.to_builtins(chunks.pop(), builtin_types=(bytes,))
             if missing := always - chunk.keys():
                 raise InvalidAnswer(
-                    f"the server gave chunk {chunk['chunk_id']} without its {', '.join(sorted(missing))}"
+                    f"the server returned chunk {chunk['chunk_id']} without its {', '.join(sorted(missing))}"
                 )
             converted.append(chunk)
         return converted

@@ -1,4 +1,4 @@
-"""The calls about stored execution contexts. The service has their public part, and of their secrets ciphertext."""
+"""The calls for stored execution contexts. The service has their public part and their encrypted secrets."""
 
 import re
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ from xtrace_sdk.service.payloads import encode
 
 @checked_calls
 class StoredContexts:
-    """The share of `XTraceIntegration` that concerns contexts. Each call raises `ServerError` and `NetworkError`."""
+    """The calls of `XTraceIntegration` for contexts. Each call may raise `ServerError` and `NetworkError`."""
 
     _service: Service
 
     async def store_exec_context(
         self, exec_context_dict: Mapping[str, Any], context_id: str, *, name: str | None = None
     ) -> str:
-        """Saves a serialised context and returns its id; saving it again adds what was missing.
+        """Saves a serialised context and returns its id. Saving it again adds missing parts.
 
-        `exec_context_dict` has the texts `type`, `pk`, `config` and perhaps `sk` (encrypted), `key_provider`,
-        `wrapped_key`. The first context that is saved under a `name` keeps it: if another one has it, nothing is
-        stored, and the id of that one is returned. Raises `ContextDiffers` if the id is taken by another public part.
+        `exec_context_dict` has the strings `type`, `pk`, `config` and optionally `sk` (encrypted), `key_provider`,
+        `wrapped_key`. The first context saved under a `name` keeps it: if another one has the name, nothing is stored,
+        and that one's id is returned. Raises `ContextDiffers` if a different public part is stored under the id.
         """
         try:
             data = msgspec.convert(dict(exec_context_dict), wire.ContextData)
@@ -41,11 +41,11 @@ class StoredContexts:
             "POST", "exec_context", wire.SavedContext, body=body, max_bytes=MAX_COUNT_BYTES
         )
         if name is None and saved.context_id != context_id:
-            raise InvalidAnswer("the server answers that it saved another context than the one it was given")
+            raise InvalidAnswer("the server says that it saved a different context than the one sent")
         return saved.context_id
 
     async def find_exec_context(self, name: str) -> str | None:
-        """The id of the context that was saved under a name; None if there is none."""
+        """Returns the id of the context saved under a name; None if there is none."""
         path = f"exec_context_name/{{org}}/{segment(name, 'name')}"
         try:
             return (await self._service.data("GET", path, wire.SavedContext, max_bytes=MAX_COUNT_BYTES)).context_id
@@ -53,17 +53,17 @@ class StoredContexts:
             return None
 
     async def get_serialized_exec_context(self, context_id: str) -> dict[str, str]:
-        """A context as it was saved, of which `sk` is encrypted. Raises `ContextNotFound`."""
+        """Returns a context as it was saved; its `sk` is encrypted. Raises `ContextNotFound`."""
         path = f"exec_context/{{org}}/{segment(context_id, 'context_id')}"
         data = await self._service.data("GET", path, wire.ContextData, max_bytes=MAX_CONTEXT_BYTES)
         stored: dict[str, str] = msgspec.to_builtins(data)
         return stored
 
     async def list_exec_contexts(self, *, restorable: bool = False) -> list[str]:
-        """The ids of the contexts that the key may read; with `restorable` of those that can be loaded from there.
+        """Returns the ids of the contexts that the key may read; with `restorable` only of those that can be loaded.
 
-        Loading chunks registers a context's public part alone: such a context is listed, and its file is the only one
-        that has its keys. A service that does not say which can be restored is taken to have none.
+        Loading chunks registers only a context's public part: such a context is listed, but its keys are only in its
+        file. If the service does not say which contexts can be restored, none are returned.
         """
         asked = [("restorable", "true")] if restorable else []
         answer = await self._service.data("GET", "exec_context", wire.ContextList, parameters=asked)
@@ -72,9 +72,9 @@ class StoredContexts:
         return [] if answer.restorable is UNSET else answer.restorable
 
     async def describe_exec_contexts(self) -> list[wire.ListedContext]:
-        """The contexts that the key may read, each with its type, its creation and whether it can be restored.
+        """Returns the contexts that the key may read: type, creation time, and whether they can be restored.
 
-        Of a service that does not tell more than the ids, the type and the creation are None.
+        If the service returns only ids, type and creation time are None.
         """
         asked = [("restorable", "true"), ("details", "true")]
         answer = await self._service.data("GET", "exec_context", wire.ContextList, parameters=asked)
@@ -92,15 +92,15 @@ class StoredContexts:
         return True
 
     async def retire_exec_context(self, context_id: str) -> None:
-        """Retires a context for good: from then on the service raises `ContextRetired` for every write under it.
+        """Retires a context permanently: from then on every write under it raises `ContextRetired`.
 
-        What is stored under it can still be read, moved to another context and deleted. Retiring again changes
-        nothing. Needs permission 7 on every knowledge base that the context is bound to. Raises `ContextNotFound`.
+        Chunks stored under it can still be read, moved to another context and deleted. Retiring again changes nothing.
+        Needs permission 7 on every knowledge base that the context is bound to. Raises `ContextNotFound`.
         """
         await self._service.data_done("POST", f"exec_context/{{org}}/{segment(context_id, 'context_id')}/retire")
 
     async def get_successor(self, context_id: str) -> str | None:
-        """The id of the context that a rotation moves a context's chunks to; None if no rotation has begun.
+        """Returns the id of the context to which a rotation moves a context's chunks; None if no rotation has begun.
 
         Raises `ContextNotFound`.
         """
@@ -108,25 +108,26 @@ class StoredContexts:
         return (await self._service.data("GET", path, wire.Successor, max_bytes=MAX_COUNT_BYTES)).successor
 
     async def store_successor(self, context_id: str, successor: str, replaces: str | None = None) -> str:
-        """Stores a context's successor if there is none, or if `replaces` is there, and returns the one stored then.
+        """Stores a context's successor if it has none, or if the stored one is `replaces`. Returns the one then stored.
 
-        However many rotations begin at once, one of them gets its own. Needs permission 3 on a knowledge base that the
-        context is bound to. Raises `ContextNotFound`, and `InvalidAnswer` if nothing is stored.
+        If several rotations begin at the same time, exactly one succeeds. Needs permission 3 on a knowledge base that
+        the context is bound to. Raises `ContextNotFound`, and `InvalidAnswer` if nothing was stored.
         """
         body = encode(wire.StoreSuccessor(successor, replaces))
         path = f"exec_context/{{org}}/{segment(context_id, 'context_id')}/successor"
         answer = await self._service.data("PUT", path, wire.Successor, body=body, max_bytes=MAX_COUNT_BYTES)
         if answer.successor is None:
-            raise InvalidAnswer("the server stored no successor, expected it to keep the one that it was given")
+            raise InvalidAnswer("the server did not store the successor that was sent")
         return answer.successor
 
     async def get_ctx_for_kb(self, kb_id: str) -> list[str]:
-        """The ids of the contexts that are bound to a knowledge base. Raises `NotFound` for an unknown one."""
+        """Returns the ids of the contexts bound to a knowledge base. Raises `NotFound` if it is unknown."""
         path = f"exec_context/{{org}}/{segment(kb_id, 'kb_id')}/context"
         return (await self._service.data("GET", path, wire.KnowledgeBaseContexts)).context_ids
 
     async def get_kbs_for_ctx(self, ctx_id: str) -> list[str]:
-        """The ids of the knowledge bases that a context is bound to. Raises `ContextNotFound` for an unknown one."""
+        """Returns the ids of the knowledge bases that a context is bound to. Raises `ContextNotFound` if it is
+        unknown."""
         path = f"exec_context/{{org}}/{segment(ctx_id, 'ctx_id')}/kb"
         return (await self._service.data("GET", path, wire.ContextKnowledgeBases)).kb_ids
 
@@ -140,7 +141,7 @@ class StoredContexts:
         return True
 
     async def get_name_salt(self, kb_id: str, context_id: str) -> bytes | None:
-        """The salt that clients of a context keep for the names of chunks in a knowledge base; None if there is none.
+        """Returns the salt for the names of a context's chunks in a knowledge base; None if there is none.
 
         Raises `NotFound` if either is unknown.
         """
@@ -148,16 +149,16 @@ class StoredContexts:
         return (await self._service.data("GET", path, wire.NameSalt, max_bytes=MAX_COUNT_BYTES)).salt
 
     async def store_name_salt(self, kb_id: str, context_id: str, salt: bytes, replaces: bytes | None = None) -> bytes:
-        """Stores a salt for the names of chunks if there is none, or if `replaces` is there, and returns what is then.
+        """Stores a salt for names if there is none, or if the stored one is `replaces`. Returns the one then stored.
 
-        Binds the context to the knowledge base. However many clients store a first one, each gets the same. Raises
-        `NotFound` if either is unknown, and `InvalidAnswer` if nothing is stored.
+        Binds the context to the knowledge base. If several clients store a first salt, all get the same one. Raises
+        `NotFound` if either is unknown, and `InvalidAnswer` if nothing was stored.
         """
         body = encode(wire.StoreNameSalt(salt, replaces))
         path = _name_salt(kb_id, context_id)
         answer = await self._service.data("PUT", path, wire.NameSalt, body=body, max_bytes=MAX_COUNT_BYTES)
         if answer.salt is None:
-            raise InvalidAnswer("the server stored no salt for names, expected it to keep the one that it was given")
+            raise InvalidAnswer("the server did not store the salt for names that was sent")
         return answer.salt
 
 

@@ -1,4 +1,4 @@
-"""The service as seen through the wire: addresses and keys on the way out, statuses and types on the way in."""
+"""The HTTP contract: addresses and keys of requests, statuses and types of answers."""
 
 import asyncio
 import uuid
@@ -35,7 +35,8 @@ _BY_STATUS: Final = {status: cls for cls in _server_errors() for status in vars(
 
 
 class Service(Secretive):
-    """One organisation's account: the two planes of the HTTP contract, each answer checked before it is given on."""
+    """One organisation's account: the two planes of the HTTP contract; every answer is checked before it is
+    returned."""
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class Service(Secretive):
         admin_api_url: str,
         admin_key: str,
     ) -> None:
-        """Whatever is empty was not given, and is asked for by the first call that needs it."""
+        """Empty values count as missing; the first call that needs one raises an error."""
         self._http = http
         self.org_id = org_id
         self.api_url = api_url
@@ -191,8 +192,8 @@ class Service(Secretive):
         if 300 <= got.status < 400:
             target = _host(got.headers.get("location", ""))
             raise InvalidAnswer(
-                f"the server redirects to {target}, which is not followed because keys would travel along: "
-                "give the final address as api_url"
+                f"the server redirects to {target}, which is not followed because it would forward the keys: use "
+                "the final address as api_url"
             )
         if got.status not in statuses:
             raise InvalidAnswer(
@@ -201,7 +202,7 @@ class Service(Secretive):
         if content_type is not None and got.content_type != content_type:
             raise InvalidAnswer(
                 f"the server answered {sentence(got.content_type) or 'no content type'}, expected {content_type}: "
-                "check that the URL is that of an XTrace service"
+                "check that the URL belongs to an XTrace server"
             )
 
     async def _decoded(self, got: Answer, answer: type[T]) -> T:
@@ -212,15 +213,13 @@ class Service(Secretive):
             return decode(got.body, type=answer)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             # The parser's message names the field and types, never a value.
-            raise InvalidAnswer(f"the server's answer is not what the HTTP contract says: {error}") from None
+            raise InvalidAnswer(f"the server's answer violates the HTTP contract: {error}") from None
 
 
 def segment(value: Any, name: str) -> str:
     """An id as one segment of a path. Raises `InvalidArgument` for what cannot be one."""
     if not isinstance(value, str) or not value or value in (".", ".."):
-        raise InvalidArgument(
-            f"{name} is {'empty' if value == '' else 'no id'}, expected a text such as the service gives"
-        )
+        raise InvalidArgument(f"{name} is {'empty' if value == '' else 'no id'}, expected an id from the service")
     return quote(value, safe="")
 
 

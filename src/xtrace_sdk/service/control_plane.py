@@ -14,68 +14,69 @@ from xtrace_sdk.service.payloads import encode
 
 @checked_calls
 class ControlPlane:
-    """The control plane's share of `XTraceIntegration`. Each call raises `ServerError` and `NetworkError`."""
+    """The calls of `XTraceIntegration` to the control plane. Each call may raise `ServerError` and `NetworkError`."""
 
     _service: Service
 
     async def list_kbs(self) -> list[wire.KnowledgeBase]:
-        """The organisation's knowledge bases, with their numbers of vectors."""
+        """Returns the organisation's knowledge bases, with their numbers of vectors."""
         return await self._service.control("GET", "kbs", list[wire.KnowledgeBase])
 
     async def get_kb(self, kb_id: str) -> wire.KnowledgeBase:
-        """One knowledge base. Raises `NotFound`."""
+        """Returns one knowledge base. Raises `NotFound`."""
         return await self._service.control("GET", f"kbs/{segment(kb_id, 'kb_id')}", wire.KnowledgeBase)
 
     async def create_kb(self, name: str, description: str = "") -> wire.KnowledgeBase:
-        """The knowledge base just created.
+        """Creates a knowledge base, and returns it.
 
-        Not tried again once the service may have received it: after a `NetworkError`, look at `list_kbs` first.
+        Not retried if the service may have received the request: after a `NetworkError`, check `list_kbs` first.
         """
         body = encode(wire.CreateKnowledgeBase(_name(name), description))
         return await self._service.control("POST", "kbs", wire.KnowledgeBase, body=body)
 
     async def delete_kb(self, kb_id: str) -> None:
-        """Deletes a knowledge base with every chunk in it. Raises `NotFound`."""
+        """Deletes a knowledge base with all its chunks. Raises `NotFound`."""
         await self._service.control_done("DELETE", f"kbs/{segment(kb_id, 'kb_id')}")
 
     async def list_api_keys(self) -> list[wire.ApiKey]:
-        """The organisation's API keys that are not revoked, by hash and first five characters."""
+        """Returns the organisation's API keys that are not revoked, by hash and first five characters."""
         return await self._service.control("GET", "keys", list[wire.ApiKey])
 
     async def create_api_key(
         self, name: str, description: str = "", *, expires_at: datetime | None = None
     ) -> wire.CreatedApiKey:
-        """A new API key, which may do nothing yet; its `secret_key` will not be shown again.
+        """Creates an API key without permissions, and returns it; its `secret_key` will not be shown again.
 
-        From `expires_at` on, a time in the future with its time zone, calls with it raise `KeyExpired`; by default it
-        does not expire.
+        From `expires_at` on, a time in the future with a time zone, calls with the key raise `KeyExpired`. By default
+        it does not expire.
 
-        Not tried again once the service may have received it: after a `NetworkError`, look at `list_api_keys` first.
+        Not retried if the service may have received the request: after a `NetworkError`, check `list_api_keys` first.
         """
         if expires_at is not None and expires_at.utcoffset() is None:
             raise InvalidArgument(
-                "expires_at has no time zone, expected a time such as datetime.now(UTC) + a timedelta"
+                "expires_at has no time zone, expected a time such as datetime.now(UTC) + timedelta(days=90)"
             )
         body = encode(wire.CreateApiKey(_name(name), description, expires_at))
         return await self._service.control("POST", "keys", wire.CreatedApiKey, body=body)
 
     async def revoke_api_key(self, key_hash: str) -> None:
-        """Revokes an API key; it opens nothing from now on. Raises `NotFound`."""
+        """Revokes an API key, which stops working at once. Raises `NotFound`."""
         await self._service.control_done("DELETE", f"keys/{segment(key_hash, 'key_hash')}")
 
     async def get_key_permissions(self, key_hash: str) -> list[wire.KnowledgeBasePermission]:
-        """What an API key may do, for every knowledge base where it may do anything. Raises `NotFound`."""
+        """Returns an API key's permissions, for every knowledge base where it has any. Raises `NotFound`."""
         path = f"keys/{segment(key_hash, 'key_hash')}/permissions"
         return await self._service.control("GET", path, list[wire.KnowledgeBasePermission])
 
     async def get_organisation(self) -> wire.Organisation:
-        """The organisation, with its `usage` (chunks, bytes, contexts, requests) and `quotas`; None is unlimited."""
+        """Returns the organisation with its `usage` (chunks, bytes, contexts, requests) and `quotas`; None means
+        unlimited."""
         return await self._service.control("GET", "organisation", wire.Organisation)
 
     async def audit_log(self, limit: int = 100, before: int | None = None) -> list[wire.AuditEntry]:
-        """The newest entries of the audit log, the newest first: changes of the control plane, and denied accesses.
+        """Returns the latest entries of the audit log, newest first: changes in the control plane, and denied accesses.
 
-        At most 1,000 come at once; `before`, the id of the last entry, gives those that came before it.
+        Returns at most 1,000 entries; pass the id of the last one as `before` to get older ones.
         """
         parameters: list[tuple[str, str | int]] = [("limit", limit)]
         if before is not None:
@@ -83,12 +84,15 @@ class ControlPlane:
         return await self._service.control("GET", f"audit?{urlencode(parameters)}", list[wire.AuditEntry])
 
     async def set_key_permission(self, key_hash: str, kb_id: str, permission: int) -> None:
-        """Sets what an API key may do in a knowledge base: 0 nothing, 1 read, 3 and write, 7 and delete.
+        """Sets an API key's permission in a knowledge base: 0 none, 1 read, 3 read and write, 7 also delete.
 
-        Raises `NotFound`, and `InvalidArgument` for another number.
+        Raises `NotFound`, and `InvalidArgument` for any other number.
         """
         if permission not in list(Permission):
-            raise InvalidArgument(f"permission is {permission}, expected 0, 1 (read), 3 (and write) or 7 (and delete)")
+            raise InvalidArgument(
+                f"permission is {permission}, expected 0 (none), 1 (read), 3 (read and write) or "
+                f"7 (read, write and delete)"
+            )
         path = f"keys/{segment(key_hash, 'key_hash')}/permissions/{segment(kb_id, 'kb_id')}"
         body = encode(wire.SetPermission(Permission(permission)))
         await self._service.control_done("PUT", path, body=body)
@@ -96,5 +100,5 @@ class ControlPlane:
 
 def _name(name: Any) -> str:
     if not isinstance(name, str) or not name:
-        raise InvalidArgument("name is empty or no text, expected a name for people to read")
+        raise InvalidArgument("name is empty or not a string, expected a readable name")
     return name

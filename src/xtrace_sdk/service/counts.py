@@ -1,16 +1,16 @@
-"""How many chunks a call changed, or would change."""
+"""The number of chunks that a call changed, or would change."""
 
 from collections.abc import KeysView
 from typing import Any, Literal, Self
 
 CountName = Literal["deleted_count", "would_delete_count", "updated_count", "would_update_count"]
-"""As the service's answer names it."""
+"""The name of the count in the service's answer."""
 
 
 class ChunkCount(int):
-    """A number of chunks that also answers like the service's JSON object: `result["deleted_count"]`.
+    """A number of chunks that also supports the keys of the service's JSON object: `result["deleted_count"]`.
 
-    It is an integer in everything else.
+    In all other respects it is an integer.
     """
 
     name: CountName

@@ -1,6 +1,6 @@
-"""`XTraceIntegration`: every call of an XTrace service, hosted or one's own. It knows nothing of cryptography.
+"""`XTraceIntegration`: every call of an XTrace service, hosted or self-hosted. It does not use cryptography.
 
-A call is checked before it is sent (`payloads`), travels with retries (`xtrace_sdk.http.transport`), and its answer is
+A call is checked before it is sent (`payloads`), sent with retries (`xtrace_sdk.http.transport`), and its answer is
 checked against the HTTP contract before it is returned (`contract`). The calls are in `chunks`, `searches`, `contexts`
 and `control_plane`.
 """
@@ -36,7 +36,7 @@ DEFAULT_API_URL: Final = "https://api.production.xtrace.ai"
 
 
 class _NothingToDo:
-    """May be awaited, and need not be."""
+    """An awaitable that does not have to be awaited."""
 
     def __await__(self) -> Generator[None, None, None]:
         yield from ()
@@ -46,10 +46,9 @@ class _NothingToDo:
 class XTraceIntegration(StoredChunks, Searches, ControlPlane, Secretive):
     """All communication with an XTrace service.
 
-    Works as an asynchronous context manager, which closes the connections at the end, and without one. Can be used
-    from several event loops. Every call may raise `NetworkError` (no usable answer, after all retries) and
-    `ServerError` (the service refused; one class for each reason); a call with arguments that cannot be sent raises
-    `InputError` and sends nothing.
+    Can be used as an asynchronous context manager, which closes the connections at the end, and from several event
+    loops. Every call may raise `NetworkError` (no usable answer after all retries) and `ServerError` (an error answer;
+    one class for each reason). A call with invalid arguments raises `InputError` and sends nothing.
     """
 
     def __init__(
@@ -75,22 +74,22 @@ class XTraceIntegration(StoredChunks, Searches, ControlPlane, Secretive):
             org_id: the organisation's id, or `XTRACE_ORG_ID`.
             api_key: for chunks and contexts, or `XTRACE_API_KEY`.
             admin_key: for knowledge bases and keys, or `XTRACE_ADMIN_KEY`.
-            api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
-            admin_api_url: the control plane, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
-            timeout_s: the maximum idle time of the service.
-            deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
+            api_url: the service's address, or `XTRACE_API_URL`; by default the hosted service.
+            admin_api_url: the control plane's address, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
+            timeout_s: the maximum time without data from the service.
+            deadline_s: the maximum time of one attempt, including reading the answer of a search.
             retries: how often and how long to try again.
-            max_connections: how many calls travel at once; more wait for their turn.
-            max_answer_bytes: larger answers are refused (`AnswerTooLarge`). Chunks that are fetched by id, or page by
-                page, are then asked for in smaller numbers. `stream_hamming_distances` reads answers of any size
-                while they come. Decoding an answer takes up to 20 times its length of memory.
-            verify: False accepts any certificate, which lets everybody on the way read the API keys; or an
+            max_connections: how many calls are in progress at the same time; others wait.
+            max_answer_bytes: larger answers raise `AnswerTooLarge`. Chunks fetched by id, or page by page, are then
+                requested in smaller batches. `stream_hamming_distances` reads answers of any size as they arrive.
+                Decoding an answer takes up to 20 times its size in memory.
+            verify: False accepts any certificate, which lets anyone on the network path read the API keys; or an
                 `ssl.SSLContext`.
-            ca_file: certificates in PEM form, for a private certificate authority: those that are trusted, and no
-                others. By default `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the system's.
+            ca_file: certificates (PEM) of the only authorities to trust, for a private certificate authority. By
+                default `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the system's.
             transport: replaces the network, for tests.
 
-        Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
+        Raises `InvalidArgument` for invalid URLs, and for keys that are not allowed in a header.
         """
         api_url = base_url(
             api_url or os.environ.get("XTRACE_API_URL") or DEFAULT_API_URL, "api_url (or XTRACE_API_URL)"
@@ -98,7 +97,7 @@ class XTraceIntegration(StoredChunks, Searches, ControlPlane, Secretive):
         admin_api_url = admin_api_url or os.environ.get("XTRACE_ADMIN_API_URL") or f"{api_url}/api"
         self._private_fields = PrivateFields()
         self._native: dict[str, bool] = {}
-        """Of contexts that were asked about, whether they are of this software."""
+        """Whether a context is native, for contexts that were looked up."""
         http = HttpClient(
             timeout_s=timeout_s,
             deadline_s=deadline_s,
@@ -139,37 +138,38 @@ class XTraceIntegration(StoredChunks, Searches, ControlPlane, Secretive):
 
     @property
     def org_id(self) -> str:
-        """The organisation's id; empty if none was given."""
+        """The organisation's id; empty if not set."""
         return self._service.org_id
 
     @property
     def api_url(self) -> str:
-        """The service's address, without a slash at the end."""
+        """The service's address, without a trailing slash."""
         return self._service.api_url
 
     @property
     def admin_api_url(self) -> str:
-        """The control plane's address, without a slash at the end."""
+        """The control plane's address, without a trailing slash."""
         return self._service.admin_api_url
 
     @property
     def api_key(self) -> str:
-        """The API key; empty if none was given. A secret."""
+        """The API key, a secret; empty if not set."""
         return self._service.api_key
 
     @property
     def admin_key(self) -> str:
-        """The admin key; empty if none was given. A secret."""
+        """The admin key, a secret; empty if not set."""
         return self._service.admin_key
 
     @property
     def batch_size(self) -> int:
-        """How many chunks `store_db` sends together unless it is told otherwise."""
+        """The default number of chunks in one batch of `store_db`."""
         return DEFAULT_BATCH_SIZE
 
     def declare_private(self, context_id: str, fields: Iterable[str]) -> None:
-        """From now on, refuses calls that would send a clear value of these fields of metadata of this context.
+        """From now on, rejects calls that would send plaintext values of these metadata fields of this context.
 
-        `DataLoader` and `Retriever`, which replace such values by hashes, declare the private fields of their context.
+        `DataLoader` and `Retriever`, which replace such values with hashes, declare the private fields of their
+        context.
         """
         self._private_fields.declare(context_id, fields)

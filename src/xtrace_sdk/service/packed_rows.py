@@ -56,7 +56,7 @@ class PackedRowReader:
         if self._left != 0:
             raise InvalidAnswer("the server's answer was cut off before its end: search again")
         if self._buffer:
-            raise InvalidAnswer("the server's answer goes on after its last row")
+            raise InvalidAnswer("the server's answer continues after its last row")
         return rows
 
     def _take(self) -> list[wire.SearchRow]:
@@ -179,4 +179,4 @@ def _there(data: bytes, end: int) -> int:
 
 
 def _against_contract(what: str) -> InvalidAnswer:
-    return InvalidAnswer(f"the server's answer is not what the HTTP contract says: {what}")
+    return InvalidAnswer(f"the server's answer violates the HTTP contract: {what}")

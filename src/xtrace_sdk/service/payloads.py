@@ -1,4 +1,4 @@
-"""From what callers give to the payloads of `xtrace_core.wire`: checked, and converted in one place."""
+"""Checks callers' arguments and converts them to the payloads of `xtrace_core.wire`."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ T = TypeVar("T")
 C = TypeVar("C", wire.NewChunk, wire.ChunkUpdate, wire.ChunkPatch)
 
 LARGEST_BODY_BYTES: Final = 32 * 1024 * 1024
-"""Writes with larger bodies are halved: services take 64 MiB by default, proxies often less."""
+"""Writes with larger bodies are split: services accept 64 MiB by default, proxies often less."""
 
 _NEW_CHUNK_KEYS: Final = frozenset(("chunk_content", "index", "meta_data", "name", "nonce"))
 _UPDATE_KEYS: Final = _NEW_CHUNK_KEYS | {"chunk_id", "if_updated_at"}
@@ -26,8 +26,8 @@ _UPDATE_KEYS: Final = _NEW_CHUNK_KEYS | {"chunk_id", "if_updated_at"}
 def ciphertexts(index: Any) -> list[bytes]:
     """An encrypted vector as it travels.
 
-    It is an iterable of ciphertexts, integers, their little-endian bytes or the base64 of these, or has an attribute or
-    method `ciphertexts` that gives such bytes.
+    Accepts an iterable of ciphertexts (integers, their little-endian bytes or the base64 of these), or an object with
+    an attribute or method `ciphertexts` that returns such bytes.
     """
     fast = getattr(index, "ciphertexts", index)
     try:
@@ -36,8 +36,8 @@ def ciphertexts(index: Any) -> list[bytes]:
         return [_ciphertext(element) for element in (fast() if callable(fast) else fast)]
     except (TypeError, OverflowError, binascii.Error, ValueError):
         raise InvalidArgument(
-            f"an index or query is {type(index).__name__}, expected what the execution context encrypts: "
-            "a list of positive integers, or of their little-endian bytes or the base64 of these"
+            f"an index or query is {type(index).__name__}, expected a list of positive integers, of their "
+            "little-endian bytes, or of the base64 of these, as the execution context returns it"
         ) from None
 
 
@@ -52,7 +52,7 @@ def own_indexes(chunks: Sequence[Mapping[str, Any]]) -> list[Any]:
     for position, chunk in enumerate(chunks):
         if chunk.get("index") is None:
             raise InvalidArgument(
-                f"chunk {position} has no index, expected its encrypted vector under that key, or all of them as index="
+                f"chunk {position} has no index: put its encrypted vector under that key, or pass all of them as index="
             )
     return [chunk["index"] for chunk in chunks]
 
@@ -139,8 +139,8 @@ def _refuse_unknown(chunk: Mapping[str, Any], keys: frozenset[str]) -> None:
         raise InvalidArgument(f"a chunk is {type(chunk).__name__}, expected a dict")
     if "base_name" in chunk:
         raise InvalidArgument(
-            "a chunk has a base_name, which would be the same in every knowledge base: store it with "
-            "DataLoader.dump_db or update_chunks, which make its name for this one"
+            "a chunk has a base_name, which is the same in every knowledge base: store it with DataLoader.dump_db "
+            "or update_chunks, which derive the name for this one"
         )
     if unknown := set(chunk) - keys:
         named = ", ".join(sorted(map(str, unknown)))
@@ -163,7 +163,7 @@ def meta_data_patch(value: Any) -> wire.MetaData:
 
 
 def meta_filter(value: Any) -> Any:
-    """The filter as it is sent, an object or its JSON text, after it was found to be one."""
+    """The filter as it is sent, from an object or its JSON text, after validation."""
     try:
         metadata_filter.parse_filter(value)
     except metadata_filter.InvalidFilter as error:
@@ -172,7 +172,7 @@ def meta_filter(value: Any) -> Any:
 
 
 def chosen_filter(value: Any) -> Any:
-    """The same for a change that cannot be undone: None and JSON's null, which a mistake gives, are refused."""
+    """The same for changes that cannot be undone: rejects None and JSON's null, which are probably mistakes."""
     try:
         metadata_filter.parse_chosen_filter(value)
     except metadata_filter.InvalidFilter as error:
@@ -181,7 +181,7 @@ def chosen_filter(value: Any) -> Any:
 
 
 def projection(fields: Iterable[str] | None) -> list[str] | None:
-    """The fields to return; None stands for the service's choice."""
+    """The fields to return; None means the service's default."""
     if fields is None:
         return None
     if isinstance(fields, str):
@@ -196,14 +196,14 @@ def projection(fields: Iterable[str] | None) -> list[str] | None:
 
 
 def chunk_ids(ids: Iterable[Any]) -> list[int]:
-    """Chunk ids as plain integers, in their order."""
+    """Chunk ids as plain integers, in the same order."""
     plain = []
     for chunk_id in ids:
         try:
             plain.append(operator.index(chunk_id))
         except TypeError:
             kind = type(chunk_id).__name__
-            raise InvalidArgument(f"a chunk id is {kind}, expected the integer that the service gave") from None
+            raise InvalidArgument(f"a chunk id is {kind}, expected an integer from the service") from None
     return plain
 
 
@@ -212,21 +212,21 @@ def id_range(bounds: Sequence[int] | None) -> tuple[int, int] | None:
     if bounds is None:
         return None
     if len(bounds) != 2:
-        raise InvalidArgument(f"range_filter has {len(bounds)} elements, expected the lowest and the highest chunk id")
+        raise InvalidArgument(f"range_filter has {len(bounds)} elements, expected (lowest, highest) chunk ids")
     lowest, highest = chunk_ids(bounds)
     return lowest, highest
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What one request writes: as MessagePack, and if need be as JSON."""
+    """The body of a write: as MessagePack, or as JSON if needed."""
 
     payload: msgspec.Struct
     msgpack: bytes
     chunks: int
 
     def json(self) -> bytes:
-        """The same for services that know nothing else; a third longer."""
+        """The body as JSON, for services that do not support MessagePack; a third longer."""
         return encode(self.payload)
 
 
@@ -252,7 +252,7 @@ def encode(payload: msgspec.Struct) -> bytes:
 
 
 def _plain_text(value: Any) -> str:
-    """A text of a subclass of str, as NumPy's, which msgspec does not write."""
+    """A plain string for a subclass of str, such as NumPy's, which msgspec cannot encode."""
     if isinstance(value, str):
         return str(value)
     raise NotImplementedError(f"objects of type {type(value).__name__} cannot be sent")
@@ -262,7 +262,7 @@ def _encoded(encoder: Callable[..., bytes], payload: msgspec.Struct) -> bytes:
     try:
         return encoder(payload, enc_hook=_plain_text)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidArgument(f"the call holds a value that cannot be sent: {error}") from None
+        raise InvalidArgument(f"an argument cannot be sent: {error}") from None
 
 
 def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -1,7 +1,7 @@
-"""The fields of metadata of which the service shall get keyed hashes alone: anything else is refused before it is sent.
+"""Private metadata fields, of which only keyed hashes may be sent: anything else is rejected before it is sent.
 
-Where the keys are, clear values were replaced by hashes already (docs/formats.md, "Private metadata"). What looks
-otherwise here was written past that.
+Code that has the keys has already replaced plaintext values with hashes (docs/formats.md, "Private metadata"). Values
+that do not look like hashes bypassed it.
 """
 
 import re
@@ -34,29 +34,29 @@ _HASH: Final = re.compile(r"(#[0-9a-f]{32})?")
 
 
 class PrivateFields:
-    """The private fields of contexts, as far as they are known here."""
+    """The private fields of contexts that have been declared."""
 
     def __init__(self) -> None:
         self._fields: dict[str, frozenset[str]] = {}
 
     def declare(self, context_id: str, fields: Iterable[str]) -> None:
-        """From now on, only hashes in these fields of this context."""
+        """From now on, allows only hashes in these fields of this context."""
         self._fields[context_id] = frozenset(fields)
 
     def check(self, payload: Any) -> None:
-        """Raises `InvalidMetaData` or `NotOnPrivateField` if a payload about a context would tell a clear value."""
+        """Raises `InvalidMetaData` or `NotOnPrivateField` if a payload for a context contains a plaintext value."""
         fields = self._fields.get(payload.context_id)
         if fields:
             _check_meta_data(fields, payload)
             _check_filter(fields, getattr(payload, "meta_filter", None))
             if (sort_by := getattr(payload, "sort_by", None)) in fields:
                 raise NotOnPrivateField(
-                    f"sort_by is {sort_by}, which is private in this context: the order of hashes means nothing"
+                    f"sort_by is {sort_by}, which is private in this context: hashes cannot be sorted"
                 )
 
 
 class PrivacyChecked:
-    """The calls of a service of which a payload goes out only once it was checked."""
+    """The calls of a service whose payloads are checked before they are sent."""
 
     _service: Service
     _private_fields: PrivateFields
@@ -76,7 +76,7 @@ def _check_meta_data(fields: frozenset[str], payload: Any) -> None:
             value = getattr(meta_data, field)
             if not _are_hashes([value] if isinstance(value, str) else value or ()):
                 raise InvalidMetaData(
-                    f"meta_data has a clear value of {field}, which is private in this context: "
+                    f"meta_data has a plaintext value of {field}, which is private in this context: "
                     "store and patch it with a DataLoader; nothing was sent"
                 )
 
@@ -85,8 +85,8 @@ def _check_filter(fields: frozenset[str], meta_filter: Any) -> None:
     for field, is_equality, texts in _conditions(parse_filter(meta_filter)):
         if field in fields and not (is_equality and _are_hashes(texts)):
             raise NotOnPrivateField(
-                f"meta_filter has a clear value of {field}, which is private in this context: "
-                "use the calls of Retriever and DataLoader, which translate it; nothing was sent"
+                f"meta_filter has a plaintext value of {field}, which is private in this context: "
+                "use Retriever and DataLoader, which translate it; nothing was sent"
             )
 
 

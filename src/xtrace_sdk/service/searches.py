@@ -18,12 +18,13 @@ from xtrace_sdk.service.private_fields import PrivacyChecked
 
 
 class HammingAnswer(list[tuple[int, list[bytes]]]):
-    """A search's answer by ascending chunk id: `(chunk id, its encrypted distances in little-endian bytes)` each."""
+    """A search's answer, sorted by chunk id: `(chunk id, encrypted distances as little-endian bytes)` for each
+    chunk."""
 
     def __init__(self, rows: Iterable[tuple[int, list[bytes]]], nonces: Sequence[bytes | None]) -> None:
         super().__init__(rows)
         self.nonces = list(nonces)
-        """The nonce of each chunk; None for one that has none."""
+        """The nonce of each chunk, or None."""
 
     @property
     def chunk_ids(self) -> list[int]:
@@ -37,7 +38,7 @@ class HammingAnswer(list[tuple[int, list[bytes]]]):
 
 
 class MetaDataPage(wire.NamedFields, kw_only=True):
-    """One page of a metadata search; `page["results"]` works as well as `page.results`."""
+    """One page of a metadata search; `page["results"]` is the same as `page.results`."""
 
     results: list[StoredChunk]
     total: int
@@ -49,7 +50,7 @@ class MetaDataPage(wire.NamedFields, kw_only=True):
 
 @checked_calls
 class Searches(PrivacyChecked):
-    """The share of `XTraceIntegration` that searches. Each call raises `ServerError` and `NetworkError`."""
+    """The searches of `XTraceIntegration`. Each call may raise `ServerError` and `NetworkError`."""
 
     # By encrypted distance
 
@@ -61,11 +62,11 @@ class Searches(PrivacyChecked):
         meta_filter: MetaFilter | None = None,
         range: Sequence[int] | None = None,  # noqa: A002 - the name in the HTTP contract
     ) -> HammingAnswer:
-        """The encrypted Hamming distances between an encrypted query and every candidate.
+        """Returns the encrypted Hamming distances between an encrypted query and every candidate.
 
-        Candidates are the chunks stored under the context that `meta_filter` matches and whose ids lie in
-        `range`, `(lowest, highest)`, both included. `HammingAnswer.nonces` has the nonces of the chunks. Raises
-        `InvalidFilter`, `ContextNotFound`, `CiphertextRefused`.
+        Candidates are the chunks under the context that match `meta_filter` and whose ids are in `range`, `(lowest,
+        highest)`, both included. `HammingAnswer.nonces` contains the nonces of the chunks. Raises `InvalidFilter`,
+        `ContextNotFound`, `CiphertextRefused`.
         """
         bounds = payloads.id_range(range)
         body = self._body(
@@ -88,11 +89,12 @@ class Searches(PrivacyChecked):
         meta_filter: MetaFilter | None = None,
         range_filter: Sequence[int] | None = None,
     ) -> AsyncGenerator[RowBlock, None]:
-        """What `compute_hamming_distances` returns, as blocks of arrays that come while later ones are computed.
+        """Yields the result of `compute_hamming_distances` as blocks of arrays, while later ones are still being
+        computed.
 
-        Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first, of the
-        second, and so on. Rows ascend by chunk id. The generator raises `InvalidAnswer` when the stream is cut off or
-        its parts do not fit together: what came before is then no answer.
+        Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first query,
+        then those of the second, and so on. Rows are sorted by chunk id. The generator raises `InvalidAnswer` if the
+        stream is cut off or inconsistent: discard the blocks received before.
         """
         bounds = payloads.id_range(range_filter)
         filter_ = None if meta_filter is None else payloads.meta_filter(meta_filter)
@@ -126,10 +128,10 @@ class Searches(PrivacyChecked):
         return_content: bool = False,
         projection: Iterable[str] | None = None,
     ) -> list[StoredChunk]:
-        """All chunks of the context that the filter matches, by ascending chunk id, in one answer.
+        """Returns all chunks of the context that match the filter, sorted by chunk id, in one answer.
 
-        Without a projection they come with metadata, name and times, and with `return_content` also with
-        `chunk_content` and `nonce`. `iter_meta_search` fetches many results page by page.
+        Without a projection they have metadata, name and times, and with `return_content` also `chunk_content` and
+        `nonce`. For many results use `iter_meta_search`, which fetches them page by page.
         """
         fields = payloads.projection(projection)
         body = self._body(
@@ -158,11 +160,11 @@ class Searches(PrivacyChecked):
         return_content: bool = False,
         page_token: str | None = None,
     ) -> MetaDataPage:
-        """One page of what the filter matches.
+        """Returns one page of the chunks that match the filter.
 
-        Sorted by `chunk_id`, `created_at`, `updated_at` or a tag, ties by chunk id. The next page begins at `offset` +
-        `limit`, or has the `page_token` that came with this one, and is then stable under insertions. Without `limit`
-        everything comes.
+        Sorted by `chunk_id`, `created_at`, `updated_at` or a tag, then by chunk id. Get the next page with `offset` +
+        `limit`, or with the `page_token` of this one, which is stable under insertions. Without `limit` everything is
+        returned.
         """
         _expect_sorting(sort_by, sort_order)
         fields = payloads.projection(projection)
@@ -206,7 +208,7 @@ class Searches(PrivacyChecked):
         sort_by: str = "chunk_id",
         page_size: int = RESULTS_PER_PAGE,
     ) -> AsyncGenerator[StoredChunk, None]:
-        """What `meta_search` returns, chunk by chunk, fetched page by page while it is consumed."""
+        """Yields the result of `meta_search` chunk by chunk, fetching pages as they are consumed."""
         fields = payloads.projection(projection)
         if page_size < 1:
             raise InvalidArgument(f"page_size is {page_size}, expected at least 1")
@@ -231,7 +233,7 @@ class Searches(PrivacyChecked):
                 return
             token, last = page.next_page_token, ids
             if token is None or hash(token) in seen:
-                raise InvalidAnswer("the server says that there are more results, but does not return a new page_token")
+                raise InvalidAnswer("the server says that there are more results, but did not return a new page_token")
             seen.add(hash(token))  # not the token, which may be long
 
 
@@ -242,11 +244,11 @@ def _hamming_answer(rows: list[wire.SearchRow], bounds: tuple[int, int] | None) 
 
 
 def _check_ids(chunk_ids: NDArray[np.int64], last: int, bounds: tuple[int, int] | None) -> None:
-    """Raises `InvalidAnswer` for ids that do not ascend, also from the last one before, or are out of bounds."""
+    """Raises `InvalidAnswer` for ids that are not ascending (including from the previous block), or out of bounds."""
     if chunk_ids[0] <= last or (np.diff(chunk_ids) <= 0).any():
-        raise InvalidAnswer("the server's rows are not by ascending chunk id, or an id comes twice")
+        raise InvalidAnswer("the server's rows are not sorted by ascending chunk id, or an id occurs twice")
     if bounds and not bounds[0] <= chunk_ids[0] <= chunk_ids[-1] <= bounds[1]:
-        raise InvalidAnswer("the server answered for chunks outside the range that was asked for")
+        raise InvalidAnswer("the server answered for chunks outside the requested range")
 
 
 def _check_page(page: wire.Page, limit: int | None, is_first: bool) -> None:
@@ -255,11 +257,11 @@ def _check_page(page: wire.Page, limit: int | None, is_first: bool) -> None:
     A loop that continues while there are results, or while something is left to do, progresses with every page.
     """
     if limit is not None and len(page.results) > limit:
-        raise InvalidAnswer(f"the server gave {len(page.results)} results on a page of at most {limit}")
+        raise InvalidAnswer(f"the server returned {len(page.results)} results on a page of at most {limit}")
     if page.results or limit == 0:
         return
     if page.has_more or (is_first and page.total):
-        raise InvalidAnswer("the server says that there are results, but gives none")
+        raise InvalidAnswer("the server says that there are results, but returned none")
 
 
 def _check_progress(last: Sequence[int], ids: Sequence[int], sort_by: str, sort_order: str) -> None:
@@ -267,12 +269,12 @@ def _check_progress(last: Sequence[int], ids: Sequence[int], sort_by: str, sort_
     if sort_by == "chunk_id":
         _expect_order([*last[-1:], *ids], sort_order)
     elif ids and set(ids) <= set(last):
-        raise InvalidAnswer("the server gives the results of a page again on the next one")
+        raise InvalidAnswer("the server repeated the results of a page on the next one")
 
 
 def _expect_order(ids: Sequence[int], sort_order: str) -> None:
     if sorted(set(ids), reverse=sort_order == "desc") != ids:
-        raise InvalidAnswer("the server's results are not in the order of their chunk ids, or an id comes twice")
+        raise InvalidAnswer("the server's results are not sorted by chunk id, or an id occurs twice")
 
 
 def _expect_sorting(sort_by: str, sort_order: str) -> None:

@@ -18,10 +18,11 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
 
 class Collection(Twin[core.Collection]):
-    """Records in a knowledge base: texts and vectors under ids of your own, with any metadata.
+    """Records in a knowledge base: texts and vectors under ids that you choose, with any metadata.
 
-    Texts, vectors, ids and metadata are encrypted here. The service gets a keyed hash of each id and, of the filterable
-    fields, keyed hashes of names and values, so it can filter without seeing either (docs/security.md, "Records").
+    Texts, vectors, ids and metadata are encrypted on this machine. The service gets a keyed hash of each id, and keyed
+    hashes of the names and values of filterable fields, so it can filter without seeing either (docs/security.md,
+    "Records").
     """
 
     def __init__(
@@ -35,20 +36,20 @@ class Collection(Twin[core.Collection]):
         filterable: Filterable | None = None,
         vector_copy: CopyKind | None = "int8",
     ) -> None:
-        """The collection in the knowledge base of this id; `open` finds or creates one by its name.
+        """Uses the knowledge base with this id; `open` finds or creates one by name.
 
         Args:
             xtrace: the connection to a server.
             context: the keys; one context in one knowledge base is one collection, or one for each namespace.
             kb_id: the knowledge base.
-            embedding: the model for texts, by default the one that the context remembers.
-            namespace: keeps records apart from those of other namespaces, as if each were a collection of its own.
-            filterable: the fields of metadata by which the service can filter: True for all, False for none, the names
-                of some, or names with True, False or a `Range` each, `"*"` among them for all others. A field stands
-                for what is inside it too, as far as that is not named itself. The first record that is stored fixes it
-                for good. By default as it was fixed, all for a new collection.
-            vector_copy: the copy of each float vector that is stored inside the encrypted content, for rescoring and
-                exact similarities: `"int8"`, `"float32"`, or None for none.
+            embedding: the model for texts, by default the context's.
+            namespace: separates records from those of other namespaces, as if each were a separate collection.
+            filterable: the metadata fields by which the service can filter: True for all, False for none, a list of
+                names, or a dictionary of names with True, False or a `Range`, in which `"*"` means all other fields. A
+                field includes everything inside it that is not named itself. The first stored record fixes this
+                permanently. By default the stored choice, or all fields for a new collection.
+            vector_copy: the copy of each float vector stored inside the encrypted content, for rescoring and exact
+                similarities: `"int8"`, `"float32"`, or None for no copy.
 
         Nothing is sent yet. Raises `InvalidArgument`, `OtherModel`.
         """
@@ -75,12 +76,12 @@ class Collection(Twin[core.Collection]):
         filterable: Filterable | None = None,
         vector_copy: CopyKind | None = "int8",
     ) -> Self:
-        """The collection of this name, in a knowledge base that is created if there is none.
+        """Opens the collection with this name, and creates its knowledge base if it does not exist.
 
-        Knowledge bases have names only for a connection with an admin key. Without one, `name` is taken for the id of
-        a knowledge base. The other arguments are those of the class.
+        Looking up names needs a connection with an admin key. Without one, `name` must be the id of a knowledge base.
+        The other arguments are those of the class.
 
-        Raises `OtherCollection` if it was created with other filterable fields, `InvalidArgument`, `OtherModel`,
+        Raises `OtherCollection` if it was created with different filterable fields, `InvalidArgument`, `OtherModel`,
         `KnowledgeBaseNotFound`, and what `XTraceIntegration` raises.
         """
         twin = cls.__new__(cls)
@@ -100,44 +101,44 @@ class Collection(Twin[core.Collection]):
 
     @property
     def kb_id(self) -> str:
-        """The id of the knowledge base that the records are in."""
+        """The id of the knowledge base that stores the records."""
         return self._core.kb_id
 
     @property
     def namespace(self) -> str:
-        """The namespace; empty unless one was given."""
+        """The namespace, by default empty."""
         return self._core.namespace
 
     @property
     def embeds_texts(self) -> bool:
-        """Whether it has a model, so that texts can be stored and searched without vectors."""
+        """Whether the collection has a model, so that texts can be stored and searched without vectors."""
         return self._core.embeds_texts
 
     def upsert(self, records: Records, *, on_conflict: OnConflict = "replace") -> Written:
-        """Stores records under their ids, and says which were inserted, replaced and skipped.
+        """Stores records under their ids. Returns which were inserted, replaced and skipped.
 
         Args:
-            records: `Record`s, or objects with the keys `id`, `text`, `metadata` and `vector`, of which all but `id`
-                may be missing. A record with a text and without a vector is embedded; one with an empty list as vector
-                is not, nor is a blank text, and no search by similarity finds those. All are read and checked before
-                anything is stored.
-            on_conflict: what is done with a record whose id is there: `"replace"` takes its place, `"skip"` leaves it
-                as it is, `"fail"` raises `RecordsExist`. An id that comes twice counts as there the second time.
+            records: `Record`s, or dictionaries with the keys `id`, `text`, `metadata` and `vector`, of which only `id`
+                is required. A text without a vector is embedded. A blank text, or a record with an empty list as
+                vector, is stored without a vector, and similarity searches do not find it. All records are checked
+                before anything is stored.
+            on_conflict: what to do if the id exists: `"replace"` replaces the stored record, `"skip"` keeps it,
+                `"fail"` raises `RecordsExist`. If an id occurs twice, it exists the second time.
 
-        New and replaced records of a batch are one transaction: 500 at a time, fewer where they are large. Embedding,
-        encrypting and storing overlap. While a context replaces another, records that are still under the old one are
-        moved by a transaction of their own.
+        Each batch of 500 records, fewer if they are large, is one transaction. Embedding, encrypting and storing
+        overlap. During a rotation, records that are still under the old context are moved in separate transactions.
 
-        Raises `InvalidRecord`, `InvalidArgument` and `RecordsExist` before anything is stored. Nothing is stored of a
-        batch that fails: `InvalidVector`, what the model raises, and what `XTraceIntegration` raises. If batches before
-        it are stored, it is a `PartlyStored` with the fault as its cause; doing it all again is safe.
+        Raises `InvalidRecord`, `InvalidArgument` and `RecordsExist` before anything is stored. A batch can fail with
+        `InvalidVector`, what the model raises, and what `XTraceIntegration` raises; nothing of that batch is stored.
+        If earlier batches were stored, raises `PartlyStored` with the error as its cause; it is safe to repeat the
+        call.
         """
         return run(self._core.upsert(records, on_conflict=on_conflict))
 
     def get(self, ids: Sequence[str], *, include_vectors: bool = False) -> list[Record]:
-        """The records with these ids, in their order; unknown ids are left out.
+        """Returns the records with these ids, in the same order, without unknown ids.
 
-        Raises `OtherRecord` if the service gives another record for an id, `ContentTampered`, `UnknownContent`.
+        Raises `OtherRecord` if the service returns a different record for an id, `ContentTampered`, `UnknownContent`.
         """
         return run(self._core.get(ids, include_vectors=include_vectors))
 
@@ -149,10 +150,11 @@ class Collection(Twin[core.Collection]):
         metadata: Mapping[str, Any] | EllipsisType = ...,
         vector: Any = ...,
     ) -> Record:
-        """Changes what is given of a record, and returns it; everything else stays.
+        """Changes only the given parts of a record, and returns the record.
 
-        `metadata` replaces all of it. A new text without a vector is embedded. Where neither text nor vector change,
-        the ciphertexts of the vector stay as they are. What others change meanwhile is read again, never overwritten.
+        `metadata` replaces all metadata. A new text without a vector is embedded. If neither text nor vector changes,
+        the ciphertexts of the vector stay the same. If others change the record meanwhile, it is read again, never
+        overwritten.
 
         Raises `RecordNotFound`, `InvalidRecord`, `InvalidVector`, `InvalidArgument` for a new text without a vector or
         a model, `ContentTampered`.
@@ -160,23 +162,24 @@ class Collection(Twin[core.Collection]):
         return run(self._core.update(id, text=text, metadata=metadata, vector=vector))
 
     def delete(self, ids: Sequence[str] | None = None, *, where: WhereFilter | None = None) -> int:
-        """Deletes the records with these ids, or those that match, and says how many there were.
+        """Deletes the records with these ids, or those that match, and returns their number.
 
-        `where={}` matches every record, as `clear` does. What hashes decide the service deletes in one go; for anything
-        else the records are read first, and one that others change meanwhile may be deleted too.
+        `where={}` matches every record, as `clear` does. If hashes decide the filter, the service deletes the records
+        in one call. Otherwise the client reads them first, and a record that others change meanwhile may be deleted
+        too.
 
-        Raises `InvalidArgument` unless either is given, and `InvalidFilter`.
+        Raises `InvalidArgument` unless exactly one of the two is given, and `InvalidFilter`.
         """
         return run(self._core.delete(ids, where=where))
 
     def clear(self) -> int:
-        """Deletes all records of the namespace, and says how many there were."""
+        """Deletes all records of the namespace, and returns their number."""
         return run(self._core.clear())
 
     def count(self, where: WhereFilter | None = None) -> int:
-        """How many records match.
+        """Returns the number of records that match.
 
-        The service counts where hashes decide; otherwise every record that may match is read.
+        If hashes decide the filter, the service counts. Otherwise the client reads every record that may match.
         """
         return run(self._core.count(where))
 
@@ -188,21 +191,22 @@ class Collection(Twin[core.Collection]):
         order_by: str | None = None,
         descending: bool = False,
     ) -> Generator[Record, None]:
-        """The records that match, in the order in which they were first stored, fetched while they are consumed.
+        """Yields the records that match, in the order in which they were first stored. Fetches them as they are
+        consumed.
 
-        With `order_by`, by the value at that path of their metadata: truths, numbers, times, other texts, lists,
-        objects, and last those without a value, also where it is `descending`. The service cannot sort what it does not
-        see, so all that match are read first and are in memory.
+        With `order_by`, they are sorted by the value at that path of their metadata: booleans, numbers, times, other
+        texts, lists, objects. Records without a value come last, even if `descending`. The service cannot sort values
+        that it does not see, so all matching records are read first and held in memory.
         """
         return iterate(
             self._core.iter(where, include_vectors=include_vectors, order_by=order_by, descending=descending)
         )
 
     def values(self, field: str, where: WhereFilter | None = None) -> list[Any]:
-        """The different values that a field has in the records that match, in the order that `iter` sorts by.
+        """Returns the distinct values of a field in the records that match, in the sort order of `iter`.
 
-        `field` is a path. Of a list each element counts; null never does. The service has hashes alone, so the records
-        that have the field and may match are read. Raises `InvalidArgument` for a field that begins with `$`.
+        `field` is a path. For a list, each element is a value; null is not. The service has only hashes, so the client
+        reads the records that have the field and may match. Raises `InvalidArgument` if `field` begins with `$`.
         """
         return run(self._core.values(field, where))
 
@@ -217,24 +221,25 @@ class Collection(Twin[core.Collection]):
         include_vectors: bool = False,
         decoys: Count = 0,
     ) -> list[Hit]:
-        """The `k` records that are most similar to a text or a vector, most similar first.
+        """Returns the `k` records most similar to a text or a vector, most similar first.
 
         Args:
-            query: a text, which the model embeds, or floats or bits as the model gives them.
-            k: how many; fewer come back only where fewer match.
-            where: a filter (docs/collection.md). What hashes can answer the service does, and the rest is decided here.
-            rescore: the `rescore`·k nearest by the distance of bits are fetched and ordered by the cosine similarity of
-                their vectors' copies. Without copies, or with bits as query, k are fetched and ordered by distance.
-            min_similarity: leaves out what is less similar.
-            include_vectors: gives the vectors' copies, too.
-            decoys: fetches at least as many other records along, so that the service cannot tell which are wanted
-                (docs/security.md, "Decoys"). Keep the collection, then: groups last as long as it does.
+            query: a text, which the model embeds, or floats or bits as the model returns them.
+            k: the number of results; fewer are returned only if fewer match.
+            where: a filter (docs/collection.md). The service evaluates what hashes can decide, the client the rest.
+            rescore: the `rescore`·k nearest records by distance of bits are fetched, and ranked by the cosine
+                similarity of their vectors' copies. Without copies, or with bits as query, k are fetched and ranked by
+                distance.
+            min_similarity: drops results that are less similar.
+            include_vectors: also returns the copies of the vectors.
+            decoys: fetches at least this many other records, so that the service cannot tell which were wanted
+                (docs/security.md, "Decoys"). Keep the collection object: groups last as long as it does.
 
-        The service learns the hashes that the filter asks for, how many records pass it, and which are fetched, among
-        them those that the rest of the filter excludes; nothing about the query.
+        The service learns the hashes in the filter, how many records match them, and which records are fetched,
+        including those that the rest of the filter excludes. It learns nothing about the query.
 
         Raises `InvalidFilter`, `InvalidVector`, `InvalidRows` as `Retriever.nn_search_for_ids` does,
-        `ChangedSinceSearch` if others wrote meanwhile what it found, and what the model raises.
+        `ChangedSinceSearch` if others changed a result meanwhile, and what the model raises.
         """
         return run(
             self._core.search(
@@ -261,26 +266,26 @@ class Collection(Twin[core.Collection]):
         include_vectors: bool = False,
         decoys: Count = 0,
     ) -> list[Hit]:
-        """`k` records that are similar to a text or a vector and differ from each other, in the order of their choice.
+        """Returns `k` records that are similar to a text or a vector but differ from each other, in the order chosen.
 
-        Chosen by maximal marginal relevance: the most similar record first, then each time the one for which similarity
-        to the query, less similarity to what is chosen, is greatest.
+        They are chosen by maximal marginal relevance: first the most similar record, then each time the one with the
+        greatest similarity to the query minus similarity to the records already chosen.
 
         Args:
-            query: a text, which the model embeds, or floats as the model gives them.
-            k: how many; fewer come back only where fewer match.
-            candidates: among how many of the most similar records, by default 4·k, at least k.
-            diversity: how much difference weighs, from 0 (as `search`) to 1.
+            query: a text, which the model embeds, or floats as the model returns them.
+            k: the number of results; fewer are returned only if fewer match.
+            candidates: the number of most similar records to choose from, at least k, by default 4·k.
+            diversity: the weight of difference, from 0 (same as `search`) to 1.
             where: a filter (docs/collection.md).
             rescore: how the candidates are found, as in `search`.
-            min_similarity: leaves out candidates that are less similar.
-            include_vectors: gives the vectors' copies, too.
+            min_similarity: drops candidates that are less similar.
+            include_vectors: also returns the copies of the vectors.
             decoys: as in `search`.
 
-        The service learns what it learns of `search` for that many candidates; the choice is made here. A record
-        without a copy of its vector counts as different from all others.
+        The service learns the same as in a `search` for that many candidates; the choice is made on this machine. A
+        record without a copy of its vector counts as different from all others.
 
-        Raises `InvalidArgument` for bits as query and for a collection that keeps no copies of vectors, and what
+        Raises `InvalidArgument` if the query is bits or the collection does not store copies of vectors, and what
         `search` raises.
         """
         return run(

@@ -13,7 +13,7 @@ from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
 @runtime_checkable
 class ContextStore(Protocol):
-    """What a context needs of `XTraceIntegration` to be saved and restored."""
+    """The part of `XTraceIntegration` that saves and restores contexts."""
 
     def store_exec_context(self, exec_context_dict: dict[str, Any], context_id: str) -> Any: ...
 
@@ -22,7 +22,7 @@ class ContextStore(Protocol):
 
 @runtime_checkable
 class NamedContextStore(Protocol):
-    """What a context with a name needs of `XTraceIntegration`."""
+    """The part of `XTraceIntegration` that finds contexts by name."""
 
     def store_exec_context(
         self, exec_context_dict: dict[str, Any], context_id: str, *, name: str | None = None
@@ -34,9 +34,9 @@ class NamedContextStore(Protocol):
 
 
 class ExecutionContext(core.ExecutionContext):
-    """Keys for one body of encrypted data: create it, save it, restore it, and hand it to a loader and a retriever.
+    """Keys for one set of encrypted data: create it, save it, restore it, and pass it to a loader and a retriever.
 
-    Contexts are equal if their public identities are; the identity is safe to log, the object shows nothing else.
+    Contexts are equal if their public identities are. The `repr` shows only the identity, which is safe to log.
     """
 
     __slots__ = ()
@@ -57,11 +57,11 @@ class ExecutionContext(core.ExecutionContext):
         embedding: EmbeddingModel | HasModel | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
-        """The context in the file `path`, or the one under `name` on the service; a new one, saved there, if missing.
+        """Loads the context in the file `path`, or under `name` on the service; creates and saves it if it is missing.
 
-        Of any number of processes and machines that call this at once, one creates the context, and all get that one.
-        The other arguments are those of `create`, for the case that it is missing; a context that is there stays as it
-        is. Give `path`, or `name` and `integration`.
+        If several processes or machines call this at the same time, one creates the context, and all get it. The other
+        arguments are those of `create` and are used only if the context is missing. Pass `path`, or `name` and
+        `integration`.
 
         Raises what `create`, and `load_from_disk` or `load_from_remote`, raise, and `InaccessibleFile` on a file system
         without hard links.
@@ -87,8 +87,8 @@ class ExecutionContext(core.ExecutionContext):
     ) -> str:
         """Stores the context on the service and returns its id.
 
-        The service gets the public parts, and the secrets encrypted: it can guess at a passphrase, and learns nothing
-        else. Saving again replaces the encrypted secrets.
+        The service gets the public parts and the encrypted secrets: it can try passphrases, and learns nothing else.
+        Saving again replaces the encrypted secrets.
         """
         return run(super().save_to_remote(in_threads(integration, ContextStore)))
 
@@ -103,10 +103,9 @@ class ExecutionContext(core.ExecutionContext):
         recovery_key: RecoveryKey | str | None = None,
         insecure_allow_weak_encryption: bool = False,
     ) -> Self:
-        """The context stored on the service under that id, opened as `load_from_disk` opens a file.
+        """Opens the context with this id from the service, as `load_from_disk` opens a file.
 
-        Raises `NotFound`, `WrongKey`, and `InvalidContext` if what the service gives is not that
-        context.
+        Raises `NotFound`, `WrongKey`, and `InvalidContext` if the service returns a different context.
         """
         return run(
             super().load_from_remote(

@@ -23,10 +23,9 @@ from xtrace_sdk.sync._background import Twin, close_when_dropped, iterate, run
 class XTraceIntegration(Twin[core.XTraceIntegration]):
     """All communication with an XTrace service.
 
-    Works as a context manager, which closes the connections at the end, and without one. Can be used
-    from several threads. Every call may raise `NetworkError` (no usable answer, after all retries) and
-    `ServerError` (the service refused; one class for each reason); a call with arguments that cannot be sent raises
-    `InputError` and sends nothing.
+    Can be used as an asynchronous context manager, which closes the connections at the end, and from several event
+    loops. Every call may raise `NetworkError` (no usable answer after all retries) and `ServerError` (an error answer;
+    one class for each reason). A call with invalid arguments raises `InputError` and sends nothing.
     """
 
     def __init__(
@@ -52,22 +51,22 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
             org_id: the organisation's id, or `XTRACE_ORG_ID`.
             api_key: for chunks and contexts, or `XTRACE_API_KEY`.
             admin_key: for knowledge bases and keys, or `XTRACE_ADMIN_KEY`.
-            api_url: the service, or `XTRACE_API_URL`; by default the hosted one.
-            admin_api_url: the control plane, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
-            timeout_s: the maximum idle time of the service.
-            deadline_s: the longest that one attempt takes as a whole, a search with reading its answer.
+            api_url: the service's address, or `XTRACE_API_URL`; by default the hosted service.
+            admin_api_url: the control plane's address, or `XTRACE_ADMIN_API_URL`; by default `api_url` + `/api`.
+            timeout_s: the maximum time without data from the service.
+            deadline_s: the maximum time of one attempt, including reading the answer of a search.
             retries: how often and how long to try again.
-            max_connections: how many calls travel at once; more wait for their turn.
-            max_answer_bytes: larger answers are refused (`AnswerTooLarge`). Chunks that are fetched by id, or page by
-                page, are then asked for in smaller numbers. `stream_hamming_distances` reads answers of any size
-                while they come. Decoding an answer takes up to 20 times its length of memory.
-            verify: False accepts any certificate, which lets everybody on the way read the API keys; or an
+            max_connections: how many calls are in progress at the same time; others wait.
+            max_answer_bytes: larger answers raise `AnswerTooLarge`. Chunks fetched by id, or page by page, are then
+                requested in smaller batches. `stream_hamming_distances` reads answers of any size as they arrive.
+                Decoding an answer takes up to 20 times its size in memory.
+            verify: False accepts any certificate, which lets anyone on the network path read the API keys; or an
                 `ssl.SSLContext`.
-            ca_file: certificates in PEM form, for a private certificate authority: those that are trusted, and no
-                others. By default `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the system's.
+            ca_file: certificates (PEM) of the only authorities to trust, for a private certificate authority. By
+                default `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the system's.
             transport: replaces the network, for tests.
 
-        Raises `InvalidArgument` for URLs that are none and keys that no header can carry.
+        Raises `InvalidArgument` for invalid URLs, and for keys that are not allowed in a header.
         """
         self._core = core.XTraceIntegration(
             org_id,
@@ -106,38 +105,39 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
 
     @property
     def org_id(self) -> str:
-        """The organisation's id; empty if none was given."""
+        """The organisation's id; empty if not set."""
         return self._core.org_id
 
     @property
     def api_url(self) -> str:
-        """The service's address, without a slash at the end."""
+        """The service's address, without a trailing slash."""
         return self._core.api_url
 
     @property
     def admin_api_url(self) -> str:
-        """The control plane's address, without a slash at the end."""
+        """The control plane's address, without a trailing slash."""
         return self._core.admin_api_url
 
     @property
     def api_key(self) -> str:
-        """The API key; empty if none was given. A secret."""
+        """The API key, a secret; empty if not set."""
         return self._core.api_key
 
     @property
     def admin_key(self) -> str:
-        """The admin key; empty if none was given. A secret."""
+        """The admin key, a secret; empty if not set."""
         return self._core.admin_key
 
     @property
     def batch_size(self) -> int:
-        """How many chunks `store_db` sends together unless it is told otherwise."""
+        """The default number of chunks in one batch of `store_db`."""
         return self._core.batch_size
 
     def declare_private(self, context_id: str, fields: Iterable[str]) -> None:
-        """From now on, refuses calls that would send a clear value of these fields of metadata of this context.
+        """From now on, rejects calls that would send plaintext values of these metadata fields of this context.
 
-        `DataLoader` and `Retriever`, which replace such values by hashes, declare the private fields of their context.
+        `DataLoader` and `Retriever`, which replace such values with hashes, declare the private fields of their
+        context.
         """
         return self._core.declare_private(context_id, fields)
 
@@ -150,21 +150,20 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         index: Sequence[Any] | None = None,
         on_conflict: wire.OnConflict | None = None,
     ) -> InsertedIds:
-        """Stores encrypted chunks and returns their ids, in order. All or none are stored, whatever is retried.
+        """Stores encrypted chunks and returns their ids, in order. All or none are stored, even with retries.
 
         Args:
             kb_id: the knowledge base.
-            chunks: `{"chunk_content": str, "index": …, "meta_data": {…}, "name": str}` each; the last two may be
-                missing.
+            chunks: `{"chunk_content": str, "index": …, "meta_data": {…}, "name": str}` each; the last two are optional.
             context_id: the execution context under which they are encrypted; the service must have it.
-            index: the encrypted vector of each, instead of an `index` in each chunk: ciphertexts as integers,
-                little-endian bytes or their base64, its `nonce` with it.
-            on_conflict: makes the names, which must be there and all different, unique in the knowledge base and
-                context among chunks that are stored so, however many clients store at once. A chunk whose name is
-                there is left out (`"skip"`), takes its place (`"replace"`), or fails the call (`"fail"`). Services that
-                do not know this insert every chunk, and the outcomes say so.
+            index: the encrypted vector of each chunk, instead of an `index` in each chunk: ciphertexts as integers,
+                little-endian bytes or their base64, with an attribute `nonce`.
+            on_conflict: makes names unique in the knowledge base and context, among chunks stored in this way, for any
+                number of concurrent clients. Names are then required and must all differ. If a name exists, the chunk
+                is skipped (`"skip"`), replaces the stored one (`"replace"`), or the call fails (`"fail"`). Services
+                that do not support this insert every chunk, and the outcomes say so.
 
-        Sent as one request, however large: `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
+        Sends one request, however large; `store_db` splits. Raises `ContextNotFound`, `KnowledgeBaseNotFound`,
         `TooLarge`, `CiphertextRefused`, `NamesTaken`.
         """
         return run(self._core.insert_chunks(kb_id, chunks, context_id, index=index, on_conflict=on_conflict))
@@ -184,10 +183,11 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
     ) -> InsertedIds:
         """Stores encrypted chunks in batches and returns their ids, in the order of the input.
 
-        The arguments are those of `insert_chunks`; with `concurrent`, `concurrency` batches travel at once.
-        `on_stored` is told of each batch, when it is stored, the ids and what was done. Each batch is stored wholly
-        or not at all. When one fails, those under way are finished and no further one begins: `PartlyStored` says what
-        is stored, with the fault as its cause; if nothing is, the fault itself is raised.
+        The arguments are those of `insert_chunks`. With `concurrent`, up to `concurrency` batches are sent at the same
+        time. `on_stored` is called with the ids and outcomes of each stored batch. Each batch is stored completely or
+        not at all. If one fails, batches in progress are finished and no new one begins. Then `PartlyStored` is
+        raised, which says what is stored and has the error as its cause; if nothing was stored, the error itself is
+        raised.
         """
         return run(
             self._core.store_db(
@@ -204,99 +204,98 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         )
 
     def find_chunk_names(self, kb_id: str, context_id: str, names: Sequence[str]) -> dict[str, int]:
-        """Which of the names are stored under the context, each with the smallest id of a chunk that has it."""
+        """Returns the names that are stored under the context, each with the smallest id of a chunk with that name."""
         return run(self._core.find_chunk_names(kb_id, context_id, names))
 
     def get_chunk_by_id(
         self, chunk_ids: Iterable[int], kb_id: str, projection: Iterable[str] | None = None
     ) -> list[StoredChunk]:
-        """The chunks in the order of the ids; unknown ids are left out, and one that comes twice is returned once.
+        """Returns the chunks in the order of the ids, without unknown ids and duplicates.
 
         `projection` names the fields to return: `chunk_content`, `index`, `nonce`, `meta_data`, single tags, `facets`,
-        `name`, `created_at`, `updated_at`; without it all come. `nonce` and the ciphertexts are bytes.
+        `name`, `created_at`, `updated_at`; by default all. `nonce` and the ciphertexts are bytes.
         """
         return run(self._core.get_chunk_by_id(chunk_ids, kb_id, projection))
 
     def update_chunks(
         self, index_updates: Sequence[Any], chunk_updates: Sequence[Mapping[str, Any]], context_id: str, kb_id: str
     ) -> None:
-        """Replaces chunks wholly: `chunk_updates` are chunks as for `insert_chunks`, each with its `chunk_id`.
+        """Replaces whole chunks: `chunk_updates` are chunks as for `insert_chunks`, each with its `chunk_id`.
 
-        `index_updates` has the encrypted vector of each, as `insert_chunks` takes it.
+        `index_updates` has the encrypted vector of each, as for `insert_chunks`.
 
-        Up to 10,000 chunks and 32 MiB are one transaction: all or none. More go in several, in order; when a later one
-        fails, `PartlyStored` says which chunks are updated, and doing it all again is safe. The chunks belong to
-        `context_id` from then on. A chunk with `if_updated_at`, the `updated_at` that it was read with, is not written
-        over what others wrote since. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
+        Up to 10,000 chunks and 32 MiB are one transaction: all or none. More go in several transactions, in order. If
+        a later one fails, `PartlyStored` says which chunks are updated, and it is safe to repeat the call. Afterwards
+        the chunks belong to `context_id`. A chunk with `if_updated_at`, the `updated_at` with which it was read, does
+        not overwrite a later change. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
         """
         return run(self._core.update_chunks(index_updates, chunk_updates, context_id, kb_id))
 
     def patch_chunks(self, kb_id: str, context_id: str, chunk_patches: Sequence[Mapping[str, Any]]) -> None:
         """Changes the named fields of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each.
 
-        None removes a tag, the facets or the name; what is not named stays. One transaction, or several as with
-        `update_chunks`, and `if_updated_at` as there. Raises `ChunksNotFound`, which names unknown ids, and
-        `ChunksChanged`.
+        None removes a tag, the facets or the name; other fields stay. Transactions and `if_updated_at` are as for
+        `update_chunks`. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
         """
         return run(self._core.patch_chunks(kb_id, context_id, chunk_patches))
 
     def delete_chunks(self, chunk_ids: Iterable[int], kb_id: str) -> ChunkCount:
-        """Deletes chunks and returns how many; unknown ids are ignored.
+        """Deletes chunks and returns their number; unknown ids are ignored.
 
-        After a lost answer the count may leave out those that the first attempt deleted.
+        After a lost answer, the count may exclude chunks that the first attempt deleted.
         """
         return run(self._core.delete_chunks(chunk_ids, kb_id))
 
     def delete_chunks_by_meta(
         self, kb_id: str, context_id: str, meta_filter: MetaFilter, dry_run: bool = False
     ) -> ChunkCount:
-        """Deletes the chunks of the context that the filter matches and returns how many; `{}` matches every chunk.
+        """Deletes the chunks of the context that match the filter, and returns their number; `{}` matches every chunk.
 
-        With `dry_run` nothing is deleted and the number is that of those that would be.
+        With `dry_run` nothing is deleted, and the number is how many would be.
         """
         return run(self._core.delete_chunks_by_meta(kb_id, context_id, meta_filter, dry_run))
 
     def patch_chunks_by_meta(
         self, kb_id: str, context_id: str, meta_filter: MetaFilter, patch: Mapping[str, Any], dry_run: bool = False
     ) -> ChunkCount:
-        """Changes tags and facets of the chunks of the context that the filter matches and returns how many.
+        """Changes tags and facets of the chunks of the context that match the filter, and returns their number.
 
-        `{}` matches every chunk; None removes a field. With `dry_run` nothing is changed and the number is that of
-        those that would be. Raises `InvalidMetaData` for a patch with other fields.
+        `{}` matches every chunk; None removes a field. With `dry_run` nothing is changed, and the number is how many
+        would be. Raises `InvalidMetaData` for a patch with other fields.
         """
         return run(self._core.patch_chunks_by_meta(kb_id, context_id, meta_filter, patch, dry_run))
 
     def store_exec_context(
         self, exec_context_dict: Mapping[str, Any], context_id: str, *, name: str | None = None
     ) -> str:
-        """Saves a serialised context and returns its id; saving it again adds what was missing.
+        """Saves a serialised context and returns its id. Saving it again adds missing parts.
 
-        `exec_context_dict` has the texts `type`, `pk`, `config` and perhaps `sk` (encrypted), `key_provider`,
-        `wrapped_key`. The first context that is saved under a `name` keeps it: if another one has it, nothing is
-        stored, and the id of that one is returned. Raises `ContextDiffers` if the id is taken by another public part.
+        `exec_context_dict` has the strings `type`, `pk`, `config` and optionally `sk` (encrypted), `key_provider`,
+        `wrapped_key`. The first context saved under a `name` keeps it: if another one has the name, nothing is stored,
+        and that one's id is returned. Raises `ContextDiffers` if a different public part is stored under the id.
         """
         return run(self._core.store_exec_context(exec_context_dict, context_id, name=name))
 
     def find_exec_context(self, name: str) -> str | None:
-        """The id of the context that was saved under a name; None if there is none."""
+        """Returns the id of the context saved under a name; None if there is none."""
         return run(self._core.find_exec_context(name))
 
     def get_serialized_exec_context(self, context_id: str) -> dict[str, str]:
-        """A context as it was saved, of which `sk` is encrypted. Raises `ContextNotFound`."""
+        """Returns a context as it was saved; its `sk` is encrypted. Raises `ContextNotFound`."""
         return run(self._core.get_serialized_exec_context(context_id))
 
     def list_exec_contexts(self, *, restorable: bool = False) -> list[str]:
-        """The ids of the contexts that the key may read; with `restorable` of those that can be loaded from there.
+        """Returns the ids of the contexts that the key may read; with `restorable` only of those that can be loaded.
 
-        Loading chunks registers a context's public part alone: such a context is listed, and its file is the only one
-        that has its keys. A service that does not say which can be restored is taken to have none.
+        Loading chunks registers only a context's public part: such a context is listed, but its keys are only in its
+        file. If the service does not say which contexts can be restored, none are returned.
         """
         return run(self._core.list_exec_contexts(restorable=restorable))
 
     def describe_exec_contexts(self) -> list[wire.ListedContext]:
-        """The contexts that the key may read, each with its type, its creation and whether it can be restored.
+        """Returns the contexts that the key may read: type, creation time, and whether they can be restored.
 
-        Of a service that does not tell more than the ids, the type and the creation are None.
+        If the service returns only ids, type and creation time are None.
         """
         return run(self._core.describe_exec_contexts())
 
@@ -308,34 +307,35 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         return run(self._core.delete_exec_context(context_id))
 
     def retire_exec_context(self, context_id: str) -> None:
-        """Retires a context for good: from then on the service raises `ContextRetired` for every write under it.
+        """Retires a context permanently: from then on every write under it raises `ContextRetired`.
 
-        What is stored under it can still be read, moved to another context and deleted. Retiring again changes
-        nothing. Needs permission 7 on every knowledge base that the context is bound to. Raises `ContextNotFound`.
+        Chunks stored under it can still be read, moved to another context and deleted. Retiring again changes nothing.
+        Needs permission 7 on every knowledge base that the context is bound to. Raises `ContextNotFound`.
         """
         return run(self._core.retire_exec_context(context_id))
 
     def get_successor(self, context_id: str) -> str | None:
-        """The id of the context that a rotation moves a context's chunks to; None if no rotation has begun.
+        """Returns the id of the context to which a rotation moves a context's chunks; None if no rotation has begun.
 
         Raises `ContextNotFound`.
         """
         return run(self._core.get_successor(context_id))
 
     def store_successor(self, context_id: str, successor: str, replaces: str | None = None) -> str:
-        """Stores a context's successor if there is none, or if `replaces` is there, and returns the one stored then.
+        """Stores a context's successor if it has none, or if the stored one is `replaces`. Returns the one then stored.
 
-        However many rotations begin at once, one of them gets its own. Needs permission 3 on a knowledge base that the
-        context is bound to. Raises `ContextNotFound`, and `InvalidAnswer` if nothing is stored.
+        If several rotations begin at the same time, exactly one succeeds. Needs permission 3 on a knowledge base that
+        the context is bound to. Raises `ContextNotFound`, and `InvalidAnswer` if nothing was stored.
         """
         return run(self._core.store_successor(context_id, successor, replaces))
 
     def get_ctx_for_kb(self, kb_id: str) -> list[str]:
-        """The ids of the contexts that are bound to a knowledge base. Raises `NotFound` for an unknown one."""
+        """Returns the ids of the contexts bound to a knowledge base. Raises `NotFound` if it is unknown."""
         return run(self._core.get_ctx_for_kb(kb_id))
 
     def get_kbs_for_ctx(self, ctx_id: str) -> list[str]:
-        """The ids of the knowledge bases that a context is bound to. Raises `ContextNotFound` for an unknown one."""
+        """Returns the ids of the knowledge bases that a context is bound to. Raises `ContextNotFound` if it is
+        unknown."""
         return run(self._core.get_kbs_for_ctx(ctx_id))
 
     def register_kb_binding(self, kb_id: str, context_id: str) -> Literal[True]:
@@ -346,17 +346,17 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         return run(self._core.register_kb_binding(kb_id, context_id))
 
     def get_name_salt(self, kb_id: str, context_id: str) -> bytes | None:
-        """The salt that clients of a context keep for the names of chunks in a knowledge base; None if there is none.
+        """Returns the salt for the names of a context's chunks in a knowledge base; None if there is none.
 
         Raises `NotFound` if either is unknown.
         """
         return run(self._core.get_name_salt(kb_id, context_id))
 
     def store_name_salt(self, kb_id: str, context_id: str, salt: bytes, replaces: bytes | None = None) -> bytes:
-        """Stores a salt for the names of chunks if there is none, or if `replaces` is there, and returns what is then.
+        """Stores a salt for names if there is none, or if the stored one is `replaces`. Returns the one then stored.
 
-        Binds the context to the knowledge base. However many clients store a first one, each gets the same. Raises
-        `NotFound` if either is unknown, and `InvalidAnswer` if nothing is stored.
+        Binds the context to the knowledge base. If several clients store a first salt, all get the same one. Raises
+        `NotFound` if either is unknown, and `InvalidAnswer` if nothing was stored.
         """
         return run(self._core.store_name_salt(kb_id, context_id, salt, replaces))
 
@@ -368,11 +368,11 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         meta_filter: MetaFilter | None = None,
         range: Sequence[int] | None = None,
     ) -> HammingAnswer:
-        """The encrypted Hamming distances between an encrypted query and every candidate.
+        """Returns the encrypted Hamming distances between an encrypted query and every candidate.
 
-        Candidates are the chunks stored under the context that `meta_filter` matches and whose ids lie in
-        `range`, `(lowest, highest)`, both included. `HammingAnswer.nonces` has the nonces of the chunks. Raises
-        `InvalidFilter`, `ContextNotFound`, `CiphertextRefused`.
+        Candidates are the chunks under the context that match `meta_filter` and whose ids are in `range`, `(lowest,
+        highest)`, both included. `HammingAnswer.nonces` contains the nonces of the chunks. Raises `InvalidFilter`,
+        `ContextNotFound`, `CiphertextRefused`.
         """
         return run(self._core.compute_hamming_distances(query, context_id, kb_id, meta_filter, range))
 
@@ -384,11 +384,12 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         meta_filter: MetaFilter | None = None,
         range_filter: Sequence[int] | None = None,
     ) -> Generator[RowBlock, None]:
-        """What `compute_hamming_distances` returns, as blocks of arrays that come while later ones are computed.
+        """Yields the result of `compute_hamming_distances` as blocks of arrays, while later ones are still being
+        computed.
 
-        Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first, of the
-        second, and so on. Rows ascend by chunk id. The generator raises `InvalidAnswer` when the stream is cut off or
-        its parts do not fit together: what came before is then no answer.
+        Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first query,
+        then those of the second, and so on. Rows are sorted by chunk id. The generator raises `InvalidAnswer` if the
+        stream is cut off or inconsistent: discard the blocks received before.
         """
         return iterate(self._core.stream_hamming_distances(kb_id, context_id, queries, meta_filter, range_filter))
 
@@ -400,10 +401,10 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         return_content: bool = False,
         projection: Iterable[str] | None = None,
     ) -> list[StoredChunk]:
-        """All chunks of the context that the filter matches, by ascending chunk id, in one answer.
+        """Returns all chunks of the context that match the filter, sorted by chunk id, in one answer.
 
-        Without a projection they come with metadata, name and times, and with `return_content` also with
-        `chunk_content` and `nonce`. `iter_meta_search` fetches many results page by page.
+        Without a projection they have metadata, name and times, and with `return_content` also `chunk_content` and
+        `nonce`. For many results use `iter_meta_search`, which fetches them page by page.
         """
         return run(self._core.meta_search(kb_id, meta_filter, context_id, return_content, projection))
 
@@ -420,11 +421,11 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         return_content: bool = False,
         page_token: str | None = None,
     ) -> MetaDataPage:
-        """One page of what the filter matches.
+        """Returns one page of the chunks that match the filter.
 
-        Sorted by `chunk_id`, `created_at`, `updated_at` or a tag, ties by chunk id. The next page begins at `offset` +
-        `limit`, or has the `page_token` that came with this one, and is then stable under insertions. Without `limit`
-        everything comes.
+        Sorted by `chunk_id`, `created_at`, `updated_at` or a tag, then by chunk id. Get the next page with `offset` +
+        `limit`, or with the `page_token` of this one, which is stable under insertions. Without `limit` everything is
+        returned.
         """
         return run(
             self._core.meta_search_paginated(
@@ -453,7 +454,7 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         sort_by: str = "chunk_id",
         page_size: int = RESULTS_PER_PAGE,
     ) -> Generator[StoredChunk, None]:
-        """What `meta_search` returns, chunk by chunk, fetched page by page while it is consumed."""
+        """Yields the result of `meta_search` chunk by chunk, fetching pages as they are consumed."""
         return iterate(
             self._core.iter_meta_search(
                 kb_id,
@@ -468,62 +469,63 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         )
 
     def list_kbs(self) -> list[wire.KnowledgeBase]:
-        """The organisation's knowledge bases, with their numbers of vectors."""
+        """Returns the organisation's knowledge bases, with their numbers of vectors."""
         return run(self._core.list_kbs())
 
     def get_kb(self, kb_id: str) -> wire.KnowledgeBase:
-        """One knowledge base. Raises `NotFound`."""
+        """Returns one knowledge base. Raises `NotFound`."""
         return run(self._core.get_kb(kb_id))
 
     def create_kb(self, name: str, description: str = "") -> wire.KnowledgeBase:
-        """The knowledge base just created.
+        """Creates a knowledge base, and returns it.
 
-        Not tried again once the service may have received it: after a `NetworkError`, look at `list_kbs` first.
+        Not retried if the service may have received the request: after a `NetworkError`, check `list_kbs` first.
         """
         return run(self._core.create_kb(name, description))
 
     def delete_kb(self, kb_id: str) -> None:
-        """Deletes a knowledge base with every chunk in it. Raises `NotFound`."""
+        """Deletes a knowledge base with all its chunks. Raises `NotFound`."""
         return run(self._core.delete_kb(kb_id))
 
     def list_api_keys(self) -> list[wire.ApiKey]:
-        """The organisation's API keys that are not revoked, by hash and first five characters."""
+        """Returns the organisation's API keys that are not revoked, by hash and first five characters."""
         return run(self._core.list_api_keys())
 
     def create_api_key(
         self, name: str, description: str = "", *, expires_at: datetime | None = None
     ) -> wire.CreatedApiKey:
-        """A new API key, which may do nothing yet; its `secret_key` will not be shown again.
+        """Creates an API key without permissions, and returns it; its `secret_key` will not be shown again.
 
-        From `expires_at` on, a time in the future with its time zone, calls with it raise `KeyExpired`; by default it
-        does not expire.
+        From `expires_at` on, a time in the future with a time zone, calls with the key raise `KeyExpired`. By default
+        it does not expire.
 
-        Not tried again once the service may have received it: after a `NetworkError`, look at `list_api_keys` first.
+        Not retried if the service may have received the request: after a `NetworkError`, check `list_api_keys` first.
         """
         return run(self._core.create_api_key(name, description, expires_at=expires_at))
 
     def revoke_api_key(self, key_hash: str) -> None:
-        """Revokes an API key; it opens nothing from now on. Raises `NotFound`."""
+        """Revokes an API key, which stops working at once. Raises `NotFound`."""
         return run(self._core.revoke_api_key(key_hash))
 
     def get_key_permissions(self, key_hash: str) -> list[wire.KnowledgeBasePermission]:
-        """What an API key may do, for every knowledge base where it may do anything. Raises `NotFound`."""
+        """Returns an API key's permissions, for every knowledge base where it has any. Raises `NotFound`."""
         return run(self._core.get_key_permissions(key_hash))
 
     def get_organisation(self) -> wire.Organisation:
-        """The organisation, with its `usage` (chunks, bytes, contexts, requests) and `quotas`; None is unlimited."""
+        """Returns the organisation with its `usage` (chunks, bytes, contexts, requests) and `quotas`; None means
+        unlimited."""
         return run(self._core.get_organisation())
 
     def audit_log(self, limit: int = 100, before: int | None = None) -> list[wire.AuditEntry]:
-        """The newest entries of the audit log, the newest first: changes of the control plane, and denied accesses.
+        """Returns the latest entries of the audit log, newest first: changes in the control plane, and denied accesses.
 
-        At most 1,000 come at once; `before`, the id of the last entry, gives those that came before it.
+        Returns at most 1,000 entries; pass the id of the last one as `before` to get older ones.
         """
         return run(self._core.audit_log(limit, before))
 
     def set_key_permission(self, key_hash: str, kb_id: str, permission: int) -> None:
-        """Sets what an API key may do in a knowledge base: 0 nothing, 1 read, 3 and write, 7 and delete.
+        """Sets an API key's permission in a knowledge base: 0 none, 1 read, 3 read and write, 7 also delete.
 
-        Raises `NotFound`, and `InvalidArgument` for another number.
+        Raises `NotFound`, and `InvalidArgument` for any other number.
         """
         return run(self._core.set_key_permission(key_hash, kb_id, permission))

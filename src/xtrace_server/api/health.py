@@ -30,7 +30,7 @@ async def live() -> Response:
 async def ready(request: Request, state: StateDep) -> Response:
     """The database answers too, and the server is not about to stop; 503 otherwise."""
     if request.app.state.draining:
-        raise Unavailable("the server stops soon (drain_s)")
+        raise Unavailable("the server is about to stop (drain_s)")
     await state.database.check_ready()
     return json_answer({"status": "ok"})
 

@@ -64,7 +64,7 @@ class MemberReader:
         if self._take(len(END)) != END:
             raise ArchiveUnusable("it is damaged: its end is missing")
         if self._file.read(1):
-            raise ArchiveUnusable("it is damaged: something follows its end")
+            raise ArchiveUnusable("it is damaged: there is data after its end")
 
     def begin(self) -> tuple[str, int]:
         """Returns the name and the size of the next member, whose bytes are in the file.

@@ -79,5 +79,5 @@ def decoded(data: bytes) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ArchiveUnusable(f"its {MANIFEST} is not valid") from None
     if len({table.name for table in manifest.tables}) != len(manifest.tables):
-        raise ArchiveUnusable(f"its {MANIFEST} names a table twice")
+        raise ArchiveUnusable(f"its {MANIFEST} lists a table twice")
     return manifest

@@ -53,7 +53,7 @@ class ArchiveReader:
             while decoder is None or name != part_name(number, table):
                 following = next(tables, None)
                 if following is None:
-                    raise ArchiveUnusable(f"it is damaged: {name} does not belong where it is")
+                    raise ArchiveUnusable(f"it is damaged: {name} is in the wrong place")
                 table, decoder = following.name, following.rows()
             data = self._part(name, size)
             try:
@@ -78,10 +78,10 @@ class ArchiveReader:
         # Of a part above the usual size there is one row: what many small values need would be a multiple of it.
         limit = PART_BYTES + _HEAD_BYTES
         if size > MAX_ROW_BYTES + _HEAD_BYTES:
-            raise ArchiveUnusable(f"{name} is larger than a row can be")
+            raise ArchiveUnusable(f"{name} is larger than the maximum size of a row")
         data = self._members.read(size)
         if size > limit and data[:1] != array_head(1):
-            raise ArchiveUnusable(f"{name} is larger than a part can be")
+            raise ArchiveUnusable(f"{name} is larger than the maximum size of a part")
         return data
 
     def _count(self, name: str, data: bytes) -> None:
@@ -94,5 +94,5 @@ class ArchiveReader:
         for piece in self._members.pieces(size):
             found.update(piece)
         if size != self._sums_size or found.digest() != self._sums.digest():
-            raise ArchiveUnusable(f"it is damaged: its members are not those that {CHECKSUMS} names")
+            raise ArchiveUnusable(f"it is damaged: its members do not match {CHECKSUMS}")
         self._members.end()

@@ -36,7 +36,7 @@ class Denials:
         # The request id would make every denial another one.
         key = (organisation_id, replace(event, request_id=""))
         if key not in self._waiting and len(self._waiting) >= _MAX_WAITING:
-            _log.warning("too many different denials at once: one was not written to the audit log")
+            _log.warning("too many different denials at once: one was not recorded in the audit log")
             return
         self._waiting[key] = self._waiting.get(key, 0) + 1
         if len(self._waiting) * 2 >= _MAX_WAITING:

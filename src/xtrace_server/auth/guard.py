@@ -138,7 +138,7 @@ class ApiCaller:
         await organisations.hold(connection, self.organisation_id, self.key.hash)
         found = await organisations.find_api_key(connection, self.key.hash)
         if found is None:
-            raise Unauthenticated("the API key was revoked while the request was on its way; nothing was changed")
+            raise Unauthenticated("the API key was revoked during the request; nothing was changed")
         _check_usable(*found)
 
     async def readable(self, connection: Connection) -> set[str]:
@@ -172,7 +172,7 @@ class Actor:
         await organisations.hold(connection, self.organisation_id, self.name)
         found = await organisations.find_admin_key(connection, self.name)
         if found is None:
-            raise Unauthenticated("the admin key was revoked while the request was on its way; nothing was changed")
+            raise Unauthenticated("the admin key was revoked during the request; nothing was changed")
         check_not_suspended(*found)
 
 
@@ -195,7 +195,7 @@ class Operator:
     async def check_current(self, connection: Connection) -> None:
         """Raises `Unauthenticated` if the operator key was replaced since the request began."""
         if self.key_hash and await operator_keys.find(connection, self.key_hash) is None:
-            raise Unauthenticated("the operator key was replaced while the request was on its way; nothing was changed")
+            raise Unauthenticated("the operator key was replaced during the request; nothing was changed")
 
 
 ON_THE_HOST = Operator()
@@ -229,7 +229,7 @@ class Guard:
             or not hmac.compare_digest(found[0].hash, key_hash)
             or not hmac.compare_digest(found[0].organisation_id.encode(), organisation_id.encode())
         ):
-            raise Unauthenticated("the API key is wrong, revoked, or belongs to another organisation")
+            raise Unauthenticated("the API key is wrong, was revoked, or belongs to another organisation")
         key, organisation = found
         await self._rate_limit.count(key.hash)
         _check_usable(key, organisation)
@@ -290,7 +290,7 @@ class Guard:
                 await organisations.record_use(connection, key_hash)
         except (StorageError, Unavailable):
             self._use_recorded.pop(key_hash, None)
-            _log.warning("the last use of an API key could not be written down")
+            _log.warning("the last use of an API key could not be recorded")
 
 
 def _check_usable(key: ApiKey, organisation: Organisation) -> None:

@@ -156,4 +156,4 @@ class Sessions:
                 await sessions.record_use(connection, session_hash)
         except (StorageError, Unavailable):
             self._use_recorded.pop(session_hash, None)
-            _log.warning("the last use of a session could not be written down")
+            _log.warning("the last use of a session could not be recorded")

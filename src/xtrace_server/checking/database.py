@@ -21,7 +21,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         changes = set(versions) != {newest_version()}
         cautions = database.cautions(changes)
     except DatabaseUnusable as unusable:
-        yield error(f"{unusable}; correct that, or name another database")
+        yield error(f"{unusable}; fix it, or name another database")
         return
     except OSError as unusable:
         yield error(f"{where} cannot be used: {unusable.strerror}; change its owner or its mode")
@@ -30,7 +30,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         yield from _new(settings, where)
     elif changes:
         yield warning(
-            f"{where} has the schema of an older version ({', '.join(versions)}), and the start will bring it to "
+            f"{where} has an older schema ({', '.join(versions)}), and the server will migrate it to "
             f"{newest_version()}: back it up first (xtrace backup FILE)"
         )
     else:

@@ -42,7 +42,7 @@ def check_folder(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     least = max(_FREE_BYTES, settings.ballast_bytes)
     if free < least:
-        yield warning(f"{existing} has {free // 2**20} MiB free: make room on the disk, at least {least // 2**20} MiB")
+        yield warning(f"{existing} has {free // 2**20} MiB free: free disk space, at least {least // 2**20} MiB")
 
 
 def _used_folder(settings: Settings) -> Iterator[Finding]:
@@ -94,7 +94,7 @@ def check_secrets(settings: Settings) -> Iterator[Finding]:
 
 def _only_owner_reads(path: Path) -> Iterator[Finding]:
     if path.stat().st_mode & _OTHERS:
-        yield warning(f"{path} has a secret, and other users of this host can read it: set its mode to 0600")
+        yield warning(f"{path} contains a secret, and other users of this host can read it: set its mode to 0600")
 
 
 def check_certificate(settings: Settings) -> Iterator[Finding]:
@@ -110,7 +110,7 @@ def check_certificate(settings: Settings) -> Iterator[Finding]:
     now = datetime.now(UTC)
     ends = min(certificate.not_valid_after_utc for certificate in certificates)
     if max(certificate.not_valid_before_utc for certificate in certificates) > now:
-        yield error(f"{settings.tls_certificate} is not valid yet: correct the clock, or wait")
+        yield error(f"{settings.tls_certificate} is not valid yet: set the clock, or wait")
     elif ends < now:
         yield error(f"{settings.tls_certificate} expired at {ends:%Y-%m-%d %H:%M} UTC: renew it")
     elif ends < now + _SOON:

@@ -27,15 +27,15 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
             listen(settings.host, port).close()
         except OSError as failed:
             yield error(
-                f"cannot listen on {settings.host} port {port}: {failed.strerror}; stop what listens there, or choose "
-                f"another address (host, {name})"
+                f"cannot listen on {settings.host} port {port}: {failed.strerror}; stop the program that listens "
+                f"there, or choose another address (host, {name})"
             )
         else:
             yield ok(f"{settings.host} port {port} is free." if port else "The server takes a free port.")
     if not settings.tls_certificate and not is_loopback(settings.host):
         yield warning(
-            f"listening on {settings.host} without TLS: keys and metadata cross the network in the clear; give "
-            "tls_certificate and tls_key, or let only a proxy with TLS reach this address"
+            f"listening on {settings.host} without TLS: keys and metadata cross the network in plaintext; set "
+            "tls_certificate and tls_key, or allow only a TLS proxy to connect"
         )
 
 
@@ -67,7 +67,7 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
     if allowed < needed:
         yield warning(
             f"the server needs {needed // 2**20} MiB (memory_bytes, and 200 MiB a process), but has "
-            f"{allowed // 2**20} MiB: lower memory_bytes and cache_bytes, or allow it more"
+            f"{allowed // 2**20} MiB: lower memory_bytes and cache_bytes, or give it more memory"
         )
     else:
         yield ok(f"The server needs up to {needed // 2**20} MiB of the {allowed // 2**20} MiB that there are.")
@@ -80,8 +80,8 @@ def check_processors(settings: Settings) -> Iterator[Finding]:
     if settings.search_threads > 1 and threads > processors:
         for_whom = f" for each of {settings.workers} workers" if settings.workers > 1 else ""
         yield warning(
-            f"search_threads is {settings.search_threads}{for_whom}, but there are {processors} processors: lower it, "
-            "or searches wait for each other"
+            f"search_threads is {settings.search_threads}{for_whom}, but there are {processors} processors: lower "
+            "it, because searches would wait for each other"
         )
 
 

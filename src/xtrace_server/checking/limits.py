@@ -40,12 +40,12 @@ def check_requests(settings: Settings) -> Iterator[Finding]:
     if settings.max_requests_each > settings.max_requests:
         yield warning(
             f"max_requests_each is {settings.max_requests_each} and max_requests is {settings.max_requests}: one "
-            "organisation can keep all others out; lower max_requests_each"
+            "organisation can block all others; lower max_requests_each"
         )
     if settings.max_requests > settings.max_connections:
         yield warning(
             f"max_requests is {settings.max_requests}, but a connection has one request at a time and max_connections "
-            f"is {settings.max_connections}: raise that, or lower max_requests"
+            f"is {settings.max_connections}: raise max_connections, or lower max_requests"
         )
 
 

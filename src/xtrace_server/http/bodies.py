@@ -162,7 +162,7 @@ class Decoder(Generic[_T]):
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"the body is not valid: {_placed(str(error), where)}") from None
         except RecursionError:
-            raise InvalidRequest("the body is nested too deeply") from None
+            raise InvalidRequest("the body nests too deeply") from None
         except (msgspec.DecodeError, UnicodeError):
             self._check_syntax(part)
             raise MalformedRequest(f"the body is malformed {self._format.name}") from None
@@ -177,7 +177,7 @@ class Decoder(Generic[_T]):
         except msgspec.ValidationError:
             return  # well-formed, but not representable in Python
         except RecursionError:
-            raise InvalidRequest("the body is nested too deeply") from None
+            raise InvalidRequest("the body nests too deeply") from None
         except (msgspec.DecodeError, UnicodeError) as error:
             name = self._format.name
             what = f"is empty, expected {name}" if not part else f"is malformed {name}: {error}"

@@ -46,12 +46,12 @@ def decode_token(text: str, digest: bytes) -> PageToken:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         fields = msgspec.msgpack.decode(data, type=tuple[int, bytes, str, int, int])
     except (binascii.Error, ValueError, RecursionError):
-        raise InvalidRequest("page_token is not a token of this service") from None
+        raise InvalidRequest("page_token is not valid: it was not issued by this server") from None
     version, of, value, pk, offset = fields
     if version != 1 or "\0" in value or not (0 <= pk <= _MAX_INTEGER and 0 <= offset <= _MAX_INTEGER):
-        raise InvalidRequest("page_token is not a token of this service")
+        raise InvalidRequest("page_token is not valid: it was not issued by this server")
     if of != digest:
         raise InvalidRequest(
-            "page_token belongs to another query: kb_id, context_id, meta_filter, sort_by and sort_order"
+            "page_token belongs to a different query: kb_id, context_id, meta_filter, sort_by and sort_order"
         )
     return PageToken(digest, Position(value, pk), offset)

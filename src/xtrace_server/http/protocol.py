@@ -232,7 +232,7 @@ class Protocol(HttpToolsProtocol):
         # Every parameter is parsed in the event loop, before the caller is known.
         if self.url.count(b"&") > self.settings.max_ids + _OTHER_PARAMETERS:
             limit = self.settings.max_ids
-            self._refuse(TooLarge(f"the address has more parameters than {limit} ids (max_ids) need"))
+            self._refuse(TooLarge(f"the URL has more parameters than {limit} ids (max_ids) need"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)

@@ -27,7 +27,7 @@ async def filtering(settings: Settings, candidates: Candidates | None) -> AsyncI
         if not timeout.expired():
             raise
         raise FilterRefused(
-            f"the filter took more than {settings.max_filter_s:g} seconds (max_filter_s): give it fewer or shorter "
+            f"the filter took more than {settings.max_filter_s:g} seconds (max_filter_s): use fewer or shorter "
             "conditions with $contains"
         ) from None
 
@@ -41,7 +41,7 @@ def _check_cost(settings: Settings, candidates: Candidates) -> None:
         raise FilterRefused(
             f"the filter has {_conditions(filter_)} conditions, and because of $contains each is evaluated for "
             f"{candidates.kb.number_of_vectors} chunks: at most {settings.max_filter_cost} evaluations are allowed "
-            "(max_filter_cost), so give it fewer conditions"
+            "(max_filter_cost), so use fewer conditions"
         )
 
 

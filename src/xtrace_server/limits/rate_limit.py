@@ -25,4 +25,4 @@ class RateLimit:
         for limit in self._limits:
             if missing_s := await self._rates.hit(key_hash, limit.amount, limit.get_expiry()):
                 wait_s = max(1, math.ceil(missing_s))
-                raise RateLimited(f"the key is used more often than {limit} (rate_limit): wait {wait_s} s", wait_s)
+                raise RateLimited(f"the key exceeds the rate {limit} (rate_limit): wait {wait_s} s", wait_s)

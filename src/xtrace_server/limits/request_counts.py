@@ -1,8 +1,8 @@
 """How many requests come with an organisation's API keys in a minute and in a day, and the quotas of these.
 
 Requests are counted in memory and written to the database in the background, so that no request waits for the disk. The
-database has the sums of all server processes; what another one has counted since it last wrote is known here only if
-both have a rate store.
+database has the sums of all server processes; what another one has counted since it last wrote is available here only
+if both have a rate store.
 """
 
 import asyncio
@@ -110,7 +110,7 @@ class RequestCounts:
                     if stored is not None:
                         written[organisation_id] = stored
         except (StorageError, Unavailable):
-            _log.warning("the counts of requests could not be written down, and are tried again")
+            _log.warning("the request counts could not be written; this will be retried")
             return
         # Nothing is awaited from the commit on: what is written no longer waits, and is known.
         self._written = written

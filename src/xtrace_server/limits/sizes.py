@@ -59,8 +59,8 @@ def check_patch(settings: Settings, change: wire.MetaData, chunks: int) -> None:
     most = max(settings.max_write_cost // metadata_cost(change), 1)
     if chunks > most:
         raise LimitExceeded(
-            f"the filter matches {chunks} chunks, at most {most} can be patched so at once (max_write_cost): patch "
-            "fewer at a time, by a narrower filter or by their ids"
+            f"the filter matches {chunks} chunks, at most {most} can be patched at once (max_write_cost): use a "
+            "narrower filter, or patch by ids"
         )
 
 

@@ -67,7 +67,7 @@ async def rotate_own(state: ServerState, actor: Actor, current: str) -> Rotated:
     Raises `Unauthenticated`.
     """
     if not hmac.compare_digest(hash_key(current), actor.name):
-        raise Unauthenticated("the admin key is not the one that this session was opened with; nothing was changed")
+        raise Unauthenticated("the admin key is not the one of this session; nothing was changed")
     secret = new_key()
     # One at a time: of two rotations at once the second one finds its key gone.
     async with state.database.write(actor.organisation_id, urgent=True, alone=True) as connection:

@@ -178,7 +178,7 @@ def _in_future(expires_at: datetime) -> str:
     try:
         until = format_time(expires_at)
     except OverflowError:  # at the ends of the calendar
-        raise InvalidRequest("expiresAt is not a time that UTC has, expected a time in the future") from None
+        raise InvalidRequest("expiresAt is not a valid time in UTC, expected a time in the future") from None
     if expires_at <= datetime.now(UTC):
         raise InvalidRequest(f"expiresAt is {until}, which has passed, expected a time in the future")
     return until

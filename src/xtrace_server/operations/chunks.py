@@ -173,7 +173,9 @@ def _check_names(sent: Iterable[wire.NewChunk]) -> None:
         if not one.name:
             raise InvalidRequest(f"chunks[{i}].name is missing or empty, expected a name, because on_conflict is given")
         if one.name in seen:
-            raise InvalidRequest(f"chunks[{i}].name is in the request before, expected each once with on_conflict")
+            raise InvalidRequest(
+                f"chunks[{i}].name occurs twice in the request, expected unique names with on_conflict"
+            )
         seen.add(one.name)
 
 
@@ -187,7 +189,7 @@ def _check_distinct(chunk_ids: Iterable[int], field: str) -> None:
     seen: set[int] = set()
     for i, chunk_id in enumerate(chunk_ids):
         if chunk_id in seen:
-            raise InvalidRequest(f"{field}[{i}].chunk_id is in the request before, expected each chunk once")
+            raise InvalidRequest(f"{field}[{i}].chunk_id occurs twice in the request, expected each chunk once")
         seen.add(chunk_id)
 
 

@@ -28,7 +28,7 @@ async def check_may_read(connection: Connection, caller: ApiCaller, context: Con
     if not _may_read(caller, context, bound, await caller.readable(connection)):
         raise PermissionDenied(
             "the API key may not read this execution context: it needs permission 1 on a knowledge base that the "
-            "context is bound to, or, where it is bound to none, must have saved it or have the default permission 7"
+            "context is bound to, or, if it is unbound, must have saved it or have the default permission 7"
         )
 
 
@@ -58,8 +58,7 @@ async def _check_may_write(connection: Connection, caller: ApiCaller, context: C
     if not (writes if bound else _owns_unbound(caller, context)):
         raise PermissionDenied(
             f"the API key may not {act} this execution context: it needs permission 3 on a knowledge base that "
-            "the context is bound to, or, where it is bound to none, must have saved it or have the default "
-            "permission 7"
+            "the context is bound to, or, if it is unbound, must have saved it or have the default permission 7"
         )
 
 
@@ -70,8 +69,8 @@ async def check_may_replace(connection: Connection, caller: ApiCaller, context: 
         await caller.knowledge_base(connection, kb.id, Permission.DELETE)
     if not bound and not _owns_unbound(caller, context):
         raise PermissionDenied(
-            "the execution context is bound to no knowledge base, so only the API key that saved it and keys with the "
-            "default permission 7 replace its secrets, delete or retire it"
+            "the execution context is unbound, so only the API key that saved it and keys with the default "
+            "permission 7 can replace its secrets, delete or retire it"
         )
 
 

@@ -199,10 +199,12 @@ async def _save_again(
     connection: Connection, caller: ApiCaller, stored: Context, data: wire.ContextData, name: str | None
 ) -> None:
     if name not in (None, stored.name):
-        raise ContextDiffers("the execution context was saved before without this name, which only a new one gets")
+        raise ContextDiffers(
+            "the execution context was already saved without this name: only a new context can get a name"
+        )
     for field in ("type", "pk", "config"):
         if getattr(data, field) != getattr(stored.data, field):
-            raise ContextDiffers(f"an execution context is stored under this id with another {field}")
+            raise ContextDiffers(f"an execution context with a different {field} is stored under this id")
     secrets = ("sk", "key_provider", "wrapped_key")
     changed = [name for name in secrets if getattr(data, name) not in (None, getattr(stored.data, name))]
     if any(getattr(stored.data, name) is not None for name in changed):

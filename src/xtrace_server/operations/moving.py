@@ -77,7 +77,7 @@ def _locked(file: Path) -> Iterator[BinaryIO]:
     """The archive, which no other process imports meanwhile. Raises `CannotImport` and `OSError`."""
     with file.open("rb") as opened:
         if not lock(opened.fileno()):
-            raise CannotImport("the archive is being imported already")
+            raise CannotImport("the archive is already being imported")
         yield opened
 
 

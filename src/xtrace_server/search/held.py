@@ -112,7 +112,7 @@ async def _reloaded(database: Database, organisation_id: str, revision: int, row
         blocks = [block async for block in vectors.read_some(connection, pks.tolist(), revision)]
     segments = [segment_of(block, row_bytes) for block in blocks]
     if sum([len(segment.pks) for segment in segments]) != len(pks):
-        raise Unavailable("rows that the cluster has lost were changed during the search: search again")
+        raise Unavailable("rows that the cluster lost were changed during the search: search again")
     return joined(segments)
 
 

@@ -70,7 +70,7 @@ def snapshot_to(database: Dialect, file: Path) -> Iterator[tuple[sa.Connection, 
 def check_version(connection: sa.Connection) -> None:
     """Raises `DatabaseUnusable` for a database that this version of XTrace cannot read."""
     if version_of(connection) not in known_versions():
-        raise DatabaseUnusable("the database is not of a version that this one of XTrace knows")
+        raise DatabaseUnusable("the database has a version that this version of XTrace does not support")
 
 
 def every_row(connection: sa.Connection) -> dict[sa.Table, sa.Select[Any]]:
@@ -161,7 +161,7 @@ def new_database(database: Dialect, folder: Path | None) -> Iterator[sa.Connecti
 def _check(opened: BinaryIO) -> Archived:
     reader = ArchiveReader(opened)
     if reader.manifest.schema not in known_versions():
-        raise ArchiveUnusable("it was written by a newer version of XTrace: use that one")
+        raise ArchiveUnusable("it was written by a newer version of XTrace: use that version")
     rows = reader.check()
     return Archived(opened.tell(), rows, reader.manifest.created_at)
 
@@ -179,7 +179,7 @@ def fill(database: Dialect, connection: sa.Connection, reader: ArchiveReader) ->
         for part in reader.parts():
             database.load_rows(connection, tables[part.table], part.rows)
     except IntegrityError as error:
-        raise ArchiveUnusable(f"its rows do not fit together: {error.orig}") from None
+        raise ArchiveUnusable(f"its rows are inconsistent: {error.orig}") from None
     for archived in reader.manifest.tables:
         if archived.next_key is not None:
             database.set_next_key(connection, archived.name, archived.next_key)

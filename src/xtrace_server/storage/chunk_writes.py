@@ -130,7 +130,7 @@ async def _store(
     """Stores the chunks under new ids, and returns their keys."""
     first = kb.next_chunk_id
     if first + len(writes) > MAX_CHUNK_ID:
-        raise Unavailable("the knowledge base has used all of its chunk ids")
+        raise Unavailable("the knowledge base has no more chunk ids")
     moment, first_pk = now(), chunk_pk(kb.pk, first)
     for part in steps(enumerate(writes, first_pk)):
         rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)

@@ -62,7 +62,7 @@ class Clearing:
             except (StorageError, Unavailable) as error:
                 if isinstance(error, StorageError) and isinstance(self._database.fault(error), StorageFull):
                     await asyncio.to_thread(self._ballast.give_up)
-                _log.warning("a deletion is not carried out yet, and is tried again: %s", type(error).__name__)
+                _log.warning("a deletion failed and will be retried: %s", type(error).__name__)
             await self._database.keep_log_short()
             if time.monotonic() >= tidy_at:
                 tidy_at = time.monotonic() + (TIDIED_EVERY_S if await self._database.tidy() else _AGAIN_AFTER_S)

@@ -86,4 +86,4 @@ def _check_same(connection: sa.Connection, sent: ArchiveReader) -> None:
         for table in sent.manifest.tables:
             add_rows(connection, writer, table.name, queries[table.name])
     if writer.digest != sent.digest:
-        raise DatabaseUnusable("the copy differs from what was sent: it was given up, and the source is as it was")
+        raise DatabaseUnusable("the copy differs from what was sent and was discarded; the source is unchanged")

@@ -43,7 +43,7 @@ def export(database: Dialect, kb_id: str, file: Path) -> Archived:
     with snapshot_to(database, file) as (connection, opened):
         if not is_current(connection):
             raise DatabaseUnusable(
-                "the database has the schema of another version: start the server once, which mends it"
+                "the database has the schema of another version: start the server once to migrate it"
             )
         tables = tables_of(connection)
         kb = tables["knowledge_base"].c

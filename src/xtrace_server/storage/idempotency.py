@@ -33,7 +33,7 @@ async def find_answer(connection: AsyncConnection, request: RequestKey) -> bytes
     if row is None:
         return None
     if row.body_hash != request.body_hash:
-        raise IdempotencyKeyReused("this Idempotency-Key was used with another body: take a new one")
+        raise IdempotencyKeyReused("this Idempotency-Key was used with a different body: use a new one")
     return bytes(row.answer)
 
 

@@ -106,7 +106,7 @@ class Staged:
                     else:
                         await self._store_many(connection, part.table, rows)
             except IntegrityError:
-                raise ArchiveUnusable("its rows do not fit together") from None
+                raise ArchiveUnusable("its rows are inconsistent") from None
 
     async def check(self) -> None:
         """Raises `ArchiveUnusable` if what is stored is not a whole knowledge base."""
@@ -137,12 +137,12 @@ class Staged:
             last = (await self._last_key(connection, chunk, ("pk",)) or (0,))[0]
             agrees = (await connection.execute(count)).scalar_one() == kb.number_of_vectors
             if not agrees or chunk_id_of(last) >= kb.next_chunk_id:
-                raise ArchiveUnusable("its knowledge base does not have as many chunks as it says")
+                raise ArchiveUnusable("its knowledge base has a different number of chunks than it states")
             if int((await connection.execute(size)).scalar_one()) != kb.stored_bytes:
-                raise ArchiveUnusable("its knowledge base does not have as many bytes as it says")
+                raise ArchiveUnusable("its knowledge base has a different number of bytes than it states")
             for query in wrong:
                 if (await connection.execute(query.limit(1))).first() is not None:
-                    raise ArchiveUnusable("it contains chunks that are not whole")
+                    raise ArchiveUnusable("it contains incomplete chunks")
 
     async def publish(self, connection: Connection) -> int:
         """Gives the knowledge base to its organisation and returns its number of chunks.
@@ -218,7 +218,7 @@ class Staged:
         if there is None:
             return None
         if any(there[name] != row[name] for name in ("type", "public_key", "config")):
-            raise CannotImport(f"the organisation has another context under the id {row['id']}")
+            raise CannotImport(f"the organisation has a different context under the id {row['id']}")
         return int(there["pk"])
 
     async def _is_named(self, connection: Connection, name: str | None) -> bool:
@@ -261,7 +261,7 @@ class Staged:
         async with self._database.read(self._target_id) as connection:
             found = (await connection.execute(query)).all()
         if len(found) != len(rows):
-            raise ArchiveUnusable("its rows do not fit together")
+            raise ArchiveUnusable("its rows are inconsistent")
         for pk, binding_pk in found:
             evaluation, row = self._of_binding[binding_pk], by_key[pk]
             try:
@@ -331,5 +331,5 @@ def _of(table: sa.Table, organisation_id: str) -> sa.Select[Any]:
 
 def _known(numbers: Mapping[int, int], archived: int) -> int:
     if archived not in numbers:
-        raise ArchiveUnusable("its rows do not fit together")
+        raise ArchiveUnusable("its rows are inconsistent")
     return numbers[archived]

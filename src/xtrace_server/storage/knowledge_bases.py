@@ -101,7 +101,7 @@ async def create(connection: AsyncConnection, organisation_id: str, name: str, d
     await connection.execute(insert(knowledge_base).values(values))
     created = await get(connection, organisation_id, kb_id)
     if created.pk > MAX_KNOWLEDGE_BASE_PK:
-        raise Unavailable("the database has used all numbers for knowledge bases")
+        raise Unavailable("the database has no more numbers for knowledge bases")
     return created
 
 

@@ -35,7 +35,7 @@ def test_text_and_bytes_come_back(cipher: ContentCipher, content: str) -> None:
 
 def test_bytes_that_are_not_text_are_not_taken_for_it(cipher: ContentCipher) -> None:
     stored = cipher.encrypt(b"\xff\xfe secret", NONCE)
-    with pytest.raises(UnknownContent, match="not text in UTF-8: decrypt_bytes returns it") as raised:
+    with pytest.raises(UnknownContent, match="not UTF-8 text: use decrypt_bytes") as raised:
         cipher.decrypt(stored, NONCE)
     assert raised.value.__cause__ is None
     assert cipher.decrypt_bytes(stored, NONCE) == b"\xff\xfe secret"

@@ -145,7 +145,7 @@ def test_a_user_reads_files_of_their_own_and_of_root_only(as_another_user: Path)
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o702])
 def test_a_folder_that_others_may_write_is_refused_unless_it_is_sticky(file: Path, mode: int) -> None:
     file.parent.chmod(mode)
-    assert re.search(f"folder .* has mode {mode:04o}, so others can exchange the file", refusal(file))
+    assert re.search(f"folder .* has mode {mode:04o}, so others can replace the file", refusal(file))
     file.parent.chmod(mode | stat.S_ISVTX)
     assert refusal(file) == ""
 

@@ -168,7 +168,7 @@ class TestSealedSecret:
     def test_the_right_key_with_other_public_parts_is_a_changed_context(self) -> None:
         stored = sealed()
         for other in (b"", BOUND_TO[:-1], BOUND_TO + b"\0"):
-            with pytest.raises(InvalidContext, match="the key is right"):
+            with pytest.raises(InvalidContext, match="the key is correct"):
                 opened(stored, bound_to=other)
 
     @pytest.mark.parametrize("slots", [1, 2])

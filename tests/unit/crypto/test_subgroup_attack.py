@@ -68,5 +68,5 @@ def test_the_smallest_alpha_len_costs_the_attacker_what_factoring_the_smallest_m
 
 @pytest.mark.parametrize("order_bits", [12, 16, 20, 25, 100, 222])
 def test_no_parameter_makes_a_key_with_such_subgroups(order_bits: int) -> None:
-    with pytest.raises(WeakParameters, match="found from a ciphertext"):
+    with pytest.raises(WeakParameters, match="from a ciphertext, a smaller subgroup"):
         PaillierLookupClient.generate(8, 256, 2 * order_bits, insecure_allow_weak_parameters=True)

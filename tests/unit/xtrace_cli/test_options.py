@@ -57,5 +57,5 @@ def test_an_end_is_a_span_from_now(text: str, length: timedelta) -> None:
 
 @pytest.mark.parametrize("text", ["", "tomorrow", "90", "90y", "-1d", "9999999d", "2100-13-01", "999999w"])
 def test_what_is_no_end_is_refused(text: str) -> None:
-    with pytest.raises(WrongUse, match="--expires is not a time"):
+    with pytest.raises(WrongUse, match="--expires is not valid"):
         moment_of(text)

@@ -108,7 +108,7 @@ BAD = {
     "no text in it": envelope(int8=b"\1"),
     "text that is bytes": envelope(text=b"secret"),
     "text that is no UTF-8": b"\xff\x81\xa4text\xa1\xff",
-    "half a character": b"\xff\x81\xa4text\xa3\xed\xa0\x80",
+    "unpaired surrogate": b"\xff\x81\xa4text\xa3\xed\xa0\x80",
     "an unknown key": envelope(text="secret", int4=b"\1"),
     "more behind it": envelope(text="secret") + b"\0",
     "a record's mark alone": b"\xfe",

@@ -205,7 +205,7 @@ async def test_another_context_under_the_id_asked_for_is_refused(context: Execut
     other = new_context()
     await other.save_to_remote(store)
     store.contexts[context.id] = store.contexts[other.id]
-    with pytest.raises(InvalidContext, match="another context"):
+    with pytest.raises(InvalidContext, match="a different context"):
         await ExecutionContext.load_from_remote(PASSPHRASE, context.id, store, insecure_allow_weak_encryption=True)
 
 
@@ -238,7 +238,7 @@ def test_bad_parameters_are_refused_in_one_sentence() -> None:
         InvalidArgument, match="passphrase is 7, expected a text or a KeyProvider or an ExistingKeyProvider or None"
     ):
         ExecutionContext.create(7, "paillier", 512, 1024)  # type: ignore[arg-type]
-    with pytest.raises(InvalidArgument, match="either"):
+    with pytest.raises(InvalidArgument, match="exactly one of"):
         ExecutionContext.load_from_disk(path="x")
 
 

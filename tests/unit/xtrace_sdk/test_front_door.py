@@ -140,7 +140,7 @@ def test_another_distribution_of_the_same_modules_is_noticed(tmp_path: Path) -> 
     importing = [sys.executable, "-W", "always", "-c", "import xtrace_sdk"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(importing, env=environment, capture_output=True, text=True, check=True, timeout=60)
-    assert "xtrace-ai-sdk also installs xtrace_sdk; these modules" in done.stderr
+    assert "xtrace-ai-sdk also installs xtrace_sdk; the modules in use" in done.stderr
     assert "SharedModules" in done.stderr
 
 

@@ -117,7 +117,7 @@ def test_a_manifest_is_the_sealed_one_or_none(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="the knowledge base kb is not open"):
         known.ids("kb", [1])
     for wrong in (later, other):
-        with pytest.raises(InvalidManifest, match="not the one that the new context was made with"):
+        with pytest.raises(InvalidManifest, match="not the one that the new context was created with"):
             known.open("context", [wrong])
     known.open("context", [manifest])
     assert known.ids("kb", [1]).all()

@@ -107,7 +107,7 @@ async def test_a_filter_with_clear_values_is_refused(
         nowhere.delete_chunks_by_meta("kb", known.id, filter_),
         nowhere.patch_chunks_by_meta("kb", known.id, filter_, {"tag2": "x"}),
     ):
-        with pytest.raises(NotOnPrivateField, match=r"clear value of (tag1|facets)"):
+        with pytest.raises(NotOnPrivateField, match=r"plaintext value of (tag1|facets)"):
             await call
 
 
@@ -123,7 +123,7 @@ async def test_clear_metadata_is_refused(meta_data: Any, nowhere: XTraceIntegrat
         nowhere.patch_chunks("kb", known.id, [{"chunk_id": 1, "meta_data": meta_data}]),
         nowhere.patch_chunks_by_meta("kb", known.id, {}, meta_data),
     ):
-        with pytest.raises(InvalidMetaData, match=r"clear value of (tag1|facets)"):
+        with pytest.raises(InvalidMetaData, match=r"plaintext value of (tag1|facets)"):
             await call
 
 

@@ -47,22 +47,22 @@ INVALID: list[tuple[Any, str]] = [
     ({"id": ""}, "its id is a text of 0 characters, expected a text of 1 to 4096"),
     ({"id": "x" * 5000}, "its id is a text of 5000 characters"),
     ({"id": 7}, "its id is 7, expected a text"),
-    ({"id": "\ud800"}, "its id holds unpaired surrogates"),
-    ({"id": SECRET, "content": "y"}, "other keys than created_at, id, metadata, text, updated_at, vector"),
-    ([SECRET], "it is a list with other keys than"),
-    (SECRET, "it is a str with other keys than"),
-    (None, "it is None with other keys than"),
+    ({"id": "\ud800"}, "its id contains unpaired surrogates"),
+    ({"id": SECRET, "content": "y"}, "keys other than created_at, id, metadata, text, updated_at, vector"),
+    ([SECRET], "it is a list with keys other than"),
+    (SECRET, "it is a str with keys other than"),
+    (None, "it is None with keys other than"),
     ({"id": SECRET, "text": b"y"}, "its text is a bytes, expected a text or None"),
-    ({"id": SECRET, "text": "\udfff"}, "its text holds unpaired surrogates"),
+    ({"id": SECRET, "text": "\udfff"}, "its text contains unpaired surrogates"),
     ({"id": SECRET, "metadata": [SECRET]}, "its metadata is a value of type list, expected an object"),
     ({"id": SECRET, "metadata": {1: SECRET}}, "a key that is not a text"),
     ({"id": SECRET, "metadata": {"a": {SECRET}}}, "its metadata has a value of type set, expected JSON"),
     ({"id": SECRET, "metadata": {"a": b"x"}}, "its metadata has a value of type bytes"),
     ({"id": SECRET, "metadata": {"a": [float("nan")]}}, "a number that is not finite"),
-    ({"id": SECRET, "metadata": {"a": "\ud800"}}, "its metadata holds unpaired surrogates"),
-    ({"id": SECRET, "metadata": {"\ud800": 1}}, "its metadata holds unpaired surrogates"),
+    ({"id": SECRET, "metadata": {"a": "\ud800"}}, "its metadata contains unpaired surrogates"),
+    ({"id": SECRET, "metadata": {"\ud800": 1}}, "its metadata contains unpaired surrogates"),
     ({"id": SECRET, "metadata": {"a": -(2**2000)}}, r"a whole number beyond 2\^1024"),
-    ({"id": SECRET, "metadata": {"a.b": 1, "a": {"b": 2}}}, "two of the keys in its metadata lead to the same path"),
+    ({"id": SECRET, "metadata": {"a.b": 1, "a": {"b": 2}}}, "two keys in its metadata have the same path"),
     ({"id": SECRET, "metadata": {"a": SECRET * 100_000}}, "its metadata has 1300008 bytes as JSON, at most 1048576"),
     ({"id": SECRET, "metadata": {"a": nested(MAX_DEPTH)}}, "nests deeper than 32 levels"),
 ]
@@ -176,7 +176,7 @@ INVALID_FILTERS: list[tuple[Any, str]] = [
     ({"$and": []}, r"where.\$and is an empty list, expected a list of at least one filter"),
     ({"$or": {"a": 1}}, r"where.\$or is an object, expected a list"),
     ({"$not": [1]}, r"where.\$not is a list, expected an object"),
-    ({"$gt": 1}, r"where.\$gt is not an operator that stands before fields, expected \$and, \$or, \$nor or \$not"),
+    ({"$gt": 1}, r"where.\$gt is not a logical operator, expected \$and, \$or, \$nor or \$not"),
     ({"a": {"$regex": "x"}}, r"where.a.\$regex is not an operator, expected one of \$eq, \$ne"),
     ({"a": {"$eq": 1, "b": 2}}, "where.a.b is not an operator"),
     ({"a": {"$lt": True}}, r"where.a.\$lt is true, expected a number"),
@@ -186,14 +186,14 @@ INVALID_FILTERS: list[tuple[Any, str]] = [
     ({"a": {"$exists": 1}}, r"where.a.\$exists is 1, expected true or false"),
     ({"a": {"$size": -1}}, r"where.a.\$size is -1, expected a whole number from 0"),
     ({"a": {"$size": True}}, r"where.a.\$size is true"),
-    ({"a": {"$between": [1]}}, r"where.a.\$between has 1 elements, expected the lowest and the highest"),
+    ({"a": {"$between": [1]}}, r"where.a.\$between has 1 elements, expected .lowest, highest"),
     ({"a": {"$like": 1}}, r"where.a.\$like is 1, expected a text"),
     ({"a": {"$contains": {}}}, r"where.a.\$contains is an empty object"),
     ({"a": {"$not": 1}}, r"where.a.\$not is 1, expected an object of operators; \$ne negates equality"),
     ({"a": {"$not": {"b": 1}}}, r"where.a.\$not is an object, expected an object of operators"),
     ({"a": float("inf")}, "where.a: has a number that is not finite"),
     ({"a": {1}}, "where.a: has a value of type set, expected JSON"),
-    ({"a": "\ud800"}, "where.a holds unpaired surrogates"),
+    ({"a": "\ud800"}, "where.a contains unpaired surrogates"),
     ({1: 2}, "where has a key that is not a path"),
     ({"x" * (MAX_PATH_CHARACTERS + 1): 2}, "a key that is not a path of at most 1024 characters"),
     ({"a": {"$in": [0] * 10_001}}, "where has more than 10000 values in its lists"),
@@ -360,7 +360,7 @@ def test_a_choice_is_kept_and_read_again() -> None:
         assert FilterableFields.from_object(fields.as_object()) == fields
     damages: list[Any] = [None, [], {"a": 1}, {"a": [1, 2]}, {"a": [2, 1, 1]}, {"": None}, {"a": True}]
     for damaged in damages:
-        with pytest.raises(UnknownContent, match="a form that this version does not know"):
+        with pytest.raises(UnknownContent, match="a format that this version does not support"):
             FilterableFields.from_object(damaged)
 
 

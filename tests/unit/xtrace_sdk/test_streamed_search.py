@@ -175,7 +175,7 @@ async def test_a_stream_that_is_cut_off_is_no_answer_and_is_not_asked_for_again(
         await search(context, service)
     assert service.calls == 1
     service.breaks = True
-    with pytest.raises(ServerUnreachable, match="broke"):
+    with pytest.raises(ServerUnreachable, match="was closed"):
         await search(context, service)
     assert service.calls == 2
 

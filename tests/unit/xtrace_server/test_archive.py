@@ -122,7 +122,7 @@ def test_every_truncated_archive_and_one_with_more_behind_it_is_noticed() -> Non
     archive = written()
     for length in [*range(0, len(archive), 37), len(archive) - 1, len(archive) - 512, len(archive) - 1024]:
         refused(archive[:length])
-    refused(archive + b"\0", "its end is missing|follows its end")
+    refused(archive + b"\0", "its end is missing|after its end")
     refused(archive + bytes(512))
     refused(archive + archive)
 
@@ -161,7 +161,7 @@ def test_members_that_are_exchanged_missing_or_doubled_are_noticed() -> None:
 def test_a_member_of_any_other_name_is_refused(name: str) -> None:
     manifest_, animals, _ = members_of(written())
     assert read(composed([manifest_, animals]))
-    refused(composed([manifest_, (name, animals[1])]), "does not belong where it is")
+    refused(composed([manifest_, (name, animals[1])]), "is in the wrong place")
 
 
 def test_a_link_or_a_device_is_refused() -> None:
@@ -224,7 +224,7 @@ def test_many_small_rows_do_not_come_in_one_large_part() -> None:
     """They would need many times its size."""
     count = PART_BYTES // 3 + 10
     rows = b"\xdd" + count.to_bytes(4, "big") + b"\x92\x01\xc0" * count
-    refused(composed([members_of(written())[0], ("rows/000000001.animal.msgpack", rows)]), "larger than a part can be")
+    refused(composed([members_of(written())[0], ("rows/000000001.animal.msgpack", rows)]), "the maximum size of a part")
 
 
 def test_a_part_has_many_small_rows_or_one_large_one() -> None:
@@ -250,7 +250,7 @@ def with_manifest(data: bytes) -> bytes:
         (lambda text: b"[" * 100_000, "manifest.json is not valid"),
         (lambda text: text.replace(b"xtrace-archive", b"other"), "not an archive of XTrace"),
         (lambda text: text.replace(b'"version": 1', b'"version": 2'), "version 2 of the format, expected 1"),
-        (lambda text: text.replace(b'"name": "empty"', b'"name": "animal"'), "names a table twice"),
+        (lambda text: text.replace(b'"name": "empty"', b'"name": "animal"'), "lists a table twice"),
         (lambda text: text.replace(b'"name": "empty"', b'"name": "a b"'), "manifest.json is not valid"),
         (lambda text: text.replace(b'"name": "empty"', b'"name": "../empty"'), "manifest.json is not valid"),
         (lambda text: text.replace(b'"next_key": 9', b'"next_key": 0'), "manifest.json is not valid"),

@@ -126,7 +126,7 @@ def test_a_failed_backup_leaves_nothing(original: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(original)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     file = tmp_path / "backups" / "one.tar"
-    with pytest.raises(DatabaseUnusable, match="not of a version that this one of XTrace knows"):
+    with pytest.raises(DatabaseUnusable, match="has a version that this version of XTrace does not support"):
         back_up(dialect_of(f"sqlite+aiosqlite:///{original}"), file)
     assert not file.exists()
     assert not list(tmp_path.glob("backups/*"))
@@ -198,7 +198,7 @@ def test_rows_that_belong_to_nothing_or_are_there_twice_are_refused(
     with (tmp_path / "forged.tar").open("wb") as file, ArchiveWriter(file, manifest) as writer:
         for name in names:
             writer.add(name, rows[name])
-    refuses(tmp_path, "its rows do not fit together")
+    refuses(tmp_path, "its rows are inconsistent")
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_an_older_schema_is_named_and_not_migrated(stopped: Path) -> None:
     with closing(sqlite3.connect(stopped / "xtrace.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
         connection.commit()
-    assert f"of an older version (0001), and the start will bring it to {newest_version()}" in found(
+    assert f"an older schema (0001), and the server will migrate it to {newest_version()}" in found(
         "warning", data=stopped
     )
     with closing(sqlite3.connect(stopped / "xtrace.db")) as connection:
@@ -97,7 +97,7 @@ def test_an_older_schema_is_named_and_not_migrated(stopped: Path) -> None:
 def test_the_second_port_is_checked_too(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         sentence = found("error", data=tmp_path, ops_port=taken.getsockname()[1])
-    assert "Address already in use; stop what listens there, or choose another address (host, ops_port)" in sentence
+    assert "already in use; stop the program that listens there, or choose another address (host, ops_port)" in sentence
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_second_port_is_checked_too(tmp_path: Path) -> None:
         ({"max_content_bytes": 10**8}, "max_content_bytes is 100000000, but a body has at most 67108864"),
         ({"max_chunks": 20_000}, "max_chunks is 20000, but chunks cost at least 1"),
         ({"max_ids": 10}, "max_ids is 10, but clients send up to 100000"),
-        ({"max_requests_each": 2000}, "one organisation can keep all others out"),
+        ({"max_requests_each": 2000}, "one organisation can block all others"),
         ({"max_requests": 5000}, "a connection has one request at a time"),
         ({"max_filter_s": 400}, "but a request ends after 300 seconds"),
         ({"search_threads": 256}, "search_threads is 256, but there are"),
@@ -172,7 +172,7 @@ def test_files_with_secrets_belong_to_their_owner_alone(tmp_path: Path) -> None:
     file.chmod(0o644)
     data.chmod(0o755)
     sentences = found("warning", config=file, data=data)
-    assert "xtrace.toml has a secret, and other users of this host can read it" in sentences
+    assert "xtrace.toml contains a secret, and other users of this host can read it" in sentences
     assert f"other users of this host can read {data}: set its mode to 0700" in sentences
     assert token not in sentences
     file.chmod(0o600)

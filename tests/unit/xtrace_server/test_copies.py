@@ -50,7 +50,7 @@ def test_a_copy_that_differs_is_given_up(
 
 def test_rows_that_do_not_fit_together_are_refused(original: Sqlite, tmp_path: Path) -> None:
     target = Forgetful(default_url(tmp_path / "copy"), "chunk", 1, {})
-    with pytest.raises(DatabaseUnusable, match="cannot be copied: its rows do not fit together"):
+    with pytest.raises(DatabaseUnusable, match="cannot be copied: its rows are inconsistent"):
         copy(original, target, tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
 

@@ -152,7 +152,7 @@ async def test_a_context_with_the_same_id_and_another_public_part_is_in_the_way(
         organisation_id = (await organisations.list_all(connection))[0].id
         await contexts.create(connection, organisation_id, "old", toy_key(1).context_data, "saver")
     before = await contents_of(there)
-    with pytest.raises(CannotImport, match="another context under the id old"):
+    with pytest.raises(CannotImport, match="a different context under the id old"):
         await imported(there, archive)
     assert await contents_of(there) == before
 
@@ -303,7 +303,7 @@ async def imported_by_first(store: Store, archive: Path) -> Imported:
 async def test_an_archive_is_imported_once_at_a_time(there: Store, archive: Path) -> None:
     with closing(archive.open("rb")) as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(CannotImport, match="is being imported already"):
+        with pytest.raises(CannotImport, match="is already being imported"):
             await imported(there, archive)
     await imported(there, archive)
     with pytest.raises(CannotImport, match="exists already"):

@@ -56,7 +56,7 @@ def test_a_reader_goes_on_and_the_rest_follows_when_it_ends(file: Path, other: s
 
 def test_a_writer_that_does_not_let_go_is_one_sentence(file: Path, other: sqlite3.Connection) -> None:
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(DatabaseUnusable, match="could not be vacuumed, and is as it was: database is locked"):
+    with pytest.raises(DatabaseUnusable, match="could not be vacuumed, and is unchanged: database is locked"):
         vacuum_database(file)
     other.execute("ROLLBACK")
     assert vacuum_database(file).complete

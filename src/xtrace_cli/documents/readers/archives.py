@@ -22,9 +22,9 @@ def opened(source: Source) -> zipfile.ZipFile:
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
         encrypted = source.data.startswith(b"\xd0\xcf\x11\xe0")
         raise UnusableFile(
-            "it is encrypted with a password, or of an older format"
+            "it is encrypted with a password, or in an older format"
             if encrypted
-            else "it is damaged, or another format"
+            else "it is damaged, or in another format"
         ) from None
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_UNPACKED_BYTES:

@@ -110,4 +110,4 @@ def _opened(source: Source, open_: Callable[[io.BytesIO], T]) -> T:
     try:
         return open_(io.BytesIO(source.data))
     except Exception as error:  # the libraries let through whatever a damaged file makes their code raise
-        raise UnusableFile(f"it is damaged, or another format: {type(error).__name__}") from None
+        raise UnusableFile(f"it is damaged, or in another format: {type(error).__name__}") from None

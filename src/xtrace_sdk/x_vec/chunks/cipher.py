@@ -44,7 +44,9 @@ class ContentCipher(Secretive):
         try:
             plaintext = content.encode() if isinstance(content, str) else content
         except UnicodeEncodeError:  # its attributes hold the text
-            raise InvalidArgument("the content holds unpaired surrogates, expected text that UTF-8 can hold") from None
+            raise InvalidArgument(
+                "the content contains unpaired surrogates, expected text that can be encoded as UTF-8"
+            ) from None
         key, associated_data = self._key_for(nonce), self._bound_to(nonce)
         return base64.b64encode(seal(key, plaintext, associated_data, self._hedge)).decode()
 
@@ -56,7 +58,7 @@ class ContentCipher(Secretive):
         try:
             return self.decrypt_bytes(stored, nonce).decode()
         except UnicodeDecodeError:  # its attributes hold the content
-            raise UnknownContent("the content is not text in UTF-8: decrypt_bytes returns it") from None
+            raise UnknownContent("the content is not UTF-8 text: use decrypt_bytes") from None
 
     def decrypt_bytes(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
         """The content, as bytes, of what `encrypt` gave for the same nonce.
@@ -70,7 +72,7 @@ class ContentCipher(Secretive):
         except (InvalidTag, binascii.Error, ValueError):
             raise ContentTampered(
                 "the content cannot be authenticated: it was changed, belongs to another vector, or was written "
-                "under another context; fetch it again, and if that does not help do not trust the server's copy"
+                "under another context; fetch it again; if that does not help, do not trust the server's copy"
             ) from None
 
     def _key_for(self, nonce: bytes | None) -> bytes:

@@ -92,7 +92,9 @@ def pack(content: Content) -> bytes:
             return content.text.encode()
         return _MARK + msgspec.msgpack.encode(_with_copy(_envelope(content), content))
     except UnicodeEncodeError:  # its attributes hold the text
-        raise InvalidArgument("the content holds unpaired surrogates, expected text that UTF-8 can hold") from None
+        raise InvalidArgument(
+            "the content contains unpaired surrogates, expected text that can be encoded as UTF-8"
+        ) from None
 
 
 def unpack(plaintext: bytes) -> Content:
@@ -110,8 +112,8 @@ def unpack(plaintext: bytes) -> Content:
         return Content(envelope.text, _meta_data(envelope), _vector_copy(envelope), name)
     except ValueError:  # also of msgspec, of the metadata and of UTF-8; their sentences hold parts of the text
         raise UnknownContent(
-            "the content is genuine, but neither text nor an envelope of a form that this version knows: "
-            "it was written by a newer version, or by other software; update this one"
+            "the content is authentic, but its format is unknown: it was written by a newer version or other "
+            "software; update XTrace"
         ) from None
 
 

@@ -56,7 +56,7 @@ def expect_private(context: Hiding, chosen: PrivateMetaData | None) -> None:
     if chosen is not None and private_fields(chosen) != context.private_metadata:
         got, expected = (", ".join(fields) or "none" for fields in (private_fields(chosen), context.private_metadata))
         raise InvalidArgument(
-            f"private_metadata is {got}, expected {expected} as in the execution context, where its creation fixed it"
+            f"private_metadata is {got}, expected {expected} as fixed when the execution context was created"
         )
 
 
@@ -100,8 +100,8 @@ def clear_meta_data(
     wrong = [field for field in secret if stored.get(field) != hidden.get(field)]
     if wrong:
         raise ContentTampered(
-            f"its {' and '.join(wrong)} on the service belongs to other values than those in its content: it was "
-            "changed there, or written past this software; do not trust the server's copy"
+            f"its {' and '.join(wrong)} on the service does not match the values in its content: it was changed "
+            "there, or written by other software; do not trust the server's copy"
         )
     clear = {**stored, **values}
     return {field: clear[field] for field in fields if field in clear}
@@ -151,15 +151,17 @@ def hidden_filter(context: Hiding, meta_filter: MetaFilter | None) -> Any:
     except metadata_filter.InvalidFilter as error:
         raise InvalidFilter(str(error)) from None
     except UnicodeEncodeError:  # its attributes hold the text
-        raise InvalidFilter("meta_filter holds unpaired surrogates, expected text that UTF-8 can hold") from None
+        raise InvalidFilter(
+            "meta_filter contains unpaired surrogates, expected text that can be encoded as UTF-8"
+        ) from None
 
 
 def expect_sortable(context: Hiding, sort_by: str) -> None:
     """Raises `NotOnPrivateField` if the service has no values to sort by."""
     if sort_by in context.private_metadata:
         raise NotOnPrivateField(
-            f"sort_by is {sort_by}, which is private in this context: the service has keyed hashes of its values, and "
-            "their order means nothing; sort by another field, or sort what came back"
+            f"sort_by is {sort_by}, which is private in this context: the service has only keyed hashes of its "
+            "values, which cannot be sorted; sort by another field, or sort the results"
         )
 
 
@@ -182,8 +184,8 @@ def _hidden_filter(context: Hiding, meta_filter: Mapping[str, Any]) -> dict[str,
 def _operand(context: Hiding, field: str, operator: str, value: Any) -> Any:
     if operator not in _OPERATORS[field]:
         raise NotOnPrivateField(
-            f"{operator} on {field}: {field} is private in this context, so the service has keyed hashes of its values "
-            f"and cannot look into them; expected one of {', '.join(_OPERATORS[field])}"
+            f"{operator} on {field}: {field} is private in this context, so the service has only keyed hashes of "
+            f"its values; expected one of {', '.join(_OPERATORS[field])}"
         )
     return _hidden(context, field, value)
 

@@ -36,8 +36,8 @@ def as_floats(vector: Any, dim: int) -> NDArray[np.float32]:
         raise InvalidVector(f"got an array of shape {elements.shape}, expected one vector of {dim} floats")
     if elements.dtype.kind != "f":
         raise InvalidVector(
-            f"got a vector of {elements.dtype}, expected floats: rescoring compares vectors as the model gives them "
-            "(`embed` and `embed_many`), before they are reduced to bits"
+            f"got a vector of {elements.dtype}, expected floats as the model returns them (`embed`, `embed_many`), "
+            "which rescoring needs"
         )
     return finite_floats(elements)
 

@@ -63,8 +63,7 @@ async def embedded(embedding: Embedder, texts: Sequence[str], *, as_floats: bool
         return await embedding.bin_embed_many(texts)
     if not isinstance(embedding, FloatEmbedder):
         raise InvalidArgument(
-            f"{type(embedding).__name__} has no embed_many, expected a model that gives floats: rescoring compares "
-            "vectors before they are reduced to bits"
+            f"{type(embedding).__name__} has no embed_many, expected a model that returns floats, which rescoring needs"
         )
     return await embedding.embed_many(texts)
 

@@ -43,7 +43,7 @@ class ExistingContentCipher(ContentCipher):
 
     def _bound_to(self, nonce: bytes | None) -> None:
         if nonce:
-            raise ValueError("content of this context belongs to no nonce")
+            raise ValueError("content of this context does not have a nonce")
 
 
 def _decoded(stored: str | bytes) -> bytes | None:

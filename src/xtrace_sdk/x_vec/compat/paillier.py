@@ -173,8 +173,8 @@ class ExistingClient(PaillierVectors):
             read, valid = self.decrypt_vec_batch(ciphertexts[chosen : chosen + 1], [None])
             if not (valid.all() and np.array_equal(read[0], bits[chosen])):
                 raise FaultDetected(
-                    "a vector just encrypted does not decrypt to itself, so it was not sent: "
-                    "this machine computes wrongly"
+                    "a vector just encrypted does not decrypt to itself, so it was not sent: this machine computes "
+                    "incorrectly"
                 )
         return ciphertexts
 
@@ -255,7 +255,7 @@ def load_existing(type_: str, pk: str, config: str, secret_key: str, hedge: Hedg
         if kind.type == type_:
             with reading_secrets():
                 return kind(_object(pk), _object(config), secret_key, hedge)
-    raise UnknownScheme(f"the context's type is {type_!r}, which this version does not know: update the software")
+    raise UnknownScheme(f"the context's type is {type_!r}, which this version does not support: update XTrace")
 
 
 def is_secret_key(plaintext: bytes) -> bool:

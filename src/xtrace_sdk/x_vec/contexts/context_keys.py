@@ -137,7 +137,9 @@ class ContextKeys(Secretive):
             before = secret["predecessor"]
             check_known("predecessor", before, ("type", "pk", "config", "secret", "manifests"))
             if "predecessor" in before["secret"]:  # as deep as somebody likes
-                raise InvalidContext("the context's predecessor has a predecessor itself, which no rotation makes")
+                raise InvalidContext(
+                    "the context's predecessor has a predecessor itself, which a rotation never produces"
+                )
             parts = parse_public(before, "the context's predecessor")
             predecessor = ContextKeys.load(parts, before["secret"])
             manifests = before.get("manifests")
@@ -181,8 +183,8 @@ def _embedding(stored: Any, embed_len: int) -> EmbeddingModel:
     projection = stored.get("projection")
     if projection != (None if stored.get("bits") is None else PROJECTION):
         raise InvalidContext(
-            f"the context's embedding has the projection {shown(projection)}, which this version does not know: "
-            "update the software"
+            f"the context's embedding has the projection {shown(projection)}, which this version does not support: "
+            "update XTrace"
         )
     prompts = (stored.get(name, "") for name in PROMPTS)
     model = EmbeddingModel(stored["provider"], stored["model_name"], stored["dim"], stored.get("bits"), *prompts)
@@ -201,5 +203,5 @@ def check_known(what: str, given: Iterable[str], known: Container[str]) -> None:
     for name in given:
         if name not in known:
             raise InvalidContext(
-                f"the context's {what} has the key {name[:64]!r}, which this version does not know: update the software"
+                f"the context's {what} has the key {name[:64]!r}, which this version does not support: update XTrace"
             )

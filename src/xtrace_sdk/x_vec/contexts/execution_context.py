@@ -1,8 +1,8 @@
 """The execution context: the homomorphic key pair and the content key as one protected object.
 
-What is stored of it (a file, or `data` on the service) are the public parts in clear and the secrets under the key of a
-key provider (docs/formats.md, "Execution context"). The id of a native context is a hash of the public parts, so
-one context's name cannot be given to another.
+Its stored form (a file, or `data` on the service) contains the public parts in plaintext and the secrets encrypted
+under a key provider's key (docs/formats.md, "Execution context"). The id of a native context is a hash of the public
+parts, so a context cannot be passed off as another one.
 """
 
 import asyncio
@@ -48,14 +48,14 @@ _DEFAULT_EMBED_LEN: Final = 512
 
 
 class ContextStore(Protocol):
-    """What a context needs of `XTraceIntegration` to be saved and restored."""
+    """The part of `XTraceIntegration` that saves and restores contexts."""
 
     async def store_exec_context(self, exec_context_dict: dict[str, Any], context_id: str) -> Any: ...
     async def get_serialized_exec_context(self, context_id: str) -> dict[str, Any]: ...
 
 
 class NamedContextStore(Protocol):
-    """What a context with a name needs of `XTraceIntegration`."""
+    """The part of `XTraceIntegration` that finds contexts by name."""
 
     async def store_exec_context(
         self, exec_context_dict: dict[str, Any], context_id: str, *, name: str | None = None
@@ -66,9 +66,9 @@ class NamedContextStore(Protocol):
 
 @checked_calls
 class ExecutionContext(Secretive):
-    """Keys for one body of encrypted data: create it, save it, restore it, and hand it to a loader and a retriever.
+    """Keys for one set of encrypted data: create it, save it, restore it, and pass it to a loader and a retriever.
 
-    Contexts are equal if their public identities are; the identity is safe to log, the object shows nothing else.
+    Contexts are equal if their public identities are. The `repr` shows only the identity, which is safe to log.
     """
 
     __slots__ = (
@@ -90,7 +90,7 @@ class ExecutionContext(Secretive):
         """Use `create`, `load_from_disk` or `load_from_remote` instead."""
         self._keys = keys
         self.accepted = accepted or Accepted()
-        """Which of the chunks that are stored under this context count."""
+        """Which of the chunks stored under this context are accepted."""
         self._saved = saved
         self._envelope = envelope
         self._is_kept = saved is not None
@@ -121,31 +121,30 @@ class ExecutionContext(Secretive):
         recovery_key: RecoveryKey | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
-        """A new context; with `path`, saved there at once.
+        """Creates a new context; with `path`, saves it there at once.
 
         Args:
-            passphrase: protects the context; or a key provider in its place.
+            passphrase: protects the context; a key provider is also accepted here.
             homomorphic_client_type: `paillier_lookup` (fast; its assumption is in docs/security.md) or `paillier`.
-            embedding_length: positions of the vectors, 1 to 4096; by default those of the vectors of `embedding`, or
-                512 without it.
+            embedding_length: positions of the vectors, 1 to 4096; by default those of `embedding`, or 512 without it.
             key_len: bits of each prime, by default 1024; 1024 gives 112-bit security, 1536 gives 128-bit.
-            salt: must not be given, because each context draws its own.
+            salt: must not be passed, because each context generates its own.
             path: a file to save to, as `save_to_disk` does.
-            key_provider: gives the key that protects the context; a passphrase beside it is not used.
+            key_provider: provides the key that protects the context; `passphrase` is then ignored.
             alpha_len: bits of the subgroup orders of `paillier_lookup`; the default follows from `key_len`.
-            private_metadata: fields of metadata whose values the service shall not see, for good: True for all, or
-                some of `tag1` to `tag5` and `facets`. It gets keyed hashes of them (docs/metadata.md).
-            embedding: the model that the vectors will be from, for good: an `Embedding`, or an `EmbeddingModel`. The
-                context remembers its provider, name, dimensions, bits and prompts among its secrets. Loaders and
-                retrievers then refuse another model, and use this one where they get none.
-            recovery_key: a second key that opens the context, for the day when the first is lost (docs/keys.md).
-            insecure_allow_weak_parameters: allows key lengths that protect nothing, for tests.
+            private_metadata: metadata fields whose values are hidden from the service, permanently: True for all, or
+                some of `tag1` to `tag5` and `facets`. The service gets keyed hashes of them (docs/metadata.md).
+            embedding: the model of the vectors, permanently: an `Embedding`, or an `EmbeddingModel`. The context
+                stores its provider, name, dimensions, bits and prompts among its secrets. Loaders and retrievers then
+                reject a different model, and use this one by default.
+            recovery_key: a second key that opens the context, in case the first one is lost (docs/keys.md).
+            insecure_allow_weak_parameters: allows insecure key lengths, for tests.
 
         Raises `UnknownScheme`, `WeakParameters`, `InvalidArgument`, and what the key provider raises. Takes about
         0.1 s for the key, besides the key provider's own time.
         """
         if salt is not None:
-            raise InvalidArgument("salt cannot be chosen: each context draws its own and keeps it; leave it out")
+            raise InvalidArgument("salt cannot be chosen, because each context generates its own: omit it")
         provider = _provider(passphrase if key_provider is None else key_provider)
         fields = private_fields(private_metadata)
         model = model_of(embedding)
@@ -171,11 +170,11 @@ class ExecutionContext(Secretive):
         embedding: EmbeddingModel | HasModel | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
-        """The context in the file `path`, or the one under `name` on the service; a new one, saved there, if missing.
+        """Loads the context in the file `path`, or under `name` on the service; creates and saves it if it is missing.
 
-        Of any number of processes and machines that call this at once, one creates the context, and all get that one.
-        The other arguments are those of `create`, for the case that it is missing; a context that is there stays as it
-        is. Give `path`, or `name` and `integration`.
+        If several processes or machines call this at the same time, one creates the context, and all get it. The other
+        arguments are those of `create` and are used only if the context is missing. Pass `path`, or `name` and
+        `integration`.
 
         Raises what `create`, and `load_from_disk` or `load_from_remote`, raise, and `InaccessibleFile` on a file system
         without hard links.
@@ -229,16 +228,17 @@ class ExecutionContext(Secretive):
         manifests: Iterable[str | os.PathLike[str]] | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
-        """A new context that replaces this one: new primes, new content key, the same vectors and private fields.
+        """Creates a context that replaces this one, with new primes and a new content key, for the same vectors and
+        fields.
 
-        It knows this one as its `predecessor`: a `Retriever` of it finds what is stored under either, and
-        `xtrace_sdk.x_vec.upkeep.rotation.rotate` moves the chunks. What is not given is as in this context, keys that
-        are too short apart. It has the recovery key that is given and no other: this context's is not kept unless its
-        words are given again.
+        This context becomes its `predecessor`: a `Retriever` with the new context finds what is stored under either,
+        and `xtrace_sdk.x_vec.upkeep.rotation.rotate` moves the chunks. Arguments default to this context's values,
+        except for keys that are too short. The new context has only the recovery key passed here: to keep this
+        context's recovery key, pass its words again.
 
-        If this context's keys were stolen, give the `manifests` that were written before, one for each knowledge base
-        (`xtrace_sdk.x_vec.upkeep.manifest`). Then nothing else that is stored under this context counts. Their digests
-        are sealed in the new context; after loading it, give the manifests again with `open_manifests`.
+        If this context's keys were stolen, pass the `manifests` that were written before, one for each knowledge base
+        (`xtrace_sdk.x_vec.upkeep.manifest`). Then only the listed chunks are accepted. The manifests' digests are
+        sealed in the new context; after loading it, pass the manifests again with `open_manifests`.
 
         Raises as `create` does, `InvalidManifest`, and `InvalidArgument` if this context still has a predecessor.
         """
@@ -261,21 +261,21 @@ class ExecutionContext(Secretive):
     def _own_manifests(self, paths: Iterable[str | os.PathLike[str]]) -> list[Manifest]:
         read = [Manifest.read(path) for path in paths]
         if foreign := [one.kb_id for one in read if one.context_id != self.id]:
-            raise InvalidManifest(f"the manifest of the knowledge base {foreign[0]} is of another context than this")
+            raise InvalidManifest(f"the manifest of the knowledge base {foreign[0]} belongs to another context")
         if len({one.kb_id for one in read}) < len(read):
-            raise InvalidManifest("there are two manifests of one knowledge base, expected one of each")
+            raise InvalidManifest("there are two manifests of one knowledge base, expected one for each")
         return read
 
     def open_manifests(self, paths: Iterable[str | os.PathLike[str]]) -> Self:
-        """Reads the manifests that this context was made with as a successor, and returns it.
+        """Reads the manifests with which this context was created as a successor, and returns the context.
 
-        Until then, searches and other calls that meet a chunk under the predecessor raise `InvalidArgument`. Raises
-        `InaccessibleFile`, and `InvalidManifest` for others than those whose digests are sealed in the context.
+        Until then, calls that encounter a chunk under the predecessor raise `InvalidArgument`. Raises
+        `InaccessibleFile`, and `InvalidManifest` for manifests whose digests are not sealed in the context.
         """
         before = self._predecessor
         if before is None or before.accepted.is_everything:
             raise InvalidArgument(
-                "this context was not made with manifests, or its rotation is finished: none are needed"
+                "this context was created without manifests, or its rotation is finished: do not pass any"
             )
         before.accepted.open(before.id, [Manifest.read(path) for path in paths])
         return self
@@ -313,16 +313,16 @@ class ExecutionContext(Secretive):
 
     @property
     def embedding_model(self) -> EmbeddingModel | None:
-        """The model that this context's vectors are from, if it was created with one. The service does not learn it."""
+        """The model of this context's vectors, if it was created with one. The service does not learn it."""
         return self._keys.embedding
 
     @property
     def private_metadata(self) -> tuple[str, ...]:
-        """The fields of metadata of which the service has keyed hashes only; empty if it sees all."""
+        """The metadata fields of which the service has only keyed hashes; empty if it sees all."""
         return self._keys.private_metadata
 
     def public_data(self) -> dict[str, str]:
-        """The public parts as stored: all that the service needs to search."""
+        """The public parts as stored, which is all that the service needs to search."""
         return self._keys.public.public_data()
 
     def __eq__(self, other: object) -> bool:
@@ -348,22 +348,22 @@ class ExecutionContext(Secretive):
 
     @property
     def is_ours(self) -> bool:
-        """Whether this software made the keys, and not another client of the wire format."""
+        """Whether the context is native, not from another client of the wire format."""
         return self._keys.public.is_ours
 
     @property
     def predecessor(self) -> Self | None:
-        """The context that this one replaces, while chunks may still be stored under it. It encrypts nothing."""
+        """The context that this one replaces, while chunks may still be stored under it. It never encrypts."""
         return self._predecessor
 
     @property
     def replaced(self) -> str | None:
-        """The id of the context that this one replaced, once that rotation is finished; otherwise None."""
+        """The id of the context that this one replaced, if that rotation is finished; otherwise None."""
         return self._keys.replaced
 
     @property
     def lineage(self) -> tuple[Self, ...]:
-        """The contexts under which this one's chunks are, the predecessor first.
+        """The contexts under which chunks may be stored, the predecessor first.
 
         A rotation moves chunks from the first to the last: a reader that queries them in this order sees every chunk at
         least once.
@@ -372,38 +372,39 @@ class ExecutionContext(Secretive):
 
     @property
     def is_kept(self) -> bool:
-        """Whether the context was loaded, or saved since it was made: its keys are not in this process alone."""
+        """Whether the context was loaded, or saved since it was created, so that its keys are not only in this
+        process."""
         return self._is_kept
 
     def pseudonym(self, purpose: str, *values: str) -> str:
-        """A keyed hash of the values: 32 hexadecimal digits, the same for the same purpose, values and context.
+        """Returns a keyed hash of the values: 32 hexadecimal digits, equal for the same purpose, values and context.
 
-        A context and its predecessor give the same. An observer learns which pseudonyms are equal, and nothing else.
-        HMAC-SHA-256, cut to 128 bits.
+        A context and its predecessor return the same pseudonyms. An observer learns only which pseudonyms are equal.
+        HMAC-SHA-256, truncated to 128 bits.
         """
         message = canonical_json([purpose, *values])
         return hmac.digest(self._keys.metadata_key, message, "sha256")[:16].hex()
 
     def new_name_salt(self, kb_id: str) -> bytes:
-        """A new salt for the names of chunks in a knowledge base, for the service to keep: 64 bytes.
+        """Creates a salt for the names of chunks in a knowledge base, for the service to store: 64 bytes.
 
-        It shows nothing, and cannot be given for another knowledge base's.
+        It reveals nothing, and is not valid for another knowledge base.
         """
         return new_name_salt(self._keys.homomorphic.hedge, self._keys.metadata_key, kb_id)
 
     def chunk_names(self, kb_id: str, stored_salt: bytes) -> ChunkNames:
-        """The names of chunks in a knowledge base whose salt the service keeps; a predecessor's are the same.
+        """The names of chunks in a knowledge base with the salt from the service; a predecessor has the same names.
 
         Raises `ForeignNameSalt` for a salt that was not made for this knowledge base under this context.
         """
         return ChunkNames(self._keys.metadata_key, kb_id, stored_salt)
 
     def rewrap(self, new_provider: AnyKeyProvider) -> Self:
-        """Protects the context by another provider's key from now on, and returns it; save it to make that last.
+        """Protects the context with another provider's key, and returns it; save it afterwards.
 
-        The id, the keys of the data, the recovery key and all chunks stay as they are, so this revokes nothing: a copy
-        of the context as it was saved before still opens with the old provider. Only a rotation does. What another
-        client saved is written in our form then. Raises what the provider raises.
+        The id, the keys of the data, the recovery key and all chunks stay the same, so this revokes nothing: copies
+        saved before still open with the old provider. Only a rotation revokes access. A context of another client is
+        then saved in XTrace's format. Raises what the provider raises.
         """
         new_provider = as_key_provider(new_provider)
         key, wrapped_key = new_provider.new_key()
@@ -418,14 +419,14 @@ class ExecutionContext(Secretive):
 
     @property
     def has_recovery_key(self) -> bool:
-        """Whether a recovery key opens the context too."""
+        """Whether a recovery key can open the context."""
         return self._envelope is not None and self._envelope.has_recovery_key
 
     def set_recovery_key(self, recovery_key: RecoveryKey | None) -> Self:
-        """Lets this recovery key, or with None none, open the context, and returns it; save it to make that last.
+        """Sets the recovery key, or removes it with None, and returns the context; save it afterwards.
 
-        A recovery key that it had before opens only copies that were saved before. Raises `InvalidArgument` for a
-        context that another client saved and that was not rewrapped.
+        A previous recovery key still opens copies saved before. Raises `InvalidArgument` for another client's context
+        that was not rewrapped.
         """
         saved, envelope = self._expect_saved(), self._envelope
         if envelope is None:
@@ -439,10 +440,10 @@ class ExecutionContext(Secretive):
         return self
 
     def forget_predecessor(self) -> Self:
-        """Takes the predecessor's keys out of the context, and returns it; save it to make that last.
+        """Removes the predecessor's keys from the context, and returns it; save it afterwards.
 
-        For the end of a rotation, which `rotate(…, finish=True)` brings about: nothing that is stored under the
-        predecessor counts for this context any more. Copies that were saved before still accept it.
+        `rotate(…, finish=True)` calls this at the end of a rotation: chunks under the predecessor are no longer
+        accepted. Copies saved before still accept them.
         """
         self._keys = self._keys.without_predecessor()
         self._predecessor = None
@@ -463,7 +464,7 @@ class ExecutionContext(Secretive):
     # Saving and restoring
 
     def to_dict_enc(self) -> dict[str, str]:
-        """What is saved of the context on the service: the public parts, and the secrets encrypted."""
+        """The form that is saved on the service: the public parts, and the encrypted secrets."""
         return self._expect_saved().serialized()
 
     def serialize_exec_context(self) -> dict[str, str]:
@@ -471,19 +472,20 @@ class ExecutionContext(Secretive):
         return self.to_dict_enc()
 
     def to_dict_plain(self) -> NoReturn:
-        """Raises `InvalidArgument`: a context never gives its secret keys away in clear."""
+        """Raises `InvalidArgument`: secret keys are never exported in plaintext."""
         raise InvalidArgument(
-            "a context does not give its secret keys away in clear: to_dict_enc returns what is saved, encrypted; "
-            "rewrap protects it by another key"
+            "secret keys are never exported in plaintext: to_dict_enc returns the encrypted form; rewrap changes "
+            "the key that protects it"
         )
 
     def save_to_disk(self, path: str | os.PathLike[str]) -> None:
-        """Writes the context to a file (mode 0600) that only its key provider opens, or its recovery key.
+        """Writes the context to a file (mode 0600) that only its key provider or its recovery key can open.
 
         Missing folders are created.
 
-        The file appears whole or not at all. That of another context, whose keys may be nowhere else, is kept as
-        `PATH.ID`, with the first 12 digits of its id. Raises `InaccessibleFile` if the file cannot be written.
+        The file is written atomically. If it contains a different context, whose keys may exist only there, the old
+        file is kept as `PATH.ID`, with the first 12 digits of its id. Raises `InaccessibleFile` if the file cannot be
+        written.
         """
         self._expect_saved().write(Path(path))
         self._is_kept = True
@@ -498,18 +500,18 @@ class ExecutionContext(Secretive):
         recovery_key: RecoveryKey | str | None = None,
         insecure_allow_weak_encryption: bool = False,
     ) -> Self:
-        """The context of a file, opened with a passphrase, another key provider, or a recovery key or its words.
+        """Opens the context in a file with a passphrase, another key provider, or a recovery key or its words.
 
-        A passphrase beside a key provider is not used.
+        If both a passphrase and a key provider are passed, the passphrase is ignored.
 
-        One opened with its recovery key has no `key_provider`: rewrap it, to have one again.
+        A context opened with its recovery key does not have a `key_provider`: rewrap it.
 
-        A file that another client of the wire format saved opens too. If the context is weak (short primes or noise
-        groups, a passphrase that is cheap to guess), a `WeakKeyWarning` says so, and no chunks are encrypted under a
-        weak key. With `insecure_allow_weak_encryption` they are, and nothing warns.
+        Files of other clients of the wire format can be opened too. If the context is weak (short primes or noise
+        groups, a cheap key derivation), a `WeakKeyWarning` is emitted, and a weak key encrypts no chunks. With
+        `insecure_allow_weak_encryption` it does, without a warning.
 
-        Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it does not contain a
-        context or was changed, `WrongKey` for a wrong passphrase or key.
+        Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it is not a context or was changed,
+        and `WrongKey` for a wrong passphrase or key.
         """
         way = way_in(passphrase, key_provider, recovery_key)
         if path is None:
@@ -519,8 +521,8 @@ class ExecutionContext(Secretive):
     async def save_to_remote(self, integration: ContextStore) -> str:
         """Stores the context on the service and returns its id.
 
-        The service gets the public parts, and the secrets encrypted: it can guess at a passphrase, and learns nothing
-        else. Saving again replaces the encrypted secrets.
+        The service gets the public parts and the encrypted secrets: it can try passphrases, and learns nothing else.
+        Saving again replaces the encrypted secrets.
         """
         await integration.store_exec_context(self._expect_saved().serialized(), self.id)
         self._is_kept = True
@@ -537,14 +539,15 @@ class ExecutionContext(Secretive):
         recovery_key: RecoveryKey | str | None = None,
         insecure_allow_weak_encryption: bool = False,
     ) -> Self:
-        """The context stored on the service under that id, opened as `load_from_disk` opens a file.
+        """Opens the context with this id from the service, as `load_from_disk` opens a file.
 
-        Raises `NotFound`, `WrongKey`, and `InvalidContext` if what the service gives is not that
-        context.
+        Raises `NotFound`, `WrongKey`, and `InvalidContext` if the service returns a different context.
         """
         way = way_in(passphrase, key_provider, recovery_key)
         if context_id is None or integration is None:
-            raise InvalidArgument("context_id or integration is missing: say which context, and which service has it")
+            raise InvalidArgument(
+                "context_id or integration is missing, expected the context's id and the service that has it"
+            )
         data = await integration.get_serialized_exec_context(context_id)
         saved = parse(data, f"the context {context_id} on the service")
         if saved.is_ours and saved.public_id != context_id:
@@ -564,24 +567,24 @@ class ExecutionContext(Secretive):
 
     def _expect_saved(self) -> SavedContext:
         if self._saved is None:
-            raise InvalidArgument("this context is known as a predecessor only: rewrap it before it is saved")
+            raise InvalidArgument("this context was loaded as a predecessor: rewrap it before you save it")
         return self._saved
 
 
 def _embed_len(given: int | None, model: EmbeddingModel | None) -> int:
     if given is not None and model is not None and given != model.embed_len:
         bits = f"{model.dim} dimensions" if model.bits is None else f"{model.bits} bits"
-        raise InvalidArgument(f"embedding_length is {given}, but the embedding has {bits}: leave it out")
+        raise InvalidArgument(f"embedding_length is {given}, but the embedding has {bits}: omit it")
     if model is not None:
         return model.embed_len
     return _DEFAULT_EMBED_LEN if given is None else given
 
 
 def _foreign(context_id: str) -> InvalidContext:
-    return InvalidContext(f"the service gave another context than {context_id}: do not use it")
+    return InvalidContext(f"the service returned a different context than {context_id}: do not use it")
 
 
 def _provider(given: str | AnyKeyProvider | None) -> KeyProvider:
     if given is None:
-        raise InvalidArgument("expected a passphrase or a key_provider, which protects the new context")
+        raise InvalidArgument("expected a passphrase or a key_provider to protect the new context")
     return PassphraseKeyProvider(given) if isinstance(given, str) else as_key_provider(given)

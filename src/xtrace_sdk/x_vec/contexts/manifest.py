@@ -77,12 +77,10 @@ class Manifest:
         try:
             described = msgspec.json.decode(head.removeprefix(_MAGIC), type=_Head)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise InvalidManifest(
-                f"the manifest {path} does not say which context and knowledge base it is of"
-            ) from None
+            raise InvalidManifest(f"the manifest {path} does not name its context and knowledge base") from None
         parsed = np.frombuffer(records, dtype=_RECORD)
         if (parsed["chunk_id"][1:] <= parsed["chunk_id"][:-1]).any():
-            raise InvalidManifest(f"the chunks of the manifest {path} are not by ascending id: it was changed")
+            raise InvalidManifest(f"the chunks of the manifest {path} are not sorted by ascending id: it was changed")
         return cls(described.context_id, described.kb_id, hashlib.sha256(data).hexdigest(), parsed)
 
     def __len__(self) -> int:
@@ -131,8 +129,8 @@ class Accepted:
         for manifest in manifests:
             if manifest.context_id != context_id or (self._sealed or {}).get(manifest.kb_id) != manifest.digest:
                 raise InvalidManifest(
-                    f"the manifest of the knowledge base {manifest.kb_id} is not the one that the new context was made "
-                    "with: it was changed, or written at another time"
+                    f"the manifest of the knowledge base {manifest.kb_id} is not the one that the new context was "
+                    "created with: it was changed, or written at another time"
                 )
             self._open[manifest.kb_id] = manifest
 
@@ -172,8 +170,8 @@ class Accepted:
         if kb_id not in (self._sealed or {}):
             return _NOTHING
         raise InvalidArgument(
-            "of the chunks under its predecessor this context accepts those that a manifest lists, and the manifest of "
-            f"the knowledge base {kb_id} is not open: give it to open_manifests, or with --manifest"
+            "this context accepts only old chunks listed in a manifest, and the manifest of the knowledge base "
+            f"{kb_id} is not open: pass it to open_manifests, or with --manifest"
         )
 
 

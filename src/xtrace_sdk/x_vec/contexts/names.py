@@ -32,8 +32,8 @@ class ChunkNames(Secretive):
         salt = stored_salt[:SALT_BYTES]
         if not hmac.compare_digest(stored_salt, _tagged(metadata_key, salt, kb_id)):
             raise ForeignNameSalt(
-                f"the service's salt for the names of chunks in the knowledge base {kb_id} was not made for it: if it "
-                "is a copy of another one, confirm that with DataLoader.adopt_names; if not, the salt was exchanged"
+                f"the service's salt for the names of chunks in the knowledge base {kb_id} was not made for it: if "
+                "it is a copy of another one, confirm that with DataLoader.adopt_names; if not, the salt was replaced"
             )
         self._metadata_key = metadata_key
         self._salt = salt
@@ -65,5 +65,5 @@ def _encoded(kb_id: str) -> bytes:
         return kb_id.encode()
     except (AttributeError, UnicodeEncodeError):
         raise InvalidArgument(
-            f"kb_id is {type(kb_id).__name__} that is not valid as an id, expected a text such as the service gives"
+            f"kb_id is {type(kb_id).__name__} that is not valid as an id, expected an id from the service"
         ) from None

@@ -40,7 +40,7 @@ def way_in(
     """
     others = key_provider if key_provider is not None else passphrase
     if (others is None) == (recovery_key is None):
-        raise InvalidArgument("expected either a passphrase, a key_provider or a recovery_key, and one of them only")
+        raise InvalidArgument("expected exactly one of passphrase, key_provider and recovery_key")
     if recovery_key is not None:
         return RecoveryKey(recovery_key) if isinstance(recovery_key, str) else recovery_key
     return as_key_provider(key_provider) if key_provider is not None else PassphraseKeyProvider(passphrase or "")
@@ -92,8 +92,8 @@ def _open_existing(saved: SavedContext, way: WayIn) -> ContextKeys:
         raise InvalidContext("the context's sk is not an encrypted secret key: it was changed or cut off") from None
     except InvalidTag:
         raise WrongKey(
-            "the passphrase or key is wrong for this context, or the context was changed: "
-            "files of other software do not tell which"
+            "the passphrase or key is wrong, or the context was changed: files of other software do not distinguish "
+            "the two"
         ) from None
     secret = {"sk": secret_key, "content_key": key.hex()}
     return ContextKeys.load(saved, secret, sealed_secret_key=saved.sk)

@@ -72,4 +72,4 @@ class _RetiredCipher(Secretive):
 
 
 def _refuse() -> NoReturn:
-    raise InvalidArgument("this context was replaced by its successor, so nothing is encrypted under it: use that one")
+    raise InvalidArgument("this context was replaced by its successor, so it does not encrypt: use the successor")

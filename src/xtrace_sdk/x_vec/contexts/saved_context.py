@@ -60,7 +60,7 @@ class PublicParts(msgspec.Struct, frozen=True):
         if version not in (None, FORMAT_VERSION):
             raise InvalidContext(
                 f"the context's format version is {version!r}, expected {FORMAT_VERSION}: "
-                "it was written by other software, or a later version of this"
+                "it was written by other software, or a later version of XTrace"
             )
         return version is not None
 
@@ -80,8 +80,8 @@ class PublicParts(msgspec.Struct, frozen=True):
             fields = ()
         if not fields or list(fields) != named:
             raise InvalidContext(
-                "the context's private_metadata is not a list of fields as this version writes it: "
-                "the context was changed, or written by a later version"
+                "the context's private_metadata is not a valid list of fields: the context was changed, or written "
+                "by a later version"
             )
         return fields
 
@@ -200,7 +200,7 @@ def json_object(data: bytes | str, what: str) -> dict[str, Any]:
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidContext(f"{what} is not the JSON of a saved context: another file, or one cut off") from None
+        raise InvalidContext(f"{what} is not a saved context: it is another file, or was cut off") from None
 
 
 def canonical_json(value: Any) -> bytes:

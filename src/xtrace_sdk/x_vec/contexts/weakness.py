@@ -54,7 +54,7 @@ class _WeakClient(Secretive):
 
     def _refuse(self) -> NoReturn:
         raise WeakParameters(
-            f"this context's key is weak ({self._client.weakness}), so nothing new is encrypted under it: rotate the "
+            f"this context's key is weak ({self._client.weakness}), so it does not encrypt new data: rotate the "
             "context (xtrace context rotate), or load it with insecure_allow_weak_encryption=True"
         )
 

@@ -158,8 +158,8 @@ class _Filling:
         has_more_vectors = more_vectors or len(self.vectors) > len(self.chunks)
         more, fewer = ("vectors", "chunks") if has_more_vectors else ("chunks", "vectors")
         raise InvalidArgument(
-            f"got more {more} than {fewer}, expected one vector for each chunk: one was left out or came twice, "
-            "perhaps in a batch that is stored by now, whose chunks then have their neighbours' vectors"
+            f"got more {more} than {fewer}, expected one vector for each chunk: one is missing or duplicated, "
+            "perhaps in a batch that is already stored, whose chunks then have wrong vectors"
         )
 
 

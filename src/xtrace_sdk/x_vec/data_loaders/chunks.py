@@ -90,7 +90,8 @@ class ChunkReader:
             base_name = self._base_name(msgspec.json.encode(meta_data, order="sorted").decode(), content, name)
         except UnicodeEncodeError:  # its attributes hold the text
             raise UnreadableText(
-                f"chunk {position} of the collection holds unpaired surrogates, expected text that UTF-8 can hold"
+                f"chunk {position} of the collection contains unpaired surrogates, expected text that can be "
+                f"encoded as UTF-8"
             ) from None
         return PlainChunk(position, content, meta_data, name, base_name)
 
@@ -146,7 +147,7 @@ def _checked(position: int, item: Mapping[str, Any]) -> tuple[str, dict[str, Any
             'expected {"chunk_content": a text, "meta_data": {…}}'
         )
     if "chunk_id" in item:
-        warnings.warn("chunk_id is ignored in chunks to load: the service gives new chunks their ids", stacklevel=2)
+        warnings.warn("chunk_id is ignored in chunks to load: the service assigns the ids of new chunks", stacklevel=2)
     name = item.get("name")
     if name is not None and not isinstance(name, str):
         raise InvalidArgument(f"chunk {position} of the collection has a name that is {shown(name)}, expected a text")

@@ -188,8 +188,8 @@ class DataLoader(Secretive):
         """
         if summary.replaced:
             warnings.warn(
-                f"{summary.replaced} chunks were replaced by the load, and what they were before is not kept: they "
-                "stay as the load left them",
+                f"{summary.replaced} chunks were replaced by the load and cannot be restored: they stay as the load "
+                "left them",
                 NotUndone,
                 stacklevel=2,
             )
@@ -223,8 +223,8 @@ class DataLoader(Secretive):
         chunks = [chunk for _, found in await of_each(self._context, stored) for chunk in found]
         if chunks and not any(is_current for _, is_current in chunks):
             raise InvalidArgument(
-                f"nothing of the collection is stored, so all {len(chunks)} chunks would be outdated: load it first, "
-                "or check the collection and the model; delete_chunks_by_meta deletes them all"
+                f"the collection is not stored, so all {len(chunks)} chunks would be outdated: load it first, or "
+                "check the collection and the model; delete_chunks_by_meta deletes all chunks"
             )
         return sorted({chunk_id for chunk_id, is_current in chunks if not is_current})
 

@@ -176,8 +176,8 @@ class Load:
         if passed_over := self._reader.passed_over:
             first = "; ".join(f"chunk {one.position}: {one.reason}" for one in passed_over[:_SHOWN])
             warnings.warn(
-                f"{len(passed_over)} of the collection's chunks were passed over ({first}): the summary's passed_over "
-                "has all of them, and strict=True makes this an error",
+                f"{len(passed_over)} of the collection's chunks were skipped ({first}): the summary lists them "
+                "in passed_over; strict=True makes this an error",
                 PassedOver,
                 stacklevel=2,
             )
@@ -194,9 +194,9 @@ def check_is_whole(collection: Chunks | LoadSummary, base_names: Set[str]) -> No
     """Raises `InvalidArgument` for a load that did not finish, and for an iterator that gave nothing."""
     if isinstance(collection, LoadSummary) and not collection.is_finished:
         raise InvalidArgument(
-            "the load did not finish, so its summary does not stand for the collection: load it again to the end"
+            "the load did not finish, so its summary does not represent the collection: load it again"
         )
     if isinstance(collection, Iterator | AsyncIterator) and not base_names:
         raise InvalidArgument(
-            "the collection is an iterator that gave no chunk, as after a load: give what the load returned instead"
+            "the collection is an exhausted iterator: pass the summary that the load returned instead"
         )

@@ -63,8 +63,8 @@ class ChunkStore(Secretive):
         """Raises `NamesTaken` if a chunk of one of these base names is there."""
         if stored := await self.located(base_names, kb_id):
             raise NamesTaken(
-                f"{len(stored)} of {len(base_names)} chunks are stored already, and on_conflict is fail: none of them "
-                "was stored; skip leaves out those that are",
+                f"{len(stored)} of {len(base_names)} chunks are stored already, and on_conflict is fail, so nothing "
+                "was stored; use skip to store only the others",
                 status=409,
                 code=NamesTaken.codes[0],
             )

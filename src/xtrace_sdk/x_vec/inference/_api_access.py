@@ -40,7 +40,7 @@ def openai_key(given: str, address: str | None) -> str:
         given or os.environ.get("OPENAI_API_KEY") or os.environ.get("INFERENCE_API_KEY") or "", "api_key"
     )
     if not key and not address and not os.environ.get("OPENAI_BASE_URL"):
-        raise InvalidArgument("OpenAI needs a key: give api_key, or set OPENAI_API_KEY")
+        raise InvalidArgument("OpenAI needs a key: pass api_key, or set OPENAI_API_KEY")
     return key
 
 

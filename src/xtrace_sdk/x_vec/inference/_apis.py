@@ -74,7 +74,7 @@ class _ApiProvider(Secretive, ABC):
             for task in tasks:
                 task.cancel()
         if len({part.shape[1:] for part in parts}) > 1:
-            raise ProviderFault(f"{self.title} gave vectors of different lengths for one model")
+            raise ProviderFault(f"{self.title} returned vectors of different lengths for one model")
         return np.concatenate(parts)
 
     async def aclose(self) -> None:
@@ -99,20 +99,22 @@ class _ApiProvider(Secretive, ABC):
         # Each value but the first has a comma before it, so these tell how much memory decoding takes.
         if body.count(b",") > count * MAX_DIMENSIONS + (count + 1) * _OTHER_VALUES:
             raise ProviderFault(
-                f"{self.title} gave more numbers than {count} vectors of {MAX_DIMENSIONS} have, expected one for each "
-                "text: check base_url and the model"
+                f"{self.title} returned more numbers than {count} vectors of {MAX_DIMENSIONS} have: check base_url "
+                "and the model"
             )
         try:
             rows = self._rows(body)
             if len(rows) != count:
-                raise ProviderFault(f"{self.title} gave {len(rows)} vectors for {count} texts, expected one for each")
+                raise ProviderFault(
+                    f"{self.title} returned {len(rows)} vectors for {count} texts, expected one for each"
+                )
             with np.errstate(over="ignore"):  # what becomes infinite is refused by the caller
                 vectors = np.array(rows, dtype=np.float32)
         except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
             if isinstance(error, ProviderFault):
                 raise
             raise ProviderFault(
-                f"{self.title} at {self._base_url} answered something that is not its API's: check base_url"
+                f"{self.title} at {self._base_url} answered with something other than its API's format: check base_url"
             ) from None
         return vectors
 
@@ -189,5 +191,5 @@ class OpenAiProvider(_ApiProvider):
         data = msgspec.json.decode(body, type=_OpenAiAnswer).data
         by_index = {vector.index: vector.embedding for vector in data}
         if sorted(by_index) != list(range(len(data))):
-            raise ProviderFault("OpenAI gave vectors whose indexes do not count the texts")
+            raise ProviderFault("OpenAI returned vectors whose indexes do not match the texts")
         return [by_index[i] for i in range(len(data))]

@@ -62,14 +62,14 @@ async def texts_of(pieces: AsyncIterator[bytes], api: str, key: str) -> AsyncGen
             break
         completion = _decoded(event, api)
         if completion.error is not None:
-            raise InferenceError(f"{api} broke off its answer: {reason_of(event, key)}")
+            raise InferenceError(f"{api} aborted its answer: {reason_of(event, key)}")
         for choice in completion.choices[:1]:
             finish_reason = choice.finish_reason or finish_reason
             if choice.delta.content:
                 has_text = True
                 yield choice.delta.content
     if not is_complete and finish_reason is None:
-        raise InferenceError(f"{api} broke off in the middle of its answer: try again")
+        raise InferenceError(f"{api} stopped in the middle of its answer: try again")
     if not has_text:
         raise _empty(api, finish_reason)
 
@@ -109,10 +109,10 @@ def _decoded(body: bytes, api: str) -> _Completion:
 
 
 def _not_an_answer(api: str) -> InferenceError:
-    return InferenceError(f"{api} answered something that is not a chat completion: check base_url")
+    return InferenceError(f"{api} answered with something other than a chat completion: check base_url")
 
 
 def _empty(api: str, reason: str | None) -> InferenceError:
     if reason == "length":
         return InferenceError(f"{api} used all of max_tokens before it wrote any text: raise max_tokens")
-    return InferenceError(f"{api} gave an answer without any text: ask again, or choose another model")
+    return InferenceError(f"{api} returned an empty answer: ask again, or choose another model")

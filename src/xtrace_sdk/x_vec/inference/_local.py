@@ -43,7 +43,7 @@ class WordLlamaProvider:
     def __init__(self, model_name: str, batch_size: int) -> None:
         if model_name not in _WORDLLAMA_MODELS:
             raise InvalidArgument(
-                f"the model of wordllama is {model_name!r}, expected l2_supercat: the one that its package carries"
+                f"the model of wordllama is {model_name!r}, expected l2_supercat, the only one in its package"
             )
         self._batch_size = batch_size
         self._model = _LoadedOnce(_load_wordllama)
@@ -149,7 +149,7 @@ def _load_sentence_transformer(model_name: str) -> Any:
         except (OSError, ValueError, RuntimeError) as error:
             raise ProviderFault(
                 f"the sentence-transformers model {model_name!r} cannot be loaded ({_first_line(error)}): "
-                "give the name of a model that can be downloaded from here, or a folder that holds one"
+                "use the name of a model that can be downloaded, or a folder that contains one"
             ) from None
 
 

@@ -279,14 +279,14 @@ class Embedding(Secretive):
 
     def _checked(self, vectors: Floats, count: int) -> Floats:
         if vectors.ndim != 2 or len(vectors) != count:
-            raise ProviderFault(f"{self!r} gave {len(vectors)} vectors for {count} texts, expected one for each")
+            raise ProviderFault(f"{self!r} returned {len(vectors)} vectors for {count} texts, expected one for each")
         if vectors.shape[1] < self.dim:
             raise EmbeddingError(
-                f"the model {self.model_name!r} gives {vectors.shape[1]} dimensions, expected at least {self.dim}: "
+                f"the model {self.model_name!r} returns {vectors.shape[1]} dimensions, expected at least {self.dim}: "
                 "choose a smaller dim or another model"
             )
         if not np.isfinite(vectors).all():
-            raise TextRefused(f"{self!r} gave a vector with elements that are not finite numbers")
+            raise TextRefused(f"{self!r} returned a vector with elements that are not finite numbers")
         return np.ascontiguousarray(vectors[:, : self.dim], dtype=np.float32)
 
 
@@ -311,7 +311,7 @@ def _check_texts(texts: Sequence[str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InvalidArgument("a text has half a character (a lone surrogate): read it with its encoding") from None
+            raise InvalidArgument("a text contains an unpaired surrogate: decode it with its actual encoding") from None
 
 
 def embedding_for(model: EmbeddingModel | None) -> Embedding:
@@ -321,7 +321,7 @@ def embedding_for(model: EmbeddingModel | None) -> Embedding:
     """
     if model is None:
         raise InvalidArgument(
-            "a text was given, but no model, and the context remembers none: give embedding=Embedding(…)"
+            "got a text, but no model, and the context does not name one: pass embedding=Embedding(…)"
         )
     return Embedding(
         model.provider,

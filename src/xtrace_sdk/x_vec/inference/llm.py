@@ -124,7 +124,7 @@ class InferenceClient(Secretive):
         if not model:
             raise InvalidArgument("model is empty, expected the provider's name for a language model")
         if prompt_template is not None and "{query}" not in prompt_template:
-            raise InvalidArgument("prompt_template does not contain {query}, which is where the question goes")
+            raise InvalidArgument("prompt_template does not contain the placeholder {query} for the question")
         self.provider = provider
         self.model = model
         self._base_url = _address(provider, base_url)
@@ -276,6 +276,6 @@ def _address(provider: str, given: str | None) -> str:
             return address if address.endswith("/v1") else f"{address}/v1"
         case "custom":
             if not given:
-                raise InvalidArgument("the provider custom needs base_url: the address up to /chat/completions")
+                raise InvalidArgument("the provider custom needs base_url: the URL without /chat/completions")
             return base_url(given, "base_url")
     raise InvalidArgument(f"the provider of the language model is {provider!r}, expected {', '.join(LLM_PROVIDERS)}")

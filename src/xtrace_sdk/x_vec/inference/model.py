@@ -32,11 +32,13 @@ class EmbeddingModel:
             raise InvalidArgument("an embedding model has a provider, a name, and at least one dimension")
         prompts: tuple[Any, ...] = (self.query_prompt, self.passage_prompt)
         if not all(isinstance(prompt, str) for prompt in prompts):
-            raise InvalidArgument("a prompt of an embedding model is not a text; give an empty one for none")
+            raise InvalidArgument("a prompt of an embedding model is not a string; use an empty string for none")
         if self.bits is not None and not (type(self.bits) is int and 1 <= self.bits <= MAX_BITS):
-            raise InvalidArgument(f"bits is {shown(self.bits)}, expected 1 to {MAX_BITS}, or None for the signs")
+            raise InvalidArgument(f"bits is {shown(self.bits)}, expected 1 to {MAX_BITS}, or None to use the signs")
         if self.bits is not None and self.dim > MAX_DIMENSIONS:
-            raise InvalidArgument(f"dim is {self.dim}, but bits are made of at most {MAX_DIMENSIONS} dimensions")
+            raise InvalidArgument(
+                f"dim is {self.dim}, but bits can be computed from at most {MAX_DIMENSIONS} dimensions"
+            )
 
     def __str__(self) -> str:
         bits = "" if self.bits is None else f" and {self.bits} bits ({self.projection})"
@@ -104,8 +106,8 @@ def agreed_model(remembered: EmbeddingModel | None, embedding: Any) -> Embedding
     given = model_of(embedding)
     if None not in (remembered, given) and given != remembered:
         raise OtherModel(
-            f"the embedding is {given}, but the context was created for {remembered}: use that one "
-            "(embedding=None does), or create another context"
+            f"the embedding is {given}, but the context was created for {remembered}: use that model (or "
+            "embedding=None), or create another context"
         )
     return given or remembered
 

@@ -85,7 +85,7 @@ class AWSKMSKeyProvider(ExistingNames, Secretive):
         the provider was made for, and `KeyProviderFault` if KMS does not unwrap it for another reason.
         """
         if self._edek is not None and self._edek != wrapped_key:
-            raise WrongKey("the provider was made for another wrapped key than the one of this context")
+            raise WrongKey("the provider was created for a different wrapped key than this context's")
         with _one_sentence(self._key_id):
             answer = self._client.decrypt(CiphertextBlob=wrapped_key, KeyId=self._key_id, **self._bound())
             return _data_key(answer)
@@ -108,7 +108,7 @@ def _bytes_of(answer: Mapping[str, Any], name: str, fewest: int, most: int) -> b
     if not isinstance(value, bytes) or not fewest <= len(value) <= most:
         got = f"{len(value)} bytes" if isinstance(value, bytes) else type(value).__name__
         expected = str(most) if fewest == most else f"{fewest} to {most}"
-        raise KeyProviderFault(f"AWS KMS gave {got} as {name}, expected {expected} bytes")
+        raise KeyProviderFault(f"AWS KMS returned {got} as {name}, expected {expected} bytes")
     return value
 
 
@@ -118,14 +118,16 @@ _DENIED: Final = (
     "under the same encryption context"
 )
 _DISABLED: Final = "the AWS KMS key {key} is disabled: enable it, or use another key"
-_UNUSABLE: Final = "the AWS KMS key {key} cannot be used in its present state (pending deletion or import, or away)"
-_NOT_FOUND: Final = "AWS KMS does not know the key {key} in this account and region"
+_UNUSABLE: Final = (
+    "the AWS KMS key {key} cannot be used in its present state (pending deletion, pending import, or unavailable)"
+)
+_NOT_FOUND: Final = "the AWS KMS key {key} does not exist in this account and region"
 _CREDENTIALS: Final = "AWS refused the credentials: they are unknown, expired, or wrongly signed; sign in again"
 _USAGE: Final = "the AWS KMS key {key} is not a symmetric key for encryption and decryption"
 _FAILED: Final = "AWS KMS failed or was too slow: try again"
 _NO_CREDENTIALS: Final = "no AWS credentials were found: set them in the environment, a profile or a role"
 _UNREACHABLE: Final = "AWS KMS cannot be reached: check the region, the endpoint and the network"
-_OTHER: Final = "AWS KMS refused the request for the key {key} ({code})"
+_OTHER: Final = "AWS KMS rejected the request for the key {key} ({code})"
 _WRONG_KEY: Final = "the context's key was wrapped under another AWS KMS key than {key}"
 _WRONG_BINDING: Final = (
     "AWS KMS cannot unwrap the context's key: it was wrapped under another key or encryption context, or was changed"
@@ -181,4 +183,4 @@ def _one_sentence(key_id: str) -> Iterator[None]:
     except (boto.ConnectionError, boto.HTTPClientError) as error:
         raise KeyProviderFault(_UNREACHABLE) from error
     except boto.BotoCoreError as error:
-        raise KeyProviderFault(f"AWS KMS could not be asked: {error}") from error
+        raise KeyProviderFault(f"AWS KMS could not be reached: {error}") from error

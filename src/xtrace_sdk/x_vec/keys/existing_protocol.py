@@ -41,7 +41,9 @@ class AdaptedKeyProvider(Secretive):
         self._provider = provider
         given = provider.provider_id() if callable(provider.provider_id) else provider.provider_id
         if not isinstance(given, str) or not given:
-            raise InvalidArgument(f"provider_id of {type(provider).__name__} is not a text: give the provider a name")
+            raise InvalidArgument(
+                f"provider_id of {type(provider).__name__} is not a string: set it to the provider's name"
+            )
         self.kind: str = given
 
     def new_key(self) -> tuple[bytes, bytes]:
@@ -58,8 +60,8 @@ class AdaptedKeyProvider(Secretive):
         make: Callable[[bytes], ExistingKeyProvider] | None = getattr(self._provider, "from_wrapped", None)
         if make is None or _required(make) != 1:
             raise WrongKey(
-                f"the {type(self._provider).__name__} has another key than the context was saved with: make it from "
-                "the context's wrapped_key"
+                f"the {type(self._provider).__name__} has a different key than the one the context was saved with: "
+                "create it from the context's wrapped_key"
             )
         return _key(make(wrapped_key))
 

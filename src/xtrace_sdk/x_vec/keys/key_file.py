@@ -51,7 +51,7 @@ class KeyFileProvider(ExistingNames, Secretive):
         try:
             create_file(file, _HEADING + secrets.token_hex(KEY_BYTES).encode() + b"\n")
         except OSError as error:
-            raise InaccessibleFile(f"the key file {file} cannot be made: {error.strerror}") from None
+            raise InaccessibleFile(f"the key file {file} cannot be created: {error.strerror}") from None
         return cls(file)
 
     def new_key(self) -> tuple[bytes, bytes]:
@@ -103,8 +103,8 @@ def _check_file(path: Path, status: os.stat_result) -> None:
     allowed = 0o740 if status.st_uid == _ROOT else 0o700
     if mode & ~allowed:
         raise KeyProviderFault(
-            f"the key file {path} has mode {mode:04o}, so others may know or change the key, expected 0600 or 0400 "
-            "(0640 or 0440 if root owns it): make a new one if they may have read it, else run chmod 600 on it"
+            f"the key file {path} has mode {mode:04o}, so others can read or change the key, expected 0600 or 0400 "
+            "(0640 or 0440 if root owns it): create a new one if they may have read it, else run chmod 600 on it"
         )
 
 
@@ -116,7 +116,7 @@ def _check_folder(path: Path, folder: Path, status: os.stat_result) -> None:
     # In a sticky folder, such as /tmp, only the owner of a file can exchange it.
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
         mode = stat.S_IMODE(status.st_mode)
-        raise KeyProviderFault(f"{what} has mode {mode:04o}, so others can exchange the file: run chmod go-w on it")
+        raise KeyProviderFault(f"{what} has mode {mode:04o}, so others can replace the file: run chmod go-w on it")
 
 
 def _check_owner(what: str, status: os.stat_result) -> None:
@@ -124,5 +124,5 @@ def _check_owner(what: str, status: os.stat_result) -> None:
     if status.st_uid not in (user, _ROOT):
         raise KeyProviderFault(
             f"{what} belongs to the user {status.st_uid}, who can change it, expected {user} (this process's user) "
-            f"or {_ROOT} (root): use a file of your own, or run chown on it"
+            f"or {_ROOT} (root): use your own file, or run chown on it"
         )

@@ -39,13 +39,11 @@ class PassphraseKeyProvider(ExistingNames, Secretive):
     def __init__(self, passphrase: str, *, insecure_log2_n: int | None = None) -> None:
         """`insecure_log2_n` lowers the cost of new keys, for tests. An empty passphrase is an `InvalidArgument`."""
         if not passphrase:
-            raise InvalidArgument("the passphrase is empty, expected a text that is hard to guess")
+            raise InvalidArgument("the passphrase is empty, expected one that is hard to guess")
         try:
             self._typed = passphrase.encode()
         except UnicodeEncodeError:  # its attributes hold the passphrase
-            raise InvalidArgument(
-                "the passphrase holds unpaired surrogates, expected text of whole characters"
-            ) from None
+            raise InvalidArgument("the passphrase holds unpaired surrogates, expected valid Unicode text") from None
         self._passphrase = unicodedata.normalize("NFC", passphrase).encode()
         self._log2_n = self._LOG2_N if insecure_log2_n is None else insecure_log2_n
 
@@ -68,7 +66,7 @@ class PassphraseKeyProvider(ExistingNames, Secretive):
         # N below 2^(16·r) is the function's own limit (RFC 7914, section 2).
         if not (1 <= log2_n < 16 * r and 128 * r << log2_n <= MAX_SCRYPT_BYTES and 1 <= p <= MAX_SCRYPT_P):
             raise InvalidContext(
-                f"the context's wrapped_key asks for scrypt with N = 2^{log2_n}, r = {r}, p = {p}, expected N from 2 "
+                f"the context's wrapped_key requires scrypt with N = 2^{log2_n}, r = {r}, p = {p}, expected N from 2 "
                 f"to below 2^(16·r), 128·N·r up to {MAX_SCRYPT_BYTES >> 20} MiB, and p from 1 to {MAX_SCRYPT_P}: "
                 "it was changed"
             )
@@ -94,6 +92,6 @@ def _derive(passphrase: bytes, salt: bytes, log2_n: int, r: int, p: int) -> byte
         return Scrypt(salt=salt, length=KEY_BYTES, n=1 << log2_n, r=r, p=p).derive(passphrase)
     except MemoryError:
         raise KeyProviderFault(
-            f"deriving the key takes {(128 * r << log2_n) >> 20} MiB of memory, which this machine does not have now: "
-            "end other programs, or open the context on another machine"
+            f"deriving the key takes {(128 * r << log2_n) >> 20} MiB of memory, which this machine does not have "
+            "available: close other programs, or open the context on another machine"
         ) from None

@@ -70,7 +70,7 @@ def _decode(words: list[str]) -> bytes:
     unknown = [str(position) for position, word in enumerate(words, start=1) if word not in numbers]
     if unknown:
         raise InvalidArgument(
-            f"not in the list of words of recovery keys: word {', '.join(unknown)} of {WORDS}; check how it is spelled"
+            f"not in the word list of recovery keys: word {', '.join(unknown)} of {WORDS}; check how it is spelled"
         )
     number = 0
     for word in words:
@@ -78,8 +78,8 @@ def _decode(words: list[str]) -> bytes:
     data = number.to_bytes(_BITS * WORDS // 8, "big")
     if data[KEY_BYTES:] != _checksum(data[:KEY_BYTES]):
         raise InvalidArgument(
-            "the words of the recovery key do not fit together: one is another word of the list, or two are exchanged; "
-            "compare each with what was written down"
+            "the checksum of the recovery key is wrong: one word is wrong, or two are swapped; compare each word "
+            "with your notes"
         )
     return data[:KEY_BYTES]
 

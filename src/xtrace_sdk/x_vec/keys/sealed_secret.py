@@ -73,7 +73,7 @@ class Envelope(Secretive):
             return cls(key, slots, associated_data), unseal(key, sealed, associated_data + _header(slots))
         except InvalidTag:
             raise InvalidContext(
-                "the key is right, but the context was changed since it was saved: restore it from another copy"
+                "the key is correct, but the context was changed since it was saved: restore it from another copy"
             ) from None
 
     @property
@@ -112,7 +112,7 @@ def has_recovery_key(stored: str) -> bool:
 def _parts(stored: str) -> tuple[tuple[bytes, ...], bytes]:
     data = _decoded(stored)
     if not data.startswith(_MAGIC) or len(data) == len(_MAGIC):
-        raise InvalidContext("the context's sk is not in the form that this software writes, or was cut off")
+        raise InvalidContext("the context's sk has an unknown format, or was cut off")
     count, rest = data[len(_MAGIC)], data[len(_MAGIC) + 1 :]
     if not 1 <= count <= len(Slot):
         raise InvalidContext(f"the context's sk has {count} slots, expected 1 or {len(Slot)}: update the software")

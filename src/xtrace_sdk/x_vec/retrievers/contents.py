@@ -159,8 +159,8 @@ def _check_filters(chunk: Mapping[str, Any], filters: Iterable[Binding]) -> None
     for meta_filter, bound in filters:
         if _contains(bound, chunk_id) and not matches(meta_filter, chunk.get("meta_data", {})):
             raise ChangedSinceSearch(
-                f"the metadata of chunk {chunk_id} does not match the filter of the search: it was changed since, or "
-                "the service answered for chunks that the filter excludes: search again"
+                f"the metadata of chunk {chunk_id} does not match the filter of the search: it was changed since, "
+                "or the service returned chunks that the filter excludes: search again"
             )
 
 

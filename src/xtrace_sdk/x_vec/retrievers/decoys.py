@@ -159,7 +159,7 @@ class Groups:
                 fetched.append([*new, *others[self._sample(range(len(others)), decoys)].tolist()])
             if (largest := max(map(len, fetched))) > MAX_MEMBERS:
                 raise DecoyGroupTooLarge(
-                    f"decoys={decoys} with this filter would fetch {largest} chunks together, the limit is "
+                    f"decoys={decoys} with this filter would fetch {largest} chunks together, but the limit is "
                     f"{MAX_MEMBERS}: use fewer decoys, a filter that matches more chunks, or a new Retriever"
                 )
             for group in fetched:
@@ -213,6 +213,6 @@ class Groups:
 
 def _unknown(chunk_id: int) -> InvalidArgument:
     return InvalidArgument(
-        f"decoys for chunk {chunk_id} are other candidates of the search that found it, and this retriever does not "
-        "remember that search: search first, with the same retriever"
+        f"decoys for chunk {chunk_id} come from the search that found it, and this retriever does not remember that "
+        "search: search first, with the same retriever"
     )

@@ -29,13 +29,13 @@ def _copies(candidates: Sequence[Decrypted], dim: int) -> list[NDArray[Any]]:
     if without:
         raise InvalidArgument(
             f"chunks {shown_ids(without)} have no copy of their vector, which rescoring needs: search without rescore, "
-            'or load them again with DataLoader(…, vector_copy="int8") and delete those that its `superseded` names'
+            'or load them again with DataLoader(…, vector_copy="int8") and delete the chunks that `superseded` lists'
         )
     copies = [(one.chunk["chunk_id"], one.vector_copy) for one in candidates if one.vector_copy is not None]
     for chunk_id, copy in copies:
         if len(copy) != dim:
             raise UnknownContent(
                 f"chunk {chunk_id}: the copy of its vector has {len(copy)} elements, expected {dim}: "
-                "other software wrote it; replace or delete the chunk"
+                "it was written by other software; replace or delete the chunk"
             )
     return [copy for _, copy in copies]

@@ -251,7 +251,9 @@ class Retriever(Secretive):
         """
         texts = [chunk if isinstance(chunk, str) else chunk.get("chunk_content") for chunk in chunks]
         if None in texts:
-            raise InvalidArgument(f"chunk {texts.index(None)} has no chunk_content: fetch it with that projection")
+            raise InvalidArgument(
+                f"chunk {texts.index(None)} has no chunk_content: include that field in the projection"
+            )
         return separator.join(f"[{i}] {text}" for i, text in enumerate(texts, start=1))
 
     async def _query_vector(self, query: str | Any, as_given: bool) -> Any:

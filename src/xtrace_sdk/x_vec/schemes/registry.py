@@ -39,7 +39,7 @@ def create_client(scheme: str, embed_len: int, parameters: SchemeParameters) -> 
     for name in ("key_len", "alpha_len"):
         value = getattr(parameters, name)
         if value is not None and name not in chosen.parameters:
-            raise InvalidArgument(f"{name} is {value}, but the scheme {scheme} does not have it: leave it out")
+            raise InvalidArgument(f"{name} is {value}, but the scheme {scheme} does not use it: omit it")
     return chosen.create(embed_len, parameters)
 
 
@@ -59,7 +59,7 @@ def load_client(type_: str, config: Mapping[str, Any], secret: Mapping[str, str]
     for client in SCHEMES.values():
         if client.type == type_:
             return client.load(config, secret)
-    raise UnknownScheme(f"the context's type is {type_!r}, which this version does not know: update the software")
+    raise UnknownScheme(f"the context's type is {type_!r}, which this version does not support: update XTrace")
 
 
 def scheme_name(type_: str) -> str:

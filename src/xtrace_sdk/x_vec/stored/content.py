@@ -18,11 +18,11 @@ def open_content(context: ExecutionContext, kb_id: str, chunk: Chunk) -> Content
     """
     stored, nonce = chunk.get("chunk_content", ""), chunk.get("nonce") or b""
     if context.aes.binds_nonces and not nonce:
-        raise ContentTampered("it came without its nonce: that was removed, or the chunk was written otherwise")
+        raise ContentTampered("it has no nonce: the nonce was removed, or the chunk was written by other software")
     if not context.accepted.contents(kb_id, [{**chunk, "chunk_content": stored}]).all():
         raise ContentTampered(
-            "it is stored under the keys of the replaced context, and the manifest does not list it as it is: it was "
-            "written or changed since, perhaps by somebody who has stolen the keys"
+            "it is stored under the replaced context's keys, and does not match the manifest: it was written or "
+            "changed since, perhaps with stolen keys"
         )
     return unpack(context.aes.decrypt_bytes(stored, nonce))
 

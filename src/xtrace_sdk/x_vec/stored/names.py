@@ -47,7 +47,8 @@ async def adopt_names(context: ExecutionContext, integration: XTraceIntegration,
     salts = [(one.id, stored) for one, stored in found if stored is not None]
     if not salts:
         raise InvalidArgument(
-            f"the knowledge base {kb_id} has no salt for names, expected that of {copied_from}: copy it with its chunks"
+            f"the knowledge base {kb_id} has no salt for names, expected the salt of {copied_from}: copy it with "
+            f"its chunks"
         )
     for context_id, stored in salts:
         if not _is_for(context, kb_id, stored):

@@ -108,7 +108,7 @@ class _Copying:
         before = context.predecessor
         if before is not None and await count_chunks(source.integration, source.kb_id, before.id):
             raise InvalidArgument(
-                "chunks are left under the context that this one replaces: finish the rotation, then copy"
+                "chunks remain under the context that this one replaces: finish the rotation, then copy"
             )
         target.integration.declare_private(context.id, context.private_metadata)
         stored = await source.integration.get_name_salt(source.kb_id, context.id)
@@ -117,8 +117,8 @@ class _Copying:
             salt = context.chunk_names(source.kb_id, stored).salt_for(target.kb_id)
             if await target.integration.store_name_salt(target.kb_id, context.id, salt) != salt:
                 raise InvalidArgument(
-                    f"chunks were loaded into the knowledge base {target.kb_id} under this context, so they have names "
-                    f"that those of {source.kb_id} do not fit: copy into a new knowledge base"
+                    f"chunks were loaded into the knowledge base {target.kb_id} under this context, so their names "
+                    f"are incompatible with those of {source.kb_id}: copy into a new knowledge base"
                 )
         self._marks = await self._target_marks()
 
@@ -137,16 +137,16 @@ class _Copying:
         """Raises `TamperedData` unless the target gives back every chunk that was copied, each one genuine."""
         if lost := len(self._marks - await self._target_marks()):
             raise TamperedData(
-                f"the target has acknowledged {lost} chunks that it does not give back, unless somebody deleted them "
-                "meanwhile: copy again, and do not trust it if this comes back"
+                f"the target acknowledged {lost} chunks but does not return them, unless they were deleted "
+                "meanwhile: copy again; if this happens again, do not trust the target"
             )
         found = await find_bad(
             [self._context], self._target.integration, self._target.kb_id, self._batch_size, "Verifying"
         )
         if found.bad:
             raise TamperedData(
-                f"the chunks {shown_ids([one.chunk_id for one in found.bad])} of the target do not decrypt, and those "
-                "of the source do: `xtrace kb verify` lists them; delete them, and copy again"
+                f"the chunks {shown_ids([one.chunk_id for one in found.bad])} of the target do not decrypt, but "
+                "those of the source do: `xtrace kb verify` lists them; delete them, and copy again"
             )
 
     async def _target_marks(self) -> set[bytes]:

@@ -122,11 +122,13 @@ async def rotate(
     (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
     """
     if (finish or remove_old) and kb_ids is not None:
-        raise InvalidArgument("kb_ids was given, and a rotation is finished for all knowledge bases: leave it out")
+        raise InvalidArgument("got kb_ids, but a rotation is finished for all knowledge bases at once: omit it")
     if context.predecessor is None:
         return await _after_the_end(context, integration, remove_old and not dry_run)
     if not (context.is_kept or dry_run):
-        raise InvalidArgument("the new context is not saved anywhere: save it first, or its chunks are lost with it")
+        raise InvalidArgument(
+            "the new context is not saved: save it first, because without it the moved chunks are lost"
+        )
     began = time.monotonic()
     rotation = _Rotation(context, context.predecessor, integration, batch_size)
     chosen = await rotation.knowledge_bases() if kb_ids is None else list(dict.fromkeys(kb_ids))
@@ -161,7 +163,7 @@ async def _after_the_end(
 ) -> RotationSummary:
     """Nothing moves any more; the old context, of which the id is left, may still be deleted."""
     if context.replaced is None:
-        raise InvalidArgument("the context does not have a predecessor: make one with successor()")
+        raise InvalidArgument("the context does not have a predecessor: create the new context with successor()")
     if remove_old:
         with suppress(ContextNotFound):  # removed before
             await integration.delete_exec_context(context.replaced)
@@ -221,7 +223,7 @@ class _Rotation:
         await self.move(await self.knowledge_bases())
         if remove_old and any(self._left.values()):
             raise InvalidArgument(
-                f"{sum(self._left.values())} chunks that no manifest lists are left under the old context, so it was "
+                f"{sum(self._left.values())} chunks that are in no manifest remain under the old context, so it was "
                 "not removed: delete them (`xtrace kb verify` lists them), or finish without removing it"
             )
         if remove_old:
@@ -251,8 +253,8 @@ class _Rotation:
                 read_again += 1
                 if read_again == READINGS:
                     raise TamperedData(
-                        f"{READINGS} times the service gave chunks that do not decrypt under the old context, and gave "
-                        "them otherwise when everything was read again: do not trust it"
+                        f"{READINGS} times the service returned chunks that do not decrypt under the old context, "
+                        "but that did when everything was read again: do not trust it"
                     ) from None
                 continue
             self._left[kb_id] = done.unlisted
@@ -263,13 +265,13 @@ class _Rotation:
             passes += 1
             if passes == MAX_PASSES:
                 raise InvalidAnswer(
-                    f"the server says that {count} chunks are left under the old context after {passes} passes, each "
-                    "of which moved all that it gave: rotate again when nobody writes under the old context"
+                    f"the server says that {count} chunks are left under the old context after {passes} passes, "
+                    "each of which moved all that it returned: rotate again when no client writes under the old context"
                 )
             if in_vain >= (PASSES_IN_VAIN if done.seen else EMPTY_PASSES):
                 raise InvalidAnswer(
-                    f"the server says that {count} chunks are left under the old context, and {in_vain} readings in a "
-                    "row gave none that could be moved: rotate again when no writer uses the old context"
+                    f"the server says that {count} chunks are left under the old context, and {in_vain} passes in a "
+                    "row returned none that could be moved: rotate again when no client writes under the old context"
                 )
         return in_all
 
@@ -335,7 +337,7 @@ class _Rotation:
                 left = await self._unchanged(kb_id, encrypted)
                 if len(left) == len(encrypted):
                     raise InvalidAnswer(
-                        "the server refuses chunks as changed or unknown, and gives them unchanged"
+                        "the server rejects chunks as changed or unknown, but returns them unchanged"
                     ) from refusal
                 encrypted = left
         advance(len(encrypted))
@@ -350,7 +352,7 @@ class _Rotation:
         taken = await self._integration.find_chunk_names(kb_id, self._new.id, names)
         if not taken:
             raise InvalidAnswer(
-                "the server refuses names as taken, and does not have chunks of these names under the new context"
+                "the server rejects names as taken, but has no chunks with these names under the new context"
             ) from refusal
         return [(chunk | {"name": None} if chunk["name"] in taken else chunk, index) for chunk, index in encrypted]
 
@@ -368,6 +370,6 @@ class _Undecryptable(Exception):
 
 def _undecryptable(chunk_ids: list[int]) -> TamperedData:
     return TamperedData(
-        f"the chunks {shown_ids(chunk_ids)} do not decrypt under the old context: they were damaged, or written "
-        "otherwise. `xtrace kb verify` finds all that are: replace or delete them, and go on"
+        f"the chunks {shown_ids(chunk_ids)} do not decrypt under the old context: they are damaged, or were written "
+        "by other software. Run `xtrace kb verify` to list all of them, replace or delete them, and rotate again"
     )

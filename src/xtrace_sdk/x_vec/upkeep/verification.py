@@ -30,8 +30,8 @@ class Verification:
     """By ascending id."""
     seconds: float
     unsteady: tuple[int, ...] = ()
-    """The ids of chunks that were bad at the first reading and not at the second: they were replaced or deleted
-    meanwhile, or the service showed something else than is stored."""
+    """The ids of chunks that were bad in the first pass but not in the second: they were replaced or deleted meanwhile,
+    or the service answered with wrong data."""
     more: int = 0
     """How many bad chunks there are beyond the first 100,000, which are listed."""
 

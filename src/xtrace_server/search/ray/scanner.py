@@ -96,10 +96,10 @@ class RayScanner:
                 return Place(segment.name)
             if reply.status is Status.FULL:
                 self._full_until = time.monotonic() + _FULL_S
-                raise Unavailable("the cluster has no room for more rows (ray_node_bytes)")
+                raise Unavailable("the cluster is full (ray_node_bytes)")
             _check(reply)
             await asyncio.sleep(pause_s)
-        raise Unavailable("the cluster does not keep rows: its nodes come and go")
+        raise Unavailable("the cluster's nodes keep changing, so it cannot hold rows")
 
     async def scan(
         self, selections: AsyncIterator[Selection | None], computation: Computation, finish: Finish[_T]
@@ -223,7 +223,7 @@ class _Scan(Generic[_T]):
             if lost is not None:
                 await self._scanner.restore(segment, lost)
             await asyncio.sleep(pause_s)
-        raise Unavailable("the cluster does not keep rows: its nodes come and go")
+        raise Unavailable("the cluster's nodes keep changing, so it cannot hold rows")
 
     async def _called(self, step: _Step, segment: HeldSegment) -> Call:
         step.place = segment.place

@@ -123,8 +123,8 @@ class Postgres:
 
     def vacuum(self) -> Vacuumed:
         raise DatabaseUnusable(
-            "PostgreSQL reuses the space of what was deleted by itself (autovacuum); to give it back to the disk, run "
-            "VACUUM FULL in psql while the servers are stopped"
+            "PostgreSQL reuses the space of deleted rows itself (autovacuum); to return it to the disk, run VACUUM "
+            "FULL in psql while the servers are stopped"
         )
 
     @contextmanager
@@ -266,7 +266,7 @@ def _check(connection: Connection, location: str, known: Collection[str]) -> Col
     if not (known and blocking.has_tables(connection)):
         if known and blocking.is_unfinished(connection):
             raise DatabaseUnusable(
-                f"a restore or a copy to {location} goes on or was interrupted: run it again, or drop its table "
+                f"a restore or a copy to {location} is running or was interrupted: run it again, or drop its table "
                 f"{blocking.MARK} to start with a new, empty database"
             )
         return ()

@@ -66,7 +66,8 @@ class Sqlite:
     def check(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
         if not self.exists() and (left := blocking.unfinished(self.file)):
             raise DatabaseUnusable(
-                f"a restore or a copy to {self.location} goes on or was interrupted: run it again, or remove {left[0]} "
+                f"a restore or a copy to {self.location} is running or was interrupted: run it again, or remove "
+                f"{left[0]} "
                 "to start with a new, empty database"
             )
         return check_database(self.file, known_versions, whole)

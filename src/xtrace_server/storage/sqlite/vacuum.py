@@ -33,5 +33,5 @@ def vacuum_database(file: Path) -> Vacuumed:
             busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             now = file.stat().st_size + log_bytes(file)
     except sqlite3.DatabaseError as error:
-        raise DatabaseUnusable(f"the database could not be vacuumed, and is as it was: {error}") from None
+        raise DatabaseUnusable(f"the database could not be vacuumed, and is unchanged: {error}") from None
     return Vacuumed(max(0, before - now), now, not busy)

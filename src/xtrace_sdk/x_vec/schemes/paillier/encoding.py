@@ -43,8 +43,8 @@ def check_one_ciphertext(embed_len: int, key_len: int) -> None:
     while choose_base(most + 1, key_len) == "base3":
         most += 1
     raise InvalidArgument(
-        f"{embed_len} bits do not fit into one ciphertext at key_len {key_len}, which holds {most}: choose bits of at "
-        f"most {most}, or a larger key_len"
+        f"{embed_len} bits do not fit into one ciphertext at key_len {key_len}, which holds at most {most}: choose "
+        f"fewer bits, or a larger key_len"
     )
 
 

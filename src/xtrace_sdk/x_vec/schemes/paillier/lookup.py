@@ -56,7 +56,7 @@ class SubgroupPrime(Secretive):
         self.order_bits = order.bit_length()
         self.generator = generator
         if generator % self.square == 1 or powmod(generator, order, self.square) != 1:
-            raise InvalidContext("the context's noise generator does not have the order that it should have")
+            raise InvalidContext("the context's noise generator has the wrong order")
         self._arithmetic = arithmetic.prime_square(prime, other_prime)
         self._exponents = arithmetic.multiplier(1, order)
         self._table = arithmetic.fixed_base_table(generator, self._width, self.square)
@@ -88,7 +88,7 @@ class SubgroupPrime(Secretive):
         some = arithmetic.fixed_base_power(self._table, as_rows(exponents, self._width))
         expected = [int(powmod(self.generator, exponent, self.square)) for exponent in exponents]
         if not np.array_equal(powers[1:], next_powers) or not np.array_equal(some, as_rows(expected, some.shape[1])):
-            raise FaultDetected("a table of powers just computed is wrong: this machine computes wrongly")
+            raise FaultDetected("a table of powers just computed is wrong: this machine computes incorrectly")
 
     def noise_from(self, integers: Rows) -> Rows:
         return self._exponents(integers)
@@ -194,5 +194,5 @@ def _check_alpha_len(alpha_len: int, key_len: int) -> None:
     if alpha_len % 2 or not MIN_ALPHA_LEN <= alpha_len <= 2 * (key_len - 24):
         raise WeakParameters(
             f"alpha_len is {alpha_len}, expected an even number of bits from {MIN_ALPHA_LEN} to {2 * (key_len - 24)}: "
-            "a subgroup of fewer bits is found from a ciphertext, and with it the key"
+            "from a ciphertext, a smaller subgroup can be found, and with it the key"
         )

@@ -143,7 +143,9 @@ class PaillierScheme(PaillierVectors):
         for side, without_noise, own in zip(self._sides, self._without_noise, noise, strict=True):
             half = side.encrypt(messages, own)
             if (half == without_noise(messages)).all(axis=1).any():  # comes by chance once in 2^224 ciphertexts
-                raise FaultDetected("a vector was encrypted without noise, so it was not sent: this machine errs")
+                raise FaultDetected(
+                    "a vector was encrypted without noise, so it was not sent: this machine computes incorrectly"
+                )
             halves.append(half)
         return self._join_ciphertexts(halves[0], halves[1])
 
@@ -159,7 +161,8 @@ class PaillierScheme(PaillierVectors):
     def _expect_messages(self, prime: int, read: Rows, valid: NDArray[np.bool_], messages: Rows) -> None:
         if not (valid.all() and np.array_equal(read, self._residues[prime](messages))):
             raise FaultDetected(
-                "a vector just encrypted does not decrypt to itself, so it was not sent: this machine computes wrongly"
+                "a vector just encrypted does not decrypt to itself, so it was not sent: this machine computes "
+                "incorrectly"
             )
 
     # Decryption
@@ -169,8 +172,8 @@ class PaillierScheme(PaillierVectors):
     ) -> tuple[Distances, Valid]:
         if query is None:
             raise InvalidArgument(
-                "the query is missing: rows of a native context are read with the nonce and the query that they belong "
-                "to, decode_hamming_client_one(ciphertexts, nonce, query), which authenticates them"
+                "the query is missing: rows of a native context are authenticated by their nonce and query: call "
+                "decode_hamming_client_one(ciphertexts, nonce, query)"
             )
         packed, valid = self._vectors(rows, nonces, query, one_prime)
         return differing(packed, query.packed), valid

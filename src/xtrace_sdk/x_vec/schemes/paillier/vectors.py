@@ -185,7 +185,7 @@ class PaillierVectors(Secretive):
         else:
             binary = bits.dtype.kind in "biuf" and ((bits == 0) | (bits == 1)).all()
         if not binary:
-            raise InvalidVector("got a vector with elements other than 0 and 1, expected a binary vector: binarise it")
+            raise InvalidVector("got a vector with elements other than 0 and 1, expected a binary vector")
         return np.ascontiguousarray(bits, dtype=np.uint8)
 
 
@@ -224,8 +224,8 @@ class PaillierQueries(Secretive):
         count = len(self._queries[0].ciphertexts)
         if rows.shape[1] != count * len(self):
             raise InvalidAnswer(
-                f"the server answered with {rows.shape[1]} ciphertexts a row, expected {count * len(self)}: as many as "
-                "were asked with"
+                f"the server answered with {rows.shape[1]} ciphertexts a row, expected {count * len(self)}: as many "
+                "as in the query"
             )
         return np.ascontiguousarray(rows[:, number * count : (number + 1) * count])
 

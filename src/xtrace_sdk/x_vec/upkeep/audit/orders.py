@@ -3,7 +3,7 @@
 If x^u = 1 modulo p and not modulo q, then gcd(x^u − 1, n) = p. The order u is not known, but many candidates are tried
 at once. Three attacks are this one: Pollard's p − 1 (any x: its order divides p − 1), Williams' p + 1 (the same among
 the Lucas sequences, whose orders may divide p + 1), and the search for a small noise group, from what is left of a
-ciphertext when it is raised to the n-th power. Each gives a divisor of n: 1 if nothing was found, n if both primes were
+ciphertext when it is raised to the n-th power. Each gives a divisor of n: 1 if no results, n if both primes were
 met at once and could not be told apart.
 
 Stage 1 finds an order that is a product of prime powers up to a bound. Stage 2 finds every odd order below 2^bits in
