@@ -17,25 +17,25 @@ def copy_knowledge_base(
     *,
     batch_size: Positive = BATCH_SIZE,
 ) -> CopySummary:
-    """Copies the chunks under a context that the target does not have yet, and reads the copy to the end.
+    """Copies the chunks under a context that the target does not have yet, and verifies the whole copy.
 
     Args:
-        source: the service to copy from; its key needs permission to read.
+        source: the service to copy from; its key needs read permission.
         kb_id: the knowledge base to copy.
-        target: the service to copy to, the same or another; its key needs permission to read and write.
-        target_kb_id: the knowledge base to copy to. Nothing was loaded into it under this context, other than by
-            copies of the same source.
-        context: what is stored under it is copied; the same context, or one with the same keys, reads the copy.
+        target: the service to copy to, the same or another; its key needs read and write permission.
+        target_kb_id: the knowledge base to copy to. It must not contain chunks under this context, except from copies
+            of the same source.
+        context: the context whose chunks are copied; it also reads the copy.
         batch_size: chunks that are fetched and stored together.
 
-    Call it again to go on after an interruption, or to copy what was added since. Chunks that were changed or deleted
-    in the source since an earlier copy stay in the target as they are. Ids and times are the target's own.
+    Call it again to resume after an interruption, or to copy chunks added since. Chunks that were changed or deleted
+    in the source since an earlier copy stay unchanged in the target. Ids and times are assigned by the target.
 
-    Either service sees ciphertexts, names as hashes, and metadata as the source has it. Each learns how many chunks
-    are copied, and in which batches.
+    Both services see ciphertexts, hashed names, and metadata as stored in the source. Each learns how many chunks are
+    copied, and in which batches.
 
-    Raises `InvalidArgument` for a rotation that is not finished, and for a target with names of its own; `TamperedData`
-    if the target does not give back what it stored; `ForeignNameSalt`, and what `XTraceIntegration` raises.
+    Raises `InvalidArgument` during a rotation, and for a target with incompatible names; `TamperedData` if the target
+    does not return what it stored; `ForeignNameSalt`, and what `XTraceIntegration` raises.
     """
     return run(
         core.copy_knowledge_base(core_of(source), kb_id, core_of(target), target_kb_id, context, batch_size=batch_size)

@@ -16,14 +16,14 @@ from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 
 
 class Embedding(Twin[core.Embedding]):
-    """A model that embeds texts, cut to `dim` dimensions.
+    """A model that embeds texts, truncated to `dim` dimensions.
 
-    Many models want a prompt before a query, and another or none before a text to be found, a *passage*. `embed` and
-    its like embed passages, `embed_query` and `bin_embed_query` queries. A text that is longer than the model takes is
-    refused (`TextRefused`), never cut.
+    Many models expect a prompt before a query, and a different one or none before a stored text (a *passage*). `embed`
+    and `bin_embed` embed passages, `embed_query` and `bin_embed_query` embed queries. A text that is too long for the
+    model raises `TextRefused`; it is never truncated.
 
-    The texts of one call of `embed_many` and `bin_embed_many` travel to
-    the model in batches. Models are loaded by the first call, once.
+    The texts of one call of `embed_many` and `bin_embed_many` are sent to
+    the model in batches. The first call loads the model. Loading and computation run outside the event loop.
     """
 
     def __init__(
@@ -51,22 +51,23 @@ class Embedding(Twin[core.Embedding]):
             provider: `wordllama`, `sentence_transformer`, `ollama` or `openai`.
             model_name: the provider's name for the model (`l2_supercat` for `wordllama`, 256 dimensions); for
                 `sentence_transformer` also a local folder.
-            dim: how many of the model's dimensions to keep, the first ones.
-            bits: how many bits `bin_embed` makes of them, at most 4096, by fixed random projections (`superbit-1`);
-                None for the dimensions' signs. More bits than dimensions find more, and up to 512 cost no more than 256
-                (docs/recall.md).
-            query_prompt: stands before each query; None for what the model's maker asks for, if this version knows it
-                (`xtrace_sdk.x_vec.inference.prompts`), and an empty text for nothing.
-            passage_prompt: stands before each passage, likewise.
-            base_url: of an API; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
-            api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is embedded.
-            batch_size: texts that go to the model, or into one request, together.
-            concurrency: requests to an API under way at once.
-            timeout_s: the maximum idle time of an API.
-            retries: how often and how long to try an API again.
-            verify: False accepts any certificate of an API, which lets everybody on the way read texts and key; or an
-                `ssl.SSLContext`.
-            ca_file: certificates in PEM form: the authorities that are trusted for an API, and no others.
+            dim: how many of the model's first dimensions to keep.
+            bits: how many bits `bin_embed` computes from them, at most 4096, by fixed random projections
+                (`superbit-1`); None for the dimensions' signs. More bits than dimensions improve recall, and 512 cost
+                the same as 256 (docs/recall.md).
+            query_prompt: prepended to each query; None for the prompt that the model's authors specify, if known
+                (`xtrace_sdk.x_vec.inference.prompts`), and an empty string for none.
+            passage_prompt: prepended to each passage, in the same way.
+            base_url: of an API; by default `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
+            api_key: of an API; by default `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is
+                embedded.
+            batch_size: texts in one call of the model, or in one request.
+            concurrency: requests to an API in progress at the same time.
+            timeout_s: the maximum time without data from an API.
+            retries: how often and how long to retry an API.
+            verify: False accepts any certificate of an API, which lets anyone on the network path read texts and key;
+                or an `ssl.SSLContext`.
+            ca_file: certificates (PEM) of the only authorities to trust for an API.
             transport: replaces the network, for tests.
 
         Raises `InvalidArgument`.
@@ -92,43 +93,43 @@ class Embedding(Twin[core.Embedding]):
 
     @property
     def model(self) -> EmbeddingModel:
-        """Which model this is: what a context remembers (`ExecutionContext.create(…, embedding=…)`)."""
+        """The model's identity, as a context stores it (`ExecutionContext.create(…, embedding=…)`)."""
         return self._core.model
 
     def __repr__(self) -> str:
         return repr(self._core)
 
     def embed(self, text: str) -> Floats:
-        """The passage's vector, `(dim,)` float32. Raises `EmbeddingError`."""
+        """Returns the passage's vector, `(dim,)` float32. Raises `EmbeddingError`."""
         return run(self._core.embed(text))
 
     def embed_query(self, text: str) -> Floats:
-        """The query's vector, `(dim,)` float32. Raises `EmbeddingError`."""
+        """Returns the query's vector, `(dim,)` float32. Raises `EmbeddingError`."""
         return run(self._core.embed_query(text))
 
     def bin_embed(self, text: str) -> Bits:
-        """The passage's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        """Returns the passage's vector as bits, `(bits,)` uint8, as `to_bits` does. Raises `EmbeddingError`."""
         return run(self._core.bin_embed(text))
 
     def bin_embed_query(self, text: str) -> Bits:
-        """The query's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        """Returns the query's vector as bits, `(bits,)` uint8, as `to_bits` does. Raises `EmbeddingError`."""
         return run(self._core.bin_embed_query(text))
 
     def embed_many(self, texts: Sequence[str]) -> Floats:
-        """The passages' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
+        """Returns the passages' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
         return run(self._core.embed_many(texts))
 
     def bin_embed_many(self, texts: Sequence[str]) -> Bits:
-        """The passages' vectors as bits, `(n, bits)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        """Returns the passages' vectors as bits, `(n, bits)` uint8, as `to_bits` does. Raises `EmbeddingError`."""
         return run(self._core.bin_embed_many(texts))
 
     def to_bits(self, vectors: Any) -> Bits:
-        """Bits of a float vector `(dim,)`, or of a matrix `(n, dim)` of them: `(bits,)` or `(n, bits)`, uint8.
+        """Returns the bits of a float vector `(dim,)` or matrix `(n, dim)`: `(bits,)` or `(n, bits)`, uint8.
 
-        Without `bits` there are `dim` of them, the signs: 1 where an element is above 0. With `bits` each is the sign
-        of a fixed random projection (docs/formats.md, "More bits than dimensions"), the same on every machine.
+        Without `bits` these are the `dim` signs: 1 where an element is above 0. With `bits` each is the sign of a
+        fixed random projection (docs/formats.md, "More bits than dimensions"), the same on every machine.
 
-        Raises `InvalidVector` for another shape and for elements that are not finite numbers.
+        Raises `InvalidVector` for a wrong shape and for elements that are not finite numbers.
         """
         return self._core.to_bits(vectors)
 

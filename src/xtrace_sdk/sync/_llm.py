@@ -15,10 +15,10 @@ from xtrace_sdk.x_vec.inference._completions import Message
 
 
 class InferenceClient(Twin[core.InferenceClient]):
-    """A language model behind an API that speaks OpenAI's chat completions.
+    """A language model with an OpenAI-compatible chat completions API.
 
-    The API sees the question and the context in clear, wherever they were encrypted before: `disclosure` says what is
-    sent, and to where. What comes back is text from outside; show it on a terminal only without control characters.
+    The API sees the question and the context in plaintext: `disclosure` says what is sent, and where. The answer is
+    untrusted text; remove control characters before you show it on a terminal.
     """
 
     def __init__(
@@ -42,25 +42,25 @@ class InferenceClient(Twin[core.InferenceClient]):
         """Nothing is sent yet.
 
         Args:
-            provider: `openai`, `ollama`, or `custom` for another service with the same API, whose `base_url` is needed.
+            provider: `openai`, `ollama`, or `custom` for another service with the same API, which needs `base_url`.
             model: the provider's name for the model.
-            api_key: else `OPENAI_API_KEY` (for `openai`) or `INFERENCE_API_KEY`, read when the first question is asked.
-                The key of OpenAI is never sent to a `custom` service unless it is given here.
-            base_url: the address up to `/chat/completions`; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else the
+            api_key: by default `OPENAI_API_KEY` (for `openai`) or `INFERENCE_API_KEY`, read when the first question is
+                asked. OpenAI's key is never sent to a `custom` service unless it is passed here.
+            base_url: the URL without `/chat/completions`; by default `OLLAMA_HOST` or `OPENAI_BASE_URL`, else the
                 provider's usual one.
-            prompt_template: the message to the model, with `{query}` and `{context}` where they belong. Other braces
-                mean nothing.
+            prompt_template: the message to the model, with the placeholders `{query}` and `{context}`. Other braces
+                are ordinary characters.
             instructions: the system message; by default rules for answers with citations, and none with a
                 `prompt_template`.
-            max_tokens: the longest answer that is asked for.
-            temperature: how much chance there is in an answer; None for the model's own.
-            on_disclosure: is called with `disclosure` before the first request. By default there is a
-                `PlaintextDisclosure` warning, unless the address is this machine.
-            timeout_s: the maximum idle time of the API.
-            retries: how often and how long to try again, until an answer begins.
-            verify: False accepts any certificate of the API, which lets everybody on the way read texts and key; or an
-                `ssl.SSLContext`.
-            ca_file: certificates in PEM form: the authorities that are trusted for the API, and no others.
+            max_tokens: the maximum length of the answer.
+            temperature: the randomness of the answer; None for the model's default.
+            on_disclosure: called with `disclosure` before the first request. By default a `PlaintextDisclosure`
+                warning is emitted, unless the address is this machine.
+            timeout_s: the maximum time without data from the API.
+            retries: how often and how long to retry, until an answer begins.
+            verify: False accepts any certificate of the API, which lets anyone on the network path read texts and key;
+                or an `ssl.SSLContext`.
+            ca_file: certificates (PEM) of the only authorities to trust for the API.
             transport: replaces the network, for tests.
 
         Raises `InvalidArgument`.
@@ -88,16 +88,16 @@ class InferenceClient(Twin[core.InferenceClient]):
 
     @property
     def is_local(self) -> bool:
-        """Whether the API is on this machine, by its address."""
+        """Whether the API's address is this machine."""
         return self._core.is_local
 
     @property
     def disclosure(self) -> str:
-        """What is sent with each question, and to where, in a sentence or two."""
+        """Says in a sentence or two what is sent with each question, and where."""
         return self._core.disclosure
 
     def messages(self, query: str, context: str = "") -> list[Message]:
-        """The messages to the model: objects with `role` and `content`. This is all of the user's that is sent."""
+        """The messages to the model: objects with `role` and `content`. No other user data is sent."""
         return self._core.messages(query, context)
 
     @overload
@@ -113,16 +113,16 @@ class InferenceClient(Twin[core.InferenceClient]):
     def query(self, query: str, context: str = "", stream: bool = False) -> str | Generator[str, None]: ...
 
     def query(self, query: str, context: str = "", stream: bool = False) -> str | Generator[str, None]:
-        """The model's answer; with `stream` the parts of its text as they come, as `stream` gives them.
+        """Returns the model's answer; with `stream`, yields parts of its text as `stream` does.
 
-        Raises `InferenceError`, and `InvalidArgument` without a key that the API needs.
+        Raises `InferenceError`, and `InvalidArgument` if the API needs a key and none is set.
         """
         return run_or_iterate(self._core.query(query, context, stream))
 
     def stream(self, query: str, context: str = "") -> Generator[str, None]:
-        """The parts of the answer's text as they come. Closing the generator ends the request.
+        """Yields parts of the answer's text as they arrive. Closing the generator ends the request.
 
-        Raises what `query` raises; parts that came before an error are part of no complete answer.
+        Raises what `query` raises; after an error the answer is incomplete.
         """
         return iterate(self._core.stream(query, context))
 

@@ -13,11 +13,11 @@ from xtrace_sdk.x_vec.upkeep.manifest import ManifestSummary
 def write_manifest(
     integration: XTraceIntegration, kb_id: str, context: ExecutionContext | PublicParts, path: str | os.PathLike[str]
 ) -> ManifestSummary:
-    """Writes the manifest of all chunks of a knowledge base that are stored under a context, whole or not at all.
+    """Writes the manifest of all chunks of a knowledge base that are stored under a context, atomically.
 
-    The public parts of a context are enough (`read_public_file`). The manifest lists what the service shows: run
-    `verify` before, if that may be something else than is stored. Chunks that are stored or changed later are not in
-    it. Memory does not grow with the number of chunks. Raises `InvalidArgument` for a context that nothing was ever
-    stored under there, `InaccessibleFile`, and what `XTraceIntegration` raises.
+    The public part of a context is enough (`read_public_file`). The manifest lists what the service returns: if you do
+    not trust that, run `verify` first. Chunks stored or changed later are not in it. Memory does not grow with the
+    number of chunks. Raises `InvalidArgument` if nothing was ever stored under the context there, `InaccessibleFile`,
+    and what `XTraceIntegration` raises.
     """
     return run(core.write_manifest(core_of(integration), kb_id, context, path))

@@ -14,11 +14,11 @@ from xtrace_sdk.x_vec.retrievers.scope import Range
 
 
 class Retriever(Twin[core.Retriever]):
-    """Searches a knowledge base with encrypted queries and decrypts what was found.
+    """Searches a knowledge base with encrypted queries, and decrypts the results.
 
-    The service learns which context is searched and when, how many candidates there are, the metadata filter, and which
-    chunks are fetched afterwards; never the query, the vectors, the distances or their order. With `decoys` those that
-    are wanted are among others, which stay the same as long as the retriever lives: keep it.
+    The service learns which context is searched and when, how many candidates there are, the metadata filter, and
+    which chunks are fetched afterwards. It never learns the query, the vectors, the distances or their order. `decoys`
+    hide the wanted chunks among others, which stay the same for the lifetime of the retriever: keep it.
     """
 
     def __init__(
@@ -29,10 +29,10 @@ class Retriever(Twin[core.Retriever]):
         *,
         parallel: bool = False,
     ) -> None:
-        """`embedding` is the model that the chunks were embedded with, by default the one that the context remembers.
+        """`embedding` is the model of the chunks, by default the context's.
 
-        Only `search` with a text needs it. Raises `OtherModel` if the context remembers another one. `parallel`, or
-        True or False in the model's place, is ignored: decryption always uses all cores.
+        Only `search` with a text needs it. Raises `OtherModel` if the context has a different model. `parallel`, or a
+        boolean in place of the model, is ignored: decryption always uses all cores.
         """
         self._core = core.Retriever(
             execution_context, core_of(integration), in_threads(embedding, Embedder), parallel=parallel
@@ -82,20 +82,21 @@ class Retriever(Twin[core.Retriever]):
         range_filter: Range | None = None,
         include_scores: bool = False,
     ) -> list[int] | tuple[list[int], list[int]]:
-        """The ids of the `k` chunks nearest to the query, nearest first; of equal distance, the smaller id first.
+        """Returns the ids of the `k` chunks nearest to the query, sorted by distance, then by id.
 
         Args:
-            query_vector: bits, floats (taken by their sign), or an awaitable of either, of the context's length.
-            k: how many; fewer come back where the knowledge base has fewer.
+            query_vector: bits, floats (only their signs count), or an awaitable of either, of the context's length.
+            k: the number of results; fewer are returned if the knowledge base has fewer.
             kb_id: the knowledge base.
-            meta_filter: a metadata filter; the service sees it, of private fields the hashes of the values in it.
+            meta_filter: a metadata filter, which the service sees; values of private fields are sent as hashes.
             range_filter: `(lowest, highest)` chunk id, both included.
-            include_scores: gives `(ids, scores)`; scores are the Hamming distances of just those ids, in that order.
+            include_scores: returns `(ids, scores)`, where scores are the Hamming distances of these ids, in the same
+                order.
 
-        Raises `InvalidRows`, naming the chunks, if any answer is not the sum of a stored vector and this query;
-        nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
-        server about it. Raises `NothingToSearch` if nothing is stored under this context in the knowledge base, but
-        other contexts are in use there; warns (`NothingStored`) if none is.
+        Raises `InvalidRows`, with the chunks' ids, if a row is not the sum of a stored vector and this query; nothing
+        is fetched then. The search is not retried automatically, because any reaction to a bad row would give the
+        server information about it. If nothing is stored under this context in the knowledge base, raises
+        `NothingToSearch` if other contexts are in use there, else warns (`NothingStored`).
         """
         return run(self._core.nn_search_for_ids(query_vector, k, kb_id, meta_filter, range_filter, include_scores))
 
@@ -107,7 +108,7 @@ class Retriever(Twin[core.Retriever]):
         meta_filter: MetaFilter | None = None,
         range_filter: Range | None = None,
     ) -> list[tuple[list[int], list[int]]]:
-        """For each query `(ids, scores)` as `nn_search_for_ids` gives them, in the order of the queries.
+        """Returns `(ids, scores)` for each query as `nn_search_for_ids` does, in the order of the queries.
 
         The service reads the ciphertexts once for up to 32 queries. Raises what `nn_search_for_ids` raises.
         """
@@ -124,30 +125,33 @@ class Retriever(Twin[core.Retriever]):
         decoys: Count = 0,
         rescore: Positive | None = None,
     ) -> list[SearchResult]:
-        """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
+        """Returns the `k` chunks nearest to a text or a vector, nearest first and decrypted: search and retrieval in
+        one.
 
-        A text needs the `embedding` that this retriever was made with. Chunks that were deleted in between are left
-        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise.
+        A text needs this retriever's `embedding`. Chunks that were deleted meanwhile are omitted. Raises what
+        `nn_search_for_ids` and `retrieve_and_decrypt` raise.
 
-        With `rescore=4` the 4·k nearest by Hamming distance are fetched, and the k of them that are most similar by the
-        cosine of their vectors' copies come back, most similar first (docs/recall.md). The chunks must have been loaded
-        with `DataLoader(…, vector_copy=…)`, else `InvalidArgument`; a vector must be floats, else `InvalidVector`. The
-        service sees that 4·k chunks are fetched, not which of them are wanted.
+        With `rescore=4` the 4·k nearest chunks by Hamming distance are fetched, and the k most similar by the cosine
+        of their vectors' copies are returned, most similar first (docs/recall.md). Raises `InvalidArgument` unless the
+        chunks were loaded with `DataLoader(…, vector_copy=…)`, and `InvalidVector` unless a vector is floats. The
+        service sees that 4·k chunks are fetched, but not which of them are wanted.
         """
         return run(self._core.search(query, k, kb_id, meta_filter, range_filter, decoys=decoys, rescore=rescore))
 
     def retrieve_and_decrypt(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: Count = 0
     ) -> list[dict[str, Any]]:
-        """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
+        """Returns the chunks in the order of the ids: dicts with `chunk_id`, `chunk_content` (the text), `meta_data`,
+        ….
 
-        `projection` names the fields to fetch, by default all but the ciphertexts; private metadata brings the content
-        along, which holds its values. Ids that are not there any more are left out. The ids are requested in ascending
-        order, so that the request does not show which was nearest.
+        `projection` names the fields to fetch, by default all except the ciphertexts; private metadata also fetches
+        the content, which contains its values. Ids that no longer exist are omitted. The ids are requested in
+        ascending order, so that the request does not reveal which was nearest.
 
-        `decoys` also fetches at least as many other candidates of the search that found the ids (all, if there are
-        fewer), decrypts them alike and drops them. The service learns that some of these are wanted, not which. What is
-        fetched together once is always fetched together by this retriever (docs/security.md, "Decoys").
+        `decoys` also fetches at least this many other candidates of the search that found the ids (all, if there are
+        fewer), decrypts them in the same way and discards them. The service learns that some of these are wanted, but
+        not which. Chunks fetched together once are always fetched together by this retriever (docs/security.md,
+        "Decoys").
 
         Raises `ContentTampered`, and `ChangedSinceSearch` if a chunk was replaced since this retriever found it, or its
         metadata does not match the filter of the latest search that found it; with decoys also for a decoy. With
@@ -159,7 +163,7 @@ class Retriever(Twin[core.Retriever]):
     def meta_search(
         self, meta_filter: MetaFilter | None, kb_id: str, projection: Sequence[str] = META_FIELDS
     ) -> list[dict[str, Any]]:
-        """All chunks of the context that the filter matches, in one list: see `iter_meta_search`."""
+        """Returns all chunks of the context that match the filter, in one list: see `iter_meta_search`."""
         return run(self._core.meta_search(meta_filter, kb_id, projection))
 
     def iter_meta_search(
@@ -171,14 +175,14 @@ class Retriever(Twin[core.Retriever]):
         sort_by: str = "chunk_id",
         sort_order: str = "asc",
     ) -> Generator[dict[str, Any], None]:
-        """The chunks of the context that the filter matches, fetched page by page, each a dict with clear values.
+        """Yields the chunks of the context that match the filter, fetched page by page, as dicts with plaintext values.
 
-        The filter is written with clear values, also of private fields. With `chunk_content` in the projection the
-        texts come decrypted; private metadata brings the content along anyway, which holds its values. While a
-        context takes another's place, the chunks under the other come first, each once.
+        Write the filter with plaintext values, also for private fields. With `chunk_content` in the projection the
+        texts are decrypted; private metadata always fetches the content, which contains its values. During a rotation
+        the chunks under the old context come first, each once.
 
-        Raises `InvalidFilter`, `NotOnPrivateField` for operators and sorting that need clear values on a private field,
-        `ContentTampered`, and what `XTraceIntegration.iter_meta_search` raises.
+        Raises `InvalidFilter`, `NotOnPrivateField` for operators and sort orders that need plaintext values of a
+        private field, `ContentTampered`, and what `XTraceIntegration.iter_meta_search` raises.
         """
         return iterate(
             self._core.iter_meta_search(meta_filter, kb_id, projection, sort_by=sort_by, sort_order=sort_order)
@@ -186,7 +190,7 @@ class Retriever(Twin[core.Retriever]):
 
     @staticmethod
     def format_context(chunks: Sequence[Mapping[str, Any] | str], separator: str = "\n\n") -> str:
-        """The texts, or those of retrieved chunks, numbered in their order, as one text for a language model's prompt.
+        """Formats texts, or the texts of retrieved chunks, as one numbered text for a language model's prompt.
 
         Raises `InvalidArgument` for a chunk without `chunk_content`.
         """

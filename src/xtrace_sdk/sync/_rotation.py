@@ -21,32 +21,34 @@ def rotate(
     dry_run: bool = False,
     instead_of: str | None = None,
 ) -> RotationSummary:
-    """Moves the chunks under the context's predecessor to the context, and says how many; call it again to go on.
+    """Moves the chunks under the context's predecessor to the context, and returns how many; call it again to resume.
 
     Args:
-        context: made by `ExecutionContext.successor`, and saved: its keys must not be in this process alone.
-        integration: the service; its key needs permission to write, and to delete for `finish` and `remove_old`.
+        context: created by `ExecutionContext.successor` and saved, so that its keys are not only in this process.
+        integration: the service; its key needs write permission, and delete permission for `finish` and `remove_old`.
         kb_ids: the knowledge bases; by default all that the predecessor is bound to.
-        batch_size: chunks a write.
-        finish: retires the predecessor at the end, so that the service stores nothing more under it, moves what came
-            in between, and takes the old keys out of `context`: save that again then. This cannot be undone.
-        remove_old: finishes, and deletes the predecessor from the service.
-        dry_run: reads and decrypts every chunk, and changes nothing.
-        instead_of: the id of another context that a rotation was begun into, and whose keys are lost.
+        batch_size: chunks in one write.
+        finish: at the end retires the predecessor, so that the service stores nothing more under it, moves chunks
+            written meanwhile, and removes the old keys from `context`: save it again afterwards. This cannot be
+            undone.
+        remove_old: finishes, and then deletes the predecessor from the service.
+        dry_run: reads and decrypts every chunk without changing anything.
+        instead_of: the id of another context to which a rotation was started, if its keys are lost.
 
-    Retrievers of `context` see each chunk exactly once all the while. Until the end others may go on writing, under
-    either context: what they change while its batch is on its way is left alone, and moved by the next.
+    During the rotation, retrievers with `context` see each chunk exactly once. Others may keep writing under either
+    context until the end: chunks that they change while a batch is in progress are not overwritten, and move with a
+    later batch.
 
-    Where the context was made with manifests, the predecessor is retired at the beginning, only chunks that are listed
-    move, and `left` says how many others there are; `verify` lists them.
+    If the context was created with manifests, the predecessor is retired at the beginning and only listed chunks move.
+    `left` counts the others, and `verify` lists them.
 
-    At a chunk that does not decrypt, it reads all that is left again, twice, before it does anything else. The service
-    learns which chunks are old, and in which batches it showed one that does not decrypt, three times at most.
+    If a chunk does not decrypt, everything that remains is read twice more before anything else happens. The service
+    learns which chunks are old, and which batches contained a chunk that does not decrypt, at most three times.
 
-    A context is rotated into one other context only: the service keeps the id of the first one that comes.
+    A context can be rotated into only one other context: the service stores the id of the first one.
 
-    Raises `OtherRotation` if that is not this one, `InvalidArgument`, `TamperedData` naming chunks that do not decrypt
-    (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
+    Raises `OtherRotation` if that is a different one, `InvalidArgument`, `TamperedData` with the ids of chunks that do
+    not decrypt (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
     """
     return run(
         core.rotate(

@@ -1,4 +1,4 @@
-"""One load: batches of a collection go through its stages, each batch in another."""
+"""One load: batches of a collection pass through its stages concurrently."""
 
 import asyncio
 import warnings
@@ -26,36 +26,36 @@ _SHOWN: Final = 3
 BATCH_SIZE: Final = 500
 """Chunks that are embedded, encrypted and stored together."""
 BATCHES_AHEAD: Final = 5
-"""Batches of a load that are in memory: one each is read, looked up, embedded, encrypted and stored."""
+"""Batches of a load in memory: one for each stage (read, look up, embed, encrypt, store)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadSummary:
-    """What a load did, or has done so far."""
+    """The result of a load, final or so far."""
 
     inserted: int = 0
-    """Chunks that were not there before."""
+    """The number of new chunks."""
     known: int = 0
-    """Chunks that were there, and were left as they were."""
+    """The number of chunks that already existed and were kept."""
     replaced: int = 0
-    """Chunks that were there otherwise."""
+    """The number of chunks that existed and were replaced."""
     base_names: Set[str] = field(default=frozenset(), repr=False, compare=False)
-    """Those of all chunks that were read, from which their names in any knowledge base follow."""
+    """The base names of all chunks read, from which their names in any knowledge base are derived."""
     passed_over: Sequence[PassedOverText] = field(default=(), compare=False)
-    """Chunks that cannot be loaded, and why."""
+    """Chunks that were skipped because they cannot be loaded, with the reasons."""
     kb_id: str = field(default="", compare=False)
     inserted_ids: Sequence[int] = field(default=(), repr=False, compare=False)
-    """Those of the chunks that were not there before."""
+    """The ids of the new chunks."""
     is_finished: bool = field(default=False, compare=False)
-    """Whether the whole collection was read and everything in it is stored or passed over."""
+    """Whether the whole collection was read, and every chunk in it is stored or skipped."""
 
     @property
     def stored(self) -> int:
-        """Chunks that were written."""
+        """The number of chunks written."""
         return self.inserted + self.replaced
 
     def with_more(self, done: InsertedIds) -> "LoadSummary":
-        """The summary after further chunks, of which these are the ids and outcomes."""
+        """The summary with more chunks added, given their ids and outcomes."""
         counts = Counter(done.outcomes)
         return replace(self, **{name: getattr(self, name) + count for name, count in counts.items()})
 

@@ -1,6 +1,6 @@
-"""`Embedding`: texts to vectors, with a model on this machine or behind an API, and to the bits that are encrypted.
+"""`Embedding`: turns texts into vectors, with a local model or an API, and into the bits that are encrypted.
 
-An API sees the texts that it embeds. `wordllama` and `sentence_transformer` work on this machine.
+An API sees the texts that it embeds. `wordllama` and `sentence_transformer` run on this machine.
 """
 
 import asyncio
@@ -33,27 +33,27 @@ PROVIDERS: Final = ("wordllama", "sentence_transformer", "ollama", "openai")
 
 
 class Provider(Protocol):
-    """Where vectors come from."""
+    """A source of vectors."""
 
     async def vectors(self, texts: Sequence[str]) -> Floats:
         """One vector for each of at least one text, in order: `(n, dimensions of the model)`."""
         ...
 
     async def aclose(self) -> None:
-        """Lets go of connections."""
+        """Closes connections."""
         ...
 
 
 @checked_calls
 class Embedding(Secretive):
-    """A model that embeds texts, cut to `dim` dimensions.
+    """A model that embeds texts, truncated to `dim` dimensions.
 
-    Many models want a prompt before a query, and another or none before a text to be found, a *passage*. `embed` and
-    its like embed passages, `embed_query` and `bin_embed_query` queries. A text that is longer than the model takes is
-    refused (`TextRefused`), never cut.
+    Many models expect a prompt before a query, and a different one or none before a stored text (a *passage*). `embed`
+    and `bin_embed` embed passages, `embed_query` and `bin_embed_query` embed queries. A text that is too long for the
+    model raises `TextRefused`; it is never truncated.
 
-    Calls of `embed` and `bin_embed` that are awaited together (by `asyncio.gather`, or by the data loader) travel to
-    the model in batches. Models are loaded by the first call, once, outside the event loop, as is all computation.
+    Calls of `embed` and `bin_embed` that are awaited together (by `asyncio.gather`, or by the data loader) are sent to
+    the model in batches. The first call loads the model. Loading and computation run outside the event loop.
     """
 
     def __init__(
@@ -81,22 +81,23 @@ class Embedding(Secretive):
             provider: `wordllama`, `sentence_transformer`, `ollama` or `openai`.
             model_name: the provider's name for the model (`l2_supercat` for `wordllama`, 256 dimensions); for
                 `sentence_transformer` also a local folder.
-            dim: how many of the model's dimensions to keep, the first ones.
-            bits: how many bits `bin_embed` makes of them, at most 4096, by fixed random projections (`superbit-1`);
-                None for the dimensions' signs. More bits than dimensions find more, and up to 512 cost no more than 256
-                (docs/recall.md).
-            query_prompt: stands before each query; None for what the model's maker asks for, if this version knows it
-                (`xtrace_sdk.x_vec.inference.prompts`), and an empty text for nothing.
-            passage_prompt: stands before each passage, likewise.
-            base_url: of an API; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
-            api_key: of an API; else `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is embedded.
-            batch_size: texts that go to the model, or into one request, together.
-            concurrency: requests to an API under way at once.
-            timeout_s: the maximum idle time of an API.
-            retries: how often and how long to try an API again.
-            verify: False accepts any certificate of an API, which lets everybody on the way read texts and key; or an
-                `ssl.SSLContext`.
-            ca_file: certificates in PEM form: the authorities that are trusted for an API, and no others.
+            dim: how many of the model's first dimensions to keep.
+            bits: how many bits `bin_embed` computes from them, at most 4096, by fixed random projections
+                (`superbit-1`); None for the dimensions' signs. More bits than dimensions improve recall, and 512 cost
+                the same as 256 (docs/recall.md).
+            query_prompt: prepended to each query; None for the prompt that the model's authors specify, if known
+                (`xtrace_sdk.x_vec.inference.prompts`), and an empty string for none.
+            passage_prompt: prepended to each passage, in the same way.
+            base_url: of an API; by default `OLLAMA_HOST` or `OPENAI_BASE_URL`, else its usual address.
+            api_key: of an API; by default `OPENAI_API_KEY` or `INFERENCE_API_KEY`, read when the first text is
+                embedded.
+            batch_size: texts in one call of the model, or in one request.
+            concurrency: requests to an API in progress at the same time.
+            timeout_s: the maximum time without data from an API.
+            retries: how often and how long to retry an API.
+            verify: False accepts any certificate of an API, which lets anyone on the network path read texts and key;
+                or an `ssl.SSLContext`.
+            ca_file: certificates (PEM) of the only authorities to trust for an API.
             transport: replaces the network, for tests.
 
         Raises `InvalidArgument`.
@@ -152,11 +153,11 @@ class Embedding(Secretive):
 
     @property
     def model(self) -> EmbeddingModel:
-        """Which model this is: what a context remembers (`ExecutionContext.create(…, embedding=…)`)."""
+        """The model's identity, as a context stores it (`ExecutionContext.create(…, embedding=…)`)."""
         return self._model
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other one gives the same vectors: the same model, behind the same address."""
+        """Whether the other one returns the same vectors: the same model at the same address."""
         if not isinstance(other, Embedding):
             return NotImplemented
         return self._identity() == other._identity()
@@ -168,7 +169,7 @@ class Embedding(Secretive):
         return self.model, self._options["base_url"]
 
     def __reduce_ex__(self, protocol: object) -> Any:
-        """Pickles everything but the key: the copy reads it from the environment, at its first use."""
+        """Pickles everything except the key: the copy reads it from the environment at its first use."""
         given = {name: value for name, value in self._options.items() if value is not None}
         if not isinstance(given["verify"], bool) or "transport" in given:
             raise TypeError(
@@ -181,12 +182,12 @@ class Embedding(Secretive):
         return f"Embedding({self.provider!r}, {self.model_name!r}, {self.dim}{bits})"
 
     async def embed(self, text: str) -> Floats:
-        """The passage's vector, `(dim,)` float32. Raises `EmbeddingError`."""
+        """Returns the passage's vector, `(dim,)` float32. Raises `EmbeddingError`."""
         _check_texts([text])
         return await self._embed_one(self.passage_prompt + text)
 
     async def embed_query(self, text: str) -> Floats:
-        """The query's vector, `(dim,)` float32. Raises `EmbeddingError`."""
+        """Returns the query's vector, `(dim,)` float32. Raises `EmbeddingError`."""
         _check_texts([text])
         return await self._embed_one(self.query_prompt + text)
 
@@ -205,17 +206,17 @@ class Embedding(Secretive):
         return await vector
 
     async def bin_embed(self, text: str) -> Bits:
-        """The passage's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        """Returns the passage's vector as bits, `(bits,)` uint8, as `to_bits` does. Raises `EmbeddingError`."""
         (bits,) = await self._to_bits((await self.embed(text))[None])
         return cast("Bits", bits)
 
     async def bin_embed_query(self, text: str) -> Bits:
-        """The query's vector as bits, `(bits,)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        """Returns the query's vector as bits, `(bits,)` uint8, as `to_bits` does. Raises `EmbeddingError`."""
         (bits,) = await self._to_bits((await self.embed_query(text))[None])
         return cast("Bits", bits)
 
     async def embed_many(self, texts: Sequence[str]) -> Floats:
-        """The passages' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
+        """Returns the passages' vectors in order, `(n, dim)` float32. Raises `EmbeddingError`."""
         _check_texts(texts)
         return await self._embed_all([self.passage_prompt + text for text in texts])
 
@@ -225,16 +226,16 @@ class Embedding(Secretive):
         return self._checked(await self._source.vectors(texts), len(texts))
 
     async def bin_embed_many(self, texts: Sequence[str]) -> Bits:
-        """The passages' vectors as bits, `(n, bits)` uint8 as `to_bits` gives them. Raises `EmbeddingError`."""
+        """Returns the passages' vectors as bits, `(n, bits)` uint8, as `to_bits` does. Raises `EmbeddingError`."""
         return await self._to_bits(await self.embed_many(texts))
 
     def to_bits(self, vectors: Any) -> Bits:
-        """Bits of a float vector `(dim,)`, or of a matrix `(n, dim)` of them: `(bits,)` or `(n, bits)`, uint8.
+        """Returns the bits of a float vector `(dim,)` or matrix `(n, dim)`: `(bits,)` or `(n, bits)`, uint8.
 
-        Without `bits` there are `dim` of them, the signs: 1 where an element is above 0. With `bits` each is the sign
-        of a fixed random projection (docs/formats.md, "More bits than dimensions"), the same on every machine.
+        Without `bits` these are the `dim` signs: 1 where an element is above 0. With `bits` each is the sign of a
+        fixed random projection (docs/formats.md, "More bits than dimensions"), the same on every machine.
 
-        Raises `InvalidVector` for another shape and for elements that are not finite numbers.
+        Raises `InvalidVector` for a wrong shape and for elements that are not finite numbers.
         """
         floats = np.asarray(vectors)
         if floats.ndim not in (1, 2) or floats.shape[-1] != self.dim or floats.dtype.kind not in "fiu":
@@ -315,9 +316,9 @@ def _check_texts(texts: Sequence[str]) -> None:
 
 
 def embedding_for(model: EmbeddingModel | None) -> Embedding:
-    """The embedding of a model that a context remembers; addresses and keys of APIs come from the environment.
+    """Creates the embedding for a context's model; addresses and keys of APIs come from the environment.
 
-    Raises `InvalidArgument` if there is no model, or one of a provider that this version does not have.
+    Raises `InvalidArgument` if there is no model, or its provider is unknown.
     """
     if model is None:
         raise InvalidArgument(

@@ -1,4 +1,4 @@
-"""`InferenceClient`: questions to a language model, over what was retrieved. The model sees both in clear."""
+"""`InferenceClient`: asks a language model about retrieved texts. The model sees question and texts in plaintext."""
 
 import os
 import re
@@ -51,15 +51,15 @@ _TITLES: Final = {"openai": "OpenAI", "ollama": "Ollama", "custom": "the languag
 
 
 class PlaintextDisclosure(UserWarning):
-    """Texts are about to leave this machine in clear, for the API of a language model."""
+    """Texts are about to leave this machine in plaintext, for a language model's API."""
 
 
 @checked_calls
 class InferenceClient(Secretive):
-    """A language model behind an API that speaks OpenAI's chat completions.
+    """A language model with an OpenAI-compatible chat completions API.
 
-    The API sees the question and the context in clear, wherever they were encrypted before: `disclosure` says what is
-    sent, and to where. What comes back is text from outside; show it on a terminal only without control characters.
+    The API sees the question and the context in plaintext: `disclosure` says what is sent, and where. The answer is
+    untrusted text; remove control characters before you show it on a terminal.
     """
 
     __slots__ = (
@@ -98,25 +98,25 @@ class InferenceClient(Secretive):
         """Nothing is sent yet.
 
         Args:
-            provider: `openai`, `ollama`, or `custom` for another service with the same API, whose `base_url` is needed.
+            provider: `openai`, `ollama`, or `custom` for another service with the same API, which needs `base_url`.
             model: the provider's name for the model.
-            api_key: else `OPENAI_API_KEY` (for `openai`) or `INFERENCE_API_KEY`, read when the first question is asked.
-                The key of OpenAI is never sent to a `custom` service unless it is given here.
-            base_url: the address up to `/chat/completions`; else `OLLAMA_HOST` or `OPENAI_BASE_URL`, else the
+            api_key: by default `OPENAI_API_KEY` (for `openai`) or `INFERENCE_API_KEY`, read when the first question is
+                asked. OpenAI's key is never sent to a `custom` service unless it is passed here.
+            base_url: the URL without `/chat/completions`; by default `OLLAMA_HOST` or `OPENAI_BASE_URL`, else the
                 provider's usual one.
-            prompt_template: the message to the model, with `{query}` and `{context}` where they belong. Other braces
-                mean nothing.
+            prompt_template: the message to the model, with the placeholders `{query}` and `{context}`. Other braces
+                are ordinary characters.
             instructions: the system message; by default rules for answers with citations, and none with a
                 `prompt_template`.
-            max_tokens: the longest answer that is asked for.
-            temperature: how much chance there is in an answer; None for the model's own.
-            on_disclosure: is called with `disclosure` before the first request. By default there is a
-                `PlaintextDisclosure` warning, unless the address is this machine.
-            timeout_s: the maximum idle time of the API.
-            retries: how often and how long to try again, until an answer begins.
-            verify: False accepts any certificate of the API, which lets everybody on the way read texts and key; or an
-                `ssl.SSLContext`.
-            ca_file: certificates in PEM form: the authorities that are trusted for the API, and no others.
+            max_tokens: the maximum length of the answer.
+            temperature: the randomness of the answer; None for the model's default.
+            on_disclosure: called with `disclosure` before the first request. By default a `PlaintextDisclosure`
+                warning is emitted, unless the address is this machine.
+            timeout_s: the maximum time without data from the API.
+            retries: how often and how long to retry, until an answer begins.
+            verify: False accepts any certificate of the API, which lets anyone on the network path read texts and key;
+                or an `ssl.SSLContext`.
+            ca_file: certificates (PEM) of the only authorities to trust for the API.
             transport: replaces the network, for tests.
 
         Raises `InvalidArgument`.
@@ -152,12 +152,12 @@ class InferenceClient(Secretive):
 
     @property
     def is_local(self) -> bool:
-        """Whether the API is on this machine, by its address."""
+        """Whether the API's address is this machine."""
         return is_loopback(urlsplit(self._base_url).hostname or "")
 
     @property
     def disclosure(self) -> str:
-        """What is sent with each question, and to where, in a sentence or two."""
+        """Says in a sentence or two what is sent with each question, and where."""
         what, where = "the question and the retrieved texts are sent in clear", origin(self._base_url)
         if self.is_local:
             return f"{what} to {where}, which is this machine; what that server does with them is its own affair"
@@ -165,7 +165,7 @@ class InferenceClient(Secretive):
         return f"{what} to {where}, which is another machine: its operator can read them{on_the_way}"
 
     def messages(self, query: str, context: str = "") -> list[Message]:
-        """The messages to the model: objects with `role` and `content`. This is all of the user's that is sent."""
+        """The messages to the model: objects with `role` and `content`. No other user data is sent."""
         values = {"query": query, "context": context}
         # In one pass: a context that contains `{query}` stays as it is.
         prompt = _FIELD.sub(lambda match: values[match[1]], self._template)
@@ -185,9 +185,9 @@ class InferenceClient(Secretive):
     async def query(self, query: str, context: str = "", stream: bool = False) -> str | AsyncGenerator[str, None]: ...
 
     async def query(self, query: str, context: str = "", stream: bool = False) -> str | AsyncGenerator[str, None]:
-        """The model's answer; with `stream` the parts of its text as they come, as `stream` gives them.
+        """Returns the model's answer; with `stream`, yields parts of its text as `stream` does.
 
-        Raises `InferenceError`, and `InvalidArgument` without a key that the API needs.
+        Raises `InferenceError`, and `InvalidArgument` if the API needs a key and none is set.
         """
         if stream:
             return self.stream(query, context)
@@ -200,9 +200,9 @@ class InferenceClient(Secretive):
         return text_of(answer.body, self._title)
 
     async def stream(self, query: str, context: str = "") -> AsyncGenerator[str, None]:
-        """The parts of the answer's text as they come. Closing the generator ends the request.
+        """Yields parts of the answer's text as they arrive. Closing the generator ends the request.
 
-        Raises what `query` raises; parts that came before an error are part of no complete answer.
+        Raises what `query` raises; after an error the answer is incomplete.
         """
         key, request = self._request(query, context, stream=True)
         try:

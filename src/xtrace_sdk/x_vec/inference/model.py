@@ -1,4 +1,4 @@
-"""Which model vectors are from: vectors of one model mean nothing to another."""
+"""The identity of an embedding model: vectors of different models cannot be compared."""
 
 import json
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from xtrace_sdk.x_vec.chunks.vectors import VectorForm
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
-    """An embedding model and how much of its vectors is used. Raises `InvalidArgument` for anything else."""
+    """An embedding model, and which part of its vectors is used. Raises `InvalidArgument` for invalid values."""
 
     provider: str
     model_name: str
     dim: int
-    """The number of dimensions that are kept."""
+    """The number of dimensions used."""
     bits: int | None = None
-    """How many bits `superbit-1` makes of them; None for their signs."""
+    """How many bits `superbit-1` computes from them; None for their signs."""
     query_prompt: str = ""
-    """What stands before a query that is embedded."""
+    """The prompt before a query."""
     passage_prompt: str = ""
-    """What stands before a text that is embedded to be found."""
+    """The prompt before a passage."""
 
     def __post_init__(self) -> None:
         texts: tuple[Any, ...] = (self.provider, self.model_name)
@@ -56,11 +56,11 @@ class EmbeddingModel:
 
     @property
     def projection(self) -> str | None:
-        """How bits are made of the dimensions: `superbit-1`, or None for their signs."""
+        """How bits are computed from the dimensions: `superbit-1`, or None for their signs."""
         return None if self.bits is None else PROJECTION
 
     def as_object(self) -> dict[str, Any]:
-        """The model as contexts keep it (docs/formats.md, "Execution context")."""
+        """The model as contexts store it (docs/formats.md, "Execution context")."""
         optional = {
             "bits": self.bits,
             "projection": self.projection,
@@ -71,7 +71,8 @@ class EmbeddingModel:
         return named | {name: value for name, value in optional.items() if value}
 
     def as_text(self) -> str:
-        """What tells about vectors of passages as one JSON text, for names of chunks (docs/formats.md, "Names")."""
+        """Everything that affects vectors of passages as one JSON text, for names of chunks (docs/formats.md,
+        "Names")."""
         parts: list[Any] = [self.provider, self.model_name, self.dim]
         if self.bits is not None:
             parts += [self.bits, self.projection]
@@ -82,16 +83,16 @@ class EmbeddingModel:
 
 @runtime_checkable
 class HasModel(Protocol):
-    """An embedder that says which model it is; `Embedding` does."""
+    """An embedder that names its model, as `Embedding` does."""
 
     @property
     def model(self) -> EmbeddingModel:
-        """The model that its vectors are from."""
+        """The model of its vectors."""
         ...
 
 
 def model_of(embedding: Any) -> EmbeddingModel | None:
-    """The model that an embedder says it is, or a model itself; None for vectors and embedders that do not say."""
+    """The model of an embedder, or a model itself; None for vectors and for embedders that do not name one."""
     if isinstance(embedding, EmbeddingModel):
         return embedding
     named = getattr(embedding, "model", None)
@@ -99,9 +100,9 @@ def model_of(embedding: Any) -> EmbeddingModel | None:
 
 
 def agreed_model(remembered: EmbeddingModel | None, embedding: Any) -> EmbeddingModel | None:
-    """The model that vectors of this embedding are from, as far as it is known.
+    """Returns the model of this embedding's vectors, if known.
 
-    Raises `OtherModel` if the context remembers another one.
+    Raises `OtherModel` if the context has a different one.
     """
     given = model_of(embedding)
     if None not in (remembered, given) and given != remembered:
@@ -113,9 +114,9 @@ def agreed_model(remembered: EmbeddingModel | None, embedding: Any) -> Embedding
 
 
 def vector_form(embed_len: int, model: EmbeddingModel | None) -> VectorForm:
-    """What vectors look like that are from this model, in a context of this embedding length.
+    """The form of this model's vectors, in a context with this embedding length.
 
-    Raises `OtherModel` for a model with `bits` of another number than the context's vectors have.
+    Raises `OtherModel` if the model's `bits` differ from the length of the context's vectors.
     """
     if model is None or model.bits is None:
         return VectorForm(embed_len)

@@ -1,7 +1,7 @@
-"""Keys from AWS KMS by envelope encryption: KMS makes and wraps them, and its permissions say who may unwrap.
+"""Keys from AWS KMS by envelope encryption: KMS generates and wraps them, and its policies control who may unwrap.
 
-KMS sees the data key, when it makes it and when it unwraps it, and nothing of the context that the key protects:
-with both, one has everything. The SDK does not need boto3: the caller brings a client of it.
+KMS sees the data key when it generates and unwraps it, but never sees the context that the key protects. Both together
+decrypt everything. The SDK does not depend on boto3: the caller passes a client.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,11 +25,11 @@ class KMSClient(Protocol):
 
 @checked_calls
 class AWSKMSKeyProvider(ExistingNames, Secretive):
-    """Takes keys from AWS KMS (`GenerateDataKey`, AES_256) and gets them back (`Decrypt`).
+    """Gets keys from AWS KMS (`GenerateDataKey`, AES_256) and unwraps them again (`Decrypt`).
 
-    The wrapped key is KMS's `CiphertextBlob` and nothing else. `encryption_context` (names and values) is bound to it:
-    KMS unwraps only for the same, and writes it into its log in the clear. The data key is asked for when it is needed;
-    only the one that `create` got waits in memory for its first use.
+    The wrapped key is KMS's `CiphertextBlob`. `encryption_context` (names and values) is bound to it: KMS unwraps only
+    with the same one, and logs it in plaintext. The data key is requested when needed; only the one from `create` is
+    kept in memory until its first use.
     """
 
     __slots__ = ("_client", "_edek", "_encryption_context", "_first", "_key_id")
@@ -37,7 +37,7 @@ class AWSKMSKeyProvider(ExistingNames, Secretive):
     kind: ClassVar[str] = "aws_kms"
 
     def __init__(self, kms_client: KMSClient, key_id: str, encryption_context: Mapping[str, str] | None = None) -> None:
-        """A provider that asks KMS for nothing yet; it unwraps every context's key that `key_id` wrapped."""
+        """Creates a provider without contacting KMS; it unwraps the key of every context that `key_id` wrapped."""
         if not key_id:
             raise InvalidArgument("key_id is empty, expected a key id, an ARN or an alias (alias/…) of AWS KMS")
         self._client = kms_client
@@ -48,9 +48,9 @@ class AWSKMSKeyProvider(ExistingNames, Secretive):
 
     @classmethod
     def create(cls, kms_client: KMSClient, key_id: str, encryption_context: Mapping[str, str] | None = None) -> Self:
-        """A provider for new contexts, with a data key that KMS made just now.
+        """Creates a provider for new contexts, with a new data key from KMS.
 
-        Raises `KeyProviderFault` if KMS gives none (denied, disabled, not found, throttled, unreachable).
+        Raises `KeyProviderFault` if KMS does not return one (denied, disabled, not found, throttled, unreachable).
         """
         provider = cls(kms_client, key_id, encryption_context)
         provider._first = provider._generate()
@@ -65,24 +65,24 @@ class AWSKMSKeyProvider(ExistingNames, Secretive):
         key_id: str,
         encryption_context: Mapping[str, str] | None = None,
     ) -> Self:
-        """A provider that unwraps this one wrapped key, when it is needed.
+        """Creates a provider that unwraps this wrapped key when needed.
 
-        `edek` is the `wrapped_key` of a saved context, decoded from base64. Nothing is asked yet.
+        `edek` is the `wrapped_key` of a saved context, decoded from base64. KMS is not contacted yet.
         """
         provider = cls(kms_client, key_id, encryption_context)
         provider._edek = bytes(edek)
         return provider
 
     def new_key(self) -> tuple[bytes, bytes]:
-        """A new data key and KMS's wrapping of it. Raises `KeyProviderFault`."""
+        """Returns a new data key and its wrapped form. Raises `KeyProviderFault`."""
         first, self._first = self._first, None
         return first or self._generate()
 
     def unwrap_key(self, wrapped_key: bytes) -> bytes:
-        """The data key of this wrapping.
+        """Unwraps a data key.
 
         Raises `WrongKey` if it was wrapped under another KMS key or another encryption context, or is not the one that
-        the provider was made for, and `KeyProviderFault` if KMS does not unwrap it for another reason.
+        the provider was created for, and `KeyProviderFault` if KMS fails to unwrap it for another reason.
         """
         if self._edek is not None and self._edek != wrapped_key:
             raise WrongKey("the provider was created for a different wrapped key than this context's")

@@ -41,12 +41,12 @@ class KeyFileProvider(ExistingNames, Secretive):
     _MAGIC: ClassVar[bytes] = b"xtrace-key-file-1"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """The provider of a key file that exists; it is not read yet."""
+        """Creates a provider for an existing key file, which is not read yet."""
         self._path = Path(path)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> Self:
-        """Makes a new key file (mode 0600), and missing folders. Raises `InaccessibleFile`, also if it exists."""
+        """Creates a new key file (mode 0600), and missing folders. Raises `InaccessibleFile`, also if it exists."""
         file = Path(path)
         try:
             create_file(file, _HEADING + secrets.token_hex(KEY_BYTES).encode() + b"\n")
@@ -55,15 +55,15 @@ class KeyFileProvider(ExistingNames, Secretive):
         return cls(file)
 
     def new_key(self) -> tuple[bytes, bytes]:
-        """A key under a fresh salt. Raises `InaccessibleFile`, and `KeyProviderFault` as `unwrap_key` does."""
+        """Derives a key with a fresh salt. Raises `InaccessibleFile`, and `KeyProviderFault` as `unwrap_key` does."""
         wrapped_key = self._MAGIC + secrets.token_bytes(_SALT_BYTES)
         return self.unwrap_key(wrapped_key), wrapped_key
 
     def unwrap_key(self, wrapped_key: bytes) -> bytes:
-        """The key under the salt of a stored context.
+        """Derives the key with the salt of a stored context.
 
         Raises `InvalidContext` for a wrapped key of another provider, `InaccessibleFile` if the key file cannot be
-        read, `KeyProviderFault` if others can read or exchange it, or if it does not contain a key.
+        read, `KeyProviderFault` if others can read or replace it, or if it does not contain a key.
         """
         if len(wrapped_key) != len(self._MAGIC) + _SALT_BYTES or not wrapped_key.startswith(self._MAGIC):
             raise InvalidContext("the context's wrapped_key was not made from a key file: use its own key provider")

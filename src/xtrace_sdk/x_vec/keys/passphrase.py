@@ -19,11 +19,11 @@ from xtrace_sdk.x_vec.keys.secrecy import Secretive
 class PassphraseKeyProvider(ExistingNames, Secretive):
     """Derives the key from a passphrase; needs no service.
 
-    The passphrase is normalised (Unicode NFC), because keyboards and systems write the same "é" in two ways. Contexts
-    of other clients take it as it was typed.
+    The passphrase is normalised (Unicode NFC), because systems encode the same "é" in different ways. Contexts of
+    other clients use it as typed.
 
-    The wrapped key is `xtrace-scrypt-1 ‖ log2 N ‖ r ‖ p ‖ salt (16)`. Anyone who has a stored context can guess at the
-    passphrase, half a second and 128 MiB a guess: take a long random one.
+    The wrapped key is `xtrace-scrypt-1 ‖ log2 N ‖ r ‖ p ‖ salt (16)`. Anyone who has a stored context can try
+    passphrases; each try takes half a second and 128 MiB. Use a long random one.
     """
 
     __slots__ = ("_log2_n", "_passphrase", "_typed")
@@ -37,7 +37,8 @@ class PassphraseKeyProvider(ExistingNames, Secretive):
     _LOWEST_LOG2_N: ClassVar[int] = 14
 
     def __init__(self, passphrase: str, *, insecure_log2_n: int | None = None) -> None:
-        """`insecure_log2_n` lowers the cost of new keys, for tests. An empty passphrase is an `InvalidArgument`."""
+        """`insecure_log2_n` lowers the cost of new keys, for tests. Raises `InvalidArgument` for an empty
+        passphrase."""
         if not passphrase:
             raise InvalidArgument("the passphrase is empty, expected one that is hard to guess")
         try:
@@ -48,16 +49,16 @@ class PassphraseKeyProvider(ExistingNames, Secretive):
         self._log2_n = self._LOG2_N if insecure_log2_n is None else insecure_log2_n
 
     def new_key(self) -> tuple[bytes, bytes]:
-        """A key under a fresh salt. Takes about half a second and 128 MiB of memory."""
+        """Derives a key with a fresh salt. Takes about half a second and 128 MiB of memory."""
         salt = secrets.token_bytes(16)
         wrapped_key = self._MAGIC + self._PARAMETERS.pack(self._log2_n, 8, 1, salt)
         return _derive(self._passphrase, salt, self._log2_n, 8, 1), wrapped_key
 
     def unwrap_key(self, wrapped_key: bytes) -> bytes:
-        """The key under the salt of a stored context.
+        """Derives the key with the salt of a stored context.
 
         Raises `InvalidContext` for parameters out of bounds, before any work, and `KeyProviderFault` if this machine
-        has not the memory that they ask for.
+        does not have enough memory.
         """
         size = len(self._MAGIC) + self._PARAMETERS.size
         if len(wrapped_key) != size or not wrapped_key.startswith(self._MAGIC):
@@ -74,7 +75,7 @@ class PassphraseKeyProvider(ExistingNames, Secretive):
 
     @classmethod
     def weakness(cls, wrapped_key: bytes) -> str:
-        """Why guessing the passphrase behind a wrapped key is cheap; empty if it is not, or if the form is another."""
+        """Why trying passphrases for a wrapped key is cheap; empty if it is not, or if the format is unknown."""
         if len(wrapped_key) != len(cls._MAGIC) + cls._PARAMETERS.size or not wrapped_key.startswith(cls._MAGIC):
             return ""
         log2_n = wrapped_key[len(cls._MAGIC)]

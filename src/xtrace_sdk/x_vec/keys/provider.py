@@ -1,10 +1,10 @@
 """Key providers: where the key that protects a context comes from.
 
-A provider is two methods: make a new key together with what must be stored to get it back (the *wrapped key*), and get
-it back from that. What is stored is not secret by itself; the provider's own secret (a passphrase, a key file, a key
-service's permission) never leaves it. A provider for another key service is one small class with these two methods and
-a name; docs/keys.md shows one. Providers written for the existing client, with `get_key`, `wrap_key` and
-`provider_id`, are taken too.
+A provider has two methods: one creates a key together with the bytes to store (the *wrapped key*), the other restores
+the key from these bytes. The wrapped key is not secret by itself; the provider's own secret (a passphrase, a key file,
+a permission at a key service) never leaves it. A provider for another key service is a small class with these two
+methods and a name; docs/keys.md shows one. Providers written for the existing client, with `get_key`, `wrap_key` and
+`provider_id`, are accepted too.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -28,41 +28,41 @@ __all__ = [
 
 @runtime_checkable
 class KeyProvider(Protocol):
-    """Gives the 256-bit key that a context's secrets are encrypted under.
+    """Provides the 256-bit key under which a context's secrets are encrypted.
 
-    The calls come from any thread, and may take as long as a key service takes. A provider that keeps secrets between
-    them is best derived from `xtrace_sdk.x_vec.keys.secrecy.Secretive`, which is never shown and never pickled.
+    Its methods are called from any thread, and may block. A provider that keeps secrets between calls should derive
+    from `xtrace_sdk.x_vec.keys.secrecy.Secretive`, so that it is never shown and never pickled.
     """
 
     @property
     def kind(self) -> str:
-        """The provider's name in a stored context (`key_provider`); a context opens with its own kind only."""
+        """The provider's name in a stored context (`key_provider`); a context opens only with the same kind."""
         ...
 
     def new_key(self) -> tuple[bytes, bytes]:
-        """`(key, wrapped_key)`: 32 bytes of key, new each time, and the bytes to store with the context.
+        """Returns `(key, wrapped_key)`: a new 32-byte key, and the bytes to store with the context.
 
-        The wrapped key is stored in the clear: it must not give the key away without the provider.
-        Raises `KeyProviderFault` if the provider cannot give one.
+        The wrapped key is stored in plaintext: it must not reveal the key without the provider. Raises
+        `KeyProviderFault` if the provider cannot create one.
         """
         ...
 
     def unwrap_key(self, wrapped_key: bytes) -> bytes:
-        """The key that `new_key` gave with this wrapped key.
+        """Returns the key that `new_key` returned with this wrapped key.
 
-        Raises `InvalidContext` for a wrapped key of another form, `WrongKey` for one that is not this provider's, and
-        `KeyProviderFault` if the provider cannot tell now. One that derives keys may give another key instead: the
-        context's key check notices.
+        Raises `InvalidContext` for a wrapped key in another format, `WrongKey` for one that is not this provider's,
+        and `KeyProviderFault` if the provider is unavailable. A provider that derives keys may return a wrong key
+        instead: the context's key check detects it.
         """
         ...
 
 
 AnyKeyProvider = KeyProvider | ExistingKeyProvider
-"""What is taken as a key provider."""
+"""Everything that is accepted as a key provider."""
 
 
 def as_key_provider(given: Any) -> KeyProvider:
-    """The key provider, adapted if it is of the existing client's protocol. Raises `InvalidArgument` for others."""
+    """The key provider, adapted if it uses the existing client's protocol. Raises `InvalidArgument` for others."""
     if isinstance(given, KeyProvider):
         return given
     if isinstance(given, ExistingKeyProvider):

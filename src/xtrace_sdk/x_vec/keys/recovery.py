@@ -1,9 +1,9 @@
-"""Recovery keys: a second way into a context, on paper.
+"""Recovery keys: a second way to open a context, on paper.
 
-A recovery key is 32 random bytes, written as 24 words of a list of 2,048 with a checksum of 8 bits: the encoding of
-BIP-39, so that a key can be written, stamped and checked with what exists for that. Nothing else of BIP-39 is used.
-The list (bip39/english.txt, with its licence) is fixed by that standard, so it is kept here instead of depending on a
-package: no other code sees a recovery key. No two words of it begin with the same four letters.
+A recovery key is 32 random bytes, written as 24 words from a list of 2,048 with a checksum of 8 bits. This is the
+encoding of BIP-39, so that existing tools can write and check it. Nothing else of BIP-39 is used. The word list
+(bip39/english.txt, with its licence) is fixed by that standard. It is included here rather than in a dependency, so
+that no other code sees a recovery key. The first four letters of each word are unique.
 """
 
 import hashlib
@@ -32,20 +32,21 @@ class RecoveryKey(Secretive):
     __slots__ = ("_key",)
 
     def __init__(self, words: str) -> None:
-        """The key of its words, in any case, on one line or more; numbers and punctuation between them do not count.
+        """Parses the words, in any case, on one line or several; numbers and punctuation between them are ignored.
 
-        Raises `InvalidArgument` unless there are 24 that fit together. A word that is not in the list is named by its
-        position.
+        Raises `InvalidArgument` unless there are 24 words with a valid checksum. A word that is not in the list is
+        named by its position.
         """
         self._key = _decode(re.findall(r"[^\W\d_]+", words.lower()))
 
     @classmethod
     def generate(cls) -> Self:
-        """A new key."""
+        """Generates a new key."""
         return cls(" ".join(_encode(secrets.token_bytes(KEY_BYTES))))
 
     def words(self) -> str:
-        """The 24 words, one space between them: to be written down, and kept away from the context. Secret."""
+        """Returns the 24 words, separated by spaces. They are secret: write them down, and keep them apart from the
+        context."""
         return " ".join(_encode(self._key))
 
     def key(self) -> bytes:

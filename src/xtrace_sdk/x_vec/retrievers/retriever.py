@@ -1,4 +1,4 @@
-"""Encrypted nearest-neighbour search, and the texts of what it found."""
+"""Encrypted nearest-neighbour search, and retrieval of the results' texts."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -23,9 +23,9 @@ from xtrace_sdk.x_vec.retrievers.scan import Nearest
 from xtrace_sdk.x_vec.retrievers.scope import Range, SearchScope
 
 FIELDS = ("chunk_content", "meta_data", "name", "created_at", "updated_at")
-"""What is fetched of a chunk unless something else is asked for."""
+"""The fields of a chunk that are fetched by default."""
 META_FIELDS = ("meta_data", "name", "created_at", "updated_at")
-"""The same in a metadata search."""
+"""The fields that a metadata search fetches by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,11 @@ class SearchResult:
 
 @checked_calls
 class Retriever(Secretive):
-    """Searches a knowledge base with encrypted queries and decrypts what was found.
+    """Searches a knowledge base with encrypted queries, and decrypts the results.
 
-    The service learns which context is searched and when, how many candidates there are, the metadata filter, and which
-    chunks are fetched afterwards; never the query, the vectors, the distances or their order. With `decoys` those that
-    are wanted are among others, which stay the same as long as the retriever lives: keep it.
+    The service learns which context is searched and when, how many candidates there are, the metadata filter, and
+    which chunks are fetched afterwards. It never learns the query, the vectors, the distances or their order. `decoys`
+    hide the wanted chunks among others, which stay the same for the lifetime of the retriever: keep it.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Retriever(Secretive):
         *,
         parallel: bool = False,
     ) -> None:
-        """`embedding` is the model that the chunks were embedded with, by default the one that the context remembers.
+        """`embedding` is the model of the chunks, by default the context's.
 
-        Only `search` with a text needs it. Raises `OtherModel` if the context remembers another one. `parallel`, or
-        True or False in the model's place, is ignored: decryption always uses all cores.
+        Only `search` with a text needs it. Raises `OtherModel` if the context has a different model. `parallel`, or a
+        boolean in place of the model, is ignored: decryption always uses all cores.
         """
         if isinstance(embedding, bool):  # where existing clients have `parallel`
             embedding = None
@@ -113,20 +113,21 @@ class Retriever(Secretive):
         range_filter: Range | None = None,
         include_scores: bool = False,
     ) -> list[int] | tuple[list[int], list[int]]:
-        """The ids of the `k` chunks nearest to the query, nearest first; of equal distance, the smaller id first.
+        """Returns the ids of the `k` chunks nearest to the query, sorted by distance, then by id.
 
         Args:
-            query_vector: bits, floats (taken by their sign), or an awaitable of either, of the context's length.
-            k: how many; fewer come back where the knowledge base has fewer.
+            query_vector: bits, floats (only their signs count), or an awaitable of either, of the context's length.
+            k: the number of results; fewer are returned if the knowledge base has fewer.
             kb_id: the knowledge base.
-            meta_filter: a metadata filter; the service sees it, of private fields the hashes of the values in it.
+            meta_filter: a metadata filter, which the service sees; values of private fields are sent as hashes.
             range_filter: `(lowest, highest)` chunk id, both included.
-            include_scores: gives `(ids, scores)`; scores are the Hamming distances of just those ids, in that order.
+            include_scores: returns `(ids, scores)`, where scores are the Hamming distances of these ids, in the same
+                order.
 
-        Raises `InvalidRows`, naming the chunks, if any answer is not the sum of a stored vector and this query;
-        nothing is fetched then. The search is not repeated by itself, because what follows a bad row would tell the
-        server about it. Raises `NothingToSearch` if nothing is stored under this context in the knowledge base, but
-        other contexts are in use there; warns (`NothingStored`) if none is.
+        Raises `InvalidRows`, with the chunks' ids, if a row is not the sum of a stored vector and this query; nothing
+        is fetched then. The search is not retried automatically, because any reaction to a bad row would give the
+        server information about it. If nothing is stored under this context in the knowledge base, raises
+        `NothingToSearch` if other contexts are in use there, else warns (`NothingStored`).
         """
         ((ids, scores),) = await self.nn_search_batch([query_vector], k, kb_id, meta_filter, range_filter)
         return (ids, scores) if include_scores else ids
@@ -139,7 +140,7 @@ class Retriever(Secretive):
         meta_filter: MetaFilter | None = None,
         range_filter: Range | None = None,
     ) -> list[tuple[list[int], list[int]]]:
-        """For each query `(ids, scores)` as `nn_search_for_ids` gives them, in the order of the queries.
+        """Returns `(ids, scores)` for each query as `nn_search_for_ids` does, in the order of the queries.
 
         The service reads the ciphertexts once for up to 32 queries. Raises what `nn_search_for_ids` raises.
         """
@@ -163,15 +164,16 @@ class Retriever(Secretive):
         decoys: Count = 0,
         rescore: Positive | None = None,
     ) -> list[SearchResult]:
-        """The `k` chunks nearest to a text or a vector, nearest first, decrypted: search and retrieval in one call.
+        """Returns the `k` chunks nearest to a text or a vector, nearest first and decrypted: search and retrieval in
+        one.
 
-        A text needs the `embedding` that this retriever was made with. Chunks that were deleted in between are left
-        out. Raises what `nn_search_for_ids` and `retrieve_and_decrypt` raise.
+        A text needs this retriever's `embedding`. Chunks that were deleted meanwhile are omitted. Raises what
+        `nn_search_for_ids` and `retrieve_and_decrypt` raise.
 
-        With `rescore=4` the 4·k nearest by Hamming distance are fetched, and the k of them that are most similar by the
-        cosine of their vectors' copies come back, most similar first (docs/recall.md). The chunks must have been loaded
-        with `DataLoader(…, vector_copy=…)`, else `InvalidArgument`; a vector must be floats, else `InvalidVector`. The
-        service sees that 4·k chunks are fetched, not which of them are wanted.
+        With `rescore=4` the 4·k nearest chunks by Hamming distance are fetched, and the k most similar by the cosine
+        of their vectors' copies are returned, most similar first (docs/recall.md). Raises `InvalidArgument` unless the
+        chunks were loaded with `DataLoader(…, vector_copy=…)`, and `InvalidVector` unless a vector is floats. The
+        service sees that 4·k chunks are fetched, but not which of them are wanted.
         """
         vector = await self._query_vector(query, as_given=rescore is not None)
         wanted = None if rescore is None else as_floats(vector, self._form.dim)
@@ -196,15 +198,17 @@ class Retriever(Secretive):
     async def retrieve_and_decrypt(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: Count = 0
     ) -> list[dict[str, Any]]:
-        """The chunks in the order of the ids, each a dict with `chunk_id`, `chunk_content` (the text), `meta_data`, ….
+        """Returns the chunks in the order of the ids: dicts with `chunk_id`, `chunk_content` (the text), `meta_data`,
+        ….
 
-        `projection` names the fields to fetch, by default all but the ciphertexts; private metadata brings the content
-        along, which holds its values. Ids that are not there any more are left out. The ids are requested in ascending
-        order, so that the request does not show which was nearest.
+        `projection` names the fields to fetch, by default all except the ciphertexts; private metadata also fetches
+        the content, which contains its values. Ids that no longer exist are omitted. The ids are requested in
+        ascending order, so that the request does not reveal which was nearest.
 
-        `decoys` also fetches at least as many other candidates of the search that found the ids (all, if there are
-        fewer), decrypts them alike and drops them. The service learns that some of these are wanted, not which. What is
-        fetched together once is always fetched together by this retriever (docs/security.md, "Decoys").
+        `decoys` also fetches at least this many other candidates of the search that found the ids (all, if there are
+        fewer), decrypts them in the same way and discards them. The service learns that some of these are wanted, but
+        not which. Chunks fetched together once are always fetched together by this retriever (docs/security.md,
+        "Decoys").
 
         Raises `ContentTampered`, and `ChangedSinceSearch` if a chunk was replaced since this retriever found it, or its
         metadata does not match the filter of the latest search that found it; with decoys also for a decoy. With
@@ -217,7 +221,7 @@ class Retriever(Secretive):
     async def meta_search(
         self, meta_filter: MetaFilter | None, kb_id: str, projection: Sequence[str] = META_FIELDS
     ) -> list[dict[str, Any]]:
-        """All chunks of the context that the filter matches, in one list: see `iter_meta_search`."""
+        """Returns all chunks of the context that match the filter, in one list: see `iter_meta_search`."""
         return [chunk async for chunk in self.iter_meta_search(meta_filter, kb_id, projection)]
 
     async def iter_meta_search(
@@ -229,14 +233,14 @@ class Retriever(Secretive):
         sort_by: str = "chunk_id",
         sort_order: str = "asc",
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """The chunks of the context that the filter matches, fetched page by page, each a dict with clear values.
+        """Yields the chunks of the context that match the filter, fetched page by page, as dicts with plaintext values.
 
-        The filter is written with clear values, also of private fields. With `chunk_content` in the projection the
-        texts come decrypted; private metadata brings the content along anyway, which holds its values. While a
-        context takes another's place, the chunks under the other come first, each once.
+        Write the filter with plaintext values, also for private fields. With `chunk_content` in the projection the
+        texts are decrypted; private metadata always fetches the content, which contains its values. During a rotation
+        the chunks under the old context come first, each once.
 
-        Raises `InvalidFilter`, `NotOnPrivateField` for operators and sorting that need clear values on a private field,
-        `ContentTampered`, and what `XTraceIntegration.iter_meta_search` raises.
+        Raises `InvalidFilter`, `NotOnPrivateField` for operators and sort orders that need plaintext values of a
+        private field, `ContentTampered`, and what `XTraceIntegration.iter_meta_search` raises.
         """
         found = search_metadata(self._context, self._integration, meta_filter, kb_id, projection, sort_by, sort_order)
         async with aclosing(found):
@@ -245,7 +249,7 @@ class Retriever(Secretive):
 
     @staticmethod
     def format_context(chunks: Sequence[Mapping[str, Any] | str], separator: str = "\n\n") -> str:
-        """The texts, or those of retrieved chunks, numbered in their order, as one text for a language model's prompt.
+        """Formats texts, or the texts of retrieved chunks, as one numbered text for a language model's prompt.
 
         Raises `InvalidArgument` for a chunk without `chunk_content`.
         """

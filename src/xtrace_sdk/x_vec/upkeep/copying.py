@@ -1,7 +1,7 @@
-"""Copying what is stored under a context to another knowledge base, of the same service or of another one.
+"""Copies what is stored under a context to another knowledge base, on the same service or another one.
 
-The ciphertexts are copied as they are, with their nonces, so nothing is embedded or encrypted again, and the copy is
-read with the same context. The salt for names is carried along, so loads recognise the chunks that came with it.
+The ciphertexts are copied unchanged, with their nonces, so nothing is embedded or encrypted again, and the same
+context reads the copy. The salt for names is copied too, so loads recognise the chunks.
 """
 
 import hashlib
@@ -27,16 +27,16 @@ _FIELDS = (*READ_FIELDS, "meta_data", "name")
 
 @dataclass(frozen=True, slots=True)
 class CopySummary:
-    """What a copy did."""
+    """The result of a copy."""
 
     copied: int
-    """Chunks that were stored in the target."""
+    """The number of chunks stored in the target."""
     known: int
-    """Chunks that the target had already, from an earlier copy."""
+    """The number of chunks that the target already had, from an earlier copy."""
     bad_ids: Sequence[int] = ()
-    """The ids in the source of chunks that do not decrypt under the context, and were not copied."""
+    """Source ids of chunks that were not copied because they do not decrypt under the context."""
     taken_ids: Sequence[int] = ()
-    """The ids in the source of chunks that were not copied, because the target has another chunk of that name."""
+    """Source ids of chunks that were not copied because the target has another chunk with that name."""
     seconds: float = field(default=0.0, compare=False)
 
 
@@ -50,25 +50,25 @@ async def copy_knowledge_base(
     *,
     batch_size: Positive = BATCH_SIZE,
 ) -> CopySummary:
-    """Copies the chunks under a context that the target does not have yet, and reads the copy to the end.
+    """Copies the chunks under a context that the target does not have yet, and verifies the whole copy.
 
     Args:
-        source: the service to copy from; its key needs permission to read.
+        source: the service to copy from; its key needs read permission.
         kb_id: the knowledge base to copy.
-        target: the service to copy to, the same or another; its key needs permission to read and write.
-        target_kb_id: the knowledge base to copy to. Nothing was loaded into it under this context, other than by
-            copies of the same source.
-        context: what is stored under it is copied; the same context, or one with the same keys, reads the copy.
+        target: the service to copy to, the same or another; its key needs read and write permission.
+        target_kb_id: the knowledge base to copy to. It must not contain chunks under this context, except from copies
+            of the same source.
+        context: the context whose chunks are copied; it also reads the copy.
         batch_size: chunks that are fetched and stored together.
 
-    Call it again to go on after an interruption, or to copy what was added since. Chunks that were changed or deleted
-    in the source since an earlier copy stay in the target as they are. Ids and times are the target's own.
+    Call it again to resume after an interruption, or to copy chunks added since. Chunks that were changed or deleted
+    in the source since an earlier copy stay unchanged in the target. Ids and times are assigned by the target.
 
-    Either service sees ciphertexts, names as hashes, and metadata as the source has it. Each learns how many chunks
-    are copied, and in which batches.
+    Both services see ciphertexts, hashed names, and metadata as stored in the source. Each learns how many chunks are
+    copied, and in which batches.
 
-    Raises `InvalidArgument` for a rotation that is not finished, and for a target with names of its own; `TamperedData`
-    if the target does not give back what it stored; `ForeignNameSalt`, and what `XTraceIntegration` raises.
+    Raises `InvalidArgument` during a rotation, and for a target with incompatible names; `TamperedData` if the target
+    does not return what it stored; `ForeignNameSalt`, and what `XTraceIntegration` raises.
     """
     began = time.monotonic()
     copying = _Copying(_End(source, kb_id), _End(target, target_kb_id), context, batch_size)

@@ -1,7 +1,7 @@
-"""Writing down which chunks are stored under a context, for the day when somebody has stolen its keys.
+"""Records which chunks are stored under a context, in case its keys are stolen.
 
-Write manifests while the keys are safe, and keep them where a thief of the keys does not come (docs/keys.md, "Stolen
-keys"). No key is needed.
+Write manifests while the keys are safe, and keep them where a thief of the keys cannot reach them (docs/keys.md,
+"Stolen keys"). Writing needs no key.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ BATCH_SIZE = 500
 
 @dataclass(frozen=True, slots=True)
 class ManifestSummary:
-    """What was written."""
+    """The result of writing a manifest."""
 
     chunks: int
     digest: str
@@ -39,12 +39,12 @@ class ManifestSummary:
 async def write_manifest(
     integration: XTraceIntegration, kb_id: str, context: ExecutionContext | PublicParts, path: str | os.PathLike[str]
 ) -> ManifestSummary:
-    """Writes the manifest of all chunks of a knowledge base that are stored under a context, whole or not at all.
+    """Writes the manifest of all chunks of a knowledge base that are stored under a context, atomically.
 
-    The public parts of a context are enough (`read_public_file`). The manifest lists what the service shows: run
-    `verify` before, if that may be something else than is stored. Chunks that are stored or changed later are not in
-    it. Memory does not grow with the number of chunks. Raises `InvalidArgument` for a context that nothing was ever
-    stored under there, `InaccessibleFile`, and what `XTraceIntegration` raises.
+    The public part of a context is enough (`read_public_file`). The manifest lists what the service returns: if you do
+    not trust that, run `verify` first. Chunks stored or changed later are not in it. Memory does not grow with the
+    number of chunks. Raises `InvalidArgument` if nothing was ever stored under the context there, `InaccessibleFile`,
+    and what `XTraceIntegration` raises.
     """
     context_id = await _id_of(integration, kb_id, context)
     total = await count_chunks(integration, kb_id, context_id)

@@ -1,9 +1,8 @@
-"""Moving what is stored under a context to the one that takes its place: new primes, new content key, the same chunks.
+"""Moves what is stored under a context to the one that replaces it: new primes, new content key, the same chunks.
 
-Every chunk is fetched, its vector recovered from its ciphertexts by decryption, its text decrypted, both encrypted
-again and written in place of the old ones, which moves the chunk to the new context (docs/keys.md, "Rotation"). A batch
-is one write, all or none, and what is left to do is exactly what is still under the old context: a rotation that was
-cut off, however, goes on where it stopped. Ids, metadata and names stay.
+Every chunk is fetched, its vector and text are decrypted, encrypted under the new context, and replace the stored ones
+(docs/keys.md, "Rotation"). Each batch is one atomic write, and what remains is exactly what is still under the old
+context, so an interrupted rotation resumes. Ids, metadata and names stay.
 """
 
 import asyncio
@@ -51,17 +50,17 @@ EMPTY_PASSES = 3
 
 @dataclass(frozen=True, slots=True)
 class RotationSummary:
-    """What a rotation did, or would do."""
+    """The result of a rotation, or of a dry run."""
 
     chunks: dict[str, int]
-    """For each knowledge base how many chunks were moved; in a dry run, how many were read and can be."""
+    """For each knowledge base how many chunks were moved, or in a dry run could be moved."""
     seconds: float
     removed_old: bool
     """Whether the old context was deleted from the service."""
     finished: bool = False
-    """Whether nothing under the old keys counts any more for the context as it is now."""
+    """Whether the context no longer accepts anything under the old keys."""
     left: dict[str, int] = field(default_factory=dict)
-    """For each knowledge base how many chunks are left under the old context because no manifest lists them."""
+    """For each knowledge base how many chunks remain under the old context because no manifest lists them."""
 
     @property
     def total(self) -> int:
@@ -70,7 +69,7 @@ class RotationSummary:
 
     @property
     def next_step(self) -> str:
-        """What remains to be done, in a sentence."""
+        """Says in a sentence what remains to be done."""
         if self.finished:
             return (
                 "the rotation is finished: save the new context now, and replace every copy that was saved before, "
@@ -94,32 +93,34 @@ async def rotate(
     dry_run: bool = False,
     instead_of: str | None = None,
 ) -> RotationSummary:
-    """Moves the chunks under the context's predecessor to the context, and says how many; call it again to go on.
+    """Moves the chunks under the context's predecessor to the context, and returns how many; call it again to resume.
 
     Args:
-        context: made by `ExecutionContext.successor`, and saved: its keys must not be in this process alone.
-        integration: the service; its key needs permission to write, and to delete for `finish` and `remove_old`.
+        context: created by `ExecutionContext.successor` and saved, so that its keys are not only in this process.
+        integration: the service; its key needs write permission, and delete permission for `finish` and `remove_old`.
         kb_ids: the knowledge bases; by default all that the predecessor is bound to.
-        batch_size: chunks a write.
-        finish: retires the predecessor at the end, so that the service stores nothing more under it, moves what came
-            in between, and takes the old keys out of `context`: save that again then. This cannot be undone.
-        remove_old: finishes, and deletes the predecessor from the service.
-        dry_run: reads and decrypts every chunk, and changes nothing.
-        instead_of: the id of another context that a rotation was begun into, and whose keys are lost.
+        batch_size: chunks in one write.
+        finish: at the end retires the predecessor, so that the service stores nothing more under it, moves chunks
+            written meanwhile, and removes the old keys from `context`: save it again afterwards. This cannot be
+            undone.
+        remove_old: finishes, and then deletes the predecessor from the service.
+        dry_run: reads and decrypts every chunk without changing anything.
+        instead_of: the id of another context to which a rotation was started, if its keys are lost.
 
-    Retrievers of `context` see each chunk exactly once all the while. Until the end others may go on writing, under
-    either context: what they change while its batch is on its way is left alone, and moved by the next.
+    During the rotation, retrievers with `context` see each chunk exactly once. Others may keep writing under either
+    context until the end: chunks that they change while a batch is in progress are not overwritten, and move with a
+    later batch.
 
-    Where the context was made with manifests, the predecessor is retired at the beginning, only chunks that are listed
-    move, and `left` says how many others there are; `verify` lists them.
+    If the context was created with manifests, the predecessor is retired at the beginning and only listed chunks move.
+    `left` counts the others, and `verify` lists them.
 
-    At a chunk that does not decrypt, it reads all that is left again, twice, before it does anything else. The service
-    learns which chunks are old, and in which batches it showed one that does not decrypt, three times at most.
+    If a chunk does not decrypt, everything that remains is read twice more before anything else happens. The service
+    learns which chunks are old, and which batches contained a chunk that does not decrypt, at most three times.
 
-    A context is rotated into one other context only: the service keeps the id of the first one that comes.
+    A context can be rotated into only one other context: the service stores the id of the first one.
 
-    Raises `OtherRotation` if that is not this one, `InvalidArgument`, `TamperedData` naming chunks that do not decrypt
-    (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
+    Raises `OtherRotation` if that is a different one, `InvalidArgument`, `TamperedData` with the ids of chunks that do
+    not decrypt (nothing of their batch is moved), `ContextInUse`, and what `XTraceIntegration` raises.
     """
     if (finish or remove_old) and kb_ids is not None:
         raise InvalidArgument("got kb_ids, but a rotation is finished for all knowledge bases at once: omit it")

@@ -3,8 +3,8 @@
 If x^u = 1 modulo p and not modulo q, then gcd(x^u − 1, n) = p. The order u is not known, but many candidates are tried
 at once. Three attacks are this one: Pollard's p − 1 (any x: its order divides p − 1), Williams' p + 1 (the same among
 the Lucas sequences, whose orders may divide p + 1), and the search for a small noise group, from what is left of a
-ciphertext when it is raised to the n-th power. Each gives a divisor of n: 1 if no results, n if both primes were
-met at once and could not be told apart.
+ciphertext when it is raised to the n-th power. Each returns a divisor of n: 1 if nothing was found, n if both primes
+were found at once and could not be separated.
 
 Stage 1 finds an order that is a product of prime powers up to a bound. Stage 2 finds every odd order below 2^bits in
 about 2^(bits/2) operations (Coron, Joux, Mandal, Naccache and Tibouchi, PKC 2011, section 4). A walk without memory
