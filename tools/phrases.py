@@ -28,6 +28,14 @@ PHRASES = {
     r"\btells everybody\b": "public part",
     r"\blongest silence\b": "maximum idle time",
     r"\bis it XTrace's\b": "is this an XTrace server?",
+    r"\b(?:no|any|every)body\b": "no one, anyone, everyone",
+    r"\bwhoever\b": "anyone who",
+    r"\banew\b": "again, from the start",
+    r"\bin (?:the )?clear[.,;:]": "in plaintext",
+    r"\bgives? back\b|\bgiven back\b": "returns",
+    r"\b(?:is|are|be) begun again\b": "is retried",
+    r"\bof (?:your|one's|ones) own\b": "your own …",
+    r"\bshall not\b": "must not",
 }
 """Each phrase, and what to write instead."""
 FILES = (

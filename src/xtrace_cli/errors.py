@@ -52,4 +52,4 @@ class SomethingIsWrong(XTraceError):
 
 
 class UnusableContext(XTraceError):
-    """The context cannot be restored by somebody else."""
+    """The context cannot be restored by someone else."""

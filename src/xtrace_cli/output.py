@@ -86,7 +86,7 @@ def confirm_by_name(consequence: str, name: str, yes: bool) -> None:
     if yes:
         return
     typer.echo(f"{printable(consequence)} Type its name to confirm: ", err=True, nl=False)
-    # Compared as it is shown: nobody can type a control character.
+    # Compared as it is shown: no one can type a control character.
     if sys.stdin.readline().rstrip("\r\n") != printable(name):
         raise NotConfirmed("not confirmed, so nothing was deleted")
 

@@ -3,7 +3,7 @@
 A command that needs it finds it running, or starts it. It runs until `xtrace local-server stop`, or until the machine
 stops.
 
-In its data folder is `private-server.lock`. Whoever starts the server locks that file (flock) and hands it on, so it is
+In its data folder is `private-server.lock`. The process that starts the server locks it and hands it on, so it is
 locked exactly as long as the server runs, however it ends. What is written in it, the process id among it, is true as
 long as it is locked: it cannot be the id of another process.
 """
@@ -44,7 +44,7 @@ class _State(msgspec.Struct):
 def ensure_running(data: Path) -> Credentials:
     """The credentials of the server over the data folder, which is started unless it runs already.
 
-    Of commands that start it at once, one does, and the others wait for it. A server that somebody started with `xtrace
+    Of commands that start it at once, one does, and the others wait for it. A server that someone started with `xtrace
     serve` on the folder is used too. Raises `ServerDidNotStart` and `UnusableData`.
     """
     if not has_shared_locks():

@@ -36,7 +36,7 @@ def server_process(data: Path) -> Iterator[tuple[Credentials, int]]:
         process.terminate()
         try:
             process.wait()
-        except BaseException:  # Ctrl-C again, from somebody in a hurry
+        except BaseException:  # Ctrl-C again, from someone in a hurry
             process.kill()
             raise
 

@@ -237,7 +237,7 @@ class _Kept:
         return self._runner.run(_awaited(act(self._open[chosen])))
 
     def forget(self) -> None:
-        """Closes the connections; what is wanted next is opened anew."""
+        """Closes the connections; what is wanted next is opened again."""
         while self._open:
             self._runner.run(self._open.popitem()[1].xtrace.aclose())
 

@@ -9,7 +9,7 @@ MAX_CHUNKS: Final = 10_000
 """Chunks in one insertion, update or patch."""
 MAX_WRITE_COST: Final = 12_000
 """What one insertion, update or patch may cost the database's writer, in the units of `write_cost`: some 0.3 seconds,
-for which everybody else waits who writes."""
+for which everyone else waits who writes."""
 MAX_IDS: Final = 100_000
 """Chunk ids, or names of chunks, in one call."""
 

@@ -13,7 +13,7 @@
 
 The other operators are combinations of these: `$ne`, `$nin`, `$none` and `$nor` are negations, `$exists` of
 facets is the negation of a count of 0. Truth has two values: a comparison with a missing tag is false, and
-its negation true. Strings compare by code point. Whoever evaluates a filter (the service compiles it to SQL)
+its negation true. Strings compare by code point. Anyone who evaluates a filter (the service compiles it to SQL)
 needs only the tree.
 """
 

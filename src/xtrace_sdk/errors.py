@@ -188,7 +188,7 @@ class OtherRotation(InputError):
         self.successor = successor
         super().__init__(
             f"the context {context_id} is being rotated into {successor}: go on with that one. If its keys are lost, "
-            "and with them what was moved to it, name it as instead_of (--instead-of) to rotate the rest anew"
+            "and with them what was moved to it, name it as instead_of (--instead-of) to rotate the rest again"
         )
 
 

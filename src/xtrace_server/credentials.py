@@ -1,6 +1,6 @@
 """The files in which clients and the operator find the server and their keys, readable by their owner only.
 
-They are two, so that whoever gets `credentials.json` does not get the operator key with it.
+They are two, so that anyone who gets `credentials.json` does not get the operator key with it.
 """
 
 from pathlib import Path

@@ -256,7 +256,7 @@ class ChunksChanged(Conflict):
 
     def __init__(self, chunk_ids: list[int]) -> None:
         super().__init__(
-            f"somebody else changed chunk {_some(chunk_ids)} after the given if_updated_at; nothing was changed"
+            f"someone else changed chunk {_some(chunk_ids)} after the given if_updated_at; nothing was changed"
         )
 
 

@@ -73,7 +73,7 @@ def prepared(settings: Settings) -> Iterator[tuple[list[socket.socket], str]]:
 
 def begin_serving(url: str) -> None:
     """Says that the process begins to serve, and prepares it for that."""
-    # Half a million objects of libraries stay for good. Each time the collector looked at them, every thread would
+    # Half a million objects of libraries stay forever. Each time the collector looked at them, every thread would
     # stop for a tenth of a second.
     gc.collect()
     gc.freeze()

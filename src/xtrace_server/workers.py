@@ -237,7 +237,7 @@ class _Parent:
         if worker in self._to_replace:
             self._to_replace.remove(worker)
             if self._successor is not None and not self._to_replace:
-                self._successor = None  # which takes its place already
+                self._successor = None  # which has already replaced it
                 return
         self._failures = 0 if time.monotonic() - worker.began >= _STEADY_S else self._failures + 1
         pause = min(_FIRST_PAUSE_S * 2**self._failures, _LONGEST_PAUSE_S)

@@ -34,8 +34,8 @@ def test_an_answer_comes_with_its_sources(inside: Inside, model: LanguageModel) 
     assert answer == "The sources say: The cat is asleep on the warm radiator. [1]"
     assert re.fullmatch(r"Sources:\n\[1\] notes/cat\.txt, line 1 \(0\.\d\d\)", sources)
     assert answered.err == (
-        f"xtrace: the question and the retrieved texts are sent in clear to {model.url[:-3]}, which is this machine; "
-        "what that server does with them is its own affair\n"
+        f"xtrace: the question and the retrieved texts are sent in plaintext to {model.url[:-3]}, which is this "
+        "machine; what that server does with them is its own affair\n"
     )
     (request,) = model.requests
     assert request["headers"]["authorization"] == f"Bearer {KEY}"

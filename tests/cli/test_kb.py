@@ -47,7 +47,7 @@ def test_deleting_asks_for_the_name_of_each(xtrace: Terminal) -> None:
     for answers in (["y"], [""], ["notes", "notes"]):
         refused = xtrace.watched("kb delete notes letters", *answers)
         assert (refused.status, refused.out) == (1, "")
-        assert "with its 0 vectors for good. Type its name to confirm: " in refused.err
+        assert "with its 0 vectors. Type its name to confirm: " in refused.err
         assert "not confirmed, so nothing was deleted" in refused.err
     assert len(xtrace("kb list --json").json) == 2
     deleted = xtrace.watched("kb delete notes letters", "notes", "letters")

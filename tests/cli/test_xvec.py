@@ -114,5 +114,5 @@ def test_what_bad_input_gets(inside: Inside, tmp_path: Path) -> None:
 def test_deleting_asks_the_person_at_the_terminal(library: Terminal) -> None:
     refused = library.watched("xvec delete --where '{}'", "n")
     assert refused.status == 1
-    assert "Delete 5 records of documents for good? [y/N]" in refused.err
+    assert "Delete 5 records of documents? This cannot be undone. [y/N]" in refused.err
     assert "not confirmed" in refused.err

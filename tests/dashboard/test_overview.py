@@ -30,7 +30,7 @@ def test_what_was_done_is_counted(admin: Visitor, http: Http) -> None:
         assert text in shown
     assert "0 of 5" in shown
     visible = admin.get("/visible").text
-    for text in ("3 fetches", "1 of 2 searches", "2 fields", "5 lengths", "1 of 1 context", "Values in clear"):
+    for text in ("3 fetches", "1 of 2 searches", "2 fields", "5 lengths", "1 of 1 context", "Values in plaintext"):
         assert text in visible, text
 
 

@@ -1,6 +1,6 @@
 """The hits of a search, as people and programs read them.
 
-What is stored may come from anybody, so a terminal gets none of its control characters: each line is made printable
+What is stored may come from anyone, so a terminal gets none of its control characters: each line is made printable
 first, and only then the highlighting is put in.
 """
 

@@ -26,7 +26,7 @@ def demo(
     Asks questions, prints the results, and shows what the server stores for a passage. A second run loads only what
     has changed. Ends with three commands to try next.
     """
-    # However the demonstration ends, its server shall not outlive it.
+    # However the demonstration ends, its server must not outlive it.
     end_as_ctrl_c_does(signal.SIGTERM, *HANG_UP)
     from xtrace_cli.demo.demonstration import demonstrate
 

@@ -52,7 +52,7 @@ def create(
     chosen = api_key or (configured_key(credentials) if permission is not None else "")
 
     async def call(xtrace: "XTraceIntegration") -> wire.KnowledgeBase:
-        # Looked up first: a mistake in the key shall not leave a knowledge base behind.
+        # Looked up first: a mistake in the key must not leave a knowledge base behind.
         key = None if permission is None else await find_key(xtrace, chosen)
         kb = await xtrace.create_kb(name, description)
         if key is not None and permission is not None:
@@ -108,7 +108,7 @@ def delete(names: KnowledgeBases, yes: Yes = False, credentials: CredentialsFile
     kbs = with_admin_key(credentials, lambda xtrace: named_kbs(xtrace, names))
     for kb in kbs:
         what = f"the knowledge base {kb.name} ({kb.id}) with its {kb.number_of_vectors} vectors"
-        confirm_by_name(f"This deletes {what} for good.", kb.name, yes)
+        confirm_by_name(f"This permanently deletes {what}.", kb.name, yes)
 
     async def call(xtrace: "XTraceIntegration") -> None:
         for kb in kbs:

@@ -132,8 +132,8 @@ def _token(file: Path | None, host: str) -> str:
 
     if not is_loopback(host):
         raise WrongUse(
-            f"--host is {host}, expected an address that only this machine can reach, such as 127.0.0.1: whoever can "
-            "call this server can read what you store"
+            f"--host is {host}, expected an address that only this machine can reach, such as 127.0.0.1: anyone who "
+            "can call this server can read what you store"
         )
     if file is not None and not file.exists():
         try:

@@ -1,4 +1,4 @@
-"""`xtrace vacuum`: the space of deleted chunks, given back to the disk."""
+"""`xtrace vacuum`: the space of deleted chunks, returned to the disk."""
 
 import typer
 

@@ -22,7 +22,7 @@ class Format:
     reader: str
     """`module.function` in `readers`."""
     version: int = 1
-    """Goes up when the reader makes something else of the same file, which is then loaded anew."""
+    """Goes up when the reader makes something else of the same file, which is then loaded again."""
     needs: tuple[str, ...] = ()
     """The packages of the extra that the reader imports."""
 

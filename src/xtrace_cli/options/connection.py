@@ -177,7 +177,7 @@ def _variable(name: str) -> str:
 
 
 def _source(file: Path) -> Source:
-    """The source that a file is which no person named: one inside the working folder may be somebody else's."""
+    """The source that a file is which no person named: one inside the working folder may be someone else's."""
     return Source(str(file), file.parent, is_of_folder=file.resolve().is_relative_to(Path.cwd().resolve()))
 
 

@@ -8,7 +8,7 @@ For each setting the first of these that has it counts:
 4. the profile in `xtrace.toml` in the working folder;
 5. the profile in `xtrace.toml` in the user's configuration folder.
 
-The files of the working folder may be somebody else's: a cloned repository has them too. So a setting knows its source,
+The files of the working folder may be someone else's: a cloned repository has them too. So a setting knows its source,
 and `trust.py` refuses combinations in which such a file could fetch the user's keys.
 """
 
@@ -60,7 +60,7 @@ class Source:
     folder: Path
     """What a relative path in the setting starts from."""
     is_of_folder: bool = False
-    """Whether a file of the working folder says so, which may be somebody else's."""
+    """Whether a file of the working folder says so, which may be someone else's."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -1,6 +1,6 @@
 """A file of the working folder cannot direct the user's keys elsewhere.
 
-Whoever clones a repository and runs a command in it runs it with that repository's `.env`, `xtrace.toml` and
+Anyone who clones a repository and runs a command in it runs it with that repository's `.env`, `xtrace.toml` and
 `xtrace-data/credentials.json`. What these say about the way to the service (an address, a certificate authority) is
 never used with a key from the environment or the user's own files, unless the person at the terminal has agreed
 (`allowed.py` remembers it). Proxies come from the environment alone.

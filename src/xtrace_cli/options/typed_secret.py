@@ -23,7 +23,7 @@ class TypedSecret:
     option: str
     """The option that names the file."""
     setting: str = ""
-    """The setting that has it too, if there is one. It is not used for a new secret: a file of a folder that somebody
+    """The setting that has it too, if there is one. It is not used for a new secret: a file of a folder that someone
     else wrote would choose it."""
 
     def get(self, file: Path | None, prompt: str) -> str:

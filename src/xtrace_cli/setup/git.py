@@ -13,7 +13,7 @@ def committable(paths: Iterable[Path]) -> list[Path]:
 
 
 def _is_committable(git: str, path: Path) -> bool:
-    # The work tree may be somebody else's: without the program that its settings may name as a file system monitor.
+    # The work tree may be someone else's: without the program that its settings may name as a file system monitor.
     command = [git, "-c", "core.fsmonitor=false", "check-ignore", "--quiet", "--", path.name]
     done = subprocess.run(command, cwd=path.parent, capture_output=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
     return done.returncode == 1  # 0: ignored, 128: not a work tree

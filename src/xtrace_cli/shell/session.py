@@ -16,7 +16,7 @@ A line that ends with \ or inside a quotation goes on in the next one.
 
   \json     print results as JSON, or no longer
   \timing   say how long commands and their stages take, or no longer
-  \reload   read the settings, the context and the passphrase anew
+  \reload   read the settings, the context and the passphrase again
   \help     this
   \quit     leave; so does Ctrl-D. Ctrl-C ends a command.
 """

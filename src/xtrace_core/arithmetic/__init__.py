@@ -51,7 +51,7 @@ def set_constant_time(on: bool) -> None:
 
     Powers of a fixed base then read every entry of a window of 4 bits and mask all but one away, instead of the one
     entry that 8 bits of the exponent point at. Results are the same. Takes effect at once, for keys that are loaded
-    already too: their tables are made anew when next used. `XTRACE_CONSTANT_TIME=1` in the environment is the same from
+    already too: their tables are made again at next use. `XTRACE_CONSTANT_TIME=1` in the environment is the same from
     the start. docs/security.md ("Timing") says what this hides and what it does not, docs/performance.md what it costs.
     """
     arithmetic.constant_time = on

@@ -102,7 +102,7 @@ class Arithmetic(Protocol):
     constant_time: bool
     """Whether powers of a fixed base hide their exponents from programs that share the processor's caches, at a price.
 
-    May be changed at any time, and counts for tables that are there already: those are made anew when next needed.
+    May be changed at any time, and counts for tables that are there already: those are made again when next needed.
     """
 
     def multiply(self, rows: Rows, factor: int, modulus: int, plus: int = 0) -> Rows:

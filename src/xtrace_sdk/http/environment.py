@@ -76,7 +76,7 @@ class EnvironmentTransport(httpx2.AsyncBaseTransport):
             await transport.aclose()
 
     def _connect(self, is_https: bool, proxy: UsedProxy | None) -> httpx2.AsyncHTTPTransport:
-        # Certificates are read for https alone: plain http shall not fail for them.
+        # Certificates are read for https alone: plain http must not fail for them.
         context = self._context() if is_https else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if proxy is not None:
             return proxy.transport(context, self._limits)

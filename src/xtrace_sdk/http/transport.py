@@ -391,7 +391,7 @@ class _ClientsByLoop:
         self, loop: asyncio.AbstractEventLoop, client: httpx2.AsyncClient
     ) -> AsyncGenerator[None, None]:
         # `asyncio.run` closes the generators that are still waiting when it ends, and so the connections of a client
-        # that nobody closed: without this, they would be left to a loop that does not run any more.
+        # that no one closed: without this, they would be left to a loop that does not run any more.
         try:
             yield
         finally:

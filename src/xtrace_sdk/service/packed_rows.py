@@ -16,7 +16,7 @@ from xtrace_core.limits import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_CIPHERTEXT_B
 from xtrace_sdk.errors import InvalidAnswer
 
 _READ_BYTES: Final = 1 << 16
-"""Bytes that are gathered before rows are looked for, so that none is begun again and again in drops."""
+"""Bytes that are gathered before rows are looked for, so that none is retried and again in drops."""
 _NIL: Final = 0xC0
 _BINARY: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 _UNSIGNED: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}

@@ -1,6 +1,6 @@
 """Where the asynchronous core of the twins runs: one event loop in a daemon thread, for the whole process.
 
-It starts with the first call. Whoever calls waits in a thread of their own, so a running event loop there (a notebook,
+It starts with the first call. Anyone who calls waits in a thread of their own, so a running event loop there (a notebook,
 an asynchronous program) does not matter. A forked child starts a loop of its own: it has none of the parent's threads.
 """
 
@@ -61,7 +61,7 @@ class Twin(Secretive, Generic[Core]):
 
 
 def close_when_dropped(twin: Twin[Any], aclose: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Closes connections when nobody holds the twin any more: the loop goes on, and would keep them open."""
+    """Closes connections when no one holds the twin any more: the loop goes on, and would keep them open."""
     weakref.finalize(twin, _close_later, aclose).atexit = False
 
 
@@ -175,7 +175,7 @@ class _Background:
             run(items.aclose())
 
     def close_later(self, aclose: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Closes something that nobody waits for."""
+        """Closes something that no one waits for."""
 
         def begin() -> None:
             task = self.loop.create_task(aclose())

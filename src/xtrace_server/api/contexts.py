@@ -71,7 +71,7 @@ async def delete(state: StateDep, caller: ApiCallerDep, context_id: str) -> Resp
 @requires(MEMBER)
 @describes(wire.SavedContext, statuses=(403,))
 async def retire(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
-    """Retires a context for good: nothing more is stored under it. What is stored can be read, moved and deleted."""
+    """Retires a context permanently: it accepts no new data. Stored chunks can still be read, moved and deleted."""
     await contexts.retire(state, caller, context_id)
     return json_answer(wire.SavedContext(context_id))
 

@@ -1,4 +1,4 @@
-"""Reads an archive that anybody may have made: nothing is believed, and what is held at once is bounded."""
+"""Reads an archive that anyone may have made: nothing is believed, and what is held at once is bounded."""
 
 import hashlib
 from collections.abc import Iterator

@@ -125,7 +125,7 @@ def _sent(parameters: Mapping[str, str]) -> list[Condition]:
             break
         field, word = parameters[f"f{i}"], parameters.get(f"o{i}", "")
         one = Condition(field if field in FIELDS else "tag1", word, parameters.get(f"v{i}", ""))
-        # Whoever changes the field keeps a word that belongs to the other kind.
+        # A user who changes the field keeps a word that belongs to the other kind.
         found.append(one if word in one.words else Condition(one.field, one.words[0], one.value))
     return found
 

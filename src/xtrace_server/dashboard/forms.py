@@ -18,7 +18,7 @@ _MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
 _MAX_BYTES: Final = 2**20
 """Of a form: a name of 65,536 characters, each of which takes up to twelve bytes."""
 _MAX_VISITOR_BYTES: Final = 16 * 1024
-"""Of a form of somebody who is not signed in."""
+"""Of a form of someone who is not signed in."""
 _MAX_FIELDS: Final = 400
 _COOKIES: Final = {
     Plane.SESSION: (cookies.SESSION,),

@@ -91,7 +91,7 @@ def client_address(request: Request) -> str:
 
 
 def is_poll(request: Request) -> bool:
-    """Returns whether a page of the dashboard asks by itself for what has changed: nobody may be sitting before it."""
+    """Returns whether a page of the dashboard asks by itself for what has changed: no one may be sitting before it."""
     return "hx-request" in request.headers
 
 

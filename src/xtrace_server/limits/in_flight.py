@@ -72,7 +72,7 @@ class RunningRequest:
             )
 
     def leave(self) -> None:
-        """Ends the request, and gives back what it has taken; to be called once."""
+        """Ends the request, and returns what it has taken; to be called once."""
         self.held.close()
         self._all_parts.subtract(self._parts)
         self._memory.give_back(self._organisation_id, self._parts.total())

@@ -85,7 +85,7 @@ async def rotate_own(state: ServerState, actor: Actor, current: str) -> Rotated:
 async def revoke(database: Database, operator: Operator, organisation_id: str, key_hash: str) -> int:
     """Revokes an admin key, and returns how many the organisation has left.
 
-    Without any, its API keys go on working and nobody changes its knowledge bases and keys, until the operator creates
+    Without any, its API keys go on working and no one changes its knowledge bases and keys, until the operator creates
     an admin key. Raises `OrganisationNotFound` and `KeyNotFound`.
     """
     async with operating(database, operator) as connection:

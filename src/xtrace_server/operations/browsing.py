@@ -1,4 +1,4 @@
-"""Chunks as an administrator looks at them: metadata in clear, everything else as it is stored."""
+"""Chunks as an administrator looks at them: metadata in plaintext, everything else as it is stored."""
 
 import base64
 import binascii

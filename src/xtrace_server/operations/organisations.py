@@ -112,7 +112,7 @@ async def rename_own(state: ServerState, actor: Actor, name: str) -> None:
 
 
 async def list_ids(database: Database) -> list[str]:
-    """Returns the ids of the organisations that somebody can have a key of, the oldest first."""
+    """Returns the ids of the organisations that someone can have a key of, the oldest first."""
     async with database.look_up() as connection:
         found = await organisations.list_all(connection)
     return [one.id for one in found if one.deleted_at is None and not one.id.startswith(STAGING_PREFIX)]

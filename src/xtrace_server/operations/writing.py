@@ -1,7 +1,7 @@
 """Writing transactions of callers, who must still be who they were when their request began.
 
 Another transaction can be in the way of one, of this server or of another over the same database. An operation that is
-`repeatable` is begun again then.
+`repeatable` is then retried.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ _T = TypeVar("_T")
 
 
 _PAUSES_S: Final = (0.01, 0.05, 0.2, 0.8)
-"""How long an operation waits at most before each time that it is begun again."""
+"""How long an operation waits at most before each time that it is retried."""
 
 
 def repeatable(
     operation: Callable[Concatenate[ServerState, _P], Coroutine[Any, Any, _T]],
 ) -> Callable[Concatenate[ServerState, _P], Coroutine[Any, Any, _T]]:
-    """An operation that has done nothing unless its transaction was committed, and so can be begun again."""
+    """An operation that has done nothing unless its transaction was committed, and so can be retried."""
 
     @wraps(operation)
     async def repeated(state: ServerState, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:

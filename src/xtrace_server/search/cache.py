@@ -2,7 +2,7 @@
 
 What is kept is what is searched often for its size: GDSF, Greedy-Dual-Size with Frequency (Cherkasova, HPL-98-69R1). A
 binding's value is its number of searches for each of its bytes, plus the value of what was last let go of, so that old
-merits fade. Rows take the place of others only if they are worth more than each of them. So one large binding does not
+merits fade. Rows replace others only if they are worth more than each of them. So one large binding does not
 drive out many small ones that are in use, and what is not searched any more makes room.
 
 Rows that were let go of stay in memory while searches read them. They count too, until these end.

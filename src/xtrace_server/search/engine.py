@@ -105,7 +105,7 @@ class SearchEngine:
         await self._scanner.start()
 
     def note_removal(self, kb: KnowledgeBase, pks: Sequence[int]) -> None:
-        """Says that chunks were removed, for good, from the knowledge base as it was then."""
+        """Says that chunks were removed permanently from the knowledge base as it was then."""
         if pks:
             self._removals.add(kb, pks)
 

@@ -22,7 +22,7 @@ from xtrace_server.storage.schema import MAX_CHUNK_ID
 from xtrace_server.storage.vectors import Keys
 
 _SPARSE = 2
-"""A segment of whose rows less than one in this many are left is made anew."""
+"""A segment of whose rows less than one in this many are left is made again."""
 
 
 def held_bytes(remote: Remote, rows: int, row_bytes: int) -> int:
@@ -65,7 +65,7 @@ class Holding:
         return VectorSet(revision, tuple(sorted(segments, key=lambda segment: int(segment.pks[0]))))
 
     def _divided(self, old: VectorSet, changed: Sequence[int]) -> tuple[set[int], list[int]]:
-        """The ranges that are read anew, and the changed rows of the others, which are here."""
+        """The ranges that are read again, and the changed rows of the others, which are here."""
         held = {self._range(one): one for one in old.segments if isinstance(one, HeldSegment)}
         ranges = {number for number, one in held.items() if len(one.pks) * _SPARSE < one.whole}
         ours = []

@@ -13,7 +13,7 @@ from typing import Final
 
 NAME: Final = "ballast"
 _LEAST, _MOST = 2, 64
-"""The file is made when as many times its size is free: on an empty disk nobody needs it."""
+"""The file is made when as many times its size is free: on an empty disk no one needs it."""
 
 _log = logging.getLogger("xtrace")
 

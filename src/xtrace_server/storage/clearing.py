@@ -1,6 +1,6 @@
 """Carries out what was deleted, in the background, and keeps what was deleted or replaced out of the database's files.
 
-One task a server. Between two steps everybody else has a turn at the writer, and as much time as a step took.
+One task a server. Between two steps everyone else has a turn at the writer, and as much time as a step took.
 """
 
 import asyncio

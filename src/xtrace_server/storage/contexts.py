@@ -249,7 +249,7 @@ async def remove(connection: AsyncConnection, organisation_id: str, context: Con
 
 
 async def retire(connection: AsyncConnection, organisation_id: str, context_id: str) -> bool:
-    """Marks a context as retired, for good; False if it was already."""
+    """Marks a context as permanently retired; False if it was already."""
     if await is_retired(connection, organisation_id, context_id):
         return False
     values = {"organisation_id": organisation_id, "context_id": context_id, "retired_at": now()}

@@ -1,7 +1,7 @@
 """Deletions of more than a transaction should do: they take effect at once, and are carried out step by step.
 
 A knowledge base that was deleted is not found any more, nor are chunks that are listed in `deleted_chunk`, nor is an
-organisation (`organisation_deletion`). Their rows go in transactions of a bounded size, in between which everybody else
+organisation (`organisation_deletion`). Their rows go in transactions of a bounded size, in between which everyone else
 writes. What was not carried out when the server stopped goes on when it starts.
 """
 

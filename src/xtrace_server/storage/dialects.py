@@ -28,7 +28,7 @@ class Vacuumed:
     bytes_given_back: int
     bytes_now: int
     complete: bool
-    """False if readers kept some of the space in use: it is given back later."""
+    """False if readers kept some of the space in use: it is returned later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ class Dialect(Protocol):
     def tidy(self) -> bool:
         """Removes what was deleted or replaced from the database's log; False if that is not possible now. Blocks.
 
-        Nobody waits for it.
+        No one waits for it.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The deletion of an organisation with all that it has: at once for everybody, then step by step.
+"""The deletion of an organisation with all that it has: at once for everyone, then step by step.
 
 From the end of the transaction that marks it on, none of its keys opens anything and it is not found. What it stored
 goes in transactions of a bounded size. Its row stays, without its name, because the audit log, of which nothing is ever

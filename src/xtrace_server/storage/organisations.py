@@ -63,7 +63,7 @@ class ApiKey:
 _o = organisation.c
 _ORGANISATION = (_o.id, _o.name, _o.created_at, _o.suspended_at, _o.deleted_at, *usage.COLUMNS)
 _IS_THERE: Final[ColumnElement[bool]] = _o.deleted_at.is_(None) & _o.id.not_like(f"{STAGING_PREFIX}%")
-"""The condition that selects organisations that somebody can have a key of."""
+"""The condition that selects organisations that someone can have a key of."""
 _JOINED = organisation.outerjoin(request_count)
 _a = admin_key.c
 _k = api_key.c

@@ -69,7 +69,7 @@ organisation = Table(
     Column("name", _Text, nullable=False),
     Column("created_at", _Text, nullable=False),
     Column("suspended_at", _Text),  # from then on none of its keys opens anything
-    Column("deleted_at", _Text),  # from then on it is gone for everybody, and what it stored goes step by step
+    Column("deleted_at", _Text),  # from then on it is gone for everyone, and what it stored goes step by step
     Column("erased_at", _Text),  # when the last of it had gone; the row stays, because the audit log refers to it
     # Sums over all that it stores, kept by every write.
     Column("chunks", BigInteger, nullable=False, default=0),
@@ -193,7 +193,7 @@ knowledge_base = Table(
     Column("removal_revision", BigInteger, nullable=False),  # when a chunk last left a binding
     Column("created_at", _Text, nullable=False),
     Column("updated_at", _Text, nullable=False),
-    Column("deleted_at", _Text),  # from then on it is gone for everybody, and its chunks go step by step
+    Column("deleted_at", _Text),  # from then on it is gone for everyone, and its chunks go step by step
     sqlite_autoincrement=True,  # the number of a deleted one never comes back, and with it no chunk key
 )
 
@@ -309,7 +309,7 @@ for _tag in TAGS:
 deleted_chunk = Table(
     "deleted_chunk",
     metadata,
-    # Nobody sees the chunk any more. A deletion of many takes effect with these rows, and is carried out step by step.
+    # No one sees the chunk any more. A deletion of many takes effect with these rows, and is carried out step by step.
     Column("pk", ForeignKey("chunk.pk", ondelete="CASCADE"), primary_key=True, autoincrement=False),
 )
 

@@ -102,7 +102,7 @@ async def end_all(connection: AsyncConnection, organisation_id: str) -> int:
 
 
 async def remove_ended(connection: AsyncConnection, ends: Ends) -> None:
-    """Deletes the rows of sessions that are over, whoever's they are."""
+    """Deletes the rows of sessions that are over, for all keys."""
     over = (_s.used_at < ends.used_before) | (_s.created_at < ends.created_before)
     await connection.execute(delete(session).where(over))
 

@@ -38,7 +38,7 @@ class Turns:
             await self._wait(place)
             yield
         finally:
-            # It may have been given in the moment in which nobody waited for it any more.
+            # It may have been given in the moment in which no one waited for it any more.
             if place.done() and not place.cancelled():
                 self._take_back(organisation_id)
             else:
@@ -87,10 +87,10 @@ class _Line:
         self._waiting.setdefault(organisation_id, deque()).append(place)
 
     def next(self, may_have: Callable[[str], bool]) -> tuple[str, _Place] | None:
-        """Removes and returns whose turn it is; None if nobody waits who may have a place."""
+        """Removes and returns whose turn it is; None if no one waits who may have a place."""
         for organisation_id in list(self._waiting):
             places = self._waiting[organisation_id]
-            while places and places[0].done():  # nobody waits for it any more
+            while places and places[0].done():  # no one waits for it any more
                 places.popleft()
             if places and may_have(organisation_id):
                 self._waiting.move_to_end(organisation_id)

@@ -1,7 +1,7 @@
 """Names that one chunk of a binding has, where its writer asked for that; the database's index holds it.
 
 A chunk that was stored so has the hash of its name in `unique_name`. It stays so through every later write: a change of
-its name or of its binding is a conflict where another chunk has the name. The empty name is nobody's.
+its name or of its binding is a conflict where another chunk has the name. An empty name never conflicts.
 """
 
 from collections.abc import Collection, Mapping

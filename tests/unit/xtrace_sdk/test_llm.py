@@ -262,9 +262,9 @@ async def test_what_leaves_the_machine_is_said_once_before_it_does() -> None:
     seen: list[httpx2.Request] = []
     remote = InferenceClient("custom", "m", base_url="http://llm.example.com/v1", transport=handled(seen))
     assert not remote.is_local
-    with pytest.warns(PlaintextDisclosure, match="in clear to http://llm.example.com, which is another machine"):
+    with pytest.warns(PlaintextDisclosure, match="in plaintext to http://llm.example.com, which is another machine"):
         await remote.query("Why?")
-    assert "everybody on the way can read them" in remote.disclosure
+    assert "anyone on the network path can read them" in remote.disclosure
     await remote.query("Why?")  # another warning would be an error
 
     told: list[tuple[int, str]] = []
@@ -280,7 +280,7 @@ async def test_what_leaves_the_machine_is_said_once_before_it_does() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         await InferenceClient("ollama", "m", transport=handled(seen)).query("Why?")
-    assert "everybody" not in InferenceClient("openai", "m").disclosure
+    assert "anyone" not in InferenceClient("openai", "m").disclosure
 
 
 def test_what_cannot_be_is_refused_at_once() -> None:

@@ -65,7 +65,7 @@ def test_a_weak_key_is_warned_of_and_encrypts_queries_but_no_vectors(
     make(tmp_path / "context")
     context, (said,) = opened(tmp_path / "context")
     assert weakness in said
-    assert "everybody who has its public part" in said
+    assert "anyone who has its public part" in said
     assert "xtrace context rotate" in said
     assert context.id[:12] in said
     for encrypt, given in (

@@ -3,7 +3,7 @@
 Their chunks are stored without nonces, so their noise is not known and they are decrypted in the general way: a
 ciphertext of g^m and noise, raised to the order e of the noise group modulo p, is 1 + m·k·p modulo p² with
 k = L(g^e mod p²). One exponentiation a prime and row, whose exponent is secret and whose base is the server's: each
-batch is multiplied by one fresh noise factor before. What cannot be noticed here is a row that somebody else made
+batch is multiplied by one fresh noise factor before. What cannot be noticed here is a row that someone else made
 under the same public key.
 
 Paillier 1999, section 4 (`paillier`) and section 6 (`paillier_lookup`, whose g has the order n·a).
@@ -131,7 +131,7 @@ class ExistingClient(PaillierVectors):
 
     @property
     def weakness(self) -> str:
-        """Why anybody with the public key can read what it hides; empty if that is not so."""
+        """Why anyone with the public key can read what it hides; empty if that is not so."""
         return short_primes(self.key_len) or short_orders(min(side.exponent.bit_length() for side in self._sides))
 
     def public_key(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class ExistingClient(PaillierVectors):
         return EncryptedIndexBatch(ciphertexts, np.empty((len(ciphertexts), 0), dtype=np.uint8))
 
     def encrypt_query(self, vector: Any) -> EncryptedQuery:
-        """An encrypted query. Under a weak key everybody who sees it can read it."""
+        """An encrypted query. Under a weak key everyone who sees it can read it."""
         bits = self._bits([vector])
         ciphertexts = [row.tobytes().rstrip(b"\0") for row in self._encrypt(bits)[0]]
         return EncryptedQuery(ciphertexts, self._encoding.encode(bits), self._encoding.pack(bits), [])

@@ -28,7 +28,7 @@ CONFIG_OF_CONTEXTS: Final = ("version", "private_metadata")
 
 
 class ContextKeys(Secretive):
-    """The keys of a context with its public parts; of a context that takes another's place, that one's keys too."""
+    """The keys of a context with its public parts; of a context that replaces another one, also that one's keys."""
 
     __slots__ = (
         *("content", "homomorphic", "id", "manifests", "metadata_key", "predecessor", "private_metadata", "public"),
@@ -74,7 +74,7 @@ class ContextKeys(Secretive):
     ) -> Self:
         """A new context around a new homomorphic key.
 
-        One that takes another's place inherits its metadata key, its private fields and its embedding model: the names
+        A successor inherits its predecessor's metadata key, its private fields and its embedding model: the names
         of stored chunks and their private metadata are pseudonyms under it, and stay so.
         """
         if predecessor is not None:
@@ -136,7 +136,7 @@ class ContextKeys(Secretive):
         if "predecessor" in secret:
             before = secret["predecessor"]
             check_known("predecessor", before, ("type", "pk", "config", "secret", "manifests"))
-            if "predecessor" in before["secret"]:  # as deep as somebody likes
+            if "predecessor" in before["secret"]:  # as deep as someone likes
                 raise InvalidContext(
                     "the context's predecessor has a predecessor itself, which a rotation never produces"
                 )

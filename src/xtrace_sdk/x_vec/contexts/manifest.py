@@ -1,6 +1,6 @@
 """Manifests: which chunks were stored under a context while its keys were safe (docs/formats.md, "Manifests").
 
-Somebody who stole the keys of a context can make chunks that are genuine by every check. A manifest that was written
+Someone who stole the keys of a context can make chunks that are genuine by every check. A manifest that was written
 before tells those from the others. Nothing in it is secret. Its digest is sealed in the successor, so it cannot be
 exchanged later. `xtrace_sdk.x_vec.upkeep.manifest` writes them.
 """

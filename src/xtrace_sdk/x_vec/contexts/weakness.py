@@ -20,7 +20,7 @@ def warn_of_weakness(keys: ContextKeys, saved: SavedContext) -> None:
     for one in (keys, keys.predecessor):
         if one is not None and one.homomorphic.weakness:
             _warn(
-                f"the key of the context {one.id[:12]}… is weak: {one.homomorphic.weakness}, so everybody who has its "
+                f"the key of the context {one.id[:12]}… is weak: {one.homomorphic.weakness}, so anyone who has its "
                 "public part can read the vectors and queries. Rotate it to a new context: xtrace context rotate"
             )
     if saved.key_provider == PassphraseKeyProvider.kind and saved.is_sealed:
@@ -28,7 +28,7 @@ def warn_of_weakness(keys: ContextKeys, saved: SavedContext) -> None:
         if cost:
             _warn(
                 f"the passphrase of the context {keys.id[:12]}… can be guessed cheaply: {cost}. "
-                "Protect it anew: xtrace context rewrap"
+                "Rewrap it: xtrace context rewrap"
             )
 
 

@@ -288,7 +288,7 @@ class DataLoader(Secretive):
         """Deletes chunks and returns their number; unknown ids are ignored."""
         return await self._integration.delete_chunks(chunk_ids, kb_id)
 
-    # By metadata, in clear
+    # By metadata, in plaintext
 
     async def patch_chunks(self, patches: Sequence[Mapping[str, Any]], kb_id: str) -> None:
         """Changes metadata of chunks: `{"chunk_id": 7, "meta_data": {"tag1": "new", "tag2": None}}` each, in plaintext.

@@ -1,4 +1,4 @@
-"""Changing the metadata of stored chunks, and deleting by it, where the keys are: everything is given in clear.
+"""Changing the metadata of stored chunks, and deleting by it, where the keys are: everything is given in plaintext.
 
 Private values are in the encrypted content, so a change of them fetches the content, encrypts it again beside the same
 vector, and writes both together. A chunk that is still stored under the predecessor moves to the context by that,
@@ -111,7 +111,7 @@ class Patching:
     async def _rewrite(
         self, batches: Callable[[], AsyncIterator[list[StoredChunk]]], change: ChangeOf, done: set[int]
     ) -> None:
-        """Makes the changes to all chunks of the batches, which are made anew, without the ids in `done`, until it is
+        """Makes the changes to all chunks of the batches, which are made again, without the ids in `done`, until it is
         all of them.
         """
         for _ in range(ATTEMPTS):

@@ -158,10 +158,10 @@ class InferenceClient(Secretive):
     @property
     def disclosure(self) -> str:
         """Says in a sentence or two what is sent with each question, and where."""
-        what, where = "the question and the retrieved texts are sent in clear", origin(self._base_url)
+        what, where = "the question and the retrieved texts are sent in plaintext", origin(self._base_url)
         if self.is_local:
             return f"{what} to {where}, which is this machine; what that server does with them is its own affair"
-        on_the_way = "" if self._base_url.startswith("https:") else ", and everybody on the way can read them"
+        on_the_way = "" if self._base_url.startswith("https:") else ", and anyone on the network path can read them"
         return f"{what} to {where}, which is another machine: its operator can read them{on_the_way}"
 
     def messages(self, query: str, context: str = "") -> list[Message]:

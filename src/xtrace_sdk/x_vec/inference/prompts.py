@@ -31,7 +31,7 @@ _BY_MODEL: Final = {
 
 
 def prompts_of(model_name: str) -> Prompts:
-    """The prompts of a model by its name, whoever publishes it (`owner/name`) and in whatever variant (`name:tag`).
+    """The prompts of a model by its name, regardless of publisher (`owner/name`) and variant (`name:tag`).
 
     Both are empty for a model that is not in the table.
     """

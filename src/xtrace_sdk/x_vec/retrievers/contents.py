@@ -91,7 +91,7 @@ class Contents(Secretive):
     def decrypted(
         self, kb_id: str, chunk: Mapping[str, Any], wanted: Projection, filters: Iterable[Binding]
     ) -> Decrypted:
-        """What is wanted of a fetched chunk, in clear.
+        """What is wanted of a fetched chunk, in plaintext.
 
         Raises `ContentTampered`, `UnknownContent`, and `ChangedSinceSearch` if it was replaced since it was found, or
         does not match a filter that binds it.

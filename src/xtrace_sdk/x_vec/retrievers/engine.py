@@ -74,7 +74,7 @@ class SearchEngine(Secretive):
     async def nearest(
         self, vectors: Sequence[NDArray[np.uint8]], k: int, scope: SearchScope, contents: Contents
     ) -> Found:
-        """For each vector the nearest chunks, of a context that takes another's place those under either.
+        """For each vector the nearest chunks, including those under a context that it replaces.
 
         `contents` remembers them.
         """

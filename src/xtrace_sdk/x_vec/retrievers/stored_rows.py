@@ -1,7 +1,7 @@
 """Searching what a rotation has not moved yet, without a query under the old keys.
 
 The service is asked for the stored rows themselves. Each is decrypted here, once as long as the retriever lives, and
-compared with the queries in the clear. The rows travel at every search, as many bytes as the answer to an encrypted
+compared with the queries in plaintext. The rows travel at every search, as many bytes as the answer to an encrypted
 query would have, whatever the number of queries.
 """
 
@@ -44,7 +44,7 @@ class StoredRows:
     async def nearest(
         self, blocks: AsyncIterator[RowBlock], kb_id: str, queries: Sequence[Bits], k: int
     ) -> tuple[list[Nearest], NDArray[np.int64]]:
-        """For each query, bits in the clear, its `k` nearest rows; and the ids of all rows.
+        """For each query, bits in plaintext, its `k` nearest rows; and the ids of all rows.
 
         Raises `InvalidRows`, naming all of them, if any row is not a stored vector, after all rows were processed;
         `InvalidAnswer` if the answer cannot be read.

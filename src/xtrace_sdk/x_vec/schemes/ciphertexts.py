@@ -14,7 +14,7 @@ DIGEST_BYTES = 16
 def row_digest(ciphertexts: Iterable[bytes], nonce: bytes | None) -> bytes:
     """Identifies an encrypted vector as it is stored, of whichever width its ciphertexts came (docs/formats.md).
 
-    A collision that somebody prepared is of no use: rows count only if they are valid under secret keys.
+    A collision that someone prepared is of no use: rows count only if they are valid under secret keys.
     """
     parts = [nonce or b"", *(ciphertext.rstrip(b"\0") for ciphertext in ciphertexts)]
     joined = b"".join([len(part).to_bytes(2) + part for part in parts])

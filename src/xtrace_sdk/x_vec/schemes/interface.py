@@ -82,7 +82,7 @@ class HomomorphicClient(Protocol):
 
     @property
     def weakness(self) -> str:
-        """Why anybody with the public key can read what it hides, as a clause; empty if that is not so."""
+        """Why anyone with the public key can read what it hides, as a clause; empty if that is not so."""
 
     def public_key(self) -> dict[str, Any]:
         """What the service needs; stored as `pk`."""
@@ -105,5 +105,5 @@ class HomomorphicClient(Protocol):
         ...
 
     def encrypt_queries(self, vectors: Any) -> EncryptedQueries:
-        """The queries of one search, of at least one vector; each search encrypts its queries anew."""
+        """The queries of one search, of at least one vector; each search encrypts its queries again."""
         ...

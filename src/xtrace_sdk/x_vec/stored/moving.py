@@ -1,4 +1,4 @@
-"""Chunks on their way from a context to the one that replaces it: encrypted anew, and otherwise as they were."""
+"""Chunks on their way from a context to the one that replaces it: encrypted again, and otherwise as they were."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def moved(
 ) -> list[Update]:
     """The updates that move chunks, with `MOVED_FIELDS`, to the context, unless others write them first.
 
-    `vectors` and `contents` are what they hold in clear.
+    `vectors` and `contents` are what they hold in plaintext.
     """
     index = context.homomorphic.encrypt_vec_batch(vectors)
     return [

@@ -92,7 +92,7 @@ class _Copying:
         self._context = context
         self._batch_size = batch_size
         self._marked_by = "nonce" if context.aes.binds_nonces else "chunk_content"
-        """The field that differs in any two chunks: drawn anew whenever one is encrypted."""
+        """The field that differs in any two chunks: drawn again whenever one is encrypted."""
         self._marks: set[bytes] = set()
         """Those of the chunks that the target has."""
         self.copied = 0
@@ -134,7 +134,7 @@ class _Copying:
                     await self._copy(batch, advance)
 
     async def check(self) -> None:
-        """Raises `TamperedData` unless the target gives back every chunk that was copied, each one genuine."""
+        """Raises `TamperedData` unless the target returns every chunk that was copied, each one genuine."""
         if lost := len(self._marks - await self._target_marks()):
             raise TamperedData(
                 f"the target acknowledged {lost} chunks but does not return them, unless they were deleted "
@@ -163,7 +163,7 @@ class _Copying:
         return hashlib.blake2b(value if isinstance(value, bytes) else value.encode(), digest_size=16).digest()
 
     async def _copy(self, batch: list[StoredChunk], advance: Callable[[int], None]) -> None:
-        # What the target has already is read too: somebody may have given another chunk's nonce to a damaged one.
+        # What the target has already is read too: someone may have given another chunk's nonce to a damaged one.
         bad = {i for part in await on_all_cores(self._undecryptable, batch) for i in part}
         self.bad_ids += sorted(bad)
         good = [chunk for chunk in batch if chunk["chunk_id"] not in bad]

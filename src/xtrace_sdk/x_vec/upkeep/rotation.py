@@ -76,7 +76,7 @@ class RotationSummary:
                 "because those still accept chunks under the old keys"
             )
         return (
-            "the rotation is not finished: chunks under the old keys are still accepted; when everybody has the new "
+            "the rotation is not finished: chunks under the old keys are still accepted; when everyone has the new "
             "context, rotate once more and finish"
         )
 

@@ -65,7 +65,7 @@ async def delete_bad(integration: XTraceIntegration, kb_id: str, bad: Iterable[B
 
     This cannot be undone, and it cannot be told whether the service damaged them on their way here: have the
     texts elsewhere. The service learns which of the chunks that it gave were bad. Give the whole list at once, after
-    somebody has looked at it. Raises what `XTraceIntegration` raises; the key needs permission to delete.
+    someone has looked at it. Raises what `XTraceIntegration` raises; the key needs permission to delete.
     """
     read = {chunk.chunk_id: chunk.updated_at for chunk in bad}
     stored = await integration.get_chunk_by_id(sorted(read), kb_id, projection=["updated_at"])

@@ -101,7 +101,7 @@ def _positions(request: Compute) -> Any:
 
 
 async def _awaited(call: Any, timeout_s: float) -> Any:
-    """The result of a call, which is cancelled where it runs if it takes too long or nobody waits for it any more."""
+    """The result of a call, which is cancelled where it runs if it takes too long or no one waits for it any more."""
     try:
         async with asyncio.timeout(timeout_s + _GRACE_S):
             return await call

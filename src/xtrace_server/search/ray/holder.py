@@ -1,6 +1,6 @@
 """What runs in the cluster: an actor a node, which holds segments and computes with them.
 
-It has ciphertexts, public keys and encrypted queries; no key, no credential and no connection to the database. Whoever
+It has ciphertexts, public keys and encrypted queries, but no key, credential or connection to the database. Anyone who
 needs rows brings them, under a hash that is checked here. Rows that are not asked for make room for others, and after
 some time they go by themselves, so nothing stays when servers die.
 """
@@ -83,12 +83,12 @@ class Holder:
         return self._bytes, len(self._held)
 
     async def is_idle(self) -> bool:
-        """Returns whether nothing is held and nobody has asked for long; forgets what has been idle."""
+        """Returns whether nothing is held and no one has asked for long; forgets what has been idle."""
         self.forget_idle()
         return not self._held and time.monotonic() - self._asked_at > self._idle_s
 
     def forget_idle(self) -> None:
-        """Lets go of the rows that nobody has asked for since `idle_s`."""
+        """Lets go of the rows that no one has asked for since `idle_s`."""
         while self._held and time.monotonic() - next(iter(self._held.values())).used_at > self._idle_s:
             self._forget_oldest()
 
@@ -121,5 +121,5 @@ def _computed(held: _Held, positions: NDArray[np.int32] | tuple[int, int], compu
         rows, nonces = held.rows[start:end], held.nonces[start:end]
     else:
         rows, nonces = held.rows[positions], [held.nonces[i] for i in positions.tolist()]
-    evaluation, queries = pickle.loads(computation)  # noqa: S301 - of a server; whoever reaches Ray runs code anyway
+    evaluation, queries = pickle.loads(computation)  # noqa: S301 - of a server; anyone who reaches Ray runs code anyway
     return packed_nonces(nonces), evaluation.evaluate(np.ascontiguousarray(rows), queries)

@@ -21,7 +21,7 @@ _WATCH_PARTS: Final = 4
 
 
 class HolderActor(Holder):
-    """A holder as an actor, which ends when nobody has asked it for long."""
+    """A holder as an actor, which ends when no one has asked it for long."""
 
     def __init__(self, budget: int, threads: int, idle_s: float) -> None:
         super().__init__(budget, threads, idle_s)
@@ -34,7 +34,7 @@ class HolderActor(Holder):
         return await super().state()
 
     async def leave(self) -> None:
-        """Ends the actor, for good."""
+        """Ends the actor."""
         ray.actor.exit_actor()
 
     async def _watch(self) -> None:

@@ -31,7 +31,7 @@ def cautions(connection: Connection, connections: int, changes_schema: bool) -> 
 
 
 def unverified(url: URL) -> Iterator[str]:
-    """The sentence about a connection over a network whose other end may be anybody; likewise."""
+    """The sentence about a connection over a network whose other end may be anyone; likewise."""
     named = url.query.get("host", url.host or os.environ.get("PGHOST", ""))
     hosts = named.split(",") if isinstance(named, str) else named
     verified = url.query.get("sslmode", os.environ.get("PGSSLMODE")) in _VERIFIED

@@ -35,7 +35,7 @@ def fault(error: DBAPIError) -> ServiceError | None:
 
 
 def may_be_repeated(error: DBAPIError) -> bool:
-    """Returns whether another transaction was in the way: the same one, begun again, finds it done.
+    """Returns whether another transaction was in the way: the same one, retried, finds it done.
 
     A value that had to be unique is among these: the transaction that had it first was not over when this one looked.
     """

@@ -1,10 +1,10 @@
 """Nonces, the noise that follows from them, and the vectors that they authenticate (docs/formats.md, "Nonces").
 
-A nonce is `r ‖ t`: r is drawn anew for every encryption, and t is a pseudo-random function of r and the vector. The
+A nonce is `r ‖ t`: r is drawn fresh for every encryption, and t is a pseudo-random function of r and the vector. The
 noise of the chunk's ciphertexts is derived from t, so the owner knows the noise of every product and can take it away
 without an exponentiation. And t authenticates the vector: the reader of a row recomputes it from r and the bits that
 came out, so a row that is not exactly the product of a stored vector and the query is an error, whatever the server
-knows. The same nonce for two vectors would show their difference: nonces are made here, for every encryption anew, and
+knows. The same nonce for two vectors would show their difference: nonces are made only here, for every encryption, and
 no public call accepts one for encryption.
 """
 

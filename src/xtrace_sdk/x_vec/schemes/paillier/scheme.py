@@ -69,7 +69,7 @@ class PaillierScheme(PaillierVectors):
 
     @property
     def weakness(self) -> str:
-        """Why anybody with the public key can read what it hides; empty if that is not so."""
+        """Why anyone with the public key can read what it hides; empty if that is not so."""
         return short_primes(self.key_len)
 
     def public_key(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class PaillierScheme(PaillierVectors):
         return self._join_ciphertexts(halves[0], halves[1])
 
     def _expect(self, ciphertexts: Rows, nonces: Rows, messages: list[Rows]) -> None:
-        # A fault in one half of the Chinese remainder would give the key away to anybody who sees the ciphertext
+        # A fault in one half of the Chinese remainder would give the key away to anyone who sees the ciphertext
         # (Boneh, DeMillo, Lipton, EUROCRYPT 1997), so one row of each batch is read back before it leaves.
         noise = self._noise_of(nonces)
         for t, message in enumerate(messages):

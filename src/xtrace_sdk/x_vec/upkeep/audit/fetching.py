@@ -1,4 +1,4 @@
-"""Ciphertexts of a context, fetched from the service as everybody who may read there can."""
+"""Ciphertexts of a context, fetched from the service as everyone who may read there can."""
 
 from collections.abc import AsyncGenerator
 

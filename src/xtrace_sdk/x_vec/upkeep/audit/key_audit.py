@@ -249,7 +249,7 @@ def _residues(key: PublicKey, chunks: Sequence[Sample]) -> list[int]:
 def _missing_noise(n: int, residues: Sequence[int]) -> Check:
     name, missing = "missing noise", len(samples.without_noise(residues, n))
     if missing:
-        return _weak(name, f"the noise of {missing} of {len(residues)} ciphertexts is 1: everybody can read them")
+        return _weak(name, f"the noise of {missing} of {len(residues)} ciphertexts is 1: everyone can read them")
     return _ok(name, f"in none of {len(residues)} ciphertexts")
 
 

@@ -17,7 +17,7 @@ _MAX_LENGTH = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """What everybody can know of a key; nothing is checked yet but that these are numbers."""
+    """What everyone can know of a key; nothing is checked yet but that these are numbers."""
 
     type: str
     n: int

@@ -90,5 +90,5 @@ def enough_for_bias(bits: int) -> int:
 
 
 def jacobi_symbols(residues: Iterable[int], n: int) -> list[int]:
-    """The Jacobi symbol of each residue modulo n, which everybody can compute: 1, −1, or 0 if it shares a factor."""
+    """The Jacobi symbol of each residue modulo n, which everyone can compute: 1, −1, or 0 if it shares a factor."""
     return [jacobi(residue, n) for residue in residues]
