@@ -1,6 +1,6 @@
 """Where the asynchronous core of the twins runs: one event loop in a daemon thread, for the whole process.
 
-It starts with the first call. Anyone who calls waits in a thread of their own, so a running event loop there (a notebook,
+It starts with the first call. Callers wait in their own threads, so a running event loop there (a notebook,
 an asynchronous program) does not matter. A forked child starts a loop of its own: it has none of the parent's threads.
 """
 

@@ -16,7 +16,7 @@ def delete_bad(integration: XTraceIntegration, kb_id: str, bad: Iterable[BadChun
 
     This cannot be undone, and it cannot be told whether the service damaged them on their way here: have the
     texts elsewhere. The service learns which of the chunks that it gave were bad. Give the whole list at once, after
-    somebody has looked at it. Raises what `XTraceIntegration` raises; the key needs permission to delete.
+    someone has looked at it. Raises what `XTraceIntegration` raises; the key needs permission to delete.
     """
     return run(core.delete_bad(core_of(integration), kb_id, bad))
 

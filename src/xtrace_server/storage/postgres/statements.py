@@ -25,7 +25,7 @@ class PostgresStatements:
             await copy_rows(connection, table, rows)
 
     async def has_grown(self, connection: AsyncConnection, table: sa.Table) -> None:
-        """Counts it anew: the planner goes by that."""
+        """Counts it again: the planner goes by that."""
         await connection.exec_driver_sql(f"ANALYZE {table.name}")
 
     async def hold(self, connection: AsyncConnection, *names: str) -> None:
