@@ -77,7 +77,7 @@ def test_the_private_chat_answers_with_citations(
     program("private_chat/chat").main()
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "3 passages are stored. Ask, or press Ctrl-D."
-    assert f"are sent in clear to {model.url.removesuffix('/v1')}" in printed[1]
+    assert f"are sent in plaintext to {model.url.removesuffix('/v1')}" in printed[1]
     assert printed[2:] == [
         "It says: The rent is due on the third of each month. [1]",
         "[1] lease.md, paragraph 2",
