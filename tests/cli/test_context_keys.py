@@ -233,7 +233,7 @@ async def test_rotate_other_keys_and_one_knowledge_base(
     assert terminal(f"{line} --json").json["chunks"] == {kbs[1]: 2}
     shown = terminal("context show new.json --json").json
     assert (shown["scheme"], shown["key_len"], shown["key_provider"]) == ("paillier_lookup", 1026, "key_file")
-    terminal("context rotate stranger.json new.json --new-key-file key").fails("another context")
+    terminal("context rotate stranger.json new.json --new-key-file key").fails("does not replace the context in")
     terminal(f"{line} --remove-old --yes").fails("omit --kb", status=2)
     terminal(f"{line} --finish --yes").fails("omit --kb", status=2)
     provider = KeyFileProvider(terminal.folder / "key")

@@ -170,7 +170,7 @@ async def test_the_cells_of_the_notebook_run_in_a_loop_that_runs(
     namespace: dict[str, Any] = {}
     results = {name: shown(code, namespace) for name, code in cells.items()}
     assert results["store"].count == 3
-    assert "nobody answered my letters" in capsys.readouterr().out
+    assert "no one answered my letters" in capsys.readouterr().out
     assert sorted(results["filter"]) == ["r1", "r2"]
     assert results["count"] == {1: 1, 3: 1, 5: 1}
     assert results["vectors"].shape == (3, 3)
