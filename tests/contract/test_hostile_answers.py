@@ -382,7 +382,7 @@ noticed("says that it saved another context than it was given", InvalidAnswer)
 async def test_another_saved_context_is_noticed(stock: Stock) -> None:
     async with stock.lied_to() as (xtrace, hostile):
         hostile.lie = lambda exchange: setattr(exchange, "json", {"context_id": stock.other_context.id})
-        with pytest.raises(InvalidAnswer, match="another context"):
+        with pytest.raises(InvalidAnswer, match="a different context"):
             await stock.context.save_to_remote(xtrace)
 
 

@@ -88,7 +88,7 @@ async def test_another_record_for_an_id_is_noticed(stock: Stock) -> None:
         for lie in (lying(NAMES, other_chunk), lying(FETCH, exchanged)):
             hostile.lie = lie
             for call in (collection.get(["r1", "r2"]), collection.get(["r2", "r1"], include_vectors=True)):
-                with pytest.raises(OtherRecord, match="gave another record than the one that was asked for"):
+                with pytest.raises(OtherRecord, match="returned a record that was not requested"):
                     await call
         hostile.lie = lying(NAMES, other_chunk)
         with pytest.raises(OtherRecord):

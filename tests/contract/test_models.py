@@ -195,7 +195,7 @@ def test_a_projection_of_a_later_version_is_refused_by_name() -> None:
         fresh = new_context(wordllama(bits=BITS))._keys
         secret = fresh.secret()
         secret["embedding"] |= changed
-        with pytest.raises(InvalidContext, match="which this version does not know"):
+        with pytest.raises(InvalidContext, match="which this version does not support"):
             ContextKeys.load(fresh.public, secret)
 
 

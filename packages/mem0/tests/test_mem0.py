@@ -143,7 +143,7 @@ def test_no_text_is_written_to_a_file(
     assert len(memory.history(texts_ids(memory)[0])) == 1
     files = [path for path in Path(os.environ["MEM0_DIR"]).rglob("*") if path.is_file()]
     assert not [path for path in files if b"peanuts" in path.read_bytes()]
-    with pytest.raises(InvalidArgument, match="history_db_path: leave it out"):
+    with pytest.raises(InvalidArgument, match="history_db_path: omit it"):
         Memory.from_config(configuration(open_collection, history_db_path="history.db"))
     Memory.from_config(configuration(open_collection, history_db_path=":memory:"))
 
@@ -161,7 +161,7 @@ def test_the_vector_store_alone(open_collection: Callable[[str], Collection]) ->
     assert len(store.list(top_k=1)[0]) == 1
     assert store.col_info() == {"name": "alone", "count": 2}
     assert store.list_cols() == ["alone"]
-    with pytest.raises(InvalidArgument, match="operators that are not mem0's"):
+    with pytest.raises(InvalidArgument, match="an operator that mem0 does not have"):
         store.list({"n": {"regex": "."}})
     store.delete_col()
     assert store.get("1") is None
