@@ -37,14 +37,14 @@ SUBCLASSED = ("ExecutionContext",)
 """Mostly synchronous as they are: the twin is a subclass, taken wherever the class itself is, of which calls differ."""
 RENAMED = {"aclose": "close", "__aenter__": "__enter__", "__aexit__": "__exit__"}
 WORDING = {
-    "Works as an asynchronous context manager": "Works as a context manager",
+    "Can be used as an asynchronous context manager": "Can be used as a context manager",
     "from several event loops": "from several threads",
     "Calls of `embed` and `bin_embed` that are awaited together (by `asyncio.gather`, or by the data loader)": (
         "The texts of one call of `embed_many` and `bin_embed_many`"
     ),
-    ", outside the event loop, as is all computation": "",
-    "When it is cancelled,": "When Ctrl-C ends it,",
-    "or an awaitable of one such as `bin_embed_many`.": "such as `bin_embed_many` gives it.",
+    " Loading and computation run outside the event loop.": "",
+    "If the call is cancelled,": "If Ctrl-C ends the call,",
+    "or an awaitable of one, such as `bin_embed_many(…)`": "such as the result of `bin_embed_many(…)`",
 }
 """What docstrings say that is otherwise here."""
 

@@ -116,7 +116,7 @@ def test_another_value_is_replaced_only_if_asked_for(
     line = f"init --credentials {elsewhere} --context context.json --kb letters --yes"
     refused = person(line)
     assert (refused.status, refused.out) == (2, "")
-    assert "xtrace: .env has another value of XTRACE_CREDENTIALS: add --replace to replace it\n" in refused.err
+    assert "xtrace: .env has a different value of XTRACE_CREDENTIALS: add --replace to replace it\n" in refused.err
     assert settings(person) == before
 
 

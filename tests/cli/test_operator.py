@@ -68,8 +68,8 @@ def test_an_admin_key_is_revoked(operator: Terminal) -> None:
     assert heading.split() == ["HASH", "CREATED"]
     assert line.startswith(key_hash)
     operator(f"org revoke-admin-key {org} {key_hash}").fails("add --yes", status=2)
-    operator(f"org revoke-admin-key {org} {created['admin_key']} --yes").fails("no admin keys of the organisation")
-    operator(f"org revoke-admin-key {org} '' --yes").fails("no admin keys of the organisation")
+    operator(f"org revoke-admin-key {org} {created['admin_key']} --yes").fails("no admin keys match this hash")
+    operator(f"org revoke-admin-key {org} '' --yes").fails("no admin keys match this hash")
     second = operator(f"org admin-key {org} --json").json["admin_key"]
     revoked = operator(f"org revoke-admin-key {org} {key_hash[:12]} --yes")
     assert (revoked.out, revoked.err) == ("", f"xtrace: revoked the admin key {key_hash[:12]}…; 1 left\n")

@@ -438,7 +438,7 @@ async def test_the_loader_and_the_context_must_agree(named: ExecutionContext, xt
     for agreed in (None, ["facets", "tag1"]):
         DataLoader(named, xtrace, private_metadata=agreed)
     for other in (True, False, ["tag1"]):
-        with pytest.raises(InvalidArgument, match="tag1, facets as in the execution context"):
+        with pytest.raises(InvalidArgument, match="tag1, facets as fixed when the execution context"):
             DataLoader(named, xtrace, private_metadata=other)
     with pytest.raises(InvalidArgument, match="expected none"):
         DataLoader(new_context(False), xtrace, private_metadata=True)

@@ -46,9 +46,10 @@ class _NothingToDo:
 class XTraceIntegration(StoredChunks, Searches, ControlPlane, Secretive):
     """All communication with an XTrace service.
 
-    Can be used as an asynchronous context manager, which closes the connections at the end, and from several event
-    loops. Every call may raise `NetworkError` (no usable answer after all retries) and `ServerError` (an error answer;
-    one class for each reason). A call with invalid arguments raises `InputError` and sends nothing.
+    Can be used as an asynchronous context manager, which closes the connections at the end,
+    and from several event loops. Every call may raise `NetworkError` (no usable answer after all retries) and
+    `ServerError` (an error answer; one class for each reason). A call with invalid arguments raises `InputError` and
+    sends nothing.
     """
 
     def __init__(

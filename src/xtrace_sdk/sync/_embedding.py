@@ -23,7 +23,7 @@ class Embedding(Twin[core.Embedding]):
     model raises `TextRefused`; it is never truncated.
 
     The texts of one call of `embed_many` and `bin_embed_many` are sent to
-    the model in batches. The first call loads the model. Loading and computation run outside the event loop.
+    the model in batches. The first call loads the model.
     """
 
     def __init__(

@@ -23,9 +23,10 @@ from xtrace_sdk.sync._background import Twin, close_when_dropped, iterate, run
 class XTraceIntegration(Twin[core.XTraceIntegration]):
     """All communication with an XTrace service.
 
-    Can be used as an asynchronous context manager, which closes the connections at the end, and from several event
-    loops. Every call may raise `NetworkError` (no usable answer after all retries) and `ServerError` (an error answer;
-    one class for each reason). A call with invalid arguments raises `InputError` and sends nothing.
+    Can be used as a context manager, which closes the connections at the end,
+    and from several threads. Every call may raise `NetworkError` (no usable answer after all retries) and
+    `ServerError` (an error answer; one class for each reason). A call with invalid arguments raises `InputError` and
+    sends nothing.
     """
 
     def __init__(

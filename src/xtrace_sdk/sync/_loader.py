@@ -68,7 +68,7 @@ class DataLoader(Twin[core.DataLoader]):
     def load_data_from_memory_batch(
         self, chunks: Sequence[Mapping[str, Any]], vectors: Any, disable_progress: bool = False
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
-        """The same for vectors as one matrix `(n, embed_len)`, or an awaitable of one, such as `bin_embed_many(…)`.
+        """The same for vectors as one matrix `(n, embed_len)`, such as the result of `bin_embed_many(…)`.
 
         A list of awaitables, one for each chunk, is also accepted.
         """
@@ -120,8 +120,9 @@ class DataLoader(Twin[core.DataLoader]):
         chunks loaded with a different model are stored again, and `superseded` returns the old ones.
 
         Raises `OtherModel` if the context has a different model, and what `load_data_from_memory`, `dump_db`, the
-        collection and the embedding raise, with a note of what is stored: all batches before the one that failed. If
-        the call is cancelled, all acknowledged batches are stored, and possibly one in progress.
+        collection and the embedding raise, with a note of what is stored: all batches before the one that failed.
+
+        If Ctrl-C ends the call, all acknowledged batches are stored, and possibly one in progress.
         """
         return run(
             self._core.load(

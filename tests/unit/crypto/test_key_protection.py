@@ -329,7 +329,7 @@ class TestRecoveryKey:
 
     def test_wrong_and_exchanged_words_of_the_list_do_not_fit_together(self) -> None:
         """8 bits of checksum notice 255 of 256; the rest is another key, which opens nothing."""
-        with pytest.raises(InvalidArgument, match="do not fit together"):
+        with pytest.raises(InvalidArgument, match="the checksum of the recovery key is wrong"):
             RecoveryKey("abandon " * 24)
         noticed, words = 0, WORDS.split()
         for i in range(23):

@@ -150,8 +150,9 @@ class DataLoader(Secretive):
         chunks loaded with a different model are stored again, and `superseded` returns the old ones.
 
         Raises `OtherModel` if the context has a different model, and what `load_data_from_memory`, `dump_db`, the
-        collection and the embedding raise, with a note of what is stored: all batches before the one that failed. If
-        the call is cancelled, all acknowledged batches are stored, and possibly one in progress.
+        collection and the embedding raise, with a note of what is stored: all batches before the one that failed.
+
+        If the call is cancelled, all acknowledged batches are stored, and possibly one in progress.
         """
         model = agreed_model(self._context.embedding_model, embedding)
         if embedding is None:
