@@ -97,7 +97,7 @@ async def test_another_context_under_the_id_is_refused(http: Http, xtrace: XTrac
     uploaded(http, data)
     body = {"data": other.context(), "context_id": "f" * 64}
     ok(http.data("POST", "/exec_context/{org}", json=body))
-    with pytest.warns(WeakKeyWarning), pytest.raises(InvalidContext, match="another context"):
+    with pytest.warns(WeakKeyWarning), pytest.raises(InvalidContext, match="a different context"):
         await ExecutionContext.load_from_remote(PASSPHRASE, "f" * 64, xtrace)
 
 
