@@ -106,7 +106,8 @@ def test_a_page_that_does_not_exist(visitor: Visitor, path: str) -> None:
 
 
 def test_a_server_that_stops_soon(visitor: Visitor, live_service: LiveService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_service.server.app.state, "draining", True)
+    # Of the state itself, monkeypatch would take away what its attributes stand for.
+    monkeypatch.setitem(live_service.server.app.state._state, "draining", True)
     is_page(visitor.client.get("/readyz"), 503, title_of(Unavailable))
     problem(visitor.client.get("/readyz", headers={"accept": "*/*"}), 503, "unavailable")
 

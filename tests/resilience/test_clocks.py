@@ -37,12 +37,14 @@ def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[timedelta], None]:
 def test_writes_searches_and_repetitions_go_on(http: Http, jump: Callable[[timedelta], None], by: timedelta) -> None:
     http.save_context()
     kb = http.new_kb()
+    assert http.client.get("/readyz").status_code == 200
     body = {"kb_id": kb, "context_id": "ctx", "chunks": [chunk(1), chunk(2)]}
     first = ok(http.data("POST", "/chunk/{org}", json=body, headers={"idempotency-key": "one"}))["chunk_ids"]
     assert len(http.search(kb, QUERY)) == 2
     jump(by)
     # What was sent before the jump, and sent again after it, is recognised.
     assert ok(http.data("POST", "/chunk/{org}", json=body, headers={"idempotency-key": "one"}))["chunk_ids"] == first
+    assert http.client.get("/readyz").status_code == 200
     further = http.insert(kb, [chunk(3)])
     assert further[0] > first[-1]
     assert [row[1] for row in http.search(kb, QUERY)] == first + further
