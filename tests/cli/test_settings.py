@@ -133,7 +133,7 @@ def test_a_dotenv_cannot_read_the_environment(here: Path, monkeypatch: pytest.Mo
             b"[profiles.default]\napi_ulr = 'x'\n",
             "unknown setting api_ulr in the profile default: did you mean api_url",
         ),
-        ("xtrace.toml", b"[profiles.default]\nkb = 3\n", "a value of kb in the profile default that is not a text"),
+        ("xtrace.toml", b"[profiles.default]\nkb = 3\n", "a value of kb in the profile default that is not a string"),
         ("xtrace.toml", b"a = " + b"[" * 100_000, "is not valid TOML"),
     ],
 )

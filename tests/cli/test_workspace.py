@@ -118,7 +118,7 @@ def test_without_an_admin_key_an_id_is_needed(folder: Path, credentials: Credent
     write_credentials(Path("xtrace-data", "credentials.json"), credentials)
     assert kb_id(ids["notes"]) == ids["notes"]
     for create in (True, False):
-        with pytest.raises(UnknownKnowledgeBase, match=f"names need the admin key.*: there are {ids['notes']}$"):
+        with pytest.raises(UnknownKnowledgeBase, match=f"needs the admin key.*: there are {ids['notes']}$"):
             kb_id("notes", create=create)
 
 

@@ -102,7 +102,7 @@ async def test_another_context_under_the_id_is_refused(http: Http, xtrace: XTrac
 
 
 def test_a_weak_key_is_warned_of_loudly_on_load(tmp_path: Path) -> None:
-    with pytest.warns(WeakKeyWarning, match=r"everybody.*xtrace context rotate"):
+    with pytest.warns(WeakKeyWarning, match=r"anyone.*xtrace context rotate"):
         ExecutionContext.load_from_disk(PASSPHRASE, saved(fixture("paillier_lookup")["context"], tmp_path))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
