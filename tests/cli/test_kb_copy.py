@@ -37,7 +37,7 @@ def test_a_copy_on_another_server_is_whole(terminal: Terminal, kb_id: str, live_
     line = f"kb copy {kb_id} {copy} mine.json --to other.json"
     done = terminal(line)
     assert (done.status, done.out) == (0, "")
-    assert done.err == "xtrace: 7 chunks were copied and verified, 0 were there already\n"
+    assert done.err == "xtrace: 7 chunks were copied and verified, 0 were already there\n"
     again = terminal(line + " --json").json
     assert again.pop("seconds") > 0
     assert again == {
@@ -59,7 +59,7 @@ def test_what_was_not_copied_is_said(terminal: Terminal, kb_id: str, credentials
     done = terminal(f"kb copy {kb_id} {copy} mine.json")
     assert done.status == 1
     copied, refused = done.err.splitlines()
-    assert copied == "xtrace: 5 chunks were copied and verified, 0 were there already"
+    assert copied == "xtrace: 5 chunks were copied and verified, 0 were already there"
     assert refused.startswith("xtrace: 2 chunks do not decrypt and were not copied (2, 5)")
 
 

@@ -141,7 +141,7 @@ class Load:
     def metadata(self) -> int:
         """A hundred thousand results in one answer; its bytes."""
         answer = self._http.data("POST", "/chunk/meta/{org}", json=self._base | {"meta_filter": {}})
-        assert answer.status_code == 200
+        assert answer.status_code == 200, answer.text[:500]
         return len(answer.content)
 
     def send(self, method: str, path: str, body: bytes) -> httpx2.Response:
