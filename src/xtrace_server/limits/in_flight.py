@@ -63,13 +63,14 @@ class RunningRequest:
     def reserve_keys(self, size: int) -> None:
         """Takes memory (bytes) for the keys of what a filter matches. Raises `Overloaded` if it is not free.
 
-        It does not wait: the request has a transaction open.
+        It does not wait, and goes before requests that do: it has a transaction open.
         """
-        if not self.try_take("keys", size):
+        if not self._memory.try_take(self._organisation_id, size, first=True):
             raise Overloaded(
                 "the filter matches more chunks than there is free memory for (memory_bytes): give it narrower "
                 "conditions, or try again later"
             )
+        self._note("keys", size)
 
     def leave(self) -> None:
         """Ends the request, and returns what it has taken; to be called once."""

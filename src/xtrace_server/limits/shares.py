@@ -50,9 +50,12 @@ class Shares:
                 self.give_back(organisation_id, size)
             raise
 
-    def try_take(self, organisation_id: str, size: int) -> bool:
-        """Takes memory if it is free and no request of the organisation waits; returns whether it was."""
-        if organisation_id in self._waiting or not self._fits(organisation_id, size):
+    def try_take(self, organisation_id: str, size: int, *, first: bool = False) -> bool:
+        """Takes memory if it is free and no request of the organisation waits; returns whether it was.
+
+        With `first` it goes before those that wait: for a request that holds what they may need.
+        """
+        if (organisation_id in self._waiting and not first) or not self._fits(organisation_id, size):
             return False
         self._reserve(organisation_id, size)
         return True
