@@ -55,6 +55,7 @@ Index = Annotated[list[Annotated[bytes, Meta(max_length=MAX_CIPHERTEXT_BYTES)]],
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ChunkId = Count
 """As the service gives it."""
+MAX_CHUNK_ID = 2**63 - 1
 SaltBytes = Annotated[bytes, Meta(min_length=1, max_length=MAX_NAME_SALT_BYTES)]
 CONTEXT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 ContextName = Annotated[str, Meta(pattern=CONTEXT_NAME)]

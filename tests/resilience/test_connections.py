@@ -6,10 +6,9 @@ SDK absorbs; of the rest its caller hears one clear error.
 
 import asyncio
 import random
-import re
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -87,8 +86,8 @@ async def test_a_write_is_done_once_whatever_happens_to_its_connection(http: Htt
 
 
 @pytest.mark.parametrize("kind", [*PASSING, *BREAKING])
-async def test_a_search_is_complete_or_one_clear_error(http: Http, kb: str, kind: Kind) -> None:
-    """In the head of an answer and within its rows; a whole answer is asked for again, a streamed one is not."""
+async def test_a_search_is_complete_whatever_happens_to_its_connection(http: Http, kb: str, kind: Kind) -> None:
+    """In the head of an answer and within its rows: a whole answer is requested again, of a streamed one the rest."""
     ids = http.insert(kb, [chunk(1 + number % 8) for number in range(500)])
     async with through(http.credentials) as (proxy, xtrace):
         for after in (40, IN_THE_ROWS):
@@ -97,13 +96,8 @@ async def test_a_search_is_complete_or_one_clear_error(http: Http, kb: str, kind
             assert (await xtrace.compute_hamming_distances(QUERY, "ctx", kb)).chunk_ids == ids
             await xtrace.aclose()
             proxy.faults.append(fault)
-            came: list[int] = []
-            breaks = kind in BREAKING and after == IN_THE_ROWS
-            sentence = f"the connection to {proxy.url} was closed before the answer was complete"
-            with pytest.raises(NetworkError, match=re.escape(sentence)) if breaks else nullcontext():
-                async for block in xtrace.stream_hamming_distances(kb, "ctx", [QUERY]):
-                    came += block.chunk_ids.tolist()
-            assert came == (ids[: len(came)] if breaks else ids)
+            blocks = [block async for block in xtrace.stream_hamming_distances(kb, "ctx", [QUERY])]
+            assert [chunk_id for block in blocks for chunk_id in block.chunk_ids.tolist()] == ids
             await xtrace.aclose()
     assert proxy.met[kind] == 4
 

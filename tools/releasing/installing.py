@@ -69,9 +69,9 @@ class Fresh:
         if way.extras:
             _execute(command, "version", cwd=work)
         else:
-            done = subprocess.run([command, "version"], capture_output=True, text=True, check=False, cwd=work)
+            done = _executed([command, "version"], work, {})
             if done.returncode != 1 or "pip install 'xtracedb[cli]'" not in done.stderr:
-                raise DoesNotWork(f"without the extra cli, the command says {done.stderr}")
+                raise DoesNotWork(f"without the extra cli, the command says {done.stdout}{done.stderr}")
         return f"{said}, with {kernels.partition(',')[0]}"
 
     def bill_of_materials(self, file: Path) -> Path:
@@ -133,12 +133,18 @@ def quickstart(root: Path, python: Path, folder: Path, server: Path | None = Non
 
 
 def _execute(*command: str | Path, cwd: Path, **variables: str) -> str:
+    done = _executed(command, cwd, variables)
+    if done.returncode:
+        raise DoesNotWork(f"{' '.join(map(str, command))}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def _executed(
+    command: Sequence[str | Path], cwd: Path, variables: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
     cwd.mkdir(parents=True, exist_ok=True)
     parts = [str(part) for part in command]
-    done = subprocess.run(parts, capture_output=True, text=True, check=False, cwd=cwd, env=_bare(variables))
-    if done.returncode:
-        raise DoesNotWork(f"{' '.join(parts)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return done.stdout
+    return subprocess.run(parts, capture_output=True, text=True, check=False, cwd=cwd, env=_bare(variables))
 
 
 def _interpreter(version: str) -> str:

@@ -6,8 +6,8 @@ answer while it comes: attempts end with the answer's head.
 
 What is sent again: a request that cannot have reached the server, always; one that the server put off (429, 503),
 always; one that may have been carried out (the connection broke, no answer in time, another 5xx) only if it is
-`repeatable`. Waits grow exponentially, with jitter so that many clients do not come back at once, and are at least
-what `Retry-After` says.
+`repeatable`. An answer that breaks off while it is streamed is the caller's to continue. Waits grow exponentially,
+with jitter so that many clients do not come back at once, and are at least what `Retry-After` says.
 """
 
 import asyncio
@@ -204,7 +204,7 @@ class HttpClient:
     async def stream(self, request: Request) -> AsyncGenerator[Answer, None]:
         """The answer as soon as its head is there: a `StreamedAnswer` for status 200, else a complete one.
 
-        Raises what `send` raises until then; what has begun to come is not asked for again.
+        Raises what `send` raises until then. What follows is the caller's to ask for again: see `wait_after`.
         """
         answer = await self._attempts(request, self._open_once)
         try:
@@ -212,6 +212,12 @@ class HttpClient:
         finally:
             if isinstance(answer, StreamedAnswer):
                 await answer.aclose()
+
+    async def wait_after(self, attempt: int, error: NetworkError) -> None:
+        """Waits for as long as `send` would after this failed attempt. Raises the error if that was the last one."""
+        if attempt >= self._retries.attempts:
+            raise error
+        await asyncio.sleep(self._retries.delay_s(attempt))
 
     async def _attempts(self, request: Request, once: Callable[[Request], Awaitable[Answer]]) -> Answer:
         repeated = False

@@ -2,7 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -12,7 +13,7 @@ import msgspec
 from xtrace_core import frames, wire
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk import errors
-from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, ServerError
+from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, NetworkError, ServerError
 from xtrace_sdk.http.transport import Answer, HttpClient, Request, StreamedAnswer, sentence
 from xtrace_sdk.limits import MAX_ACKNOWLEDGEMENT_BYTES
 from xtrace_sdk.service.packed_rows import PackedRowReader
@@ -32,6 +33,14 @@ def _server_errors(cls: type[ServerError] = ServerError) -> list[type[ServerErro
 
 _BY_CODE: Final = {code: cls for cls in _server_errors() for code in vars(cls).get("codes", ())}
 _BY_STATUS: Final = {status: cls for cls in _server_errors() for status in vars(cls).get("statuses", ())}
+
+
+class _BrokenOff(Exception):
+    """The connection broke amid an answer, after attempts that ended with its head."""
+
+    def __init__(self, error: NetworkError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Service(Secretive):
@@ -125,8 +134,31 @@ class Service(Secretive):
         reader = PackedRowReader()
         return await asyncio.to_thread(lambda: [*reader.rows(got.body), *reader.last_rows()])
 
-    async def search_blocks(self, path: str, body: bytes) -> AsyncGenerator[frames.RowBlock, None]:
-        """The answer of the data plane, block by block as it comes, in frames or, where there are none, MessagePack."""
+    async def search_blocks(
+        self, path: str, body_after: Callable[[int], bytes | None]
+    ) -> AsyncGenerator[frames.RowBlock, None]:
+        """The answer of the data plane, block by block as it comes, in frames or, where there are none, MessagePack.
+
+        Where the connection breaks amid an answer, the rows that are missing are requested, with as many attempts as
+        any request has. `body_after` makes the body that asks for the chunks after an id, -1 for all of them; None
+        where there can be none.
+        """
+        last, attempt = -1, 1
+        while (body := body_after(last)) is not None:
+            # Closed before the next attempt begins, so that it finds the connection free.
+            async with aclosing(self._search_attempt(path, body)) as blocks:
+                try:
+                    async for block in blocks:
+                        last = int(block.chunk_ids[-1])
+                        yield block
+                    return
+                except _BrokenOff as broken:
+                    error = broken.error
+            await self._http.wait_after(attempt, error)
+            attempt += 1
+
+    async def _search_attempt(self, path: str, body: bytes) -> AsyncGenerator[frames.RowBlock, None]:
+        """One answer. Raises `_BrokenOff` where its rows stop coming."""
         accept = {"accept": f"{frames.MEDIA_TYPE}, {wire.MSGPACK}"}
         async with self._http.stream(self._data_request("POST", path, (), body, accept)) as got:
             is_framed = got.content_type == frames.MEDIA_TYPE
@@ -142,6 +174,8 @@ class Service(Secretive):
                     yield block
             except frames.InvalidFrames as error:
                 raise InvalidAnswer(f"the server's answer cannot be read: {error}; search again") from None
+            except NetworkError as error:
+                raise _BrokenOff(error) from None
 
     async def control(self, method: str, path: str, answer: type[T], *, body: bytes | None = None) -> T:
         """The JSON answer of the control plane at `{admin_api_url}/v1/{path}`.

@@ -23,7 +23,6 @@ _UNSIGNED: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 _SIGNED: Final = {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _ARRAY: Final = {0xDC: 2, 0xDD: 4}
 """How many bytes of length, or of the integer itself, follow the first byte of a value."""
-_LARGEST_ID: Final = 2**63 - 1
 
 
 class PackedRowReader:
@@ -162,7 +161,7 @@ def _integer(data: bytes, at: int) -> tuple[int, int]:
         value = int.from_bytes(data[start:at], "big", signed=True)
     else:
         value = -1
-    if not 0 <= value <= _LARGEST_ID:
+    if not 0 <= value <= wire.MAX_CHUNK_ID:
         raise _against_contract("expected a chunk id, an integer from 0 to 2^63 - 1")
     return value, at
 

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from xtrace_core import wire
@@ -93,25 +94,35 @@ class Searches(PrivacyChecked):
         computed.
 
         Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first query,
-        then those of the second, and so on. Rows are sorted by chunk id. The generator raises `InvalidAnswer` if the
-        stream is cut off or inconsistent: discard the blocks received before.
+        then those of the second, and so on. Rows are sorted by chunk id. Where the connection breaks, the rest is
+        requested as another search, which sees what was changed in between. The generator raises `InvalidAnswer` if an
+        answer is cut off or inconsistent: discard the blocks received before.
         """
         bounds = payloads.id_range(range_filter)
         filter_ = None if meta_filter is None else payloads.meta_filter(meta_filter)
-        encrypted = [payloads.ciphertexts(query) for query in queries]
-        body: wire.ComputeHamming | wire.ComputeHammingBatch
-        if len(encrypted) == 1:
-            path = "compute_hamming"
-            body = wire.ComputeHamming(
-                kb_id=kb_id, context_id=context_id, query=encrypted[0], meta_filter=filter_, id_range=bounds
+        if not queries:
+            raise InvalidArgument("got no queries, expected at least one")
+        first, *others = [payloads.ciphertexts(query) for query in queries]
+        whole: wire.ComputeHamming | wire.ComputeHammingBatch
+        if others:
+            path = "compute_hamming_batch"
+            whole = wire.ComputeHammingBatch(
+                kb_id=kb_id, context_id=context_id, queries=[first, *others], meta_filter=filter_, id_range=bounds
             )
         else:
-            path = "compute_hamming_batch"
-            body = wire.ComputeHammingBatch(
-                kb_id=kb_id, context_id=context_id, queries=encrypted, meta_filter=filter_, id_range=bounds
+            path = "compute_hamming"
+            whole = wire.ComputeHamming(
+                kb_id=kb_id, context_id=context_id, query=first, meta_filter=filter_, id_range=bounds
             )
+
+        def body_after(last: int) -> bytes | None:
+            if last < 0:
+                return self._body(whole)
+            highest = bounds[1] if bounds else wire.MAX_CHUNK_ID
+            return self._body(replace(whole, id_range=(last + 1, highest))) if last < highest else None
+
         last = -1
-        blocks = self._service.search_blocks(path, self._body(body))
+        blocks = self._service.search_blocks(path, body_after)
         async with aclosing(blocks):
             async for block in blocks:
                 _check_ids(block.chunk_ids, last, bounds)

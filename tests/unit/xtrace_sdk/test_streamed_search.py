@@ -165,19 +165,67 @@ async def test_a_stream_that_is_cut_off_is_no_answer_and_is_not_asked_for_again(
     context: ExecutionContext, kept: int
 ) -> None:
     class Cutting(LyingService):
-        breaks = False
-
         def respond(self, parts: Sequence[bytes], breaks: bool = False) -> httpx2.Response:
-            return super().respond(parts[:kept], self.breaks)
+            return super().respond(parts[:kept])
 
     service = Cutting(context)
     with pytest.raises(InvalidAnswer, match="cut off"):
         await search(context, service)
     assert service.calls == 1
-    service.breaks = True
-    with pytest.raises(ServerUnreachable, match="was closed"):
+
+
+class Breaking(LyingService):
+    """Breaks the connection after the head and some blocks of its first answers, and answers for a range of ids."""
+
+    def __init__(self, context: ExecutionContext, breaks: int, kept: int) -> None:
+        super().__init__(context)
+        self.breaks, self.kept = breaks, kept
+        self.ranges: list[list[int] | None] = []
+
+    def blocks(self, products: NDArray[np.uint8]) -> list[bytes]:
+        ids = np.arange(1, ROWS + 1)
+        bounds = self.ranges[-1] or [1, ROWS]
+        rows = np.flatnonzero((bounds[0] <= ids) & (ids <= bounds[1]))
+        parts = [rows[at : at + self.block_rows] for at in range(0, len(rows), self.block_rows)]
+        return [frames.block(ids[part], products[part], [self.batch[i].nonce for i in part]) for part in parts]
+
+    def answer(self, request: httpx2.Request) -> httpx2.Response:
+        self.calls += 1
+        self.ranges.append(msgspec.json.decode(request.content).get("range"))
+        products = self.products(request)
+        blocks = self.blocks(products)
+        bounds = self.ranges[-1] or [1, ROWS]
+        count = min(bounds[1], ROWS) - bounds[0] + 1
+        parts = [frames.head(1, products.shape[2], count), *blocks, frames.end()]
+        breaks = self.calls <= self.breaks
+        return self.respond(parts[: self.kept] if breaks else parts, breaks)
+
+
+@pytest.mark.parametrize(("kept", "after"), [(0, [0, 0]), (1, [0, 0]), (2, [7, 14]), (3, [14, 28]), (5, [28, 30])])
+async def test_of_a_stream_that_breaks_the_rest_is_requested(
+    context: ExecutionContext, kept: int, after: list[int]
+) -> None:
+    service = Breaking(context, 2, kept)
+    assert await search(context, service) == await search(context, LyingService(context))
+    assert service.ranges == [None, *[[last + 1, 2**63 - 1] if last else None for last in after]]
+
+
+async def test_the_rest_stays_within_the_range_of_the_search(context: ExecutionContext) -> None:
+    service = Breaking(context, 1, 3)
+    found = await retriever(context, service).nn_search_for_ids(VECTORS[4], ROWS, "kb", range_filter=(3, 29))
+    assert sorted(found) == list(range(3, 30))
+    assert service.ranges == [[3, 29], [17, 29]]
+    service = Breaking(context, 1, 3)
+    found = await retriever(context, service).nn_search_for_ids(VECTORS[4], ROWS, "kb", range_filter=(3, 16))
+    assert sorted(found) == list(range(3, 17))
+    assert service.ranges == [[3, 16]]
+
+
+async def test_a_stream_that_always_breaks_is_one_error_after_all_attempts(context: ExecutionContext) -> None:
+    service = Breaking(context, 10, 2)
+    with pytest.raises(ServerUnreachable, match="was closed before the answer was complete"):
         await search(context, service)
-    assert service.calls == 2
+    assert service.calls == 3
 
 
 async def test_frames_out_of_order_or_missing_are_refused(context: ExecutionContext) -> None:
