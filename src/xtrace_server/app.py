@@ -125,7 +125,8 @@ def all_routes() -> list[APIRoute]:
 
 
 def _routers() -> list[APIRouter]:
-    parts = (health, openapi, operator, organisation, audit, knowledge_bases, keys, search, metadata, chunks, contexts)
+    # Those of the data plane come first: a request is compared with one after the other.
+    parts = (search, metadata, chunks, contexts, knowledge_bases, keys, health, openapi, operator, organisation, audit)
     return [part.router for part in parts]
 
 

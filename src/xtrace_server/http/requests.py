@@ -95,7 +95,18 @@ def is_poll(request: Request) -> bool:
     return "hx-request" in request.headers
 
 
-def _api_caller(request: Request) -> ApiCaller:
+# Dependencies are coroutines: FastAPI calls plain functions in a thread.
+
+
+async def _state(request: Request) -> ServerState:
+    return state_of(request)
+
+
+async def _running(request: Request) -> RunningRequest:
+    return running_of(request)
+
+
+async def _api_caller(request: Request) -> ApiCaller:
     return cast("ApiCaller", request.state.caller)
 
 
@@ -104,16 +115,16 @@ def running_of(request: Request) -> RunningRequest:
     return cast("RunningRequest", request.state.running)
 
 
-def _actor(request: Request) -> Actor:
+async def _actor(request: Request) -> Actor:
     return cast("Actor", request.state.caller)
 
 
-def _operator(request: Request) -> Operator:
+async def _operator(request: Request) -> Operator:
     return cast("Operator", request.state.caller)
 
 
-StateDep: TypeAlias = Annotated[ServerState, Depends(state_of)]
-RunningDep: TypeAlias = Annotated[RunningRequest, Depends(running_of)]
+StateDep: TypeAlias = Annotated[ServerState, Depends(_state)]
+RunningDep: TypeAlias = Annotated[RunningRequest, Depends(_running)]
 ApiCallerDep: TypeAlias = Annotated[ApiCaller, Depends(_api_caller)]
 ActorDep: TypeAlias = Annotated[Actor, Depends(_actor)]
 OperatorDep: TypeAlias = Annotated[Operator, Depends(_operator)]

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from msgspec import structs
-from sqlalchemy import and_, case, delete, exists, func, insert, select, update
+from sqlalchemy import and_, bindparam, case, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.wire import ContextData
@@ -72,10 +72,15 @@ _CONTEXT = (
 )
 
 
+_FIND: Final = select(*_CONTEXT).where(
+    _c.organisation_id == bindparam("organisation_id"), _c.id == bindparam("context_id")
+)
+
+
 async def find(connection: AsyncConnection, organisation_id: str, context_id: str) -> Context | None:
     """The organisation's context of that id, if it is stored."""
-    query = select(*_CONTEXT).where(_c.organisation_id == organisation_id, _c.id == context_id)
-    row = (await connection.execute(query)).one_or_none()
+    values = {"organisation_id": organisation_id, "context_id": context_id}
+    row = (await connection.execute(_FIND, values)).one_or_none()
     return None if row is None else _from_row(row)
 
 
@@ -347,10 +352,15 @@ async def bound_context_ids(connection: AsyncConnection, kb: KnowledgeBase) -> l
     return list((await connection.execute(query)).scalars())
 
 
+_FIND_BINDING: Final = select(*_BINDING).where(
+    _b.kb_pk == bindparam("this_kb_pk"), _b.context_pk == bindparam("this_context_pk")
+)
+
+
 async def find_binding(connection: AsyncConnection, kb: KnowledgeBase, context: Context) -> Binding | None:
     """The binding of the two, if there is one."""
-    query = select(*_BINDING).where(_b.kb_pk == kb.pk, _b.context_pk == context.pk)
-    row = (await connection.execute(query)).one_or_none()
+    values = {"this_kb_pk": kb.pk, "this_context_pk": context.pk}
+    row = (await connection.execute(_FIND_BINDING, values)).one_or_none()
     return None if row is None else Binding(*row)
 
 

@@ -279,18 +279,27 @@ class Grant(NamedTuple):
     """Whether it is the key's default: nothing is set for this knowledge base."""
 
 
+_PERMISSIONS: Final = (
+    select(*KB_COLUMNS, permission.c.permission)
+    .join_from(
+        knowledge_base,
+        permission,
+        (permission.c.kb_pk == knowledge_base.c.pk) & (permission.c.api_key_hash == bindparam("key_hash")),
+        isouter=True,
+    )
+    .where(knowledge_base.c.organisation_id == bindparam("organisation_id"), NOT_DELETED)
+    .order_by(knowledge_base.c.pk)
+)
+_PERMISSION: Final = _PERMISSIONS.where(knowledge_base.c.id == bindparam("kb_id"))
+
+
 async def permissions(connection: AsyncConnection, key: ApiKey, kb_id: str | None = None) -> list[Grant]:
     """The key's effective permission on each knowledge base of its organisation, or on the one of that id."""
-    granted = (permission.c.kb_pk == knowledge_base.c.pk) & (permission.c.api_key_hash == key.hash)
-    query = (
-        select(*KB_COLUMNS, permission.c.permission)
-        .join_from(knowledge_base, permission, granted, isouter=True)
-        .where(knowledge_base.c.organisation_id == key.organisation_id, NOT_DELETED)
-        .order_by(knowledge_base.c.pk)
-    )
-    if kb_id is not None:
-        query = query.where(knowledge_base.c.id == kb_id)
-    rows = await connection.execute(query)
+    values = {"key_hash": key.hash, "organisation_id": key.organisation_id}
+    if kb_id is None:
+        rows = await connection.execute(_PERMISSIONS, values)
+    else:
+        rows = await connection.execute(_PERMISSION, values | {"kb_id": kb_id})
     return [
         Grant(from_row(row[:-1]), key.default_permission if row[-1] is None else row[-1], row[-1] is None)
         for row in rows

@@ -23,6 +23,7 @@ from xtrace_server.metrics import Reading
 from xtrace_server.storage.dialects import STATEMENTS, DatabaseUnusable, Places, Vacuumed
 from xtrace_server.storage.sqlite import blocking
 from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
+from xtrace_server.storage.sqlite.cursors import OneCallConnection
 from xtrace_server.storage.sqlite.faults import fault
 from xtrace_server.storage.sqlite.integrity import check_database
 from xtrace_server.storage.sqlite.log import Backpressure, log_bytes, truncate_log, write_log_back
@@ -149,6 +150,10 @@ def _engine(url: str, begin: str, connections: int) -> AsyncEngine:
         hide_parameters=True,
         execution_options={STATEMENTS: SqliteStatements()},
     )
+
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def connect_by_calls(dialect: Any, _record: object, arguments: Any, settings: Any) -> OneCallConnection:
+        return OneCallConnection(dialect.dbapi, dialect.connect(*arguments, **settings)._connection)
 
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _record: object) -> None:
