@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64)
     """Number of worker processes; a parent process restarts workers that die."""
     worker_timeout_s: float = Field(default=30.0, ge=1)
-    """A worker whose event loop does not run for this long is killed and replaced."""
+    """A worker whose event loop does not run for this long is killed and replaced; at its start, four times this."""
     shared: bool = False
     """Allow several servers on the same data folder; all of them need this setting."""
     host: str = "127.0.0.1"

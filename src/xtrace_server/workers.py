@@ -32,6 +32,8 @@ _STEADY_S: Final = 60.0
 """A worker that has run for so long did not fail at its start."""
 _PATIENCE_S: Final = 10.0
 """How much longer than its settings say a worker may take to stop."""
+_LONGER_TO_START: Final = 4
+"""How many times `worker_timeout_s` a worker may take until it serves."""
 _BEATS_EVERY_S: Final = 1.0
 """How often the parent looks for signs of life."""
 _SIGNALS: Final = tuple(
@@ -161,10 +163,12 @@ class _Parent:
         self._look_at = time.monotonic() + _BEATS_EVERY_S
         for worker in self._workers:
             before, worker.beats = worker.beats, self._heartbeats.number(worker.place)
-            serves = worker.ready is None and worker.stopped_by is None
-            worker.silent_for = worker.silent_for + 1 if serves and worker.beats == before else 0
-            if worker.silent_for * _BEATS_EVERY_S > self._settings.worker_timeout_s:
-                _log.error("a worker gave no sign of life for %g s, and is killed", self._settings.worker_timeout_s)
+            stays = worker.stopped_by is None
+            worker.silent_for = worker.silent_for + 1 if stays and worker.beats == before else 0
+            # No sign is expected before it serves.
+            allowed_s = self._settings.worker_timeout_s * (1 if worker.ready is None else _LONGER_TO_START)
+            if worker.silent_for * _BEATS_EVERY_S > allowed_s:
+                _log.error("a worker gave no sign of life for %g s, and is killed", allowed_s)
                 worker.silent_for = 0
                 os.kill(worker.pid, signal.SIGKILL)
 

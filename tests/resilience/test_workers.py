@@ -177,6 +177,29 @@ def test_a_worker_that_hangs_is_replaced_within_the_time_that_is_documented(
 
 
 @pytest.mark.full
+def test_a_worker_that_hangs_before_it_serves_is_replaced(tmp_path: Path, unused_tcp_port: int) -> None:
+    server = ServerProcess(tmp_path, port=unused_tcp_port, workers=2, worker_timeout_s=1.0)
+    server.start()
+    wait_until(lambda: len(children(server.pid)) == 2, "there are not two workers")
+    first = children(server.pid)
+    os.kill(server.pid, signal.SIGHUP)  # those that replace them have served before the others go
+    wait_until(lambda: len(children(server.pid) - first) == 2 == len(children(server.pid)), "they were not replaced")
+    before = children(server.pid)
+    os.kill(min(before), signal.SIGKILL)
+    while not (new := children(server.pid) - before):
+        pass  # it takes a tenth of a second to serve
+    (hung,) = new
+    os.kill(hung, signal.SIGSTOP)
+    wait_until(lambda: hung not in children(server.pid), "a worker that hangs at its start is still there")
+    wait_until(lambda: len(children(server.pid)) == 2, "the worker was not replaced")
+    http = Http(server.credentials)
+    for _ in range(20):
+        assert http.control("GET", "/kbs").status_code == 200
+    http.close()
+    assert server.terminate() == 0
+
+
+@pytest.mark.full
 def test_a_pause_of_the_parent_and_all_workers_is_not_taken_for_silence(tmp_path: Path, unused_tcp_port: int) -> None:
     """As a container is frozen for longer than the timeout, and goes on."""
     server = ServerProcess(tmp_path, port=unused_tcp_port, workers=2, worker_timeout_s=2.0)
