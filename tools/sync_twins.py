@@ -25,6 +25,8 @@ TWINS = {
     "xtrace_sdk.x_vec.data_loaders.loader": ("DataLoader",),
     "xtrace_sdk.x_vec.inference.embedding": ("Embedding",),
     "xtrace_sdk.x_vec.inference.llm": ("InferenceClient",),
+    "xtrace_sdk.x_mem.extraction": ("LanguageModel",),
+    "xtrace_sdk.x_mem.memory": ("Memory",),
     "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever",),
     "xtrace_sdk.x_vec.upkeep.copying": ("copy_knowledge_base",),
     "xtrace_sdk.x_vec.upkeep.manifest": ("write_manifest",),
@@ -193,6 +195,8 @@ class _File:
             code = head + "\n        return repr(self._core)"
         elif "classmethod" in decorators and core != "super()":
             code = head + self._making(source, cls, node)
+        elif isinstance(node, ast.FunctionDef) and node.returns and ast.unparse(node.returns) == "Self":
+            code = head + self._derived(source, node)
         elif "property" in decorators:
             code = head + f"\n        return {core}.{node.name}"
         else:
@@ -220,6 +224,14 @@ class _File:
         lines.append(f"twin._core = run(core.{cls.__name__}.{node.name}({self._passed(source, node)}))")
         given = [one.arg for one in [*node.args.args[1:], *node.args.kwonlyargs] if self._twin_in(source, one)]
         lines.append(f"twin._held = [{', '.join(given)}]")
+        return "".join(f"\n        {line}" for line in [*lines, "return twin"])
+
+    def _derived(self, source: _Source, node: ast.FunctionDef) -> str:
+        """A method that gives another object of the class: its twin keeps this one."""
+        lines = [
+            f"twin = type(self).of(self._core.{node.name}({self._passed(source, node)}))",
+            "twin._held = self._held",
+        ]
         return "".join(f"\n        {line}" for line in [*lines, "return twin"])
 
     def _function(self, source: _Source, node: Function, target: str | None, is_generator: bool) -> str:

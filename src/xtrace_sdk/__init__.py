@@ -25,8 +25,8 @@ you lose either, the data is lost.
 `rotate` moves data to new keys, `copy_knowledge_base` copies it to another server, `verify` reads everything and lists
 damaged chunks, and `write_manifest` records what is stored, in case keys are stolen. Every exception is an
 `XTraceError`; `xtrace_sdk.errors` shows the tree. `xtrace_sdk.sync` has the same names for scripts and notebooks,
-without `async` and `await`. Names that are not in `__all__` here, in `xtrace_sdk.sync` or in `xtrace_sdk.errors` are
-private and may change.
+without `async` and `await`. `xtrace_sdk.x_mem` is a memory for agents, on top of a collection. Names that are not in
+`__all__` here, in `xtrace_sdk.sync`, `xtrace_sdk.x_mem` or `xtrace_sdk.errors` are private and may change.
 """
 
 import importlib

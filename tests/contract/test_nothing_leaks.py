@@ -25,6 +25,7 @@ from support.secret_marks import key_marks, text_marks, vector_marks
 from support.terminal import COMMAND, Terminal
 from xtrace_sdk import Collection, Range, Record
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_mem import Memory
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.inference.embedding import Embedding
@@ -69,6 +70,20 @@ RECORD_VALUES = {
     "value that no record has": "Schuldnerverzeichnis",
     "number": "8675309.125",
     "namespace": "Buchhaltungsabteilung",
+}
+MEMORIES = {
+    "user": "Ferdinand Wolkenstein",
+    "agent": "Haushaltsassistentin",
+    "session": "Donnerstagnachmittag",
+    "fact": "Ferdinand moved to Villingen-Schwenningen",
+    "fact that was superseded": "Ferdinand lives in Herzogenaurach",
+    "question": "Where can Ferdinand be found nowadays, Moosbrugger?",
+    "key": "Wohnortwechsel",
+    "kind": "Lebensumstände",
+    "tag": "Einwohnermeldeamt",
+    "source": "Telefongespräch",
+    "metadata field": "Vertrauenswürdigkeit",
+    "metadata value": "uneingeschränkt",
 }
 VISIBLE = "a tag that everybody may see"
 DIM = 256
@@ -232,6 +247,34 @@ async def use_a_collection(
     }
 
 
+async def use_a_memory(
+    scheme: str, xtrace: XTraceIntegration, embedding: Embedding, folder: Path
+) -> dict[str, bytes]:
+    """Every call of a memory without a language model; the marks of all that is secret in it."""
+    provider = PassphraseKeyProvider(PASSPHRASES["passphrase"], insecure_log2_n=4)
+    context = ExecutionContext.create(provider, scheme, DIM, path=folder / "memories")
+    m = MEMORIES
+    collection = await Collection.open(xtrace, context, "memories", embedding=embedding)  # every field filterable
+    memory = Memory(collection).scope(user=m["user"], agent=m["agent"], session=m["session"])
+    more: dict[str, Any] = {"key": m["key"], "kind": m["kind"], "tags": [m["tag"]], "source": m["source"]}
+    more["metadata"] = {m["metadata field"]: m["metadata value"]}
+    await memory.remember(m["fact that was superseded"], **more)
+    (change,) = await memory.remember(m["fact"], **more)
+    assert change.op == "superseded"
+    where = {f"metadata.{m['metadata field']}": m["metadata value"], "source": m["source"]}
+    (found,) = await memory.recall(m["question"], where=where, kind=m["kind"], tags=[m["tag"]], min_similarity=-1)
+    assert found.fact == change.fact
+    assert len(await memory.history(m["key"])) == len(await memory.facts(where, superseded=True)) == 2
+    assert await memory.forget(change.fact.id) == 2
+    await memory.remember(m["fact"], **more)
+    texts = [m["fact"], m["fact that was superseded"], m["question"]]
+    return {
+        **text_marks(MEMORIES),
+        **await vector_marks(texts, embedding, context),
+        **{f"memory's {name}": value for name, value in key_marks(context).items()},
+    }
+
+
 async def use_the_command(url: str, credentials: Credentials, folder: Path) -> dict[str, bytes]:
     """The same service through the command line; the marks of the keys that it made."""
     *_, passphrase = PASSPHRASES.values()
@@ -251,7 +294,7 @@ async def use_the_command(url: str, credentials: Credentials, folder: Path) -> d
     await run("context save mine.json")
     await run(f"context restore {context_id} copy.json")
     lines = (await run("kb list")).splitlines()[1:]
-    assert sorted(line.split()[-1] for line in lines) == ["kb", "records"]
+    assert sorted(line.split()[-1] for line in lines) == ["kb", "memories", "records"]
     await run("audit")
     return key_marks(
         ExecutionContext.load_from_disk(passphrase, folder / "mine.json", insecure_allow_weak_encryption=True)
@@ -278,6 +321,7 @@ async def _evidence(scheme: str, folder: Path) -> Evidence:
         ):
             seen.marks |= await use_everything(scheme, xtrace, folder)
             seen.marks |= await use_a_collection(scheme, xtrace, Embedding("wordllama", "l2_supercat", DIM), folder)
+            seen.marks |= await use_a_memory(scheme, xtrace, Embedding("wordllama", "l2_supercat", DIM), folder)
             seen.marks |= {
                 f"command's {name}": value
                 for name, value in (await use_the_command(recording.url, credentials, command_folder)).items()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from docs.examples import ROOT, examples, run
-from support.language_model import language_model
+from support.language_model import completion, language_model
 from support.service import LiveService
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_credentials
@@ -21,6 +21,7 @@ RUN = (
     "experts.md",
     "integrations.md",
     "keys.md",
+    "memory.md",
     "metadata.md",
     "migration.md",
     "quickstart.md",
@@ -56,6 +57,15 @@ async def test_the_page_on_collections_runs_from_top_to_bottom(reader_folder: Pa
     for code in examples(ROOT / "docs" / "collection.md").values():
         namespace = await run(code, namespace)
     assert (reader_folder / "keys" / "collection.json").exists()
+
+
+async def test_the_page_on_memory_runs_from_top_to_bottom(reader_folder: Path) -> None:
+    with language_model() as running:
+        running.plans = [completion('{"facts": [{"text": "Anna is allergic to peanuts.", "key": null}]}')]
+        namespace: dict[str, Any] = {"model_url": running.url}
+        for code in examples(ROOT / "docs" / "memory.md").values():
+            namespace = await run(code, namespace)
+    assert (reader_folder / "keys" / "memory.json").exists()
 
 
 async def test_the_page_on_answers_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

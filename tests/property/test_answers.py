@@ -58,7 +58,7 @@ SENDS_NOTHING = {
     "Embedding.aclose",
     "InferenceClient.aclose",
 }
-INTERFACES = {"ContextStore", "NamedContextStore", "Embedder", "FloatEmbedder"}
+INTERFACES = {"ContextStore", "NamedContextStore", "Embedder", "FloatEmbedder", "LanguageModel"}
 
 
 def is_asynchronous(member: Any) -> bool:

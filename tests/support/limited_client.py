@@ -12,7 +12,7 @@ import resource
 import sys
 import traceback
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+from numpy.typing import NDArray
 
 from xtrace_sdk.collection.collection import Collection
 from xtrace_sdk.collection.record import Record
@@ -27,6 +28,7 @@ from xtrace_sdk.errors import XTraceError
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.notices import NothingStored
 from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_mem.memory import Memory
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.saved_context import PublicParts
 from xtrace_sdk.x_vec.contexts.weakness import WeakKeyWarning
@@ -158,8 +160,32 @@ class World:
         """Two records that are stored, in a knowledge base of their own."""
         return Collection(self.xtrace, self.context, self.records_kb_id)
 
+    @property
+    def memory(self) -> Memory:
+        """Facts beside the records."""
+        collection = Collection(
+            self.xtrace, self.context, self.records_kb_id, namespace="memory", embedding=SignsOfLengths()
+        )
+        return Memory(collection, llm=NothingToMerge()).scope(user="anna")
+
     def record(self, name: str) -> Record:
         return Record(name, f"text {name}", {"topic": "cats"}, [float(bit) - 0.5 for bit in QUERY])
+
+
+class SignsOfLengths:
+    """A model in no time."""
+
+    async def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
+        return np.array([VECTORS[len(text) % COUNT] for text in texts], dtype=np.uint8)
+
+
+class NothingToMerge:
+    """A language model that keeps each text as it is."""
+
+    async def complete(self, messages: Sequence[Mapping[str, str]]) -> str:
+        told = json.loads(messages[-1]["content"])
+        found = [{"text": one["content"], "key": "k"} for one in told["messages"]] if isinstance(told, dict) else []
+        return json.dumps({"facts": found, "merges": []})
 
 
 def collection(label: str, count: int = COUNT) -> list[dict[str, Any]]:
@@ -349,6 +375,13 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "Collection.search_mmr": lambda w: w.records.search_mmr(
         w.record("a").vector or [], 2, candidates=3, where={"topic": "cats"}
     ),
+    "Memory.remember": lambda w: w.memory.remember(f"fact {w.new()}"),
+    "Memory.consolidate": lambda w: w.memory.consolidate(),
+    "Memory.recall": lambda w: w.memory.recall("fact", 2),
+    "Memory.get": lambda w: w.memory.get("a"),
+    "Memory.facts": lambda w: w.memory.facts(superseded=True),
+    "Memory.history": lambda w: w.memory.history("k"),
+    "Memory.forget": lambda w: w.memory.forget(where={"key": "other"}),
     "rotate": lambda w: rotate(w.successor, w.xtrace, batch_size=2),
     "copy_knowledge_base": _copy,
     "verify": lambda w: verify(w.successor, w.xtrace, w.old_kb_id, batch_size=2),
@@ -362,6 +395,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "Embedding.embed_many": lambda w: w.embedding("openai").embed_many(["one", "two", "three"]),
     "Embedding.bin_embed_many": lambda w: w.embedding("ollama").bin_embed_many(["one", "two", "three"]),
     "InferenceClient.query": lambda w: w.language_model().query("question", "context"),
+    "InferenceClient.complete": lambda w: w.language_model().complete([{"role": "user", "content": "question"}]),
     "InferenceClient.stream": lambda w: every(w.language_model().stream("question", "context")),
     # Paths that no name stands for.
     "a search of what a rotation has not moved": _search_lineage,

@@ -13,11 +13,13 @@ from xtrace_sdk.sync._collection import Collection
 from xtrace_sdk.sync._copying import copy_knowledge_base
 from xtrace_sdk.sync._embedding import Embedding
 from xtrace_sdk.sync._execution_context import ContextStore, ExecutionContext, NamedContextStore
+from xtrace_sdk.sync._extraction import LanguageModel
 from xtrace_sdk.sync._fetching import fetch_samples
 from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._llm import InferenceClient
 from xtrace_sdk.sync._loader import DataLoader
 from xtrace_sdk.sync._manifest import write_manifest
+from xtrace_sdk.sync._memory import Memory
 from xtrace_sdk.sync._retriever import Retriever
 from xtrace_sdk.sync._rotation import rotate
 from xtrace_sdk.sync._vectors import Embedder, FloatEmbedder
@@ -32,6 +34,8 @@ __all__ = [
     "ExecutionContext",
     "FloatEmbedder",
     "InferenceClient",
+    "LanguageModel",
+    "Memory",
     "NamedContextStore",
     "Retriever",
     "XTraceIntegration",

@@ -389,8 +389,9 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         computed.
 
         Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first query,
-        then those of the second, and so on. Rows are sorted by chunk id. The generator raises `InvalidAnswer` if the
-        stream is cut off or inconsistent: discard the blocks received before.
+        then those of the second, and so on. Rows are sorted by chunk id. Where the connection breaks, the rest is
+        requested as another search, which sees what was changed in between. The generator raises `InvalidAnswer` if an
+        answer is cut off or inconsistent: discard the blocks received before.
         """
         return iterate(self._core.stream_hamming_distances(kb_id, context_id, queries, meta_filter, range_filter))
 

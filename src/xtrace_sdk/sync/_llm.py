@@ -2,7 +2,7 @@
 
 import os
 import ssl
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Literal, overload
 
 import httpx2
@@ -118,6 +118,13 @@ class InferenceClient(Twin[core.InferenceClient]):
         Raises `InferenceError`, and `InvalidArgument` if the API needs a key and none is set.
         """
         return run_or_iterate(self._core.query(query, context, stream))
+
+    def complete(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Returns the model's answer to these messages, objects with `role` and `content`, without the template.
+
+        Raises what `query` raises.
+        """
+        return run(self._core.complete(messages))
 
     def stream(self, query: str, context: str = "") -> Generator[str, None]:
         """Yields parts of the answer's text as they arrive. Closing the generator ends the request.

@@ -1,6 +1,6 @@
 """Chat completions as OpenAI's API has them, and the many services that speak it: what is sent, and what comes back."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -33,7 +33,7 @@ class _Completion(msgspec.Struct):
     """What some services put into a stream that they cannot continue."""
 
 
-def body_of(model: str, messages: list[Message], options: dict[str, Any], *, stream: bool) -> bytes:
+def body_of(model: str, messages: Sequence[Mapping[str, str]], options: dict[str, Any], *, stream: bool) -> bytes:
     """The request as JSON."""
     return msgspec.json.encode({"model": model, "messages": messages, "stream": stream, **options})
 

@@ -4,7 +4,7 @@ import os
 import re
 import ssl
 import warnings
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Literal, overload
 from urllib.parse import urlsplit
@@ -191,7 +191,14 @@ class InferenceClient(Secretive):
         """
         if stream:
             return self.stream(query, context)
-        key, request = self._request(query, context, stream=False)
+        return await self.complete(self.messages(query, context))
+
+    async def complete(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Returns the model's answer to these messages, objects with `role` and `content`, without the template.
+
+        Raises what `query` raises.
+        """
+        key, request = self._request(messages, stream=False)
         try:
             answer = await self._http.send(request)
         except NetworkError as error:
@@ -204,7 +211,7 @@ class InferenceClient(Secretive):
 
         Raises what `query` raises; after an error the answer is incomplete.
         """
-        key, request = self._request(query, context, stream=True)
+        key, request = self._request(self.messages(query, context), stream=True)
         try:
             async with self._http.stream(request) as answer:
                 self._check(answer, key)
@@ -228,7 +235,7 @@ class InferenceClient(Secretive):
     def _title(self) -> str:
         return _TITLES[self.provider]
 
-    def _request(self, query: str, context: str, *, stream: bool) -> tuple[str, Request]:
+    def _request(self, messages: Sequence[Mapping[str, str]], *, stream: bool) -> tuple[str, Request]:
         """The request, and the key in it. The first time, says before what is about to leave."""
         key = self._key()
         if not self._is_disclosed:
@@ -243,7 +250,7 @@ class InferenceClient(Secretive):
         }
         if self._temperature is not None:
             options["temperature"] = self._temperature
-        body = body_of(self.model, self.messages(query, context), options, stream=stream)
+        body = body_of(self.model, messages, options, stream=stream)
         return key, Request("POST", f"{self._base_url}/chat/completions", headers, body)
 
     def _key(self) -> str:

@@ -1,0 +1,110 @@
+"""Facts in a collection: which are read, and how they are written."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+from xtrace_sdk.collection.collection import Collection
+from xtrace_sdk.collection.record import Hit
+from xtrace_sdk.x_mem.facts import Fact, fact_of, record_of
+from xtrace_sdk.x_mem.versions import chained, changed, learned_last, older
+from xtrace_sdk.x_vec.chunks.vectors import Embedder, FloatEmbedder, embedded, embedded_query
+
+Where = dict[str, Any]
+
+_LINKS: Final = 100
+"""How many ids one filter names."""
+
+
+class FactStore:
+    """Reads and writes facts. A call that writes several writes them in one transaction."""
+
+    def __init__(self, collection: Collection, embedding: Embedder | None) -> None:
+        self._collection = collection
+        self._embedding = embedding
+
+    async def get(self, ids: Sequence[str]) -> list[Fact]:
+        """The facts with these ids, without unknown ones."""
+        return [fact_of(record) for record in await self._collection.get(ids)]
+
+    async def matching(self, where: Where) -> list[Fact]:
+        """All facts that match."""
+        records = self._collection.iter(where)
+        async with aclosing(records):
+            return [fact_of(record) async for record in records]
+
+    async def nearest(self, query: str, k: int, where: Where, min_similarity: float) -> list[tuple[Fact, float]]:
+        """The facts most similar to the query, with their similarities."""
+        given: Any = query
+        if self._embedding is not None:
+            given = await embedded_query(self._embedding, query, as_floats=isinstance(self._embedding, FloatEmbedder))
+        hits: list[Hit] = await self._collection.search(given, k, where=where, min_similarity=min_similarity)
+        return [(fact_of(hit.record), hit.similarity) for hit in hits]
+
+    async def write(self, facts: Sequence[Fact]) -> None:
+        """Stores the facts, new or changed, in one transaction. Their texts are embedded again."""
+        vectors: Sequence[Any] = [None] * len(facts)
+        if self._embedding is not None:
+            as_floats = isinstance(self._embedding, FloatEmbedder)
+            vectors = list(await embedded(self._embedding, [fact.text for fact in facts], as_floats=as_floats))
+        await self._collection.upsert([record_of(*both) for both in zip(facts, vectors, strict=True)])
+
+    async def add_to_thread(self, new: Fact) -> list[Fact]:
+        """Stores a fact in its place among those of its thread, and returns these as they are then."""
+        before = await self._holding(new)
+        if before and new.valid_from < max(fact.valid_from for fact in before):
+            before = await self.thread(new)
+        after = chained([*before, learned_last(new, before)])
+        await self.write(changed(before, after))
+        # Another client may have added one at the same time: both then come to the same order.
+        stored = await self._holding(new)
+        if len(stored) > 1:
+            stored = await self.thread(new)
+            if repaired := changed(stored, chained(stored)):
+                await self.write(repaired)
+        return after
+
+    async def thread(self, fact: Fact) -> list[Fact]:
+        """All facts of its thread."""
+        return await self.matching({"scope": fact.scope_id, "thread": fact.thread})
+
+    async def with_older(self, facts: Iterable[Fact]) -> dict[str, Fact]:
+        """The facts and every older version of each, by id."""
+        found: dict[str, Fact] = {}
+        threads: dict[tuple[str, str], list[Fact]] = {}
+        new = {fact.id: fact for fact in facts}
+        while new:
+            found |= new
+            versions = await self._ended_by(list(new))
+            for fact in new.values():
+                place = fact.scope_id, fact.thread
+                if place not in threads and fact.thread != thread_of_first(fact.id):
+                    threads[place] = await self.thread(fact)
+                versions += older(fact, threads.get(place, []))
+            new = {fact.id: fact for fact in versions if fact.id not in found}
+        return found
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        return await self._collection.delete(ids)
+
+    async def delete_matching(self, where: Where) -> int:
+        return await self._collection.delete(where=where)
+
+    async def _holding(self, fact: Fact) -> list[Fact]:
+        return await self.matching({"scope": fact.scope_id, "thread": fact.thread, "holds": True})
+
+    async def _ended_by(self, ids: Sequence[str]) -> list[Fact]:
+        found: list[Fact] = []
+        for start in range(0, len(ids), _LINKS):
+            found += await self.matching({"superseded_by": {"$in": list(ids[start : start + _LINKS])}})
+        return found
+
+
+def thread_of_key(key: str) -> str:
+    """The thread of the facts with a key."""
+    return f"key:{key}"
+
+
+def thread_of_first(fact_id: str) -> str:
+    """The thread that a fact without a key begins."""
+    return f"fact:{fact_id}"
