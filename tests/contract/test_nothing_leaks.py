@@ -247,9 +247,7 @@ async def use_a_collection(
     }
 
 
-async def use_a_memory(
-    scheme: str, xtrace: XTraceIntegration, embedding: Embedding, folder: Path
-) -> dict[str, bytes]:
+async def use_a_memory(scheme: str, xtrace: XTraceIntegration, embedding: Embedding, folder: Path) -> dict[str, bytes]:
     """Every call of a memory without a language model; the marks of all that is secret in it."""
     provider = PassphraseKeyProvider(PASSPHRASES["passphrase"], insecure_log2_n=4)
     context = ExecutionContext.create(provider, scheme, DIM, path=folder / "memories")
