@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command, by default that of the process's own arguments, and says its exit status."""
     try:
-        app(arguments, prog_name="xtrace")
+        app(_with_profile_first(sys.argv[1:] if arguments is None else arguments), prog_name="xtrace")
     except XTraceError as error:
         note(str(error))
         return 2 if isinstance(error, WrongUse) else 1
@@ -121,6 +121,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # How typer ends a command that Ctrl-C stopped.
         return _stopped() if end.code == _INTERRUPTED else int(end.code or 0)
     return 0
+
+
+def _with_profile_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--profile NAME` before the command, wherever among its options it was given."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for i, argument in enumerate(arguments[:end]):
+        if argument == "--profile" or argument.startswith("--profile="):
+            rest = i + (2 if argument == "--profile" else 1)
+            return [*arguments[i:rest], *arguments[:i], *arguments[rest:]]
+    return list(arguments)
 
 
 def _note_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -1,6 +1,7 @@
 """The command `xtrace serve` as a process beside this one: how it is started, and when it is ready."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_creden
 
 START_SECONDS: Final = 30
 _LOG: Final = "server.log"
+_LEAST_FREE: Final = 16 * 1024
+"""Fewer bytes than a server needs to say anything."""
 
 
 @contextmanager
@@ -100,4 +103,8 @@ def _environment() -> dict[str, str]:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("xtrace: ") if lines else "it said nothing"
+    if lines:
+        return lines[-1].removeprefix("xtrace: ")
+    # On a full disk it cannot say so in its log.
+    full = shutil.disk_usage(log.parent).free < _LEAST_FREE
+    return f"no space is left on the disk of {log.parent}" if full else "it said nothing"

@@ -95,7 +95,9 @@ def test_a_profile_is_chosen_by_name(here: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_option_chooses_a_profile(shell: Terminal) -> None:
-    shell("--profile wrok usage").fails("the profile wrok does not exist", status=2)
+    for line in ("--profile wrok usage", "usage --profile wrok", "kb list --profile=wrok --json"):
+        shell(line).fails("the profile wrok does not exist", status=2)
+    assert "the profile" not in shell("search -- --profile wrok").err  # what is asked, not an option
 
 
 def test_a_file_names_a_credentials_file_beside_it(here: Path) -> None:

@@ -79,7 +79,7 @@ class Memory(Twin[core.Memory]):
 
         Args:
             what: a text, or messages with `role` and `content`.
-            key: what the fact is about. In this exact scope, the fact takes the place of the one with the same key;
+            key: what the fact is about. In this exact scope, the fact supersedes the one with the same key;
                 both stay in the history. A fact that is older than the stored one goes before it.
             kind: any word to tell facts from preferences, instructions, events.
             tags: words to filter by.
@@ -139,7 +139,7 @@ class Memory(Twin[core.Memory]):
             kind: only facts of this kind.
             tags: only facts with all of these tags.
             at: what held at this time, instead of now.
-            superseded: also facts whose place others have taken.
+            superseded: also facts that others have superseded.
             half_life_days: ranks a fact of this age three quarters as high as a new one, one of any age at least half
                 as high.
             importance_weight: how much importance weighs: at 1 the least important facts count half, the most
@@ -171,7 +171,7 @@ class Memory(Twin[core.Memory]):
     def facts(self, where: WhereFilter | None = None, *, superseded: bool = False) -> list[Fact]:
         """Returns the facts of the scope that hold now, by the time since when they hold.
 
-        With `superseded`, also those whose place others have taken, and those that have expired.
+        With `superseded`, also superseded facts, and those that have expired.
         """
         return run(self._core.facts(where, superseded=superseded))
 

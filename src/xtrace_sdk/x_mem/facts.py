@@ -51,7 +51,7 @@ class Fact:
     valid_to: datetime | None = field(repr=False)
     """Until when it held; None if it holds still."""
     superseded_by: str | None = field(repr=False)
-    """The id of the fact that took its place."""
+    """The id of the fact that superseded it."""
     expires_at: datetime | None = field(repr=False)
     """From when on it is not recalled."""
     source: str | None = field(repr=False)
@@ -66,7 +66,7 @@ class Fact:
 
     @property
     def holds(self) -> bool:
-        """Whether no other fact has taken its place."""
+        """Whether no other fact has superseded it."""
         return self.valid_to is None
 
     def holds_at(self, moment: datetime) -> bool:
@@ -90,10 +90,10 @@ class Change:
     """What became of a fact that was to be remembered."""
 
     op: Literal["added", "known", "superseded"]
-    """`known`: the same was remembered already, and nothing was stored. `superseded`: it took the place of another."""
+    """`known`: the same was remembered already, and nothing was stored. `superseded`: it superseded another."""
     fact: Fact
     replaced: tuple[str, ...] = ()
-    """The ids of the facts whose place it took."""
+    """The ids of the facts that it superseded."""
 
 
 def scope_id(user: str | None, agent: str | None, session: str | None) -> str:
