@@ -484,6 +484,14 @@ class CreateApiKey(Struct, omit_defaults=True):
     expires_at: Annotated[datetime, Meta(tz=True)] | None = field(default=None, name="expiresAt")
 
 
+class ChangeApiKey(Struct, omit_defaults=True):
+    """What to change of a key; a field that is `UNSET` stays, and without `expires_at` (null) it does not expire."""
+
+    name: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    expires_at: Annotated[datetime, Meta(tz=True)] | UnsetType | None = field(default=UNSET, name="expiresAt")
+
+
 class ApiKey(NamedFields, rename="camel"):
     """An API key as listed: by its hash and its first five characters, never whole."""
 

@@ -51,6 +51,19 @@ def test_the_same_as_json(xtrace: Terminal) -> None:
     assert key not in xtrace("keys list --json").json
 
 
+def test_a_key_is_renamed_and_expires_when_it_is_told_to(xtrace: Terminal) -> None:
+    first = xtrace("keys create reader --description old").text[:5]
+    assert xtrace(f"keys edit {first} --name searcher --expires 2099-01-31").err == (
+        f"xtrace: the key {first}… (searcher) expires at 2099-01-31T00:00:00.000000Z\n"
+    )
+    key = xtrace(f"keys edit {first} --expires never --json").json
+    assert (key["name"], key["description"], key["expiresAt"]) == ("searcher", "old", None)
+    assert key in xtrace("keys list --json").json
+    xtrace(f"keys edit {first}").fails("nothing to change: use --name, --description or --expires", status=2)
+    xtrace(f"keys edit {first} --expires soon").fails("--expires is not valid", status=2)
+    xtrace(f"keys edit {first} --expires 2020-01-01").fails("has passed")
+
+
 @pytest.mark.parametrize(("level", "permission"), [("none", 0), ("read", 1), ("write", 3), ("all", 7)])
 def test_each_level_is_the_permission_that_the_service_knows(
     xtrace: Terminal, http: Http, level: str, permission: int

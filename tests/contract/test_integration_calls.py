@@ -349,6 +349,21 @@ async def test_api_keys_are_created_granted_restricted_and_revoked(
     key = created.api_key
     assert (key.name, key.first_n) == ("reader", created.secret_key[:5])
     assert key.hash in [listed.hash for listed in await xtrace.list_api_keys()]
+    changed = await xtrace.update_api_key(key.hash, name="searcher", expires_at=datetime(2099, 1, 1, tzinfo=UTC))
+    assert (changed.name, changed.description, changed.expires_at) == (
+        "searcher",
+        "for the bot",
+        "2099-01-01T00:00:00.000000Z",
+    )
+    key = await xtrace.update_api_key(key.hash, name="reader", description="", expires_at=None)
+    assert (key.name, key.description, key.expires_at) == ("reader", "", None)
+    assert key in await xtrace.list_api_keys()
+    with pytest.raises(errors.InvalidRequest, match="has passed"):
+        await xtrace.update_api_key(key.hash, expires_at=datetime(2020, 1, 1, tzinfo=UTC))
+    with pytest.raises(errors.InvalidArgument, match="no time zone"):
+        await xtrace.update_api_key(key.hash, expires_at=datetime(2099, 1, 1))
+    with pytest.raises(errors.KeyNotFound):
+        await xtrace.update_api_key(MISSING, name="x")
     assert await xtrace.get_key_permissions(key.hash) == []
     limited = Credentials(credentials.org_id, credentials.admin_key, created.secret_key, credentials.api_url)
     async with integration(limited) as reader:

@@ -52,6 +52,7 @@ CONTROL: list[tuple[str, str, Any]] = [
     ("GET", "/keys", None),
     ("GET", "/keys/{key_hash}/permissions", None),
     ("PUT", "/keys/{key_hash}/permissions/{kb_id}", {"permission": 1}),
+    ("PATCH", "/keys/{key_hash}", {"name": "x"}),
     ("DELETE", "/keys/{key_hash}", None),
     ("PATCH", "/keys/{key_hash}/status/revoke", None),
     ("GET", "/audit", None),

@@ -331,6 +331,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "XTraceIntegration.delete_kb": lambda w: w.xtrace.delete_kb("unknown"),
     "XTraceIntegration.list_api_keys": lambda w: w.xtrace.list_api_keys(),
     "XTraceIntegration.create_api_key": lambda w: w.xtrace.create_api_key("key"),
+    "XTraceIntegration.update_api_key": lambda w: w.xtrace.update_api_key(w.key_hash, name="key", expires_at=None),
     "XTraceIntegration.revoke_api_key": lambda w: w.xtrace.revoke_api_key("unknown"),
     "XTraceIntegration.get_key_permissions": lambda w: w.xtrace.get_key_permissions(w.key_hash),
     "XTraceIntegration.get_organisation": lambda w: w.xtrace.get_organisation(),

@@ -1,10 +1,11 @@
 """`xtrace keys`: an organisation's API keys and what they may do. JSON results are the objects of the HTTP contract."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xtrace_cli.commands.kb import KbId
+from xtrace_cli.errors import WrongUse
 from xtrace_cli.groups import new_group
 from xtrace_cli.options.api_keys import PERMISSIONS, Level, find_key
 from xtrace_cli.options.connection import CredentialsFile, with_admin_key
@@ -15,7 +16,7 @@ from xtrace_core import wire
 if TYPE_CHECKING:
     from xtrace_sdk.service.integration import XTraceIntegration
 
-app = new_group("keys", "API keys: create, list, grant, revoke. Needs the organisation's admin key.")
+app = new_group("keys", "API keys: create, list, edit, grant, revoke. Needs the organisation's admin key.")
 
 Key = Annotated[
     str,
@@ -55,6 +56,35 @@ def list_(credentials: CredentialsFile = None, as_json: Json = False) -> None:
         for key in keys
     ]
     show(keys, as_json, lambda: table(("KEY", "CREATED", "LAST USED", "EXPIRES", "HASH", "NAME"), rows))
+
+
+@app.command()
+def edit(
+    key: Key,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Its new name.")] = None,
+    description: Annotated[str | None, typer.Option(help="What the key is for.")] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option("--expires", metavar="WHEN", help="When it expires, as for `xtrace keys create`; or `never`."),
+    ] = None,
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Change an API key's name, description or expiry. A key that has expired works again until the new time."""
+    changes: dict[str, Any] = {"name": name, "description": description}
+    changes = {field: value for field, value in changes.items() if value is not None}
+    if expires is not None:
+        changes["expires_at"] = None if expires == "never" else moment_of(expires)
+    if not changes:
+        raise WrongUse("nothing to change: use --name, --description or --expires")
+
+    async def call(xtrace: "XTraceIntegration") -> wire.ApiKey:
+        found = await find_key(xtrace, key)
+        return await xtrace.update_api_key(found.hash, **changes)
+
+    changed = with_admin_key(credentials, call)
+    until = f"expires at {changed.expires_at}" if changed.expires_at else "does not expire"
+    show(changed, as_json, lambda: note(f"the key {changed.first_n}… ({changed.name}) {until}"))
 
 
 @app.command()

@@ -1,8 +1,11 @@
 """The calls of the control plane: knowledge bases, API keys, permissions. They need the admin key."""
 
 from datetime import datetime
+from types import EllipsisType
 from typing import Any
 from urllib.parse import urlencode
+
+from msgspec import UNSET
 
 from xtrace_core import wire
 from xtrace_core.permissions import Permission
@@ -52,12 +55,29 @@ class ControlPlane:
 
         Not retried if the service may have received the request: after a `NetworkError`, check `list_api_keys` first.
         """
-        if expires_at is not None and expires_at.utcoffset() is None:
-            raise InvalidArgument(
-                "expires_at has no time zone, expected a time such as datetime.now(UTC) + timedelta(days=90)"
-            )
-        body = encode(wire.CreateApiKey(_name(name), description, expires_at))
+        body = encode(wire.CreateApiKey(_name(name), description, _with_zone(expires_at)))
         return await self._service.control("POST", "keys", wire.CreatedApiKey, body=body)
+
+    async def update_api_key(
+        self,
+        key_hash: str,
+        *,
+        name: str | EllipsisType = ...,
+        description: str | EllipsisType = ...,
+        expires_at: datetime | EllipsisType | None = ...,
+    ) -> wire.ApiKey:
+        """Changes only the given parts of an API key, and returns the key.
+
+        Calls with the key raise `KeyExpired` from the new `expires_at` on, and work again if it had expired before.
+        None means that it does not expire. Raises `NotFound`, and `InvalidRequest` for a time that has passed.
+        """
+        change = wire.ChangeApiKey(
+            UNSET if name is ... else _name(name),
+            UNSET if description is ... else description,
+            UNSET if expires_at is ... else _with_zone(expires_at),
+        )
+        path = f"keys/{segment(key_hash, 'key_hash')}"
+        return await self._service.control("PATCH", path, wire.ApiKey, body=encode(change))
 
     async def revoke_api_key(self, key_hash: str) -> None:
         """Revokes an API key, which stops working at once. Raises `NotFound`."""
@@ -96,6 +116,14 @@ class ControlPlane:
         path = f"keys/{segment(key_hash, 'key_hash')}/permissions/{segment(kb_id, 'kb_id')}"
         body = encode(wire.SetPermission(Permission(permission)))
         await self._service.control_done("PUT", path, body=body)
+
+
+def _with_zone(moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.utcoffset() is None:
+        raise InvalidArgument(
+            "expires_at has no time zone, expected a time such as datetime.now(UTC) + timedelta(days=90)"
+        )
+    return moment
 
 
 def _name(name: Any) -> str:

@@ -4,6 +4,7 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
+from types import EllipsisType
 from typing import Any, Literal, Self
 
 import httpx2
@@ -504,6 +505,21 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         Not retried if the service may have received the request: after a `NetworkError`, check `list_api_keys` first.
         """
         return run(self._core.create_api_key(name, description, expires_at=expires_at))
+
+    def update_api_key(
+        self,
+        key_hash: str,
+        *,
+        name: str | EllipsisType = ...,
+        description: str | EllipsisType = ...,
+        expires_at: datetime | EllipsisType | None = ...,
+    ) -> wire.ApiKey:
+        """Changes only the given parts of an API key, and returns the key.
+
+        Calls with the key raise `KeyExpired` from the new `expires_at` on, and work again if it had expired before.
+        None means that it does not expire. Raises `NotFound`, and `InvalidRequest` for a time that has passed.
+        """
+        return run(self._core.update_api_key(key_hash, name=name, description=description, expires_at=expires_at))
 
     def revoke_api_key(self, key_hash: str) -> None:
         """Revokes an API key, which stops working at once. Raises `NotFound`."""

@@ -70,6 +70,20 @@ async def delete(state: StateDep, actor: ActorDep, key_hash: str) -> Response:
     return json_answer(wire.RevokedKey(key_hash))
 
 
+@router.patch("/{key_hash}")
+@requires(CONTROL)
+@describes(wire.ApiKey)
+async def change(
+    state: StateDep,
+    actor: ActorDep,
+    key_hash: str,
+    body: Annotated[wire.ChangeApiKey, Depends(body_of(wire.ChangeApiKey))],
+) -> Response:
+    """Changes an API key's name, description or expiry; what is missing stays, and `expiresAt` null is never."""
+    key, _ = await api_keys.change(state, actor, key_hash, body.name, body.description, body.expires_at)
+    return json_answer(_shown(key))
+
+
 @router.patch("/{key_hash}/status/revoke")
 @requires(CONTROL)
 @describes(wire.RevokedKey)

@@ -1,8 +1,10 @@
 """The API keys of an organisation, and their permissions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from msgspec import UNSET, UnsetType
 
 from xtrace_core.permissions import Permission
 from xtrace_server.auth.guard import Actor
@@ -141,28 +143,37 @@ async def set_permissions(
 
 @repeatable
 async def change(
-    state: ServerState, actor: Actor, key_hash: str, name: str, description: str, expires_at: datetime | None
-) -> bool:
-    """Gives a key another name, description and time from which it opens nothing; None for never.
+    state: ServerState,
+    actor: Actor,
+    key_hash: str,
+    name: str | UnsetType = UNSET,
+    description: str | UnsetType = UNSET,
+    expires_at: datetime | UnsetType | None = UNSET,
+) -> tuple[ApiKey, bool]:
+    """Changes a key's name, its description, and the time from which it is rejected; None for never.
 
-    The next request meets the new time, and a key that had expired works again. Returns whether anything differs from
-    before. Raises `KeyNotFound`, `LimitExceeded`, and `InvalidRequest` for a new time that has passed.
+    The next request meets the new time, and a key that had expired works again. Returns the key as it is then, and
+    whether anything differs from before. Raises `KeyNotFound`, `LimitExceeded`, and `InvalidRequest` for a new time
+    that has passed.
     """
-    check_names(state.settings, name, description)
     async with writing(state, actor) as connection:
         key = await organisations.get_api_key(connection, actor.organisation_id, key_hash)
-        until = None if expires_at is None else format_time(expires_at)
-        if until != key.expires_at and expires_at is not None:
+        name = key.name if name is UNSET else name
+        description = key.description if description is UNSET else description
+        check_names(state.settings, name, description)
+        until = key.expires_at if expires_at is UNSET else None if expires_at is None else format_time(expires_at)
+        if until != key.expires_at and isinstance(expires_at, datetime):
             until = _in_future(expires_at)
-        if (name, description, until) == (key.name, key.description, key.expires_at):
-            return False
+        changed = replace(key, name=name, description=description, expires_at=until)
+        if changed == key:
+            return key, False
         await organisations.change_api_key(connection, key, name, description, until)
         if (name, description) != (key.name, key.description):
             await record(connection, actor, "api_key.rename", key.hash)
         if until != key.expires_at:
             said = "does not expire" if until is None else f"expires at {until}"
             await record(connection, actor, "api_key.expiry", key.hash, said)
-    return True
+    return changed, True
 
 
 @repeatable

@@ -111,7 +111,7 @@ async def change(request: Request, key_hash: str) -> Response:
         # A day that was not changed stays the moment that it was.
         is_same = key.expires_at is not None and day == key.expires_at[:10]
         expires_at = datetime.fromisoformat(key.expires_at) if is_same and key.expires_at else _day(day)
-        changed = await api_keys.change(state, actor, key_hash, name, form.text("description").strip(), expires_at)
+        _, changed = await api_keys.change(state, actor, key_hash, name, form.text("description").strip(), expires_at)
     except (InvalidRequest, LimitExceeded) as error:
         return await _show(request, key_hash, 422, change_problem=sentence(error.detail))
     return seen_other(f"/keys/{key_hash}" + query(done="changed" if changed else "same"))
