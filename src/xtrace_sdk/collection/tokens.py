@@ -24,6 +24,7 @@ _BYTES: Final = 16
 _REMEMBERED: Final = 50_000
 """Size of the cache of hashes of short statements, most of which repeat: at most some 20 MB."""
 _SHORT: Final = 200
+_NO_VALUE: Final = object()
 
 
 class Tokens(Secretive):
@@ -33,7 +34,7 @@ class Tokens(Secretive):
 
     def __init__(self, context: ExecutionContext, namespace: str) -> None:
         self._key = context.pseudonym("record tokens", namespace).encode()
-        self._known: dict[str, str] = {}
+        self._known: dict[tuple[str, str, type, Any], str] = {}
         self.all_records = self._hash("records")
         """The hash of every record of the namespace, in `tag1`."""
         self.with_vector = self._hash("vectors")
@@ -47,8 +48,7 @@ class Tokens(Secretive):
 
     def equals(self, path: str, value: Any) -> str | None:
         """The statement that the field has this value; None for lists and objects, which are not hashed in this way."""
-        scalar = scalar_key(value)
-        return None if scalar is None else self._token("is", path, scalar)
+        return None if isinstance(value, dict | list) else self._token("is", path, value)
 
     def is_list(self, path: str) -> str:
         """The statement that the field is a list."""
@@ -56,12 +56,11 @@ class Tokens(Secretive):
 
     def element(self, path: str, value: Any) -> str | None:
         """The statement that the field is a list with this element; None for elements that are not hashed."""
-        scalar = scalar_key(value)
-        return None if scalar is None else self._token("in", path, scalar)
+        return None if isinstance(value, dict | list) else self._token("in", path, value)
 
     def bucket(self, path: str, bucket: Bucket) -> str:
         """The statement that the field is a number in this bucket of its range."""
-        return self._token("range", path, f"{bucket[0]}:{bucket[1]}")
+        return self._token("range", path, bucket)
 
     def of(self, metadata: MetaData, fields: FilterableFields, filler: str) -> list[str]:
         """Returns all hashes of a record with this checked metadata, sorted, padded with those of `filler`.
@@ -100,16 +99,25 @@ class Tokens(Secretive):
         drawn = hashlib.shake_256(seed).hexdigest(_BYTES * count)
         return [_MARK + drawn[i : i + 2 * _BYTES] for i in range(0, len(drawn), 2 * _BYTES)]
 
-    def _token(self, statement: str, path: str, value: str = "") -> str:
-        # The length of the path says where it ends, so no two statements are written alike.
-        written = f"{statement}{len(path)}:{path}{value}"
-        if len(written) > _SHORT:
-            return self._hash(written)
-        if (known := self._known.get(written)) is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            known = self._known[written] = self._hash(written)
+    def _token(self, statement: str, path: str, value: Any = _NO_VALUE) -> str:
+        # 1, 1.0 and True are equal, and so would be their places in the cache.
+        key = statement, path, value.__class__, value
+        if (known := self._known.get(key)) is None:
+            # The length of the path says where it ends, so no two statements are written alike.
+            written = f"{statement}{len(path)}:{path}{_written(value)}"
+            known = self._hash(written)
+            if len(written) <= _SHORT:
+                if len(self._known) >= _REMEMBERED:
+                    self._known.clear()
+                self._known[key] = known
         return known
 
     def _hash(self, statement: str) -> str:
         return _MARK + hmac.digest(self._key, statement.encode(), "sha256")[:_BYTES].hex()
+
+
+def _written(value: Any) -> str:
+    """The value of a statement: none, a scalar, or a bucket."""
+    if value is _NO_VALUE:
+        return ""
+    return f"{value[0]}:{value[1]}" if isinstance(value, tuple) else scalar_key(value) or ""
