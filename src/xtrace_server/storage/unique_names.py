@@ -44,7 +44,8 @@ async def release(connection: AsyncConnection, places: Mapping[int, Place]) -> d
     for step in steps(places):
         query = select(_c.pk, _c.binding_pk, _c.name).where(_c.pk.in_(step), _c.unique_name.is_not(None))
         before = {pk: Place(binding_pk, name) for pk, binding_pk, name in await connection.execute(query)}
-        moving |= {pk: places[pk] for pk in before if places[pk] != before[pk]}
+        # In the order of the write, whatever order the database has: a conflict names the later chunk.
+        moving |= {pk: places[pk] for pk in step if pk in before and places[pk] != before[pk]}
     for step in steps(moving):
         await connection.execute(update(chunk).where(_c.pk.in_(step)).values(unique_name=None))
     return moving
