@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import shlex
 import signal
@@ -23,6 +24,8 @@ from support.forked_command import MOST_TYPED, READ_AT_THE_START, ForkedCommand
 
 COMMAND = str(Path(sys.executable).with_name("xtrace"))
 TIMEOUT_S = 60
+_SEQUENCE: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]+[0-~]|[0-Z\\^-~])")
+"""An escape sequence of ECMA-48: a control sequence, an operating system command, or a short one."""
 _forked: Final = ForkedCommand()
 
 
@@ -235,8 +238,10 @@ class Conversation:
     terminal: Terminal
     process: int
     master: int
-    screen: str = ""
-    """What has come and was not expected yet."""
+    painted: str = ""
+    """The characters that have come and were not expected yet, without the sequences that move and colour them."""
+    unread: str = ""
+    """A sequence that has not come to its end."""
 
     def __enter__(self) -> Self:
         return self
@@ -251,14 +256,16 @@ class Conversation:
         os.write(self.master, text.encode())
 
     def expect(self, text: str) -> None:
-        """Waits until the text is on the screen, after what was expected before."""
+        """Waits until the text is painted, after what was expected before, in however many parts."""
         deadline = time.monotonic() + TIMEOUT_S
-        while text not in self.screen:
-            assert select.select([self.master], [], [], deadline - time.monotonic())[0], f"{text!r}: {self.screen!r}"
+        while text not in self.painted:
+            assert select.select([self.master], [], [], deadline - time.monotonic())[0], f"{text!r}: {self.painted!r}"
             part = os.read(self.master, 4096).decode(errors="replace")
             self.terminal.seen.append(part)
-            self.screen += part
-        self.screen = self.screen.partition(text)[2]
+            come, begun, rest = _SEQUENCE.sub("", self.unread + part).partition("\x1b")
+            self.painted += come
+            self.unread = begun + rest
+        self.painted = self.painted.partition(text)[2]
 
     def end(self) -> int:
         """Waits for the end, and returns the exit status."""
