@@ -70,7 +70,7 @@ def confirm(question: str, yes: bool) -> None:
 
     Raises `NotConfirmed` if they did not, and `WrongUse` when not interactive.
     """
-    expect_confirmable(yes)
+    check_confirmable(yes)
     if yes:
         return
     if not wants(question):
@@ -82,7 +82,7 @@ def confirm_by_name(consequence: str, name: str, yes: bool) -> None:
 
     Raises as `confirm` does.
     """
-    expect_confirmable(yes)
+    check_confirmable(yes)
     if yes:
         return
     typer.echo(f"{printable(consequence)} Type its name to confirm: ", err=True, nl=False)
@@ -97,7 +97,7 @@ def wants(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def expect_confirmable(yes: bool) -> None:
+def check_confirmable(yes: bool) -> None:
     """Raises `WrongUse` if `confirm` will: to be asked before work that would be in vain then."""
     if not (yes or is_watched()):
         raise WrongUse("cannot ask for confirmation when not interactive: add --yes")

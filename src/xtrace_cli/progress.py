@@ -44,7 +44,7 @@ class Work:
         self._done += done
         self._show()
 
-    def expect(self, total: int | None) -> None:
+    def set_total(self, total: int | None) -> None:
         """Says how much there is to do; None if that is unknown."""
         self._total = total
         self._show()

@@ -90,7 +90,7 @@ class FrameReader:
         if self._head is None:
             if len(self._buffer) < _HEAD.size:
                 return
-            self._head = _check_head(*_HEAD.unpack(self._take(_HEAD.size)))
+            self._head = _checked_head(*_HEAD.unpack(self._take(_HEAD.size)))
         while (found := self._next_block()) is not None:
             yield found
         if self._ended and self._buffer:
@@ -129,9 +129,9 @@ class FrameReader:
         if len(self._buffer) < _BLOCK.size + size:
             return None
         self._take(_BLOCK.size)
-        return self._check_block(self._take(size), block_rows, nonce_width)
+        return self._checked_block(self._take(size), block_rows, nonce_width)
 
-    def _check_block(self, data: bytes, rows: int, nonce_width: int) -> RowBlock:
+    def _checked_block(self, data: bytes, rows: int, nonce_width: int) -> RowBlock:
         count, width, _ = self._head or (0, 0, 0)
         edges = np.cumsum([8 * rows, rows, nonce_width * rows])
         raw = np.frombuffer(data, dtype=np.uint8)
@@ -152,7 +152,7 @@ class FrameReader:
         return taken
 
 
-def _check_head(magic: bytes, count: int, width: int, rows: int) -> tuple[int, int, int]:
+def _checked_head(magic: bytes, count: int, width: int, rows: int) -> tuple[int, int, int]:
     if magic != _MAGIC:
         raise InvalidFrames("the answer does not begin like a framed answer")
     # No width is known where nothing is stored yet.

@@ -76,7 +76,7 @@ def checked_call(function: C) -> C:
         found = {name: _rule(hint) for name, hint in hints.items() if name in signature.parameters}
         return {name: rule for name, rule in found.items() if rule is not None}
 
-    def check(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def checked(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -96,14 +96,14 @@ def checked_call(function: C) -> C:
 
         @functools.wraps(function)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
-            args, kwargs = check(args, kwargs)
+            args, kwargs = checked(args, kwargs)
             return await function(*args, **kwargs)
 
         return cast("C", coroutine)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        args, kwargs = check(args, kwargs)
+        args, kwargs = checked(args, kwargs)
         return function(*args, **kwargs)
 
     return cast("C", call)

@@ -61,8 +61,8 @@ async def prepare(database: Database, folder: Path, api_url: str, *, operator_ap
     return written
 
 
-def expect_database(settings: Settings) -> None:
-    """Raises `DatabaseUnusable` if the database is missing that the credentials in the data folder are for."""
+def check_not_lost(settings: Settings) -> None:
+    """Raises `DatabaseUnusable` if the data folder has credentials but their database is missing."""
     database, credentials = dialect_of(settings.resolved_database_url), settings.data / CREDENTIALS_FILE
     if credentials.exists() and not database.exists() and not settings.new_database:
         raise DatabaseUnusable(

@@ -178,7 +178,7 @@ def _prepare(settings: Settings, url: str, lock: FolderLock) -> None:
     """
 
     async def prepare() -> None:
-        bootstrap.expect_database(settings)
+        bootstrap.check_not_lost(settings)
         whole, may_migrate = lock.is_alone, lock.is_alone
         async with open_database(
             settings.resolved_database_url,

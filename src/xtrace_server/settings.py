@@ -226,14 +226,14 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _check_database_url(cls, url: str | None) -> str | None:
+    def _checked_database_url(cls, url: str | None) -> str | None:
         if url is not None:
             dialect_of(url)
         return url
 
     @field_validator("rate_store")
     @classmethod
-    def _check_rate_store(cls, url: str | None) -> str | None:
+    def _checked_rate_store(cls, url: str | None) -> str | None:
         if url is not None:
             parts = urlsplit(url)
             if parts.scheme not in ("redis", "rediss") or not parts.hostname:
@@ -244,7 +244,7 @@ class Settings(BaseSettings):
 
     @field_validator("traces_endpoint")
     @classmethod
-    def _check_traces(cls, endpoint: str | None) -> str | None:
+    def _checked_traces(cls, endpoint: str | None) -> str | None:
         if endpoint is not None:
             parts = urlsplit(endpoint)
             if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query:
@@ -260,7 +260,7 @@ class Settings(BaseSettings):
 
     @field_validator("rate_limit")
     @classmethod
-    def _check_rate(cls, rate: str | None) -> str | None:
+    def _checked_rate(cls, rate: str | None) -> str | None:
         if rate is not None:
             try:
                 parse_many(rate)
@@ -269,7 +269,7 @@ class Settings(BaseSettings):
         return rate
 
     @model_validator(mode="after")
-    def _check_together(self) -> "Settings":
+    def _checked_together(self) -> "Settings":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key must be given together")
         if self.metrics == "token" and self.metrics_token is None:

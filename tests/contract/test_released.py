@@ -25,7 +25,7 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.envelope import unpack
 from xtrace_sdk.x_vec.contexts.manifest import Manifest
 from xtrace_server.archive.reading import ArchiveReader
-from xtrace_server.storage.archiving import check, restore
+from xtrace_server.storage.archiving import checked, restore
 from xtrace_server.storage.dialects import default_url, dialect_of
 from xtrace_server.storage.migrating import newest_version
 
@@ -114,7 +114,7 @@ def test_archives_are_sound_and_restored(released: Path, tmp_path: Path) -> None
     for name in ("backup-sqlite", "backup-postgresql"):
         folder = tmp_path / name
         done = restore(dialect_of(default_url(folder)), folder, released / f"{name}.tar")
-        assert done.rows == check(released / f"{name}.tar").rows
+        assert done.rows == checked(released / f"{name}.tar").rows
         with closing(sqlite3.connect(folder / "xtrace.db")) as connection:
             assert connection.execute("SELECT count(*) FROM chunk").fetchone() == (8,)
 

@@ -77,5 +77,5 @@ def test_the_backup_script_backs_up_checks_and_clears_away(tmp_path: Path) -> No
     made, recent = sorted(backups.iterdir())
     assert (recent.name, made.stat().st_mode & 0o777) == ("recent.tar", 0o600)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d{6}Z\.tar", made.name)
-    assert archiving.check(made).rows > 0
+    assert archiving.checked(made).rows > 0
     assert done.stderr == ""

@@ -66,7 +66,7 @@ def restore(
     end_as_ctrl_c_does(signal.SIGTERM)
     with archive_faults(file):
         if check:
-            done = archiving.check(file)
+            done = archiving.checked(file)
         else:
             settings = server_settings(data=data)
             done = archiving.restore(dialect_of(settings.resolved_database_url), settings.data, file)

@@ -79,7 +79,7 @@ def create(
 
     Without the file, or without both the passphrase and the recovery key, the data cannot be read again.
     """
-    _expect_new(path)
+    _check_new(path)
     passphrase = new_passphrase(passphrase_file)
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext, read_public_part
     from xtrace_sdk.x_vec.keys.provider import PassphraseKeyProvider
@@ -155,7 +155,7 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Fetch a context from the service, open it with its passphrase or key, and write it to a file."""
-    _expect_new(path)
+    _check_new(path)
     by_words = by_recovery_key or recovery_key_file is not None
     recovery_key = recovery_key_of(recovery_key_file) if by_words else None
     provider = None if by_words else named_provider(passphrase_file, key_file, kms_key, kms_context)
@@ -205,7 +205,7 @@ def delete(context_id: ContextId, yes: Yes = False, credentials: CredentialsFile
     show({"context_id": context_id, "deleted": True}, as_json, lambda: note(f"deleted the context {context_id}"))
 
 
-def _expect_new(path: Path) -> None:
+def _check_new(path: Path) -> None:
     # Another context's file holds keys that may be nowhere else.
     if path.is_symlink() or path.resolve().exists():
         raise InaccessibleFile(f"{path} exists: contexts are never overwritten, so name a new file")

@@ -11,7 +11,7 @@ from xtrace_cli.groups import new_group
 from xtrace_cli.options.api_keys import PERMISSIONS, Level, configured_key, find_key
 from xtrace_cli.options.connection import CredentialsFile, with_admin_key
 from xtrace_cli.options.knowledge_bases import KnowledgeBases, named_kbs
-from xtrace_cli.output import Json, Yes, confirm_by_name, expect_confirmable, fields, note, say, show, table
+from xtrace_cli.output import Json, Yes, check_confirmable, confirm_by_name, fields, note, say, show, table
 from xtrace_core import wire
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def delete(names: KnowledgeBases, yes: Yes = False, credentials: CredentialsFile
 
     All of them must exist, else none is deleted. In a terminal, you confirm by typing the name of each.
     """
-    expect_confirmable(yes)
+    check_confirmable(yes)
     kbs = with_admin_key(credentials, lambda xtrace: named_kbs(xtrace, names))
     for kb in kbs:
         what = f"the knowledge base {kb.name} ({kb.id}) with its {kb.number_of_vectors} vectors"

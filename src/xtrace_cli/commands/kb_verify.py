@@ -11,7 +11,7 @@ from xtrace_cli.errors import BadChunks
 from xtrace_cli.options.connection import CredentialsFile, with_api_key
 from xtrace_cli.options.key_providers import KeyFile, KMSContext, KMSKey, provider_of
 from xtrace_cli.options.passphrase import PassphraseFile
-from xtrace_cli.output import Json, Yes, confirm, expect_confirmable, note, show, table
+from xtrace_cli.output import Json, Yes, check_confirmable, confirm, note, show, table
 from xtrace_sdk.errors import shown_ids
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def verify(
     from xtrace_sdk.x_vec.upkeep import verification
 
     if delete:
-        expect_confirmable(yes)
+        check_confirmable(yes)
     provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
     context = ExecutionContext.load_from_disk(path=path, key_provider=provider)
     if manifests:

@@ -165,7 +165,7 @@ async def _run(loading: Loading) -> Summary:
     with long_work("Loading files") as work:
 
         def show_progress(done: int, files: int) -> None:
-            work.expect(files)
+            work.set_total(files)
             work.advance(done - work.done)
 
         return await loading.run(show_progress)

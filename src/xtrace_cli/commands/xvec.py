@@ -15,7 +15,7 @@ from xtrace_cli.errors import UnknownRecords, WrongUse
 from xtrace_cli.groups import new_group
 from xtrace_cli.options.connection import CredentialsFile
 from xtrace_cli.options.passphrase import PassphraseFile
-from xtrace_cli.output import Json, Yes, confirm, expect_confirmable, note, printable, say, show
+from xtrace_cli.output import Json, Yes, check_confirmable, confirm, note, printable, say, show
 from xtrace_cli.workspace import ContextFile, Given, KnowledgeBaseName, Workspace, with_workspace
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def delete(
     """Delete records by id or by a filter; `--where '{}'` deletes all. This cannot be undone."""
     if bool(ids) == (where is not None):
         raise WrongUse("name either ids or a filter with --where")
-    expect_confirmable(yes)
+    check_confirmable(yes)
     given = Given(credentials, context, passphrase_file)
 
     async def counted(workspace: Workspace) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from xtrace_cli.setup.dotenv_file import different, write_settings
 from xtrace_cli.setup.first_document import store_and_find
 from xtrace_cli.setup.git import committable
 from xtrace_cli.setup.questions import Questions
-from xtrace_cli.setup.server import ChosenServer, ServerOptions, as_written, check_connection, choose_server
+from xtrace_cli.setup.server import ChosenServer, ServerOptions, as_written, choose_server, contexts_on
 from xtrace_cli.workspace import DEFAULT_CONTEXT, DEFAULT_KB
 
 NEXT: Final = ("xtrace load FOLDER", 'xtrace search "QUESTION"', "xtrace doctor")
@@ -49,7 +49,7 @@ def guide(options: Options) -> None:
     questions = Questions.unless(options.yes)
     settings = current_settings()
     server = choose_server(questions, options.server)
-    stored = check_connection(server)
+    stored = contexts_on(server)
     path = options.context.path or settings.path("context") or DEFAULT_CONTEXT
     chosen = choose_context(questions, options.context, path, settings, server, stored)
     if chosen.recovery_key is not None and not options.as_json:

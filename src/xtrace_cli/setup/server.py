@@ -71,7 +71,7 @@ def choose_server(questions: Questions, options: ServerOptions) -> ChosenServer:
     return _at(questions, url, Path(file).expanduser() if file else None, options.keep_keys)
 
 
-def check_connection(server: ChosenServer) -> list[str]:
+def contexts_on(server: ChosenServer) -> list[str]:
     """Tries the keys on the server, and returns the ids of the contexts that can be restored from there.
 
     Raises what the calls raise.

@@ -84,12 +84,12 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         `TooLarge`, `CiphertextRefused`, `NamesTaken`.
         """
         index = payloads.own_indexes(chunks) if index is None else index
-        _expect_as_many(len(chunks), len(index))
+        _check_counts(len(chunks), len(index))
 
         new = await asyncio.to_thread(payloads.new_chunks, chunks, index)
         payload = self._checked(wire.InsertChunks(kb_id, context_id, new, on_conflict))
         body = await asyncio.to_thread(payloads.body, payload, len(new))
-        await self._expect_nonces(context_id, new)
+        await self._check_nonces(context_id, new)
         return await self._insert(body)
 
     async def store_db(
@@ -113,7 +113,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         raised, which says what is stored and has the error as its cause; if nothing was stored, the error itself is
         raised.
         """
-        _expect_as_many(len(db), len(index))
+        _check_counts(len(db), len(index))
         chunk_ids: list[int | None] = [None] * len(db)
         outcomes: list[wire.Outcome] = ["inserted"] * len(db)
         starts = iter(range(0, len(db), batch_size))
@@ -132,7 +132,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
             stop = start + batch_size
             new = await asyncio.to_thread(payloads.new_chunks, db[start:stop], index[start:stop])
             bodies = await asyncio.to_thread(self._bodies, new, kb_id, context_id, on_conflict)
-            await self._expect_nonces(context_id, new)
+            await self._check_nonces(context_id, new)
             for body in bodies:
                 stored = await self._insert(body)
                 place = slice(start, start + body.chunks)
@@ -156,7 +156,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
 
         return payloads.bodies(new, payload)
 
-    async def _expect_nonces(self, context_id: str, chunks: Sequence[wire.NewChunk | wire.ChunkUpdate]) -> None:
+    async def _check_nonces(self, context_id: str, chunks: Sequence[wire.NewChunk | wire.ChunkUpdate]) -> None:
         """Raises `InvalidArgument` for a chunk without a nonce under a context whose chunks are read by them."""
         without = next((i for i, chunk in enumerate(chunks) if not chunk.nonce), None)
         if without is not None and await self._is_native(context_id):
@@ -255,7 +255,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         the chunks belong to `context_id`. A chunk with `if_updated_at`, the `updated_at` with which it was read, does
         not overwrite a later change. Raises `ChunksNotFound`, which names unknown ids, and `ChunksChanged`.
         """
-        _expect_as_many(len(chunk_updates), len(index_updates))
+        _check_counts(len(chunk_updates), len(index_updates))
 
         chunks = await asyncio.to_thread(payloads.chunk_updates, chunk_updates, index_updates)
 
@@ -263,7 +263,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
             return payloads.bodies(chunks, lambda part: self._checked(wire.UpdateChunks(kb_id, context_id, part)))
 
         bodies = await asyncio.to_thread(convert)
-        await self._expect_nonces(context_id, chunks)
+        await self._check_nonces(context_id, chunks)
         await self._change("PUT", chunk_updates, bodies)
 
     async def patch_chunks(self, kb_id: str, context_id: str, chunk_patches: Sequence[Mapping[str, Any]]) -> None:
@@ -375,6 +375,6 @@ async def stored_chunks(chunks: list[wire.Chunk], projection: list[str] | None) 
     return convert() if len(chunks) <= RESULTS_PER_PAGE else await asyncio.to_thread(convert)
 
 
-def _expect_as_many(chunks: int, indexes: int) -> None:
+def _check_counts(chunks: int, indexes: int) -> None:
     if chunks != indexes:
         raise InvalidArgument(f"got {chunks} chunks and {indexes} encrypted vectors, expected one for each")

@@ -92,7 +92,7 @@ class Service(Secretive):
         """
         request = self._data_request(method, path, parameters, body, {})
         got = await self._http.send(replace(request, max_answer_bytes=max_bytes))
-        self._expect(got, (200,), _JSON)
+        self._check_answer(got, (200,), _JSON)
         return await self._decoded(got, answer)
 
     async def write(self, method: str, answer: type[T], body: Body) -> T:
@@ -107,7 +107,7 @@ class Service(Secretive):
             if as_json.status == 200:
                 self._takes_msgpack = False
             got = as_json
-        self._expect(got, (200,), _JSON)
+        self._check_answer(got, (200,), _JSON)
         return await self._decoded(got, answer)
 
     def _may_want_json(self, refusal: Answer) -> bool:
@@ -130,7 +130,7 @@ class Service(Secretive):
     async def search(self, path: str, body: bytes) -> list[wire.SearchRow]:
         """The rows of the MessagePack answer of the data plane."""
         got = await self._http.send(self._data_request("POST", path, (), body, {"accept": wire.MSGPACK}))
-        self._expect(got, (200,), wire.MSGPACK)
+        self._check_answer(got, (200,), wire.MSGPACK)
         reader = PackedRowReader()
         return await asyncio.to_thread(lambda: [*reader.rows(got.body), *reader.last_rows()])
 
@@ -162,7 +162,7 @@ class Service(Secretive):
         accept = {"accept": f"{frames.MEDIA_TYPE}, {wire.MSGPACK}"}
         async with self._http.stream(self._data_request("POST", path, (), body, accept)) as got:
             is_framed = got.content_type == frames.MEDIA_TYPE
-            self._expect(got, (200,), frames.MEDIA_TYPE if is_framed else wire.MSGPACK)
+            self._check_answer(got, (200,), frames.MEDIA_TYPE if is_framed else wire.MSGPACK)
             if not isinstance(got, StreamedAnswer):
                 raise AssertionError("an answer of status 200 is streamed")
             reader = frames.FrameReader() if is_framed else PackedRowReader()
@@ -183,7 +183,7 @@ class Service(Secretive):
         A POST is not repeated once it may have been carried out: there would be two knowledge bases, or two keys.
         """
         got = await self._http.send(self._control_request(method, path, body, repeatable=method != "POST"))
-        self._expect(got, (200, 201), _JSON)
+        self._check_answer(got, (200, 201), _JSON)
         return await self._decoded(got, answer)
 
     async def control_done(self, method: str, path: str, *, body: bytes | None = None) -> None:
@@ -192,14 +192,14 @@ class Service(Secretive):
         got = await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
         # A deletion that was carried out at the first attempt finds nothing at the second.
         if not (got.repeated and got.status == 404 and method == "DELETE"):
-            self._expect(got, (200, 204), None)
+            self._check_answer(got, (200, 204), None)
 
     async def data_done(self, method: str, path: str) -> None:
         """A call of the data plane, without a body, of whose answer only the status matters."""
         request = self._data_request(method, path, (), None, {})
         got = await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
         if not (got.repeated and got.status == 404 and method == "DELETE"):
-            self._expect(got, (200,), None)
+            self._check_answer(got, (200,), None)
 
     def _data_request(
         self, method: str, path: str, parameters: Parameters, body: bytes | None, headers: dict[str, str]
@@ -220,7 +220,7 @@ class Service(Secretive):
     def _organisation(self) -> str:
         return segment(_given(self.org_id, "the organisation's id", "org_id", "XTRACE_ORG_ID"), "org_id")
 
-    def _expect(self, got: Answer, statuses: tuple[int, ...], content_type: str | None) -> None:
+    def _check_answer(self, got: Answer, statuses: tuple[int, ...], content_type: str | None) -> None:
         if got.status >= 400:
             raise _server_error(got)
         if 300 <= got.status < 400:

@@ -155,7 +155,7 @@ class Searches(PrivacyChecked):
             )
         )
         found = await stored_chunks(await self._service.data("POST", "chunk/meta", list[wire.Chunk], body=body), fields)
-        _expect_order([chunk["chunk_id"] for chunk in found], "asc")
+        _check_order([chunk["chunk_id"] for chunk in found], "asc")
         return found
 
     async def meta_search_paginated(
@@ -177,7 +177,7 @@ class Searches(PrivacyChecked):
         `limit`, or with the `page_token` of this one, which is stable under insertions. Without `limit` everything is
         returned.
         """
-        _expect_sorting(sort_by, sort_order)
+        _check_sorting(sort_by, sort_order)
         fields = payloads.projection(projection)
         body = self._body(
             wire.PageMetaData(
@@ -197,7 +197,7 @@ class Searches(PrivacyChecked):
         _check_page(page, limit, is_first=not offset and page_token is None)
         results = await stored_chunks(page.results, fields)
         if sort_by == "chunk_id":
-            _expect_order([chunk["chunk_id"] for chunk in results], sort_order)
+            _check_order([chunk["chunk_id"] for chunk in results], sort_order)
         return MetaDataPage(
             results=results,
             total=page.total,
@@ -278,17 +278,17 @@ def _check_page(page: wire.Page, limit: int | None, is_first: bool) -> None:
 def _check_progress(last: Sequence[int], ids: Sequence[int], sort_by: str, sort_order: str) -> None:
     """Raises `InvalidAnswer` if a page with these ids does not go on where the one before it, with `last`, ended."""
     if sort_by == "chunk_id":
-        _expect_order([*last[-1:], *ids], sort_order)
+        _check_order([*last[-1:], *ids], sort_order)
     elif ids and set(ids) <= set(last):
         raise InvalidAnswer("the server repeated the results of a page on the next one")
 
 
-def _expect_order(ids: Sequence[int], sort_order: str) -> None:
+def _check_order(ids: Sequence[int], sort_order: str) -> None:
     if sorted(set(ids), reverse=sort_order == "desc") != ids:
         raise InvalidAnswer("the server's results are not sorted by chunk id, or an id occurs twice")
 
 
-def _expect_sorting(sort_by: str, sort_order: str) -> None:
+def _check_sorting(sort_by: str, sort_order: str) -> None:
     if sort_by not in ("chunk_id", "created_at", "updated_at", *wire.TAGS):
         raise InvalidArgument(f"sort_by is {sort_by!r}, expected chunk_id, created_at, updated_at or tag1 to tag5")
     if sort_order not in ("asc", "desc"):

@@ -70,8 +70,8 @@ class ArchiveReader:
         """The SHA-256 of the checksums, in hexadecimal, once the last part has come: no two archives have the same."""
         return self._sums.hexdigest()
 
-    def check(self) -> int:
-        """Reads everything and returns the number of rows. Raises as `parts`."""
+    def checked_rows(self) -> int:
+        """Reads and checks the whole archive, and returns its number of rows. Raises what `parts` raises."""
         return sum(len(part.rows) for part in self.parts())
 
     def _part(self, name: str, size: int) -> bytes:

@@ -20,14 +20,14 @@ _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 def new_key() -> str:
     """Returns a new key. The server stores only its hash."""
     random = "".join(secrets.choice(_ALPHABET) for _ in range(RANDOM_CHARACTERS))
-    return random + _check_characters(random)
+    return random + _checksum(random)
 
 
 def is_well_formed(key: str) -> bool:
     """Returns whether the check characters are right."""
     if len(key) != RANDOM_CHARACTERS + CHECK_CHARACTERS or not key.isascii():
         return False
-    return key[RANDOM_CHARACTERS:] == _check_characters(key[:RANDOM_CHARACTERS])
+    return key[RANDOM_CHARACTERS:] == _checksum(key[:RANDOM_CHARACTERS])
 
 
 def hash_key(key: str) -> str:
@@ -40,7 +40,7 @@ def first_n(key: str) -> str:
     return key[:FIRST_N]
 
 
-def _check_characters(random: str) -> str:
+def _checksum(random: str) -> str:
     number, characters = zlib.crc32(random.encode()), []
     for _ in range(CHECK_CHARACTERS):
         number, digit = divmod(number, len(_ALPHABET))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from xtrace_server.bootstrap import expect_database
+from xtrace_server.bootstrap import check_not_lost
 from xtrace_server.checking.findings import Finding, error, ok, warning
 from xtrace_server.settings import Settings
 from xtrace_server.storage.dialects import DatabaseUnusable, dialect_of
@@ -17,7 +17,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
     database = dialect_of(settings.resolved_database_url, options)
     where = f"The database in {database.location}" if not database.is_shared else _capital(database.location)
     try:
-        versions = database.check(known_versions(), True)
+        versions = database.checked_versions(known_versions(), True)
         changes = set(versions) != {newest_version()}
         cautions = database.cautions(changes)
     except DatabaseUnusable as unusable:
@@ -40,7 +40,7 @@ def check_database(settings: Settings) -> Iterator[Finding]:
 
 def _new(settings: Settings, where: str) -> Iterator[Finding]:
     try:
-        expect_database(settings)
+        check_not_lost(settings)
     except DatabaseUnusable as missing:
         yield error(str(missing))
     else:

@@ -199,7 +199,7 @@ async def _writes(
     """What to store for the chunks, every size and ciphertext checked, in a thread."""
     evaluation = evaluation_of(state.schemes, context.data.type, context.data.pk)
 
-    def check() -> list[ChunkWrite]:
+    def checked() -> list[ChunkWrite]:
         check_chunks(state.settings, sent, field)
         rows = rows_of(state.settings, evaluation, enumerate(one.index for one in sent), field)
         return [
@@ -213,7 +213,7 @@ async def _writes(
             for one, row in zip(sent, rows, strict=True)
         ]
 
-    return await asyncio.to_thread(check)
+    return await asyncio.to_thread(checked)
 
 
 async def _bound(

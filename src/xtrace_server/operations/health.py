@@ -39,7 +39,7 @@ class Health:
         return self.database_s is not None and self.database_s > SLOW_DATABASE_S
 
 
-async def check(state: ServerState) -> Health:
+async def measure(state: ServerState) -> Health:
     """Asks the database something trivial, and reads what the process counts."""
     settings, memory = state.settings, state.engine.memory()
     searches = {rows: _sample(state, "xtrace_searches_total", rows=rows) for rows in _ROWS}

@@ -43,7 +43,7 @@ async def import_knowledge_base(
         async with database.look_up() as connection:
             if not await organisations.is_there(connection, organisation_id):
                 raise CannotImport(f"the organisation {organisation_id!r} does not exist")
-        digest = await asyncio.to_thread(_check, opened)
+        digest = await asyncio.to_thread(_checked_digest, opened)
         staged = Staged(database, schemes, organisation_id, digest)
         await staged.begin()
         try:
@@ -68,7 +68,7 @@ async def undo_import(database: Database, schemes: SchemeRegistry, file: Path) -
     Raises as `import_knowledge_base`.
     """
     with _locked(file) as opened:
-        digest = await asyncio.to_thread(_check, opened)
+        digest = await asyncio.to_thread(_checked_digest, opened)
         return await Staged(database, schemes, "", digest).remove()
 
 
@@ -81,11 +81,11 @@ def _locked(file: Path) -> Iterator[BinaryIO]:
         yield opened
 
 
-def _check(opened: BinaryIO) -> str:
+def _checked_digest(opened: BinaryIO) -> str:
     """Reads a whole archive and returns its digest. Raises `ArchiveUnusable`."""
     reader = ArchiveReader(opened)
     _check_manifest(reader.manifest)
-    reader.check()
+    reader.checked_rows()
     return reader.digest
 
 

@@ -117,10 +117,10 @@ def _manifest(
     )
 
 
-def check(file: Path) -> Archived:
+def checked(file: Path) -> Archived:
     """Reads a whole archive and returns what it contains. Raises `ArchiveUnusable` and `OSError`."""
     with file.open("rb") as opened:
-        return _check(opened)
+        return _checked(opened)
 
 
 def restore(database: Dialect, folder: Path, file: Path) -> Archived:
@@ -133,7 +133,7 @@ def restore(database: Dialect, folder: Path, file: Path) -> Archived:
     if database.exists():
         raise DatabaseUnusable(f"a database exists in {database.location}: name a folder without one")
     with file.open("rb") as opened:
-        checked = _check(opened)
+        checked = _checked(opened)
         with new_database(database, folder) as connection:
             fill(database, connection, ArchiveReader(opened))
             upgrade(connection)
@@ -158,11 +158,11 @@ def new_database(database: Dialect, folder: Path | None) -> Iterator[sa.Connecti
         yield stack.enter_context(database.draft())
 
 
-def _check(opened: BinaryIO) -> Archived:
+def _checked(opened: BinaryIO) -> Archived:
     reader = ArchiveReader(opened)
     if reader.manifest.schema not in known_versions():
         raise ArchiveUnusable("it was written by a newer version of XTrace: use that version")
-    rows = reader.check()
+    rows = reader.checked_rows()
     return Archived(opened.tell(), rows, reader.manifest.created_at)
 
 

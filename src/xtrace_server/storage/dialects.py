@@ -102,7 +102,7 @@ class Dialect(Protocol):
         """Returns whether the database is there already."""
         ...
 
-    def check(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
+    def checked_versions(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
         """Returns the versions of the schema that the database has: none for one that is missing or empty. Blocks.
 
         Changes and creates nothing. `known_versions` are the schema's. `whole` also looks for damage, page by page.
@@ -120,7 +120,8 @@ class Dialect(Protocol):
     def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
         """Creates what is missing, and checks what is there before anything changes it. Blocks.
 
-        `folder` is the server's data folder, the rest as for `check`. Raises `DatabaseUnusable` and `OSError`.
+        `folder` is the server's data folder; the other arguments are those of `checked_versions`. Raises
+        `DatabaseUnusable` and `OSError`.
         """
         ...
 

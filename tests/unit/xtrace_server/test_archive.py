@@ -107,7 +107,7 @@ def test_an_archive_is_read_as_it_was_written() -> None:
     reader = ArchiveReader(io.BytesIO(written()))
     assert reader.manifest == manifest()
     assert list(reader.parts()) == [Part(1, "animal", [(1, "cat"), (-2, None)]), Part(2, "image", [(1, b"\x00\xff")])]
-    assert ArchiveReader(io.BytesIO(written([]))).check() == 0
+    assert ArchiveReader(io.BytesIO(written([]))).checked_rows() == 0
 
 
 def test_every_single_flipped_byte_is_noticed() -> None:

@@ -16,7 +16,7 @@ from xtrace_server.archive.manifest import FORMAT, VALUES, VERSION, Manifest
 from xtrace_server.archive.reading import ArchiveReader
 from xtrace_server.archive.writing import ArchiveWriter
 from xtrace_server.storage import archiving
-from xtrace_server.storage.archiving import LEFT_OUT, back_up, check, restore
+from xtrace_server.storage.archiving import LEFT_OUT, back_up, checked, restore
 from xtrace_server.storage.database import open_database
 from xtrace_server.storage.dialects import DatabaseUnusable, Dialect, default_url, dialect_of
 from xtrace_server.storage.folder_lock import FolderInUse, FolderLock
@@ -52,14 +52,14 @@ async def original(tmp_path: Path) -> Path:
 def archive(original: Path, tmp_path: Path) -> Path:
     file = tmp_path / "backups" / "one.tar"
     done = back_up(dialect_of(f"sqlite+aiosqlite:///{original}"), file)
-    assert done == check(file)
+    assert done == checked(file)
     assert done.bytes == file.stat().st_size
     return file
 
 
 def test_a_restored_database_is_the_same_to_the_last_number(original: Path, archive: Path, tmp_path: Path) -> None:
     folder = tmp_path / "restored"
-    assert restore(database_in(folder), folder, archive) == check(archive)
+    assert restore(database_in(folder), folder, archive) == checked(archive)
     assert lines_of(folder / "xtrace.db") == lines_of(original)
     assert any("\"sqlite_sequence\" VALUES('knowledge_base',7)" in line for line in lines_of(original))
     assert [path.name for path in folder.iterdir()] == ["xtrace.db"]
@@ -88,7 +88,7 @@ async def test_a_new_database_has_no_rows_that_a_restore_would_meet(tmp_path: Pa
     async with open_database(default_url(tmp_path), tmp_path):
         pass
     back_up(database_in(tmp_path), tmp_path / "empty.tar")
-    assert check(tmp_path / "empty.tar").rows == 0
+    assert checked(tmp_path / "empty.tar").rows == 0
 
 
 @pytest.mark.parametrize("version", sorted(known_versions()))
@@ -220,16 +220,16 @@ def test_an_archive_of_another_kind_or_schema_is_refused(changed: dict[str, obje
 def test_an_archive_that_changes_after_its_check_is_refused(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, checked = tmp_path / "restored", archiving._check
+    folder, check_once = tmp_path / "restored", archiving._checked
 
     def check_and_change(opened: object) -> object:
-        done = checked(opened)  # type: ignore[arg-type]
+        done = check_once(opened)  # type: ignore[arg-type]
         with archive.open("r+b") as file:
             file.seek(-1500, os.SEEK_END)
             file.write(b"X")
         return done
 
-    monkeypatch.setattr(archiving, "_check", check_and_change)
+    monkeypatch.setattr(archiving, "_checked", check_and_change)
     with pytest.raises(ArchiveUnusable):
         restore(database_in(folder), folder, archive)
     assert not folder.exists()

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from support.service import running_service
 from xtrace_server.serving import CannotServe
 from xtrace_server.storage import before_migration
-from xtrace_server.storage.archiving import check, restore
+from xtrace_server.storage.archiving import checked, restore
 from xtrace_server.storage.before_migration import FOLDER
 from xtrace_server.storage.dialects import default_url, dialect_of
 from xtrace_server.storage.migrating import newest_version, upgrade
@@ -45,7 +45,7 @@ def test_an_older_database_is_backed_up_then_migrated(
     (backup,) = (older / FOLDER).iterdir()
     assert (backup.stat().st_mode & 0o777, backup.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert backup.name.startswith(f"schema-{OLDER}-")
-    assert check(backup).rows == 1
+    assert checked(backup).rows == 1
     said = caplog.text
     assert f"the database has schema {OLDER}, this version needs {newest_version()}: backing up first" in said
     assert f"wrote {backup} (1 rows" in said

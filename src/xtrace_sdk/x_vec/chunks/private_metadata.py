@@ -51,7 +51,7 @@ def private_fields(chosen: PrivateMetaData) -> tuple[str, ...]:
     return tuple(field for field in FIELDS if field in names)
 
 
-def expect_private(context: Hiding, chosen: PrivateMetaData | None) -> None:
+def check_private(context: Hiding, chosen: PrivateMetaData | None) -> None:
     """Raises `InvalidArgument` unless the context's private fields are the ones chosen; None agrees with all."""
     if chosen is not None and private_fields(chosen) != context.private_metadata:
         got, expected = (", ".join(fields) or "none" for fields in (private_fields(chosen), context.private_metadata))
@@ -156,7 +156,7 @@ def hidden_filter(context: Hiding, meta_filter: MetaFilter | None) -> Any:
         ) from None
 
 
-def expect_sortable(context: Hiding, sort_by: str) -> None:
+def check_sortable(context: Hiding, sort_by: str) -> None:
     """Raises `NotOnPrivateField` if the service has no values to sort by."""
     if sort_by in context.private_metadata:
         raise NotOnPrivateField(

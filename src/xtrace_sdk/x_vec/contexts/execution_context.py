@@ -200,7 +200,7 @@ class ExecutionContext(Secretive):
         context_id = await integration.find_exec_context(name)
         if context_id is None:
             context = await asyncio.to_thread(new)
-            saved = context._expect_saved().serialized()
+            saved = context._checked_saved().serialized()
             context_id = await integration.store_exec_context(saved, context.id, name=name)
             if context_id == context.id:
                 context._is_kept = True
@@ -211,7 +211,7 @@ class ExecutionContext(Secretive):
     def _create_or_load_file(cls, new: Callable[[], Self], key_provider: AnyKeyProvider, path: Path) -> Self:
         if not path.exists():
             context = new()
-            if context._expect_saved().create(path):
+            if context._checked_saved().create(path):
                 context._is_kept = True
                 return context
         return cls.load_from_disk(path=path, key_provider=key_provider)
@@ -428,7 +428,7 @@ class ExecutionContext(Secretive):
         A previous recovery key still opens copies saved before. Raises `InvalidArgument` for another client's context
         that was not rewrapped.
         """
-        saved, envelope = self._expect_saved(), self._envelope
+        saved, envelope = self._checked_saved(), self._envelope
         if envelope is None:
             raise InvalidArgument("this context was saved by other software: rewrap it before it gets a recovery key")
         changed = (
@@ -465,7 +465,7 @@ class ExecutionContext(Secretive):
 
     def to_dict_enc(self) -> dict[str, str]:
         """The form that is saved on the service: the public parts, and the encrypted secrets."""
-        return self._expect_saved().serialized()
+        return self._checked_saved().serialized()
 
     def serialize_exec_context(self) -> dict[str, str]:
         """The same as `to_dict_enc`, ready for `XTraceIntegration.store_exec_context`."""
@@ -487,7 +487,7 @@ class ExecutionContext(Secretive):
         file is kept as `PATH.ID`, with the first 12 digits of its id. Raises `InaccessibleFile` if the file cannot be
         written.
         """
-        self._expect_saved().write(Path(path))
+        self._checked_saved().write(Path(path))
         self._is_kept = True
 
     @classmethod
@@ -524,7 +524,7 @@ class ExecutionContext(Secretive):
         The service gets the public parts and the encrypted secrets: it can try passphrases, and learns nothing else.
         Saving again replaces the encrypted secrets.
         """
-        await integration.store_exec_context(self._expect_saved().serialized(), self.id)
+        await integration.store_exec_context(self._checked_saved().serialized(), self.id)
         self._is_kept = True
         return self.id
 
@@ -565,7 +565,7 @@ class ExecutionContext(Secretive):
         provider = None if isinstance(way, RecoveryKey) else way
         return cls(opened.keys, provider, opened.saved, opened.envelope, allow_weak_encryption=allow_weak_encryption)
 
-    def _expect_saved(self) -> SavedContext:
+    def _checked_saved(self) -> SavedContext:
         if self._saved is None:
             raise InvalidArgument("this context was loaded as a predecessor: rewrap it before you save it")
         return self._saved

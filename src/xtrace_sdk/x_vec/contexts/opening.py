@@ -49,7 +49,7 @@ def way_in(
 def open_saved(saved: SavedContext, way: WayIn) -> Opened:
     """The context that was saved. Raises `InvalidContext`, `WrongKey`, and what the key provider raises."""
     if saved.is_ours:
-        saved.expect_own_id()
+        saved.check_own_id()
     envelope = None
     if saved.is_ours or saved.is_sealed:
         slot = Slot.RECOVERY if isinstance(way, RecoveryKey) else Slot.PROVIDER

@@ -115,7 +115,7 @@ class SavedContext(PublicParts, frozen=True):
             "wrapped_key": self.wrapped_key,
         }
 
-    def expect_own_id(self) -> None:
+    def check_own_id(self) -> None:
         """Raises `InvalidContext` if the file's id is not that of its public parts."""
         if self.id is not None and self.id != self.public_id:
             raise InvalidContext("the context's id does not belong to its public parts: the file was changed")
@@ -242,7 +242,7 @@ def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
         raise InvalidContext(f"the context's config is not valid ({error}): it was changed") from None
     known = config.version is not None
     if known:
-        saved.expect_own_id()
+        saved.check_own_id()
     return PublicPart(
         id=saved.public_id if known else saved.id,
         scheme=scheme_name(saved.type),

@@ -50,7 +50,7 @@ async def batches(
     number: at once if both have a length, else instead of the batch after which only one of them goes on. Texts that
     cannot be loaded are passed over with their vectors, or raised if strict.
     """
-    expect_same_length(collection, vectors)
+    check_same_length(collection, vectors)
     thread = ThreadPoolExecutor(1, "xtrace-reading")
     chunk_source = _Source(collection, thread)
     vector_source = _Source(() if vectors is None else vectors, thread)
@@ -60,7 +60,7 @@ async def batches(
             await chunk_source.read(batch.add_chunk)
             if vectors is not None:
                 await vector_source.read(batch.add_vector)
-                batch.expect_same_end(await chunk_source.has_more(), await vector_source.has_more())
+                batch.check_same_end(await chunk_source.has_more(), await vector_source.has_more())
             if not batch.chunks:
                 return
             if filled := batch.filled(vectors is not None):
@@ -150,7 +150,7 @@ class _Filling:
         chunks = [chunk for chunk in self.chunks if chunk is not None]
         return Batch(chunks, [self.vectors[i] for i in kept] if has_vectors else None) if chunks else None
 
-    def expect_same_end(self, more_chunks: bool, more_vectors: bool) -> None:
+    def check_same_end(self, more_chunks: bool, more_vectors: bool) -> None:
         """Raises `InvalidArgument` unless every chunk has a vector, and both go on after the batch or neither does."""
         if len(self.vectors) == len(self.chunks) and more_chunks == more_vectors:
             return
@@ -163,7 +163,7 @@ class _Filling:
         )
 
 
-def expect_same_length(collection: Any, vectors: Any) -> None:
+def check_same_length(collection: Any, vectors: Any) -> None:
     """Raises `InvalidArgument` if both have a length and they differ; coroutines among the vectors are closed."""
     chunks, given = length_of(collection), length_of(vectors)
     if chunks is not None and given is not None and chunks != given:

@@ -13,12 +13,12 @@ from xtrace_sdk.notices import NotUndone
 from xtrace_sdk.progress import progress_bar
 from xtrace_sdk.service.counts import ChunkCount
 from xtrace_sdk.service.integration import XTraceIntegration
-from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, expect_private
+from xtrace_sdk.x_vec.chunks.private_metadata import PrivateMetaData, check_private
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, resolve, resolve_all
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
-from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors, batches, close, expect_same_length, length_of
+from xtrace_sdk.x_vec.data_loaders.batches import Chunks, Vectors, batches, check_same_length, close, length_of
 from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, chunk_id_of, plain_chunks
 from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EncryptedChunks, base_name
 from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, Load, LoadSummary, check_is_whole
@@ -61,7 +61,7 @@ class DataLoader(Secretive):
 
         Raises `InvalidArgument` if the private fields are not the context's, and for an unknown kind of copy.
         """
-        expect_private(execution_context, private_metadata)
+        check_private(execution_context, private_metadata)
         self._context = execution_context
         self._integration = integration
         for one in execution_context.lineage:
@@ -83,7 +83,7 @@ class DataLoader(Secretive):
 
         Nothing is sent. Raises `InvalidArgument`, `InvalidVector`, `InvalidMetaData`.
         """
-        expect_same_length(chunks, vectors)
+        check_same_length(chunks, vectors)
         try:
             plain = plain_chunks(chunks, self._context, self._encryptor.vector_copy)
         except BaseException:
@@ -253,7 +253,7 @@ class DataLoader(Secretive):
             return chunk_id
         if on_conflict == "skip":
             return (await self.dump_db(db, index, kb_id))[0]
-        await self._store.expect_new([base_name(one) for one in db], kb_id)
+        await self._store.check_new([base_name(one) for one in db], kb_id)
         return (await self._store.insert(db, index, kb_id, on_conflict=on_conflict))[0]
 
     async def update_chunks(

@@ -133,7 +133,7 @@ class Load:
         async with stage(self._looking_up, number):
             base_names = [chunk.base_name for chunk in batch.chunks]
             if self._on_conflict == "fail":
-                await self._store.expect_new(base_names, self._kb_id)
+                await self._store.check_new(base_names, self._kb_id)
             stored = await self._store.stored(base_names, self._kb_id)
             self._add(InsertedIds(stored.values(), ["known"] * len(stored)))
         missing = batch.without(stored)

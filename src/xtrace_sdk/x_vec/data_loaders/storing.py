@@ -59,7 +59,7 @@ class ChunkStore(Secretive):
             }
         return found
 
-    async def expect_new(self, base_names: Sequence[str], kb_id: str) -> None:
+    async def check_new(self, base_names: Sequence[str], kb_id: str) -> None:
         """Raises `NamesTaken` if a chunk of one of these base names is there."""
         if stored := await self.located(base_names, kb_id):
             raise NamesTaken(

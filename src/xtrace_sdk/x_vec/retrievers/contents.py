@@ -56,7 +56,7 @@ class Decrypted:
     content: Content | None = None
     """What the text came in; None where it was not fetched."""
     has_moved: bool = False
-    """Whether a rotation has moved it since it was found: it is shown to `expect_same_vectors` before it is used."""
+    """Whether a rotation has moved it since it was found: it is shown to `check_same_vectors` before it is used."""
 
     @property
     def vector_copy(self) -> VectorCopy | None:
@@ -115,7 +115,7 @@ class Contents(Secretive):
         _check_filters(clear, filters)
         return Decrypted(wanted.of(clear), content, has_moved)
 
-    def expect_same_vectors(
+    def check_same_vectors(
         self, kb_id: str, chunks: Iterable[Mapping[str, Any]], nonces: Mapping[int, bytes | None]
     ) -> None:
         """Raises `ChangedSinceSearch` unless the vectors of moved chunks are as far from the query as those found.

@@ -67,7 +67,7 @@ class SearchEngine(Secretive):
         if looked_at:
             vectors = await self._integration.get_chunk_by_id(looked_at, kb_id, projection=["index", "nonce"])
             found = [chunk for chunk in vectors if chunk["chunk_id"] in moved]
-            await asyncio.to_thread(contents.expect_same_vectors, kb_id, found, moved)
+            await asyncio.to_thread(contents.check_same_vectors, kb_id, found, moved)
         decrypted = {one.chunk["chunk_id"]: one for one in opened}
         return [decrypted[chunk_id] for chunk_id in chunk_ids if chunk_id in decrypted]
 

@@ -6,7 +6,7 @@ from typing import Any
 from xtrace_sdk.arguments import MetaFilter
 from xtrace_sdk.errors import ContentTampered, UnknownContent
 from xtrace_sdk.service.integration import XTraceIntegration
-from xtrace_sdk.x_vec.chunks.private_metadata import Projection, expect_sortable, hidden_filter
+from xtrace_sdk.x_vec.chunks.private_metadata import Projection, check_sortable, hidden_filter
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.stored.content import clear_chunk, open_content
 
@@ -23,7 +23,7 @@ async def search_metadata(
     """What `Retriever.iter_meta_search` says."""
     asked = []
     for one in context.lineage:
-        expect_sortable(one, sort_by)
+        check_sortable(one, sort_by)
         asked.append((one, hidden_filter(one, meta_filter), Projection(one, projection)))
     seen: set[int] = set()
     for one, filter_, wanted in asked:

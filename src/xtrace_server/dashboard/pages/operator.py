@@ -86,7 +86,7 @@ async def _list(
         find=find,
         sorting=sorting,
         pages=pages,
-        health=await health.check(state),
+        health=await health.measure(state),
         cache=server.cache(state),
         slow=server.slow_statements(state),
         slow_s=state.settings.slow_statement_s,

@@ -61,7 +61,7 @@ async def _figures(request: Request) -> dict[str, Any]:
     return {
         "shown": shown,
         "deleting": (await overview.counts(state, actor)).deleting,
-        "health": await health.check(state),
+        "health": await health.measure(state),
         "usage": used,
         "median_ms": median_ms,
         "slow_ms": slow_ms,

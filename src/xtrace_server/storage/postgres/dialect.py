@@ -70,9 +70,9 @@ class Postgres:
         with self._blocking() as connection:
             return blocking.has_tables(connection)
 
-    def check(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
+    def checked_versions(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
         with self._blocking() as connection:
-            return _check(connection, self.location, known_versions)
+            return _checked_versions(connection, self.location, known_versions)
 
     def cautions(self, changes_schema: bool) -> Sequence[str]:
         with self._blocking() as connection:
@@ -82,7 +82,7 @@ class Postgres:
     def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
         """Makes `folder` (mode 0700) if it is missing; the database itself must be there."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.check(known_versions, whole)
+        self.checked_versions(known_versions, whole)
 
     def reader(self, connections: int) -> AsyncEngine:
         return self._engine(connections, "REPEATABLE READ", read_only=True)
@@ -150,7 +150,7 @@ class Postgres:
     @contextmanager
     def _alone_and_empty(self) -> Iterator[Connection]:
         with self._blocking() as connection:
-            _check(connection, self.location, ())
+            _checked_versions(connection, self.location, ())
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ALONE})")
             if blocking.has_tables(connection):
                 raise DatabaseUnusable(f"a database exists in {self.location}: name another, empty one")
@@ -254,7 +254,7 @@ def _parsed(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def _check(connection: Connection, location: str, known: Collection[str]) -> Collection[str]:
+def _checked_versions(connection: Connection, location: str, known: Collection[str]) -> Collection[str]:
     """Returns the versions of its schema. Raises `DatabaseUnusable` for a database that the service must not touch;
     `known` empty takes any version.
     """

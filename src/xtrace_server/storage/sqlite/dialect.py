@@ -25,7 +25,7 @@ from xtrace_server.storage.sqlite import blocking
 from xtrace_server.storage.sqlite import functions as functions  # compiles what SQLite calls differently
 from xtrace_server.storage.sqlite.cursors import OneCallConnection
 from xtrace_server.storage.sqlite.faults import fault
-from xtrace_server.storage.sqlite.integrity import check_database
+from xtrace_server.storage.sqlite.integrity import checked_versions
 from xtrace_server.storage.sqlite.log import Backpressure, log_bytes, truncate_log, write_log_back
 from xtrace_server.storage.sqlite.statements import SqliteStatements
 from xtrace_server.storage.sqlite.vacuum import vacuum_database
@@ -64,14 +64,14 @@ class Sqlite:
     def exists(self) -> bool:
         return self.file.is_file()
 
-    def check(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
+    def checked_versions(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
         if not self.exists() and (left := blocking.unfinished(self.file)):
             raise DatabaseUnusable(
                 f"a restore or a copy to {self.location} is running or was interrupted: run it again, or remove "
                 f"{left[0]} "
                 "to start with a new, empty database"
             )
-        return check_database(self.file, known_versions, whole)
+        return checked_versions(self.file, known_versions, whole)
 
     def cautions(self, changes_schema: bool) -> Sequence[str]:
         if self.exists() and not os.access(self.file, os.R_OK | os.W_OK):
@@ -84,7 +84,7 @@ class Sqlite:
         A file beside which a draft was left is not made.
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.check(known_versions, whole)
+        self.checked_versions(known_versions, whole)
         # SQLite creates the files of its log with the mode of the database file.
         # Only a new file is opened: closing one drops every lock that this process holds on it, SQLite's too.
         with suppress(FileExistsError):

@@ -18,7 +18,7 @@ CHECKED_WHOLE_BYTES: Final = 2**30
 """Up to this size every page is read, which needs about a second; beyond it only the schema and the length."""
 
 
-def check_database(file: Path, known_versions: Collection[str], whole: bool) -> Collection[str]:
+def checked_versions(file: Path, known_versions: Collection[str], whole: bool) -> Collection[str]:
     """Returns the versions of the schema in a sound database, none for a file that is missing or empty.
 
     `whole` looks at its pages too. Raises `DatabaseUnusable` with one sentence otherwise.
@@ -30,7 +30,7 @@ def check_database(file: Path, known_versions: Collection[str], whole: bool) -> 
     address = f"file:{quote(str(file))}?mode=ro"
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE_S)) as connection:
-            versions = _check_version(file, connection, known_versions)
+            versions = _versions_in(file, connection, known_versions)
             if whole:
                 _check_pages(file, connection)
             return versions
@@ -44,7 +44,7 @@ def check_database(file: Path, known_versions: Collection[str], whole: bool) -> 
         raise DatabaseUnusable(f"{file} is damaged ({error}): restore it from a backup") from None
 
 
-def _check_version(file: Path, connection: sqlite3.Connection, known: Collection[str]) -> Collection[str]:
+def _versions_in(file: Path, connection: sqlite3.Connection, known: Collection[str]) -> Collection[str]:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
         return ()

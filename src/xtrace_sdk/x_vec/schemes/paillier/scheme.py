@@ -124,7 +124,7 @@ class PaillierScheme(PaillierVectors):
         if len(bits):
             chosen = secrets.randbelow(len(bits))
             one = slice(chosen, chosen + 1)
-            self._expect(ciphertexts[one], nonces[one], [rows[one] for rows in messages])
+            self._check_encrypted(ciphertexts[one], nonces[one], [rows[one] for rows in messages])
         return EncryptedIndexBatch(ciphertexts, nonces)
 
     def _encrypt_query_with_noise(self, bits: Bits, noise: list[tuple[int, int]]) -> EncryptedQuery:
@@ -134,7 +134,7 @@ class PaillierScheme(PaillierVectors):
             ciphertext = self._encrypt(message, (rows[0], rows[1]))
             for i, side in enumerate(self._sides):
                 read, valid = side.read(ciphertext, rows[i], side.no_noise())
-                self._expect_messages(i, read, valid, message)
+                self._check_messages(i, read, valid, message)
             ciphertexts.append(ciphertext.tobytes().rstrip(b"\0"))
         return EncryptedQuery(ciphertexts, messages, self._encoding.pack(bits), noise)
 
@@ -149,16 +149,16 @@ class PaillierScheme(PaillierVectors):
             halves.append(half)
         return self._join_ciphertexts(halves[0], halves[1])
 
-    def _expect(self, ciphertexts: Rows, nonces: Rows, messages: list[Rows]) -> None:
+    def _check_encrypted(self, ciphertexts: Rows, nonces: Rows, messages: list[Rows]) -> None:
         # A fault in one half of the Chinese remainder would give the key away to anyone who sees the ciphertext
         # (Boneh, DeMillo, Lipton, EUROCRYPT 1997), so one row of each batch is read back before it leaves.
         noise = self._noise_of(nonces)
         for t, message in enumerate(messages):
             for i, side in enumerate(self._sides):
                 read, valid = side.read(np.ascontiguousarray(ciphertexts[:, t]), noise[t][i], side.no_noise())
-                self._expect_messages(i, read, valid, message)
+                self._check_messages(i, read, valid, message)
 
-    def _expect_messages(self, prime: int, read: Rows, valid: NDArray[np.bool_], messages: Rows) -> None:
+    def _check_messages(self, prime: int, read: Rows, valid: NDArray[np.bool_], messages: Rows) -> None:
         if not (valid.all() and np.array_equal(read, self._residues[prime](messages))):
             raise FaultDetected(
                 "a vector just encrypted does not decrypt to itself, so it was not sent: this machine computes "

@@ -181,7 +181,7 @@ class _Search:
     def search(self, n: int, bits: int) -> None:
         self.divisor, self.bits = orders.divisor_by_odd_order(n, self.element, bits), bits
 
-    def check(self, n: int) -> Check:
+    def result(self, n: int) -> Check:
         if self.divisor == 1:
             bound = _power_of_two(self.smooth_bound)
             return _ok(self.name, f"no order below 2^{self.bits} times prime powers up to {bound}")
@@ -205,7 +205,7 @@ def _orders(key: PublicKey, residues: Sequence[int], seconds: float) -> Iterator
             if search.divisor == 1 and (bits == FIRST_ORDER_BITS or began + _GROWTH * last < ends):
                 search.search(n, bits)
                 last = time.monotonic() - began
-    yield from [search.check(n) for search in searches]
+    yield from [search.result(n) for search in searches]
     if len(searches) == 1:
         yield _without_samples("noise group")
 
