@@ -1,4 +1,4 @@
-"""Every environment variable of the product but the server's settings, which are `XTRACE_` and the setting's name."""
+"""Every environment variable of XTrace except the server's settings, which are `XTRACE_` plus the setting's name."""
 
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -6,7 +6,7 @@ from typing import Final
 
 PREFIX: Final = "XTRACE_"
 TEST_PREFIX: Final = "XTRACE_TEST_"
-"""Variables of the project's own tests, which nothing else reads."""
+"""The prefix of variables that only the project's own tests read."""
 VARIABLES: Final = frozenset(
     f"{PREFIX}{name}"
     for name in (
@@ -24,11 +24,11 @@ VARIABLES: Final = frozenset(
 EXISTING_CLIENTS: Final = frozenset(
     f"{PREFIX}{name}" for name in ("PASS_PHRASE", "EXECUTION_CONTEXT_PATH", "EMBEDDING_MODEL_PATH")
 )
-"""Variables of the existing client, which the command line reads too."""
+"""Variables of the existing client that the command line also reads."""
 
 
 def unknown_variables(environment: Collection[str], settings: Collection[str]) -> dict[str, str | None]:
-    """The names in an environment that begin with `XTRACE_` and that nothing reads, each with the nearest known one.
+    """Returns the unknown `XTRACE_` variables of an environment, each with the nearest known name.
 
     `settings` are the names of the server's settings.
     """

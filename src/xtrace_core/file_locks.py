@@ -1,7 +1,7 @@
-"""Locks between processes, on open files. They end with the process that has them, however it ends.
+"""Locks between processes, on open files. They end when their process ends, however it ends.
 
-POSIX systems lock files and folders (`flock`), exclusively or shared. Windows locks ranges of files, exclusively only:
-there the lock of a folder is on the file `.lock` in it.
+POSIX systems lock files and folders (`flock`), exclusively or shared. Windows locks only ranges of files, and only
+exclusively: there, a folder's lock is on the file `.lock` in it.
 """
 
 import importlib
@@ -20,7 +20,7 @@ def _module(name: str) -> Any:
 _fcntl: Any = _module("fcntl")
 _msvcrt: Any = _module("msvcrt")
 _PLACE: Final = 2**30
-"""The byte that is locked on Windows: beyond what such files contain, because others cannot read a locked range."""
+"""The byte to lock on Windows: past the end of such files, because other processes cannot read a locked range."""
 
 
 def has_shared_locks() -> bool:
@@ -36,9 +36,9 @@ def open_folder(folder: Path) -> int:
 
 
 def lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool:
-    """Locks an open file; returns whether that succeeded. With `wait` it does, sooner or later.
+    """Locks an open file, and returns whether that succeeded. With `wait`, waits until it does.
 
-    A lock that this file has already changes between exclusive and shared. Closing the file unlocks it.
+    A lock that this file already has changes between exclusive and shared. Closing the file unlocks it.
     """
     if _fcntl is not None:
         kind = _fcntl.LOCK_SH if shared else _fcntl.LOCK_EX

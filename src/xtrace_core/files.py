@@ -1,7 +1,7 @@
-"""Files that must survive a crash: contexts, keys, credentials. The only module that writes them.
+"""Writes the files that must survive a crash: contexts, keys, credentials. No other module does.
 
-A file is written under another name, synced and renamed, and its folder is synced after that: once a call returns, the
-file is there whole even if the power fails. Files have mode 0600, folders that were missing 0700.
+A file is written under another name, synced and renamed, and then its folder is synced: once a call returns, the
+complete file survives even a power failure. Files get mode 0600, new folders 0700.
 """
 
 import errno
@@ -23,10 +23,10 @@ def write_file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def new_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
-    """A file to write to, which appears, or replaces an existing one, when the block ends; missing folders are made.
+    """A file to write to. It appears, or replaces an existing one, when the block ends; missing folders are created.
 
-    When the block raises, nothing is changed. Raises `OSError`. Of a symbolic link the target is written. What is not a
-    regular file (a device, a folder, a pipe) is refused, and without `replace` whatever exists when the block ends.
+    If the block raises, nothing is changed. A symbolic link is followed. Raises `OSError`, also if the path is not a
+    regular file (but a device, a folder or a pipe), and, without `replace`, if anything exists when the block ends.
     """
     path = _regular(path)
     _make_folder(path.parent)
@@ -45,10 +45,10 @@ def new_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
 
 
 def create_file(path: Path, data: bytes) -> None:
-    """Writes a new file and missing folders, whole or not at all.
+    """Writes a new file and missing folders, completely or not at all.
 
-    Of any number of processes that create it at once, one does. Raises `FileExistsError` in the others, and other
-    `OSError`s, also where the file system has no hard links.
+    If several processes create it at once, one succeeds, and the others raise `FileExistsError`. Raises other
+    `OSError`s too, for example on a file system without hard links.
     """
     _make_folder(path.parent)
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
@@ -75,7 +75,7 @@ def publish_file(draft: Path, path: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Gives a file another name, `PATH.1` or the next that is free, and returns it. Raises `OSError`."""
+    """Renames a file to `PATH.1`, or to the next free number, and returns the new path. Raises `OSError`."""
     for number in itertools.count(1):
         kept = path.with_name(f"{path.name}.{number}")
         try:
@@ -94,7 +94,7 @@ def _sync(file: BinaryIO) -> None:
 
 
 def _regular(path: Path) -> Path:
-    """The path behind symbolic links, at which a regular file is, or nothing. Raises `OSError` for anything else."""
+    """Resolves symbolic links. Raises `OSError` if something other than a regular file exists there."""
     try:
         path = path.resolve() if path.is_symlink() else path
     except RuntimeError:
@@ -118,7 +118,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems cannot sync a folder and say so; that is all that can be done there.
+        # Some network file systems cannot sync a folder, and say so; nothing more can be done there.
         if error.errno not in (errno.EBADF, errno.EINVAL):
             raise
     finally:

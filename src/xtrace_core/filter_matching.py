@@ -1,4 +1,4 @@
-"""Whether metadata matches a filter, told in plain Python: what the service's database tells with SQL."""
+"""Matches metadata against a filter in Python, as the service's database does in SQL."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ _COMPARE: Final[dict[Comparison, Callable[[str, str], bool]]] = {
 
 
 def matches(filter_: Filter, meta_data: Mapping[str, Any]) -> bool:
-    """Whether a chunk with this metadata, of which only those fields are there that are set, matches the filter."""
+    """Returns whether a chunk with this metadata matches the filter; `UNSET` fields are absent."""
     facets = set(meta_data.get("facets") or ())
     match filter_:
         case language.And(parts):

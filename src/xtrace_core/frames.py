@@ -1,6 +1,6 @@
-"""The framed answer of a search: rows as arrays, in blocks that can be read while later ones are computed.
+"""The framed answer to a search: rows as arrays, in blocks that can be read while later ones are computed.
 
-It says the same as the MessagePack answer of the HTTP contract, in a form that needs no object for a row
+It carries the same data as the MessagePack answer of the HTTP contract, without an object for each row
 (docs/formats.md, "Framed search answer"). Integers are little-endian:
 
     head    "XTR1" ‖ ciphertexts a row (u32) ‖ ciphertext width in bytes (u32) ‖ rows in all (u64)
@@ -32,7 +32,7 @@ _ROW_COUNT = struct.Struct("<I")
 
 
 class InvalidFrames(ValueError):
-    """A stream that is not a framed answer: cut off, out of order, or with lengths that do not fit."""
+    """The stream is not a framed answer: it is truncated, out of order, or has inconsistent lengths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def block(chunk_ids: NDArray[np.int64], ciphertexts: Rows, nonces: Sequence[byte
     data = [nonce or b"" for nonce in nonces]
     lengths = bytes(map(len, data))
     width = max(lengths)
-    # All are as long as each other in almost every context.
+    # In almost every context, all have the same length.
     padded = b"".join(data if min(lengths) == width else [nonce.ljust(width, b"\0") for nonce in data])
     ids = chunk_ids.astype("<u8").tobytes()
     return b"".join((_BLOCK.pack(len(data), width), ids, lengths, padded, ciphertexts.tobytes()))
@@ -72,7 +72,7 @@ def end() -> bytes:
 
 
 class FrameReader:
-    """Reads a framed answer piece by piece, as it comes from the network, and checks all of it.
+    """Reads a framed answer piece by piece as it arrives, and checks all of it.
 
     Holds at most one block and one piece in memory.
     """
@@ -97,9 +97,9 @@ class FrameReader:
             raise InvalidFrames("the answer continues after its end")
 
     def close(self) -> Sequence[RowBlock]:
-        """To be called when the stream is over; no block is left then.
+        """Ends the stream; no blocks are left then.
 
-        Raises `InvalidFrames` if the answer was cut off.
+        Raises `InvalidFrames` if the answer was truncated.
         """
         if not self._ended:
             raise InvalidFrames("the answer was cut off before its end")
@@ -137,7 +137,7 @@ class FrameReader:
         raw = np.frombuffer(data, dtype=np.uint8)
         ids, lengths, nonces, ciphertexts = np.split(raw, edges)
         chunk_ids = ids.view("<i8")
-        # Negative ones first: the difference to one far below 0 wraps around to one above.
+        # Negative ids first: the difference to one far below 0 wraps around to a positive number.
         if chunk_ids.min() < 0 or (chunk_ids[0] <= self._last_id and self._rows) or (np.diff(chunk_ids) <= 0).any():
             raise InvalidFrames("the rows are not sorted by ascending chunk id")
         if lengths.max() > nonce_width:
@@ -155,7 +155,7 @@ class FrameReader:
 def _checked_head(magic: bytes, count: int, width: int, rows: int) -> tuple[int, int, int]:
     if magic != _MAGIC:
         raise InvalidFrames("the answer does not begin like a framed answer")
-    # No width is known where nothing is stored yet.
+    # While nothing is stored, the width is unknown.
     if not (1 <= count <= MAX_CIPHERTEXTS and 1 <= width <= MAX_CIPHERTEXT_BYTES) and rows:
         raise InvalidFrames(f"the answer has {count} ciphertexts of {width} bytes a row, which no scheme has")
     if rows > MAX_ROWS:

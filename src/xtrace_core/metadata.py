@@ -1,7 +1,7 @@
-"""The metadata of a chunk: five tags and a list of facets, checked and brought into one form.
+"""The metadata of a chunk: five tags and a list of facets, checked and normalised.
 
-In that form a field that is not set is absent (`UNSET`), facets have no duplicates, keep their order and are
-never an empty list. The language that selects chunks by their metadata is `xtrace_core.metadata_filter`.
+After that, a field that is not set is absent (`UNSET`); facets have no duplicates, keep their order and are never an
+empty list. The language that selects chunks by their metadata is in `xtrace_core.metadata_filter`.
 """
 
 from collections.abc import Iterable
@@ -18,16 +18,12 @@ class InvalidMetaData(ValueError):
 
 
 def parse_meta_data(value: Any) -> MetaData:
-    """The metadata of a new chunk from a mapping (or None: none is set), normalised. Raises
-    `InvalidMetaData`.
-    """
+    """Parses and normalises the metadata of a new chunk; None means that no field is set. Raises `InvalidMetaData`."""
     return normalised(parse_patch({} if value is None else value))
 
 
 def parse_patch(value: Any) -> MetaData:
-    """A change of metadata from a mapping: None removes a field, an absent field stays. Raises
-    `InvalidMetaData`.
-    """
+    """Parses a change of metadata: None removes a field, an absent field stays. Raises `InvalidMetaData`."""
     try:
         meta_data = msgspec.convert(value, MetaData)
     except msgspec.ValidationError as error:
@@ -41,20 +37,18 @@ def parse_patch(value: Any) -> MetaData:
 
 
 def _plain(value: Any) -> Any:
-    """The texts as Python's own: msgspec reads subclasses of str, as NumPy's, and does not write them."""
+    """Converts subclasses of `str`, such as NumPy's, to `str`: msgspec reads them but does not write them."""
     if isinstance(value, list):
         return [_plain(text) for text in value]
     return str(value) if isinstance(value, str) else value
 
 
 def normalised(meta_data: MetaData | None) -> MetaData:
-    """What a chunk that was given this metadata holds: nothing null, facets without duplicates in their
-    order.
-    """
+    """Returns the metadata as a chunk stores it: without nulls, and with facets deduplicated in their order."""
     kept = MetaData()
     if meta_data is not None:
         for tag in TAGS:
-            # The empty string is a value that a tag can have; only null is "not set".
+            # The empty string is a valid value of a tag; only null means "not set".
             value = getattr(meta_data, tag)
             setattr(kept, tag, UNSET if value is None else value)
         kept.facets = unique(meta_data.facets or ()) or UNSET
@@ -62,5 +56,5 @@ def normalised(meta_data: MetaData | None) -> MetaData:
 
 
 def unique(facets: Iterable[str]) -> list[str]:
-    """The facets in their order, each where it comes first."""
+    """The facets in order of first occurrence."""
     return list(dict.fromkeys(facets))

@@ -1,7 +1,6 @@
 """The language that selects chunks by their metadata: parsed and checked once, into one small tree.
 
-`parse_filter` takes what a client sends (an object, its JSON text, or None for "every chunk") and gives a
-`Filter`:
+`parse_filter` takes what a client sends (an object, its JSON text, or None for "every chunk") and returns a `Filter`:
 
     Filter
     ├── And(parts), Or(parts), Not(part)          `And(())` matches every chunk
@@ -11,10 +10,9 @@
     ├── AnyFacet(tokens), AllFacets(tokens)       at least one of them; every one of them
     └── FacetCount(count)                         exactly this number
 
-The other operators are combinations of these: `$ne`, `$nin`, `$none` and `$nor` are negations, `$exists` of
-facets is the negation of a count of 0. Truth has two values: a comparison with a missing tag is false, and
-its negation true. Strings compare by code point. Anyone who evaluates a filter (the service compiles it to SQL)
-needs only the tree.
+The other operators are combinations of these: `$ne`, `$nin`, `$none` and `$nor` are negations, `$exists` of facets is
+the negation of a count of 0. Truth has two values: a comparison with a missing tag is false, and its negation true.
+Strings compare by code point. To evaluate a filter (the service compiles it to SQL), the tree is enough.
 """
 
 from collections.abc import Callable
@@ -29,16 +27,16 @@ from xtrace_core.wire import TAGS, Tag
 MAX_DEPTH = 32
 """Nesting depth of `$and`, `$or`, `$nor` and `$not`."""
 MAX_CONDITIONS = 500
-"""How many operators and nested filters one filter may hold."""
+"""The maximum number of operators and nested filters in one filter."""
 MAX_VALUES = 10_000
-"""How many values the lists of one filter (`$in`, `$any`, …) may hold together."""
+"""The maximum number of values in all lists of one filter (`$in`, `$any`, …) together."""
 
 _MAX_COUNT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class FilterLimits:
-    """How much one filter may hold: see `MAX_DEPTH`, `MAX_CONDITIONS`, `MAX_VALUES`."""
+    """The maximum size of one filter: see `MAX_DEPTH`, `MAX_CONDITIONS`, `MAX_VALUES`."""
 
     depth: int = MAX_DEPTH
     conditions: int = MAX_CONDITIONS
@@ -104,15 +102,13 @@ EVERY_CHUNK: Filter = And(())
 
 
 class InvalidFilter(ValueError):
-    """A filter with an unknown field or operator, a value of the wrong type, or too much of it; the message
-    says where and which.
+    """A filter with an unknown field or operator, a value of the wrong type, or too many parts; the message says which,
+    and where.
     """
 
 
 def parse_filter(value: Any, limits: FilterLimits = DEFAULT_LIMITS) -> Filter:
-    """The tree of a filter given as an object, as its JSON text, or as None (every chunk). Raises
-    `InvalidFilter`.
-    """
+    """Parses a filter: an object, its JSON text, or None (every chunk). Raises `InvalidFilter`."""
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)
@@ -124,9 +120,9 @@ def parse_filter(value: Any, limits: FilterLimits = DEFAULT_LIMITS) -> Filter:
 
 
 def parse_chosen_filter(value: Any, limits: FilterLimits = DEFAULT_LIMITS) -> Filter:
-    """The same for a change that cannot be undone: a filter that is missing by mistake must not match every chunk.
+    """Parses the filter of a change that cannot be undone: one that is missing by mistake must not match every chunk.
 
-    Raises `InvalidFilter` also for None and for JSON's null.
+    Raises `InvalidFilter`, also for None and JSON's null.
     """
     if value is None or (isinstance(value, str) and value.strip() == "null"):
         raise InvalidFilter("meta_filter is null, expected an object; {} matches every chunk of the context")
@@ -134,7 +130,7 @@ def parse_chosen_filter(value: Any, limits: FilterLimits = DEFAULT_LIMITS) -> Fi
 
 
 class _Parser:
-    """Counts what one filter holds while it is parsed, so that its cost has a bound."""
+    """Counts the parts of one filter while parsing it, so that its cost is bounded."""
 
     def __init__(self, limits: FilterLimits) -> None:
         self._limits = limits

@@ -1,12 +1,12 @@
-"""What every object that holds a secret has in common: it is never shown, pickled or copied."""
+"""The base class of objects with secrets, which are never shown, pickled or copied."""
 
 from typing import Any, NoReturn
 
 
 class Secretive:
-    """Base of the classes that hold secrets: `repr` shows the class alone, pickling and copying are refused.
+    """Base of the classes that hold secrets: `repr` shows only the class, and pickling and copying raise `TypeError`.
 
-    A subclass has `__slots__`, so that there is no dictionary which a debugger or a logger would print.
+    A subclass has `__slots__`, so that a debugger or a logger has no `__dict__` to print.
     """
 
     __slots__ = ()

@@ -1,13 +1,12 @@
 """The payloads of the HTTP contract, each defined once for the server and the client.
 
-Structs carry ciphertexts, nonces and other binary fields as `bytes`: msgspec writes them as base64 (standard
-alphabet, padded) in JSON and as they are in MessagePack. A ciphertext is the **little-endian** bytes of an
-integer without padding to a fixed width; a receiver accepts any length up to the full width. An *index* (the
-encrypted vector of one chunk) is a list of ciphertexts, and so is a query.
+Ciphertexts, nonces and other binary fields are `bytes`: msgspec writes them as base64 (standard alphabet, padded) in
+JSON, and unchanged in MessagePack. A ciphertext is the **little-endian** bytes of an integer, not padded to a fixed
+width; a receiver accepts any length up to the full width. An *index* (the encrypted vector of one chunk) is a list of
+ciphertexts, and so is a query.
 
-A field whose default is `UNSET` is left out of the message when it is not set, and that differs from null: in
-a patch `UNSET` leaves a tag alone while None removes it. Fields that a receiver does not know are ignored,
-except in `meta_data` and quotas, where they are an error.
+An `UNSET` field is omitted from the message, which differs from null: in a patch, `UNSET` keeps a tag and None removes
+it. Receivers ignore unknown fields, except in `meta_data` and quotas, where they are an error.
 """
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
@@ -23,7 +22,7 @@ from xtrace_core.secrecy import Secretive
 PROBLEM_JSON = "application/problem+json"
 MSGPACK = "application/x-msgpack"
 MSGPACK_NAMES = frozenset((MSGPACK, "application/msgpack", "application/vnd.msgpack"))
-"""What senders call it."""
+"""The media types that senders use for MessagePack."""
 
 API_KEY_HEADER = "x-api-key"
 ADMIN_KEY_HEADER = "x-xtrace-key"
@@ -33,11 +32,11 @@ IDEMPOTENCY_KEY_HEADER = "idempotency-key"
 
 MAX_NONCE_BYTES = 32
 MAX_PAGE_TOKEN_CHARACTERS = 1 << 20
-"""A token holds the value that the last chunk of its page was sorted by, and so may be longer than a tag."""
+"""A token contains the value by which the last chunk of its page was sorted, so it may be longer than a tag."""
 MAX_NAME_SALT_BYTES = 128
 MAX_ORGANISATION_NAME = 256
 MAX_QUERIES = 32
-"""How many queries one search may carry."""
+"""The maximum number of queries in one search."""
 
 TAGS = ("tag1", "tag2", "tag3", "tag4", "tag5")
 
@@ -45,24 +44,24 @@ Tag = Literal["tag1", "tag2", "tag3", "tag4", "tag5"]
 SortBy = Literal["chunk_id", "created_at", "updated_at", "tag1", "tag2", "tag3", "tag4", "tag5"]
 SortOrder = Literal["asc", "desc"]
 OnConflict = Literal["skip", "replace", "fail"]
-"""What an insertion does with a chunk whose name is stored already."""
+"""What an insertion does with a chunk whose name is already stored."""
 Outcome = Literal["inserted", "replaced", "known"]
-"""What it did with a chunk; `known` is one that was there, and stays as it was."""
+"""What an insertion did with a chunk; `known` means that it was already stored, and is unchanged."""
 
 Nonce = Annotated[bytes, Meta(max_length=MAX_NONCE_BYTES)]
 Index = Annotated[list[Annotated[bytes, Meta(max_length=MAX_CIPHERTEXT_BYTES)]], Meta(max_length=MAX_CIPHERTEXTS)]
-"""An encrypted vector as the service gives it; no modulus that a service accepts has longer ciphertexts."""
+"""An encrypted vector as the service returns it; a service accepts no modulus with longer ciphertexts."""
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ChunkId = Count
-"""As the service gives it."""
+"""A chunk id as the service returns it."""
 MAX_CHUNK_ID = 2**63 - 1
 SaltBytes = Annotated[bytes, Meta(min_length=1, max_length=MAX_NAME_SALT_BYTES)]
 CONTEXT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 ContextName = Annotated[str, Meta(pattern=CONTEXT_NAME)]
-"""What people call a context of an organisation; part of a path."""
+"""The name of a context within its organisation; part of a path."""
 Identifier = Annotated[str, Meta(min_length=1, max_length=256)]
 PathIdentifier = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^(?!\.{1,2}$)[^/\x00-\x1f]+$(?!\n)")]
-"""One that stands in the path of an address by itself."""
+"""An identifier that is one segment of a URL's path."""
 
 PROJECTION_FIELDS = frozenset(
     (
@@ -78,24 +77,24 @@ PROJECTION_FIELDS = frozenset(
         *TAGS,
     )
 )
-"""What a projection may name: the top-level fields of a chunk, and single fields of its `meta_data`."""
+"""The valid names in a projection: the top-level fields of a chunk, and single fields of its `meta_data`."""
 
 
 def ciphertext_to_bytes(value: int) -> bytes:
-    """The integer's little-endian bytes without padding, as a ciphertext travels; negative is an
-    `OverflowError`."""
+    """Returns the integer's little-endian bytes without padding, as ciphertexts are sent. Raises `OverflowError` for a
+    negative integer."""
     return value.to_bytes((value.bit_length() + 7) // 8, "little")
 
 
 def ciphertext_from_bytes(data: bytes) -> int:
-    """The integer of a ciphertext's little-endian bytes, whatever its length."""
+    """Returns the integer of a ciphertext's little-endian bytes, of any length."""
     return int.from_bytes(data, "little")
 
 
 class NamedFields(Struct):
-    """A struct that also answers like the JSON object that it stands for: `kb["numberOfVectors"]`, `in`, `dict(kb)`.
+    """A struct that can also be read like its JSON object: `kb["numberOfVectors"]`, `in`, `dict(kb)`.
 
-    Keys are the names on the wire; a field that is `UNSET` is not there.
+    Keys are the names on the wire; an `UNSET` field is absent.
     """
 
     def __getitem__(self, key: str) -> Any:
@@ -139,10 +138,10 @@ Mapping.register(NamedFields)
 
 
 class MetaData(Struct, forbid_unknown_fields=True):
-    """The metadata of a chunk: what a chunk carries, and what a patch changes.
+    """The metadata of a chunk, or the changes that a patch makes to it.
 
-    On insertion and update None means not set, as does an empty list of facets. In a patch None removes the
-    field, and a field that is left out stays as it is.
+    On insertion and update, None and an empty list of facets mean "not set". In a patch, None removes a field, and an
+    omitted field keeps its value.
     """
 
     tag1: str | UnsetType | None = UNSET
@@ -164,9 +163,9 @@ class NewChunk(Struct, omit_defaults=True):
 
 
 class ChunkUpdate(Struct, kw_only=True, omit_defaults=True):
-    """Everything that a stored chunk is to hold from now on; what is left out is removed.
+    """The complete new state of a stored chunk; omitted fields are removed.
 
-    With `if_updated_at`, only if that is the stored chunk's `updated_at` still.
+    With `if_updated_at`, applied only if the stored chunk's `updated_at` still equals it.
     """
 
     chunk_id: int
@@ -179,9 +178,9 @@ class ChunkUpdate(Struct, kw_only=True, omit_defaults=True):
 
 
 class ChunkPatch(Struct, kw_only=True):
-    """The fields of a stored chunk that are to change. A patched index without a nonce removes the nonce.
+    """The fields of a stored chunk to change. A patched index without a nonce removes the nonce.
 
-    With `if_updated_at`, only if that is the stored chunk's `updated_at` still.
+    With `if_updated_at`, applied only if the stored chunk's `updated_at` still equals it.
     """
 
     chunk_id: int
@@ -196,9 +195,9 @@ class ChunkPatch(Struct, kw_only=True):
 class InsertChunks(Struct, omit_defaults=True):
     """Chunks to store under new ids.
 
-    With `on_conflict` their names, all different and none empty, are unique in the knowledge base and context among
-    chunks that are stored so: a chunk whose name is there is left out (`skip`), replaces the one that has it
-    (`replace`), or fails the whole request (`fail`).
+    With `on_conflict`, names must be non-empty and distinct, and are unique in the knowledge base and context among
+    chunks stored this way. A chunk whose name already exists is skipped (`skip`), replaces the stored one (`replace`),
+    or makes the whole request fail (`fail`).
     """
 
     kb_id: str
@@ -208,7 +207,7 @@ class InsertChunks(Struct, omit_defaults=True):
 
 
 class InsertedChunks(Struct, omit_defaults=True):
-    """The ids that hold now, in the order of the request, and with `on_conflict` what was done with each chunk."""
+    """The ids of the chunks in the order of the request and, with `on_conflict`, what was done with each chunk."""
 
     chunk_ids: list[ChunkId]
     results: list[Outcome] | UnsetType = UNSET
@@ -227,7 +226,7 @@ class PatchChunks(Struct):
 
 
 class Acknowledgement(Struct):
-    """An object whatever is in it: the answer to what was done, or not done, as a whole."""
+    """An object with any content: the answer to a call that succeeds or fails as a whole."""
 
 
 class UpdatedCount(Struct):
@@ -247,8 +246,7 @@ class WouldDeleteCount(Struct):
 
 
 class Chunk(Struct, kw_only=True):
-    """A stored chunk as it comes back, with the fields that were asked for. A chunk without a nonce has no
-    `nonce`."""
+    """A stored chunk in an answer, with the requested fields. A chunk without a nonce has no `nonce` field."""
 
     chunk_id: ChunkId
     meta_data: MetaData | UnsetType = UNSET
@@ -261,7 +259,7 @@ class Chunk(Struct, kw_only=True):
 
 
 class FindNames(Struct):
-    """Which of these names are stored under a context? Ours alone: a resumed load skips what is there."""
+    """Asks which of these names are stored under a context. An extension: a resumed load skips what is stored."""
 
     kb_id: str
     context_id: str
@@ -269,7 +267,7 @@ class FindNames(Struct):
 
 
 class FoundNames(Struct):
-    """For each name that is stored, the smallest id of a chunk that has it."""
+    """For each stored name, the smallest id of a chunk with that name."""
 
     chunk_ids: dict[str, ChunkId]
 
@@ -288,8 +286,8 @@ class ComputeHamming(Struct, kw_only=True, omit_defaults=True):
 
 
 class ComputeHammingBatch(Struct, kw_only=True, omit_defaults=True):
-    """Several encrypted queries over the same candidates. Ours alone: answered in frames, each row with the ciphertexts
-    of the first query, then of the second, and so on."""
+    """Several encrypted queries over the same candidates. An extension, answered in frames: each row has the
+    ciphertexts of the first query, then those of the second, and so on."""
 
     kb_id: str
     context_id: str
@@ -299,8 +297,7 @@ class ComputeHammingBatch(Struct, kw_only=True, omit_defaults=True):
 
 
 class SearchRow(Struct, array_like=True):
-    """One candidate's element of the MessagePack array that answers `ComputeHamming`, by ascending chunk
-    id."""
+    """One candidate in the MessagePack array that answers `ComputeHamming`, sorted by ascending chunk id."""
 
     ciphertexts: Index
     chunk_id: ChunkId
@@ -316,7 +313,7 @@ class SearchMetaData(Struct, kw_only=True, omit_defaults=True):
 
 
 class PageMetaData(Struct, kw_only=True, omit_defaults=True):
-    """A page of a metadata search: by `offset`, or by the opaque `page_token` of the page before."""
+    """A page of a metadata search: at `offset`, or after the previous page, whose opaque `page_token` is sent."""
 
     kb_id: str
     context_id: str
@@ -358,8 +355,7 @@ class PatchByMetaData(Struct):
 
 
 class ContextData(Struct, kw_only=True, omit_defaults=True):
-    """A stored execution context. Without `sk`, `key_provider` and `wrapped_key` only its public part is
-    known.
+    """A stored execution context. Without `sk`, `key_provider` and `wrapped_key`, it is only the public part.
 
     `pk` and `config` are JSON texts; `sk` is encrypted and opaque to the service.
     """
@@ -373,9 +369,9 @@ class ContextData(Struct, kw_only=True, omit_defaults=True):
 
 
 class SaveContext(Struct, omit_defaults=True):
-    """A context to save. Ours alone: with `name` the first context that is saved under the name keeps it.
+    """A context to save. `name` is an extension: the first context that is saved under a name keeps it.
 
-    If another context has the name, nothing is stored, and the answer has that one's id.
+    If another context has the name, nothing is stored, and the answer contains that context's id.
     """
 
     data: ContextData
@@ -388,10 +384,10 @@ class SavedContext(Struct):
 
 
 class ListedContext(Struct):
-    """What the service tells of a context besides its public key. Ours alone.
+    """What the service reveals about a context besides its public key. An extension.
 
-    `type` is that of `ContextData`, `created_at` the time at which it was first saved. Without `restorable` the service
-    has the public part alone, so it cannot give its keys back.
+    `type` is that of `ContextData`, `created_at` the time when the context was first saved. If `restorable` is false,
+    the service has only the public part, so it cannot return the keys.
     """
 
     context_id: str
@@ -401,10 +397,10 @@ class ListedContext(Struct):
 
 
 class ContextList(Struct):
-    """The ids of contexts and, if `restorable=true` asks for them, of those whose secrets are stored too.
+    """The ids of contexts and, with `restorable=true`, of those whose encrypted secrets are stored too.
 
-    The service has the public part alone of the others, so it cannot give their keys back. `details=true` asks for more
-    of each of them.
+    Of the others, the service has only the public part, so it cannot return their keys. `details=true` adds more about
+    each context.
     """
 
     contexts: list[str]
@@ -426,9 +422,9 @@ class Binding(Struct):
 
 
 class StoreNameSalt(Struct, omit_defaults=True):
-    """A salt for the names of a context's chunks in a knowledge base, opaque to the service. Ours alone.
+    """A salt for the names of a context's chunks in a knowledge base, opaque to the service. An extension.
 
-    It is stored only if the stored one equals `replaces`, or, without `replaces`, if none is stored.
+    It is stored only if the current one equals `replaces` or, without `replaces`, if none is stored.
     """
 
     salt: SaltBytes
@@ -436,15 +432,15 @@ class StoreNameSalt(Struct, omit_defaults=True):
 
 
 class NameSalt(Struct):
-    """The salt that is stored, null if there is none."""
+    """The stored salt, or null."""
 
     salt: SaltBytes | None
 
 
 class StoreSuccessor(Struct, omit_defaults=True):
-    """The context that a rotation moves another one's chunks to. Ours alone.
+    """The context to which a rotation moves another context's chunks. An extension.
 
-    It is stored only if the stored one equals `replaces`, or, without `replaces`, if none is stored.
+    It is stored only if the current one equals `replaces` or, without `replaces`, if none is stored.
     """
 
     successor: PathIdentifier
@@ -452,7 +448,7 @@ class StoreSuccessor(Struct, omit_defaults=True):
 
 
 class Successor(Struct):
-    """The id of the context that replaces another, null if none does."""
+    """The id of the context that replaces this one, or null."""
 
     successor: Identifier | None
 
@@ -473,11 +469,11 @@ class KnowledgeBase(NamedFields, rename="camel"):
     created_at: str
     updated_at: str
     deleted_at: str | UnsetType = UNSET
-    """Only of one that is being deleted, in a list that asks for those."""
+    """Only for one that is being deleted, in a list that includes those."""
 
 
 class CreateApiKey(Struct, omit_defaults=True):
-    """A key to create; without `expires_at` (on the wire `expiresAt`), a time with its zone, it does not expire."""
+    """A key to create. It expires at `expires_at` (on the wire `expiresAt`), a time with a time zone, or never."""
 
     name: Annotated[str, Meta(min_length=1)]
     description: str | None = None
@@ -485,7 +481,7 @@ class CreateApiKey(Struct, omit_defaults=True):
 
 
 class ChangeApiKey(Struct, omit_defaults=True):
-    """What to change of a key; a field that is `UNSET` stays, and without `expires_at` (null) it does not expire."""
+    """The changes to a key: an `UNSET` field keeps its value, and if `expires_at` is null, the key does not expire."""
 
     name: Annotated[str, Meta(min_length=1)] | UnsetType = UNSET
     description: str | UnsetType = UNSET
@@ -493,7 +489,7 @@ class ChangeApiKey(Struct, omit_defaults=True):
 
 
 class ApiKey(NamedFields, rename="camel"):
-    """An API key as listed: by its hash and its first five characters, never whole."""
+    """An API key as listed: its hash and first five characters, never the whole key."""
 
     hash: str
     first_n: str
@@ -502,7 +498,7 @@ class ApiKey(NamedFields, rename="camel"):
     created_at: str
     last_used_at: str | None
     expires_at: str | None = None
-    """From when on it opens nothing; None for a key that does not expire."""
+    """When the key stops working; None if it does not expire."""
 
 
 class CreatedApiKey(Secretive, NamedFields, rename="camel"):
@@ -533,7 +529,7 @@ class KnowledgeBasePermission(NamedFields, rename="camel"):
 
 
 class AuditEntry(NamedFields, rename="camel"):
-    """An event in the audit log. `actor` is the hash of a key, or says who else; `count` is how often it happened."""
+    """An event in the audit log. `actor` is the hash of a key, or names who else; `count` is how often it happened."""
 
     id: Count
     at: str
@@ -553,9 +549,9 @@ class CreateOrganisation(Struct):
 
 
 class Usage(NamedFields, rename="camel"):
-    """What an organisation has stored, and how many requests came with its API keys, by UTC.
+    """What an organisation has stored, and how many requests its API keys have sent, in UTC minutes and days.
 
-    Bytes are those of contents, vectors, names and metadata of its chunks, and of its contexts.
+    `bytes` covers the contents, vectors, names and metadata of its chunks, and its contexts.
     """
 
     chunks: Count
@@ -567,7 +563,7 @@ class Usage(NamedFields, rename="camel"):
 
 
 class Quotas(NamedFields, rename="camel"):
-    """The most that an organisation may have; None for unlimited."""
+    """The limits of an organisation; None for unlimited."""
 
     chunks: Count | None
     bytes: Count | None
@@ -577,7 +573,7 @@ class Quotas(NamedFields, rename="camel"):
 
 
 class SetQuotas(Struct, rename="camel", forbid_unknown_fields=True):
-    """The quotas that are to change; null makes one unlimited, and what is left out stays."""
+    """The quotas to change: null makes one unlimited, and an omitted one keeps its value."""
 
     chunks: Count | UnsetType | None = UNSET
     bytes: Count | UnsetType | None = UNSET
@@ -587,7 +583,7 @@ class SetQuotas(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 OrganisationState = Literal["active", "suspended", "deleting", "importing"]
-"""What an organisation is; `importing` is none yet, but an import that is not complete."""
+"""The state of an organisation; `importing` is an incomplete import, not yet an organisation."""
 
 
 class Organisation(NamedFields, rename="camel"):
@@ -596,11 +592,11 @@ class Organisation(NamedFields, rename="camel"):
     state: OrganisationState
     created_at: str
     suspended_at: str | None
-    """Since when none of its keys opens anything; None if they do."""
+    """When its keys stopped working; None if they work."""
     usage: Usage
     quotas: Quotas
     deleted_at: str | UnsetType = UNSET
-    """Only of one whose deletion is still being carried out."""
+    """Only while the organisation is being deleted."""
 
 
 class CreatedOrganisation(Secretive, NamedFields, rename="camel"):
@@ -619,7 +615,7 @@ class DeletedOrganisation(Struct):
 
 
 class AdminKey(NamedFields, rename="camel"):
-    """An admin key as listed: by its hash, never itself."""
+    """An admin key as listed: its hash, never the key itself."""
 
     hash: str
     created_at: str
@@ -636,7 +632,7 @@ class CreatedAdminKey(Secretive, NamedFields, rename="camel"):
 
 
 class RevokedAdminKey(Struct):
-    """`left` is how many admin keys the organisation has now."""
+    """`left` is the number of admin keys that the organisation still has."""
 
     hash: str
     left: Count
@@ -655,8 +651,7 @@ class CreatedOperatorKey(Secretive, Struct, rename="camel"):
 
 
 class Problem(Struct, kw_only=True):
-    """The body of every error (RFC 9457). `code` is stable; `message` equals `detail` for clients that print
-    it."""
+    """The body of every error (RFC 9457). `code` is stable; `message` equals `detail`, for clients that print it."""
 
     type: str
     title: str

@@ -1,4 +1,4 @@
-"""What a write costs the service's database, in units of a small chunk: some 27 microseconds of its only writer.
+"""What a write costs the service's database, in units of a small chunk: about 27 microseconds of its only writer.
 
 Measured on SQLite with an insertion of 1,000 chunks: 27 microseconds a chunk, 5 a facet, 5 nanoseconds a byte.
 """
@@ -11,9 +11,9 @@ from msgspec import UNSET
 from xtrace_core.wire import TAGS, ChunkPatch, ChunkUpdate, MetaData, NewChunk
 
 _FACETS: Final = 5
-"""Facets that cost as much as a chunk."""
+"""The number of facets that cost as much as a chunk."""
 _BYTES: Final = 5000
-"""Bytes that cost as much as a chunk."""
+"""The number of bytes that cost as much as a chunk."""
 
 
 def write_cost(chunks: Iterable[NewChunk | ChunkUpdate | ChunkPatch]) -> int:
@@ -22,7 +22,7 @@ def write_cost(chunks: Iterable[NewChunk | ChunkUpdate | ChunkPatch]) -> int:
 
 
 def metadata_cost(meta_data: MetaData) -> int:
-    """Returns the cost of giving one chunk these tags and facets, at least one."""
+    """Returns the cost of setting these tags and facets on one chunk, at least one."""
     return 1 + _metadata(meta_data)
 
 
@@ -35,7 +35,7 @@ def _cost(chunk: NewChunk | ChunkUpdate | ChunkPatch) -> int:
 
 
 def _metadata(meta_data: MetaData) -> int:
-    # Tags and facets are in an index too.
+    # Tags and facets are also in an index.
     size = 2 * sum([_length(getattr(meta_data, tag)) for tag in TAGS])
     facets = meta_data.facets
     if facets is UNSET or facets is None:
@@ -44,5 +44,5 @@ def _metadata(meta_data: MetaData) -> int:
 
 
 def _length(value: Any) -> int:
-    """Of a text the number of characters, which is near enough."""
+    """For a text, the number of characters: a good enough approximation."""
     return len(value) if isinstance(value, str | bytes) else 0

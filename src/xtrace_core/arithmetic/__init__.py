@@ -1,8 +1,8 @@
 """Batches of big-integer work behind one interface, chosen when the package is imported.
 
-`interface` says what a backend does; `portable` does it with gmpy2 wherever Python runs; `compiled` does it in C where
-the processor has the instructions, and is compared with `portable`. `backends` chooses. Moduli, factors and tables are
-arguments: no backend keeps anything between calls.
+`interface` defines what a backend does. `portable` implements it with gmpy2 and runs everywhere; `compiled` implements
+it in C for processors with the right instructions, and is tested against `portable`. `backends` chooses one. Moduli,
+factors and tables are arguments: no backend keeps anything between calls.
 """
 
 import os
@@ -40,7 +40,7 @@ arithmetic, _reason = choose(os.environ)
 
 
 def describe() -> str:
-    """Which backend runs, and why: one line for people."""
+    """Describes in one line which backend runs, and why."""
     threads = getattr(arithmetic, "threads", 1)
     constant_time = ", constant time" if arithmetic.constant_time else ""
     return f"{arithmetic.name}, {threads} thread{'s' * (threads > 1)}{constant_time}: {_reason}"
@@ -49,9 +49,9 @@ def describe() -> str:
 def set_constant_time(on: bool) -> None:
     """Hides secret exponents from programs that share the processor's caches, or stops hiding them.
 
-    Powers of a fixed base then read every entry of a window of 4 bits and mask all but one away, instead of the one
-    entry that 8 bits of the exponent point at. Results are the same. Takes effect at once, for keys that are loaded
-    already too: their tables are made again at next use. `XTRACE_CONSTANT_TIME=1` in the environment is the same from
-    the start. docs/security.md ("Timing") says what this hides and what it does not, docs/performance.md what it costs.
+    Powers of a fixed base then read every entry of a 4-bit window and mask out all but one, instead of reading only the
+    entry that 8 bits of the exponent select. Results are the same. Takes effect at once, also for keys that are already
+    loaded: their tables are rebuilt at next use. `XTRACE_CONSTANT_TIME=1` in the environment sets it from the start.
+    docs/security.md ("Timing") says what this hides and what it does not, docs/performance.md what it costs.
     """
     arithmetic.constant_time = on

@@ -1,8 +1,8 @@
 """Which backend works here, and why.
 
-The compiled module says what the processor can do (native/dispatch.c alone looks at it). `XTRACE_ARITHMETIC` forces one
-backend by name; `XTRACE_THREADS` sets over how many threads a batch is spread, by default as many as there are
-processors for this process; `XTRACE_CONSTANT_TIME=1` hides secret exponents from the processor's caches.
+The compiled module reports what the processor can do (only native/dispatch.c detects it). `XTRACE_ARITHMETIC` forces a
+backend by name. `XTRACE_THREADS` sets the number of threads that share a batch, by default one for each processor that
+this process may use. `XTRACE_CONSTANT_TIME=1` hides secret exponents from the processor's caches.
 """
 
 import os
@@ -12,13 +12,13 @@ from xtrace_core.arithmetic.interface import Arithmetic
 from xtrace_core.arithmetic.portable import PortableArithmetic
 
 NAMES = ("ifma", "avx2", "portable")
-"""All there are, fastest first."""
+"""All backends, fastest first."""
 
 _INSTRUCTIONS = {"ifma": "AVX-512 IFMA", "avx2": "AVX2"}
 
 
 def backends(threads: int, constant_time: bool = False) -> dict[str, Arithmetic]:
-    """Those that run here, fastest first."""
+    """The backends that run on this machine, fastest first."""
     found: dict[str, Arithmetic] = {}
     if not why_not_compiled():
         from xtrace_core.arithmetic.compiled import CompiledArithmetic, kernel_sets
@@ -28,7 +28,7 @@ def backends(threads: int, constant_time: bool = False) -> dict[str, Arithmetic]
 
 
 def why_not_compiled() -> str:
-    """Empty if the compiled module is here; otherwise why it is not."""
+    """Empty if the compiled module is installed; otherwise why it is not."""
     try:
         import xtrace_core.arithmetic._native  # noqa: F401
     except ImportError as error:
@@ -37,7 +37,7 @@ def why_not_compiled() -> str:
 
 
 def choose(environment: Mapping[str, str]) -> tuple[Arithmetic, str]:
-    """The backend to use, and why it is that one. Raises `RuntimeError` for one that is forced and not here."""
+    """Returns the backend to use, and why. Raises `RuntimeError` if the forced backend does not run here."""
     here = backends(_threads(environment), _constant_time(environment))
     forced = environment.get("XTRACE_ARITHMETIC", "")
     if forced:

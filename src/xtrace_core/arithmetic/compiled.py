@@ -1,9 +1,9 @@
 """The compiled backend: kernels in C for one instruction set, prepared and called from here.
 
-A kernel takes rows, and constants that follow from a modulus, a factor or a key, as arrays of *limbs*; native/kernels.h
-says what each is. Here is the way from integers to those constants, and nothing that touches a single row. What the
-kernels do not do (even moduli, sizes beyond those of any key, moduli that are no squares where powers are asked for, a
-few rows that are not worth the preparation), the portable backend does.
+A kernel takes rows, and constants derived from a modulus, a factor or a key, as arrays of *limbs*; native/kernels.h
+describes each. This module derives those constants from integers, and touches no single row. The portable backend does
+what the kernels do not: even moduli, sizes beyond those of any key, powers modulo something other than a square, and
+batches too small to be worth the preparation.
 """
 
 from collections.abc import Sequence
@@ -36,19 +36,19 @@ FEW_ROWS = 8
 """Up to this number of rows, multiplying them one by one is faster than preparing a factor."""
 
 SPARE_BITS = 8
-"""Bits of the limbs that a modulus leaves free, so that a sum of a few residues needs no subtraction."""
+"""Bits that a modulus leaves unused in its limbs, so that a sum of a few residues needs no subtraction."""
 
 MIN_PRIME_BITS = 128
 
 WINDOW_BITS, INDEXED_BITS = 4, 8
-"""Windows of an exponent whose entries are all read, and of one that is the address of its entry."""
+"""The window in bits if every entry is read (constant time), and if the exponent selects the entry to read."""
 
 MAX_DIGITS, MAX_DIGIT_BYTES = 5120, 1024
-"""The most digits to base 3, and the widest rows, that the kernels take."""
+"""The most base-3 digits, and the widest rows, that the kernels accept."""
 
 
 class KernelSet(NamedTuple):
-    """The kernels for one instruction set, and the shape of what they take."""
+    """The kernels for one instruction set, and the shape of their inputs."""
 
     name: str
     limb_bits: int
@@ -58,11 +58,11 @@ class KernelSet(NamedTuple):
     max_half: int
 
     def limbs_of_modulus(self, modulus: int) -> int:
-        """The limbs that residues take: room for the spare bits, in whole tiles."""
+        """The number of limbs of a residue: room for the spare bits, in whole tiles."""
         return -(-(modulus.bit_length() + SPARE_BITS) // (self.limb_bits * self.tile)) * self.tile
 
     def limbs_of_row(self, width: int) -> int:
-        """The limbs of a row of this number of bytes."""
+        """The number of limbs of a row with this many bytes."""
         return -(-8 * width // self.limb_bits)
 
     def limbs(self, values: Sequence[int], count: int) -> Words:
@@ -75,7 +75,7 @@ class KernelSet(NamedTuple):
         return both & np.uint64((1 << self.limb_bits) - 1)
 
     def tiles(self, table: Words) -> Words:
-        """`(rows, limbs)` in the order in which kernels read it: a tile of columns after another."""
+        """`(rows, limbs)` in the order in which kernels read it: one tile of columns after the other."""
         rows, limbs = table.shape
         return np.ascontiguousarray(table.reshape(rows, limbs // self.tile, self.tile).transpose(1, 0, 2)).reshape(-1)
 
@@ -85,7 +85,7 @@ class KernelSet(NamedTuple):
 
 
 def kernel_sets() -> list[KernelSet]:
-    """Those that this processor can run, fastest first."""
+    """The kernels that this processor can run, fastest first."""
     return [KernelSet(*entry) for entry in _native.supported()]
 
 
@@ -152,7 +152,7 @@ class CompiledArithmetic:
 
     def prime_square(self, prime: int, other: int) -> PrimeSquare:
         if not self._root(prime * prime) or gcd(prime, other) != 1:
-            return self._portable.prime_square(prime, other)  # which refuses factors in common
+            return self._portable.prime_square(prime, other)  # which rejects common factors
         return _CompiledPrimeSquare(self, prime, other)
 
     def below(self, rows: Rows, bound: int) -> Flags:
@@ -197,14 +197,14 @@ class CompiledArithmetic:
         return bits, flags
 
     def _are_few(self, rows: Rows) -> bool:
-        """Whether gmpy2, whose time depends on the values, may take the rows because that is faster."""
+        """Whether gmpy2, whose running time depends on the values, may process the rows because it is faster."""
         return len(rows) <= FEW_ROWS and not self.constant_time
 
     def _can_reduce(self, modulus: int) -> bool:
         return modulus > 1 and modulus % 2 == 1 and self.kernels.limbs_of_modulus(modulus) <= self.kernels.max_limbs
 
     def _root(self, modulus: int) -> int:
-        """The square root of a modulus that the kernels for squares take, else 0."""
+        """The square root of a modulus that the kernels for squares accept, else 0."""
         root = isqrt(modulus)
         fits = root.bit_length() >= MIN_PRIME_BITS and self.kernels.limbs_of_modulus(root) <= self.kernels.max_half
         return root if fits and root % 2 and root * root == modulus else 0
@@ -253,8 +253,8 @@ class _Multiplier(Secretive):
 
 
 class _Joiner(Secretive):
-    """x = a·A + b·B, where A is 1 modulo the one modulus and 0 modulo the other, and B the other way: a linear map of
-    both rows, one after the other, the second beginning at a limb."""
+    """x = a·A + b·B, where A is 1 modulo the first modulus and 0 modulo the second, and B the reverse: a linear map of
+    both rows, concatenated, where the second starts at a limb."""
 
     __slots__ = ("_arithmetic", "_map", "_moduli", "_product", "_start", "_widths")
 
@@ -303,7 +303,7 @@ class _Table(Secretive):
     modulus: int
     exponent_bytes: int
     ring: "_CompiledPrimeSquare"
-    entries: dict[int, Words]  # by the bits of a window, once they were needed
+    entries: dict[int, Words]  # by the bits of a window, computed on first use
 
 
 class _CompiledPrimeSquare(Secretive):
@@ -388,7 +388,7 @@ class _CompiledPrimeSquare(Secretive):
         return table
 
     def _prepared_entries(self, table: _Table) -> Words:
-        """The entries of all windows, to be indexed or to be read all. Kernels know which by how many there are."""
+        """The entries of all windows: to be indexed, or to be read in full. Kernels tell which by their number."""
         bits = WINDOW_BITS if self._arithmetic.constant_time else INDEXED_BITS
         if bits not in table.entries:
             table.entries[bits] = self._new_entries(table.base, bits, 8 * table.exponent_bytes // bits)
@@ -422,8 +422,8 @@ class _CompiledPrimeSquare(Secretive):
         return self._residues(messages) if messages.shape[1] > row_width(self.prime) else _rows(messages)
 
     def _reduction(self, width: int, factor: int) -> Words:
-        """How rows of this number of bytes become digits of the row times the factor: what is added to the second digit
-        makes good for the 2^(2 bits) − 1 that the kernel adds so that nothing falls below 0; then a table to both."""
+        """How rows of this many bytes become digits of row times factor: an addend for the second digit, which corrects
+        the 2^(2 bits) − 1 that the kernel adds to keep everything non-negative, and a table for both digits."""
         if (width, factor) not in self._reductions:
             kernels, prime = self._kernels, self.prime
             values = _powers_of_two(kernels, factor, self._square, kernels.limbs_of_row(width))
@@ -447,8 +447,8 @@ def _rows(rows: Rows) -> Rows:
 
 
 def _windows(exponent: int) -> NDArray[np.uint8]:
-    """The exponent's digits to base 2^WINDOW_BITS, most significant first; no digit becomes a Python object, whose
-    address would tell it."""
+    """The exponent's digits in base 2^WINDOW_BITS, most significant first. No digit becomes a Python object, because
+    its address would reveal it."""
     count = max(1, -(-exponent.bit_length() // WINDOW_BITS))
     pairs = np.frombuffer(exponent.to_bytes(-(-count // 2), "big"), dtype=np.uint8)
     return np.stack([pairs >> WINDOW_BITS, pairs & (1 << WINDOW_BITS) - 1], axis=1).reshape(-1)[-count:]

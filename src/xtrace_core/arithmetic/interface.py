@@ -1,9 +1,9 @@
 """What a backend of big-integer arithmetic offers.
 
 A batch of n integers is a `Rows` array: shape `(n, width)`, dtype uint8, C-contiguous, each row one integer in
-little-endian bytes, zero-padded to `width`. What is prepared (a table, a `Multiplier`, a `Joiner`, a `PrimeSquare`)
-may be prepared from secrets: its class is `Secretive`. Nothing in the interface is one integer at a time, so that a
-compiled backend can take a whole batch without making Python objects.
+little-endian bytes, zero-padded to `width`. What is prepared (a table, a `Multiplier`, a `Joiner`, a `PrimeSquare`) may
+be prepared from secrets, so its class is `Secretive`. No operation takes one integer at a time, so that a compiled
+backend can process a whole batch without creating Python objects.
 """
 
 from typing import Protocol
@@ -15,12 +15,12 @@ Rows = NDArray[np.uint8]
 
 
 def row_width(modulus: int) -> int:
-    """The bytes that a row of residues modulo `modulus` takes."""
+    """The width in bytes of a row of residues modulo `modulus`."""
     return (modulus.bit_length() + 7) // 8
 
 
 def as_rows(values: list[int], width: int) -> Rows:
-    """The integers as an `(n, width)` array; an integer that is negative or too wide is an `OverflowError`."""
+    """The integers as an `(n, width)` array. Raises `OverflowError` for one that is negative or too wide."""
     data = b"".join(value.to_bytes(width, "little") for value in values)
     return np.frombuffer(data, dtype=np.uint8).reshape(len(values), width)
 
@@ -32,22 +32,22 @@ def check_bits(bits: NDArray[np.uint8]) -> None:
 
 
 class FixedBaseTable(Protocol):
-    """The powers of one base that a backend needs to raise it to many exponents; opaque but for its sizes."""
+    """The powers of one base that a backend needs to raise it to many exponents; opaque except for its sizes."""
 
     @property
     def exponent_bytes(self) -> int:
-        """The width of the exponent rows that the table serves."""
+        """The width of the exponent rows that the table supports."""
 
     @property
     def modulus(self) -> int:
-        """What the powers are reduced by."""
+        """The modulus of the powers."""
 
 
 class Multiplier(Protocol):
-    """`(row * factor + plus) mod modulus`, prepared: for a factor that meets many batches."""
+    """`(row * factor + plus) mod modulus`, prepared for a factor that multiplies many batches."""
 
     def __call__(self, rows: Rows) -> Rows:
-        """The products, new rows of the modulus's width."""
+        """The products, as new rows of the modulus's width."""
 
 
 class Joiner(Protocol):
@@ -60,9 +60,9 @@ class Joiner(Protocol):
 class PrimeSquare(Protocol):
     """Arithmetic modulo p² for one prime p of a modulus n = p·other, prepared.
 
-    Modulo p² the powers of 1 + n are 1 + m·n, and m matters modulo p only. What hides m is a power of a fixed base (a
-    `FixedBaseTable` modulo p²) or of a row. Exponents that all rows share are secret: how long a call takes depends on
-    their length only.
+    Modulo p² the powers of 1 + n are 1 + m·n, and m matters only modulo p. A power of a fixed base (a `FixedBaseTable`
+    modulo p²) or of a row hides m. Exponents that all rows share are secret: the time of a call depends only on their
+    length.
     """
 
     @property
@@ -91,10 +91,10 @@ class PrimeSquare(Protocol):
 
 
 class Arithmetic(Protocol):
-    """A backend. Every method takes and gives `Rows`; results are new arrays.
+    """A backend. Every method takes and returns `Rows`; results are new arrays.
 
-    Factors, addends and exponents are non-negative, moduli positive. Values need not be reduced on the way in, and
-    always are on the way out. The time a call takes may depend on the values unless a method says otherwise.
+    Factors, addends and exponents are non-negative, moduli positive. Inputs need not be reduced; results always are.
+    The time of a call may depend on the values unless a method says otherwise.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Arithmetic(Protocol):
     constant_time: bool
     """Whether powers of a fixed base hide their exponents from programs that share the processor's caches, at a price.
 
-    May be changed at any time, and counts for tables that are there already: those are made again when next needed.
+    May be changed at any time. It also applies to existing tables, which are rebuilt when next needed.
     """
 
     def multiply(self, rows: Rows, factor: int, modulus: int, plus: int = 0) -> Rows:
@@ -110,7 +110,7 @@ class Arithmetic(Protocol):
         ...
 
     def multiply_pairs(self, left: Rows, right: Rows, modulus: int) -> Rows:
-        """`left[i] * right[i] mod modulus`; both of the same number of rows, of any widths."""
+        """`left[i] * right[i] mod modulus`; both have the same number of rows, of any width."""
         ...
 
     def divide(self, rows: Rows, divisor: int) -> tuple[Rows, Rows]:
@@ -124,15 +124,15 @@ class Arithmetic(Protocol):
     def fixed_base_table(self, base: int, exponent_bytes: int, modulus: int) -> FixedBaseTable:
         """A table for `fixed_base_power`, for an odd modulus: 256 powers for each byte of the exponent.
 
-        In constant time 16 for each half of a byte; the portable backend then needs none.
+        In constant time, 16 for each half of a byte; the portable backend then needs no table.
         """
         ...
 
     def fixed_base_power(self, table: FixedBaseTable, exponents: Rows) -> Rows:
         """`base ** exponent mod modulus` for each exponent: one product for each of its bytes, no exponentiation.
 
-        Which powers of the table are read depends on the exponents. In constant time all are, in the same order; the
-        portable backend then raises to a power with a function that is made for secret exponents.
+        The exponents decide which powers are read from the table. In constant time all of them are read, in the same
+        order; the portable backend then uses a power function made for secret exponents.
         """
         ...
 
@@ -140,7 +140,7 @@ class Arithmetic(Protocol):
         """The integers below `modulus * coprime` with these residues modulo each (Chinese remainder theorem)."""
         ...
 
-    # Prepared: what they need of a factor or a modulus is computed once
+    # Prepared: what depends only on a factor or a modulus is computed once
 
     def multiplier(self, factor: int, modulus: int, plus: int = 0) -> Multiplier:
         """`multiply` for many batches."""
@@ -151,7 +151,8 @@ class Arithmetic(Protocol):
         ...
 
     def prime_square(self, prime: int, other: int) -> PrimeSquare:
-        """Arithmetic modulo the square of an odd prime of n = prime * other. Raises `ValueError` if it divides both."""
+        """Arithmetic modulo the square of an odd prime of n = prime * other. Raises `ValueError` if it divides
+        `other`."""
         ...
 
     # Rows as bits
@@ -168,29 +169,30 @@ class Arithmetic(Protocol):
         ...
 
     def count_slots(self, rows: Rows, positions: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """`(count, valid)`: how many of the pairs of bits read 1, in no time that depends on the values.
+        """`(count, valid)`: how many pairs of bits are 1, in a time that does not depend on the values.
 
-        Not valid: a pair reads 3, or a bit is set above the top position.
+        Not valid: a pair is 3, or a bit above the top position is set.
         """
         ...
 
     def encode_digits(self, bits: NDArray[np.uint8]) -> Rows:
-        """The sums of `bits[i] * 3 ** (w - 1 - i)` over each row of w bits, in the bytes that 3^w takes.
+        """The sums of `bits[i] * 3 ** (w - 1 - i)` over each row of w bits, as wide as 3^w.
 
-        In no time that depends on the values if compiled. Raises `ValueError` for an element that is neither 0 nor 1.
+        If compiled, in a time that does not depend on the values. Raises `ValueError` for an element that is neither 0
+        nor 1.
         """
         ...
 
     def count_digits(self, rows: Rows, positions: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """`(count, valid)`: how many of the digits to base 3 are 1, in no time that depends on the values if compiled.
+        """`(count, valid)`: how many base-3 digits are 1; if compiled, in a time that does not depend on the values.
 
-        Not valid: a row is `3 ** positions` or more; its count means nothing.
+        Not valid: a row is `3 ** positions` or more; ignore its count.
         """
         ...
 
     def decode_digits(self, rows: Rows, positions: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """`(bits, valid)`: what `encode_digits` made the rows of, in no time that depends on the values if compiled.
+        """`(bits, valid)`: the inverse of `encode_digits`; if compiled, in a time that does not depend on the values.
 
-        Not valid: a digit is 2, or a row is `3 ** positions` or more; its bits, 0 and 1, mean nothing.
+        Not valid: a digit is 2, or a row is `3 ** positions` or more; ignore its bits.
         """
         ...

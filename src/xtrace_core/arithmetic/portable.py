@@ -1,7 +1,7 @@
 """The backend for every machine: gmpy2, one integer after another.
 
-Of this only powers can be in constant time (GMP's `mpz_powm_sec`): the products and remainders around them are GMP's
-ordinary ones, which read no table, but whose time may depend on the values.
+Only powers can run in constant time here (GMP's `mpz_powm_sec`). The products and remainders around them are GMP's
+ordinary ones: they read no table, but their time may depend on the values.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class _Table(Secretive):
     modulus: int
     exponent_bytes: int
     base: mpz
-    windows: list[list[mpz]]  # windows[i][j] = base ** (j << 8 * i), once they were needed
+    windows: list[list[mpz]]  # windows[i][j] = base ** (j << 8 * i), computed on first use
 
 
 class PortableArithmetic:
@@ -153,7 +153,7 @@ class _Joiner(Secretive):
 
 
 class PortablePrimeSquare(Secretive):
-    """`PrimeSquare` in terms of the other operations: what a compiled one is compared with."""
+    """`PrimeSquare` in terms of the other operations: the reference for the compiled one."""
 
     __slots__ = ("_arithmetic", "_square", "other", "prime")
 
@@ -218,7 +218,7 @@ def _powers_in_constant_time(table: _Table, exponents: Rows) -> list[mpz]:
 
 
 def _power_in_constant_time(base: mpz, exponent: mpz, modulus: mpz) -> mpz:
-    # GMP's function for secrets, for odd moduli; it refuses exponent 0, which no secret is.
+    # GMP's function for secrets, for odd moduli. It rejects exponent 0, which is never a secret.
     return powmod_sec(base, exponent, modulus) if exponent else mpz(1) % modulus
 
 

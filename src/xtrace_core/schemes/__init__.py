@@ -1,1 +1,1 @@
-"""The service's half of each scheme: what anyone can do with ciphertexts and public data, without any secret."""
+"""The service's half of each scheme: what can be done with ciphertexts and public data, without secrets."""

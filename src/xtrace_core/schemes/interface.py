@@ -1,7 +1,7 @@
-"""What a scheme brings along for the service: what is stored for a chunk, and what a search computes from it.
+"""What a scheme provides to the service: what is stored for a chunk, and what a search computes from it.
 
-Storage, search and HTTP know ciphertexts only through an `Evaluation`. Nothing outside it may assume that an answer is
-as wide as a stored row, that a query has as many ciphertexts as an index, or that there is a modulus.
+Storage, search and HTTP handle ciphertexts only through an `Evaluation`. Nothing outside it may assume that an answer
+is as wide as a stored row, that queries and indexes have the same number of ciphertexts, or that a modulus exists.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,23 +10,23 @@ from typing import Protocol, TypeAlias
 from xtrace_core.arithmetic import Rows
 
 Query: TypeAlias = Sequence[bytes]
-"""One encrypted query as it travels; a scheme may have queries without any ciphertext."""
+"""One encrypted query as sent over HTTP; a scheme may have queries without ciphertexts."""
 
 
 class InvalidPublicKey(ValueError):
-    """A public part that no search can be computed with."""
+    """The public part does not allow searches."""
 
 
 class InvalidCiphertext(ValueError):
-    """An index or a query that does not fit the context's public part."""
+    """An index or a query does not match the context's public part."""
 
 
 class Evaluation(Protocol):
-    """What the service does for the contexts with one public part. Every method may run in any thread."""
+    """What the service does for contexts with a given public part. Every method may run in any thread."""
 
     @property
     def row_bytes(self) -> int | None:
-        """The length of every stored row, where the public part fixes it; else the first stored index does."""
+        """The length of every stored row if the public part fixes it; None if the first stored index does."""
         ...
 
     @property
@@ -35,7 +35,7 @@ class Evaluation(Protocol):
         ...
 
     def row(self, index: Sequence[bytes]) -> bytes:
-        """Returns an index as it is stored, checked: its ciphertexts, padded to their full width.
+        """Checks an index and returns it as stored: its ciphertexts, padded to their full width.
 
         Raises `InvalidCiphertext`.
         """
@@ -66,7 +66,7 @@ class Evaluation(Protocol):
 
 
 class BlockEvaluation(Protocol):
-    """What the service does with blocks: bodies of many rows, encrypted together, that never change."""
+    """What the service does with blocks: immutable bodies of many rows, encrypted together."""
 
     def check_block(self, header: bytes, hints: bytes, body: bytes) -> None:
         """Raises `InvalidCiphertext` unless the parts form a block under the context's public part."""
@@ -77,7 +77,7 @@ class BlockEvaluation(Protocol):
         ...
 
     def evaluate(self, bodies: Sequence[bytes], queries: Sequence[bytes]) -> list[bytes]:
-        """Returns for each body the answers to checked queries. Depends on nothing else, so it can run anywhere."""
+        """Returns the answers to checked queries for each body. Depends on nothing else, so it can run anywhere."""
         ...
 
 

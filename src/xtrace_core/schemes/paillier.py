@@ -13,7 +13,7 @@ from xtrace_core.schemes.prepared import prepared_factors
 MIN_MODULUS_BITS: Final = 512
 MAX_MODULUS_BITS: Final = 8192
 FEW_ROWS: Final = 32
-"""Up to this many rows are not worth the preparation of a factor."""
+"""Up to this many rows, preparing a factor costs more than it saves."""
 _MAX_DIGITS: Final = len(str(1 << MAX_MODULUS_BITS))
 
 
@@ -21,8 +21,8 @@ class PaillierEvaluation:
     """The encrypted Hamming sum under Paillier: the product of each stored ciphertext with the query's, modulo n².
 
     Paillier, "Public-Key Cryptosystems Based on Composite Degree Residuosity Classes", EUROCRYPT 1999, section 8:
-    Enc(a) * Enc(b) mod n² decrypts to a + b. How many ciphertexts an index has follows from the first one stored; every
-    query has as many.
+    Enc(a) * Enc(b) mod n² decrypts to a + b. The first stored index fixes the number of ciphertexts of every index and
+    query.
     """
 
     row_bytes: Final = None
@@ -61,7 +61,7 @@ class PaillierEvaluation:
         return sum(map(len, queries)), self._width
 
     def evaluate(self, rows: Rows, queries: Sequence[Query]) -> Rows:
-        # One pass over the rows: a block stays in the processor's cache while the queries take their turns.
+        # One pass over the rows: a block stays in the processor's cache while each query is applied to it.
         answers = [self._products(rows, query) for query in queries]
         return answers[0] if len(answers) == 1 else np.concatenate(answers, axis=1)
 
@@ -78,7 +78,7 @@ class PaillierEvaluation:
         factor = int.from_bytes(self._padded(ciphertext), "little")
         if len(rows) <= FEW_ROWS:
             return arithmetic.multiply(rows, factor, self._n_squared)
-        # Kept, because the rows of a search come in pieces.
+        # Cached, because a search processes its rows in pieces.
         return prepared_factors.multiplier(factor, self._n_squared)(rows)
 
     def _padded(self, ciphertext: bytes) -> bytes:
@@ -99,7 +99,7 @@ def paillier_evaluation(pk: str) -> PaillierEvaluation:
 
 def _modulus(pk: str) -> int:
     try:
-        # Python's own parser, because contexts are read back with it: it refuses integers of more than 4,300 digits.
+        # Python's parser, because clients read contexts back with it: it rejects integers of more than 4,300 digits.
         key = json.loads(pk)
     except (ValueError, RecursionError):
         raise InvalidPublicKey("pk is not a JSON text with integers of at most 4,300 digits") from None

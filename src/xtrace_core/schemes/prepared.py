@@ -1,6 +1,6 @@
-"""Factors prepared for many rows, within one budget of memory for all who compute in this process.
+"""Factors prepared for many rows, within one memory budget for the whole process.
 
-What is prepared for a ciphertext grows with the square of its length, and a client chooses how many it sends.
+The memory of a prepared ciphertext grows with the square of its length, and clients choose how many they send.
 """
 
 import threading
@@ -15,7 +15,7 @@ _Key: TypeAlias = tuple[int, int]
 
 
 class PreparedFactors:
-    """The factors last used. Any thread may call."""
+    """The most recently used factors. Safe to call from any thread."""
 
     def __init__(self, budget: int = BUDGET_BYTES) -> None:
         self._budget = budget
@@ -25,11 +25,11 @@ class PreparedFactors:
 
     @property
     def nbytes(self) -> int:
-        """About how much memory the factors take."""
+        """The approximate memory of the factors, in bytes."""
         return self._bytes
 
     def multiplier(self, factor: int, modulus: int) -> Multiplier:
-        """Returns what multiplies rows by the factor, modulo the modulus."""
+        """Returns a multiplier of rows by the factor, modulo the modulus."""
         key = factor, modulus
         with self._lock:
             found = self._kept.get(key)
@@ -44,10 +44,10 @@ class PreparedFactors:
 
 
 def _size(modulus: int) -> int:
-    """About the memory of a prepared factor: a row of limbs for each limb."""
+    """The approximate memory of a prepared factor: a row of limbs for each limb."""
     words = row_width(modulus) // 4  # limbs have 26 to 52 bits
     return words * words * 2
 
 
 prepared_factors: Final = PreparedFactors()
-"""Those of this process."""
+"""The prepared factors of this process."""

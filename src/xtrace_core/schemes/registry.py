@@ -1,4 +1,4 @@
-"""The schemes by the `type` of a stored context: the one list of these names."""
+"""The schemes by the `type` of a stored context. No other list of these names exists."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -17,7 +17,7 @@ class SchemeType(StrEnum):
 
 
 _SCHEMES: Final[Mapping[str, EvaluationFactory]] = {
-    # Their noise differs, which the service does not see.
+    # They differ only in their noise, which the service does not see.
     SchemeType.PAILLIER: paillier_evaluation,
     SchemeType.PAILLIER_LOOKUP: paillier_evaluation,
 }
@@ -25,10 +25,10 @@ _MAX_EVALUATIONS: Final = 256
 
 
 class SchemeRegistry:
-    """The schemes of one server, with the evaluations of the contexts last used."""
+    """The schemes of one server, with the evaluations of recently used contexts."""
 
     def __init__(self, more: Mapping[str, EvaluationFactory] | None = None) -> None:
-        """`more` are further schemes by their types. Raises `ValueError` for a type that there is already."""
+        """`more` contains further schemes by type. Raises `ValueError` for a type that already exists."""
         taken = sorted(_SCHEMES.keys() & (more or {}))
         if taken:
             raise ValueError(f"the scheme type {taken[0]} already exists: choose another name")
