@@ -1,4 +1,4 @@
-"""Where the command `xtrace` starts. Every installation has it, also one without the packages that commands need."""
+"""The entry point of the command `xtrace`. Every installation has it, even without the packages for commands."""
 
 import re
 import sys
@@ -14,11 +14,11 @@ _OTHER_NAMES: Final = {
     "dotenv": "python-dotenv",
     "markdown_it": "markdown-it-py",
 }
-"""Modules whose distribution has another name."""
+"""Modules whose distribution has a different name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line, by default that of the process, and exits.
+    """Runs the command line, by default the process's own, and exits.
 
     Names the extra to install if a package of it is missing.
     """
@@ -38,12 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def main_of_mcp() -> NoReturn:
-    """The command `xtrace-mcp`: `xtrace mcp` under a name that a host can start by itself."""
+    """The command `xtrace-mcp`: `xtrace mcp` under a single name for hosts to start."""
     main(["mcp", *sys.argv[1:]])
 
 
 def extra_of(module: str) -> str | None:
-    """The extra that installs the module: `server` or `cli` if it is in several; None if it is in none."""
+    """Returns the extra that installs the module (`server` or `cli` if several do), or None."""
     top = module.partition(".")[0]
     wanted = _normal(_OTHER_NAMES.get(top, top))
     try:

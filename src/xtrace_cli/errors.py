@@ -1,14 +1,14 @@
-"""What the command line itself refuses; the errors of the client come from `xtrace_sdk.errors`."""
+"""The command line's own errors; the client's are in `xtrace_sdk.errors`."""
 
 from xtrace_sdk.errors import XTraceError
 
 
 class WrongUse(XTraceError):
-    """The command was called in a way that cannot work; the exit status is 2."""
+    """The command was used incorrectly; the exit status is 2."""
 
 
 class NotConfirmed(XTraceError):
-    """The person at the terminal said no; nothing was changed."""
+    """The user did not confirm; nothing was changed."""
 
 
 class ServerDidNotStart(XTraceError):
@@ -16,7 +16,7 @@ class ServerDidNotStart(XTraceError):
 
 
 class WrongSettings(XTraceError):
-    """A server with these settings would not start, or not work; the report says why."""
+    """A server with these settings would not start or work; the report says why."""
 
 
 class UnusableData(XTraceError):
@@ -24,15 +24,15 @@ class UnusableData(XTraceError):
 
 
 class UnusableArchive(XTraceError):
-    """The file is not an archive of XTrace, or a damaged one."""
+    """The file is not an XTrace archive, or is damaged."""
 
 
 class BadChunks(XTraceError):
-    """A knowledge base holds chunks that cannot be used."""
+    """A knowledge base contains chunks that cannot be used."""
 
 
 class UntrustedFolder(XTraceError):
-    """A file of the working folder would decide where keys from elsewhere go; nothing was sent."""
+    """A file in the working folder would decide where keys from elsewhere are sent; nothing was sent."""
 
 
 class UnknownKnowledgeBase(XTraceError):
@@ -40,11 +40,11 @@ class UnknownKnowledgeBase(XTraceError):
 
 
 class UnknownRecords(XTraceError):
-    """A knowledge base does not have some of the records that were named."""
+    """Some of the named records are not in the knowledge base."""
 
 
 class NoKeyring(XTraceError):
-    """The system does not have a keyring that keeps a passphrase."""
+    """The system does not have a keyring that can store a passphrase."""
 
 
 class SomethingIsWrong(XTraceError):

@@ -4,7 +4,7 @@ import typer
 
 
 def new_group(name: str | None, explanation: str, *, add_completion: bool = False) -> typer.Typer:
-    """An empty group. Plain text without boxes and colours: it is read in pipes and in docs/cli.md as well."""
+    """Creates an empty group. Its help is plain text without boxes and colours, also for pipes and docs/cli.md."""
     return typer.Typer(
         name=name,
         help=explanation,

@@ -1,9 +1,9 @@
-"""The command's entry: its subcommands, and what becomes of an error.
+"""The subcommands of `xtrace`, and its error handling.
 
-Results go to standard output, everything else to standard error. An expected failure is one sentence there and the
-exit status 1, a wrong use of the command the exit status 2, Ctrl-C 130; a traceback is always a bug.
+Results go to standard output, everything else to standard error. An expected failure prints one sentence and exits with
+status 1, wrong use with 2, Ctrl-C with 130; a traceback is always a bug.
 
-What takes long to import (the server, numpy, the embedding models) is imported inside the commands that need it.
+Slow imports (the server, numpy, the embedding models) are inside the commands that need them.
 """
 
 import sys
@@ -105,26 +105,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command, by default that of the process's own arguments, and says its exit status."""
+    """Runs one command, by default from the process's arguments, and returns its exit status."""
     try:
         app(_with_profile_first(sys.argv[1:] if arguments is None else arguments), prog_name="xtrace")
     except XTraceError as error:
         note(str(error))
         return 2 if isinstance(error, WrongUse) else 1
     except OSError as error:
-        # Files that a command names have their own sentences: what is left is the output, say on a full disk.
+        # Errors of files that a command names have their own messages: this is the output, for example on a full disk.
         note(f"the output cannot be written: {error.strerror}")
         return 1
     except KeyboardInterrupt:
         return _stopped()
     except SystemExit as end:
-        # How typer ends a command that Ctrl-C stopped.
+        # Typer raises this after Ctrl-C.
         return _stopped() if end.code == _INTERRUPTED else int(end.code or 0)
     return 0
 
 
 def _with_profile_first(arguments: Sequence[str]) -> list[str]:
-    """The arguments with `--profile NAME` before the command, wherever among its options it was given."""
+    """Moves `--profile NAME` from anywhere in the arguments to before the command."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     for i, argument in enumerate(arguments[:end]):
         if argument == "--profile" or argument.startswith("--profile="):
@@ -134,7 +134,7 @@ def _with_profile_first(arguments: Sequence[str]) -> list[str]:
 
 
 def _note_warning(message: Warning | str, *_: object, **__: object) -> None:
-    # Such as a weak key: a sentence, without the line of code that it came from.
+    # For example for a weak key: print the sentence without the line of code.
     note(str(message))
 
 

@@ -1,8 +1,8 @@
-"""What a command prints, and what it asks.
+"""Prints results and asks questions.
 
-Results go to standard output, plain for people or as JSON for programs; notes and questions go to standard error, so
-that a redirected result holds nothing else. Names and descriptions come from the service and may hold anything:
-characters that steer a terminal are replaced in plain output, and JSON escapes them.
+Results go to standard output, as plain text or JSON; notes and questions go to standard error, so that a redirected
+result contains nothing else. Names and descriptions come from the service and may contain anything: plain output
+replaces terminal control characters, and JSON escapes them.
 """
 
 import io
@@ -20,9 +20,9 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")
 
 
 def show(result: Any, as_json: bool, plain: Callable[[], None]) -> None:
-    """Prints the result: as JSON, or the way that `plain` does it."""
+    """Prints the result: as JSON, or with `plain`."""
     if as_json:
-        # A terminal takes a few characters beyond ASCII for commands, and JSON has an escape for every one.
+        # Terminals interpret a few characters beyond ASCII as commands; JSON can escape all of them.
         text = msgspec.json.format(msgspec.json.encode(result), indent=2).decode()
         every = (sys.stdout.encoding or "").lower().startswith("utf")
         typer.echo(
@@ -49,26 +49,26 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def say(text: str) -> None:
-    """Prints lines of which parts come from documents or the service."""
+    """Prints lines that contain parts of documents or answers of the service."""
     typer.echo("\n".join(printable(line) for line in text.split("\n")))
 
 
 def write_in_every_encoding() -> None:
-    """From now on, what the encoding of the output does not have is replaced by `?` instead of ending the command."""
+    """From now on, prints `?` for characters that the output's encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def note(text: str) -> None:
-    """Says something to the person at the terminal, apart from the result."""
+    """Prints a note for the user, separate from the result."""
     typer.echo(f"xtrace: {printable(text)}", err=True)
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Returns if it shall be done: `--yes` was given, or the person at the terminal said so.
+    """Returns if `--yes` was given, or the user agrees at the terminal.
 
-    Raises `NotConfirmed` if they did not, and `WrongUse` when not interactive.
+    Raises `NotConfirmed` otherwise, and `WrongUse` when not interactive.
     """
     check_confirmable(yes)
     if yes:
@@ -78,27 +78,27 @@ def confirm(question: str, yes: bool) -> None:
 
 
 def confirm_by_name(consequence: str, name: str, yes: bool) -> None:
-    """Returns if `--yes` was given, or the person at the terminal has typed the name of what will be lost.
+    """Returns if `--yes` was given, or the user types the name of what will be lost.
 
-    Raises as `confirm` does.
+    Raises what `confirm` raises.
     """
     check_confirmable(yes)
     if yes:
         return
     typer.echo(f"{printable(consequence)} Type its name to confirm: ", err=True, nl=False)
-    # Compared as it is shown: no one can type a control character.
+    # Compare the printed form: no one can type a control character.
     if sys.stdin.readline().rstrip("\r\n") != printable(name):
         raise NotConfirmed("not confirmed, so nothing was deleted")
 
 
 def wants(question: str) -> bool:
-    """Asks the person at the terminal, and says whether they answered yes."""
+    """Asks at the terminal, and returns whether the answer is yes."""
     typer.echo(f"{printable(question)} [y/N] ", err=True, nl=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def check_confirmable(yes: bool) -> None:
-    """Raises `WrongUse` if `confirm` will: to be asked before work that would be in vain then."""
+    """Raises `WrongUse` if `confirm` would: call it before work that would otherwise be wasted."""
     if not (yes or is_watched()):
         raise WrongUse("cannot ask for confirmation when not interactive: add --yes")
 
@@ -109,7 +109,7 @@ def is_watched() -> bool:
 
 
 def printable(text: str) -> str:
-    """The text on one line, without characters that steer a terminal."""
+    """Returns the text on one line, without terminal control characters."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

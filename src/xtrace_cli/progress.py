@@ -1,12 +1,12 @@
-"""What a command shows while it works for long, and what it says when Ctrl-C stops it.
+"""Shows the progress of long work, and a message if Ctrl-C stops it.
 
     with long_work("Loading", total, on_stop=lambda: f"{stored} chunks are stored: run it again to go on") as work:
         for chunk in chunks:
             …
             work.advance(1)
 
-The bar is on standard error and only if that is a terminal: what is done, the rate, the time that remains. It appears
-after a second, so that quick work shows none. Notes of other code stay readable above it.
+The bar shows the amount done, the rate and the remaining time. It is printed to standard error if that is a terminal,
+and only after a second, so that quick work shows none. Notes of other code stay readable above it.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _QUICK_S: Final = 1.0
 
 
 class Work:
-    """What is done of a long work."""
+    """The progress of long work."""
 
     def __init__(self, description: str, total: int | None) -> None:
         self._description = description
@@ -36,21 +36,21 @@ class Work:
 
     @property
     def done(self) -> int:
-        """What was done so far."""
+        """The amount done so far."""
         return self._done
 
     def advance(self, done: int) -> None:
-        """Adds to what is done."""
+        """Adds to the amount done."""
         self._done += done
         self._show()
 
     def set_total(self, total: int | None) -> None:
-        """Says how much there is to do; None if that is unknown."""
+        """Sets the total amount; None if it is unknown."""
         self._total = total
         self._show()
 
     def close(self) -> None:
-        """Ends the bar and leaves its last state on the screen."""
+        """Closes the bar and leaves its last state on the screen."""
         if self._bar is not None:
             self._bar[0].stop()
             self._bar = None
@@ -71,10 +71,10 @@ class Work:
 def long_work(
     description: str, total: int | None = None, *, on_stop: Callable[[], str] | None = None
 ) -> Iterator[Work]:
-    """The bar of a work that may take longer than a second, while the block runs.
+    """Shows a progress bar while the block runs, if it takes longer than a second.
 
-    `on_stop` returns the sentence for Ctrl-C: what is stored by then, and how to go on. The command ends with the exit
-    status 130 after it, as everywhere. Works in a coroutine as well.
+    `on_stop` returns the message for Ctrl-C: what is stored by then, and how to continue. The command then exits with
+    status 130, as everywhere. Works in coroutines too.
     """
     work = Work(description, total)
     try:

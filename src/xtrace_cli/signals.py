@@ -5,11 +5,11 @@ from types import FrameType
 from typing import Final
 
 HANG_UP: Final[tuple[signal.Signals, ...]] = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
-"""What a terminal sends when it closes; Windows has none."""
+"""The signal that a terminal sends when it closes; Windows does not have it."""
 
 
 def end_as_ctrl_c_does(*signals: signal.Signals) -> None:
-    """From now on these signals end the command as Ctrl-C does; what is ignored (`nohup`) stays ignored."""
+    """From now on, these signals end the command as Ctrl-C does; ignored ones (`nohup`) stay ignored."""
     for number in signals:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _act_as_ctrl_c)

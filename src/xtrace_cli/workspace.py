@@ -1,6 +1,6 @@
-"""What a command works with that stores and searches: the connection, the context, its model, a knowledge base.
+"""What commands that store and search need: the connection, the context, its model and a knowledge base.
 
-A command takes four options and hands them on:
+A command takes four options and passes them on:
 
     def search(
         question: …,
@@ -15,7 +15,7 @@ A command takes four options and hands them on:
 
         hits = with_workspace(Given(credentials, context, passphrase_file), act)
 
-What no option says, the settings say (`xtrace_cli.options.settings`). `xtrace init` writes them.
+The settings supply what no option sets (`xtrace_cli.options.settings`). `xtrace init` writes them.
 """
 
 from collections.abc import Awaitable, Callable, Iterator
@@ -50,7 +50,7 @@ T = TypeVar("T")
 DEFAULT_CONTEXT: Final = Path("keys", "context.json")
 DEFAULT_KB: Final = "documents"
 MODEL: Final = ("wordllama", "l2_supercat", 256, 512)
-"""The model of a new context unless another one is named: provider, name, dimensions and bits."""
+"""The default model of a new context: provider, name, dimensions and bits."""
 
 ContextFile = Annotated[
     Path | None,
@@ -81,12 +81,12 @@ class Given:
 
 
 class Workspace(Secretive):
-    """An open connection, an opened context, and what they lead to."""
+    """An open connection and an opened context, with the model and the collections that they lead to."""
 
     __slots__ = ("_default_kb", "_embedding", "_model_path", "context", "xtrace")
 
     def __init__(self, xtrace: "XTraceIntegration", context: "ExecutionContext", settings: Settings) -> None:
-        """Sends nothing. `with_workspace` makes one."""
+        """Use `with_workspace` instead. Sends nothing."""
         self.xtrace: Final = xtrace
         self.context: Final = context
         self._default_kb = settings.text("kb") or DEFAULT_KB
@@ -95,24 +95,24 @@ class Workspace(Secretive):
 
     @property
     def embedding(self) -> "Embedding":
-        """The model of the texts: the one that the context remembers, else the folder of `XTRACE_EMBEDDING_MODEL_PATH`.
+        """Returns the embedding model: the context's, else the folder in `XTRACE_EMBEDDING_MODEL_PATH`.
 
-        One object for the whole workspace, so that the model is loaded once. Raises `InvalidArgument` if there is none,
-        and `UntrustedFolder` if only a file of the working folder names it.
+        The whole workspace shares one object, so that the model is loaded once. Raises `InvalidArgument` if there is
+        none, and `UntrustedFolder` if only a file in the working folder names it.
         """
         if self._embedding is None:
             self._embedding = self._find_embedding()
         return self._embedding
 
     def kb_name(self, name: str | None = None) -> str:
-        """The name, or else the one of the settings, or else `documents`."""
+        """Returns the name, else the one in the settings, else `documents`."""
         return name or self._default_kb
 
     async def knowledge_base(self, name: str | None = None) -> str:
-        """The id of the knowledge base of this name or id, which must exist; by default the one of the settings.
+        """Returns the id of the knowledge base with this name or id, which must exist; by default the settings' one.
 
-        With an admin key names are looked up; of several of one name, the first that was created. Without one the
-        name must be an id. Raises `UnknownKnowledgeBase`, which names the nearest, and what the calls raise.
+        With an admin key, names are looked up; if several have the name, the oldest is used. Without one, the name must
+        be an id. Raises `UnknownKnowledgeBase`, which suggests the nearest name, and what the calls raise.
         """
         name = self.kb_name(name)
         if not self.xtrace.admin_key:
@@ -127,7 +127,7 @@ class Workspace(Secretive):
     async def collection(
         self, name: str | None = None, *, create: bool = False, filterable: "Filterable | None" = None
     ) -> "Collection":
-        """The collection in the knowledge base of this name or id; by default the one of the settings.
+        """Returns the collection in the knowledge base with this name or id; by default the settings' one.
 
         Args:
             name: the name or the id, as `--kb` gives it.
@@ -147,15 +147,15 @@ class Workspace(Secretive):
         return Collection(self.xtrace, self.context, kb_id, embedding=self.embedding, filterable=filterable)
 
     async def document_collection(self, name: str | None = None, *, create: bool = False) -> "Collection":
-        """The same collection, for what `xtrace load` stores: a new one gets the filterable fields for that.
+        """Returns the same for `xtrace load`: a new collection gets the filterable fields of loaded files.
 
-        One that has others, because another program created it, keeps them.
+        A collection with other fields, which another program created, keeps them.
         """
         from xtrace_cli.documents.records import FILE, FILTERABLE
 
         try:
             collection = await self.collection(name, create=create, filterable=FILTERABLE)
-            await collection.count({FILE: {"$exists": True}})  # reads which fields it has
+            await collection.count({FILE: {"$exists": True}})  # reads its filterable fields
         except OtherCollection:
             return await self.collection(name)
         return collection
@@ -186,7 +186,7 @@ class Workspace(Secretive):
                 "vectors are from"
             )
         if self._model_path.source.is_of_folder:
-            # A model's folder can have code in it.
+            # A model's folder can contain code.
             raise UntrustedFolder(
                 f"{self._model_path.source.label} in this folder names a model, which was not loaded: set "
                 "XTRACE_EMBEDDING_MODEL_PATH in the environment to allow it"
@@ -195,13 +195,13 @@ class Workspace(Secretive):
 
 
 def with_workspace(given: Given, act: Callable[[Workspace], Awaitable[T]]) -> T:
-    """What the act returns that is done in an open workspace, in an event loop of its own.
+    """Runs the act with an open workspace in a new event loop, and returns its result.
 
-    What must be asked (a passphrase, whether a folder's file may direct a key) is asked before the loop starts, so that
-    Ctrl-C ends a question at once. The context comes from the file of `--context`, of the setting `context` or
-    `keys/context.json`; else from the service, under the id that `XTRACE_CONTEXT_ID` says.
+    Questions (a passphrase, whether a folder's file may use a key) are asked before the loop starts, so that Ctrl-C
+    ends them at once. The context comes from the file in `--context`, in the setting `context`, or `keys/context.json`;
+    else from the service, under the id in `XTRACE_CONTEXT_ID`.
 
-    Inside `kept_open` it stays open, and the next act that is given the same finds it as it is.
+    Inside `kept_open`, it stays open, and the next act with the same options reuses it.
 
     Raises `WrongUse` if something is missing, `WrongKey`, and what the files, the service and the act raise.
     """
@@ -221,7 +221,7 @@ def with_workspace(given: Given, act: Callable[[Workspace], Awaitable[T]]) -> T:
 
 
 class _Kept:
-    """Workspaces that stay open, in one event loop; one for each choice of files."""
+    """Workspaces that stay open in one event loop: one for each combination of files."""
 
     def __init__(self, runner: "asyncio.Runner") -> None:
         self._runner = runner
@@ -237,7 +237,7 @@ class _Kept:
         return self._runner.run(_awaited(act(self._open[chosen])))
 
     def forget(self) -> None:
-        """Closes the connections; what is wanted next is opened again."""
+        """Closes the connections; the next act opens them again."""
         while self._open:
             self._runner.run(self._open.popitem()[1].xtrace.aclose())
 
@@ -247,7 +247,7 @@ _kept: _Kept | None = None
 
 @contextmanager
 def kept_open() -> Iterator[Callable[[], None]]:
-    """Inside the block workspaces stay open between commands, as in the shell. Returns a call that forgets them."""
+    """Keeps workspaces open between commands inside the block, as in the shell. Yields a call that closes them."""
     import asyncio
 
     global _kept
@@ -265,9 +265,9 @@ async def _awaited(call: Awaitable[T]) -> T:
 
 
 def context_opener(given: Given, settings: Settings) -> "Callable[[XTraceIntegration], Awaitable[ExecutionContext]]":
-    """A call that returns the context, with its passphrase asked for and, if it is in a file, opened already.
+    """Returns a call that returns the context. The passphrase was asked for, and a context in a file is already open.
 
-    For what keeps a context longer than one command. Raises as `with_workspace` does.
+    For code that keeps a context longer than one command. Raises what `with_workspace` raises.
     """
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
@@ -294,7 +294,7 @@ def context_opener(given: Given, settings: Settings) -> "Callable[[XTraceIntegra
 
 
 def _connection(given: Given, settings: Settings) -> "XTraceIntegration":
-    """The connection, for use with the context that the options and the settings name."""
+    """Returns the connection, for the context that the options and settings name."""
     connection = known_connection(given.credentials, settings)
     if given.context is None:
         here = Source(str(DEFAULT_CONTEXT), Path.cwd(), is_of_folder=True)
@@ -306,7 +306,7 @@ def _connection(given: Given, settings: Settings) -> "XTraceIntegration":
 
 
 def context_file(given: Path | None, settings: Settings) -> Path | None:
-    """The file of the context, which may be missing; None if no file is named and the default one does not exist."""
+    """Returns the context's file, which may not exist; None if no file is named and the default one does not exist."""
     if given is not None:
         return given
     return settings.path("context") or (DEFAULT_CONTEXT if DEFAULT_CONTEXT.exists() else None)

@@ -1,1 +1,1 @@
-"""What a search found, made fit to be read: sources, excerpts, highlights, citations."""
+"""Presents search results: sources, excerpts, highlights, citations."""

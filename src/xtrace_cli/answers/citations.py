@@ -1,4 +1,4 @@
-"""Numbered sources for a language model, and the citations in its answer, checked while it comes."""
+"""Numbers sources for a language model, and checks the citations in its answer as it streams."""
 
 import re
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ from xtrace_cli.answers.hits import reference_of, text_of
 from xtrace_sdk.collection.record import Hit
 
 MAX_SOURCE_CHARACTERS: Final = 4000
-"""Of one text; what is beyond is left out."""
+"""The maximum length of one text; the rest is cut off."""
 _CITATION: Final = re.compile(r"\[(\d{1,4}(?:\s*[,;]\s*\d{1,4})*)\]")
 _BEGINNING: Final = re.compile(r"\[[\d\s,;]*\Z")
 _LONGEST: Final = 40
-"""Characters of a citation that is waited for."""
+"""The maximum length of a citation that is buffered until it is complete."""
 UNKNOWN: Final = "not a source"
 
 
 def numbered_sources(hits: Sequence[Hit]) -> str:
-    """The texts with their sources, numbered from 1, as the context of a prompt.
+    """Returns the texts with their sources, numbered from 1, as the context of a prompt.
 
-    Only these numbers stand in square brackets: in a text `[2]` becomes `(2)`, so that it cannot pass for a source.
+    Only these numbers are in square brackets: `[2]` in a text becomes `(2)`, so that it does not look like a source.
     """
     return "\n\n".join(
         f"[{number}] {_plain(reference_of(hit.record))}\n{_plain(text_of(hit.record)[:MAX_SOURCE_CHARACTERS])}"
@@ -28,7 +28,7 @@ def numbered_sources(hits: Sequence[Hit]) -> str:
 
 
 class Citations:
-    """The citations of one answer: those of unknown sources are marked, and those of known ones remembered."""
+    """The citations of one answer: marks those of unknown sources, and remembers those of known ones."""
 
     def __init__(self, count: int) -> None:
         """`count` sources are numbered from 1."""
@@ -37,10 +37,10 @@ class Citations:
         self.known: set[int] = set()
         """The sources that were cited."""
         self.unknown: set[int] = set()
-        """Numbers that were cited and are not those of sources."""
+        """Cited numbers that do not belong to a source."""
 
     def feed(self, part: str) -> str:
-        """The part as it is to be shown; what may be the beginning of a citation is held back."""
+        """Returns the part to show now; holds back what may be the beginning of a citation."""
         text = self._held + part
         beginning = _BEGINNING.search(text)
         cut = len(text)
@@ -50,7 +50,7 @@ class Citations:
         return self._checked(text[:cut])
 
     def end(self) -> str:
-        """What was still held back."""
+        """Returns what is still held back."""
         held, self._held = self._held, ""
         return self._checked(held)
 

@@ -1,7 +1,7 @@
-"""The hits of a search, as people and programs read them.
+"""Prints the hits of a search, for people and for programs.
 
-What is stored may come from anyone, so a terminal gets none of its control characters: each line is made printable
-first, and only then the highlighting is put in.
+Stored texts may come from anyone, so their control characters never get to a terminal: each line is made printable
+before highlighting is added.
 """
 
 import os
@@ -27,7 +27,7 @@ _PLAIN: Final = "\x1b[0m"
 
 
 def source_of(record: Record) -> str:
-    """The file that the record is from, or its id."""
+    """The file of the record, or its id."""
     source = record.metadata.get("source")
     return source if isinstance(source, str) and source else record.id
 
@@ -43,7 +43,7 @@ def text_of(record: Record) -> str:
 
 
 def print_hits(hits: Sequence[Hit], question: str, *, scores: bool, whole: bool) -> None:
-    """Prints the hits, best first: where each is from, how similar it is, and an excerpt, or the `whole` text."""
+    """Prints the hits, best first: the source, the similarity, and an excerpt or the `whole` text."""
     words, width, is_bold = ImportantWords(question), _width(), _highlights()
     for number, hit in enumerate(hits, start=1):
         score = f"similarity {hit.similarity:.3f}, distance {hit.distance}" if scores else f"{hit.similarity:.2f}"
@@ -77,7 +77,7 @@ def stages_line(seconds: dict[str, float]) -> str:
 
 
 def _wrapped(line: str, width: int, indent: str) -> list[str]:
-    # A line of a text keeps its own indentation, as of source code.
+    # Lines keep their indentation, for example in source code.
     own = indent + line[: len(line) - len(line.lstrip())]
     if len(own) > width // 2:
         own = indent

@@ -1,4 +1,4 @@
-"""The words of a question that matter, found again in a text, also in another form (`invoices`, `invoice`)."""
+"""Finds the significant words of a question in a text, also in other forms (`invoices`, `invoice`)."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _COMMON: Final = frozenset(
     where which while who whom whose why will with would you your
     """.split()  # noqa: SIM905 - easier to read than a list
 )
-"""English words that say nothing about what is looked for."""
+"""English words that do not help to find anything."""
 _ENDINGS: Final = (
     *("ations", "ation", "ments", "ment", "ings", "ing", "ies", "ers", "er", "ed", "es", "ly", "s", "e", "y"),
 )
@@ -21,20 +21,20 @@ _SHORTEST_STEM: Final = 3
 
 
 class ImportantWords:
-    """Those of one question."""
+    """The significant words of one question."""
 
     def __init__(self, question: str) -> None:
         words = [match[0].casefold() for match in _WORD.finditer(question)]
         self._stems = frozenset(_stem(word) for word in words if word not in _COMMON and len(word) > 1)
 
     def spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where they stand in the text, in order: start and end of each."""
+        """Returns the start and end of each occurrence in the text, in order."""
         for match in _WORD.finditer(text):
             if _stem(match[0].casefold()) in self._stems:
                 yield match.span()
 
     def excerpt(self, text: str, characters: int) -> str:
-        """The text on one line, or the part of it with the most of these words, about as long as is asked for."""
+        """Returns the text on one line, or the part with the most of these words, of about the given length."""
         line = " ".join(text.split())
         if len(line) <= characters:
             return line
@@ -48,7 +48,7 @@ class ImportantWords:
 
 
 def _stem(word: str) -> str:
-    """What forms of a word have in common, roughly: without one ending."""
+    """Returns roughly what all forms of a word have in common: the word without its ending."""
     word = word.partition("'")[0].partition("’")[0]
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:

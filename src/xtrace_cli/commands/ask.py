@@ -1,4 +1,4 @@
-"""`xtrace ask`: an answer of a language model from what a search found, with its citations checked."""
+"""`xtrace ask`: a language model's answer from search results, with checked citations."""
 
 import time
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ class _Answer:
 
 
 async def _answered(client: "InferenceClient", question: str, found: Found, as_json: bool) -> _Answer:
-    """The answer, printed while it comes unless it is wanted as JSON."""
+    """Returns the answer; prints it as it streams, unless JSON was requested."""
     from xtrace_cli.answers.citations import Citations, numbered_sources
 
     citations, parts = Citations(len(found.hits)), list[str]()
@@ -111,7 +111,7 @@ async def _answered(client: "InferenceClient", question: str, found: Found, as_j
         take(citations.end())
     finally:
         if parts and not as_json:
-            typer.echo()  # also after half an answer: the error's sentence begins a line
+            typer.echo()  # also after half an answer: the error message starts on a new line
     times = {"first words": first, "answer": time.perf_counter() - began}
     return _Answer("".join(parts), found.hits, citations, {**found.seconds, **times})
 

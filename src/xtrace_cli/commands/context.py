@@ -37,7 +37,7 @@ class Scheme(StrEnum):
 
 
 class PrivateField(StrEnum):
-    """Fields of metadata that a context may hide."""
+    """The metadata fields that a context can hide."""
 
     ALL = "all"
     TAG1 = "tag1"
@@ -206,7 +206,7 @@ def delete(context_id: ContextId, yes: Yes = False, credentials: CredentialsFile
 
 
 def _check_new(path: Path) -> None:
-    # Another context's file holds keys that may be nowhere else.
+    # The file of another context may contain the only copy of its keys.
     if path.is_symlink() or path.resolve().exists():
         raise InaccessibleFile(f"{path} exists: contexts are never overwritten, so name a new file")
 
@@ -221,7 +221,7 @@ def _print_new(path: Path, part: "PublicPart", key: "RecoveryKey") -> None:
 
 
 def _public(part: "PublicPart") -> dict[str, Any]:
-    """The public part under the names of the command line, without what this kind of context does not have."""
+    """Returns the public part under the command line's names, without values that this kind of context lacks."""
     known = {
         "context_id": part.id,
         "scheme": part.scheme,

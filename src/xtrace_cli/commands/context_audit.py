@@ -1,4 +1,4 @@
-"""`xtrace context audit`: the known attacks on a context's public key and on what is stored under it."""
+"""`xtrace context audit`: tries known attacks on a context's public key and on the chunks stored under it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

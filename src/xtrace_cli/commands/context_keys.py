@@ -1,4 +1,4 @@
-"""`xtrace context rewrap` and `xtrace context rotate`: other keys for a context, and other keys for its data."""
+"""`xtrace context rewrap` replaces the key that protects a context; `xtrace context rotate` replaces its data keys."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -46,7 +46,7 @@ Manifests = Annotated[
 
 
 class RecoveryChoice(StrEnum):
-    """What becomes of the recovery key in a rotation."""
+    """What a rotation does with the recovery key."""
 
     NEW = "new"
     KEEP = "keep"
@@ -162,7 +162,7 @@ def rotate(
         old_provider = provider_of(path, passphrase_file, key_file, kms_key, kms_context)
         old = ExecutionContext.load_from_disk(path=path, key_provider=old_provider)
         with_api_key(credentials, lambda xtrace: rotation.check_successor(old.id, xtrace, instead_of))
-        # What a dry run makes is never saved.
+        # A dry run's keys are never saved.
         provider = (
             old_provider if dry_run else new_provider(new_passphrase_file, new_key_file, new_kms_key, new_kms_context)
         )
@@ -176,7 +176,7 @@ def rotate(
             manifests=manifests,
         )
         if key is not None and recovery_key == RecoveryChoice.NEW:
-            # At once: the rotation may be cut off.
+            # Print them now: the rotation may be interrupted.
             printed = _shown(new_path, tested(new_path, key), as_json)
     summary = with_api_key(
         credentials,
@@ -213,7 +213,7 @@ def rotate(
 
 
 def _recovery_key(path: Path, choice: RecoveryChoice | None, file: Path | None) -> "RecoveryKey | None":
-    """The recovery key of the context that replaces the one in the file. Raises `WrongUse` if it was not said which."""
+    """Returns the recovery key of the new context. Raises `WrongUse` if the user has not chosen one."""
     from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
@@ -225,7 +225,7 @@ def _recovery_key(path: Path, choice: RecoveryChoice | None, file: Path | None) 
 
 
 def _shown(path: Path, key: "RecoveryKey", as_json: bool) -> dict[str, str]:
-    """Prints the words of a new recovery key; or what is printed of it later, as JSON."""
+    """Prints the words of a new recovery key, or returns them for the JSON result."""
     if as_json:
         return {"recovery_key": key.words()}
     print_words(path, key)
@@ -239,7 +239,7 @@ def _check_replaces(path: Path, new_path: Path, context: "ExecutionContext") -> 
     if before is None and context.replaced is None:
         raise InvalidArgument(f"{new_path} does not replace another context: name a file that a rotation created")
     if before is None:
-        # What other software saved does not tell its id.
+        # Files of other software do not contain the context's id.
         replaced = not old.is_ours or old.public_id == context.replaced
     else:
         replaced = old.public_data() == before.public_data()

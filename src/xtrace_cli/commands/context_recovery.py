@@ -1,4 +1,4 @@
-"""`xtrace context recovery-key` and `xtrace context recover`: a second way into a context."""
+"""`xtrace context recovery-key` and `xtrace context recover`: a second key that opens a context."""
 
 from typing import Annotated
 

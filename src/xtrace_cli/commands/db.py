@@ -52,7 +52,7 @@ def copy(
 
 
 def _database(place: str) -> "tuple[Dialect, Path | None]":
-    """The database at a place, and its data folder if it has one. Raises `WrongUse`."""
+    """Returns the database in a folder or at a URL, and its data folder if it has one. Raises `WrongUse`."""
     from xtrace_server.storage.dialects import default_url, dialect_of
 
     if "://" not in place:

@@ -1,4 +1,4 @@
-"""`xtrace demo`: the command; what it does is in `demonstration`, which takes a second to import."""
+"""`xtrace demo`: the command. Its work is in `demonstration`, which takes a second to import."""
 
 import signal
 from pathlib import Path
@@ -26,7 +26,7 @@ def demo(
     Asks questions, prints the results, and shows what the server stores for a passage. A second run loads only what
     has changed. Ends with three commands to try next.
     """
-    # However the demonstration ends, its server must not outlive it.
+    # The server must not outlive the demonstration, however that ends.
     end_as_ctrl_c_does(signal.SIGTERM, *HANG_UP)
     from xtrace_cli.demo.demonstration import demonstrate
 

@@ -1,4 +1,4 @@
-"""`xtrace doctor`: what is installed, reachable and allowed; the looks are in `xtrace_cli.diagnosis`."""
+"""`xtrace doctor`: what is installed, reachable and allowed. The checks are in `xtrace_cli.diagnosis`."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -13,7 +13,7 @@ from xtrace_cli.workspace import DEFAULT_CONTEXT, DEFAULT_KB, MODEL
 
 
 class Keep(StrEnum):
-    """Where the passphrase may be kept."""
+    """Where to store the passphrase."""
 
     NO = "no"
     KEYRING = "keyring"

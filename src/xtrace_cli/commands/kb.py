@@ -52,7 +52,7 @@ def create(
     chosen = api_key or (configured_key(credentials) if permission is not None else "")
 
     async def call(xtrace: "XTraceIntegration") -> wire.KnowledgeBase:
-        # Looked up first: a mistake in the key must not leave a knowledge base behind.
+        # Look the key up first: a typo must not leave an unwanted knowledge base behind.
         key = None if permission is None else await find_key(xtrace, chosen)
         kb = await xtrace.create_kb(name, description)
         if key is not None and permission is not None:

@@ -1,4 +1,4 @@
-"""`xtrace kb copy`: a knowledge base copied to another one, here or on another server."""
+"""`xtrace kb copy`: copies a knowledge base to another one, on the same or another server."""
 
 from pathlib import Path
 from typing import Annotated

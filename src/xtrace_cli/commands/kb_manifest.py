@@ -1,4 +1,4 @@
-"""`xtrace kb manifest`: which chunks are stored now, for the day when keys are stolen."""
+"""`xtrace kb manifest`: records which chunks are stored now, in case keys are stolen later."""
 
 from pathlib import Path
 from typing import Annotated

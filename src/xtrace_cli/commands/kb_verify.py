@@ -61,7 +61,7 @@ def verify(
     deleted: list[int] = []
     try:
         if delete and found.bad:
-            if as_json:  # the answer comes at the end, and what is to be confirmed is seen before
+            if as_json:  # the result is printed at the end, but the user must see what to confirm
                 note(f"bad chunks: {_listed(found)}")
             confirm(f"Delete all {len(found.bad)} bad chunks listed above, of {found.chunks}?", yes)
             deleted = with_api_key(credentials, lambda xtrace: verification.delete_bad(xtrace, kb_id, found.bad))

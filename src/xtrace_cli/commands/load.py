@@ -1,4 +1,4 @@
-"""`xtrace load`: files into a knowledge base. What it does is in `loading`, which takes a second to import."""
+"""`xtrace load`: loads files into a knowledge base. Its work is in `loading`, which takes a second to import."""
 
 import signal
 from pathlib import Path

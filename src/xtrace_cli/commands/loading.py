@@ -1,4 +1,4 @@
-"""What `xtrace load` does with its options: checks them, loads, shows how far it is, and says what was done."""
+"""The work of `xtrace load`: checks the options, loads, shows progress, and prints a summary."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from xtrace_sdk.errors import InaccessibleFile, InvalidDocument, XTraceError
 
 _RETRY_S: Final = 30
 _NAMED: Final = 3
-"""Names that are shown of the files that are passed over for one reason."""
+"""The number of names to show for files that were skipped for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _metadata(given: Sequence[str]) -> dict[str, str]:
 
 
 def _real(path: Path) -> Path:
-    """The path without links. Raises `InaccessibleFile`: what is not there may be a disk that is not mounted."""
+    """Returns the path without links. Raises `InaccessibleFile` if it is missing: a disk may not be mounted."""
     try:
         real = Path(os.path.realpath(path, strict=True))
         real.stat()
@@ -138,7 +138,7 @@ def _listed(paths: Sequence[Path]) -> str:
 
 
 async def _collection(workspace: Workspace, options: LoadOptions) -> Collection | None:
-    """The collection, created unless nothing is to be stored; None for one that a dry run would create."""
+    """Returns the collection, created if something will be stored; None for one that a dry run would create."""
     try:
         collection = await workspace.document_collection(options.kb, create=not options.is_dry)
     except UnknownKnowledgeBase:
@@ -172,7 +172,7 @@ async def _run(loading: Loading) -> Summary:
 
 
 def _confirm(files: list[PurePosixPath], yes: bool) -> None:
-    """Asks; Ctrl-C ends the question at once, though an event loop is running."""
+    """Asks a question that Ctrl-C ends at once, although an event loop is running."""
     folders = sorted({shown_source(one.parent) for one in files})
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -197,7 +197,7 @@ def _note_interrupted(summary: Summary) -> None:
 async def _watch(loading: Loading, wanted: Wanted, options: LoadOptions) -> NoReturn:
     from watchfiles import awatch
 
-    # The operating system's reports are collected from before the first load on, so no change falls between.
+    # Collect the operating system's reports from before the first load, so that no change is missed.
     changes = awatch(*wanted.paths, watch_filter=None, raise_interrupt=False)
     coming = asyncio.ensure_future(anext(changes, None))
     try:
@@ -216,7 +216,8 @@ async def _watch(loading: Loading, wanted: Wanted, options: LoadOptions) -> NoRe
 
 
 async def _load_again(loading: Loading, options: LoadOptions, *, is_first: bool) -> bool:
-    """Whether it failed. Only what the first load meets ends the command: later a server may be away for a while."""
+    """Returns whether the load failed. Only errors of the first load end the command: later, the server may be
+    unavailable for a while."""
     try:
         summary = await _run(loading)
     except XTraceError as error:

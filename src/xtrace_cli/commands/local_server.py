@@ -19,7 +19,7 @@ PrivateData = Annotated[
 
 @app.command()
 def start(data: PrivateData = None, as_json: Json = False) -> None:
-    """Start the server if it does not run, and print its address.
+    """Start the server if it is not running, and print its address.
 
     It keeps running until `xtrace local-server stop`. Other commands start it when they need it.
     """

@@ -1,4 +1,4 @@
-"""`xtrace mcp`, which is `xtrace-mcp` too."""
+"""`xtrace mcp`, also installed as `xtrace-mcp`."""
 
 import os
 import secrets
@@ -32,7 +32,7 @@ _TOKEN: Final = TypedSecret("token", "XTRACE_MCP_TOKEN", "--token-file")
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What the agent of a host may do."""
+    """What a host's agent may do."""
 
     kbs: list[str]
     allowed: list[Path]
@@ -96,7 +96,7 @@ def mcp(
     offered = Offered(kbs or [], allow or [], max_bytes, read_only)
     folders = _folders(offered, given, token_file)
     if token is None:
-        # A host closes standard input, and then sends a signal to what still runs. Reading from it cannot be cancelled.
+        # A host closes standard input, then sends a signal if the process is still running. A read cannot be cancelled.
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, signal.SIG_DFL)
@@ -126,7 +126,7 @@ def _enter(folder: Path) -> None:
 
 
 def _token(file: Path | None, host: str) -> str:
-    """The token for HTTP. Raises `WrongUse` for an address that others reach, and without a token."""
+    """Returns the token for HTTP. Raises `WrongUse` for an address that others can reach, and without a token."""
     from xtrace_cli.mcp.guard import SHORTEST_TOKEN
     from xtrace_server.listening import is_loopback
 
@@ -161,7 +161,7 @@ def _folders(offered: Offered, given: Given, token_file: Path | None) -> "Allowe
 
 
 def _secrets(given: Given, settings: Settings) -> Iterator[Path]:
-    """Files with keys, as far as the options and the settings name them, and the usual ones."""
+    """Returns the files with keys: those that the options and settings name, and the default ones."""
     yield from (
         Path(DOTENV),
         DEFAULT_FILE.parent,

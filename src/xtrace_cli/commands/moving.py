@@ -1,4 +1,4 @@
-"""`xtrace export` and `xtrace import`: one knowledge base, from one server to another."""
+"""`xtrace export` and `xtrace import`: move one knowledge base from one server to another."""
 
 import signal
 from collections.abc import Iterator

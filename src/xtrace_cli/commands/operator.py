@@ -1,4 +1,4 @@
-"""`xtrace operator`: the operator key of a server and its own audit log, on its host."""
+"""`xtrace operator`: a server's operator key and its own audit log, on the server's host."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`xtrace org`: the organisations of a server, for its operator, on its host."""
+"""`xtrace org`: a server's organisations, for its operator, on the server's host."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -251,9 +251,9 @@ def revoke_admin_key(
 
 
 def _named(key: str, keys: "list[AdminKey]") -> "AdminKey":
-    """The key whose hash begins so. Raises `InvalidArgument`."""
+    """Returns the key whose hash has this prefix. Raises `InvalidArgument`."""
     named = [one for one in keys if one.hash.startswith(key)] if key else []
-    # What was given is not repeated: it may be a whole key, pasted by mistake.
+    # The input is not echoed: it may be a whole key, pasted by mistake.
     if len(named) != 1:
         raise InvalidArgument(
             f"{len(named) or 'no'} admin keys match this hash, expected exactly one: see `xtrace org admin-keys`"
@@ -280,7 +280,7 @@ def _shown(one: wire.Organisation) -> dict[str, Any]:
 
 
 def lines_of(one: wire.Organisation) -> list[tuple[str, object]]:
-    """An organisation as names and values; where there is a quota, it follows after a slash."""
+    """Returns an organisation as names and values, each with its quota, if any, after a slash."""
     requests = one.usage.requests_this_minute, one.usage.requests_today
     quotas = one.quotas.requests_per_minute, one.quotas.requests_per_day
     return [
@@ -298,7 +298,7 @@ def lines_of(one: wire.Organisation) -> list[tuple[str, object]]:
 
 
 def known_url(data: Path) -> str:
-    """The address that the server wrote down at its last start; the operator may have moved that file away."""
+    """Returns the address that the server wrote at its last start, or the default if the operator moved that file."""
     import msgspec
 
     from xtrace_server.credentials import CREDENTIALS_FILE, read_credentials

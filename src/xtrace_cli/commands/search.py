@@ -1,4 +1,4 @@
-"""`xtrace search`, which is `xtrace xvec retrieve` and `xtrace xvec query` too."""
+"""`xtrace search`, also available as `xtrace xvec retrieve` and `xtrace xvec query`."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -36,7 +36,7 @@ Rescore = Annotated[
 
 
 class Wanted(NamedTuple):
-    """What is looked for, and where."""
+    """The question, and where to search."""
 
     question: str
     kb: str | None
@@ -52,7 +52,7 @@ class Found(NamedTuple):
     hits: "list[Hit]"
     kb_id: str
     seconds: dict[str, float]
-    """Of each stage."""
+    """The time of each stage."""
 
 
 def search(
@@ -95,7 +95,7 @@ def search(
 
 
 async def find(workspace: Workspace, wanted: Wanted, started: float) -> Found:
-    """Searches; `started` is when the command began, by `time.perf_counter`."""
+    """Runs the search; `started` is the `time.perf_counter` at which the command started."""
     from xtrace_sdk.stages import measured_stages
 
     with measured_stages() as stages:

@@ -165,18 +165,18 @@ def serve(
     from xtrace_server import serving
     from xtrace_server import workers as several
 
-    # The server finishes what is in flight by itself, then raises the signal again: that is not a failure.
+    # The server finishes the requests in flight, then raises the signal again: that is not a failure.
     end_as_ctrl_c_does(signal.SIGTERM)
     try:
         (several if settings.workers > 1 else serving).run(settings)
     except serving.CannotServe as error:
         raise ServerDidNotStart(str(error)) from None
     except KeyboardInterrupt:
-        return  # before the server listened to signals: nothing was in flight
+        return  # before the server handled signals: no request was in flight
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    """Prints a sentence for each thing that was looked at. Raises `WrongSettings` if the server would not work."""
+    """Prints a sentence for each check. Raises `WrongSettings` if the server would not work."""
     settings, faults = checked_settings(**given)
     if settings is None:
         for fault in faults:
@@ -192,7 +192,7 @@ def _check(given: Mapping[str, Any]) -> None:
 
 
 def _without_password(url: str | None) -> str | None:
-    """The URL as it was given. Raises `WrongUse` for one with a password on the command line."""
+    """Returns the URL as given. Raises `WrongUse` if it contains a password and came from the command line."""
     if url is not None and url != os.environ.get("XTRACE_DATABASE_URL") and has_password(url):
         raise WrongUse(
             "--database contains a password, and every user can read arguments: set XTRACE_DATABASE_URL, or put the "
@@ -202,7 +202,7 @@ def _without_password(url: str | None) -> str | None:
 
 
 def _assignments(texts: Sequence[str], given: Container[str]) -> dict[str, str]:
-    """The settings in texts like `max_chunks=500`. Raises `WrongUse`."""
+    """Parses settings such as `max_chunks=500`. Raises `WrongUse`."""
     found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")

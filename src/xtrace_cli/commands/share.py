@@ -1,4 +1,4 @@
-"""`xtrace share`: what a colleague needs to search one knowledge base, and nothing more."""
+"""`xtrace share`: gives a colleague what is needed to search one knowledge base, and nothing else."""
 
 import re
 import shlex
@@ -108,7 +108,7 @@ async def _shared(
 
 
 def _context_in(file: Path | None) -> str | None:
-    """The id of the context in the file; None if there is none. Raises what reading the file raises."""
+    """Returns the id of the context in the file; None if there is no file. Raises what reading the file raises."""
     if file is None or not file.exists():
         return None
     from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
@@ -117,9 +117,9 @@ def _context_in(file: Path | None) -> str | None:
 
 
 async def _context_of(xtrace: "XTraceIntegration", kb: wire.KnowledgeBase, own_context: str | None) -> str:
-    """The context that they restore: one's own, else the only one that is bound to the knowledge base.
+    """Returns the context for the colleague to restore: the user's own, else the only one of the knowledge base.
 
-    Raises `UnusableContext` if it is not clear which, or if the service does not have its keys.
+    Raises `UnusableContext` if it is ambiguous, or if the service does not have its encrypted keys.
     """
     bound = await xtrace.get_ctx_for_kb(kb.id)
     if own_context is not None:

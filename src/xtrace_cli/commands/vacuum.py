@@ -1,4 +1,4 @@
-"""`xtrace vacuum`: the space of deleted chunks, returned to the disk."""
+"""`xtrace vacuum`: returns the space of deleted chunks to the disk."""
 
 import typer
 

@@ -139,7 +139,7 @@ def _show_records(records: "Sequence[Record]", as_json: bool, *, whole: bool) ->
 
 
 def as_object(record: "Record") -> dict[str, Any]:
-    """A record as `upsert-file` takes it, with its times."""
+    """Returns a record in the format of `upsert-file`, with its times."""
     known: dict[str, Any] = {"id": record.id, "text": record.text, "metadata": record.metadata}
     if record.vector is not None:
         known["vector"] = [float(element) for element in record.vector]

@@ -1,4 +1,4 @@
-"""`xtrace xvec upsert` and `xtrace xvec upsert-file`: records into a knowledge base."""
+"""`xtrace xvec upsert` and `xtrace xvec upsert-file`: write records to a knowledge base."""
 
 import sys
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 MAX_TEXT_CHARACTERS: Final = 10_000_000
 MAX_LINE_BYTES: Final = 64 << 20
-"""One record of a file, or a whole file that is one list."""
+"""The maximum size of one record in a file, or of a file that is one list."""
 _BATCH: Final = 500
 _TIMES: Final = ("created_at", "updated_at")
 
 
 class Conflict(StrEnum):
-    """What is done with a record whose id is there."""
+    """What to do with a record whose id exists."""
 
     REPLACE = "replace"
     SKIP = "skip"
@@ -138,7 +138,7 @@ def _opened(file: Path) -> AbstractContextManager[BinaryIO]:
 
 
 def _records(source: BinaryIO, name: str) -> Iterator[dict[str, Any]]:
-    """The records, one by one, without the times that the service gave them. Raises `InvalidDocument`."""
+    """Yields the records one by one, without the service's timestamps. Raises `InvalidDocument`."""
     first, number = True, 0
     while True:
         line = source.readline(MAX_LINE_BYTES + 1)

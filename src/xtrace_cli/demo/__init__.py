@@ -1,1 +1,1 @@
-"""What `xtrace demo` does."""
+"""The implementation of `xtrace demo`."""

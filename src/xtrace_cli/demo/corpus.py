@@ -1,4 +1,4 @@
-"""The text of the demonstration where no folder is named: the reference that comes with Python, as files."""
+"""The demonstration's default text: Python's language reference, as files."""
 
 import re
 from pathlib import Path
@@ -7,9 +7,9 @@ from xtrace_sdk.errors import InaccessibleFile
 
 
 def python_reference(folder: Path) -> Path:
-    """Writes the language reference's topics, as every CPython carries them for `help()`, and returns their folder.
+    """Writes the topics of the language reference, which CPython includes for `help()`, and returns their folder.
 
-    Files that are there already stay. Raises `InaccessibleFile`.
+    Existing files stay. Raises `InaccessibleFile`.
     """
     from pydoc_data.topics import topics
 

@@ -1,4 +1,4 @@
-"""A guide over the usual pieces, from nothing: a private server, real text, encrypted, stored, searched."""
+"""Shows the usual steps from scratch: start a private server, then encrypt, store and search real text."""
 
 import asyncio
 import secrets
@@ -44,13 +44,14 @@ REFERENCE_QUESTIONS = (
 def demonstrate(folder: Path | None, data: Path, ask: Sequence[str] | None) -> None:
     """The whole demonstration: keys, a server, documents (by default Python's reference), questions and answers.
 
-    Raises `XTraceError`; what is stored by then is found by the next run, and by the commands that it ends with.
+    Raises `XTraceError`; the next run, and the commands that it suggests, find what was stored by then.
     """
     if folder is not None and not folder.is_dir():
         raise InaccessibleFile(f"{folder} is not a folder: name a folder with documents")
     documents = python_reference(data / "python-reference") if folder is None else folder.resolve()
     context = _own_context(data / "client")
-    name = f"demo-{context.pseudonym('demo corpus', str(documents))[:8]}"  # tells the server nothing of the folder
+    # The name reveals nothing about the folder to the server.
+    name = f"demo-{context.pseudonym('demo corpus', str(documents))[:8]}"
     with _server(data / "server") as server:
         say(f"A private server runs at {server.api_url}")
         say(f"  the server's files:  {data / 'server'}   (ciphertexts; its operator sees these)")
@@ -63,7 +64,7 @@ def demonstrate(folder: Path | None, data: Path, ask: Sequence[str] | None) -> N
 
 @contextmanager
 def _server(data: Path) -> Iterator[Credentials]:
-    """A server over the data folder: the one that a command started there before, or one that ends with the block."""
+    """A server on the data folder: one that an earlier command started, or a new one that stops with the block."""
     if private_server.process_id(data) is not None:
         yield private_server.ensure_running(data)
         return
@@ -72,7 +73,7 @@ def _server(data: Path) -> Iterator[Credentials]:
 
 
 def _own_context(folder: Path) -> ExecutionContext:
-    """The execution context of the client's folder, made on the first run."""
+    """Returns the execution context of the client's folder, created on the first run."""
     saved, passphrase = folder / "context.json", folder / "passphrase"
     if saved.exists():
         return ExecutionContext.load_from_disk(read_passphrase(passphrase), saved)
@@ -88,7 +89,7 @@ def _own_context(folder: Path) -> ExecutionContext:
 
 def _make_passphrase(path: Path) -> str:
     passphrase = secrets.token_urlsafe(32)
-    # One that is there is of a first run that was cut off: nothing was encrypted with it.
+    # An existing one is from an interrupted first run: nothing was encrypted with it.
     _write(path, f"{passphrase}\n", "the passphrase")
     return passphrase
 
@@ -103,7 +104,7 @@ def _write(path: Path, text: str, what: str) -> None:
 async def _load_and_ask(
     server: Credentials, context: ExecutionContext, documents: Path, name: str, questions: Sequence[str], data: Path
 ) -> None:
-    # All of it, so that no variable says otherwise.
+    # Every setting, so that no variable overrides it.
     async with XTraceIntegration(
         server.org_id, server.api_key, server.admin_key, server.api_url, f"{server.api_url}/api"
     ) as xtrace:
@@ -158,7 +159,7 @@ async def _show_stored(xtrace: XTraceIntegration, context: ExecutionContext, kb_
 
 
 def _write_settings(data: Path, name: str) -> None:
-    """Writes what the commands need that go on in the data folder, and allows them to start its server."""
+    """Writes the settings for further commands in the data folder, and allows them to start its server."""
     passphrase = read_passphrase(data / "client" / "passphrase")
     settings = {
         "XTRACE_LOCAL_SERVER": "server",
@@ -167,7 +168,7 @@ def _write_settings(data: Path, name: str) -> None:
         "XTRACE_KB": name,
     }
     _write(data / DOTENV, "".join(f"{key}={value}\n" for key, value in settings.items()), "the settings")
-    with chdir(data):  # what is allowed is allowed in a working folder
+    with chdir(data):  # permissions apply to a working folder
         allow_start(Setting("local_server", "server", Source(DOTENV, Path.cwd(), is_of_folder=True)))
 
 

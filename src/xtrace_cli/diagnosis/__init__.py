@@ -1,1 +1,1 @@
-"""What `xtrace doctor` looks at."""
+"""The checks of `xtrace doctor`."""

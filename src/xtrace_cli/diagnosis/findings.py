@@ -1,4 +1,4 @@
-"""A finding: what was looked at, what is the case, and what to do about it."""
+"""A finding: what was checked, the result, and what to do about it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
@@ -11,7 +11,7 @@ Status = Literal["ok", "warning", "error"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What was found of one thing; `advice` is empty if there is nothing to do."""
+    """The result of one check; `advice` is empty if there is nothing to do."""
 
     check: str
     status: Status
@@ -20,7 +20,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def guarded(check: str, look: Callable[[], Iterable[Finding]], advice: str) -> Iterator[Finding]:
-    """What the look finds; what it cannot look at is an error, with the advice."""
+    """Yields the findings of a check; if the check fails, an error with the advice."""
     try:
         yield from look()
     except XTraceError as error:

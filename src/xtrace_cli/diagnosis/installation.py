@@ -1,4 +1,4 @@
-"""What is installed, what the environment says, and how much room there is."""
+"""Checks the installation, the environment variables, and the free disk space."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ _TOO_LITTLE_BYTES: Final = 100 << 20
 
 
 def installation() -> Iterator[Finding]:
-    """The version, the arithmetic and who else owns the modules."""
+    """Checks the version, the arithmetic, and whether another distribution owns the modules."""
     from xtrace_core.arithmetic import arithmetic, describe
 
     yield Finding("version", "ok", f"xtrace {xtrace_sdk.__version__}, Python {platform.python_version()}")
@@ -44,7 +44,7 @@ def installation() -> Iterator[Finding]:
 
 
 def variables(dotenv: Iterable[str]) -> Iterator[Finding]:
-    """Names in the environment and in `.env` that look like settings and are none."""
+    """Finds names in the environment and `.env` that look like settings but are not."""
     from xtrace_core.environment import unknown_variables
 
     try:
@@ -67,9 +67,9 @@ def variables(dotenv: Iterable[str]) -> Iterator[Finding]:
 
 
 def files(secret: Iterable[Path]) -> Iterator[Finding]:
-    """Files with secrets that others can read, or that could be committed."""
+    """Finds files with secrets that other users can read, or that could be committed."""
     paths = [path for path in (Path(DOTENV), user_profiles(), *secret) if path.is_file()]
-    # Windows has no modes: a file is as private as the folder that its user keeps it in.
+    # Windows has no modes: a file is as private as its folder.
     modes = hasattr(os, "geteuid")
     readable = [path for path in paths if modes and stat.S_IMODE(path.stat().st_mode) & 0o077]
     for path in readable:
@@ -81,7 +81,7 @@ def files(secret: Iterable[Path]) -> Iterator[Finding]:
 
 
 def disk(folders: Iterable[Path]) -> Iterator[Finding]:
-    """The room in the folders, by file system."""
+    """Checks the free space of the folders' file systems."""
     seen: set[int] = set()
     for folder in folders:
         place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())

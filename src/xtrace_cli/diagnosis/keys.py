@@ -1,4 +1,4 @@
-"""The context and its model."""
+"""Checks the context and its model."""
 
 import asyncio
 import time
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _SAMPLE: Final = "The March invoice is still unpaid."
 _SHORTEST_GOOD: Final = 12
-"""The characters of a passphrase below which guessing it is a matter of days."""
+"""A shorter passphrase can be guessed within days."""
 
 
 def context(file: Path | None, passphrase_file: Path | None, settings: Settings) -> Iterator[Finding]:
-    """The context in a file: whether it opens, is weak, has a recovery key, and what its model does."""
+    """Checks the context in a file: whether it opens, is weak or has a recovery key, and whether its model works."""
     from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
 
     if file is None or not file.exists():
@@ -46,7 +46,7 @@ def context(file: Path | None, passphrase_file: Path | None, settings: Settings)
 
 
 def saved(connection: Connection, file: Path) -> Iterator[Finding]:
-    """Whether the context can be restored from the server. Raises what the calls raise."""
+    """Checks whether the context can be restored from the server. Raises what the calls raise."""
     from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
 
     context_id = read_public_part(file).id

@@ -1,4 +1,4 @@
-"""The server, its clock, and what the keys may do there."""
+"""Checks the server, its clock, and the rights of the keys."""
 
 import asyncio
 import email.utils
@@ -34,13 +34,13 @@ class _Info(msgspec.Struct):
 
 
 class _Description(msgspec.Struct):
-    """The part of a server's description of itself that is used."""
+    """The fields of a server's description of itself that the check uses."""
 
     info: _Info
 
 
 def server(connection: Connection, url: str) -> Iterator[Finding]:
-    """Whether the server answers, its version, and its clock. Raises `NetworkError`."""
+    """Checks whether the server answers, its version, and its clock. Raises `NetworkError`."""
     ca_file = connection.get("ca_file")
     answer = asyncio.run(_described(url, None if ca_file is None else str(ca_file.path)))
     source = connection.get("api_url")
@@ -62,7 +62,7 @@ def server(connection: Connection, url: str) -> Iterator[Finding]:
 
 
 def rights(connection: Connection, kb: str) -> Iterator[Finding]:
-    """What the keys may do, and whether the knowledge base exists. Raises what the calls raise."""
+    """Checks what the keys may do, and whether the knowledge base exists. Raises what the calls raise."""
     integration = connection.integration(("org_id", "api_key"), may_use=("admin_key",))
     yield from run_with(integration, lambda xtrace: _rights(xtrace, kb))
 
@@ -136,7 +136,7 @@ async def _permission(xtrace: "XTraceIntegration", kb: str, kb_id: str) -> Findi
     digest = hashlib.sha256(xtrace.api_key.encode()).hexdigest()
     try:
         granted = await xtrace.get_key_permissions(digest)
-    except NotFound:  # of another server than XTrace's own, whose hashes are its own business
+    except NotFound:  # a server other than XTrace's may hash keys differently
         return Finding("knowledge_base", "ok", f"{kb} exists ({kb_id})")
     permission = next((one.permission for one in granted if one.knowledge_base_id == kb_id), Permission.NONE)
     found = f"{kb} ({kb_id}): the API key may {_RIGHTS.get(Permission(permission), 'do nothing')}"

@@ -1,4 +1,4 @@
-"""Bytes to text. Nothing is ever replaced or left out: where an encoding has to be guessed, the user is told."""
+"""Decodes text. No character is ever replaced or dropped; if the encoding had to be guessed, the user is told."""
 
 import codecs
 from typing import Final
@@ -7,7 +7,7 @@ from xtrace_cli.documents.sections import Source, UnusableFile
 
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, because it begins with UTF-16's mark
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -16,9 +16,9 @@ _LOOKED_AT: Final = 4096
 
 
 def text_of(source: Source, declared: str | None = None) -> str:
-    """The text of a file: as the user, a byte order mark or the file itself (`declared`) says, else UTF-8.
+    """Decodes a file with the encoding from the user, a byte order mark or the file itself (`declared`), else UTF-8.
 
-    What is not valid UTF-8 is read as Windows-1252, or Latin-1, with a note. Raises `UnusableFile`.
+    If it is not valid UTF-8, it is read as Windows-1252 or Latin-1, with a note. Raises `UnusableFile`.
     """
     text = _decoded(source, declared)
     if "\0" in text:
@@ -27,7 +27,7 @@ def text_of(source: Source, declared: str | None = None) -> str:
 
 
 def known_encoding(name: str) -> str | None:
-    """Python's name of an encoding of text; None for an unknown one."""
+    """Returns Python's name for a text encoding; None for an unknown one."""
     try:
         codec = codecs.lookup(name)
     except (LookupError, ValueError):
@@ -55,7 +55,7 @@ def _decoded(source: Source, declared: str | None) -> str:
 def _strictly(data: bytes, encoding: str, who: str) -> str:
     try:
         return data.decode(encoding)
-    except UnicodeDecodeError:  # its attributes hold the content
+    except UnicodeDecodeError:  # its attributes contain the content
         raise UnusableFile(f"it is not valid {encoding}, which {who}") from None
 
 

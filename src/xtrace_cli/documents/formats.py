@@ -1,4 +1,4 @@
-"""Which files can be loaded: by their suffixes, their formats and the readers of these."""
+"""The files that can be loaded: suffixes, formats and their readers."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -18,23 +18,23 @@ class Format:
     """A kind of file."""
 
     name: str
-    """What records say in `format`."""
+    """The value of `format` in records."""
     reader: str
     """`module.function` in `readers`."""
     version: int = 1
-    """Goes up when the reader makes something else of the same file, which is then loaded again."""
+    """Incremented when the reader's output changes, so that files are loaded again."""
     needs: tuple[str, ...] = ()
-    """The packages of the extra that the reader imports."""
+    """The optional packages that the reader imports."""
 
     def load_reader(self) -> Reader:
-        """The reader; imports what it needs."""
+        """Returns the reader; imports its packages."""
         module, _, function = self.reader.partition(".")
         read: Reader = getattr(importlib.import_module(f"xtrace_cli.documents.readers.{module}"), function)
         return read
 
     @property
     def is_installed(self) -> bool:
-        """Whether everything that the reader needs is there."""
+        """Whether the reader's packages are installed."""
         return all(find_spec(package) is not None for package in self.needs)
 
 
@@ -68,16 +68,16 @@ _SUFFIXES: Final = {
 _NAMES: Final = (
     "authors changelog changes contributing copying dockerfile install license licence makefile news notice readme todo"
 )
-"""Files of text that have no suffix."""
+"""Names of text files without a suffix."""
 
 
 def format_of(path: PurePath) -> Format | None:
-    """The format of a file by its name; None if it is not known."""
+    """Returns the format of a file by its name; None if it is unknown."""
     if not path.suffix:
         return TEXT if path.name.lower() in _NAMES.split() else None
     return _SUFFIXES.get(path.suffix.lower())
 
 
 def all_suffixes() -> list[str]:
-    """Every suffix that is loaded, in alphabetical order."""
+    """Returns every supported suffix, in alphabetical order."""
     return sorted(_SUFFIXES)

@@ -1,4 +1,4 @@
-"""Loading folders into a collection: what is there is compared with what is stored, and only the difference is sent."""
+"""Loads folders into a collection: compares the files with what is stored, and sends only the difference."""
 
 import asyncio
 import hashlib
@@ -40,27 +40,27 @@ EMPTY: Final = "it contains no text"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be loaded, and how."""
+    """What to load, and how."""
 
     paths: Sequence[Path]
     """Absolute, without links."""
     splitting: Splitting = field(default_factory=Splitting)
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Further metadata of every record."""
+    """Additional metadata for every record."""
     max_bytes: int = DEFAULT_MAX_BYTES
     with_hidden: bool = False
     encoding: str | None = None
     name: str | None = None
-    """How the sources of the one path shall begin."""
+    """The name with which the sources of the only path begin."""
     has_moved: bool = False
     removes_vanished: bool = False
     is_dry: bool = False
     roots: Sequence[Path] = ()
-    """The folders that sources begin with, if not those of `paths`; each path is below one."""
+    """The folders with whose names sources begin, if not those of `paths`; each path is below one."""
 
 
 class Loading:
-    """Loads into one collection, once or again and again. What is stored is asked for once."""
+    """Loads into one collection, once or repeatedly. Reads only once what is stored."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Loading:
     ) -> None:
         """`collection` is None for a dry run into a knowledge base that does not exist.
 
-        `confirm_removal` is called before files are removed of which the folder is empty now; it raises to refuse.
+        `confirm_removal` is called before removing the files of a folder that is now empty; it raises to refuse.
         """
         self._collection = collection
         self._wanted = wanted
@@ -79,10 +79,10 @@ class Loading:
         self._stored: dict[PurePosixPath, FileState] | None = None
         self._digests: dict[Path, tuple[tuple[int, ...], str]] = {}
         self.summary = Summary()
-        """Of the load that runs, or ran last."""
+        """The summary of the current or most recent load."""
 
     async def run(self, progress: Callable[[int, int], object] = lambda _done, _files: None) -> Summary:
-        """Loads once; `progress` is told how many of the files were dealt with, and how many there are.
+        """Loads once. `progress` is called with the number of processed files and the total.
 
         Raises `WrongUse`, what `confirm_removal` raises, and what `Collection` raises."""
         started = time.monotonic()
@@ -106,7 +106,7 @@ class Loading:
             for source in () if self._wanted.is_dry else vanished:
                 del stored[source]
         except BaseException:
-            self._stored = None  # not all that was to be stored may be
+            self._stored = None  # some of it may not have been stored
             raise
         finally:
             if storing is not None:
@@ -180,7 +180,7 @@ class Loading:
     async def _read(
         self, file: FoundFile, roots: Roots, stored: Mapping[PurePosixPath, FileState], process: ReadingProcess
     ) -> ReadFile | None:
-        """The file's chunks; None if it is stored as it is, or passed over."""
+        """Returns the file's chunks; None if it is stored unchanged, or skipped."""
         root = roots.of(file.path)
         source = root.source(file.path)
         before = stored.get(source)
@@ -228,7 +228,7 @@ class Loading:
         return None
 
     def _content_digest(self, path: Path) -> str:
-        """SHA-256 of the content; of a file that seems unchanged since this object read it last, that of then."""
+        """Returns the SHA-256 of the content; reuses the last one if the file seems unchanged."""
         status = path.lstat()
         version = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         known = self._digests.get(path)
@@ -238,7 +238,7 @@ class Loading:
         return known[1]
 
     def _digest(self, content: str, file: FoundFile, source: PurePosixPath) -> str:
-        """Over everything that decides what is stored of a file."""
+        """Returns a hash of everything that determines what is stored of a file."""
         decides = [
             content,
             encoded_path(source),
@@ -254,7 +254,7 @@ class Loading:
     # Removing
 
     def _vanished(self, stored: Mapping[PurePosixPath, FileState], roots: Roots, found: Found) -> list[PurePosixPath]:
-        """The stored files below the paths that are there no more, or are not loaded any more. Asks where needed."""
+        """Returns the stored files below the paths that no longer exist or are no longer loaded. Asks if needed."""
         below = {source for path in self._wanted.paths for source in roots.below(path)}
         kept = {roots.of(file.path).source(file.path) for file in found.files}
         vanished, doubtful = [], []
@@ -273,7 +273,7 @@ class Loading:
 
 
 def _is_gone(path: Path, found: Found) -> bool:
-    """Whether a stored file is certainly not to be loaded any more. One that may be there and cannot be read is not."""
+    """Whether a stored file certainly must no longer be stored. A file that may exist but cannot be read is kept."""
     if not found.unreadable.isdisjoint((path, *path.parents)):
         return False
     try:
@@ -282,7 +282,7 @@ def _is_gone(path: Path, found: Found) -> bool:
         return True
     except OSError:
         return False
-    # It is there: passed over because it is named by an ignore file, hidden, or not a file any more.
+    # It exists, but is skipped: an ignore file names it, it is hidden, or it is no longer a regular file.
     reasons = [reason for one in (path, *path.parents) if (reason := found.passed_over.get(one))]
     return bool(reasons) and (reasons[0] != TOO_LARGE or not stat.S_ISREG(status.st_mode))
 
@@ -295,7 +295,7 @@ def _shown(roots: Roots, path: Path) -> str:
 
 
 async def one_ahead(items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """The items, of which the next is made while one is used."""
+    """Yields the items, and prepares the next one while one is in use."""
     coming = asyncio.ensure_future(anext(items, None))
     try:
         while (item := await coming) is not None:

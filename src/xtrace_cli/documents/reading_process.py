@@ -1,4 +1,4 @@
-"""Reads files in a process of its own, which is ended when a file takes too long or the process dies of it."""
+"""Reads files in a separate process, which is restarted if a file takes too long or crashes it."""
 
 import asyncio
 import os
@@ -11,10 +11,10 @@ import msgspec
 from xtrace_cli.documents.reading_worker import FRAME_BYTES, Answer, End, Part, Request, decoded_answer
 
 FILE_SECONDS: Final = 60
-"""How long one file may take."""
+"""The maximum time for one file."""
 _MAX_FRAME_BYTES: Final = 1 << 28
 _KEPT_VARIABLES: Final = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LC_CTYPE", "SYSTEMROOT", "TMPDIR")
-"""What of the environment the process gets: no secret."""
+"""The environment variables that the process gets; none contains a secret."""
 
 
 class _Pipes(NamedTuple):
@@ -23,7 +23,7 @@ class _Pipes(NamedTuple):
 
 
 class ReadingProcess:
-    """Starts the process with the first file, and again after it had to be ended. Use it with `async with`."""
+    """Starts the process with the first file, and again after it had to be killed. Use it with `async with`."""
 
     def __init__(self, seconds: float = FILE_SECONDS) -> None:
         self._seconds = seconds
@@ -36,7 +36,7 @@ class ReadingProcess:
         await self._end()
 
     async def read(self, request: Request) -> AsyncGenerator[Part | End, None]:
-        """The parts of a file's chunks, and an `End` as the last. Only the time of reading counts, not that between."""
+        """Yields the file's chunks in parts, and an `End` last. Only reading counts towards the time limit."""
         clock, left, is_done, fault = asyncio.get_running_loop().time, self._seconds, False, ""
         try:
             async with asyncio.timeout(left):
@@ -62,7 +62,7 @@ class ReadingProcess:
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-P",  # never import what stands in the folder that is loaded
+                "-P",  # never import from the folder that is being loaded
                 "-m",
                 "xtrace_cli.documents.reading_worker",
                 stdin=asyncio.subprocess.PIPE,

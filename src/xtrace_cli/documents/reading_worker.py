@@ -1,7 +1,7 @@
 """The process that reads files. It gets no secret, and its memory is bounded.
 
-It takes `Request`s from standard input and answers each with `Part`s and one `End`, as frames of MessagePack. What is
-in the files may be hostile: what a reader does with it cannot reach further than this process.
+It reads `Request`s from standard input and answers each with `Part`s and one `End`, as MessagePack frames. Files may be
+hostile: damage to a reader is confined to this process.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ MAX_CHUNKS: Final = 100_000
 MEMORY_BYTES: Final = 2 << 30
 PART_CHUNKS: Final = 250
 FRAME_BYTES: Final = 8
-"""Before each frame: its length, little-endian."""
+"""The header of each frame: its length, little-endian."""
 
 
 class Request(msgspec.Struct):
@@ -47,12 +47,12 @@ class Part(msgspec.Struct, tag="part"):
 
 
 class End(msgspec.Struct, tag="end"):
-    """Everything was read, or nothing of it counts."""
+    """The end of a file: either everything was read, or all its parts must be discarded."""
 
     fault: str = ""
-    """Why the file is passed over; empty if it is not."""
+    """Why the file was skipped; empty if it was not."""
     content_digest: str = ""
-    """SHA-256 of what was read."""
+    """The SHA-256 of the content."""
     modified: float = 0
     notes: list[str] = []
 
@@ -64,7 +64,7 @@ def main() -> None:
     """Answers requests until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    # What a library prints must not get between the frames.
+    # Output of libraries must not be mixed with the frames.
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
     warnings.simplefilter("ignore")
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def _bound_memory() -> None:
-    with contextlib.suppress(ImportError, ValueError, OSError):  # where the system has no such limit
+    with contextlib.suppress(ImportError, ValueError, OSError):  # if the system does not support the limit
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
@@ -116,12 +116,12 @@ def _fault(error: Exception) -> str:
         return "it nests too deeply"
     if type(error) is ValueError:
         return f"it cannot be read: {error}" if str(error).isascii() and len(str(error)) < 60 else "it is damaged"
-    # Of what a library raises the message may hold text of the file.
+    # A library's message may contain text from the file.
     return f"it is damaged: {type(error).__name__}"
 
 
 def decoded_answer(frame: bytes) -> Any:
-    """The answer in a frame. Raises `msgspec.DecodeError`."""
+    """Returns the answer in a frame. Raises `msgspec.DecodeError`."""
     return msgspec.msgpack.decode(frame, type=Answer)
 
 

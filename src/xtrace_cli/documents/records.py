@@ -1,7 +1,7 @@
 """A chunk of a file as a record of a collection: its id, and its metadata (docs/loading.md lists the fields).
 
-`xtrace load` writes these records, `xtrace search` prints them. The record of a file's first chunk, its *head*, also
-has the state of the whole file in the field `file`. It is written last, so a head says what is completely stored.
+`xtrace load` writes these records, and `xtrace search` prints them. The record of a file's first chunk, its *head*,
+also stores the state of the whole file in the field `file`. It is written last, so it shows what is completely stored.
 """
 
 import os
@@ -26,47 +26,47 @@ _NOT_FILTERABLE: Final = (
     "file.digest", "file.chunks", "file.root", "file.extent",
 )  # fmt: skip
 FILTERABLE: Final[Mapping[str, bool]] = {"*": True, **dict.fromkeys(_NOT_FILTERABLE, False)}
-"""What the service can filter by in a collection that `xtrace load` creates: everything but what nearly every chunk has
-of its own. So a field that a later load brings is filterable, too."""
+"""What the service can filter by in a collection that `xtrace load` creates: all fields except those that differ in
+nearly every chunk. So fields that a later load adds are filterable too."""
 OWN_FIELDS: Final = frozenset(
     ["source", "title", "heading", "page", "sheet", "row", "cell", "lines", "position", "format", "modified", FILE]
 )
 """Fields that a user's own metadata cannot have."""
 
 MAX_PATH_CHARACTERS: Final = 4000
-"""Of a path as it is written in ids, which leaves room for the position."""
+"""The maximum length of a path in an id, which leaves room for the position."""
 _INVALID: Final = re.compile("[\udc80-\udcff]+")
 _TO_ENCODE: Final = re.compile("[%\udc80-\udcff]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in its file a text stands, as far as the format has such places. Lines, rows, cells and pages count from 1.
+    """Where a text is in its file, as far as the format allows. Lines, rows, cells and pages count from 1.
 
-    `lines` and `row` are a number or a span, as in `12-40`.
+    `lines` and `row` are a number or a range such as `12-40`.
     """
 
     title: str = ""
     """The title of the document."""
     heading: str = ""
-    """The headings above, outermost first, with ` > ` between."""
+    """The headings above it, outermost first, joined by ` > `."""
     page: int | None = None
-    """The page of a PDF, the slide of a presentation."""
+    """The page of a PDF or the slide of a presentation."""
     sheet: str = ""
     row: str = ""
-    """The rows of a table, or the entries of a list of JSON."""
+    """The rows of a table, or the entries of a JSON list."""
     cell: int | None = None
     """The cell of a notebook."""
     lines: str = ""
 
     def metadata(self) -> dict[str, Any]:
-        """The fields that are known."""
+        """The fields that are set."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in values.items() if value not in ("", None)}
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Self:
-        """The place that a record's metadata names; fields of other types, which other programs wrote, are left out."""
+        """Returns the place in a record's metadata; ignores fields of other types, which other programs wrote."""
         read: dict[str, Any] = {}
         for name in cls.__slots__:
             value = metadata.get(name)
@@ -76,7 +76,7 @@ class Place:
         return cls(**read)
 
     def __str__(self) -> str:
-        """For people: `page 3, Terms > Payment`."""
+        """The place for people: `page 3, Terms > Payment`."""
         parts = [_named(name, getattr(self, name)) for name in ("page", "sheet", "cell", "row")]
         if not any(parts):
             parts = [_named("line", self.lines)]
@@ -88,23 +88,23 @@ NOWHERE: Final = Place()
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A text to store, and where it stands."""
+    """A text to store, and where it is in its file."""
 
     text: str
     place: Place = NOWHERE
 
 
 class FileState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a head says of its file."""
+    """The state of a file, as its head stores it."""
 
     digest: str
-    """Over the file's content and all that decides what is stored of it; empty while it is being stored."""
+    """A hash of the content and of everything that determines what is stored; empty while the file is being stored."""
     chunks: int
-    """How many records the file has."""
+    """The number of the file's records."""
     root: str
     """The folder that the first part of `source` stands for, as `encoded_path` writes it."""
     extent: int = 0
-    """If not 0: there may be records with positions below this one that do not belong to the file any more."""
+    """If not 0, positions below this one may have records that no longer belong to the file."""
 
     @property
     def is_complete(self) -> bool:
@@ -113,32 +113,32 @@ class FileState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def positions(self) -> range:
-        """Every position at which there may be a record."""
+        """Every position that may have a record."""
         return range(max(self.chunks, self.extent))
 
 
 def shown_source(path: PurePosixPath) -> str:
-    """A path as text, for people and for filters. Bytes of a name that are not valid UTF-8 are percent-encoded."""
+    """Returns a path as text, for people and filters. Bytes that are not valid UTF-8 are percent-encoded."""
     return _INVALID.sub(_percent, str(path))
 
 
 def encoded_path(path: PurePosixPath | str) -> str:
-    """A path as text that `decoded_path` turns back: invalid bytes and `%` itself are percent-encoded."""
+    """Returns a path as text that `decoded_path` reverses: invalid bytes and `%` are percent-encoded."""
     return _TO_ENCODE.sub(_percent, str(path))
 
 
 def decoded_path(text: str) -> PurePosixPath:
-    """The path that `encoded_path` was given."""
+    """Reverses `encoded_path`."""
     return PurePosixPath(os.fsdecode(re.sub(rb"%([0-9A-F]{2})", lambda m: bytes.fromhex(m[1].decode()), text.encode())))
 
 
 def record_id(path: PurePosixPath, position: int) -> str:
-    """The id of the record of a file's chunk: the path from the root, and the chunk's position from 0."""
+    """Returns the id of a chunk's record: the path from the root, and the chunk's position from 0."""
     return f"{encoded_path(path)}#{position}"
 
 
 def path_and_position(record_id: str) -> tuple[PurePosixPath, int] | None:
-    """What `record_id` was given; None for an id that it did not make."""
+    """Reverses `record_id`; None for any other id."""
     path, separator, position = record_id.rpartition("#")
     if not separator or not path or not re.fullmatch("[0-9]{1,12}", position):
         return None
@@ -146,7 +146,7 @@ def path_and_position(record_id: str) -> tuple[PurePosixPath, int] | None:
 
 
 def head_of(record: "Record") -> tuple[PurePosixPath, FileState] | None:
-    """The path and the state of the file whose head the record is; None for any other record."""
+    """Returns the file's path and state if the record is a head, else None."""
     place = path_and_position(record.id)
     if place is None or place[1] != 0:
         return None

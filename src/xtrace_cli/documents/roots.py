@@ -1,4 +1,4 @@
-"""Which folder the first part of a source stands for, so that one file has one source in a knowledge base."""
+"""Maps the first part of a source to a folder, so that a file has only one source in a knowledge base."""
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -9,21 +9,21 @@ from xtrace_cli.errors import WrongUse
 
 
 class Root(NamedTuple):
-    """A folder and the name that sources in it begin with."""
+    """A folder, and the name with which its sources begin."""
 
     name: str
     folder: Path
 
     def source(self, path: Path) -> PurePosixPath:
-        """The source of a file or folder in it."""
+        """Returns the source of a file or folder in it."""
         return PurePosixPath(self.name) / path.relative_to(self.folder).as_posix()
 
 
 class Roots:
-    """The folders that a knowledge base was loaded from, and those that are loaded now.
+    """The folders from which a knowledge base was loaded, and those being loaded now.
 
-    A file below several belongs to the innermost. So loading a folder inside of one that is stored changes what is
-    stored there, and loading a folder around it stores nothing twice.
+    A file below several of them belongs to the innermost. So loading a subfolder of a stored folder updates what is
+    stored, and loading a parent folder stores nothing twice.
     """
 
     def __init__(self, stored: Iterable[tuple[PurePosixPath, FileState]]) -> None:
@@ -33,10 +33,10 @@ class Roots:
             self._roots[Path(decoded_path(state.root))] = source.parts[0]
 
     def add(self, path: Path, name: str | None = None, *, has_moved: bool = False) -> None:
-        """A file or folder that is to be loaded, absolute and without links.
+        """Adds a file or folder to load: an absolute path without links.
 
-        Raises `WrongUse` if its folder has no name, or has the name of another one that was loaded before; `name` gives
-        it another name, `has_moved` says that it is the same folder.
+        Raises `WrongUse` if its folder has no name, or the name of a different folder that was loaded before. `name`
+        sets another name, and `has_moved` says that it is the same folder.
         """
         folder = path if path.is_dir() else path.parent
         if (known := self._containing(folder)) is not None:
@@ -65,13 +65,13 @@ class Roots:
         return root
 
     def below(self, path: Path) -> list[PurePosixPath]:
-        """How the sources of everything below a path begin: each is one of these, or below one of them."""
+        """Returns the prefixes of all sources below a path: each source is one of these, or below one of them."""
         inner = [PurePosixPath(name) for folder, name in self._roots.items() if folder.is_relative_to(path)]
         outer = self._containing(path if path.is_dir() else path.parent)
         return inner if outer is None else [*inner, outer.source(path)]
 
     def path_of(self, source: PurePosixPath, state: FileState) -> Path:
-        """The file of a stored source; of a folder that has moved, where it is now."""
+        """Returns the file of a stored source, at its new place if its folder has moved."""
         folder = Path(decoded_path(state.root))
         if folder not in self._roots:
             folder = next((one for one, name in self._roots.items() if name == source.parts[0]), folder)
@@ -85,7 +85,7 @@ class Roots:
 
 
 def root_text(root: Root) -> str:
-    """The folder as a head keeps it."""
+    """Returns the folder as a head stores it."""
     return encoded_path(root.folder.as_posix())
 
 

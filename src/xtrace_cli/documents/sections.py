@@ -1,4 +1,4 @@
-"""What readers make of a file: sections of text with their places, to be split into chunks."""
+"""The output of readers: sections of text with their places, to be split into chunks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,13 +7,13 @@ from typing import Final
 from xtrace_cli.documents.records import NOWHERE, Place
 
 _MAX_HEADING: Final = 200
-"""Characters that are kept of a heading or a title."""
+"""The maximum length of a heading or a title; the rest is cut off."""
 _MAX_LONELY: Final = 1000
-"""Characters of headings without a text that are put before the next section."""
+"""The maximum length of headings without text that are put before the next section."""
 
 
 class UnusableFile(Exception):
-    """A file that is passed over; the message says why, as the end of a sentence that begins with its name."""
+    """The file is skipped; the message says why, as the end of a sentence that begins with the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,35 +23,35 @@ class Section:
     text: str
     place: Place = NOWHERE
     line: int | None = None
-    """The number of its first line in the file, if lines mean something there."""
+    """The number of its first line in the file, if the format has lines."""
     row: int | None = None
-    """If it is a row of a table: neighbours are put together while they fit into a chunk."""
+    """Whether it is a table row: neighbouring rows are joined while they fit into a chunk."""
     is_markdown: bool = False
     is_heading: bool = False
-    """Nothing but a heading."""
+    """Whether it is only a heading."""
 
 
 @dataclass(slots=True)
 class Source:
-    """A file as a reader gets it."""
+    """A file as readers get it."""
 
     data: bytes
     name: str
-    """Its name, for readers that serve several formats."""
+    """The name of the format, for readers of several formats."""
     encoding: str | None = None
     """The encoding that the user named."""
     notes: list[str] = field(default_factory=list)
-    """What the user should know of how it was read; the ends of sentences that begin with the file's name."""
+    """Notes for the user on how it was read: the ends of sentences that begin with the file's name."""
 
 
 class Headings:
-    """The headings above the text that is being read."""
+    """The headings above the current text."""
 
     def __init__(self) -> None:
         self._open: list[tuple[int, str]] = []
 
     def enter(self, level: int, text: str) -> None:
-        """A heading of this level begins; 1 is the outermost."""
+        """Enters a heading of this level; 1 is the outermost."""
         while self._open and self._open[-1][0] >= level:
             self._open.pop()
         if heading := short(text):
@@ -68,7 +68,7 @@ def short(text: str) -> str:
 
 
 def titled(title: str, sections: Iterator[Section]) -> Iterator[Section]:
-    """The sections with the title of their document; a heading without a text of its own begins the next section."""
+    """Adds the document's title to the sections; a heading without text is put before the next section."""
     lonely: Section | None = None
     for section in sections:
         place = replace(section.place, title=short(title))
@@ -84,7 +84,7 @@ def titled(title: str, sections: Iterator[Section]) -> Iterator[Section]:
 
 
 def row_text(names: Sequence[str], values: Sequence[str]) -> str:
-    """A row of a table on one line, each value with the name of its column; empty values are left out."""
+    """Returns a table row on one line: each value with its column's name, without empty values."""
     cells = [" ".join(value.split()) for value in values]
     columns = [" ".join(names[i].split()) if i < len(names) else "" for i in range(len(cells))]
     return "; ".join(f"{name}: {cell}" if name else cell for name, cell in zip(columns, cells, strict=True) if cell)

@@ -1,4 +1,4 @@
-"""Sections to chunks of at most a number of characters, at the best boundaries."""
+"""Splits sections into chunks of limited length, at the best boundaries."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,23 +13,23 @@ DEFAULT_CHUNK_SIZE: Final = 900
 SMALLEST_CHUNK_SIZE: Final = 100
 LARGEST_CHUNK_SIZE: Final = 8000
 _LONGEST_PIECE: Final = 10_000
-"""The splitter takes time by the square of a text without boundaries, so longer ones are cut before."""
+"""The splitter needs quadratic time for text without boundaries, so longer texts are cut first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Splitting:
-    """How large chunks are, and how much of one the next repeats, in characters."""
+    """The size of chunks and their overlap, in characters."""
 
     size: int = DEFAULT_CHUNK_SIZE
     overlap: int = 0
 
     @property
     def largest_overlap(self) -> int:
-        """A chunk is filled up to somewhere between this and the size, so the overlap must be smaller."""
+        """Chunks are filled to between this and the size, so the overlap must be smaller."""
         return self.size * 4 // 9 - 1
 
     def chunks(self, sections: Iterable[Section]) -> Iterator[Chunk]:
-        """The sections split, in order; blank ones are left out. Rows are put together while they fit."""
+        """Splits the sections, in order, without blank ones. Joins table rows while they fit."""
         rows: list[Section] = []
         for section in sections:
             if rows and not self._fits(rows, section):
@@ -63,7 +63,8 @@ class Splitting:
                 if line is None:
                     yield Chunk(text, place)
                     continue
-                # An overlap goes back, so lines are counted from the last chunk in either direction.
+                # Because of the overlap, a chunk may start before the end of the last one: count lines in either
+                # direction.
                 at = start + offset
                 line += (
                     section.text.count("\n", counted, at) if at >= counted else -section.text.count("\n", at, counted)
@@ -73,7 +74,7 @@ class Splitting:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """Parts of bounded length with their positions, cut between paragraphs or lines where there are any."""
+    """Yields parts of limited length with their positions, cut between paragraphs or lines where possible."""
     start = 0
     while start < len(text):
         end = start + _LONGEST_PIECE

@@ -1,4 +1,4 @@
-"""Storing the chunks of files as records: each file as one step, or so that an interruption can be told."""
+"""Stores the chunks of files as records: each file atomically, or so that an interruption can be detected."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,27 +15,27 @@ from xtrace_sdk.collection.collection import Collection
 from xtrace_sdk.collection.record import Record
 
 BATCH: Final = 500
-"""Records that a collection stores in one transaction."""
+"""The number of records that a collection stores in one transaction."""
 _UNDER_WAY: Final = 2
-"""Batches that are embedded, encrypted and stored at the same time."""
+"""The number of batches that are embedded, encrypted and stored concurrently."""
 _LOOKED_UP: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """A file whose chunks are to be stored."""
+    """A file whose chunks will be stored."""
 
     source: PurePosixPath
     format: str
     modified: float
     state: FileState
-    """As its head shall say it in the end."""
+    """The final state, for its head."""
     chunks: Sequence[Chunk]
     before: FileState | None
-    """What the head said before, if there was one."""
+    """The state in the previous head, if any."""
 
     def records(self, more: Mapping[str, Any]) -> list[Record]:
-        """All records of the file, `more` in the metadata of each."""
+        """Returns all records of the file, each with `more` in its metadata."""
         modified = datetime.fromtimestamp(self.modified, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         shown = shown_source(self.source)
         records = [
@@ -59,12 +59,12 @@ class ReadFile:
 
 
 class Storing:
-    """Stores files one after the other in a collection; several small ones in one transaction."""
+    """Stores files in a collection one after the other, and several small ones in one transaction."""
 
     def __init__(self, collection: Collection, more: Mapping[str, Any], summary: Summary, *, is_dry: bool) -> None:
-        """`more` is metadata of every record. `summary` counts what is stored, as soon as it is.
+        """`more` is added to the metadata of every record. `summary` counts records as soon as they are stored.
 
-        `is_dry` counts what would be done, and does nothing.
+        `is_dry` only counts what would be done.
         """
         self._collection = collection
         self._more = more
@@ -74,7 +74,7 @@ class Storing:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def store(self, file: ReadFile) -> None:
-        """Stores a file; it is stored for certain when `finish` has returned. Raises what `Collection` raises."""
+        """Stores a file, which is certain only once `finish` returns. Raises what `Collection` raises."""
         records = file.records(self._more)
         changed = records
         leftover: list[str] = []
@@ -92,7 +92,7 @@ class Storing:
             await self._store_in_steps(file, changed, leftover)
 
     async def delete(self, files: Iterable[tuple[PurePosixPath, FileState]]) -> None:
-        """Deletes all records of files: the heads last, so that what is left of an interruption is found again."""
+        """Deletes all records of files: the heads last, so that the next run finds what an interruption left."""
         await self.finish()
         tails: list[str] = []
         heads: list[str] = []
@@ -106,14 +106,14 @@ class Storing:
         await self._delete(tails, heads)
 
     async def finish(self) -> None:
-        """Returns when everything is stored. Raises what `Collection` raises."""
+        """Waits until everything is stored. Raises what `Collection` raises."""
         if self._waiting:
             self._start()
         while self._under_way:
             await self._wait()
 
     async def abandon(self) -> None:
-        """Waits for what is under way and forgets the rest; raises nothing of what it meets."""
+        """Waits for writes in progress and discards the rest; suppresses their errors."""
         self._waiting = []
         for task in self._under_way:
             task.cancel()
@@ -127,7 +127,7 @@ class Storing:
         return there
 
     async def _store_in_steps(self, file: ReadFile, changed: list[Record], leftover: list[str]) -> None:
-        """The head comes first and says that the file is not complete, and once more as the last."""
+        """Writes the head twice: first, marked as incomplete, and again at the end."""
         head = changed[0]
         extent = max(len(file.chunks), len(file.before.positions) if file.before is not None else 0)
         unfinished = msgspec.structs.replace(file.state, digest="", extent=extent)
@@ -166,7 +166,7 @@ class Storing:
 
 
 def _is_same(record: Record, stored: Record | None) -> bool:
-    """Whether the stored record is what a new one would be, but for the time of the file's last change."""
+    """Whether the stored record equals the new one, apart from the file's modification time."""
     if stored is None:
         return False
     left_out = {"modified", FILE}

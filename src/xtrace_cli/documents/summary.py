@@ -1,11 +1,11 @@
-"""What a load did, counted; the JSON of `xtrace load --json` has these fields."""
+"""The summary of a load; the JSON of `xtrace load --json` has these fields."""
 
 from typing import Final
 
 import msgspec
 
 MAX_NAMES: Final = 10
-"""Names that are kept of the files that are passed over for one reason."""
+"""The number of names kept for files that were skipped for the same reason."""
 
 
 class FileCounts(msgspec.Struct):
@@ -14,14 +14,14 @@ class FileCounts(msgspec.Struct):
     new: int = 0
     changed: int = 0
     known: int = 0
-    """Those that are stored as they are."""
+    """Files whose stored state is up to date."""
     removed: int = 0
 
 
 class ChunkCounts(msgspec.Struct):
     stored: int = 0
     known: int = 0
-    """Those that were there already."""
+    """Chunks that were already stored."""
     removed: int = 0
 
 
@@ -29,11 +29,11 @@ class PassedOver(msgspec.Struct):
     reason: str
     count: int = 0
     names: list[str] = []
-    """The first of them."""
+    """The names of the first ones."""
 
 
 class Summary(msgspec.Struct):
-    """All that is said at the end."""
+    """Everything that is reported at the end."""
 
     kb_id: str = ""
     dry_run: bool = False
@@ -41,15 +41,15 @@ class Summary(msgspec.Struct):
     chunks: ChunkCounts = msgspec.field(default_factory=ChunkCounts)
     passed_over: list[PassedOver] = []
     notes: list[PassedOver] = []
-    """Files that were loaded, and what should be known of how."""
+    """Loaded files, with notes on how they were read."""
     seconds: float = 0
 
     def pass_over(self, name: str, reason: str) -> None:
-        """Counts a file or a folder that is passed over."""
+        """Counts a skipped file or folder."""
         _add(self.passed_over, name, reason)
 
     def note(self, name: str, text: str) -> None:
-        """Keeps what should be known of a file that was loaded."""
+        """Adds a note on a loaded file."""
         _add(self.notes, name, text)
 
 

@@ -1,6 +1,6 @@
-"""Finding the files below a folder that are to be loaded, and saying why others are not.
+"""Finds the files to load below a folder, and says why others are skipped.
 
-Links are never followed, so nothing outside of a named folder is read, and nothing twice.
+Links are never followed, so nothing outside a named folder is read, and nothing is read twice.
 """
 
 import os
@@ -16,7 +16,7 @@ from xtrace_cli.documents.formats import TEXT, Format, format_of
 
 IGNORE_FILES: Final = (".gitignore", ".xtraceignore")
 DEFAULT_MAX_BYTES: Final = 32 << 20
-"""Of one file."""
+"""The maximum size of one ignore file."""
 _MAX_IGNORE_BYTES: Final = 1 << 20
 
 HIDDEN: Final = "hidden"
@@ -41,28 +41,28 @@ class FoundFile:
 
 @dataclass(slots=True)
 class Found:
-    """What is below the folders that were named."""
+    """What was found below the named folders."""
 
     files: list[FoundFile] = field(default_factory=list)
-    """In the order of their paths."""
+    """The files to load, sorted by path."""
     passed_over: dict[Path, str] = field(default_factory=dict)
-    """Files and whole folders with the reasons."""
+    """Skipped files and whole folders, with the reasons."""
     empty_folders: set[Path] = field(default_factory=set)
     unreadable: set[Path] = field(default_factory=set)
-    """Files and folders of which it is not known what is in them."""
+    """Files and folders with unknown content, because they could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """How files are looked for."""
+    """How to search for files."""
 
     max_bytes: int
     with_hidden: bool = False
 
     def run(self, path: Path, found: Found) -> None:
-        """Adds what is at an absolute path without links: a file, or everything below a folder.
+        """Adds an absolute path without links: a file, or everything below a folder.
 
-        A file that is named itself is taken even if it is hidden, and as text if its suffix is unknown.
+        A file that is named explicitly is loaded even if it is hidden, and as text if its suffix is unknown.
         """
         if path.is_dir():
             self._folder(Path(os.path.realpath(path)), path, (), found)
@@ -70,7 +70,7 @@ class Walk:
             self._file(path, path.lstat(), found, format_of(path) or TEXT)
 
     def _folder(self, root: Path, folder: Path, above: "_Ignoring", found: Found) -> None:
-        # With a stack of its own: folders may nest deeper than Python's.
+        # An explicit stack: folders may nest deeper than Python's recursion limit.
         waiting: list[tuple[Path, _Ignoring]] = [(folder, above)]
         while waiting:
             folder, ignoring = waiting.pop()
@@ -88,7 +88,7 @@ class Walk:
             waiting += [(path, ignoring) for path in reversed(folders)]
 
     def _entry(self, root: Path, entry: os.DirEntry[str], ignoring: "_Ignoring", found: Found) -> Path | None:
-        """Deals with one entry of a folder; a folder to go into is returned."""
+        """Handles one entry of a folder; returns it if it is a folder to descend into."""
         path = Path(entry.path)
         is_folder = entry.is_dir(follow_symlinks=False)
         if entry.name.startswith(".") and not (self.with_hidden and entry.name != ".git"):
@@ -120,7 +120,7 @@ class Walk:
 
 
 def reason_against(root: Path, path: Path) -> str | None:
-    """Why a walk through `root` passes over a file below it by its name; None if it does not.
+    """Returns why a walk through `root` skips a file below it because of its name; None if it does not.
 
     Both are absolute and without links.
     """
@@ -140,11 +140,11 @@ def reason_against(root: Path, path: Path) -> str | None:
 
 
 _Ignoring = tuple[tuple[Path, GitIgnoreSpec], ...]
-"""The ignore files that count in a folder, the outermost first."""
+"""The ignore files that apply to a folder, outermost first."""
 
 
 def _ignore_specs(folder: Path, names: set[str]) -> Iterator[tuple[Path, GitIgnoreSpec]]:
-    """Raises `OSError` if one cannot be read: what it would leave out must not be loaded."""
+    """Raises `OSError` if one cannot be read, because the files that it excludes must not be loaded."""
     for name in IGNORE_FILES:
         if name in names and stat.S_ISREG((folder / name).lstat().st_mode):
             with (folder / name).open("rb") as file:
@@ -153,7 +153,7 @@ def _ignore_specs(folder: Path, names: set[str]) -> Iterator[tuple[Path, GitIgno
 
 
 def _is_ignored(path: Path, is_folder: bool, ignoring: _Ignoring) -> bool:
-    """As git decides it: the last pattern counts, and that of the innermost ignore file."""
+    """Decides as git does: the last matching pattern of the innermost ignore file wins."""
     for folder, spec in reversed(ignoring):
         says = spec.check_file(path.relative_to(folder).as_posix() + ("/" if is_folder else "")).include
         if says is not None:
@@ -162,10 +162,10 @@ def _is_ignored(path: Path, is_folder: bool, ignoring: _Ignoring) -> bool:
 
 
 def read_file(path: Path, max_bytes: int) -> tuple[bytes, float]:
-    """A file's content and the time of its last change.
+    """Returns a file's content and modification time.
 
-    Raises `OSError`, and `ValueError` for what is larger now, or is not a file any more: a pipe is not waited for and a
-    link not followed.
+    Raises `OSError`, and `ValueError` if it is larger now or no longer a regular file: pipes are not waited for, and
+    links are not followed.
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(descriptor, "rb") as file:

@@ -1,4 +1,4 @@
-"""What the tools work with: the knowledge bases that were named at the start, and the folders that were allowed."""
+"""What the tools may use: the knowledge bases and folders that were named at the start."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from xtrace_sdk.errors import InvalidArgument
 
 
 class Access(Secretive):
-    """What one server gives an agent: nothing beyond it can be named."""
+    """What one server gives an agent; an agent cannot name anything else."""
 
     def __init__(
         self, workspace: Workspace, names: Sequence[str], folders: AllowedFolders, *, max_bytes: int, can_write: bool
@@ -24,20 +24,20 @@ class Access(Secretive):
         self.max_bytes: Final = max_bytes
         self.can_write: Final = can_write
         self.loads: Final = asyncio.Lock()
-        """Held while files are loaded: of two loads, the second sees what the first has stored."""
+        """Held while files are loaded, so that the second of two loads sees what the first has stored."""
         self._workspace = workspace
         self._opening = asyncio.Lock()
         self._collections: dict[str, Collection] = {}
 
     def name(self, given: str = "") -> str:
-        """The knowledge base of an argument; by default the first. Raises `InvalidArgument` for any other."""
+        """Returns the knowledge base that an argument names, by default the first. Raises `InvalidArgument`."""
         name = given or self.names[0]
         if name not in self.names:
             raise InvalidArgument(f"this server does not serve that knowledge base, expected: {', '.join(self.names)}")
         return name
 
     async def collection(self, given: str = "", *, create: bool = False) -> Collection:
-        """The collection of that knowledge base, looked up once; `create` makes it where an admin key allows that.
+        """Returns the collection of a knowledge base, looked up once; `create` creates it if there is an admin key.
 
         Raises `InvalidArgument`, `UnknownKnowledgeBase`, and what the calls raise.
         """
@@ -57,5 +57,5 @@ class Access(Secretive):
             ) from None
 
     def look_again(self) -> None:
-        """Forgets which knowledge bases there were: one is gone."""
+        """Forgets the known knowledge bases, because one was deleted."""
         self._collections.clear()

@@ -1,4 +1,4 @@
-"""Which files an agent may have loaded: those below the allowed folders that `xtrace load` would take from there."""
+"""The files that an agent may load: those below the allowed folders that `xtrace load` would load too."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -16,11 +16,11 @@ class AllowedFile(NamedTuple):
     path: Path
     """Absolute, without links."""
     folder: Path
-    """The allowed folder that it is below."""
+    """The allowed folder that contains it."""
 
 
 class AllowedFolders:
-    """The folders that were allowed when the server started, and what is never read even there."""
+    """The folders that were allowed when the server started, and the files that are never read, even there."""
 
     def __init__(self, folders: Iterable[Path], secrets: Iterable[Path] = ()) -> None:
         """`secrets` are files with keys, and folders full of them.
@@ -31,9 +31,9 @@ class AllowedFolders:
         self._secrets = [Path(os.path.realpath(path)) for path in secrets]
 
     def resolved(self, paths: Sequence[str]) -> list[AllowedFile]:
-        """The files at these paths, links resolved; a relative path is looked for in each folder.
+        """Returns the files at these paths, with links resolved; a relative path is tried in each folder.
 
-        Raises `InvalidArgument` for the first that may not be read, whether it exists or not.
+        Raises `InvalidArgument` for the first one that must not be read, whether or not it exists.
         """
         return [self._resolved(path) for path in paths]
 
@@ -43,7 +43,7 @@ class AllowedFolders:
         if "\0" in given:
             raise InvalidArgument("a path contains a null character, expected the path of a file")
         for folder in self.folders:
-            # The same answer for what does not exist and for what is outside: the agent must not explore the disk.
+            # The same answer for missing files and files outside: the agent must not explore the disk.
             path = Path(os.path.realpath(folder / given))
             if path.is_relative_to(folder) and os.path.isfile(path):  # noqa: PTH113 - never raises
                 self._check(folder, path)

@@ -1,4 +1,4 @@
-"""Who may talk to the server over HTTP: programs on this machine that have the token. Pages in a browser never may."""
+"""Admits only programs on this machine that have the token; never pages in a browser."""
 
 import hashlib
 import hmac
@@ -16,10 +16,10 @@ _BEARER: Final = "bearer "
 
 
 class Guard(Secretive):
-    """Passes a request on to the application if its host, origin and token are right, before its body is read."""
+    """Checks a request's host, origin and token before its body is read, and then calls the application."""
 
     def __init__(self, app: ASGIApp, token: str, hosts: Iterable[str]) -> None:
-        """`hosts` are the values that `Host` may have, each with its port."""
+        """`hosts` are the valid values of `Host`, each with its port."""
         self._app = app
         self._token = _digest(token)
         self._hosts = frozenset(hosts)
@@ -32,7 +32,7 @@ class Guard(Secretive):
         await (self._app if refusal is None else refusal)(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> Response | None:
-        # A page of another site reaches a local server under a name of its own: by its host and origin it is known.
+        # A page of another site reaches a local server under its own host name: its host and origin give it away.
         if headers.getlist("host") not in [[host] for host in self._hosts]:
             return PlainTextResponse("the host is not this server's", 421)
         if any(origin not in self._origins for origin in headers.getlist("origin")):
@@ -49,5 +49,5 @@ class Guard(Secretive):
 
 
 def _digest(token: str) -> bytes:
-    # Of equal lengths, whatever is sent.
+    # Digests have equal lengths, whatever was sent.
     return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

@@ -1,4 +1,4 @@
-"""Resources: each knowledge base, and each of its records whole."""
+"""Resources: each knowledge base, and each of its complete records."""
 
 from typing import Any, Final
 from urllib.parse import quote, unquote

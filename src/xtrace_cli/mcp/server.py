@@ -1,4 +1,4 @@
-"""The protocol around the tools and resources. Whatever goes wrong becomes one sentence."""
+"""The protocol for the tools and resources. Every error becomes one sentence."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -27,11 +27,11 @@ _INSTRUCTIONS: Final = (
 
 
 class _Refused(Exception):
-    """A call failed; the text is the sentence to say."""
+    """A call failed; the text is the message for the host."""
 
 
 def new_server(access: Access) -> Server:
-    """The server of one access; give it to a transport."""
+    """Returns a server for one access, to run on a transport."""
     tools = offered(access)
 
     async def list_tools(_: ServerRequestContext, __: types.PaginatedRequestParams | None) -> types.ListToolsResult:
@@ -114,7 +114,7 @@ async def _called(
 
 
 async def _said(access: Access, call: Callable[[], Awaitable[T]]) -> T:
-    """What the call returns. Raises `_Refused` for what it raises, but for what the caller looks for."""
+    """Returns the call's result. Turns its exceptions into `_Refused`, except those that the caller handles."""
     try:
         return await call()
     except (resources.UnknownResource, RecordNotFound):

@@ -16,7 +16,7 @@ from xtrace_server.listening import listen
 
 PATH: Final = "/mcp"
 MAX_BODY_BYTES: Final = 4 << 20
-"""Of one request: 100 paths or ids of the greatest length fit."""
+"""The maximum size of one request: 100 paths or ids of maximum length fit."""
 _MAX_SESSIONS: Final = 100
 _IDLE_S: Final = 3600
 _LOGGERS: Final = ("mcp", "uvicorn", "sse_starlette")
@@ -30,7 +30,7 @@ async def serve_stdio(server: Server) -> None:
 
 
 async def serve_http(server: Server, host: str, port: int, token: str) -> None:
-    """Serves over Streamable HTTP until a signal comes; port 0 takes a free one. Raises `ServerDidNotStart`."""
+    """Serves over Streamable HTTP until a signal; port 0 selects a free one. Raises `ServerDidNotStart`."""
     try:
         listener = listen(host, port)
     except OSError as error:
@@ -43,7 +43,7 @@ async def serve_http(server: Server, host: str, port: int, token: str) -> None:
 
 
 def guarded(server: Server, host: str, port: int, token: str) -> Guard:
-    """The application, as it answers at this address."""
+    """Returns the application for this address."""
     hosts = [f"{_in_url(name)}:{port}" for name in dict.fromkeys((host, "localhost"))]
     security = TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"http://{one}" for one in hosts])
     app = server.streamable_http_app(
@@ -57,7 +57,7 @@ def guarded(server: Server, host: str, port: int, token: str) -> Guard:
 
 
 def address_of(listener: socket.socket) -> str:
-    """The URL that a host is given."""
+    """Returns the URL for hosts."""
     host, port = listener.getsockname()[:2]
     return f"http://{_in_url(host)}:{port}{PATH}"
 
@@ -67,7 +67,7 @@ def _in_url(host: str) -> str:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn's, without its log: `serve` serves until a signal comes, or `should_exit` is set."""
+    """Returns a uvicorn server without its log: `serve` runs until a signal, or until `should_exit` is set."""
 
     def __init__(self, app: Guard) -> None:
         super().__init__(
@@ -79,13 +79,13 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=2,  # streams of notifications last as long as their client
+                timeout_graceful_shutdown=2,  # notification streams last as long as their client
             )
         )
 
 
 def _silence() -> None:
-    """The libraries' logs may quote what clients send; what a user should know this project says itself."""
+    """Silences the libraries' logs, which may quote what clients send; XTrace itself tells users what matters."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""What the tools take and return. Their JSON schemas are made from these classes, which check every argument too."""
+"""What the tools take and return. Their JSON schemas come from these classes, which also check every argument."""
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -14,11 +14,11 @@ MAX_QUERY: Final = 10_000
 MAX_FOUND: Final = 50
 MAX_LISTED: Final = 200
 MAX_NAMED: Final = 100
-"""Ids, sources or files of one call."""
+"""The maximum number of ids, sources or files in one call."""
 MAX_SHOWN: Final = 8_000
-"""Characters of a text in a result."""
+"""The maximum length of a text in a result."""
 MAX_BYTES: Final = 1 << 20
-"""Of all arguments of a call as JSON."""
+"""The maximum size of all arguments of a call, as JSON."""
 _NOT_BLANK: Final = r"\S"
 _MAX_ID: Final = 1_024
 _MAX_PATH: Final = 4_096
@@ -39,7 +39,7 @@ Tags = Annotated[
 
 
 class Arguments(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Those of every tool."""
+    """The arguments of every tool."""
 
     knowledge_base: KnowledgeBase = ""
 
@@ -105,7 +105,7 @@ class LoadFile(Arguments, kw_only=True):
 class Remembered(msgspec.Struct):
     id: str
     change: Literal["added", "replaced", "known"]
-    """`known`: it was stored exactly so, and nothing was written."""
+    """`known` means that exactly this was already stored, so nothing was written."""
 
 
 class Passage(msgspec.Struct):
@@ -116,10 +116,10 @@ class Passage(msgspec.Struct):
     """Where in the file: page, lines, headings."""
     text: str
     is_cut: bool
-    """Whether the text is longer; the resource has all of it."""
+    """Whether the text is longer; the resource has the whole text."""
     metadata: dict[str, Any]
     uri: str
-    """The resource with the whole record."""
+    """The resource with the complete record."""
 
 
 class Hit(Passage):
@@ -129,19 +129,19 @@ class Hit(Passage):
 
 class Found(msgspec.Struct):
     hits: list[Hit]
-    """The most similar first."""
+    """The results, most similar first."""
 
 
 class Listed(msgspec.Struct):
     total: int
-    """How many entries there are."""
+    """The total number of entries."""
     entries: list[Passage]
-    """The oldest first."""
+    """The entries, oldest first."""
 
 
 class Forgotten(msgspec.Struct):
     deleted: int
-    """How many records were deleted: a memory is one, a file has one for each passage."""
+    """The number of deleted records: one for a memory, one for each passage of a file."""
 
 
 class PassedOver(msgspec.Struct):
@@ -153,14 +153,14 @@ class Loaded(msgspec.Struct):
     new: int
     changed: int
     known: int
-    """Files that are stored as they are."""
+    """Files whose stored state is up to date."""
     passages: int
-    """Passages that were stored."""
+    """The number of stored passages."""
     passed_over: list[PassedOver]
 
 
 def checked(arguments: dict[str, Any], shape: type[T]) -> T:
-    """The arguments as an object of the class. Raises `msgspec.ValidationError` and `InvalidArgument`."""
+    """Returns the arguments as an object of the class. Raises `msgspec.ValidationError` and `InvalidArgument`."""
     try:
         size = len(msgspec.json.encode(arguments))
     except (UnicodeEncodeError, RecursionError):
@@ -171,7 +171,7 @@ def checked(arguments: dict[str, Any], shape: type[T]) -> T:
 
 
 def schema_of(shape: type) -> dict[str, Any]:
-    """The JSON schema of a class, an object at its root."""
+    """Returns the JSON schema of a class, with an object at its root."""
     _, parts = msgspec.json.schema_components((shape,), ref_template="#/$defs/{name}")
     root: dict[str, Any] = parts.pop(shape.__name__)
     return {**root, "$defs": parts} if parts else root

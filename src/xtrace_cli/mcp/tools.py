@@ -1,4 +1,4 @@
-"""The tools. Each takes the arguments of its class in `shapes`, checked, and returns the result of another."""
+"""The tools. Each takes its checked arguments, a class in `shapes`, and returns its result, another class there."""
 
 import asyncio
 import hashlib
@@ -21,7 +21,7 @@ from xtrace_sdk.errors import InvalidArgument
 T = TypeVar("T")
 
 Report = Callable[[float, float], Awaitable[None]]
-"""Tells the host how much is done, and of how much."""
+"""Reports progress to the host: the amount done, and the total."""
 KIND: Final = "kind"
 MEMORY: Final = "memory"
 _FILTERS: Final[dict[str, dict[str, Any]]] = {
@@ -72,7 +72,7 @@ async def forget(access: Access, given: shapes.Forget, _: Report) -> shapes.Forg
     collection = await access.collection(given.knowledge_base)
     for record in await collection.get(given.ids) if given.ids else ():
         if _is_of_file(record):
-            # `xtrace load` would take the rest of the file for all of it.
+            # `xtrace load` would mistake the rest of the file for the whole file.
             raise InvalidArgument(f"{record.id} is a passage of a file: give its source to forget the whole file")
     deleted = await collection.delete(given.ids) if given.ids else 0
     if given.sources:
@@ -176,13 +176,13 @@ TOOLS: Final[Sequence[Tool]] = (
         shapes.LoadFile,
         shapes.Loaded,
         load_file,
-        is_destructive=True,  # passages that a file has no longer are deleted
+        is_destructive=True,  # passages that a file no longer contains are deleted
     ),
 )
 
 
 def offered(access: Access) -> dict[str, Tool]:
-    """The tools that this server has, by name: those that write only where that is allowed."""
+    """Returns this server's tools by name; tools that write are included only if writing is allowed."""
     names = {one.name for one in TOOLS if one.reads_only or access.can_write}
     if not access.folders.folders:
         names.discard("load_file")
@@ -195,7 +195,7 @@ class _Step(NamedTuple):
 
 
 async def _reporting(run: Callable[[Callable[[int, int], object]], Awaitable[T]], report: Report) -> T:
-    """What the call returns; the progress that it tells meanwhile is reported in order."""
+    """Returns the call's result, and reports its progress in order."""
     steps: asyncio.Queue[_Step | None] = asyncio.Queue()
 
     async def work() -> T:

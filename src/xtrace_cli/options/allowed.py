@@ -1,7 +1,7 @@
-"""What the user has allowed the files of a folder, so that it is asked once: `allowed.json` beside the user's profiles.
+"""Remembers what the user has allowed a folder's files to set, in `allowed.json` beside the user's profiles.
 
-Each permission names the folder, the setting with its value, and what it is used with. When the folder's file says
-something else, it is asked again.
+Each permission names the folder, the setting with its value, and what it is used with. If the folder's file changes the
+value, the user is asked again.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class _Permission(msgspec.Struct, frozen=True):
 
 
 def is_allowed(setting: Setting, used_with: str) -> bool:
-    """Whether the user has allowed the working folder this setting together with that (a key, or a purpose)."""
+    """Whether the user has allowed the working folder's setting to be used with that key or for that purpose."""
     return _permission(setting, used_with) in _all()
 
 
@@ -44,7 +44,7 @@ def allow(setting: Setting, used_with: str) -> None:
 def _permission(setting: Setting, used_with: str) -> _Permission:
     value = setting.value
     if setting.name == "ca_file" and setting.path.is_file():
-        # Another certificate under the same name is another authority.
+        # A different certificate under the same name is a different authority.
         value += f" {hashlib.sha256(read_small_file(setting.path, 'certificates')).hexdigest()}"
     return _Permission(str(Path.cwd().resolve()), setting.name, value, used_with)
 

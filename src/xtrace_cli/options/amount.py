@@ -1,4 +1,4 @@
-"""How much something may be, as people write it."""
+"""Parses sizes and numbers as people write them."""
 
 import re
 from typing import Final
@@ -11,7 +11,7 @@ _MOST: Final = 2**63 - 1
 
 
 def amount(text: str, name: str = "a quota") -> int | None:
-    """The number, with a unit of 1,024 to a power if there is one; None for `none`. Raises `WrongUse`."""
+    """Parses a number, optionally with a binary unit such as GiB; None for `none`. Raises `WrongUse`."""
     if text.lower() == "none":
         return None
     match = _AMOUNT.fullmatch(text)

@@ -1,4 +1,4 @@
-"""API keys as people name them, and what they may do."""
+"""Finds API keys by what people call them, and names their permissions."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from xtrace_sdk.service.integration import XTraceIntegration
 
 _SHOWN: Final = 5
-"""Characters of a key that the service shows."""
+"""The number of characters of a key that the service shows."""
 
 
 class Level(StrEnum):
-    """What a key may do in a knowledge base; each includes the ones before. `delete` and `all` are the same."""
+    """The permissions of a key in a knowledge base; each includes those before it. `delete` and `all` are the same."""
 
     NONE = "none"
     READ = "read"
@@ -37,7 +37,7 @@ PERMISSIONS: Final = {
 
 
 def configured_key(credentials: Path | None) -> str:
-    """The first characters of the API key that is in use, as `find_key` takes them. Raises `WrongUse` without one."""
+    """Returns the first characters of the API key in use, for `find_key`. Raises `WrongUse` without a key."""
     key = known_connection(credentials).text("api_key")
     if not key:
         raise WrongUse("no API key is in use: name one with --api-key")
@@ -45,10 +45,10 @@ def configured_key(credentials: Path | None) -> str:
 
 
 async def find_key(xtrace: "XTraceIntegration", key: str) -> wire.ApiKey:
-    """The API key with this hash, or with these first characters. Raises `InvalidArgument`."""
+    """Returns the API key with this hash or these first characters. Raises `InvalidArgument`."""
     keys = await xtrace.list_api_keys()
     named = [one for one in keys if one.hash == key] or [one for one in keys if one.first_n == key]
-    # What was given is not repeated: it may be a whole key, pasted by mistake.
+    # The input is not echoed: it may be a whole key, pasted by mistake.
     if not named:
         raise InvalidArgument(
             "no API key of this organisation has the hash or the first five characters that were given: "

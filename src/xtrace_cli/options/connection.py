@@ -1,9 +1,9 @@
-"""How the commands reach the service: the address, the organisation and the keys.
+"""How commands reach the service: the address, the organisation and the keys.
 
-For each of them: the environment, else the credentials file that `--credentials` or `XTRACE_CREDENTIALS` names, else
-the files of `settings.py`, nearest first, each with the credentials file that it names. If none of all these says
-anything, `xtrace-data/credentials.json` if it is there; else, for the address alone, the hosted service. No key is ever
-an argument, because every user of a machine can read the arguments of every process.
+Each of them comes from the first source that has it: the environment; the credentials file that `--credentials` or
+`XTRACE_CREDENTIALS` names; the files of `settings.py`, nearest first, each with the credentials file that it names. If
+none of these sets anything, `xtrace-data/credentials.json` is used if it exists; otherwise the address is the hosted
+service's. No key is ever an argument, because every user of a machine can read the arguments of every process.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 DEFAULT_FILE = Path("xtrace-data", "credentials.json")
 _ATTEMPTS = 3
-"""A person waits for the answer, so a server that is away is reported within about a second."""
+"""A person waits for the answer, so an unreachable server is reported within about a second."""
 
 CredentialsFile = Annotated[
     Path | None,
@@ -44,7 +44,7 @@ _SETTINGS: Final = ("org_id", *_WAYS, *_KEYS)
 
 
 class _Contents(Secretive, msgspec.Struct):
-    """What a credentials file may have; empty is unknown. A file may lack what its owner does not have."""
+    """The fields of a credentials file; an empty one is unknown. A file may lack what its owner does not have."""
 
     api_url: str = ""
     org_id: str = ""
@@ -53,7 +53,7 @@ class _Contents(Secretive, msgspec.Struct):
 
 
 class Connection(Secretive):
-    """What is known about the service, and from where. `repr` shows none of it."""
+    """What is known about the service, and its sources. `repr` shows none of it."""
 
     __slots__ = ("_known",)
 
@@ -61,17 +61,17 @@ class Connection(Secretive):
         self._known = known
 
     def get(self, name: str) -> Setting | None:
-        """The setting of this name; None if it is unknown."""
+        """Returns the setting of this name; None if it is unknown."""
         return self._known.get(name)
 
     def text(self, name: str) -> str:
-        """Its value; empty if it is unknown."""
+        """Returns the value of the setting; empty if it is unknown."""
         return self._known[name].value if name in self._known else ""
 
     def integration(self, needs: tuple[str, ...], *, may_use: tuple[str, ...] = ()) -> "XTraceIntegration":
-        """A client of the service with what it needs, and with what it may use besides if that is known.
+        """Returns a client of the service with the settings that it requires, and the optional ones that are known.
 
-        Raises `WrongUse` for what is unknown, and what `check_direction` raises.
+        Raises `WrongUse` for a missing setting, and what `check_direction` raises.
         """
         for name in needs:
             if not self.text(name):
@@ -98,7 +98,7 @@ class Connection(Secretive):
 
 
 def known_connection(file: Path | None, settings: Settings | None = None) -> Connection:
-    """What the environment, the credentials file and the other files say about the service.
+    """Reads what the environment, the credentials file and the other files say about the service.
 
     Raises what reading the files raises.
     """
@@ -118,7 +118,7 @@ def known_connection(file: Path | None, settings: Settings | None = None) -> Con
 
 
 def with_admin_key(file: Path | None, call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
-    """What the call gives that is made with the admin key.
+    """Returns the result of a call with the admin key.
 
     Raises `WrongUse` if the key or the organisation is unknown, what reading the files raises, and what the call
     raises.
@@ -127,16 +127,16 @@ def with_admin_key(file: Path | None, call: "Callable[[XTraceIntegration], Await
 
 
 def with_api_key(file: Path | None, call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
-    """What the call gives that is made with the API key; raises as `with_admin_key` does."""
+    """Returns the result of a call with the API key; raises as `with_admin_key` does."""
     return run_with(known_connection(file).integration(("org_id", "api_key")), call)
 
 
 def with_two_api_keys(
     file: Path | None, other_file: Path | None, call: "Callable[[XTraceIntegration, XTraceIntegration], Awaitable[T]]"
 ) -> T:
-    """The same for a call between two services; without a file for the other one, they are the same.
+    """Returns the result of a call between two services; without a file for the other one, they are the same.
 
-    Neither environment variables nor other files say anything about the other one.
+    Only that file configures the other one: neither environment variables nor other files do.
     """
     if other_file is None:
         return with_api_key(file, lambda xtrace: call(xtrace, xtrace))
@@ -154,7 +154,7 @@ def with_two_api_keys(
 
 
 def run_with(integration: "XTraceIntegration", call: "Callable[[XTraceIntegration], Awaitable[T]]") -> T:
-    """What the call gives, in an event loop of its own; the integration's connections are closed at its end."""
+    """Runs the call in a new event loop, closes the integration's connections, and returns the result."""
     import asyncio
 
     async def run() -> T:
@@ -177,17 +177,17 @@ def _variable(name: str) -> str:
 
 
 def _source(file: Path) -> Source:
-    """The source that a file is which no person named: one inside the working folder may be someone else's."""
+    """Returns the source for a file that the user did not name: one in the working folder may be someone else's."""
     return Source(str(file), file.parent, is_of_folder=file.resolve().is_relative_to(Path.cwd().resolve()))
 
 
 def contents_of(file: Path) -> dict[str, Setting]:
-    """What the credentials file says that a person named. Raises `InaccessibleFile` and `InvalidArgument`."""
+    """Reads the credentials file that the user named. Raises `InaccessibleFile` and `InvalidArgument`."""
     return _contents(file, Source(str(file), Path.cwd()))
 
 
 def _add_private_server(layers: list[Mapping[str, Setting]], found: Mapping[str, Setting]) -> None:
-    """Adds what leads to the private server that is named there, which runs then; not if an address is known."""
+    """Unless an address is known, starts the named private server and adds its address and keys."""
     if "local_server" not in found or any("api_url" in one for one in layers):
         return
     from xtrace_cli.private_server import ensure_running
@@ -201,7 +201,7 @@ def _add_private_server(layers: list[Mapping[str, Setting]], found: Mapping[str,
 
 
 def _named_contents(setting: Setting) -> dict[str, Setting]:
-    """The contents of the credentials file that another file names."""
+    """Returns the contents of the credentials file that another file names."""
     if setting.source.is_of_folder:
         return _contents(setting.path, _source(setting.path))
     return _contents(setting.path, Source(str(setting.path), setting.path.parent))

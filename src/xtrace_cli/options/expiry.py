@@ -1,4 +1,4 @@
-"""When something ends, as people write it: a time, or a span from now."""
+"""Parses when something expires, as people write it: a time, or a duration from now."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def moment_of(text: str) -> datetime:
-    """The time that the text means. Raises `WrongUse`."""
+    """Returns the time that the text describes. Raises `WrongUse`."""
     try:
         if match := _SPAN.fullmatch(text):
             return datetime.now(UTC) + timedelta(**{_UNITS[match[2]]: int(match[1])})

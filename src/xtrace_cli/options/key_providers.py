@@ -1,4 +1,4 @@
-"""Which key opens a context's file, and which shall protect it from now on: a passphrase, a key file or AWS KMS."""
+"""The key that opens a context's file, and a new one to protect it: a passphrase, a key file or AWS KMS."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +50,7 @@ def provider_of(
     kms_key: str | None,
     kms_context: Sequence[str] | None,
 ) -> "KeyProvider":
-    """The provider of the kind that the saved context names. Raises `WrongUse` without the option that this needs."""
+    """Returns the provider of the kind that the saved context names. Raises `WrongUse` if its option is missing."""
     from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider
 
@@ -77,9 +77,9 @@ def named_provider(
     *,
     context_id: str | None = None,
 ) -> "KeyProvider":
-    """The provider of the key file or the AWS KMS key that was named, else of the passphrase.
+    """Returns the provider of the named key file or AWS KMS key, else of the passphrase.
 
-    With the context's id, the system's keyring is asked for the passphrase too.
+    With the context's id, the passphrase may also come from the system's keyring.
     """
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, PassphraseKeyProvider
 
@@ -98,7 +98,7 @@ def new_provider(
     *,
     exists: bool = False,
 ) -> "KeyProvider":
-    """The provider that the `--new-…` options name, by default a passphrase; `exists` if a context has it already.
+    """Returns the provider that the `--new-…` options name, by default a passphrase; `exists` if it is already in use.
 
     Raises `WrongUse` if they name more than one.
     """

@@ -1,4 +1,4 @@
-"""Knowledge bases as people name them: by name, or by id."""
+"""Finds knowledge bases by name or id."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -18,9 +18,9 @@ KnowledgeBases = Annotated[
 
 
 async def named_kbs(xtrace: "XTraceIntegration", names: Sequence[str]) -> list[wire.KnowledgeBase]:
-    """The knowledge bases of these ids or names, in their order and each once; needs the admin key.
+    """Returns the knowledge bases with these ids or names, in order and without duplicates; needs the admin key.
 
-    Raises `UnknownKnowledgeBase`, also for a name that several have: an id says which one is meant.
+    Raises `UnknownKnowledgeBase`, also for an ambiguous name: use an id then.
     """
     known = await xtrace.list_kbs()
     found = [_named(known, name) for name in names]

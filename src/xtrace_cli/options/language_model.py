@@ -1,4 +1,4 @@
-"""Which language model answers, and whether a file of the working folder may decide that."""
+"""Chooses the language model, and decides whether a file of the working folder may choose it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ class ModelOptions:
 
 
 def language_model(options: ModelOptions, settings: Settings) -> "InferenceClient":
-    """The client of the model. Before its first question it says what leaves the machine, and to where.
+    """Returns the client of the model. Before the first question, it prints what leaves the machine, and for where.
 
     Raises `WrongUse` if no model is configured, `UntrustedFolder` or `NotConfirmed` if a file of the working folder
     would send texts to another machine, and `InvalidArgument`.
@@ -97,7 +97,7 @@ def language_model(options: ModelOptions, settings: Settings) -> "InferenceClien
 
 
 def template_of(file: Path | None) -> str | None:
-    """The text of the file. Raises `InaccessibleFile` and `InvalidArgument`."""
+    """Returns the text of the file. Raises `InaccessibleFile` and `InvalidArgument`."""
     if file is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Passphrases: the options that name their files, and what they are taken from."""
+"""Passphrases: the options that name their files, and their other sources."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -32,28 +32,28 @@ NewPassphraseFile = Annotated[
 
 
 def passphrase_of(file: Path | None, context_id: str | None = None) -> str:
-    """The passphrase of a context that exists: as given, else from the system's keyring for this id, else typed.
+    """Returns the passphrase of an existing context: as given, else from the system's keyring for this id, else typed.
 
-    Raises as `TypedSecret.get` does, and so do the others here.
+    Raises what `TypedSecret.get` raises, as do the other functions here.
     """
     return known_passphrase(file, context_id) or _OLD.get(file, "Passphrase: ")
 
 
 def known_passphrase(file: Path | None, context_id: str | None) -> str | None:
-    """The same unless it must be typed: then None."""
+    """Returns the same, or None if it would have to be typed."""
     return _OLD.given(file) or (None if context_id is None else kept_passphrase(context_id))
 
 
 def new_passphrase(file: Path | None) -> str:
-    """The passphrase for a new context; at the terminal it is asked for twice."""
+    """Returns the passphrase for a new context; the terminal asks for it twice."""
     return _OLD.get_new(file, "Passphrase for the new context: ")
 
 
 def second_passphrase(file: Path | None, *, exists: bool) -> str:
-    """The new passphrase of a command that needs the old one too; one that exists is asked for once."""
+    """Returns the new passphrase for a command that also needs the old one; the terminal asks once if it exists."""
     return _NEW.get(file, "New passphrase: ") if exists else _NEW.get_new(file, "New passphrase: ")
 
 
 def read_passphrase(file: Path) -> str:
-    """The passphrase in a file."""
+    """Returns the passphrase in a file."""
     return _OLD.read(file)

@@ -8,7 +8,7 @@ import typer
 from xtrace_cli.errors import WrongUse
 
 MAX_CHARACTERS: Final = 100_000
-"""Of a question; a model embeds far fewer."""
+"""The maximum length of a question; models embed far less."""
 
 Question = Annotated[
     str, typer.Argument(metavar="QUESTION", help="The question, in your own words; - reads it from standard input.")
@@ -16,7 +16,7 @@ Question = Annotated[
 
 
 def question_of(given: str) -> str:
-    """The question. Raises `WrongUse` for one that is empty, too long, or not text."""
+    """Returns the question. Raises `WrongUse` if it is empty, too long, or not text."""
     if given == "-":
         try:
             given = sys.stdin.read(MAX_CHARACTERS + 1)

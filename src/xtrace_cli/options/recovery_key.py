@@ -1,4 +1,4 @@
-"""Recovery keys: the words are printed once, and taken from a file, the environment or the terminal."""
+"""Recovery keys: prints their words once, and reads them from a file, the environment or the terminal."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -25,14 +25,14 @@ RecoveryKeyFile = Annotated[
 
 
 def recovery_key_of(file: Path | None) -> "RecoveryKey":
-    """The recovery key of a context that exists. Raises as `TypedSecret.get` does, also for words that are not one."""
+    """Returns the recovery key of an existing context. Raises what `TypedSecret.get` raises, also for wrong words."""
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
 
     return RecoveryKey(_WORDS.get(file, "Recovery key, its words on one line: "))
 
 
 def tested(path: Path, key: "RecoveryKey") -> "RecoveryKey":
-    """The new recovery key of a saved context, after its words have opened it: nothing else is worth printing."""
+    """Returns the new recovery key of a saved context, after testing that its words open it."""
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
     ExecutionContext.load_from_disk(path=path, recovery_key=key.words())
@@ -40,7 +40,7 @@ def tested(path: Path, key: "RecoveryKey") -> "RecoveryKey":
 
 
 def print_words(path: Path, key: "RecoveryKey") -> None:
-    """Prints the words, numbered, for a person to write down."""
+    """Prints the words, numbered, to write down."""
     words = [f"{number:2} {word:8}" for number, word in enumerate(key.words().split(), start=1)]
     for start in range(0, len(words), _COLUMNS):
         typer.echo("  ".join(words[start : start + _COLUMNS]).rstrip())

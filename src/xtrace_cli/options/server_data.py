@@ -1,4 +1,4 @@
-"""The server's own data folder, for the commands that an operator runs on the server's host."""
+"""The server's data folder, for the commands that an operator runs on the server's host."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -26,7 +26,7 @@ DEFAULT_FOLDER = Path("xtrace-data")
 
 
 def server_settings(**given: Any) -> "Settings":
-    """The server's settings: what is given, else the environment. Raises `InvalidArgument` for wrong values."""
+    """Returns the server's settings: as given, else from the environment. Raises `InvalidArgument` for wrong values."""
     settings, faults = checked_settings(**given)
     if settings is None:
         raise InvalidArgument(faults[0])
@@ -34,7 +34,7 @@ def server_settings(**given: Any) -> "Settings":
 
 
 def checked_settings(**given: Any) -> "tuple[Settings | None, list[str]]":
-    """The same, or a sentence for each value that is wrong."""
+    """Returns the same, or a sentence for each wrong value."""
     from pydantic import ValidationError
 
     from xtrace_server.settings import Settings
@@ -48,7 +48,7 @@ def checked_settings(**given: Any) -> "tuple[Settings | None, list[str]]":
 
 
 def _sentence(error: "ErrorDetails") -> str:
-    # Where several settings do not fit together, none is named and the message says which.
+    # If settings contradict each other, the error names none, and the message says which.
     named = "".join(f"XTRACE_{str(name).upper()}" for name in error["loc"][:1]) or "a setting of the server"
     return f"{named} is not valid: {error['msg'].removeprefix('Value error, ')}"
 
@@ -71,14 +71,14 @@ def existing_database(settings: "Settings") -> "Dialect":
 
 
 def has_password(url: str) -> bool:
-    """Returns whether the URL of a database has a password in it."""
+    """Returns whether the URL of a database contains a password."""
     user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
     return ":" in user or "password=" in url
 
 
 @asynccontextmanager
 async def server_database(settings: "Settings") -> "AsyncIterator[Database]":
-    """The server's database, made and migrated where needed; a server may be running over it. Raises `UnusableData`."""
+    """Opens the server's database, created and migrated if needed; a server may be running. Raises `UnusableData`."""
     from xtrace_server.storage.database import open_database
 
     with database_faults():
@@ -89,7 +89,7 @@ async def server_database(settings: "Settings") -> "AsyncIterator[Database]":
 
 
 def operate(data: Path, act: "Callable[[Database], Awaitable[T]]") -> T:
-    """Returns what the act does to the database of a server's data folder. Raises `UnusableData`, `InvalidArgument`."""
+    """Runs the act on a server's database, and returns its result. Raises `UnusableData` and `InvalidArgument`."""
     import asyncio
 
     settings = server_settings(data=data)
@@ -104,9 +104,7 @@ def operate(data: Path, act: "Callable[[Database], Awaitable[T]]") -> T:
 
 @contextmanager
 def database_faults() -> Iterator[None]:
-    """Turns what the database and the file system refuse into `UnusableData`, what does not exist in the database into
-    `InvalidArgument`.
-    """
+    """Turns database and file system errors into `UnusableData`, and unknown objects into `InvalidArgument`."""
     from xtrace_server.errors import InvalidRequest, NotFound, ServiceError
     from xtrace_server.storage.database import StorageError, reason
     from xtrace_server.storage.dialects import DatabaseUnusable
@@ -127,7 +125,7 @@ def database_faults() -> Iterator[None]:
 
 @contextmanager
 def archive_faults(file: Path) -> Iterator[None]:
-    """Turns what is wrong with an archive, or with the database beside it, into one sentence."""
+    """Turns errors of an archive, or of the database, into one sentence."""
     from xtrace_server.archive.container import ArchiveUnusable
 
     with database_faults():

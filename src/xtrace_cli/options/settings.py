@@ -1,6 +1,6 @@
-"""The settings of commands that work with a service, and where each of them comes from.
+"""The settings of commands that use a service, and the source of each.
 
-For each setting the first of these that has it counts:
+Each setting comes from the first of these sources that has it:
 
 1. the command's flag;
 2. the environment;
@@ -8,8 +8,8 @@ For each setting the first of these that has it counts:
 4. the profile in `xtrace.toml` in the working folder;
 5. the profile in `xtrace.toml` in the user's configuration folder.
 
-The files of the working folder may be someone else's: a cloned repository has them too. So a setting knows its source,
-and `trust.py` refuses combinations in which such a file could fetch the user's keys.
+The files of the working folder may be someone else's, for example in a cloned repository. So each setting knows its
+source, and `trust.py` rejects combinations in which such a file could obtain the user's keys.
 """
 
 import os
@@ -44,7 +44,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "llm_model": ("XTRACE_LLM_MODEL",),
     "llm_base_url": ("XTRACE_LLM_BASE_URL",),
 }
-"""Each setting, as a profile names it, with its variables of the environment and of `.env`, the first one first."""
+"""Each setting by its name in a profile, with its variables in the environment and `.env`, in order of precedence."""
 DOTENV: Final = ".env"
 PROFILES: Final = "xtrace.toml"
 DEFAULT_PROFILE: Final = "default"
@@ -56,16 +56,16 @@ class Source:
     """Where a setting comes from."""
 
     label: str
-    """As a message names it: `.env`, `the environment variable XTRACE_API_KEY`."""
+    """Its name in messages: `.env`, `the environment variable XTRACE_API_KEY`."""
     folder: Path
-    """What a relative path in the setting starts from."""
+    """The folder to which relative paths in the setting are relative."""
     is_of_folder: bool = False
-    """Whether a file of the working folder says so, which may be someone else's."""
+    """Whether it is a file of the working folder, which may be someone else's."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Setting(Secretive):
-    """A value, perhaps a secret one, and its source."""
+    """A value, possibly secret, and its source."""
 
     name: str
     value: str
@@ -73,27 +73,27 @@ class Setting(Secretive):
 
     @property
     def path(self) -> Path:
-        """The value as a path; a relative one starts from the folder of the file that says so."""
+        """Returns the value as a path; a relative one is relative to the folder of its source file."""
         return self.source.folder / Path(self.value).expanduser()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Layer(Secretive):
-    """The settings of one source that has them all."""
+    """The settings of one source."""
 
     found: Mapping[str, Setting] = field(default_factory=dict)
 
 
 class Settings(Secretive):
-    """What the environment and the files say; flags are the commands' own business."""
+    """The settings in the environment and the files; commands handle their flags themselves."""
 
     __slots__ = ("_files", "environment", "profile")
 
     def __init__(self, profile: str | None = None) -> None:
         """Reads the files of the working folder and of the user.
 
-        Raises `InaccessibleFile` and `InvalidArgument` for files that cannot be used, `WrongUse` for a profile that
-        neither of them has.
+        Raises `InaccessibleFile` and `InvalidArgument` for files that cannot be used, and `WrongUse` for an unknown
+        profile.
         """
         here = Path.cwd()
         dotenv = read_dotenv(here / DOTENV)
@@ -105,25 +105,25 @@ class Settings(Secretive):
         ]
 
     def get(self, name: str) -> Setting | None:
-        """The setting of this name (a key of `VARIABLES`) from the first source that has it; None if none has."""
+        """Returns the setting of this name (a key of `VARIABLES`) from the first source that has it, or None."""
         return next((layer.found[name] for layer in (self.environment, *self._files) if name in layer.found), None)
 
     def text(self, name: str) -> str | None:
-        """The value of the setting, or None."""
+        """Returns the value of the setting, or None."""
         setting = self.get(name)
         return None if setting is None else setting.value
 
     def path(self, name: str) -> Path | None:
-        """The value of the setting as a path, or None."""
+        """Returns the value of the setting as a path, or None."""
         setting = self.get(name)
         return None if setting is None else setting.path
 
     def in_environment(self, name: str) -> Setting | None:
-        """The setting if the environment has it: for what no file may decide."""
+        """Returns the setting only if the environment has it: for what no file may decide."""
         return self.environment.found.get(name)
 
     def in_files(self) -> Iterator[Mapping[str, Setting]]:
-        """What each file says, the nearest first."""
+        """Returns the settings of each file, nearest first."""
         for layer in self._files:
             yield layer.found
 
@@ -132,23 +132,23 @@ _chosen_profile: str | None = None
 
 
 def choose_profile(name: str | None) -> None:
-    """Takes this profile for the rest of the process: the option `--profile`."""
+    """Uses this profile for the rest of the process: the option `--profile`."""
     global _chosen_profile
     _chosen_profile = name
 
 
 def chosen_profile() -> str | None:
-    """The profile that was chosen so."""
+    """Returns the profile chosen with `--profile`."""
     return _chosen_profile
 
 
 def current_settings() -> Settings:
-    """The settings of this process as they are now; raises what `Settings` raises."""
+    """Returns the current settings of this process; raises what `Settings` raises."""
     return Settings(_chosen_profile)
 
 
 def user_profiles() -> Path:
-    """The `xtrace.toml` of the user's configuration folder, which need not exist."""
+    """Returns the path of `xtrace.toml` in the user's configuration folder; it need not exist."""
     folder = Path(typer.get_app_dir("xtrace"))
     if not folder.is_absolute():  # an empty or relative XDG_CONFIG_HOME would make the working folder the user's
         folder = Path.home() / ".config" / "xtrace"
@@ -164,7 +164,8 @@ def _variables(variables: Mapping[str, str], source: Source | None, here: Path) 
 
 
 def _profile_layers(here: Path, name: str) -> Iterator[_Layer]:
-    """The chosen profile of both files, the folder's first. Raises `WrongUse` if it was named and neither has it."""
+    """Returns the chosen profile from both files, the folder's first. Raises `WrongUse` if a named profile is
+    missing."""
     known = frozenset(VARIABLES)
     files = [(read_profiles(here / PROFILES, known), True), (read_profiles(user_profiles(), known), False)]
     names = [one for file, _ in files for one in file.profiles]

@@ -1,4 +1,4 @@
-"""Reads the small files that settings are in. Others may have written them, so what is not small is not read."""
+"""Reads small settings files. Others may have written them, so large files are rejected."""
 
 import stat
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ _MAX_BYTES: Final = 1 << 20
 
 
 def read_small_file(path: Path, content: str) -> bytes:
-    """The bytes of a regular file of at most 1 MiB; `content` names what it should contain, for the message.
+    """Returns the bytes of a regular file of at most 1 MiB; `content` names its expected content in messages.
 
     Raises `InaccessibleFile`.
     """
@@ -31,16 +31,16 @@ def read_small_file(path: Path, content: str) -> bytes:
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """The variables of a `.env` whose names begin with `XTRACE_`; empty if the file does not exist.
+    """Returns the variables of a `.env` whose names begin with `XTRACE_`; empty if the file does not exist.
 
-    `${…}` in a value stays as it is: replacing it would put other variables of the environment, secrets among them,
-    where the file says. Raises `InaccessibleFile` and `InvalidArgument`.
+    `${…}` in a value is not expanded: that would let the file copy other environment variables, including secrets,
+    anywhere. Raises `InaccessibleFile` and `InvalidArgument`.
     """
     return {name: value for name, value in _variables(path) if value}
 
 
 def dotenv_names(path: Path) -> list[str]:
-    """The names of these variables, those without a value among them; raises as `read_dotenv` does."""
+    """Returns the names of these variables, including those without a value; raises what `read_dotenv` raises."""
     return [name for name, _ in _variables(path)]
 
 
@@ -58,14 +58,14 @@ def _variables(path: Path) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Profiles:
-    """The profiles of an `xtrace.toml`, each with its settings."""
+    """Returns the profiles of an `xtrace.toml`, each with its settings."""
 
     path: Path
     profiles: Mapping[str, Mapping[str, str]]
 
 
 def read_profiles(path: Path, known: frozenset[str]) -> Profiles:
-    """The tables `[profiles.NAME]` of the file; none if it does not exist, and other tables are not looked at.
+    """Returns the tables `[profiles.NAME]` of the file, ignoring others; empty if the file does not exist.
 
     Raises `InaccessibleFile`, and `InvalidArgument` for a setting that is not `known` or not a text.
     """
@@ -84,7 +84,7 @@ def read_profiles(path: Path, known: frozenset[str]) -> Profiles:
 
 
 def nearest(name: str, known: Iterator[str] | frozenset[str] | list[str]) -> str:
-    """A question that names what may have been meant, or an empty text."""
+    """Returns a question with similar names, or an empty text."""
     found = get_close_matches(name, list(known), 3)
     return f": did you mean {' or '.join(found)}?" if found else ""
 
@@ -104,7 +104,7 @@ def _settings(path: Path, profile: str, table: Any, known: frozenset[str]) -> It
 
 
 def utf8(data: bytes, path: Path) -> str:
-    """The text of the file's bytes. Raises `InvalidArgument`."""
+    """Decodes the file. Raises `InvalidArgument`."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:  # its attributes hold the content

@@ -1,4 +1,4 @@
-"""Passphrases in the system's keyring: the package `keyring` finds it, which the extra of that name installs."""
+"""Passphrases in the system's keyring, through the package `keyring`, which the extra of that name installs."""
 
 from importlib.util import find_spec
 from typing import Final
@@ -9,7 +9,7 @@ _SERVICE: Final = "xtrace"
 
 
 def kept_passphrase(context_id: str) -> str | None:
-    """The passphrase that the keyring has for a context; None without one, and without a keyring that answers."""
+    """Returns the context's passphrase from the keyring; None if there is none, or no usable keyring."""
     if find_spec("keyring") is None:
         return None
     import keyring
@@ -17,12 +17,12 @@ def kept_passphrase(context_id: str) -> str | None:
 
     try:
         return keyring.get_password(_SERVICE, context_id)
-    except KeyringError:  # there is none on this machine, or it is locked: the passphrase can be typed
+    except KeyringError:  # this machine has no keyring, or it is locked: the passphrase can be typed
         return None
 
 
 def has_keyring() -> bool:
-    """Whether there is a keyring that can keep a passphrase."""
+    """Whether a keyring that can store a passphrase is available."""
     if find_spec("keyring") is None:
         return False
     import keyring
@@ -32,7 +32,7 @@ def has_keyring() -> bool:
 
 
 def keep_passphrase(context_id: str, passphrase: str) -> None:
-    """Gives the keyring the passphrase of a context. Raises `NoKeyring` if there is none, or it refuses."""
+    """Stores the passphrase of a context in the keyring. Raises `NoKeyring` if there is none, or it refuses."""
     if not has_keyring():
         raise NoKeyring(
             "this machine has no keyring that xtrace can use: install one, and pip install 'xtracedb[keyring]'"

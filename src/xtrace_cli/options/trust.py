@@ -1,9 +1,9 @@
-"""A file of the working folder cannot direct the user's keys elsewhere.
+"""Ensures that a file in the working folder cannot send the user's keys elsewhere.
 
-Anyone who clones a repository and runs a command in it runs it with that repository's `.env`, `xtrace.toml` and
-`xtrace-data/credentials.json`. What these say about the way to the service (an address, a certificate authority) is
-never used with a key from the environment or the user's own files, unless the person at the terminal has agreed
-(`allowed.py` remembers it). Proxies come from the environment alone.
+A command in a cloned repository uses that repository's `.env`, `xtrace.toml` and `xtrace-data/credentials.json`. Where
+these files send requests (an address, a certificate authority) is never combined with a key from the environment or the
+user's own files, unless the user has agreed at the terminal (`allowed.py` remembers that). Proxies come only from the
+environment.
 """
 
 from collections.abc import Iterable
@@ -26,10 +26,10 @@ _START: Final = "start"
 
 
 def check_direction(ways: Iterable[Setting], secrets: Iterable[Setting]) -> None:
-    """Asks before a file of the folder decides where secrets from elsewhere go.
+    """Asks before a file in the folder decides where secrets from elsewhere are sent.
 
-    `ways` say where requests go or whom they trust, `secrets` travel with them. Raises `UntrustedFolder` when not
-    interactive, and `NotConfirmed` if the person says no.
+    `ways` decide where requests go or whom they trust; `secrets` are sent with them. Raises `UntrustedFolder` when not
+    interactive, and `NotConfirmed` if the user declines.
     """
     elsewhere = [one for one in secrets if not one.source.is_of_folder]
     for way in ways:
@@ -39,7 +39,7 @@ def check_direction(ways: Iterable[Setting], secrets: Iterable[Setting]) -> None
 
 
 def allow_direction(ways: Iterable[Setting], secrets: Iterable[Setting]) -> None:
-    """Remembers that the user wants these to go together. Raises `InaccessibleFile`."""
+    """Remembers that the user allows these together. Raises `InaccessibleFile`."""
     for way in ways:
         for secret in secrets:
             if way.source.is_of_folder and not secret.source.is_of_folder:
@@ -47,7 +47,7 @@ def allow_direction(ways: Iterable[Setting], secrets: Iterable[Setting]) -> None
 
 
 def check_start(server: Setting) -> None:
-    """Asks before a file of the folder decides that a private server is started; raises as `check_direction` does."""
+    """Asks before a file in the folder makes a private server start; raises what `check_direction` raises."""
     if not server.source.is_of_folder or is_allowed(server, _START):
         return
     if not is_watched():
@@ -67,10 +67,10 @@ def allow_start(server: Setting) -> None:
 
 
 def check_context(context: Setting, openers: Iterable[Setting], secrets: Iterable[Setting]) -> None:
-    """Asks before data goes to a service of the user's under keys that a folder's author has.
+    """Asks before data is stored on the user's service under keys that a folder's author knows.
 
-    The author has them if files of the folder name the context and also what opens it (`openers`, such as a
-    passphrase). Raises as `check_direction` does.
+    The author knows them if files in the folder name both the context and what opens it (`openers`, such as a
+    passphrase). Raises what `check_direction` raises.
     """
     opener = next((one for one in openers if one.source.is_of_folder), None)
     key = next((one for one in secrets if not one.source.is_of_folder), None)
@@ -105,7 +105,7 @@ def _ask(way: Setting, secret: Setting) -> None:
 
 
 def _shown(way: Setting) -> str:
-    """The value without a password."""
+    """Returns the value without a password."""
     if way.name == "ca_file":
         return str(way.path)
     parts = urlsplit(way.value if "://" in way.value else f"//{way.value}")

@@ -1,4 +1,4 @@
-"""Secrets that a person types. Never from the command line, which others can read."""
+"""Secrets that a person types. They never come from the command line, which others can read."""
 
 import getpass
 import os
@@ -15,36 +15,36 @@ from xtrace_sdk.errors import InaccessibleFile, InvalidArgument
 
 @dataclass(frozen=True)
 class TypedSecret:
-    """Where a secret comes from: a file, else a variable of the environment, else a setting, else the terminal."""
+    """The sources of a secret: a file, else an environment variable, else a setting, else the terminal."""
 
     name: str
-    """What it is: `passphrase`."""
+    """What it is, such as `passphrase`."""
     variable: str
     option: str
     """The option that names the file."""
     setting: str = ""
-    """The setting that has it too, if there is one. It is not used for a new secret: a file of a folder that someone
-    else wrote would choose it."""
+    """The setting that may also contain it. It is not used for a new secret, because a file that someone else wrote
+    would choose it."""
 
     def get(self, file: Path | None, prompt: str) -> str:
-        """The secret.
+        """Returns the secret.
 
         Raises `InaccessibleFile`, `InvalidArgument`, and `WrongUse` if it is missing when not interactive.
         """
         return self.given(file) or self._ask(prompt)
 
     def given(self, file: Path | None) -> str | None:
-        """The secret unless it must be asked for; raises as `get` does."""
+        """Returns the secret, or None if it would have to be typed; raises what `get` raises."""
         if file is None and self.setting and not os.environ.get(self.variable):
             return current_settings().text(self.setting)
         return self._given(file)
 
     def get_new(self, file: Path | None, prompt: str) -> str:
-        """The same as `get` for a new secret: at the terminal it is asked for twice."""
+        """Like `get`, for a new secret: the terminal asks for it twice."""
         return self._given(file) or self._ask_twice(prompt)
 
     def read(self, file: Path) -> str:
-        """The text of the file without the end of its line. Raises `InaccessibleFile` and `InvalidArgument`."""
+        """Returns the text of the file without its final newline. Raises `InaccessibleFile` and `InvalidArgument`."""
         try:
             text = file.read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
@@ -68,7 +68,7 @@ class TypedSecret:
         if not is_watched():
             raise WrongUse(f"a {self.name} is needed: give {self.option}, or set {self.variable}")
         with warnings.catch_warnings():
-            # A terminal that cannot stop echoing is no place to type a secret.
+            # Do not let a secret be typed where the terminal cannot stop echoing.
             warnings.simplefilter("error", getpass.GetPassWarning)
             try:
                 text = getpass.getpass(prompt, stream=sys.stderr)

@@ -1,1 +1,1 @@
-"""What `xtrace init` does, step by step."""
+"""The steps of `xtrace init`."""

@@ -47,7 +47,7 @@ class ChosenContext:
 
     context: "ExecutionContext"
     passphrase: str | None
-    """None if something else protects it."""
+    """None if it is not protected by a passphrase."""
     is_new: bool = False
     recovery_key: "RecoveryKey | None" = None
 
@@ -60,7 +60,7 @@ def choose_context(
     server: ChosenServer,
     stored: Sequence[str],
 ) -> ChosenContext:
-    """Opens the context of the path, else restores one of those that are `stored` on the server, or creates one.
+    """Opens the context at the path, or restores one of those `stored` on the server, or creates one.
 
     Raises `WrongUse`, `WrongKey`, `NotConfirmed`, and what files and the server raise.
     """
@@ -144,7 +144,7 @@ def _created(questions: Questions, options: ContextOptions, path: Path) -> Chose
 
 
 def _model(questions: Questions, options: ContextOptions) -> "Embedding":
-    """The model of a new context, after it has embedded something. Raises `WrongUse` and what the model raises."""
+    """Returns the model of a new context, after testing it. Raises `WrongUse` and what the model raises."""
     from xtrace_sdk.x_vec.inference.embedding import Embedding
 
     provider, name, dimensions, bits = MODEL

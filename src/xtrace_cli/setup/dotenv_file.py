@@ -1,4 +1,4 @@
-"""Changes to a `.env`: what else is in it stays, comments and order too, and it is replaced whole or not at all."""
+"""Changes a `.env` atomically: everything else in it stays, including comments and order."""
 
 import re
 from collections.abc import Mapping
@@ -17,25 +17,25 @@ _COMMENT: Final = re.compile(r"[ \t]+#[^\r\n'\"]*(?=\s*\Z)")
 
 
 class _Entry(NamedTuple):
-    """A variable, or a comment or blank lines, which have no name."""
+    """A variable, or a comment or blank lines, which do not have a name."""
 
     name: str | None
     value: str | None
     text: str
-    """All of it, the end of the line too, and blank lines before it."""
+    """The complete text, including the end of the line and preceding blank lines."""
 
 
 def different(path: Path, values: Mapping[str, str]) -> list[str]:
-    """The names of variables that the file has with another value. Raises `InaccessibleFile` and `InvalidArgument`."""
+    """Returns the variables whose value in the file differs. Raises `InaccessibleFile` and `InvalidArgument`."""
     found = [(one.name, one.value) for one in _entries(path) if one.name is not None]
     return [name for name, value in found if name in values and value != values[name]]
 
 
 def write_settings(path: Path, values: Mapping[str, str]) -> None:
-    """Sets the variables in the file, which gets mode 0600; it is made if it does not exist.
+    """Sets the variables in the file, which gets mode 0600 and is created if it does not exist.
 
-    A variable that is there is changed where it stands, the others are appended. Raises `InaccessibleFile`, and then
-    the file is as it was, `InvalidArgument` and `WrongUse`.
+    Existing variables are changed in place, others are appended. Raises `InaccessibleFile`, `InvalidArgument` and
+    `WrongUse`; the file is then unchanged.
     """
     left, text = dict(values), ""
     for entry in _entries(path):
@@ -54,7 +54,7 @@ def write_settings(path: Path, values: Mapping[str, str]) -> None:
 
 
 def _changed(entry: _Entry, value: str) -> str:
-    """The entry with another value; what stands before it, a comment behind it and the end of the line stay."""
+    """Returns the entry with another value; keeps what precedes it, a comment after it and the end of the line."""
     if entry.value == value:
         return entry.text
     before, comment = _BEFORE.match(entry.text), _COMMENT.search(entry.text)

@@ -1,4 +1,4 @@
-"""The end of `xtrace init`: a document is encrypted, stored and found again."""
+"""The last step of `xtrace init`: encrypts and stores a document, and finds it again."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -17,13 +17,13 @@ _ID: Final = "xtrace-first-document"
 
 
 class NotFoundAgain(XTraceError):
-    """What was stored was not found by a search for it."""
+    """A search did not find the stored document."""
 
 
 def store_and_find(server: ChosenServer, context: "ExecutionContext", kb: str, text: str | None) -> str:
     """Stores the text in the knowledge base of this name, searches for it, and returns the knowledge base's id.
 
-    Without a text it is an example, which is deleted again. Raises `NotFoundAgain` and what the calls raise.
+    Without a text, it stores an example, and deletes it afterwards. Raises `NotFoundAgain` and what the calls raise.
     """
 
     async def call(xtrace: "XTraceIntegration") -> str:

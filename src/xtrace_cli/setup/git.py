@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def committable(paths: Iterable[Path]) -> list[Path]:
-    """Those of the paths that are in a git work tree and not ignored there; none where git is not installed."""
+    """Returns the paths in a git work tree that are not ignored there; none if git is not installed."""
     git = shutil.which("git")
     return [] if git is None else [path for path in paths if path.exists() and _is_committable(git, path.resolve())]
 
 
 def _is_committable(git: str, path: Path) -> bool:
-    # The work tree may be someone else's: without the program that its settings may name as a file system monitor.
+    # The work tree may be someone else's: do not run a file system monitor that its settings may name.
     command = [git, "-c", "core.fsmonitor=false", "check-ignore", "--quiet", "--", path.name]
     done = subprocess.run(command, cwd=path.parent, capture_output=True, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
     return done.returncode == 1  # 0: ignored, 128: not a work tree

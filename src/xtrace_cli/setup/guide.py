@@ -1,4 +1,4 @@
-"""The steps of `xtrace init`, in their order."""
+"""The steps of `xtrace init`, in order."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +41,10 @@ class Options:
 
 
 def guide(options: Options) -> None:
-    """Sets the working folder up, and prints what it has then.
+    """Sets up the working folder, and prints the result.
 
-    Whatever fails, what was made before stays and is found by the next run. Raises `WrongUse`, `NotConfirmed`, and what
-    the steps raise.
+    If a step fails, the results of earlier steps stay, and the next run finds them. Raises `WrongUse`, `NotConfirmed`,
+    and what the steps raise.
     """
     questions = Questions.unless(options.yes)
     settings = current_settings()
@@ -82,7 +82,7 @@ def _knowledge_base(questions: Questions, options: Options, settings: Settings, 
 
 
 def _kept_passphrase(questions: Questions, options: Options, chosen: ChosenContext) -> dict[str, str]:
-    """Keeps the passphrase where the user wants it; what `.env` has to say of it."""
+    """Stores the passphrase where the user wants it, and returns the variables for `.env`."""
     wanted = options.keep_passphrase
     if chosen.passphrase is None or wanted == "no":
         return {}
@@ -112,7 +112,7 @@ def _write(questions: Questions, options: Options, variables: dict[str, str]) ->
 
 
 def _remember(server: ChosenServer, opened_here: Path | None) -> None:
-    """The user named the server here, so the folder's file may name it from now on; and a context that it opens."""
+    """Allows the folder's file to name this server and its context, because the user has just chosen them here."""
     if opened_here is not None:
         source = Source(DOTENV, Path.cwd(), is_of_folder=True)
         allow(Setting("context", as_written(opened_here), source), "passphrase")

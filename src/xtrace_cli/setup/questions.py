@@ -1,4 +1,4 @@
-"""The questions of `xtrace init`: each has a flag, and with `--yes` each is answered by its flag or its default."""
+"""The questions of `xtrace init`. Each has a flag; with `--yes`, the flag or the default is the answer."""
 
 import getpass
 import sys
@@ -12,19 +12,19 @@ from xtrace_cli.output import is_watched, printable
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Asks the person at the terminal, or says which flag is missing."""
+    """Asks at the terminal, or says which flag is missing."""
 
     may_ask: bool
 
     @classmethod
     def unless(cls, yes: bool) -> "Questions":
-        """Questions unless `--yes` was given. Raises `WrongUse` when they can be neither asked nor left out."""
+        """Asks unless `--yes` was given. Raises `WrongUse` when not interactive and without `--yes`."""
         if not yes and not is_watched():
             raise WrongUse("xtrace init cannot ask questions when not interactive: add --yes")
         return cls(not yes)
 
     def text(self, question: str, flag: str, default: str | None = None) -> str:
-        """The answer, by default `default`. Raises `WrongUse` if it is needed and cannot be asked for."""
+        """Returns the answer, by default `default`. Raises `WrongUse` if it is required and cannot be asked for."""
         if not self.may_ask:
             if default is None:
                 raise WrongUse(f"{flag} is missing: {question[0].lower()}{question[1:]}")
@@ -35,7 +35,7 @@ class Questions:
                 return answer or default or ""
 
     def secret(self, question: str, flag: str, *, may_be_empty: bool = False) -> str:
-        """An answer that is not shown while it is typed; empty only if it may be."""
+        """Returns an answer that is typed without echo; it is empty only if `may_be_empty`."""
         if not self.may_ask:
             if may_be_empty:
                 return ""
@@ -49,7 +49,7 @@ class Questions:
                 return answer
 
     def wants(self, question: str, given: bool | None, *, default: bool) -> bool:
-        """Whether it is wanted: what the flag says, else the answer, else the default."""
+        """Returns the flag, else the answer, else the default."""
         if given is not None or not self.may_ask:
             return default if given is None else given
         answer = _read_line(f"{question} [{'Y/n' if default else 'y/N'}] ").lower()

@@ -1,4 +1,4 @@
-"""Which server `xtrace init` works with, and what `.env` says about it."""
+"""Chooses the server of `xtrace init`, and its variables for `.env`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,26 +30,26 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChosenServer:
-    """The way to the server."""
+    """The connection to the server."""
 
     connection: Connection
     variables: dict[str, str] = field(default_factory=dict, repr=False)
-    """What `.env` has to say; with keys only if the user wants them there."""
+    """The variables for `.env`; includes keys only if the user agreed."""
 
     def integration(self) -> "XTraceIntegration":
-        """A client of it. Raises `WrongUse` without an organisation and an API key."""
+        """Returns a client of it. Raises `WrongUse` without an organisation and an API key."""
         return self.connection.integration(("org_id", "api_key"), may_use=("admin_key",))
 
     def setting(self, name: str) -> Setting | None:
-        """The setting as it will be read from `.env`; None if `.env` will not have it."""
+        """Returns the setting as `.env` will contain it, or None."""
         value = self.variables.get(VARIABLES[name][0])
         return None if value is None else Setting(name, value, Source(DOTENV, Path.cwd(), is_of_folder=True))
 
 
 def choose_server(questions: Questions, options: ServerOptions) -> ChosenServer:
-    """The server that the flags, the settings or the answers name; a private one runs when this returns.
+    """Returns the server that the flags, the settings or the answers name; starts a private one.
 
-    Raises `WrongUse`, `NotConfirmed`, what files and servers raise.
+    Raises `WrongUse`, `NotConfirmed`, and what files and servers raise.
     """
     if options.local and (options.url or options.credentials):
         raise WrongUse("give either --local, or --url and --credentials")
@@ -90,7 +90,7 @@ def contexts_on(server: ChosenServer) -> list[str]:
 
 
 def as_written(path: Path) -> str:
-    """The path as `.env` has it: relative inside the working folder, absolute elsewhere."""
+    """Returns the path for `.env`: relative inside the working folder, absolute elsewhere."""
     here, whole = Path.cwd().resolve(), path.resolve()
     return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
 

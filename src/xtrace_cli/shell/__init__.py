@@ -1,1 +1,1 @@
-"""`xtrace shell`: commands without the prefix, with what they open kept open."""
+"""`xtrace shell`: runs commands without the prefix, and keeps open what they opened."""

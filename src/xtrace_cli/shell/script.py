@@ -1,4 +1,4 @@
-"""A shell that reads its lines from a file or a pipe."""
+"""A shell that reads lines from a file or a pipe."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from xtrace_cli.shell.session import Session, is_complete, joined
 
 
 def carry_out(session: Session, lines: Iterable[str]) -> int:
-    """Runs each command, also after one that failed. Returns the exit status of the last that did, else 0."""
+    """Runs all commands, even after a failure. Returns the exit status of the last failed one, else 0."""
     status, begun = 0, list[str]()
     for line in lines:
         begun.append(line.rstrip("\r\n"))

@@ -1,4 +1,4 @@
-"""The commands of one shell: a line becomes a command, and what it opened stays open for the next one."""
+"""Runs the commands of one shell; what a command opened stays open for the next one."""
 
 import shlex
 import time
@@ -46,7 +46,7 @@ class Session:
         self._closing.close()
 
     def run(self, line: str) -> int:
-        """Carries out a complete line, and says the exit status of its command. An error ends the command alone."""
+        """Runs a complete line, and returns the exit status of its command. An error ends only that command."""
         try:
             # Without shlex's comments, which would cut the id `notes.md#0`.
             words = [] if line.lstrip().startswith("#") else shlex.split(line)
@@ -79,7 +79,7 @@ class Session:
         ]
         profile = ["--profile", self._profile] if self._profile else []
         started = time.perf_counter()
-        # In front of what the user may have ended with `--`.
+        # Before a `--` of the user.
         at = words.index("--") if "--" in words else len(words)
         status = run([*profile, *words[:at], *added, *words[at:]])
         if self._timing:
@@ -108,7 +108,7 @@ class Session:
 
 
 def is_complete(text: str) -> bool:
-    """Whether the text is a whole command: it neither ends with a backslash nor inside a quotation."""
+    """Whether the text is a complete command: it ends neither with a backslash nor inside a quotation."""
     if text.lstrip().startswith(("\\", "#")):
         return True
     if text.rstrip(" ").endswith("\\"):
@@ -121,19 +121,19 @@ def is_complete(text: str) -> bool:
 
 
 def joined(lines: Sequence[str]) -> str:
-    """The lines of one command as one: a backslash at the end of a line joins it with the next."""
+    """Joins the lines of one command: a backslash at the end of a line continues it on the next."""
     text = "\n".join(lines)
     return text.replace("\\\n", " ")
 
 
 def options_of(words: Sequence[str]) -> list[str]:
-    """The options of the command that the words begin with."""
+    """Returns the options of the command at the start of the words."""
     command = command_of(words)
     return [name for parameter in command.params for name in parameter.opts] if command is not None else []
 
 
 def command_of(words: Sequence[str]) -> "typer.core.TyperCommand | typer.core.TyperGroup | None":
-    """The command that the words begin with, or the group that they have come to; None for an unknown one."""
+    """Returns the command or group at the start of the words; None for an unknown one."""
     from xtrace_cli.main import app
 
     command = typer.main.get_command(app)

@@ -1,4 +1,4 @@
-"""A shell at a terminal: a prompt with completion and history, of prompt_toolkit."""
+"""A shell at a terminal: a prompt_toolkit prompt with completion and history."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from xtrace_cli.shell.session import Session, command_of, is_complete, joined
 
 _PROMPT, _FURTHER = "xtrace> ", "   ...> "
 _KEY_LIKE: Final = re.compile(r"[A-Za-z0-9_-]{30,}")
-"""As long as keys are, which nothing that is typed here has to be."""
+"""The length of keys; nothing else that is typed here needs to be that long."""
 
 
 def converse(session: Session) -> int:
@@ -45,7 +45,7 @@ def _command(prompt: "PromptSession[str]") -> str:
 
 
 def history_in(folder: Path) -> History:
-    """The history in a file of the folder that only its owner can read; in memory alone where there can be none."""
+    """Returns a history in a file that only its owner can read, or in memory if that is not possible."""
     file = folder / "history"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,7 +57,7 @@ def history_in(folder: Path) -> History:
 
 
 class _WithoutSecrets(FileHistory):
-    """Keeps no line that begins with a space, or that has something in it which may be a key."""
+    """Does not store lines that begin with a space or may contain a key."""
 
     def store_string(self, string: str) -> None:
         if not string.startswith(" ") and not _KEY_LIKE.search(string):
@@ -70,7 +70,7 @@ def _state_folder() -> Path:
 
 
 class _Words(Completer):
-    """Names of commands, then their options, the values of these, and files."""
+    """Completes names of commands, their options, the options' values, and files."""
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         before = document.text_before_cursor
@@ -83,7 +83,7 @@ class _Words(Completer):
 
 
 def candidates(words: list[str], last: str) -> Iterator[str]:
-    """What the last word may become after the words before it."""
+    """Returns the completions of the last word, given the words before it."""
     if last.startswith("\\") and not words:
         yield from (word for word in ("\\json", "\\timing", "\\reload", "\\help", "\\quit") if word.startswith(last))
         return
@@ -102,9 +102,9 @@ def candidates(words: list[str], last: str) -> Iterator[str]:
 
 
 def _choices(command: Any, words: list[str]) -> list[str] | None:
-    """The values of the option that stands before the last word; None if there is none, or it takes anything."""
+    """Returns the values of the option before the last word; None without an option, or if it takes any value."""
     named = next((one for one in command.params if words and words[-1] in one.opts), None)
-    # The default says which values there are, in every version of typer.
+    # In every version of typer, the default's class lists the values.
     default = getattr(named, "default", None)
     return [str(choice.value) for choice in type(default)] if isinstance(default, Enum) else None
 

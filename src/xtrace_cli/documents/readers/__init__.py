@@ -1,5 +1,5 @@
 """A reader for each kind of file: `read(source)` yields its sections, or raises `UnusableFile`.
 
-Readers run in a process of their own (`reading_process.py`), which bounds their time and memory, so they can leave that
-to others. Each imports its library itself.
+Readers run in a separate process (`reading_process.py`), which limits their time and memory, so they need not. Each
+imports its own library.
 """

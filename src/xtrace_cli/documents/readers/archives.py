@@ -13,9 +13,9 @@ MAX_ENTRIES: Final = 20_000
 
 
 def opened(source: Source) -> zipfile.ZipFile:
-    """The archive. Raises `UnusableFile` for what is none, is encrypted, or unpacks to too much.
+    """Opens the archive. Raises `UnusableFile` if it is not one, is encrypted, or unpacks to too much.
 
-    The sizes that it declares are a bound: `zipfile` reads no more of an entry than it declares.
+    Its declared sizes can be trusted as limits: `zipfile` never reads more of an entry than declared.
     """
     try:
         archive = zipfile.ZipFile(io.BytesIO(source.data))
@@ -35,7 +35,7 @@ def opened(source: Source) -> zipfile.ZipFile:
 
 
 def parsed_xml(data: bytes) -> Any:
-    """The root of a document that may be hostile: nothing outside of it is read and no entity is expanded.
+    """Returns the root of a possibly hostile document: reads nothing outside it, and expands no entities.
 
     Raises `UnusableFile`.
     """

@@ -1,4 +1,4 @@
-"""E-mail messages: who wrote what to whom. Attachments are left out."""
+"""E-mail messages: who wrote what to whom. Attachments are skipped."""
 
 from collections.abc import Iterator
 from email.message import MIMEPart
@@ -15,7 +15,7 @@ _HEADERS = ("From", "To", "Cc", "Date", "Subject")
 
 
 def read(source: Source) -> Iterator[Section]:
-    """The headers that people read with the text, or of a message in HTML alone its sections."""
+    """Yields the important headers with the text or, for an HTML-only message, its sections."""
     try:
         message = _PARSER.parsebytes(source.data)
         head = "\n".join(f"{name}: {short(str(message[name]))}" for name in _HEADERS if message[name])
@@ -40,7 +40,7 @@ def read(source: Source) -> Iterator[Section]:
 
 
 def _content(source: Source, body: MIMEPart | None) -> str:
-    # Not `get_content`, which replaces what is not valid in the encoding.
+    # Not `get_content`, which replaces bytes that are not valid in the encoding.
     data = None if body is None else body.get_payload(decode=True)
     if body is None or not isinstance(data, bytes):
         return ""

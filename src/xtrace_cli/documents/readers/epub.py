@@ -15,7 +15,7 @@ _PAGES = ("application/xhtml+xml", "text/html")
 
 
 def read(source: Source) -> Iterator[Section]:
-    """The sections of each chapter; where it has no heading, under its title."""
+    """Yields the sections of each chapter; one without headings gets its title."""
     archive = opened(source)
     package_path = next(
         (

@@ -29,7 +29,7 @@ _BLOCKS = (
     *("summary", "table", "tbody", "tfoot", "thead", "tr", "ul"),
 )
 _KEPT = "\0"
-"""A space that stays; no text has this character."""
+"""Marks a space to keep; no text contains this character."""
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 _XML_ENCODING = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9_.:-]{1,40})")
 
@@ -110,10 +110,10 @@ class _Page(HTMLParser):
             self._text.append(data.replace(" ", _KEPT) if self._in_pre else re.sub(r"\s+", " ", data))
 
     def end_section(self) -> None:
-        """What was read since the last heading is a section."""
+        """Makes a section of what was read since the last heading."""
         text = re.sub(r" *\n *", "\n", "".join(self._text)).replace(_KEPT, " ")
         self._text = []
-        if self._heading is not None:  # a heading that does not end
+        if self._heading is not None:  # an unclosed heading
             text += " ".join("".join(self._heading).split())
             self._heading = None
         text = re.sub(r"\n{3,}", "\n\n", text.replace("\n | ", "\n")).strip()

@@ -37,14 +37,14 @@ def read_markdown(source: Source) -> Iterator[Section]:
 
 
 def read_rst(source: Source) -> Iterator[Section]:
-    """A section for each heading. Directives are text: nothing is included or run."""
+    """Yields a section for each heading. Directives are treated as text: nothing is included or executed."""
     text = text_of(source)
     return _sections(text, _rst_headings(text.split("\n")), "", is_markdown=False)
 
 
 def markdown_headings(text: str, skipped: int = 0) -> list[Heading]:
-    """The headings of Markdown after a number of lines, but for those in quotes and lists."""
-    # A form feed and the like end a line for `splitlines`, not for Markdown.
+    """Returns the Markdown headings after a number of lines, except those in quotes and lists."""
+    # Form feeds and similar characters end a line for `splitlines`, but not in Markdown.
     after = "\n".join(text.split("\n")[skipped:])
     tokens = MarkdownIt("commonmark").disable("inline").parse(after)
     return [
@@ -55,7 +55,7 @@ def markdown_headings(text: str, skipped: int = 0) -> list[Heading]:
 
 
 def _plain(markdown: str) -> str:
-    """A heading without links, code marks and emphasis."""
+    """Returns a heading without link targets, code marks and emphasis."""
     without_links = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
     return re.sub(r"[*`]+|(?<!\w)_+|_+(?!\w)", "", without_links)
 
@@ -78,7 +78,7 @@ def _rst_headings(lines: list[str]) -> list[Heading]:
 
 
 def _is_over(lines: list[str], rule: int) -> bool:
-    """Whether the heading that this rule underlines has the same rule above it."""
+    """Whether the heading above this rule also has the same rule above it."""
     return rule > 1 and lines[rule - 2].rstrip() == lines[rule].rstrip()
 
 

@@ -1,4 +1,4 @@
-"""Notebooks of Jupyter: the cells' sources; outputs are left out."""
+"""Jupyter notebooks: the sources of the cells, without outputs."""
 
 from collections.abc import Iterator
 
@@ -24,7 +24,7 @@ class _Notebook(msgspec.Struct):
 
 
 def read(source: Source) -> Iterator[Section]:
-    """A section for each cell, under the headings of the Markdown cells above it."""
+    """Yields a section for each cell, under the headings of the Markdown cells above it."""
     try:
         cells = msgspec.json.decode(text_of(source).encode(), type=_Notebook).cells
     except msgspec.DecodeError as error:

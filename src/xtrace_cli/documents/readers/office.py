@@ -1,4 +1,4 @@
-"""Documents of Word, PowerPoint and Excel, by python-docx, python-pptx and openpyxl."""
+"""Word, PowerPoint and Excel documents, read with python-docx, python-pptx and openpyxl."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def read_docx(source: Source) -> Iterator[Section]:
-    """A section for each heading, the tables in it row by row."""
+    """Yields a section for each heading, and its tables row by row."""
     from docx import Document
     from docx.table import Table
 
@@ -46,7 +46,7 @@ def _heading_level(style: str | None) -> int:
 
 
 def _once(texts: Iterator[str]) -> list[str]:
-    """Without repetitions of neighbours: a cell that spans several columns comes once for each."""
+    """Drops repeated neighbours: a cell that spans several columns is listed once for each."""
     kept: list[str] = []
     for text in texts:
         if not kept or kept[-1] != text:
@@ -55,7 +55,7 @@ def _once(texts: Iterator[str]) -> list[str]:
 
 
 def read_pptx(source: Source) -> Iterator[Section]:
-    """A section for each slide: the texts of its shapes, its tables, and the speaker's notes."""
+    """Yields a section for each slide: the texts of its shapes, its tables, and the speaker's notes."""
     from pptx import Presentation
 
     presentation = _opened(source, Presentation)
@@ -83,7 +83,7 @@ def _shape_texts(shape: Any) -> Iterator[str]:
 
 
 def read_xlsx(source: Source) -> Iterator[Section]:
-    """A section for each row of each sheet, its values with the names in the sheet's first row that is not empty."""
+    """Yields a section for each row of each sheet: its values, named by the first row that is not empty."""
     from openpyxl import load_workbook
 
     workbook = _opened(source, lambda file: load_workbook(file, read_only=True, data_only=True, keep_links=False))
@@ -109,5 +109,5 @@ def _opened(source: Source, open_: Callable[[io.BytesIO], T]) -> T:
     opened(source).close()
     try:
         return open_(io.BytesIO(source.data))
-    except Exception as error:  # the libraries let through whatever a damaged file makes their code raise
+    except Exception as error:  # for a damaged file, the libraries may raise anything
         raise UnusableFile(f"it is damaged, or in another format: {type(error).__name__}") from None

@@ -1,4 +1,4 @@
-"""PDF, by pypdf: the text of each page, under the headings of the document's outline."""
+"""PDF, read with pypdf: the text of each page, under the headings of the document's outline."""
 
 import io
 import logging
@@ -16,7 +16,7 @@ _MOST_HEADINGS = 5000
 
 
 def read(source: Source) -> Iterator[Section]:
-    """A section for each page with text. Pages that are pictures have none, and a note says so."""
+    """Yields a section for each page with text. A note lists pages without text, such as scanned pictures."""
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     try:
         document = PdfReader(io.BytesIO(source.data), strict=False)
@@ -31,7 +31,7 @@ def read(source: Source) -> Iterator[Section]:
 
 
 _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, IndexError, AssertionError, RecursionError, OSError)
-"""What pypdf raises, among its own errors, for damaged documents."""
+"""What pypdf raises for damaged documents, besides its own errors."""
 
 
 def _pages(document: PdfReader, count: int, headings: dict[int, str], source: Source) -> Iterator[Section]:
@@ -56,7 +56,7 @@ def _pages(document: PdfReader, count: int, headings: dict[int, str], source: So
 
 
 def _headings(document: PdfReader) -> dict[int, str]:
-    """The headings that begin on each page, the last of them, with those above; empty without a usable outline."""
+    """Returns the last heading that begins on each page, with those above it; empty without a usable outline."""
     found: dict[int, str] = {}
     above = Headings()
 

@@ -18,7 +18,7 @@ def read(source: Source) -> Iterator[Section]:
 
 
 def read_python(source: Source) -> Iterator[Section]:
-    """A section for each class and function at the top level of a module of Python, under its name."""
+    """Yields a section for each top-level class and function of a Python module, under its name."""
     declared = next((m[1].decode() for line in source.data.split(b"\n", 2)[:2] if (m := _CODING.match(line))), None)
     text = text_of(source, declared)
     lines = text.splitlines(keepends=True)
@@ -32,7 +32,7 @@ def read_python(source: Source) -> Iterator[Section]:
 
 
 def _definitions(text: str) -> list[tuple[int, int, str]]:
-    """Of each, the first line, the line after it, and how it is called; none of what is not valid Python."""
+    """Returns the first line, the line after the last, and the name of each; nothing if it is not valid Python."""
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

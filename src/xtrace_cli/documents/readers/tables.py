@@ -16,7 +16,7 @@ _DEEPEST = 32
 
 
 def read_csv(source: Source) -> Iterator[Section]:
-    """A section for each row, its values with the names in the first row; the row after the names is row 2."""
+    """Yields a section for each row: its values, named by the first row. The row after the names is row 2."""
     text = text_of(source)
     first = text[: text.find("\n")] if "\n" in text else text
     delimiter = max(_DELIMITERS, key=first.count)
@@ -36,7 +36,7 @@ def read_csv(source: Source) -> Iterator[Section]:
 
 
 def read_json(source: Source) -> Iterator[Section]:
-    """A section for each entry if it is a list, else the text as it is."""
+    """Yields a section for each entry of a list, else the unchanged text."""
     text = text_of(source)
     try:
         value = msgspec.json.decode(text.encode())
@@ -52,7 +52,7 @@ def read_json(source: Source) -> Iterator[Section]:
 
 
 def read_jsonl(source: Source) -> Iterator[Section]:
-    """A section for each line that is not blank."""
+    """Yields a section for each line that is not blank."""
     for number, line in enumerate(text_of(source).split("\n"), start=1):
         if line.strip():
             try:
@@ -65,7 +65,7 @@ def read_jsonl(source: Source) -> Iterator[Section]:
 
 
 def _entry_text(entry: Any) -> str:
-    """An entry on one line; the values of an object with their names, those inside others by their paths."""
+    """Returns an entry on one line: the values of an object with their names; nested values with their paths."""
     if not isinstance(entry, dict):
         return _value_text(entry)
     flat = list(_flat(entry, "", 0))
