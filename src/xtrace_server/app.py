@@ -1,4 +1,4 @@
-"""The application: its routes, its guard, and one form for every error."""
+"""The application: its routes, its guard, and the one form of all errors."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -68,7 +68,7 @@ _Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What all workers of a server count together: sign-ins apart, so that their addresses push no key out."""
+    """What all workers of a server count together. Sign-ins are separate, so that their addresses do not evict keys."""
 
     keys: SharedRates = field(default_factory=SharedRates)
     sign_ins: SharedRates = field(default_factory=SharedRates)
@@ -76,16 +76,16 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """What a worker has in common with the others of its server."""
+    """What a worker shares with the other workers of its server."""
 
     place: MetricsPlace
     counts: Counts
     beat: Callable[[], None]
-    """Says that the worker's event loop runs."""
+    """Reports that the worker's event loop runs."""
 
 
 def create_app(settings: Settings, common: Common | None = None) -> FastAPI:
-    """Returns the application, which opens its database when it starts; `common` is what a worker shares with others.
+    """Returns the application, which opens its database at start; `common` is what a worker shares with others.
 
     Raises `LookupError` for a route that does not declare its rule and description, and `SchemeUnusable`.
     """
@@ -125,13 +125,13 @@ def all_routes() -> list[APIRoute]:
 
 
 def _routers() -> list[APIRouter]:
-    # Those of the data plane come first: a request is compared with one after the other.
+    # The data plane's routes come first, because a request is compared with the routes in order.
     parts = (search, metadata, chunks, contexts, knowledge_bases, keys, health, openapi, operator, organisation, audit)
     return [part.router for part in parts]
 
 
 def answer_to(request: Request, error: ServiceError) -> Response:
-    """Returns the answer to a request that failed: a page of the dashboard for a browser, a problem for all others."""
+    """Returns the answer to a failed request: a page of the dashboard for a browser, else problem JSON."""
     if is_for_reader(state_of(request).settings, request.scope):
         return error_page(request, error)
     request.state.code = error.code
@@ -209,7 +209,7 @@ def _lifespan(
 
 
 def _traces(settings: Settings) -> Traces | None:
-    """Returns where spans go, None unless the settings name a collector."""
+    """Returns the exporter of spans; None unless the settings name a collector."""
     if settings.traces_endpoint is None:
         return None
     return Traces(
@@ -260,7 +260,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 
 def _translated(request: Request, error: HTTPException) -> ServiceError:
-    """What the framework says about a request that matches no route, as one of the service's errors."""
+    """Turns the framework's error for a request without a matching route into one of the service's errors."""
     path = request.url.path[:128]
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")

@@ -1,4 +1,4 @@
-"""The first start: an organisation with its keys, and the operator key, written where only the operator reads them."""
+"""The first start: creates an organisation with its keys and the operator key, in files only the operator can read."""
 
 import asyncio
 import errno
@@ -30,14 +30,14 @@ FIRST_ORGANISATION = "default"
 
 
 class CredentialsUnusable(Exception):
-    """A file that is to contain keys contains something else; it stays as it is."""
+    """A file that should contain keys contains something else; it was not changed."""
 
 
 async def prepare(database: Database, folder: Path, api_url: str, *, operator_api: bool) -> list[Path]:
-    """Creates the first organisation if there is none, and with `operator_api` the operator key; returns their files.
+    """Creates the first organisation if none exists and, with `operator_api`, the operator key; returns their files.
 
-    The files are on the disk before the database knows the keys, so an interruption cannot lose the keys. In files that
-    are there already `api_url` is updated.
+    The files are on the disk before the database knows the keys, so an interruption cannot lose the keys. In existing
+    files, `api_url` is updated.
     """
     written = []
 
@@ -79,8 +79,8 @@ def credentials_of(new: NewOrganisation, api_url: str) -> Credentials:
 def _update_url(
     path: Path, read: Callable[[Path], Credentials] | Callable[[Path], OperatorCredentials], api_url: str
 ) -> None:
-    # The operator may have moved the file to a safer place. It is written even if the URL stays the same: by its time
-    # a program that started this server sees that it is up. The server also starts on a full disk, to allow deletions.
+    # The operator may have moved the file to a safer place. It is written even if the URL is unchanged: its time tells
+    # a program that started this server that it is up. The server also starts on a full disk, to allow deletions.
     if path.exists():
         try:
             credentials = read(path)

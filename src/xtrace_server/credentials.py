@@ -1,6 +1,6 @@
-"""The files in which clients and the operator find the server and their keys, readable by their owner only.
+"""The files with the server's address and the keys of clients and of the operator, readable only by their owner.
 
-They are two, so that anyone who gets `credentials.json` does not get the operator key with it.
+There are two, so that `credentials.json` can be passed on without the operator key.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ OPERATOR_FILE = "operator.json"
 
 
 class Credentials(Secretive, Struct):
-    """What a client needs to reach the server, as `credentials.json` holds it."""
+    """What a client needs to reach the server: the content of `credentials.json`."""
 
     org_id: str
     admin_key: str
@@ -28,7 +28,7 @@ class Credentials(Secretive, Struct):
 
 
 class OperatorCredentials(Secretive, Struct):
-    """What the operator needs to operate the server over HTTP, as `operator.json` holds it."""
+    """What the operator needs to operate the server over HTTP: the content of `operator.json`."""
 
     operator_key: str
     api_url: str
@@ -48,5 +48,5 @@ def read_operator_credentials(path: Path) -> OperatorCredentials:
 
 
 def write_credentials(path: Path, credentials: Credentials | OperatorCredentials) -> None:
-    """Writes the file with mode 0600, whole or not at all."""
+    """Writes the file atomically, with mode 0600."""
     write_file(path, msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n")

@@ -1,9 +1,9 @@
-"""How long a request may still take, and the moment from which on it can no longer be cancelled.
+"""How long a request may still take, and from when on it can no longer be cancelled.
 
-A request that is cancelled has changed nothing. So `hold_deadline` is called before a transaction commits: a commit
-that has begun cannot be undone, and the answer must not say that it was.
+A cancelled request has changed nothing. So `hold_deadline` is called before a transaction commits: a commit that has
+begun cannot be undone, and the answer must not claim otherwise.
 
-A request that only reads ends when its client leaves. One that may write does not: a client need not wait for that.
+A request that only reads ends when its client disconnects. One that may write continues without its client.
 """
 
 import asyncio
@@ -19,28 +19,29 @@ class Deadline:
         self._timeout = timeout
         self._only_reads = False
         self.was_left = False
-        """Whether it was moved to the moment at which the client left."""
+        """Whether it was moved to the moment at which the client disconnected."""
 
     def expired(self) -> bool:
         """Returns whether it has passed."""
         return self._timeout.expired()
 
     def restart(self, seconds: float) -> None:
-        """Counts the seconds from now, unless it is held or has passed."""
+        """Restarts the seconds from now, unless it is held or has passed."""
         if self._timeout.when() is not None and not self._timeout.expired():
             self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
 
     def hold(self) -> None:
-        """From here on the request runs to its end, however long it takes."""
+        """From now on, the request runs to its end, however long it takes."""
         if not self._timeout.expired():
             self._timeout.reschedule(None)
 
     def only_read(self) -> None:
-        """From here on the request ends when its client leaves."""
+        """From now on, the request ends when its client disconnects."""
         self._only_reads = True
 
     def leave(self) -> None:
-        """The client has left: ends the request if it only reads, and the deadline is not held and has not passed."""
+        """The client has disconnected: ends the request if it only reads and the deadline is neither held nor
+        passed."""
         if self._only_reads and self._timeout.when() is not None and not self._timeout.expired():
             self.was_left = True
             self.restart(0)
@@ -51,7 +52,7 @@ _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 @asynccontextmanager
 async def deadline(seconds: float) -> AsyncIterator[Deadline]:
-    """Raises `TimeoutError` in the block after `seconds`, counted from the last `restart`."""
+    """Raises `TimeoutError` in the block `seconds` after the last `restart`."""
     async with asyncio.timeout(seconds) as timeout:
         made = Deadline(timeout)
         token = _current.set(made)
@@ -62,12 +63,12 @@ async def deadline(seconds: float) -> AsyncIterator[Deadline]:
 
 
 def hold_deadline() -> None:
-    """From here on the request that runs goes on to its end, however long it takes."""
+    """From now on, the current request runs to its end, however long it takes."""
     if (current := _current.get()) is not None:
         current.hold()
 
 
 def only_read() -> None:
-    """From here on the request that runs ends when its client leaves."""
+    """From now on, the current request ends when its client disconnects."""
     if (current := _current.get()) is not None:
         current.only_read()

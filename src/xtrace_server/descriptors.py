@@ -1,4 +1,4 @@
-"""Room for connections: each is a file descriptor, and a process may have only so many."""
+"""Raises the limit of open files for connections, each of which needs a file descriptor."""
 
 import logging
 from typing import Final
@@ -6,13 +6,13 @@ from typing import Final
 from xtrace_server.settings import Settings
 
 OWN: Final = 128
-"""Descriptors beside those of connections: the database's, temporary files, listeners."""
+"""Descriptors for other purposes: the database, temporary files, listeners."""
 
 _log = logging.getLogger("xtrace")
 
 
 def raise_descriptor_limit(settings: Settings) -> None:
-    """Lets this process open as many connections as `max_connections` says; logs what is allowed if it is fewer."""
+    """Lets this process open `max_connections` connections; logs a warning if the system allows fewer."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows has no such limit

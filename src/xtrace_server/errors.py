@@ -1,4 +1,4 @@
-"""What the service answers when it cannot do what was asked: one tree, named as in `xtrace_sdk.errors`.
+"""The errors that the service answers with: one tree, with the class names of `xtrace_sdk.errors`.
 
     ServiceError
     ├── MalformedRequest       400 malformed               not valid HTTP, JSON or MessagePack
@@ -52,7 +52,7 @@ RETRY_AFTER_S = 2
 
 
 class ServiceError(Exception):
-    """A request that failed; the message is what the client reads."""
+    """A request failed; the client gets the message."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
@@ -63,11 +63,11 @@ class ServiceError(Exception):
         self.detail = detail
 
     def headers(self) -> dict[str, str]:
-        """The headers that go with the answer."""
+        """Additional headers of the answer."""
         return {}
 
     def body(self) -> bytes:
-        """The problem as JSON."""
+        """Returns the problem as JSON."""
         problem = Problem(
             type=f"urn:xtrace:problem:{self.code}",
             title=self.title,
@@ -91,7 +91,7 @@ class Unauthenticated(ServiceError):
     title = "Not authenticated"
 
     def __init__(self, detail: str, key_hash: str = "") -> None:
-        """`key_hash` is that of the key if it is one of the organisation's own."""
+        """`key_hash` is the key's hash if it belongs to the organisation."""
         super().__init__(detail)
         self.key_hash = key_hash
 
@@ -114,7 +114,7 @@ class PermissionDenied(ServiceError):
     title = "Not permitted"
 
     def __init__(self, detail: str, kb_id: str = "", key_hash: str = "") -> None:
-        """`key_hash` is that of the key where the caller is not known yet."""
+        """`key_hash` is the key's hash if the caller is not yet known."""
         super().__init__(detail)
         self.kb_id = kb_id
         self.key_hash = key_hash
@@ -137,7 +137,7 @@ class QuotaExceeded(PermissionDenied):
 
     @classmethod
     def of_stored(cls, what: str, quota: int, has: int, more: int) -> Self:
-        """For a write that stores `more` of what the organisation may have `quota` of and has `has` of."""
+        """Returns the error for a write that would add `more` to the `has` that count against `quota`."""
         return cls(
             f"the organisation may store {quota:,} {what} and has {has:,}; this would add {more:,}, so nothing was "
             "stored: delete some, or ask the server's operator for a larger quota"
@@ -266,12 +266,12 @@ class NamesTaken(Conflict):
 
     @classmethod
     def of_positions(cls, positions: list[int]) -> Self:
-        """For an insertion that must not meet a name: `positions` are those in `chunks`."""
+        """Returns the error for an insertion whose names exist; `positions` are positions in `chunks`."""
         return cls(f"the names of chunks[{_some(positions)}] are stored already; nothing was stored")
 
     @classmethod
     def of_chunks(cls, chunk_ids: list[int]) -> Self:
-        """For a write that would give stored chunks names that others have."""
+        """Returns the error for a write that would give stored chunks names that other chunks have."""
         return cls(
             f"chunk {_some(chunk_ids)} was stored under a unique name, and another chunk has the one that it would get "
             "in this context; nothing was changed"
@@ -399,5 +399,5 @@ def _some(chunk_ids: list[int]) -> str:
 
 
 def _short(number: int) -> str:
-    # Python refuses to write out integers of more than 4,300 digits.
+    # Python refuses to convert integers of more than 4,300 digits to text.
     return str(number) if abs(number) < 2**64 else "(a number of more than 64 bits)"

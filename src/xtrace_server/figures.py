@@ -1,7 +1,7 @@
-"""Counts what organisations use, in memory, and adds it to the database in the background.
+"""Counts in memory what organisations use, and adds it to the database in the background.
 
-No request waits for the disk, and servers over one database add to the same rows. What a process has counted since it
-last wrote is lost if it is killed: the figures are for people, and quotas do not depend on them.
+No request waits for the disk, and servers that share a database add to the same rows. If a process is killed, the
+counts since its last write are lost: the figures are for people, and quotas do not depend on them.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from xtrace_server.storage.schema import LATENCIES, LATENCY_BOUNDS_MS
 WRITTEN_EVERY_S: Final = 10.0
 HOUR_S: Final = 3600
 _AT_ONCE: Final = 500
-"""Organisations whose figures are written in one transaction."""
+"""The number of organisations whose figures are written in one transaction."""
 _MAX_WAITING: Final = 10_000
-"""Hours of organisations that wait to be written; what comes beyond is not counted."""
+"""The maximum number of hours of organisations that wait to be written; others are not counted."""
 
 _log = logging.getLogger("xtrace")
 
@@ -39,7 +39,7 @@ class Figures:
         self._cleaned_at_hour = 0
 
     def add(self, organisation_id: str, **counts: int) -> None:
-        """Adds to the figures of this hour, by their names in `FIGURES`."""
+        """Adds to the figures of the current hour, by their names in `FIGURES`."""
         counter = self._of_now(organisation_id)
         if counter is not None:
             counter.update(counts)
@@ -59,14 +59,14 @@ class Figures:
             counter[LATENCIES[bisect_right(LATENCY_BOUNDS_MS, seconds * 1000)]] += 1
 
     async def close(self) -> None:
-        """Writes what is waiting, and stops."""
+        """Writes pending figures, and stops."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.write()
 
     async def write(self) -> None:
-        """Adds what is waiting to the database, each count once."""
+        """Adds pending figures to the database, each exactly once."""
         async with self._writing:
             while self._counts:
                 keys = list(self._counts)[:_AT_ONCE]
@@ -78,7 +78,7 @@ class Figures:
         if key not in self._counts and len(self._counts) >= _MAX_WAITING:
             return None
         if self._task is None or self._task.done():
-            # In a context of its own: the deadline of the request must not apply.
+            # In a separate context: the deadline of the request must not apply.
             self._task = asyncio.get_running_loop().create_task(self._write_often(), context=contextvars.Context())
         return self._counts.setdefault(key, Counter())
 
@@ -103,11 +103,11 @@ class Figures:
         except (StorageError, Unavailable):
             _log.warning("the usage figures could not be written; this will be retried")
             return False
-        # Nothing is awaited from the commit on: what is written no longer waits.
+        # No await after the commit: written counts must not be written again.
         self._cleaned_at_hour = this_hour()
         for key, counts in counted.items():
             self._counts[key].subtract(counts)
-            self._counts[key] += Counter()  # lets go of what is zero
+            self._counts[key] += Counter()  # drops zeros
             if not self._counts[key]:
                 del self._counts[key]
             self._forget_errors(key, errors[key])
@@ -125,5 +125,5 @@ class Figures:
 
 
 def this_hour() -> int:
-    """Returns the number of the present hour since 1970, in UTC."""
+    """Returns the number of hours since 1970, in UTC."""
     return int(time.time() // HOUR_S)

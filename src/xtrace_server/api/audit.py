@@ -22,11 +22,11 @@ PAGE = (
 @requires(CONTROL)
 @describes(list[wire.AuditEntry], *PAGE)
 async def newest(request: Request, state: StateDep, actor: ActorDep) -> Response:
-    """The newest entries of the organisation's audit log, or those before the id in `before`; the newest first."""
+    """The newest entries of the organisation's audit log, or those before the id in `before`, newest first."""
     limit, before = page_of(request)
     return json_answer([audit.shown(entry) for entry in await audit.newest(state, actor, before, limit)])
 
 
 def page_of(request: Request) -> tuple[int, int | None]:
-    """Returns how many entries are asked for, and before which id. Raises `InvalidRequest`."""
+    """Returns the requested number of entries, and the id before which they are. Raises `InvalidRequest`."""
     return query_number(request, "limit", MAX_LIMIT) or DEFAULT_LIMIT, query_number(request, "before", 2**63 - 1)

@@ -1,4 +1,4 @@
-"""Chunks: insert, get, update, patch, delete by id, and the look-up of names."""
+"""Chunks: insert, get, update, patch, delete by id, and look up names."""
 
 import asyncio
 import hashlib
@@ -42,7 +42,7 @@ async def insert(
     caller: ApiCallerDep,
     body: Annotated[wire.InsertChunks, Depends(body_of(wire.InsertChunks))],
 ) -> Response:
-    """Stores chunks under new ids, all or none."""
+    """Stores chunks under new ids: all or none."""
     key = idempotency_key(request)
     request_key = None
     if key is not None:
@@ -59,7 +59,7 @@ async def insert(
     Parameter("projection", {"type": "array", "items": {"enum": sorted(wire.PROJECTION_FIELDS)}}),
 )
 async def get(request: Request, state: StateDep, caller: ApiCallerDep, running: RunningDep) -> Response:
-    """The chunks with the ids asked for, in that order; unknown ids are left out."""
+    """Returns the chunks with the given ids, in that order; unknown ids are omitted."""
     kb_id, chunk_ids = query_string(request, "kb_id"), query_chunk_ids(request)
     names = query_strings(request, "projection")
     check_projection(state.settings, names)
@@ -77,7 +77,7 @@ async def update(
     caller: ApiCallerDep,
     body: Annotated[wire.UpdateChunks, Depends(body_of(wire.UpdateChunks))],
 ) -> Response:
-    """Replaces all that chunks hold, and moves them to the given context, all or none."""
+    """Replaces the contents of chunks, and moves them to the given context: all or none."""
     return json_answer(wire.UpdatedCount(await chunks.update(state, caller, body)))
 
 
@@ -89,7 +89,7 @@ async def patch(
     caller: ApiCallerDep,
     body: Annotated[wire.PatchChunks, Depends(body_of(wire.PatchChunks))],
 ) -> Response:
-    """Changes the fields that are named, all or none. Chunks stay under their context."""
+    """Changes the given fields of chunks: all or none. Chunks stay under their context."""
     return json_answer(wire.UpdatedCount(await chunks.patch(state, caller, body)))
 
 
@@ -110,7 +110,7 @@ async def find_names(
     caller: ApiCallerDep,
     body: Annotated[wire.FindNames, Depends(body_of(wire.FindNames))],
 ) -> Response:
-    """Which of the names are stored under the context."""
+    """Returns which of the names are stored under the context."""
     return json_answer(wire.FoundNames(await chunks.find_names(state, caller, body)))
 
 

@@ -23,7 +23,7 @@ async def save(
     caller: ApiCallerDep,
     body: Annotated[wire.SaveContext, Depends(body_of(wire.SaveContext))],
 ) -> Response:
-    """Stores a context, or adds to a stored one; its public part never changes."""
+    """Stores a context, or adds to a stored one, whose public part never changes."""
     return json_answer(wire.SavedContext(await contexts.save(state, caller, body.context_id, body.data, body.name)))
 
 
@@ -35,8 +35,8 @@ async def save(
     Parameter("details", {"type": "boolean", "default": False}),
 )
 async def list_all(request: Request, state: StateDep, caller: ApiCallerDep) -> Response:
-    """The ids of the contexts that the key may read; with `restorable=true` also of those that can be restored, and
-    with `details=true` the type and the creation of each.
+    """Returns the ids of the contexts that the key may read. `restorable=true` adds the ids of those that can be
+    restored; `details=true` adds the type and creation time of each.
     """
     asked, detailed = query_boolean(request, "restorable"), query_boolean(request, "details")
     found = await contexts.list_all(state, caller)
@@ -54,7 +54,7 @@ async def list_all(request: Request, state: StateDep, caller: ApiCallerDep) -> R
 @requires(MEMBER)
 @describes(wire.ContextData, statuses=(403,))
 async def get(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
-    """The context's data as stored."""
+    """Returns the context's data as stored."""
     return json_answer(await contexts.get(state, caller, context_id))
 
 
@@ -62,7 +62,7 @@ async def get(state: StateDep, caller: ApiCallerDep, context_id: str) -> Respons
 @requires(MEMBER)
 @describes(wire.SavedContext, statuses=(403, 409))
 async def delete(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
-    """Deletes a context that no chunk is stored under."""
+    """Deletes a context under which no chunks are stored."""
     await contexts.delete(state, caller, context_id)
     return json_answer(wire.SavedContext(context_id))
 
@@ -80,7 +80,7 @@ async def retire(state: StateDep, caller: ApiCallerDep, context_id: str) -> Resp
 @requires(MEMBER)
 @describes(wire.Successor, statuses=(403,))
 async def get_successor(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
-    """The id of the context that a rotation moves the context's chunks to, null if no rotation has begun."""
+    """Returns the id of the context to which a rotation moves this context's chunks, or null."""
     return json_answer(wire.Successor(await contexts.get_successor(state, caller, context_id)))
 
 
@@ -93,7 +93,7 @@ async def store_successor(
     context_id: str,
     body: Annotated[wire.StoreSuccessor, Depends(body_of(wire.StoreSuccessor))],
 ) -> Response:
-    """Stores the successor if the stored one equals `replaces`. Answers the one stored then."""
+    """Stores the successor if the current one equals `replaces`. Returns the one that is then stored."""
     return json_answer(wire.Successor(await contexts.store_successor(state, caller, context_id, body)))
 
 
@@ -101,7 +101,7 @@ async def store_successor(
 @requires(READER)
 @describes(wire.KnowledgeBaseContexts)
 async def of_knowledge_base(state: StateDep, caller: ApiCallerDep, kb_id: str) -> Response:
-    """The ids of the contexts bound to a knowledge base."""
+    """Returns the ids of the contexts bound to a knowledge base."""
     return json_answer(wire.KnowledgeBaseContexts(await contexts.of_knowledge_base(state, caller, kb_id)))
 
 
@@ -109,7 +109,7 @@ async def of_knowledge_base(state: StateDep, caller: ApiCallerDep, kb_id: str) -
 @requires(MEMBER)
 @describes(wire.ContextKnowledgeBases)
 async def knowledge_bases_of(state: StateDep, caller: ApiCallerDep, context_id: str) -> Response:
-    """The ids of the knowledge bases that a context is bound to, as far as the key may read them."""
+    """Returns the ids of the knowledge bases to which a context is bound, as far as the key may read them."""
     return json_answer(wire.ContextKnowledgeBases(await contexts.knowledge_bases_of(state, caller, context_id)))
 
 
@@ -117,7 +117,7 @@ async def knowledge_bases_of(state: StateDep, caller: ApiCallerDep, context_id: 
 @requires(WRITER)
 @describes(wire.Binding, statuses=(409,))
 async def bind(state: StateDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
-    """Binds a context to a knowledge base; again is the same."""
+    """Binds a context to a knowledge base; repeating this changes nothing."""
     await contexts.bind(state, caller, kb_id, context_id)
     return json_answer(wire.Binding(kb_id, context_id))
 
@@ -126,7 +126,7 @@ async def bind(state: StateDep, caller: ApiCallerDep, kb_id: str, context_id: st
 @requires(READER)
 @describes(wire.NameSalt)
 async def get_name_salt(state: StateDep, caller: ApiCallerDep, kb_id: str, context_id: str) -> Response:
-    """The salt for the names of the context's chunks in a knowledge base, null if none is stored."""
+    """Returns the salt for the names of the context's chunks in a knowledge base, or null."""
     return json_answer(wire.NameSalt(await contexts.get_name_salt(state, caller, kb_id, context_id)))
 
 
@@ -140,7 +140,7 @@ async def store_name_salt(
     context_id: str,
     body: Annotated[wire.StoreNameSalt, Depends(body_of(wire.StoreNameSalt))],
 ) -> Response:
-    """Binds the context, and stores the salt if the stored one equals `replaces`. Answers the one stored then."""
+    """Binds the context, and stores the salt if the current one equals `replaces`. Returns the one then stored."""
     return json_answer(wire.NameSalt(await contexts.store_name_salt(state, caller, kb_id, context_id, body)))
 
 
@@ -148,5 +148,5 @@ async def store_name_salt(
 @requires(MEMBER)
 @describes(wire.SavedContext, statuses=(403,))
 async def named(state: StateDep, caller: ApiCallerDep, name: str) -> Response:
-    """The id of the context that was saved under a name."""
+    """Returns the id of the context that was saved under a name."""
     return json_answer(wire.SavedContext(await contexts.named(state, caller, name)))

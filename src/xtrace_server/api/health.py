@@ -1,4 +1,4 @@
-"""For the operator: whether the server runs, whether it can serve, and its metrics."""
+"""Probes and metrics for the operator."""
 
 import hmac
 from ipaddress import ip_address
@@ -20,7 +20,7 @@ router = APIRouter()
 @requires(PUBLIC)
 @describes(dict[str, str])
 async def live() -> Response:
-    """The process answers."""
+    """Succeeds while the process runs."""
     return json_answer({"status": "ok"})
 
 
@@ -28,7 +28,7 @@ async def live() -> Response:
 @requires(PUBLIC)
 @describes(dict[str, str])
 async def ready(request: Request, state: StateDep) -> Response:
-    """The database answers too, and the server is not about to stop; 503 otherwise."""
+    """Succeeds while the database answers and the server is not about to stop; 503 otherwise."""
     if request.app.state.draining:
         raise Unavailable("the server is about to stop (drain_s)")
     await state.database.check_ready()
@@ -39,7 +39,7 @@ async def ready(request: Request, state: StateDep) -> Response:
 @requires(PUBLIC)
 @describes(None, media_types=("text/plain",), statuses=(401, 404))
 async def metrics(request: Request, state: StateDep) -> Response:
-    """The server's metrics, for Prometheus; the setting `metrics` says who may read them."""
+    """Returns the server's metrics for Prometheus; the setting `metrics` decides who may read them."""
     _check_may_read_metrics(request, state.settings)
     return Response(state.metrics.text(), media_type=CONTENT_TYPE)
 

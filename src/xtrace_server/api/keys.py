@@ -24,7 +24,7 @@ async def create(
     actor: ActorDep,
     body: Annotated[wire.CreateApiKey, Depends(body_of(wire.CreateApiKey))],
 ) -> Response:
-    """Creates an API key without any permission; its secret will not be shown again. It may expire."""
+    """Creates an API key without permissions; its secret will not be shown again. It may expire."""
     key, secret = await api_keys.create(state, actor, body.name, body.description or "", body.expires_at)
     return json_answer(wire.CreatedApiKey(_shown(key), secret))
 
@@ -33,7 +33,7 @@ async def create(
 @requires(CONTROL)
 @describes(list[wire.ApiKey])
 async def list_all(state: StateDep, actor: ActorDep) -> Response:
-    """The organisation's API keys that are not revoked."""
+    """Returns the organisation's API keys that are not revoked."""
     return json_answer([_shown(key) for key in await api_keys.list_all(state, actor)])
 
 
@@ -41,7 +41,7 @@ async def list_all(state: StateDep, actor: ActorDep) -> Response:
 @requires(CONTROL)
 @describes(list[wire.KnowledgeBasePermission])
 async def permissions(state: StateDep, actor: ActorDep, key_hash: str) -> Response:
-    """What an API key may do, for every knowledge base where it may do anything."""
+    """Returns an API key's permissions in every knowledge base where it has any."""
     found = await api_keys.permissions(state, actor, key_hash)
     return json_answer([wire.KnowledgeBasePermission(kb.id, granted) for kb, granted in found])
 
@@ -56,7 +56,7 @@ async def set_permission(
     kb_id: str,
     body: Annotated[wire.SetPermission, Depends(body_of(wire.SetPermission))],
 ) -> Response:
-    """Sets what an API key may do in a knowledge base."""
+    """Sets an API key's permission in a knowledge base."""
     await api_keys.set_permission(state, actor, key_hash, kb_id, body.permission)
     return json_answer(wire.KnowledgeBasePermission(kb_id, body.permission))
 
@@ -79,7 +79,8 @@ async def change(
     key_hash: str,
     body: Annotated[wire.ChangeApiKey, Depends(body_of(wire.ChangeApiKey))],
 ) -> Response:
-    """Changes an API key's name, description or expiry; what is missing stays, and `expiresAt` null is never."""
+    """Changes an API key's name, description or expiry. Omitted fields stay; with `expiresAt` null, it never
+    expires."""
     key, _ = await api_keys.change(state, actor, key_hash, body.name, body.description, body.expires_at)
     return json_answer(_shown(key))
 

@@ -33,7 +33,8 @@ async def create(
 @requires(CONTROL)
 @describes(list[wire.KnowledgeBase], Parameter("include", {"type": "string", "enum": ["deleting"]}))
 async def list_all(request: Request, state: StateDep, actor: ActorDep) -> Response:
-    """The organisation's knowledge bases; with `include=deleting` also those whose chunks are still being deleted."""
+    """Returns the organisation's knowledge bases; `include=deleting` adds those whose chunks are still being
+    deleted."""
     deleting = query_choice(request, "include", ("deleting",)) == "deleting"
     return json_answer([_shown(kb) for kb in await knowledge_bases.list_all(state, actor, deleting=deleting)])
 
@@ -42,7 +43,7 @@ async def list_all(request: Request, state: StateDep, actor: ActorDep) -> Respon
 @requires(CONTROL)
 @describes(wire.KnowledgeBase)
 async def get(state: StateDep, actor: ActorDep, kb_id: str) -> Response:
-    """One knowledge base."""
+    """Returns one knowledge base."""
     return json_answer(_shown(await knowledge_bases.get(state, actor, kb_id)))
 
 
@@ -50,7 +51,7 @@ async def get(state: StateDep, actor: ActorDep, kb_id: str) -> Response:
 @requires(CONTROL)
 @describes(wire.DeletedKnowledgeBase)
 async def delete(state: StateDep, actor: ActorDep, kb_id: str) -> Response:
-    """Deletes a knowledge base with every chunk in it."""
+    """Deletes a knowledge base with all its chunks."""
     await knowledge_bases.delete(state, actor, kb_id)
     return json_answer(wire.DeletedKnowledgeBase(kb_id))
 

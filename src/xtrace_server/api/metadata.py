@@ -1,4 +1,4 @@
-"""What is done by metadata: search, pages, delete, patch. All within the chunks of one context."""
+"""Search, paging, deletion and patches by metadata, all within the chunks of one context."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1/chunk")
 
 _MAX_OFFSET = 2**62
 _RESULTS = b'{"results":'
-"""How the JSON of a page begins: with the field that its struct begins with."""
+"""The beginning of a page's JSON: the first field of its struct."""
 
 
 @router.post("/meta/{org}")
@@ -34,7 +34,7 @@ async def search(
     running: RunningDep,
     body: Annotated[wire.SearchMetaData, Depends(body_of(wire.SearchMetaData))],
 ) -> Response:
-    """Every chunk that the filter matches, by ascending id."""
+    """Returns every chunk that the filter matches, by ascending id."""
     check_projection(state.settings, body.projection)
     scope, shown = scope_of(state.settings, body), projection(body.projection, body.return_content)
     answer = ChunkAnswer(running, state.settings.data)
@@ -51,7 +51,7 @@ async def page(
     running: RunningDep,
     body: Annotated[wire.PageMetaData, Depends(body_of(wire.PageMetaData))],
 ) -> Response:
-    """One page of the chunks that the filter matches, sorted, with the token of the next."""
+    """Returns one sorted page of the chunks that the filter matches, with the token of the next page."""
     check_projection(state.settings, body.projection)
     scope, shown = scope_of(state.settings, body), projection(body.projection, body.return_content)
     digest = query_digest(scope, body.sort_by, body.sort_order)
@@ -83,7 +83,7 @@ async def delete(
     running: RunningDep,
     body: Annotated[wire.DeleteByMetaData, Depends(body_of(wire.DeleteByMetaData))],
 ) -> Response:
-    """Deletes the chunks that the filter matches, or says how many these are."""
+    """Deletes the chunks that the filter matches, or only counts them."""
     scope = scope_of(state.settings, body, chosen=True)
     count = await by_metadata.delete(state, caller, scope, running.reserve_keys, dry_run=body.dry_run)
     return json_answer(wire.WouldDeleteCount(count) if body.dry_run else wire.DeletedCount(count))
@@ -98,7 +98,7 @@ async def patch(
     running: RunningDep,
     body: Annotated[wire.PatchByMetaData, Depends(body_of(wire.PatchByMetaData))],
 ) -> Response:
-    """Changes the metadata of the chunks that the filter matches, or says how many these are."""
+    """Changes the metadata of the chunks that the filter matches, or only counts them."""
     scope = scope_of(state.settings, body, chosen=True)
     count = await by_metadata.patch(state, caller, scope, body.patch, running.reserve_keys, dry_run=body.dry_run)
     return json_answer(wire.WouldUpdateCount(count) if body.dry_run else wire.UpdatedCount(count))

@@ -1,6 +1,6 @@
-"""The OpenAPI 3.1 document of the service, generated from the routes' own declarations.
+"""The service's OpenAPI 3.1 document, generated from the routes' declarations.
 
-The server does not serve documentation pages: any viewer reads `/openapi.json`.
+The server has no documentation pages: any viewer can read `/openapi.json`.
 """
 
 import re
@@ -36,7 +36,7 @@ _CHOSEN_FILTER: Final = {
     "description": "A metadata filter (docs/metadata.md), as an object or as its JSON text; {} matches every chunk.",
     "type": ["object", "string"],
 }
-# Answers of the HTTP parser, of the envelope around every route, and to a bug.
+# Answers of the HTTP parser and of the envelope around every route, and the answer to a bug.
 _ALWAYS: Final = (400, 408, 414, 431, 500, 503)
 
 
@@ -44,7 +44,7 @@ _ALWAYS: Final = (400, 408, 414, 431, 500, 503)
 @requires(PUBLIC)
 @describes(dict[str, Any])
 async def openapi(request: Request) -> Response:
-    """This document."""
+    """Returns this document."""
     return Response(request.app.state.openapi, media_type=JSON)
 
 
@@ -150,7 +150,7 @@ def _security_schemes() -> dict[str, Any]:
 
 
 def _body_type(route: APIRoute) -> Any:
-    """The type of the route's body; None if it has none."""
+    """Returns the type of the route's body, or None."""
     found = [getattr(part.call, "__xtrace_body__", None) for part in _all_dependants(route.dependant)]
     return next((type_ for type_ in found if type_ is not None), None)
 

@@ -1,4 +1,4 @@
-"""What the server's operator does: organisations, their admin keys, the operator key itself, and the audit log."""
+"""The operator's routes: organisations, their admin keys, the operator key itself, and the audit log."""
 
 from typing import Annotated
 
@@ -37,7 +37,7 @@ async def create(
 @requires(OPERATOR)
 @describes(list[wire.Organisation])
 async def list_all(state: StateDep) -> Response:
-    """The organisations with their usage and quotas, the oldest first; also those being deleted."""
+    """Returns the organisations with their usage and quotas, oldest first, including those being deleted."""
     await state.guard.request_counts.write()
     return json_answer(await organisations.list_shown(state.database))
 
@@ -46,7 +46,7 @@ async def list_all(state: StateDep) -> Response:
 @requires(OPERATOR)
 @describes(wire.Organisation)
 async def get(state: StateDep, organisation_id: str) -> Response:
-    """One organisation with its usage and quotas."""
+    """Returns one organisation with its usage and quotas."""
     await state.guard.request_counts.write()
     return json_answer(await organisations.get_shown(state.database, organisation_id))
 
@@ -55,7 +55,7 @@ async def get(state: StateDep, organisation_id: str) -> Response:
 @requires(OPERATOR)
 @describes(wire.DeletedOrganisation)
 async def delete(state: StateDep, operator: OperatorDep, organisation_id: str) -> Response:
-    """Deletes an organisation with all that it has, but for its audit log."""
+    """Deletes an organisation with all its data, except its audit log."""
     await freeing_space(state, lambda: organisations.delete(state.database, operator, organisation_id))
     return json_answer(wire.DeletedOrganisation(organisation_id))
 
@@ -69,7 +69,7 @@ async def set_quotas(
     organisation_id: str,
     body: Annotated[wire.SetQuotas, Depends(body_of(wire.SetQuotas))],
 ) -> Response:
-    """Changes quotas of an organisation; null makes one unlimited. What it has already stays, however much it is."""
+    """Changes quotas of an organisation; null makes one unlimited. Existing data stays, even if it exceeds them."""
     return json_answer(await organisations.set_quotas(state.database, operator, organisation_id, body))
 
 
@@ -77,7 +77,7 @@ async def set_quotas(
 @requires(OPERATOR)
 @describes(wire.Organisation)
 async def suspend(state: StateDep, operator: OperatorDep, organisation_id: str) -> Response:
-    """Suspends an organisation: every call with one of its keys is refused. Deletes nothing."""
+    """Suspends an organisation: every call with one of its keys is rejected. Deletes nothing."""
     return json_answer(await organisations.suspend(state.database, operator, organisation_id))
 
 
@@ -93,7 +93,7 @@ async def resume(state: StateDep, operator: OperatorDep, organisation_id: str) -
 @requires(OPERATOR)
 @describes(list[wire.AdminKey])
 async def list_admin_keys(state: StateDep, organisation_id: str) -> Response:
-    """The admin keys of an organisation, by their hashes."""
+    """Returns the hashes of an organisation's admin keys."""
     return json_answer([_shown_key(key) for key in await admin_keys.list_all(state.database, organisation_id)])
 
 
@@ -101,7 +101,7 @@ async def list_admin_keys(state: StateDep, organisation_id: str) -> Response:
 @requires(OPERATOR)
 @describes(wire.CreatedAdminKey)
 async def create_admin_key(state: StateDep, operator: OperatorDep, organisation_id: str) -> Response:
-    """Creates a further admin key of an organisation, which will not be shown again; the others go on working."""
+    """Creates another admin key for an organisation, which will not be shown again; the others keep working."""
     key, secret = await admin_keys.create(state.database, operator, organisation_id)
     return json_answer(wire.CreatedAdminKey(_shown_key(key), secret))
 
@@ -110,7 +110,7 @@ async def create_admin_key(state: StateDep, operator: OperatorDep, organisation_
 @requires(OPERATOR)
 @describes(wire.CreatedAdminKey)
 async def rotate_admin_keys(state: StateDep, operator: OperatorDep, organisation_id: str) -> Response:
-    """Creates an admin key of an organisation, which will not be shown again, and revokes all others."""
+    """Creates an admin key for an organisation, which will not be shown again, and revokes all others."""
     key, secret = await admin_keys.rotate(state.database, operator, organisation_id)
     return json_answer(wire.CreatedAdminKey(_shown_key(key), secret))
 
@@ -119,7 +119,7 @@ async def rotate_admin_keys(state: StateDep, operator: OperatorDep, organisation
 @requires(OPERATOR)
 @describes(wire.RevokedAdminKey)
 async def revoke_admin_key(state: StateDep, operator: OperatorDep, organisation_id: str, key_hash: str) -> Response:
-    """Revokes an admin key. Without any the organisation's API keys go on working, but its keys cannot be changed."""
+    """Revokes an admin key. Without any, the organisation's API keys keep working, but its keys cannot be changed."""
     left = await admin_keys.revoke(state.database, operator, organisation_id, key_hash)
     return json_answer(wire.RevokedAdminKey(key_hash, left))
 
@@ -138,7 +138,7 @@ async def rotate_key(state: StateDep, operator: OperatorDep) -> Response:
     list[wire.AuditEntry], Parameter("organisation_id", {"type": "string", "minLength": 1}), *PAGE, statuses=(404,)
 )
 async def newest(request: Request, state: StateDep) -> Response:
-    """The newest entries of the server's own audit log, or of an organisation's; the newest first."""
+    """Returns the newest entries of the server's own audit log, or of an organisation's, newest first."""
     limit, before = page_of(request)
     await state.denials.write()
     of = query_optional(request, "organisation_id") or THE_SERVICE

@@ -1,4 +1,4 @@
-"""What an organisation sees of itself."""
+"""The organisation's own route."""
 
 from fastapi import APIRouter, Response
 
@@ -16,5 +16,5 @@ router = APIRouter(prefix="/api/v1/organisation")
 @requires(CONTROL)
 @describes(wire.Organisation)
 async def get(state: StateDep, actor: ActorDep) -> Response:
-    """The organisation with its usage and quotas."""
+    """Returns the organisation with its usage and quotas."""
     return json_answer(await organisations.get_own(state, actor))

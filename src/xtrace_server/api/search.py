@@ -20,7 +20,7 @@ from xtrace_server.search.running import BLOCK_BYTES, Search
 router = APIRouter(prefix="/v1")
 
 _UNREAD_BLOCKS = 2
-"""How many blocks of an answer are in memory while its client does not read."""
+"""The number of blocks of an answer that are buffered while its client does not read."""
 
 
 @router.post("/compute_hamming/{org}")
@@ -33,8 +33,8 @@ async def compute_hamming(
     running: RunningDep,
     body: Annotated[wire.ComputeHamming, Depends(body_of(wire.ComputeHamming))],
 ) -> Response:
-    """A MessagePack array of `[[ciphertext, …], chunk_id, nonce or nil]`, by ascending chunk id; or, for a client that
-    accepts it, the same in frames.
+    """Returns a MessagePack array of `[[ciphertext, …], chunk_id, nonce or nil]` by ascending chunk id or, for a client
+    that accepts frames, the same in frames.
     """
     scope = scope_of(state.settings, body)
     found = await search(state, caller, scope, [body.query], "query", running.reserve_keys)
@@ -51,7 +51,7 @@ async def compute_hamming_batch(
     running: RunningDep,
     body: Annotated[wire.ComputeHammingBatch, Depends(body_of(wire.ComputeHammingBatch))],
 ) -> Response:
-    """The answers to several queries in one pass over the candidates, in frames."""
+    """Returns the answers to several queries, computed in one pass over the candidates, in frames."""
     scope = scope_of(state.settings, body)
     found = await search(state, caller, scope, body.queries, "queries", running.reserve_keys)
     return await _streamed(running, found, FramedAnswer(*found.answer_shape))
@@ -59,7 +59,7 @@ async def compute_hamming_batch(
 
 async def _streamed(running: RunningRequest, found: Search, form: AnswerForm) -> Response:
     await running.take("answers", min(found.answer_bytes, _UNREAD_BLOCKS * BLOCK_BYTES))
-    # The transaction is over or has a task of its own, so nothing waits for the client.
+    # The transaction is over or runs in a separate task, so nothing waits for the client.
     # The first block comes before the status is sent.
     blocks = found.blocks(form)
     first = await anext(blocks, b"")

@@ -1,4 +1,4 @@
 """Archives: rows of tables in one tar file, written and read as streams; docs/formats.md describes them byte by byte.
 
-Knows no database: `storage.archiving` moves rows between a database and an archive.
+Independent of databases: `storage.archiving` moves rows between a database and an archive.
 """

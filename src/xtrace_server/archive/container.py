@@ -1,7 +1,7 @@
 """The container of an archive: a tar file in its simplest form (ustar), in which every byte has one allowed value.
 
-Any tar program lists and extracts it. Of a name and a size there is exactly one header, padding is zero and nothing
-follows the end, so that a hash over the members covers the whole file.
+Any tar program lists and extracts it. A name and a size determine the header, padding is zero, and nothing follows the
+end, so that a hash over the members covers the whole file.
 """
 
 import math
@@ -20,11 +20,11 @@ _AT_ONCE: Final = 2**16
 
 
 class ArchiveUnusable(Exception):
-    """The file is not an archive, or a damaged one; the message says which, as the end of a sentence."""
+    """The file is not an archive, or is damaged; the message says which, as the end of a sentence."""
 
 
 def header_of(name: str, size: int) -> bytes:
-    """Returns the header of a member. Raises `ValueError` for a name or a size that no member can have."""
+    """Returns the header of a member. Raises `ValueError` for an impossible name or size."""
     if not _NAME.fullmatch(name) or not 0 <= size <= _MAX_SIZE:
         raise ValueError("a member's name is short and plain, and its size below 8 GiB")
     fields = (
@@ -33,7 +33,7 @@ def header_of(name: str, size: int) -> bytes:
         b"0000000\0" * 2,  # owner and group
         b"%011o\0" % size,
         b"00000000000\0",  # time
-        b"        ",  # the checksum, as it counts into itself
+        b"        ",  # the checksum field, as spaces while the checksum is computed
         b"0".ljust(101, b"\0"),  # a regular file, not a link
         b"ustar\x0000".ljust(255, b"\0"),  # owner's and group's names and all else are empty
     )
@@ -42,14 +42,14 @@ def header_of(name: str, size: int) -> bytes:
 
 
 def padding_of(size: int) -> bytes:
-    """Returns what follows a member of the size, up to the next block."""
+    """Returns the padding after a member of this size, up to the next block."""
     return bytes(-size % BLOCK)
 
 
 class MemberReader:
     """The members of a file, one after another: `begin`, then `read` or `pieces`, and `end` after the last one.
 
-    The file may be a pipe: then how much there is left is not known.
+    The file may be a pipe, so the remaining size may be unknown.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -60,7 +60,7 @@ class MemberReader:
             file.seek(0)
 
     def end(self) -> None:
-        """Reads the end. Raises `ArchiveUnusable` if it is missing, or something follows it."""
+        """Reads the end. Raises `ArchiveUnusable` if it is missing, or if something follows it."""
         if self._take(len(END)) != END:
             raise ArchiveUnusable("it is damaged: its end is missing")
         if self._file.read(1):
@@ -84,13 +84,13 @@ class MemberReader:
         return name, size
 
     def read(self, size: int) -> bytes:
-        """Returns the bytes of the member that begins here, of the size that `begin` said."""
+        """Returns the bytes of the current member, whose size `begin` returned."""
         data = self._take(size)
         self._skip_padding(size)
         return data
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """Yields the same as `read` returns, a bounded number of bytes at a time."""
+        """Yields what `read` returns, a limited number of bytes at a time."""
         left = size
         while left:
             piece = self._take(min(left, _AT_ONCE))

@@ -1,4 +1,4 @@
-"""The first member of an archive: which tables follow, with which columns."""
+"""The first member of an archive: the tables that follow, with their columns."""
 
 from typing import Annotated, Any, Final
 
@@ -11,16 +11,16 @@ CHECKSUMS: Final = "SHA256SUMS"
 FORMAT: Final = "xtrace-archive"
 VERSION: Final = 1
 BACKUP: Final = "backup"
-"""Everything in a database."""
+"""An archive of a whole database."""
 EXPORT: Final = "knowledge_base"
-"""One knowledge base."""
+"""An archive of one knowledge base."""
 MAX_MANIFEST_BYTES: Final = 2**20
 
 _Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Name = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9_]*\Z", max_length=63)]
 
 VALUES: Final[dict[str, Any]] = {"integer": _Integer, "real": float, "boolean": bool, "text": str, "binary": bytes}
-"""What a column of each type contains."""
+"""The Python type of each type of column."""
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,14 +32,14 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table; `next_key` is the least number that its next row may get, or null where rows are not numbered."""
+    """A table; `next_key` is the smallest number that its next row may get, or null if rows are not numbered."""
 
     name: _Name
     columns: Annotated[tuple[Column, ...], msgspec.Meta(min_length=1, max_length=1000)]
     next_key: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] | None = None
 
     def rows(self) -> msgspec.msgpack.Decoder[list[tuple[Any, ...]]]:
-        """Returns what decodes rows of this table, and nothing else. Raises `ArchiveUnusable`."""
+        """Returns a decoder that accepts only rows of this table. Raises `ArchiveUnusable`."""
         try:
             values = [VALUES[column.type] | None if column.nullable else VALUES[column.type] for column in self.columns]
         except KeyError:
@@ -48,7 +48,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an archive says of itself. `schema` is the version of the database's schema."""
+    """An archive's description of itself. `schema` is the version of the database's schema."""
 
     format: str
     version: int

@@ -1,4 +1,4 @@
-"""Reads an archive that anyone may have made: nothing is believed, and what is held at once is bounded."""
+"""Reads an archive from any source: checks everything, and uses limited memory."""
 
 import hashlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ class Part:
     """Rows of one table, in the order of its columns."""
 
     number: int
-    """Counted through all tables, from 1: who was interrupted can go on after the last one."""
+    """Counted from 1 through all tables: after an interruption, a reader can continue after the last one."""
     table: str
     rows: list[tuple[Any, ...]]
 
@@ -40,7 +40,7 @@ class ArchiveReader:
         self.manifest: Manifest = manifests.decoded(data)
 
     def parts(self) -> Iterator[Part]:
-        """Yields every part, one in memory at a time. What comes is sound only when the last one has come.
+        """Yields the parts, one in memory at a time. They are trustworthy only once the last one was yielded.
 
         Raises `ArchiveUnusable` as soon as something differs from what a writer would have written.
         """
@@ -67,7 +67,7 @@ class ArchiveReader:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the checksums, in hexadecimal, once the last part has come: no two archives have the same."""
+        """The SHA-256 of the checksums in hexadecimal, once the last part was read; it identifies the archive."""
         return self._sums.hexdigest()
 
     def checked_rows(self) -> int:
@@ -75,7 +75,7 @@ class ArchiveReader:
         return sum(len(part.rows) for part in self.parts())
 
     def _part(self, name: str, size: int) -> bytes:
-        # Of a part above the usual size there is one row: what many small values need would be a multiple of it.
+        # A part above the usual size has one row: many small values would need a multiple of its size in memory.
         limit = PART_BYTES + _HEAD_BYTES
         if size > MAX_ROW_BYTES + _HEAD_BYTES:
             raise ArchiveUnusable(f"{name} is larger than the maximum size of a row")

@@ -1,4 +1,4 @@
-"""Writes an archive, whose size and number of rows need not be known before."""
+"""Writes an archive. Its size and number of rows need not be known in advance."""
 
 import hashlib
 import tempfile
@@ -12,9 +12,9 @@ from xtrace_server.archive.container import END, header_of, padding_of
 from xtrace_server.archive.manifest import CHECKSUMS, MANIFEST, Manifest
 
 PART_BYTES: Final = 2**20
-"""The maximum number of bytes of a part, unless it is one row."""
+"""The maximum size of a part, unless it is a single row."""
 MAX_ROW_BYTES: Final = 2**30
-"""As much as SQLite takes for a row."""
+"""The maximum that SQLite accepts for a row."""
 
 _SUMS_IN_MEMORY: Final = 2**20
 
@@ -22,7 +22,7 @@ _SUMS_IN_MEMORY: Final = 2**20
 class ArchiveWriter:
     """Writes the manifest at once, then rows, in the order of the manifest's tables.
 
-    A context manager: the archive is complete when the block ends, and not if it raises. Holds one part in memory.
+    A context manager: the archive is complete when the block ends without an exception. Keeps one part in memory.
     Raises `OSError`.
     """
 
@@ -40,7 +40,7 @@ class ArchiveWriter:
         self._member(MANIFEST, [manifest.encoded()])
 
     def add(self, table: str, row: Sequence[Any]) -> None:
-        """Adds a row of a table, with a value for each of the columns. Raises `ValueError` for a row beyond 1 GiB."""
+        """Adds a row of a table: one value for each column. Raises `ValueError` for a row above 1 GiB."""
         encoded = self._encoder.encode(row)
         if len(encoded) > MAX_ROW_BYTES:
             raise ValueError(f"a row of the table {table} is larger than 1 GiB")
@@ -52,7 +52,8 @@ class ArchiveWriter:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the checksums, in hexadecimal, once the archive is complete; as `ArchiveReader` finds it."""
+        """The SHA-256 of the checksums in hexadecimal, once the archive is complete; the same as
+        `ArchiveReader.digest`."""
         return self._digest.hexdigest()
 
     def __enter__(self) -> Self:
@@ -99,17 +100,17 @@ class ArchiveWriter:
 
 
 def part_name(number: int, table: str) -> str:
-    """Returns the name of a part; parts are counted through all tables, from 1."""
+    """Returns the name of a part; parts are counted from 1 through all tables."""
     return f"rows/{number:09d}.{table}.msgpack"
 
 
 def checksum_line(digest: str, name: str) -> bytes:
-    """Returns the line about a member, as `sha256sum` writes and checks it."""
+    """Returns the checksum line of a member, in the format of `sha256sum`."""
     return f"{digest}  {name}\n".encode()
 
 
 def array_head(length: int) -> bytes:
-    """Returns how an array of the length begins in MessagePack."""
+    """Returns the MessagePack header of an array of this length."""
     if length < 16:
         return bytes([0x90 | length])
     return b"\xdc" + length.to_bytes(2, "big") if length < 2**16 else b"\xdd" + length.to_bytes(4, "big")

@@ -1,8 +1,8 @@
 """Writes denied requests to the audit log, in the background and at a bounded rate.
 
 A client decides how often it is denied, but must not decide how much is written. Denials for the same reason within a
-minute are written as one entry with their number, and a process remembers a bounded number of reasons. The key that was
-presented is written down only if it is one of the organisation's own.
+minute become one entry with their count, and a process remembers a limited number of reasons. The presented key is
+recorded only if it belongs to the organisation.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Denials:
 
     def add(self, organisation_id: str, event: Event) -> None:
         """Remembers a denial. The first one is written at once, later ones within a minute."""
-        # The request id would make every denial another one.
+        # With the request id, every denial would be different.
         key = (organisation_id, replace(event, request_id=""))
         if key not in self._waiting and len(self._waiting) >= _MAX_WAITING:
             _log.warning("too many different denials at once: one was not recorded in the audit log")
@@ -42,16 +42,16 @@ class Denials:
         if len(self._waiting) * 2 >= _MAX_WAITING:
             self._half_full.set()
         if self._task is None or self._task.done():
-            # In a context of its own: the deadline of the request must not apply.
+            # In a separate context: the deadline of the request must not apply.
             self._task = asyncio.get_running_loop().create_task(self._write_often(), context=contextvars.Context())
 
     @property
     def waiting(self) -> int:
-        """How many different denials are not written yet."""
+        """The number of different denials that are not yet written."""
         return len(self._waiting)
 
     async def close(self) -> None:
-        """Writes what is waiting, and stops."""
+        """Writes pending denials, and stops."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -60,12 +60,12 @@ class Denials:
     async def _write_often(self) -> None:
         while self._waiting:
             await asyncio.shield(self.write())
-            # Made-up organisations must not fill the place of real ones, so when it is filling up, they go first.
+            # Invented organisations must not displace real ones, so they are dropped first when space runs out.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._half_full.wait(), WRITTEN_EVERY_S)
 
     async def write(self) -> None:
-        """Writes what is waiting."""
+        """Writes pending denials."""
         waiting, self._waiting = self._waiting, {}
         self._half_full.clear()
         if not waiting:

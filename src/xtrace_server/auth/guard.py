@@ -41,7 +41,7 @@ _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 
 class Plane(Enum):
-    """Which kind of key a route needs."""
+    """The kind of key that a route needs."""
 
     PUBLIC = "none"
     DATA = "API key"
@@ -111,7 +111,7 @@ class ApiCaller:
     async def knowledge_base(
         self, connection: Connection, kb_id: str, permission: Permission | None = None
     ) -> KnowledgeBase:
-        """Returns the knowledge base, if the key has the permission that the route declares, or the one given.
+        """Returns the knowledge base if the key has the given permission, by default the one that the route declares.
 
         Raises `KnowledgeBaseNotFound` (also for another organisation's) and `PermissionDenied`.
         """
@@ -127,13 +127,13 @@ class ApiCaller:
         return grant.kb
 
     async def locked(self, connection: Connection, kb_id: str) -> KnowledgeBase:
-        """The same, locked until the end of the writing transaction: a write asks again what is permitted."""
+        """Returns the same, locked until the end of the writing transaction: a write checks permissions again."""
         return await knowledge_bases.lock(connection, await self.knowledge_base(connection, kb_id))
 
     async def check_current(self, connection: Connection) -> None:
-        """Raises what the guard raises if the key opens nothing any more since the request began.
+        """Raises what the guard raises if the key has stopped working since the request began.
 
-        In a writing transaction: what is revoked, granted or suspended later waits for its end.
+        For writing transactions: later revocations, grants and suspensions wait for their end.
         """
         await organisations.hold(connection, self.organisation_id, self.key.hash)
         found = await organisations.find_api_key(connection, self.key.hash)
@@ -149,24 +149,24 @@ class ApiCaller:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who changes an organisation, as its audit log names them."""
+    """Who changes an organisation, as its audit log records it."""
 
     organisation_id: str
     name: str
-    """The hash of the admin key that was presented, or who else it was."""
+    """The hash of the presented admin key, or the name of another actor."""
     request_id: str = ""
     has_key: bool = False
     """Whether an admin key was presented."""
 
     async def knowledge_base(self, connection: Connection, kb_id: str) -> KnowledgeBase:
-        """Returns a knowledge base of the organisation, whose chunks its admin key may look at as they are stored.
+        """Returns a knowledge base of the organisation, whose stored chunks its admin key may inspect.
 
-        It could make an API key for that. Raises `KnowledgeBaseNotFound`.
+        The admin key could create an API key for that anyway. Raises `KnowledgeBaseNotFound`.
         """
         return await knowledge_bases.get(connection, self.organisation_id, kb_id)
 
     async def check_current(self, connection: Connection) -> None:
-        """Raises what the guard raises if the admin key opens nothing any more since the request began."""
+        """Raises what the guard raises if the admin key has stopped working since the request began."""
         if not self.has_key:
             return
         await organisations.hold(connection, self.organisation_id, self.name)
@@ -178,10 +178,10 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who operates the server: with the operator key, or on its host."""
+    """The server's operator: with the operator key, or on the host."""
 
     key_hash: str = ""
-    """Of the operator key that was presented; empty on the host."""
+    """The hash of the presented operator key; empty on the host."""
     request_id: str = ""
 
     @property
@@ -189,7 +189,7 @@ class Operator:
         return THE_SERVICE
 
     def to(self, organisation_id: str) -> Actor:
-        """Returns the same, as the audit log of an organisation, or of `THE_SERVICE`, names them."""
+        """Returns the same as an actor in the audit log of an organisation, or of `THE_SERVICE`."""
         return Actor(organisation_id, "operator", self.request_id)
 
     async def check_current(self, connection: Connection) -> None:
@@ -199,7 +199,7 @@ class Operator:
 
 
 ON_THE_HOST = Operator()
-"""A process that can write the server's database does not need a key."""
+"""The operator on the host: a process that can write the server's database does not need a key."""
 
 
 class _Headers(Protocol):
@@ -269,12 +269,12 @@ class Guard:
         return Operator(key_hash, request_id)
 
     async def close(self) -> None:
-        """Waits until every use of a key is written down."""
+        """Waits until every use of a key is recorded."""
         await asyncio.gather(*self._tasks)
         await self.request_counts.close()
 
     def _record_use(self, key: ApiKey) -> None:
-        # In the background, and not for every request: otherwise every read would wait for the disk.
+        # In the background and not for every request: otherwise, every read would wait for the disk.
         moment = time.monotonic()
         if moment - self._use_recorded.get(key.hash, -_USE_RECORDED_EVERY_S) >= _USE_RECORDED_EVERY_S:
             self._use_recorded[key.hash] = moment
@@ -294,20 +294,20 @@ class Guard:
 
 
 def _check_usable(key: ApiKey, organisation: Organisation) -> None:
-    """Raises `KeyExpired` and `OrganisationSuspended`: only the holder of a genuine key hears of either."""
+    """Raises `KeyExpired` and `OrganisationSuspended`; only the holder of a genuine key gets these."""
     if key.expires_at is not None and key.expires_at <= now():
         raise KeyExpired(key.expires_at, key.hash)
     check_not_suspended(key.hash, organisation)
 
 
 def check_not_suspended(key_hash: str, organisation: Organisation) -> None:
-    """Raises `OrganisationSuspended`; `key_hash` is that of the key that was presented."""
+    """Raises `OrganisationSuspended`; `key_hash` is the hash of the presented key."""
     if organisation.suspended_at is not None:
         raise OrganisationSuspended(key_hash)
 
 
 def _denial(key: ApiKey, grant: Grant, needed: Permission) -> str:
-    """Which grant is in the way, and who changes it."""
+    """Explains which grant is too low, and how to change it."""
     if grant.is_default:
         why = f"its default permission is {grant.permission}, and none is set for this knowledge base"
     else:

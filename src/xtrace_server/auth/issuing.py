@@ -1,4 +1,4 @@
-"""Makes API keys: random ones, of which only the hash is stored."""
+"""Creates random API keys, and stores only their hashes."""
 
 from xtrace_core.permissions import Permission
 from xtrace_server.auth.keys import first_n, hash_key, new_key
@@ -15,9 +15,9 @@ async def new_api_key(
     default_permission: Permission,
     expires_at: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """Creates an API key, whose first characters are unique in the organisation ignoring case.
+    """Creates an API key whose first characters, ignoring case, are unique in the organisation.
 
-    Returns it as stored, and the key itself. Without `expires_at` it does not expire.
+    Returns the stored record and the key itself. Without `expires_at`, it does not expire.
     """
     secret = new_key()
     while await organisations.first_n_is_taken(connection, organisation_id, first_n(secret)):

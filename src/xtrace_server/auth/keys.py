@@ -1,8 +1,8 @@
 """Keys: 40 random characters, then 6 check characters.
 
-A key is random from its first character, because clients find a key's hash by its first five. The check
-characters (CRC-32 of the random part, base 62) tell a mistyped key from a revoked one; they add no secrecy. A
-key carries 238 bits of randomness, so one SHA-256 is all the hashing that it needs.
+A key is random from its first character on, because clients find a key's hash by its first five. The check characters
+(CRC-32 of the random part, base 62) distinguish a mistyped key from a revoked one; they add no secrecy. A key has 238
+bits of randomness, so a single SHA-256 is enough.
 """
 
 import hashlib
@@ -24,19 +24,19 @@ def new_key() -> str:
 
 
 def is_well_formed(key: str) -> bool:
-    """Returns whether the check characters are right."""
+    """Returns whether the check characters are correct."""
     if len(key) != RANDOM_CHARACTERS + CHECK_CHARACTERS or not key.isascii():
         return False
     return key[RANDOM_CHARACTERS:] == _checksum(key[:RANDOM_CHARACTERS])
 
 
 def hash_key(key: str) -> str:
-    """Returns a key as it is stored: its SHA-256 in hexadecimal."""
+    """Returns the stored form of a key: its SHA-256 in hexadecimal."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def first_n(key: str) -> str:
-    """Returns the part of a key that lists show."""
+    """Returns the first characters of a key, which lists show."""
     return key[:FIRST_N]
 
 

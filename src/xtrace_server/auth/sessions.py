@@ -1,7 +1,7 @@
-"""Who is signed in to the dashboard: a token in a cookie stands for the key that the session was opened with.
+"""Sessions of the dashboard: the token in a cookie represents the key with which the session was opened.
 
-A session opens nothing that its key does not open at this moment: every request looks the key up, so that a revoked
-key, or a suspended organisation, ends what is done with it at once.
+A session never allows more than its key does at that moment: every request looks the key up, so a revoked key or a
+suspended organisation takes effect at once.
 """
 
 import asyncio
@@ -32,17 +32,17 @@ _log = logging.getLogger("xtrace.auth")
 
 
 class NotSignedIn(Exception):
-    """A page needs a session. Only the dashboard meets it, and answers with a form for signing in."""
+    """A page needs a session. Raised only in the dashboard, which answers with the sign-in form."""
 
     def __init__(self, *, ended: bool) -> None:
-        """`ended`: there was a session, and it is over or its key was revoked."""
+        """`ended` means that a session existed, but has ended or its key was revoked."""
         super().__init__("the session has ended" if ended else "sign in first")
         self.ended = ended
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """Who administers an organisation through a session."""
+    """An administrator of an organisation with a session."""
 
     actor: Actor
     organisation: Organisation
@@ -55,7 +55,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class OperatorSignedIn:
-    """Who operates the server through a session."""
+    """The server's operator with a session."""
 
     operator: Operator
     session: Session
@@ -71,12 +71,12 @@ def new_token() -> str:
 
 
 def hash_token(token: str) -> str:
-    """Returns a token as it is stored: its SHA-256 in hexadecimal."""
+    """Returns the stored form of a token: its SHA-256 in hexadecimal."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def ends(settings: Settings) -> Ends:
-    """Returns which sessions are over by now."""
+    """Returns the times before which a session's last use, or its start, means that it has ended."""
     moment = datetime.now(UTC)
     idle, longest = timedelta(seconds=settings.dashboard_idle_s), timedelta(seconds=settings.dashboard_session_s)
     return Ends(format_time(moment - idle), format_time(moment - longest))
@@ -93,7 +93,7 @@ class Sessions:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def signed_in(self, token: str | None, request_id: str, *, is_use: bool = True) -> SignedIn:
-        """Returns who administers an organisation with the token; `is_use` keeps the session from ending.
+        """Returns the administrator with this token; `is_use` extends the session.
 
         Raises `NotSignedIn`, `OrganisationSuspended` and `RateLimited`.
         """
@@ -108,7 +108,7 @@ class Sessions:
         return SignedIn(actor, found[1], session)
 
     async def operator(self, token: str | None, request_id: str, *, is_use: bool = True) -> OperatorSignedIn:
-        """Returns who operates the server with the token.
+        """Returns the operator with this token.
 
         Raises `NotSignedIn` and `RateLimited`.
         """
@@ -121,7 +121,7 @@ class Sessions:
         return OperatorSignedIn(Operator(session.key_hash, request_id), session)
 
     async def close(self) -> None:
-        """Waits until every use of a session is written down."""
+        """Waits until every use of a session is recorded."""
         await asyncio.gather(*self._tasks)
 
     async def _session(self, token: str | None, is_use: bool) -> Session:
@@ -138,7 +138,7 @@ class Sessions:
         return session
 
     def _record_use(self, session: Session) -> None:
-        # In the background, and not for every request: otherwise every page would wait for the disk.
+        # In the background and not for every request: otherwise, every page would wait for the disk.
         moment = time.monotonic()
         if moment - self._use_recorded.get(session.hash, -_USE_RECORDED_EVERY_S) < _USE_RECORDED_EVERY_S:
             return

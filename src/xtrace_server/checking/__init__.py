@@ -1,1 +1,1 @@
-"""What `xtrace serve --check-config` finds before a server starts. It changes and creates nothing."""
+"""The checks of `xtrace serve --check-config`, which changes and creates nothing."""

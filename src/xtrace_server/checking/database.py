@@ -1,4 +1,4 @@
-"""The database: whether it can be reached, and what the start will do to its schema."""
+"""Checks whether the database can be reached, and what the start will do to its schema."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from xtrace_server.storage.migrating import known_versions, newest_version
 
 
 def check_database(settings: Settings) -> Iterator[Finding]:
-    """Reads the version of the schema; nothing is made or migrated."""
+    """Reads the version of the schema; creates and migrates nothing."""
     connections = settings.of_worker.database_connections * settings.workers
     options = replace(settings.database_options, connections=connections)
     database = dialect_of(settings.resolved_database_url, options)

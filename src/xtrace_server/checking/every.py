@@ -1,4 +1,4 @@
-"""Every check, in the order of its report."""
+"""Every check, in the order of the report."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -27,6 +27,6 @@ CHECKS: Final[tuple[Check, ...]] = (
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
-    """Yields what there is to say about a server with these settings, on this host, at this moment."""
+    """Yields the findings for a server with these settings, on this host, at this moment."""
     for check in CHECKS:
         yield from check(settings)

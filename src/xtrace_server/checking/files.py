@@ -1,4 +1,4 @@
-"""The data folder, the files of keys in it, and the certificate."""
+"""Checks the data folder, its key files, and the certificate."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def check_folder(settings: Settings) -> Iterator[Finding]:
-    """Whether the folder can be used, and whether another server uses it."""
+    """Checks whether the folder can be used, and whether another server uses it."""
     folder = settings.data
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not existing.is_dir():
@@ -62,7 +62,7 @@ def _used_folder(settings: Settings) -> Iterator[Finding]:
 
 
 def check_keys(settings: Settings) -> Iterator[Finding]:
-    """The files in which the first start wrote the keys."""
+    """Checks the files in which the first start wrote the keys."""
     readers: dict[str, Callable[[Path], object]] = {
         CREDENTIALS_FILE: read_credentials,
         OPERATOR_FILE: read_operator_credentials,
@@ -82,7 +82,7 @@ def check_keys(settings: Settings) -> Iterator[Finding]:
 
 
 def check_secrets(settings: Settings) -> Iterator[Finding]:
-    """A configuration file with secrets that others can read."""
+    """Warns of a configuration file with secrets that other users can read."""
     if settings.config is None:
         return
     in_file = tomllib.loads(settings.config.read_text())
@@ -98,7 +98,7 @@ def _only_owner_reads(path: Path) -> Iterator[Finding]:
 
 
 def check_certificate(settings: Settings) -> Iterator[Finding]:
-    """Whether the certificate belongs to its key, and is valid now and for a while."""
+    """Checks whether the certificate belongs to its key, and is valid now and for a while."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return
     try:

@@ -9,14 +9,14 @@ from xtrace_server.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. With an `error` the server will not start or not work; a `warning` is a risk."""
+    """The result of one check. After an `error`, the server would not start or work; a `warning` is a risk."""
 
     level: Literal["ok", "warning", "error"]
     sentence: str
 
 
 Check: TypeAlias = Callable[[Settings], Iterator[Finding]]
-"""Looks at one part of the settings and at what they name."""
+"""Checks one part of the settings, and what they name."""
 
 
 def ok(sentence: str) -> Finding:

@@ -1,4 +1,4 @@
-"""What the host has for a server: ports, files, memory, processors."""
+"""Checks what the host offers a server: ports, open files, memory, processors."""
 
 import os
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from xtrace_server.listening import is_loopback, listen
 from xtrace_server.settings import Settings
 
 PROCESS_BYTES: Final = 200 * 2**20
-"""What a server needs beside `memory_bytes`."""
+"""The memory that a server needs besides `memory_bytes`."""
 _CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def check_ports(settings: Settings) -> Iterator[Finding]:
-    """Whether the server can listen, and who can read what crosses the network."""
+    """Checks whether the server can listen, and whether others can read its network traffic."""
     dashboard_port = settings.dashboard_port if settings.dashboard else None
     ports = (("port", settings.port), ("ops_port", settings.ops_port), ("dashboard_port", dashboard_port))
     for name, port in ports:
@@ -40,7 +40,7 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
 
 
 def check_descriptors(settings: Settings) -> Iterator[Finding]:
-    """Whether the process may open as many files as it may have connections."""
+    """Checks whether the process may open enough files for its connections."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows has no such limit
@@ -59,7 +59,7 @@ def check_descriptors(settings: Settings) -> Iterator[Finding]:
 
 
 def check_memory(settings: Settings) -> Iterator[Finding]:
-    """Whether the memory is there: the host's, or what its control group allows (a container)."""
+    """Checks whether the host, or its control group (a container), has enough memory."""
     allowed = memory_limit()
     needed = (settings.of_worker.memory_bytes + PROCESS_BYTES) * settings.workers
     if allowed is None:
@@ -74,7 +74,7 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
 
 
 def check_processors(settings: Settings) -> Iterator[Finding]:
-    """Whether each thread that computes searches has a processor."""
+    """Checks whether each search thread has a processor."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = settings.search_threads * settings.workers
     if settings.search_threads > 1 and threads > processors:
@@ -86,7 +86,7 @@ def check_processors(settings: Settings) -> Iterator[Finding]:
 
 
 def memory_limit() -> int | None:
-    """Returns the bytes that this process may take, None where the system does not say."""
+    """Returns the memory that this process may use; None if the system does not say."""
     limits = []
     with suppress(ValueError, OSError, AttributeError):
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -1,4 +1,4 @@
-"""Settings that are valid each, and make no sense together."""
+"""Checks settings that are valid individually, but contradict each other."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from xtrace_server.settings import Settings
 
 
 def check_bodies(settings: Settings) -> Iterator[Finding]:
-    """What one request may contain, against what fits into its body and against what clients send."""
+    """Compares the limits of one request with the size of its body, and with what clients send."""
     found = [
         f"{name} is {value}, but a body has at most {settings.max_body_bytes} bytes (max_body_bytes): raise that, or "
         f"lower {name}"
@@ -36,7 +36,7 @@ def check_bodies(settings: Settings) -> Iterator[Finding]:
 
 
 def check_requests(settings: Settings) -> Iterator[Finding]:
-    """How many requests at a time."""
+    """Checks the limits of concurrent requests."""
     if settings.max_requests_each > settings.max_requests:
         yield warning(
             f"max_requests_each is {settings.max_requests_each} and max_requests is {settings.max_requests}: one "
@@ -50,7 +50,7 @@ def check_requests(settings: Settings) -> Iterator[Finding]:
 
 
 def check_times(settings: Settings) -> Iterator[Finding]:
-    """Bounds that another one makes useless."""
+    """Finds time limits that another one makes useless."""
     for name in ("max_filter_s", "database_timeout_s"):
         if (value := getattr(settings, name)) > settings.request_timeout_s:
             yield warning(
@@ -60,7 +60,7 @@ def check_times(settings: Settings) -> Iterator[Finding]:
 
 
 def check_engine(settings: Settings) -> Iterator[Finding]:
-    """Whether the engine is installed."""
+    """Checks whether the engine is installed."""
     try:
         scanners.check_engine(settings)
     except EngineUnusable as unusable:
@@ -68,7 +68,7 @@ def check_engine(settings: Settings) -> Iterator[Finding]:
 
 
 def check_schemes(settings: Settings) -> Iterator[Finding]:
-    """Schemes without encryption."""
+    """Warns of schemes without encryption."""
     if settings.insecure_schemes:
         try:
             load_schemes(settings.insecure_schemes)

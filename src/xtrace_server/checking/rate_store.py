@@ -1,4 +1,4 @@
-"""The rate store: whether it answers."""
+"""Checks whether the rate store answers."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from xtrace_server.settings import Settings
 
 
 def check_rate_store(settings: Settings) -> Iterator[Finding]:
-    """Asks it for a number that it forgets after a second."""
+    """Counts in the store, under a name that expires after a second."""
     if settings.rate_store is None:
         return
     try:

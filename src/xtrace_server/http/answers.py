@@ -1,4 +1,4 @@
-"""The bodies of answers in JSON."""
+"""JSON answers."""
 
 from typing import Any, Final
 
@@ -11,5 +11,5 @@ _encoder = msgspec.json.Encoder()
 
 
 def json_answer(value: Any) -> Response:
-    """200 with the value as JSON."""
+    """Returns status 200 with the value as JSON."""
     return Response(_encoder.encode(value), media_type=JSON)

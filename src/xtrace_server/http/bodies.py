@@ -1,7 +1,7 @@
-"""Reads and decodes the bodies of requests: JSON, and for writes of chunks MessagePack, which avoids base64.
+"""Reads and decodes request bodies: JSON and, for writes of chunks, MessagePack, which avoids base64.
 
-A decoder blocks every other thread. So a large body is decoded in a thread, part by part, each of a bounded size. One
-body is decoded after another, because several such threads would keep the event loop waiting in turn.
+A decoder blocks every other thread. So a large body is decoded in a thread, in parts of limited size. Bodies are
+decoded one after the other, because several such threads would make the event loop wait for each in turn.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from xtrace_server.settings import BODY_COPIES, Settings
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 LARGE_BYTES: Final = 256 * 1024
-"""Larger bodies are decoded in a thread; this size needs about a third of a millisecond."""
+"""Larger bodies are decoded in a thread; this size takes about a third of a millisecond."""
 _LISTS: Final[dict[type[msgspec.Struct], LongList]] = {
     wire.InsertChunks: LongList("chunks", "max_chunks", "chunks"),
     wire.UpdateChunks: LongList("chunk_updates", "max_chunks", "chunks"),
@@ -43,15 +43,15 @@ class Format:
     media_type: str
     decoder: Callable[[Any], Any]
     check: Callable[[bytes], object]
-    """Raises `msgspec.DecodeError` or `UnicodeError` for bytes that are not in the format, whatever their content."""
+    """Raises `msgspec.DecodeError` or `UnicodeError` for bytes that are not in the format, regardless of the type."""
     parts: Callable[[Settings, bytes, LongList | None], Parts]
     nul: bytes
-    """A body without these bytes cannot have a string with a NUL character."""
+    """A body without these bytes cannot contain a NUL character in a string."""
 
 
 def _check_json(part: bytes) -> None:
     msgspec.json.decode(part, type=msgspec.Raw)
-    part.decode()  # what is kept raw is not looked at for UTF-8
+    part.decode()  # msgspec does not check raw parts for valid UTF-8
 
 
 JSON: Final = Format("JSON", "application/json", msgspec.json.Decoder, _check_json, json_parts, b"\\u0000")
@@ -62,7 +62,7 @@ _PACKED: Final = (wire.InsertChunks, wire.UpdateChunks, wire.PatchChunks)
 
 
 def formats_of(type_: type[msgspec.Struct]) -> tuple[Format, ...]:
-    """Returns the formats in which bodies of this type are accepted."""
+    """Returns the accepted formats for bodies of this type."""
     return (JSON, MSGPACK) if type_ in _PACKED else (JSON,)
 
 
@@ -101,7 +101,7 @@ async def read_body(request: Request) -> bytes:
         if size > limit:
             raise _too_large(limit)
         if size * BODY_COPIES > taken:
-            # What was announced at once: two bodies of which each has half of what it needs would wait for each other.
+            # Take the announced size at once: two bodies with half of their memory each would wait for each other.
             wanted = max(size, expected) * BODY_COPIES
             await running.take("bodies", wanted - taken)
             taken = wanted
@@ -128,13 +128,13 @@ class Decoder(Generic[_T]):
         try:
             value: _T = self._decoded(self._whole, body)
         except InvalidRequest:
-            # A body may be of the wrong shape and malformed further on.
+            # A body may have the wrong shape, and be malformed further on.
             self._check_syntax(body)
             raise
         return value
 
     def decode_large(self, body: bytes, settings: Settings) -> _T:
-        """Decodes it part by part, in a thread. Also raises `TooLarge` and `LimitExceeded`."""
+        """Decodes it part by part in a thread. Also raises `TooLarge` and `LimitExceeded`."""
         parts = self._format.parts(settings, body, self._long)
         start, end = parts.members.get("meta_filter", (0, 0))
         if end - start > settings.max_filter_bytes:
@@ -156,7 +156,7 @@ class Decoder(Generic[_T]):
         return value
 
     def _decoded(self, decoder: Any, part: bytes, where: str = "") -> Any:
-        """A part of the body; `where` is the path that leads there."""
+        """Decodes a part of the body; `where` is its path."""
         try:
             value = decoder.decode(part)
         except msgspec.ValidationError as error:
@@ -166,7 +166,7 @@ class Decoder(Generic[_T]):
         except (msgspec.DecodeError, UnicodeError):
             self._check_syntax(part)
             raise MalformedRequest(f"the body is malformed {self._format.name}") from None
-        # Ciphertexts in MessagePack contain any byte. In JSON they are base64, so a NUL in the rest is found quickly.
+        # In MessagePack, ciphertexts contain any byte. In JSON, they are base64, so a NUL elsewhere is found quickly.
         if self._format.nul in part and JSON.nul in msgspec.json.encode(value) and _has_nul(value):
             raise InvalidRequest("the body has a string with a NUL character, which is not allowed")
         return value
@@ -185,7 +185,7 @@ class Decoder(Generic[_T]):
 
 
 def _placed(message: str, where: str) -> str:
-    """The decoder's message about a part, with the path from the body's beginning."""
+    """Returns the decoder's message about a part, with the path from the root of the body."""
     if not where:
         return message
     return message.replace(" - at `$", f" - at `${where}", 1) if " - at `$" in message else f"{message} - at `${where}`"

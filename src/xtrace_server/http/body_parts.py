@@ -1,6 +1,6 @@
-"""The parts in which a large body is decoded, and how much each may contain.
+"""The parts in which a large body is decoded, and their limits.
 
-`json_parts` and `msgpack_parts` find them, each in its format.
+`json_parts` and `msgpack_parts` find them in their formats.
 """
 
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from xtrace_server.settings import Settings
 
 _MIN_PART_BYTES: Final = 16 * 2**20
 _SLACK: Final = 1000
-"""How many values a part may have beyond the sum of its limits: its fixed fields, and unknown ones."""
+"""The number of values that a part may have beyond the sum of its limits, for fixed and unknown fields."""
 _BYTES_OF_VALUE: Final = 32
-"""A large body must not consist of tiny values alone: one value is allowed for this many bytes of the largest body."""
+"""A large body must not consist only of tiny values: one value is allowed for this many bytes of the largest body."""
 
 
 class LongList(NamedTuple):
-    """The member of a body that may be long: its name, the limit of its length, and what its elements are."""
+    """The member of a body that may be long: its name, the limit of its length, and the name of its elements."""
 
     name: str
     limit: str
@@ -26,16 +26,16 @@ class LongList(NamedTuple):
 
 @dataclass(slots=True)
 class Parts:
-    """The pieces of a body, by start and end: the members of its object, and the elements of its long list."""
+    """The parts of a body, by start and end: the members of its object, and the elements of its long list."""
 
     members: dict[str, tuple[int, int]] = field(default_factory=dict)
     elements: list[tuple[int, int]] = field(default_factory=list)
     rest: bytes = b""
-    """The body with its long list empty."""
+    """Returns the body with an empty long list."""
 
 
 class PartBounds:
-    """What the limits allow for one body; every check raises `TooLarge` or `LimitExceeded`."""
+    """The limits of one body; every check raises `TooLarge` or `LimitExceeded`."""
 
     def __init__(self, settings: Settings, long: LongList | None) -> None:
         self._long = long
@@ -43,14 +43,14 @@ class PartBounds:
         self._most_bytes = max(2 * settings.max_content_bytes, _MIN_PART_BYTES)
         self._most_listed_values = settings.max_body_bytes // _BYTES_OF_VALUE
         self.most_values = _SLACK + settings.max_ciphertexts + settings.max_facets
-        """How many values an element of the long list may have."""
+        """The maximum number of values in an element of the long list."""
         self.most_rest_values = (
             _SLACK
             + settings.max_queries * settings.max_ciphertexts
             + settings.max_filter_values
             + 4 * settings.max_filter_conditions
         )
-        """How many values everything else may have together."""
+        """The maximum number of values in the rest of the body."""
         self._listed_bytes = self._listed_values = 0
 
     def check_element(self, number: int, size: int, values: int) -> None:
@@ -68,7 +68,7 @@ class PartBounds:
             )
 
     def add_element(self, size: int, values: int) -> None:
-        """Counts an element of the long list that is complete."""
+        """Counts a complete element of the long list."""
         self._listed_bytes += size
         self._listed_values += values
 

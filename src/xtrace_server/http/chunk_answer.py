@@ -1,7 +1,7 @@
-"""A JSON list of chunks that is made step by step and goes out as fast as it is read: in memory while there is room for
-it, beyond that in a temporary file.
+"""A JSON list of chunks, encoded step by step and sent as fast as the client reads it. It is buffered in memory while
+there is room, and otherwise in a temporary file.
 
-So a slow reader holds neither a transaction nor the memory that others need.
+So a slow reader blocks neither a transaction nor memory that others need.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class ChunkAnswer:
     """The answer to one request; `response` closes the list and answers with it, once."""
 
     def __init__(self, running: RunningRequest, folder: Path, head: bytes = b"[") -> None:
-        """`folder` is for the file; `head` ends with the bracket that opens the list."""
+        """`folder` is the folder of the file; `head` ends with the list's opening bracket."""
         self._running = running
         self._folder = folder
         self._pieces = [head]
@@ -35,22 +35,22 @@ class ChunkAnswer:
         self._is_empty = True
 
     def encode(self, chunks: list[Chunk]) -> bytes:
-        """Returns some of the chunks as they stand in the list. Any thread may call."""
+        """Encodes some of the chunks as elements of the list. Safe to call from any thread."""
         return msgspec.json.encode(chunks)[1:-1]
 
     async def add(self, encoded: bytes) -> None:
-        """Adds to the end of the list what `encode` returned. Raises `StorageFull` and `StorageReadOnly`."""
+        """Appends what `encode` returned to the list. Raises `StorageFull` and `StorageReadOnly`."""
         if not self._is_empty:
             await self._append(b",")
         self._is_empty = False
         await self._append(encoded)
 
     def reserve(self, size: int) -> None:
-        """Takes memory (bytes) for the keys of the chunks. Raises `Overloaded`."""
+        """Reserves memory (bytes) for the keys of the chunks. Raises `Overloaded`."""
         self._running.reserve_keys(size)
 
     async def response(self, tail: bytes = b"]") -> Response:
-        """200 with the list; `tail` begins with the bracket that closes it."""
+        """Returns status 200 with the list; `tail` begins with the closing bracket."""
         await self._append(tail)
         if self._file is None and self._size <= PIECE_BYTES:
             return Response(b"".join(self._pieces), media_type=JSON)
@@ -66,7 +66,7 @@ class ChunkAnswer:
 
     def _write(self, piece: bytes) -> None:
         if self._file is None:
-            # It has no name, and disappears with the request.
+            # It does not have a name, and disappears with the request.
             file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by the request
             self._file = self._running.held.enter_context(file)
         self._file.write(piece)

@@ -1,4 +1,4 @@
-"""The cookies of the dashboard. Scripts of a page cannot read any, and other sites cannot have one sent with a form."""
+"""The dashboard's cookies. Scripts cannot read them, and forms of other sites cannot make browsers send them."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from xtrace_server.settings import Settings
 SESSION: Final = "xtrace-session"
 OPERATOR: Final = "xtrace-operator"
 VISITOR: Final = "xtrace-visitor"
-"""Random; it ties the form for signing in to the browser that it was sent to."""
+"""A random value that binds the sign-in form to the browser to which it was sent."""
 THEME: Final = "xtrace-theme"
 _YEAR_S: Final = 365 * 86_400
 
@@ -20,7 +20,7 @@ def read_cookie(request: Request, settings: Settings, name: str) -> str | None:
 
 
 def set_cookie(response: Response, settings: Settings, name: str, value: str) -> None:
-    """Sets a cookie of the dashboard, which a browser keeps until it is closed; the theme for a year."""
+    """Sets a cookie of the dashboard until the browser is closed; the theme's for a year."""
     response.set_cookie(
         _full_name(settings, name),
         value,
@@ -33,7 +33,7 @@ def set_cookie(response: Response, settings: Settings, name: str, value: str) ->
 
 
 def delete_cookie(response: Response, settings: Settings, name: str) -> None:
-    """Has the browser forget a cookie of the dashboard."""
+    """Deletes a cookie of the dashboard."""
     response.delete_cookie(
         _full_name(settings, name), path="/", secure=_is_secure(settings), httponly=True, samesite="lax"
     )
@@ -44,5 +44,5 @@ def _is_secure(settings: Settings) -> bool:
 
 
 def _full_name(settings: Settings, name: str) -> str:
-    # Browsers accept the prefix only with `Secure`, from exactly this host: no neighbouring domain can plant one.
+    # Browsers accept this prefix only with `Secure` and from exactly this host: sibling domains cannot set one.
     return f"__Host-{name}" if _is_secure(settings) else name

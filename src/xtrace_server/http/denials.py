@@ -1,4 +1,4 @@
-"""Denied requests, as the audit log has them."""
+"""Records denied requests for the audit log."""
 
 from fastapi import Request
 
@@ -13,7 +13,7 @@ _MAX_ORGANISATION_ID = 64
 
 
 def record_denial(request: Request, error: PermissionDenied | Unauthenticated) -> None:
-    """Remembers for the audit log that a request was denied, if it named an organisation or was the operator's."""
+    """Records a denied request for the audit log if it named an organisation or was for the operator."""
     caller = getattr(request.state, "caller", None)
     route = request.scope["route"]
     if rule_of(route.endpoint).plane is Plane.OPERATOR:

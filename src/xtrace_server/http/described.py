@@ -1,6 +1,6 @@
-"""What a route declares for the OpenAPI document: its answer and its query parameters.
+"""What a route declares for the OpenAPI document: its answer and query parameters.
 
-Bodies describe themselves (`body_of`), as do path parameters, keys and the errors that follow from all of these.
+Bodies describe themselves (`body_of`), and so do path parameters, keys, and the errors that follow from them.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter; `schema` is JSON Schema, an array where it may be repeated."""
+    """A query parameter; `schema` is JSON Schema, an array if the parameter may be repeated."""
 
     name: str
     schema: dict[str, Any]
@@ -39,9 +39,9 @@ def describes(
     headers: Sequence[Parameter] = (),
     statuses: Sequence[int] = (),
 ) -> Callable[[_Endpoint], _Endpoint]:
-    """Declares what a route answers: JSON of one type or of one of several; None for other media types.
+    """Declares a route's answer: JSON of one of these types; None for other media types.
 
-    `statuses` are those of errors that do not follow from its other parts.
+    `statuses` are those of errors that do not follow from its other declarations.
     """
 
     answers = answer if isinstance(answer, tuple) else () if answer is None else (answer,)

@@ -1,6 +1,6 @@
-"""What surrounds every request: its id, its deadline, the headers of its answer, its log line and its metrics.
+"""Surrounds every request: its id, its deadline, its answer's headers, its log line and its metrics.
 
-Every answer passes through here. An exception that has not become an answer before becomes one here.
+Every answer passes through here. Exceptions that are not yet answers become answers here.
 """
 
 import asyncio
@@ -34,22 +34,22 @@ SECURITY_HEADERS: Final = {
     "cache-control": "no-store",
 }
 CLIENT_LEFT: Final = "client_left"
-"""What the log and the metrics have in place of an error's code where there was no answer."""
+"""Recorded in the log and the metrics instead of an error's code if there was no answer."""
 _STRICT_TRANSPORT: Final = {"strict-transport-security": "max-age=31536000"}
 _SEARCHES: Final = "/v1/compute_hamming"
-"""How the routes of searches begin."""
+"""The prefix of search routes."""
 _FOREIGN_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 _log = logging.getLogger("xtrace.request")
 
 
 Explain: TypeAlias = Callable[[MutableMapping[str, Any] | None, ServiceError], Response | None]
-"""Returns the page for a request that failed, whose ASGI scope may be incomplete; None where no page is asked for."""
+"""Returns the page for a failed request, whose ASGI scope may be incomplete; None if no page was requested."""
 
 
 @dataclass(slots=True)
 class _RequestState:
-    """What is known of a request while it runs."""
+    """What is known about a running request."""
 
     request_id: str
     began: float
@@ -104,7 +104,8 @@ class Envelope:
         except ServiceError as refused:
             error = refused
         except asyncio.CancelledError:
-            # The server stops and has waited long enough. How far the request came is unknown, so nothing is answered.
+            # The server is stopping and has waited long enough. The request's progress is unknown, so there is no
+            # answer.
             abort = scope.get("extensions", {}).get("xtrace.abort")
             if abort is not None:
                 abort()
@@ -113,14 +114,14 @@ class Envelope:
             _log.exception("a request failed", extra={"fields": {"request_id": progress.request_id}})
             error = ServerFault(progress.request_id)
         if progress.status:
-            # The answer has begun: cutting it off is the only way left to show that it is not complete.
+            # The answer has begun: only cutting it off can still show that it is incomplete.
             raise _CutOff
         scope.setdefault("state", {})["code"] = error.code
         shown = self._explained(scope, error)
         await (send_problem(send, error) if shown is None else shown(scope, receive, send))
 
     def _explained(self, scope: Scope, error: ServiceError) -> Response | None:
-        """The page for the error; a fault of the page itself must not hide the error."""
+        """Returns the page for the error; a failure of the page itself must not hide the error."""
         try:
             return self._explain(scope, error)
         except Exception:
@@ -133,7 +134,7 @@ class Envelope:
 
         async def receive_in_time() -> Message:
             message = await receive()
-            # How slowly a body may arrive is checked by the protocol.
+            # The protocol checks that the body does not arrive too slowly.
             if not progress.status:
                 until.restart(seconds)
                 if not message.get("more_body"):
@@ -143,7 +144,7 @@ class Envelope:
 
         async def send_in_time(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # From here on the reader decides how long it takes.
+                # From here on, the reader decides how long it takes.
                 until.hold()
             await send(message)
 
@@ -200,7 +201,7 @@ class Envelope:
         _log.info("request", extra={"fields": fields})
 
     def _count(self, scope: Scope, route: str, seconds: float) -> None:
-        """Counts the request for the organisation whose API key it came with, if there is one."""
+        """Counts the request for the organisation of its API key, if it had one."""
         caller, app = scope["state"].get("caller"), scope.get("app")
         if isinstance(caller, ApiCaller) and app is not None:
             code = scope["state"].get("code")
@@ -215,7 +216,7 @@ def is_ops(settings: Settings, scope: MutableMapping[str, Any]) -> bool:
 
 
 class _ClientLeft(Exception):
-    """Ends a request that nothing waits for any more, without an answer."""
+    """Ends a request without an answer, because nothing waits for it any longer."""
 
 
 class _CutOff(Exception):
@@ -223,7 +224,7 @@ class _CutOff(Exception):
 
 
 async def send_problem(send: Send, error: ServiceError) -> None:
-    """Sends the answer to a request that failed."""
+    """Sends the answer to a failed request."""
     body = error.body()
     headers = {"content-type": PROBLEM_JSON, "content-length": str(len(body)), **error.headers()}
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]

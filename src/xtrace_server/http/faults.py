@@ -1,4 +1,4 @@
-"""Whatever goes wrong in a request, as one of the service's errors."""
+"""Turns exceptions of a request into the service's errors."""
 
 import logging
 
@@ -29,7 +29,7 @@ def known_fault(request: Request, error: Exception) -> ServiceError | None:
 
 
 def as_service_error(request: Request, error: Exception) -> ServiceError:
-    """Returns the same, and for a bug a `ServerFault`, whose cause goes to the log."""
+    """Returns the same or, for a bug, a `ServerFault`, and logs its cause."""
     known = known_fault(request, error)
     if known is None:
         request_id = request.state.request_id

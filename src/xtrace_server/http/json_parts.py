@@ -1,11 +1,11 @@
 """Finds the parts of a large JSON body without decoding it.
 
 A decoder blocks every other thread until it is done, and the client decides for how long: millions of tiny values in
-one body take seconds. So a large body is scanned first, slice by slice: which members its object has, where the
-elements of its one long list begin and end, and how many values each has. More than the limits allow is refused here;
-the rest is decoded part by part.
+one body take seconds. So a large body is scanned first, slice by slice, for the members of its object, the start and
+end of each element of its long list, and their numbers of values. What exceeds the limits is rejected here; the rest is
+decoded part by part.
 
-Nothing else is checked: a body is valid JSON exactly when its elements are, and the body without them is.
+Nothing else is checked: a body is valid JSON if and only if its elements are, and the body without them is.
 """
 
 import re
@@ -20,7 +20,7 @@ from xtrace_server.http.body_parts import LongList, PartBounds, Parts
 from xtrace_server.settings import Settings
 
 _SLICE_BYTES: Final = 128 * 1024
-"""How much is scanned in one step: a fraction of a millisecond's work."""
+"""The bytes scanned in one step, which takes a fraction of a millisecond."""
 _MAX_KEY_BYTES: Final = 2048
 _BLANK: Final = b" \t\r\n"
 _KEY: Final = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:', re.DOTALL)
@@ -28,10 +28,9 @@ _QUOTE, _COMMA, _OPEN_LIST, _OPEN, _CLOSE = b'",[{}'
 
 
 def json_parts(settings: Settings, body: bytes, long: LongList | None) -> Parts:
-    """Returns the parts of a body that must be an object; of another they mean nothing, and its decoder refuses it.
+    """Returns the parts of a body that must be an object; otherwise they are meaningless, and the decoder rejects it.
 
-    Raises `TooLarge` and `LimitExceeded` for more than the limits allow, and `InvalidRequest` if the long list comes
-    twice.
+    Raises `TooLarge` and `LimitExceeded` if it exceeds the limits, and `InvalidRequest` if the long list occurs twice.
     """
     return _Reader(settings, body, long).read()
 
@@ -42,13 +41,13 @@ class _Mark(NamedTuple):
     place: int
     kind: int
     depth: int
-    """How many brackets are open behind it."""
+    """The number of open brackets after it."""
     values: int
-    """How many commas and opening brackets there are up to it."""
+    """The number of commas and opening brackets up to it."""
 
 
 class _Reader:
-    """Goes through the marks of one body."""
+    """Scans the marks of one body."""
 
     def __init__(self, settings: Settings, body: bytes, long: LongList | None) -> None:
         self._body = body
@@ -57,9 +56,9 @@ class _Reader:
         self._members: dict[str, tuple[int, int]] = {}
         self._elements: list[tuple[int, int]] = []
         self._before = _Mark(-1, _OPEN, 0, 0)
-        """The mark before the member or the element that is being read."""
+        """The mark before the current member or element."""
         self._in_list = False
-        """Whether elements of the long list are being read."""
+        """Whether the scan is in the long list."""
 
     def read(self) -> Parts:
         values = 0
@@ -106,7 +105,7 @@ class _Reader:
         return body[: elements[0][0]] + body[elements[-1][1] :] if elements else body
 
     def _name(self) -> str | None:
-        """The key of the member that is being read; None if it is missing or too long to be a known one."""
+        """Returns the key of the current member; None if it is missing, or too long to be a known one."""
         start = self._before.place + 1
         found = _KEY.match(self._body, start, start + _MAX_KEY_BYTES)
         try:
@@ -116,16 +115,16 @@ class _Reader:
 
 
 def _shallow_marks(body: bytes) -> Iterator[_Mark]:
-    """The commas and brackets outside strings with which members, and the elements of members, begin and end.
+    """Yields the commas and brackets outside strings at which members and their elements begin and end.
 
-    Also the last mark of each slice, so that the values are counted.
+    Also yields the last mark of each slice, so that values are counted.
     """
     start = depth = values = 0
     in_string = False
     while start < len(body):
         piece = body[start : start + _SLICE_BYTES]
         if len(piece) > 1 and (len(piece) - len(piece.rstrip(b"\\"))) % 2:
-            piece = piece[:-1]  # what is escaped comes with its backslash
+            piece = piece[:-1]  # keep an escaped character with its backslash
         plain = piece.replace(b"\\\\", b"__").replace(b'\\"', b"__") if b"\\" in piece else piece
         text = np.frombuffer(plain, dtype=np.uint8)
         quotes, lower = np.flatnonzero(text == _QUOTE), text | 0x20  # [ and ] become { and }

@@ -14,10 +14,10 @@ _MAP_16, _MAP_32, _LIST_16, _LIST_32 = 0xDE, 0xDF, 0xDC, 0xDD
 
 
 def msgpack_parts(settings: Settings, body: bytes, long: LongList | None) -> Parts:
-    """Returns the parts of a body that must be a map; for another one they mean nothing, and its decoder refuses it.
+    """Returns the parts of a body that must be a map; otherwise they are meaningless, and the decoder rejects it.
 
-    Raises `TooLarge` and `LimitExceeded` for more than the limits allow, `MalformedRequest` for a body that is cut off,
-    and `InvalidRequest` if the long list comes twice.
+    Raises `TooLarge` and `LimitExceeded` if it exceeds the limits, `MalformedRequest` if it is truncated, and
+    `InvalidRequest` if the long list occurs twice.
     """
     try:
         return _Reader(settings, body, long).read()
@@ -26,7 +26,7 @@ def msgpack_parts(settings: Settings, body: bytes, long: LongList | None) -> Par
 
 
 class _Reader:
-    """Goes through one body."""
+    """Scans one body."""
 
     def __init__(self, settings: Settings, body: bytes, long: LongList | None) -> None:
         self._body = body
@@ -62,7 +62,7 @@ class _Reader:
         before = self._at
         count, self._at = _children(self._body, self._at)
         for number in range(count):
-            # A list may announce more than it has.
+            # A list may announce more elements than it has.
             self._bounds.check_element(number, 0, 0)
             start, values = self._at, self._values
             self._pass_over(self._bounds.most_values)
@@ -76,7 +76,7 @@ class _Reader:
         self._bounds.check_rest(0, self._values)
 
     def _pass_over(self, most: int) -> None:
-        """Moves behind the value that begins here, or far enough into it to see that it is too large."""
+        """Moves past the current value, or far enough into it to see that it is too large."""
         body, at, values, left = self._body, self._at, 0, 1
         while left and values <= most:
             children, at = _children(body, at)
@@ -89,15 +89,15 @@ class _Reader:
 
 
 def _text(packed: bytes) -> str:
-    """The string in these bytes; anything for other values."""
+    """Returns the string in these bytes; an arbitrary value for other types."""
     lengths = {0xD9: 1, 0xDA: 2, 0xDB: 4}
     return packed[1 + lengths.get(packed[0], 0) :].decode(errors="replace")
 
 
 def _children(body: bytes, at: int) -> tuple[int, int]:
-    """How many values the one that begins here contains, and where the first of them, or else the next value, begins.
+    """Returns the number of values in the current one, and where the first of them, or else the next value, begins.
 
-    Raises `IndexError` if its first byte is not there.
+    Raises `IndexError` if its first byte is missing.
     """
     head = body[at]
     if head < 0x80 or head >= 0xE0:  # small integers

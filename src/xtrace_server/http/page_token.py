@@ -1,8 +1,8 @@
 """Page tokens: where a page ended, and a digest of the query that it belongs to.
 
-Clients treat it as opaque, but it is not secret: it has the last chunk's key and sorting value, which the page showed.
-An altered token can at worst start a page elsewhere in the same results, because the query comes from the request, so a
-signature would protect nothing. A token that does not decode, or that belongs to another query, is refused.
+Clients treat it as opaque, but it is not secret: it contains the last chunk's key and sorting value, which the page
+showed. An altered token can at worst start a page elsewhere in the same results, because the query comes from the
+request; so a signature would protect nothing. Tokens that do not decode or belong to another query are rejected.
 """
 
 import base64
@@ -22,7 +22,7 @@ _MAX_INTEGER = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class PageToken:
-    """Where the next page begins, and how many results are before it."""
+    """Where the next page begins, and the number of results before it."""
 
     digest: bytes
     position: Position

@@ -1,10 +1,10 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds on everything that a client decides: time, size and number.
+"""Uvicorn's HTTP/1.1, with limits on everything that a client controls: time, size and number.
 
-Refused here are headers and bodies that arrive too slowly, lines and headers that are too long, and connections beyond
-the limit; a client that does not read its answer is cut off. A request that cannot be parsed gets an error too.
+It rejects headers and bodies that arrive too slowly, lines and headers that are too long, and connections beyond the
+limit, and disconnects clients that do not read their answers. A request that cannot be parsed gets an error too.
 
-Closing a connection with input unread resets it, and the reset overtakes the answer. So a client that is refused in the
-middle of a request is read from for a moment longer.
+Closing a connection with unread input resets it, and the reset overtakes the answer. So after rejecting a request
+halfway, the server keeps reading for a moment.
 """
 
 import asyncio
@@ -29,15 +29,15 @@ from xtrace_server.http.envelope import SECURITY_HEADERS, Explain
 from xtrace_server.settings import Settings
 
 _OTHER_PARAMETERS: Final = 16
-"""Parameters that a call may have beside ids."""
+"""The number of parameters that a call may have besides ids."""
 LINGER_S: Final = 5.0
-"""The maximum time for which a refused client is still read from."""
+"""The maximum time for which the server keeps reading from a rejected client."""
 LINGER_IDLE_S: Final = 1.0
-"""How long it may be silent in that time."""
+"""The maximum idle time of the client during that."""
 
 
 class _Transport:
-    """A transport whose protocol may delay closing it; everything else is the transport's own."""
+    """A transport whose protocol may delay closing it; otherwise it behaves like the wrapped one."""
 
     def __init__(self, own: asyncio.Transport, close: Callable[[], None]) -> None:
         self.own = own
@@ -57,7 +57,7 @@ class Protocol(HttpToolsProtocol):
     settings: Settings
     explain: Explain
     waiting: "OrderedDict[Protocol, None]"
-    """The server's connections without a request, or with one whose header is not complete; the oldest first."""
+    """The server's connections without a request or with an incomplete header, oldest first."""
     _refusal: ServiceError | None = None
     _header_bytes = 0
     _arrives: asyncio.TimerHandle | None = None
@@ -69,7 +69,7 @@ class Protocol(HttpToolsProtocol):
     """Whether the client is still sending."""
     _is_gone = False
     _told_gone: Callable[[], None] | None = None
-    """What is called when the client leaves in the middle of a request."""
+    """Called when the client disconnects during a request."""
     _discarded = 0
     _linger_due = 0.0
 
@@ -95,7 +95,7 @@ class Protocol(HttpToolsProtocol):
             self.waiting[self] = None
 
     def _replaces_another(self) -> bool:
-        """Closes the connection that has been waiting longest for a request to come; False if there is none."""
+        """Closes the connection that has waited longest for a request; returns False if there is none."""
         if not self.waiting:
             return False
         longest, _ = self.waiting.popitem(last=False)
@@ -113,12 +113,12 @@ class Protocol(HttpToolsProtocol):
             self._told_gone()
 
     def _when_gone(self, act: Callable[[], None] | None) -> None:
-        """Sets what is called once the connection is lost; at once if it is already."""
+        """Sets a callback for the loss of the connection; calls it at once if it is already lost."""
         self._told_gone = act
         if act is not None and self._is_gone:
             act()
         elif act is not None and not self.pipeline:
-            # A large body has paused it, and it is reading that shows the end.
+            # A large body has paused reading, but only reading shows the end.
             self.flow.resume_reading()
 
     def on_message_begin(self) -> None:
@@ -172,7 +172,7 @@ class Protocol(HttpToolsProtocol):
     def _body_late(self) -> None:
         now = self.loop.time()
         if self.flow.read_paused:
-            # The server itself is not reading at the moment.
+            # The server itself is not reading now.
             self._body_due = now + self.settings.body_timeout_s
         if now < self._body_due:
             self._arrives = self.loop.call_at(self._body_due, self._body_late)
@@ -201,7 +201,7 @@ class Protocol(HttpToolsProtocol):
             self._wrapped.own.close()
 
     def _close(self) -> None:
-        """Closes once the client has stopped sending, or has sent for too long."""
+        """Closes the connection once the client has stopped sending, or has sent for too long."""
         if self.transport.is_closing():
             return
         crowded = len(self.connections) > 2 * self.settings.max_connections
@@ -244,7 +244,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self.waiting.pop(self, None)
         self._await_body()
-        # The URL parser accepts at most 64 KiB, so it gets the path alone, and the query is added afterwards.
+        # The URL parser accepts at most 64 KiB, so it gets only the path, and the query is added afterwards.
         url, self.url = self.url, self.url.partition(b"?")[0]
         super().on_headers_complete()
         self.scope["query_string"] = url.partition(b"?")[2].partition(b"#")[0]
@@ -260,16 +260,16 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _current(self) -> RequestResponseCycle | None:
-        """The request that is being answered or received."""
+        """Returns the request that is being answered or received."""
         cycle: RequestResponseCycle | None = self.cycle
         return None if cycle is None or cycle.response_complete else cycle
 
     def _answer(self, error: ServiceError) -> None:
-        """Answers instead of the application, and closes the connection."""
+        """Answers in place of the application, and closes the connection."""
         self._stop_waiting()
         if self.transport.is_closing():
             return
-        # A client that is too slow has nothing in flight, and must not keep the connection by sending a byte a second.
+        # A client that is too slow must not keep the connection open by sending a byte per second.
         self._unread = not isinstance(error, RequestTooSlow)
         if (current := self._current) is not None:
             # An answer that has begun must not be mixed with another.
@@ -287,7 +287,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def _explained(self, error: ServiceError) -> tuple[bytes, dict[str, str]]:
-        """The body of the answer and its headers: a page for a browser whose header has said so already."""
+        """Returns the body of the answer and its headers: a page if the header shows that the client is a browser."""
         scope: dict[str, Any] | None = getattr(self, "scope", None)
         if scope is not None:
             scope = {"path": self.url.decode("latin-1").partition("?")[0], **scope}
@@ -298,6 +298,6 @@ class Protocol(HttpToolsProtocol):
 
 
 def bounded(settings: Settings, explain: Explain) -> type[Protocol]:
-    """Returns the protocol's class with these settings; `explain` makes pages of errors."""
+    """Returns the protocol's class with these settings; `explain` turns errors into pages."""
     fields: dict[str, Any] = {"settings": settings, "explain": staticmethod(explain), "waiting": OrderedDict()}
     return type("BoundedProtocol", (Protocol,), fields)

@@ -1,4 +1,4 @@
-"""A span for every request: its route, never its path."""
+"""Creates a span for every request, with its route but never its path."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -7,7 +7,7 @@ from xtrace_server.traces import Traces, trace_id
 
 
 class RequestSpans:
-    """ASGI middleware around everything else. It is there only where traces are on."""
+    """ASGI middleware around everything else. It is installed only if tracing is enabled."""
 
     def __init__(self, app: ASGIApp, traces: Traces) -> None:
         self._app = app
@@ -32,7 +32,7 @@ class RequestSpans:
                 await self._app(scope, receive, watched)
             finally:
                 route = getattr(scope.get("route"), "path", UNMATCHED)
-                # A client may send any word as the method.
+                # A client may send any word as a method.
                 method = scope["method"] if route != UNMATCHED else "_OTHER"
                 span.update_name(f"{method} {route}")
                 attributes = {"http.request.method": method, "http.route": route, "http.response.status_code": status}

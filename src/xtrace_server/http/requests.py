@@ -1,4 +1,4 @@
-"""From a request to typed values: callers, query parameters, scopes. Values that are not valid are refused here.
+"""Turns requests into typed values: callers, query parameters, scopes. Rejects values that are not valid.
 
 Bodies are read by `xtrace_server.http.bodies`.
 """
@@ -26,19 +26,19 @@ _MAX_ID_DIGITS = 40
 
 
 def state_of(request: Request) -> ServerState:
-    """Returns what the server holds."""
+    """Returns the server's state."""
     return cast("ServerState", request.app.state.server)
 
 
 async def check_port(request: Request) -> None:
-    """Runs before every route: the second port serves what is public only. Raises `NotFound`."""
+    """Runs before every route: the second port serves only public routes. Raises `NotFound`."""
     if is_ops(state_of(request).settings, request.scope) and rule_of(request.scope["route"].endpoint) != PUBLIC:
         raise NotFound(f"unknown route {request.url.path[:128]}: this port is for probes and metrics (ops_port)")
     _check_dashboard_port(request)
 
 
 def _check_dashboard_port(request: Request) -> None:
-    """The dashboard's port, if there is one, serves the dashboard alone, and no other port does."""
+    """The dashboard's port, if set, serves only the dashboard, and no other port serves it."""
     wanted, server = state_of(request).settings.dashboard_port, request.scope.get("server")
     if wanted is None or server is None:
         return
@@ -49,7 +49,7 @@ def _check_dashboard_port(request: Request) -> None:
 
 
 async def check_caller(request: Request) -> None:
-    """Runs before every route: leaves the caller that the route requires in `request.state.caller`, or raises."""
+    """Runs before every route: stores the required caller in `request.state.caller`, or raises."""
     rule = rule_of(request.scope["route"].endpoint)
     state = state_of(request)
     guard = state.guard
@@ -82,16 +82,16 @@ async def check_caller(request: Request) -> None:
 
 
 def client_address(request: Request) -> str:
-    """Returns the address that a request comes from; behind a proxy of the dashboard the one that the proxy names."""
+    """Returns the client's address; behind a proxy of the dashboard, the one that the proxy names."""
     forwarded = request.headers.get("x-forwarded-for", "")
     if forwarded and state_of(request).settings.dashboard_behind_tls:
-        # The last one is the proxy's own; whatever is before it, its client may have written.
+        # The last one is the proxy's; the client may have written the others.
         return forwarded.rpartition(",")[2].strip()
     return request.client.host if request.client is not None else ""
 
 
 def is_poll(request: Request) -> bool:
-    """Returns whether a page of the dashboard asks by itself for what has changed: no one may be sitting before it."""
+    """Returns whether a page of the dashboard refreshes itself, perhaps without a person in front of it."""
     return "hx-request" in request.headers
 
 
@@ -111,7 +111,7 @@ async def _api_caller(request: Request) -> ApiCaller:
 
 
 def running_of(request: Request) -> RunningRequest:
-    """Returns what the request counts as, and takes memory for."""
+    """Returns the running request, which counts towards the limits and reserves memory."""
     return cast("RunningRequest", request.state.running)
 
 
@@ -131,7 +131,7 @@ OperatorDep: TypeAlias = Annotated[Operator, Depends(_operator)]
 
 
 class _Scoped(Protocol):
-    """A body with a scope; only searches have an `id_range` too."""
+    """A body with a scope; only searches also have an `id_range`."""
 
     kb_id: str
     context_id: str
@@ -139,7 +139,7 @@ class _Scoped(Protocol):
 
 
 def scope_of(settings: Settings, body: _Scoped, *, chosen: bool = False) -> SearchScope:
-    """The scope in a request, parsed; `chosen` asks for a filter that is not null. Raises `FilterRefused`."""
+    """Parses the scope of a request; `chosen` requires a filter that is not null. Raises `FilterRefused`."""
     parse = parse_chosen_filter if chosen else parse_filter
     try:
         filter_ = parse(body.meta_filter, settings.filter_limits)
@@ -172,7 +172,7 @@ def query_strings(request: Request, name: str) -> list[str]:
 
 
 def query_chunk_ids(request: Request) -> list[int]:
-    """Returns the `chunk_ids` of the query in their order, without repetitions.
+    """Returns the query's `chunk_ids` in order, without duplicates.
 
     Raises `InvalidRequest` and `TooLarge`.
     """
