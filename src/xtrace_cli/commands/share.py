@@ -108,7 +108,7 @@ async def _shared(
 
 
 def _context_in(file: Path | None) -> str | None:
-    """Returns the id of the context in the file; None if the file does not exist. Raises what reading the file raises."""
+    """Returns the id of the context in the file, or None without a file. Raises what reading the file raises."""
     if file is None or not file.exists():
         return None
     from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
