@@ -10,12 +10,12 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        # The library adds the address in its own words.
+        # The library adds the address to its message.
         raise OSError(error.errno, (error.strerror or "").partition(" (while")[0]) from None
 
 
 def is_loopback(host: str) -> bool:
-    """Returns whether only this host reaches the address."""
+    """Returns whether only this host can reach the address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

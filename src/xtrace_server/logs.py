@@ -1,11 +1,10 @@
-"""Log lines: JSON for programs, text for people. They say what was requested and how it went, never what it contained.
+"""Log lines: JSON for programs, text for people. They say what was requested and the outcome, never the contents.
 
 This is the standard library's logging with one formatter, because uvicorn, SQLAlchemy and Alembic use it too; another
-library would need an adapter for each. Fields beyond the message are given as
-`extra={"fields": {…}}`.
+library would need an adapter for each. Pass fields besides the message as `extra={"fields": {…}}`.
 
-An exception is written as its type and the lines of code that it passed through, without its message: messages of other
-libraries' exceptions may quote data.
+An exception is logged as its type and its lines of code, without its message: messages of other libraries' exceptions
+may quote data.
 """
 
 import json
@@ -27,20 +26,20 @@ def configure(form: Literal["auto", "json", "text"], level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
     for chatty in ("uvicorn", "alembic", "asyncio"):
-        # Starting, stopping, migrating: our own lines say what an operator needs to know.
+        # Starting, stopping, migrating: the server's own lines say what an operator needs to know.
         logging.getLogger(chatty).setLevel(max(logging.WARNING, _LEVELS[level]))
 
 
 def silence_what_quotes() -> None:
-    """Keeps libraries from logging what clients sent, whatever the level."""
-    # Every statement with its values, at the level of debugging.
+    """Prevents libraries from logging what clients sent, at any level."""
+    # At debug level, it logs every statement with its values.
     logging.getLogger("aiosqlite").setLevel(logging.WARNING)
-    # Every path with its parameters; our own line has the route.
+    # It logs every path with its parameters; the server's own line has the route.
     logging.getLogger("uvicorn.access").disabled = True
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time`, `level`, `logger`, `message`, then the fields, then `exception`."""
+    """One JSON object per line: `time`, `level`, `logger`, `message`, then the fields, then `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
@@ -64,7 +63,7 @@ class TextFormatter(logging.Formatter):
 
 
 def outline(error: BaseException) -> list[str]:
-    """Returns the exception's type and where it came from, without its message, followed by its causes."""
+    """Returns the exception's type and traceback, without its message, followed by its causes."""
     steps: list[str] = []
     seen: BaseException | None = error
     while seen is not None:

@@ -1,4 +1,4 @@
-"""Measures how long the event loop keeps things waiting: a task sleeps briefly, and observes how late it wakes."""
+"""Measures delays of the event loop: a task sleeps briefly, and observes how late it wakes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from typing import Final
 from prometheus_client import Histogram
 
 INTERVAL_S: Final = 0.02
-"""The time between observations. What blocks the loop for longer is always seen; observing costs next to nothing."""
+"""The time between observations. Longer blocks of the loop are always seen; observing costs next to nothing."""
 
 
 @asynccontextmanager

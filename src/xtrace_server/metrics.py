@@ -1,7 +1,7 @@
-"""A server's metrics, in the format of Prometheus. No label names a tenant, a key, or anything stored.
+"""A server's metrics, in Prometheus format. No label names a tenant, a key, or anything stored.
 
-Each server has its own registry, so that several in one process count separately. The workers of one server show each
-other what they have counted, and each answers for all.
+Each server has its own registry, so that several in one process count separately. The workers of one server share what
+they have counted, and each answers for all.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ UNMATCHED: Final = "unmatched"
 """The route of a request to an unknown path: the client chose the path, so it must not become a label."""
 
 SHOWN_EVERY_S: Final = 1.0
-"""How old what a worker says of the others is at most."""
+"""The maximum age of what a worker reports about the others."""
 
 Reading: TypeAlias = Callable[[], float]
-"""Reads a value whenever the metrics are asked for."""
+"""Reads a value each time the metrics are requested."""
 DATABASE_SIZES: Final = {
     "database_bytes": "Bytes of the database's file.",
     "database_log_bytes": "Bytes of the database's write-ahead log.",
@@ -43,7 +43,7 @@ class Metrics:
     """The metrics of one server. All names begin with `xtrace_`; sizes are in bytes and times in seconds."""
 
     def __init__(self, place: MetricsPlace | None = None) -> None:
-        """`place` is where a worker shows what it counts."""
+        """`place` is where a worker shares its counts."""
         self._place = place
         self.registry = CollectorRegistry()
         self.requests = self._counter("requests", "Requests by route, method and status.", "route", "method", "status")
@@ -74,7 +74,7 @@ class Metrics:
         self.rate_store_errors = self._counter("rate_store_errors", "Questions that the rate store did not answer.")
 
     def watch_memory(self, parts: Mapping[str, Reading]) -> None:
-        """Reports the memory that is taken of `memory_bytes`, by what it is taken for."""
+        """Reports the used part of `memory_bytes`, by purpose."""
         gauge = self._gauge("memory_bytes", "Bytes taken of memory_bytes, by what they are taken for.", "part")
         for part, held in parts.items():
             gauge.labels(part).set_function(held)
@@ -90,7 +90,7 @@ class Metrics:
             self._gauge(f"cluster_{name}", CLUSTER[name]).set_function(reading)
 
     def text(self) -> bytes:
-        """Returns everything in Prometheus' text format, of all workers together."""
+        """Returns the metrics of all workers together, in Prometheus' text format."""
         if self._place is None:
             return generate_latest(self.registry)
         of_all = CollectorRegistry()
@@ -99,7 +99,7 @@ class Metrics:
 
     @asynccontextmanager
     async def shown(self) -> AsyncIterator[None]:
-        """Shows the other workers what is counted, while the block runs and as it ends."""
+        """Shares the counts with the other workers, while the block runs and when it ends."""
         if self._place is None:
             yield
             return
@@ -141,7 +141,7 @@ class Metrics:
 
 
 class _Sums(Collector):
-    """What several have counted, as Prometheus' library writes it."""
+    """The sums of several workers, as a collector for Prometheus' library."""
 
     def __init__(self, families: list[Family]) -> None:
         self._families = families

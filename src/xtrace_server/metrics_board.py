@@ -1,7 +1,7 @@
-"""What the workers of one server count, in memory that they share, so that each of them can answer for all.
+"""Shares the counts of one server's workers in memory, so that each of them can answer for all.
 
-Each worker writes down now and then what it has counted; of one that has died the last that it wrote stays in the sums.
-The memory is not a file: a full disk does not concern it, and it goes with the processes.
+Each worker publishes its counts from time to time; the last counts of a worker that has died stay in the sums. The
+memory is not a file: a full disk does not affect it, and it is freed with the processes.
 """
 
 import mmap
@@ -18,9 +18,9 @@ PLACE_BYTES: Final = 2**20
 _HEAD: Final = struct.Struct("<QII")
 _TRIES: Final = 200
 _SEEN_BY_ALL: Final = ("xtrace_database_bytes", "xtrace_database_log_bytes", "xtrace_cluster_")
-"""Sizes of what the workers have in common."""
+"""Sizes that all workers share."""
 _OF_ALL: Final = 0
-"""The place with the sums of workers that have died."""
+"""The place for the sums of workers that have died."""
 
 Sample: TypeAlias = tuple[str, dict[str, str], float]
 
@@ -38,30 +38,30 @@ _decoder: Final = msgspec.msgpack.Decoder(list[Family])
 
 
 class MetricsBoard:
-    """Places for a fixed number of workers, made before they are. Places count from 1."""
+    """Places for a fixed number of workers, created before them. Places count from 1."""
 
     def __init__(self, places: int) -> None:
         self._memory = mmap.mmap(-1, (places + 1) * PLACE_BYTES)
         self._places = places
 
     def write(self, place: int, families: list[Family]) -> None:
-        """Puts what the worker at the place has counted in place of what was there.
+        """Replaces the counts at a worker's place.
 
-        Raises `ValueError` if it is more than a place holds.
+        Raises `ValueError` if they do not fit.
         """
         data = zlib.compress(msgspec.msgpack.encode(families), 1) if families else b""
         if len(data) > PLACE_BYTES - _HEAD.size:
             raise ValueError("the metrics of a worker are larger than their place")
         start = place * PLACE_BYTES
         turn, _, _ = _HEAD.unpack_from(self._memory, start)
-        # Who reads meanwhile sees it by the odd number, or by the checksum.
+        # A concurrent reader notices it by the odd number, or by the checksum.
         turn += 1 + turn % 2
         _HEAD.pack_into(self._memory, start, turn, len(data), zlib.crc32(data))
         self._memory[start + _HEAD.size : start + _HEAD.size + len(data)] = data
         _HEAD.pack_into(self._memory, start, turn + 1, len(data), zlib.crc32(data))
 
     def read(self, place: int) -> list[Family]:
-        """Returns what was written at the place last; nothing if its worker died while it wrote."""
+        """Returns the last counts at the place; nothing if its worker died while writing."""
         start = place * PLACE_BYTES
         for _ in range(_TRIES):
             turn, size, checksum = _HEAD.unpack_from(self._memory, start)
@@ -72,15 +72,15 @@ class MetricsBoard:
         return []
 
     def all_but(self, place: int) -> Iterator[list[Family]]:
-        """Yields what every other worker has counted, and all that have died."""
+        """Yields the counts of every other worker, and of those that have died."""
         for other in range(self._places + 1):
             if other != place and (families := self.read(other)):
                 yield families
 
     def retire(self, place: int) -> None:
-        """Adds what the worker at the place has counted to the sums of those that have died; frees the place.
+        """Adds the counts of the worker at the place to those of dead workers, and frees the place.
 
-        Not for workers: one process does this.
+        Only the parent process may call this.
         """
         left = [family for family in self.read(place) if family.kind != "gauge"]
         self.write(place, [])
@@ -96,7 +96,7 @@ class MetricsPlace:
 
 
 def merged(counted: Iterable[list[Family]]) -> list[Family]:
-    """Returns the sums of what several have counted; of the sizes that all of them see, the greatest."""
+    """Returns the sums of several workers' counts, and the maximum of sizes that all of them see."""
     families: dict[str, Family] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for of_one in counted:

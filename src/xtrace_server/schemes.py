@@ -1,4 +1,4 @@
-"""The schemes of one server: the built-in ones, and those for tests that its setting `insecure_schemes` names."""
+"""The schemes of one server: the built-in ones, and test schemes that the setting `insecure_schemes` names."""
 
 import importlib
 import logging
@@ -9,7 +9,7 @@ from xtrace_core.schemes.interface import EvaluationFactory
 from xtrace_core.schemes.registry import SchemeRegistry
 
 INSECURE_PREFIX: Final = "Insecure"
-"""How the type of every such scheme begins, so that no context can be taken for one with encryption."""
+"""The prefix of every such scheme's type, so that its contexts cannot be mistaken for encrypted ones."""
 
 _log = logging.getLogger("xtrace")
 

@@ -1,4 +1,4 @@
-"""Which chunks a request is about, as its sender says it."""
+"""The scope of a request: the chunks that it concerns."""
 
 from dataclasses import dataclass
 
@@ -13,4 +13,4 @@ class SearchScope:
     context_id: str
     filter: Filter
     id_range: tuple[int, int] | None = None
-    """Both ends included; None for every id."""
+    """Inclusive; None for every id."""

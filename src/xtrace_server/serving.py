@@ -1,4 +1,4 @@
-"""Runs the application with uvicorn: `run` until a signal comes, `start` in a thread until `stop` is called."""
+"""Runs the application with uvicorn: `run` until a signal, `start` in a thread until `stop` is called."""
 
 import asyncio
 import gc
@@ -31,7 +31,7 @@ from xtrace_server.storage.folder_lock import FolderInUse, FolderLock
 
 START_TIMEOUT_S = 60.0
 _LOOKS_EVERY_S = 0.1
-"""How often a draining server looks for a second signal."""
+"""How often a draining server checks for a second signal."""
 
 _log = logging.getLogger("xtrace")
 
@@ -43,7 +43,7 @@ class CannotServe(Exception):
 def run(settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM, then finishes the requests in flight. Raises `CannotServe`.
 
-    Configures the logging of the whole process, as the settings say.
+    Configures the logging of the whole process from the settings.
     """
     with prepared(settings) as (listeners, url):
         server = new_server(settings)
@@ -53,13 +53,13 @@ def run(settings: Settings) -> None:
         except SystemExit:
             raise CannotServe("the server could not start; its log says why") from None
         except KeyboardInterrupt:
-            # uvicorn raises the signal again once everything is finished.
+            # Uvicorn raises the signal again once everything has finished.
             return
 
 
 @contextmanager
 def prepared(settings: Settings) -> Iterator[tuple[list[socket.socket], str]]:
-    """The listeners of a server that may run now, and its address; the data folder is its own until the block ends.
+    """Reserves the data folder until the block ends, and yields the server's listeners and its address.
 
     Configures the whole process. Raises `CannotServe`.
     """
@@ -72,9 +72,9 @@ def prepared(settings: Settings) -> Iterator[tuple[list[socket.socket], str]]:
 
 
 def begin_serving(url: str) -> None:
-    """Says that the process begins to serve, and prepares it for that."""
-    # Half a million objects of libraries stay forever. Each time the collector looked at them, every thread would
-    # stop for a tenth of a second.
+    """Logs that the process starts to serve, and tunes it for that."""
+    # Half a million objects of libraries stay forever. Each time the collector scanned them, every thread would stop
+    # for a tenth of a second.
     gc.collect()
     gc.freeze()
     # A computing thread yields to the event loop after one millisecond instead of five.
@@ -83,7 +83,7 @@ def begin_serving(url: str) -> None:
 
 
 class RunningServer:
-    """A server in a thread of this process; leaving the context manager stops it."""
+    """A server in a thread of this process; leaving the `with` block stops it."""
 
     def __init__(self, settings: Settings) -> None:
         if settings.workers > 1:
@@ -116,14 +116,14 @@ class RunningServer:
 
     def _run(self) -> None:
         try:
-            # In this thread, because the caller may have an event loop of its own.
+            # In this thread, because the caller may be running an event loop.
             with _more_listeners(self.settings) as more, _folder(self.settings) as lock:
                 _prepare(self.settings, self.url, lock)
                 self._server.run(sockets=[self._listener, *more])
         except CannotServe as error:
             self._failure = str(error)
         except SystemExit:
-            # uvicorn's way of saying that the application did not start; the thread's end tells the caller.
+            # Uvicorn raises this if the application did not start; the end of the thread tells the caller.
             return
         finally:
             self._listener.close()
@@ -143,7 +143,7 @@ def start(settings: Settings) -> RunningServer:
 
 
 def url_of(settings: Settings, listener: socket.socket) -> str:
-    """Returns the address by which clients on this host reach the server."""
+    """Returns the server's address for clients on this host."""
     host, port = settings.host, listener.getsockname()[1]
     if host in ("0.0.0.0", ""):  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
@@ -155,7 +155,7 @@ def url_of(settings: Settings, listener: socket.socket) -> str:
 
 @contextmanager
 def _folder(settings: Settings) -> Iterator[FolderLock]:
-    """The data folder, which no other server has unless all share it. Raises `CannotServe`."""
+    """Locks the data folder against other servers, unless all share it. Raises `CannotServe`."""
     lock = FolderLock(settings.data, settings.shared)
     with ExitStack() as stack:
         try:
@@ -174,7 +174,7 @@ def _unusable_folder(settings: Settings, error: OSError) -> str:
 def _prepare(settings: Settings, url: str, lock: FolderLock) -> None:
     """Prepares the database, the first organisation and the credentials, before the first request.
 
-    What concerns all servers on the folder is left to the one that started first.
+    The first server on a shared folder does what concerns all of them.
     """
 
     async def prepare() -> None:
@@ -202,7 +202,7 @@ def _prepare(settings: Settings, url: str, lock: FolderLock) -> None:
 
 @contextmanager
 def _more_listeners(settings: Settings) -> Iterator[list[socket.socket]]:
-    """The listeners of the ports beside the first one, if there are to be any. Raises `CannotServe`."""
+    """Yields the listeners of the additional ports, if any. Raises `CannotServe`."""
     with ExitStack() as stack:
         ports = [settings.ops_port, settings.dashboard_port if settings.dashboard else None]
         yield [stack.enter_context(_listen(settings, port)) for port in ports if port is not None]
@@ -218,7 +218,7 @@ def _listen(settings: Settings, port: int) -> socket.socket:
 
 
 def new_server(settings: Settings, common: Common | None = None) -> "Server":
-    """Returns a server, which is to run with listeners; `common` is what a worker shares with others.
+    """Returns a server, to run with listeners; `common` is what a worker shares with others.
 
     Raises `CannotServe`.
     """
@@ -250,7 +250,7 @@ def new_server(settings: Settings, common: Common | None = None) -> "Server":
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which goes on serving for a while after the signal, so that a balancer sends nothing new."""
+    """Uvicorn's server, which keeps serving for a while after a signal, so that a load balancer can stop sending."""
 
     def __init__(
         self, config: uvicorn.Config, app: FastAPI, drain_s: float, beat: Callable[[], None] | None = None
@@ -262,7 +262,7 @@ class Server(uvicorn.Server):
         self._beat = beat
 
     def leave(self) -> None:
-        """Stops without a delay: others serve at the same address, so that clients need not be told."""
+        """Stops without a delay: other workers serve the same address, so clients need not notice."""
         self._drain_s = 0
         self.should_exit = True
 

@@ -27,9 +27,9 @@ from xtrace_server.storage.dialects import Options, default_url, dialect_of
 MIN_METRICS_TOKEN = 16
 MIN_CONNECTIONS = 4
 DIVIDED = ("memory_bytes", "cache_bytes", "search_memory_bytes", "database_connections")
-"""What is given of these is for all workers together; the default is for each."""
+"""A value for one of these covers all workers together; the default is for each."""
 BODY_COPIES = 3
-"""How many times the bytes of a body are in memory: as they came, joined, and decoded."""
+"""How many copies of a body are in memory: as received, joined, and decoded."""
 
 
 class SettingsFileUnusable(ValueError):
@@ -213,7 +213,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The order in which the places are looked at. Raises `ValueError` for a variable that nothing reads."""
+        """Returns the sources in order of precedence. Raises `ValueError` for an unknown variable."""
         for name, nearest in unknown_variables(os.environ, settings_cls.model_fields).items():
             raise ValueError(
                 f"{name} is not a known environment variable of XTrace: "
@@ -296,11 +296,11 @@ class Settings(BaseSettings):
 
     @property
     def of_worker(self) -> "Settings":
-        """The settings of one worker, which has its share of what is divided."""
+        """The settings of one worker, with its share of the divided ones."""
         return self.model_copy(update={"workers": 1, **{name: self._share_of(name) for name in DIVIDED}})
 
     def _share_of(self, name: str) -> int:
-        # A default is what one process needs.
+        # Defaults are for one process.
         return int(getattr(self, name)) // (self.workers if name in self.model_fields_set else 1)
 
     @property
@@ -310,17 +310,17 @@ class Settings(BaseSettings):
 
     @property
     def resolved_database_url(self) -> str:
-        """The URL of the database, whether it was given or not."""
+        """The URL of the database, given or default."""
         return self.database_url or default_url(self.data)
 
     @property
     def database_options(self) -> Options:
-        """How the database is used."""
+        """The options of the database."""
         return Options(connections=self.database_connections, statement_timeout_s=self.database_timeout_s)
 
     @property
     def filter_limits(self) -> FilterLimits:
-        """The bounds of one metadata filter."""
+        """The limits of one metadata filter."""
         return FilterLimits(self.max_filter_depth, self.max_filter_conditions, self.max_filter_values)
 
 

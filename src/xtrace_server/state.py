@@ -1,4 +1,4 @@
-"""What a running server holds: one of each, made when it starts."""
+"""The state of a running server, created at its start."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The forms in which a search is answered: MessagePack, which every client of the contract reads, and frames."""
+"""The formats of search answers: MessagePack, which every client of the contract reads, and frames."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,8 +21,8 @@ _ID_BYTES: Final = (1, 1, 2, 4, 8)
 class MessagePackAnswer:
     """An array of `[[ciphertext, …], chunk_id, nonce or nil]`.
 
-    Rows that look alike but for their bytes are written together, as one array: making objects of every row would keep
-    the interpreter to itself while other requests wait for it.
+    Rows that differ only in their bytes are written together as one array: creating objects for every row would block
+    the interpreter while other requests wait for it.
     """
 
     media_type: ClassVar[str] = wire.MSGPACK
@@ -60,7 +60,7 @@ class MessagePackAnswer:
         return msgspec.msgpack.encode(rows)[len(_array_header(len(rows))) :]
 
     def _alike(self, chunk_ids: NDArray[np.int64], answers: Rows, nonces: Nonces) -> bytes:
-        """Rows whose ciphertexts have their full width, whose ids take as many bytes, and their nonces too."""
+        """Encodes rows with ciphertexts of full width, and with ids and nonces of equal length."""
         count, kind = len(chunk_ids), int(np.searchsorted(_LEAST_IDS, chunk_ids[0], "right"))
         id_header, id_bytes = _ID_HEADERS[kind], _ID_BYTES[kind]
         ids = chunk_ids.astype(">u8").view(np.uint8).reshape(count, 8)[:, 8 - id_bytes :]
@@ -78,7 +78,7 @@ class MessagePackAnswer:
 
 
 class FramedAnswer:
-    """The frames of `xtrace_core.frames`: no object for a row on either side."""
+    """The frames of `xtrace_core.frames`, which need no object per row on either side."""
 
     media_type: ClassVar[str] = frames.MEDIA_TYPE
 
@@ -97,7 +97,7 @@ class FramedAnswer:
 
 
 def _side_by_side(count: int, columns: Sequence[bytes | Rows]) -> bytes:
-    """Returns rows that consist of the columns: the same bytes in each, or an array's own."""
+    """Returns rows that consist of the columns: each is bytes for every row, or an array with a row for each."""
     width = sum([len(one) if isinstance(one, bytes) else one.shape[1] for one in columns])
     table, at = np.empty((count, width), dtype=np.uint8), 0
     for one in columns:

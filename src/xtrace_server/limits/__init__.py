@@ -1,1 +1,1 @@
-"""How much a caller may send, and how often."""
+"""Limits of what callers may send, and how often."""

@@ -1,7 +1,7 @@
-"""How much work a metadata filter may be.
+"""Limits the work of a metadata filter.
 
-What an index answers costs little, however many chunks there are. A filter with a condition that no index answers is
-evaluated for each chunk: that many evaluations are bounded before it runs, and its time while it runs, because the
+Conditions that an index answers cost little, however many chunks there are. A filter with another condition is
+evaluated for each chunk: the number of evaluations is limited before it runs, and its time while it runs, because the
 lengths of texts matter too.
 """
 
@@ -17,7 +17,7 @@ from xtrace_server.storage.candidates import Candidates
 
 @asynccontextmanager
 async def filtering(settings: Settings, candidates: Candidates | None) -> AsyncIterator[None]:
-    """Bounds the work of the block, which applies the filter of the candidates. Raises `FilterRefused`."""
+    """Limits the work of the block, which applies the filter of the candidates. Raises `FilterRefused`."""
     if candidates is not None:
         _check_cost(settings, candidates)
     try:
@@ -46,7 +46,7 @@ def _check_cost(settings: Settings, candidates: Candidates) -> None:
 
 
 def _walks(filter_: Filter) -> bool:
-    """Whether a part of the filter looks into the texts of chunks."""
+    """Whether a part of the filter searches inside texts."""
     match filter_:
         case And(parts) | Or(parts):
             return any(map(_walks, parts))

@@ -1,6 +1,6 @@
-"""How often a key may be used: a sliding window for each.
+"""Limits how often a key may be used, with a sliding window for each.
 
-A wrong key is not counted: it costs one look-up by a hash, while remembering every wrong key would let an attacker fill
+A wrong key is not counted: it costs only a look-up by hash, and remembering every wrong key would let an attacker fill
 the memory.
 """
 

@@ -1,6 +1,6 @@
-"""Counts that servers on several hosts have in common, in a Redis; this is the only module that knows it.
+"""Counts that servers on several hosts share, in a Redis; no other module uses Redis.
 
-Redis holds hashes and counts, which it forgets when their window is over. All windows go by its clock.
+Redis stores hashes and counts, which expire with their window. All windows use its clock.
 """
 
 import asyncio
@@ -19,23 +19,23 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from xtrace_server.metrics import Metrics
 
 TIMEOUT_S: Final = 1.0
-"""How long a question to Redis may take."""
+"""The timeout of a request to Redis."""
 PAUSE_S: Final = 5.0
-"""How long Redis is left alone after it did not answer."""
+"""The pause after Redis did not answer."""
 _CONNECTIONS: Final = 16
 
 _log = logging.getLogger("xtrace")
 
 
 class StoreUnreachable(Exception):
-    """Redis does not answer; the message says how it failed."""
+    """Redis does not answer; the message says how it failed, without its address."""
 
 
 class RateStore:
-    """The counts. Every method raises `StoreUnreachable`, for a while without asking again."""
+    """The counts. Every method raises `StoreUnreachable`; after a failure, for a while without a new attempt."""
 
     def __init__(self, url: str, metrics: Metrics) -> None:
-        """Connects when it is first asked."""
+        """Connects at the first call."""
         import redis.asyncio
 
         pool = redis.asyncio.BlockingConnectionPool.from_url(
@@ -46,7 +46,7 @@ class RateStore:
             socket_connect_timeout=TIMEOUT_S,
         )
         options: dict[str, Any] = {"connection_pool": pool}
-        # The pool has the address: the library would say it in its messages.
+        # The pool has the address, which the library would put into its messages.
         self._storage = RedisStorage("redis://", implementation="redispy", key_prefix="xtrace", **options)
         self._windows = SlidingWindowCounterRateLimiter(self._storage)
         self._faults: tuple[type[Exception], ...] = (redis.asyncio.RedisError, OSError, TimeoutError)
@@ -65,7 +65,7 @@ class RateStore:
         return max(stats.reset_time - time.time(), 0.001)
 
     async def add(self, key: str, more: int, seconds: int) -> int:
-        """Adds to a number that is forgotten so many seconds after its first addition, and returns it."""
+        """Adds to a counter, which expires this many seconds after the first addition, and returns it."""
         async with self._asking():
             return await self._storage.incr(_digest(key), seconds, more)
 
@@ -97,7 +97,7 @@ class RateStore:
 
 
 def _name(fault: Exception) -> str:
-    """The kind of the fault: its text may have the address with its password."""
+    """Returns only the kind of the fault, because its text may contain the address with its password."""
     return type(fault).__name__
 
 

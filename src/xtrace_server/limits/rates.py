@@ -1,4 +1,4 @@
-"""How often something is done, counted together with others: the workers of this server, or all servers of a store."""
+"""Counts uses together with others: the workers of this server, or all servers with the same store."""
 
 from xtrace_server.errors import Unavailable
 from xtrace_server.limits.rate_store import RateStore, StoreUnreachable
@@ -6,7 +6,7 @@ from xtrace_server.limits.shared_rates import SharedRates
 
 
 class Rates:
-    """Counts uses of keys: in the store if there is one, else among the workers."""
+    """Counts uses of keys: in the store, if set, else among the workers."""
 
     def __init__(self, here: SharedRates, store: RateStore | None = None) -> None:
         self._here = here
@@ -22,7 +22,7 @@ class Rates:
         return self._here.hit(key, amount, seconds)
 
     async def hit_for_certain(self, key: str, amount: int, seconds: int, *, count: bool = True) -> float:
-        """The same for what must not happen uncounted: raises `Unavailable` while the store does not answer."""
+        """The same, for what must always be counted: raises `Unavailable` while the store does not answer."""
         if self._store is None:
             return self._here.hit(key, amount, seconds, count=count)
         try:

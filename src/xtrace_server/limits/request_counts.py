@@ -1,8 +1,8 @@
-"""How many requests come with an organisation's API keys in a minute and in a day, and the quotas of these.
+"""Counts the requests with an organisation's API keys per minute and per day, and enforces their quotas.
 
 Requests are counted in memory and written to the database in the background, so that no request waits for the disk. The
-database has the sums of all server processes; what another one has counted since it last wrote is available here only
-if both have a rate store.
+database has the sums of all server processes; what another process has counted since its last write is available here
+only if both use a rate store.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ _log = logging.getLogger("xtrace.auth")
 
 
 class RequestCounts:
-    """The counts of a running server. Raises `QuotaExceeded` for an organisation that has used a quota up."""
+    """The counts of a running server. Raises `QuotaExceeded` for an organisation that has used up a quota."""
 
     def __init__(self, database: Database, store: RateStore | None = None) -> None:
         self._database = database
         self._store = store
         self._waiting: dict[str, Requests] = {}
         self._written: dict[str, Requests] = {}
-        """What the database had when this process last wrote."""
+        """The database's counts at this process's last write."""
         self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def count(self, organisation: Organisation, key_hash: str) -> None:
-        """Counts a request with an API key of an organisation, as it was just read; one that is refused does not count.
+        """Counts a request with an API key of an organisation, as just read; rejected requests do not count.
 
-        `key_hash` is that of the key.
+        `key_hash` is the key's hash.
         """
         before = await self._count_in_store(organisation, 1)
         try:
@@ -48,7 +48,7 @@ class RequestCounts:
             raise
 
     async def _count_in_store(self, organisation: Organisation, more: int) -> tuple[int, int]:
-        """Returns how many requests the store had in this minute and this day, where there are quotas; else 0."""
+        """Returns the store's counts for this minute and this day; 0 for one without a quota."""
         if self._store is None:
             return 0, 0
         minute, day = windows(usage.now_s())
@@ -69,7 +69,7 @@ class RequestCounts:
         waiting = self._waiting.get(organisation.id, Requests())
         of_minute, of_day = waiting.within(moment)
         stored = organisation.requests.within(moment)
-        # A request that looked the organisation up before the last write knows less than this process.
+        # A request that read the organisation before the last write has older counts than this process.
         known = self._written.get(organisation.id, Requests()).within(moment)
         quotas = organisation.quotas
         for window, quota, before in (
@@ -80,11 +80,11 @@ class RequestCounts:
                 raise QuotaExceeded.of_requests(quota, window, key_hash)
         self._waiting[organisation.id] = Requests(minute, of_minute + 1, day, of_day + 1)
         if self._task is None or self._task.done():
-            # In a context of its own: the deadline of the request must not apply.
+            # In a separate context: the deadline of the request must not apply.
             self._task = asyncio.get_running_loop().create_task(self._write_often(), context=contextvars.Context())
 
     async def close(self) -> None:
-        """Writes what is waiting, and stops."""
+        """Writes pending counts, and stops."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -96,7 +96,7 @@ class RequestCounts:
             await asyncio.shield(self.write())
 
     async def write(self) -> None:
-        """Writes what is waiting, each request once."""
+        """Writes pending counts, each request exactly once."""
         async with self._writing:
             if self._waiting:
                 await self._write(dict(self._waiting))
@@ -112,7 +112,7 @@ class RequestCounts:
         except (StorageError, Unavailable):
             _log.warning("the request counts could not be written; this will be retried")
             return
-        # Nothing is awaited from the commit on: what is written no longer waits, and is known.
+        # No await after the commit: written counts must be recorded as written.
         self._written = written
         for organisation_id, before in waiting.items():
             left = _without(self._waiting[organisation_id], before)
@@ -123,7 +123,7 @@ class RequestCounts:
 
 
 def _without(now: Requests, before: Requests) -> Requests | None:
-    """What was counted since `before`; None for nothing."""
+    """Returns what was counted since `before`; None if nothing was."""
     in_minute = now.in_minute - (before.in_minute if now.minute == before.minute else 0)
     in_day = now.in_day - (before.in_day if now.day == before.day else 0)
     return Requests(now.minute, in_minute, now.day, in_day) if in_day or in_minute else None

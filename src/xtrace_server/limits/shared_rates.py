@@ -1,7 +1,7 @@
-"""How often keys are used at one server, by all its workers: a sliding window for each, in memory that they share.
+"""Counts how often keys are used at all workers of one server: a sliding window for each, in shared memory.
 
-The window is the part of the last fixed window that it still covers, taken as evenly used, and the present one: two
-counts a key, whatever the rate. The clock is the system's monotonic one, which all processes of a host have in common.
+The sliding window consists of the current fixed window and the part of the last one that it still covers, assuming even
+use: two counts per key, whatever the rate. All processes of a host share the monotonic clock.
 """
 
 import mmap
@@ -14,32 +14,32 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from typing import Final
 
-with suppress(ModuleNotFoundError):  # Windows forks no workers, and so needs no rates that they share
+with suppress(ModuleNotFoundError):  # Windows does not fork workers, so it needs no shared rates
     import fcntl
 
 BUCKETS: Final = 4096
-"""A key has its place in one of these."""
+"""The number of buckets; each key belongs to one."""
 PLACES: Final = 8
-"""Keys that a bucket has room for; of more, the one that was used longest ago is forgotten."""
+"""The number of keys in a bucket; beyond it, the least recently used one is dropped."""
 
 _PLACE: Final = struct.Struct("<16sQdII")  # the hash, the window, when it no longer matters, its count, the last one's
 _BUCKET_BYTES: Final = PLACES * _PLACE.size
 
 
 class SharedRates:
-    """Made before the workers are, and inherited by them."""
+    """Created before the workers, which inherit it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._memory = mmap.mmap(-1, BUCKETS * _BUCKET_BYTES)
-        # For locks alone, which end with the process that holds them; nothing is written to it.
+        # Only for locks, which end with the process that holds them; nothing is written to it.
         with tempfile.TemporaryFile() as file:
             self._locks = os.dup(file.fileno())
 
     def hit(self, key: str, amount: int, seconds: int, *, count: bool = True) -> float:
-        """Counts a use of a key that is allowed `amount` in so many seconds, or with `count=False` only looks.
+        """Counts a use of a key, which is allowed `amount` times in this many seconds; `count=False` only checks.
 
-        Returns 0, or after how many seconds the next use is allowed where this one is not, and is not counted.
+        Returns 0 if it is allowed; otherwise does not count it, and returns the seconds until the next use is.
         """
         digest = sha256(f"{key} {amount} {seconds}".encode()).digest()[:16]
         bucket = int.from_bytes(digest[:4]) % BUCKETS
@@ -55,7 +55,7 @@ class SharedRates:
         return 0.0
 
     def _find(self, bucket: int, digest: bytes, window: int, now: float) -> tuple[int, int, int]:
-        """Where the key's counts are, or are to be; the count of this window and of the last."""
+        """Returns the place of the key's counts, and its counts in this window and the last."""
         starts = range(bucket * _BUCKET_BYTES, (bucket + 1) * _BUCKET_BYTES, _PLACE.size)
         ends: list[tuple[float, int]] = []
         for start in starts:

@@ -1,7 +1,7 @@
-"""Memory that organisations share.
+"""Memory shared by organisations.
 
-None gets more than is left over for the others (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on
-Networking 6(2), 1998): alone it has half of all, and the next one finds half of the rest.
+An organisation never gets more than what is left free for the others (dynamic thresholds: Choudhury and Hahne, IEEE/ACM
+Transactions on Networking 6(2), 1998): alone, it can use half of all memory, and the next one half of the rest.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ _Waiting: TypeAlias = tuple[asyncio.Future[None], int]
 
 
 class Shares:
-    """Memory of a fixed size. A request that does not fit waits, within an organisation in the order of arrival."""
+    """Memory of a fixed size. Requests that do not fit wait; within an organisation, in order of arrival."""
 
     def __init__(self, size: int, patience_s: float) -> None:
         self._size = size
@@ -25,11 +25,11 @@ class Shares:
 
     @property
     def taken_bytes(self) -> int:
-        """How much is taken."""
+        """The amount in use."""
         return self._taken_by_all
 
     async def take(self, organisation_id: str, size: int) -> None:
-        """Takes memory, when it becomes free. Raises `Overloaded` if that takes too long."""
+        """Reserves memory as soon as it is free. Raises `Overloaded` if that takes too long."""
         if self.try_take(organisation_id, size):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -46,14 +46,14 @@ class Shares:
         except BaseException:
             if turn.cancelled():
                 self._admit()
-            else:  # given just as the wait was given up
+            else:  # granted just as the wait timed out
                 self.give_back(organisation_id, size)
             raise
 
     def try_take(self, organisation_id: str, size: int, *, first: bool = False) -> bool:
-        """Takes memory if it is free and no request of the organisation waits; returns whether it was.
+        """Reserves memory if it is free and no request of the organisation waits; returns whether it did.
 
-        With `first` it goes before those that wait: for a request that holds what they may need.
+        `first` takes precedence over waiting requests: for a request that holds something they may need.
         """
         if (organisation_id in self._waiting and not first) or not self._fits(organisation_id, size):
             return False
@@ -61,7 +61,7 @@ class Shares:
         return True
 
     def give_back(self, organisation_id: str, size: int) -> None:
-        """Gives memory back that was taken."""
+        """Frees reserved memory."""
         self._taken_by_all -= size
         self._taken[organisation_id] -= size
         if not self._taken[organisation_id]:
@@ -80,7 +80,7 @@ class Shares:
             waiting = self._waiting[organisation_id]
             while waiting and (waiting[0][0].done() or self._fits(organisation_id, waiting[0][1])):
                 turn, size = waiting.popleft()
-                if not turn.done():  # otherwise the wait was given up
+                if not turn.done():  # otherwise, the wait timed out
                     self._reserve(organisation_id, size)
                     turn.set_result(None)
             if not waiting:

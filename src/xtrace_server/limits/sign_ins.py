@@ -1,6 +1,6 @@
-"""How often signing in may fail: for each address in a minute.
+"""Limits failed sign-ins per address and minute.
 
-A key has 238 bits of randomness, so guessing is hopeless at any rate; the limit keeps guesses from costing anything.
+A key has 238 bits of randomness, so guessing is hopeless at any rate; the limit keeps guesses cheap for the server.
 """
 
 import math
@@ -12,14 +12,14 @@ from xtrace_server.limits.rates import Rates
 
 WINDOW_S: Final = 60
 _IPV6_SHARED_BITS: Final = 64
-"""What lies behind this in an IPv6 address is chosen by its host."""
+"""The network prefix of an IPv6 address; the host chooses the rest."""
 
 
 class SignIns:
-    """Counts failed sign-ins by the address that they come from."""
+    """Counts failed sign-ins by their address."""
 
     def __init__(self, most: int, rates: Rates) -> None:
-        """`most` is how many may fail in a minute."""
+        """`most` is the maximum number of failures per minute."""
         self._most = most
         self._rates = rates
 
@@ -28,7 +28,7 @@ class SignIns:
         await self._look(address, count=False)
 
     async def fail(self, address: str) -> None:
-        """Counts a failed sign-in. Raises as `check`."""
+        """Counts a failed sign-in. Raises what `check` raises."""
         await self._look(address, count=True)
 
     async def _look(self, address: str, *, count: bool) -> None:
@@ -41,7 +41,7 @@ class SignIns:
 
 
 def _network(address: str) -> str:
-    """What counts as one address: of IPv6 the network, of what is not an address a name for all such."""
+    """Returns what counts as one address: the network of an IPv6 address, and one name for everything invalid."""
     try:
         parsed = ip_address(address)
     except ValueError:

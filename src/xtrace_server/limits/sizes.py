@@ -1,7 +1,7 @@
-"""Checks what a request contains against the limits in the settings.
+"""Checks the contents of a request against the limits in the settings.
 
-Too many items, which can be sent in several requests, are a `TooLarge` (413). One value that is too large is a
-`LimitExceeded` (422). Each message names the limit and its value.
+`TooLarge` (413) means too many items, which can be sent in several requests; `LimitExceeded` (422) means a single value
+that is too large. Each message names the limit and its value.
 """
 
 from collections.abc import Sequence, Sized
@@ -16,7 +16,7 @@ from xtrace_server.settings import Settings
 
 
 def check_count(settings: Settings, limit: str, items: Sized, what: str) -> None:
-    """Raises `TooLarge` for more items than one request may hold."""
+    """Raises `TooLarge` for more items than one request may contain."""
     allowed = getattr(settings, limit)
     if len(items) > allowed:
         raise TooLarge(f"the request has {len(items)} {what}, at most {allowed} are allowed ({limit}): send fewer")
@@ -25,7 +25,7 @@ def check_count(settings: Settings, limit: str, items: Sized, what: str) -> None
 def check_chunks(
     settings: Settings, sent: Sequence[wire.NewChunk | wire.ChunkUpdate | wire.ChunkPatch], field: str
 ) -> None:
-    """Checks the chunks of an insertion, update or patch, and how many there are."""
+    """Checks the chunks of an insertion, update or patch, and their number."""
     check_count(settings, "max_chunks", sent, "chunks")
     cost = write_cost(sent)
     if cost > settings.max_write_cost:
@@ -55,7 +55,7 @@ def check_meta_data(settings: Settings, meta_data: wire.MetaData, where: str) ->
 
 
 def check_patch(settings: Settings, change: wire.MetaData, chunks: int) -> None:
-    """Checks that a patch of the metadata of that many chunks is not too much for one transaction."""
+    """Checks that patching the metadata of this many chunks fits into one transaction."""
     most = max(settings.max_write_cost // metadata_cost(change), 1)
     if chunks > most:
         raise LimitExceeded(
@@ -70,12 +70,12 @@ def check_query(settings: Settings, query: Sequence[bytes]) -> None:
 
 
 def check_projection(settings: Settings, names: Sequence[str] | None) -> None:
-    """Checks how many fields a projection names."""
+    """Checks the number of fields in a projection."""
     _check(settings, "max_projection", names, "projection")
 
 
 def check_names(settings: Settings, name: str, description: str) -> None:
-    """Checks the name and the description of what is created."""
+    """Checks the name and description of a new object."""
     _check(settings, "max_name_characters", name, "name")
     _check(settings, "max_name_characters", description, "description")
 
@@ -90,7 +90,7 @@ def _check(settings: Settings, limit: str, value: Any, where: str) -> None:
     if value is UNSET or value is None:
         return
     allowed = getattr(settings, limit)
-    # UTF-8 has at most four bytes for a character: the exact length is only counted where it can matter.
+    # UTF-8 has at most four bytes per character: the exact length is counted only if it can matter.
     size = len(value)
     if limit.endswith("_bytes") and 4 * size > allowed and isinstance(value, str) and not value.isascii():
         size = len(value.encode())

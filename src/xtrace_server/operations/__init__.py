@@ -1,5 +1,5 @@
-"""What the service does, one function for each act: its checks, its transaction, and its entry in the audit log.
+"""What the service does: one function for each act, with its checks, its transaction and its audit entry.
 
-Routes, the dashboard and the command line decode what was asked for, call an operation and encode what it returns.
-Nothing here knows HTTP, and SQL stays in `storage`.
+Routes, the dashboard and the command line decode a request, call an operation and encode its result. Nothing here
+depends on HTTP, and SQL stays in `storage`.
 """

@@ -1,4 +1,4 @@
-"""The admin keys of an organisation: what the server's operator does with them, and who has one."""
+"""The admin keys of an organisation, for the server's operator and for the organisation."""
 
 import hmac
 from collections.abc import Iterable
@@ -17,16 +17,16 @@ from xtrace_server.storage.organisations import AdminKey
 
 
 async def list_all(database: Database, organisation_id: str) -> list[AdminKey]:
-    """Returns the organisation's admin keys, the oldest first. Raises `OrganisationNotFound`."""
+    """Returns the organisation's admin keys, oldest first. Raises `OrganisationNotFound`."""
     async with database.look_up() as connection:
         await organisations.get(connection, organisation_id)
         return await organisations.list_admin_keys(connection, organisation_id)
 
 
 async def create(database: Database, operator: Operator, organisation_id: str) -> tuple[AdminKey, str]:
-    """Creates a further admin key; returns it as stored, and the key itself, which only the caller has.
+    """Creates another admin key; returns the stored record, and the key itself, which only the caller has.
 
-    The others go on working. Raises `OrganisationNotFound`.
+    The others keep working. Raises `OrganisationNotFound`.
     """
     async with operating(database, operator) as connection:
         return await _created(connection, operator, organisation_id)
@@ -45,7 +45,7 @@ async def rotate(database: Database, operator: Operator, organisation_id: str) -
 
 
 async def list_own(state: ServerState, actor: Actor) -> list[AdminKey]:
-    """Returns the admin keys of the caller's organisation, the oldest first."""
+    """Returns the admin keys of the caller's organisation, oldest first."""
     async with state.database.read(actor.organisation_id) as connection:
         return await organisations.list_admin_keys(connection, actor.organisation_id)
 
@@ -61,15 +61,15 @@ class Rotated:
 
 @repeatable
 async def rotate_own(state: ServerState, actor: Actor, current: str) -> Rotated:
-    """Replaces all admin keys of the caller's organisation by a new one, and opens a session with it.
+    """Replaces all admin keys of the caller's organisation with a new one, and opens a session with it.
 
-    `current` is the key that the caller signed in with, which a session alone does not show. Every other session ends.
-    Raises `Unauthenticated`.
+    `current` is the key with which the caller signed in, because a session alone does not prove it. Every other session
+    ends. Raises `Unauthenticated`.
     """
     if not hmac.compare_digest(hash_key(current), actor.name):
         raise Unauthenticated("the admin key is not the one of this session; nothing was changed")
     secret = new_key()
-    # One at a time: of two rotations at once the second one finds its key gone.
+    # One at a time: the second of two concurrent rotations finds that its key is gone.
     async with state.database.write(actor.organisation_id, urgent=True, alone=True) as connection:
         await actor.check_current(connection)
         before = await organisations.list_admin_keys(connection, actor.organisation_id)
@@ -83,10 +83,10 @@ async def rotate_own(state: ServerState, actor: Actor, current: str) -> Rotated:
 
 
 async def revoke(database: Database, operator: Operator, organisation_id: str, key_hash: str) -> int:
-    """Revokes an admin key, and returns how many the organisation has left.
+    """Revokes an admin key, and returns the number of remaining ones.
 
-    Without any, its API keys go on working and no one changes its knowledge bases and keys, until the operator creates
-    an admin key. Raises `OrganisationNotFound` and `KeyNotFound`.
+    Without any, API keys keep working, but no one can change the organisation's knowledge bases and keys until the
+    operator creates an admin key. Raises `OrganisationNotFound` and `KeyNotFound`.
     """
     async with operating(database, operator) as connection:
         await organisations.get(connection, organisation_id)

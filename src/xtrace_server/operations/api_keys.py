@@ -31,9 +31,10 @@ async def create(
     expires_at: datetime | None = None,
     default_permission: Permission = Permission.NONE,
 ) -> tuple[ApiKey, str]:
-    """Creates an API key with a default permission; returns it as stored, and the secret, which only the caller has.
+    """Creates an API key with a default permission; returns the stored record, and the secret, which only the caller
+    has.
 
-    Without `expires_at`, a time with its zone, it does not expire. Raises `LimitExceeded` and `InvalidRequest`.
+    It expires at `expires_at`, a time with a time zone, or never. Raises `LimitExceeded` and `InvalidRequest`.
     """
     check_names(state.settings, name, description)
     until = None if expires_at is None else _in_future(expires_at)
@@ -46,13 +47,13 @@ async def create(
 
 
 async def list_all(state: ServerState, actor: Actor) -> list[ApiKey]:
-    """Returns the API keys that are not revoked, the oldest first."""
+    """Returns the API keys that are not revoked, oldest first."""
     async with state.database.read(actor.organisation_id) as connection:
         return await organisations.list_api_keys(connection, actor.organisation_id)
 
 
 async def permissions(state: ServerState, actor: Actor, key_hash: str) -> list[tuple[KnowledgeBase, int]]:
-    """Returns each knowledge base on which the key has a permission, with it. Raises `KeyNotFound`."""
+    """Returns the knowledge bases on which the key has a permission, with the permission. Raises `KeyNotFound`."""
     async with state.database.read(actor.organisation_id) as connection:
         key = await organisations.get_api_key(connection, actor.organisation_id, key_hash)
         found = await organisations.permissions(connection, key)
@@ -71,7 +72,7 @@ async def set_permission(state: ServerState, actor: Actor, key_hash: str, kb_id:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """An API key, and in how many knowledge bases it may do anything."""
+    """An API key, and the number of knowledge bases in which it has a permission."""
 
     key: ApiKey
     knowledge_bases: int
@@ -79,7 +80,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """What some keys may do in a page of the knowledge bases; `explicit` has what is set, by hash and `pk`."""
+    """The rights of keys in a page of the knowledge bases; `explicit` has those that are set, by hash and `pk`."""
 
     keys: list[Access]
     knowledge_bases: Listed[KnowledgeBase]
@@ -91,7 +92,7 @@ async def matrix(
 ) -> Matrix:
     """Returns the rights of at most a thousand keys in a page of the knowledge bases, by name.
 
-    `find` is what the names of these have in them; empty for all.
+    `find` is a text that their names contain; empty for all.
     """
     hashes = [key.hash for key in keys]
     query = ListQuery(find=find, sort_by="name", descending=False, limit=size, deleting=False)
@@ -119,9 +120,9 @@ async def get(state: ServerState, actor: Actor, key_hash: str) -> ApiKey:
 async def set_permissions(
     state: ServerState, actor: Actor, key_hash: str, changes: Mapping[str, Permission | None]
 ) -> int:
-    """Sets the key's permission in knowledge bases by their ids, None for its default; all or none.
+    """Sets the key's permission in knowledge bases by id, None for its default: all or none.
 
-    Returns how many differ from before. Raises `KeyNotFound` and `KnowledgeBaseNotFound`.
+    Returns the number of changes. Raises `KeyNotFound` and `KnowledgeBaseNotFound`.
     """
     changed = 0
     async with writing(state, actor) as connection:
@@ -150,9 +151,9 @@ async def change(
     description: str | UnsetType = UNSET,
     expires_at: datetime | UnsetType | None = UNSET,
 ) -> tuple[ApiKey, bool]:
-    """Changes a key's name, its description, and the time from which it is rejected; None for never.
+    """Changes a key's name, description and expiry; None means that it never expires.
 
-    The next request meets the new time, and a key that had expired works again. Returns the key as it is then, and
+    The new time applies from the next request on, and a key that had expired works again. Returns the changed key, and
     whether anything differs from before. Raises `KeyNotFound`, `LimitExceeded`, and `InvalidRequest` for a new time
     that has passed.
     """
@@ -178,14 +179,14 @@ async def change(
 
 @repeatable
 async def revoke(state: ServerState, actor: Actor, key_hash: str) -> None:
-    """Revokes a key; one that is revoked already stays so. Raises `KeyNotFound`."""
+    """Revokes a key; a revoked one stays revoked. Raises `KeyNotFound`."""
     async with writing(state, actor) as connection:
         await organisations.revoke_api_key(connection, actor.organisation_id, key_hash)
         await record(connection, actor, "api_key.revoke", key_hash)
 
 
 def _in_future(expires_at: datetime) -> str:
-    """The time as it is stored. Raises `InvalidRequest` if it has passed."""
+    """Returns the time as stored. Raises `InvalidRequest` if it has passed."""
     try:
         until = format_time(expires_at)
     except OverflowError:  # at the ends of the calendar

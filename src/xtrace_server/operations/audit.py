@@ -17,14 +17,14 @@ _STEP = 1000
 
 
 async def newest(state: ServerState, actor: Actor, before: int | None, limit: int) -> list[Entry]:
-    """Returns the newest entries, or those with ids below `before`; the newest first."""
+    """Returns the newest entries, or those with ids below `before`, newest first."""
     await state.denials.write()
     async with state.database.read(actor.organisation_id) as connection:
         return await audit.newest(connection, actor.organisation_id, before, limit)
 
 
 async def newest_of(database: Database, organisation_id: str, before: int | None, limit: int) -> list[Entry]:
-    """The same for the server's operator: of an organisation, be it deleted or not, or with `THE_SERVICE` the server's.
+    """The same for the server's operator: the log of an organisation, even a deleted one, or of `THE_SERVICE`.
 
     Raises `OrganisationNotFound`.
     """
@@ -37,14 +37,14 @@ async def newest_of(database: Database, organisation_id: str, before: int | None
 async def find(
     state: ServerState, actor: Actor, wanted: Wanted, before: int | None = None, limit: int = PAGE_ENTRIES
 ) -> list[Entry]:
-    """Returns the newest entries that are wanted, or those with ids below `before`; the newest first."""
+    """Returns the newest matching entries, or those with ids below `before`, newest first."""
     await state.denials.write()
     async with state.database.read(actor.organisation_id) as connection:
         return await audit.find(connection, actor.organisation_id, wanted, before, limit)
 
 
 async def every(state: ServerState, actor: Actor, wanted: Wanted) -> AsyncIterator[list[Entry]]:
-    """Yields all entries that are wanted, step by step, the newest first; no transaction stays open in between."""
+    """Yields all matching entries in steps, newest first; no transaction stays open between steps."""
     before: int | None = None
     while step := await find(state, actor, wanted, before, _STEP):
         yield step
@@ -52,7 +52,7 @@ async def every(state: ServerState, actor: Actor, wanted: Wanted) -> AsyncIterat
 
 
 def shown(entry: Entry) -> wire.AuditEntry:
-    """Returns an entry as answers have it."""
+    """Returns an entry as answers contain it."""
     event = entry.event
     return wire.AuditEntry(
         entry.id, entry.at, event.action, event.actor, event.subject, event.detail, event.request_id, event.count

@@ -1,4 +1,4 @@
-"""Chunks as an administrator looks at them: metadata in plaintext, everything else as it is stored."""
+"""Chunks for administrators: metadata in plaintext, everything else as stored."""
 
 import base64
 import binascii
@@ -20,18 +20,18 @@ from xtrace_server.storage.schema import chunk_id_of
 
 PAGE_CHUNKS = 25
 SORTED_AT_MOST = 200_000
-"""Chunks of a knowledge base that are shown in the order of a tag or a time without a filter."""
+"""The maximum number of chunks to sort by a tag or a time without a filter."""
 _DECODED_AT_MOST = 8192
-"""Bytes of a content that is read to say how long its text is; of longer ones the length in base64 says it."""
+"""Contents up to this size are read to find the length of their text; for longer ones, their size in base64 tells."""
 _CONTENT_OVERHEAD = 32
-"""Bytes of the IV and of the tag before the ciphertext of a content."""
+"""The size of a content's IV and tag, which precede its ciphertext."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Browse:
-    """Which chunks to look at: those under a context that a filter, as its JSON text, matches.
+    """Which chunks to show: those under a context that match a filter, given as JSON text.
 
-    Without `start` the first page.
+    Without `start`, the first page.
     """
 
     kb_id: str
@@ -44,16 +44,16 @@ class Browse:
 
 @dataclass(frozen=True, slots=True)
 class BrowsedChunk:
-    """A chunk without its content and vector, and how long its encrypted text is."""
+    """A chunk without its content and vector, and the length of its encrypted text."""
 
     chunk: Chunk
     text_bytes: int | None
-    """Of the ciphertext, which is as long as the text; None if it was deleted meanwhile."""
+    """The length of the ciphertext, which equals that of the text; None if it was deleted meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredParts:
-    """One chunk with its parts as they are stored."""
+    """One chunk with its parts as stored."""
 
     chunk: Chunk
     content: bytes
@@ -61,15 +61,15 @@ class StoredParts:
 
     @property
     def text_bytes(self) -> int:
-        """How long the text is: the server sees that."""
+        """The length of the text, which the server can see."""
         return max(len(self.content) - _CONTENT_OVERHEAD, 0)
 
 
 async def browse(state: ServerState, actor: Actor, query: Browse) -> Listed[BrowsedChunk]:
     """Returns a page of chunks without their contents and vectors.
 
-    By chunk id every page costs the same. By a tag or a time each one reads the metadata of all candidates, so without
-    a filter there should be at most `SORTED_AT_MOST`.
+    Sorted by chunk id, every page costs the same. Sorted by a tag or a time, each page reads the metadata of all
+    candidates, so without a filter there should be at most `SORTED_AT_MOST`.
 
     Raises `KnowledgeBaseNotFound`, `FilterRefused` and `LimitExceeded`.
     """
@@ -93,13 +93,13 @@ async def browse(state: ServerState, actor: Actor, query: Browse) -> Listed[Brow
 
 
 def _sorted_by(chunk: Chunk, name: str) -> str:
-    """What the chunk is sorted by beside its id; a tag that is not set sorts as empty."""
+    """Returns the chunk's sorting value besides its id; a tag that is not set sorts as empty."""
     value = getattr(chunk.meta_data if name in TAGS else chunk, name)
     return value if isinstance(value, str) else ""
 
 
 async def _position(state: ServerState, actor: Actor, query: Browse, start: Start) -> Position | None:
-    """Where the page begins; None, for the beginning, if the chunk there is gone."""
+    """Returns where the page begins; None, for the first page, if the chunk there is gone."""
     if not (start.id.isascii() and start.id.isdigit() and len(start.id) < 20):
         return None
     async with state.database.read(actor.organisation_id) as connection:
@@ -113,7 +113,7 @@ async def _position(state: ServerState, actor: Actor, query: Browse, start: Star
 
 
 async def look_at(state: ServerState, actor: Actor, kb_id: str, chunk_id: int) -> StoredParts:
-    """Returns one chunk with all that is stored of it. Raises `KnowledgeBaseNotFound` and `ChunksNotFound`."""
+    """Returns everything that is stored of one chunk. Raises `KnowledgeBaseNotFound` and `ChunksNotFound`."""
     sink = _Kept()
     await chunks.read(state, actor, kb_id, [chunk_id], EVERYTHING, sink)
     if not sink.chunks:
@@ -136,15 +136,15 @@ def _filter(state: ServerState, text: str) -> Filter:
 
 
 def _text_bytes(size: int, content: str) -> int:
-    """The length of the ciphertext in a content of that many bytes, which is missing if it is long.
+    """Returns the length of the ciphertext in a content of this size, whose bytes are missing if it is long.
 
-    Then it is that of base64 without padding: at most two bytes too much.
+    Then it is computed from the base64 length, and is at most two bytes too high.
     """
     return max((len(_decoded(content)) if content else size * 3 // 4) - _CONTENT_OVERHEAD, 0)
 
 
 def _decoded(content: str) -> bytes:
-    """The bytes of a content; clients may store what is not base64, which is shown as it is."""
+    """Returns the bytes of a content; clients may store something other than base64, which is shown unchanged."""
     try:
         return base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError):
@@ -153,7 +153,7 @@ def _decoded(content: str) -> bytes:
 
 @dataclass(slots=True)
 class _Kept:
-    """A sink that keeps the few chunks of a page."""
+    """A sink that collects the few chunks of a page."""
 
     chunks: list[Chunk] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Chunks by their metadata, under one context: search, pages, delete, patch."""
+"""Chunks by their metadata, under one context: search, page, delete, patch."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
 
 async def search(state: ServerState, caller: ApiCaller, scope: SearchScope, shown: Projection, sink: ChunkSink) -> None:
-    """Gives every chunk in the scope to the sink, by ascending id.
+    """Passes every chunk in the scope to the sink, by ascending id.
 
     Raises `KnowledgeBaseNotFound`.
     """
@@ -36,7 +36,7 @@ async def search(state: ServerState, caller: ApiCaller, scope: SearchScope, show
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
-    """One page, and how many chunks there are in all."""
+    """One page, and the total number of chunks."""
 
     total: int
     keys: FoundKeys
@@ -45,7 +45,7 @@ class FoundPage:
 async def page(
     state: ServerState, caller: Reader, scope: SearchScope, query: PageQuery, shown: Projection, sink: ChunkSink
 ) -> FoundPage:
-    """Gives one page of the chunks in the scope to the sink, and says which it is.
+    """Passes one page of the chunks in the scope to the sink, and describes the page.
 
     Raises `KnowledgeBaseNotFound`.
     """
@@ -116,7 +116,7 @@ async def _matching(
 
 
 async def _candidates(connection: Connection, caller: Reader, scope: SearchScope) -> Candidates | None:
-    """What the scope is about; None where nothing is stored under the context."""
+    """Returns the candidates of the scope; None if nothing is stored under the context."""
     kb = await caller.knowledge_base(connection, scope.kb_id)
     context = await contexts.find(connection, caller.organisation_id, scope.context_id)
     binding = None if context is None else await contexts.find_binding(connection, kb, context)
@@ -129,7 +129,7 @@ async def _candidates(connection: Connection, caller: Reader, scope: SearchScope
 async def _locked(
     state: ServerState, caller: ApiCaller, scope: SearchScope
 ) -> AsyncIterator[tuple[Connection, KnowledgeBase, Candidates | None]]:
-    """A writing transaction on the knowledge base, with what the scope is about in it."""
+    """A writing transaction on the knowledge base, with the candidates of the scope."""
     async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, scope.kb_id)
     async with writing(state, caller) as connection:

@@ -29,9 +29,9 @@ from xtrace_server.storage.schema import chunk_id_of, chunk_pk
 async def insert(
     state: ServerState, caller: ApiCaller, body: wire.InsertChunks, key: RequestKey | None
 ) -> wire.InsertedChunks:
-    """Stores chunks under new ids, all or none; a request that was answered before stores nothing again.
+    """Stores chunks under new ids: all or none. A repeated request that was already answered stores nothing.
 
-    With `on_conflict` names are unique, and a chunk whose name is there is handled as it says. Raises
+    With `on_conflict`, names are unique, and it decides about a chunk whose name exists. Raises
     `KnowledgeBaseNotFound`, `ContextNotFound`, `ContextRetired`, `CiphertextRefused`, `TooLarge`, `LimitExceeded`,
     `InvalidRequest`, `NamesTaken` and `IdempotencyKeyReused`.
     """
@@ -45,7 +45,7 @@ async def insert(
     writes = await _writes(state, context, body.chunks, "chunks")
     async with writing(state, caller) as connection:
         kb = await caller.locked(connection, kb.id)
-        # Once more, now that no other write of the knowledge base is under way: it may have been this request's.
+        # Check again now that no other write of the knowledge base is running: it may have been this request's.
         if (known := await _known_answer(connection, key)) is not None:
             return known
         binding = await _bound(state, connection, kb, context, writes, "chunks")
@@ -59,7 +59,7 @@ async def insert(
 async def read(
     state: ServerState, caller: Reader, kb_id: str, chunk_ids: Iterable[int], shown: Projection, sink: ChunkSink
 ) -> None:
-    """Gives the chunks with these ids to the sink, in this order; unknown ids are left out.
+    """Passes the chunks with these ids to the sink, in this order; unknown ids are omitted.
 
     Raises `KnowledgeBaseNotFound`.
     """
@@ -73,7 +73,7 @@ async def read(
 
 @repeatable
 async def update(state: ServerState, caller: ApiCaller, body: wire.UpdateChunks) -> int:
-    """Replaces all that chunks hold, and moves them to the given context, all or none; returns their number.
+    """Replaces chunks, and moves them to the given context: all or none. Returns their number.
 
     Raises what `insert` raises, `ChunksNotFound` and `ChunksChanged`.
     """
@@ -96,7 +96,7 @@ async def update(state: ServerState, caller: ApiCaller, body: wire.UpdateChunks)
 
 @repeatable
 async def patch(state: ServerState, caller: ApiCaller, body: wire.PatchChunks) -> int:
-    """Changes the fields that are named, all or none; returns the number of chunks, which stay under their context.
+    """Changes the given fields of chunks, which stay under their context: all or none. Returns their number.
 
     Raises what `update` raises.
     """
@@ -125,7 +125,7 @@ async def patch(state: ServerState, caller: ApiCaller, body: wire.PatchChunks) -
 @repeatable
 @frees_space
 async def delete(state: ServerState, caller: ApiCaller, kb_id: str, chunk_ids: Iterable[int]) -> int:
-    """Deletes the chunks with these ids; unknown ones are ignored. Returns how many there were.
+    """Deletes the chunks with these ids, ignoring unknown ones. Returns the number of deleted chunks.
 
     Raises `KnowledgeBaseNotFound`.
     """
@@ -141,7 +141,7 @@ async def delete(state: ServerState, caller: ApiCaller, kb_id: str, chunk_ids: I
 
 
 async def find_names(state: ServerState, caller: ApiCaller, body: wire.FindNames) -> dict[str, int]:
-    """Returns for each of the names that is stored under the context the smallest id of a chunk that has it.
+    """Returns, for each name that is stored under the context, the smallest id of a chunk with that name.
 
     Raises `KnowledgeBaseNotFound` and `TooLarge`.
     """
@@ -185,7 +185,7 @@ async def _known_answer(connection: Connection, key: RequestKey | None) -> wire.
 
 
 def _check_distinct(chunk_ids: Iterable[int], field: str) -> None:
-    """Raises `InvalidRequest` for a chunk that is written twice: the outcome would depend on the order."""
+    """Raises `InvalidRequest` if a chunk is written twice, because the outcome would depend on the order."""
     seen: set[int] = set()
     for i, chunk_id in enumerate(chunk_ids):
         if chunk_id in seen:
@@ -196,7 +196,7 @@ def _check_distinct(chunk_ids: Iterable[int], field: str) -> None:
 async def _writes(
     state: ServerState, context: Context, sent: Sequence[wire.NewChunk | wire.ChunkUpdate], field: str
 ) -> list[ChunkWrite]:
-    """What to store for the chunks, every size and ciphertext checked, in a thread."""
+    """Checks every size and ciphertext in a thread, and returns what to store."""
     evaluation = evaluation_of(state.schemes, context.data.type, context.data.pk)
 
     def checked() -> list[ChunkWrite]:
@@ -224,7 +224,7 @@ async def _bound(
     writes: Sequence[ChunkWrite],
     field: str,
 ) -> Binding:
-    """The binding of the locked knowledge base for these rows. Raises `CiphertextRefused` and `ContextRetired`."""
+    """Returns the locked knowledge base's binding for these rows. Raises `CiphertextRefused` and `ContextRetired`."""
     binding = await contexts.bind(connection, kb, context)
     if writes:
         binding = await contexts.fix_row_bytes(connection, binding, len(writes[0].row))
@@ -235,7 +235,7 @@ async def _bound(
 
 
 def _conditions(kb: KnowledgeBase, sent: Sequence[wire.ChunkUpdate | wire.ChunkPatch]) -> dict[int, str]:
-    """When those chunks were last written that must not have changed since, by their keys."""
+    """Returns, by key, the last write times of the chunks that must not have changed since."""
     return {chunk_pk(kb.pk, one.chunk_id): one.if_updated_at for one in sent if isinstance(one.if_updated_at, str)}
 
 
@@ -269,9 +269,9 @@ async def _check_patched_vectors(
     stored: Mapping[int, int],
     changes: Sequence[ChunkChange],
 ) -> None:
-    """A vector that a patch brings must be one of the chunk's own context, which only an update changes.
+    """Checks that a patched vector belongs to its chunk's context, which only an update changes.
 
-    `stored` has the key of the binding for each of the chunk ids.
+    `stored` has the binding's key for each chunk id.
     """
     binding = await contexts.find_binding(connection, kb, context)
     evaluation = evaluation_of(state.schemes, context.data.type, context.data.pk)

@@ -1,7 +1,7 @@
-"""Which key may do what with a stored execution context.
+"""The rights of API keys on stored execution contexts.
 
-A context belongs to the knowledge bases that it is bound to. While it is bound to none, it belongs to the key that
-saved it and to keys whose default permission is 7; a context without a known saver, to the latter alone.
+A context belongs to the knowledge bases to which it is bound. While unbound, it belongs to the key that saved it and to
+keys whose default permission is 7; if it is unknown who saved it, only to the latter.
 """
 
 from xtrace_core.permissions import Permission
@@ -23,7 +23,7 @@ async def check_may_save(connection: Connection, caller: ApiCaller) -> None:
 
 
 async def check_may_read(connection: Connection, caller: ApiCaller, context: Context) -> None:
-    """Raises `PermissionDenied` unless the key reads a knowledge base that the context is bound to, or has saved it."""
+    """Raises `PermissionDenied` unless the key may read a knowledge base of the context, or has saved the context."""
     bound = {kb.id for kb in await contexts.bound_knowledge_bases(connection, context)}
     if not _may_read(caller, context, bound, await caller.readable(connection)):
         raise PermissionDenied(
@@ -41,12 +41,12 @@ async def list_readable(connection: Connection, caller: ApiCaller) -> list[Conte
 
 
 async def check_may_add_secrets(connection: Connection, caller: ApiCaller, context: Context) -> None:
-    """Raises `PermissionDenied` unless the key may write in a knowledge base that the context is bound to."""
+    """Raises `PermissionDenied` unless the key may write in a knowledge base of the context."""
     await _check_may_write(connection, caller, context, "add secrets to")
 
 
 async def check_may_rotate(connection: Connection, caller: ApiCaller, context: Context) -> None:
-    """The same: a key that may move a context's chunks may say where to."""
+    """Raises the same: a key that may move a context's chunks may choose the destination."""
     await _check_may_write(connection, caller, context, "name the successor of")
 
 
@@ -63,7 +63,7 @@ async def _check_may_write(connection: Connection, caller: ApiCaller, context: C
 
 
 async def check_may_replace(connection: Connection, caller: ApiCaller, context: Context) -> None:
-    """Raises `PermissionDenied` unless the key may delete in every knowledge base that the context is bound to."""
+    """Raises `PermissionDenied` unless the key may delete in every knowledge base of the context."""
     bound = await contexts.bound_knowledge_bases(connection, context)
     for kb in bound:
         await caller.knowledge_base(connection, kb.id, Permission.DELETE)

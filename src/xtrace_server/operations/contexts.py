@@ -27,9 +27,9 @@ from xtrace_server.storage.database import Connection
 async def save(
     state: ServerState, caller: ApiCaller, context_id: str, data: wire.ContextData, name: str | None = None
 ) -> str:
-    """Stores a context, or adds to a stored one, whose public part never changes; returns its id.
+    """Stores a context, or adds to a stored one, whose public part never changes. Returns its id.
 
-    If another context has the name already, stores nothing and returns that one's id. Raises `LimitExceeded`,
+    If another context already has the name, stores nothing and returns that context's id. Raises `LimitExceeded`,
     `InvalidRequest`, `ContextDiffers`, `ContextRetired` and `PermissionDenied`.
     """
     check_context(state.settings, data)
@@ -91,9 +91,9 @@ async def delete(state: ServerState, caller: ApiCaller, context_id: str) -> None
 
 @repeatable
 async def retire(state: ServerState, caller: ApiCaller, context_id: str) -> None:
-    """Retires a context, which cannot be undone: nothing more is stored under it.
+    """Retires a context permanently: nothing new is stored under it.
 
-    What is stored can be read, moved and deleted. Raises `ContextNotFound` and `PermissionDenied`.
+    Stored chunks can be read, moved and deleted. Raises `ContextNotFound` and `PermissionDenied`.
     """
     async with writing(state, caller) as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
@@ -103,7 +103,7 @@ async def retire(state: ServerState, caller: ApiCaller, context_id: str) -> None
 
 
 async def get_successor(state: ServerState, caller: ApiCaller, context_id: str) -> str | None:
-    """Returns the id of the context that a rotation moves a context's chunks to; None if no rotation has begun.
+    """Returns the id of the context to which a rotation moves this context's chunks, or None.
 
     Raises `ContextNotFound` and `PermissionDenied`.
     """
@@ -117,7 +117,7 @@ async def get_successor(state: ServerState, caller: ApiCaller, context_id: str) 
 async def store_successor(
     state: ServerState, caller: ApiCaller, context_id: str, change: wire.StoreSuccessor
 ) -> str | None:
-    """Stores the successor if the stored one equals `replaces`; returns the one stored then.
+    """Stores the successor if the current one equals `replaces`. Returns the one that is then stored.
 
     Raises `ContextNotFound` and `PermissionDenied`.
     """
@@ -135,7 +135,7 @@ async def of_knowledge_base(state: ServerState, caller: ApiCaller, kb_id: str) -
 
 
 async def knowledge_bases_of(state: ServerState, caller: ApiCaller, context_id: str) -> list[str]:
-    """Returns the ids of those knowledge bases bound to a context that the key may read. Raises `ContextNotFound`."""
+    """Returns the ids of the context's knowledge bases that the key may read. Raises `ContextNotFound`."""
     async with state.database.read(caller.organisation_id) as connection:
         context = await contexts.get(connection, caller.organisation_id, context_id)
         bound = await contexts.bound_knowledge_bases(connection, context)
@@ -145,7 +145,7 @@ async def knowledge_bases_of(state: ServerState, caller: ApiCaller, context_id: 
 
 @repeatable
 async def bind(state: ServerState, caller: ApiCaller, kb_id: str, context_id: str) -> None:
-    """Binds a context to a knowledge base; a binding that is there stays.
+    """Binds a context to a knowledge base; an existing binding stays.
 
     Raises `KnowledgeBaseNotFound`, `ContextNotFound` and `ContextRetired`.
     """
@@ -156,7 +156,7 @@ async def bind(state: ServerState, caller: ApiCaller, kb_id: str, context_id: st
 
 
 async def get_name_salt(state: ServerState, caller: ApiCaller, kb_id: str, context_id: str) -> bytes | None:
-    """Returns the salt for the names of a context's chunks in a knowledge base; None if none is stored.
+    """Returns the salt for the names of a context's chunks in a knowledge base, or None.
 
     Raises `KnowledgeBaseNotFound` and `ContextNotFound`.
     """
@@ -171,7 +171,7 @@ async def get_name_salt(state: ServerState, caller: ApiCaller, kb_id: str, conte
 async def store_name_salt(
     state: ServerState, caller: ApiCaller, kb_id: str, context_id: str, change: wire.StoreNameSalt
 ) -> bytes | None:
-    """Binds the context, and stores the salt if the stored one equals `replaces`; returns the salt stored then.
+    """Binds the context, and stores the salt if the current one equals `replaces`. Returns the one then stored.
 
     Raises `KnowledgeBaseNotFound`, `ContextNotFound` and `ContextRetired`.
     """

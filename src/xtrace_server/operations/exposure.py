@@ -1,4 +1,4 @@
-"""What this server can see of an organisation, counted; and its contexts, as far as they are public."""
+"""Counts what this server can see of an organisation, and describes the public part of its contexts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,30 +18,30 @@ MIN_MODULUS_BITS: Final = 2048
 """112-bit security, by NIST SP 800-57."""
 STRONG_MODULUS_BITS: Final = 3072
 MIN_ALPHA_LEN: Final = 448
-"""Bits of both noise groups together; shorter ones are found by a search."""
+"""The bits of both noise groups together; shorter ones can be found by a search."""
 _PROVIDERS: Final = {"passphrase": "passphrase", "aws_kms": "AWS KMS", "key_file": "key file"}
 _SCHEMES: Final = {SchemeType.PAILLIER: "Paillier", SchemeType.PAILLIER_LOOKUP: "Paillier, lookup"}
 _MAX_DIGITS: Final = 4000
 _MAX_USES: Final = 1000
 _LOOKED_AT: Final = 50
-"""Bindings whose metadata is looked at: those of the largest knowledge bases."""
+"""The number of bindings whose metadata is inspected: those of the largest knowledge bases."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredContext:
-    """A stored context, as far as it is public."""
+    """The public part of a stored context."""
 
     id: str
     scheme: str
     modulus_bits: int | None
     dimensions: int | None
     weakness: str
-    """What is weak about its public part; empty if nothing is known."""
+    """The weaknesses of its public part; empty if none is known."""
     provider: str | None
-    """What protects the secrets that are stored here, in words; None if none are."""
+    """What protects the secrets stored here, in words; None if none are stored."""
     can_be_guessed: bool
     private: list[str]
-    """The fields of metadata of which the server has keyed hashes."""
+    """The metadata fields of which the server has only keyed hashes."""
     uses: list[Use]
     created_at: str
     is_retired: bool
@@ -56,7 +56,7 @@ class StoredContext:
 
 @dataclass(frozen=True, slots=True)
 class ReadableField:
-    """A field of metadata that chunks of a knowledge base have."""
+    """A metadata field of a knowledge base's chunks."""
 
     kb_id: str
     kb_name: str
@@ -66,12 +66,12 @@ class ReadableField:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What the server can see, beside sums that organisations have anyway."""
+    """What the server can see, besides the sums that organisations get anyway."""
 
     contexts: list[StoredContext]
     fields: list[ReadableField]
     looked_at: int
-    """How many pairs of knowledge base and context the fields are of, the largest first."""
+    """The number of pairs of knowledge base and context that the fields cover, largest first."""
     pairs: int
     descriptions: int
     context_names: int
@@ -155,7 +155,7 @@ def _number(value: Any) -> int | None:
 
 
 def _object(text: str) -> dict[str, Any]:
-    """The JSON object in a text of a client; empty for anything else."""
+    """Returns the JSON object in a client's text; empty for anything else."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):

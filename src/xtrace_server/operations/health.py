@@ -1,4 +1,4 @@
-"""How a running server does, for the people who look at the dashboard."""
+"""The health of a running server, for the dashboard."""
 
 import time
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ from xtrace_server.storage.database import StorageError
 
 _ROWS = ("memory", "cluster", "loaded", "database")
 SLOW_DATABASE_S = 0.25
-"""A database that takes longer for a trivial question is busy, or far away."""
+"""A database that takes longer for a trivial query is busy, or far away."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What one server process says of itself. Sizes are in bytes, times in seconds."""
+    """The state of one server process. Sizes are in bytes, times in seconds."""
 
     database: str
     database_s: float | None
-    """How long a trivial question took; None if it was not answered."""
+    """The time of a trivial query; None if it was not answered."""
     cache_bytes: int
     cache_budget_bytes: int
     searches: int
-    """Since this process started."""
+    """The number since this process started."""
     from_memory: int
-    """Those of them that read nothing from the database."""
+    """The searches that read nothing from the database."""
     search_threads: int
     requests: int
-    """In flight."""
+    """The requests in flight."""
     memory_bytes: int
     memory_budget_bytes: int
-    """Of everything that clients store, send and ask for."""
+    """The budget for everything that clients store, send and request."""
 
     @property
     def is_slow(self) -> bool:
@@ -40,7 +40,7 @@ class Health:
 
 
 async def measure(state: ServerState) -> Health:
-    """Asks the database something trivial, and reads what the process counts."""
+    """Runs a trivial query, and reads the process's counters."""
     settings, memory = state.settings, state.engine.memory()
     searches = {rows: _sample(state, "xtrace_searches_total", rows=rows) for rows in _ROWS}
     held = {part: int(read()) for part, read in memory.items()}

@@ -28,7 +28,7 @@ async def create(state: ServerState, actor: Actor, name: str, description: str) 
 
 
 async def list_all(state: ServerState, actor: Actor, *, deleting: bool = False) -> list[KnowledgeBase]:
-    """Returns the knowledge bases in the order of their creation; `deleting` adds those that are being deleted."""
+    """Returns the knowledge bases in order of creation; `deleting` adds those that are being deleted."""
     async with state.database.read(actor.organisation_id) as connection:
         return await knowledge_bases.list_all(connection, actor.organisation_id, deleting=deleting)
 
@@ -41,7 +41,7 @@ async def get(state: ServerState, actor: Actor, kb_id: str) -> KnowledgeBase:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A knowledge base with the ids of the contexts that its chunks are stored under."""
+    """A knowledge base with the ids of its chunks' contexts."""
 
     kb: KnowledgeBase
     context_ids: list[str]
@@ -49,7 +49,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A knowledge base, its contexts, and how many API keys may read and write in it."""
+    """A knowledge base, its contexts, and the numbers of API keys that may read and write in it."""
 
     kb: KnowledgeBase
     context_ids: list[str]
@@ -60,9 +60,9 @@ class Described:
 async def list_page(
     state: ServerState, actor: Actor, find: str, sort_by: SortKey, *, descending: bool, start: Start | None = None
 ) -> Listed[Bound]:
-    """Returns one page of the knowledge bases; without `start` the first one.
+    """Returns one page of the knowledge bases; without `start`, the first one.
 
-    `find` is what a name has in it, or an id begins with; empty for all. Those being deleted are there too.
+    `find` is part of a name, or the beginning of an id; empty for all. Includes those being deleted.
     """
     query = ListQuery(find=find, sort_by=sort_by, descending=descending, limit=PAGE_KNOWLEDGE_BASES)
     async with state.database.read(actor.organisation_id) as connection:
@@ -75,7 +75,7 @@ async def list_page(
 async def page_of(
     connection: Connection, organisation_id: str, query: ListQuery, start: Start | None
 ) -> Listed[KnowledgeBase]:
-    """Returns the page of a query that begins at `start`; the first one if the knowledge base there is gone."""
+    """Returns the page that begins at `start`; the first one if the knowledge base there is gone."""
     after = None
     if start is not None:
         after = await knowledge_bases.position_of(connection, organisation_id, start.id, query.sort_by)
@@ -94,7 +94,7 @@ async def page_of(
 
 
 def _as_seen(after: Position, value: str) -> Position:
-    """The position with the value that its reader saw, where it is one."""
+    """Returns the position with the value that its reader saw, if that is valid."""
     if isinstance(after.value, str):
         return replace(after, value=value)
     is_number = value.isascii() and value.isdigit() and len(value) < 19
@@ -102,7 +102,7 @@ def _as_seen(after: Position, value: str) -> Position:
 
 
 async def describe(state: ServerState, actor: Actor, kb_id: str) -> Described:
-    """Returns one knowledge base with what uses it. Raises `KnowledgeBaseNotFound`."""
+    """Returns one knowledge base with its contexts and keys. Raises `KnowledgeBaseNotFound`."""
     async with state.database.read(actor.organisation_id) as connection:
         kb = await knowledge_bases.get(connection, actor.organisation_id, kb_id)
         bound = await contexts.bound_context_ids(connection, kb)
@@ -112,7 +112,7 @@ async def describe(state: ServerState, actor: Actor, kb_id: str) -> Described:
 
 @repeatable
 async def rename(state: ServerState, actor: Actor, kb_id: str, name: str, description: str) -> KnowledgeBase:
-    """Gives a knowledge base another name and description. Raises `KnowledgeBaseNotFound` and `LimitExceeded`."""
+    """Changes a knowledge base's name and description. Raises `KnowledgeBaseNotFound` and `LimitExceeded`."""
     check_names(state.settings, name, description)
     async with writing(state, actor) as connection:
         kb = await knowledge_bases.lock(connection, await knowledge_bases.get(connection, actor.organisation_id, kb_id))
@@ -124,7 +124,7 @@ async def rename(state: ServerState, actor: Actor, kb_id: str, name: str, descri
 @repeatable
 @frees_space
 async def delete(state: ServerState, actor: Actor, kb_id: str) -> None:
-    """Deletes a knowledge base with every chunk in it: it is not found any more, and its rows go step by step.
+    """Deletes a knowledge base with all its chunks: it disappears at once, and its rows are deleted in steps.
 
     Raises `KnowledgeBaseNotFound`.
     """

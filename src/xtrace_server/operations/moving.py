@@ -1,4 +1,4 @@
-"""A knowledge base that comes in as an archive."""
+"""Imports a knowledge base from an archive."""
 
 import asyncio
 from collections.abc import Iterator
@@ -33,11 +33,11 @@ class Imported:
 async def import_knowledge_base(
     database: Database, schemes: SchemeRegistry, organisation_id: str, file: Path
 ) -> Imported:
-    """Stores a knowledge base from an archive, under the id that it had, for an organisation.
+    """Stores a knowledge base from an archive for an organisation, under its original id.
 
-    The whole archive is checked before anything is written. The knowledge base is there when it is complete; an import
-    that was interrupted goes on where it was. Raises `ArchiveUnusable`, `CannotImport` (both leave nothing behind),
-    `StorageError` and `OSError`.
+    The whole archive is checked before anything is written. The knowledge base appears once it is complete; an
+    interrupted import resumes. Raises `ArchiveUnusable` and `CannotImport`, which leave nothing behind, `StorageError`
+    and `OSError`.
     """
     with _locked(file) as opened:
         async with database.look_up() as connection:
@@ -63,9 +63,9 @@ async def import_knowledge_base(
 
 
 async def undo_import(database: Database, schemes: SchemeRegistry, file: Path) -> bool:
-    """Removes what an import of the archive has stored that was interrupted; returns whether there was any.
+    """Removes what an interrupted import of the archive has stored; returns whether there was anything.
 
-    Raises as `import_knowledge_base`.
+    Raises what `import_knowledge_base` raises.
     """
     with _locked(file) as opened:
         digest = await asyncio.to_thread(_checked_digest, opened)
@@ -74,7 +74,7 @@ async def undo_import(database: Database, schemes: SchemeRegistry, file: Path) -
 
 @contextmanager
 def _locked(file: Path) -> Iterator[BinaryIO]:
-    """The archive, which no other process imports meanwhile. Raises `CannotImport` and `OSError`."""
+    """Opens the archive, and locks it against other imports. Raises `CannotImport` and `OSError`."""
     with file.open("rb") as opened:
         if not lock(opened.fileno()):
             raise CannotImport("the archive is already being imported")

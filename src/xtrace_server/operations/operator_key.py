@@ -12,9 +12,9 @@ from xtrace_server.storage.database import THE_SERVICE, Connection, Database
 
 
 async def create_first(database: Database, deliver: Callable[[str], None]) -> bool:
-    """Creates the operator key if there is none; returns whether it did.
+    """Creates the operator key if none exists; returns whether it did.
 
-    `deliver` gets the key before the database knows it, in a thread; if it raises, nothing was created.
+    `deliver` gets the key in a thread, before the database knows it; if it raises, nothing is created.
     """
     async with operating(database, ON_THE_HOST) as connection:
         if await operator_keys.exists(connection):
@@ -25,7 +25,7 @@ async def create_first(database: Database, deliver: Callable[[str], None]) -> bo
 
 
 async def rotate(database: Database, operator: Operator) -> str:
-    """Replaces the operator key, which ends at once; returns the new one, which only the caller has."""
+    """Replaces the operator key, which stops working at once; returns the new one, which only the caller has."""
     async with operating(database, operator) as connection:
         return await _replaced(connection, operator, "operator_key.rotate")
 

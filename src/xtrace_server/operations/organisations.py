@@ -1,4 +1,4 @@
-"""The organisations of a server: what its operator does."""
+"""The organisations of a server, for its operator."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,11 +32,11 @@ class NewOrganisation:
 
 
 Deliver: TypeAlias = Callable[[NewOrganisation], None]
-"""Hands the keys over before the database knows them, in a thread; if it raises, nothing was created."""
+"""Delivers the keys in a thread, before the database knows them; if it raises, nothing is created."""
 
 
 async def create(database: Database, operator: Operator, name: str, deliver: Deliver | None = None) -> NewOrganisation:
-    """Creates an organisation with an admin key, and an API key that may do everything in every knowledge base.
+    """Creates an organisation with an admin key, and an API key with full access to every knowledge base.
 
     Raises `InvalidRequest` for a name that is empty or longer than 256 characters.
     """
@@ -55,7 +55,7 @@ async def create_first(database: Database, name: str, deliver: Deliver) -> bool:
 
 
 async def suspend(database: Database, operator: Operator, organisation_id: str) -> wire.Organisation:
-    """Suspends an organisation: from now on none of its keys opens anything. One that is suspended stays so.
+    """Suspends an organisation: its keys stop working. A suspended one stays suspended.
 
     Nothing is deleted. Raises `OrganisationNotFound`.
     """
@@ -68,7 +68,7 @@ async def suspend(database: Database, operator: Operator, organisation_id: str) 
 
 
 async def resume(database: Database, operator: Operator, organisation_id: str) -> wire.Organisation:
-    """Ends the suspension of an organisation; one that is not suspended stays so. Raises `OrganisationNotFound`."""
+    """Ends the suspension of an organisation, if it is suspended. Raises `OrganisationNotFound`."""
     async with operating(database, operator) as connection:
         found = await organisations.get(connection, organisation_id)
         if found.suspended_at is not None:
@@ -78,9 +78,9 @@ async def resume(database: Database, operator: Operator, organisation_id: str) -
 
 
 async def delete(database: Database, operator: Operator, organisation_id: str) -> None:
-    """Deletes an organisation with all that it has: its keys open nothing from now on, and its rows go step by step.
+    """Deletes an organisation with all its data: its keys stop working, and its rows are deleted in steps.
 
-    Its audit log stays. A server over the database carries it out, now or when it starts. Raises
+    Its audit log stays. A server on the database does the deletion, now or at its next start. Raises
     `OrganisationNotFound`.
     """
     async with operating(database, operator) as connection:
@@ -88,13 +88,13 @@ async def delete(database: Database, operator: Operator, organisation_id: str) -
         found = await organisations.get(connection, organisation_id)
         stored = f"{found.stored.chunks} chunks, {found.stored.contexts} contexts"
         await organisation_deletion.mark(connection, organisation_id)
-        # In both logs: only the server's own tells which organisations there were.
+        # In both logs: only the server's own shows which organisations existed.
         for log in (organisation_id, THE_SERVICE):
             await record(connection, operator.to(log), "organisation.delete", organisation_id, stored)
 
 
 async def rename(database: Database, operator: Operator, organisation_id: str, name: str) -> None:
-    """Gives an organisation another name; its id stays. Raises `OrganisationNotFound` and `InvalidRequest`."""
+    """Renames an organisation; its id stays. Raises `OrganisationNotFound` and `InvalidRequest`."""
     _check_name(name)
     async with operating(database, operator) as connection:
         await organisations.get(connection, organisation_id)
@@ -104,7 +104,7 @@ async def rename(database: Database, operator: Operator, organisation_id: str, n
 
 @repeatable
 async def rename_own(state: ServerState, actor: Actor, name: str) -> None:
-    """Gives the caller's organisation another name; its id stays. Raises `InvalidRequest`."""
+    """Renames the caller's organisation; its id stays. Raises `InvalidRequest`."""
     _check_name(name)
     async with writing(state, actor) as connection:
         await organisations.rename(connection, actor.organisation_id, name)
@@ -112,14 +112,14 @@ async def rename_own(state: ServerState, actor: Actor, name: str) -> None:
 
 
 async def list_ids(database: Database) -> list[str]:
-    """Returns the ids of the organisations that someone can have a key of, the oldest first."""
+    """Returns the ids of the organisations that can have keys, oldest first."""
     async with database.look_up() as connection:
         found = await organisations.list_all(connection)
     return [one.id for one in found if one.deleted_at is None and not one.id.startswith(STAGING_PREFIX)]
 
 
 async def list_shown(database: Database) -> list[wire.Organisation]:
-    """Returns every organisation with its usage and quotas, the oldest first; also those being deleted."""
+    """Returns every organisation with its usage and quotas, oldest first, including those being deleted."""
     async with database.look_up() as connection:
         found = await organisations.list_all(connection)
         counts = await organisations.knowledge_base_counts(connection)
@@ -133,7 +133,7 @@ async def get_shown(database: Database, organisation_id: str) -> wire.Organisati
 
 
 async def get_own(state: ServerState, actor: Actor) -> wire.Organisation:
-    """Returns an organisation as it sees itself; its latest requests may not be counted yet."""
+    """Returns the caller's organisation; its latest requests may not be counted yet."""
     async with state.database.read(actor.organisation_id) as connection:
         return await _get_shown(connection, actor.organisation_id)
 
@@ -141,7 +141,7 @@ async def get_own(state: ServerState, actor: Actor) -> wire.Organisation:
 async def set_quotas(
     database: Database, operator: Operator, organisation_id: str, change: wire.SetQuotas
 ) -> wire.Organisation:
-    """Changes quotas of an organisation, and returns it. What it has already stays, however much it is.
+    """Changes quotas of an organisation, and returns it. Existing data stays, even if it exceeds them.
 
     Raises `OrganisationNotFound`.
     """

@@ -1,4 +1,4 @@
-"""What an organisation has, at a glance."""
+"""A summary of what an organisation has."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from xtrace_server.storage import summaries
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many of each an organisation has."""
+    """The numbers of an organisation's objects."""
 
     knowledge_bases: int
     deleting: int
-    """Knowledge bases that were deleted, and whose chunks have still to go."""
+    """Deleted knowledge bases whose chunks are not yet deleted."""
     api_keys: int
-    """Those that are not revoked, expired ones too."""
+    """Keys that are not revoked, including expired ones."""
     contexts: int
 
 

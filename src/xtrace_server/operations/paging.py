@@ -1,4 +1,4 @@
-"""Pages of lists that are turned by key: the two-thousandth costs what the first one does."""
+"""Pages of lists by key: page 2,000 costs as much as the first."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -8,23 +8,23 @@ _Row = TypeVar("_Row")
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A page begins behind the row of this id, or ends before it."""
+    """A page begins after the row with this id, or ends before it."""
 
     id: str
     value: str | None = None
-    """What the list is sorted by, of that row, as its reader saw it; None: as it is now."""
+    """The row's sorting value as the reader saw it; None for its current value."""
     is_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[_Row]):
-    """One page of a list; `values` are what its rows are sorted by."""
+    """One page of a list; `values` are the sorting values of its rows."""
 
     rows: list[_Row]
     values: list[str | int]
     total: int
-    """How many rows there are on all pages."""
+    """The number of rows on all pages."""
     has_more: bool
-    """Whether rows follow."""
+    """Whether more rows follow."""
     is_first: bool
-    """Whether it is the first page: asked for, or because the row that it was to begin behind has gone."""
+    """Whether it is the first page, as requested or because its starting row is gone."""

@@ -1,4 +1,4 @@
-"""The fields of chunks that a request asks for."""
+"""The fields of chunks that a request selects."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Projection:
 
     @property
     def fields(self) -> ChunkFields:
-        """What has to be read for it."""
+        """The columns to read for it."""
         return ChunkFields(
             facets="facets" in self.meta_data,
             content="chunk_content" in self.top_level,
@@ -28,7 +28,7 @@ class Projection:
         )
 
     def chunk(self, stored: StoredChunk, index: list[bytes]) -> Chunk:
-        """Returns the chunk with these fields; `index` is its ciphertexts if they are among them."""
+        """Returns the chunk with these fields; `index` contains its ciphertexts if they are selected."""
         wanted = self.top_level
         return Chunk(
             chunk_id=stored.chunk_id,
@@ -59,7 +59,7 @@ EVERYTHING: Final = Projection(_TOP_LEVEL, _META_DATA)
 
 
 def projection(names: Iterable[str] | None, return_content: bool | None = None) -> Projection:
-    """Returns the projection of a metadata search: without names everything but content, index and nonce.
+    """Returns the projection of a metadata search: without names, all fields except content, index and nonce.
 
     Raises `InvalidRequest` for an unknown name.
     """

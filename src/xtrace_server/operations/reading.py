@@ -1,7 +1,7 @@
-"""Reads chunks step by step, and hands each step over to be written down.
+"""Reads chunks in steps, and passes each step to a sink.
 
-However many chunks are read, only a step of them is in memory beside what was made of them, and other requests go on
-between two steps.
+However many chunks are read, only one step of them is in memory besides the sink's output, and other requests run
+between steps.
 """
 
 import asyncio
@@ -20,24 +20,24 @@ from xtrace_server.storage.database import Connection
 from xtrace_server.storage.sizes import bounded_steps
 
 _STEP: Final = 500
-"""How many chunks are read and converted in one step, at most: a few milliseconds' work."""
+"""The maximum number of chunks that one step reads and converts, in a few milliseconds."""
 _FEW: Final = 100
-"""Up to this many are converted in the event loop, more in a thread."""
+"""Up to this many chunks are converted in the event loop, more in a thread."""
 
 
 Reader: TypeAlias = ApiCaller | Actor
-"""Who may read chunks: an API key with that permission, or an organisation's admin key."""
+"""Who may read chunks: an API key with the permission, or an organisation's admin key."""
 
 
 class ChunkSink(Protocol):
-    """Where chunks go, step by step."""
+    """Receives chunks step by step."""
 
     def encode(self, chunks: list[Chunk]) -> bytes:
-        """Writes a step of chunks down, in any thread."""
+        """Encodes a step of chunks, in any thread."""
         ...
 
     async def add(self, encoded: bytes) -> None:
-        """Keeps what was written down of the next step."""
+        """Stores the encoded chunks of the next step."""
         ...
 
     def reserve(self, size: int) -> None:
@@ -48,7 +48,7 @@ class ChunkSink(Protocol):
 async def read_chunks(
     connection: Connection, schemes: SchemeRegistry, pks: Sequence[int], shown: Projection, sink: ChunkSink
 ) -> None:
-    """Gives the chunks with these keys that exist to the sink, in this order; no step is empty."""
+    """Passes the existing chunks with these keys to the sink, in this order; no step is empty."""
     evaluations: dict[int, Evaluation] = {}
     async for step in bounded_steps(connection, pks, _STEP):
         found = await chunks.read(connection, step, shown.fields)

@@ -1,4 +1,4 @@
-"""From the indexes of a request to the rows that are stored for them."""
+"""Turns the indexes of a request into rows to store."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,7 +11,7 @@ from xtrace_server.storage.contexts import Binding
 def rows_of(
     settings: Settings, evaluation: Evaluation, indexes: Iterable[tuple[int, list[bytes]]], field: str
 ) -> Iterator[bytes]:
-    """Returns the indexes as they are stored; each comes with the number of its chunk in `field`.
+    """Returns the indexes as rows to store; each index comes with the number of its chunk in `field`.
 
     Raises `CiphertextRefused` and `TooLarge`.
     """
@@ -21,7 +21,7 @@ def rows_of(
             row = evaluation.row(index)
         except InvalidCiphertext as error:
             raise CiphertextRefused(f"{field}[{i}].index: {error}") from None
-        # Stored, a ciphertext has the full width: a million tiny numbers need the space of a million ciphertexts.
+        # Stored ciphertexts have full width: a million tiny numbers need the space of a million ciphertexts.
         free -= len(row)
         if free < 0:
             raise TooLarge(
@@ -32,7 +32,7 @@ def rows_of(
 
 
 def check_width(evaluation: Evaluation, binding: Binding, row: bytes, where: str) -> None:
-    """Raises `CiphertextRefused` for a row that is not as long as those of the binding."""
+    """Raises `CiphertextRefused` for a row whose length differs from the binding's."""
     if binding.row_bytes is not None and len(row) != binding.row_bytes:
         stored = len(evaluation.index(bytes(binding.row_bytes)))
         raise CiphertextRefused(

@@ -21,7 +21,7 @@ from xtrace_server.storage.database import Connection
 async def search(
     state: ServerState, caller: ApiCaller, scope: SearchScope, queries: Sequence[Query], field: str, reserve: Reserve
 ) -> Search:
-    """Returns a search with these queries over the chunks in the scope; `field` is where the request has them.
+    """Returns a search with these queries over the chunks in the scope; `field` is their field in the request.
 
     Raises `KnowledgeBaseNotFound`, `ContextNotFound`, `CiphertextRefused`, `TooLarge` and `LimitExceeded`.
     """

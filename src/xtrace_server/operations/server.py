@@ -1,4 +1,4 @@
-"""What the operator wants to know of a server process."""
+"""The state of a server process, for the operator."""
 
 import platform
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from xtrace_server.storage.slow_statements import SlowStatement
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """What the search engine keeps in memory (bytes), and how often that served."""
+    """The memory of the search engine (bytes), and how often it saved reads."""
 
     kept: int
     budget: int
     read: int
-    """By searches that are under way."""
+    """Used by running searches."""
     coming: int
-    """On its way from the database."""
+    """Being read from the database."""
     spooled: int
-    """Held for searches whose rows are not kept."""
+    """Used by searches whose rows are not cached."""
     from_memory: int
     loaded: int
     from_database: int
@@ -33,7 +33,7 @@ class Cache:
 
 
 def cache(state: ServerState) -> Cache:
-    """Returns how the cache of ciphertexts does."""
+    """Returns the state of the cache of ciphertexts."""
     held = {part: int(read()) for part, read in state.engine.memory().items()}
     return Cache(
         kept=held["cached"],
@@ -55,7 +55,7 @@ def slow_statements(state: ServerState) -> list[SlowStatement]:
 
 
 def versions(state: ServerState) -> list[tuple[str, str]]:
-    """Returns what the process runs on, by name."""
+    """Returns the versions that the process runs on, by name."""
     return [
         ("XTrace", version("xtracedb")),
         ("Database", state.database.kind),

@@ -30,7 +30,7 @@ class NewSession:
 async def sign_in(state: ServerState, organisation_id: str, admin_key: str, request_id: str) -> NewSession:
     """Opens a session for an organisation's admin key.
 
-    Raises `Unauthenticated`, which goes into the organisation's audit log, `OrganisationSuspended` and `RateLimited`.
+    Raises `Unauthenticated`, which the organisation's audit log records, `OrganisationSuspended` and `RateLimited`.
     """
     headers = {ORGANISATION_HEADER: organisation_id, ADMIN_KEY_HEADER: admin_key}
     try:
@@ -56,9 +56,9 @@ async def sign_in_operator(state: ServerState, operator_key: str, request_id: st
 
 
 def check_key(caller: SignedIn | OperatorSignedIn, key: str) -> None:
-    """Raises `Unauthenticated` unless the key is the one that the session was opened with.
+    """Raises `Unauthenticated` unless the key is the one with which the session was opened.
 
-    It is asked for where a stolen session alone must not be enough.
+    Used where a stolen session alone must not be enough.
     """
     if not hmac.compare_digest(hash_key(key), caller.session.key_hash):
         raise Unauthenticated("the key is not the one that this session was opened with; nothing was changed")
@@ -84,7 +84,7 @@ async def end(state: ServerState, caller: SignedIn | OperatorSignedIn, session_h
 
 @repeatable
 async def end_all(state: ServerState, caller: SignedIn | OperatorSignedIn) -> int:
-    """Ends every session of the organisation, or of the operator, the caller's too; returns how many there were."""
+    """Ends every session of the organisation or of the operator, including the caller's; returns their number."""
     async with state.database.write(caller.organisation_id, urgent=True) as connection:
         await _check_current(connection, caller)
         ended = await sessions.end_all(connection, caller.organisation_id)
@@ -93,14 +93,14 @@ async def end_all(state: ServerState, caller: SignedIn | OperatorSignedIn) -> in
 
 
 async def list_all(state: ServerState, caller: SignedIn | OperatorSignedIn) -> list[Session]:
-    """Returns the sessions of the organisation, or of the operator, that have not ended; the latest used first."""
+    """Returns the active sessions of the organisation or of the operator, most recently used first."""
     async with state.database.look_up() as connection:
         return await sessions.list_all(connection, caller.organisation_id, ends(state.settings))
 
 
 @repeatable
 async def claim_form(state: ServerState, caller: SignedIn | OperatorSignedIn, nonce: str) -> bool:
-    """Returns whether a form of the session is sent for the first time; from now on it was."""
+    """Returns whether a form of the session is sent for the first time, and remembers that it was sent."""
     async with state.database.write(caller.organisation_id, urgent=True) as connection:
         return await sessions.add_sent_form(connection, caller.session.hash, nonce)
 
@@ -114,7 +114,7 @@ async def _open_for_actor(state: ServerState, actor: Actor) -> NewSession:
 
 
 async def open_session(state: ServerState, connection: Connection, organisation_id: str, key_hash: str) -> NewSession:
-    """Opens a session for a key, in the transaction of what it follows from; those that are over leave the database."""
+    """Opens a session for a key in the caller's transaction, and deletes sessions that have ended."""
     token = new_token()
     await sessions.remove_ended(connection, ends(state.settings))
     await sessions.create(connection, hash_token(token), organisation_id, key_hash)

@@ -1,4 +1,4 @@
-"""What an organisation used in the last 24 hours."""
+"""An organisation's usage in the last 24 hours."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,11 +18,11 @@ class Hour:
     """The figures of one hour, or of several together."""
 
     label: str
-    """When it began: `09:00`, in UTC."""
+    """The start of the hour, such as `09:00`, in UTC."""
     counts: dict[str, int]
 
     def latency_ms(self, share: float) -> float | None:
-        """Returns within how many milliseconds that share of the searches was answered; None without any."""
+        """Returns the time in milliseconds within which this share of searches was answered; None without searches."""
         found = [self.counts[name] for name in LATENCIES]
         left = sum(found) * share
         if not left:
@@ -37,7 +37,7 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The last 24 hours: the oldest hour first, what they add up to, and errors by their codes."""
+    """The last 24 hours: each hour, oldest first, their sum, and errors by code."""
 
     hours: list[Hour]
     total: Hour
@@ -45,7 +45,7 @@ class Usage:
 
 
 async def last_day(state: ServerState, actor: Actor) -> Usage:
-    """Returns the figures of the last 24 hours; those of other server processes may be some seconds old."""
+    """Returns the figures of the last 24 hours; those of other server processes may be a few seconds old."""
     await state.figures.write()
     first = this_hour() - HOURS + 1
     async with state.database.read(actor.organisation_id) as connection:

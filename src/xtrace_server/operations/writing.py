@@ -1,7 +1,7 @@
-"""Writing transactions of callers, who must still be who they were when their request began.
+"""Writing transactions of callers, whose keys must still be valid.
 
-Another transaction can be in the way of one, of this server or of another over the same database. An operation that is
-`repeatable` is then retried.
+A transaction can conflict with another one, of this server or of another server on the same database. A `repeatable`
+operation is then retried.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ _T = TypeVar("_T")
 
 
 _PAUSES_S: Final = (0.01, 0.05, 0.2, 0.8)
-"""How long an operation waits at most before each time that it is retried."""
+"""The maximum wait before each retry of an operation."""
 
 
 def repeatable(
     operation: Callable[Concatenate[ServerState, _P], Coroutine[Any, Any, _T]],
 ) -> Callable[Concatenate[ServerState, _P], Coroutine[Any, Any, _T]]:
-    """An operation that has done nothing unless its transaction was committed, and so can be retried."""
+    """Marks an operation that has no effect unless its transaction commits, so that it can be retried."""
 
     @wraps(operation)
     async def repeated(state: ServerState, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -45,10 +45,10 @@ def repeatable(
 
 @asynccontextmanager
 async def writing(state: ServerState, caller: ApiCaller | Actor) -> AsyncIterator[Connection]:
-    """A writing transaction in which the caller's key holds; what is revoked later is revoked after it.
+    """A writing transaction in which the caller's key is valid; later revocations wait for its end.
 
-    A body may arrive long after its headers. What is done with an admin key is short, and goes first.
-    Raises `Unauthenticated` if the key was revoked meanwhile.
+    A body may arrive long after its headers. Transactions with an admin key are short, and go first. Raises
+    `Unauthenticated` if the key was revoked meanwhile.
     """
     async with state.database.write(caller.organisation_id, urgent=isinstance(caller, Actor)) as connection:
         await caller.check_current(connection)
@@ -57,9 +57,9 @@ async def writing(state: ServerState, caller: ApiCaller | Actor) -> AsyncIterato
 
 @asynccontextmanager
 async def operating(database: Database, operator: Operator) -> AsyncIterator[Connection]:
-    """A writing transaction in which the operator's key holds, if they have one; what operators do goes first.
+    """A writing transaction in which the operator's key, if any, is valid; the operator's transactions go first.
 
-    One runs at a time, whatever server it is of. Raises `Unauthenticated` if the key was replaced meanwhile.
+    Across all servers, only one runs at a time. Raises `Unauthenticated` if the key was replaced meanwhile.
     """
     async with database.write(urgent=True, alone=True) as connection:
         await operator.check_current(connection)
@@ -69,7 +69,7 @@ async def operating(database: Database, operator: Operator) -> AsyncIterator[Con
 def frees_space(
     act: Callable[Concatenate[ServerState, _P], Coroutine[Any, Any, _T]],
 ) -> Callable[Concatenate[ServerState, _P], Coroutine[Any, Any, _T]]:
-    """Makes an act that deletes work on a full disk: it is tried again once the ballast file has been given up."""
+    """Makes deletions work on a full disk: the act is retried after the ballast file has been removed."""
 
     @wraps(act)
     async def with_ballast(state: ServerState, /, *arguments: _P.args, **more: _P.kwargs) -> _T:
@@ -79,7 +79,7 @@ def frees_space(
 
 
 async def freeing_space(state: ServerState, act: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Does the same for one call of an act."""
+    """Does the same for a single call."""
     try:
         return await act()
     except StorageError as error:

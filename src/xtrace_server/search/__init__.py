@@ -1,1 +1,1 @@
-"""The search engine: which rows a search is over, what it keeps in memory, and who computes. Knows no HTTP."""
+"""The search engine: selects the rows of a search, caches them, and has them computed. Independent of HTTP."""

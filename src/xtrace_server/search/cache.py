@@ -1,11 +1,11 @@
-"""The rows of bindings in memory, within a budget.
+"""Caches the rows of bindings in memory, within a budget.
 
-What is kept is what is searched often for its size: GDSF, Greedy-Dual-Size with Frequency (Cherkasova, HPL-98-69R1). A
-binding's value is its number of searches for each of its bytes, plus the value of what was last let go of, so that old
-merits fade. Rows replace others only if they are worth more than each of them. So one large binding does not
-drive out many small ones that are in use, and what is not searched any more makes room.
+It keeps bindings that are searched often for their size: GDSF, Greedy-Dual-Size with Frequency (Cherkasova,
+HPL-98-69R1). A binding's value is its number of searches per byte plus the value of the last evicted binding, so that
+old searches count less and less. Rows replace others only if they are worth more than each of them. So one large
+binding does not evict many small ones that are in use, and bindings that are no longer searched make room.
 
-Rows that were let go of stay in memory while searches read them. They count too, until these end.
+Evicted rows stay in memory while searches read them, and count until these end.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from xtrace_server.search.interface import AnySegment
 from xtrace_server.search.vector_set import VectorSet
 
 COUNTED: Final = 4096
-"""How many bindings' searches are counted."""
+"""The number of bindings whose searches are counted."""
 MOST_SEARCHES: Final = 255
-"""Beyond this number of searches a binding is not worth more."""
+"""More searches than this do not increase a binding's value."""
 
 
 class _Memory:
-    """The segments that are kept or read, each counted once however often it is."""
+    """The segments that are cached or read, each counted once however often it is used."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -58,7 +58,7 @@ class VectorSetCache:
         self._budget = budget
         self._metrics = metrics
         self._kept: OrderedDict[int, VectorSet] = OrderedDict()
-        """The one that was searched last is at the end."""
+        """The most recently searched binding is last."""
         self._kept_bytes = 0
         self._memory = _Memory()
         self._coming: dict[int, int] = {}
@@ -72,23 +72,23 @@ class VectorSetCache:
 
     @property
     def kept_bytes(self) -> int:
-        """How much memory the rows take that are kept."""
+        """The memory of the cached rows."""
         return self._kept_bytes
 
     @property
     def read_bytes(self) -> int:
-        """How much memory the rows take that only searches still have."""
+        """The memory of evicted rows that searches still read."""
         return self._memory.bytes - self._kept_bytes
 
     @property
     def coming_bytes(self) -> int:
-        """How much memory is set aside for rows that are being read."""
+        """The memory reserved for rows that are being read."""
         return sum(self._coming.values())
 
     def make_room(self, binding_pk: int, nbytes: int) -> bool:
-        """Counts a search of a binding that is not kept. Returns whether its rows are to be: then there is room.
+        """Counts a search of a binding that is not cached. Returns whether its rows will be: then memory is reserved.
 
-        `arrived` has to follow, whatever comes of it.
+        `arrived` must follow in any case.
         """
         searches = self._count(binding_pk)
         if nbytes > self._budget:
@@ -105,19 +105,19 @@ class VectorSetCache:
         return True
 
     def arrived(self, binding_pk: int) -> None:
-        """Says that the rows that were being read are there, or will not come."""
+        """Reports that the rows that were being read have arrived, or will not arrive."""
         self._coming.pop(binding_pk, None)
 
     def get(self, binding_pk: int) -> VectorSet | None:
-        """Returns the rows of a binding as they were kept last."""
+        """Returns the rows of a binding as last cached."""
         return self._kept.get(binding_pk)
 
     def lock(self, binding_pk: int) -> asyncio.Lock:
-        """Returns what a search holds while it loads or refreshes the rows of a binding."""
+        """Returns the lock that a search holds while it loads or refreshes the rows of a binding."""
         return self._locks.setdefault(binding_pk, asyncio.Lock())
 
     def keep(self, binding_pk: int, current: VectorSet, *, searched: bool = True) -> None:
-        """Keeps the rows, and lets go of what is worth least beyond the budget; `searched` counts a search."""
+        """Caches the rows, and evicts the least valuable ones beyond the budget; `searched` counts a search."""
         self._memory.use(current.segments)
         self.drop(binding_pk)
         self._kept[binding_pk] = current
@@ -128,13 +128,13 @@ class VectorSetCache:
             self._let_go(victim)
 
     def pin(self, segments: Iterable[AnySegment]) -> Callable[[], None]:
-        """Counts segments as long as a search reads them, whether they are kept or not; returns what ends that."""
+        """Counts segments while a search reads them, cached or not; returns the call that ends this."""
         pinned = list(segments)
         self._memory.use(pinned)
         return lambda: self._memory.end_use(pinned)
 
     def drop(self, binding_pk: int) -> None:
-        """Lets go of the rows of a binding."""
+        """Evicts the rows of a binding."""
         dropped = self._kept.pop(binding_pk, None)
         if dropped is not None:
             del self._values[binding_pk]
@@ -153,7 +153,7 @@ class VectorSetCache:
             del self._locks[binding_pk]
 
     def _victims(self, missing: int, value: float) -> tuple[list[int], int]:
-        """Which bindings to let go of for rows of that value, and how many bytes are missing even so."""
+        """Returns the bindings to evict for rows of this value, and the bytes that are still missing then."""
         if missing <= 0:
             return [], 0
         found: list[int] = []

@@ -1,8 +1,8 @@
-"""Decides where the rows of a search come from: memory, the database, or the database on its way into memory.
+"""Decides where the rows of a search come from: memory, the database, or a read from the database into memory.
 
-`SearchEngine.search` does what needs the database in one transaction of its own: the caller's look-up, the check of
-what is in memory against the knowledge base's revision, the filter. Rows that are not in memory are read by a task,
-which goes on with the transaction, while a scanner computes with those that have come already.
+`SearchEngine.search` does everything that needs the database in one separate transaction: the caller's look-up, the
+comparison of the cached rows with the knowledge base's revision, and the filter. A task continues with the transaction
+and reads the rows that are not in memory, while a scanner already computes with those that have arrived.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ from xtrace_server.storage.database import Connection, Database
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
 _FEW_KEYS = 1000
-"""Up to this many rows are selected in the event loop, more in a thread."""
+"""Up to this many rows are selected in the event loop; more are selected in a thread."""
 _SPARSE = 4
-"""A filter that leaves less than one row in this many is answered without loading the others."""
+"""A filter that matches fewer than one row in this many is answered without loading the other rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchTarget:
-    """What a search is over; no candidates for a context under which nothing can be stored yet."""
+    """The target of a search; without candidates for a context under which nothing can be stored yet."""
 
     evaluation: Evaluation
     candidates: Candidates | None
@@ -53,7 +53,7 @@ FindTarget: TypeAlias = Callable[[Connection], Awaitable[SearchTarget]]
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """What one search sees. Leaving `transaction` ends it, unless a task that goes on reading has taken it over."""
+    """What one search sees. Leaving `transaction` ends it, unless a task that continues reading has taken it over."""
 
     organisation_id: str
     connection: Connection
@@ -64,7 +64,7 @@ class _Snapshot:
 
 
 class SearchEngine:
-    """Prepares searches, and keeps the rows of the bindings last searched within a budget of memory."""
+    """Prepares searches, and caches the rows of searched bindings within a memory budget."""
 
     def __init__(self, database: Database, scanner: Scanner, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
@@ -75,15 +75,15 @@ class SearchEngine:
         self._cache = VectorSetCache(settings.cache_bytes, metrics)
         self._removals = Removals()
         self._coming: dict[int, Incoming] = {}
-        """What is on its way into the cache."""
+        """The rows being read into the cache."""
         self._tasks: set[asyncio.Task[tuple[AnySegment, ...]]] = set()
 
     async def search(
         self, organisation_id: str, find: FindTarget, queries: Sequence[Query], reserve: Reserve
     ) -> Search:
-        """Returns the organisation's search over the target that `find` looks up.
+        """Returns a search of the organisation over the target that `find` looks up.
 
-        `reserve` is told how much memory the keys of a filter's matches take. Raises what these two raise, and
+        `reserve` reserves memory for the keys of a filter's matches. Raises what these two raise, and
         `InvalidCiphertext`.
         """
         async with AsyncExitStack() as transaction:
@@ -101,21 +101,21 @@ class SearchEngine:
         return Search(Computation(target.evaluation, queries), found, self._scanner, self._metrics)
 
     async def start(self) -> None:
-        """Starts what searches are computed with."""
+        """Starts the scanner."""
         await self._scanner.start()
 
     def note_removal(self, kb: KnowledgeBase, pks: Sequence[int]) -> None:
-        """Says that chunks were removed permanently from the knowledge base as it was then."""
+        """Reports that chunks were permanently removed from this version of the knowledge base."""
         if pks:
             self._removals.add(kb, pks)
 
     def forget(self, binding_pks: Iterable[int]) -> None:
-        """Lets go of the rows of bindings that were deleted."""
+        """Evicts the rows of deleted bindings."""
         for binding_pk in binding_pks:
             self._cache.drop(binding_pk)
 
     def memory(self) -> dict[str, Reading]:
-        """Returns how much memory is held, by what it is held for."""
+        """Returns the memory in use, by purpose."""
         return {
             "cached": lambda: self._cache.kept_bytes,
             "read": lambda: self._cache.read_bytes,
@@ -124,7 +124,7 @@ class SearchEngine:
         }
 
     def cluster(self) -> dict[str, Reading]:
-        """Returns how many nodes the cluster has, and the bytes that they hold; 0 without one."""
+        """Returns the number of the cluster's nodes, and the bytes that they hold; 0 without a cluster."""
         remote = self._scanner.remote
         return {
             "nodes": lambda: remote.nodes if remote else 0,
@@ -153,7 +153,7 @@ class SearchEngine:
                 self._metrics.searches.labels("database").inc()
                 return Found(len(few.pks), _each([whole(segment_of(few, seen.row_bytes))] if few.pks else []))
         elif candidates.bounded and not in_memory and not remote:
-            # An upper bound is known without asking the database.
+            # An upper bound is known without a query.
             kb, (first_pk, last_pk) = candidates.kb, candidates.pk_range
             most = min(last_pk, kb.first_pk + kb.next_chunk_id - 1) - first_pk + 1
             if most * _SPARSE < size:
@@ -163,7 +163,7 @@ class SearchEngine:
         return await self._cached(seen, pks) or await self._uncached(seen, pks)
 
     async def _uncached(self, seen: _Snapshot, pks: Sequence[int] | None) -> Found:
-        """The rows straight from the database: those with the keys, or all."""
+        """Returns the rows directly from the database: those with the keys, or all."""
         self._metrics.searches.labels("database").inc()
         if pks is None and seen.candidates.bounded:
             pks = await chunks.matching_pks(seen.connection, seen.candidates, seen.reserve)
@@ -182,11 +182,11 @@ class SearchEngine:
         return Found(count, _selected(incoming, lambda segment: [whole(segment)]), release)
 
     async def _cached(self, seen: _Snapshot, pks: Sequence[int] | None) -> Found | None:
-        """The rows from memory, as of the transaction or of a later one that another search has seen; or, where they
-        are not there, on their way into it; None if they do not fit.
+        """Returns the rows from memory, as of the transaction or of a later one that another search has seen, or rows
+        that are being read into memory; None if they do not fit.
         """
         binding, kb = seen.candidates.binding, seen.candidates.kb
-        # One search loads or refreshes, others for the same rows wait until it is clear what comes.
+        # One search loads or refreshes; others for the same rows wait until its result is clear.
         async with self._cache.lock(binding.pk):
             remote = self._remote(seen.candidates)
             current = await self._current(seen, remote)
@@ -215,7 +215,7 @@ class SearchEngine:
         return Found(count, _selected(current, pick), current.leave)
 
     async def _current(self, seen: _Snapshot, remote: Remote | None) -> VectorSet | Incoming | None:
-        """The binding's rows in memory, brought up to date; or those on their way, if they are of the transaction's
+        """Returns the binding's rows in memory, brought up to date; or those being read, if they have the transaction's
         revision; or neither.
         """
         binding, kb = seen.candidates.binding, seen.candidates.kb
@@ -226,7 +226,7 @@ class SearchEngine:
             await asyncio.wait([incoming.task])
         cached = self._cache.get(binding.pk)
         if cached is None or (cached.segments and cached.segments[0].row_bytes != seen.row_bytes):
-            return None  # or everything was deleted, and the next first index had another length
+            return None  # everything was deleted, and the next first index had another length
         if cached.held and remote is None:
             self._cache.drop(binding.pk)
             return None  # the cluster is gone
@@ -250,7 +250,7 @@ class SearchEngine:
 
     def _ended(self, task: asyncio.Task[tuple[AnySegment, ...]]) -> None:
         self._tasks.discard(task)
-        # The searches that follow raise it; asyncio must not report it again.
+        # The searches that use it raise this; asyncio must not report it again.
         task.cancelled() or task.exception()
 
     def _arrived(self, binding_pk: int, incoming: Incoming, task: asyncio.Task[tuple[AnySegment, ...]]) -> None:
@@ -284,7 +284,7 @@ class SearchEngine:
         return segments_of(vectors.read_all(seen.connection, seen.candidates.binding), seen.row_bytes)
 
     def _remote(self, candidates: Candidates) -> Remote | None:
-        """What is to hold the rows elsewhere, if anything is."""
+        """Returns what holds the rows outside this process, if anything should."""
         remote, kb = self._scanner.remote, candidates.kb
         return remote if remote is not None and remote.wants(kb.number_of_vectors, kb.next_chunk_id) else None
 
@@ -301,7 +301,7 @@ async def _each(selections: Sequence[Selection]) -> AsyncIterator[Selection | No
 async def _selected(
     incoming: Incoming, pick: Callable[[AnySegment], list[Selection]]
 ) -> AsyncIterator[Selection | None]:
-    """What is wanted of the segments as they come; None where the next has to be waited for."""
+    """Yields the selected parts of the segments as they arrive, and None when the next one has to be awaited."""
     async for segment in incoming.follow():
         if segment is None:
             yield None

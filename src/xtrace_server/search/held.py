@@ -1,7 +1,7 @@
-"""Rows of large knowledge bases that a scanner holds elsewhere: which are, how they get there, and what a change does.
+"""Rows of large knowledge bases that a scanner holds elsewhere: which rows, how they get there, and how they change.
 
-A segment has the rows of a fixed range of chunk ids, so that every server cuts a knowledge base in the same way, and
-what one has brought there the others find by its name. Ranges that can still grow stay here.
+A segment has the rows of a fixed range of chunk ids, so that all servers divide a knowledge base in the same way and
+find by name what another one has stored. Ranges that can still grow stay in this process.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ from xtrace_server.storage.schema import MAX_CHUNK_ID
 from xtrace_server.storage.vectors import Keys
 
 _SPARSE = 2
-"""A segment of whose rows less than one in this many are left is made again."""
+"""A segment is rebuilt once fewer than one in this many of its rows are left."""
 
 
 def held_bytes(remote: Remote, rows: int, row_bytes: int) -> int:
-    """Returns about how much memory the rows take here if they are held elsewhere: keys, and the range that grows."""
+    """Returns the approximate local memory of rows that are held elsewhere: their keys, and the growing range."""
     return rows * 8 + remote.segment_rows * (row_bytes + 64)
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Brings the rows of one knowledge base to where they are held, as one transaction sees them."""
+    """Transfers the rows of one knowledge base, as one transaction sees them, to where they are held."""
 
     database: Database
     remote: Remote
@@ -47,7 +47,7 @@ class Holding:
             yield await self._brought(segment)
 
     async def refreshed(self, old: VectorSet) -> VectorSet:
-        """Returns the set as of the transaction; `old` is an older one without what was removed since."""
+        """Returns the set as of the transaction; `old` is an older set without the rows removed since."""
         binding, revision = self.candidates.binding, self.candidates.kb.revision
         changed = await vectors.newer_pks(self.connection, binding, old.revision)
         ranges, ours = await asyncio.to_thread(self._divided, old, changed)
@@ -65,7 +65,7 @@ class Holding:
         return VectorSet(revision, tuple(sorted(segments, key=lambda segment: int(segment.pks[0]))))
 
     def _divided(self, old: VectorSet, changed: Sequence[int]) -> tuple[set[int], list[int]]:
-        """The ranges that are read again, and the changed rows of the others, which are here."""
+        """Returns the ranges to read again, and the changed rows of the others, which stay in this process."""
         held = {self._range(one): one for one in old.segments if isinstance(one, HeldSegment)}
         ranges = {number for number, one in held.items() if len(one.pks) * _SPARSE < one.whole}
         ours = []
@@ -98,7 +98,7 @@ class Holding:
             yield joined(waiting)
 
     async def _brought(self, segment: Segment) -> AnySegment:
-        """The segment, held elsewhere unless its range can still grow."""
+        """Returns the segment, held elsewhere unless its range can still grow."""
         if (self._range(segment) + 1) * self.remote.segment_rows > self.candidates.kb.next_chunk_id:
             return segment
         await asyncio.to_thread(lambda: segment.name)

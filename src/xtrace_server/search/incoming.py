@@ -1,6 +1,6 @@
-"""Rows that are still being read: a task reads them from the database, and searches use those that have arrived.
+"""Rows that a task is still reading from the database; searches use those that have arrived.
 
-The task does not wait for clients, so its transaction ends however slowly an answer is read.
+The task does not wait for clients, so its transaction ends, however slowly an answer is read.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from xtrace_server.search.interface import AnySegment
 class Incoming:
     """Segments by ascending key, as of one revision of their knowledge base.
 
-    `shared` keeps them; otherwise each is dropped as soon as the one search that follows has passed it. Reading stops
-    once no search follows any more.
+    `shared` keeps them; otherwise, each is dropped as soon as the only search has used it. Reading stops when no search
+    needs it any longer.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class Incoming:
         self._followers = 1
         self._news = asyncio.Event()
         self.release: Callable[[], None] = lambda: None
-        """Called once no search follows any more."""
+        """Called when no search needs it any longer."""
         self.task = asyncio.create_task(self._read(segments, transaction))
 
     async def _read(self, segments: AsyncIterator[AnySegment], transaction: AsyncExitStack) -> tuple[AnySegment, ...]:
@@ -36,7 +36,7 @@ class Incoming:
                     self._segments.append(segment)
                     self._tell()
         finally:
-            # After the task is done, which it is not yet.
+            # Runs when the task is done, which it is not yet.
             asyncio.get_running_loop().call_soon(self._tell)
         return tuple([segment for segment in self._segments if segment is not None])
 
@@ -46,11 +46,11 @@ class Incoming:
 
     @property
     def wanted(self) -> bool:
-        """Whether a search follows; once none does, none can join any more."""
+        """Whether a search uses it; once none does, no other can join."""
         return self._followers > 0
 
     def join(self) -> None:
-        """Adds a search to the one that started the reading."""
+        """Adds another search."""
         self._followers += 1
 
     def leave(self) -> None:
@@ -61,7 +61,7 @@ class Incoming:
             self.release()
 
     async def follow(self) -> AsyncIterator[AnySegment | None]:
-        """Yields every segment, and None where the next has to be waited for. Raises what the reading raised."""
+        """Yields every segment, and None when the next one has to be awaited. Raises what the reading raised."""
         position = 0
         while True:
             news, ended = self._news, self.task.done()

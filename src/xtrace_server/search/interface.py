@@ -1,7 +1,7 @@
-"""What the search engine hands to a scanner, and what comes back.
+"""The interface between the search engine and a scanner.
 
-The engine decides which rows a search is over, and makes immutable segments of them. A scanner computes the answers,
-wherever it likes: beside the engine in threads, or in other processes, which know a segment by its name.
+The engine selects the rows of a search as immutable segments. A scanner computes the answers: in threads of this
+process, or in other processes, which know a segment by its name.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Nonces: TypeAlias = Sequence[bytes | None]
 
 
 def rows_bytes(count: int, row_bytes: int) -> int:
-    """Returns about how much memory rows take, with a key and a nonce for each."""
+    """Returns the approximate memory of rows, with a key and a nonce for each."""
     return count * (row_bytes + 64)
 
 
@@ -32,7 +32,7 @@ def rows_bytes(count: int, row_bytes: int) -> int:
 class Segment:
     """Some rows by ascending key: `pks` (n,) int64, `rows` (n, row length) uint8, `nonces` of n elements.
 
-    They never change, so a scan finishes with the rows it started with.
+    They never change, so a scan ends with the rows with which it started.
     """
 
     pks: Keys
@@ -46,16 +46,16 @@ class Segment:
 
     @property
     def nbytes(self) -> int:
-        """About how much memory the segment takes."""
+        """The approximate memory of the segment."""
         return rows_bytes(len(self.pks), self.row_bytes)
 
     @cached_property
     def name(self) -> bytes:
-        """A hash of the rows and nonces, under which they are kept elsewhere; computed when it is first asked for."""
+        """The hash of the rows and nonces, which names them elsewhere; computed on first use."""
         return segment_name(self.rows, packed_nonces(self.nonces))
 
     def take(self, wanted: NDArray[np.intp]) -> "Segment":
-        """Returns a segment of the rows at these positions, copied."""
+        """Returns a segment with copies of the rows at these positions."""
         if len(wanted) == len(self.pks):
             return self
         return Segment(self.pks[wanted], self.rows[wanted], tuple([self.nonces[i] for i in wanted.tolist()]))
@@ -63,7 +63,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """Where rows are held: in the segment of that name, all of them or those at `positions`, which ascend."""
+    """Where rows are held: in the segment of this name, all of them or those at the ascending `positions`."""
 
     name: bytes
     positions: NDArray[np.int32] | None = None
@@ -75,26 +75,26 @@ class Place:
 
 
 Reload: TypeAlias = Callable[[Keys], Awaitable[Segment]]
-"""Reads the rows with these keys again, as they were. Raises `Unavailable` if one of them has changed since."""
+"""Reads the rows with these keys again. Raises `Unavailable` if one of them has changed since."""
 
 
 class HeldSegment:
-    """Rows that a scanner holds elsewhere; only their keys, (n,) int64, are here."""
+    """Rows that a scanner holds elsewhere; only their keys, (n,) int64, are in this process."""
 
     def __init__(self, pks: Keys, row_bytes: int, place: Place, reload: Reload, whole: int | None = None) -> None:
-        """`whole` is the number of rows that are held under the name; by default these."""
+        """`whole` is the number of rows that are held under the name; by default, the number of these rows."""
         self.pks = pks
         self.row_bytes = row_bytes
         self.place = place
-        """Changes when the rows were lost and are held again."""
+        """Changes after the rows were lost and stored again."""
         self.reload = reload
         self.whole = len(pks) if whole is None else whole
         self.restoring = asyncio.Lock()
-        """Held while lost rows are brought back."""
+        """Held while lost rows are stored again."""
 
     @property
     def nbytes(self) -> int:
-        """About how much memory the segment takes here."""
+        """The approximate memory of the segment in this process."""
         positions = self.place.positions
         return 512 + self.pks.nbytes + (0 if positions is None else positions.nbytes)
 
@@ -110,7 +110,7 @@ AnySegment: TypeAlias = Segment | HeldSegment
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """Some rows of a segment, by their positions, which ascend. Copies nothing until it is asked."""
+    """Some rows of a segment, by their ascending positions. Copies nothing until its rows are used."""
 
     segment: AnySegment
     positions: NDArray[np.intp] | range
@@ -162,23 +162,23 @@ def whole(segment: AnySegment) -> Selection:
 
 @dataclass(frozen=True, slots=True)
 class Computation:
-    """What a search computes of every row. Depends on its fields only, so it can run anywhere."""
+    """What a search computes for every row. Depends only on its fields, so it can run anywhere."""
 
     evaluation: Evaluation
     queries: Sequence[Query]
 
     @property
     def answer_shape(self) -> tuple[int, int]:
-        """How many ciphertexts answer the queries for each row, and the bytes of each."""
+        """The number of ciphertexts that answer the queries for each row, and the size of each."""
         return self.evaluation.answer_shape(self.queries)
 
     def __call__(self, rows: Rows) -> Rows:
-        """Returns the answers to stored rows, in their order, `(n, count * width)` uint8."""
+        """Returns the answers for stored rows, in order, `(n, count * width)` uint8."""
         return self.evaluation.evaluate(rows, self.queries)
 
 
 Finish: TypeAlias = Callable[[Selection, Rows, Nonces], _T]
-"""Makes something of a selection, its answers and its nonces; runs in any thread."""
+"""Processes a selection, its answers and its nonces; runs in any thread."""
 
 
 class Scanner(Protocol):
@@ -186,20 +186,20 @@ class Scanner(Protocol):
 
     @property
     def remote(self) -> "Remote | None":
-        """What holds rows for the scanner outside this process, if anything does."""
+        """The holder of rows outside this process, if any."""
         ...
 
     async def start(self) -> None:
-        """Starts what the scanner computes with."""
+        """Starts the scanner."""
         ...
 
     def scan(
         self, selections: AsyncIterator[Selection | None], computation: Computation, finish: Finish[_T]
     ) -> AsyncGenerator[_T, None]:
-        """Yields what `finish` makes of each selection and its answers, in their order, off the event loop.
+        """Yields the result of `finish` for each selection and its answers, in order; runs outside the event loop.
 
-        None among the selections says that the next one is not there yet, so that those before it can go out. Closing
-        the generator stops the scan. Raises `Unavailable` if rows that are held elsewhere cannot be reached.
+        None among the selections means that the next one has not arrived, so that earlier ones can be sent. Closing the
+        generator stops the scan. Raises `Unavailable` if rows that are held elsewhere cannot be reached.
         """
         ...
 
@@ -213,30 +213,30 @@ class Remote(Protocol):
 
     @property
     def segment_rows(self) -> int:
-        """How many consecutive chunk ids a segment has rows of."""
+        """The number of consecutive chunk ids that a segment covers."""
         ...
 
     @property
     def nodes(self) -> int:
-        """How many machines hold segments."""
+        """The number of machines that hold segments."""
         ...
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes all of them hold, for all servers."""
+        """The bytes that all of them hold, for all servers."""
         ...
 
     def wants(self, rows: int, ids: int) -> bool:
-        """Returns whether to hold a knowledge base of `rows` chunks there, which has assigned `ids` ids so far."""
+        """Returns whether to hold a knowledge base there that has `rows` chunks and has assigned `ids` ids so far."""
         ...
 
     async def hold(self, segment: Segment) -> Place:
-        """Returns where the rows are held from now on. Raises `Unavailable`."""
+        """Stores the rows there, and returns their place. Raises `Unavailable`."""
         ...
 
 
 class AnswerForm(Protocol):
-    """How the answer to a search is written down; runs in any thread."""
+    """The format of a search's answer; runs in any thread."""
 
     media_type: ClassVar[str]
 
@@ -245,7 +245,7 @@ class AnswerForm(Protocol):
         ...
 
     def block(self, chunk_ids: NDArray[np.int64], answers: Rows, nonces: Nonces) -> bytes:
-        """Returns some rows of the answer; `answers` holds their ciphertexts at full width."""
+        """Returns some rows of the answer; `answers` contains their ciphertexts at full width."""
         ...
 
     def end(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Which rows were removed lately, so that rows in memory are brought up to date without asking for every key."""
+"""Remembers recently removed rows, so that cached rows can be updated without reading every key."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.vectors import Keys
 
 MOST_KEYS: Final = 2**20
-"""Keys that are remembered, 8 bytes each; beyond it the oldest removals are forgotten."""
+"""The maximum number of remembered keys, 8 bytes each; beyond it, the oldest removals are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +22,21 @@ class _Removal:
 
 
 class Removals:
-    """The removals that this server made itself. Each knows the one before, so a missing one is noticed."""
+    """The removals by this server. Each refers to the previous one, so a missing one is noticed."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[int, int], _Removal] = OrderedDict()
         self._keys = 0
 
     def add(self, kb: KnowledgeBase, pks: Sequence[int]) -> None:
-        """Adds a removal that was made of the knowledge base as it was then, and committed."""
+        """Adds a committed removal from this version of the knowledge base."""
         self._known[kb.pk, kb.revision + 1] = _Removal(kb.removal_revision, np.array(pks, dtype=np.int64))
         self._keys += len(pks)
         while self._keys > MOST_KEYS:
             self._keys -= len(self._known.popitem(last=False)[1].pks)
 
     def since(self, kb: KnowledgeBase, revision: int) -> Keys | None:
-        """Returns the keys that were removed after the revision, up to the knowledge base's own.
+        """Returns the keys that were removed after the revision, up to the knowledge base's current one.
 
         None if not all of them are known.
         """

@@ -1,4 +1,4 @@
-"""A search whose candidates are known, and that computes while its answer is read."""
+"""A search with known candidates, which computes while its answer is read."""
 
 import math
 import weakref
@@ -11,14 +11,14 @@ from xtrace_server.metrics import Metrics
 from xtrace_server.search.interface import AnswerForm, Computation, Nonces, Scanner, Selection
 
 BLOCK_BYTES = 256 * 1024
-"""How many bytes of answers one step of a scan computes."""
+"""The number of bytes of answers that one step of a scan computes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The candidates of a search: how many there are, and where (None where the next must be waited for).
+    """The candidates of a search: their number, and their places (None when the next must be awaited).
 
-    `release` frees what they hold; it is called once.
+    `release` frees their memory; it is called once.
     """
 
     count: int
@@ -27,27 +27,27 @@ class Found:
 
 
 class Search:
-    """A search with one query or several: `count` rows, and the blocks of the answer, which come once."""
+    """A search with one or several queries: `count` rows, and the blocks of the answer, which can be read once."""
 
     def __init__(self, computation: Computation, found: Found, scanner: Scanner, metrics: Metrics) -> None:
         self.count = found.count
         self.answer_shape = computation.answer_shape
-        """How many ciphertexts answer the queries for each row, and the bytes of each."""
+        """The number of ciphertexts that answer the queries for each row, and the size of each."""
         self._computation = computation
         self._selections = found.selections
         self._scanner = scanner
         self._metrics = metrics
-        # However the search ends, what it held is freed once it can no longer be asked for more.
+        # However the search ends, its memory is freed once nothing more can be read from it.
         self._release = weakref.finalize(self, found.release)
         self._release.atexit = False
 
     @property
     def answer_bytes(self) -> int:
-        """How many bytes of ciphertexts the whole answer has."""
+        """The number of bytes of ciphertexts in the whole answer."""
         return self.count * math.prod(self.answer_shape)
 
     async def blocks(self, form: AnswerForm) -> AsyncIterator[bytes]:
-        """Yields the rows of the answer in that form, without head and end. Closing it stops the scan."""
+        """Yields the rows of the answer in this format, without head and end. Closing it stops the scan."""
 
         def write(piece: Selection, answers: Rows, nonces: Nonces) -> bytes:
             self._metrics.candidates.inc(len(piece))

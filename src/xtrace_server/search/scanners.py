@@ -1,4 +1,4 @@
-"""Which scanner the settings name."""
+"""Chooses the scanner that the settings name."""
 
 from importlib.util import find_spec
 
@@ -12,13 +12,13 @@ class EngineUnusable(Exception):
 
 
 def check_engine(settings: Settings) -> None:
-    """Raises `EngineUnusable`."""
+    """Raises `EngineUnusable` if the engine is not installed."""
     if settings.engine == "ray" and find_spec("ray") is None:
         raise EngineUnusable("the engine ray needs Ray: pip install 'xtracedb[ray]'")
 
 
 def scanner_of(settings: Settings) -> Scanner:
-    """Returns the scanner, not started."""
+    """Returns the scanner, not yet started."""
     if settings.engine == "ray":
         from xtrace_server.search.ray.scanner import RayScanner
 

@@ -1,4 +1,4 @@
-"""What a segment is called wherever it is held. Imports neither storage nor settings: it runs in a cluster, too."""
+"""The names of segments. Imports neither storage nor settings, because it also runs in the cluster."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ def packed_nonces(nonces: Sequence[bytes | None]) -> bytes:
 
 
 def segment_name(rows: NDArray[np.uint8], nonces: bytes) -> bytes:
-    """Returns a hash of 32 bytes of rows (n, row length) and their packed nonces."""
+    """Returns a 32-byte hash of rows (n, row length) and their packed nonces."""
     digest = hashlib.sha256(rows.shape[1].to_bytes(8, "little"))
     digest.update(len(nonces).to_bytes(8, "little"))
     digest.update(nonces)

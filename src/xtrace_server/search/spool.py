@@ -1,8 +1,7 @@
-"""Rows that do not fit into the cache: in memory while all such searches together stay within a budget, beyond that in
-a temporary file.
+"""Stores rows that do not fit into the cache: in memory, within a budget for all such searches, or in a temporary file.
 
 A search keeps its rows until its client has read the answer, long after its transaction has ended. So everything that
-slow readers hold needs a common bound.
+slow readers use needs a common limit.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ from xtrace_server.storage.vectors import VectorBlock
 
 
 class Spool:
-    """Keeps rows for searches; `folder` is for the files."""
+    """Stores rows for searches; `folder` is the folder of the files."""
 
     def __init__(self, folder: Path, memory_bytes: int) -> None:
         self._folder = folder
@@ -30,7 +29,7 @@ class Spool:
 
     @property
     def held_bytes(self) -> int:
-        """How much memory is reserved for rows."""
+        """The memory reserved for rows."""
         return self._memory_bytes - self._free
 
     def hold(
@@ -50,7 +49,7 @@ class Spool:
         self._free += size
 
     async def _in_file(self, blocks: AsyncIterator[VectorBlock], size: int, row_bytes: int) -> AsyncIterator[Segment]:
-        # The file has no name, and disappears with the last array over it.
+        # The file does not have a name, and disappears with the last array that maps it.
         with disk_faults(), tempfile.TemporaryFile(dir=self._folder) as file:
             if hasattr(os, "posix_fallocate"):
                 # A full disk is noticed before the answer begins.
@@ -65,7 +64,7 @@ class Spool:
 
 @contextmanager
 def disk_faults() -> Iterator[None]:
-    """Turns a full or read-only disk into the same answers as the database's faults."""
+    """Turns errors of a full or read-only disk into the same answers as those of the database."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Spans for the stages of a search. They are there only where traces are on."""
+"""Spans for the stages of a search, used only if tracing is enabled."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class TracedEngine(SearchEngine):
-    """A search engine whose preparation of each search (look-up, filter, choice of rows) is a span."""
+    """A search engine that records a span for the preparation of each search: look-up, filter, choice of rows."""
 
     def __init__(self, traces: Traces, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -29,7 +29,7 @@ class TracedEngine(SearchEngine):
 
 
 class TracedScanner:
-    """A scanner whose scans are spans; one lasts until the client has read the answer."""
+    """A scanner that records a span for each scan, which lasts until the client has read the answer."""
 
     def __init__(self, scanner: Scanner, traces: Traces) -> None:
         self._scanner = scanner

@@ -1,4 +1,4 @@
-"""The rows of a binding in memory: immutable segments, so that a scan finishes with the rows it started with.
+"""The rows of a binding in memory: immutable segments, so that a scan ends with the rows with which it started.
 
 A change creates a new set that shares every unchanged segment.
 """
@@ -26,7 +26,7 @@ class VectorSet:
 
     @property
     def held(self) -> bool:
-        """Whether rows of it are held outside this process."""
+        """Whether some of its rows are held outside this process."""
         return any(isinstance(segment, HeldSegment) for segment in self.segments)
 
     @property
@@ -36,7 +36,7 @@ class VectorSet:
 
     @property
     def nbytes(self) -> int:
-        """About how much memory the set holds."""
+        """The approximate memory of the set."""
         return sum([segment.nbytes for segment in self.segments])
 
     def between(self, first: int, last: int) -> list[Selection]:
@@ -49,7 +49,7 @@ class VectorSet:
         return found
 
     def only(self, pks: Sequence[int] | Keys) -> list[Selection]:
-        """Returns the rows with these keys, which ascend; unknown ones are left out."""
+        """Returns the rows with these ascending keys; unknown ones are omitted."""
         keys = np.asarray(pks, dtype=np.int64)
         found = []
         for segment in self.segments:
@@ -72,12 +72,13 @@ class VectorSet:
         return VectorSet(self.revision, tuple(kept))
 
     def kept(self, pks: Keys) -> "VectorSet":
-        """Returns the set of its rows with these keys, which ascend."""
+        """Returns the set of its rows with these ascending keys."""
         found = self.only(pks)
         return VectorSet(self.revision, tuple([one.segment.take(np.asarray(one.positions)) for one in found]))
 
     def merged(self, newer: "VectorSet") -> "VectorSet":
-        """Returns both sets together as of `newer.revision`; of a key in both the newer row. For rows that are here."""
+        """Merges both sets as of `newer.revision`; for a key in both, uses the newer row. Only for rows in this
+        process."""
         if not newer.segments:
             return VectorSet(newer.revision, self.segments)
         added = np.concatenate([segment.pks for segment in newer.segments])
@@ -85,13 +86,13 @@ class VectorSet:
         segments = [*old.here, *newer.here]
         if old.segments and newer.segments[0].pks[0] < old.segments[-1].pks[-1]:
             return VectorSet(newer.revision, _packed(sorted_segments(segments)))
-        # Only the tail is small: packing it again costs at most one segment.
+        # Only the last one is small: repacking it costs at most one segment.
         untouched = max(len(old.segments) - 1, 0)
         return VectorSet(newer.revision, tuple(segments[:untouched]) + _packed(segments[untouched:]))
 
 
 def vector_set(revision: int, blocks: Iterable[VectorBlock], row_bytes: int) -> VectorSet:
-    """Returns the set of the rows in the blocks, which ascend."""
+    """Returns the set of the rows in the ascending blocks."""
     return VectorSet(revision, _packed([segment_of(block, row_bytes) for block in blocks if block.pks]))
 
 
@@ -108,14 +109,14 @@ def segment_of(block: VectorBlock, row_bytes: int) -> Segment:
 
 
 def sorted_segments(segments: Sequence[Segment]) -> list[Segment]:
-    """Returns one segment with the rows of all, by ascending key."""
+    """Merges the rows of all into one segment, by ascending key."""
     together = joined(segments)
     order = np.argsort(together.pks)
     return [Segment(together.pks[order], together.rows[order], tuple([together.nonces[i] for i in order]))]
 
 
 def _packed(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    """The rows in segments of `SEGMENT_ROWS`, the last one of the rest."""
+    """Yields the rows in segments of `SEGMENT_ROWS`, and the rest in the last one."""
     packed: list[Segment] = []
     waiting: list[Segment] = []
     count = 0
@@ -136,9 +137,9 @@ def _packed(segments: Sequence[Segment]) -> tuple[Segment, ...]:
 
 
 def joined(segments: Sequence[Segment]) -> Segment:
-    """Returns one segment with the rows of all, whose keys ascend from one to the next."""
+    """Concatenates the rows of all, whose keys ascend, into one segment."""
     if len(segments) == 1:
-        # A slice keeps the whole array that it was cut from alive.
+        # A slice keeps the whole underlying array alive.
         only = segments[0]
         return only if only.rows.base is None else Segment(only.pks.copy(), only.rows.copy(), only.nonces)
     return Segment(

@@ -1,5 +1,5 @@
 """The database: queries in SQLAlchemy Core, each a function of the connection of an open transaction.
 
-`database` opens it, `schema` defines the tables, `migrations` creates them, and `dialects` is the interface to what
-only one kind of database knows, such as `sqlite`. The other modules hold the queries about one subject each.
+`database` opens it, `schema` defines the tables, `migrations` creates them, and `dialects` is the interface to the code
+for one kind of database, such as `sqlite`. Each of the other modules has the queries on one subject.
 """

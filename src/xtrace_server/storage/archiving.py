@@ -1,4 +1,4 @@
-"""A whole database as an archive, and back. Follows the tables that the database has, whatever they are."""
+"""Writes a whole database to an archive, and restores it. Works with whatever tables the database has."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,7 +21,7 @@ from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
 from xtrace_server.storage.migrating import known_versions, upgrade, version_of
 
 LEFT_OUT: Final[Collection[str]] = ("alembic_version", "session", "sent_form")
-"""The tables that no archive contains: the manifest names the schema's version, and sessions end with a restore."""
+"""Tables that archives omit: the manifest has the schema's version, and sessions do not survive a restore."""
 
 _TYPES: Final[Mapping[type[Any], str]] = {
     sa.Boolean: "boolean",
@@ -31,7 +31,7 @@ _TYPES: Final[Mapping[type[Any], str]] = {
     sa.String: "text",
 }
 _STREAMED: Final = {"stream_results": True, "max_row_buffer": 8}
-"""A row may have 16 MiB, and this many are in memory at a time."""
+"""The number of rows in memory at a time; a row may have 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Archived:
 
 
 def back_up(database: Dialect, file: Path) -> Archived:
-    """Writes the database, as it is at one moment, into a new archive; a server may be running.
+    """Writes a snapshot of the database to a new archive; a server may be running.
 
     Changes nothing in the database. The file appears when it is complete. Blocks. Raises `DatabaseUnusable`,
-    `StorageError` and `OSError`; `FileExistsError` if there is such a file.
+    `StorageError` and `OSError`, in particular `FileExistsError`.
     """
     with snapshot_to(database, file) as (connection, opened):
         return dump(connection, opened, BACKUP, every_row(connection), database.next_keys(connection))
@@ -56,9 +56,9 @@ def back_up(database: Dialect, file: Path) -> Archived:
 
 @contextmanager
 def snapshot_to(database: Dialect, file: Path) -> Iterator[tuple[sa.Connection, BinaryIO]]:
-    """The database as it is at one moment, and the file to write it to, which appears when the block ends.
+    """Yields a snapshot of the database, and the file for it, which appears when the block ends.
 
-    Raises `FileExistsError` if there is such a file.
+    Raises `FileExistsError`.
     """
     if file.exists():
         raise FileExistsError(file)
@@ -74,7 +74,7 @@ def check_version(connection: sa.Connection) -> None:
 
 
 def every_row(connection: sa.Connection) -> dict[sa.Table, sa.Select[Any]]:
-    """The queries for `dump` that find everything."""
+    """Returns queries for `dump` that select every row."""
     return {table: sa.select(table).order_by(*table.primary_key.columns) for table in tables_of(connection).values()}
 
 
@@ -85,7 +85,7 @@ def dump(
     tables: Mapping[sa.Table, sa.Select[Any]],
     numbers: Mapping[str, int],
 ) -> Archived:
-    """Writes an archive with the rows of each table that its query finds, in the order of the mapping."""
+    """Writes an archive with the rows that each table's query selects, in the order of the mapping."""
     manifest = _manifest(connection, kind, tables, numbers)
     rows = 0
     with ArchiveWriter(opened, manifest) as writer:
@@ -95,7 +95,7 @@ def dump(
 
 
 def add_rows(connection: sa.Connection, writer: ArchiveWriter, table: str, query: sa.Select[Any]) -> int:
-    """Adds the rows that the query finds, and returns their number."""
+    """Adds the rows that the query selects, and returns their number."""
     rows = 0
     for row in connection.execute(query, execution_options=_STREAMED):
         writer.add(table, tuple(row))
@@ -124,11 +124,11 @@ def checked(file: Path) -> Archived:
 
 
 def restore(database: Dialect, folder: Path, file: Path) -> Archived:
-    """Makes the database from an archive, and brings it to the newest schema.
+    """Creates the database from an archive, and migrates it to the newest schema.
 
     `folder` is the server's data folder. Everything is read and checked before anything is written; the database
-    appears when it is complete and on the disk. Blocks. Raises `ArchiveUnusable`, `DatabaseUnusable` if there is a
-    database or a server runs, `StorageError` and `OSError`; then there is no database, and no folder that was missing.
+    appears when it is complete and on the disk. Blocks. Raises `ArchiveUnusable`, `DatabaseUnusable` if a database
+    exists or a server runs, `StorageError` and `OSError`; then neither the database nor a new folder is left.
     """
     if database.exists():
         raise DatabaseUnusable(f"a database exists in {database.location}: name a folder without one")
@@ -142,9 +142,9 @@ def restore(database: Dialect, folder: Path, file: Path) -> Archived:
 
 @contextmanager
 def new_database(database: Dialect, folder: Path | None) -> Iterator[sa.Connection]:
-    """A connection to a new database, which appears when the block ends; `folder` is the server's data folder, if any.
+    """Yields a connection to a new database, which appears when the block ends; `folder` is the data folder, if any.
 
-    When the block raises there is no database, and no folder that was missing. Raises `DatabaseUnusable` and `OSError`.
+    If the block raises, neither the database nor a new folder is left. Raises `DatabaseUnusable` and `OSError`.
     """
     with ExitStack() as stack:
         if folder is not None:
@@ -167,7 +167,7 @@ def _checked(opened: BinaryIO) -> Archived:
 
 
 def fill(database: Dialect, connection: sa.Connection, reader: ArchiveReader) -> None:
-    """Fills a new database, which then has the archive's version of the schema. Raises `ArchiveUnusable`."""
+    """Fills a new database, with the archive's version of the schema. Raises `ArchiveUnusable`."""
     if reader.manifest.kind != BACKUP:
         raise ArchiveUnusable("it is not a backup but an export: use `xtrace import`")
     upgrade(connection, reader.manifest.schema)
@@ -186,14 +186,14 @@ def fill(database: Dialect, connection: sa.Connection, reader: ArchiveReader) ->
 
 
 def tables_of(connection: sa.Connection) -> dict[str, sa.Table]:
-    """The tables that archives may contain, by name; none refers to a later one."""
+    """Returns the tables that archives may contain, by name; none refers to a later one."""
     found = sa.MetaData()
     found.reflect(connection)
     return {table.name: table for table in found.sorted_tables if table.name not in LEFT_OUT}
 
 
 def described(table: sa.Table, next_key: int | None) -> Table:
-    """The table as a manifest describes it."""
+    """Returns the manifest's description of the table."""
     columns = tuple(Column(str(one.name), _type_of(one), bool(one.nullable)) for one in table.columns)
     return Table(str(table.name), columns, next_key)
 

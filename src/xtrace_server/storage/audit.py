@@ -1,6 +1,6 @@
-"""The audit log: who changed what on the control plane, and who was denied access. Rows are only added.
+"""The audit log: who changed what on the control plane, and who was denied access. It is append-only.
 
-Triggers of the database refuse to change or delete a row, so that not even a bug of the service does.
+Database triggers prevent changes and deletions of rows, even by a bug of the service.
 """
 
 from collections.abc import Collection, Sequence
@@ -16,7 +16,7 @@ from xtrace_server.storage.schema import audit, organisation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What happened. `actor` is the hash of the key that was used, or says who else; `subject` what it was done to."""
+    """An event. `actor` is the hash of the key that was used, or another name; `subject` is the affected object."""
 
     action: str
     actor: str
@@ -39,7 +39,7 @@ _a = audit.c
 
 
 async def record(connection: AsyncConnection, organisation_id: str, events: Sequence[Event]) -> None:
-    """Adds entries to the organisation's log, or with `THE_SERVICE` to the server's, in the transaction of what they
+    """Adds entries to the organisation's log, or to the server's with `THE_SERVICE`, in the transaction that they
     record.
     """
     moment = now()
@@ -60,9 +60,9 @@ async def record(connection: AsyncConnection, organisation_id: str, events: Sequ
 
 
 async def newest(connection: AsyncConnection, organisation_id: str, before: int | None, limit: int) -> list[Entry]:
-    """Returns the newest entries of an organisation, or of `THE_SERVICE`; or those with ids below `before`.
+    """Returns the newest entries of an organisation or of `THE_SERVICE`, or those with ids below `before`.
 
-    The newest comes first.
+    The newest is first.
     """
     query = select(_a.id, _a.at, _a.action, _a.actor, _a.subject, _a.detail, _a.request_id, _a.count)
     of_service = organisation_id == THE_SERVICE
@@ -83,23 +83,23 @@ async def newest(connection: AsyncConnection, organisation_id: str, before: int 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which entries to list; what is empty or None selects nothing."""
+    """A filter of entries; empty and None fields do not restrict."""
 
     action: str = ""
-    """How their action begins."""
+    """The beginning of the action."""
     actor: str = ""
-    """How their actor begins."""
+    """The beginning of the actor."""
     subject: str = ""
-    """What their subject or their detail has in it, ignoring case."""
+    """A part of the subject or the detail, ignoring case."""
     since: str | None = None
     until: str | None = None
-    """The first moment that is too late."""
+    """The end of the period, exclusive."""
 
 
 async def find(
     connection: AsyncConnection, organisation_id: str, wanted: Wanted, before: int | None, limit: int
 ) -> list[Entry]:
-    """Returns the newest entries of an organisation that are wanted, or those with ids below `before`; newest first."""
+    """Returns the newest matching entries of an organisation, or those with ids below `before`; newest first."""
     query = select(_a.id, _a.at, _a.action, _a.actor, _a.subject, _a.detail, _a.request_id, _a.count)
     query = query.where(_a.organisation_id == organisation_id)
     if before is not None:
@@ -128,12 +128,12 @@ async def find(
 
 
 async def has_log(connection: AsyncConnection, organisation_id: str) -> bool:
-    """Whether there is an organisation of that id, be it deleted or not."""
+    """Whether an organisation with this id exists or existed."""
     return bool((await connection.execute(select(exists().where(organisation.c.id == organisation_id)))).scalar())
 
 
 async def existing_organisations(connection: AsyncConnection, organisation_ids: Collection[str]) -> set[str]:
-    """Returns those of at most a thousand ids that organisations have which are not deleted: their logs take an event.
+    """Returns those of at most a thousand ids whose organisations are not deleted, and so can log an event.
 
     The service itself has a log too.
     """

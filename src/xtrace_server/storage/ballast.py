@@ -1,7 +1,7 @@
-"""A file that takes up space on the database's disk, so that it can be given up when the disk is full.
+"""A file that occupies space on the database's disk, to be removed when the disk is full.
 
-Deleting needs space too: what changes is written to the database's log first. Without any, a full disk could not be
-emptied.
+Deletions need space too, because changes are first written to the database's log. Without any, nothing could be deleted
+on a full disk.
 """
 
 import logging
@@ -13,20 +13,20 @@ from typing import Final
 
 NAME: Final = "ballast"
 _LEAST, _MOST = 2, 64
-"""The file is made when as many times its size is free: on an empty disk no one needs it."""
+"""The file is created once less than this many times its size is free: on an emptier disk, it is not needed."""
 
 _log = logging.getLogger("xtrace")
 
 
 class Ballast:
-    """The file in a folder. All methods block."""
+    """The ballast file in a folder. All methods block."""
 
     def __init__(self, folder: Path, size: int) -> None:
         self._file = folder / NAME
         self._size = size
 
     def make(self) -> None:
-        """Makes the file if it is missing, may soon be needed, and there is room; otherwise does nothing."""
+        """Creates the file if it is missing, may soon be needed, and fits; otherwise does nothing."""
         if not self._size or not hasattr(os, "posix_fallocate"):
             return
         with suppress(OSError):
@@ -42,7 +42,7 @@ class Ballast:
                 os.close(descriptor)
 
     def give_up(self) -> bool:
-        """Removes the file; returns whether there was one."""
+        """Removes the file; returns whether it existed."""
         try:
             self._file.unlink()
         except OSError:

@@ -1,4 +1,4 @@
-"""A backup of a database that is about to get another schema: an archive, in the server's data folder."""
+"""Backs up a database before its schema is migrated: to an archive in the server's data folder."""
 
 import logging
 import shutil
@@ -11,17 +11,17 @@ from xtrace_server.storage.dialects import DatabaseUnusable, Dialect
 from xtrace_server.storage.migrating import newest_version, version_of
 
 FOLDER: Final = "before-migration"
-"""The folder of these backups, in the data folder. Nothing removes them but the operator."""
+"""The folder of these backups in the data folder. Only the operator removes them."""
 _SPARE_BYTES: Final = 64 * 2**20
 
 _log = logging.getLogger("xtrace")
 
 
 def back_up_before_migration(database: Dialect, folder: Path) -> Path | None:
-    """Writes the backup and returns its file; None for a new database, which holds nothing. Blocks.
+    """Writes the backup and returns its file; None for a new, empty database. Blocks.
 
-    `folder` is the server's data folder. Raises `DatabaseUnusable` if the disk has less room than the database may
-    need, and `OSError`; then nothing has changed.
+    `folder` is the server's data folder. Raises `DatabaseUnusable` if the disk does not have enough room, and
+    `OSError`; then nothing has changed.
     """
     with database.snapshot() as connection:
         before = version_of(connection)

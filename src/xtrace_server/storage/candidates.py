@@ -1,4 +1,4 @@
-"""The chunks that a search, or an act by metadata, is about."""
+"""The chunks that a search, or an operation by metadata, concerns."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_pk
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The chunks in a scope, whose knowledge base and binding were found."""
+    """The chunks in a scope, with its knowledge base and binding."""
 
     kb: KnowledgeBase
     binding: Binding
@@ -18,7 +18,7 @@ class Candidates:
 
     @property
     def pk_range(self) -> tuple[int, int]:
-        """The keys of the ids in the range, both ends included; the second is the smaller one if there are none."""
+        """The first and last key in the range, inclusive; the second is smaller if the range is empty."""
         if self.scope.id_range is None:
             return self.kb.first_pk, self.kb.last_pk
         first, last = self.scope.id_range
@@ -28,6 +28,6 @@ class Candidates:
 
     @property
     def bounded(self) -> bool:
-        """Whether the range leaves out ids that a chunk can have."""
+        """Whether the range excludes possible chunk ids."""
         first, last = self.pk_range
         return first > self.kb.first_pk or last < self.kb.last_pk

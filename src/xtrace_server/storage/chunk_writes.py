@@ -1,7 +1,7 @@
-"""Every write of chunks, each within one transaction on a locked knowledge base.
+"""All writes of chunks, each in one transaction on a locked knowledge base.
 
-What a request writes goes to the database in steps, so that other requests go on in between; the transaction makes it
-one write.
+A request's writes go to the database in steps, so that other requests run in between; the transaction makes them
+atomic.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ _c = chunk.c
 
 @dataclass(frozen=True, slots=True)
 class ChunkWrite:
-    """All that a chunk is to hold; its ciphertexts as one row, checked."""
+    """The complete state of a chunk, with its checked ciphertexts as one row."""
 
     content: str
     row: bytes
@@ -51,10 +51,10 @@ class ChunkWrite:
     facet_bytes: int = field(init=False)
     content_bytes: int = field(init=False)
     stored_bytes: int = field(init=False)
-    """As `sizes.stored_bytes` says it of what is stored."""
+    """The same as `sizes.stored_bytes` of the stored chunk."""
 
     def __post_init__(self) -> None:
-        # Here, in the thread that checks what was sent: later the writer waits for it.
+        # Computed in the thread that checks the request, because later the writer would wait for it.
         meta_data = normalised(self.meta_data)
         facet_bytes, content_bytes = sum(map(byte_length, meta_data.facets or ())), byte_length(self.content)
         texts = [value for tag in TAGS if isinstance(value := getattr(meta_data, tag), str)]
@@ -67,7 +67,7 @@ class ChunkWrite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkChange:
-    """What is to change of a chunk; `UNSET` stays."""
+    """The changes to a chunk; `UNSET` fields stay."""
 
     pk: int
     content: Any = UNSET
@@ -80,7 +80,7 @@ class ChunkChange:
 async def insert_all(
     connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: Sequence[ChunkWrite]
 ) -> list[int]:
-    """Stores the chunks under new ids, and returns these in the same order. Raises `QuotaExceeded`."""
+    """Stores the chunks under new ids, and returns the ids in the same order. Raises `QuotaExceeded`."""
     added = _bytes_of(writes)
     await _check_room(connection, kb, len(writes), added)
     pks = await _store(connection, kb, binding, writes, unique=False)
@@ -95,7 +95,7 @@ async def insert_unique(
     writes: Sequence[ChunkWrite],
     on_conflict: OnConflict,
 ) -> list[tuple[int, Outcome]]:
-    """Stores chunks under unique names, all different; returns the id of each that holds now, and what was done.
+    """Stores chunks under distinct, unique names; returns the resulting id of each, and what was done.
 
     Raises `NamesTaken` and `QuotaExceeded`.
     """
@@ -145,7 +145,7 @@ async def _store(
 async def replace_all(
     connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: dict[int, ChunkWrite]
 ) -> None:
-    """Replaces all that chunks hold, by their keys, and moves them to the binding.
+    """Replaces chunks by their keys, and moves them to the binding.
 
     Raises `ChunksNotFound`, `NamesTaken` and `QuotaExceeded`.
     """
@@ -163,12 +163,12 @@ async def replace_all(
 
 
 async def _check_room(connection: AsyncConnection, kb: KnowledgeBase, chunks: int, stored_bytes: int) -> None:
-    """Raises `QuotaExceeded` before anything is written: what exceeds a quota is not to keep the writer busy."""
+    """Raises `QuotaExceeded` before anything is written, so that rejected requests do not keep the writer busy."""
     await usage.check_room(connection, kb.organisation_id, chunks=chunks, stored_bytes=stored_bytes)
 
 
 async def _added_bytes(connection: AsyncConnection, writes: Mapping[int, ChunkWrite]) -> int:
-    """How many bytes more than now the chunks with these keys will have."""
+    """Returns by how many bytes the chunks with these keys will grow."""
     return _bytes_of(writes.values()) - await stored_bytes(connection, writes)
 
 
@@ -189,7 +189,7 @@ async def _replace(
 
 
 async def change_all(connection: AsyncConnection, kb: KnowledgeBase, changes: Sequence[ChunkChange]) -> None:
-    """Changes what each change names of its chunk. Raises `ChunksNotFound`, `NamesTaken` and `QuotaExceeded`."""
+    """Applies each change to its chunk. Raises `ChunksNotFound`, `NamesTaken` and `QuotaExceeded`."""
     pks = [change.pk for change in changes]
     before = await stored_bytes(connection, pks)
     bindings = await bindings_of(connection, pks)
@@ -212,7 +212,7 @@ async def _change(
     revision: int,
     moment: str,
 ) -> None:
-    # Changes that name the same fields share a statement.
+    # Changes of the same fields share a statement.
     by_fields: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for change in changes:
         row = _changed_columns(change, revision) | {"updated_at": moment}
@@ -233,9 +233,9 @@ async def _change(
 
 
 async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection[int]) -> list[int]:
-    """Deletes the chunks with these keys that exist, with all that belongs to them; returns their keys.
+    """Deletes the existing chunks with these keys, and everything that belongs to them; returns their keys.
 
-    They are not seen from the end of the transaction on. If they are many, `deletions.carry_out` has to follow.
+    They are invisible once the transaction ends. If they are many, `deletions.carry_out` must follow.
     """
     found = await existing(connection, pks)
     if found:
@@ -295,7 +295,7 @@ def _changed_columns(change: ChunkChange, revision: int) -> dict[str, Any]:
     if change.name is not UNSET:
         columns["name"] = change.name
     if change.row is not UNSET or change.nonce is not UNSET:
-        # A new vector without its nonce would be decrypted with the old one's noise.
+        # Without its nonce, a new vector would be decrypted with the old vector's noise.
         columns["nonce"] = None if change.nonce is UNSET else change.nonce
         columns["revision"] = revision
     return columns
@@ -307,7 +307,7 @@ async def _insert(connection: AsyncConnection, table: Table, rows: list[dict[str
 
 
 async def _update(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
-    """Sets the columns that the rows name, which are the same in each, where their `pk` is."""
+    """Updates the rows' columns, which are the same in all of them, by their `pk`."""
     if rows:
         statement = update(table).where(table.c.pk == bindparam("this_pk"))
         values = [{"this_pk": row["pk"]} | {name: row[name] for name in row if name != "pk"} for row in rows]

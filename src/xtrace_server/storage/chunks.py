@@ -1,6 +1,6 @@
-"""Chunks: what is read of them. They are written by `xtrace_server.storage.chunk_writes`.
+"""Reads chunks; `xtrace_server.storage.chunk_writes` writes them.
 
-Rows come from the database in steps, so that however many there are, other requests go on in between.
+Rows are read in steps, so that other requests run in between, however many rows there are.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -42,7 +42,7 @@ from xtrace_server.storage.steps import steps
 
 _KEYS_AT_ONCE: Final = 5000
 KEY_BYTES: Final = 48
-"""About how much memory the key of a match takes: in a list, and where its row is, or as one of those deleted."""
+"""The approximate memory of a match's key: in a list, and with its row's position or among the deleted keys."""
 
 Reserve: TypeAlias = Callable[[int], None]
 """Reserves memory (bytes) for keys until the request ends, or raises `Overloaded`."""
@@ -53,7 +53,7 @@ _NAMED = _c.name != literal_column("''")  # not a bound value: the index has onl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkFields:
-    """Which parts of chunks to read beside their metadata rows."""
+    """Which parts of chunks to read besides their metadata rows."""
 
     facets: bool = True
     content: bool = False
@@ -62,7 +62,7 @@ class ChunkFields:
 
 @dataclass(slots=True)
 class StoredChunk:
-    """A chunk as read; what was not asked for is empty."""
+    """A chunk as read; parts that were not requested are empty."""
 
     pk: int
     binding_pk: int
@@ -84,12 +84,12 @@ _STORED = (_c.pk, _c.binding_pk, _c.name, *[_c[tag] for tag in TAGS], _c.nonce, 
 
 
 def pk_of(kb: KnowledgeBase, chunk_id: int) -> int | None:
-    """The key that a chunk of that id has if it exists; None for an id that no chunk can have."""
+    """Returns the key of a chunk with this id, whether or not it exists; None for an impossible id."""
     return chunk_pk(kb.pk, chunk_id) if 0 < chunk_id <= MAX_CHUNK_ID else None
 
 
 async def read(connection: AsyncConnection, pks: Collection[int], fields: ChunkFields) -> dict[int, StoredChunk]:
-    """The chunks with these keys that exist."""
+    """Returns the existing chunks with these keys."""
     found: dict[int, StoredChunk] = {}
     for some in steps(pks):
         query = select(*_STORED).where(_c.pk.in_(some), NOT_DELETED)
@@ -113,7 +113,7 @@ async def read(connection: AsyncConnection, pks: Collection[int], fields: ChunkF
 
 
 async def find_names(connection: AsyncConnection, binding: Binding, names: Collection[str]) -> dict[str, int]:
-    """For each of the names that a chunk of the binding has, the smallest chunk id; never for the empty name."""
+    """Returns the smallest chunk id for each name that a chunk of the binding has; ignores the empty name."""
     found: dict[str, int] = {}
     for step in steps(set(names)):
         query = (
@@ -126,7 +126,7 @@ async def find_names(connection: AsyncConnection, binding: Binding, names: Colle
 
 
 async def matching_pks(connection: AsyncConnection, candidates: Candidates, reserve: Reserve) -> list[int]:
-    """The keys of the candidates, ascending. Raises what `reserve` raises."""
+    """Returns the keys of the candidates, ascending. Raises what `reserve` raises."""
     return await _keys(connection, pk_query(candidates), reserve)
 
 
@@ -139,7 +139,7 @@ async def _keys(connection: AsyncConnection, query: Select[int], reserve: Reserv
 
 
 def pk_query(candidates: Candidates) -> Select[int]:
-    """The query for the keys of the candidates, ascending."""
+    """Returns the query for the keys of the candidates, ascending."""
     return select(_c.pk).where(*_conditions(candidates)).order_by(_pk_order(candidates.scope.filter))
 
 
@@ -151,12 +151,12 @@ def _conditions(candidates: Candidates) -> list[ColumnElement[bool]]:
 
 
 def _pk_order(filter_: Filter) -> ColumnElement[int]:
-    # An expression, so that SQLite does not walk the whole binding in order to save the sorting of a few matches.
+    # An expression, so that SQLite does not scan the whole binding just to avoid sorting a few matches.
     return _c.pk if filter_ == EVERY_CHUNK else _c.pk + 0
 
 
 async def count_matching(connection: AsyncConnection, candidates: Candidates) -> int:
-    """How many candidates there are."""
+    """Returns the number of candidates."""
     if candidates.scope.filter == EVERY_CHUNK:
         return await count_all(connection, candidates)
     query = select(func.count()).select_from(chunk).where(*_conditions(candidates))
@@ -164,7 +164,7 @@ async def count_matching(connection: AsyncConnection, candidates: Candidates) ->
 
 
 async def count_all(connection: AsyncConnection, candidates: Candidates) -> int:
-    """How many chunks of the binding have ids in the range, whatever the filter."""
+    """Returns the number of the binding's chunks with ids in the range, ignoring the filter."""
     if not candidates.bounded and await contexts.is_only_binding(connection, candidates.kb):
         return candidates.kb.number_of_vectors  # without counting a hundred thousand keys
     inside = (_c.binding_pk == candidates.binding.pk, _c.pk.between(*candidates.pk_range), NOT_DELETED)
@@ -175,8 +175,7 @@ async def count_all(connection: AsyncConnection, candidates: Candidates) -> int:
 class PageQuery:
     """One page of the candidates.
 
-    Ties of `sort_by` are in the order of the chunk ids, in the same direction; a tag that is not set sorts as
-    empty.
+    Chunks with equal `sort_by` are sorted by chunk id, in the same direction; a tag that is not set sorts as empty.
     """
 
     sort_by: str
@@ -188,7 +187,7 @@ class PageQuery:
 
 @dataclass(frozen=True, slots=True)
 class FoundKeys:
-    """The keys of a page's chunks in their order, where the page ends (None for an empty one), and what follows."""
+    """The keys of a page's chunks in order, where the page ends (None for an empty one), and what follows."""
 
     pks: Sequence[int]
     last: Position | None
@@ -196,7 +195,7 @@ class FoundKeys:
 
 
 async def page(connection: AsyncConnection, candidates: Candidates, query: PageQuery, reserve: Reserve) -> FoundKeys:
-    """One page of the candidates. Raises what `reserve` raises."""
+    """Returns one page of the candidates. Raises what `reserve` raises."""
     key: ColumnElement[Any] | None = None if query.sort_by == "chunk_id" else func.coalesce(_c[query.sort_by], "")
     statement = select(_c.pk).where(*_conditions(candidates))
     order = [_pk_order(candidates.scope.filter)] if key is None else [key, _c.pk]
@@ -218,7 +217,7 @@ async def page(connection: AsyncConnection, candidates: Candidates, query: PageQ
 
 
 async def position_of(connection: AsyncConnection, pk: int, sort_by: str) -> Position | None:
-    """Where a chunk stands among those that are sorted so; None if it is gone."""
+    """Returns the position of a chunk in this order; None if it is gone."""
     if sort_by == "chunk_id":
         return Position("", pk)
     query = select(func.coalesce(_c[sort_by], "")).where(_c.pk == pk)
@@ -227,16 +226,14 @@ async def position_of(connection: AsyncConnection, pk: int, sort_by: str) -> Pos
 
 
 async def stored_contents(connection: AsyncConnection, pks: Collection[int], most: int) -> dict[int, tuple[int, str]]:
-    """How many bytes of text are stored as the content of each of a page's chunks, and those of up to `most` bytes."""
+    """Returns the size of each content of a page's chunks, and the contents of up to `most` bytes."""
     shown = case((_c.content_bytes <= most, content.c.content), else_="")
     query = select(_c.pk, _c.content_bytes, shown).outerjoin(content, content.c.pk == _c.pk).where(_c.pk.in_(pks))
     return {pk: (size, text or "") for pk, size, text in await connection.execute(query)}
 
 
 async def existing_bindings(connection: AsyncConnection, kb: KnowledgeBase, chunk_ids: Iterable[int]) -> dict[int, int]:
-    """For each of the chunk ids the key of its binding. Raises `ChunksNotFound` naming those that do not
-    exist.
-    """
+    """Returns the key of the binding for each chunk id. Raises `ChunksNotFound`, which names the missing ones."""
     ids = list(chunk_ids)
     impossible = [chunk_id for chunk_id in ids if pk_of(kb, chunk_id) is None]
     if impossible:
@@ -246,7 +243,7 @@ async def existing_bindings(connection: AsyncConnection, kb: KnowledgeBase, chun
 
 
 async def bindings_of(connection: AsyncConnection, pks: Sequence[int]) -> dict[int, int]:
-    """For each of the keys that of the chunk's binding. Raises `ChunksNotFound`."""
+    """Returns the key of the binding for each chunk's key. Raises `ChunksNotFound`."""
     found: dict[int, int] = {}
     for step in steps(pks):
         rows = await connection.execute(select(_c.pk, _c.binding_pk).where(_c.pk.in_(step), NOT_DELETED))
@@ -258,7 +255,7 @@ async def bindings_of(connection: AsyncConnection, pks: Sequence[int]) -> dict[i
 
 
 async def existing(connection: AsyncConnection, pks: Collection[int]) -> list[int]:
-    """Those of the keys that a chunk has, in their order."""
+    """Returns those of the keys that belong to chunks, in order."""
     found: list[int] = []
     for step in steps(pks):
         rows = await connection.execute(select(_c.pk).where(_c.pk.in_(step), NOT_DELETED))
@@ -268,7 +265,7 @@ async def existing(connection: AsyncConnection, pks: Collection[int]) -> list[in
 
 
 async def check_unchanged(connection: AsyncConnection, updated_at: Mapping[int, str]) -> None:
-    """Raises `ChunksChanged` unless the chunks with these keys were last written at these moments, and are there."""
+    """Raises `ChunksChanged` unless the chunks with these keys exist and were last written at these times."""
     changed: list[int] = []
     for step in steps(updated_at):
         query = select(_c.pk, _c.updated_at).where(_c.pk.in_(step), NOT_DELETED)

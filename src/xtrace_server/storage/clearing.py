@@ -1,6 +1,6 @@
-"""Carries out what was deleted, in the background, and keeps what was deleted or replaced out of the database's files.
+"""Completes deletions in the background, and removes deleted and replaced data from the database's files.
 
-One task a server. Between two steps everyone else has a turn at the writer, and as much time as a step took.
+Each server has one such task. Between two steps, all others can use the writer for as long as a step took.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from xtrace_server.storage.ballast import Ballast
 from xtrace_server.storage.database import Database, StorageError
 
 TIDIED_EVERY_S: Final = 15.0
-"""How long replaced or deleted data stays in the database's log at most, while no older snapshot is open."""
+"""The maximum time for which replaced or deleted data stays in the database's log, unless an older snapshot is open."""
 _AGAIN_AFTER_S: Final = 1.0
 
 _log = logging.getLogger("xtrace")
@@ -26,7 +26,7 @@ class Clearing:
     """Runs from `start` to `close`."""
 
     def __init__(self, database: Database, ballast: Ballast, forget: Callable[[Iterable[int]], object]) -> None:
-        """`forget` gets the keys of bindings that have gone: another server may have deleted them."""
+        """`forget` gets the keys of deleted bindings; another server may have deleted them."""
         self._database = database
         self._forget = forget
         self._ballast = ballast
@@ -34,16 +34,16 @@ class Clearing:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Goes on with what an earlier server has left."""
+        """Continues the deletions of an earlier server."""
         self._news.set()
         self._task = asyncio.create_task(self._run())
 
     def tell(self) -> None:
-        """Says that there is something to delete."""
+        """Reports that there is something to delete."""
         self._news.set()
 
     async def close(self) -> None:
-        """Stops; a step that is being carried out is undone, and what is left goes on at the next start."""
+        """Stops; a running step is rolled back, and the next start continues with the rest."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):

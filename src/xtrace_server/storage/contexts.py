@@ -29,28 +29,28 @@ class Context:
     id: str
     data: ContextData
     name: str | None
-    """The name that it was saved under, if it was."""
+    """The name under which it was saved, if any."""
     saved_by: str | None
-    """The hash of the API key that saved it first; None if that is not known."""
+    """The hash of the API key that first saved it; None if that is unknown."""
     created_at: str
 
     @property
     def can_be_restored(self) -> bool:
-        """Whether its secrets are stored too, encrypted; a client that loads chunks registers the public part alone."""
+        """Whether its encrypted secrets are stored too; a client that loads chunks registers only the public part."""
         return None not in (self.data.sk, self.data.key_provider, self.data.wrapped_key)
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A knowledge base and a context that its chunks are stored under; the scope of a search."""
+    """A knowledge base and a context of its chunks: the scope of a search."""
 
     pk: int
     kb_pk: int
     context_pk: int
     row_bytes: int | None
-    """The length of every stored row of ciphertexts; None if there was none yet."""
+    """The length of every stored row of ciphertexts; None if none was stored yet."""
     name_salt: bytes | None
-    """What clients make the names of chunks with; None until one stores it."""
+    """The salt with which clients compute the names of chunks; None until one stores it."""
 
 
 _c = execution_context.c
@@ -78,7 +78,7 @@ _FIND: Final = select(*_CONTEXT).where(
 
 
 async def find(connection: AsyncConnection, organisation_id: str, context_id: str) -> Context | None:
-    """The organisation's context of that id, if it is stored."""
+    """Returns the organisation's context with this id, if it is stored."""
     values = {"organisation_id": organisation_id, "context_id": context_id}
     row = (await connection.execute(_FIND, values)).one_or_none()
     return None if row is None else _from_row(row)
@@ -93,14 +93,14 @@ def _from_row(row: Sequence[Any]) -> Context:
 
 
 async def find_named(connection: AsyncConnection, organisation_id: str, name: str) -> Context | None:
-    """The organisation's context that was saved under the name, if there is one."""
+    """Returns the organisation's context that was saved under the name, if any."""
     query = select(*_CONTEXT).where(_c.organisation_id == organisation_id, _c.name == name)
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else _from_row(row)
 
 
 async def get(connection: AsyncConnection, organisation_id: str, context_id: str) -> Context:
-    """The same; `ContextNotFound` if it is not stored."""
+    """Returns the same. Raises `ContextNotFound` if it is not stored."""
     context = await find(connection, organisation_id, context_id)
     if context is None:
         raise ContextNotFound(context_id)
@@ -108,7 +108,8 @@ async def get(connection: AsyncConnection, organisation_id: str, context_id: str
 
 
 async def get_for_writing(connection: AsyncConnection, organisation_id: str, context_id: str) -> Context:
-    """The same; `ContextRetired` if it was deleted after it was retired: saving it again would be no remedy."""
+    """Returns the same. Raises `ContextRetired` if it was retired and then deleted, as saving it again would not
+    help."""
     context = await find(connection, organisation_id, context_id)
     if context is not None:
         return context
@@ -118,20 +119,20 @@ async def get_for_writing(connection: AsyncConnection, organisation_id: str, con
 
 
 async def public_parts(connection: AsyncConnection, context_pks: set[int]) -> dict[int, tuple[str, str]]:
-    """The `type` and `pk` of each of the contexts."""
+    """Returns the `type` and `pk` of each of the contexts."""
     query = select(_c.pk, _c.type, _c.public_key).where(_c.pk.in_(context_pks))
     return {pk: (type_, public_key) for pk, type_, public_key in await connection.execute(query)}
 
 
 async def list_all(connection: AsyncConnection, organisation_id: str) -> list[Context]:
-    """The organisation's contexts in the order in which they were first saved."""
+    """Returns the organisation's contexts in the order in which they were first saved."""
     query = select(*_CONTEXT).where(_c.organisation_id == organisation_id).order_by(_c.pk)
     return [_from_row(row) for row in await connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)
 class PublicPart:
-    """What is known of a stored context without its secrets."""
+    """A stored context without its secrets."""
 
     pk: int
     id: str
@@ -139,14 +140,14 @@ class PublicPart:
     public_key: str
     config: str
     key_provider: str | None
-    """Which kind of provider protects the secrets; None if they are not stored here."""
+    """The kind of provider that protects the secrets; None if they are not stored here."""
     name: str | None
     created_at: str
     is_retired: bool
 
 
 async def list_public(connection: AsyncConnection, organisation_id: str) -> list[PublicPart]:
-    """The public parts of the organisation's contexts, in the order in which they were first saved."""
+    """Returns the public parts of the organisation's contexts, in the order in which they were first saved."""
     is_stored = _c.encrypted_secret.is_not(None)
     retired = exists().where(_r.organisation_id == _c.organisation_id, _r.context_id == _c.id)
     query = (
@@ -169,18 +170,18 @@ async def list_public(connection: AsyncConnection, organisation_id: str) -> list
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A knowledge base that chunks may be stored in under a context."""
+    """A knowledge base in which chunks may be stored under a context."""
 
     context_pk: int
     binding_pk: int
     kb_id: str
     kb_name: str
     chunks: int
-    """Of the knowledge base, under whatever context."""
+    """The number in the knowledge base, under any context."""
 
 
 async def uses(connection: AsyncConnection, organisation_id: str, limit: int) -> list[Use]:
-    """The bindings of the organisation's contexts, those of the largest knowledge bases first."""
+    """Returns the bindings of the organisation's contexts, those of the largest knowledge bases first."""
     kb = knowledge_base.c
     query = (
         select(_b.context_pk, _b.pk, kb.id, kb.name, kb.number_of_vectors)
@@ -222,7 +223,7 @@ async def create(
 
 
 def stored_bytes(context_id: str, name: str | None, data: ContextData) -> int:
-    """Returns how many bytes a context has, as usage counts them."""
+    """Returns the size of a context in bytes, as usage counts it."""
     texts = [context_id, name, *[getattr(data, field) for field in data.__struct_fields__]]
     return sum([byte_length(text) for text in texts if text is not None])
 
@@ -230,7 +231,7 @@ def stored_bytes(context_id: str, name: str | None, data: ContextData) -> int:
 async def replace_secret(
     connection: AsyncConnection, organisation_id: str, context: Context, data: ContextData
 ) -> None:
-    """Stores the fields of the secret part that `data` has; the others stay. Raises `QuotaExceeded`."""
+    """Stores the fields of the secret part that `data` contains; others stay. Raises `QuotaExceeded`."""
     fields = {
         "encrypted_secret": data.sk,
         "key_provider": data.key_provider,
@@ -246,7 +247,7 @@ async def replace_secret(
 
 
 async def remove(connection: AsyncConnection, organisation_id: str, context: Context) -> None:
-    """Deletes the context; nothing may be stored under it. Its bindings go with `deletions.carry_out`."""
+    """Deletes the context, under which nothing may be stored. `deletions.carry_out` deletes its bindings."""
     result = await connection.execute(delete(execution_context).where(_c.pk == context.pk))
     if result.rowcount:
         freed = stored_bytes(context.id, context.name, context.data)
@@ -254,7 +255,7 @@ async def remove(connection: AsyncConnection, organisation_id: str, context: Con
 
 
 async def retire(connection: AsyncConnection, organisation_id: str, context_id: str) -> bool:
-    """Marks a context as permanently retired; False if it was already."""
+    """Marks a context as permanently retired; returns False if it already was."""
     if await is_retired(connection, organisation_id, context_id):
         return False
     values = {"organisation_id": organisation_id, "context_id": context_id, "retired_at": now()}
@@ -263,7 +264,7 @@ async def retire(connection: AsyncConnection, organisation_id: str, context_id: 
 
 
 async def is_retired(connection: AsyncConnection, organisation_id: str, context_id: str) -> bool:
-    """Whether the context was retired, also if it was deleted since."""
+    """Whether the context was retired, even if it was deleted since."""
     query = select(exists().where(_r.organisation_id == organisation_id, _r.context_id == context_id))
     return bool((await connection.execute(query)).scalar())
 
@@ -281,7 +282,7 @@ async def check_not_retired(connection: AsyncConnection, context_pks: Collection
 
 
 async def find_successor(connection: AsyncConnection, context: Context) -> str | None:
-    """The id of the context that a rotation moves this one's chunks to; None if no rotation has begun."""
+    """Returns the id of the context to which a rotation moves this one's chunks; None if no rotation has begun."""
     query = select(_c.successor).where(_c.pk == context.pk)
     found: str | None = (await connection.execute(query)).scalar_one()
     return found
@@ -290,7 +291,7 @@ async def find_successor(connection: AsyncConnection, context: Context) -> str |
 async def exchange_successor(
     connection: AsyncConnection, context: Context, expected: str | None, successor: str
 ) -> str | None:
-    """Stores the successor if the stored one is the expected one, and returns what is stored then."""
+    """Stores the successor if the current one is the expected one, and returns the one that is then stored."""
     stored = _c.successor.is_(None) if expected is None else _c.successor == expected
     statement = update(execution_context).where(_c.pk == context.pk, stored)
     await connection.execute(statement.values(successor=successor))
@@ -304,7 +305,7 @@ async def is_in_use(connection: AsyncConnection, context: Context) -> bool:
 
 
 async def bound_knowledge_bases(connection: AsyncConnection, context: Context) -> list[KnowledgeBase]:
-    """The knowledge bases that the context is bound to, in the order of their creation."""
+    """Returns the knowledge bases to which the context is bound, in order of creation."""
     query = (
         select(*KB_COLUMNS)
         .join_from(knowledge_base, binding, _b.kb_pk == knowledge_base.c.pk)
@@ -315,7 +316,7 @@ async def bound_knowledge_bases(connection: AsyncConnection, context: Context) -
 
 
 async def bound_ids(connection: AsyncConnection, organisation_id: str) -> dict[int, set[str]]:
-    """The ids of the knowledge bases that the organisation's contexts are bound to, by the contexts' keys."""
+    """Returns the ids of the knowledge bases of the organisation's contexts, by the contexts' keys."""
     query = (
         select(_b.context_pk, knowledge_base.c.id)
         .join_from(binding, knowledge_base, _b.kb_pk == knowledge_base.c.pk)
@@ -328,7 +329,7 @@ async def bound_ids(connection: AsyncConnection, organisation_id: str) -> dict[i
 
 
 async def bound_to(connection: AsyncConnection, kb_pks: Collection[int]) -> dict[int, list[str]]:
-    """The ids of the contexts bound to each of at most a thousand knowledge bases, by the keys of these."""
+    """Returns the ids of the contexts of at most a thousand knowledge bases, by the knowledge bases' keys."""
     query = (
         select(_b.kb_pk, _c.id)
         .join_from(execution_context, binding, _b.context_pk == _c.pk)
@@ -342,7 +343,7 @@ async def bound_to(connection: AsyncConnection, kb_pks: Collection[int]) -> dict
 
 
 async def bound_context_ids(connection: AsyncConnection, kb: KnowledgeBase) -> list[str]:
-    """The ids of the contexts bound to the knowledge base, in the order in which they were bound."""
+    """Returns the ids of the contexts bound to the knowledge base, in the order in which they were bound."""
     query = (
         select(_c.id)
         .join_from(execution_context, binding, _b.context_pk == _c.pk)
@@ -358,36 +359,35 @@ _FIND_BINDING: Final = select(*_BINDING).where(
 
 
 async def find_binding(connection: AsyncConnection, kb: KnowledgeBase, context: Context) -> Binding | None:
-    """The binding of the two, if there is one."""
+    """Returns the binding of the two, if it exists."""
     values = {"this_kb_pk": kb.pk, "this_context_pk": context.pk}
     row = (await connection.execute(_FIND_BINDING, values)).one_or_none()
     return None if row is None else Binding(*row)
 
 
 async def is_only_binding(connection: AsyncConnection, kb: KnowledgeBase) -> bool:
-    """Whether the chunks of the knowledge base are all stored under one context."""
+    """Whether all chunks of the knowledge base are stored under one context."""
     query = select(func.count()).where(_b.kb_pk == kb.pk, _b.context_pk.is_not(None))
     return (await connection.execute(query)).scalar_one() == 1
 
 
 async def bindings(connection: AsyncConnection, binding_pks: set[int]) -> dict[int, Binding]:
-    """The bindings by their keys."""
+    """Returns the bindings by their keys."""
     found = await connection.execute(select(*_BINDING).where(_b.pk.in_(binding_pks)))
     return {row[0]: Binding(*row) for row in found}
 
 
 async def lock(connection: AsyncConnection, context: Context) -> None:
-    """Keeps others from binding or deleting the context until the transaction ends. Raises `ContextNotFound`."""
+    """Locks the context against binding and deletion until the transaction ends. Raises `ContextNotFound`."""
     query = select(_c.pk).where(_c.pk == context.pk).with_for_update()
     if (await connection.execute(query)).one_or_none() is None:
         raise ContextNotFound(context.id)
 
 
 async def lock_with_bound(connection: AsyncConnection, context: Context) -> list[KnowledgeBase]:
-    """Locks the context and every knowledge base that it is bound to, and returns these as `bound_knowledge_bases`.
+    """Locks the context and all its knowledge bases, and returns these as `bound_knowledge_bases` does.
 
-    So it is bound to no other one meanwhile, and what is being written under it is stored before. Raises
-    `ContextNotFound`.
+    So it cannot be bound to another one meanwhile, and running writes under it finish first. Raises `ContextNotFound`.
     """
     await lock(connection, context)
     bound = await bound_knowledge_bases(connection, context)
@@ -398,7 +398,7 @@ async def lock_with_bound(connection: AsyncConnection, context: Context) -> list
 
 
 async def bind(connection: AsyncConnection, kb: KnowledgeBase, context: Context) -> Binding:
-    """The binding of a locked knowledge base and a context, made if it was missing, so that something is stored there.
+    """Returns the binding of a locked knowledge base and a context for a write, and creates it if it is missing.
 
     Raises `ContextRetired`, and `ContextNotFound` if the context was deleted meanwhile.
     """
@@ -414,9 +414,9 @@ async def bind(connection: AsyncConnection, kb: KnowledgeBase, context: Context)
 
 
 async def fix_row_bytes(connection: AsyncConnection, bound: Binding, row_bytes: int) -> Binding:
-    """The binding for rows of that length, if it has none stored; otherwise as it is.
+    """Returns the binding, with this row length if it has no rows; otherwise unchanged.
 
-    The first index decides; when every chunk is gone, the next one is the first again.
+    The first index decides; once every chunk is gone, the next one is the first again.
     """
     if bound.row_bytes == row_bytes:
         return bound
@@ -431,7 +431,8 @@ async def fix_row_bytes(connection: AsyncConnection, bound: Binding, row_bytes: 
 async def exchange_name_salt(
     connection: AsyncConnection, bound: Binding, expected: bytes | None, salt: bytes
 ) -> Binding:
-    """The binding, of a locked knowledge base, with this salt if it has the expected one; otherwise as it is."""
+    """Returns the binding of a locked knowledge base, with this salt if it has the expected one; otherwise
+    unchanged."""
     if bound.name_salt != expected:
         return bound
     await connection.execute(update(binding).where(_b.pk == bound.pk).values(name_salt=salt))

@@ -1,6 +1,6 @@
-"""A whole database moved to another one, of whatever kind: as an archive, through a pipe.
+"""Copies a whole database to another one of any kind, as an archive through a pipe.
 
-The copy is complete or not there: it appears once its rows, read back, make up the same archive as the original's.
+The copy is atomic: it appears once its rows, read back, produce the same archive as the original.
 """
 
 import os
@@ -24,23 +24,23 @@ from xtrace_server.storage.migrating import upgrade
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What was copied."""
+    """The result of a copy."""
 
     rows: int
     bytes: int
-    """The size of the archive that went from one to the other."""
+    """The size of the transferred archive."""
     sha256: str
-    """The hash of that archive's checksums, found in what was read from the source and from the copy."""
+    """The hash of the archive's checksums, equal for the source and the copy."""
     created_at: str
     """When the snapshot was taken: UTC, ISO 8601."""
 
 
 def copy(source: Dialect, target: Dialect, folder: Path | None) -> Copied:
-    """Copies a database, as it is at one moment, to an empty one; a server may be running over the source.
+    """Copies a snapshot of a database to an empty one; a server may be running on the source.
 
-    `folder` is the target's data folder, if it has one. The copy has the newest version of the schema, and appears when
-    it is complete, checked and on the disk. Blocks. Raises `DatabaseUnusable` if there is a database at the target, or
-    a server runs there, `StorageError` and `OSError`; then there is no database, and no folder that was missing.
+    `folder` is the target's data folder, if it has one. The copy has the newest version of the schema, and appears once
+    it is complete, checked and on the disk. Blocks. Raises `DatabaseUnusable` if the target has a database or a running
+    server, `StorageError` and `OSError`; then neither the database nor a new folder is left.
     """
     if target.exists():
         raise DatabaseUnusable(f"a database exists in {target.location}: name an empty one to copy to")
@@ -59,7 +59,8 @@ def copy(source: Dialect, target: Dialect, folder: Path | None) -> Copied:
 
 @contextmanager
 def _archive_of(source: Dialect) -> Iterator[tuple[BinaryIO, "Future[Archived]"]]:
-    """The archive of a database, which another thread writes while it is read. Raises what goes wrong there."""
+    """Yields the archive of a database, which another thread writes while it is read. Raises what that thread
+    raises."""
     reading, writing = os.pipe()
 
     def write() -> Archived:
@@ -73,14 +74,14 @@ def _archive_of(source: Dialect) -> Iterator[tuple[BinaryIO, "Future[Archived]"]
             with os.fdopen(reading, "rb") as opened:
                 yield opened, done
         except ArchiveUnusable:
-            # A writer that fails leaves an archive without its end.
+            # If the writer fails, the archive's end is missing.
             if (cause := done.exception()) is not None and not isinstance(cause, BrokenPipeError):
                 raise cause from None
             raise
 
 
 def _check_same(connection: sa.Connection, sent: ArchiveReader) -> None:
-    """Reads the copy back, as an archive with the same manifest: equal checksums are of equal rows."""
+    """Reads the copy back as an archive with the same manifest: equal checksums mean equal rows."""
     queries = {table.name: query for table, query in every_row(connection).items()}
     with Path(os.devnull).open("wb") as nowhere, ArchiveWriter(nowhere, sent.manifest) as writer:
         for table in sent.manifest.tables:

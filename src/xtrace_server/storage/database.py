@@ -1,4 +1,4 @@
-"""An open database: transactions that read and transactions that write, counted, whatever kind it is."""
+"""An open database of any kind: counted transactions that read or write."""
 
 import asyncio
 import math
@@ -28,21 +28,21 @@ from xtrace_server.traces import Traces
 Connection: TypeAlias = AsyncConnection
 """The connection of an open transaction, which every query takes."""
 StorageError: TypeAlias = SQLAlchemyError
-"""Whatever goes wrong between the service and its database."""
+"""The errors between the service and its database."""
 
 
 LOOK_UPS: Final = 2
-"""Connections for the service's own questions, each of a moment: whose key is this, does the database answer."""
+"""Connections for the service's own short queries: whose key this is, whether the database answers."""
 PATIENCE_S: Final = 20.0
-"""How long a transaction waits to begin."""
+"""The maximum time for which a transaction waits to begin."""
 THE_SERVICE: Final = ""
-"""Whom the service's own work is for."""
+"""The owner of the service's own work."""
 
 
 class Database:
     """An open database. `read` and `write` open a transaction and return its connection.
 
-    Organisations take turns. What the service needs for itself does not wait for any of them.
+    Organisations take turns. The service's own queries do not wait for any of them.
     """
 
     def __init__(
@@ -66,20 +66,20 @@ class Database:
                 from xtrace_server.storage import statement_spans
 
                 statement_spans.watch(engine, traces)
-        # Where there are several places, one organisation has at most half of them.
+        # If there are several places, one organisation has at most half of them.
         self._read_turns = Turns(readers, max(readers // 2, 1), PATIENCE_S)
         self._write_turns = Turns(writers, max(writers // 2, 1), PATIENCE_S)
 
     @asynccontextmanager
     async def read(self, organisation_id: str) -> AsyncIterator[Connection]:
-        """A snapshot for an organisation: everything read through it is of the same moment."""
+        """A snapshot for an organisation: everything read through it is from the same moment."""
         with self._counted("read"):
             async with self._read_turns.turn(organisation_id), self._reader.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def look_up(self) -> AsyncIterator[Connection]:
-        """The same for a question of the service itself, which must take only a moment."""
+        """The same for a query of the service itself, which must be short."""
         with self._counted("read"):
             async with self._look_ups.connect() as connection:
                 yield connection
@@ -88,9 +88,9 @@ class Database:
     async def write(
         self, organisation_id: str = THE_SERVICE, *, urgent: bool = False, alone: bool = False
     ) -> AsyncIterator[Connection]:
-        """A transaction that commits when the block ends, and leaves nothing behind when it raises.
+        """A transaction that commits when the block ends, and is rolled back if it raises.
 
-        `alone`: no other transaction that was opened so, by any server, is open meanwhile.
+        `alone` excludes all other transactions opened with `alone`, on any server.
         """
         with self._counted("write"):
             async with self._write_turns.turn(organisation_id, urgent=urgent):
@@ -103,7 +103,7 @@ class Database:
                     hold_deadline()
 
     async def migrate(self, folder: Path, allowed: bool | None, *, back_up_first: bool) -> None:
-        """Brings the tables to this version's schema, if that is allowed as `open_database` says.
+        """Migrates the tables to this version's schema, if `open_database` allows it.
 
         Raises `DatabaseUnusable` and `OSError`.
         """
@@ -117,7 +117,7 @@ class Database:
 
                     await asyncio.to_thread(back_up_before_migration, self._dialect, folder)
                 async with self.write(alone=True) as connection:
-                    # Another server may have done it while this one waited.
+                    # Another server may have migrated it while this one waited.
                     if not await connection.run_sync(is_current):
                         await connection.run_sync(upgrade)
         except FolderInUse as error:
@@ -133,37 +133,37 @@ class Database:
         return no_server_running(folder)
 
     async def check_ready(self) -> None:
-        """Returns if the database answers; raises what SQLAlchemy raises otherwise."""
+        """Returns if the database answers; otherwise raises what SQLAlchemy raises."""
         async with self.look_up() as connection:
             await connection.execute(text("SELECT count(*) FROM organisation"))
 
     @property
     def kind(self) -> str:
-        """What people call the database: `SQLite` or `PostgreSQL`."""
+        """The database's name for people: `SQLite` or `PostgreSQL`."""
         return self._dialect.kind
 
     def fault(self, error: StorageError) -> ServiceError | None:
-        """Returns the answer to a request that met this error; None for a bug or for damaged data."""
+        """Returns the answer to a request that failed with this error; None for a bug or damaged data."""
         if isinstance(error, PoolTimeout):
             return Unavailable("the database is busy: try again")
         return self._dialect.fault(error) if isinstance(error, DBAPIError) else None
 
     def may_be_repeated(self, error: StorageError) -> bool:
-        """Returns whether a transaction failed only because of another one at the same time."""
+        """Returns whether a transaction failed only because of a concurrent one."""
         return isinstance(error, DBAPIError) and self._dialect.may_be_repeated(error)
 
     def sizes(self) -> Mapping[str, Reading]:
-        """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
+        """Returns readings of the database, by the names of `Metrics.watch_database`."""
         return self._dialect.sizes()
 
     async def keep_log_short(self) -> None:
-        """Does what keeps the database's log short, while others read and write; to be called every second."""
+        """Shortens the database's log while others read and write; call it every second."""
         await asyncio.to_thread(self._dialect.keep_log_short)
 
     async def tidy(self) -> bool:
-        """Keeps what was deleted or replaced out of the database's files; returns whether nothing of it is left.
+        """Removes deleted and replaced data from the database's files; returns whether nothing of it is left.
 
-        Something may be, as long as a snapshot is open that still shows it.
+        Some may be left while a snapshot that shows it is open.
         """
         return await asyncio.to_thread(self._dialect.tidy)
 
@@ -205,13 +205,12 @@ async def open_database(
     options: Options | None = None,
     traces: Traces | None = None,
 ) -> AsyncIterator[Database]:
-    """The migrated database at the URL, created if it is missing; `folder` is the server's data folder.
+    """Opens the database at the URL, created and migrated if needed; `folder` is the server's data folder.
 
-    `whole` looks for damage first, page by page. `may_migrate` says whether the schema may be changed: True for the
-    only server on the folder, False beside others, and None for a command, which may if no server runs on the folder.
-    `back_up_first` writes an archive of an older database into the folder before its schema is changed.
-    Statements that take `slow_statement_s` or longer are logged.
-    Raises `DatabaseUnusable` and `OSError`.
+    `whole` first checks every page for damage. `may_migrate` says whether the schema may be changed: True for the only
+    server on the folder, False if there are others, and None for a command, which may if no server runs on the folder.
+    `back_up_first` writes an archive of an older database to the folder before its schema is changed. Statements that
+    take `slow_statement_s` or longer are logged. Raises `DatabaseUnusable` and `OSError`.
     """
     await asyncio.to_thread(_prepare, url, folder, whole)
     database = Database(url, metrics, slow_statement_s, options, traces)
@@ -223,12 +222,12 @@ async def open_database(
 
 
 def reason(error: StorageError) -> str:
-    """Returns the database's own words, without the statement and its values."""
+    """Returns the database's own message, without the statement and its values."""
     return str(error.orig) if isinstance(error, DBAPIError) else "no connection became free in time"
 
 
 def now() -> str:
-    """The time in UTC as ISO 8601, of fixed width, so that it sorts as text."""
+    """Returns the time in UTC as ISO 8601 of fixed width, which sorts correctly as text."""
     return format_time(datetime.now(UTC))
 
 

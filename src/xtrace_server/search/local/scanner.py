@@ -1,4 +1,4 @@
-"""The scanner of a server that computes by itself: threads, which share the memory of the engine."""
+"""The scanner of a server that computes by itself, in threads that share the engine's memory."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class LocalScanner:
-    """Scans in threads of this process; the arithmetic lets others run meanwhile."""
+    """Scans in threads of this process; the arithmetic releases the interpreter's lock."""
 
     remote: Final = None
 
@@ -24,7 +24,7 @@ class LocalScanner:
     async def scan(
         self, selections: AsyncIterator[Selection | None], computation: Computation, finish: Finish[_T]
     ) -> AsyncGenerator[_T, None]:
-        """Computes one selection ahead: while one is on its way to the client, the next is in a thread."""
+        """Computes one selection ahead: while one is being sent to the client, a thread computes the next."""
 
         def work(selection: Selection) -> _T:
             return finish(selection, computation(selection.rows), selection.nonces)

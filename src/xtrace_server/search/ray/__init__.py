@@ -2,7 +2,7 @@
 
 `scanner` and `client` run in the server, `bridge` and `placement` in a process beside it, `holder` in the cluster.
 
-The server does not load Ray. A process that is connected to a Ray cluster ends when the cluster's head does, so that
-process is another one, which the server starts again. It gets no key, no URL of the database and no settings, and what
-it answers is bytes of a known length: nothing from the cluster is unpickled in the server.
+The server itself does not load Ray. A process that is connected to a Ray cluster ends with the cluster's head, so this
+is a separate process, which the server restarts. It gets no key, no database URL and no settings, and it answers with
+bytes of a known length: the server never unpickles anything from the cluster.
 """

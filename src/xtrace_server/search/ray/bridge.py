@@ -1,6 +1,6 @@
 """The process beside the server that is connected to the cluster: `python -m xtrace_server.search.ray.bridge`.
 
-Listens on a Unix socket, and passes requests on to the holders. Ends when its standard input does, which is when the
+It listens on a Unix socket, and passes requests to the holders. It ends when its standard input is closed: when the
 server ends, however that happens.
 """
 
@@ -32,7 +32,7 @@ from xtrace_server.search.ray.placement import NAMESPACE, Holders
 _BACKLOG: Final = 1024
 _SEND_BUFFER_BYTES: Final = 2 * 2**20
 _GRACE_S: Final = 1.0
-"""How much later than a holder its caller loses patience."""
+"""The additional time that a caller waits beyond the holder's deadline."""
 
 
 class Bridge:
@@ -43,7 +43,7 @@ class Bridge:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def serve(self, path: Path) -> None:
-        """Accepts connections for ever."""
+        """Accepts connections forever."""
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
@@ -101,7 +101,7 @@ def _positions(request: Compute) -> Any:
 
 
 async def _awaited(call: Any, timeout_s: float) -> Any:
-    """The result of a call, which is cancelled where it runs if it takes too long or no one waits for it any more."""
+    """Returns the result of a call, which is cancelled if it takes too long or its caller gives up."""
     try:
         async with asyncio.timeout(timeout_s + _GRACE_S):
             return await call
@@ -111,7 +111,7 @@ async def _awaited(call: Any, timeout_s: float) -> Any:
 
 
 async def _unless_closed(connection: socket.socket, answer: Awaitable[tuple[Reply, Any]]) -> tuple[Reply, Any]:
-    """The answer; if the connection is closed meanwhile, the request is given up. Raises `Ended`."""
+    """Returns the answer; cancels the request if the connection is closed meanwhile. Raises `Ended`."""
     loop = asyncio.get_running_loop()
     answering = asyncio.ensure_future(answer)
     closing = loop.create_task(loop.sock_recv(connection, 1))

@@ -1,4 +1,4 @@
-"""The server's side of its bridge to the cluster: starts it, starts it again when it ends, and calls it."""
+"""The server's side of its bridge to the cluster: starts, restarts and calls it."""
 
 import asyncio
 import logging
@@ -18,10 +18,10 @@ from xtrace_server.search.ray.messages import AnyRequest, Ask, Hold, Reply, Rows
 from xtrace_server.settings import Settings
 
 _START_S: Final = 90.0
-"""How long the bridge may take to connect to the cluster."""
+"""The maximum time for the bridge to connect to the cluster."""
 _ASK_EVERY_S: Final = 2.0
 _PAUSES_S: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""The time after which a bridge that has ended is started again: the first, the second time, and so on."""
+"""The pauses before restarting a bridge: the first time, the second time, and so on."""
 _HOLD_THREADS: Final = 2
 _LARGE_BYTES: Final = 64 * 1024
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
@@ -30,7 +30,7 @@ _log = logging.getLogger("xtrace")
 
 
 class Call:
-    """One request on a connection of its own."""
+    """One request on a separate connection."""
 
     def __init__(self, client: "BridgeClient", connection: socket.socket, timeout_s: float) -> None:
         self._client = client
@@ -38,7 +38,7 @@ class Call:
         self._timeout_s = timeout_s
 
     async def ready(self) -> None:
-        """Returns once the reply begins to arrive. Raises `Unavailable`."""
+        """Waits until the reply begins to arrive. Raises `Unavailable`."""
         if self._connection is None:
             return
         loop, file = asyncio.get_running_loop(), self._connection.fileno()
@@ -67,14 +67,14 @@ class Call:
         return found
 
     def close(self) -> None:
-        """Gives the call up: it is cancelled in the cluster."""
+        """Cancels the call in the cluster."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 class BridgeClient:
-    """Keeps a bridge running, and makes calls over it."""
+    """Keeps a bridge running, and makes calls through it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -85,11 +85,11 @@ class BridgeClient:
         self._pool = ThreadPoolExecutor(_HOLD_THREADS, thread_name_prefix="xtrace-hold")
         self._task: asyncio.Task[None] | None = None
         self.state = Reply(status=Status.MISSING)
-        """How the cluster was when it was asked last."""
+        """The last known state of the cluster."""
 
     @property
     def available(self) -> bool:
-        """Whether the cluster has a node to compute with."""
+        """Whether the cluster has a node for computing."""
         return self._up and self.state.nodes > 0
 
     async def start(self) -> None:
@@ -97,7 +97,7 @@ class BridgeClient:
         self._task = asyncio.create_task(self._keep_running())
 
     async def close(self) -> None:
-        """Ends the bridge. What the cluster holds stays there for other servers, or until it has been idle."""
+        """Ends the bridge. The cluster keeps its rows for other servers, or until they have been idle."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -120,14 +120,14 @@ class BridgeClient:
         raise Unavailable("the cluster cannot be reached")
 
     async def hold(self, request: Hold, rows: Rows | None) -> Reply:
-        """Returns the reply to a request, sent with the rows in a thread. Raises `Unavailable`."""
+        """Sends a request with the rows in a thread, and returns the reply. Raises `Unavailable`."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._exchange, request, rows)
         except OSError:
             raise Unavailable("the cluster cannot be reached") from None
 
     def give_back(self, connection: socket.socket) -> None:
-        """Keeps a connection for the next call. Any thread may call."""
+        """Keeps a connection for the next call. Safe to call from any thread."""
         self._idle.append(connection)
 
     def _exchange(self, request: Hold, rows: Rows | None) -> Reply:
@@ -139,7 +139,7 @@ class BridgeClient:
             return receive_reply(connection)[0]
 
     def _connections(self) -> Iterator[socket.socket]:
-        """Idle connections, then a new one. Raises `Unavailable`."""
+        """Yields idle connections, then a new one. Raises `Unavailable`."""
         while self._idle:
             with suppress(IndexError):  # another thread has taken it
                 yield self._idle.pop()
@@ -168,7 +168,7 @@ class BridgeClient:
             attempt += 1
 
     async def _run_once(self, path: Path) -> bool:
-        """Runs a bridge until it ends; whether it was connected."""
+        """Runs a bridge until it ends; returns whether it was connected."""
         settings = self._settings
         arguments = [path, settings.ray_address, settings.ray_node_bytes, settings.ray_idle_s]
         process = await asyncio.create_subprocess_exec(
@@ -217,6 +217,6 @@ class BridgeClient:
 
 
 def bridge_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns what of the server's environment its bridge gets: nothing that names or opens a database."""
+    """Returns the environment of the bridge: the server's, without anything that names or opens a database."""
     passed = {name: value for name, value in environment.items() if name in _PASSED_ON or name.startswith("RAY_")}
     return {**passed, "RAY_USAGE_STATS_ENABLED": "0"}

@@ -1,8 +1,8 @@
-"""What runs in the cluster: an actor a node, which holds segments and computes with them.
+"""Runs in the cluster: one actor per node, which holds segments and computes with them.
 
-It has ciphertexts, public keys and encrypted queries, but no key, credential or connection to the database. Anyone who
-needs rows brings them, under a hash that is checked here. Rows that are not asked for make room for others, and after
-some time they go by themselves, so nothing stays when servers die.
+It has ciphertexts, public keys and encrypted queries, but no secret key, credential or database connection. Servers
+bring the rows that they need, under a hash that is checked here. Unused rows are evicted for others, and after some
+time even without that, so nothing stays when servers die.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from xtrace_server.search.segment_names import packed_nonces, segment_name
 
 Rows: TypeAlias = NDArray[np.uint8]
 IN_USE_S: Final = 60.0
-"""Rows that were asked for in this time are not given up for others."""
+"""Rows that were used within this time are not evicted for others."""
 
 
 class _Held:
@@ -40,19 +40,19 @@ class Holder:
         self._idle_s = idle_s
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="xtrace-holder")
         self._held: OrderedDict[bytes, _Held] = OrderedDict()
-        """The one that was used last is at the end."""
+        """The most recently used segment is last."""
         self._bytes = 0
         self._asked_at = time.monotonic()
 
     async def hold(self, name: bytes, rows: Rows | None, nonces: bytes) -> Status:
-        """Holds the rows. Without them: says whether they are held."""
+        """Stores the rows; without them, returns whether they are held."""
         if self._used(name) is not None:
             return Status.DONE
         if rows is None:
             return Status.MISSING
         if await self._run(segment_name, rows, nonces) != name:
             raise ValueError("the rows do not have the name under which they were brought")
-        # A copy: what Ray hands over stays in its object store for as long as it is used.
+        # A copy, because Ray's buffer stays in its object store for as long as it is used.
         held = await self._run(lambda: _Held(np.array(rows), nonces))
         if not self._make_room(held.nbytes):
             return Status.FULL
@@ -65,12 +65,12 @@ class Holder:
     async def compute(
         self, name: bytes, positions: NDArray[np.int32] | tuple[int, int], computation: bytes, timeout_s: float
     ) -> tuple[Status, bytes, Rows | None]:
-        """Returns the packed nonces and the answers of rows of a segment, unless they take too long."""
+        """Returns the packed nonces and the answers for rows of a segment, unless that takes too long."""
         held = self._used(name)
         if held is None:
             return Status.MISSING, b"", None
         try:
-            # What waits for a thread is dropped at its deadline, and when the caller gives up.
+            # A call that waits for a thread is dropped at its deadline, or when its caller gives up.
             async with asyncio.timeout(timeout_s):
                 nonces, answers = await self._run(_computed, held, positions, computation)
         except TimeoutError:
@@ -78,17 +78,17 @@ class Holder:
         return Status.DONE, nonces, answers
 
     async def state(self) -> tuple[int, int]:
-        """Returns the bytes and the number of the segments that are held, and forgets what has been idle for long."""
+        """Returns the bytes and the number of held segments, and evicts those that have been idle for long."""
         self.forget_idle()
         return self._bytes, len(self._held)
 
     async def is_idle(self) -> bool:
-        """Returns whether nothing is held and no one has asked for long; forgets what has been idle."""
+        """Returns whether nothing is held and there has been no call for long; evicts idle segments."""
         self.forget_idle()
         return not self._held and time.monotonic() - self._asked_at > self._idle_s
 
     def forget_idle(self) -> None:
-        """Lets go of the rows that no one has asked for since `idle_s`."""
+        """Evicts the rows that have not been used for `idle_s`."""
         while self._held and time.monotonic() - next(iter(self._held.values())).used_at > self._idle_s:
             self._forget_oldest()
 

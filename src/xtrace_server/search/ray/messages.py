@@ -1,4 +1,4 @@
-"""What the server and its bridge say to each other over a Unix socket: one request at a time on each connection.
+"""The protocol between the server and its bridge, on a Unix socket: one request at a time on each connection.
 
 A message is its length (4 bytes, little-endian), the MessagePack of a `Request` or `Reply`, and `payload` bytes.
 """
@@ -22,24 +22,24 @@ class Status(IntEnum):
 
     DONE = 0
     MISSING = 1
-    """The rows are not held, or what held them is gone."""
+    """The rows are not held, or their holder is gone."""
     FULL = 2
     """There is no room for the rows."""
     LATE = 3
-    """The time that the request had is over."""
+    """The request took too long."""
     FAILED = 4
-    """A fault, of which the message has the kind."""
+    """The request failed; the message names the kind of fault."""
 
 
 class Request(msgspec.Struct, tag_field="do", kw_only=True):
-    """What every request has."""
+    """The common fields of all requests."""
 
     timeout_s: float
     payload: int = 0
 
 
 class Hold(Request, tag="hold", kw_only=True):
-    """Hold the rows in the payload. Without one: say whether they are held."""
+    """Store the rows in the payload; without a payload, reply whether they are held."""
 
     name: bytes
     nonces: bytes = b""
@@ -47,7 +47,7 @@ class Hold(Request, tag="hold", kw_only=True):
 
 
 class Compute(Request, tag="compute", kw_only=True):
-    """Answer with the nonces and answers of the rows of a segment, at `positions` (int32, little-endian) or all from
+    """Reply with the nonces and answers for rows of a segment: at `positions` (int32, little-endian), or all from
     `start` to `end`.
     """
 
@@ -59,7 +59,7 @@ class Compute(Request, tag="compute", kw_only=True):
 
 
 class Ask(Request, tag="ask", kw_only=True):
-    """Say how the cluster is."""
+    """Reply with the state of the cluster."""
 
 
 AnyRequest = Hold | Compute | Ask
@@ -89,13 +89,13 @@ class Ended(ConnectionError):
 
 
 def head_of(message: AnyRequest | Reply) -> bytes:
-    """Returns a message as it is sent, without its payload."""
+    """Returns the encoded message, without its payload."""
     data = msgspec.msgpack.encode(message)
     return len(data).to_bytes(_LENGTH_BYTES, "little") + data
 
 
 def receive_reply(connection: socket.socket) -> tuple[Reply, Rows]:
-    """Returns the next reply and its payload, waiting for it. Raises `OSError`."""
+    """Waits for the next reply, and returns it with its payload. Raises `OSError`."""
     reply = _replies.decode(_received(connection, _header_bytes(_received(connection, _LENGTH_BYTES))))
     return reply, np.frombuffer(_received(connection, _payload_bytes(reply)), dtype=np.uint8)
 

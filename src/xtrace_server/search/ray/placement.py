@@ -1,7 +1,8 @@
-"""Which holder has which segment: one holder a node, and each segment at the node that its name points to.
+"""Places segments: one holder per node, and each segment on the node that its name selects.
 
 Every server computes the same place from the name and the living nodes (rendezvous hashing: Thaler and Ravishankar,
-IEEE/ACM Transactions on Networking 6(1), 1998), so there is no directory, and a node that dies moves only what it had.
+IEEE/ACM Transactions on Networking 6(1), 1998). So no directory is needed, and when a node dies, only its segments
+move.
 """
 
 import asyncio
@@ -17,18 +18,18 @@ from xtrace_server.search.ray.holder import Holder
 NAMESPACE: Final = "xtrace"
 _LOOK_EVERY_S: Final = 1.0
 _WATCH_PARTS: Final = 4
-"""How often an idle holder looks at itself, as a part of the time after which it ends."""
+"""How often an idle holder checks itself, as a fraction of the time after which it ends."""
 
 
 class HolderActor(Holder):
-    """A holder as an actor, which ends when no one has asked it for long."""
+    """A holder as an actor, which ends when it has not been called for long."""
 
     def __init__(self, budget: int, threads: int, idle_s: float) -> None:
         super().__init__(budget, threads, idle_s)
         self._watching: asyncio.Task[None] | None = None
 
     async def state(self) -> tuple[int, int]:
-        """Returns the bytes and the number of the segments that are held."""
+        """Returns the bytes and the number of held segments."""
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
         return await super().state()
@@ -44,13 +45,13 @@ class HolderActor(Holder):
 
 
 class Holders:
-    """The holders on the nodes that are alive."""
+    """The holders on the living nodes."""
 
     def __init__(self, node_bytes: int, idle_s: float) -> None:
         self._node_bytes = node_bytes
         self._idle_s = idle_s
         self._holders: dict[str, Any] = {}
-        """By node."""
+        """The holders by node."""
         self.threads = 0
         """The processors of all nodes."""
         self.held_bytes = 0
@@ -64,13 +65,13 @@ class Holders:
         return self._holders[nodes[-1]] if nodes else None
 
     async def watch(self) -> None:
-        """Looks at the cluster again and again."""
+        """Refreshes the state of the cluster repeatedly."""
         while True:
             await self.look()
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def look(self) -> None:
-        """Learns which nodes are alive, starts what is missing, and asks each holder how much it has."""
+        """Finds the living nodes, starts missing holders, and asks each holder for its size."""
         nodes = {
             node["NodeID"]: int(node["Resources"]["CPU"])
             for node in await asyncio.to_thread(ray.nodes)
@@ -96,7 +97,7 @@ class Holders:
         return 0
 
     def _started(self, node: str, threads: int) -> Any:
-        # Detached: it serves all servers, and outlives each. On a node that lives Ray starts it again when it dies.
+        # Detached: it serves all servers, and outlives each. If it dies on a living node, Ray restarts it.
         return (
             ray.remote(HolderActor)
             .options(

@@ -1,4 +1,4 @@
-"""The scanner of a server with a cluster: rows that are held there are computed there, others in threads here."""
+"""The scanner of a server with a cluster: computes rows there if they are held there, others in local threads."""
 
 import asyncio
 import logging
@@ -25,20 +25,20 @@ from xtrace_server.settings import Settings
 
 _T = TypeVar("_T")
 _STEP: Final = 4
-"""How many selections go together in one call."""
+"""The number of selections in one call."""
 _ALWAYS: Final = 2
-"""How many calls of a search may always be under way."""
+"""The number of concurrent calls that every search may have."""
 _WIDEST: Final = 16
-"""How many calls of one search are under way at most."""
+"""The maximum number of concurrent calls of one search."""
 _SPARE_CALLS: Final = 64
-"""How many calls of all searches are under way beyond that: their answers wait in the cluster."""
+"""The number of additional concurrent calls of all searches, whose answers wait in the cluster."""
 _ATTEMPTS: Final = 7
 _PAUSE_S: Final = 0.1
-"""Before the second attempt; twice as long before each further one."""
+"""The pause before the second attempt; it doubles before each further one."""
 _FULL_S: Final = 60.0
-"""How long nothing is brought to a cluster that was full."""
+"""The pause after the cluster was full before rows are sent there again."""
 _MIN_DENSITY: Final = 4
-"""A knowledge base of which less than one chunk in this many is left is searched here."""
+"""A knowledge base with fewer than one chunk left in this many is searched locally."""
 _log = logging.getLogger("xtrace")
 _nonces: Final = msgspec.msgpack.Decoder(list[bytes | None])
 
@@ -65,21 +65,21 @@ class RayScanner:
 
     @property
     def nodes(self) -> int:
-        """How many nodes held segments when the cluster was asked last."""
+        """The last known number of nodes that hold segments."""
         return self.client.state.nodes
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes they held."""
+        """The last known number of bytes that they hold."""
         return self.client.state.held_bytes
 
     def wants(self, rows: int, ids: int) -> bool:
-        """Returns whether to hold a knowledge base of `rows` chunks there, which has assigned `ids` ids so far."""
+        """Returns whether to hold a knowledge base there that has `rows` chunks and has assigned `ids` ids so far."""
         large = rows >= self._settings.ray_min_rows and rows * _MIN_DENSITY >= ids
         return large and self.client.available and time.monotonic() >= self._full_until
 
     async def hold(self, segment: Segment) -> Place:
-        """Returns where the rows are held from now on. Raises `Unavailable`."""
+        """Stores the rows there, and returns their place. Raises `Unavailable`."""
         ask = Hold(timeout_s=self.timeout_s, name=segment.name)
         bring = Hold(
             timeout_s=self.timeout_s,
@@ -104,7 +104,7 @@ class RayScanner:
     async def scan(
         self, selections: AsyncIterator[Selection | None], computation: Computation, finish: Finish[_T]
     ) -> AsyncGenerator[_T, None]:
-        """Computes ahead in the cluster, as far as calls are free, and one step ahead here."""
+        """Computes ahead: in the cluster, as far as calls are free, and locally by one step."""
         scan = _Scan(self, computation, finish)
         try:
             async for step in _steps(selections):
@@ -120,11 +120,11 @@ class RayScanner:
             scan.close()
 
     async def in_thread(self, work: Callable[..., _T], *arguments: Any) -> _T:
-        """Returns what the work does in one of the threads that compute searches."""
+        """Runs the work in one of the search threads, and returns its result."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
 
     async def restore(self, segment: HeldSegment, lost: Place) -> None:
-        """Brings rows that the cluster has lost there again. Raises `Unavailable`."""
+        """Stores rows that the cluster has lost there again. Raises `Unavailable`."""
         async with segment.restoring:
             if segment.place is lost:  # else another search has done it
                 segment.place = await self.hold(await segment.reload(segment.pks))
@@ -133,7 +133,7 @@ class RayScanner:
 
 @dataclass(slots=True, eq=False)
 class _Step:
-    """Selections of one segment, which are computed together."""
+    """Selections of one segment that are computed together."""
 
     selections: list[Selection]
     call: Call | None = None
@@ -143,7 +143,7 @@ class _Step:
 
 
 class _Scan(Generic[_T]):
-    """The steps of one search that are under way, in their order."""
+    """The running steps of one search, in order."""
 
     def __init__(self, scanner: RayScanner, computation: Computation, finish: Finish[_T]) -> None:
         self._scanner = scanner
@@ -156,17 +156,17 @@ class _Scan(Generic[_T]):
 
     @property
     def under_way(self) -> bool:
-        """Whether a step is."""
+        """Whether a step is running."""
         return bool(self._steps)
 
     @property
     def may_begin(self) -> bool:
-        """Whether another step may be begun before the first has ended."""
+        """Whether another step may start before the first has ended."""
         count = len(self._steps)
         return count < _ALWAYS or (count < _WIDEST and self._scanner.spare_calls > 0)
 
     async def begin(self, step: _Step) -> None:
-        """Adds a step, and begins with it. Raises `Unavailable`."""
+        """Adds a step, and starts it. Raises `Unavailable`."""
         if len(self._steps) >= _ALWAYS:
             step.spare = True
             self._scanner.spare_calls -= 1
@@ -178,7 +178,7 @@ class _Scan(Generic[_T]):
             self._finish_first()
 
     async def next(self) -> list[_T]:
-        """Returns what comes of the first step, and goes on with the following one. Raises `Unavailable`."""
+        """Returns the result of the first step, and continues with the next. Raises `Unavailable`."""
         if self._first is None:
             return []
         done = await self._first
@@ -189,7 +189,7 @@ class _Scan(Generic[_T]):
         return done
 
     def close(self) -> None:
-        """Gives up what is under way."""
+        """Cancels the running steps."""
         if self._first is not None:
             self._first.cancel()
         while self._steps:
@@ -241,11 +241,11 @@ class _Scan(Generic[_T]):
         )
 
     def _computed(self, step: _Step) -> list[_T]:
-        """Computes a step here."""
+        """Computes a step locally."""
         return [self._finish(one, self._computation(one.rows), one.nonces) for one in step.selections]
 
     def _read(self, call: Call, step: _Step) -> tuple[Reply, list[_T] | None]:
-        """Reads the reply, whose lengths are checked. Raises `OSError`."""
+        """Reads the reply, and checks its lengths. Raises `OSError`."""
         reply, payload = call.reply()
         if reply.status is not Status.DONE:
             return reply, None
@@ -262,7 +262,7 @@ class _Scan(Generic[_T]):
 
 
 async def _steps(selections: AsyncIterator[Selection | None]) -> AsyncIterator[_Step | None]:
-    """The selections in steps; None where the next one has to be waited for."""
+    """Yields the selections in steps, and None when the next one has to be awaited."""
     waiting: list[Selection] = []
     async for selection in selections:
         if waiting and (selection is None or len(waiting) == _STEP or selection.segment is not waiting[0].segment):
@@ -279,7 +279,7 @@ async def _steps(selections: AsyncIterator[Selection | None]) -> AsyncIterator[_
 
 
 def _positions(step: _Step, place: Place) -> tuple[int, int] | NDArray[np.integer[Any]]:
-    """Where the rows of a step are in what is held under a name: from and to, or each."""
+    """Returns where the rows of a step are in the held segment: a range, or each position."""
     ranges = [one.positions for one in step.selections if isinstance(one.positions, range)]
     joined = all(one.stop == two.start for one, two in pairwise(ranges))
     if place.positions is None and joined and len(ranges) == len(step.selections):
@@ -289,7 +289,7 @@ def _positions(step: _Step, place: Place) -> tuple[int, int] | NDArray[np.intege
 
 
 def _check(reply: Reply) -> None:
-    """Raises `Unavailable` for what trying again does not mend."""
+    """Raises `Unavailable` for errors that a retry would not fix."""
     if reply.status is Status.LATE:
         raise Unavailable("the cluster took too long (ray_timeout_s)")
     if reply.status is Status.FAILED:
