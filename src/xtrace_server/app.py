@@ -51,6 +51,7 @@ from xtrace_server.limits.sign_ins import SignIns
 from xtrace_server.loop_watch import watched
 from xtrace_server.metrics import Metrics
 from xtrace_server.metrics_board import MetricsPlace
+from xtrace_server.public_parts import Weaknesses
 from xtrace_server.schemes import load_schemes
 from xtrace_server.search.engine import SearchEngine
 from xtrace_server.search.scanners import scanner_of
@@ -188,6 +189,7 @@ def _lifespan(
                 in_flight,
                 metrics,
                 schemes,
+                Weaknesses(),
             )
             clearing.start()
             try:

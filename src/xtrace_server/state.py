@@ -10,6 +10,7 @@ from xtrace_server.figures import Figures
 from xtrace_server.limits.in_flight import InFlight
 from xtrace_server.limits.sign_ins import SignIns
 from xtrace_server.metrics import Metrics
+from xtrace_server.public_parts import Weaknesses
 from xtrace_server.search.engine import SearchEngine
 from xtrace_server.settings import Settings
 from xtrace_server.storage.ballast import Ballast
@@ -32,3 +33,4 @@ class ServerState:
     in_flight: InFlight
     metrics: Metrics
     schemes: SchemeRegistry
+    weaknesses: Weaknesses

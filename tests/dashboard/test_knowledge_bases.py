@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from support.dashboard import Visitor
+from support.dashboard import Visitor, turned_pages
 from support.service import Http, LiveService, chunk, ok
 from xtrace_server.credentials import Credentials
 from xtrace_server.operations import knowledge_bases as operations
@@ -15,27 +15,6 @@ LONG = "é" * 65_536
 KNOWLEDGE_BASE = re.compile(r'<th scope="row" class="wrap"><a href="[^"]*">([^<]*)</a>')
 CHUNK = re.compile(r'#chunk">([\d,]+)</a>')
 MARKUP = "<script>alert(1)</script>\"'&{{7*7}}"
-
-
-def turned_pages(admin: Visitor, path: str, row: re.Pattern[str]) -> list[list[str]]:
-    """What is on each page of a list, which is turned to its end, and back: both ways show the same."""
-    found, html_of, path_of = [], "", path
-    while path_of:
-        html_of = admin.get(path_of).html
-        found.append(row.findall(html_of))
-        path_of = linked(html_of, "next")
-    back = [found[-1]]
-    while path_of := linked(html_of, "prev"):
-        html_of = admin.get(path_of).html
-        back.append(row.findall(html_of))
-    assert back[::-1] == found
-    return found
-
-
-def linked(text: str, rel: str) -> str:
-    """Where the link of the pager leads; empty without one."""
-    found = re.findall(rf'<a class="button button--s" href="([^"]*)" rel="{rel}">', text)
-    return html.unescape(found[0]) if found else ""
 
 
 def created(admin: Visitor, name: str) -> str:

@@ -12,6 +12,7 @@ from support.toy_paillier import toy_key
 from xtrace_server.dashboard import charts
 from xtrace_server.figures import Figures, this_hour
 from xtrace_server.operations.usage import Hour
+from xtrace_server.public_parts import modulus_bits
 from xtrace_server.storage import usage_hours
 from xtrace_server.storage.schema import LATENCIES
 
@@ -54,9 +55,7 @@ def test_private_fields_and_protected_secrets_are_told_apart(admin: Visitor, htt
 
 @pytest.mark.parametrize("pk", ["{}", '{"n": true}'])
 def test_a_context_of_an_unknown_form_is_listed(pk: str) -> None:
-    from xtrace_server.operations.exposure import _modulus_bits
-
-    assert _modulus_bits(pk) is None
+    assert modulus_bits(pk) is None
 
 
 def test_code_has_ids_and_no_secret(admin: Visitor, http: Http) -> None:

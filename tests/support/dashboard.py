@@ -136,6 +136,27 @@ def code_on(html: str, name: str) -> str:
     return unescape(re.sub("</?var>", "", block))
 
 
+def turned_pages(visitor: Visitor, path: str, row: re.Pattern[str]) -> list[list[str]]:
+    """What is on each page of a list, which is turned to its end, and back: both ways show the same."""
+    found, html_of, path_of = [], "", path
+    while path_of:
+        html_of = visitor.get(path_of).html
+        found.append(row.findall(html_of))
+        path_of = linked(html_of, "next")
+    back = [found[-1]]
+    while path_of := linked(html_of, "prev"):
+        html_of = visitor.get(path_of).html
+        back.append(row.findall(html_of))
+    assert back[::-1] == found
+    return found
+
+
+def linked(text: str, rel: str) -> str:
+    """Where the link of the pager leads; empty without one."""
+    found = re.findall(rf'<a class="button button--s" href="([^"]*)" rel="{rel}">', text)
+    return unescape(found[0]) if found else ""
+
+
 def page(answer: httpx2.Response) -> Page:
     """What an answer shows."""
     reader = _Reader()

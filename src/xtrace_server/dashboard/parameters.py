@@ -66,30 +66,6 @@ def sorting(request: Request, columns: tuple[str, ...], descending_first: tuple[
 
 
 @dataclass(frozen=True, slots=True)
-class Pages:
-    """Which page of a list is shown."""
-
-    page: int
-    size: int
-    total: int
-
-    @property
-    def first(self) -> int:
-        """The number of the first thing on the page, from 1; 0 if there is none."""
-        return min((self.page - 1) * self.size + 1, self.total)
-
-    @property
-    def last(self) -> int:
-        """The number of the last thing on the page."""
-        return min(self.page * self.size, self.total)
-
-    @property
-    def count(self) -> int:
-        """How many pages there are, at least 1."""
-        return max(-(-self.total // self.size), 1)
-
-
-@dataclass(frozen=True, slots=True)
 class Turning:
     """A page of a list that is turned by key, and what the addresses of those beside it have."""
 

@@ -3,6 +3,9 @@
 It rejects headers and bodies that arrive too slowly, lines and headers that are too long, and connections beyond the
 limit, and disconnects clients that do not read their answers. A request that cannot be parsed gets an error too.
 
+Whether a client wants an error as a page is in its header. So for a request line that is too long, and for a connection
+beyond the limit, the server waits for the header before it answers, if that comes soon.
+
 Closing a connection with unread input resets it, and the reset overtakes the answer. So after rejecting a request
 halfway, the server keeps reading for a moment.
 """
@@ -33,7 +36,9 @@ _OTHER_PARAMETERS: Final = 16
 LINGER_S: Final = 5.0
 """The maximum time for which the server keeps reading from a rejected client."""
 LINGER_IDLE_S: Final = 1.0
-"""The maximum idle time of the client during that."""
+"""The maximum idle time of the client during that, and the time for the header of a connection beyond the limit."""
+_EXCESS: Final = 2
+"""A request line longer than this many times the limit is rejected without waiting for the header."""
 
 
 class _Transport:
@@ -59,6 +64,8 @@ class Protocol(HttpToolsProtocol):
     waiting: "OrderedDict[Protocol, None]"
     """The server's connections without a request or with an incomplete header, oldest first."""
     _refusal: ServiceError | None = None
+    """The answer to what is being received, whatever follows."""
+    _line_bytes = 0
     _header_bytes = 0
     _arrives: asyncio.TimerHandle | None = None
     """Fires when the header or the body is late."""
@@ -79,12 +86,24 @@ class Protocol(HttpToolsProtocol):
         self._wrapped = _Transport(transport, self._close)  # type: ignore[arg-type]
         super().connection_made(self._wrapped)  # type: ignore[arg-type]
         if len(self.connections) > self.settings.max_connections and not self._is_ops and not self._replaces_another():
-            self._answer(
+            self._put_off(
                 Overloaded(f"the server already has {self.settings.max_connections} connections (max_connections)")
             )
             return
         self._wait_for_request()
         self._await_header()
+
+    def _put_off(self, error: ServiceError) -> None:
+        """Rejects the connection: in a crowd at once, otherwise when its header has arrived."""
+        if self._is_crowded:
+            self._answer(error)
+            return
+        self._refusal = error
+        self._arrives = self.loop.call_later(LINGER_IDLE_S, self._answer, error)
+
+    @property
+    def _is_crowded(self) -> bool:
+        return len(self.connections) > 2 * self.settings.max_connections
 
     @property
     def _is_ops(self) -> bool:
@@ -122,9 +141,10 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def on_message_begin(self) -> None:
-        self._header_bytes = 0
+        self._line_bytes = self._header_bytes = 0
         self._unread = True
-        self._await_header()
+        if self._refusal is None:
+            self._await_header()
         super().on_message_begin()
 
     def on_body(self, body: bytes) -> None:
@@ -204,8 +224,7 @@ class Protocol(HttpToolsProtocol):
         """Closes the connection once the client has stopped sending, or has sent for too long."""
         if self.transport.is_closing():
             return
-        crowded = len(self.connections) > 2 * self.settings.max_connections
-        if not self._unread or crowded:
+        if not self._unread or self._is_crowded:
             self._wrapped.own.close()
             return
         self._stop_waiting()
@@ -225,14 +244,23 @@ class Protocol(HttpToolsProtocol):
     # Size and form
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        if len(self.url) > self.settings.max_line_bytes:
+        room = max(self.settings.max_line_bytes - self._line_bytes, 0)
+        super().on_url(url[:room])
+        self._line_bytes += len(url)
+        if self._refusal is None:
+            self._refusal = self._fault_of_line()
+        if self._refusal is not None and self._line_bytes > _EXCESS * self.settings.max_line_bytes:
+            self._refuse(self._refusal)
+
+    def _fault_of_line(self) -> ServiceError | None:
+        if self._line_bytes > self.settings.max_line_bytes:
             limit = self.settings.max_line_bytes
-            self._refuse(LineTooLong(f"the request line has more than {limit} bytes (max_line_bytes)"))
+            return LineTooLong(f"the request line has more than {limit} bytes (max_line_bytes)")
         # Every parameter is parsed in the event loop, before the caller is known.
         if self.url.count(b"&") > self.settings.max_ids + _OTHER_PARAMETERS:
             limit = self.settings.max_ids
-            self._refuse(TooLarge(f"the URL has more parameters than {limit} ids (max_ids) need"))
+            return TooLarge(f"the URL has more parameters than {limit} ids (max_ids) need")
+        return None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
@@ -242,6 +270,8 @@ class Protocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._refusal is not None:
+            self._refuse(self._refusal)
         self.waiting.pop(self, None)
         self._await_body()
         # The URL parser accepts at most 64 KiB, so it gets only the path, and the query is added afterwards.

@@ -12,14 +12,16 @@ from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.limits.sizes import check_names
 from xtrace_server.operations.audit import record
-from xtrace_server.operations.knowledge_bases import page_of
-from xtrace_server.operations.paging import Listed, Start
+from xtrace_server.operations.paging import Listed, Start, page_of
 from xtrace_server.operations.writing import repeatable, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import knowledge_bases, organisations
 from xtrace_server.storage.database import format_time
-from xtrace_server.storage.knowledge_bases import KnowledgeBase, ListQuery
+from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.organisations import ApiKey as ApiKey
+from xtrace_server.storage.organisations import KeySort as KeySort
+
+PAGE_KEYS = 20
 
 
 @repeatable
@@ -50,6 +52,30 @@ async def list_all(state: ServerState, actor: Actor) -> list[ApiKey]:
     """Returns the API keys that are not revoked, oldest first."""
     async with state.database.read(actor.organisation_id) as connection:
         return await organisations.list_api_keys(connection, actor.organisation_id)
+
+
+async def list_page(
+    state: ServerState, actor: Actor, find: str, sort_by: KeySort, *, descending: bool, start: Start | None = None
+) -> Listed[ApiKey]:
+    """Returns one page of the API keys that are not revoked; without `start` the first one.
+
+    `find` is a part of the name, or the first characters of the key; empty for all.
+    """
+    listed = organisations.listed_api_keys(actor.organisation_id, find=find, sort_by=sort_by)
+    async with state.database.read(actor.organisation_id) as connection:
+        return await page_of(connection, listed, start, PAGE_KEYS, descending=descending)
+
+
+async def count(state: ServerState, actor: Actor) -> tuple[int, int]:
+    """Returns how many API keys are not revoked, and how many of these have expired."""
+    async with state.database.read(actor.organisation_id) as connection:
+        return await organisations.count_api_keys(connection, actor.organisation_id)
+
+
+async def expiring(state: ServerState, actor: Actor, until: datetime, limit: int) -> list[ApiKey]:
+    """Returns the API keys that expire next, at most `limit` of them, and not after `until`."""
+    async with state.database.read(actor.organisation_id) as connection:
+        return await organisations.expiring_api_keys(connection, actor.organisation_id, format_time(until), limit)
 
 
 async def permissions(state: ServerState, actor: Actor, key_hash: str) -> list[tuple[KnowledgeBase, int]]:
@@ -92,15 +118,15 @@ async def matrix(
 ) -> Matrix:
     """Returns the rights of at most a thousand keys in a page of the knowledge bases, by name.
 
-    `find` is a text that their names contain; empty for all.
+    `find` is a part of their names, or the beginning of an ID; empty for all.
     """
     hashes = [key.hash for key in keys]
-    query = ListQuery(find=find, sort_by="name", descending=False, limit=size, deleting=False)
+    listed = knowledge_bases.listed(actor.organisation_id, find=find, sort_by="name", deleting=False)
     async with state.database.read(actor.organisation_id) as connection:
-        kbs = await page_of(connection, actor.organisation_id, query, start)
+        kbs = await page_of(connection, listed, start, size)
         explicit = await organisations.explicit_permissions(connection, hashes, [kb.pk for kb in kbs.rows])
         counted = await organisations.count_explicit(connection, hashes)
-        everything = (await organisations.knowledge_base_counts(connection, actor.organisation_id)).get(
+        everything = (await organisations.knowledge_base_counts(connection, [actor.organisation_id])).get(
             actor.organisation_id, 0
         )
     accesses = []

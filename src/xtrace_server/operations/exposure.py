@@ -1,28 +1,26 @@
 """Counts what this server can see of an organisation, and describes the public part of its contexts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-
-import msgspec
 
 from xtrace_core.schemes.registry import SchemeType
 from xtrace_core.wire import TAGS
 from xtrace_server.auth.guard import Actor
+from xtrace_server.operations.paging import Listed, Start, page_of, replace_rows
+from xtrace_server.public_parts import MIN_MODULUS_BITS, json_object, modulus_bits, number, weakness
 from xtrace_server.state import ServerState
 from xtrace_server.storage import contexts as stored
 from xtrace_server.storage import summaries
 from xtrace_server.storage.contexts import PublicPart, Use
+from xtrace_server.storage.database import Connection
 
-MIN_MODULUS_BITS: Final = 2048
-"""112-bit security, by NIST SP 800-57."""
+PAGE_CONTEXTS = 25
 STRONG_MODULUS_BITS: Final = 3072
-MIN_ALPHA_LEN: Final = 448
-"""The bits of both noise groups together; shorter ones can be found by a search."""
 _PROVIDERS: Final = {"passphrase": "passphrase", "aws_kms": "AWS KMS", "key_file": "key file"}
 _SCHEMES: Final = {SchemeType.PAILLIER: "Paillier", SchemeType.PAILLIER_LOOKUP: "Paillier, lookup"}
-_MAX_DIGITS: Final = 4000
-_MAX_USES: Final = 1000
+_SHOWN_USES: Final = 3
+_SHOWN_WEAK: Final = 5
 _LOOKED_AT: Final = 50
 """The number of bindings whose metadata is inspected: those of the largest knowledge bases."""
 
@@ -43,6 +41,9 @@ class StoredContext:
     private: list[str]
     """The metadata fields of which the server has only keyed hashes."""
     uses: list[Use]
+    """The knowledge bases under it, the largest ones alone."""
+    used_by: int
+    """How many knowledge bases are under it."""
     created_at: str
     is_retired: bool
 
@@ -52,6 +53,19 @@ class StoredContext:
         if self.modulus_bits is None or self.modulus_bits < MIN_MODULUS_BITS:
             return None
         return 128 if self.modulus_bits >= STRONG_MODULUS_BITS else 112
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How an organisation's contexts can be attacked, in numbers; `examples` are some of the weak ones."""
+
+    contexts: int
+    saved: int
+    """Contexts whose encrypted secrets are stored here."""
+    guessable: int
+    """Contexts whose encrypted secrets are protected by a passphrase."""
+    weak: int
+    examples: list[StoredContext]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +82,7 @@ class ReadableField:
 class Exposure:
     """What the server can see, besides the sums that organisations get anyway."""
 
-    contexts: list[StoredContext]
+    strength: Strength
     fields: list[ReadableField]
     looked_at: int
     """The number of pairs of knowledge base and context that the fields cover, largest first."""
@@ -77,87 +91,71 @@ class Exposure:
     context_names: int
 
 
-async def contexts(state: ServerState, actor: Actor) -> list[StoredContext]:
-    """Returns the organisation's contexts, in the order in which they were first saved."""
+async def list_page(state: ServerState, actor: Actor, start: Start | None = None) -> Listed[StoredContext]:
+    """Returns one page of the organisation's contexts, the first saved first; without `start` the first page."""
     async with state.database.read(actor.organisation_id) as connection:
-        found = await stored.list_public(connection, actor.organisation_id)
-        uses = await stored.uses(connection, actor.organisation_id, _MAX_USES)
-    return _shown(found, uses)
+        found = await page_of(connection, stored.listed(actor.organisation_id), start, PAGE_CONTEXTS)
+        pks = [one.pk for one in found.rows]
+        uses = await stored.largest_uses(connection, pks, _SHOWN_USES)
+        counts = await stored.count_uses(connection, pks)
+    return replace_rows(found, [_context(one, uses.get(one.pk, []), counts.get(one.pk, 0)) for one in found.rows])
+
+
+async def strength(state: ServerState, actor: Actor) -> Strength:
+    """Counts which of the organisation's contexts can be attacked."""
+    async with state.database.read(actor.organisation_id) as connection:
+        return await _strength(state, connection, actor.organisation_id)
 
 
 async def exposure(state: ServerState, actor: Actor) -> Exposure:
     """Counts what the server can see."""
     async with state.database.read(actor.organisation_id) as connection:
-        found = await stored.list_public(connection, actor.organisation_id)
-        uses = await stored.uses(connection, actor.organisation_id, _MAX_USES)
-        looked_at = uses[:_LOOKED_AT]
-        used = await summaries.fields_in_use(connection, [use.binding_pk for use in looked_at])
+        found = await _strength(state, connection, actor.organisation_id)
+        pairs = await stored.count_bindings(connection, actor.organisation_id)
+        uses = await stored.uses(connection, actor.organisation_id, _LOOKED_AT)
+        used = await summaries.fields_in_use(connection, [use.binding_pk for use in uses])
+        public = await stored.list_public(connection, {use.context_pk for use in uses})
         descriptions, names = await summaries.count_names(connection, actor.organisation_id)
-    private = {one.pk: _private(_object(one.config)) for one in found}
-    fields = [
+    private = {one.pk: _private(json_object(one.config)) for one in public}
+    return Exposure(found, _fields(uses, used, private), len(uses), pairs, descriptions, names)
+
+
+async def _strength(state: ServerState, connection: Connection, organisation_id: str) -> Strength:
+    counted = await stored.count_saved(connection, organisation_id)
+    weak = await state.weaknesses.find(connection, organisation_id)
+    examples = [_context(one, [], 0) for one in await stored.list_public(connection, weak[:_SHOWN_WEAK])]
+    return Strength(*counted, len(weak), examples)
+
+
+def _fields(uses: list[Use], used: Mapping[int, list[str]], private: Mapping[int, list[str]]) -> list[ReadableField]:
+    return [
         ReadableField(use.kb_id, use.kb_name, name, name in private.get(use.context_pk, []))
-        for use in looked_at
+        for use in uses
         for name in used[use.binding_pk]
     ]
-    return Exposure(_shown(found, uses), fields, len(looked_at), len(uses), descriptions, names)
 
 
-def _shown(found: Sequence[PublicPart], uses: Sequence[Use]) -> list[StoredContext]:
-    by_context: dict[int, list[Use]] = {}
-    for use in uses:
-        by_context.setdefault(use.context_pk, []).append(use)
-    return [_context(one, by_context.get(one.pk, [])) for one in found]
-
-
-def _context(one: PublicPart, uses: list[Use]) -> StoredContext:
-    config = _object(one.config)
+def _context(one: PublicPart, uses: list[Use], used_by: int) -> StoredContext:
+    config = json_object(one.config)
     is_known = one.type in _SCHEMES
-    bits = _modulus_bits(one.public_key) if is_known else None
+    bits = modulus_bits(one.public_key) if is_known else None
     provider = None if one.key_provider is None else _PROVIDERS.get(one.key_provider, one.key_provider[:40])
     return StoredContext(
         id=one.id,
         scheme=_SCHEMES.get(SchemeType(one.type), one.type) if is_known else one.type[:40],
         modulus_bits=bits,
-        dimensions=_number(config.get("embed_len")),
-        weakness=_weakness(one.type, bits, config),
+        dimensions=number(config.get("embed_len")),
+        weakness=weakness(one.type, bits, config),
         provider=provider,
         can_be_guessed=one.key_provider == "passphrase",
         private=_private(config),
         uses=uses,
+        used_by=used_by,
         created_at=one.created_at,
         is_retired=one.is_retired,
     )
 
 
-def _weakness(type_: str, bits: int | None, config: dict[str, Any]) -> str:
-    if bits is not None and bits < MIN_MODULUS_BITS:
-        return f"its modulus has {bits:,} bits, below {MIN_MODULUS_BITS:,}"
-    alpha_len = _number(config.get("alpha_len"))
-    if type_ == SchemeType.PAILLIER_LOOKUP and alpha_len is not None and alpha_len < MIN_ALPHA_LEN:
-        return f"its noise groups have {alpha_len:,} bits, below {MIN_ALPHA_LEN:,}"
-    return ""
-
-
-def _modulus_bits(public_key: str) -> int | None:
-    n = _object(public_key).get("n")
-    if isinstance(n, str) and n.isascii() and n.isdigit() and len(n) <= _MAX_DIGITS:
-        return int(n).bit_length()
-    return n.bit_length() if isinstance(n, int) and not isinstance(n, bool) else None
-
-
 def _private(config: dict[str, Any]) -> list[str]:
     named = config.get("private_metadata")
     return [name for name in (*TAGS, "facets") if name in named] if isinstance(named, list) else []
-
-
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None
-
-
-def _object(text: str) -> dict[str, Any]:
-    """Returns the JSON object in a client's text; empty for anything else."""
-    try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

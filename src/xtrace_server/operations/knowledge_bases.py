@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from xtrace_server.auth.guard import Actor
 from xtrace_server.limits.sizes import check_names
 from xtrace_server.operations.audit import record
-from xtrace_server.operations.paging import Listed, Start
+from xtrace_server.operations.paging import Listed, Start, page_of, replace_rows
 from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import contexts, knowledge_bases, organisations
-from xtrace_server.storage.database import Connection
 from xtrace_server.storage.deletions import delete_knowledge_base
-from xtrace_server.storage.keyset import Position
-from xtrace_server.storage.knowledge_bases import KnowledgeBase, ListQuery, SortKey
+from xtrace_server.storage.knowledge_bases import KnowledgeBase, SortKey
 
 PAGE_KNOWLEDGE_BASES = 25
 
@@ -62,43 +60,13 @@ async def list_page(
 ) -> Listed[Bound]:
     """Returns one page of the knowledge bases; without `start`, the first one.
 
-    `find` is part of a name, or the beginning of an id; empty for all. Includes those being deleted.
+    `find` is a part of the name, or the beginning of the ID; empty for all. Those being deleted are there too.
     """
-    query = ListQuery(find=find, sort_by=sort_by, descending=descending, limit=PAGE_KNOWLEDGE_BASES)
+    listed = knowledge_bases.listed(actor.organisation_id, find=find, sort_by=sort_by)
     async with state.database.read(actor.organisation_id) as connection:
-        found = await page_of(connection, actor.organisation_id, query, start)
+        found = await page_of(connection, listed, start, PAGE_KNOWLEDGE_BASES, descending=descending)
         bound = await contexts.bound_to(connection, [kb.pk for kb in found.rows])
-    rows = [Bound(kb, bound.get(kb.pk, [])) for kb in found.rows]
-    return Listed(rows, found.values, found.total, found.has_more, found.is_first)
-
-
-async def page_of(
-    connection: Connection, organisation_id: str, query: ListQuery, start: Start | None
-) -> Listed[KnowledgeBase]:
-    """Returns the page that begins at `start`; the first one if the knowledge base there is gone."""
-    after = None
-    if start is not None:
-        after = await knowledge_bases.position_of(connection, organisation_id, start.id, query.sort_by)
-        if after is not None and start.value is not None:
-            after = _as_seen(after, start.value)
-    is_backward = after is not None and start is not None and start.is_before
-    wanted = replace(query, after=after, descending=query.descending != is_backward, limit=query.limit + 1)
-    found, total = await knowledge_bases.list_page(connection, organisation_id, wanted)
-    if is_backward and len(found) <= query.limit:
-        return await page_of(connection, organisation_id, query, None)
-    rows = found[: query.limit]
-    if is_backward:
-        rows.reverse()
-    values = [getattr(kb, query.sort_by) for kb in rows]
-    return Listed(rows, values, total, is_backward or len(found) > query.limit, after is None)
-
-
-def _as_seen(after: Position, value: str) -> Position:
-    """Returns the position with the value that its reader saw, if that is valid."""
-    if isinstance(after.value, str):
-        return replace(after, value=value)
-    is_number = value.isascii() and value.isdigit() and len(value) < 19
-    return replace(after, value=int(value)) if is_number else after
+    return replace_rows(found, [Bound(kb, bound.get(kb.pk, [])) for kb in found.rows])
 
 
 async def describe(state: ServerState, actor: Actor, kb_id: str) -> Described:

@@ -15,11 +15,14 @@ from xtrace_server.auth.issuing import new_api_key
 from xtrace_server.auth.keys import hash_key, new_key
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.operations.audit import record
+from xtrace_server.operations.paging import Listed, Start, page_of, replace_rows
 from xtrace_server.operations.writing import operating, repeatable, writing
 from xtrace_server.state import ServerState
 from xtrace_server.storage import organisation_deletion, organisations, usage
 from xtrace_server.storage.database import THE_SERVICE, Connection, Database, now
-from xtrace_server.storage.organisations import STAGING_PREFIX, Organisation
+from xtrace_server.storage.organisations import STAGING_PREFIX, Organisation, OrganisationSort, Totals
+
+PAGE_ORGANISATIONS = 25
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -126,6 +129,26 @@ async def list_shown(database: Database) -> list[wire.Organisation]:
     return [_shown(one, counts.get(one.id, 0)) for one in found]
 
 
+async def list_page(
+    database: Database, find: str, sort_by: OrganisationSort, *, descending: bool, start: Start | None = None
+) -> Listed[wire.Organisation]:
+    """Returns one page of the organisations with their usage and quotas; without `start` the first one.
+
+    `find` is a part of the name, or the beginning of the ID; empty for all. Those being deleted are there too.
+    """
+    listed = organisations.listed(find=find, sort_by=sort_by)
+    async with database.look_up() as connection:
+        found = await page_of(connection, listed, start, PAGE_ORGANISATIONS, descending=descending)
+        counts = await organisations.knowledge_base_counts(connection, [one.id for one in found.rows])
+    return replace_rows(found, [_shown(one, counts.get(one.id, 0)) for one in found.rows])
+
+
+async def totals(database: Database) -> Totals:
+    """Returns what all organisations have together."""
+    async with database.look_up() as connection:
+        return await organisations.totals(connection)
+
+
 async def get_shown(database: Database, organisation_id: str) -> wire.Organisation:
     """Returns one organisation with its usage and quotas. Raises `OrganisationNotFound`."""
     async with database.look_up() as connection:
@@ -157,7 +180,7 @@ async def set_quotas(
 
 async def _get_shown(connection: Connection, organisation_id: str) -> wire.Organisation:
     found = await organisations.get(connection, organisation_id)
-    return _shown(found, (await organisations.knowledge_base_counts(connection, organisation_id)).get(found.id, 0))
+    return _shown(found, (await organisations.knowledge_base_counts(connection, [organisation_id])).get(found.id, 0))
 
 
 def _check_name(name: str) -> None:

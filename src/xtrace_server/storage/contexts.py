@@ -1,9 +1,9 @@
 """Execution contexts, and their bindings to knowledge bases."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 from sqlalchemy import and_, bindparam, case, delete, exists, func, insert, select, update
@@ -14,11 +14,13 @@ from xtrace_server.errors import ContextNotFound, ContextRetired, KnowledgeBaseN
 from xtrace_server.storage import usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.deletions import NOT_DELETED
+from xtrace_server.storage.keyset import SortedList
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
 from xtrace_server.storage.knowledge_bases import KnowledgeBase, from_row
 from xtrace_server.storage.knowledge_bases import lock as lock_knowledge_base
 from xtrace_server.storage.schema import binding, chunk, execution_context, knowledge_base, retired_context
 from xtrace_server.storage.sizes import byte_length
+from xtrace_server.storage.steps import steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,26 +148,61 @@ class PublicPart:
     is_retired: bool
 
 
-async def list_public(connection: AsyncConnection, organisation_id: str) -> list[PublicPart]:
-    """Returns the public parts of the organisation's contexts, in the order in which they were first saved."""
-    is_stored = _c.encrypted_secret.is_not(None)
-    retired = exists().where(_r.organisation_id == _c.organisation_id, _r.context_id == _c.id)
-    query = (
-        select(
-            _c.pk,
-            _c.id,
-            _c.type,
-            _c.public_key,
-            _c.config,
-            case((is_stored, func.coalesce(_c.key_provider, "unknown"))),
-            _c.name,
-            _c.created_at,
-            retired,
-        )
-        .where(_c.organisation_id == organisation_id)
-        .order_by(_c.pk)
+_IS_RETIRED: Final = exists().where(_r.organisation_id == _c.organisation_id, _r.context_id == _c.id)
+_PROVIDER: Final = case((_c.encrypted_secret.is_not(None), func.coalesce(_c.key_provider, "unknown")))
+_PUBLIC: Final = (_c.pk, _c.id, _c.type, _c.public_key, _c.config, _PROVIDER, _c.name, _c.created_at, _IS_RETIRED)
+
+
+def listed(organisation_id: str) -> SortedList[PublicPart]:
+    """Returns the list of the organisation's contexts, in the order in which they were first saved."""
+    return SortedList(
+        columns=_PUBLIC,
+        make=lambda row: PublicPart(*row),
+        table=execution_context,
+        owned=[_c.organisation_id == organisation_id],
+        id=_c.id,
+        key=_c.pk,
+        pk=_c.pk,
     )
+
+
+async def list_public(connection: AsyncConnection, pks: Collection[int]) -> list[PublicPart]:
+    """Returns the public parts of at most a thousand contexts, in the order in which they were first saved."""
+    query = select(*_PUBLIC).where(_c.pk.in_(pks)).order_by(_c.pk)
     return [PublicPart(*row) for row in await connection.execute(query)]
+
+
+async def list_pks(connection: AsyncConnection, organisation_id: str) -> list[int]:
+    """Returns the keys of the organisation's contexts, in the order in which they were first saved."""
+    query = select(_c.pk).where(_c.organisation_id == organisation_id)
+    return sorted((await connection.execute(query)).scalars())
+
+
+class PublicText(NamedTuple):
+    """What clients stored as a context's public part."""
+
+    pk: int
+    type: str
+    public_key: str
+    config: str
+
+
+async def public_texts(connection: AsyncConnection, pks: Collection[int]) -> AsyncIterator[list[PublicText]]:
+    """Yields the public parts of contexts, as they are stored, in steps."""
+    for step in steps(pks):
+        query = select(_c.pk, _c.type, _c.public_key, _c.config).where(_c.pk.in_(step))
+        yield [PublicText(*row) for row in await connection.execute(query)]
+
+
+async def count_saved(connection: AsyncConnection, organisation_id: str) -> tuple[int, int, int]:
+    """Returns how many contexts the organisation has, how many with encrypted secrets, and how many with a passphrase."""
+    is_saved = _c.encrypted_secret.is_not(None)
+    counted = [
+        func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+        for condition in (is_saved, is_saved & (_c.key_provider == "passphrase"))
+    ]
+    row = (await connection.execute(select(func.count(), *counted).where(_c.organisation_id == organisation_id))).one()
+    return row[0], int(row[1]), int(row[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +228,46 @@ async def uses(connection: AsyncConnection, organisation_id: str, limit: int) ->
         .limit(limit)
     )
     return [Use(*row) for row in await connection.execute(query)]
+
+
+async def largest_uses(connection: AsyncConnection, context_pks: Collection[int], most: int) -> dict[int, list[Use]]:
+    """Returns the bindings of at most a thousand contexts, of each its `most` largest knowledge bases."""
+    kb = knowledge_base.c
+    largest = (kb.number_of_vectors.desc(), _b.pk)
+    place = func.row_number().over(partition_by=_b.context_pk, order_by=largest).label("place")
+    ranked = (
+        select(_b.context_pk, _b.pk, kb.id, kb.name, kb.number_of_vectors, place)
+        .join_from(binding, knowledge_base, _b.kb_pk == kb.pk)
+        .where(kb.deleted_at.is_(None), _b.context_pk.in_(context_pks))
+        .subquery()
+    )
+    query = select(ranked).where(ranked.c.place <= most).order_by(ranked.c.context_pk, ranked.c.place)
+    found: dict[int, list[Use]] = {}
+    for row in await connection.execute(query):
+        found.setdefault(row[0], []).append(Use(*row[:-1]))
+    return found
+
+
+async def count_uses(connection: AsyncConnection, context_pks: Collection[int]) -> dict[int, int]:
+    """Returns how many knowledge bases each of at most a thousand contexts is bound to, if any."""
+    query = (
+        select(_b.context_pk, func.count())
+        .join_from(binding, knowledge_base, _b.kb_pk == knowledge_base.c.pk)
+        .where(knowledge_base.c.deleted_at.is_(None), _b.context_pk.in_(context_pks))
+        .group_by(_b.context_pk)
+    )
+    return {row[0]: row[1] for row in await connection.execute(query)}
+
+
+async def count_bindings(connection: AsyncConnection, organisation_id: str) -> int:
+    """Returns how many pairs of a knowledge base and a context the organisation has."""
+    kb = knowledge_base.c
+    query = (
+        select(func.count())
+        .select_from(binding.join(knowledge_base, _b.kb_pk == kb.pk))
+        .where(kb.organisation_id == organisation_id, kb.deleted_at.is_(None), _b.context_pk.is_not(None))
+    )
+    return int((await connection.execute(query)).scalar_one())
 
 
 async def create(

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import KnowledgeBaseNotFound, Unavailable
 from xtrace_server.storage import usage
 from xtrace_server.storage.database import now
-from xtrace_server.storage.keyset import Position, beyond
+from xtrace_server.storage.keyset import SortedList, named
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
     MAX_KNOWLEDGE_BASE_PK,
@@ -121,44 +121,23 @@ async def list_all(connection: AsyncConnection, organisation_id: str, *, deletin
     return [from_row(row) for row in await connection.execute(query)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListQuery:
-    """One page of an organisation's knowledge bases; `deleting` adds those being deleted."""
+def listed(
+    organisation_id: str, *, find: str = "", sort_by: SortKey = "updated_at", deleting: bool = True
+) -> SortedList[KnowledgeBase]:
+    """The list of an organisation's knowledge bases; `deleting` adds those that are being deleted.
 
-    find: str = ""
-    """What a name has in it, ignoring case, or an id begins with; empty for all."""
-    sort_by: SortKey = "updated_at"
-    descending: bool = True
-    limit: int = 25
-    after: Position | None = None
-    """Behind which row the page begins; None for the first page."""
-    deleting: bool = True
-
-
-async def list_page(
-    connection: AsyncConnection, organisation_id: str, query: ListQuery
-) -> tuple[list[KnowledgeBase], int]:
-    """The knowledge bases of a page, and how many there are on all pages."""
-    wanted = [_t.organisation_id == organisation_id]
-    if query.find:
-        wanted.append(_t.name.icontains(query.find, autoescape=True) | _t.id.startswith(query.find, autoescape=True))
-    if not query.deleting:
-        wanted.append(NOT_DELETED)
-    key = _t[query.sort_by]
-    order = (key.desc(), _t.pk.desc()) if query.descending else (key, _t.pk)
-    behind = [] if query.after is None else [beyond(key, _t.pk, query.after, query.descending)]
-    rows = await connection.execute(select(*COLUMNS).where(*wanted, *behind).order_by(*order).limit(query.limit))
-    total = (await connection.execute(select(func.count()).select_from(knowledge_base).where(*wanted))).scalar_one()
-    return [from_row(row) for row in rows], total
-
-
-async def position_of(
-    connection: AsyncConnection, organisation_id: str, kb_id: str, sort_by: SortKey
-) -> Position | None:
-    """Where a knowledge base, be it deleted, stands among those that are sorted so; None if it is gone."""
-    query = select(_t[sort_by], _t.pk).where(_t.id == kb_id, _t.organisation_id == organisation_id)
-    row = (await connection.execute(query)).one_or_none()
-    return None if row is None else Position(*row)
+    `find` is a part of the name, or the beginning of the ID; empty for all.
+    """
+    return SortedList(
+        columns=COLUMNS,
+        make=from_row,
+        table=knowledge_base,
+        owned=[_t.organisation_id == organisation_id],
+        wanted=[*named(_t.name, _t.id, find), *([] if deleting else [NOT_DELETED])],
+        id=_t.id,
+        key=_t[sort_by],
+        pk=_t.pk,
+    )
 
 
 async def rename(connection: AsyncConnection, kb: KnowledgeBase, name: str, description: str) -> None:

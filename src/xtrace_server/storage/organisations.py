@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, bindparam, case, delete, exists, func, insert, select, update
@@ -13,6 +13,7 @@ from xtrace_server.errors import KeyNotFound, OrganisationNotFound
 from xtrace_server.storage import usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.dialects import statements
+from xtrace_server.storage.keyset import SortedList, named
 from xtrace_server.storage.knowledge_bases import COLUMNS as KB_COLUMNS
 from xtrace_server.storage.knowledge_bases import NOT_DELETED, KnowledgeBase, from_row
 from xtrace_server.storage.schema import admin_key, api_key, knowledge_base, organisation, permission, request_count
@@ -64,6 +65,7 @@ _o = organisation.c
 _ORGANISATION = (_o.id, _o.name, _o.created_at, _o.suspended_at, _o.deleted_at, *usage.COLUMNS)
 _IS_THERE: Final[ColumnElement[bool]] = _o.deleted_at.is_(None) & _o.id.not_like(f"{STAGING_PREFIX}%")
 """The condition that selects organisations that someone can have a key of."""
+_IS_LISTED: Final = _o.erased_at.is_(None)
 _JOINED = organisation.outerjoin(request_count)
 _a = admin_key.c
 _k = api_key.c
@@ -122,8 +124,59 @@ async def create(connection: AsyncConnection, name: str, admin_key_hash: str) ->
 
 async def list_all(connection: AsyncConnection) -> list[Organisation]:
     """Every organisation, the oldest first; also those being deleted, and those of imports that are not complete."""
-    query = select(*_ORGANISATION).select_from(_JOINED).where(_o.erased_at.is_(None)).order_by(_o.created_at, _o.id)
+    query = select(*_ORGANISATION).select_from(_JOINED).where(_IS_LISTED).order_by(_o.created_at, _o.id)
     return [_from_row(row) for row in await connection.execute(query)]
+
+
+OrganisationSort: TypeAlias = Literal["chunks", "bytes", "requests", "name", "created"]
+"""What organisations can be listed by; `requests` are those of today."""
+
+
+def listed(*, find: str = "", sort_by: OrganisationSort = "created") -> SortedList[Organisation]:
+    """The list of every organisation; also those being deleted, and those of imports that are not complete.
+
+    `find` is a part of the name, or the beginning of the ID; empty for all.
+    """
+    keys: dict[OrganisationSort, ColumnElement[Any]] = {
+        "chunks": _o.chunks,
+        "bytes": _o.stored_bytes,
+        "requests": usage.requests_today(),
+        "name": func.lower(_o.name),
+        "created": _o.created_at,
+    }
+    return SortedList(
+        columns=_ORGANISATION,
+        make=_from_row,
+        table=_JOINED,
+        owned=[_IS_LISTED],
+        wanted=named(_o.name, _o.id, find),
+        id=_o.id,
+        key=keys[sort_by],
+        pk=_o.id,
+    )
+
+
+class Totals(NamedTuple):
+    """What all organisations have together."""
+
+    organisations: int
+    suspended: int
+    chunks: int
+    bytes: int
+    requests_today: int
+    knowledge_bases: int
+
+
+async def totals(connection: AsyncConnection) -> Totals:
+    """What all organisations that are listed have together."""
+    is_suspended = _o.suspended_at.is_not(None) & _o.deleted_at.is_(None)
+    sums = [
+        func.coalesce(func.sum(column), 0)
+        for column in (case((is_suspended, 1), else_=0), _o.chunks, _o.stored_bytes, usage.requests_today())
+    ]
+    row = (await connection.execute(select(func.count(), *sums).select_from(_JOINED).where(_IS_LISTED))).one()
+    kbs = await connection.execute(select(func.count()).select_from(knowledge_base).where(NOT_DELETED))
+    return Totals(*[int(value) for value in (*row, kbs.scalar_one())])
 
 
 def _from_row(row: Sequence[Any]) -> Organisation:
@@ -136,12 +189,14 @@ async def there_was_any(connection: AsyncConnection) -> bool:
     return bool((await connection.execute(select(exists().select_from(organisation)))).scalar())
 
 
-async def knowledge_base_counts(connection: AsyncConnection, organisation_id: str | None = None) -> dict[str, int]:
-    """How many knowledge bases each organisation has that has any, or the one of that id; by their ids."""
+async def knowledge_base_counts(
+    connection: AsyncConnection, organisation_ids: Collection[str] | None = None
+) -> dict[str, int]:
+    """How many knowledge bases each organisation has, or each of at most a thousand, by their ids; those with any."""
     of = knowledge_base.c.organisation_id
     query = select(of, func.count()).where(NOT_DELETED).group_by(of)
-    if organisation_id is not None:
-        query = query.where(of == organisation_id)
+    if organisation_ids is not None:
+        query = query.where(of.in_(organisation_ids))
     return {row[0]: row[1] for row in await connection.execute(query)}
 
 
@@ -219,6 +274,48 @@ async def list_api_keys(connection: AsyncConnection, organisation_id: str) -> li
     """The organisation's API keys that are not revoked, the oldest first."""
     query = select(*_KEY).where(_k.organisation_id == organisation_id, _k.revoked_at.is_(None))
     return [ApiKey(*row) for row in await connection.execute(query.order_by(_k.created_at, _k.hash))]
+
+
+KeySort: TypeAlias = Literal["used", "name", "expires"]
+"""What API keys can be listed by: their last use, or creation before it; their name; their expiry."""
+_KEY_SORTS: Final[dict[KeySort, ColumnElement[str]]] = {
+    "used": func.coalesce(_k.last_used_at, _k.created_at),
+    "name": func.lower(_k.name),
+    "expires": func.coalesce(_k.expires_at, "never"),  # after every time
+}
+
+
+def listed_api_keys(organisation_id: str, *, find: str = "", sort_by: KeySort = "used") -> SortedList[ApiKey]:
+    """The list of the organisation's API keys that are not revoked.
+
+    `find` is a part of the name, or the first characters of the key; empty for all.
+    """
+    return SortedList(
+        columns=_KEY,
+        make=lambda row: ApiKey(*row),
+        table=api_key,
+        owned=[_k.organisation_id == organisation_id],
+        wanted=[_k.revoked_at.is_(None), *named(_k.name, _k.first_n, find)],
+        id=_k.hash,
+        key=_KEY_SORTS[sort_by],
+        pk=_k.hash,
+    )
+
+
+async def count_api_keys(connection: AsyncConnection, organisation_id: str) -> tuple[int, int]:
+    """How many API keys of the organisation are not revoked, and how many of these have expired."""
+    expired = func.coalesce(func.sum(case((_k.expires_at <= now(), 1), else_=0)), 0)
+    query = select(func.count(), expired).where(_k.organisation_id == organisation_id, _k.revoked_at.is_(None))
+    everything, gone = (await connection.execute(query)).one()
+    return everything, int(gone)
+
+
+async def expiring_api_keys(connection: AsyncConnection, organisation_id: str, until: str, limit: int) -> list[ApiKey]:
+    """The API keys that expire next, at most `limit`, and not after `until`; those that have expired are left out."""
+    query = select(*_KEY).where(
+        _k.organisation_id == organisation_id, _k.revoked_at.is_(None), _k.expires_at > now(), _k.expires_at <= until
+    )
+    return [ApiKey(*row) for row in await connection.execute(query.order_by(_k.expires_at, _k.hash).limit(limit))]
 
 
 async def first_n_is_taken(connection: AsyncConnection, organisation_id: str, first_n: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import case, insert, select, update
+from sqlalchemy import ColumnElement, case, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.errors import OrganisationNotFound, QuotaExceeded
@@ -87,6 +87,12 @@ def from_row(row: Sequence[Any]) -> tuple[Stored, Quotas, Requests]:
     """What a row of `COLUMNS` says."""
     requests = Requests() if row[8] is None else Requests(*row[8:])
     return Stored(*row[:3]), Quotas(*row[3:8]), requests
+
+
+def requests_today() -> ColumnElement[int]:
+    """The number of requests today, in UTC, of an organisation that is joined with its `request_count`."""
+    _, day = windows(now_s())
+    return case((_r.day == day, _r.in_day), else_=0)
 
 
 async def check_room(

@@ -8,24 +8,27 @@ from xtrace_server.auth.guard import SIGNED_IN, requires
 from xtrace_server.dashboard import parameters
 from xtrace_server.dashboard.failures import PageRoute
 from xtrace_server.dashboard.forms import caller_of
-from xtrace_server.dashboard.parameters import Pages
 from xtrace_server.dashboard.rendering import signed_in_page
 from xtrace_server.http.requests import state_of
-from xtrace_server.operations import api_keys, exposure, knowledge_bases, organisations, usage
+from xtrace_server.operations import exposure, knowledge_bases, organisations, usage
+from xtrace_server.operations.exposure import PAGE_CONTEXTS
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
-
-_PAGE_CONTEXTS = 25
 
 
 @router.get("/contexts")
 @requires(SIGNED_IN)
 async def contexts(request: Request) -> Response:
     """The contexts that are stored here."""
-    everything = await exposure.contexts(state_of(request), caller_of(request).actor)
-    pages = Pages(parameters.number(request, "page", 1), _PAGE_CONTEXTS, len(everything))
-    found = everything[max(pages.first - 1, 0) : pages.last] if pages.page <= pages.count else []
-    return await signed_in_page(request, "contexts.html", everything=everything, found=found, pages=pages)
+    state, actor = state_of(request), caller_of(request).actor
+    found = await exposure.list_page(state, actor, parameters.start(request))
+    return await signed_in_page(
+        request,
+        "contexts.html",
+        strength=await exposure.strength(state, actor),
+        found=found.rows,
+        pages=parameters.turning(request, found, [one.id for one in found.rows], PAGE_CONTEXTS),
+    )
 
 
 @router.get("/visible")
@@ -39,7 +42,6 @@ async def visible(request: Request) -> Response:
         shown=await organisations.get_own(state, actor),
         exposure=await exposure.exposure(state, actor),
         usage=await usage.last_day(state, actor),
-        keys=len(await api_keys.list_all(state, actor)),
         counted_at=datetime.now(UTC).isoformat(),
     )
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Any, Final, cast
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,12 +12,12 @@ from xtrace_server.dashboard import parameters
 from xtrace_server.dashboard.confirming import to_type
 from xtrace_server.dashboard.failures import PageRoute
 from xtrace_server.dashboard.forms import Form, caller_of, read_form, read_once
-from xtrace_server.dashboard.parameters import Pages
 from xtrace_server.dashboard.rendering import query, seen_other, signed_in_page
 from xtrace_server.dashboard.words import sentence
 from xtrace_server.errors import InvalidRequest, LimitExceeded
 from xtrace_server.http.requests import state_of
 from xtrace_server.operations import api_keys
+from xtrace_server.operations.api_keys import PAGE_KEYS
 
 router = APIRouter(prefix="/keys", route_class=PageRoute, include_in_schema=False)
 
@@ -29,10 +29,10 @@ GRANTS: Final = {
 }
 _LEVELS: Final = {str(int(permission)): permission for permission in GRANTS}
 _DEFAULT: Final = "default"
-_PAGE_KEYS: Final = 20
 _PAGE_COLUMNS: Final = 8
 _PAGE_GRANTS: Final = 25
 _COLUMN: Final = "column_"
+_SORTS: Final = ("used", "name", "expires")
 _NO_NAME: Final = "Enter a name of 1 to 65,536 characters."
 _LIST_DONE: Final = {
     "revoked": "API key revoked. Requests with it are refused from now on.",
@@ -152,26 +152,26 @@ async def _list(
 ) -> Response:
     state, actor = state_of(request), caller_of(request).actor
     find = parameters.text(request, "find").strip()
-    everything = await api_keys.list_all(state, actor)
-    found = [key for key in everything if find.casefold() in key.name.casefold() or key.first_n.startswith(find)]
-    found.sort(key=lambda key: key.last_used_at or key.created_at, reverse=True)
-    pages = Pages(parameters.number(request, "page", 1), _PAGE_KEYS, len(found))
-    shown = found[max(pages.first - 1, 0) : pages.last] if pages.page <= pages.count else []
-    matrix = await api_keys.matrix(state, actor, shown, "", parameters.start(request, _COLUMN), _PAGE_COLUMNS)
+    sorting = parameters.sorting(request, _SORTS, ("used",))
+    found = await api_keys.list_page(
+        state, actor, find, cast("Any", sorting.by), descending=sorting.descending, start=parameters.start(request)
+    )
+    matrix = await api_keys.matrix(state, actor, found.rows, "", parameters.start(request, _COLUMN), _PAGE_COLUMNS)
     columns = matrix.knowledge_bases
     return await signed_in_page(
         request,
         "keys.html",
         status=status,
-        everything=everything,
-        expired=sum(_is_expired(key) for key in everything),
+        expired=(await api_keys.count(state, actor))[1],
         is_expired=_is_expired,
         matrix=matrix,
         grants=GRANTS,
         find=find,
-        pages=pages,
+        sorting=sorting,
+        pages=parameters.turning(request, found, [key.hash for key in found.rows], PAGE_KEYS),
         columns=parameters.turning(request, columns, [kb.id for kb in columns.rows], _PAGE_COLUMNS, _COLUMN),
-        place=parameters.place(request, _COLUMN),
+        place=parameters.place(request),
+        columns_place=parameters.place(request, _COLUMN),
         problem=problem,
         name=name,
         created=created,

@@ -1,6 +1,6 @@
 """The operator's pages: organisations and their usage, creating one, and how the server does."""
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fastapi import APIRouter, Request, Response
 
@@ -8,29 +8,21 @@ from xtrace_server.auth.guard import OPERATOR_SIGNED_IN, requires
 from xtrace_server.dashboard import parameters
 from xtrace_server.dashboard.failures import PageRoute
 from xtrace_server.dashboard.forms import operator_of, read_form, read_once
-from xtrace_server.dashboard.parameters import Pages
 from xtrace_server.dashboard.rendering import operator_page, query, seen_other
 from xtrace_server.dashboard.words import sentence
 from xtrace_server.errors import InvalidRequest
 from xtrace_server.http import cookies
 from xtrace_server.http.requests import state_of
 from xtrace_server.operations import health, organisations, server, sessions
-from xtrace_server.operations.organisations import NewOrganisation
+from xtrace_server.operations.organisations import PAGE_ORGANISATIONS, NewOrganisation
 
 router = APIRouter(prefix="/operator", route_class=PageRoute, include_in_schema=False)
 
-_PAGE_ORGANISATIONS: Final = 25
 _DONE: Final = {
     "deleted": "Organisation deleted. Its keys open nothing any more, and its data is being removed.",
     "twice": "The form was sent twice. The organisation was created once; the first answer showed its keys.",
 }
-_SORTS: Final[dict[str, Any]] = {
-    "chunks": lambda one: one.usage.chunks,
-    "bytes": lambda one: one.usage.bytes,
-    "requests": lambda one: one.usage.requests_today,
-    "name": lambda one: one.name.casefold(),
-    "created": lambda one: one.created_at,
-}
+_SORTS: Final = ("chunks", "bytes", "requests", "name", "created")
 
 
 @router.get("")
@@ -71,21 +63,20 @@ async def _list(
 ) -> Response:
     state = state_of(request)
     await state.guard.request_counts.write()
-    everything = await organisations.list_shown(state.database)
     find = parameters.text(request, "find").strip()
-    found = [one for one in everything if find.casefold() in one.name.casefold() or one.id.startswith(find)]
-    sorting = parameters.sorting(request, tuple(_SORTS), ("chunks", "bytes", "requests", "created"))
-    found.sort(key=_SORTS[sorting.by], reverse=sorting.descending)
-    pages = Pages(parameters.number(request, "page", 1), _PAGE_ORGANISATIONS, len(found))
+    sorting = parameters.sorting(request, _SORTS, ("chunks", "bytes", "requests", "created"))
+    found = await organisations.list_page(
+        state.database, find, cast("Any", sorting.by), descending=sorting.descending, start=parameters.start(request)
+    )
     return operator_page(
         request,
         "operator.html",
         status=status,
-        everything=everything,
-        found=found[max(pages.first - 1, 0) : pages.last],
+        totals=await organisations.totals(state.database),
+        found=found.rows,
         find=find,
         sorting=sorting,
-        pages=pages,
+        pages=parameters.turning(request, found, [one.id for one in found.rows], PAGE_ORGANISATIONS),
         health=await health.measure(state),
         cache=server.cache(state),
         slow=server.slow_statements(state),

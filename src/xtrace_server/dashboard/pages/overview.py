@@ -14,7 +14,7 @@ from xtrace_server.dashboard.forms import caller_of
 from xtrace_server.dashboard.rendering import page, signed_in_page
 from xtrace_server.http.requests import state_of
 from xtrace_server.operations import api_keys, exposure, health, organisations, overview, usage
-from xtrace_server.operations.exposure import StoredContext
+from xtrace_server.operations.exposure import Strength
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -56,8 +56,8 @@ async def _figures(request: Request) -> dict[str, Any]:
     median_ms = [hour.latency_ms(0.5) for hour in used.hours]
     slow_ms = [hour.latency_ms(0.99) for hour in used.hours]
     slowest = max([value for value in slow_ms if value is not None], default=0.0)
-    contexts = await exposure.contexts(state, actor)
-    keys = await api_keys.list_all(state, actor)
+    strength = await exposure.strength(state, actor)
+    keys = await api_keys.expiring(state, actor, datetime.now(UTC) + _SOON, _MOST_KEYS)
     return {
         "shown": shown,
         "deleting": (await overview.counts(state, actor)).deleting,
@@ -66,19 +66,19 @@ async def _figures(request: Request) -> dict[str, Any]:
         "median_ms": median_ms,
         "slow_ms": slow_ms,
         "latency_top": charts.round_up(slowest) if slowest else 0.0,
-        "attention": [*_contexts(contexts), *_quotas(shown), *_keys(keys)],
+        "attention": [*_contexts(strength), *_quotas(shown), *_keys(keys)],
     }
 
 
-def _contexts(contexts: list[StoredContext]) -> list[Attention]:
+def _contexts(strength: Strength) -> list[Attention]:
     found = []
-    if weak := [one for one in contexts if one.weakness]:
-        what = words.counted(len(weak), "context is weak", "contexts are weak")
+    if strength.weak:
+        what = words.counted(strength.weak, "context is weak", "contexts are weak")
         why = "Its public part alone may be enough to read what is stored under it."
         found.append(Attention("bad", what, why, "/visible#weak", "What to do"))
-    if guessable := [one for one in contexts if one.can_be_guessed]:
+    if strength.guessable:
         what = words.counted(
-            len(guessable), "context can be attacked by guessing", "contexts can be attacked by guessing"
+            strength.guessable, "context can be attacked by guessing", "contexts can be attacked by guessing"
         )
         why = "Encrypted secrets are stored here, and protected by a passphrase."
         found.append(Attention("caution", what, why, "/visible#guessing", "What to do"))
@@ -102,8 +102,6 @@ def _quotas(shown: wire.Organisation) -> list[Attention]:
 
 
 def _keys(keys: list[api_keys.ApiKey]) -> list[Attention]:
-    moment = datetime.now(UTC)
-    soon = [key for key in keys if key.expires_at and moment < words.parse_time(key.expires_at) <= moment + _SOON]
     return [
         Attention(
             "caution",
@@ -112,5 +110,5 @@ def _keys(keys: list[api_keys.ApiKey]) -> list[Attention]:
             f"/keys/{key.hash}",
             "Open it",
         )
-        for key in soon[:_MOST_KEYS]
+        for key in keys
     ]
