@@ -20,6 +20,7 @@ from xtrace_server.errors import (
     NotFound,
     Overloaded,
     RequestTooSlow,
+    ServiceError,
     TooLarge,
     Unavailable,
     UnsupportedMediaType,
@@ -67,7 +68,7 @@ def check_overloaded(busy: LiveService) -> None:
 LINE = b"GET /%s HTTP/1.1\r\nhost: x\r\n"
 POST = b"POST /sign-in HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n"
 ACCEPT = b"accept: text/html\r\n"
-KINDS = {
+KINDS: dict[str, tuple[bytes, int, type[ServiceError]]] = {
     "a long address": (LINE % (b"?find=" + b"x" * 5000) + ACCEPT, 414, LineTooLong),
     "a long path": (LINE % (b"x" * 5000) + ACCEPT, 414, LineTooLong),
     "many parameters": (LINE % (b"?" + b"a&" * 60) + ACCEPT, 413, TooLarge),
