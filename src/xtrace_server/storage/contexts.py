@@ -195,7 +195,7 @@ async def public_texts(connection: AsyncConnection, pks: Collection[int]) -> Asy
 
 
 async def count_saved(connection: AsyncConnection, organisation_id: str) -> tuple[int, int, int]:
-    """Returns how many contexts the organisation has, how many with encrypted secrets, and how many with a passphrase."""
+    """Returns how many contexts there are, how many with encrypted secrets, and how many with a passphrase."""
     is_saved = _c.encrypted_secret.is_not(None)
     counted = [
         func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
