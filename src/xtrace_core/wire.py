@@ -37,6 +37,8 @@ MAX_NAME_SALT_BYTES = 128
 MAX_ORGANISATION_NAME = 256
 MAX_QUERIES = 32
 """The maximum number of queries in one search."""
+MAX_CHANGES = 10_000
+"""The maximum number of ids in one answer about changed chunks."""
 
 TAGS = ("tag1", "tag2", "tag3", "tag4", "tag5")
 
@@ -270,6 +272,35 @@ class FoundNames(Struct):
     """For each stored name, the smallest id of a chunk with that name."""
 
     chunk_ids: dict[str, ChunkId]
+
+
+# The local index
+
+
+class FindChanges(Struct):
+    """Which chunks with ids above `after` were written under the context after the revision `since`? Ours alone.
+
+    Revision 0 is before every write, id 0 before every chunk.
+    """
+
+    kb_id: str
+    context_id: str
+    since: Count
+    after: Count = 0
+    limit: Annotated[int, Meta(ge=1, le=MAX_CHANGES)] = MAX_CHANGES
+
+
+class ChunkChanges(Struct):
+    """The ids of the first `limit` such chunks, ascending, and the revision that this is as of.
+
+    `living` is in the last answer if a chunk of the knowledge base was deleted or moved to another context after
+    `since`: all chunks that are stored under the context, as ascending ranges of ids, both ends included.
+    """
+
+    living: list[tuple[ChunkId, ChunkId]] | None
+    revision: Count
+    chunk_ids: list[ChunkId]
+    has_more: bool
 
 
 # Search

@@ -24,6 +24,7 @@ from xtrace_server.api import (
     health,
     keys,
     knowledge_bases,
+    local_index,
     metadata,
     openapi,
     operator,
@@ -127,7 +128,8 @@ def all_routes() -> list[APIRoute]:
 
 def _routers() -> list[APIRouter]:
     # The data plane's routes come first, because a request is compared with the routes in order.
-    parts = (search, metadata, chunks, contexts, knowledge_bases, keys, health, openapi, operator, organisation, audit)
+    of_data = (search, metadata, chunks, local_index, contexts)
+    parts = (*of_data, knowledge_bases, keys, health, openapi, operator, organisation, audit)
     return [part.router for part in parts]
 
 

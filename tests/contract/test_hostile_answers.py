@@ -420,6 +420,42 @@ async def test_false_names_are_noticed(answered: dict[str, int], stock: Stock) -
             await xtrace.find_chunk_names(stock.kb_id, stock.context.id, ["name"])
 
 
+noticed(
+    "says that chunks changed that were not asked about, out of order, or that ranges of them are left", InvalidAnswer
+)
+
+
+@pytest.mark.parametrize(
+    ("since", "after", "lie"),
+    [
+        (1, 0, {"chunk_ids": [2, 1]}),
+        (1, 0, {"chunk_ids": [1, 1]}),
+        (1, 0, {"chunk_ids": [0]}),
+        (1, 2, {"chunk_ids": [2]}),
+        (1, 0, {"chunk_ids": [1, 2, 3, 4]}),
+        (1, 0, {"chunk_ids": [1, 2], "has_more": True}),
+        (1, 0, {"chunk_ids": [1, 2, 3], "has_more": True, "living": [[1, 9]]}),
+        (0, 0, {"living": [[1, 1]]}),
+        (9, 0, {"chunk_ids": [1]}),
+        (10, 0, {"living": [[1, 1]]}),
+        (1, 0, {"living": [[2, 1]]}),
+        (1, 0, {"living": [[0, 1]]}),
+        (1, 0, {"living": [[1, 3], [3, 4]]}),
+        (1, 0, {"living": [[4, 4], [1, 2]]}),
+        (1, 0, {"living": [[1, 2, 3]]}),
+        (1, 0, {"living": [[2 * i + 1, 2 * i + 1] for i in range(20_000)] + [[1, 1]]}),
+        (1, 0, {"revision": -1}),
+        (1, 0, {"revision": None}),
+    ],
+)
+async def test_false_changes_are_noticed(since: int, after: int, lie: dict[str, Any], stock: Stock) -> None:
+    async with stock.lied_to() as (xtrace, hostile):
+        answer = {"revision": 9, "chunk_ids": [], "has_more": False, "living": None} | lie
+        hostile.lie = lambda exchange: setattr(exchange, "json", answer)
+        with pytest.raises(InvalidAnswer):
+            await xtrace.local_changes(stock.kb_id, stock.context.id, since, after, limit=3)
+
+
 noticed("gives another knowledge base's salt for names, or one that it made up", ForeignNameSalt)
 noticed("gives a salt for names that is too long, empty or none after one was stored", InvalidAnswer)
 

@@ -132,6 +132,31 @@ async def test_find_chunk_names_gives_the_ids_of_those_stored(xtrace: XTraceInte
     assert await xtrace.find_chunk_names(kb, "ctx", []) == {}
 
 
+async def test_local_changes_says_what_was_written_and_what_is_left(xtrace: XTraceIntegration, kb: str) -> None:
+    empty = await xtrace.local_changes(kb, "ctx", 0)
+    assert (empty.chunk_ids, empty.has_more, empty.living) == ([], False, None)
+    await xtrace.insert_chunks(kb, chunks(5), "ctx", index=indexes(5))
+    first = await xtrace.local_changes(kb, "ctx", empty.revision, limit=3)
+    assert (first.chunk_ids, first.has_more, first.living) == ([1, 2, 3], True, None)
+    rest = await xtrace.local_changes(kb, "ctx", empty.revision, after=3)
+    assert (rest.chunk_ids, rest.has_more, rest.living) == ([4, 5], False, None)
+    await xtrace.patch_chunks(kb, "ctx", [{"chunk_id": 4, "meta_data": {"tag1": "new"}}])
+    await xtrace.delete_chunks([2, 5], kb)
+    later = await xtrace.local_changes(kb, "ctx", first.revision)
+    assert (later.chunk_ids, later.has_more, later.living) == ([4], False, [(1, 1), (3, 4)])
+    assert later.revision > first.revision == rest.revision > empty.revision
+    unchanged = await xtrace.local_changes(kb, "ctx", later.revision)
+    assert unchanged == type(unchanged)(later.revision, [], has_more=False, living=None)
+    gone = await xtrace.local_changes(kb, "unknown", first.revision)
+    assert (gone.chunk_ids, gone.living) == ([], [])
+
+
+@pytest.mark.parametrize("wrong", [{"since": -1}, {"after": -1}, {"limit": 0}, {"limit": 10_001}, {"since": "1"}])
+async def test_local_changes_checks_its_arguments(wrong: dict[str, Any], xtrace: XTraceIntegration, kb: str) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        await xtrace.local_changes(kb, "ctx", **({"since": 0} | wrong))
+
+
 async def test_update_chunks_replaces_everything(xtrace: XTraceIntegration, kb: str) -> None:
     await xtrace.insert_chunks(kb, chunks(2, name="n"), "ctx", index=indexes(2))
     new = Index([ciphertext_from_bytes(toy_key().encrypt(9))])

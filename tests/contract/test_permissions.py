@@ -23,6 +23,7 @@ DATA: list[tuple[str, str, int, str, dict[str, Any]]] = [
     ("PATCH", "/chunk/{org}", 3, "body", {"context_id": "ctx", "chunk_patches": []}),
     ("DELETE", "/chunk/{org}", 7, "query", {}),
     ("POST", "/chunk/names/{org}", 1, "body", {"context_id": "ctx", "names": []}),
+    ("POST", "/local/changes/{org}", 1, "body", {"context_id": "ctx", "since": 0}),
     ("POST", "/compute_hamming/{org}", 1, "body", {"context_id": "ctx", "query": QUERY}),
     ("POST", "/compute_hamming_batch/{org}", 1, "body", {"context_id": "ctx", "queries": [QUERY]}),
     ("POST", "/chunk/meta/{org}", 1, "body", {"context_id": "ctx", "meta_filter": {}}),

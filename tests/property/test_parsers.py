@@ -188,6 +188,7 @@ DECODERS: list[Decoder[Any]] = [
     Decoder(wire.PatchChunks),
     Decoder(wire.PageMetaData),
     Decoder(wire.FindNames),
+    Decoder(wire.FindChanges),
 ]
 PACKED: list[Decoder[Any]] = [
     Decoder(type_, MSGPACK) for type_ in (wire.InsertChunks, wire.UpdateChunks, wire.PatchChunks)

@@ -178,6 +178,14 @@ BOMBS = {
         lambda number: b'"%d":1' % number,
         b"}}",
     ),
+    "ranges": Bomb(
+        "POST local/changes",
+        ["XTraceIntegration.local_changes"],
+        JSON,
+        b'{"revision":9,"chunk_ids":[],"has_more":false,"living":[',
+        lambda number: b"[%d,%d]" % (2 * number, 2 * number),
+        b"]}",
+    ),
     "names of contexts": Bomb(
         "GET exec_context", ["XTraceIntegration.list_exec_contexts"], JSON, b'{"contexts":[', _always(b'"ab"'), b"]}"
     ),

@@ -285,6 +285,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "XTraceIntegration.store_db": _store,
     "XTraceIntegration.find_chunk_names": lambda w: w.xtrace.find_chunk_names(w.kb_id, w.context.id, ["a", "b"]),
     "XTraceIntegration.get_chunk_by_id": lambda w: w.xtrace.get_chunk_by_id(range(1, 5), w.kb_id),
+    "XTraceIntegration.local_changes": lambda w: w.xtrace.local_changes(w.kb_id, w.context.id, 1),
     "XTraceIntegration.update_chunks": _update,
     "XTraceIntegration.patch_chunks": lambda w: w.xtrace.patch_chunks(
         w.kb_id, w.context.id, [{"chunk_id": 1, "meta_data": {"tag3": "x"}}]

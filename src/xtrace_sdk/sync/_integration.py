@@ -5,16 +5,17 @@ import ssl
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import EllipsisType
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import httpx2
 
 from xtrace_core import wire
 from xtrace_core.frames import RowBlock
-from xtrace_sdk.arguments import MetaFilter, Positive, Seconds
+from xtrace_sdk.arguments import AtLeast, AtMost, Count, MetaFilter, Positive, Seconds
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.limits import MAX_ANSWER_BYTES
 from xtrace_sdk.service import integration as core
+from xtrace_sdk.service.changes import ChunkChanges
 from xtrace_sdk.service.chunks import DEFAULT_BATCH_SIZE, RESULTS_PER_PAGE, InsertedIds, StoredChunk
 from xtrace_sdk.service.counts import ChunkCount
 from xtrace_sdk.service.searches import HammingAnswer, MetaDataPage
@@ -470,6 +471,28 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
                 page_size=page_size,
             )
         )
+
+    def local_changes(
+        self,
+        kb_id: str,
+        context_id: str,
+        since: Count,
+        after: Count = 0,
+        limit: Annotated[int, AtLeast(1), AtMost(wire.MAX_CHANGES)] = wire.MAX_CHANGES,
+    ) -> ChunkChanges:
+        """Returns which chunks under the context were written after the revision `since`, or are gone since then.
+
+        Args:
+            kb_id: the knowledge base.
+            context_id: the execution context of the chunks; under one that is not stored there are none.
+            since: the revision that your copy of the chunks has; 0 for an empty copy.
+            after: returns only ids above this one. To continue where `has_more` is true, pass the last id.
+            limit: the maximum number of ids.
+
+        Once every page is applied, the copy has the `revision` of the *first* page: chunks may have been written
+        between two pages. A `revision` below `since` means that the server restored an older state: discard the copy.
+        """
+        return run(self._core.local_changes(kb_id, context_id, since, after, limit))
 
     def list_kbs(self) -> list[wire.KnowledgeBase]:
         """Returns the organisation's knowledge bases, with their numbers of vectors."""

@@ -118,11 +118,8 @@ async def _matching(
 async def _candidates(connection: Connection, caller: Reader, scope: SearchScope) -> Candidates | None:
     """Returns the candidates of the scope; None if nothing is stored under the context."""
     kb = await caller.knowledge_base(connection, scope.kb_id)
-    context = await contexts.find(connection, caller.organisation_id, scope.context_id)
-    binding = None if context is None else await contexts.find_binding(connection, kb, context)
-    if binding is None:
-        return None
-    return Candidates(kb, binding, scope)
+    binding = await contexts.binding_of(connection, caller.organisation_id, kb, scope.context_id)
+    return None if binding is None else Candidates(kb, binding, scope)
 
 
 @asynccontextmanager

@@ -148,8 +148,7 @@ async def find_names(state: ServerState, caller: ApiCaller, body: wire.FindNames
     check_count(state.settings, "max_ids", body.names, "names")
     async with state.database.read(caller.organisation_id) as connection:
         kb = await caller.knowledge_base(connection, body.kb_id)
-        context = await contexts.find(connection, caller.organisation_id, body.context_id)
-        binding = await contexts.find_binding(connection, kb, context) if context else None
+        binding = await contexts.binding_of(connection, caller.organisation_id, kb, body.context_id)
         return await chunks.find_names(connection, binding, body.names) if binding else {}
 
 

@@ -112,9 +112,7 @@ async def insert_unique(
     stored = {write.name: pk for write, pk in zip(new, pks, strict=True)}
     await _replace(connection, kb, binding, replaced)
     if new or replaced:
-        await knowledge_bases.record_write(
-            connection, kb, inserted=len(new), added_bytes=added, wrote_vectors=bool(replaced)
-        )
+        await knowledge_bases.record_write(connection, kb, inserted=len(new), added_bytes=added)
     before: Outcome = "replaced" if replaced else "known"
     return [
         (chunk_id_of(stored[write.name]), "inserted")
@@ -157,9 +155,7 @@ async def replace_all(
     await _replace(connection, kb, binding, writes)
     await unique_names.claim(connection, released)
     moved = any(before != binding.pk for before in bindings_before.values())
-    await knowledge_bases.record_write(
-        connection, kb, added_bytes=added, left_a_binding=moved, wrote_vectors=bool(writes)
-    )
+    await knowledge_bases.record_write(connection, kb, added_bytes=added, left_a_binding=moved)
 
 
 async def _check_room(connection: AsyncConnection, kb: KnowledgeBase, chunks: int, stored_bytes: int) -> None:
@@ -199,10 +195,9 @@ async def change_all(connection: AsyncConnection, kb: KnowledgeBase, changes: Se
     for part in steps(changes):
         await _change(connection, part, bindings, kb.revision + 1, moment)
     await unique_names.claim(connection, released)
-    wrote = any(change.row is not UNSET or change.nonce is not UNSET for change in changes)
     if changes:
         added = await stored_bytes(connection, pks) - before
-        await knowledge_bases.record_write(connection, kb, added_bytes=added, wrote_vectors=wrote)
+        await knowledge_bases.record_write(connection, kb, added_bytes=added)
 
 
 async def _change(
@@ -215,7 +210,7 @@ async def _change(
     # Changes of the same fields share a statement.
     by_fields: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for change in changes:
-        row = _changed_columns(change, revision) | {"updated_at": moment}
+        row = _changed_columns(change) | {"revision": revision, "updated_at": moment}
         by_fields.setdefault(tuple(row), []).append({"pk": change.pk} | row)
     for rows in by_fields.values():
         await _update(connection, chunk, rows)
@@ -281,7 +276,7 @@ def _facet_rows(pk: int, binding_pk: int, tokens: Sequence[str]) -> list[dict[st
     return [{"chunk_pk": pk, "position": i, "binding_pk": binding_pk, "token": token} for i, token in enumerate(tokens)]
 
 
-def _changed_columns(change: ChunkChange, revision: int) -> dict[str, Any]:
+def _changed_columns(change: ChunkChange) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for tag in TAGS:
         value = getattr(change.meta_data, tag)
@@ -297,7 +292,6 @@ def _changed_columns(change: ChunkChange, revision: int) -> dict[str, Any]:
     if change.row is not UNSET or change.nonce is not UNSET:
         # Without its nonce, a new vector would be decrypted with the old vector's noise.
         columns["nonce"] = None if change.nonce is UNSET else change.nonce
-        columns["revision"] = revision
     return columns
 
 

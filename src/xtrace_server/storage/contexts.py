@@ -442,6 +442,14 @@ async def find_binding(connection: AsyncConnection, kb: KnowledgeBase, context: 
     return None if row is None else Binding(*row)
 
 
+async def binding_of(
+    connection: AsyncConnection, organisation_id: str, kb: KnowledgeBase, context_id: str
+) -> Binding | None:
+    """The binding of the knowledge base and the context with this id; None where nothing can be stored under it."""
+    context = await find(connection, organisation_id, context_id)
+    return None if context is None else await find_binding(connection, kb, context)
+
+
 async def is_only_binding(connection: AsyncConnection, kb: KnowledgeBase) -> bool:
     """Whether all chunks of the knowledge base are stored under one context."""
     query = select(func.count()).where(_b.kb_pk == kb.pk, _b.context_pk.is_not(None))

@@ -75,6 +75,7 @@ class Staged:
         self._target_id = target_id
         self.organisation_id = f"{STAGING_PREFIX}{digest[:32]}"
         self._kb: tuple[int, int] | None = None
+        self._revision = 0
         self._contexts: dict[int, int] = {}
         self._bindings: dict[int, int] = {}
         self._of_context: dict[int, Evaluation] = {}
@@ -234,6 +235,8 @@ class Staged:
             row["kb_pk"], row["context_pk"] = self._kb_pk(row["kb_pk"]), _known(self._contexts, row["context_pk"])
         if name == "execution_context":
             await self._check_same(connection, row)
+        if name == "knowledge_base":
+            row["revision"] = row["removal_revision"] = _later_revision(row["revision"])
         found = await _find(connection, table, row)
         if found is not None and found.get("organisation_id", self.organisation_id) != self.organisation_id:
             raise CannotImport(f"the knowledge base {row['id']} exists already")
@@ -244,6 +247,7 @@ class Staged:
             if self._kb is not None:
                 raise ArchiveUnusable("it contains several knowledge bases")
             self._kb, self.kb_id = (number, found["pk"]), row["id"]
+            self._revision = found["revision"]
         elif name == "execution_context":
             self._contexts[number] = found["pk"]
             try:
@@ -277,6 +281,8 @@ class Staged:
             row[key[0]] = self._chunk_pk(row[key[0]])
             if "binding_pk" in row:
                 row["binding_pk"] = _known(self._bindings, row["binding_pk"])
+            if name == "chunk":
+                row["revision"] = self._revision
         if name not in self._last:
             self._last[name] = await self._last_key(connection, table, key)
         new = [row for row in rows if tuple(row[one] for one in key) > self._last[name]]
@@ -300,6 +306,15 @@ class Staged:
     def _chunk_pk(self, archived: int) -> int:
         chunk_id = chunk_id_of(archived)
         return chunk_pk(self._kb_pk((archived - chunk_id) // (MAX_CHUNK_ID + 1)), chunk_id)
+
+
+def _later_revision(archived: int) -> int:
+    """A revision above all that a knowledge base of this id had before.
+
+    It may have been here, and written to since it was exported. Then a client that knows one of those revisions would
+    miss what differs. No knowledge base is written to a thousand times a second, so the time is above all of them.
+    """
+    return max(archived + 1, time.time_ns() // 1_000_000)
 
 
 async def _find(connection: Connection, table: sa.Table, row: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -171,19 +171,21 @@ async def record_write(
     removed: int = 0,
     added_bytes: int = 0,
     left_a_binding: bool = False,
-    wrote_vectors: bool = False,
 ) -> None:
     """Records what a transaction does to the chunks of a locked knowledge base; `added_bytes` may be negative.
 
-    Chunks whose vectors were written carry the revision `kb.revision + 1`. Raises `QuotaExceeded`.
+    Chunks that were written carry the revision `kb.revision + 1`. Raises `QuotaExceeded`.
     """
     await usage.add(connection, kb.organisation_id, chunks=inserted - removed, stored_bytes=added_bytes)
-    values: dict[str, Any] = {"updated_at": now(), "stored_bytes": kb.stored_bytes + added_bytes}
+    revision = kb.revision + 1
+    values: dict[str, Any] = {
+        "updated_at": now(),
+        "stored_bytes": kb.stored_bytes + added_bytes,
+        "revision": revision,
+    }
     if inserted or removed:
         values["number_of_vectors"] = kb.number_of_vectors + inserted - removed
         values["next_chunk_id"] = kb.next_chunk_id + inserted
-    if inserted or removed or left_a_binding or wrote_vectors:
-        values["revision"] = kb.revision + 1
     if removed or left_a_binding:
-        values["removal_revision"] = kb.revision + 1
+        values["removal_revision"] = revision
     await connection.execute(update(knowledge_base).where(_t.pk == kb.pk).values(values))

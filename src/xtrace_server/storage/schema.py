@@ -189,7 +189,7 @@ knowledge_base = Table(
     Column("number_of_vectors", BigInteger, nullable=False),
     Column("stored_bytes", BigInteger, nullable=False),  # of its chunks
     Column("next_chunk_id", BigInteger, nullable=False),
-    Column("revision", BigInteger, nullable=False),  # grows with every write of a vector
+    Column("revision", BigInteger, nullable=False),  # grows with every write of chunks
     Column("removal_revision", BigInteger, nullable=False),  # when a chunk last left a binding
     Column("created_at", _Text, nullable=False),
     Column("updated_at", _Text, nullable=False),
@@ -276,7 +276,7 @@ chunk = Table(
     Column("facet_bytes", Integer, nullable=False),
     Column("content_bytes", Integer, nullable=False),
     Column("nonce", LargeBinary),
-    Column("revision", BigInteger, nullable=False),  # the knowledge base's when the vector was last written
+    Column("revision", BigInteger, nullable=False),  # the knowledge base's when the chunk was last written
     Column("created_at", _Text, nullable=False),
     Column("updated_at", _Text, nullable=False),
 )

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import text
+from sqlalchemy import Select, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError
 
 from support.database import Store, open_store
+from xtrace_server.storage.chunk_changes import living_query, written_query
 from xtrace_server.storage.chunks import pk_query
 
 
@@ -22,13 +23,16 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 async def plan(store: Store, filter_: Any) -> str:
-    query = pk_query(store.candidates(filter_))
+    return await explained(store, pk_query(store.candidates(filter_)))
+
+
+async def explained(store: Store, query: Select[*tuple[Any, ...]]) -> str:
     # With bound values, as it runs: SQLite plans differently for literals.
     compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True})
     values = tuple(compiled.params[name] for name in compiled.positiontup or ())
     async with store.database.look_up() as connection:
-        explained = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
-        return "\n".join([row[-1] for row in explained])
+        steps = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
+        return "\n".join([row[-1] for row in steps])
 
 
 @pytest.mark.parametrize(
@@ -49,9 +53,9 @@ async def plan(store: Store, filter_: Any) -> str:
     ],
 )
 async def test_a_selective_condition_goes_by_an_index(store: Store, filter_: Any, index: str) -> None:
-    explained = await plan(store, filter_)
-    assert index in explained
-    assert "SCAN chunk" not in explained
+    found = await plan(store, filter_)
+    assert index in found
+    assert "SCAN chunk" not in found
 
 
 @pytest.mark.parametrize(
@@ -64,15 +68,15 @@ async def test_facet_membership_starts_from_the_facets(store: Store, filter_: An
 async def test_names_are_looked_up_by_an_index(store: Store) -> None:
     query = "EXPLAIN QUERY PLAN SELECT min(pk) FROM chunk WHERE binding_pk = 1 AND name <> '' AND name IN ('a')"
     async with store.database.look_up() as connection:
-        explained = str((await connection.execute(text(query))).all())
-    assert "ix_chunk_name (binding_pk=? AND name=?)" in explained
+        found = str((await connection.execute(text(query))).all())
+    assert "ix_chunk_name (binding_pk=? AND name=?)" in found
 
 
 async def test_unique_names_are_looked_up_by_an_index_and_held_by_it(store: Store) -> None:
     query = "EXPLAIN QUERY PLAN SELECT name, pk FROM chunk WHERE binding_pk = 1 AND unique_name IN (x'61', x'62')"
     async with store.database.look_up() as connection:
-        explained = str((await connection.execute(text(query))).all())
-    assert "uq_chunk_unique_name (binding_pk=? AND unique_name=?)" in explained
+        found = str((await connection.execute(text(query))).all())
+    assert "uq_chunk_unique_name (binding_pk=? AND unique_name=?)" in found
     with pytest.raises(IntegrityError, match="UNIQUE"):
         async with store.database.write() as connection:
             await connection.execute(text("UPDATE chunk SET unique_name = x'61'"))
@@ -91,7 +95,20 @@ async def test_unique_names_are_looked_up_by_an_index_and_held_by_it(store: Stor
     ],
 )
 async def test_the_other_operators_read_the_bindings_metadata_only(store: Store, filter_: Any) -> None:
-    explained = await plan(store, filter_)
-    assert "binding_pk=?" in explained
-    assert "content" not in explained
-    assert "ciphertext" not in explained
+    found = await plan(store, filter_)
+    assert "binding_pk=?" in found
+    assert "content" not in found
+    assert "ciphertext" not in found
+
+
+async def test_what_was_written_since_a_revision_is_found_by_an_index(store: Store) -> None:
+    found = await explained(store, written_query(store.binding, 7, 0).limit(10))
+    assert "SEARCH chunk USING COVERING INDEX ix_chunk_revision (binding_pk=? AND revision>?)" in found
+
+
+async def test_the_first_copy_and_what_is_left_walk_the_keys_in_their_order(store: Store) -> None:
+    found = await explained(store, written_query(store.binding, 0, 7).limit(10))
+    assert "SEARCH chunk USING COVERING INDEX ix_chunk_binding_pk (binding_pk=? AND pk>?)" in found
+    assert "TEMP B-TREE" not in found
+    found = await explained(store, living_query(store.binding))
+    assert "SEARCH chunk USING COVERING INDEX ix_chunk_binding_pk (binding_pk=?)" in found
