@@ -1,7 +1,7 @@
-"""Traces for OpenTelemetry: where the time of a request went. The only module that knows OpenTelemetry (extra `otel`).
+"""OpenTelemetry traces: where the time of a request went. Only this module uses OpenTelemetry (extra `otel`).
 
-A span has a name, times, and attributes from a fixed list. It never has an id, a name, a filter, a header or anything
-else that a client sent, not even an organisation's id: traces usually leave the operator's hands. Exceptions are not
+A span has a name, times, and attributes from a fixed list. It never contains an id, a name, a filter, a header or
+anything else from a client, not even an organisation's id: traces usually go to third parties. Exceptions are not
 recorded, because their messages may quote data.
 """
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 Attributes: TypeAlias = Mapping[str, str | int]
 
 _CLOSE_S: Final = 5.0
-"""How long the end of a server waits for the collector to take the last spans."""
+"""The maximum time for which a stopping server waits for the collector to accept the last spans."""
 
 
 def is_installed() -> bool:
-    """Returns whether the extra `otel` is."""
+    """Returns whether the extra `otel` is installed."""
     try:
         return all(find_spec(f"opentelemetry.{part}") for part in ("sdk", "exporter.otlp.proto.http"))
     except ModuleNotFoundError:
@@ -29,12 +29,13 @@ def is_installed() -> bool:
 
 
 class Traces:
-    """The traces of one server, sent to a collector in the background; what it does not take in time is dropped."""
+    """The traces of one server, sent to a collector in the background; spans that it does not accept in time are
+    dropped."""
 
     def __init__(self, endpoint: str, version: str, *, ratio: float = 1.0, follows: bool = False) -> None:
-        """`endpoint` is the collector's address for OTLP over HTTP, `ratio` the part of requests that is traced.
+        """`endpoint` is the collector's address for OTLP over HTTP; `ratio` is the fraction of traced requests.
 
-        `follows`: the header `traceparent` of a request says which trace it belongs to, and whether it is traced.
+        With `follows`, the header `traceparent` decides to which trace a request belongs, and whether it is traced.
         """
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -51,14 +52,14 @@ class Traces:
 
     @contextmanager
     def request(self, traceparent: str | None) -> Iterator["Span"]:
-        """The span of a request; those that begin within the block, also in tasks, belong to it."""
+        """Records the span of a request; spans that begin within the block, also in tasks, belong to it."""
         from opentelemetry import trace
         from opentelemetry.context import Context
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         parent = Context()
         if self._follows and traceparent is not None:
-            # Without `tracestate`, which may hold anything and would be passed on.
+            # Without `tracestate`, which may contain anything and would be passed on.
             parent = TraceContextTextMapPropagator().extract({"traceparent": traceparent}, parent)
         span = self._tracer.start_span("request", parent, trace.SpanKind.SERVER)
         with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
@@ -66,7 +67,7 @@ class Traces:
 
     @contextmanager
     def span(self, name: str, **attributes: str | int) -> Iterator["Span"]:
-        """A span of the request that runs. It may end in another task than it began in."""
+        """Records a span of the current request. It may end in a different task than it began in."""
         span = self.begin(name, attributes)
         try:
             yield span
@@ -74,14 +75,14 @@ class Traces:
             span.end()
 
     def begin(self, name: str, attributes: Attributes) -> "Span":
-        """Returns a span of the request that runs; call its `end`."""
+        """Returns a span of the current request; call its `end`."""
         return self._tracer.start_span(name, attributes=attributes)
 
     async def close(self) -> None:
-        """Sends what is left."""
+        """Sends the remaining spans."""
         await asyncio.to_thread(self._provider.shutdown)
 
 
 def trace_id(span: "Span") -> str:
-    """Returns the id by which the collector finds the trace, as in `traceparent`."""
+    """Returns the trace's id, as in `traceparent`."""
     return f"{span.get_span_context().trace_id:032x}"

@@ -1,8 +1,8 @@
-"""A server of several processes: one parent, which owns the data folder and the listening socket, and workers.
+"""A server with several processes: a parent, which owns the data folder and the listening socket, and workers.
 
-The parent only supervises: it starts a worker again that has died, replaces all of them one after another on SIGHUP,
-and stops them on SIGTERM. Workers are forked, so that they share what was imported, and end by themselves when the
-parent has died. The lock of the folder is inherited: it is held as long as any of them runs.
+The parent only supervises: it restarts workers that die, replaces all of them one by one on SIGHUP, and stops them on
+SIGTERM. Workers are forked, so that they share imported modules, and exit when the parent has died. They inherit the
+lock of the folder, which is held as long as any of them runs.
 """
 
 import logging
@@ -25,17 +25,17 @@ from xtrace_server.serving import CannotServe, Server, begin_serving, new_server
 from xtrace_server.settings import Settings
 
 _LOOKS_EVERY_S: Final = 0.1
-"""How often a worker looks whether it has started, and whether its parent is there."""
+"""How often a worker checks whether it has started, and whether its parent is alive."""
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 30.0
 _STEADY_S: Final = 60.0
-"""A worker that has run for so long did not fail at its start."""
+"""A worker that has run for this long did not fail at its start."""
 _PATIENCE_S: Final = 10.0
-"""How much longer than its settings say a worker may take to stop."""
+"""The extra time beyond its settings that a worker may take to stop."""
 _LONGER_TO_START: Final = 4
-"""How many times `worker_timeout_s` a worker may take until it serves."""
+"""The multiple of `worker_timeout_s` that a worker may take to start serving."""
 _BEATS_EVERY_S: Final = 1.0
-"""How often the parent looks for signs of life."""
+"""How often the parent checks the heartbeats."""
 _SIGNALS: Final = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD") if hasattr(signal, name)
 )
@@ -48,7 +48,7 @@ def run(settings: Settings) -> None:
     if not hasattr(os, "fork"):
         raise CannotServe(f"workers is {settings.workers}, but this system cannot fork processes: leave it at 1")
     with prepared(settings) as (listeners, url):
-        # What is wrong with the settings is said once; without traces, because they begin a thread and this forks.
+        # Report wrong settings once; without traces, because these start a thread, and this process forks.
         new_server(settings.of_worker.model_copy(update={"traces_endpoint": None}))
         begin_serving(url)
         parent = _Parent(settings, listeners)
@@ -59,19 +59,19 @@ def run(settings: Settings) -> None:
 
 
 class _Worker:
-    """A worker as its parent sees it."""
+    """The parent's view of a worker."""
 
     def __init__(self, pid: int, place: int, ready: int) -> None:
         self.pid = pid
         self.place = place
         self.ready: int | None = ready
-        """What becomes readable when it serves; None from then on."""
+        """Becomes readable when the worker serves; None from then on."""
         self.began = time.monotonic()
         self.stopped_by: float | None = None
-        """When it is killed, if it was told to stop."""
+        """When to kill it, if it was told to stop."""
         self.beats = 0
         self.silent_for = 0
-        """Since how many looks of its parent its event loop has not run."""
+        """The number of the parent's checks since its event loop last ran."""
 
 
 class _Parent:
@@ -80,16 +80,16 @@ class _Parent:
     def __init__(self, settings: Settings, listeners: Sequence[socket.socket]) -> None:
         self._settings = settings
         self._listeners = listeners
-        # One more than workers: a worker is replaced once its successor serves.
+        # One more than workers, because a worker is replaced only once its successor serves.
         self._board = MetricsBoard(settings.workers + 1)
         self._heartbeats = Heartbeats(settings.workers + 1)
         self._look_at = 0.0
-        """When signs of life are looked for again."""
+        """The time of the next check of heartbeats."""
         self._counts = Counts()
         self._workers: list[_Worker] = []
         self._failures = 0
         self._start_at = 0.0
-        """When a worker that is missing is started."""
+        """When to start a missing worker."""
         self._all_started = False
         self._to_replace: list[_Worker] = []
         self._successor: _Worker | None = None
@@ -98,7 +98,7 @@ class _Parent:
         self._has_terminal = _has_terminal()
 
     def run(self) -> None:
-        """Returns when it was told to stop, and the workers have. Raises `CannotServe` if none could start."""
+        """Runs until it is told to stop and all workers have stopped. Raises `CannotServe` if none could start."""
         woken, wake = socket.socketpair()
         before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         try:
@@ -118,7 +118,7 @@ class _Parent:
                 signal.signal(number, handler)
 
     def end_all(self) -> None:
-        """Kills what is left, if something went wrong here."""
+        """Kills remaining workers after an error here."""
         for worker in self._workers:
             with suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGKILL)
@@ -140,7 +140,7 @@ class _Parent:
         return 0 if self._stopping else self._settings.workers - serving
 
     def _act(self) -> bool:
-        """Does what is due: signals, deaths, starts, replacements. Returns whether there will be more."""
+        """Handles signals, deaths, starts and replacements. Returns False when everything has ended."""
         while self._signals:
             self._answer(self._signals.pop(0))
         self._reap()
@@ -157,7 +157,7 @@ class _Parent:
         return not self._stopping or bool(self._workers)
 
     def _look_for_life(self) -> None:
-        """Kills workers that hang; they are replaced like others that have died."""
+        """Kills workers that hang; they are replaced like those that die."""
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _BEATS_EVERY_S
@@ -165,7 +165,7 @@ class _Parent:
             before, worker.beats = worker.beats, self._heartbeats.number(worker.place)
             stays = worker.stopped_by is None
             worker.silent_for = worker.silent_for + 1 if stays and worker.beats == before else 0
-            # No sign is expected before it serves.
+            # No heartbeat is expected before it serves.
             allowed_s = self._settings.worker_timeout_s * (1 if worker.ready is None else _LONGER_TO_START)
             if worker.silent_for * _BEATS_EVERY_S > allowed_s:
                 _log.error("a worker gave no sign of life for %g s, and is killed", allowed_s)
@@ -174,9 +174,9 @@ class _Parent:
 
     def _answer(self, number: int) -> None:
         if number == signal.SIGHUP and self._has_terminal and not _has_terminal():
-            number = signal.SIGTERM  # the terminal is gone, as it would end any other program
+            number = signal.SIGTERM  # the terminal is gone, which would also end any other program
         if number in (signal.SIGTERM, signal.SIGINT):
-            # A second Ctrl-C ends the delay, as it does without workers.
+            # A second Ctrl-C skips the delay, as it does without workers.
             told = signal.SIGINT if self._stopping and number == signal.SIGINT else signal.SIGTERM
             if not self._stopping or told == signal.SIGINT:
                 for worker in self._workers:
@@ -249,18 +249,18 @@ class _Parent:
         _log.error("a worker exited (%s): starting another one in %.1f s", _ending(exit_code), pause)
 
     def _replace(self) -> None:
-        """Starts the next successor, when the one before has taken its place."""
+        """Starts the next successor once the previous one has replaced its worker."""
         leaving = any(worker.stopped_by is not None for worker in self._workers)
         if self._to_replace and self._successor is None and not leaving and not self._stopping:
             self._successor = self._start()
 
 
 def _work(settings: Settings, listeners: Sequence[socket.socket], common: Common, ready: int) -> NoReturn:
-    """The life of a worker, which never returns to what its parent does."""
+    """Runs a worker, and never returns to the parent's code."""
     exit_code = 1
     try:
         signal.set_wakeup_fd(-1)
-        # Ctrl-C at a terminal is for the parent alone, which tells the workers.
+        # Only the parent handles Ctrl-C at a terminal, and tells the workers.
         os.setpgid(0, 0)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -275,7 +275,7 @@ def _work(settings: Settings, listeners: Sequence[socket.socket], common: Common
     except CannotServe as error:
         _log.error("%s", error)
     except SystemExit:
-        pass  # how uvicorn says that the application did not start; its log says why
+        pass  # uvicorn raises this if the application did not start; its log says why
     except BaseException:
         _log.exception("a worker failed")
     finally:

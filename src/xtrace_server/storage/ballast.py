@@ -13,7 +13,7 @@ from typing import Final
 
 NAME: Final = "ballast"
 _LEAST, _MOST = 2, 64
-"""The file is created once less than this many times its size is free: on an emptier disk, it is not needed."""
+"""The file is created while the free space is between these multiples of its size: with more, it is not needed."""
 
 _log = logging.getLogger("xtrace")
 

@@ -1,8 +1,8 @@
-"""Deletions of more than a transaction should do: they take effect at once, and are carried out step by step.
+"""Large deletions: they take effect at once, and are completed in steps.
 
-A knowledge base that was deleted is not found any more, nor are chunks that are listed in `deleted_chunk`, nor is an
-organisation (`organisation_deletion`). Their rows go in transactions of a bounded size, in between which everyone else
-writes. What was not carried out when the server stopped goes on when it starts.
+A deleted knowledge base is no longer found, nor are chunks listed in `deleted_chunk`, nor a deleted organisation
+(`organisation_deletion`). Their rows are deleted in transactions of limited size, between which others write. If the
+server stops before the end, its next start continues.
 """
 
 from collections.abc import Collection, Sequence
@@ -28,16 +28,16 @@ from xtrace_server.storage.sizes import bounded_steps
 from xtrace_server.storage.steps import steps
 
 STEP: Final = 500
-"""Chunks that are deleted in one transaction at most, facets and contents with them: some tens of milliseconds."""
+"""The maximum number of chunks that one transaction deletes, with facets and contents: tens of milliseconds."""
 
 _c = chunk.c
 
 NOT_DELETED: Final[ColumnElement[bool]] = ~exists().where(deleted_chunk.c.pk == _c.pk).correlate(chunk)
-"""The condition that selects chunks that are there. The table is nearly always empty, and looked up by key."""
+"""The condition for chunks that are not deleted. The table is nearly always empty, and is looked up by key."""
 
 
 async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> None:
-    """Deletes chunks that are there: carries it out if it is one step, otherwise marks them for `carry_out`."""
+    """Deletes existing chunks: at once if one step suffices; otherwise marks them for `carry_out`."""
     if len(pks) <= STEP and await _first_step(connection, pks) == list(pks):
         await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
         return
@@ -47,9 +47,9 @@ async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> None
 
 
 async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) -> list[int]:
-    """From the end of the transaction on the knowledge base is not found; returns the keys of what were its bindings.
+    """Deletes the knowledge base as of the end of the transaction; returns the keys of its former bindings.
 
-    It is locked. No context is bound to it any more, and its chunks no longer count as stored.
+    It must be locked. No context is bound to it any longer, and its chunks no longer count as stored.
     """
     await usage.add(connection, kb.organisation_id, chunks=-kb.number_of_vectors, stored_bytes=-kb.stored_bytes)
     statement = update(knowledge_base).where(knowledge_base.c.pk == kb.pk)
@@ -59,7 +59,7 @@ async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) 
 
 
 async def is_left(connection: AsyncConnection) -> bool:
-    """Whether anything is still to be carried out."""
+    """Whether a deletion is incomplete."""
     left = (
         exists().select_from(deleted_chunk),
         exists().where(~knowledge_bases.NOT_DELETED),
@@ -70,9 +70,9 @@ async def is_left(connection: AsyncConnection) -> bool:
 
 
 async def carry_out(connection: AsyncConnection) -> list[int] | None:
-    """Carries out one step of what is to be deleted; returns the keys of bindings that went with it.
+    """Does one step of the pending deletions; returns the keys of the bindings that it deleted.
 
-    None if there was nothing to do; what another server is carrying out is left to it.
+    None if there was nothing to do; skips what another server is deleting.
     """
     marked = select(deleted_chunk.c.pk).order_by(deleted_chunk.c.pk).limit(STEP).with_for_update(skip_locked=True)
     if pks := (await connection.execute(marked)).scalars().all():
@@ -83,7 +83,7 @@ async def carry_out(connection: AsyncConnection) -> list[int] | None:
         return await _carry_out_knowledge_base(connection, kb_pk)
     if await organisation_deletion.carry_out(connection):
         return []
-    # A context was deleted whose last chunks were still to go; they have gone now.
+    # The last chunks of a deleted context have now been deleted.
     orphans = delete(binding).where(binding.c.context_pk.is_(None), ~exists().where(_c.binding_pk == binding.c.pk))
     await connection.execute(orphans)
     return None
@@ -100,7 +100,8 @@ async def _carry_out_knowledge_base(connection: AsyncConnection, kb_pk: int) -> 
 
 
 async def _first_step(connection: AsyncConnection, pks: Sequence[int]) -> list[int]:
-    """As many of the keys as one transaction deletes; what is deleted is overwritten, by way of the database's log."""
+    """Returns as many of the keys as one transaction deletes; deleted data is overwritten through the database's
+    log."""
     async for step in bounded_steps(connection, pks, STEP):
         return step
     return []
@@ -111,7 +112,7 @@ def _in(kb_pk: int) -> ColumnElement[bool]:
 
 
 async def free_names(connection: AsyncConnection, binding_pk: int, names: Collection[str]) -> None:
-    """Takes these unique names from chunks that are deleted and still there, so that others can have them."""
+    """Frees these unique names from deleted chunks whose rows still exist, so that other chunks can have them."""
     marked = _c.pk.in_(select(deleted_chunk.c.pk))
     for step in steps(map(unique_key, names)):
         held = (_c.binding_pk == binding_pk, _c.unique_name.in_(step))

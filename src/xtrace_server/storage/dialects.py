@@ -1,6 +1,6 @@
-"""What each kind of database brings along, behind one interface; the queries beside this module are shared by all.
+"""The interface of each kind of database; all kinds share the queries in the other modules.
 
-A folder holds everything that only one kind of database knows: `sqlite` and `postgres`.
+Everything specific to one kind of database is in its folder: `sqlite` or `postgres`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -28,97 +28,97 @@ class Vacuumed:
     bytes_given_back: int
     bytes_now: int
     complete: bool
-    """False if readers kept some of the space in use: it is returned later."""
+    """False if readers still used some of the space, which is then returned later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a server uses a database that is a server itself; SQLite takes no notice."""
+    """How to use a database server; SQLite ignores this."""
 
     connections: int = 16
-    """Connections that it opens at most, from 4 on."""
+    """The maximum number of connections, at least 4."""
     statement_timeout_s: float = 120.0
-    """Seconds after which the database ends a statement."""
+    """The time limit of a statement, in seconds."""
 
 
 class Places(NamedTuple):
-    """How many transactions of organisations run at the same time."""
+    """The numbers of concurrent transactions of organisations."""
 
     readers: int
     writers: int
 
 
 class Statements(Protocol):
-    """What each kind of database does in its own way within a writing transaction, whose connection is given."""
+    """What each kind of database does in its own way within a writing transaction, on the given connection."""
 
     async def insert_rows(self, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Inserts rows, which all have the same columns, in the fastest way that the database has."""
+        """Inserts rows with the same columns in the database's fastest way."""
         ...
 
     async def has_grown(self, connection: AsyncConnection, table: Table) -> None:
-        """Says that a table is another now, for a database that plans by the sizes of tables."""
+        """Reports that a table has changed a lot, for a database that plans queries by table sizes."""
         ...
 
     async def hold(self, connection: AsyncConnection, *names: str) -> None:
-        """Keeps others from claiming any of the names until the transaction ends; waits for who has claimed one.
+        """Locks the names against claims until the transaction ends; waits for transactions that have claimed one.
 
-        A transaction that holds several takes them in the same order as others.
+        A transaction that holds several names locks them in the same order as others.
         """
         ...
 
     async def claim(self, connection: AsyncConnection, name: str) -> None:
-        """Keeps others from claiming or holding the name until the transaction ends; waits for who does."""
+        """Locks the name against claims and holds until the transaction ends; waits for transactions that have it."""
         ...
 
 
 STATEMENTS: Final = "xtrace_statements"
-"""The execution option by which the engines of a dialect name their `Statements`."""
+"""The execution option with which a dialect's engines name their `Statements`."""
 
 
 class Dialect(Protocol):
-    """One database, and what only its kind knows."""
+    """One database, with the code specific to its kind."""
 
     @property
     def kind(self) -> str:
-        """What people call the database."""
+        """The database's name for people."""
         ...
 
     @property
     def is_shared(self) -> bool:
-        """Whether servers on other data folders, and other hosts, may have the database open too."""
+        """Whether servers on other data folders and hosts may also use the database."""
         ...
 
     @property
     def places(self) -> Places:
-        """How many transactions it runs at the same time."""
+        """The numbers of its concurrent transactions."""
         ...
 
     @property
     def location(self) -> str:
-        """Where the database is, for messages."""
+        """The place of the database, for messages."""
         ...
 
     def exists(self) -> bool:
-        """Returns whether the database is there already."""
+        """Returns whether the database exists."""
         ...
 
     def checked_versions(self, known_versions: Collection[str], whole: bool) -> Collection[str]:
-        """Returns the versions of the schema that the database has: none for one that is missing or empty. Blocks.
+        """Checks the database, and returns its schema versions: none if it is missing or empty. Blocks.
 
-        Changes and creates nothing. `known_versions` are the schema's. `whole` also looks for damage, page by page.
-        Raises `DatabaseUnusable` and `OSError`.
+        Changes and creates nothing. `known_versions` are the known schema versions. `whole` also checks every page for
+        damage. Raises `DatabaseUnusable` and `OSError`.
         """
         ...
 
     def cautions(self, changes_schema: bool) -> Sequence[str]:
-        """Returns what will trouble a server over this database: a sentence each, which says what to do. Blocks.
+        """Returns likely problems of a server with this database, each as a sentence that says what to do. Blocks.
 
-        `changes_schema` says whether the server will have to. Raises `DatabaseUnusable`.
+        `changes_schema` says whether the server will have to migrate it. Raises `DatabaseUnusable`.
         """
         ...
 
     def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
-        """Creates what is missing, and checks what is there before anything changes it. Blocks.
+        """Creates what is missing, and checks what exists before anything changes it. Blocks.
 
         `folder` is the server's data folder; the other arguments are those of `checked_versions`. Raises
         `DatabaseUnusable` and `OSError`.
@@ -126,39 +126,39 @@ class Dialect(Protocol):
         ...
 
     def reader(self, connections: int) -> AsyncEngine:
-        """Returns an engine whose transactions are snapshots, at most `connections` of them at once.
+        """Returns an engine whose transactions are snapshots, with at most `connections` at once.
 
-        It has the execution option `STATEMENTS`. A statement ends when the task that waits for it is cancelled; so it
-        is with `writer`.
+        It has the execution option `STATEMENTS`. As with `writer`, a statement ends when the task that waits for it is
+        cancelled.
         """
         ...
 
     def writer(self, connections: int) -> AsyncEngine:
-        """Returns an engine whose transactions write, and wait for each other instead of failing half way."""
+        """Returns an engine whose transactions write, and wait for each other instead of failing halfway."""
         ...
 
     async def be_alone(self, connection: AsyncConnection) -> None:
-        """Waits until no other transaction that called this, of any server, is open; holds until this one ends."""
+        """Waits for other transactions that called this, on any server, and excludes them until this one ends."""
         ...
 
     def fault(self, error: DBAPIError) -> ServiceError | None:
-        """Returns the answer to a request that met this error; None for a bug or for damaged data."""
+        """Returns the answer to a request that failed with this error; None for a bug or damaged data."""
         ...
 
     def may_be_repeated(self, error: DBAPIError) -> bool:
-        """Returns whether a transaction failed only because of another one at the same time."""
+        """Returns whether a transaction failed only because of a concurrent one."""
         ...
 
     def sizes(self) -> Mapping[str, Reading]:
-        """Returns what to measure of the database, by the names of `Metrics.watch_database`."""
+        """Returns readings of the database, by the names of `Metrics.watch_database`."""
         ...
 
     def stored_bytes(self) -> int:
-        """Returns how many bytes the database takes, its log included. Blocks. Raises `DatabaseUnusable`."""
+        """Returns the size of the database in bytes, including its log. Blocks. Raises `DatabaseUnusable`."""
         ...
 
     def keep_log_short(self) -> None:
-        """Does what keeps the database's log short, while others read and write. Blocks."""
+        """Shortens the database's log while others read and write. Blocks."""
         ...
 
     def log_grows(self) -> bool:
@@ -166,47 +166,46 @@ class Dialect(Protocol):
         ...
 
     def tidy(self) -> bool:
-        """Removes what was deleted or replaced from the database's log; False if that is not possible now. Blocks.
+        """Removes deleted and replaced data from the database's log; returns False if that is not possible now. Blocks.
 
-        No one waits for it.
+        Nothing waits for it.
         """
         ...
 
     def vacuum(self) -> Vacuumed:
-        """Gives unused space back to the disk. Blocks; a server may be running. Raises `DatabaseUnusable`."""
+        """Returns unused space to the disk. Blocks; a server may be running. Raises `DatabaseUnusable`."""
         ...
 
     def snapshot(self) -> AbstractContextManager[Connection]:
-        """A connection that reads the database as it is at this moment; a server may be running.
+        """Yields a connection that reads a snapshot of the database; a server may be running.
 
         Blocks.
         """
         ...
 
     def draft(self) -> AbstractContextManager[Connection]:
-        """A connection to a new, empty database, which appears in the place of this one when the block ends.
+        """Yields a connection to a new, empty database, which appears at this one's place when the block ends.
 
-        When the block raises, nothing is there; after a kill nothing but a mark, for which `prepare` refuses until
-        there is a database. Blocks. Raises `DatabaseUnusable` when it is entered if this database exists, and
-        `OSError`.
+        If the block raises, nothing is left. A kill leaves only a mark, because of which `prepare` fails until a
+        database exists. Blocks. On entry, raises `DatabaseUnusable` if this database exists, and `OSError`.
         """
         ...
 
     def load_rows(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Inserts rows, with a value for each column of the table, through a connection of `draft`."""
+        """Inserts rows, with a value for each column of the table, through a connection from `draft`."""
         ...
 
     def next_keys(self, connection: Connection) -> Mapping[str, int]:
-        """Returns, for each table whose rows the database numbers and which had some, the next number."""
+        """Returns the next number for each table that has had rows and whose rows the database numbers."""
         ...
 
     def set_next_key(self, connection: Connection, table: str, next_key: int) -> None:
-        """Lets the database number the next row of the table with `next_key`, or beyond the greatest there is."""
+        """Makes the database number the table's next row `next_key`, or higher than all existing rows."""
         ...
 
 
 def dialect_of(url: str, options: Options | None = None) -> Dialect:
-    """Returns the database at a URL. Raises `ValueError` if no dialect knows it, or its driver is not installed."""
+    """Returns the database at a URL. Raises `ValueError` for an unknown kind, or if its driver is not installed."""
     if url.startswith("sqlite+aiosqlite:///"):
         from xtrace_server.storage.sqlite.dialect import Sqlite
 
@@ -221,11 +220,11 @@ def dialect_of(url: str, options: Options | None = None) -> Dialect:
 
 
 def statements(connection: AsyncConnection) -> Statements:
-    """Returns what the kind of the connection's database writes or locks in its own way."""
+    """Returns the `Statements` of the connection's database."""
     found: Statements = connection.engine.sync_engine.get_execution_options()[STATEMENTS]
     return found
 
 
 def default_url(folder: Path) -> str:
-    """Returns the URL of the database that a server keeps in its data folder unless told otherwise."""
+    """Returns the URL of the default database in a server's data folder."""
     return f"sqlite+aiosqlite:///{folder.resolve() / 'xtrace.db'}"

@@ -1,4 +1,4 @@
-"""One knowledge base as an archive: its chunks, and the contexts that they are stored under."""
+"""Exports one knowledge base to an archive: its chunks, and their contexts."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -26,17 +26,17 @@ NOT_EXPORTED: Final[Collection[str]] = (
     "audit",
     "deleted_chunk",
 )
-"""The tables that belong to an organisation and its keys, and what is deleted but still there."""
+"""Excluded tables: those of the organisation and its keys, and deleted data whose rows still exist."""
 
 _BLANK: Final[Mapping[str, sa.ColumnElement[Any]]] = {
     "organisation_id": sa.literal("", sa.Text()),
     "saved_by": sa.null(),
 }
-"""Columns that say something of the organisation, and what an export has in their place."""
+"""Columns that reveal something about the organisation, and their replacements in an export."""
 
 
 def export(database: Dialect, kb_id: str, file: Path) -> Archived:
-    """Writes a knowledge base, as it is at one moment, into a new archive; a server may be running.
+    """Writes a snapshot of a knowledge base to a new archive; a server may be running.
 
     Blocks. Raises `KnowledgeBaseNotFound` and what `archiving.back_up` raises.
     """
@@ -63,7 +63,7 @@ def export(database: Dialect, kb_id: str, file: Path) -> Archived:
 
 
 def _conditions(tables: Mapping[str, sa.Table], kb_pk: int, organisation_id: str) -> dict[str, sa.ColumnElement[bool]]:
-    """Which rows of each table belong to the knowledge base."""
+    """Returns a query for each table that selects the knowledge base's rows."""
     columns = {name: table.c for name, table in tables.items()}
     binding, context, retired = columns["binding"], columns["execution_context"], columns["retired_context"]
     bound = context.pk.in_(sa.select(binding.context_pk).where(binding.kb_pk == kb_pk))
@@ -77,7 +77,7 @@ def _conditions(tables: Mapping[str, sa.Table], kb_pk: int, organisation_id: str
         "execution_context": bound,
         "retired_context": (retired.organisation_id == organisation_id)
         & retired.context_id.in_(sa.select(context.id).where(bound)),
-        # Without a context there are only chunks that are deleted.
+        # Without a context, only deleted chunks exist.
         "binding": (binding.kb_pk == kb_pk) & binding.context_pk.is_not(None),
         "chunk": of_chunks(columns["chunk"].pk),
         "content": of_chunks(columns["content"].pk),

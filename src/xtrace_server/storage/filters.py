@@ -1,9 +1,8 @@
-"""Compiles a metadata filter to SQL: values only ever as bound parameters.
+"""Compiles a metadata filter to SQL; values are always bound parameters.
 
-Equality, `$in`, comparisons and prefixes become ranges over an index that begins with the binding; facet
-membership a look-up in the facets' index. The other conditions read the chunk's metadata row. A comparison
-with a missing tag is NULL in SQL; that is as good as false everywhere but under a negation, so a negation
-makes it false first.
+Equality, `$in`, comparisons and prefixes become ranges of an index that begins with the binding; facet membership
+becomes a look-up in the facets' index. The other conditions read the chunk's metadata row. In SQL, a comparison with a
+missing tag is NULL. That is equivalent to false except under a negation, so a negation first makes it false.
 """
 
 from typing import Any
@@ -28,11 +27,11 @@ from xtrace_server.storage.schema import chunk, facet
 
 
 def matching(filter_: Filter, binding_pk: int) -> ColumnElement[bool]:
-    """The condition that selects the binding's chunks that the filter matches."""
+    """Returns the condition for the binding's chunks that the filter matches."""
     condition = _condition(filter_, binding_pk)
     if _goes_by_index(filter_):
-        # Every way to match names the binding already. Named once more outside, SQLite, which knows nothing of how
-        # many chunks a binding has, would walk all of them rather than join the indexes of an OR.
+        # Every condition already names the binding. If the binding were also named outside, SQLite, which does not know
+        # how many chunks it has, would scan all of them instead of combining the indexes of an OR.
         return condition
     return and_(chunk.c.binding_pk == binding_pk, condition)
 
@@ -81,7 +80,7 @@ def _condition(filter_: Filter, binding_pk: int) -> ColumnElement[bool]:
 
 
 def successor(prefix: str) -> str | None:
-    """The smallest string above every string with this prefix, by code point; None if nothing is above."""
+    """Returns the smallest string above all strings with this prefix, by code point; None if there is none."""
     for end in range(len(prefix), 0, -1):
         last = ord(prefix[end - 1])
         if last != 0x10FFFF:
@@ -103,9 +102,9 @@ def _facets(binding_pk: int, tokens: tuple[str, ...]) -> list[ColumnElement[bool
 
 
 class Position(FunctionElement[int]):
-    """Where a string first occurs in another, from 1; 0 if it does not. LIKE would ignore case and know wildcards.
+    """The position of a string in another, from 1; 0 if it is absent. LIKE would ignore case and expand wildcards.
 
-    Each dialect compiles it to the function that it has for this.
+    Each dialect compiles it to its own function.
     """
 
     inherit_cache = True

@@ -1,6 +1,6 @@
-"""Which servers run on a data folder: one alone, or several that were all started to share it.
+"""Locks a data folder for one server, or for several that were all started to share it.
 
-The lock is held on the folder itself, so it leaves no file behind, and ends with the process however that ends.
+The lock is on the folder itself, so it leaves no file behind, and it ends with the process, however that ends.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Self
 from xtrace_core.file_locks import has_shared_locks, lock, open_folder
 
 _STARTING = "starting.lock"
-"""A file that one of several servers holds while it starts: the next one waits."""
+"""A file that a server locks while it starts, so that the next one waits."""
 
 
 class FolderInUse(Exception):
@@ -21,9 +21,9 @@ class FolderInUse(Exception):
 
 
 class FolderLock:
-    """Held while a server runs on the folder, as a context manager. Makes the folder (mode 0700) if it is missing.
+    """A context manager, held while a server runs on the folder. Creates the folder (mode 0700) if it is missing.
 
-    With `shared`, other servers that share may run there too. Raises `FolderInUse` and `OSError` when it is entered.
+    `shared` allows other sharing servers. On entry, raises `FolderInUse` and `OSError`.
     """
 
     def __init__(self, folder: Path, shared: bool) -> None:
@@ -32,7 +32,7 @@ class FolderLock:
         self._held: int | None = None
         self._starting: int | None = None
         self.is_alone = True
-        """Whether no other server ran there when this one started."""
+        """Whether this server was the first on the folder."""
 
     def __enter__(self) -> Self:
         if self._shared and not has_shared_locks():
@@ -55,7 +55,7 @@ class FolderLock:
         return self
 
     def has_started(self) -> None:
-        """Lets other servers start that share the folder: what one of them does alone is done."""
+        """Lets other sharing servers start, because the first server's own work is done."""
         if self._shared and self._held is not None:
             lock(self._held, shared=True, wait=True)
         self._end_start()
@@ -79,7 +79,7 @@ class FolderLock:
 
 @contextmanager
 def no_server_running(folder: Path) -> Iterator[None]:
-    """No server starts on the folder within the block. Raises `FolderInUse` if one runs there."""
+    """Prevents servers from starting on the folder during the block. Raises `FolderInUse` if one runs there."""
     held = open_folder(folder)
     try:
         if not lock(held):

@@ -17,7 +17,7 @@ _t = idempotency.c
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """What a request is recognised by: the API key, its `Idempotency-Key`, and a hash of its body."""
+    """Identifies a request: the API key, its `Idempotency-Key`, and a hash of its body."""
 
     api_key_hash: str
     key: str
@@ -25,7 +25,7 @@ class RequestKey:
 
 
 async def find_answer(connection: AsyncConnection, request: RequestKey) -> bytes | None:
-    """The answer to the same request before, or None. Raises `IdempotencyKeyReused` for another body."""
+    """Returns the earlier answer to the same request, or None. Raises `IdempotencyKeyReused` for another body."""
     query = select(_t.body_hash, _t.answer).where(
         _t.api_key_hash == request.api_key_hash, _t.key == request.key, _t.created_at >= _oldest()
     )
@@ -38,7 +38,7 @@ async def find_answer(connection: AsyncConnection, request: RequestKey) -> bytes
 
 
 async def keep_answer(connection: AsyncConnection, request: RequestKey, answer: bytes) -> None:
-    """Keeps the answer, and drops those that are too old, in the transaction of the insertion itself."""
+    """Stores the answer, and deletes expired ones, in the transaction of the insertion itself."""
     await connection.execute(delete(idempotency).where(_t.created_at < _oldest()))
     await connection.execute(
         insert(idempotency).values(

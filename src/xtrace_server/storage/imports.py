@@ -1,7 +1,7 @@
-"""An exported knowledge base on its way into a database, in transactions that are each short.
+"""Imports a knowledge base into a database, in short transactions.
 
-Until it is complete it belongs to a *staging* organisation, which has no keys. So no request finds it, and what an
-interrupted import stored is where the next one goes on.
+Until it is complete, it belongs to a *staging* organisation without keys. So no request finds it, and the next import
+continues from what an interrupted one has stored.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ from xtrace_server.storage.schema import (
 from xtrace_server.storage.sizes import STORED_BYTES, ByteLength
 
 ROWS_AT_ONCE: Final = 500
-"""How many rows one transaction stores: others write in between."""
+"""The number of rows that one transaction stores; others write in between."""
 
 _FOUND_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "execution_context": ("organisation_id", "id"),
@@ -50,26 +50,26 @@ _FOUND_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "knowledge_base": ("id",),
     "binding": ("kb_pk", "context_pk"),
 }
-"""The tables with few rows, and what tells their rows apart in every database."""
+"""The tables with few rows, and the columns that identify their rows in every database."""
 _OF_CHUNKS: Final[Mapping[str, tuple[str, ...]]] = {
     "chunk": ("pk",),
     "content": ("pk",),
     "ciphertext": ("pk",),
     "facet": ("chunk_pk", "position"),
 }
-"""The tables with rows for each chunk, and their keys, which begin with that of the chunk."""
+"""The tables with rows for each chunk, and their keys, which begin with the chunk's key."""
 IMPORTED: Final = frozenset({*_FOUND_BY, *_OF_CHUNKS})
 
 
 class CannotImport(Exception):
-    """The database has something that is in the way; the message says what. Nothing was changed."""
+    """Something in the database prevents the import; the message says what. Nothing was changed."""
 
 
 class Staged:
-    """An import under way. Part after part is stored; those that are there already are passed over."""
+    """A running import. It stores the parts one by one, and skips those already stored."""
 
     def __init__(self, database: Database, schemes: SchemeRegistry, target_id: str, digest: str) -> None:
-        """`target_id` is the organisation that gets the knowledge base, `digest` that of the archive."""
+        """`target_id` is the organisation that gets the knowledge base; `digest` is the archive's."""
         self._schemes = schemes
         self._database = database
         self._target_id = target_id
@@ -82,10 +82,10 @@ class Staged:
         self._of_binding: dict[int, Evaluation] = {}
         self._last: dict[str, tuple[int, ...]] = {}
         self.kb_id = ""
-        """The id of the knowledge base, here as where it came from."""
+        """The id of the knowledge base, which is the same as at its origin."""
 
     async def begin(self) -> None:
-        """Makes the staging organisation, if no earlier import of this archive did."""
+        """Creates the staging organisation, unless an earlier import of this archive did."""
         async with self._database.write() as connection:
             query = sa.select(organisation.c.id).where(organisation.c.id == self.organisation_id)
             if (await connection.execute(query)).one_or_none() is None:
@@ -93,7 +93,7 @@ class Staged:
                 await connection.execute(sa.insert(organisation).values(values))
 
     async def store(self, part: Part, names: Iterable[str]) -> None:
-        """Stores rows of a part, whose columns have these names. Raises `ArchiveUnusable` and `CannotImport`."""
+        """Stores the rows of a part, with these column names. Raises `ArchiveUnusable` and `CannotImport`."""
         names = list(names)
         for start in range(0, len(part.rows), ROWS_AT_ONCE):
             rows = [dict(zip(names, row, strict=True)) for row in part.rows[start : start + ROWS_AT_ONCE]]
@@ -110,7 +110,7 @@ class Staged:
                 raise ArchiveUnusable("its rows are inconsistent") from None
 
     async def check(self) -> None:
-        """Raises `ArchiveUnusable` if what is stored is not a whole knowledge base."""
+        """Raises `ArchiveUnusable` if the stored rows are not a complete knowledge base."""
         if self._kb is None:
             raise ArchiveUnusable("it does not contain a knowledge base")
         joined = chunk.join(binding, binding.c.pk == chunk.c.binding_pk)
@@ -146,9 +146,9 @@ class Staged:
                     raise ArchiveUnusable("it contains incomplete chunks")
 
     async def publish(self, connection: Connection) -> int:
-        """Gives the knowledge base to its organisation and returns its number of chunks.
+        """Transfers the knowledge base to its organisation, and returns its number of chunks.
 
-        Raises `CannotImport`, also where the organisation's quotas do not allow it.
+        Raises `CannotImport`, also if the organisation's quotas do not allow it.
         """
         kb_pk = self._kb[1] if self._kb else 0
         if not await is_there(connection, self._target_id):
@@ -166,7 +166,7 @@ class Staged:
                 await connection.execute(moved.values(context_pk=there))
         for retired in (await connection.execute(_of(retired_context, self.organisation_id))).all():
             values = {**retired._mapping, "organisation_id": self._target_id}
-            # Of a context that was here before, the organisation has decided itself.
+            # For a context that already existed, the organisation has decided itself.
             if retired.context_id in come and await _find(connection, retired_context, values) is None:
                 await connection.execute(sa.insert(retired_context).values(values))
         ours = sa.update(knowledge_base).where(knowledge_base.c.pk == kb_pk)
@@ -185,7 +185,7 @@ class Staged:
         return int(kb.number_of_vectors)
 
     async def remove(self) -> bool:
-        """Removes what is stored, in steps, the last chunks first: what is left can always be gone on with.
+        """Removes what is stored, in steps, last chunks first, so that the import can always be resumed.
 
         Returns whether there was anything.
         """
@@ -203,7 +203,7 @@ class Staged:
 
     @asynccontextmanager
     async def _step(self) -> AsyncIterator[Connection]:
-        """A short transaction, and as long a pause after it: SQLite gives its lock to the one that asks just then."""
+        """Runs a short transaction, and pauses as long after it, because SQLite's lock does not queue those that wait."""
         async with self._database.write() as connection:
             began = time.monotonic()
             yield connection
@@ -259,7 +259,7 @@ class Staged:
             self._of_binding[found["pk"]] = self._of_context[found["context_pk"]]
 
     async def _check_vectors(self, rows: list[dict[str, Any]]) -> None:
-        """Raises `ArchiveUnusable` for what no client could have stored."""
+        """Raises `ArchiveUnusable` for vectors that no client could have stored."""
         by_key = {self._chunk_pk(row["pk"]): row["row"] for row in rows}
         query = sa.select(chunk.c.pk, chunk.c.binding_pk).where(chunk.c.pk.in_(by_key))
         async with self._database.read(self._target_id) as connection:
@@ -318,7 +318,7 @@ def _later_revision(archived: int) -> int:
 
 
 async def _find(connection: Connection, table: sa.Table, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The row that is there already of what `row` describes."""
+    """Returns the existing row of the object that `row` describes."""
     query = sa.select(table).where(*[table.c[name] == row[name] for name in _FOUND_BY[table.name]])
     found = (await connection.execute(query)).mappings().one_or_none()
     return None if found is None else dict(found)

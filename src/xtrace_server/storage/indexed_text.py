@@ -1,8 +1,8 @@
-"""Comparisons of texts that go by an index although a text may be longer than the entry of an index.
+"""Comparisons of texts that use an index, although texts may be longer than an index entry.
 
-SQLite's indexes hold whole texts. PostgreSQL's take entries of up to 2,704 bytes, so there they hold the first
-`INDEXED_CHARACTERS` of a text. A shorter value compares with those as it compares with the whole text; a longer one
-compares by them first, and then with the whole text.
+SQLite's indexes contain whole texts. PostgreSQL's entries are limited to 2,704 bytes, so they contain the first
+`INDEXED_CHARACTERS` of a text. A shorter value compares with these as with the whole text; a longer one is first
+compared with these, and then with the whole text.
 """
 
 import operator
@@ -22,11 +22,11 @@ _COMPARISONS: Final[Mapping[str, tuple[Callable[[Any, Any], Any], Callable[[Any,
     "lt": (operator.lt, operator.le),
     "lte": (operator.le, operator.le),
 }
-"""Each comparison of whole texts, and the one that holds of their beginnings then."""
+"""Each comparison of whole texts, and the one that it implies for their beginnings."""
 
 
 class Indexed(FunctionElement[str]):
-    """What an index holds of a text; each dialect compiles it."""
+    """The indexed part of a text; each dialect compiles it."""
 
     inherit_cache = True
     name = "indexed"
@@ -37,7 +37,7 @@ class Indexed(FunctionElement[str]):
 
 
 def compares(column: ColumnElement[Any], comparison: str, value: str) -> ColumnElement[bool]:
-    """The condition that the column is `eq`, `gt`, `gte`, `lt` or `lte` the value, by code points."""
+    """Returns the condition that the column is `eq`, `gt`, `gte`, `lt` or `lte` the value, by code points."""
     whole, beginnings = _COMPARISONS[comparison]
     if len(value) < INDEXED_CHARACTERS:
         condition: ColumnElement[bool] = whole(Indexed(column), value)
@@ -46,7 +46,7 @@ def compares(column: ColumnElement[Any], comparison: str, value: str) -> ColumnE
 
 
 def is_one_of(column: ColumnElement[Any], values: Iterable[str]) -> ColumnElement[bool]:
-    """The condition that the column is one of the values."""
+    """Returns the condition that the column is one of the values."""
     short: list[str] = []
     long: list[str] = []
     for value in values:

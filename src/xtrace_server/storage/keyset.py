@@ -15,7 +15,7 @@ _LONGEST_ID: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a page ended: the last row's key, and what it was sorted by."""
+    """Where a page ended: the last row's key and its sorting value."""
 
     value: str | int
     pk: Any

@@ -1,4 +1,4 @@
-"""Knowledge bases: the rows of the control plane, and what every write of chunks changes about one."""
+"""Knowledge bases: their rows in the control plane, and what every write of chunks changes in them."""
 
 import secrets
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from xtrace_server.storage.schema import (
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeBase:
-    """A knowledge base as it was when it was read."""
+    """A knowledge base as it was read."""
 
     pk: int
     id: str
@@ -35,24 +35,24 @@ class KnowledgeBase:
     created_at: str
     updated_at: str
     deleted_at: str | None = None
-    """When it was deleted, if its chunks have still to go."""
+    """When it was deleted, if its chunks are not yet deleted."""
     organisation_id: str = ""
     stored_bytes: int = 0
-    """Of its chunks."""
+    """The bytes of its chunks."""
 
     @property
     def first_pk(self) -> int:
-        """No chunk of the knowledge base has a smaller key."""
+        """The smallest possible key of its chunks."""
         return chunk_pk(self.pk, 0)
 
     @property
     def last_pk(self) -> int:
-        """No chunk of the knowledge base has a greater key."""
+        """The greatest possible key of its chunks."""
         return chunk_pk(self.pk, MAX_CHUNK_ID)
 
 
 SortKey: TypeAlias = Literal["name", "number_of_vectors", "stored_bytes", "created_at", "updated_at"]
-"""What knowledge bases can be listed by."""
+"""The orders in which knowledge bases can be listed."""
 
 _ID_CHARACTERS = 12
 _ID_ALPHABET = "23456789abcdefghijkmnpqrstuvwxyz"  # without 0, 1, l and o, which people mistake for each other
@@ -74,11 +74,11 @@ COLUMNS = (
     _t.stored_bytes,
 )
 NOT_DELETED: Final[ColumnElement[bool]] = _t.deleted_at.is_(None)
-"""The condition that selects knowledge bases that are there."""
+"""The condition for knowledge bases that are not deleted."""
 
 
 def from_row(row: Sequence[Any]) -> KnowledgeBase:
-    """The knowledge base in a row of `COLUMNS`."""
+    """Returns the knowledge base in a row of `COLUMNS`."""
     return KnowledgeBase(*row)
 
 
@@ -106,7 +106,7 @@ async def create(connection: AsyncConnection, organisation_id: str, name: str, d
 
 
 async def _new_id(connection: AsyncConnection) -> str:
-    """An id that no knowledge base of any organisation has."""
+    """Returns an id that no knowledge base of any organisation has."""
     while True:
         kb_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_CHARACTERS))
         if (await connection.execute(select(_t.pk).where(_t.id == kb_id))).one_or_none() is None:
@@ -114,7 +114,7 @@ async def _new_id(connection: AsyncConnection) -> str:
 
 
 async def list_all(connection: AsyncConnection, organisation_id: str, *, deleting: bool = False) -> list[KnowledgeBase]:
-    """The organisation's knowledge bases in the order of their creation; `deleting` adds those being deleted."""
+    """Returns the organisation's knowledge bases in order of creation; `deleting` adds those being deleted."""
     query = select(*COLUMNS).where(_t.organisation_id == organisation_id).order_by(_t.pk)
     if not deleting:
         query = query.where(NOT_DELETED)
@@ -141,12 +141,12 @@ def listed(
 
 
 async def rename(connection: AsyncConnection, kb: KnowledgeBase, name: str, description: str) -> None:
-    """Gives a knowledge base another name and description; the id stays."""
+    """Changes a knowledge base's name and description; the id stays."""
     await connection.execute(update(knowledge_base).where(_t.pk == kb.pk).values(name=name, description=description))
 
 
 async def get(connection: AsyncConnection, organisation_id: str, kb_id: str) -> KnowledgeBase:
-    """The knowledge base; `KnowledgeBaseNotFound` also for another organisation's."""
+    """Returns the knowledge base. Raises `KnowledgeBaseNotFound`, also for another organisation's."""
     query = select(*COLUMNS).where(_t.id == kb_id, _t.organisation_id == organisation_id, NOT_DELETED)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
@@ -155,7 +155,7 @@ async def get(connection: AsyncConnection, organisation_id: str, kb_id: str) -> 
 
 
 async def lock(connection: AsyncConnection, kb: KnowledgeBase) -> KnowledgeBase:
-    """Returns the knowledge base as it is now, locked until the end of the writing transaction."""
+    """Returns the current knowledge base, locked until the end of the writing transaction."""
     query = select(*COLUMNS).where(_t.pk == kb.pk, NOT_DELETED).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None:
@@ -172,7 +172,7 @@ async def record_write(
     added_bytes: int = 0,
     left_a_binding: bool = False,
 ) -> None:
-    """Records what a transaction does to the chunks of a locked knowledge base; `added_bytes` may be negative.
+    """Records what a transaction changes in the chunks of a locked knowledge base; `added_bytes` may be negative.
 
     Chunks that were written carry the revision `kb.revision + 1`. Raises `QuotaExceeded`.
     """

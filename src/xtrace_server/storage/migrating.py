@@ -1,4 +1,4 @@
-"""The versions of the schema, and the way from one to the next."""
+"""The versions of the schema, and migrations between them."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -21,7 +21,7 @@ def version_of(connection: Connection) -> str | None:
 
 
 def newest_version() -> str:
-    """Returns the version of the schema that this version of XTrace works with."""
+    """Returns the version of the schema that this version of XTrace uses."""
     return _scripts().get_current_head() or ""
 
 
@@ -31,7 +31,7 @@ def is_current(connection: Connection) -> bool:
 
 
 def upgrade(connection: Connection, version: str = "head") -> None:
-    """Brings the database to a version of the schema, the newest by default, within the connection's transaction."""
+    """Migrates the database to a version of the schema, by default the newest, in the connection's transaction."""
     config = _migrations()
     config.attributes["connection"] = connection
     command.upgrade(config, version)

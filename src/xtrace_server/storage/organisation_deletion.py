@@ -1,8 +1,7 @@
-"""The deletion of an organisation with all that it has: at once for everyone, then step by step.
+"""Deletes an organisation with all its data: for its users at once, and on the disk in steps.
 
-From the end of the transaction that marks it on, none of its keys opens anything and it is not found. What it stored
-goes in transactions of a bounded size. Its row stays, without its name, because the audit log, of which nothing is ever
-deleted, refers to it.
+Once the transaction that marks it has ended, its keys stop working and it is not found. Its data is deleted in
+transactions of limited size. Its row stays, without its name, because the append-only audit log refers to it.
 """
 
 from typing import Any, Final
@@ -27,25 +26,25 @@ from xtrace_server.storage.schema import (
 from xtrace_server.storage.sizes import STEP_BYTES, ByteLength
 
 _ROWS: Final = 500
-"""Rows that one step deletes, or marks, at most."""
+"""The maximum number of rows that one step deletes or marks."""
 _ANSWERS: Final = 50
-"""The same of answers to insertions, each of which may have the ids of ten thousand chunks."""
+"""The same for answers to insertions, each of which may contain the ids of ten thousand chunks."""
 
 _o = organisation.c
 _TEXTS: Final = ("public_key", "config", "encrypted_secret", "key_provider", "wrapped_key")
 
 IS_LEFT: Final[ColumnElement[bool]] = exists().where(_o.deleted_at.is_not(None), _o.erased_at.is_(None))
-"""The condition that says whether anything is still to be carried out."""
+"""The condition that a deletion is incomplete."""
 
 
 async def mark(connection: AsyncConnection, organisation_id: str) -> None:
-    """Deletes an organisation that is there: it is not found from the end of the transaction on."""
+    """Deletes an existing organisation, which is not found once the transaction has ended."""
     values = {"deleted_at": now(), "chunks": 0, "stored_bytes": 0, "contexts": 0}
     await connection.execute(update(organisation).where(_o.id == organisation_id).values(values))
 
 
 async def carry_out(connection: AsyncConnection) -> bool:
-    """Carries out one step, when no knowledge base that was deleted is left; returns whether there was anything."""
+    """Does one step, once no deleted knowledge base is left; returns whether there was anything to do."""
     gone = select(_o.id).where(_o.deleted_at.is_not(None), _o.erased_at.is_(None)).limit(1)
     gone = gone.with_for_update(skip_locked=True)
     organisation_id = (await connection.execute(gone)).scalar_one_or_none()
@@ -60,7 +59,7 @@ async def carry_out(connection: AsyncConnection) -> bool:
 
 
 async def _mark_knowledge_bases(connection: AsyncConnection, organisation_id: str) -> bool:
-    """Marks knowledge bases, which then go with the steps of their own deletion."""
+    """Marks knowledge bases as deleted, so that the steps of their own deletion remove them."""
     column = knowledge_base.c
     some = select(column.pk).where(column.organisation_id == organisation_id).limit(_ROWS)
     pks = (await connection.execute(some)).scalars().all()
@@ -86,7 +85,7 @@ async def _delete_contexts(connection: AsyncConnection, organisation_id: str) ->
 
 
 async def _delete_answers(connection: AsyncConnection, organisation_id: str) -> bool:
-    """Deletes answers to insertions that one of its API keys has kept."""
+    """Deletes stored answers to insertions with one of its API keys."""
     column = idempotency.c
     keys = select(api_key.c.hash).where(api_key.c.organisation_id == organisation_id)
     some = select(column.api_key_hash, column.key).where(column.api_key_hash.in_(keys)).limit(_ANSWERS)

@@ -1,4 +1,4 @@
-"""Organisations, their admin keys, their API keys and what each may do."""
+"""Organisations, their admin keys, their API keys and the keys' permissions."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from xtrace_server.storage.schema import admin_key, api_key, knowledge_base, org
 from xtrace_server.storage.usage import Quotas, Requests, Stored
 
 STAGING_PREFIX: Final = "importing-"
-"""What the ids begin with of organisations that imports belong to until they are complete; they have no keys."""
+"""The prefix of staging organisations' ids: incomplete imports belong to these, and they do not have keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Organisation:
     name: str
     created_at: str
     suspended_at: str | None = None
-    """Since when none of its keys opens anything, if that is so."""
+    """When its keys stopped working; None if they work."""
     deleted_at: str | None = None
-    """When it was deleted, if what it stored has still to go."""
+    """When it was deleted, if its data is not yet deleted."""
     stored: Stored = field(default_factory=Stored)
     quotas: Quotas = field(default_factory=Quotas)
     requests: Requests = field(default_factory=Requests)
@@ -58,13 +58,13 @@ class ApiKey:
     created_at: str
     last_used_at: str | None = None
     expires_at: str | None = None
-    """From when on it opens nothing; None for a key that does not expire."""
+    """When it stops working; None if it does not expire."""
 
 
 _o = organisation.c
 _ORGANISATION = (_o.id, _o.name, _o.created_at, _o.suspended_at, _o.deleted_at, *usage.COLUMNS)
 _IS_THERE: Final[ColumnElement[bool]] = _o.deleted_at.is_(None) & _o.id.not_like(f"{STAGING_PREFIX}%")
-"""The condition that selects organisations that someone can have a key of."""
+"""The condition for organisations that can have keys."""
 _IS_LISTED: Final = _o.erased_at.is_(None)
 _JOINED = organisation.outerjoin(request_count)
 _a = admin_key.c
@@ -80,7 +80,7 @@ _KEY = (
     _k.last_used_at,
     _k.expires_at,
 )
-# Of every request, so they are made once: making a statement takes longer than carrying it out.
+# Created once, because every request uses them: creating a statement takes longer than executing it.
 _FIND_ADMIN_KEY: Final = (
     select(_a.hash, *_ORGANISATION)
     .select_from(_JOINED.join(admin_key))
@@ -94,12 +94,12 @@ _FIND_API_KEY: Final = (
 
 
 async def hold(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
-    """Whatever suspends the organisation, or revokes or grants something of the key, waits for this transaction."""
+    """Makes suspensions of the organisation, and revocations and grants of the key, wait for this transaction."""
     await statements(connection).hold(connection, _name(organisation_id), _key_name(key_hash))
 
 
 async def claim(connection: AsyncConnection, organisation_id: str) -> None:
-    """Waits until every write of the organisation that is under way has ended; others wait for this transaction."""
+    """Waits for all running writes of the organisation; later ones wait for this transaction."""
     await statements(connection).claim(connection, _name(organisation_id))
 
 
@@ -112,7 +112,7 @@ def _key_name(key_hash: str) -> str:
 
 
 async def create(connection: AsyncConnection, name: str, admin_key_hash: str) -> Organisation:
-    """A new organisation with its admin key."""
+    """Creates an organisation with its admin key."""
     created = Organisation(str(uuid4()), name, now())
     await connection.execute(insert(organisation).values(id=created.id, name=name, created_at=created.created_at))
     await usage.begin_requests(connection, created.id)
@@ -123,7 +123,7 @@ async def create(connection: AsyncConnection, name: str, admin_key_hash: str) ->
 
 
 async def list_all(connection: AsyncConnection) -> list[Organisation]:
-    """Every organisation, the oldest first; also those being deleted, and those of imports that are not complete."""
+    """Returns every organisation, oldest first, including those being deleted and those of incomplete imports."""
     query = select(*_ORGANISATION).select_from(_JOINED).where(_IS_LISTED).order_by(_o.created_at, _o.id)
     return [_from_row(row) for row in await connection.execute(query)]
 
@@ -185,7 +185,7 @@ def _from_row(row: Sequence[Any]) -> Organisation:
 
 
 async def there_was_any(connection: AsyncConnection) -> bool:
-    """Whether an organisation was ever created, be it deleted or not."""
+    """Whether an organisation was ever created, even if it was deleted."""
     return bool((await connection.execute(select(exists().select_from(organisation)))).scalar())
 
 
@@ -201,7 +201,7 @@ async def knowledge_base_counts(
 
 
 async def get(connection: AsyncConnection, organisation_id: str) -> Organisation:
-    """The organisation. Raises `OrganisationNotFound`."""
+    """Returns the organisation. Raises `OrganisationNotFound`."""
     query = select(*_ORGANISATION).select_from(_JOINED).where(_o.id == organisation_id, _IS_THERE)
     row = (await connection.execute(query)).one_or_none()
     if row is None:
@@ -210,24 +210,24 @@ async def get(connection: AsyncConnection, organisation_id: str) -> Organisation
 
 
 async def set_suspended(connection: AsyncConnection, organisation_id: str, since: str | None) -> None:
-    """Suspends the organisation, or resumes it with None, once every write of it that is under way has ended."""
+    """Suspends the organisation, or resumes it with None, after its running writes have ended."""
     await claim(connection, organisation_id)
     await connection.execute(update(organisation).where(_o.id == organisation_id).values(suspended_at=since))
 
 
 async def rename(connection: AsyncConnection, organisation_id: str, name: str) -> None:
-    """Gives the organisation another name; its id stays."""
+    """Renames the organisation; its id stays."""
     await connection.execute(update(organisation).where(_o.id == organisation_id).values(name=name))
 
 
 async def is_there(connection: AsyncConnection, organisation_id: str) -> bool:
-    """Whether there is an organisation of that id."""
+    """Whether an organisation with this id exists."""
     query = select(_o.id).where(_o.id == organisation_id, _IS_THERE)
     return (await connection.execute(query)).one_or_none() is not None
 
 
 async def add_admin_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> AdminKey:
-    """Stores a further admin key of an organisation; the others stay."""
+    """Stores another admin key of an organisation; the others stay."""
     added = AdminKey(key_hash, now())
     row = {"hash": added.hash, "organisation_id": organisation_id, "created_at": added.created_at}
     await connection.execute(insert(admin_key).values(row))
@@ -235,13 +235,13 @@ async def add_admin_key(connection: AsyncConnection, organisation_id: str, key_h
 
 
 async def list_admin_keys(connection: AsyncConnection, organisation_id: str) -> list[AdminKey]:
-    """The organisation's admin keys, the oldest first."""
+    """Returns the organisation's admin keys, oldest first."""
     query = select(_a.hash, _a.created_at).where(_a.organisation_id == organisation_id)
     return [AdminKey(*row) for row in await connection.execute(query.order_by(_a.created_at, _a.hash))]
 
 
 async def remove_admin_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
-    """Ends an admin key once every write with it that is under way has ended. Raises `KeyNotFound`."""
+    """Revokes an admin key after running writes with it have ended. Raises `KeyNotFound`."""
     await statements(connection).claim(connection, _key_name(key_hash))
     owned = (_a.hash == key_hash, _a.organisation_id == organisation_id)
     result = await connection.execute(delete(admin_key).where(*owned))
@@ -250,19 +250,19 @@ async def remove_admin_key(connection: AsyncConnection, organisation_id: str, ke
 
 
 async def find_admin_key(connection: AsyncConnection, key_hash: str) -> tuple[str, Organisation] | None:
-    """The stored hash and the organisation, if there is such an admin key."""
+    """Returns the stored hash and the organisation if this admin key exists, else None."""
     row = (await connection.execute(_FIND_ADMIN_KEY, {"key_hash": key_hash})).one_or_none()
     return None if row is None else (row[0], _from_row(row[1:]))
 
 
 async def find_api_key(connection: AsyncConnection, key_hash: str) -> tuple[ApiKey, Organisation] | None:
-    """The API key and its organisation, if the key exists and is not revoked; it may have expired."""
+    """Returns the API key and its organisation if the key exists and is not revoked; it may have expired."""
     row = (await connection.execute(_FIND_API_KEY, {"key_hash": key_hash})).one_or_none()
     return None if row is None else (ApiKey(*row[: len(_KEY)]), _from_row(row[len(_KEY) :]))
 
 
 async def get_api_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> ApiKey:
-    """The organisation's API key, not revoked; it may have expired. Raises `KeyNotFound`."""
+    """Returns the organisation's API key unless it is revoked; it may have expired. Raises `KeyNotFound`."""
     owned = (_k.hash == key_hash, _k.organisation_id == organisation_id)
     row = (await connection.execute(select(*_KEY).where(*owned, _k.revoked_at.is_(None)))).one_or_none()
     if row is None:
@@ -271,7 +271,7 @@ async def get_api_key(connection: AsyncConnection, organisation_id: str, key_has
 
 
 async def list_api_keys(connection: AsyncConnection, organisation_id: str) -> list[ApiKey]:
-    """The organisation's API keys that are not revoked, the oldest first."""
+    """Returns the organisation's API keys that are not revoked, oldest first."""
     query = select(*_KEY).where(_k.organisation_id == organisation_id, _k.revoked_at.is_(None))
     return [ApiKey(*row) for row in await connection.execute(query.order_by(_k.created_at, _k.hash))]
 
@@ -319,7 +319,7 @@ async def expiring_api_keys(connection: AsyncConnection, organisation_id: str, u
 
 
 async def first_n_is_taken(connection: AsyncConnection, organisation_id: str, first_n: str) -> bool:
-    """Whether an API key of the organisation, revoked ones included, begins alike ignoring case."""
+    """Whether an API key of the organisation, even a revoked one, has the same beginning, ignoring case."""
     query = select(func.count()).where(_k.organisation_id == organisation_id, _k.first_n_folded == first_n.lower())
     return bool((await connection.execute(query)).scalar())
 
@@ -341,7 +341,7 @@ async def add_api_key(connection: AsyncConnection, key: ApiKey) -> None:
 
 
 async def revoke_api_key(connection: AsyncConnection, organisation_id: str, key_hash: str) -> None:
-    """Revokes the key once every write with it that is under way has ended; a revoked one stays so.
+    """Revokes the key after running writes with it have ended; a revoked one stays revoked.
 
     Raises `KeyNotFound`.
     """
@@ -356,7 +356,7 @@ async def revoke_api_key(connection: AsyncConnection, organisation_id: str, key_
 async def change_api_key(
     connection: AsyncConnection, key: ApiKey, name: str, description: str, expires_at: str | None
 ) -> None:
-    """Gives the key another name, description and end, once every write with it that is under way has ended."""
+    """Changes the key's name, description and expiry, after running writes with it have ended."""
     await statements(connection).claim(connection, _key_name(key.hash))
     values = {"name": name, "description": description, "expires_at": expires_at}
     await connection.execute(update(api_key).where(_k.hash == key.hash).values(values))
@@ -367,13 +367,13 @@ async def record_use(connection: AsyncConnection, key_hash: str) -> None:
 
 
 class Grant(NamedTuple):
-    """What a key may do in one knowledge base."""
+    """A key's permission in one knowledge base."""
 
     kb: KnowledgeBase
     permission: int
-    """The one that holds."""
+    """The effective permission."""
     is_default: bool
-    """Whether it is the key's default: nothing is set for this knowledge base."""
+    """Whether it is the key's default, because nothing is set for this knowledge base."""
 
 
 _PERMISSIONS: Final = (
@@ -391,7 +391,7 @@ _PERMISSION: Final = _PERMISSIONS.where(knowledge_base.c.id == bindparam("kb_id"
 
 
 async def permissions(connection: AsyncConnection, key: ApiKey, kb_id: str | None = None) -> list[Grant]:
-    """The key's effective permission on each knowledge base of its organisation, or on the one of that id."""
+    """Returns the key's effective permission on each knowledge base of its organisation, or on the one with this id."""
     values = {"key_hash": key.hash, "organisation_id": key.organisation_id}
     if kb_id is None:
         rows = await connection.execute(_PERMISSIONS, values)
@@ -404,7 +404,7 @@ async def permissions(connection: AsyncConnection, key: ApiKey, kb_id: str | Non
 
 
 async def count_access(connection: AsyncConnection, kb: KnowledgeBase) -> tuple[int, int]:
-    """How many API keys that have not expired may read in the knowledge base, and how many may write."""
+    """Returns the numbers of unexpired API keys that may read and write in the knowledge base."""
     granted = (permission.c.api_key_hash == _k.hash) & (permission.c.kb_pk == kb.pk)
     level = func.coalesce(permission.c.permission, _k.default_permission)
     usable = (
@@ -424,7 +424,7 @@ async def count_access(connection: AsyncConnection, kb: KnowledgeBase) -> tuple[
 async def explicit_permissions(
     connection: AsyncConnection, key_hashes: Collection[str], kb_pks: Collection[int]
 ) -> dict[tuple[str, int], int]:
-    """What is set for each of at most a thousand keys in each of as many knowledge bases, by hash and key."""
+    """Returns the set permissions of at most a thousand keys in as many knowledge bases, by hash and key."""
     column = permission.c
     query = select(column.api_key_hash, column.kb_pk, column.permission).where(
         column.api_key_hash.in_(key_hashes), column.kb_pk.in_(kb_pks)
@@ -433,7 +433,7 @@ async def explicit_permissions(
 
 
 async def count_explicit(connection: AsyncConnection, key_hashes: Collection[str]) -> dict[str, tuple[int, int]]:
-    """In how many knowledge bases something is set for each of at most a thousand keys: any access, and none."""
+    """Returns, for at most a thousand keys, in how many knowledge bases access is set, and in how many none is."""
     column = permission.c
     opened = func.coalesce(func.sum(case((column.permission > 0, 1), else_=0)), 0)
     query = (
@@ -446,16 +446,16 @@ async def count_explicit(connection: AsyncConnection, key_hashes: Collection[str
 
 
 async def clear_permission(connection: AsyncConnection, key: ApiKey, kb: KnowledgeBase) -> None:
-    """From now on the key's default holds in the knowledge base. Waits for every write with the key under way."""
+    """Resets the key to its default permission in the knowledge base. Waits for running writes with the key."""
     await statements(connection).claim(connection, _key_name(key.hash))
     same = (permission.c.api_key_hash == key.hash, permission.c.kb_pk == kb.pk)
     await connection.execute(delete(permission).where(*same))
 
 
 async def set_permission(connection: AsyncConnection, key: ApiKey, kb: KnowledgeBase, level: int) -> None:
-    """What the key may do in the knowledge base from now on; it goes before the key's default.
+    """Sets the key's permission in the knowledge base, which overrides the key's default.
 
-    Waits for every write with the key that is under way.
+    Waits for running writes with the key.
     """
     await statements(connection).claim(connection, _key_name(key.hash))
     same = (permission.c.api_key_hash == key.hash, permission.c.kb_pk == kb.pk)

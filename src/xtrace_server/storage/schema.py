@@ -1,12 +1,12 @@
-"""The tables, one definition for queries and migrations alike.
+"""The tables: one definition for queries and migrations.
 
-A chunk's primary key is made of the number of its knowledge base and its chunk id (`chunk_pk`), so that the
-chunks of a knowledge base lie together in every table, in the order of their ids, and a range of ids is a
-range of keys. What a metadata search reads (`chunk`, `facet`) lies apart from contents and ciphertexts.
+A chunk's primary key combines the number of its knowledge base and its chunk id (`chunk_pk`). So the chunks of a
+knowledge base are adjacent in every table, sorted by id, and a range of ids is a range of keys. The tables that a
+metadata search reads (`chunk`, `facet`) are separate from contents and ciphertexts.
 
-A *binding* is the pair of a knowledge base and an execution context that chunks are stored under: the scope
-of every search. Every index on metadata begins with it. Strings compare by code point (UTF-8 bytes), which is
-SQLite's BINARY collation and elsewhere "C".
+A *binding* is the pair of a knowledge base and an execution context of its chunks: the scope of every search. Every
+index on metadata begins with it. Strings compare by code point (UTF-8 bytes): the collation BINARY in SQLite, and "C"
+elsewhere.
 """
 
 from hashlib import sha256
@@ -42,7 +42,7 @@ CHUNK_ID_BITS = 40
 MAX_CHUNK_ID = 2**CHUNK_ID_BITS - 1
 MAX_KNOWLEDGE_BASE_PK = 2 ** (63 - CHUNK_ID_BITS) - 1
 
-# SQLite numbers rows by itself only in a column whose type is exactly INTEGER.
+# SQLite only numbers rows itself in a column of exactly the type INTEGER.
 _Key = BigInteger().with_variant(Integer(), "sqlite")
 _Text = Text().with_variant(Text(collation="C"), "postgresql")
 
@@ -53,12 +53,12 @@ def chunk_pk(kb_pk: int, chunk_id: int) -> int:
 
 
 def chunk_id_of(pk: int) -> int:
-    """The chunk id in a chunk's primary key."""
+    """Returns the chunk id in a chunk's primary key."""
     return int(pk & MAX_CHUNK_ID)
 
 
 def unique_key(name: str) -> bytes:
-    """What `unique_name` holds of a name: SHA-256, because a name may be longer than an entry of an index."""
+    """Returns the value of `unique_name` for a name: its SHA-256, because names may be longer than index entries."""
     return sha256(name.encode()).digest()
 
 
@@ -68,10 +68,10 @@ organisation = Table(
     Column("id", _Text, primary_key=True),
     Column("name", _Text, nullable=False),
     Column("created_at", _Text, nullable=False),
-    Column("suspended_at", _Text),  # from then on none of its keys opens anything
+    Column("suspended_at", _Text),  # from then on, its keys do not work
     Column("deleted_at", _Text),  # from then on it is gone for everyone, and what it stored goes step by step
     Column("erased_at", _Text),  # when the last of it had gone; the row stays, because the audit log refers to it
-    # Sums over all that it stores, kept by every write.
+    # Sums of everything that it stores, updated by every write.
     Column("chunks", BigInteger, nullable=False, default=0),
     Column("stored_bytes", BigInteger, nullable=False, default=0),
     Column("contexts", BigInteger, nullable=False, default=0),
@@ -101,9 +101,9 @@ request_count = Table(  # apart from the organisation, so that counting does not
 )
 
 FIGURES = ("requests", "errors", "searches", "filtered", "fetched", "written")
-"""What is counted of an organisation in an hour."""
+"""The figures of an organisation per hour."""
 LATENCY_BOUNDS_MS = (2, 5, 10, 20, 35, 50, 75, 100, 150, 250, 500, 1000, 2000, 5000, 15_000)
-"""Searches are counted by their time: below the first bound, between two, and from the last on."""
+"""The bounds of the searches' times: counts are below the first, between two, and from the last on."""
 LATENCIES = tuple(f"latency_{i}" for i in range(len(LATENCY_BOUNDS_MS) + 1))
 
 usage_hour = Table(  # kept for a few weeks
@@ -255,7 +255,7 @@ binding = Table(
     metadata,
     Column("pk", _Key, primary_key=True),
     Column("kb_pk", ForeignKey("knowledge_base.pk", ondelete="CASCADE"), nullable=False),
-    # Null when the context, or the knowledge base, was deleted and some of the chunks have still to go.
+    # Null if the context or the knowledge base was deleted, and some of the chunks are not yet deleted.
     Column("context_pk", ForeignKey("execution_context.pk", ondelete="SET NULL"), index=True),
     Column("row_bytes", Integer),  # of the first stored index, and so of all; null before that
     Column("name_salt", LargeBinary),  # opaque; null until a client stores one
@@ -272,7 +272,7 @@ chunk = Table(
     Column("unique_name", LargeBinary),  # the hash of the name, where its writer asked that no other chunk has it
     *[Column(tag, _Text) for tag in TAGS],
     Column("facet_count", Integer, nullable=False),
-    # Bytes in other tables, in UTF-8: what a step takes is known before it is read.
+    # Bytes in other tables, in UTF-8, so that the size of a step is known before it is read.
     Column("facet_bytes", Integer, nullable=False),
     Column("content_bytes", Integer, nullable=False),
     Column("nonce", LargeBinary),
@@ -298,7 +298,7 @@ Index(
     postgresql_where=text("unique_name IS NOT NULL"),
 )
 for _tag in TAGS:
-    # In SQLite whole, not only where the tag is set: it uses no partial index under an OR.
+    # In SQLite a full index, because it does not use partial indexes under an OR.
     Index(
         f"ix_chunk_{_tag}",
         chunk.c.binding_pk,
@@ -309,7 +309,7 @@ for _tag in TAGS:
 deleted_chunk = Table(
     "deleted_chunk",
     metadata,
-    # No one sees the chunk any more. A deletion of many takes effect with these rows, and is carried out step by step.
+    # Chunks that are no longer visible. A large deletion takes effect with these rows, and is completed in steps.
     Column("pk", ForeignKey("chunk.pk", ondelete="CASCADE"), primary_key=True, autoincrement=False),
 )
 

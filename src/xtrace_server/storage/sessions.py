@@ -1,4 +1,4 @@
-"""Sessions of the dashboard. The database has a hash of each token, and ends a session together with its key."""
+"""Sessions of the dashboard. The database stores a hash of each token, and ends a session with its key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from xtrace_server.storage.database import THE_SERVICE, now
 from xtrace_server.storage.schema import sent_form, session
 
 MAX_SESSIONS: Final = 100
-"""Sessions of one organisation, or of the operator; a further one ends the one that was used longest ago."""
+"""The maximum number of sessions of one owner; another one ends the least recently used."""
 MAX_SENT_FORMS: Final = 1000
-"""Forms that are remembered of one session."""
+"""The maximum number of remembered forms per session."""
 
 _s = session.c
 _f = sent_form.c
@@ -26,16 +26,16 @@ class Session:
 
     hash: str
     organisation_id: str
-    """`THE_SERVICE` for the operator's."""
+    """The organisation's id, or `THE_SERVICE` for the operator."""
     key_hash: str
-    """Of the admin key or the operator key that it was opened with."""
+    """The hash of the admin key or operator key with which it was opened."""
     created_at: str
     used_at: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Sessions that were last used, or were opened, before these moments have ended."""
+    """Sessions last used, or opened, before these times have ended."""
 
     used_before: str
     created_before: str
@@ -55,7 +55,7 @@ def _of(organisation_id: str) -> Any:
 
 
 async def create(connection: AsyncConnection, session_hash: str, organisation_id: str, key_hash: str) -> None:
-    """Stores a new session; those of the same owner beyond `MAX_SESSIONS` end."""
+    """Stores a new session, and ends sessions of the same owner beyond `MAX_SESSIONS`."""
     is_operator = organisation_id == THE_SERVICE
     moment = now()
     row = {
@@ -74,13 +74,13 @@ async def create(connection: AsyncConnection, session_hash: str, organisation_id
 
 
 async def find(connection: AsyncConnection, session_hash: str) -> Session | None:
-    """The session, be it over or not."""
+    """Returns the session, even if it has ended."""
     row = (await connection.execute(select(*_COLUMNS).where(_s.hash == session_hash))).one_or_none()
     return None if row is None else _from_row(row)
 
 
 async def list_all(connection: AsyncConnection, organisation_id: str, ends: Ends) -> list[Session]:
-    """The sessions of an owner that are not over, the latest used first."""
+    """Returns the active sessions of an owner, most recently used first."""
     query = select(*_COLUMNS).where(_of(organisation_id)).order_by(_s.used_at.desc(), _s.hash)
     found = [_from_row(row) for row in await connection.execute(query)]
     return [one for one in found if not ends.is_over(one)]
@@ -91,24 +91,24 @@ async def record_use(connection: AsyncConnection, session_hash: str) -> None:
 
 
 async def end(connection: AsyncConnection, organisation_id: str, session_hash: str) -> bool:
-    """Ends a session of an owner; returns whether there was one."""
+    """Ends a session of an owner; returns whether it existed."""
     statement = delete(session).where(_s.hash == session_hash, _of(organisation_id))
     return bool((await connection.execute(statement)).rowcount)
 
 
 async def end_all(connection: AsyncConnection, organisation_id: str) -> int:
-    """Ends every session of an owner; returns how many there were."""
+    """Ends every session of an owner; returns their number."""
     return (await connection.execute(delete(session).where(_of(organisation_id)))).rowcount
 
 
 async def remove_ended(connection: AsyncConnection, ends: Ends) -> None:
-    """Deletes the rows of sessions that are over, for all keys."""
+    """Deletes the rows of all sessions that have ended."""
     over = (_s.used_at < ends.used_before) | (_s.created_at < ends.created_before)
     await connection.execute(delete(session).where(over))
 
 
 async def add_sent_form(connection: AsyncConnection, session_hash: str, nonce: str) -> bool:
-    """Remembers that a form was sent; returns whether it was not before, and the session is not at its maximum."""
+    """Remembers that a form was sent; returns False if it had been sent before, or the session is at its maximum."""
     same = (_f.session_hash == session_hash, _f.nonce == nonce)
     if (await connection.execute(select(_f.nonce).where(*same))).one_or_none() is not None:
         return False

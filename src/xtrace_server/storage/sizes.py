@@ -1,4 +1,4 @@
-"""How many bytes chunks have, so that whatever works on many of them does so in steps of a bounded size."""
+"""The sizes of chunks, so that work on many of them is divided into steps of limited size."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
@@ -12,13 +12,13 @@ from xtrace_server.storage.schema import binding, chunk
 from xtrace_server.storage.steps import steps
 
 STEP_BYTES: Final = 4 * 2**20
-"""How many bytes one step works on, beside the first chunk in it."""
+"""The number of bytes in one step, besides its first chunk."""
 
 _c = chunk.c
 
 
 class ByteLength(FunctionElement[int]):
-    """The length of a text in UTF-8. Each dialect compiles it to the function that it has for this."""
+    """The length of a text in UTF-8. Each dialect compiles it to its own function."""
 
     inherit_cache = True
     name = "octet_length"
@@ -31,17 +31,17 @@ CHUNK_BYTES: Final[ColumnElement[int]] = sum(
     [ByteLength(func.coalesce(_c[tag], "")) for tag in TAGS],
     start=_c.content_bytes + _c.facet_bytes + ByteLength(_c.name),
 )
-"""The bytes of a chunk but for its ciphertexts, as an expression over its row."""
+"""Returns the bytes of a chunk without its ciphertexts, as an expression of its row."""
 
 
 STORED_BYTES: Final[ColumnElement[int]] = (
     CHUNK_BYTES + func.coalesce(func.length(_c.nonce), 0) + func.coalesce(binding.c.row_bytes, 0)
 )
-"""All bytes of a chunk, as an expression over its row and that of its binding."""
+"""Returns all bytes of a chunk, as an expression of its row and its binding's."""
 
 
 async def stored_bytes(connection: AsyncConnection, pks: Iterable[int]) -> int:
-    """Returns how many bytes the chunks with these keys have together, ciphertexts and nonces with them."""
+    """Returns the total bytes of the chunks with these keys, including ciphertexts and nonces."""
     found = 0
     for some in steps(pks):
         query = select(func.coalesce(func.sum(STORED_BYTES), 0)).join_from(chunk, binding).where(_c.pk.in_(some))
@@ -55,9 +55,7 @@ def byte_length(text: str) -> int:
 
 
 async def bounded_steps(connection: AsyncConnection, pks: Sequence[int], most: int) -> AsyncIterator[list[int]]:
-    """Yields the keys in their order, in steps of at most `most` chunks and about `STEP_BYTES`; unknown ones are left
-    out.
-    """
+    """Yields the keys in order, in steps of at most `most` chunks and about `STEP_BYTES`, without unknown ones."""
     step: list[int] = []
     taken = 0
     for some in steps(pks):

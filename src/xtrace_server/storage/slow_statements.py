@@ -1,4 +1,4 @@
-"""Which statements are slow: their text goes to the log, in which every value is a placeholder."""
+"""Logs slow statements, with placeholders for all values."""
 
 import logging
 import time
@@ -20,18 +20,18 @@ _log = logging.getLogger("xtrace.database")
 
 @dataclass(frozen=True, slots=True)
 class SlowStatement:
-    """A statement that was slow, without its values, and how often; times are in seconds."""
+    """A slow statement without its values, and how often it was slow; times are in seconds."""
 
     statement: str
     count: int
     total_s: float
     slowest_s: float
     last_at: str
-    """The time in UTC, as the database has times."""
+    """The time in UTC, in the database's format."""
 
 
 class SlowStatements:
-    """The slow statements of a process, at most `MAX_STATEMENTS`: those that were slow longest ago are forgotten."""
+    """The most recent slow statements of a process, at most `MAX_STATEMENTS`."""
 
     def __init__(self) -> None:
         self._found: dict[str, SlowStatement] = {}
@@ -47,15 +47,14 @@ class SlowStatements:
             del self._found[next(iter(self._found))]
 
     def list_all(self) -> list[SlowStatement]:
-        """Returns them, those that took most time altogether first."""
+        """Returns the statements, those with the most total time first."""
         return sorted(self._found.values(), key=lambda one: -one.total_s)
 
 
 def watch(engine: AsyncEngine, seconds: float, note_slow: Callable[[str, float], None]) -> None:
-    """Logs each statement of the engine that takes as long or longer, also one that fails or is interrupted.
+    """Logs each statement of the engine that takes at least this long, even if it fails or is interrupted.
 
-    `note_slow` is called for each, with its text and its seconds. What is fetched step by step is not part of a
-    statement's time.
+    `note_slow` is called for each, with its text and its seconds. Rows fetched in steps do not count.
     """
     running: WeakKeyDictionary[ExecutionContext, float] = WeakKeyDictionary()
 

@@ -1,4 +1,4 @@
-"""A span for every statement of the database: what it does to which table, without its text and its values."""
+"""Creates a span for every database statement: its operation and table, without its text and values."""
 
 import re
 from typing import Any, Final
@@ -18,7 +18,7 @@ _TABLE: Final = re.compile(r'\b(?:FROM|INTO|UPDATE|ANALYZE|COPY) "?(\w+)', re.IG
 
 
 def watch(engine: AsyncEngine, traces: Traces) -> None:
-    """Begins a span with each statement of the engine, and ends it with its execution, also one that fails."""
+    """Records a span for the execution of each statement of the engine, even if it fails."""
     running: WeakKeyDictionary[ExecutionContext, Any] = WeakKeyDictionary()
 
     @event.listens_for(engine.sync_engine, "before_cursor_execute")
@@ -46,9 +46,9 @@ def watch(engine: AsyncEngine, traces: Traces) -> None:
 
 
 def described(statement: str) -> tuple[str, str]:
-    """Returns the operation and the first table of the schema that a statement names, empty for one without.
+    """Returns the statement's operation and the first table of the schema that it names, empty if there is none.
 
-    Both come from fixed lists: nothing of the statement's own text is passed on.
+    Both come from fixed lists, so that nothing of the statement's text is revealed.
     """
     word = statement.split(None, 1)[0].upper() if statement.strip() else ""
     tables = (name for name in _TABLE.findall(statement) if name in metadata.tables)

@@ -1,4 +1,4 @@
-"""How much one statement works on."""
+"""The sizes of statements."""
 
 from collections.abc import Iterable
 from typing import Final, TypeVar
@@ -6,11 +6,11 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 PARAMETERS: Final = 1000
-"""How many values one statement binds, and how many rows it returns: a few milliseconds' work."""
+"""The number of values that one statement binds, and of rows that it returns: a few milliseconds of work."""
 
 
 def steps(values: Iterable[T]) -> Iterable[list[T]]:
-    """Yields the values in batches of what one statement binds."""
+    """Yields the values in batches for one statement each."""
     listed = list(values)
     for i in range(0, len(listed), PARAMETERS):
         yield listed[i : i + PARAMETERS]

@@ -1,4 +1,4 @@
-"""What the dashboard says of an organisation as a whole: counted where it is stored."""
+"""Summaries of an organisation for the dashboard, counted by the database."""
 
 from collections.abc import Collection
 
@@ -13,9 +13,9 @@ _kb = knowledge_base.c
 
 
 async def fields_in_use(connection: AsyncConnection, binding_pks: Collection[int]) -> dict[int, list[str]]:
-    """Which of the tags and facets any chunk of each binding has, for at most a hundred bindings.
+    """Returns which tags and facets the chunks of each binding use, for at most a hundred bindings.
 
-    Each is one look-up in an index.
+    Each is a single index look-up.
     """
     column = chunk.c
     found: dict[int, list[str]] = {}
@@ -29,7 +29,7 @@ async def fields_in_use(connection: AsyncConnection, binding_pks: Collection[int
 
 
 async def count_names(connection: AsyncConnection, organisation_id: str) -> tuple[int, int]:
-    """How many knowledge bases have a description, and how many contexts a name."""
+    """Returns the numbers of knowledge bases with a description, and of contexts with a name."""
     described = (_kb.organisation_id == organisation_id, _kb.deleted_at.is_(None), _kb.description != "")
     named = (execution_context.c.organisation_id == organisation_id, execution_context.c.name.is_not(None))
     descriptions = await connection.execute(select(func.count()).select_from(knowledge_base).where(*described))
@@ -38,8 +38,8 @@ async def count_names(connection: AsyncConnection, organisation_id: str) -> tupl
 
 
 async def count_all(connection: AsyncConnection, organisation_id: str) -> tuple[int, int, int, int]:
-    """How many knowledge bases, knowledge bases being deleted, API keys and contexts the organisation has."""
-    # Each goes by an index alone: those being deleted are few, and have one of their own.
+    """Returns the numbers of knowledge bases, knowledge bases being deleted, API keys and contexts."""
+    # Each uses only an index; the few knowledge bases being deleted have a separate one.
     mine = _kb.organisation_id == organisation_id
     kbs = select(func.count()).select_from(knowledge_base)
     everything = (await connection.execute(kbs.where(mine))).scalar_one()

@@ -1,6 +1,6 @@
-"""Shares a few places among organisations, so that the one that asks most does not keep the others waiting.
+"""Shares a few places among organisations, so that the busiest one does not make the others wait.
 
-Who waits is served organisation by organisation (round robin; Nagle, RFC 970), and within one in the order of arrival.
+Waiting requests are served by organisation in turn (round robin; Nagle, RFC 970), and within one in order of arrival.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ _Place: TypeAlias = asyncio.Future[None]
 
 
 class Turns:
-    """`places` at once, of which one organisation holds at most `share`."""
+    """`places` at once, of which one organisation has at most `share`."""
 
     def __init__(self, places: int, share: int, patience_s: float) -> None:
         self._free = places
@@ -29,7 +29,7 @@ class Turns:
     async def turn(self, organisation_id: str, *, urgent: bool = False) -> AsyncIterator[None]:
         """Holds a place while the block runs. Raises `Unavailable` if none becomes free in time.
 
-        Urgent work goes first. Where both kinds wait, they alternate, so that neither keeps the other out.
+        Urgent work goes first. If both kinds wait, they alternate, so that neither starves.
         """
         place: _Place = asyncio.get_running_loop().create_future()
         (self._urgent if urgent else self._other).join(organisation_id, place)
@@ -38,7 +38,7 @@ class Turns:
             await self._wait(place)
             yield
         finally:
-            # It may have been given in the moment in which no one waited for it any more.
+            # It may have been granted just as the wait timed out.
             if place.done() and not place.cancelled():
                 self._take_back(organisation_id)
             else:
@@ -78,7 +78,7 @@ class Turns:
 
 
 class _Line:
-    """Who waits, by organisation; the one that was served last is at the end."""
+    """The waiting requests by organisation; the most recently served one is last."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, deque[_Place]] = OrderedDict()
@@ -87,7 +87,7 @@ class _Line:
         self._waiting.setdefault(organisation_id, deque()).append(place)
 
     def next(self, may_have: Callable[[str], bool]) -> tuple[str, _Place] | None:
-        """Removes and returns whose turn it is; None if no one waits who may have a place."""
+        """Removes and returns the next request; None if no waiting request may have a place."""
         for organisation_id in list(self._waiting):
             places = self._waiting[organisation_id]
             while places and places[0].done():  # no one waits for it any more

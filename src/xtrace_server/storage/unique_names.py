@@ -1,7 +1,7 @@
-"""Names that one chunk of a binding has, where its writer asked for that; the database's index holds it.
+"""Names that are unique within a binding, if the writer asked for that; an index of the database enforces it.
 
-A chunk that was stored so has the hash of its name in `unique_name`. It stays so through every later write: a change of
-its name or of its binding is a conflict where another chunk has the name. An empty name never conflicts.
+Such a chunk has the hash of its name in `unique_name`, and keeps this property through every later write: changing its
+name or binding conflicts if another chunk has the name. An empty name never conflicts.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,14 +20,14 @@ _c = chunk.c
 
 
 class Place(NamedTuple):
-    """Where a name counts, and the name."""
+    """A binding and a name in it."""
 
     binding_pk: int
     name: str
 
 
 async def find(connection: AsyncConnection, binding: Binding, names: Collection[str]) -> dict[str, int]:
-    """The keys of the chunks of the binding that have these unique names, by name; what was deleted has none.
+    """Returns the keys of the binding's chunks with these unique names, by name; deleted chunks have none.
 
     In a writing transaction.
     """
@@ -35,16 +35,16 @@ async def find(connection: AsyncConnection, binding: Binding, names: Collection[
 
 
 async def release(connection: AsyncConnection, places: Mapping[int, Place]) -> dict[int, Place]:
-    """Frees the unique names of those chunks that are about to have another place, and gives their new places.
+    """Frees the unique names of the chunks that are about to change their place, and returns their new places.
 
-    `places` has the new ones by the chunks' keys; chunks without a unique name have none afterwards either. `claim`
-    must follow when the chunks are written: in between, names can change hands within one write.
+    `places` contains the new ones by the chunks' keys; chunks without a unique name do not get one. `claim` must follow
+    once the chunks are written: in between, chunks can exchange names within one write.
     """
     moving: dict[int, Place] = {}
     for step in steps(places):
         query = select(_c.pk, _c.binding_pk, _c.name).where(_c.pk.in_(step), _c.unique_name.is_not(None))
         before = {pk: Place(binding_pk, name) for pk, binding_pk, name in await connection.execute(query)}
-        # In the order of the write, whatever order the database has: a conflict names the later chunk.
+        # In the order of the write, not of the database: a conflict names the later chunk.
         moving |= {pk: places[pk] for pk in step if pk in before and places[pk] != before[pk]}
     for step in steps(moving):
         await connection.execute(update(chunk).where(_c.pk.in_(step)).values(unique_name=None))
@@ -52,7 +52,7 @@ async def release(connection: AsyncConnection, places: Mapping[int, Place]) -> d
 
 
 async def claim(connection: AsyncConnection, places: Mapping[int, Place]) -> None:
-    """Gives chunks, by their keys, the unique names that `release` returned. Raises `NamesTaken`, naming the chunks."""
+    """Assigns the unique names from `release` to chunks by their keys. Raises `NamesTaken`, which names the chunks."""
     named = {pk: place for pk, place in places.items() if place.name}
     by_binding: dict[int, dict[str, int]] = {}
     taken = []

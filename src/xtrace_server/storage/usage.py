@@ -1,7 +1,7 @@
-"""What organisations have stored and asked for, and their quotas.
+"""What organisations have stored and requested, and their quotas.
 
-What is stored is kept as sums, changed in the transaction of each write: nothing is counted, and of two writes at once
-the second one sees what the first one has stored.
+Stored amounts are sums, updated in the transaction of each write: nothing has to be counted, and the second of two
+concurrent writes sees what the first one has stored.
 """
 
 import time
@@ -24,7 +24,7 @@ _r = request_count.c
 
 @dataclass(frozen=True, slots=True)
 class Quotas:
-    """The most that an organisation may have; None for unlimited."""
+    """The limits of an organisation; None for unlimited."""
 
     chunks: int | None = None
     bytes: int | None = None
@@ -37,7 +37,7 @@ class Quotas:
 class Stored:
     """What an organisation has stored.
 
-    Bytes are those of contents, vectors, names and metadata of its chunks, and of its contexts.
+    `bytes` covers the contents, vectors, names and metadata of its chunks, and its contexts.
     """
 
     chunks: int = 0
@@ -47,7 +47,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """How many requests came with API keys in the last minute and day that had any, as numbers since 1970 in UTC."""
+    """Requests with API keys in the last minute and day that had any, numbered since 1970 in UTC."""
 
     minute: int = 0
     in_minute: int = 0
@@ -55,13 +55,13 @@ class Requests:
     in_day: int = 0
 
     def within(self, time_s: float) -> tuple[int, int]:
-        """Returns how many there were in the minute and in the day of this time, in seconds since 1970."""
+        """Returns the number of requests in the minute and in the day of this time, in seconds since 1970."""
         minute, day = windows(time_s)
         return (self.in_minute if minute == self.minute else 0), (self.in_day if day == self.day else 0)
 
 
 def now_s() -> float:
-    """Returns the time by which requests are counted, in seconds since 1970."""
+    """Returns the current time for counting requests, in seconds since 1970."""
     return time.time()
 
 
@@ -80,11 +80,11 @@ QUOTA_COLUMNS: Final = (
 _STORED: Final = (_o.chunks, _o.stored_bytes, _o.contexts)
 REQUEST_COLUMNS: Final = (_r.minute, _r.in_minute, _r.day, _r.in_day)
 COLUMNS: Final = (*_STORED, *QUOTA_COLUMNS, *REQUEST_COLUMNS)
-"""Of an organisation, joined with its `request_count` if there is any."""
+"""The columns of an organisation, joined with its `request_count`, if any."""
 
 
 def from_row(row: Sequence[Any]) -> tuple[Stored, Quotas, Requests]:
-    """What a row of `COLUMNS` says."""
+    """Returns the usage in a row of `COLUMNS`."""
     requests = Requests() if row[8] is None else Requests(*row[8:])
     return Stored(*row[:3]), Quotas(*row[3:8]), requests
 
@@ -98,9 +98,9 @@ def requests_today() -> ColumnElement[int]:
 async def check_room(
     connection: AsyncConnection, organisation_id: str, *, chunks: int = 0, stored_bytes: int = 0
 ) -> None:
-    """Raises `QuotaExceeded` if so much more exceeds a quota already, before a write that is long; `add` decides.
+    """Raises `QuotaExceeded` before a long write if this much more already exceeds a quota; `add` decides later.
 
-    Locks nothing, so others may store something in between.
+    Locks nothing, so others may store something meanwhile.
     """
     row = (await connection.execute(select(*_STORED, *QUOTA_COLUMNS[:3]).where(_o.id == organisation_id))).one()
     more = (chunks, stored_bytes, 0)
@@ -110,9 +110,9 @@ async def check_room(
 async def add(
     connection: AsyncConnection, organisation_id: str, *, chunks: int = 0, stored_bytes: int = 0, contexts: int = 0
 ) -> None:
-    """Adds to what an organisation has stored, or takes away; its row stays locked until the transaction ends.
+    """Adds to what an organisation has stored, or subtracts; its row stays locked until the transaction ends.
 
-    Raises `QuotaExceeded` for what becomes more, and is more than its quota then; and `OrganisationNotFound`.
+    Raises `QuotaExceeded` if an increase exceeds its quota, and `OrganisationNotFound`.
     """
     added = (chunks, stored_bytes, contexts)
     if not any(added):
@@ -126,20 +126,20 @@ async def add(
 
 
 def _check(stored: Sequence[int], quotas: Sequence[int | None], added: Sequence[int]) -> None:
-    """Raises `QuotaExceeded` for what was added to and is more than its quota with that."""
+    """Raises `QuotaExceeded` if an addition exceeds its quota."""
     for what, has, quota, more in zip(("chunks", "bytes", "contexts"), stored, quotas, added, strict=True):
         if more > 0 and quota is not None and has > quota:
             raise QuotaExceeded.of_stored(what, quota, has - more, more)
 
 
 async def set_quotas(connection: AsyncConnection, organisation_id: str, quotas: Mapping[str, int | None]) -> None:
-    """Sets quotas by their names in `Quotas`; the others stay, and so does what is stored, however much it is."""
+    """Sets quotas by their names in `Quotas`; others stay, and stored data stays even if it exceeds them."""
     values = {f"max_{name}": quota for name, quota in quotas.items()}
     await connection.execute(update(organisation).where(_o.id == organisation_id).values(values))
 
 
 async def add_requests(connection: AsyncConnection, organisation_id: str, more: Requests) -> Requests | None:
-    """Adds requests of a minute and a day; returns how many there are of these, None without such an organisation."""
+    """Adds requests of a minute and a day; returns their new numbers, or None for an unknown organisation."""
     values = {
         "minute": more.minute,
         "in_minute": case((_r.minute == more.minute, _r.in_minute), else_=0) + more.in_minute,
@@ -152,6 +152,6 @@ async def add_requests(connection: AsyncConnection, organisation_id: str, more: 
 
 
 async def begin_requests(connection: AsyncConnection, organisation_id: str) -> None:
-    """Makes the row in which the requests of a new organisation are counted."""
+    """Creates the row that counts the requests of a new organisation."""
     values = {"organisation_id": organisation_id, "minute": 0, "in_minute": 0, "day": 0, "in_day": 0}
     await connection.execute(insert(request_count).values(values))

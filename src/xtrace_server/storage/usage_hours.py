@@ -1,4 +1,4 @@
-"""What organisations use, by the hour: sums of all server processes, kept for `KEPT_HOURS`."""
+"""The usage of organisations by hour: sums of all server processes, kept for `KEPT_HOURS`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _e = usage_error.c
 
 @dataclass(frozen=True, slots=True)
 class ErrorCount:
-    """How often requests failed with a code, and when last."""
+    """How often requests failed with a code, and when they last did."""
 
     code: str
     count: int
@@ -25,7 +25,7 @@ class ErrorCount:
 
 
 async def there(connection: AsyncConnection, organisation_ids: set[str]) -> set[str]:
-    """Those of at most a thousand ids that organisations have which are not deleted."""
+    """Returns those of at most a thousand ids whose organisations are not deleted."""
     query = select(organisation.c.id).where(
         organisation.c.id.in_(organisation_ids), organisation.c.deleted_at.is_(None)
     )
@@ -44,7 +44,7 @@ async def add(connection: AsyncConnection, organisation_id: str, hour: int, coun
 async def add_error(
     connection: AsyncConnection, organisation_id: str, hour: int, code: str, count: int, last_at: str
 ) -> None:
-    """Adds to how often requests failed with a code in an hour."""
+    """Adds to the number of requests that failed with a code in an hour."""
     mine = (_e.organisation_id == organisation_id, _e.hour == hour, _e.code == code)
     more = {"count": _e.count + count, "last_at": last_at}
     if not (await connection.execute(update(usage_error).where(*mine).values(more))).rowcount:
@@ -60,14 +60,14 @@ async def remove_before(connection: AsyncConnection, hour: int) -> None:
 
 
 async def since(connection: AsyncConnection, organisation_id: str, hour: int) -> dict[int, dict[str, int]]:
-    """The figures from an hour on, by the hour; hours without any are missing."""
+    """Returns the figures from an hour on, by hour, without hours that have none."""
     names = ("hour", *FIGURES, *LATENCIES)
     query = select(*[_h[name] for name in names]).where(_h.organisation_id == organisation_id, _h.hour >= hour)
     return {row[0]: dict(zip(names[1:], row[1:], strict=True)) for row in await connection.execute(query)}
 
 
 async def errors_since(connection: AsyncConnection, organisation_id: str, hour: int) -> list[ErrorCount]:
-    """How often requests failed from an hour on, by code, the most frequent first."""
+    """Returns how often requests failed from an hour on, by code, most frequent first."""
     total = func.sum(_e.count)
     query = (
         select(_e.code, total, func.max(_e.last_at))

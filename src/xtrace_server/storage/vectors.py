@@ -1,4 +1,4 @@
-"""What the search engine reads: the ciphertext rows of a binding, in blocks, and what has changed of them."""
+"""Reads for the search engine: the ciphertext rows of a binding, in blocks, and their changes."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from xtrace_server.storage.schema import chunk, ciphertext
 
 BLOCK_ROWS = 2048
 _FIRST_ROWS = 256
-"""The first block is smaller, because a client waits for it."""
+"""The first block is smaller, because a client is waiting for it."""
 
 Keys: TypeAlias = NDArray[np.int64]
 
@@ -27,7 +27,7 @@ _c = chunk.c
 
 @dataclass(frozen=True, slots=True)
 class VectorBlock:
-    """Some rows, by ascending key; the three lists go together."""
+    """Some rows, by ascending key, as three parallel lists."""
 
     pks: list[int]
     nonces: list[bytes | None]
@@ -35,7 +35,7 @@ class VectorBlock:
 
 
 async def read_all(connection: AsyncConnection, binding: Binding) -> AsyncIterator[VectorBlock]:
-    """Every row of the binding; no block is empty."""
+    """Yields every row of the binding; no block is empty."""
     query = _joined().where(_c.binding_pk == binding.pk, NOT_DELETED).order_by(_c.pk)
     wanted = _FIRST_ROWS
     block = _block(await connection.execute(query.limit(wanted)))
@@ -48,14 +48,14 @@ async def read_all(connection: AsyncConnection, binding: Binding) -> AsyncIterat
 
 
 async def read_newer(connection: AsyncConnection, binding: Binding, revision: int) -> AsyncIterator[VectorBlock]:
-    """The rows that were written after that revision of the knowledge base."""
+    """Yields the rows that were written after this revision of the knowledge base."""
     async for block in read_some(connection, await newer_pks(connection, binding, revision)):
         yield block
 
 
 async def newer_pks(connection: AsyncConnection, binding: Binding, revision: int) -> list[int]:
-    """The keys of the rows that were written after that revision of the knowledge base, ascending."""
-    # By key, not by revision, would make SQLite walk the whole binding: the few rows are sorted instead.
+    """Returns the keys of the rows that were written after this revision of the knowledge base, ascending."""
+    # Sorted by key in the query, SQLite would scan the whole binding, so the few rows are sorted afterwards.
     query = select(_c.pk).where(_c.binding_pk == binding.pk, _c.revision > revision, NOT_DELETED)
     return sorted((await connection.execute(query)).scalars())
 
@@ -63,7 +63,7 @@ async def newer_pks(connection: AsyncConnection, binding: Binding, revision: int
 async def read_between(
     connection: AsyncConnection, binding: Binding, first_pk: int, last_pk: int
 ) -> AsyncIterator[VectorBlock]:
-    """The rows of the binding in the range of keys, both ends included; no block is empty."""
+    """Yields the rows of the binding in the range of keys, inclusive; no block is empty."""
     query = _joined().where(_c.binding_pk == binding.pk, NOT_DELETED, _c.pk.between(first_pk, last_pk))
     block = _block(await connection.execute(query.order_by(_c.pk)))
     if block.pks:
@@ -73,9 +73,9 @@ async def read_between(
 async def read_some(
     connection: AsyncConnection, pks: Sequence[int], revision: int | None = None
 ) -> AsyncIterator[VectorBlock]:
-    """The rows with these keys, which are ascending; those that do not exist are left out, and no block is empty.
+    """Yields the rows with these ascending keys, without those that do not exist; no block is empty.
 
-    With a revision, those that were written after it are left out too.
+    With a revision, also omits rows that were written after it.
     """
     for start, end in pairwise([0, *range(_FIRST_ROWS, len(pks), BLOCK_ROWS), len(pks)]):
         query = _joined().where(_c.pk.in_(pks[start:end])).order_by(_c.pk)
@@ -87,7 +87,7 @@ async def read_some(
 
 
 async def read_matching(connection: AsyncConnection, candidates: Candidates) -> VectorBlock | None:
-    """The rows of the candidates, in one query; None if they are more than one block."""
+    """Returns the rows of the candidates from one query; None if they do not fit into one block."""
     matching = pk_query(candidates).order_by(None)
     query = _joined().where(_c.pk.in_(matching)).order_by(_c.pk).limit(BLOCK_ROWS + 1)
     block = _block(await connection.execute(query))
@@ -95,9 +95,9 @@ async def read_matching(connection: AsyncConnection, candidates: Candidates) -> 
 
 
 async def read_pks(connection: AsyncConnection, binding: Binding) -> Keys:
-    """The keys of the binding's chunks, ascending."""
+    """Returns the keys of the binding's chunks, ascending."""
     query = select(_c.pk).where(_c.binding_pk == binding.pk, NOT_DELETED).order_by(_c.pk)
-    # In steps: a list of all of them at once would keep everything else waiting.
+    # In steps: a list of all of them at once would block everything else.
     steps = (await connection.stream_scalars(query)).partitions(BLOCK_ROWS)
     return np.concatenate([np.empty(0, dtype=np.int64), *[np.array(step, dtype=np.int64) async for step in steps]])
 

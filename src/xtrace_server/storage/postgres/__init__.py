@@ -1,1 +1,1 @@
-"""Everything that only PostgreSQL knows."""
+"""Everything specific to PostgreSQL."""

@@ -1,4 +1,4 @@
-"""What of a PostgreSQL database will trouble a server that works today, for `xtrace serve --check-config`."""
+"""Finds problems of a PostgreSQL database that a server may meet later, for `xtrace serve --check-config`."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _VERIFIED = ("verify-full", "verify-ca")
 
 
 def cautions(connection: Connection, connections: int, changes_schema: bool) -> Iterator[str]:
-    """What is wrong for a server with so many connections; a sentence each that begins after the database's name."""
+    """Yields the problems of a server with this many connections, each as a sentence after the database's name."""
     if connection.exec_driver_sql("SHOW transaction_read_only").scalar_one() == "on":
         yield (
             "takes no writes: it is a replica, or default_transaction_read_only is on; name the primary, or several "
@@ -31,7 +31,7 @@ def cautions(connection: Connection, connections: int, changes_schema: bool) -> 
 
 
 def unverified(url: URL) -> Iterator[str]:
-    """The sentence about a connection over a network whose other end may be anyone; likewise."""
+    """Yields the same for a network connection that does not verify the other end."""
     named = url.query.get("host", url.host or os.environ.get("PGHOST", ""))
     hosts = named.split(",") if isinstance(named, str) else named
     verified = url.query.get("sslmode", os.environ.get("PGSSLMODE")) in _VERIFIED

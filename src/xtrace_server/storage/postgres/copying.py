@@ -1,4 +1,4 @@
-"""Many rows at once: COPY in its binary form."""
+"""Inserts many rows at once, with COPY in its binary format."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +19,11 @@ _TYPES: Final[Mapping[type[Any], str]] = {
     sa.LargeBinary: "bytea",
     sa.String: "text",
 }
-"""In this order: an integer of another width is an integer too."""
+"""The order matters, because an integer of another width is also an integer."""
 
 
 async def copy_rows(connection: AsyncConnection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts the rows, which all have the same columns, in the connection's transaction."""
+    """Inserts rows with the same columns in the connection's transaction."""
     names = list(rows[0])
     driver = (await connection.get_raw_connection()).driver_connection
     if driver is None:
@@ -41,7 +41,7 @@ async def copy_rows(connection: AsyncConnection, table: sa.Table, rows: Sequence
 
 
 def load_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """The same through a connection that blocks, for rows with a value for each column of the table."""
+    """Does the same through a blocking connection, for rows with a value for each column of the table."""
     names = table.columns.keys()
     driver: Any = connection.connection.driver_connection
     with (
@@ -66,7 +66,7 @@ def _types(table: sa.Table, names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _without_values(table: sa.Table, dialect: sa.Dialect) -> Iterator[None]:
-    """Turns the driver's errors into SQLAlchemy's, and takes the values out that they quote."""
+    """Turns the driver's errors into SQLAlchemy's, without the values that they quote."""
     try:
         yield
     except psycopg.Error as error:

@@ -1,7 +1,7 @@
-"""PostgreSQL as the service runs it: snapshots that only read, and transactions that lock the rows they are about.
+"""PostgreSQL as the service uses it: read-only snapshots, and transactions that lock the rows that they concern.
 
 A snapshot is a REPEATABLE READ transaction. Writing transactions are READ COMMITTED: each statement sees what is
-committed by then, and what a decision rests on is locked first (`with_for_update` in the queries).
+committed by then, and rows on which a decision depends are locked first (`with_for_update` in the queries).
 """
 
 import select
@@ -29,9 +29,9 @@ from xtrace_server.storage.postgres.faults import fault, hide_values, may_be_rep
 from xtrace_server.storage.postgres.statements import PostgresStatements
 
 LOCK_TIMEOUT_S: Final = 20
-"""How long a statement waits for a lock: as long as a transaction waits to begin."""
+"""The maximum wait of a statement for a lock: the same as a transaction's wait to begin."""
 IDLE_TIMEOUT_S: Final = 60
-"""After how long PostgreSQL ends a transaction whose server does nothing in it: it may be gone, and holds locks."""
+"""The time after which PostgreSQL ends an idle transaction, whose server may be gone while it holds locks."""
 _OLDEST: Final = 130000
 _ALONE: Final = 0x7874726163650001
 """The number of the advisory lock."""
@@ -39,13 +39,13 @@ _REACHING: Final[Mapping[str, Any]] = {
     "connect_timeout": 10,
     "application_name": "xtrace",
     "client_encoding": "UTF8",
-    # A database that is gone without a word is noticed in half a minute, not after hours.
+    # A database that disappears silently is noticed within half a minute, instead of after hours.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""What libpq is told unless the URL says otherwise."""
+"""The defaults for libpq; the URL overrides them."""
 
 
 class Postgres:
@@ -80,7 +80,7 @@ class Postgres:
         return [f"{self.location} {caution}" for caution in [*found, *unverified(self._url)]]
 
     def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
-        """Makes `folder` (mode 0700) if it is missing; the database itself must be there."""
+        """Creates `folder` (mode 0700) if it is missing; the database itself must exist."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.checked_versions(known_versions, whole)
 
@@ -91,7 +91,7 @@ class Postgres:
         return self._engine(connections, "READ COMMITTED", read_only=False)
 
     async def be_alone(self, connection: AsyncConnection) -> None:
-        """Also ends the limit on statements: a migration may take long."""
+        """Also removes the time limit of statements, because a migration may take long."""
         await connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         await connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
         await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ALONE})")
@@ -103,7 +103,7 @@ class Postgres:
         return may_be_repeated(error)
 
     def sizes(self) -> Mapping[str, Reading]:
-        """Nothing: a reading must not wait for a network. PostgreSQL has exporters of its own."""
+        """Returns nothing, because a reading must not wait for a network. PostgreSQL has its own exporters."""
         return {}
 
     def stored_bytes(self) -> int:
@@ -134,12 +134,12 @@ class Postgres:
 
     @contextmanager
     def draft(self) -> Iterator[Connection]:
-        """What is written appears when its transaction is committed; until then the mark says so."""
+        """The draft appears when its transaction commits; until then, the mark shows that it is incomplete."""
         with self._alone_and_empty() as connection:
             blocking.mark_unfinished(connection)
         try:
             with self._alone_and_empty() as connection:
-                blocking.remove_mark(connection)  # as the others see it, together with what is written
+                blocking.remove_mark(connection)  # others see this together with the draft
                 yield connection
                 connection.exec_driver_sql("ANALYZE")  # plans of the first queries depend on it
         except BaseException:
@@ -192,7 +192,7 @@ class Postgres:
         options = self._url.query.get("options", "")
         given = [options] if isinstance(options, str) else list(options)
         ours = [f"-c {name}={value}" for name, value in settings.items()]
-        # A statement that is not prepared is planned with its values, so that partial indexes are used.
+        # Unprepared statements are planned with their values, so that partial indexes are used.
         arguments: dict[str, Any] = {"prepare_threshold": None, "options": " ".join([*ours, *given]).strip()}
         return arguments | {name: value for name, value in _REACHING.items() if name not in self._url.query}
 
@@ -217,7 +217,7 @@ class Postgres:
 
 
 _Cursor: Final[Any] = type("_Cursor", (psycopg.AsyncServerCursor,), {"__del__": lambda _cursor: None})
-"""A cursor that may be left open without a warning: the end of a transaction closes it when a request is cancelled."""
+"""A cursor that may stay open without a warning: when a request is cancelled, the transaction's end closes it."""
 
 
 def _use_own_cursors(connection: Any, _record: object) -> None:
@@ -225,11 +225,11 @@ def _use_own_cursors(connection: Any, _record: object) -> None:
 
 
 def _check_whole(dialect: sa.Dialect, connection: Any, _record: object, _proxy: object) -> None:
-    """Finds out whether PostgreSQL has ended a connection that was not in use, so that after a restart of it only what
-    was under way fails. Raises what makes the pool take another one.
+    """Checks whether PostgreSQL has closed an idle connection, so that after a restart of PostgreSQL only running
+    requests fail. Raises what makes the pool use another connection.
     """
     try:
-        # Nothing is expected: what has come is the end, or a notice. So nearly always no question is needed.
+        # No data is expected: if some has arrived, it is the end or a notice. So a query is almost never needed.
         whole = not _has_data(connection.driver_connection.pgconn.socket) or dialect.do_ping(connection)
     except psycopg.Error:
         whole = False
@@ -246,7 +246,7 @@ def _has_data(descriptor: int) -> bool:
 
 
 def _parsed(url: str) -> URL:
-    """The URL with the driver. Raises `ValueError`."""
+    """Returns the URL with the driver. Raises `ValueError`."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -255,8 +255,8 @@ def _parsed(url: str) -> URL:
 
 
 def _checked_versions(connection: Connection, location: str, known: Collection[str]) -> Collection[str]:
-    """Returns the versions of its schema. Raises `DatabaseUnusable` for a database that the service must not touch;
-    `known` empty takes any version.
+    """Returns the versions of its schema. Raises `DatabaseUnusable` for a database that the service must not touch; an
+    empty `known` accepts any version.
     """
     number = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
     if number < _OLDEST:
@@ -277,6 +277,6 @@ def _checked_versions(connection: Connection, location: str, known: Collection[s
 
 
 def _words(error: SQLAlchemyError) -> str:
-    """The driver's words in one line."""
+    """Returns the driver's message on one line."""
     said = error.orig if isinstance(error, DBAPIError) else error
     return " ".join(str(said).split())

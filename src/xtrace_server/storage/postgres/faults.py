@@ -1,4 +1,4 @@
-"""PostgreSQL's errors: as answers of the service, and without the values that they quote."""
+"""Turns PostgreSQL's errors into answers of the service, without the values that they quote."""
 
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ _REPEATABLE: Final = (errors.SerializationFailure, errors.DeadlockDetected, erro
 
 
 def fault(error: DBAPIError) -> ServiceError | None:
-    """Returns the answer to a request that met this error; None for a bug or for damaged data."""
+    """Returns the answer to a request that failed with this error; None for a bug or damaged data."""
     match error.orig:
         case errors.DiskFull():
             return StorageFull()
@@ -35,21 +35,21 @@ def fault(error: DBAPIError) -> ServiceError | None:
 
 
 def may_be_repeated(error: DBAPIError) -> bool:
-    """Returns whether another transaction was in the way: the same one, retried, finds it done.
+    """Returns whether another transaction caused the error; a retry then finds that one finished.
 
-    A value that had to be unique is among these: the transaction that had it first was not over when this one looked.
+    This includes unique values: the transaction that first used the value had not finished when this one checked.
     """
     return isinstance(error.orig, _REPEATABLE)
 
 
 def hide_values(context: ExceptionContext) -> None:
-    """Takes the details out of an error: they quote the values of rows, and errors end up in logs and on screens."""
+    """Removes the details from an error: they quote values of rows, and errors end up in logs and on screens."""
     without_values(context.original_exception)
     if isinstance(context.sqlalchemy_exception, DBAPIError):
         context.sqlalchemy_exception.args = (str(context.original_exception),)
 
 
 def without_values(error: Any) -> None:
-    """The same for an error of the driver."""
+    """Does the same for an error of the driver."""
     if isinstance(error, psycopg.Error) and error.diag.message_primary:
         error.args = (error.diag.message_primary,)

@@ -11,8 +11,8 @@ from xtrace_server.storage.sizes import ByteLength
 
 @compiles(Position, "postgresql")
 def _strpos(element: Position, compiler: Any, **options: Any) -> str:
-    # As a query of its own: where one begins PostgreSQL looks for a cancellation, but not within the conditions of a
-    # row, and a filter can have hundreds of these over long texts.
+    # As a subquery: PostgreSQL checks for a cancellation when one begins, but not between the conditions of a row, and
+    # a filter can have hundreds of these on long texts.
     return f"(SELECT strpos({compiler.process(element.clauses, **options)}))"
 
 

@@ -1,7 +1,7 @@
-"""What PostgreSQL does in its own way within a writing transaction.
+"""PostgreSQL's own statements within a writing transaction.
 
-Names are locked by advisory locks, which last until the transaction ends. Who waits to claim one is not overtaken by
-those who come later to hold it.
+Names are locked with advisory locks, which last until the transaction ends. A transaction that waits to claim a name is
+not overtaken by later ones that hold it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,11 @@ class PostgresStatements:
             await copy_rows(connection, table, rows)
 
     async def has_grown(self, connection: AsyncConnection, table: sa.Table) -> None:
-        """Counts it again: the planner goes by that."""
+        """Refreshes the table's statistics, which the planner uses."""
         await connection.exec_driver_sql(f"ANALYZE {table.name}")
 
     async def hold(self, connection: AsyncConnection, *names: str) -> None:
-        """Waits until none of the names is claimed, one after the other; others may hold them too."""
+        """Waits, for one name after the other, until it is not claimed; others may hold it too."""
         await connection.execute(sa.select(*[sa.func.pg_advisory_xact_lock_shared(_number(name)) for name in names]))
 
     async def claim(self, connection: AsyncConnection, name: str) -> None:
@@ -38,5 +38,5 @@ class PostgresStatements:
 
 
 def _number(name: str) -> sa.BindParameter[int]:
-    # Two names with the same number would only wait for each other.
+    # If two names share a number, they only wait for each other.
     return sa.literal(int.from_bytes(sha256(name.encode()).digest()[:8], signed=True), sa.BigInteger())

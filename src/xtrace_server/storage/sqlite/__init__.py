@@ -1,1 +1,1 @@
-"""Everything that only SQLite knows."""
+"""Everything specific to SQLite."""

@@ -1,4 +1,4 @@
-"""SQLite for commands that read or write a whole database: connections that block, and give rows one by one."""
+"""SQLite for commands that read or write a whole database: blocking connections that return rows one by one."""
 
 import shutil
 import sqlite3
@@ -16,12 +16,12 @@ from xtrace_server.storage.dialects import DatabaseUnusable
 
 _DRAFT: Final = ".restoring."
 _BESIDE: Final = ("", "-wal", "-shm", "-journal")
-"""What the names of a database's files end with. A log left behind would be taken for that of a new database."""
+"""The suffixes of a database's files. A stale log would be taken for the log of a new database."""
 
 
 @contextmanager
 def snapshot(file: Path, patience_s: float) -> Iterator[Connection]:
-    """The database in the file as it is at this moment. Raises SQLAlchemy's errors."""
+    """Yields a snapshot of the database in the file. Raises SQLAlchemy's errors."""
     with _transaction(file, patience_s, ["PRAGMA query_only = ON"]) as connection:
         connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()  # from here on, nothing newer is seen
         yield connection
@@ -29,9 +29,9 @@ def snapshot(file: Path, patience_s: float) -> Iterator[Connection]:
 
 @contextmanager
 def draft(file: Path, pragmas: Sequence[str]) -> Iterator[Connection]:
-    """A new database, which appears as the file when the block ends. Raises `DatabaseUnusable` and `OSError`.
+    """Yields a new database, which appears as the file when the block ends. Raises `DatabaseUnusable` and `OSError`.
 
-    `pragmas` are those that the service begins its connections with.
+    `pragmas` are those of the service's connections.
     """
     for ending in _BESIDE:
         existing = file.with_name(file.name + ending)
@@ -53,7 +53,7 @@ def draft(file: Path, pragmas: Sequence[str]) -> Iterator[Connection]:
 
 
 def unfinished(file: Path) -> list[Path]:
-    """Returns what drafts of the file have left that were killed, or that are being written."""
+    """Returns the remains of killed drafts of the file, and drafts that are being written."""
     return sorted(file.parent.glob(f"{_DRAFT}*"))
 
 
@@ -65,14 +65,14 @@ def load_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, ..
 
 
 def next_keys(connection: Connection) -> Mapping[str, int]:
-    """Returns, for each table whose rows SQLite numbers and which had some, the next number."""
+    """Returns the next number for each table that has had rows and whose rows SQLite numbers."""
     if not connection.exec_driver_sql("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'").scalar():
         return {}
     return {name: last + 1 for name, last in connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")}
 
 
 def set_next_key(connection: Connection, table: str, next_key: int) -> None:
-    """Lets SQLite number the next row of the table with `next_key`, or beyond the greatest there is."""
+    """Makes SQLite number the table's next row `next_key`, or higher than all existing rows."""
     last = max(next_key, next_keys(connection).get(table, 1)) - 1
     connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
     connection.exec_driver_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))

@@ -1,8 +1,8 @@
-"""Statements that go to their connection's thread once.
+"""Executes each statement with a single call to its connection's thread.
 
-A connection of aiosqlite is a thread. SQLAlchemy's cursor goes there to open a cursor, to execute, to fetch and to
-close, and each time two threads wake each other, which takes longer than most statements. This one has all of that
-done in one call. Cursors that stream (`AsyncConnection.stream`) are SQLAlchemy's own.
+An aiosqlite connection is a thread. SQLAlchemy's cursor calls it to open a cursor, to execute, to fetch and to close,
+and each time two threads wake each other, which takes longer than most statements. This cursor does all of that in one
+call. Streaming cursors (`AsyncConnection.stream`) are still SQLAlchemy's.
 """
 
 import sqlite3
@@ -18,7 +18,7 @@ from sqlalchemy.util import EMPTY_DICT
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What a statement gave, read while its cursor was open."""
+    """The result of a statement, read while its cursor was open."""
 
     rows: Iterable[Any] = ()
     description: Any = None
@@ -63,7 +63,7 @@ class OneCallCursor(AsyncAdapt_dbapi_cursor):
         self._rows.clear()
 
     async def _async_soft_close(self) -> None:
-        """There is no open cursor."""
+        """Does nothing, because no cursor is open."""
 
     async def _execute_async(self, operation: Any, parameters: Any) -> None:
         await self._ask(sqlite3.Cursor.execute, operation, () if parameters is None else parameters)
@@ -74,7 +74,7 @@ class OneCallCursor(AsyncAdapt_dbapi_cursor):
     async def _ask(self, execute: Callable[..., Any], *arguments: Any) -> None:
         connection = self._connection
         async with self._adapt_connection._execute_mutex:
-            # As aiosqlite's own methods do it; it has none that also gives the description and the counts.
+            # The same as aiosqlite's own methods, none of which also returns the description and the counts.
             self._answer = await connection._execute(_answer, connection._conn, execute, arguments)
         self._rows = deque(self._answer.rows)
 

@@ -1,8 +1,8 @@
-"""SQLite as the service runs it: one connection that writes, several that read, each transaction a snapshot.
+"""SQLite as the service uses it: one connection that writes and several that read; each transaction is a snapshot.
 
-In WAL mode readers never wait for the writer. Writing transactions begin with BEGIN IMMEDIATE: they queue for the one
-writing connection instead of failing half way. `synchronous=FULL` makes an answered write survive a power cut;
-`secure_delete` overwrites what is deleted.
+In WAL mode, readers never wait for the writer. Writing transactions begin with BEGIN IMMEDIATE: they queue for the one
+writing connection instead of failing halfway. `synchronous=FULL` makes an answered write survive a power failure;
+`secure_delete` overwrites deleted data.
 """
 
 import os
@@ -39,7 +39,7 @@ _PRAGMAS: Final = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA secure_delete = ON",
     "PRAGMA temp_store = MEMORY",
-    # Otherwise the commit that finds a long log writes all of it back, while every other write waits: `log` does that.
+    # Otherwise, a commit that finds a long log would write all of it back while other writes wait; `log` does that.
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA cache_size = -16384",
 )
@@ -79,14 +79,14 @@ class Sqlite:
         return []
 
     def prepare(self, folder: Path, known_versions: Collection[str], whole: bool) -> None:
-        """Makes `folder` (mode 0700) and an empty file (0600) if they are missing.
+        """Creates `folder` (mode 0700) and an empty file (0600) if they are missing.
 
-        A file beside which a draft was left is not made.
+        Does not create the file beside an unfinished draft.
         """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.checked_versions(known_versions, whole)
-        # SQLite creates the files of its log with the mode of the database file.
-        # Only a new file is opened: closing one drops every lock that this process holds on it, SQLite's too.
+        # SQLite creates the files of its log with the mode of the database file. Only a new file is opened here,
+        # because closing a file drops all of this process's locks on it, including SQLite's.
         with suppress(FileExistsError):
             os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
@@ -97,13 +97,13 @@ class Sqlite:
         return _engine(self._url, "BEGIN IMMEDIATE", connections)
 
     async def be_alone(self, connection: AsyncConnection) -> None:
-        """Every transaction that writes is."""
+        """Does nothing: every writing transaction is alone."""
 
     def fault(self, error: DBAPIError) -> ServiceError | None:
         return fault(error)
 
     def may_be_repeated(self, error: DBAPIError) -> bool:
-        """Nothing may: transactions that write run one after the other."""
+        """Returns False: writing transactions run one after the other."""
         return False
 
     def sizes(self) -> Mapping[str, Reading]:
@@ -170,11 +170,11 @@ def _engine(url: str, begin: str, connections: int) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "invalidate")
     def interrupt(connection: Any, _record: object, _error: BaseException | None) -> None:
-        # Its task was cancelled, at the deadline or as the server stops. Without this, closing the connection would
-        # wait until the statement has come to its end.
+        # Its task was cancelled at the deadline or because the server stops. Without this, closing the connection would
+        # wait for the end of the statement.
         with suppress(StopIteration):
             connection.driver_connection.interrupt().send(None)  # sets a flag and awaits nothing
-        # A closed connection keeps its locks as long as anything refers to its last statement.
+        # A closed connection keeps its locks while anything refers to its last statement.
         with suppress(sqlite3.Error, MissingGreenlet):
             connection.rollback()
 

@@ -1,4 +1,4 @@
-"""SQLite's errors as answers of the service: a full disk, one that cannot be written, a lock held too long."""
+"""Turns SQLite's errors into answers of the service: a full or read-only disk, a lock held too long."""
 
 import sqlite3
 from typing import Final
@@ -12,7 +12,7 @@ _PRIMARY: Final = 0xFF
 
 
 def fault(error: DBAPIError) -> ServiceError | None:
-    """Returns the answer to a request that met this error; None for a bug or for damaged data."""
+    """Returns the answer to a request that failed with this error; None for a bug or damaged data."""
     code = getattr(error.orig, "sqlite_errorcode", None)
     match None if code is None else code & _PRIMARY:
         case sqlite3.SQLITE_FULL:

@@ -1,6 +1,6 @@
 """Checks a file before the service touches it: is it an XTrace database, undamaged, of a known version, and unused?
 
-The file is opened for reading only, so one that is refused stays as it is: not even its journal mode changes.
+The file is opened read-only, so a rejected file stays unchanged: not even its journal mode changes.
 """
 
 import sqlite3
@@ -15,17 +15,17 @@ from xtrace_server.storage.sqlite.log import log_bytes
 
 _PATIENCE_S: Final = 5.0
 CHECKED_WHOLE_BYTES: Final = 2**30
-"""Up to this size every page is read, which needs about a second; beyond it only the schema and the length."""
+"""Up to this size, every page is checked, which takes about a second; beyond it, only the schema and the length."""
 
 
 def checked_versions(file: Path, known_versions: Collection[str], whole: bool) -> Collection[str]:
-    """Returns the versions of the schema in a sound database, none for a file that is missing or empty.
+    """Checks a database, and returns the versions of its schema: none for a missing or empty file.
 
-    `whole` looks at its pages too. Raises `DatabaseUnusable` with one sentence otherwise.
+    `whole` also checks its pages. Raises `DatabaseUnusable` with one sentence if it is not sound.
     """
     if not file.exists() or file.stat().st_size == 0:
         return ()
-    # Never opened as a plain file: closing that would drop the locks of every connection that this process has to it
+    # Never open it as a plain file: closing that would drop the locks of all connections that this process has to it
     # (SQLite, "How To Corrupt An SQLite Database File", section 2.2).
     address = f"file:{quote(str(file))}?mode=ro"
     try:
@@ -58,7 +58,7 @@ def _versions_in(file: Path, connection: sqlite3.Connection, known: Collection[s
 
 def _check_pages(file: Path, connection: sqlite3.Connection) -> None:
     pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-    # Newer pages may wait in the log, which counts them too.
+    # Newer pages may still be in the log, and the count includes them.
     if not log_bytes(file) and pages * size > file.stat().st_size:
         raise DatabaseUnusable(f"{file} is damaged (its end is missing): restore it from a backup")
     if pages * size <= CHECKED_WHOLE_BYTES:

@@ -1,4 +1,4 @@
-"""What SQLite does in its own way within a writing transaction; it runs one of these at a time."""
+"""SQLite's own statements within a writing transaction, of which it runs one at a time."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -13,9 +13,9 @@ class SqliteStatements:
     """`Statements` of SQLite."""
 
     async def insert_rows(self, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Inserts by the driver's own call: for each row SQLAlchemy would take nearly as long as SQLite does.
+        """Inserts with the driver's own call, because SQLAlchemy would take nearly as long per row as SQLite itself.
 
-        The values must be such as SQLite takes as they are.
+        The values must be of types that SQLite accepts directly.
         """
         if not rows:
             return
@@ -24,13 +24,13 @@ class SqliteStatements:
         await connection.exec_driver_sql(_insertion(table, names), values)
 
     async def has_grown(self, connection: AsyncConnection, table: Table) -> None:
-        """Plans do not depend on how large a table is."""
+        """Does nothing: SQLite's plans do not depend on table sizes."""
 
     async def hold(self, connection: AsyncConnection, *names: str) -> None:
-        """No other writing transaction is open that could claim one."""
+        """Does nothing: no other writing transaction is open."""
 
     async def claim(self, connection: AsyncConnection, name: str) -> None:
-        """No other writing transaction is open that could claim or hold it."""
+        """Does nothing: no other writing transaction is open."""
 
 
 @lru_cache(maxsize=64)

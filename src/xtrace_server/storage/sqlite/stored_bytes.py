@@ -1,4 +1,4 @@
-"""What a server's database holds of one chunk, read from the file itself, as a thief of the disk would."""
+"""Reads what a server's database stores of one chunk from the file itself, as a thief of the disk would."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from xtrace_server.storage.schema import chunk_pk
 
 @dataclass(frozen=True, slots=True)
 class StoredBytes:
-    """One chunk's columns as they lie in the database."""
+    """The stored columns of one chunk."""
 
     name: str
     tags: list[str | None]
@@ -18,7 +18,7 @@ class StoredBytes:
 
 
 def stored_chunk(database: Path, kb_id: str, chunk_id: int) -> StoredBytes:
-    """Reads the columns of one chunk, without the server and without any key."""
+    """Reads the columns of one chunk without the server and without a key."""
     connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True)
     try:
         (kb_pk,) = connection.execute("SELECT pk FROM knowledge_base WHERE id = ?", (kb_id,)).fetchone()

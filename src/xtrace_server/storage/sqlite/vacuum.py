@@ -1,8 +1,8 @@
-"""Gives unused space of a database back to the file system.
+"""Returns a database's unused space to the file system.
 
-Deleted data is overwritten at once (`secure_delete`), but its pages stay in the file to be reused. VACUUM rewrites the
-whole database without them. In WAL mode it goes through the log, so searches continue and writes wait. The file itself
-shrinks when the log is written back, which needs a moment without readers of an older state.
+Deleted data is overwritten at once (`secure_delete`), but its pages stay in the file for reuse. VACUUM rewrites the
+whole database without them. In WAL mode, it writes to the log, so searches continue and writes wait. The file itself
+shrinks when the log is written back, which requires a moment without readers of an older state.
 """
 
 import os
@@ -14,16 +14,15 @@ from xtrace_server.storage.dialects import DatabaseUnusable, Vacuumed
 from xtrace_server.storage.sqlite.log import log_bytes
 
 PATIENCE_S = 20.0
-"""How long a vacuum waits for a writer."""
+"""The maximum time for which a vacuum waits for a writer."""
 
 
 def vacuum_database(file: Path) -> Vacuumed:
-    """Vacuums the database in the file, whether a server runs or not. Nothing is lost if it is interrupted.
+    """Vacuums the database in the file, even while a server runs. An interruption loses nothing.
 
-    Raises `DatabaseUnusable` if a writer keeps the database locked, if the disk is full, or if the file is not a
-    database.
+    Raises `DatabaseUnusable` if a writer keeps the database locked, the disk is full, or the file is not a database.
     """
-    # SQLite writes a whole copy: beside the database there is room for it, and it stays on the same disk.
+    # SQLite writes a complete copy: the database's folder has room for it, and it stays on the same disk.
     os.environ.setdefault("SQLITE_TMPDIR", str(file.parent))
     before = file.stat().st_size + log_bytes(file)
     try:
