@@ -1,6 +1,6 @@
 """XTrace, the end-to-end encrypted vector database, for LangChain and LangGraph.
 
-`XTraceVectorStore` stores documents in a `Collection` of xtrace_sdk, `XTraceRetriever` finds them. `XTraceStore` in
+`XTraceVectorStore` stores documents in a `Collection` of xtrace_sdk, and `XTraceRetriever` finds them. `XTraceStore` in
 `langchain_xtrace.langgraph` is the long-term memory of a LangGraph agent.
 """
 

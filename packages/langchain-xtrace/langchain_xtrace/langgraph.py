@@ -1,7 +1,7 @@
 """`XTraceStore`: the long-term memory of LangGraph's agents, in a collection.
 
-An item is one record. Its metadata are the item's value, its namespace, and every prefix of the namespace, so that the
-service answers a search below a prefix from hashes.
+An item is one record. Its metadata contain the item's value, its namespace, and every prefix of the namespace, so the
+server can search below a prefix by comparing hashes.
 """
 
 import asyncio
@@ -49,14 +49,14 @@ class XTraceStore(BaseStore):
         *,
         fields: Sequence[str] = ("$",),
     ) -> None:
-        """A store over a collection.
+        """Creates a store on top of a collection.
 
         Args:
-            collection: of `xtrace_sdk` or of `xtrace_sdk.sync`; both serve synchronous and asynchronous calls.
-            embedding: the model of texts; by default the collection's own. Without any, items are not found by
+            collection: from `xtrace_sdk` or `xtrace_sdk.sync`; both support synchronous and asynchronous calls.
+            embedding: the embedding model; by default the collection's own. Without one, items cannot be found by
                 similarity.
-            fields: the paths of an item's value whose texts are embedded, together, where `put` names none; `"$"` is
-                the value as a whole.
+            fields: the paths in an item's value whose texts are embedded together, unless `put` names others; `"$"`
+                means the whole value.
         """
         self._collection = sync.Collection.of(collection).asynchronous
         self._model = None if embedding is None else ensure_embeddings(embedding)
@@ -64,7 +64,10 @@ class XTraceStore(BaseStore):
         self._fields = list(fields)
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """What each operation gives: all read what was there before, then the last `put` of each item is written."""
+        """Returns the result of each operation.
+
+        Reads see the state before the batch; then the last `put` of each item is written.
+        """
         plan = self._plan(ops)
         if self._model is not None:
             plan.vectors = self._model.embed_documents(plan.texts) if plan.texts else []
@@ -72,7 +75,7 @@ class XTraceStore(BaseStore):
         return sync.run(self._carry_out(plan))
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """As `batch`."""
+        """Asynchronous form of `batch`."""
         plan = self._plan(ops)
         if self._model is not None:
             plan.vectors = await self._model.aembed_documents(plan.texts) if plan.texts else []
@@ -138,7 +141,7 @@ class XTraceStore(BaseStore):
         hits = await self._collection.search(query, end, where=where) if end > 0 else []
         found = [SearchItem(**_fields(hit.record), score=hit.similarity) for hit in hits[op.offset :]]
         if len(found) < op.limit:
-            # As LangGraph's own store: items that are not indexed fill up what is wanted.
+            # Like LangGraph's own store: items without a vector fill the rest of the page.
             unindexed = self._collection.iter({"$and": [where, {"indexed": False}]})
             found += [SearchItem(**_fields(one)) for one in await _first(unindexed, op.limit - len(found))]
         return found
@@ -159,19 +162,19 @@ class XTraceStore(BaseStore):
 
 @dataclass
 class _Plan:
-    """What a batch of operations does."""
+    """What a batch of operations will do."""
 
     results: list[Result] = field(default_factory=list)
     reads: dict[int, Op] = field(default_factory=dict)
-    """By the place of their results."""
+    """The operations that read, by the index of their result."""
     queries: dict[str, str | Vector] = field(default_factory=dict)
-    """What is searched for each query: its vector, or the text where the collection embeds."""
+    """What to search for, for each query: its vector, or its text if the collection embeds."""
     deleted: list[str] = field(default_factory=list)
     indexed: list[PutOp] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    """Those of `indexed`."""
+    """The texts of `indexed`."""
     vectors: list[Vector] = field(default_factory=list)
-    """Those of `texts`; empty where the collection embeds."""
+    """The vectors of `texts`; empty if the collection embeds."""
     plain: list[PutOp] = field(default_factory=list)
 
 
@@ -199,7 +202,7 @@ def _record(op: PutOp, text: str | None, vector: Vector | None) -> Record:
 
 
 def _fields(record: Record) -> dict[str, Any]:
-    """What an `Item` is made of."""
+    """The arguments of an `Item`."""
     return {
         "value": record.metadata["value"],
         "key": record.metadata["key"],
@@ -225,7 +228,7 @@ def _where(op: SearchOp) -> dict[str, Any]:
 
 
 def _conditions(path: str, value: Any) -> list[dict[str, Any]]:
-    """What LangGraph compares with a value: an object without operators is contained in the item's."""
+    """The conditions for a value. As in LangGraph, an object without operators matches items that contain it."""
     if not isinstance(value, Mapping) or any(key.startswith("$") for key in value):
         return [{path: value}]
     return [{path: {"$exists": True}}] + [

@@ -1,4 +1,4 @@
-"""`XTraceRetriever`: the documents of a vector store for a question."""
+"""`XTraceRetriever`: finds the documents for a question in a vector store."""
 
 from typing import Any
 
@@ -11,23 +11,23 @@ from langchain_xtrace.vectorstores import XTraceVectorStore
 
 
 class XTraceRetriever(BaseRetriever):
-    """The most similar documents, perhaps filtered, above a similarity, or different from each other.
+    """Finds the most similar documents, optionally with a filter, a minimum similarity, or maximal marginal relevance.
 
-    What `invoke` is given besides the question overrides the fields: `retriever.invoke("…", k=3)`.
+    Keyword arguments of `invoke` override the fields: `retriever.invoke("…", k=3)`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     vectorstore: XTraceVectorStore
-    """What is searched."""
+    """The store to search."""
     k: int = 4
-    """How many documents; fewer come back only where fewer match."""
+    """The number of documents to return; fewer if fewer match."""
     filter: dict[str, Any] | None = None
-    """A filter of XTrace over the metadata of documents."""
+    """An XTrace filter on the documents' metadata."""
     min_similarity: float | None = None
-    """Leaves out documents of a smaller cosine similarity."""
+    """Excludes documents with a lower cosine similarity."""
     lambda_mult: float | None = None
-    """Chooses by maximal marginal relevance: from 0, most diverse, to 1. None to choose by similarity alone."""
+    """Selects by maximal marginal relevance, from 0 (most diverse) to 1. None selects by similarity alone."""
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any

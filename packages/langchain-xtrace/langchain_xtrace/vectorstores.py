@@ -1,4 +1,4 @@
-"""`XTraceVectorStore`: LangChain's documents as the records of a collection."""
+"""`XTraceVectorStore`: stores LangChain's documents as records of a collection."""
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,25 +14,26 @@ import xtrace_sdk
 from xtrace_sdk import Hit, Record, sync
 
 Filter = Mapping[str, Any] | str
-"""A filter of XTrace (docs/collection.md), over the metadata of documents: an object, or its JSON text."""
+"""An XTrace filter (docs/collection.md) on the documents' metadata: an object, or its JSON text."""
 Vectors = Sequence[Sequence[float]]
 
 
 class XTraceVectorStore(VectorStore):
-    """Documents in an end-to-end encrypted collection.
+    """Stores documents in an end-to-end encrypted collection.
 
-    Texts, vectors, ids and metadata are encrypted here. Every `filter` is an object such as `{"year": {"$gte": 2024}}`.
-    Further keyword arguments of a search are those of `Collection.search`: `rescore`, `decoys`, `min_similarity`.
+    Texts, vectors, ids and metadata are encrypted on this machine. A `filter` is an object such as
+    `{"year": {"$gte": 2024}}`. Searches also accept the keyword arguments of `Collection.search`: `rescore`, `decoys`,
+    `min_similarity`.
     """
 
     def __init__(
         self, collection: xtrace_sdk.Collection | sync.Collection, embedding: Embeddings | None = None
     ) -> None:
-        """A vector store over a collection.
+        """Creates a vector store on top of a collection.
 
         Args:
-            collection: of `xtrace_sdk` or of `xtrace_sdk.sync`; both serve synchronous and asynchronous calls.
-            embedding: the model of texts; by default the collection's own.
+            collection: from `xtrace_sdk` or `xtrace_sdk.sync`; both support synchronous and asynchronous calls.
+            embedding: the embedding model; by default the collection's own.
         """
         self._collection = sync.Collection.of(collection)
         self._async_collection = self._collection.asynchronous
@@ -40,13 +41,13 @@ class XTraceVectorStore(VectorStore):
 
     @property
     def embeddings(self) -> Embeddings | None:
-        """The model that was given; None where the collection's own embeds."""
+        """The model that was passed in; None if the collection embeds."""
         return self._embedding
 
     # Storing
 
     @classmethod
-    def from_texts(  # type: ignore[override]  # a model may be missing, a collection must not be
+    def from_texts(  # type: ignore[override]  # the model is optional, the collection is required
         cls,
         texts: list[str],
         embedding: Embeddings | None = None,
@@ -56,7 +57,7 @@ class XTraceVectorStore(VectorStore):
         collection: xtrace_sdk.Collection | sync.Collection,
         **kwargs: Any,
     ) -> Self:
-        """A vector store over `collection`, with these texts in it."""
+        """Creates a vector store on top of `collection`, and stores these texts in it."""
         store = cls(collection, embedding)
         store.add_texts(texts, metadatas, ids=ids, **kwargs)
         return store
@@ -72,7 +73,7 @@ class XTraceVectorStore(VectorStore):
         collection: xtrace_sdk.Collection | sync.Collection,
         **kwargs: Any,
     ) -> Self:
-        """As `from_texts`."""
+        """Asynchronous form of `from_texts`."""
         store = cls(collection, embedding)
         await store.aadd_texts(texts, metadatas, ids=ids, **kwargs)
         return store
@@ -85,10 +86,10 @@ class XTraceVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """Stores texts, and returns their ids; what is there under an id is replaced.
+        """Stores texts and returns their ids. An existing id is replaced; a text without an id gets a random one.
 
-        A text without an id gets a random one. Raises `ValueError` where texts, metadatas and ids differ in number,
-        and what `Collection.upsert` raises.
+        Raises `ValueError` if the numbers of texts, metadatas and ids differ, and everything that `Collection.upsert`
+        raises.
         """
         texts = list(texts)
         vectors = None if self._embedding is None else self._embedding.embed_documents(texts)
@@ -104,7 +105,7 @@ class XTraceVectorStore(VectorStore):
         ids: Sequence[str | None] | None = None,
         **kwargs: Any,
     ) -> list[str]:
-        """As `add_texts`."""
+        """Asynchronous form of `add_texts`."""
         texts = list(texts)
         vectors = None if self._embedding is None else await self._embedding.aembed_documents(texts)
         records = _records(texts, vectors, metadatas, ids)
@@ -114,19 +115,19 @@ class XTraceVectorStore(VectorStore):
     def add_documents(
         self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **kwargs: Any
     ) -> list[str]:
-        """Stores documents under `ids`, or else under their own, and returns the ids."""
+        """Stores documents under `ids`, by default their own, and returns the ids."""
         return self.add_texts(*_parts(documents), ids=ids or [one.id for one in documents])
 
     async def aadd_documents(
         self, documents: list[Document], *, ids: Sequence[str | None] | None = None, **kwargs: Any
     ) -> list[str]:
-        """As `add_documents`."""
+        """Asynchronous form of `add_documents`."""
         return await self.aadd_texts(*_parts(documents), ids=ids or [one.id for one in documents])
 
     # By id
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
-        """Deletes the documents with these ids, or all where `ids` is None; unknown ids are passed over."""
+        """Deletes the documents with these ids, or all documents if `ids` is None. Unknown ids are ignored."""
         if ids is None:
             self._collection.clear()
         else:
@@ -134,7 +135,7 @@ class XTraceVectorStore(VectorStore):
         return True
 
     async def adelete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
-        """As `delete`."""
+        """Asynchronous form of `delete`."""
         if ids is None:
             await self._async_collection.clear()
         else:
@@ -142,59 +143,59 @@ class XTraceVectorStore(VectorStore):
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """The documents with these ids, in their order; unknown ids are left out."""
+        """Returns the documents with these ids, in the same order. Unknown ids are skipped."""
         return [_document(one) for one in self._collection.get(list(ids))]
 
     async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """As `get_by_ids`."""
+        """Asynchronous form of `get_by_ids`."""
         return [_document(one) for one in await self._async_collection.get(list(ids))]
 
     # By similarity
 
     def similarity_search(self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any) -> list[Document]:
-        """The `k` documents that are most similar to a text, most similar first."""
+        """Returns the `k` documents most similar to a text, the most similar first."""
         return _documents(self._collection.search(self._embedded(query), k, where=filter, **kwargs))
 
     async def asimilarity_search(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[Document]:
-        """As `similarity_search`."""
+        """Asynchronous form of `similarity_search`."""
         return _documents(await self._async_collection.search(await self._aembedded(query), k, where=filter, **kwargs))
 
     def similarity_search_with_score(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
-        """The same, with cosine similarities from −1 to 1."""
+        """Like the search without scores, with cosine similarities from −1 to 1."""
         return _scored(self._collection.search(self._embedded(query), k, where=filter, **kwargs))
 
     async def asimilarity_search_with_score(
         self, query: str, k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
-        """As `similarity_search_with_score`."""
+        """Asynchronous form of `similarity_search_with_score`."""
         return _scored(await self._async_collection.search(await self._aembedded(query), k, where=filter, **kwargs))
 
     def similarity_search_by_vector(
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[Document]:
-        """The `k` documents that are most similar to a vector, most similar first."""
+        """Returns the `k` documents most similar to a vector, the most similar first."""
         return _documents(self._collection.search(_floats(embedding), k, where=filter, **kwargs))
 
     async def asimilarity_search_by_vector(
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[Document]:
-        """As `similarity_search_by_vector`."""
+        """Asynchronous form of `similarity_search_by_vector`."""
         return _documents(await self._async_collection.search(_floats(embedding), k, where=filter, **kwargs))
 
     def similarity_search_with_score_by_vector(
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
-        """The same, with cosine similarities from −1 to 1."""
+        """Like the search without scores, with cosine similarities from −1 to 1."""
         return _scored(self._collection.search(_floats(embedding), k, where=filter, **kwargs))
 
     async def asimilarity_search_with_score_by_vector(
         self, embedding: list[float], k: int = 4, filter: Filter | None = None, **kwargs: Any
     ) -> list[tuple[Document, float]]:
-        """As `similarity_search_with_score_by_vector`."""
+        """Asynchronous form of `similarity_search_with_score_by_vector`."""
         return _scored(await self._async_collection.search(_floats(embedding), k, where=filter, **kwargs))
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
@@ -203,11 +204,11 @@ class XTraceVectorStore(VectorStore):
     async def _asimilarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **kwargs: Any
     ) -> list[tuple[Document, float]]:
-        # LangChain's own would run the synchronous search in a thread.
+        # LangChain's default would run the synchronous search in a thread.
         found = await self.asimilarity_search_with_score(query, k, **kwargs)
         return [(document, _relevance(similarity)) for document, similarity in found]
 
-    # Relevant, and different from each other
+    # Maximal marginal relevance
 
     def max_marginal_relevance_search(
         self,
@@ -218,9 +219,9 @@ class XTraceVectorStore(VectorStore):
         filter: Filter | None = None,
         **kwargs: Any,
     ) -> list[Document]:
-        """`k` documents, chosen for relevance and diversity among the `fetch_k` most similar to a text.
+        """Selects `k` documents for relevance and diversity among the `fetch_k` most similar to a text.
 
-        `lambda_mult` runs from 0, most diverse, to 1, as `similarity_search`.
+        `lambda_mult` ranges from 0 (most diverse) to 1 (the same as `similarity_search`).
         """
         options = _mmr_options(fetch_k, lambda_mult, filter)
         return _documents(self._collection.search_mmr(self._embedded(query), k, **options, **kwargs))
@@ -234,7 +235,7 @@ class XTraceVectorStore(VectorStore):
         filter: Filter | None = None,
         **kwargs: Any,
     ) -> list[Document]:
-        """As `max_marginal_relevance_search`."""
+        """Asynchronous form of `max_marginal_relevance_search`."""
         options = _mmr_options(fetch_k, lambda_mult, filter)
         vector = await self._aembedded(query)
         return _documents(await self._async_collection.search_mmr(vector, k, **options, **kwargs))
@@ -248,7 +249,7 @@ class XTraceVectorStore(VectorStore):
         filter: Filter | None = None,
         **kwargs: Any,
     ) -> list[Document]:
-        """The same for a vector."""
+        """Like `max_marginal_relevance_search`, for a vector."""
         options = _mmr_options(fetch_k, lambda_mult, filter)
         return _documents(self._collection.search_mmr(_floats(embedding), k, **options, **kwargs))
 
@@ -261,7 +262,7 @@ class XTraceVectorStore(VectorStore):
         filter: Filter | None = None,
         **kwargs: Any,
     ) -> list[Document]:
-        """As `max_marginal_relevance_search_by_vector`."""
+        """Asynchronous form of `max_marginal_relevance_search_by_vector`."""
         options = _mmr_options(fetch_k, lambda_mult, filter)
         return _documents(await self._async_collection.search_mmr(_floats(embedding), k, **options, **kwargs))
 
@@ -275,7 +276,7 @@ class XTraceVectorStore(VectorStore):
 
 
 def _floats(vector: Sequence[float]) -> NDArray[np.float32]:
-    # Whole numbers, too: a collection would take those for bits.
+    # Integers too: a collection would interpret them as bits.
     return np.asarray(vector, dtype=np.float32)
 
 
@@ -322,5 +323,5 @@ def _mmr_options(fetch_k: int, lambda_mult: float, where: Filter | None) -> dict
 
 
 def _relevance(similarity: float) -> float:
-    """LangChain's relevance, from 0 to 1, of a cosine similarity."""
+    """Converts a cosine similarity to LangChain's relevance, from 0 to 1."""
     return (1 + similarity) / 2

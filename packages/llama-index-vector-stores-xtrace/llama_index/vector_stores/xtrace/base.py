@@ -1,4 +1,4 @@
-"""`XTraceVectorStore`: LlamaIndex's nodes as the records of a collection."""
+"""`XTraceVectorStore`: stores LlamaIndex's nodes as records of a collection."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -20,14 +20,14 @@ from llama_index.vector_stores.xtrace.filters import Where, where
 from xtrace_sdk import Hit, Record, sync
 
 _PREFETCH_FACTOR: Final = 4
-"""How many times as many nodes as are wanted maximal marginal relevance chooses from."""
+"""Maximal marginal relevance selects among this many times the number of results."""
 
 
 class XTraceVectorStore(BasePydanticVectorStore):
-    """Nodes in an end-to-end encrypted collection.
+    """Stores nodes in an end-to-end encrypted collection.
 
-    Texts, vectors, ids and metadata are encrypted here; filters are decided exactly. Every node is one record, under
-    the node's id. The modes of a query are DEFAULT and MMR.
+    Texts, vectors, ids and metadata are encrypted on this machine; filters are exact. Every node is one record with the
+    node's id. The query modes are DEFAULT and MMR.
     """
 
     stores_text: bool = True
@@ -36,9 +36,9 @@ class XTraceVectorStore(BasePydanticVectorStore):
     _collection: sync.Collection = PrivateAttr()
 
     def __init__(self, collection: xtrace_sdk.Collection | sync.Collection, **kwargs: Any) -> None:
-        """A vector store over a collection of `xtrace_sdk` or of `xtrace_sdk.sync`.
+        """Creates a vector store on top of a collection from `xtrace_sdk` or `xtrace_sdk.sync`.
 
-        Both serve synchronous and asynchronous calls.
+        Both support synchronous and asynchronous calls.
         """
         super().__init__(**kwargs)
         self._collection = sync.Collection.of(collection)
@@ -60,22 +60,22 @@ class XTraceVectorStore(BasePydanticVectorStore):
     # Storing
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Stores nodes, and returns their ids; what is there under an id is replaced.
+        """Stores nodes and returns their ids. An existing id is replaced.
 
-        Raises `ValueError` for a node without an embedding, and what `Collection.upsert` raises.
+        Raises `ValueError` for a node without an embedding, and everything that `Collection.upsert` raises.
         """
         self._collection.upsert([_record(node) for node in nodes])
         return [node.node_id for node in nodes]
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """As `add`."""
+        """Asynchronous form of `add`."""
         await self._async_collection.upsert([_record(node) for node in nodes])
         return [node.node_id for node in nodes]
 
     # Reading and deleting
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """The nodes with these ids, those that match, or those of which both is true; without either all."""
+        """Returns the nodes with these ids that match these filters; without both, all nodes."""
         if node_ids is not None and filters is None:
             return _nodes(self._collection.get(node_ids))
         return _nodes(self._collection.iter(_selected(node_ids, filters)))
@@ -83,7 +83,7 @@ class XTraceVectorStore(BasePydanticVectorStore):
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
     ) -> list[BaseNode]:
-        """As `get_nodes`."""
+        """Asynchronous form of `get_nodes`."""
         if node_ids is not None and filters is None:
             return _nodes(await self._async_collection.get(node_ids))
         return _nodes([one async for one in self._async_collection.iter(_selected(node_ids, filters))])
@@ -93,22 +93,22 @@ class XTraceVectorStore(BasePydanticVectorStore):
         self._collection.delete(where={_DOCUMENT: ref_doc_id})
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """As `delete`."""
+        """Asynchronous form of `delete`."""
         await self._async_collection.delete(where={_DOCUMENT: ref_doc_id})
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """Deletes the nodes with these ids, those that match, or those of which both is true.
+        """Deletes the nodes with these ids that match these filters; at least one of the two is required.
 
-        Raises `ValueError` without either; `clear` deletes all.
+        Raises `ValueError` without both. Use `clear` to delete all nodes.
         """
         self._collection.delete(**_deleted(node_ids, filters))
 
     async def adelete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
     ) -> None:
-        """As `delete_nodes`."""
+        """Asynchronous form of `delete_nodes`."""
         await self._async_collection.delete(**_deleted(node_ids, filters))
 
     def clear(self) -> None:
@@ -116,19 +116,19 @@ class XTraceVectorStore(BasePydanticVectorStore):
         self._collection.clear()
 
     async def aclear(self) -> None:
-        """As `clear`."""
+        """Asynchronous form of `clear`."""
         await self._async_collection.clear()
 
     # By similarity
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """The nodes that are most similar, most similar first, with their cosine similarities.
+        """Returns the most similar nodes, the most similar first, with their cosine similarities.
 
-        In the mode MMR those that are relevant and differ from each other, in the order of their choice, chosen from
-        `mmr_prefetch_k` nodes, or from `mmr_prefetch_factor` times as many as are wanted (by default 4).
-        `mmr_threshold` runs from 0, most diverse, to 1.
+        The mode MMR selects nodes that are relevant and differ from each other, in the order of their selection. It
+        selects among `mmr_prefetch_k` nodes, or `mmr_prefetch_factor` (default 4) times the number of results.
+        `mmr_threshold` ranges from 0 (most diverse) to 1.
 
-        Raises `ValueError` for another mode and for a query without an embedding.
+        Raises `ValueError` for any other mode, and for a query without an embedding.
         """
         vector, options = _vector(query), _options(query)
         if query.mode == VectorStoreQueryMode.MMR:
@@ -136,7 +136,7 @@ class XTraceVectorStore(BasePydanticVectorStore):
         return _result(self._collection.search(vector, **options))
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """As `query`."""
+        """Asynchronous form of `query`."""
         vector, options = _vector(query), _options(query)
         if query.mode == VectorStoreQueryMode.MMR:
             return _result(await self._async_collection.search_mmr(vector, **options, **_mmr_options(query, kwargs)))
@@ -144,7 +144,7 @@ class XTraceVectorStore(BasePydanticVectorStore):
 
 
 _DOCUMENT: Final = "ref_doc_id"
-"""Where `node_to_metadata_dict` puts the id of a node's document."""
+"""The field in which `node_to_metadata_dict` stores the id of a node's document."""
 
 
 def _record(node: BaseNode) -> Record:
@@ -176,7 +176,7 @@ def _vector(query: VectorStoreQuery) -> Any:
 
 
 def _options(query: VectorStoreQuery) -> dict[str, Any]:
-    # A `VectorStoreIndex` gives empty lists for no restriction.
+    # A `VectorStoreIndex` passes an empty list if there is no restriction.
     parts = [where(query.filters)]
     if query.doc_ids:
         parts.append({_DOCUMENT: {"$in": query.doc_ids}})

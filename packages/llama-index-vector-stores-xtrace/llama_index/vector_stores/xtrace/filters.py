@@ -1,4 +1,4 @@
-"""LlamaIndex's filters as those of a collection."""
+"""Translates LlamaIndex's filters to those of a collection."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ Where = dict[str, Any]
 
 
 def where(filters: MetadataFilters | None) -> Where:
-    """The filter of XTrace that decides as these filters; `{}` where there are none."""
+    """Returns the equivalent XTrace filter; `{}` if there are no filters."""
     return {} if filters is None or not filters.filters else _group(filters)
 
 

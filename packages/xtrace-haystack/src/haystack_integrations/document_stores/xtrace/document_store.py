@@ -1,4 +1,4 @@
-"""`XTraceDocumentStore`: Haystack's documents as the records of a collection."""
+"""`XTraceDocumentStore`: stores Haystack's documents as records of a collection."""
 
 import asyncio
 import json
@@ -21,14 +21,14 @@ from xtrace_sdk.errors import RecordNotFound, RecordsExist
 Filters = dict[str, Any] | None
 
 _AT_ONCE: Final = 8
-"""Documents that are changed at a time."""
+"""The number of documents updated concurrently."""
 
 
 class XTraceDocumentStore:
-    """Documents in an end-to-end encrypted collection.
+    """Stores documents in an end-to-end encrypted collection.
 
-    Texts, embeddings, ids, metadata and filters are encrypted here. Every method has an asynchronous form, whose name
-    ends in `_async`.
+    Texts, embeddings, ids, metadata and filters are encrypted on this machine. Every method has an asynchronous form,
+    whose name ends in `_async`.
     """
 
     def __init__(
@@ -45,20 +45,20 @@ class XTraceDocumentStore:
         namespace: str = "",
         filterable: bool | list[str] | dict[str, bool] | None = None,
     ) -> None:
-        """A store that connects, and opens or creates its keys, when it is first used.
+        """Creates a store. On first use it connects, and opens or creates its keys.
 
         Args:
-            collection: the name of a knowledge base, which is created if there is none; without an admin key its id.
+            collection: the name of a knowledge base, created if it does not exist; without an admin key, its id.
             org_id: the organisation's id.
-            api_key: for documents.
-            admin_key: for finding a knowledge base by its name.
-            passphrase: opens the keys.
-            api_url: the address of the server, or `XTRACE_API_URL`.
-            context_path: the file of the keys, encrypted under the passphrase; it is created if it is missing.
-            embedding_dim: the number of dimensions of embeddings, of a context that is created.
-            namespace: keeps documents apart from those of other namespaces.
-            filterable: the fields that the server can filter by, from hashes: `True` for all, `False` for none, or
-                names such as `"meta.topic"`. The first document that is stored fixes them.
+            api_key: reads and writes documents.
+            admin_key: finds a knowledge base by its name.
+            passphrase: decrypts the keys.
+            api_url: the server's address; by default `XTRACE_API_URL`.
+            context_path: the file with the keys, encrypted with the passphrase; it is created if it does not exist.
+            embedding_dim: the number of dimensions of the embeddings, if the context is created.
+            namespace: separates these documents from those of other namespaces.
+            filterable: the fields that the server can filter by their hashes: `True` for all, `False` for none, or
+                names such as `"meta.topic"`. Fixed when the first document is stored.
         """
         self.collection = collection
         self.org_id = org_id
@@ -76,20 +76,20 @@ class XTraceDocumentStore:
 
     @classmethod
     def over(cls, collection: xtrace_sdk.Collection | sync.Collection) -> Self:
-        """A store over a collection that is open. It cannot be serialised, because its keys are not its own."""
+        """Creates a store on top of an open collection. It cannot be serialised: your program holds the keys."""
         store = cls("")
         store._opened = sync.Collection.of(collection).asynchronous
         return store
 
-    # Serialisation, without a secret
+    # Serialisation, without secrets
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameters; of secrets only the names of environment variables.
+        """Returns the parameters. Of secrets, only the names of their environment variables are included.
 
-        Raises `ValueError` for a secret that is a token, and for a store over a collection.
+        Raises `ValueError` if a secret was made from a token, or if the store was created with `over`.
         """
         if not self.collection:
-            raise ValueError("a store over an open collection cannot be serialised: give its parameters instead")
+            raise ValueError("a store over an open collection cannot be serialised: create it from parameters instead")
         return default_to_dict(
             self,
             collection=self.collection,
@@ -106,7 +106,7 @@ class XTraceDocumentStore:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "XTraceDocumentStore":
-        """The store with these parameters."""
+        """Creates the store with these parameters."""
         return default_from_dict(cls, data)
 
     # Connecting
@@ -142,32 +142,32 @@ class XTraceDocumentStore:
         ).asynchronous
 
     def close(self) -> None:
-        """Closes the connections; the next call opens new ones."""
+        """Closes the connections. The next call opens new ones."""
         if self._xtrace is not None:
             self._xtrace.close()
 
     # Documents
 
     def count_documents(self) -> int:
-        """How many documents there are."""
+        """Returns the number of documents."""
         return sync.run(self.count_documents_async())
 
     async def count_documents_async(self) -> int:
-        """As `count_documents`."""
+        """Asynchronous form of `count_documents`."""
         return await (await self._collection()).count()
 
     def filter_documents(self, filters: Filters = None) -> list[Document]:
-        """The documents that match, in the order in which they were first stored. Raises `FilterError`."""
+        """Returns the documents that match, in the order in which they were first stored. Raises `FilterError`."""
         return sync.run(self.filter_documents_async(filters))
 
     async def filter_documents_async(self, filters: Filters = None) -> list[Document]:
-        """As `filter_documents`."""
+        """Asynchronous form of `filter_documents`."""
         return [document(one) for one in await self._matching(filters, include_vectors=True)]
 
     def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
-        """Stores documents, and says how many were written. `DuplicatePolicy.NONE` is `FAIL`.
+        """Stores documents and returns how many were written. `DuplicatePolicy.NONE` means `FAIL`.
 
-        Raises `DuplicateDocumentError` if one is there and the policy is `FAIL`, before anything is stored, and
+        Raises `DuplicateDocumentError` if the policy is `FAIL` and a document exists; then nothing is stored. Raises
         `ValueError` for anything but a list of documents.
         """
         return sync.run(self.write_documents_async(documents, policy))
@@ -175,10 +175,10 @@ class XTraceDocumentStore:
     async def write_documents_async(
         self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE
     ) -> int:
-        """As `write_documents`."""
+        """Asynchronous form of `write_documents`."""
         given: Any = documents
         if not isinstance(given, list) or not all(isinstance(one, Document) for one in given):
-            raise ValueError("got something else than a list of documents")
+            raise ValueError("expected a list of documents")
         collection, records = await self._collection(), [record(one) for one in documents]
         if policy == DuplicatePolicy.SKIP:
             return (await collection.upsert(records, on_conflict="skip")).count
@@ -191,11 +191,11 @@ class XTraceDocumentStore:
             raise DuplicateDocumentError(str(error)) from error
 
     def delete_documents(self, document_ids: list[str]) -> None:
-        """Deletes the documents with these ids; unknown ids are passed over."""
+        """Deletes the documents with these ids. Unknown ids are ignored."""
         sync.run(self.delete_documents_async(document_ids))
 
     async def delete_documents_async(self, document_ids: list[str]) -> None:
-        """As `delete_documents`."""
+        """Asynchronous form of `delete_documents`."""
         await (await self._collection()).delete(document_ids)
 
     def delete_all_documents(self) -> None:
@@ -203,36 +203,36 @@ class XTraceDocumentStore:
         sync.run(self.delete_all_documents_async())
 
     async def delete_all_documents_async(self) -> None:
-        """As `delete_all_documents`."""
+        """Asynchronous form of `delete_all_documents`."""
         await (await self._collection()).clear()
 
     def delete_by_filter(self, filters: dict[str, Any]) -> int:
-        """Deletes the documents that match, and says how many there were. Raises `FilterError`."""
+        """Deletes the documents that match and returns how many. Raises `FilterError`."""
         return sync.run(self.delete_by_filter_async(filters))
 
     async def delete_by_filter_async(self, filters: dict[str, Any]) -> int:
-        """As `delete_by_filter`."""
+        """Asynchronous form of `delete_by_filter`."""
         return await (await self._collection()).delete(where=where(filters))
 
     def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
-        """Sets fields of `meta` in the documents that match, and says in how many. Raises `FilterError`."""
+        """Sets fields of `meta` in the documents that match and returns how many. Raises `FilterError`."""
         return sync.run(self.update_by_filter_async(filters, meta))
 
     async def update_by_filter_async(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
-        """As `update_by_filter`."""
+        """Asynchronous form of `update_by_filter`."""
         collection, slots = await self._collection(), asyncio.Semaphore(_AT_ONCE)
 
         async def update(one: Record) -> bool:
             async with slots:
                 try:
                     await collection.update(one.id, metadata=one.metadata | {"meta": one.metadata["meta"] | meta})
-                except RecordNotFound:  # deleted meanwhile
+                except RecordNotFound:  # deleted in the meantime
                     return False
                 return True
 
         return sum(await asyncio.gather(*map(update, await self._matching(filters))))
 
-    # By similarity, for the retriever
+    # Similarity search, for the retriever
 
     def _embedding_retrieval(
         self,
@@ -262,7 +262,7 @@ class XTraceDocumentStore:
         return_embedding: bool = False,
         min_similarity: float | None = None,
     ) -> list[Document]:
-        """The documents that are most similar, most similar first; their scores are cosine similarities."""
+        """Returns the most similar documents, the most similar first. Scores are cosine similarities."""
         hits = await (await self._collection()).search(
             np.asarray(query_embedding, dtype=np.float32),
             top_k,
@@ -275,33 +275,33 @@ class XTraceDocumentStore:
     # About metadata
 
     def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
-        """How many documents match. Raises `FilterError`."""
+        """Returns how many documents match. Raises `FilterError`."""
         return sync.run(self.count_documents_by_filter_async(filters))
 
     async def count_documents_by_filter_async(self, filters: dict[str, Any]) -> int:
-        """As `count_documents_by_filter`."""
+        """Asynchronous form of `count_documents_by_filter`."""
         return await (await self._collection()).count(where(filters))
 
     def count_unique_metadata_by_filter(self, filters: dict[str, Any], metadata_fields: list[str]) -> dict[str, int]:
-        """How many different values each field has in the documents that match. Raises `FilterError`."""
+        """Returns the number of distinct values of each field in the documents that match. Raises `FilterError`."""
         return sync.run(self.count_unique_metadata_by_filter_async(filters, metadata_fields))
 
     async def count_unique_metadata_by_filter_async(
         self, filters: dict[str, Any], metadata_fields: list[str]
     ) -> dict[str, int]:
-        """As `count_unique_metadata_by_filter`."""
+        """Asynchronous form of `count_unique_metadata_by_filter`."""
         metas = [one.metadata["meta"] for one in await self._matching(filters)]
         return {_name(field): len(_different(metas, field)) for field in metadata_fields}
 
     def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
-        """The fields of all documents' metadata, each with the type of its first value: `{"year": {"type": "int"}}`.
+        """Returns all metadata fields, each with the type of its first value: `{"year": {"type": "int"}}`.
 
         A type is `keyword`, `boolean`, `int`, `float`, `list` or `object`.
         """
         return sync.run(self.get_metadata_fields_info_async())
 
     async def get_metadata_fields_info_async(self) -> dict[str, dict[str, str]]:
-        """As `get_metadata_fields_info`."""
+        """Asynchronous form of `get_metadata_fields_info`."""
         found: dict[str, dict[str, str]] = {}
         for one in await self._matching(None):
             for name, value in one.metadata["meta"].items():
@@ -310,11 +310,11 @@ class XTraceDocumentStore:
         return found
 
     def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
-        """The smallest and the greatest value of a field, as `min` and `max`; None where no document has it."""
+        """Returns the smallest and largest value of a field, as `min` and `max`; None if no document has it."""
         return sync.run(self.get_metadata_field_min_max_async(metadata_field))
 
     async def get_metadata_field_min_max_async(self, metadata_field: str) -> dict[str, Any]:
-        """As `get_metadata_field_min_max`."""
+        """Asynchronous form of `get_metadata_field_min_max`."""
         values = await (await self._collection()).values(path(metadata_field))
         return {"min": values[0] if values else None, "max": values[-1] if values else None}
 
@@ -326,14 +326,14 @@ class XTraceDocumentStore:
         size: int = 10,
         filters: Filters = None,
     ) -> tuple[list[Any], int]:
-        """A page of the different values of a field, sorted, and how many there are in all. Raises `FilterError`.
+        """Returns one page of a field's distinct values, sorted, and their total number. Raises `FilterError`.
 
         Args:
-            metadata_field: the field, with or without `meta.` before it.
-            search_term: leaves out values that do not contain this text, whatever its case.
-            from_: the place of the first value of the page, from 0.
-            size: at most how many values.
-            filters: leaves out documents that do not match.
+            metadata_field: the field, with or without the prefix `meta.`.
+            search_term: excludes values that do not contain this text, ignoring case.
+            from_: the index of the page's first value, from 0.
+            size: the maximum number of values.
+            filters: exclude documents that do not match.
         """
         return sync.run(self.get_metadata_field_unique_values_async(metadata_field, search_term, from_, size, filters))
 
@@ -345,7 +345,7 @@ class XTraceDocumentStore:
         size: int = 10,
         filters: Filters = None,
     ) -> tuple[list[Any], int]:
-        """As `get_metadata_field_unique_values`."""
+        """Asynchronous form of `get_metadata_field_unique_values`."""
         values = _different([one.metadata["meta"] for one in await self._matching(filters)], metadata_field)
         if search_term:
             values = [one for one in values if search_term.casefold() in str(one).casefold()]
@@ -368,7 +368,7 @@ def _name(field: str) -> str:
 
 
 def _different(metas: Sequence[dict[str, Any]], field: str) -> list[Any]:
-    """The different values of a field, those of lists each, sorted; 1, 1.0, "1" and True differ."""
+    """Returns a field's distinct values, sorted; each element of a list counts. 1, 1.0, "1" and True are distinct."""
     different: dict[tuple[str, str], Any] = {}
     for meta in metas:
         value: Any = meta

@@ -1,4 +1,4 @@
-"""Haystack's documents as records, and back."""
+"""Converts Haystack's documents to records, and back."""
 
 import base64
 from typing import Any
@@ -11,7 +11,7 @@ from xtrace_sdk import Record
 
 
 def record(document: Document) -> Record:
-    """The record that holds a document; a document without an embedding has no vector."""
+    """Returns the record for a document, without a vector if the document has no embedding."""
     metadata: dict[str, Any] = {"meta": document.meta}
     if document.blob is not None:
         blob = document.blob
@@ -19,13 +19,13 @@ def record(document: Document) -> Record:
         metadata["blob"] = {"data": data, "meta": blob.meta, "mime_type": blob.mime_type}
     if document.sparse_embedding is not None:
         metadata["sparse_embedding"] = document.sparse_embedding.to_dict()
-    # Whole numbers, too: a collection would take those for bits.
+    # Integers too: a collection would interpret them as bits.
     vector: Any = [] if document.embedding is None else np.asarray(document.embedding, dtype=np.float32)
     return Record(document.id, document.content, metadata, vector)
 
 
 def document(stored: Record, score: float | None = None) -> Document:
-    """The document of a record; with its embedding if the record came with its vector."""
+    """Returns the document in a record, with its embedding if the record has its vector."""
     metadata = stored.metadata
     blob, sparse = metadata.get("blob"), metadata.get("sparse_embedding")
     return Document(

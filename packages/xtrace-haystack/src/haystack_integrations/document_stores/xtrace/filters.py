@@ -1,4 +1,4 @@
-"""Haystack's filters as those of a collection, over records as `documents` makes them."""
+"""Translates Haystack's filters to those of a collection, on records as `documents` creates them."""
 
 from dataclasses import fields
 from datetime import datetime
@@ -11,12 +11,12 @@ Where = dict[str, Any]
 
 
 def where(filters: dict[str, Any] | None) -> Where:
-    """The filter of XTrace that decides as this filter; `{}` for None. Raises `FilterError`."""
+    """Returns the equivalent XTrace filter; `{}` for None. Raises `FilterError` if the filter is not valid."""
     return {} if not filters else _filter(filters)
 
 
 def path(field: str) -> str:
-    """Where a field of documents is in the metadata of records; a bare name is one of `meta`."""
+    """Returns the path of a document's field in a record's metadata; a bare name is a field of `meta`."""
     return _FIELDS.get(field) or (field if "." in field else f"meta.{field}")
 
 
@@ -60,7 +60,7 @@ def _condition(filters: dict[str, Any]) -> Where:
 def _check_keys(filters: dict[str, Any], *names: str) -> None:
     for name in names:
         if name not in filters:
-            raise FilterError(f"a filter has no {name!r}, expected the keys {', '.join(names)}")
+            raise FilterError(f"a filter has no {name!r}; expected the keys {', '.join(names)}")
 
 
 def _check_comparable(value: Any) -> None:
@@ -68,9 +68,11 @@ def _check_comparable(value: Any) -> None:
         try:
             datetime.fromisoformat(value)
         except ValueError:
-            raise FilterError("a text is compared by order, expected a number, or a date in ISO 8601") from None
+            raise FilterError("a text cannot be compared by order, expected a number or an ISO 8601 date") from None
     elif isinstance(value, list | dict | bool):
-        raise FilterError(f"a value of type {type(value).__name__} is compared by order, expected a number or a date")
+        raise FilterError(
+            f"a value of type {type(value).__name__} cannot be compared by order, expected a number or a date"
+        )
 
 
 _OPERATORS: Final = {
@@ -84,4 +86,4 @@ _OPERATORS: Final = {
     "not in": "$nin",
 }
 _FIELDS: Final = {one.name: one.name for one in fields(Document)} | {"id": "$id", "content": "$text"}
-"""The fields of a document itself."""
+"""The fields of the document itself, and their paths."""

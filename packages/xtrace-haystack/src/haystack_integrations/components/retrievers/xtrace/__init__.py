@@ -1,4 +1,4 @@
-"""Retrievers over a document store of XTrace."""
+"""Retrievers for XTrace's document store."""
 
 from haystack_integrations.components.retrievers.xtrace.retriever import XTraceEmbeddingRetriever
 

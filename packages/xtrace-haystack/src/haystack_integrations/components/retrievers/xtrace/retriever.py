@@ -1,4 +1,4 @@
-"""`XTraceEmbeddingRetriever`: the documents of a store for a question's embedding."""
+"""`XTraceEmbeddingRetriever`: finds the documents nearest to an embedding."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from haystack_integrations.document_stores.xtrace import XTraceDocumentStore
 class XTraceEmbeddingRetriever:
     """Finds the documents of an `XTraceDocumentStore` that are most similar to an embedding.
 
-    The scores of documents are cosine similarities, −1 to 1.
+    Scores are cosine similarities, from −1 to 1.
     """
 
     def __init__(
@@ -26,17 +26,17 @@ class XTraceEmbeddingRetriever:
         return_embedding: bool = False,
         filter_policy: str | FilterPolicy = FilterPolicy.REPLACE,
     ) -> None:
-        """A retriever.
+        """Creates a retriever.
 
         Args:
-            document_store: what is searched.
-            filters: leaves out documents that do not match.
-            top_k: how many documents; fewer come back only where fewer match.
-            min_similarity: leaves out documents of a smaller similarity.
-            return_embedding: whether documents come with their embeddings.
-            filter_policy: whether filters at run time replace these or are merged with them.
+            document_store: the store to search.
+            filters: exclude documents that do not match.
+            top_k: the number of documents to return; fewer if fewer match.
+            min_similarity: excludes documents with a lower similarity.
+            return_embedding: whether to return the documents' embeddings.
+            filter_policy: whether filters passed to `run` replace `filters` or are merged with them.
 
-        Raises `ValueError` for another document store.
+        Raises `ValueError` for any other kind of document store.
         """
         if not isinstance(document_store, XTraceDocumentStore):
             raise ValueError(f"got a store of type {type(document_store).__name__}, expected an XTraceDocumentStore")
@@ -50,7 +50,7 @@ class XTraceEmbeddingRetriever:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameters, without a secret."""
+        """Returns the parameters, without secrets."""
         return default_to_dict(
             self,
             document_store=self.document_store.to_dict(),
@@ -63,21 +63,21 @@ class XTraceEmbeddingRetriever:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "XTraceEmbeddingRetriever":
-        """The retriever with these parameters."""
+        """Creates the retriever with these parameters."""
         return default_from_dict(cls, data)
 
     @component.output_types(documents=list[Document])
     def run(
         self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int | None = None
     ) -> dict[str, list[Document]]:
-        """The most similar documents, as `documents`. Raises `FilterError`."""
+        """Returns the most similar documents, as `documents`. Raises `FilterError` if a filter is not valid."""
         return {"documents": self.document_store._embedding_retrieval(query_embedding, **self._options(filters, top_k))}
 
     @component.output_types(documents=list[Document])
     async def run_async(
         self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int | None = None
     ) -> dict[str, list[Document]]:
-        """As `run`."""
+        """Asynchronous form of `run`."""
         options = self._options(filters, top_k)
         return {"documents": await self.document_store._embedding_retrieval_async(query_embedding, **options)}
 
