@@ -132,7 +132,7 @@ def checked_calls(cls: type[T]) -> type[T]:
 
 
 def shown(value: Any) -> str:
-    """A value as a message may show it: numbers, booleans and None as they are, and only the type of anything else."""
+    """Returns a value for messages: numbers, booleans and None unchanged, and only the type of anything else."""
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
     if isinstance(value, str) and not value:
@@ -145,7 +145,7 @@ def shown(value: Any) -> str:
 
 
 def _rule(hint: Any) -> _Rule | None:
-    """The rule for an annotation; None if it allows anything, or cannot be checked by looking at a value."""
+    """Returns the rule for an annotation; None if it allows anything, or cannot be checked from a value."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any or isinstance(hint, TypeVar):
         return None
@@ -249,7 +249,7 @@ def _tuple(arguments: tuple[Any, ...]) -> _Rule:
 
 
 def _elements(rule: _Rule, element: _Rule | None) -> _Rule:
-    """The rule, and that of each element if iterating does not consume the value."""
+    """Returns the rule, including that of each element if iterating does not consume the value."""
     if element is None:
         return rule
 

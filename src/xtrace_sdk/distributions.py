@@ -27,7 +27,7 @@ def other_owners(paths: Iterable[str] | None = None) -> list[str]:
     for path in sys.path if paths is None else paths:
         try:
             names = os.listdir(path or ".")  # noqa: PTH208 - at every import, so without an object for each file
-        except OSError:  # a zip file, or a folder that is not there
+        except OSError:  # a zip file, or a missing folder
             continue
         for name in names:
             if name.startswith("xtrace") and name.endswith(".dist-info") and _owns(Path(path, name)):
@@ -36,7 +36,7 @@ def other_owners(paths: Iterable[str] | None = None) -> list[str]:
 
 
 def warn_of_other_owners() -> None:
-    """Warns (`SharedModules`) if there are any, and says whose modules are in use."""
+    """Warns (`SharedModules`) if there are others, and says whose modules are in use."""
     if others := other_owners():
         named = " and ".join(others)
         warnings.warn(

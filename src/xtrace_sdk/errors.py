@@ -599,7 +599,7 @@ class ProviderFault(EmbeddingError):
 
 
 def shown_ids(ids: Sequence[int], count: int | None = None) -> str:
-    """The first ids as text, and how many more there are; `count` is the total, by default the number of `ids`."""
+    """Returns the first ids as text, and the number of others; `count` is the total, by default the number of `ids`."""
     more = (len(ids) if count is None else count) - len(ids[:_SHOWN_IDS])
     listed = ", ".join(str(i) for i in ids[:_SHOWN_IDS])
     return f"{listed} and {more} more" if more else listed

@@ -1,4 +1,4 @@
-"""Limits on what the client accepts from others: the service, a file, a key service, a model's API.
+"""Limits of what the client accepts from others: the service, a file, a key service, a model's API.
 
 Every limit is checked before memory is allocated or anything is computed. Limits that both sides of the wire share are
 in `xtrace_core.limits`.
@@ -10,8 +10,8 @@ from typing import Final
 
 MAX_ANSWER_BYTES: Final = 64 << 20
 """An answer with chunks, unless the caller sets `max_answer_bytes`. It fits 500 chunks of 100 KB each, the metadata of
-some 300,000 chunks, or 120,000 rows of a search that is not streamed. Decoding takes up to 20 times as much memory, if
-an answer has only the smallest chunks.
+about 300,000 chunks, or 120,000 rows of a search that is not streamed. If an answer has only the smallest chunks,
+decoding takes up to 20 times as much memory.
 """
 MAX_COUNT_BYTES: Final = 64 << 10
 """An answer with only a number, an id or a salt."""

@@ -405,7 +405,7 @@ class Collection(Secretive):
     # Filters
 
     async def _bounds(self, where: Any, *, is_chosen: bool = False) -> tuple[Where, Bounds]:
-        """The parsed filter, and what the service can decide of it."""
+        """Returns the parsed filter, and the part that the service can decide."""
         tree = parse_where(where, is_chosen=is_chosen)
         if tree == EVERYTHING:
             return tree, Bounds(True, True)
@@ -413,13 +413,13 @@ class Collection(Secretive):
         return tree, bounds(tree, fields, self._tokens)
 
     def _within(self, found: Bounds | None, *, with_vector: bool = False) -> ServiceFilter:
-        """The wide filter for the records of the namespace, perhaps those with a vector alone."""
+        """Returns the wide filter for the records of the namespace, or only for those with a vector."""
         tokens = self._tokens
         inside: ServiceFilter = {"tag2": tokens.with_vector} if with_vector else {"tag1": tokens.all_records}
         return inside if found is None or isinstance(found.wide, bool) else {"$and": [inside, found.wide]}
 
     async def _matching(self, tree: Where, found: Bounds) -> AsyncGenerator[Batch, None]:
-        """The records that match, with the ids of their chunks, in batches."""
+        """Yields the matching records with the ids of their chunks, in batches."""
         batches = self._store.matching(self._within(found), _PAGE)
         async with aclosing(batches):
             async for batch in batches:

@@ -1,4 +1,4 @@
-"""Records to encrypted chunks and back: where the context's keys are used."""
+"""Converts records to encrypted chunks and back, with the context's keys."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ RECORD_FIELDS = ("chunk_content", "created_at", "updated_at")
 """The fields of a chunk that are fetched to read a record."""
 
 _SHORT: Final = 400
-"""JSON of at most this length cannot need too many hashes: the most are 14, for a number with a range (`"a":1,`)."""
+"""JSON up to this length cannot need too many hashes: at most 14, for a number with a range (`"a":1,`)."""
 
 EncryptedRecords = list[dict[str, Any]]
-"""`chunk_content`, `meta_data` and `base_name` each, as `ChunkStore` takes them."""
+"""Chunks for `ChunkStore`: each has `chunk_content`, `meta_data` and `base_name`."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -44,7 +44,7 @@ class ReadRecord:
     has_vector: bool
 
     def as_record(self, include_vector: bool) -> Record:
-        """The record as it is returned to the caller."""
+        """Returns the record for the caller."""
         vector = _as_vector(self.content.vector_copy) if include_vector else None
         return Record(self.id, self.text, self.metadata, vector, self.created_at, self.updated_at)
 
@@ -71,7 +71,7 @@ class RecordCipher(Secretive):
         self._form = vector_form(context.embed_len(), model)
 
     def base_name(self, record_id: str) -> str:
-        """The base name, from which a record's name in the knowledge base is derived."""
+        """Returns the base name, from which a record's name in the knowledge base is derived."""
         return self._context.pseudonym("record", self.namespace, record_id)
 
     # Encrypting
@@ -101,7 +101,7 @@ class RecordCipher(Secretive):
         base_name: str,
         has_vector: bool,
     ) -> tuple[bytes, dict[str, Any]]:
-        """The encrypted part of a record, and its tags and facets for the service. Raises `InvalidRecord`."""
+        """Returns the encrypted part of a record, and its tags and facets for the service. Raises `InvalidRecord`."""
         meta_data: dict[str, Any] = {"tag1": self._tokens.all_records}
         if has_vector:
             meta_data["tag2"] = self._tokens.with_vector
@@ -122,7 +122,7 @@ class RecordCipher(Secretive):
             raise InvalidRecord(f"record {record.position}: {error}") from None
 
     def kept_by_collection(self, attributes: str) -> tuple[EncryptedIndexBatch, EncryptedRecords]:
-        """`(index, db)` of the collection's own chunk, under the empty id."""
+        """Returns `(index, db)` of the collection's own chunk, under the empty id."""
         index = self._context.homomorphic.encrypt_vec_batch(self._bits([None]))
         meta_data = {"tag3": self._tokens.kept}
         packed = self._packed("", None, attributes, meta_data, None, False)
@@ -184,7 +184,7 @@ class RecordCipher(Secretive):
         return copies
 
     def _bits(self, vectors: Sequence[NDArray[Any] | None]) -> NDArray[np.uint8]:
-        """The bits `(n, embed_len)`; zeros for records without a vector."""
+        """Returns the bits `(n, embed_len)`, with zeros for records without a vector."""
         bits = np.zeros((len(vectors), self._form.embed_len), dtype=np.uint8)
         floats = {i: one for i, one in enumerate(vectors) if one is not None and one.dtype.kind == "f"}
         if floats:
@@ -228,15 +228,15 @@ class RecordCipher(Secretive):
         )
 
     def query(self, vector: Any) -> NDArray[Any]:
-        """A query's vector, checked: floats `(dim,)` or bits. Raises `InvalidVector`."""
+        """Returns a query's checked vector: floats `(dim,)` or bits. Raises `InvalidVector`."""
         return self._form.elements(vector if _are_bits(vector) else np.asarray(vector, np.float32))
 
     def query_bits(self, query: NDArray[Any]) -> NDArray[np.uint8]:
-        """The bits of a checked query."""
+        """Returns the bits of a checked query."""
         return self._form.as_bits(query)
 
     def similarities(self, query: NDArray[Any], found: Sequence[ReadRecord], distances: Sequence[int]) -> list[float]:
-        """The cosine similarity of each record: exact from its copy if the query is floats, else estimated.
+        """Returns the cosine similarity of each record: exact from its copy if the query is floats, else estimated.
 
         Vectors that differ in d of n bits have an estimated angle of π·d/n (Charikar, STOC 2002).
         """
@@ -272,7 +272,7 @@ def _as_vector(copy: VectorCopy | None) -> NDArray[np.float32] | None:
 def _metadata(chunk: Mapping[str, Any], part: RecordPart) -> MetaData:
     try:
         return from_text(part.attributes)
-    except ValueError:  # its attributes hold the metadata
+    except ValueError:  # its attributes contain the metadata
         raise UnknownContent(f"chunk {chunk['chunk_id']}: its metadata is not a JSON object") from None
 
 

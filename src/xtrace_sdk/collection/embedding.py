@@ -1,4 +1,4 @@
-"""The vectors of records: given by the caller, or embedded from their texts."""
+"""Determines the vectors of records: given by the caller, or embedded from their texts."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ class RecordEmbedder:
             )
 
     async def vectors(self, records: Sequence[CheckedRecord]) -> list[Any]:
-        """The vector of each record: its own, that of its text, or None. Raises what the model raises."""
+        """Returns the vector of each record: its own, that of its text, or None. Raises what the model raises."""
         vectors = list(await resolve_all([one.vector for one in records]))
         to_embed = [i for i, one in enumerate(records) if _needs_embedding(one)]
         if to_embed and self._embedding is not None:

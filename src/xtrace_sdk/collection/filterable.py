@@ -1,7 +1,7 @@
-"""Which metadata fields the service can filter by with keyed hashes, including ranges of numbers.
+"""The metadata fields by which the service can filter with keyed hashes, including ranges of numbers.
 
-A record is stored with the hashes of exactly these fields. So a collection keeps the choice that it was created with
-(`storage`): otherwise a filter would miss records that were stored without hashes of its field.
+A record is stored with the hashes of exactly these fields. So a collection keeps the choice with which it was created
+(`storage`): otherwise, a filter would miss records that were stored without hashes of its field.
 """
 
 import math
@@ -16,7 +16,7 @@ from xtrace_sdk.collection.values import Ordering, is_number
 from xtrace_sdk.errors import InvalidArgument, UnknownContent
 
 MAX_BUCKETS: Final = 1 << 24
-"""Steps of one range: at most 12 hashes for a number."""
+"""The maximum number of steps of one range, so that a number has at most 12 hashes."""
 MAX_FIELDS: Final = 1000
 EVERY_FIELD: Final = "*"
 """The name for all fields that are not named themselves."""
@@ -66,18 +66,18 @@ class Range:
         return max(1, -(-self.last.bit_length() // _BITS))
 
     def position(self, number: float) -> int:
-        """The position of a number's step; a greater number never has a smaller one."""
+        """Returns the position of a number's step; a greater number never has a smaller position."""
         if number <= self.low:
             return 0
         return self.last if number >= self.high else self._position(float(number))
 
     def buckets(self, number: float) -> list[Bucket]:
-        """The buckets that contain a number, one on each level."""
+        """Returns the buckets that contain a number, one on each level."""
         position = self.position(number)
         return [(level, position >> (_BITS * level)) for level in range(self.levels)]
 
     def covering(self, ordering: Ordering, number: float) -> list[Bucket]:
-        """Buckets that together contain every number that satisfies the comparison; they may contain others too."""
+        """Returns buckets that together contain every number that satisfies the comparison, and perhaps others."""
         position = self.position(number)
         first, last = (position, self.last) if ordering in ("gt", "gte") else (0, position)
         mask = (1 << _BITS) - 1

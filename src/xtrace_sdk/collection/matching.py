@@ -1,4 +1,4 @@
-"""Whether a record matches a `where`, evaluated exactly on its values."""
+"""Evaluates a `where` exactly on a record's values."""
 
 import re
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def _has(elements: list[Any], operand: Any) -> bool:
 
 
 def _like(value: Any, pattern: str, flags: int) -> bool:
-    """An SQL LIKE pattern: `%` is any text, `_` any character; a backslash escapes either."""
+    """Matches an SQL LIKE pattern: `%` is any text, `_` any character; a backslash escapes either."""
     if not isinstance(value, str):
         return False
     first, *others = _parts(pattern, flags)
@@ -44,7 +44,7 @@ def _like(value: Any, pattern: str, flags: int) -> bool:
     *middle, last = others
     found = first.match(value)
     for part in middle:
-        # The leftmost place leaves most room for what follows, so no other needs to be tried.
+        # The leftmost match leaves the most room for the rest, so no other needs to be tried.
         found = found and part.search(value, found.end())
     if found is None:
         return False
@@ -54,7 +54,7 @@ def _like(value: Any, pattern: str, flags: int) -> bool:
 
 @lru_cache(maxsize=64)
 def _parts(pattern: str, flags: int) -> tuple[re.Pattern[str], ...]:
-    """The parts between the `%`, each as an expression that matches texts of one length."""
+    """Returns the parts between the `%`, each as an expression that matches texts of one length."""
     parts, escaped = [""], False
     for character in pattern:
         if escaped or character not in "%_\\":

@@ -1,6 +1,6 @@
-"""The metadata of a record: any JSON, as one object; checked, copied, and addressed by paths.
+"""The metadata of a record: any JSON object, which is checked, copied, and addressed by paths.
 
-A path is the sequence of keys to a value, joined with dots: `author.name` in `{"author": {"name": "Ada"}}`. It goes
+A path is the sequence of keys to a value, joined with dots: `author.name` in `{"author": {"name": "Ada"}}`. It leads
 through objects, not into lists. A null value counts as missing.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from xtrace_sdk.errors import InvalidRecord
 
 MAX_DEPTH: Final = 32
-"""How deep lists and objects may nest."""
+"""The maximum nesting depth of lists and objects."""
 MAX_BYTES: Final = 1 << 20
 """Maximum size of the metadata of one record, as JSON."""
 
@@ -26,7 +26,7 @@ MetaData = dict[str, Any]
 
 
 def checked(metadata: Any) -> MetaData:
-    """A copy of the metadata in plain JSON types. Raises `InvalidRecord` for anything that is not JSON.
+    """Returns a copy of the metadata in plain JSON types. Raises `InvalidRecord` for anything that is not JSON.
 
     Tuples become lists, Python dates and times become ISO 8601 strings, and NumPy numbers become Python numbers.
     """
@@ -42,11 +42,11 @@ def checked(metadata: Any) -> MetaData:
 
 
 def json_value(value: Any, depth: int = 0) -> Any:
-    """A copy of a value in plain JSON types. Raises `InvalidRecord`."""
+    """Returns a copy of a value in plain JSON types. Raises `InvalidRecord`."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return str.__str__(value)  # also of an enumeration's member, its text
+        return str.__str__(value)  # the text, even of an enumeration's member
     if isinstance(value, int):
         if value.bit_length() > MAX_NUMBER_BITS:
             raise InvalidRecord(f"its metadata has a whole number beyond 2^{MAX_NUMBER_BITS}")
@@ -73,11 +73,11 @@ def json_value(value: Any, depth: int = 0) -> Any:
 
 
 def as_text(metadata: MetaData) -> str:
-    """The checked metadata as JSON. Raises `InvalidRecord` if it is too long or cannot be encoded."""
+    """Returns the checked metadata as JSON. Raises `InvalidRecord` if it is too long or cannot be encoded."""
     try:
         encoded = msgspec.json.encode(metadata)
         text = encoded.decode()
-    except UnicodeEncodeError:  # its attributes hold the text
+    except UnicodeEncodeError:  # its attributes contain the text
         raise InvalidRecord(
             "its metadata contains unpaired surrogates, expected text that can be encoded as UTF-8"
         ) from None
@@ -92,7 +92,7 @@ def from_text(text: str) -> MetaData:
 
 
 def flat(metadata: MetaData, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Every path with its value, with objects before the values inside them."""
+    """Yields every path with its value, and objects before the values inside them."""
     for key, value in metadata.items():
         path = before + key
         yield path, value
@@ -101,7 +101,7 @@ def flat(metadata: MetaData, before: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def at_path(metadata: MetaData, path: str) -> Any:
-    """The value at a path; None if it is missing."""
+    """Returns the value at a path; None if it is missing."""
     if path in metadata:
         return metadata[path]
     end = path.find(".")

@@ -1,4 +1,4 @@
-"""Which chunks a collection has recently written itself, so that its searches do not mistake that for tampering."""
+"""Tracks a collection's own recent writes, so that its searches do not mistake them for tampering."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -34,10 +34,10 @@ class OwnWrites:
         try:
             yield seen
         finally:
-            # By identity: two searches may have seen the same.
+            # By identity, because two searches may have seen the same chunks.
             self._watching = [one for one in self._watching if one is not seen]
 
     @property
     def is_writing(self) -> bool:
-        """Whether a write is in progress whose changed chunks are not known yet."""
+        """Whether a write is in progress whose changed chunks are not yet known."""
         return self._under_way > 0

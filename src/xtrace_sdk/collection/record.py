@@ -98,7 +98,7 @@ def checked_record(position: int, given: Any) -> CheckedRecord:
 
 
 def checked_id(record_id: Any) -> str:
-    """A valid id. Raises `InvalidRecord` unless it is a text of 1 to 4,096 characters that can be encoded as UTF-8."""
+    """Returns a valid id: a text of 1 to 4,096 characters that can be encoded as UTF-8. Raises `InvalidRecord`."""
     if not isinstance(record_id, str) or not 0 < len(record_id) <= MAX_ID_CHARACTERS:
         what = f"a text of {len(record_id)} characters" if isinstance(record_id, str) else shown(record_id)
         raise InvalidRecord(f"its id is {what}, expected a text of 1 to {MAX_ID_CHARACTERS} characters")
@@ -107,7 +107,7 @@ def checked_id(record_id: Any) -> str:
 
 
 def checked_text(text: Any) -> str | None:
-    """A record's text, or None if it has none. Raises `InvalidRecord`."""
+    """Returns a record's text, or None if it does not have one. Raises `InvalidRecord`."""
     if text is None:
         return None
     if not isinstance(text, str):
@@ -119,7 +119,7 @@ def checked_text(text: Any) -> str | None:
 def _check_characters(what: str, text: str) -> None:
     try:
         text.encode()
-    except UnicodeEncodeError:  # its attributes hold the text
+    except UnicodeEncodeError:  # its attributes contain the text
         raise InvalidRecord(
             f"its {what} contains unpaired surrogates, expected text that can be encoded as UTF-8"
         ) from None

@@ -1,4 +1,4 @@
-"""Searching records: nearest by encrypted distance, then exactly by `where` and by the copies of the vectors."""
+"""Searches records: by encrypted distance, and then exactly by `where` and by the copies of the vectors."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -20,16 +20,16 @@ from xtrace_sdk.x_vec.retrievers.engine import SearchEngine
 from xtrace_sdk.x_vec.retrievers.scope import SearchScope
 
 ATTEMPTS: Final = 20
-"""How often a search is repeated because the collection itself changed its results meanwhile."""
+"""How often a search is repeated if the collection itself changed its results meanwhile."""
 _FURTHER: Final = 8
 """The factor by which a search is widened if too few of the nearest records match."""
 _FIRST_REACH: Final = 256
 _LARGEST_PART: Final = 1000
-"""Records that are fetched together."""
+"""The number of records that are fetched together."""
 
 
 class Wanted(NamedTuple):
-    """What a search looks for."""
+    """The target of a search."""
 
     query: NDArray[Any]
     """Floats or bits, checked."""
@@ -92,7 +92,7 @@ class Searching(Secretive):
             contents = Contents(self._context)
             try:
                 answer = await self._engine.nearest([bits], reach, scope, contents)
-            except ContextNotFound:  # nothing was ever stored under it
+            except ContextNotFound:  # nothing has ever been stored under it
                 return []
             (nearest,) = answer.nearest
             distances = dict(zip(nearest.chunk_ids.tolist(), nearest.distances.tolist(), strict=True))
@@ -109,7 +109,7 @@ class Searching(Secretive):
             reach *= _FURTHER
 
     def _matching(self, fetched: Sequence[Decrypted], where: Where) -> list[tuple[int, ReadRecord]]:
-        """Those that match, with the ids of their chunks, in their order. Raises `OtherRecord`, `UnknownContent`."""
+        """Returns the matching ones with the ids of their chunks, in order. Raises `OtherRecord`, `UnknownContent`."""
         records = [(one.chunk["chunk_id"], self._cipher.read(one.chunk, one.content)) for one in fetched]
         return [
             (chunk_id, one)
@@ -119,7 +119,7 @@ class Searching(Secretive):
 
 
 def _parts(chunk_ids: Sequence[int], first: int) -> Iterator[Sequence[int]]:
-    """Yields the ids in order: first as many as are wanted, then in increasingly large parts."""
+    """Yields the ids in order: first the wanted number, then increasingly large parts."""
     start, size = 0, min(first, _LARGEST_PART)
     while start < len(chunk_ids):
         yield chunk_ids[start : start + size]

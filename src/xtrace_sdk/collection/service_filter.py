@@ -122,7 +122,7 @@ class _Translation:
         element = self._element(path, operand)
         if not isinstance(operand, str):
             return element
-        # A text may contain it, too.
+        # A text may also contain it.
         return Bounds(_join("$or", [element.wide, self._scalar(path)]), element.narrow)
 
     def _any_of(self, path: str, operands: Sequence[Any]) -> Bounds:

@@ -43,7 +43,7 @@ async def knowledge_base(xtrace: XTraceIntegration, name: str) -> str:
 
 
 async def _named(xtrace: XTraceIntegration, name: str) -> list[str]:
-    """The ids of the knowledge bases with this name or id, by creation time."""
+    """Returns the ids of the knowledge bases with this name or id, by creation time."""
     kbs = await xtrace.list_kbs()
     named = sorted((kb.created_at, kb.id) for kb in kbs if kb.name == name)
     return [kb_id for _, kb_id in named] or [kb.id for kb in kbs if kb.id == name]
@@ -54,7 +54,7 @@ Batch = list[tuple[int, ReadRecord]]
 
 
 class Place(NamedTuple):
-    """Where a record is stored."""
+    """The place of a stored record."""
 
     context: ExecutionContext
     """The collection's context, or its predecessor."""
@@ -180,7 +180,7 @@ class RecordStore(Secretive):
         return await asyncio.to_thread(read)
 
     def read(self, chunk: Mapping[str, Any]) -> tuple[ExecutionContext, ReadRecord]:
-        """Reads the record from a fetched chunk, and says which context it is under. Raises as `fetched` does."""
+        """Reads the record from a fetched chunk, and returns it with its context. Raises what `fetched` raises."""
         context, content = open_under_lineage(self._context, self.kb_id, chunk)
         return context, self._cipher.read(chunk, content)
 
@@ -191,7 +191,7 @@ class RecordStore(Secretive):
             found = self._xtrace.iter_meta_search(
                 self.kb_id, service_filter, one.id, projection=RECORD_FIELDS, page_size=size
             )
-            # A rotation may have moved a chunk since the predecessor was asked.
+            # A rotation may have moved a chunk since the predecessor was queried.
             batches = grouped((chunk async for chunk in found if chunk["chunk_id"] not in seen), size)
             with suppress(ContextNotFound):  # nothing was ever stored under it
                 async with aclosing(batches):
@@ -235,7 +235,7 @@ class RecordStore(Secretive):
         return deleted
 
     async def _known_names(self) -> ChunkNames | None:
-        """The names of records; None if no name has been given yet. Does not need write permission."""
+        """Returns the names of records; None if none was assigned yet. Does not need write permission."""
         if self._names is None:
             try:
                 self._names = await stored_names(self._context, self._xtrace, self.kb_id)

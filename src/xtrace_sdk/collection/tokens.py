@@ -22,7 +22,7 @@ COUNTS: Final = (8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 
 _MARK: Final = "#"
 _BYTES: Final = 16
 _REMEMBERED: Final = 50_000
-"""Size of the cache of hashes of short statements, most of which repeat: at most some 20 MB."""
+"""The size of the cache of hashes of short statements, most of which repeat: at most about 20 MB."""
 _SHORT: Final = 200
 _NO_VALUE: Final = object()
 
@@ -92,7 +92,7 @@ class Tokens(Secretive):
                 found.update(self.bucket(path, one) for one in span.buckets(value))
 
     def _nothing(self, filler: str, count: int) -> list[str]:
-        """Padding hashes, the same for the same filler."""
+        """Returns padding hashes, the same for the same filler."""
         if not count:
             return []
         seed = hmac.digest(self._key, f"nothing{filler}".encode(), "sha256")
@@ -100,10 +100,10 @@ class Tokens(Secretive):
         return [_MARK + drawn[i : i + 2 * _BYTES] for i in range(0, len(drawn), 2 * _BYTES)]
 
     def _token(self, statement: str, path: str, value: Any = _NO_VALUE) -> str:
-        # 1, 1.0 and True are equal, and so would be their places in the cache.
+        # 1, 1.0 and True are equal, and would share an entry in the cache.
         key = statement, path, value.__class__, value
         if (known := self._known.get(key)) is None:
-            # The length of the path says where it ends, so no two statements are written alike.
+            # The length of the path shows where it ends, so that no two statements have the same encoding.
             written = f"{statement}{len(path)}:{path}{_written(value)}"
             known = self._hash(written)
             if len(written) <= _SHORT:

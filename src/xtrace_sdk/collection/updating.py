@@ -78,7 +78,7 @@ class RecordUpdater(Secretive):
         if changed.vector is ... and context is self._context:
             return await self._patch(chunk, stored, changed, fields)
         if changed.vector is ...:
-            # Under the predecessor: it moves, with the same vector.
+            # It is under the predecessor, so it moves, with the same vector.
             index, db = await asyncio.to_thread(self._moved, chunk, context, stored, changed, fields)
         else:
             self._embedder.check([changed])
@@ -90,7 +90,7 @@ class RecordUpdater(Secretive):
     async def _patch(
         self, chunk: StoredChunk, stored: ReadRecord, changed: CheckedRecord, fields: FilterableFields
     ) -> None:
-        """Writes everything but the vector."""
+        """Writes everything except the vector."""
 
         def patch() -> dict[str, Any]:
             content, meta_data = self._content(stored, changed, fields)
@@ -125,7 +125,7 @@ class RecordUpdater(Secretive):
     def _content(
         self, stored: ReadRecord, changed: CheckedRecord, fields: FilterableFields
     ) -> tuple[bytes, dict[str, Any]]:
-        """The content of the changed record with its existing vector."""
+        """Returns the content of the changed record with its existing vector."""
         return self._cipher.content(
             changed,
             stored.content.vector_copy,
@@ -136,9 +136,9 @@ class RecordUpdater(Secretive):
 
 
 def _changed(stored: ReadRecord, text: Change, metadata: Change, vector: Change) -> CheckedRecord:
-    """The stored record with the changes; its vector is `...` if it stays."""
+    """Returns the stored record with the changes; its vector is `...` if it stays."""
     new_text = stored.text if isinstance(text, EllipsisType) else checked_text(text)
     new_metadata = stored.metadata if isinstance(metadata, EllipsisType) else checked(metadata)
     if isinstance(vector, EllipsisType) and new_text != stored.text:
-        vector = None  # of the new text
+        vector = None  # the new text will be embedded
     return CheckedRecord(0, stored.id, new_text, new_metadata, as_text(new_metadata), vector)

@@ -1,4 +1,4 @@
-"""Stores records: embedding, encrypting and storing of batches overlap, and each batch is atomic."""
+"""Stores records in atomic batches, whose embedding, encryption and storing overlap."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 
 BATCH_SIZE: Final = 500
-"""Records stored in one transaction; fewer if they are large."""
+"""The number of records in one transaction; fewer if they are large."""
 
 
 class RecordInserter(Secretive):
@@ -68,7 +68,7 @@ class RecordInserter(Secretive):
 
 
 class _Upserting:
-    """One call of `upsert`: its batches, which are in different stages at a time."""
+    """One call of `upsert`, with batches in different stages."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class _Upserting:
 
 
 def _one_of_each(records: Sequence[CheckedRecord], on_conflict: OnConflict) -> list[CheckedRecord]:
-    """One record for each id, as if they were written one after another. Raises `RecordsExist`."""
+    """Returns one record for each id, as if they were written one after the other. Raises `RecordsExist`."""
     kept: dict[str, CheckedRecord] = {}
     repeated = []
     for record in records:

@@ -40,7 +40,7 @@ def moment(value: Any) -> datetime | None:
 
 
 def as_moment(value: date) -> datetime:
-    """A Python date or time as a time with an offset, as `moment` returns it."""
+    """Converts a Python date or time to a time with an offset, as `moment` returns it."""
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
@@ -63,7 +63,7 @@ def same(value: Any, operand: Any) -> bool:
 
 
 def scalar_key(value: Any) -> str | None:
-    """A value with its type as one text, unique among different values; None for lists and objects."""
+    """Returns a value with its type as one text, unique among different values; None for lists and objects."""
     if value is None:
         return "0"
     if isinstance(value, bool):
@@ -97,7 +97,7 @@ def compares(ordering: Ordering, value: Any, operand: Any) -> bool:
 
 
 def order_key(value: Any) -> tuple[Any, ...]:
-    """The sort key of a value: booleans, numbers, times, other texts, lists, objects, and last None."""
+    """Returns the sort key of a value: booleans, numbers, times, other texts, lists, objects, and None last."""
     if isinstance(value, bool):
         return 0, value
     if is_number(value):

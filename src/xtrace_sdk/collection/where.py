@@ -23,9 +23,9 @@ from xtrace_sdk.collection.values import as_moment
 from xtrace_sdk.errors import InvalidFilter, InvalidRecord
 
 ID: Final = "$id"
-"""In place of a path: the record's id."""
+"""Used as a path: the record's id."""
 TEXT: Final = "$text"
-"""In place of a path: the record's text."""
+"""Used as a path: the record's text."""
 MAX_PATH_CHARACTERS: Final = 1024
 
 Operator = Literal[
@@ -55,7 +55,7 @@ class Condition:
     path: str
     operator: Operator
     operand: Any
-    """Of plain JSON types, or a `datetime` with an offset; of `in`, `any` and `all` a tuple of them."""
+    """A plain JSON value or a `datetime` with an offset; for `in`, `any` and `all`, a tuple of these."""
 
 
 Where: TypeAlias = And | Or | Not | Condition
@@ -187,7 +187,7 @@ class _Parser:
             msgspec.json.encode(plain)
         except InvalidRecord as error:
             raise InvalidFilter(f"{place}: {str(error).removeprefix('its metadata ')}") from None
-        except UnicodeEncodeError:  # its attributes hold the text
+        except UnicodeEncodeError:  # its attributes contain the text
             raise InvalidFilter(
                 f"{place} contains unpaired surrogates, expected text that can be encoded as UTF-8"
             ) from None

@@ -1,8 +1,8 @@
-"""What the environment says about the way to a server: proxies, and the certificate authorities to trust.
+"""Reads the network settings of the environment: proxies, and the certificate authorities to trust.
 
-The variables are those of other programs: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` in small or capital
-letters, `SSL_CERT_FILE` and `SSL_CERT_DIR`. They are read when a connection is first needed. No proxy is used to this
-machine itself: it would get the API keys, and could not reach the server.
+The variables are the usual ones: `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy` in lower or upper case,
+`SSL_CERT_FILE` and `SSL_CERT_DIR`. They are read when a connection is first needed. Connections to this machine never
+use a proxy: it would get the API keys, and could not reach the server.
 """
 
 import ipaddress
@@ -26,11 +26,12 @@ class UsedProxy:
     """A proxy, and the variable that names it."""
 
     url: str = field(repr=False)
-    """May have a password."""
+    """The URL, which may contain a password."""
     variable: str
 
     def transport(self, context: ssl.SSLContext, limits: httpx2.Limits) -> httpx2.AsyncHTTPTransport:
-        """Connections through the proxy. Raises `InvalidArgument`, naming the variable, if there can be none."""
+        """Returns connections through the proxy. Raises `InvalidArgument`, which names the variable, if it is not
+        usable."""
         try:
             url = httpx2.URL(self.url)
             if not urlsplit(self.url).hostname:  # stricter than httpx2.URL
@@ -48,7 +49,7 @@ class UsedProxy:
             ) from None
 
     def __str__(self) -> str:
-        """The proxy as a message may show it."""
+        """Returns the proxy's name for messages, without its password."""
         url = httpx2.URL(self.url)
         return f"{url.scheme}://{url.host}{'' if url.port is None else f':{url.port}'}, which {self.variable} names"
 
@@ -57,14 +58,14 @@ class EnvironmentTransport(httpx2.AsyncBaseTransport):
     """Connections, directly or through the proxy that the environment names for the address."""
 
     def __init__(self, limits: httpx2.Limits, verify: bool | ssl.SSLContext, ca_file: str | os.PathLike[str] | None):
-        """`ca_file` has the certificates of the only authorities to trust; without `verify` any certificate will do."""
+        """`ca_file` contains the certificates of the only trusted authorities; without `verify`, accepts any."""
         self._limits = limits
         self._verify = verify
         self._ca_file = ca_file
         self._open: dict[tuple[bool, UsedProxy | None], httpx2.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """The answer to the request. Raises `InvalidArgument` for an environment that cannot be used."""
+        """Returns the answer to the request. Raises `InvalidArgument` for settings that cannot be used."""
         way = request.url.scheme == "https", proxy_for(request.url)
         if way not in self._open:
             self._open[way] = self._connect(*way)
@@ -76,7 +77,7 @@ class EnvironmentTransport(httpx2.AsyncBaseTransport):
             await transport.aclose()
 
     def _connect(self, is_https: bool, proxy: UsedProxy | None) -> httpx2.AsyncHTTPTransport:
-        # Certificates are read for https alone: plain http must not fail for them.
+        # Read certificates only for https: plain http must not fail because of them.
         context = self._context() if is_https else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if proxy is not None:
             return proxy.transport(context, self._limits)
@@ -91,7 +92,7 @@ class EnvironmentTransport(httpx2.AsyncBaseTransport):
 
 
 def proxy_for(url: httpx2.URL) -> UsedProxy | None:
-    """The proxy that the environment names for an address; None for this machine, and what `no_proxy` lists."""
+    """Returns the proxy for an address; None for this machine, and for addresses that `no_proxy` lists."""
     proxies = getproxies()
     scheme = url.scheme if proxies.get(url.scheme) else "all"
     address = proxies.get(scheme)
@@ -101,7 +102,7 @@ def proxy_for(url: httpx2.URL) -> UsedProxy | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine, by its name or address."""
+    """Whether the host is this machine, judging by its name or address."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -113,7 +114,7 @@ def _variable(name: str) -> str:
 
 
 def _authorities() -> ssl.SSLContext:
-    """The authorities that the environment names, or else those of the system."""
+    """Returns the authorities that the environment names, else those of the system."""
     for variable, is_there in _AUTHORITIES:
         if path := os.environ.get(variable):
             if not is_there(Path(path)):
@@ -123,7 +124,7 @@ def _authorities() -> ssl.SSLContext:
 
 
 def _trusting(source: str, path: Path) -> ssl.SSLContext:
-    """A context that trusts the certificates of a file or folder, and no others."""
+    """Returns a context that trusts only the certificates in a file or folder."""
     try:
         if path.is_dir():
             return ssl.create_default_context(capath=path)

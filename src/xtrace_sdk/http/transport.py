@@ -1,13 +1,13 @@
-"""HTTP with retries: a request goes in, a complete answer comes out, whatever its status.
+"""HTTP with retries: sends a request and returns a complete answer, whatever its status.
 
-A request goes down these steps: `send` (attempts and waits), `_send_once` (one attempt with its deadline), `_read`
-(the body, up to a limit). What a status or a body means is the caller's business. `stream` gives the body of a good
-answer while it comes: attempts end with the answer's head.
+A request takes these steps: `send` (attempts and waits), `_send_once` (one attempt with its deadline), `_read` (the
+body, up to a limit). Callers interpret statuses and bodies. `stream` yields the body of a successful answer as it
+arrives: there are no further attempts after the answer's head.
 
-What is sent again: a request that cannot have reached the server, always; one that the server put off (429, 503),
-always; one that may have been carried out (the connection broke, no answer in time, another 5xx) only if it is
-`repeatable`. An answer that breaks off while it is streamed is the caller's to continue. Waits grow exponentially,
-with jitter so that many clients do not come back at once, and are at least what `Retry-After` says.
+Retries: a request that cannot have reached the server, or that the server deferred (429, 503), is always sent again.
+One that may have been executed (the connection broke, no answer in time, another 5xx) is sent again only if it is
+`repeatable`. If a streamed answer breaks off, the caller must continue it. Waits grow exponentially, with jitter so
+that many clients do not return at once, and are at least as long as `Retry-After` says.
 """
 
 import asyncio
@@ -43,32 +43,32 @@ _PASSING: Final = frozenset((500, 502, 504))
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
 _LONGEST_SENTENCE: Final = 1000
 _LONGEST_REASON: Final = 200
-"""What the parser of HTTP says of an answer may have all of it."""
+"""The maximum length of the HTTP parser's message, which may quote the whole answer."""
 _KEEPALIVE_S: Final = 4.0
-"""Shorter than servers keep idle connections (uvicorn: 5 s), so that a request does not meet one just closed."""
+"""Shorter than servers keep idle connections (uvicorn: 5 s), so that requests do not use one that was just closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often and how long to try; `attempts` counts the first one."""
+    """How often and how long to try; `attempts` includes the first one."""
 
     attempts: int = 5
     first_delay_s: float = 0.25
     longest_delay_s: float = 8.0
     longest_retry_after_s: float = 60.0
-    """An answer that asks for a longer wait is given to the caller at once."""
+    """An answer that asks for a longer wait is returned to the caller at once."""
 
     def delay_s(self, attempt: int) -> float:
-        """A random wait after this number of failed attempts."""
+        """Returns a random wait after this number of failed attempts."""
         longest = min(self.longest_delay_s, self.first_delay_s * 2.0 ** (attempt - 1))
         return longest * (0.5 + secrets.randbelow(1024) / 2048)
 
 
 @dataclass(frozen=True, slots=True)
 class Request(Secretive):
-    """One request. `repeatable` means that carrying it out twice does what carrying it out once does.
+    """One request. `repeatable` means that executing it twice has the same effect as once.
 
-    `max_answer_bytes` is the most that this answer can have; None leaves it to the client's own limit.
+    `max_answer_bytes` is the maximum size of the answer; None means the client's own limit.
     """
 
     method: str
@@ -81,7 +81,7 @@ class Request(Secretive):
 
 @dataclass(slots=True)
 class Answer:
-    """A complete answer. `repeated` says that an earlier attempt may have been carried out already."""
+    """A complete answer. `repeated` means that an earlier attempt may already have been executed."""
 
     status: int
     headers: Mapping[str, str]
@@ -90,24 +90,24 @@ class Answer:
 
     @property
     def content_type(self) -> str:
-        """The media type without parameters, in small letters; empty if there is none."""
+        """The media type without parameters, in lower case; empty if there is none."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     @property
     def retry_after(self) -> float | None:
-        """The seconds that the server asks to wait, given as such or as a date."""
+        """The seconds that the server asks to wait, given as a number or as a date."""
         value = self.headers.get("retry-after", "").strip()
         if value.isascii() and value.isdigit() and len(value) < 10:
             return float(value)
         try:
             parsed = email.utils.parsedate_tz(value)
             return max(0.0, email.utils.mktime_tz(parsed) - time.time()) if parsed else None
-        except (ValueError, OverflowError):  # a date that no calendar has
+        except (ValueError, OverflowError):  # an impossible date
             return None
 
 
 class StreamedAnswer(Answer):
-    """A good answer whose body is still on its way."""
+    """A successful answer whose body is still arriving."""
 
     def __init__(
         self,
@@ -115,16 +115,16 @@ class StreamedAnswer(Answer):
         deadline: float,
         translate: Callable[[httpx2.RequestError | TimeoutError], NetworkError],
     ) -> None:
-        """`deadline` is a time of the event loop's clock."""
+        """`deadline` is a time on the event loop's clock."""
         super().__init__(response.status_code, response.headers)
         self._response = response
         self._deadline = deadline
         self._translate = translate
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The body, piece by piece, however long.
+        """Yields the body piece by piece, however long it is.
 
-        Raises `NetworkError` where the connection breaks, is silent for too long, or goes on beyond the deadline.
+        Raises `NetworkError` if the connection breaks, is idle for too long, or exceeds the deadline.
         """
         body = self._response.aiter_bytes()
         try:
@@ -138,15 +138,15 @@ class StreamedAnswer(Answer):
             raise self._translate(error) from None
 
     async def aclose(self) -> None:
-        """Ends the exchange, whether the body has come or not."""
+        """Closes the answer, whether or not the body is complete."""
         await self._response.aclose()
 
 
 class HttpClient:
-    """Sends requests from whatever event loop it is called in; connections are kept between calls.
+    """Sends requests from any event loop, and keeps connections between calls.
 
-    Redirects are not followed: they would carry keys to an address that the caller did not choose. Cookies are not
-    kept.
+    Redirects are not followed, because they would send keys to an address that the caller did not choose. Cookies are
+    not stored.
     """
 
     def __init__(
@@ -161,10 +161,10 @@ class HttpClient:
         ca_file: str | os.PathLike[str] | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """`timeout_s` is the maximum idle time, `deadline_s` the maximum time of one attempt as a whole.
+        """`timeout_s` is the maximum idle time, `deadline_s` the maximum total time of one attempt.
 
-        Further calls than `max_connections` wait for their turn. `transport` stands in for the network. `verify` and
-        `ca_file` say which certificates are accepted, as in `XTraceIntegration`.
+        Calls beyond `max_connections` wait for their turn. `transport` replaces the network. `verify` and `ca_file`
+        decide which certificates are accepted, as in `XTraceIntegration`.
         """
         if ca_file is not None and verify is not True:
             raise InvalidArgument("got verify and ca_file, expected only one of them")
@@ -190,21 +190,21 @@ class HttpClient:
         )
 
     async def aclose(self) -> None:
-        """Closes the connections of the running event loop; a later call opens new ones."""
+        """Closes the connections of the current event loop; a later call opens new ones."""
         await self._clients.close_current()
 
     async def send(self, request: Request) -> Answer:
-        """The answer to the request, after as many attempts as it takes and the settings allow.
+        """Returns the answer to the request, after as many attempts as needed and allowed.
 
-        Raises `ServerUnreachable`, `ServerTimeout`, and `InvalidAnswer` for what is not HTTP or too large.
+        Raises `ServerUnreachable`, `ServerTimeout`, and `InvalidAnswer` for an answer that is not HTTP or too large.
         """
         return await self._attempts(request, self._send_once)
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncGenerator[Answer, None]:
-        """The answer as soon as its head is there: a `StreamedAnswer` for status 200, else a complete one.
+        """Returns the answer as soon as its head has arrived: a `StreamedAnswer` for status 200, else a complete one.
 
-        Raises what `send` raises until then. What follows is the caller's to ask for again: see `wait_after`.
+        Until then, raises what `send` raises. After that, the caller must retry: see `wait_after`.
         """
         answer = await self._attempts(request, self._open_once)
         try:
@@ -214,7 +214,7 @@ class HttpClient:
                 await answer.aclose()
 
     async def wait_after(self, attempt: int, error: NetworkError) -> None:
-        """Waits for as long as `send` would after this failed attempt. Raises the error if that was the last one."""
+        """Waits as long as `send` would after this failed attempt. Raises the error if it was the last one."""
         if attempt >= self._retries.attempts:
             raise error
         await asyncio.sleep(self._retries.delay_s(attempt))
@@ -241,7 +241,7 @@ class HttpClient:
             attempt += 1
 
     def _delay_after(self, answer: Answer, request: Request, delay: float | None) -> float | None:
-        """How long to wait before trying again after this answer; None to take it as it is."""
+        """Returns how long to wait before a retry after this answer; None to accept it."""
         if delay is None or not (answer.status in _PUT_OFF or (answer.status in _PASSING and request.repeatable)):
             return None
         wanted = answer.retry_after or 0.0
@@ -308,7 +308,7 @@ class HttpClient:
 
 
 async def _joined(response: httpx2.Response, max_bytes: int) -> bytes:
-    body = bytearray()  # not a list: a body in pieces of a byte would take many times its length
+    body = bytearray()  # not a list, in which a body in one-byte pieces would take many times its length
     announced = response.headers.get("content-length", "")
     too_large = announced.isdecimal() and (len(announced) > 20 or int(announced) > max_bytes)
     if not too_large:
@@ -325,30 +325,30 @@ async def _joined(response: httpx2.Response, max_bytes: int) -> bytes:
 
 
 def _is_garbage(error: Exception) -> bool:
-    # The HTTP parser has one exception for a peer that hangs up and for one that speaks another protocol.
+    # The HTTP parser raises the same exception if the peer hangs up and if it speaks another protocol.
     return isinstance(error, httpx2.RemoteProtocolError) and not any(
         sign in str(error) for sign in ("disconnected", "closed connection")
     )
 
 
 def _passes(error: Exception) -> bool:
-    """Whether another attempt may fare better."""
+    """Whether another attempt may succeed."""
     return isinstance(error, (httpx2.TransportError, TimeoutError)) and not _is_garbage(error)
 
 
 def sentence(text: str) -> str:
-    """A foreign text made fit to be shown on a terminal: printable characters, not too many of them."""
+    """Makes a foreign text safe for a terminal: only printable characters, and not too many of them."""
     return "".join([c if c.isprintable() else " " for c in text[:_LONGEST_SENTENCE]]).strip()
 
 
 def origin(url: str) -> str:
-    """Scheme, host and port of a URL: what a message may show of it."""
+    """Returns the scheme, host and port of a URL, which messages may show."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def base_url(url: str, name: str) -> str:
-    """The URL without a slash at the end. Raises `InvalidArgument`, with `name`, unless it is a plain HTTP URL."""
+    """Returns the URL without a trailing slash. Raises `InvalidArgument` with `name` unless it is a plain HTTP URL."""
     wrong = InvalidArgument(
         f"{name} is not a URL like https://api.example.com, with scheme, host, and optionally port and path"
     )
@@ -365,14 +365,14 @@ def base_url(url: str, name: str) -> str:
 
 
 def header_value(value: str, name: str) -> str:
-    """The value, if a header may carry it. Raises `InvalidArgument` with `name`, and without the value."""
+    """Returns the value if it is allowed in a header. Raises `InvalidArgument` with `name`, but without the value."""
     if not value.isascii() or not value.isprintable() or value != value.strip():
         raise InvalidArgument(f"{name} has surrounding spaces, or characters that keys do not contain: copy it again")
     return value
 
 
 class _ClientsByLoop:
-    """One client for each event loop, because connections belong to the loop that they were opened in."""
+    """One client for each event loop, because connections belong to the loop in which they were opened."""
 
     def __init__(self, make: Callable[[], httpx2.AsyncClient]) -> None:
         self._make = make
@@ -396,8 +396,8 @@ class _ClientsByLoop:
     async def _lifetime(
         self, loop: asyncio.AbstractEventLoop, client: httpx2.AsyncClient
     ) -> AsyncGenerator[None, None]:
-        # `asyncio.run` closes the generators that are still waiting when it ends, and so the connections of a client
-        # that no one closed: without this, they would be left to a loop that does not run any more.
+        # When `asyncio.run` ends, it closes waiting generators, and thereby the connections of a client that was never
+        # closed. Without this, they would be left to a loop that no longer runs.
         try:
             yield
         finally:

@@ -100,7 +100,7 @@ class XTraceConfig:
     """Not used: the context has the number of dimensions."""
 
     def model_dump(self) -> dict[str, Any]:
-        """The fields, as mem0 asks for them."""
+        """The fields, under mem0's names."""
         return dict(vars(self))
 
 
@@ -114,7 +114,7 @@ class Output:
 
 
 Outputs = list[Output]
-"""Named here, because a method of the class below is called `list`."""
+"""An alias, because a method of the class below is called `list`."""
 Names = list[str]
 Batches = list[Outputs]
 
@@ -187,12 +187,12 @@ class XTrace:
         self._collection.update(vector_id, **changes)
 
     def get(self, vector_id: str) -> Output | None:
-        """A memory, or None if it is not there."""
+        """A memory, or None if it does not exist."""
         found = self._collection.get([vector_id])
         return _output(found[0]) if found else None
 
     def list(self, filters: Mapping[str, Any] | None = None, top_k: int | None = None) -> Batches:
-        """The memories that match, in a list in a list, as mem0 wants them."""
+        """The matching memories, in a list in a list, as mem0 expects them."""
         found: Outputs = []
         for record in self._collection.iter(_where(filters)):
             if len(found) == top_k:
@@ -201,7 +201,7 @@ class XTrace:
         return [found]
 
     def list_cols(self) -> Names:
-        """The name of this collection alone: those of others are not known."""
+        """Only the name of this collection: others are unknown."""
         return [self.collection_name]
 
     def col_info(self) -> dict[str, Any]:
@@ -218,12 +218,12 @@ class XTrace:
 
 
 def _floats(vector: Iterable[float]) -> list[float]:
-    # A collection takes whole numbers for bits.
+    # A collection would mistake whole numbers for bits.
     return [float(one) for one in vector]
 
 
 def _parts(payload: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """The text of a payload, and everything else."""
+    """Returns the text of a payload, and everything else."""
     text = payload.get(_TEXT)
     return text, {name: value for name, value in payload.items() if name != _TEXT}
 
@@ -234,7 +234,7 @@ def _output(record: "Record", score: float | None = None) -> Output:
 
 
 def _where(filters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The filter of XTrace that decides as mem0's."""
+    """Returns the XTrace filter that is equivalent to mem0's."""
     parts = [_condition(name, value) for name, value in (filters or {}).items()]
     return {"$and": parts} if parts else {}
 

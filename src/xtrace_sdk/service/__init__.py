@@ -1,1 +1,1 @@
-"""The client of the HTTP contract. It knows nothing of cryptography."""
+"""The client of the HTTP contract. It does not use cryptography."""

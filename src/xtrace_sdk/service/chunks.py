@@ -33,7 +33,7 @@ StoredChunk = dict[str, Any]
 """A stored chunk with `chunk_id` and the requested fields of `wire.Chunk`; binary fields are bytes."""
 
 _IDS_PER_CALL: Final = 250
-"""Ids in a URL: about 6 KB, which every proxy accepts."""
+"""The number of ids in a URL: about 6 KB, which every proxy accepts."""
 _NAMES_PER_CALL: Final = 1000
 RESULTS_PER_PAGE: Final = 500
 _ALWAYS_THERE: Final = frozenset(("chunk_content", "index", "meta_data", "updated_at"))
@@ -54,7 +54,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
     """The calls of `XTraceIntegration` for chunks. Each call may raise `ServerError` and `NetworkError`."""
 
     _native: dict[str, bool]
-    """Of contexts that were asked about, whether they are of this software."""
+    """Whether contexts that were looked up are native."""
 
     # Storing
 
@@ -123,7 +123,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
             for start in starts:
                 try:
                     await store_batch(start)
-                except Exception as error:  # told to the caller below, when the other batches are done
+                except Exception as error:  # raised below, when the other batches are done
                     failures.append(error)
                 if failures:
                     return
@@ -157,7 +157,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         return payloads.bodies(new, payload)
 
     async def _check_nonces(self, context_id: str, chunks: Sequence[wire.NewChunk | wire.ChunkUpdate]) -> None:
-        """Raises `InvalidArgument` for a chunk without a nonce under a context whose chunks are read by them."""
+        """Raises `InvalidArgument` for a chunk without a nonce under a context whose chunks need nonces."""
         without = next((i for i, chunk in enumerate(chunks) if not chunk.nonce), None)
         if without is not None and await self._is_native(context_id):
             raise InvalidArgument(
@@ -195,7 +195,7 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         found: dict[str, int] = {}
         for batch in payloads.in_batches(list(dict.fromkeys(names)), _NAMES_PER_CALL):
             body = payloads.encode(wire.FindNames(kb_id, context_id, list(batch)))
-            # What is found is no more than what was asked for, each perhaps with every character escaped.
+            # The answer is not larger than the request, except that every character may be escaped.
             largest = 6 * len(body) + MAX_COUNT_BYTES
             answer = await self._service.data("POST", "chunk/names", wire.FoundNames, body=body, max_bytes=largest)
             if not answer.chunk_ids.keys() <= set(batch) or min(answer.chunk_ids.values(), default=1) < 1:
@@ -221,13 +221,15 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         for batch in _id_batches(chunk_ids):
             answer = await self._chunks_by_id(batch, kb_id, fields)
             asked = iter(batch)
-            if not all(chunk.chunk_id in asked for chunk in answer):  # `in` moves the iterator on, so order counts
+            if not all(
+                chunk.chunk_id in asked for chunk in answer
+            ):  # `in` advances the iterator, so this checks the order
                 raise InvalidAnswer("the server returned chunks that were not requested, or in a different order")
             chunks += await stored_chunks(answer, named)
         return chunks
 
     async def _chunks_by_id(self, ids: Sequence[int], kb_id: str, fields: Parameters) -> list[wire.Chunk]:
-        """The chunks as the service returns them, in several answers if one would be too large."""
+        """Yields the chunks as the service returns them, in several answers if one would be too large."""
         try:
             return await self._service.data(
                 "GET", "chunk", list[wire.Chunk], parameters=[*_selection(kb_id, ids), *fields]
@@ -353,7 +355,7 @@ def _selection(kb_id: str, chunk_ids: Sequence[int]) -> list[tuple[str, str | in
 
 
 async def stored_chunks(chunks: list[wire.Chunk], projection: list[str] | None) -> list[StoredChunk]:
-    """The chunks as returned to the caller; removes them from the list.
+    """Returns the chunks for the caller, and removes them from the list.
 
     Raises `InvalidAnswer` if one lacks a requested field that every chunk has.
     """
@@ -361,7 +363,7 @@ async def stored_chunks(chunks: list[wire.Chunk], projection: list[str] | None) 
 
     def convert() -> list[StoredChunk]:
         converted: list[StoredChunk] = []
-        # An answer may have as many chunks as it has room for, so each is let go of as soon as it is converted.
+        # An answer may have very many chunks, so each is freed as soon as it is converted.
         chunks.reverse()
         while chunks:
             chunk: StoredChunk = msgspec.to_builtins(chunks.pop(), builtin_types=(bytes,))

@@ -1,4 +1,4 @@
-"""The HTTP contract: addresses and keys of requests, statuses and types of answers."""
+"""The HTTP contract: the addresses and keys of requests, and the statuses and types of answers."""
 
 import asyncio
 import uuid
@@ -24,7 +24,7 @@ Parameters = Sequence[tuple[str, str | int]]
 
 _JSON: Final = "application/json"
 _BIG_ANSWER_BYTES: Final = 256 * 1024
-"""Larger answers are decoded in a thread: decoding a megabyte takes milliseconds, in which the loop would stand."""
+"""Larger answers are decoded in a thread, because decoding a megabyte would block the loop for milliseconds."""
 
 
 def _server_errors(cls: type[ServerError] = ServerError) -> list[type[ServerError]]:
@@ -36,7 +36,7 @@ _BY_STATUS: Final = {status: cls for cls in _server_errors() for status in vars(
 
 
 class _BrokenOff(Exception):
-    """The connection broke amid an answer, after attempts that ended with its head."""
+    """The connection broke in the middle of an answer."""
 
     def __init__(self, error: NetworkError) -> None:
         super().__init__(str(error))
@@ -86,9 +86,9 @@ class Service(Secretive):
         body: bytes | None = None,
         max_bytes: int | None = None,
     ) -> T:
-        """The JSON answer of the data plane at `/v1/{path}/{org}`; `{org}` in the path says where it stands instead.
+        """Returns the data plane's JSON answer at `/v1/{path}/{org}`, or with `{org}` elsewhere if it is in the path.
 
-        `max_bytes` is the most that such an answer can have; None for what has no bound but the client's.
+        `max_bytes` is the maximum size of such an answer; None means the client's own limit.
         """
         request = self._data_request(method, path, parameters, body, {})
         got = await self._http.send(replace(request, max_answer_bytes=max_bytes))
@@ -96,7 +96,7 @@ class Service(Secretive):
         return await self._decoded(got, answer)
 
     async def write(self, method: str, answer: type[T], body: Body) -> T:
-        """The JSON answer to a write of chunks, which goes as MessagePack to services that take it."""
+        """Returns the JSON answer to a write of chunks, which is sent as MessagePack to services that accept it."""
         got = None
         if self._takes_msgpack is not False:
             got = await self._send_write(method, body.msgpack, wire.MSGPACK)
@@ -111,24 +111,24 @@ class Service(Secretive):
         return await self._decoded(got, answer)
 
     def _may_want_json(self, refusal: Answer) -> bool:
-        """Whether the body was perhaps refused for its format alone, so that nothing of it is stored."""
-        # Where an earlier attempt may have been carried out, by another server at the address, a refusal does not say
-        # that nothing is stored: that is the caller's to find out.
+        """Whether the body may have been rejected only because of its format, so that nothing of it is stored."""
+        # If an earlier attempt may have been executed, by another server at the address, a rejection does not mean that
+        # nothing is stored: the caller has to find out.
         if refusal.repeated:
             return False
-        # Not every service that knows only JSON says so by 415; one that has taken MessagePack means what it says.
+        # Not every service that accepts only JSON answers 415. One that has accepted MessagePack means what it says.
         return refusal.status == 415 or (refusal.status in (400, 422) and self._takes_msgpack is None)
 
     async def _send_write(self, method: str, body: bytes, content_type: str) -> Answer:
         headers = {"content-type": content_type}
         if method == "POST":
-            # It goes with the same bytes at every attempt, so that no retry stores anything twice.
+            # The same bytes at every attempt, so that no retry stores anything twice.
             headers[wire.IDEMPOTENCY_KEY_HEADER] = uuid.uuid4().hex
         request = self._data_request(method, "chunk", (), body, headers)
         return await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
 
     async def search(self, path: str, body: bytes) -> list[wire.SearchRow]:
-        """The rows of the MessagePack answer of the data plane."""
+        """Returns the rows of the data plane's MessagePack answer."""
         got = await self._http.send(self._data_request("POST", path, (), body, {"accept": wire.MSGPACK}))
         self._check_answer(got, (200,), wire.MSGPACK)
         reader = PackedRowReader()
@@ -137,15 +137,15 @@ class Service(Secretive):
     async def search_blocks(
         self, path: str, body_after: Callable[[int], bytes | None]
     ) -> AsyncGenerator[frames.RowBlock, None]:
-        """The answer of the data plane, block by block as it comes, in frames or, where there are none, MessagePack.
+        """Yields the data plane's answer block by block as it arrives, from frames or, if not supported, MessagePack.
 
-        Where the connection breaks amid an answer, the rows that are missing are requested, with as many attempts as
-        any request has. `body_after` makes the body that asks for the chunks after an id, -1 for all of them; None
-        where there can be none.
+        If the connection breaks in the middle of an answer, the missing rows are requested, with as many attempts as
+        for any request. `body_after` returns the body that requests the chunks after an id, -1 for all of them, or None
+        if there cannot be any.
         """
         last, attempt = -1, 1
         while (body := body_after(last)) is not None:
-            # Closed before the next attempt begins, so that it finds the connection free.
+            # Closed before the next attempt begins, so that the connection is free.
             async with aclosing(self._search_attempt(path, body)) as blocks:
                 try:
                     async for block in blocks:
@@ -158,7 +158,7 @@ class Service(Secretive):
             attempt += 1
 
     async def _search_attempt(self, path: str, body: bytes) -> AsyncGenerator[frames.RowBlock, None]:
-        """One answer. Raises `_BrokenOff` where its rows stop coming."""
+        """Yields one answer. Raises `_BrokenOff` if it breaks off."""
         accept = {"accept": f"{frames.MEDIA_TYPE}, {wire.MSGPACK}"}
         async with self._http.stream(self._data_request("POST", path, (), body, accept)) as got:
             is_framed = got.content_type == frames.MEDIA_TYPE
@@ -178,24 +178,24 @@ class Service(Secretive):
                 raise _BrokenOff(error) from None
 
     async def control(self, method: str, path: str, answer: type[T], *, body: bytes | None = None) -> T:
-        """The JSON answer of the control plane at `{admin_api_url}/v1/{path}`.
+        """Returns the control plane's JSON answer at `{admin_api_url}/v1/{path}`.
 
-        A POST is not repeated once it may have been carried out: there would be two knowledge bases, or two keys.
+        A POST is not retried once it may have been executed: there would be two knowledge bases, or two keys.
         """
         got = await self._http.send(self._control_request(method, path, body, repeatable=method != "POST"))
         self._check_answer(got, (200, 201), _JSON)
         return await self._decoded(got, answer)
 
     async def control_done(self, method: str, path: str, *, body: bytes | None = None) -> None:
-        """A call of the control plane of whose answer only the status matters."""
+        """Calls the control plane; only the status of the answer matters."""
         request = self._control_request(method, path, body, repeatable=True)
         got = await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
-        # A deletion that was carried out at the first attempt finds nothing at the second.
+        # If the first attempt has deleted the object, the second one does not find it.
         if not (got.repeated and got.status == 404 and method == "DELETE"):
             self._check_answer(got, (200, 204), None)
 
     async def data_done(self, method: str, path: str) -> None:
-        """A call of the data plane, without a body, of whose answer only the status matters."""
+        """Calls the data plane without a body; only the status of the answer matters."""
         request = self._data_request(method, path, (), None, {})
         got = await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
         if not (got.repeated and got.status == 404 and method == "DELETE"):
@@ -251,7 +251,7 @@ class Service(Secretive):
 
 
 def segment(value: Any, name: str) -> str:
-    """An id as one segment of a path. Raises `InvalidArgument` for what cannot be one."""
+    """Returns an id as one segment of a path. Raises `InvalidArgument` for an impossible id."""
     if not isinstance(value, str) or not value or value in (".", ".."):
         raise InvalidArgument(f"{name} is {'empty' if value == '' else 'no id'}, expected an id from the service")
     return quote(value, safe="")
@@ -275,7 +275,7 @@ def _headers(body: bytes | None) -> dict[str, str]:
 
 
 class _LooseProblem(msgspec.Struct):
-    """A problem as a proxy or another version may send it."""
+    """A problem from a server, a proxy or another version."""
 
     detail: str = ""
     message: str = ""

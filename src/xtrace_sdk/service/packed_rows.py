@@ -1,8 +1,8 @@
-"""The MessagePack answer of a search, for services that do not answer in frames: read while it comes.
+"""Reads the MessagePack answer to a search as it arrives, for services that do not answer in frames.
 
-It is an array of `[[ciphertext, …], chunk id]`, perhaps with a nonce (bytes or nil) as the third element. Values are
-looked at one after the other, so that no length that the service claims, and no number of small values, decides how
-much memory is taken: at most some rows are held at a time, as with frames.
+It is an array of `[[ciphertext, …], chunk id]`, optionally with a nonce (bytes or nil) as the third element. Values are
+read one by one, so that neither claimed lengths nor many small values decide how much memory is used: as with frames,
+only a few rows are in memory at a time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,41 +16,42 @@ from xtrace_core.limits import MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_CIPHERTEXT_B
 from xtrace_sdk.errors import InvalidAnswer
 
 _READ_BYTES: Final = 1 << 16
-"""Bytes that are gathered before rows are looked for, so that none is retried and again in drops."""
+"""The number of bytes to collect before parsing, so that a slow stream does not cause repeated attempts."""
 _NIL: Final = 0xC0
 _BINARY: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 _UNSIGNED: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 _SIGNED: Final = {0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _ARRAY: Final = {0xDC: 2, 0xDD: 4}
-"""How many bytes of length, or of the integer itself, follow the first byte of a value."""
+"""The number of bytes after the first byte of a value: its length, or the integer itself."""
 
 
 class PackedRowReader:
-    """Reads the answer piece by piece, as it comes from the network, and checks all of it."""
+    """Reads the answer piece by piece as it arrives, and checks all of it."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._wanted = 0
         self._left: int | None = None
-        """Rows that are still to come; None until the head was read."""
+        """The number of missing rows; None until the head was read."""
         self._ciphertexts = 0
         """The number of ciphertexts in each row."""
 
     def feed(self, data: bytes) -> Iterator[RowBlock]:
-        """Blocks of the rows that are complete now. Raises `InvalidAnswer`."""
+        """Returns the complete rows in blocks. Raises `InvalidAnswer`."""
         return row_blocks(self.rows(data))
 
     def close(self) -> Iterator[RowBlock]:
-        """Blocks of the last rows, when the answer is over. Raises `InvalidAnswer` if it was cut off or goes on."""
+        """Ends the answer, and returns the last rows in blocks. Raises `InvalidAnswer` if it is truncated or
+        continues."""
         return row_blocks(self.last_rows())
 
     def rows(self, data: bytes) -> list[wire.SearchRow]:
-        """The rows that are complete now, or none while little has come. Raises `InvalidAnswer`."""
+        """Returns the complete rows, or none while few bytes have arrived. Raises `InvalidAnswer`."""
         self._buffer += data
         return self._take() if len(self._buffer) >= self._wanted else []
 
     def last_rows(self) -> list[wire.SearchRow]:
-        """The last rows, when the answer is over. Raises `InvalidAnswer` if it was cut off or goes on."""
+        """Ends the answer, and returns the last rows. Raises `InvalidAnswer` if it is truncated or continues."""
         rows = self._take()
         if self._left != 0:
             raise InvalidAnswer("the server's answer was cut off before its end: search again")
@@ -71,7 +72,7 @@ class PackedRowReader:
                     raise InvalidAnswer("the server's rows do not have the same number of ciphertexts each")
                 rows.append(row)
                 self._left -= 1
-        except IndexError:  # the rest is on its way
+        except IndexError:  # the rest has not arrived yet
             pass
         del self._buffer[:at]
         self._wanted = len(self._buffer) + _READ_BYTES
@@ -79,11 +80,11 @@ class PackedRowReader:
 
 
 def row_blocks(rows: Sequence[wire.SearchRow]) -> Iterator[RowBlock]:
-    """The rows, which have the same number of ciphertexts each, in blocks of bounded size."""
+    """Yields the rows, which have the same number of ciphertexts each, in blocks of limited size."""
     if not rows:
         return
     width = max(1, *(len(one) for row in rows for one in row.ciphertexts))
-    # Padding makes short ciphertexts as wide as the widest: that is what is bounded.
+    # Padding makes all ciphertexts as wide as the widest, so the padded size is limited.
     step = min(MAX_BLOCK_ROWS, MAX_BLOCK_BYTES // (width * len(rows[0].ciphertexts)))
     for start in range(0, len(rows), step):
         yield _block(rows[start : start + step], width)
@@ -102,8 +103,7 @@ def _block(rows: Sequence[wire.SearchRow], width: int) -> RowBlock:
     )
 
 
-# Each of these takes the value that begins at a place, and gives it with the place after it. `IndexError`: it is not
-# all there.
+# Each of these reads the value at a position, and returns it with the next position. `IndexError`: it is incomplete.
 
 
 def _row(data: bytes, at: int) -> tuple[wire.SearchRow, int]:

@@ -24,14 +24,14 @@ _UPDATE_KEYS: Final = _NEW_CHUNK_KEYS | {"chunk_id", "if_updated_at"}
 
 
 def ciphertexts(index: Any) -> list[bytes]:
-    """An encrypted vector as it travels.
+    """Returns an encrypted vector in its wire format.
 
     Accepts an iterable of ciphertexts (integers, their little-endian bytes or the base64 of these), or an object with
     an attribute or method `ciphertexts` that returns such bytes.
     """
     fast = getattr(index, "ciphertexts", index)
     try:
-        if isinstance(fast, bytes | bytearray | str | Mapping):  # whose elements would pass for ciphertexts
+        if isinstance(fast, bytes | bytearray | str | Mapping):  # their elements would look like ciphertexts
             raise TypeError
         return [_ciphertext(element) for element in (fast() if callable(fast) else fast)]
     except (TypeError, OverflowError, binascii.Error, ValueError):
@@ -48,7 +48,7 @@ def _ciphertext(element: Any) -> bytes:
 
 
 def own_indexes(chunks: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """The `index` of each chunk. Raises `InvalidArgument` for a chunk without one."""
+    """Returns the `index` of each chunk. Raises `InvalidArgument` for a chunk without one."""
     for position, chunk in enumerate(chunks):
         if chunk.get("index") is None:
             raise InvalidArgument(
@@ -70,14 +70,14 @@ def is_native(config: str) -> bool:
 
 
 def new_chunks(db: Sequence[Mapping[str, Any]], index: Sequence[Any]) -> list[wire.NewChunk]:
-    """Encrypted chunks with their encrypted vectors, one for each, as they are inserted."""
+    """Returns encrypted chunks with their encrypted vectors, one for each, for insertion."""
     return [
         wire.NewChunk(**_fields(chunk, encrypted, _NEW_CHUNK_KEYS)) for chunk, encrypted in zip(db, index, strict=True)
     ]
 
 
 def chunk_updates(updates: Sequence[Mapping[str, Any]], index: Sequence[Any]) -> list[wire.ChunkUpdate]:
-    """Encrypted chunks with their ids and encrypted vectors, as they replace stored ones."""
+    """Returns encrypted chunks with their ids and encrypted vectors, which replace stored ones."""
     return [
         wire.ChunkUpdate(
             chunk_id=_chunk_id_of(update),
@@ -89,7 +89,7 @@ def chunk_updates(updates: Sequence[Mapping[str, Any]], index: Sequence[Any]) ->
 
 
 def chunk_patches(patches: Sequence[Mapping[str, Any]]) -> list[wire.ChunkPatch]:
-    """Changes of single fields of stored chunks; an `index` brings its nonce along."""
+    """Returns changes of single fields of stored chunks; an `index` includes its nonce."""
     return [_chunk_patch(patch) for patch in patches]
 
 
@@ -119,7 +119,7 @@ def _fields(chunk: Mapping[str, Any], index: Any, keys: frozenset[str]) -> dict[
         "index": ciphertexts(index),
         "meta_data": _meta_data(chunk.get("meta_data")),
         "name": chunk.get("name"),
-        "nonce": chunk.get("nonce", getattr(index, "nonce", None)) or None,  # empty: the context has none
+        "nonce": chunk.get("nonce", getattr(index, "nonce", None)) or None,  # empty: the context does not use nonces
     }
 
 

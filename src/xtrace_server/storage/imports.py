@@ -203,7 +203,7 @@ class Staged:
 
     @asynccontextmanager
     async def _step(self) -> AsyncIterator[Connection]:
-        """Runs a short transaction, and pauses as long after it, because SQLite's lock does not queue those that wait."""
+        """Runs a short transaction, and pauses as long after it, because SQLite's lock does not queue waiters."""
         async with self._database.write() as connection:
             began = time.monotonic()
             yield connection
