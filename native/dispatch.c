@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 static const struct kernels *supported[3];
+static const struct code_kernel *supported_codes[3];
 
 const struct kernels *const *xtrace_supported_kernels(void) {
     size_t count = 0;
@@ -16,4 +17,14 @@ const struct kernels *const *xtrace_supported_kernels(void) {
 #endif
     supported[count] = 0;
     return supported;
+}
+
+const struct code_kernel *const *xtrace_supported_code_kernels(void) {
+    size_t count = 0;
+#ifdef XTRACE_HAVE_AVX2
+    if (__builtin_cpu_supports("avx2")) supported_codes[count++] = &xtrace_avx2_codes;
+#endif
+    supported_codes[count++] = &xtrace_plain_codes;
+    supported_codes[count] = 0;
+    return supported_codes;
 }

@@ -23,6 +23,8 @@ enum {
     INDEXED_BITS = 8, /* of an exponent that says where an entry is */
     CHUNK_DIGITS = 40, /* digits to base 3 that are worked on as one 64-bit word */
     MAX_CHUNKS = 128,  /* of a vector in base 3, and 64-bit words of a row that holds one */
+    MAX_CODE_BYTES = 1 << 20, /* of a vector in codes of 4 bits */
+    MAX_CODE_QUERY = 63,      /* the largest coordinate of a query that codes are compared with */
 };
 
 /* row -> sum over its limbs of limb * table[limb] + plus, modulo an odd modulus.
@@ -164,6 +166,21 @@ void xtrace_count_digits(int64_t *counts, uint8_t *valid, const uint8_t *rows, s
                          size_t positions);
 void xtrace_decode_digits(uint8_t *bits, uint8_t *valid, const uint8_t *rows, size_t count, size_t bytes,
                           size_t positions);
+
+/* codes.c: the dot product of each row of codes, of up to MAX_CODE_BYTES, with a query: twice as many numbers of up to
+ * MAX_CODE_QUERY in size, first those for the low halves of the bytes, then those for the high halves. */
+struct code_kernel {
+    const char *name;
+    void (*dots)(int32_t *dots, const uint8_t *codes, const int8_t *query, size_t rows, size_t bytes);
+};
+
+extern const struct code_kernel xtrace_plain_codes;
+#ifdef XTRACE_HAVE_AVX2
+extern const struct code_kernel xtrace_avx2_codes;
+#endif
+
+/* dispatch.c: those that this processor can run, fastest first, ended by NULL. */
+const struct code_kernel *const *xtrace_supported_code_kernels(void);
 
 /* threads.c: calls work(arguments, first, count) until every row was in one call; returns when all have returned. */
 typedef void (*xtrace_work)(const void *arguments, size_t first, size_t count);

@@ -207,6 +207,9 @@ struct task {
     size_t in_bytes, positions; /* of digits */
     int64_t *counts;
     uint8_t *valid;
+    const struct code_kernel *codes;
+    const int8_t *query;
+    int32_t *dots;
 };
 
 static struct messages messages_from(const struct task *t, size_t first) {
@@ -280,6 +283,11 @@ static void work_decode_digits(const void *task, size_t first, size_t count) {
                          t->in_bytes, t->positions);
 }
 
+static void work_nibble_dots(const void *task, size_t first, size_t count) {
+    const struct task *t = task;
+    t->codes->dots(t->dots + first, t->in + first * t->in_bytes, t->query, count, t->in_bytes);
+}
+
 static PyObject *run(struct buffers *buffers, xtrace_work work, const struct task *task, size_t rows, size_t block,
                      Py_ssize_t threads) {
     if (rows > 0) {
@@ -297,7 +305,7 @@ static PyObject *refuse(struct buffers *buffers) {
 }
 
 /* Rows that one thread takes at a time: enough work for a thread to be worth its start. */
-enum { BLOCK_LINEAR = 64, BLOCK_DIGITS = 64, BLOCK_FIXED = 16, BLOCK_POWER = 8 };
+enum { BLOCK_LINEAR = 64, BLOCK_DIGITS = 64, BLOCK_FIXED = 16, BLOCK_POWER = 8, BLOCK_CODES = 1 << 14 };
 
 /* ---- Functions of the module -------------------------------------------------------------------------------------- */
 
@@ -626,6 +634,66 @@ static PyObject *py_decode_digits(PyObject *module, PyObject *args) {
     return run(&buffers, work_decode_digits, &task, (size_t)rows->shape[0], BLOCK_DIGITS, threads);
 }
 
+static PyObject *py_code_kernels(PyObject *module, PyObject *nothing) {
+    (void)module, (void)nothing;
+    PyObject *list = PyList_New(0);
+    for (const struct code_kernel *const *k = xtrace_supported_code_kernels(); list && *k; k++) {
+        PyObject *name = PyUnicode_FromString((*k)->name);
+        if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}
+
+static const struct code_kernel *code_kernel_named(const char *name) {
+    for (const struct code_kernel *const *k = xtrace_supported_code_kernels(); *k; k++)
+        if (strcmp((*k)->name, name) == 0) return *k;
+    PyErr_Format(PyExc_ValueError, "this processor has no kernel for codes named %s", name);
+    return NULL;
+}
+
+/* Two rows of numbers, as many as a code has bytes, none larger than the kernels allow. */
+static const int8_t *take_code_query(struct buffers *buffers, PyObject *object, size_t bytes) {
+    const Py_buffer *view = take(buffers, object, "the query", "b", 2, false);
+    if (!view || !has_shape(view, "the query", 2, bytes)) return NULL;
+    const int8_t *query = view->buf;
+    for (size_t i = 0; i < 2 * bytes; i++)
+        if (query[i] < -MAX_CODE_QUERY || query[i] > MAX_CODE_QUERY) {
+            PyErr_Format(PyExc_ValueError, "the query has a number outside -%d to %d", MAX_CODE_QUERY, MAX_CODE_QUERY);
+            return NULL;
+        }
+    return query;
+}
+
+/* nibble_dots(kernel, threads, dots, codes, query) */
+static PyObject *py_nibble_dots(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_ssize_t threads;
+    PyObject *out, *in, *numbers;
+    if (!PyArg_ParseTuple(args, "snOOO", &name, &threads, &out, &in, &numbers)) return NULL;
+    struct buffers buffers = {.count = 0};
+    const struct code_kernel *kernel = code_kernel_named(name);
+    if (!kernel) return NULL;
+    const Py_buffer *codes = take_rows(&buffers, in, "the codes", false);
+    if (!codes) return refuse(&buffers);
+    const size_t rows = (size_t)codes->shape[0], bytes = (size_t)codes->shape[1];
+    if (bytes > MAX_CODE_BYTES) {
+        PyErr_Format(PyExc_ValueError, "codes of %zu bytes, expected at most %d", bytes, MAX_CODE_BYTES);
+        return refuse(&buffers);
+    }
+    const int8_t *query = take_code_query(&buffers, numbers, bytes);
+    if (!query) return refuse(&buffers);
+    const Py_buffer *dots = take(&buffers, out, "the dot products", "i", 1, true);
+    if (!dots) return refuse(&buffers);
+    if ((size_t)dots->shape[0] != rows) {
+        PyErr_SetString(PyExc_ValueError, "there are not as many dot products as codes");
+        return refuse(&buffers);
+    }
+    const struct task task = {.codes = kernel, .in = codes->buf, .in_bytes = bytes, .query = query, .dots = dots->buf};
+    return run(&buffers, work_nibble_dots, &task, rows, BLOCK_CODES, threads);
+}
+
 static PyMethodDef methods[] = {
     {"supported", py_supported, METH_NOARGS,
      "The kernels that this processor runs, fastest first: (name, limb bits, tile, lanes, most limbs, most half)."},
@@ -641,6 +709,8 @@ static PyMethodDef methods[] = {
     {"encode_digits", py_encode_digits, METH_VARARGS, "Binary vectors in base 3."},
     {"count_digits", py_count_digits, METH_VARARGS, "How many digits to base 3 are 1, and whether none is left over."},
     {"decode_digits", py_decode_digits, METH_VARARGS, "Binary vectors from base 3."},
+    {"code_kernels", py_code_kernels, METH_NOARGS, "The kernels for codes that this processor runs, fastest first."},
+    {"nibble_dots", py_nibble_dots, METH_VARARGS, "Dot products of codes of 4 bits with a query."},
     {NULL, NULL, 0, NULL},
 };
 

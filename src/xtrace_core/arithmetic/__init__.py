@@ -2,7 +2,8 @@
 
 `interface` defines what a backend does. `portable` implements it with gmpy2 and runs everywhere; `compiled` implements
 it in C for processors with the right instructions, and is tested against `portable`. `backends` chooses one. Moduli,
-factors and tables are arguments: no backend keeps anything between calls.
+factors and tables are arguments: no backend keeps anything between calls. `nibbles` is about small integers instead: it
+scans the codes of a local index.
 """
 
 import os
@@ -18,6 +19,7 @@ from xtrace_core.arithmetic.interface import (
     as_rows,
     row_width,
 )
+from xtrace_core.arithmetic.nibbles import nibble_dots
 
 __all__ = [
     "Arithmetic",
@@ -29,6 +31,7 @@ __all__ = [
     "arithmetic",
     "as_rows",
     "describe",
+    "nibble_dots",
     "row_width",
     "set_constant_time",
 ]

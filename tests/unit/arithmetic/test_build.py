@@ -125,10 +125,10 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path
     which = "import xtrace_core; print(xtrace_core.__file__)"
     where = run(sys.executable, "-S", "-c", which, cwd=tmp_path, environment=environment)
     assert where.startswith(str(tmp_path))
-    test = ROOT / "tests" / "unit" / "arithmetic" / "test_kernels.py"
+    tests = [ROOT / "tests" / "unit" / "arithmetic" / name for name in ("test_kernels.py", "test_nibbles.py")]
     kernels = "not 1280 and not 1536 and not 2048 and not 3072 and not lock"  # the code is the same for all
     output = run(
-        *(sys.executable, "-S", "-m", "pytest", test, "-q", "-p", "no:cacheprovider", "-k", kernels),
+        *(sys.executable, "-S", "-m", "pytest", *tests, "-q", "-p", "no:cacheprovider", "-k", kernels),
         environment=environment,
     )
     assert " passed" in output
