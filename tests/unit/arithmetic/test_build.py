@@ -128,7 +128,8 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path
     tests = [ROOT / "tests" / "unit" / "arithmetic" / name for name in ("test_kernels.py", "test_nibbles.py")]
     kernels = "not 1280 and not 1536 and not 2048 and not 3072 and not lock"  # the code is the same for all
     output = run(
-        *(sys.executable, "-S", "-m", "pytest", *tests, "-q", "-p", "no:cacheprovider", "-k", kernels),
+        sys.executable,
+        *("-S", "-m", "pytest", *map(str, tests), "-q", "-p", "no:cacheprovider", "-k", kernels),
         environment=environment,
     )
     assert " passed" in output
