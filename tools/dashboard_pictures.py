@@ -1,4 +1,4 @@
-"""Pictures of the dashboard: `python -m tools.dashboard_pictures` takes those of docs/dashboard.md anew.
+"""Pictures of the dashboard: `python -m tools.dashboard_pictures` replaces those of docs/dashboard.md.
 
 `python -m tools.dashboard_pictures --all FOLDER` takes every page, light and dark, wide and narrow. It needs a Chromium
 (`apt install chromium`), and starts a server with made-up data of its own.
@@ -11,7 +11,7 @@ import json
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +54,12 @@ class Sample:
     key: str
     other: str
     """The id of an organisation that is suspended."""
+    empty: Credentials
+    """An organisation that has nothing yet."""
+    long: Credentials
+    """An organisation whose names are as long as they may be."""
+    long_kb: str
+    long_key: str
 
     def visitor_pages(self) -> dict[str, str]:
         """The pages that need no session, by name."""
@@ -81,6 +87,18 @@ class Sample:
             "knowledge-base-gone": "/knowledge-bases/gone",
         }
 
+    def empty_pages(self) -> dict[str, str]:
+        """The pages of an organisation that has nothing, by name."""
+        names = ("knowledge-bases", "keys", "contexts", "visible", "get-started", "audit", "settings")
+        return {"overview-empty": "/"} | {f"{name}-empty": f"/{name}" for name in names}
+
+    def long_pages(self) -> dict[str, str]:
+        """The pages that show long names, by name."""
+        kb, key = f"/knowledge-bases/{self.long_kb}", f"/keys/{self.long_key}"
+        paths = {"overview": "/", "knowledge-bases": "/knowledge-bases", "knowledge-base": kb, "settings": "/settings"}
+        paths |= {"knowledge-base-delete": f"{kb}/delete", "keys": "/keys", "key": key, "get-started": "/get-started"}
+        return {f"{name}-long": path for name, path in paths.items()}
+
     def operator_pages(self) -> dict[str, str]:
         """The pages of the operator, by name."""
         return {
@@ -100,8 +118,9 @@ def sample_server(folder: Path) -> Iterator[Sample]:
         operator_key = read_operator_credentials(folder / OPERATOR_FILE).operator_key
         with ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop already
             kb, key = thread.submit(asyncio.run, _fill(credentials)).result()
-        other = _fill_as_operator(credentials, operator_key)
-        yield Sample(credentials, operator_key, kb, key, other)
+            other, empty, long = _fill_as_operator(credentials, operator_key)
+            long_kb, long_key = thread.submit(asyncio.run, _fill_with_long_names(long)).result()
+        yield Sample(credentials, operator_key, kb, key, other, empty, long, long_kb, long_key)
 
 
 async def _fill(credentials: Credentials) -> tuple[str, str]:
@@ -175,28 +194,50 @@ def _random_text(count: int) -> str:
     return base64.b64encode(secrets.token_bytes(count)).decode()
 
 
-def _fill_as_operator(credentials: Credentials, operator_key: str) -> str:
-    """Creates more organisations and sets a quota; returns the id of one that is suspended."""
+async def _fill_with_long_names(credentials: Credentials) -> tuple[str, str]:
+    """Stores names without a space that are as long as they may be; returns the ids of what has them."""
+    name = "W" * 65_536
+    async with XTraceIntegration(
+        credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url
+    ) as xtrace:
+        kb = (await xtrace.create_kb(name, name)).id
+        key = (await xtrace.create_api_key(name, name)).api_key.hash
+        await xtrace.set_key_permission(key, kb, 3)
+        await _save_context(xtrace, secrets.token_hex(32), _MODULUS_BITS, None, [])
+    return kb, key
+
+
+def _fill_as_operator(credentials: Credentials, operator_key: str) -> tuple[str, Credentials, Credentials]:
+    """Creates more organisations and sets a quota; returns the id of one that is suspended, and two others' keys."""
     headers = {OPERATOR_KEY_HEADER: operator_key}
     with httpx2.Client(base_url=f"{credentials.api_url}/api/v1/operator/", headers=headers) as client:
-        ids = [
-            client.post("organisations", json={"name": name}).json()["organisation"]["id"]
-            for name in ("Quayside Insurance", "Old Mill Archive", "Harbour Office")
+        made = [
+            client.post("organisations", json={"name": name}).json()
+            for name in ("Quayside Insurance", "Old Mill Archive", "Harbour Office", "W" * 256)
         ]
+        ids = [one["organisation"]["id"] for one in made]
         client.patch(f"organisations/{ids[1]}/status/suspend")
         quotas = {"chunks": 400, "bytes": 2**20 * 5, "requestsPerDay": 10_000}
         client.patch(f"organisations/{credentials.org_id}/quotas", json=quotas)
-    return str(ids[1])
+    empty, long = (
+        Credentials(one["organisation"]["id"], one["adminKey"], one["apiKey"], credentials.api_url) for one in made[2:]
+    )
+    return str(ids[1]), empty, long
 
 
-def sign_in(page: Page, sample: Sample) -> None:
-    """Signs in to the organisation, and as operator."""
-    url = sample.credentials.api_url
+def sign_in(page: Page, credentials: Credentials) -> None:
+    """Signs in to an organisation."""
+    url = credentials.api_url
     page.goto(f"{url}/sign-in")
-    page.get_by_label("Organisation ID").fill(sample.credentials.org_id)
-    page.get_by_label("Admin key").fill(sample.credentials.admin_key)
+    page.get_by_label("Organisation ID").fill(credentials.org_id)
+    page.get_by_label("Admin key").fill(credentials.admin_key)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"{url}/")
+
+
+def sign_in_operator(page: Page, sample: Sample) -> None:
+    """Signs in as operator."""
+    url = sample.credentials.api_url
     page.goto(f"{url}/operator/sign-in")
     page.get_by_label("Operator key").fill(sample.operator_key)
     page.get_by_role("button", name="Sign in").click()
@@ -209,7 +250,7 @@ def take_docs(browser: Browser, sample: Sample, folder: Path) -> list[Path]:
     width, height = _DOCS_SIZE
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="light")
     page, written = context.new_page(), []
-    sign_in(page, sample)
+    sign_in(page, sample.credentials)
     for name in OF_DOCS:
         page.goto(sample.credentials.api_url + sample.pages()[name])
         path = folder / f"dashboard-{name}.webp"
@@ -226,17 +267,76 @@ def take_all(browser: Browser, sample: Sample, folder: Path) -> int:
     for scheme in schemes:
         for width in _WIDTHS:
             context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            page = context.new_page()
-            end = f"{scheme}-{width}.png"
-            for name, path in sample.visitor_pages().items():
-                page.goto(sample.credentials.api_url + path)
-                page.screenshot(path=folder / f"{name}-{end}", full_page=True)
-            sign_in(page, sample)
-            for name, path in (sample.pages() | sample.operator_pages()).items():
-                page.goto(sample.credentials.api_url + path)
-                page.screenshot(path=folder / f"{name}-{end}", full_page=True)
+            _take_every_page(context.new_page(), sample, folder, f"{scheme}-{width}.png")
             context.close()
     return len(list(folder.glob("*.png")))
+
+
+def _take_every_page(page: Page, sample: Sample, folder: Path, end: str) -> None:
+    url = sample.credentials.api_url
+
+    def take(pages: dict[str, str]) -> None:
+        for name, path in pages.items():
+            page.goto(url + path)
+            page.screenshot(path=folder / f"{name}-{end}", full_page=True)
+
+    take(sample.visitor_pages())
+    for credentials, pages in ((sample.empty, sample.empty_pages()), (sample.long, sample.long_pages())):
+        sign_in(page, credentials)
+        take(pages)
+    sign_in(page, sample.credentials)
+    take(sample.pages())
+    sign_in_operator(page, sample)
+    take(sample.operator_pages())
+    for name, act in dialogs(sample).items():
+        act(page)
+        page.screenshot(path=folder / f"{name}-{end}")
+
+
+def dialogs(sample: Sample) -> dict[str, Callable[[Page], None]]:
+    """What opens each dialog and each form that is not open at once, in a window that is signed in, by name."""
+    url = sample.credentials.api_url
+    org = f"{url}/operator/organisations/{sample.credentials.org_id}"
+
+    def create(page: Page, path: str, button: str) -> None:
+        page.goto(url + path)
+        page.get_by_label("Name", exact=True).fill("Reading room")
+        page.get_by_role("button", name=button).click()
+        page.get_by_role("dialog").wait_for()
+
+    def rename(page: Page, address: str) -> None:
+        page.goto(address)
+        page.get_by_role("button", name="Rename…").click()
+
+    def delete(page: Page) -> None:
+        page.goto(org)
+        page.get_by_text("Delete…").click()
+        page.locator("#delete-confirm").fill("another name")
+        page.get_by_role("button", name="Delete organisation").click()
+        page.locator("#delete-error").scroll_into_view_if_needed()
+
+    def refuse_sign_in(page: Page) -> None:
+        page.goto(f"{url}/sign-in")
+        page.get_by_label("Organisation ID").fill(sample.credentials.org_id)
+        page.get_by_label("Admin key").fill("not a key")
+        page.get_by_role("button", name="Sign in").click()
+        page.locator("#key-error").wait_for()
+
+    def open_menu(page: Page) -> None:
+        page.goto(f"{url}/keys")
+        menu = page.get_by_role("button", name="Menu")
+        if menu.is_visible():
+            menu.click()
+
+    return {
+        "menu": open_menu,
+        "knowledge-base-rename": lambda page: rename(page, f"{url}/knowledge-bases/{sample.kb}"),
+        "key-created": lambda page: create(page, "/keys", "Create API key"),
+        "operator-rename": lambda page: rename(page, org),
+        "operator-created": lambda page: create(page, "/operator", "Create organisation"),
+        "operator-delete-refused": delete,
+        "sign-in-refused": refuse_sign_in,
+    }
 
 
 def _as_webp(browser: Browser, png: bytes) -> bytes:

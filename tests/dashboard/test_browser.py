@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Error as PlaywrightError
 from sqlalchemy import insert
-from tools.dashboard_pictures import DOCS, OF_DOCS, Sample, sample_server, take_docs
+from tools.dashboard_pictures import DOCS, OF_DOCS, Sample, dialogs, sample_server, take_docs
 
 from support.browser import NEEDS_CHROMIUM, Chromium
 from support.dashboard import Visitor, code_on
@@ -120,7 +120,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
 
 def test_every_route_that_shows_a_page_is_among_the_pages(tmp_path: Path) -> None:
     """So that the walk below leaves none out."""
-    made = Sample(Credentials("org", "", "", ""), "", "kb", "key", "other")
+    nobody = Credentials("org", "", "", "")
+    made = Sample(nobody, "", "kb", "key", "other", nobody, nobody, "kb", "key")
     paths = {path.partition("?")[0] for path in (made.visitor_pages() | made.pages() | made.operator_pages()).values()}
     shown = {"/overview/live", "/audit/export/{format_}", "/static/{version}/{name}"}
     for route in all_routes():
@@ -146,24 +147,21 @@ def test_every_page_is_accessible_and_fits(
                 window.take_picture(f"{name}-{scheme}-{width}.png")
 
         look(sample.visitor_pages())
+        for credentials, pages in ((sample.empty, sample.empty_pages()), (sample.long, sample.long_pages())):
+            window.sign_in(credentials)
+            look(pages)
         window.sign_in(sample.credentials)
         look(sample.pages())
         window.open("/operator/sign-in")
         window.sign_in_operator(sample.operator_key)
         look(sample.operator_pages())
-        window.forget("404")
-
-
-@pytest.mark.full
-def test_empty_pages_are_accessible_and_fit(
-    chromium: Chromium, live_service: LiveService, credentials: Credentials
-) -> None:
-    with chromium.window(live_service.url, viewport={"width": 320, "height": 800}) as window:
-        window.sign_in(credentials)
-        for path in PATHS:
-            window.open(path)
+        for name, act in dialogs(sample).items():
+            act(window.page)
             window.check_accessible()
             window.check_fits()
+            window.take_picture(f"{name}-{scheme}-{width}.png")
+        for status in ("401", "404", "422"):
+            window.forget(status)
 
 
 @pytest.mark.full

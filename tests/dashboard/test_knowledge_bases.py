@@ -178,7 +178,7 @@ def test_a_chunk_is_shown_as_what_it_is(admin: Visitor, http: Http) -> None:
     for missing in ("999", "0", "-1", "x", "9" * 30):
         gone = admin.get(f"/knowledge-bases/{kb}?chunk={missing}")
         assert gone.status == 200
-    assert "Chunk 999 is not there" in admin.get(f"/knowledge-bases/{kb}?chunk=999").text
+    assert "Chunk 999 was not found" in admin.get(f"/knowledge-bases/{kb}?chunk=999").text
 
 
 def test_what_an_admin_may_see_follows_the_admin_key_alone(

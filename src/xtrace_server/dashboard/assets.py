@@ -1,4 +1,4 @@
-"""The files that pages load: style, script, htmx. Each is served under a name with its hash, and kept by browsers."""
+"""The files that pages load: styles, script, htmx. Their URLs contain a hash, so browsers can cache them forever."""
 
 import hashlib
 from functools import cache
@@ -27,7 +27,7 @@ def version(name: str) -> str:
 
 
 def path(name: str) -> str:
-    """Returns where a page finds a file."""
+    """Returns the path that a file is served at."""
     return f"/static/{version(name)}/{name}"
 
 

@@ -1,4 +1,4 @@
-"""Charts as paths of SVG, drawn on the server: `WIDTH` by `HEIGHT`, stretched by the page, coloured by its style."""
+"""Charts as SVG paths of `WIDTH` by `HEIGHT`; the page scales and colours them."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,13 +7,13 @@ WIDTH: Final = 480
 HEIGHT: Final = 60
 _TOP: Final = 2.0
 _ALONE: Final = 10
-"""How wide a value is drawn that has none beside it."""
+"""The width at which a single value between gaps is drawn."""
 _GAP: Final = 0.28
-"""Which share of a column is left empty."""
+"""The share of a column that stays empty."""
 
 
 def bars(values: Sequence[float]) -> str:
-    """Returns a path with one bar for each value; the highest is as high as the chart."""
+    """Returns a path with one bar for each value, scaled to the largest one."""
     most, step = max(values, default=0) or 1, WIDTH / max(len(values), 1)
     width = step * (1 - _GAP)
     return "".join(
@@ -23,7 +23,7 @@ def bars(values: Sequence[float]) -> str:
 
 
 def line(values: Sequence[float | None], most: float) -> str:
-    """Returns a path through the values, which a missing one interrupts; `most` is the top of the chart."""
+    """Returns a path through the values, with gaps where one is missing; `most` is the top of the chart."""
     step, drawn, path = WIDTH / max(len(values) - 1, 1), False, ""
     for i, value in enumerate(values):
         if value is None:

@@ -1,7 +1,7 @@
-"""Errors as pages: what happened, that nothing was changed, and what to do.
+"""Error pages: what happened, that nothing was changed, and what to do.
 
-What fails on a route of the dashboard becomes a page by its route. What fails outside of routes becomes one where a
-browser asks for a page (`explained`): too many requests, a header that is too long, an unknown address.
+`PageRoute` shows the errors of the dashboard's own routes. For errors outside of routes, such as too many requests, a
+header that is too long or an unknown address, `explained` makes a page if a browser asked.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
@@ -23,14 +23,14 @@ from xtrace_server.http.requests import is_poll, state_of
 from xtrace_server.settings import Settings
 
 _STOP_POLLING: Final = 286
-"""What htmx stops asking again for."""
+"""The status at which htmx stops polling."""
 
 
 class PageRoute(APIRoute):
-    """A route of the dashboard: whatever fails becomes a page."""
+    """A route of the dashboard, which shows every error as a page."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Returns what handles a request."""
+        """Returns the function that handles a request."""
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
 
         async def handle_or_explain(request: Request) -> Response:
@@ -65,9 +65,9 @@ def _problem(request: Request, error: ServiceError) -> Response:
 
 
 def explained(settings: Settings, scope: MutableMapping[str, Any] | None, error: ServiceError) -> Response | None:
-    """Returns the page for a request that failed before a route or outside of one; None for a client of the API.
+    """Returns the page for a request that failed outside of a route; None for a client of the API.
 
-    The request may be incomplete: `scope` then has what has arrived of it, or is None.
+    If the request is incomplete, `scope` contains what has arrived of it, or is None.
     """
     if scope is None or not is_for_reader(settings, scope):
         return None
@@ -78,7 +78,7 @@ def explained(settings: Settings, scope: MutableMapping[str, Any] | None, error:
 
 
 def is_for_reader(settings: Settings, scope: MutableMapping[str, Any]) -> bool:
-    """Returns whether a browser asks the dashboard for a page, and not a client the API."""
+    """Returns whether a browser asked for a page, rather than a client for the API."""
     wanted, server = settings.dashboard_port, scope.get("server")
     is_elsewhere = wanted is not None and server is not None and server[1] != wanted
     if not settings.dashboard or is_elsewhere or scope.get("path", "/").startswith(("/v1/", "/api/")):
@@ -103,7 +103,7 @@ def _not_signed_in(request: Request, error: NotSignedIn) -> Response:
 
 
 def _way_back(request: Request) -> str:
-    """Returns the page that a form of this address stands on: the address without its last part."""
+    """Returns the page that contains the form of this address: the address without its last part."""
     if request.method == "GET":
         return request.url.path
     return request.url.path.rpartition("/")[0] or "/"

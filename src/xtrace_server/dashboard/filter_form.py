@@ -1,7 +1,7 @@
-"""The form that writes a metadata filter, and the filter that fills the form.
+"""Converts between a form of conditions and the text of a metadata filter.
 
-The text is what is applied. The form has the conditions of a text whose conditions must all match; what it cannot
-express, such as `$or`, stays in the text alone.
+The text is what is applied. The form can show a filter whose conditions must all match; anything else, such as `$or`,
+exists only in the text.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ _MAX_CONDITIONS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One row of the form. Lists are written with commas."""
+    """One row of the form. Commas separate the values of a list."""
 
     field: str = "tag1"
     word: str = "equals"
@@ -51,18 +51,18 @@ class Condition:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What can be asked of the field."""
+        """The operators of the field, in words."""
         return tuple(FACET_WORDS if self.field == FACETS else TAG_WORDS)
 
     @property
     def needs_value(self) -> bool:
-        """Whether the condition says something only with a value."""
+        """Whether the condition needs a value."""
         return self.word not in ("is set", "is not set")
 
 
 @dataclass(frozen=True, slots=True)
 class FilterForm:
-    """A filter as its text, and as conditions; None where the form cannot express it."""
+    """A filter as text and as conditions, which are None if the form cannot express it."""
 
     text: str
     conditions: list[Condition] | None
@@ -71,7 +71,7 @@ class FilterForm:
 def read(parameters: Mapping[str, str]) -> FilterForm:
     """Returns the filter that a request asks for.
 
-    The text goes before the conditions where the reader has changed it: `written` is what it was.
+    If the reader has edited the text, it overrides the conditions; `written` is the text before that.
     """
     text = parameters.get("filter", "").strip()
     sent = _sent(parameters)
@@ -88,7 +88,7 @@ def read(parameters: Mapping[str, str]) -> FilterForm:
 
 
 def write(conditions: list[Condition]) -> str:
-    """Returns the text of a filter that all conditions must match; those without a value are left out."""
+    """Returns the text of a filter in which all conditions must match; conditions without a value are omitted."""
     terms = [(one.field, *_operator(one)) for one in conditions if one.value or not one.needs_value]
     if not terms:
         return ""

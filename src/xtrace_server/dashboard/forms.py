@@ -1,4 +1,4 @@
-"""Reads what a form sends, and refuses what did not come from a form of this server."""
+"""Reads submitted forms, and rejects what did not come from a form of this server."""
 
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -16,9 +16,9 @@ from xtrace_server.operations import sessions
 
 _MEDIA_TYPE: Final = "application/x-www-form-urlencoded"
 _MAX_BYTES: Final = 2**20
-"""Of a form: a name of 65,536 characters, each of which takes up to twelve bytes."""
+"""The limit for a form: a name of 65,536 characters at up to twelve bytes each."""
 _MAX_VISITOR_BYTES: Final = 16 * 1024
-"""Of a form of someone who is not signed in."""
+"""The limit for a form of a visitor who is not signed in."""
 _MAX_FIELDS: Final = 400
 _COOKIES: Final = {
     Plane.SESSION: (cookies.SESSION,),
@@ -28,7 +28,7 @@ _COOKIES: Final = {
 
 
 class FormRefused(Exception):
-    """The form did not come from a page of this server for this session; nothing was changed."""
+    """The form did not come from a page of this server in this session; nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +43,22 @@ class Form:
         return self.fields.get(name, [""])[0]
 
     def beginning_with(self, prefix: str) -> dict[str, str]:
-        """Returns the fields whose names begin so, by the rest of their names."""
+        """Returns the fields with this prefix, keyed by the rest of their names."""
         return {name.removeprefix(prefix): values[0] for name, values in self.fields.items() if name.startswith(prefix)}
 
 
 def caller_of(request: Request) -> SignedIn:
-    """Returns who administers the organisation."""
+    """Returns the signed-in administrator."""
     return cast("SignedIn", request.state.caller)
 
 
 def operator_of(request: Request) -> OperatorSignedIn:
-    """Returns who operates the server."""
+    """Returns the signed-in operator."""
     return cast("OperatorSignedIn", request.state.caller)
 
 
 async def read_form(request: Request) -> Form:
-    """Returns the form that a request sends.
+    """Returns the form in a request.
 
     Raises `FormRefused`, `UnsupportedMediaType`, `TooLarge`, `MalformedRequest` and `InvalidRequest`.
     """
@@ -72,7 +72,7 @@ async def read_form(request: Request) -> Form:
 
 
 async def read_once(request: Request) -> tuple[Form, bool]:
-    """Returns the same of a form that creates something, and whether it is sent for the first time."""
+    """Returns a form that creates something, and whether this is its first submission."""
     form = await read_form(request)
     caller: Any = request.state.caller
     return form, await sessions.claim_form(state_of(request), caller, form.nonce)

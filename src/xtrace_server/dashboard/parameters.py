@@ -1,4 +1,4 @@
-"""What the address of a page asks for. What is not valid counts as not given: a page is shown in any case."""
+"""The query parameters of pages. Invalid values are ignored, so every address shows a page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from xtrace_server.operations.paging import Listed, Start
 _MAX_PAGE: Final = 1_000_000
 _MAX_TEXT: Final = 256 * 1024
 _SEPARATOR: Final = "~"
-"""Between the id of a row and what it is sorted by; no id has it."""
+"""Separates a row's id from its sort value; ids do not contain it."""
 _MAX_ID: Final = 64
 PLACE: Final = ("after", "before", "from")
-"""The parameters that say which page of a list is shown."""
+"""The parameters that select a page of a list."""
 _MAX_VALUE: Final = 200
 
 
@@ -42,24 +42,24 @@ def number(request: Request, name: str, default: int, highest: int = _MAX_PAGE) 
 
 @dataclass(frozen=True, slots=True)
 class Sorting:
-    """What a table is sorted by, and how its column heads sort it otherwise."""
+    """The order of a table, and what a click on a column heading does."""
 
     by: str
     descending: bool
 
     def next_order(self, column: str) -> str:
-        """Returns the direction that a click on a column head asks for."""
+        """Returns the direction that a click on a column heading selects."""
         return "asc" if column == self.by and self.descending else "desc" if column == self.by else ""
 
     def aria(self, column: str) -> str:
-        """Returns the direction of a column as `aria-sort` has it; empty for another column."""
+        """Returns the `aria-sort` value of a column; empty if the table is sorted by another one."""
         if column != self.by:
             return ""
         return "descending" if self.descending else "ascending"
 
 
 def sorting(request: Request, columns: tuple[str, ...], descending_first: tuple[str, ...]) -> Sorting:
-    """Returns what the address asks for; `descending_first` are the columns whose greatest comes first."""
+    """Returns the requested order; `descending_first` are the columns that sort descending by default."""
     by = choice(request, "sort", columns)
     order = request.query_params.get("order", "")
     return Sorting(by, order == "desc" if order in ("asc", "desc") else by in descending_first)
@@ -67,10 +67,10 @@ def sorting(request: Request, columns: tuple[str, ...], descending_first: tuple[
 
 @dataclass(frozen=True, slots=True)
 class Turning:
-    """A page of a list that is turned by key, and what the addresses of those beside it have."""
+    """A page of a list, and the parameters of the previous and next page."""
 
     first: int
-    """The number of the first thing on the page, from 1; 0 if there is none."""
+    """The number of the first row on the page, from 1; 0 for an empty page."""
     last: int
     total: int
     size: int
@@ -81,7 +81,7 @@ class Turning:
 
 
 def start(request: Request, prefix: str = "") -> Start | None:
-    """Returns where the address begins a page; None for the first one."""
+    """Returns where the requested page begins; None for the first page."""
     for name in ("after", "before"):
         if given := text(request, prefix + name):
             id_, separator, value = given.partition(_SEPARATOR)
@@ -90,12 +90,12 @@ def start(request: Request, prefix: str = "") -> Start | None:
 
 
 def place(request: Request, prefix: str = "") -> dict[str, str]:
-    """Returns the part of the address that says which page is shown."""
+    """Returns the parameters that select the current page."""
     return {prefix + name: value for name in PLACE if (value := text(request, prefix + name))}
 
 
 def turning(request: Request, found: Listed[Any], ids: Sequence[object], size: int, prefix: str = "") -> Turning:
-    """Returns the page that was found: `ids` are those of its rows. Its number is what the address says."""
+    """Returns the page that was found; `ids` are those of its rows. The row numbers come from the address."""
     first = 1 if found.is_first else number(request, f"{prefix}from", 1, 2**53)
     last = first + len(ids) - 1
     if not ids:
@@ -111,5 +111,5 @@ def turning(request: Request, found: Listed[Any], ids: Sequence[object], size: i
 
 
 def _cursor(id_: object, value: object) -> str:
-    """The row of an id, with what it was sorted by, unless that is long."""
+    """Returns the cursor of a row: its id, with its sort value unless that is long."""
     return f"{id_}{_SEPARATOR}{value}" if len(str(value)) <= _MAX_VALUE else str(id_)

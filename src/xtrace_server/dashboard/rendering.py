@@ -1,4 +1,4 @@
-"""Renders pages: the templates' environment, what every page has, and the headers that go with it."""
+"""Renders pages: the template environment, what all pages share, and their headers."""
 
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ _MAX_HOST: Final = 100
 
 @cache
 def environment() -> Environment:
-    """Returns the templates' environment: whatever is shown is escaped, and a missing value is an error."""
+    """Returns the template environment: all values are escaped, and a missing value is an error."""
     made = Environment(
         loader=PackageLoader("xtrace_server.dashboard"),
         autoescape=True,
@@ -59,14 +59,14 @@ def environment() -> Environment:
 
 
 def query(*groups: Mapping[str, Any], **parameters: Any) -> str:
-    """Returns a query string of the parameters that are given, alone or in groups, and not empty."""
+    """Returns a query string of the given parameters; empty ones are omitted."""
     everything = {name: value for group in (*groups, parameters) for name, value in group.items()}
     given = {name: value for name, value in everything.items() if value not in (None, "")}
     return f"?{urlencode(given)}" if given else ""
 
 
 def page(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
-    """Returns a page that needs nothing from the database."""
+    """Returns a page that does not need the database."""
     settings = state_of(request).settings
     secrets = _FormSecrets(request)
     body = (
@@ -91,7 +91,7 @@ def page(request: Request, template: str, *, status: int = 200, **values: Any) -
 def page_outside_routes(
     settings: Settings, scope: MutableMapping[str, Any], template: str, *, status: int, **values: Any
 ) -> Response:
-    """Returns a page without any form, for a request that may be incomplete."""
+    """Returns a page without forms, for a request that may be incomplete."""
     request = Request({"path": "/", "query_string": b"", **scope, "type": "http"})
     shared = {"theme": theme_of(request, settings), "path": request.scope["path"], "form_token": None}
     request_id = scope.get("state", {}).get("request_id", "")
@@ -121,12 +121,12 @@ def operator_page(request: Request, template: str, *, status: int = 200, **value
 
 
 def seen_other(path: str) -> Response:
-    """Returns what has the browser open a page after a form, so that reloading it sends nothing again."""
+    """Returns a redirect to a page after a form, so that reloading does not submit it again."""
     return Response(status_code=303, headers={"location": path})
 
 
 def session_end(request: Request, caller: SignedIn | OperatorSignedIn) -> str:
-    """Returns when the session ends if there is no further request."""
+    """Returns when the session ends without another request."""
     settings = state_of(request).settings
     opened = words.parse_time(caller.session.created_at)
     idle = datetime.now(opened.tzinfo) + timedelta(seconds=settings.dashboard_idle_s)
@@ -140,7 +140,7 @@ def theme_of(request: Request, settings: Settings) -> str:
 
 
 class _FormSecrets:
-    """What the tokens of a page's forms are made with: the value of the session's cookie, or of the visitor's."""
+    """The secret of a page's form tokens: the value of the session cookie, or of the visitor's."""
 
     def __init__(self, request: Request) -> None:
         settings = state_of(request).settings

@@ -1,7 +1,7 @@
-"""The token in every form: it shows that the form came from this server, for this session.
+"""The token in every form. It proves that the form came from this server, for this session.
 
-It is a random part, and its HMAC under the value of the session's cookie, which only the browser and a page made for it
-know. The random part tells one form from another, so that what creates something can be sent once.
+It consists of a nonce and the nonce's HMAC under the session cookie, which only the browser and its pages know. The
+nonce identifies the form, so that a form that creates something counts once.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ _NONCE_CHARACTERS: Final = 22
 
 
 def new_token(secret: str) -> str:
-    """Returns the token of a new form, for the session whose cookie has this value."""
+    """Returns the token of a new form for the session with this cookie value."""
     nonce = secrets.token_urlsafe(16)
     return f"{nonce}.{_mac(secret, nonce)}"
 
 
 def nonce_of(secret: str, token: str) -> str | None:
-    """Returns the random part of a token if it was made for this session, else None."""
+    """Returns the nonce of a token if it was made for this session, otherwise None."""
     nonce, _, mac = token.partition(".")
     right = hmac.compare_digest(mac.encode("utf-8", "replace"), _mac(secret, nonce).encode())
     return nonce if right and len(nonce) == _NONCE_CHARACTERS else None

@@ -1,4 +1,4 @@
-"""Numbers, sizes and times as pages write them."""
+"""Formats numbers, sizes and times for pages."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -19,7 +19,7 @@ def counted(value: int, one: str, many: str = "") -> str:
 
 
 def size(value: float) -> str:
-    """Returns a number of bytes in a unit that people read: `96.1 MiB`."""
+    """Returns a number of bytes in a readable unit: `96.1 MiB`."""
     for unit in _UNITS:
         if value < 1024 or unit == _UNITS[-1]:
             return (
@@ -40,7 +40,7 @@ def seconds(value: float) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Returns the moment that a stored time names."""
+    """Returns a stored time as a `datetime`."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
 
 
@@ -50,12 +50,12 @@ def exact(text: str) -> str:
 
 
 def machine(text: str) -> str:
-    """Returns a stored time as `datetime` attributes have it: `2026-11-26T09:41:00Z`."""
+    """Returns a stored time for a `datetime` attribute: `2026-11-26T09:41:00Z`."""
     return parse_time(text).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def age(text: str, moment: datetime | None = None) -> str:
-    """Returns how long ago a stored time is, or how far ahead: `2 min ago`, `in 5 days`."""
+    """Returns how long ago a stored time was, or how far ahead it is: `2 min ago`, `in 5 days`."""
     passed = ((moment or datetime.now(UTC)) - parse_time(text)).total_seconds()
     span = abs(passed)
     if span < _MINUTE_S:
@@ -74,14 +74,14 @@ def age(text: str, moment: datetime | None = None) -> str:
 
 
 def sentence(text: str) -> str:
-    """Returns the message of an error as a sentence of a page; a name of code at its beginning stays as it is."""
+    """Returns an error message as a sentence; if it begins with an identifier, that is not capitalized."""
     if text.partition(" ")[0].isalpha():
         text = f"{text[0].upper()}{text[1:]}"
     return text + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def short(text: str, most: int = _SHORT) -> str:
-    """Returns a name that fits in a line: a long one without its middle, an empty one in words."""
+    """Returns a name that fits on a line: the middle of a long one is left out, an empty one becomes `(no name)`."""
     if not text.strip():
         return "(no name)"
     if len(text) <= most:
@@ -91,7 +91,7 @@ def short(text: str, most: int = _SHORT) -> str:
 
 
 def short_id(text: str) -> str:
-    """Returns the beginning of a long id, whose whole is to stand beside it."""
+    """Returns the beginning of a long id; show the whole id next to it."""
     return text if len(text) <= 12 else text[:8]
 
 

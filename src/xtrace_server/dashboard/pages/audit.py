@@ -1,4 +1,4 @@
-"""The audit log: filtered, a page at a time, and as a file."""
+"""The audit log: filtered pages, and exports."""
 
 import csv
 import io
@@ -33,13 +33,13 @@ ACTIONS: Final = {
 }
 _FIELDS: Final = ("id", "at", "action", "actor", "subject", "detail", "request_id", "count")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""What a spreadsheet treats as the beginning of a formula."""
 
 
 @router.get("")
 @requires(SIGNED_IN)
 async def show(request: Request) -> Response:
-    """A page of the entries that are wanted, the newest first."""
+    """A page of the matching entries, newest first."""
     asked = _asked(request)
     before = parameters.number(request, "before", 0, 2**63 - 1) or None
     state, actor = state_of(request), caller_of(request).actor
@@ -59,7 +59,7 @@ async def show(request: Request) -> Response:
 @router.get("/export/{format_}")
 @requires(SIGNED_IN)
 async def export(request: Request, format_: str) -> Response:
-    """All entries that are wanted, as CSV or as JSON lines."""
+    """All matching entries, as CSV or as JSON lines."""
     if format_ not in ("csv", "json"):
         raise NotFound("the audit log is exported as csv or json")
     entries = audit.every(state_of(request), caller_of(request).actor, _wanted(_asked(request)))
@@ -108,7 +108,7 @@ def _wanted(asked: dict[str, str]) -> audit.Wanted:
 
 
 def _moment(day: str, more_days: int) -> str | None:
-    """The beginning of a day in UTC, or of one after it, as entries have times; None for what is not a day."""
+    """Returns the start of a day in UTC plus `more_days`, formatted as in entries; None if it is not a day."""
     try:
         beginning = datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC) + timedelta(days=more_days)
     except (ValueError, OverflowError):

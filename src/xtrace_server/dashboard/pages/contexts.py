@@ -1,4 +1,4 @@
-"""Execution contexts, as far as they are public; what this server can see; and how to get started."""
+"""The public parts of execution contexts, what this server can see, and how to get started."""
 
 from datetime import UTC, datetime
 
@@ -34,7 +34,7 @@ async def contexts(request: Request) -> Response:
 @router.get("/visible")
 @requires(SIGNED_IN)
 async def visible(request: Request) -> Response:
-    """What this server can see, counted, and what to do about each."""
+    """Counts what this server can see, and says what to do about it."""
     state, actor = state_of(request), caller_of(request).actor
     return await signed_in_page(
         request,

@@ -1,4 +1,4 @@
-"""API keys: the list with their rights, one of them, creating and revoking."""
+"""API keys: the list with its grants, a single key, creating and revoking."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -35,19 +35,19 @@ _COLUMN: Final = "column_"
 _SORTS: Final = ("used", "name", "expires")
 _NO_NAME: Final = "Enter a name of 1 to 65,536 characters."
 _LIST_DONE: Final = {
-    "revoked": "API key revoked. Requests with it are refused from now on.",
+    "revoked": "API key revoked. Requests with it are rejected from now on.",
     "twice": "The form was sent twice. The API key was created once, and its secret was shown with the first answer.",
 }
 _DONE: Final = {
-    "saved": "Grants saved. They hold from the next request on.",
-    "changed": "API key changed. It holds from the next request on.",
+    "saved": "Grants saved. They apply from the next request on.",
+    "changed": "API key changed. Changes apply from the next request on.",
     "same": "Nothing was changed.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Created:
-    """A key that was just created; the secret goes into this one answer."""
+    """A key that was just created; only this response contains its secret."""
 
     key: api_keys.ApiKey
     secret: str
@@ -56,14 +56,14 @@ class _Created:
 @router.get("")
 @requires(SIGNED_IN)
 async def list_all(request: Request) -> Response:
-    """The keys, and what each may do, a page at a time."""
+    """A page of the keys and their grants."""
     return await _list(request)
 
 
 @router.post("")
 @requires(SIGNED_IN)
 async def create(request: Request) -> Response:
-    """Creates a key, and shows its secret in the answer itself: no address shows it again."""
+    """Creates a key, and shows its secret in the response itself: no address shows it again."""
     form, is_first = await read_once(request)
     if not is_first:
         return seen_other("/keys" + query(done="twice"))
@@ -81,14 +81,14 @@ async def create(request: Request) -> Response:
 @router.get("/{key_hash}")
 @requires(SIGNED_IN)
 async def show(request: Request, key_hash: str) -> Response:
-    """One key, with its rights in a page of the knowledge bases."""
+    """One key, with its grants on a page of the knowledge bases."""
     return await _show(request, key_hash)
 
 
 @router.post("/{key_hash}/grants")
 @requires(SIGNED_IN)
 async def save_grants(request: Request, key_hash: str) -> Response:
-    """Sets the rights that the form names; those on other pages stay."""
+    """Sets the grants in the form; those on other pages stay."""
     form = await read_form(request)
     changes = _changes(form)
     changed = await api_keys.set_permissions(state_of(request), caller_of(request).actor, key_hash, changes)
@@ -100,7 +100,7 @@ async def save_grants(request: Request, key_hash: str) -> Response:
 @router.post("/{key_hash}/change")
 @requires(SIGNED_IN)
 async def change(request: Request, key_hash: str) -> Response:
-    """Gives a key another name, description or day of expiry."""
+    """Changes a key's name, description or expiry date."""
     form = await read_form(request)
     state, actor = state_of(request), caller_of(request).actor
     key = await api_keys.get(state, actor, key_hash)
@@ -108,7 +108,7 @@ async def change(request: Request, key_hash: str) -> Response:
     try:
         if not name:
             raise InvalidRequest(_NO_NAME)
-        # A day that was not changed stays the moment that it was.
+        # If the day was not changed, the exact time is kept.
         is_same = key.expires_at is not None and day == key.expires_at[:10]
         expires_at = datetime.fromisoformat(key.expires_at) if is_same and key.expires_at else _day(day)
         _, changed = await api_keys.change(state, actor, key_hash, name, form.text("description").strip(), expires_at)
@@ -120,22 +120,22 @@ async def change(request: Request, key_hash: str) -> Response:
 @router.post("/{key_hash}/revoke")
 @requires(SIGNED_IN)
 async def revoke(request: Request, key_hash: str) -> Response:
-    """Revokes a key whose name was typed."""
+    """Revokes a key once its name was typed."""
     form = await read_form(request)
     state, actor = state_of(request), caller_of(request).actor
     key = await api_keys.get(state, actor, key_hash)
     if form.text("confirm").strip() != to_type(key.name, key.first_n):
-        return await _show(request, key_hash, 422, "This is not what is to be typed. Nothing was revoked.")
+        return await _show(request, key_hash, 422, "The text does not match. Nothing was revoked.")
     await api_keys.revoke(state, actor, key_hash)
     return seen_other("/keys" + query(done="revoked"))
 
 
 def _day(text: str) -> datetime | None:
-    """The beginning of a day in UTC; None for an empty text. Raises `InvalidRequest`."""
+    """Returns the start of a day in UTC; None for an empty text. Raises `InvalidRequest`."""
     try:
         return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC) if text else None
     except ValueError:
-        raise InvalidRequest("Enter the day of expiry as year-month-day.") from None
+        raise InvalidRequest("Enter the expiry date as year-month-day.") from None
 
 
 def _changes(form: Form) -> dict[str, Permission | None]:

@@ -1,4 +1,4 @@
-"""Knowledge bases: the list, one of them with its chunks, renaming and deleting."""
+"""Knowledge bases: the list, a single one with its chunks, renaming and deleting."""
 
 from typing import Any, Final, cast
 
@@ -33,7 +33,7 @@ _LIST_DONE: Final = {
 @router.get("")
 @requires(SIGNED_IN)
 async def list_all(request: Request) -> Response:
-    """The list, a page at a time."""
+    """A page of the list."""
     return await _list(request)
 
 
@@ -59,14 +59,14 @@ async def create(request: Request) -> Response:
 @router.get("/{kb_id}")
 @requires(SIGNED_IN)
 async def show(request: Request, kb_id: str) -> Response:
-    """One knowledge base with a page of its chunks, and one chunk if the address names it."""
+    """One knowledge base with a page of its chunks, and the selected chunk."""
     return await _show(request, kb_id)
 
 
 @router.post("/{kb_id}/rename")
 @requires(SIGNED_IN)
 async def rename(request: Request, kb_id: str) -> Response:
-    """Gives a knowledge base another name."""
+    """Renames a knowledge base."""
     form = await read_form(request)
     name, description = form.text("name").strip(), form.text("description").strip()
     problem = "" if name else "Enter a name of 1 to 65,536 characters."
@@ -83,7 +83,7 @@ async def rename(request: Request, kb_id: str) -> Response:
 @router.get("/{kb_id}/delete")
 @requires(SIGNED_IN)
 async def confirm_deletion(request: Request, kb_id: str) -> Response:
-    """What is lost, and the form that deletes."""
+    """What deletion erases, and the form that confirms it."""
     found = await knowledge_bases.describe(state_of(request), caller_of(request).actor, kb_id)
     return await _deletion(request, found)
 
@@ -91,12 +91,12 @@ async def confirm_deletion(request: Request, kb_id: str) -> Response:
 @router.post("/{kb_id}/delete")
 @requires(SIGNED_IN)
 async def delete(request: Request, kb_id: str) -> Response:
-    """Deletes a knowledge base whose name was typed."""
+    """Deletes a knowledge base once its name was typed."""
     form = await read_form(request)
     state, actor = state_of(request), caller_of(request).actor
     found = await knowledge_bases.describe(state, actor, kb_id)
     if form.text("confirm").strip() != to_type(found.kb.name, found.kb.id):
-        return await _deletion(request, found, 422, "This is not what is to be typed. Nothing was deleted.")
+        return await _deletion(request, found, 422, "The text does not match. Nothing was deleted.")
     await knowledge_bases.delete(state, actor, kb_id)
     return seen_other("/knowledge-bases" + query(done="deleted"))
 
@@ -177,7 +177,7 @@ async def _show(request: Request, kb_id: str, status: int = 200, rename_problem:
 
 
 async def _chunk(request: Request, kb_id: str) -> browsing.StoredParts | None:
-    """The chunk that the address names, if it is there."""
+    """Returns the chunk that the address selects; None if it does not exist."""
     chunk_id = parameters.number(request, "chunk", 0, 2**63 - 1)
     if not chunk_id:
         return None

@@ -1,4 +1,4 @@
-"""The operator's pages: organisations and their usage, creating one, and how the server does."""
+"""The operator's pages: organisations and their usage, creating one, and the state of the server."""
 
 from typing import Any, Final, cast
 
@@ -19,7 +19,7 @@ from xtrace_server.operations.organisations import PAGE_ORGANISATIONS, NewOrgani
 router = APIRouter(prefix="/operator", route_class=PageRoute, include_in_schema=False)
 
 _DONE: Final = {
-    "deleted": "Organisation deleted. Its keys open nothing any more, and its data is being removed.",
+    "deleted": "Organisation deleted. Its keys no longer work, and its data is being removed.",
     "twice": "The form was sent twice. The organisation was created once; the first answer showed its keys.",
 }
 _SORTS: Final = ("chunks", "bytes", "requests", "name", "created")
@@ -28,14 +28,14 @@ _SORTS: Final = ("chunks", "bytes", "requests", "name", "created")
 @router.get("")
 @requires(OPERATOR_SIGNED_IN)
 async def list_all(request: Request) -> Response:
-    """The organisations, and how this server process does."""
+    """A page of the organisations, and the state of this server process."""
     return await _list(request)
 
 
 @router.post("/organisations")
 @requires(OPERATOR_SIGNED_IN)
 async def create(request: Request) -> Response:
-    """Creates an organisation, and shows its keys in the answer itself: no address shows them again."""
+    """Creates an organisation, and shows its keys in the response itself: no address shows them again."""
     form, is_first = await read_once(request)
     if not is_first:
         return seen_other("/operator" + query(done="twice"))
@@ -50,7 +50,7 @@ async def create(request: Request) -> Response:
 @router.post("/sessions/end-all")
 @requires(OPERATOR_SIGNED_IN)
 async def end_all(request: Request) -> Response:
-    """Ends every session of the operator, this one too."""
+    """Ends every session of the operator, including this one."""
     await read_form(request)
     await sessions.end_all(state_of(request), operator_of(request))
     response = seen_other("/operator/sign-in")

@@ -1,4 +1,4 @@
-"""The operator's page of one organisation: its usage, quotas, admin keys and log; suspending and deleting it."""
+"""The operator's page for one organisation: usage, quotas, admin keys, audit log, suspending and deleting."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -32,19 +32,19 @@ QUOTAS: Final = {
 _UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _NUMBER: Final = re.compile(r"([0-9]{1,3}(?:[, _]?[0-9]{3}){0,5}|[0-9]{1,18})(?: ?([kmgt]ib|b))?", re.IGNORECASE)
 _ENTRIES: Final = 10
-_WRONG: Final = "This is not what is to be typed. Nothing was changed."
+_WRONG: Final = "The text does not match. Nothing was changed."
 _DONE: Final = {
     "suspended": "Organisation suspended.",
     "resumed": "Organisation resumed.",
     "renamed": "Organisation renamed. Its ID stays the same.",
-    "quotas": "Quotas saved. They hold from the next request on.",
+    "quotas": "Quotas saved. They apply from the next request on.",
     "twice": "The form was sent twice. The admin key was created once, and was shown with the first answer.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """What a page has beside what is stored: what was wrong by the form's name, what was typed, and a new key."""
+    """What a page shows besides stored data: problems by form, what was typed, and a new key."""
 
     status: int = 200
     problems: dict[str, str] = field(default_factory=dict)
@@ -62,7 +62,7 @@ async def show(request: Request, organisation_id: str) -> Response:
 @router.post("/rename")
 @requires(OPERATOR_SIGNED_IN)
 async def rename(request: Request, organisation_id: str) -> Response:
-    """Gives an organisation another name."""
+    """Renames an organisation."""
     form, state = await read_form(request), state_of(request)
     name = form.text("name").strip()
     try:
@@ -76,7 +76,7 @@ async def rename(request: Request, organisation_id: str) -> Response:
 @router.post("/quotas")
 @requires(OPERATOR_SIGNED_IN)
 async def set_quotas(request: Request, organisation_id: str) -> Response:
-    """Sets the quotas; an empty field is unlimited."""
+    """Sets the quotas; an empty field means unlimited."""
     form, state = await read_form(request), state_of(request)
     typed = {name: form.text(name).strip()[:100] for name in QUOTAS}
     problems, quotas = {}, {}
@@ -96,7 +96,7 @@ async def set_quotas(request: Request, organisation_id: str) -> Response:
 @router.post("/suspend")
 @requires(OPERATOR_SIGNED_IN)
 async def suspend(request: Request, organisation_id: str) -> Response:
-    """Suspends an organisation whose name was typed."""
+    """Suspends an organisation once its name was typed."""
 
     async def act(operator: Operator) -> Response:
         await organisations.suspend(state_of(request).database, operator, organisation_id)
@@ -108,7 +108,7 @@ async def suspend(request: Request, organisation_id: str) -> Response:
 @router.post("/resume")
 @requires(OPERATOR_SIGNED_IN)
 async def resume(request: Request, organisation_id: str) -> Response:
-    """Ends the suspension of an organisation whose name was typed."""
+    """Resumes an organisation once its name was typed."""
 
     async def act(operator: Operator) -> Response:
         await organisations.resume(state_of(request).database, operator, organisation_id)
@@ -120,7 +120,7 @@ async def resume(request: Request, organisation_id: str) -> Response:
 @router.post("/delete")
 @requires(OPERATOR_SIGNED_IN)
 async def delete(request: Request, organisation_id: str) -> Response:
-    """Deletes an organisation whose name was typed, with all that it has."""
+    """Deletes an organisation and all its data once its name was typed."""
     state = state_of(request)
 
     async def act(operator: Operator) -> Response:
@@ -133,9 +133,9 @@ async def delete(request: Request, organisation_id: str) -> Response:
 @router.post("/admin-keys")
 @requires(OPERATOR_SIGNED_IN)
 async def create_admin_key(request: Request, organisation_id: str) -> Response:
-    """Creates an admin key, and revokes all others if that is asked for; shows the new one in the answer itself.
+    """Creates an admin key, optionally revokes all others, and shows the new one in the response itself.
 
-    The form has the operator key: a session alone must not open an organisation.
+    The form asks for the operator key: a session alone must not give access to an organisation.
     """
     form, is_first = await read_once(request)
     if not is_first:
@@ -159,7 +159,7 @@ async def _confirmed(
     what: str,
     act: Callable[[Operator], Awaitable[Response]],
 ) -> Response:
-    """Acts if the organisation's name was typed, else says so in the form of that name."""
+    """Calls `act` if the organisation's name was typed, otherwise shows the problem in the form `what`."""
     sent = await read_form(request)
     shown = await organisations.get_shown(state_of(request).database, organisation_id)
     if sent.text("confirm").strip() != to_type(shown.name, shown.id):
@@ -168,7 +168,7 @@ async def _confirmed(
 
 
 def _quota(text: str, *, in_bytes: bool) -> int | None:
-    """The number that was typed; None for an empty text. Raises `ValueError` with a sentence."""
+    """Returns the number that was typed; None for an empty text. Raises `ValueError` with a sentence."""
     if not text:
         return None
     match = _NUMBER.fullmatch(text)

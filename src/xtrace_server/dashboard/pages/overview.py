@@ -25,7 +25,7 @@ _MOST_KEYS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Something to look after, and where; `kind` is `bad` or `caution`."""
+    """Something that needs attention, with a link; `kind` is `bad` or `caution`."""
 
     kind: str
     what: str
@@ -44,7 +44,7 @@ async def show(request: Request) -> Response:
 @router.get("/overview/live")
 @requires(SIGNED_IN)
 async def live(request: Request) -> Response:
-    """The part of the overview that changes by itself."""
+    """The part of the overview that refreshes itself."""
     return page(request, "overview-live.html", **await _figures(request))
 
 
@@ -92,7 +92,7 @@ def _quotas(shown: wire.Organisation) -> list[Attention]:
         Attention(
             "caution",
             f"{words.share(has, quota)} of the quota of {name} is used",
-            "At 100 % writes are refused.",
+            "At 100 %, writes are rejected.",
             "/settings#quotas",
             "Details",
         )
@@ -106,7 +106,7 @@ def _keys(keys: list[api_keys.ApiKey]) -> list[Attention]:
         Attention(
             "caution",
             f"API key {key.first_n} expires {words.age(key.expires_at or '')}",
-            f"It is called {words.short(key.name, 40)}.",
+            f"Its name is {words.short(key.name, 40)}.",
             f"/keys/{key.hash}",
             "Open it",
         )

@@ -1,4 +1,4 @@
-"""The organisation: its ids, quotas, admin keys and sessions."""
+"""The organisation's settings: ids, quotas, admin keys and sessions."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -33,7 +33,7 @@ async def show(request: Request) -> Response:
 @router.post("/rename")
 @requires(SIGNED_IN)
 async def rename(request: Request) -> Response:
-    """Gives the organisation another name."""
+    """Renames the organisation."""
     form = await read_form(request)
     try:
         await organisations.rename_own(state_of(request), caller_of(request).actor, form.text("name").strip())
@@ -45,7 +45,7 @@ async def rename(request: Request) -> Response:
 @router.post("/rotate")
 @requires(SIGNED_IN)
 async def rotate(request: Request) -> Response:
-    """Replaces the admin keys, and shows the new one in the answer itself."""
+    """Rotates the admin key, and shows the new one in the response itself."""
     form, is_first = await read_once(request)
     if not is_first:
         return seen_other("/settings" + query(done="twice"))
@@ -71,7 +71,7 @@ async def end(request: Request, session_hash: str) -> Response:
 @router.post("/sessions/end-all")
 @requires(SIGNED_IN)
 async def end_all(request: Request) -> Response:
-    """Ends every session of the organisation, this one too."""
+    """Ends every session of the organisation, including this one."""
     await read_form(request)
     await sessions.end_all(state_of(request), caller_of(request))
     response = seen_other("/sign-in")
@@ -80,7 +80,7 @@ async def end_all(request: Request) -> Response:
 
 
 async def _rotated(request: Request, rotated: Rotated) -> Response:
-    """The page for the session that the rotation has opened: the one that asked for it has ended."""
+    """Returns the page for the session that the rotation opened: the old one has ended."""
     state = state_of(request)
     request.state.caller = await state.sessions.signed_in(rotated.session.token, request.state.request_id)
     request.state.form_secret = rotated.session.token

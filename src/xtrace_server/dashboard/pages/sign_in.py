@@ -100,7 +100,7 @@ async def operator_sign_out(request: Request) -> Response:
 @router.post("/theme")
 @requires(VISITOR)
 async def theme(request: Request) -> Response:
-    """Keeps the chosen theme in a cookie."""
+    """Stores the chosen theme in a cookie."""
     sent = await read_form(request)
     chosen = sent.text("theme")
     if chosen not in THEMES:
@@ -123,7 +123,7 @@ def _form(
 
 
 async def _limited(request: Request, enter: Callable[[], Awaitable[NewSession]]) -> NewSession:
-    """Enters, unless too many sign-ins from the address have failed; counts a failure."""
+    """Signs in unless too many attempts from the address have failed; counts failures."""
     sign_ins, address = state_of(request).sign_ins, client_address(request)
     await sign_ins.check(address)
     try:
@@ -146,10 +146,10 @@ def _left(request: Request, cookie: str, following: str) -> Response:
 
 
 def _own_path(text: str) -> str:
-    """The path if it is one of this server, else nothing: a link must not lead elsewhere after signing in."""
+    """Returns the path if it is on this server, otherwise an empty text: no link leads elsewhere after signing in."""
     return text if _OWN_PATH.fullmatch(text) else ""
 
 
 def _check_operator_api(request: Request) -> None:
     if not state_of(request).settings.operator_api:
-        raise NotFound("the operator's pages are switched off: see the setting operator_api")
+        raise NotFound("the operator's pages are disabled: see the setting operator_api")

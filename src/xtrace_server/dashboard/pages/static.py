@@ -15,7 +15,7 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 @router.get("/static/{version}/{name}")
 @requires(VISITOR)
 async def static(version: str, name: str) -> Response:
-    """A file under its hash."""
+    """A file whose URL contains its hash."""
     if name not in assets.MEDIA_TYPES or version != assets.version(name):
         raise NotFound("the dashboard does not have this file: load the page again")
     return Response(assets.read(name), media_type=assets.MEDIA_TYPES[name], headers={"cache-control": _FOR_EVER})
