@@ -13,7 +13,7 @@ from typing import Annotated, Final, NoReturn
 
 import typer
 
-from xtrace_cli.commands import context, db, kb, keys, local_server, operator, org, xvec
+from xtrace_cli.commands import context, db, kb, keys, local, local_server, operator, org, xvec
 from xtrace_cli.commands.ask import ask
 from xtrace_cli.commands.audit import audit
 from xtrace_cli.commands.backup import backup, restore
@@ -93,7 +93,7 @@ xvec.app.command()(copy)
 xvec.app.command()(upsert)
 xvec.app.command("upsert-file")(upsert_file)
 xvec.app.command()(load)
-for group in (kb, xvec, keys, context, local_server, org, operator, db):
+for group in (kb, xvec, keys, context, local, local_server, org, operator, db):
     app.add_typer(group.app)
 
 

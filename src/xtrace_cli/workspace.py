@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
     from xtrace_sdk.x_vec.inference.embedding import Embedding
     from xtrace_sdk.x_vec.keys.provider import KeyProvider
+    from xtrace_sdk.x_vec.local.local_index import LocalKind
 
 T = TypeVar("T")
 
@@ -83,13 +84,14 @@ class Given:
 class Workspace(Secretive):
     """An open connection and an opened context, with the model and the collections that they lead to."""
 
-    __slots__ = ("_default_kb", "_embedding", "_model_path", "context", "xtrace")
+    __slots__ = ("_default_kb", "_embedding", "_local_index", "_model_path", "context", "xtrace")
 
     def __init__(self, xtrace: "XTraceIntegration", context: "ExecutionContext", settings: Settings) -> None:
         """Use `with_workspace` instead. Sends nothing."""
         self.xtrace: Final = xtrace
         self.context: Final = context
         self._default_kb = settings.text("kb") or DEFAULT_KB
+        self._local_index = _local_kind(settings.text("local_index"))
         self._model_path = settings.get("embedding_model_path")
         self._embedding: Embedding | None = None
 
@@ -141,10 +143,22 @@ class Workspace(Secretive):
 
         if create and self.xtrace.admin_key:
             return await Collection.open(
-                self.xtrace, self.context, self.kb_name(name), embedding=self.embedding, filterable=filterable
+                self.xtrace,
+                self.context,
+                self.kb_name(name),
+                embedding=self.embedding,
+                filterable=filterable,
+                local_index=self._local_index,
             )
         kb_id = await self.knowledge_base(name)
-        return Collection(self.xtrace, self.context, kb_id, embedding=self.embedding, filterable=filterable)
+        return Collection(
+            self.xtrace,
+            self.context,
+            kb_id,
+            embedding=self.embedding,
+            filterable=filterable,
+            local_index=self._local_index,
+        )
 
     async def document_collection(self, name: str | None = None, *, create: bool = False) -> "Collection":
         """Returns the same for `xtrace load`: a new collection gets the filterable fields of loaded files.
@@ -325,3 +339,12 @@ def _suggested(name: str, known: list[str]) -> str:
     if not known:
         return ": there is none yet"
     return nearest(name, known) or f": there are {', '.join(known[:5])}{' and others' if len(known) > 5 else ''}"
+
+
+def _local_kind(text: str | None) -> "LocalKind | None":
+    """The kind of local index in the settings. Raises `InvalidArgument`."""
+    if not text:
+        return None
+    from xtrace_sdk.x_vec.local.local_index import local_kind
+
+    return local_kind(text)

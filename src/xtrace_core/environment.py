@@ -12,7 +12,7 @@ VARIABLES: Final = frozenset(
     for name in (
         # the client and the command line
         *("API_URL", "ADMIN_API_URL", "ORG_ID", "API_KEY", "ADMIN_KEY", "CREDENTIALS"),
-        *("CA_FILE", "CONTEXT", "CONTEXT_ID", "KB", "KEY_FILE", "KMS_KEY", "LOCAL_SERVER", "PROFILE"),
+        *("CA_FILE", "CONTEXT", "CONTEXT_ID", "KB", "KEY_FILE", "KMS_KEY", "LOCAL_INDEX", "LOCAL_SERVER", "PROFILE"),
         *("PASSPHRASE", "NEW_PASSPHRASE", "RECOVERY_KEY", "MCP_TOKEN"),
         *("LLM_PROVIDER", "LLM_MODEL", "LLM_BASE_URL"),
         # both

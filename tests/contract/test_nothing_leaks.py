@@ -233,6 +233,17 @@ async def use_a_collection(
         assert hit.record.metadata == metadata
         assert await records.count(where) == 1
     assert await records.values(listed) == [element]
+    local = Collection(
+        xtrace,
+        context,
+        records.kb_id,
+        embedding=embedding,
+        namespace=namespace,
+        local_index="replica",
+        local_folder=folder / "local",
+    )
+    (hit,) = await local.search(QUESTION["question"], 5, where=where, mode="local", hybrid=True)
+    assert hit.record.metadata == metadata
     await records.update(record_id, metadata=metadata | {field: changed})
     await records.update(record_id, text=new_text)
     (record,) = [one async for one in records.iter({field: changed}, order_by=field)]

@@ -21,6 +21,7 @@ RUN = (
     "experts.md",
     "integrations.md",
     "keys.md",
+    "local-index.md",
     "memory.md",
     "metadata.md",
     "migration.md",
@@ -57,6 +58,12 @@ async def test_the_page_on_collections_runs_from_top_to_bottom(reader_folder: Pa
     for code in examples(ROOT / "docs" / "collection.md").values():
         namespace = await run(code, namespace)
     assert (reader_folder / "keys" / "collection.json").exists()
+
+
+async def test_the_page_on_the_local_index_runs(reader_folder: Path) -> None:
+    (code,) = examples(ROOT / "docs" / "local-index.md").values()
+    await run(code, {})
+    assert len(list((reader_folder / "index").glob("*.sqlite3"))) == 1
 
 
 async def test_the_page_on_memory_runs_from_top_to_bottom(reader_folder: Path) -> None:

@@ -41,10 +41,10 @@ def vector_of(text: str) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
 
 
-def toy_context(*, dim: int = DIM, **more: Any) -> ExecutionContext:
+def toy_context(*, dim: int = DIM, scheme: str = "paillier_lookup", **more: Any) -> ExecutionContext:
     """A context for vectors of `dim` bits whose keys protect nothing, made in no time."""
     provider = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
-    return ExecutionContext.create(provider, "paillier_lookup", dim, 256, insecure_allow_weak_parameters=True, **more)
+    return ExecutionContext.create(provider, scheme, dim, 256, insecure_allow_weak_parameters=True, **more)
 
 
 def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -40,6 +40,7 @@ VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "kms_key": ("XTRACE_KMS_KEY",),
     "embedding_model_path": ("XTRACE_EMBEDDING_MODEL_PATH",),
     "kb": ("XTRACE_KB",),
+    "local_index": ("XTRACE_LOCAL_INDEX",),
     "llm_provider": ("XTRACE_LLM_PROVIDER",),
     "llm_model": ("XTRACE_LLM_MODEL",),
     "llm_base_url": ("XTRACE_LLM_BASE_URL",),

@@ -1,12 +1,15 @@
 """`Collection`: records with your own ids and metadata, stored and searched under encryption."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from types import EllipsisType
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import OnConflict
@@ -14,6 +17,7 @@ from xtrace_sdk.arguments import Count, Fraction, OwnCheck, Positive, checked_ca
 from xtrace_sdk.collection.contents import ReadRecord, RecordCipher
 from xtrace_sdk.collection.embedding import RecordEmbedder
 from xtrace_sdk.collection.filterable import Filterable, FilterableFields
+from xtrace_sdk.collection.local_searching import LocalQuestion, LocalSearching, Ranked
 from xtrace_sdk.collection.matching import matches
 from xtrace_sdk.collection.metadata import at_path
 from xtrace_sdk.collection.own_writes import OwnWrites
@@ -35,6 +39,7 @@ from xtrace_sdk.x_vec.chunks.vectors import Embedder, FloatEmbedder, embedded_qu
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import agreed_model
+from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalIndex, LocalKind, checked_staleness
 
 __all__ = ["Collection"]
 
@@ -42,6 +47,8 @@ WhereFilter = Annotated[Mapping[str, Any] | str, OwnCheck]
 """A filter of docs/collection.md: an object, or its JSON text."""
 Records = Annotated[Iterable[Record | Mapping[str, Any]], OwnCheck]
 """Records, or dictionaries with a record's keys."""
+SearchMode = Literal["auto", "local", "service"]
+"""Where a search compares vectors."""
 _PAGE: Final = 500
 
 
@@ -64,6 +71,9 @@ class Collection(Secretive):
         namespace: str = "",
         filterable: Filterable | None = None,
         vector_copy: CopyKind | None = "int8",
+        local_index: LocalKind | None = None,
+        local_folder: str | os.PathLike[str] | None = None,
+        local_bytes: Positive = LOCAL_BYTES,
     ) -> None:
         """Uses the knowledge base with this id; `open` finds or creates one by name.
 
@@ -79,6 +89,12 @@ class Collection(Secretive):
                 permanently. By default the stored choice, or all fields for a new collection.
             vector_copy: the copy of each float vector stored inside the encrypted content, for rescoring and exact
                 similarities: `"int8"`, `"float32"`, or None for no copy.
+            local_index: keeps a sealed index of the knowledge base in a folder of this machine, which searches use
+                instead of the service (docs/local-index.md): `"replica"` with all contents, `"codes"` with those that
+                were fetched, `"auto"` a replica of up to 100,000 chunks, None for no index.
+            local_folder: where the index is kept, by default the user's folder for caches.
+            local_bytes: the size of that folder. Beyond it, kept contents are dropped first, then the indexes of other
+                knowledge bases, the least recently used first.
 
         Nothing is sent yet. Raises `InvalidArgument`, `OtherModel`.
         """
@@ -98,6 +114,11 @@ class Collection(Secretive):
         self._updater = RecordUpdater(xtrace, context, self._store, self._cipher, embedder, own_writes)
         self._searching = Searching(xtrace, context, kb_id, self._cipher, own_writes)
         self._has_copies = vector_copy is not None
+        self._local: LocalSearching | None = None
+        if local_index is not None:
+            folder = None if local_folder is None else Path(local_folder)
+            index = LocalIndex(xtrace, context, kb_id, kind=local_index, folder=folder, max_bytes=local_bytes)
+            self._local = LocalSearching(index, self._cipher)
 
     @classmethod
     async def open(
@@ -110,6 +131,9 @@ class Collection(Secretive):
         namespace: str = "",
         filterable: Filterable | None = None,
         vector_copy: CopyKind | None = "int8",
+        local_index: LocalKind | None = None,
+        local_folder: str | os.PathLike[str] | None = None,
+        local_bytes: Positive = LOCAL_BYTES,
     ) -> Self:
         """Opens the collection with this name, and creates its knowledge base if it does not exist.
 
@@ -128,6 +152,9 @@ class Collection(Secretive):
             namespace=namespace,
             filterable=filterable,
             vector_copy=vector_copy,
+            local_index=local_index,
+            local_folder=local_folder,
+            local_bytes=local_bytes,
         )
         await opened._store.fields()
         return opened
@@ -141,6 +168,11 @@ class Collection(Secretive):
     def namespace(self) -> str:
         """The namespace, by default empty."""
         return self._namespace
+
+    @property
+    def local_index(self) -> LocalIndex | None:
+        """The index on this machine, if there is one: `clear()` removes it."""
+        return None if self._local is None else self._local.index
 
     @property
     def embeds_texts(self) -> bool:
@@ -297,6 +329,9 @@ class Collection(Secretive):
         min_similarity: float | None = None,
         include_vectors: bool = False,
         decoys: Count = 0,
+        mode: SearchMode = "auto",
+        max_staleness: Annotated[float, OwnCheck] = 0,
+        hybrid: bool | Literal["auto"] = "auto",
     ) -> list[Hit]:
         """Returns the `k` records most similar to a text or a vector, most similar first.
 
@@ -311,15 +346,66 @@ class Collection(Secretive):
             include_vectors: also returns the copies of the vectors.
             decoys: fetches at least this many other records, so that the service cannot tell which were wanted
                 (docs/security.md, "Decoys"). Keep the collection object: groups last as long as it does.
+            mode: `"service"` compares on the service, `"local"` in the local index, `"auto"` in the local index if the
+                collection has one that can compare the query with every record.
+            max_staleness: how many seconds old the local index may be. With 0 the service is asked for changes first;
+                with infinity it is not, so a search of a replica works offline.
+            hybrid: whether a text is also searched by its words, in the local index alone. The order is then BM25 plus
+                the share of the text's word pairs plus the similarity. By default wherever it can be done.
 
-        The service learns the hashes in the filter, how many records match them, and which records are fetched,
-        including those that the rest of the filter excludes. It learns nothing about the query.
+        On the service: it learns the hashes in the filter, how many records match them, and which records are fetched,
+        including those that the rest of the filter excludes. It learns nothing about the query. In the local index: it
+        learns that a client synchronises, which records changed since its last time, and which contents are fetched
+        that the index does not keep; nothing of the query or the filter.
 
         Raises `InvalidFilter`, `InvalidVector`, `InvalidRows` as `Retriever.nn_search_for_ids` does,
-        `ChangedSinceSearch` if others changed a result meanwhile, and what the model raises.
+        `ChangedSinceSearch` if others changed a result meanwhile, `InvalidArgument` for a search that the chosen mode
+        cannot do, `ServiceRolledBack`, and what the model raises.
         """
-        tree, found = await self._bounds(where)
+        tree = parse_where(where)
         vector = self._cipher.query(await self._query_vector(query))
+        words = query if isinstance(query, str) and hybrid is not False else None
+        question = LocalQuestion(vector, words, k, k * rescore, tree, decoys)
+        ranked = await self._in_local_index(question, mode, checked_staleness(max_staleness))
+        if ranked is None:
+            if hybrid is True:
+                raise InvalidArgument(
+                    "hybrid=True searches by words, which only a local index can: open the collection with "
+                    "local_index=…, and pass a text"
+                )
+            ranked = await self._on_service(vector, k, where, rescore, decoys)
+        return [
+            Hit(one.record.as_record(include_vectors), one.similarity, one.distance)
+            for one in ranked
+            if min_similarity is None or one.similarity >= min_similarity
+        ]
+
+    async def _in_local_index(
+        self, question: LocalQuestion, mode: SearchMode, max_staleness: float
+    ) -> list[Ranked] | None:
+        """The best records by the local index; None to search on the service.
+
+        Raises `InvalidArgument` for a search that mode asks for and the index cannot do.
+        """
+        local = self._local
+        if mode == "service" or (mode == "auto" and local is None):
+            return None
+        if local is None:
+            raise InvalidArgument('mode="local" needs an index: open the collection with local_index="auto"')
+        if question.vector.dtype.kind == "f" and self._has_copies:
+            with stage("synchronise"):
+                loaded = await local.index.synchronised(max_staleness)
+            if await local.decides(loaded, question.where):
+                return await local.search(question, loaded)
+        if mode == "auto":
+            return None
+        raise InvalidArgument(
+            "the local index compares float vectors: pass a text or floats, and store all records with vector_copy"
+        )
+
+    async def _on_service(self, vector: NDArray[Any], k: int, where: Any, rescore: int, decoys: int) -> list[Ranked]:
+        """The `k` best records by a search on the service."""
+        tree, found = await self._bounds(where)
         if found.wide is False:
             return []
         count = k * rescore if self._has_copies and vector.dtype.kind == "f" else k
@@ -329,11 +415,7 @@ class Collection(Secretive):
         with stage("rescore"):
             similarities = await asyncio.to_thread(self._cipher.similarities, vector, records, distances)
         ranked = sorted(range(len(nearest)), key=lambda i: (-similarities[i], distances[i]))
-        return [
-            Hit(records[i].as_record(include_vectors), similarities[i], distances[i])
-            for i in ranked[:k]
-            if min_similarity is None or similarities[i] >= min_similarity
-        ]
+        return [Ranked(records[i], similarities[i], distances[i]) for i in ranked[:k]]
 
     async def search_mmr(
         self,
@@ -347,6 +429,8 @@ class Collection(Secretive):
         min_similarity: float | None = None,
         include_vectors: bool = False,
         decoys: Count = 0,
+        mode: SearchMode = "auto",
+        max_staleness: Annotated[float, OwnCheck] = 0,
     ) -> list[Hit]:
         """Returns `k` records that are similar to a text or a vector but differ from each other, in the order chosen.
 
@@ -362,7 +446,7 @@ class Collection(Secretive):
             rescore: how the candidates are found, as in `search`.
             min_similarity: drops candidates that are less similar.
             include_vectors: also returns the copies of the vectors.
-            decoys: as in `search`.
+            decoys, mode, max_staleness: as in `search`.
 
         The service learns the same as in a `search` for that many candidates; the choice is made on this machine. A
         record without a copy of its vector counts as different from all others.
@@ -385,6 +469,8 @@ class Collection(Secretive):
             min_similarity=min_similarity,
             include_vectors=True,
             decoys=decoys,
+            mode=mode,
+            max_staleness=max_staleness,
         )
         copies = [np.zeros_like(vector) if hit.record.vector is None else hit.record.vector for hit in hits]
         relevances = np.array([hit.similarity for hit in hits])

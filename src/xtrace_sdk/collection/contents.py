@@ -235,6 +235,17 @@ class RecordCipher(Secretive):
         """Returns the bits of a checked query."""
         return self._form.as_bits(query)
 
+    def distances(self, query: NDArray[Any], found: Sequence[ReadRecord]) -> list[int]:
+        """The Hamming distance of the bits of each record's copy to those of a query of floats.
+
+        Bits of an `int8` copy may differ from the stored ones where a projection is close to 0.
+        """
+        copies = [one.content.vector_copy for one in found]
+        if not copies:
+            return []
+        bits = self._form.bits(np.stack([query if copy is None else copy.astype(np.float32) for copy in copies]))
+        return [int(distance) for distance in (bits != self.query_bits(query)).sum(axis=1)]
+
     def similarities(self, query: NDArray[Any], found: Sequence[ReadRecord], distances: Sequence[int]) -> list[float]:
         """Returns the cosine similarity of each record: exact from its copy if the query is floats, else estimated.
 

@@ -1,13 +1,14 @@
 """Made by `scripts/sync-twins` from `xtrace_sdk.collection.collection`: change that, and run the script."""
 
+import os
 from collections.abc import Generator, Mapping, Sequence
 from types import EllipsisType
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from xtrace_core.wire import OnConflict
-from xtrace_sdk.arguments import Count, Fraction, Positive
+from xtrace_sdk.arguments import Count, Fraction, OwnCheck, Positive
 from xtrace_sdk.collection import collection as core
-from xtrace_sdk.collection.collection import Records, WhereFilter
+from xtrace_sdk.collection.collection import Records, SearchMode, WhereFilter
 from xtrace_sdk.collection.filterable import Filterable
 from xtrace_sdk.collection.record import Hit, Record, Written
 from xtrace_sdk.sync._background import Twin, core_of, in_threads, iterate, run
@@ -15,6 +16,7 @@ from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._vectors import Embedder
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalIndex, LocalKind
 
 
 class Collection(Twin[core.Collection]):
@@ -35,6 +37,9 @@ class Collection(Twin[core.Collection]):
         namespace: str = "",
         filterable: Filterable | None = None,
         vector_copy: CopyKind | None = "int8",
+        local_index: LocalKind | None = None,
+        local_folder: str | os.PathLike[str] | None = None,
+        local_bytes: Positive = LOCAL_BYTES,
     ) -> None:
         """Uses the knowledge base with this id; `open` finds or creates one by name.
 
@@ -50,6 +55,12 @@ class Collection(Twin[core.Collection]):
                 permanently. By default the stored choice, or all fields for a new collection.
             vector_copy: the copy of each float vector stored inside the encrypted content, for rescoring and exact
                 similarities: `"int8"`, `"float32"`, or None for no copy.
+            local_index: keeps a sealed index of the knowledge base in a folder of this machine, which searches use
+                instead of the service (docs/local-index.md): `"replica"` with all contents, `"codes"` with those that
+                were fetched, `"auto"` a replica of up to 100,000 chunks, None for no index.
+            local_folder: where the index is kept, by default the user's folder for caches.
+            local_bytes: the size of that folder. Beyond it, kept contents are dropped first, then the indexes of other
+                knowledge bases, the least recently used first.
 
         Nothing is sent yet. Raises `InvalidArgument`, `OtherModel`.
         """
@@ -61,6 +72,9 @@ class Collection(Twin[core.Collection]):
             namespace=namespace,
             filterable=filterable,
             vector_copy=vector_copy,
+            local_index=local_index,
+            local_folder=local_folder,
+            local_bytes=local_bytes,
         )
         self._held = [xtrace, embedding]  # a twin that is dropped closes its connections
 
@@ -75,6 +89,9 @@ class Collection(Twin[core.Collection]):
         namespace: str = "",
         filterable: Filterable | None = None,
         vector_copy: CopyKind | None = "int8",
+        local_index: LocalKind | None = None,
+        local_folder: str | os.PathLike[str] | None = None,
+        local_bytes: Positive = LOCAL_BYTES,
     ) -> Self:
         """Opens the collection with this name, and creates its knowledge base if it does not exist.
 
@@ -94,6 +111,9 @@ class Collection(Twin[core.Collection]):
                 namespace=namespace,
                 filterable=filterable,
                 vector_copy=vector_copy,
+                local_index=local_index,
+                local_folder=local_folder,
+                local_bytes=local_bytes,
             )
         )
         twin._held = [xtrace, embedding]
@@ -108,6 +128,11 @@ class Collection(Twin[core.Collection]):
     def namespace(self) -> str:
         """The namespace, by default empty."""
         return self._core.namespace
+
+    @property
+    def local_index(self) -> LocalIndex | None:
+        """The index on this machine, if there is one: `clear()` removes it."""
+        return self._core.local_index
 
     @property
     def embeds_texts(self) -> bool:
@@ -220,6 +245,9 @@ class Collection(Twin[core.Collection]):
         min_similarity: float | None = None,
         include_vectors: bool = False,
         decoys: Count = 0,
+        mode: SearchMode = "auto",
+        max_staleness: Annotated[float, OwnCheck] = 0,
+        hybrid: bool | Literal["auto"] = "auto",
     ) -> list[Hit]:
         """Returns the `k` records most similar to a text or a vector, most similar first.
 
@@ -234,12 +262,21 @@ class Collection(Twin[core.Collection]):
             include_vectors: also returns the copies of the vectors.
             decoys: fetches at least this many other records, so that the service cannot tell which were wanted
                 (docs/security.md, "Decoys"). Keep the collection object: groups last as long as it does.
+            mode: `"service"` compares on the service, `"local"` in the local index, `"auto"` in the local index if the
+                collection has one that can compare the query with every record.
+            max_staleness: how many seconds old the local index may be. With 0 the service is asked for changes first;
+                with infinity it is not, so a search of a replica works offline.
+            hybrid: whether a text is also searched by its words, in the local index alone. The order is then BM25 plus
+                the share of the text's word pairs plus the similarity. By default wherever it can be done.
 
-        The service learns the hashes in the filter, how many records match them, and which records are fetched,
-        including those that the rest of the filter excludes. It learns nothing about the query.
+        On the service: it learns the hashes in the filter, how many records match them, and which records are fetched,
+        including those that the rest of the filter excludes. It learns nothing about the query. In the local index: it
+        learns that a client synchronises, which records changed since its last time, and which contents are fetched
+        that the index does not keep; nothing of the query or the filter.
 
         Raises `InvalidFilter`, `InvalidVector`, `InvalidRows` as `Retriever.nn_search_for_ids` does,
-        `ChangedSinceSearch` if others changed a result meanwhile, and what the model raises.
+        `ChangedSinceSearch` if others changed a result meanwhile, `InvalidArgument` for a search that the chosen mode
+        cannot do, `ServiceRolledBack`, and what the model raises.
         """
         return run(
             self._core.search(
@@ -250,6 +287,9 @@ class Collection(Twin[core.Collection]):
                 min_similarity=min_similarity,
                 include_vectors=include_vectors,
                 decoys=decoys,
+                mode=mode,
+                max_staleness=max_staleness,
+                hybrid=hybrid,
             )
         )
 
@@ -265,6 +305,8 @@ class Collection(Twin[core.Collection]):
         min_similarity: float | None = None,
         include_vectors: bool = False,
         decoys: Count = 0,
+        mode: SearchMode = "auto",
+        max_staleness: Annotated[float, OwnCheck] = 0,
     ) -> list[Hit]:
         """Returns `k` records that are similar to a text or a vector but differ from each other, in the order chosen.
 
@@ -280,7 +322,7 @@ class Collection(Twin[core.Collection]):
             rescore: how the candidates are found, as in `search`.
             min_similarity: drops candidates that are less similar.
             include_vectors: also returns the copies of the vectors.
-            decoys: as in `search`.
+            decoys, mode, max_staleness: as in `search`.
 
         The service learns the same as in a `search` for that many candidates; the choice is made on this machine. A
         record without a copy of its vector counts as different from all others.
@@ -299,5 +341,7 @@ class Collection(Twin[core.Collection]):
                 min_similarity=min_similarity,
                 include_vectors=include_vectors,
                 decoys=decoys,
+                mode=mode,
+                max_staleness=max_staleness,
             )
         )

@@ -45,6 +45,7 @@ __all__ = ["ContextStore", "ExecutionContext", "PublicPart", "WeakKeyWarning", "
 
 
 _DEFAULT_EMBED_LEN: Final = 512
+_DERIVED_KEY_LABEL: Final = "xtrace/derived-key/1"
 
 
 class ContextStore(Protocol):
@@ -384,6 +385,13 @@ class ExecutionContext(Secretive):
         """
         message = canonical_json([purpose, *values])
         return hmac.digest(self._keys.metadata_key, message, "sha256")[:16].hex()
+
+    def derived_key(self, purpose: str, *values: str) -> bytes:
+        """Returns a key (32 bytes) for data on this machine, which follows from the content key.
+
+        Unlike pseudonyms, a predecessor's differs. HMAC-SHA-256.
+        """
+        return hmac.digest(self.aes.secret(), canonical_json([_DERIVED_KEY_LABEL, purpose, *values]), "sha256")
 
     def new_name_salt(self, kb_id: str) -> bytes:
         """Creates a salt for the names of chunks in a knowledge base, for the service to store: 64 bytes.

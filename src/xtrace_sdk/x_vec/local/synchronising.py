@@ -1,0 +1,221 @@
+"""Bringing an index up to date: what changed is fetched, read, and written as another segment."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from xtrace_core.secrecy import Secretive
+from xtrace_sdk.errors import ContextNotFound, ServiceRolledBack
+from xtrace_sdk.service.changes import ChunkChanges
+from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
+from xtrace_sdk.x_vec.chunks.envelope import Content, pack
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.local.index import Loaded, Part
+from xtrace_sdk.x_vec.local.index_file import IndexFile
+from xtrace_sdk.x_vec.local.segment import Row, Segment
+from xtrace_sdk.x_vec.local.state import Progress, SegmentEntry, State
+from xtrace_sdk.x_vec.stored.content import open_under_lineage
+
+FIELDS: Final = ("chunk_content", "created_at", "updated_at")
+"""What is fetched of a chunk, with its nonce."""
+MAX_SEGMENTS: Final = 8
+MAX_ROWS: Final = 1 << 18
+"""Segments are not merged into larger ones, so that a merge takes seconds at most."""
+_ROUNDS: Final = 3
+"""How often a synchronisation goes on because the knowledge base changed meanwhile."""
+
+Ranges = list[tuple[int, int]]
+
+
+class KeptContent(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A content as it is kept in the folder, inside the seal."""
+
+    envelope: bytes
+    created_at: str
+    updated_at: str
+
+    @classmethod
+    def of(cls, chunk: StoredChunk, content: Content) -> "KeptContent":
+        """What is kept of a fetched chunk with this content."""
+        return cls(pack(content), chunk.get("created_at") or "", chunk.get("updated_at") or "")
+
+
+class Synchroniser(Secretive):
+    """Follows one knowledge base into one file."""
+
+    __slots__ = ("_context", "_file", "_kb_id", "_xtrace", "loaded")
+
+    def __init__(
+        self, xtrace: XTraceIntegration, context: ExecutionContext, kb_id: str, file: IndexFile, loaded: Loaded
+    ) -> None:
+        self._xtrace = xtrace
+        self._context = context
+        self._kb_id = kb_id
+        self._file = file
+        self.loaded = loaded
+        """The index as of now; another object after each change."""
+
+    async def run(self, keeps: Callable[[int], bool]) -> None:
+        """Applies everything that changed. `keeps` says whether contents of that many more chunks are to be kept.
+
+        Raises `Outpaced` if another process did so meanwhile, `ServiceRolledBack`, `ContentTampered`, and what
+        `XTraceIntegration` raises.
+        """
+        # The newest context first: a chunk that a rotation moves meanwhile is then found in one of both.
+        for context in reversed(self._context.lineage):
+            for _ in range(_ROUNDS):
+                if await self._follow(context, keeps):
+                    break
+        await asyncio.to_thread(self._tidy)
+
+    async def _follow(self, context: ExecutionContext, keeps: Callable[[int], bool]) -> bool:
+        """Applies what changed under one context; False if more has changed since it began."""
+        while True:
+            state = self.loaded.state
+            since, progress = state.revisions.get(context.id, 0), state.progress.get(context.id)
+            try:
+                changes = await self._xtrace.local_changes(
+                    self._kb_id, context.id, since, progress.after if progress else 0
+                )
+            except ContextNotFound:  # nothing is stored under it, or not any longer
+                if since or progress:
+                    await asyncio.to_thread(self._forget, context)
+                return True
+            begun = progress.revision if progress else changes.revision
+            if changes.revision < max(since, begun):
+                raise ServiceRolledBack(self._kb_id, max(since, begun), changes.revision)
+            if changes.revision > since or changes.chunk_ids:
+                chunks = await self._xtrace.get_chunk_by_id(changes.chunk_ids, self._kb_id, FIELDS)
+                await asyncio.to_thread(self._apply, context, changes, begun, chunks, keeps(len(chunks)))
+            if not changes.has_more:
+                return changes.revision == begun
+
+    # Each in a thread, and one transaction
+
+    def _apply(
+        self,
+        context: ExecutionContext,
+        changes: ChunkChanges,
+        begun: int,
+        chunks: Sequence[StoredChunk],
+        keeps: bool,
+    ) -> None:
+        rows, kept = self._read(chunks)
+        state = self.loaded.state
+        dead = np.array(changes.chunk_ids, np.int64)
+        origin = self._origin(context)
+        segment = Segment.of(rows, state.dim) if rows else None
+        alive = [
+            part.alive & ~np.isin(part.segment.chunk_ids, dead) & ~_gone(part.segment, origin, changes.living)
+            for part in self.loaded.parts
+        ]
+        progress, revisions = dict(state.progress), dict(state.revisions)
+        progress.pop(context.id, None)
+        if changes.has_more:
+            progress[context.id] = Progress(begun, changes.chunk_ids[-1])
+        else:
+            revisions[context.id] = begun
+        with self._file.changing(state.generation):
+            entries = [entry.with_alive(mask) for entry, mask in zip(state.segments, alive, strict=True)]
+            parts = [Part(part.segment, mask) for part, mask in zip(self.loaded.parts, alive, strict=True)]
+            if segment is not None:
+                entries.append(self._file.add_segment(state.next_number, segment))
+                parts.append(Part(segment, np.ones(len(segment), np.bool_)))
+            self._file.drop_contents([*_lost(self.loaded.parts, alive), *changes.chunk_ids])
+            if keeps:
+                self._file.keep_contents(kept)
+            dim = state.dim or (segment.dim if segment is not None else 0)
+            changed = replace(state, dim=dim, revisions=revisions, progress=progress, synchronised_at=time.time())
+            self._commit(changed, entries, parts)
+
+    def _read(self, chunks: Sequence[StoredChunk]) -> tuple[list[Row], dict[int, bytes]]:
+        """Decrypts chunks. Raises `ContentTampered`, `UnknownContent`."""
+        rows, kept = list[Row](), dict[int, bytes]()
+        for chunk in chunks:
+            context, content = open_under_lineage(self._context, self._kb_id, chunk)
+            chunk_id = chunk["chunk_id"]
+            if context.accepted.ids(self._kb_id, [chunk_id]).all():
+                rows.append(Row(chunk_id, self._origin(context), content))
+                kept[chunk_id] = msgspec.msgpack.encode(KeptContent.of(chunk, content))
+        return rows, kept
+
+    def _origin(self, context: ExecutionContext) -> int:
+        return list(reversed(self._context.lineage)).index(context)
+
+    def _forget(self, context: ExecutionContext) -> None:
+        """Drops all rows of a context."""
+        origin, state = self._origin(context), self.loaded.state
+        alive = [part.alive & (part.segment.origins != origin) for part in self.loaded.parts]
+        with self._file.changing(state.generation):
+            self._file.drop_contents(_lost(self.loaded.parts, alive))
+            entries = [entry.with_alive(mask) for entry, mask in zip(state.segments, alive, strict=True)]
+            revisions = {one: revision for one, revision in state.revisions.items() if one != context.id}
+            progress = {one: place for one, place in state.progress.items() if one != context.id}
+            parts = [Part(part.segment, mask) for part, mask in zip(self.loaded.parts, alive, strict=True)]
+            self._commit(replace(state, revisions=revisions, progress=progress), entries, parts)
+
+    def _tidy(self) -> None:
+        """Merges the latest segments if there are many, so that their number stays small and merging costs little."""
+        state, parts = self.loaded.state, self.loaded.parts
+        chosen = _to_merge([(int(part.alive.sum()), len(part.alive)) for part in parts])
+        if not chosen:
+            return
+        old = [parts[place] for place in chosen if parts[place].alive.any()]
+        merged = Segment.merged([part.segment for part in old], [part.alive for part in old]) if old else None
+        with self._file.changing(state.generation):
+            self._file.remove_segments(state.segments[place].number for place in chosen)
+            entries = [entry for place, entry in enumerate(state.segments) if place not in chosen]
+            kept = [part for place, part in enumerate(parts) if place not in chosen]
+            if merged is not None:
+                entries.append(self._file.add_segment(state.next_number, merged))
+                kept.append(Part(merged, np.ones(len(merged), np.bool_)))
+            self._commit(state, entries, kept)
+
+    def _commit(self, state: State, entries: list[SegmentEntry], parts: Sequence[Part]) -> None:
+        """Writes the next state, with these segments; a number is never used twice."""
+        changed = replace(state, generation=state.generation + 1, next_number=state.next_number + 1, segments=entries)
+        self._file.write_state(changed)
+        self.loaded = Loaded(changed, parts)
+
+
+def _gone(segment: Segment, origin: int, living: Ranges | None) -> NDArray[np.bool_]:
+    """Which rows of a context are not among the living."""
+    if living is None:
+        return np.zeros(len(segment), np.bool_)
+    firsts, lasts = (np.array(ends, np.int64) for ends in (zip(*living, strict=True) if living else ((), ())))
+    places = np.searchsorted(firsts, segment.chunk_ids, "right") - 1
+    gone: NDArray[np.bool_] = (segment.origins == origin) & ~(
+        (places >= 0) & (segment.chunk_ids <= np.append(lasts, -1)[places])
+    )
+    return gone
+
+
+def _lost(parts: Sequence[Part], alive: Sequence[NDArray[np.bool_]]) -> Iterable[int]:
+    """The chunks that counted and do not any longer."""
+    for part, mask in zip(parts, alive, strict=True):
+        yield from part.segment.chunk_ids[part.alive & ~mask].tolist()
+
+
+def _to_merge(sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """The places of the segments to merge into one, by the living and all rows of each; ascending, none if all is well.
+
+    Those of which most rows are dead are written again without them. If there are many, the smallest join as long as
+    none is much larger than those before together, so each row is merged a few times at most.
+    """
+    chosen = [place for place, (living, rows) in enumerate(sizes) if 2 * living < rows]
+    if len(sizes) - len(chosen) > MAX_SEGMENTS:
+        others = sorted((living, place) for place, (living, _) in enumerate(sizes) if place not in chosen)
+        total, small = 0, list[int]()
+        for living, place in others:
+            if total + living > MAX_ROWS or (len(small) > 1 and living > 2 * total):
+                break
+            total += living
+            small.append(place)
+        chosen += small if len(small) > 1 else []
+    return sorted(chosen)
