@@ -1,7 +1,7 @@
 """An inverted index of the texts of one segment: which rows have which token, how often, and how long each text is.
 
 Written here because the index is sealed whole, merged without its texts, and stays below 80 bytes a text, with numpy
-alone; the search engines that packages bring (tantivy, bm25s) keep files of their own in clear, or a wide matrix.
+alone; the search engines that packages bring (tantivy, bm25s) keep files of their own in plaintext, or a wide matrix.
 """
 
 import zlib
