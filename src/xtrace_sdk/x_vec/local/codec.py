@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_core.arithmetic.nibbles import nibble_dots
+from xtrace_core.arithmetic import nibble_dots
 
 CODEC: Final = "rot-4"
 LEVELS: Final = 16

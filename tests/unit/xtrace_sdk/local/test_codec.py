@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xtrace_core.arithmetic.nibbles import nibble_dots
 from xtrace_sdk.x_vec.chunks.vector_copies import cosine_similarities, vector_copies
 from xtrace_sdk.x_vec.local.codec import Codes, cosines, encode, query, width_of
 
@@ -105,20 +104,6 @@ def test_a_vector_beyond_32_bits_is_encoded() -> None:
 def test_no_vectors() -> None:
     codes = encode(np.empty((0, 16), np.int8))
     assert len(cosines(codes, query(np.ones(16, np.float32)))) == 0
-
-
-@pytest.mark.parametrize("count", [0, 1, 4096, 4097])
-def test_inner_products_of_levels(count: int) -> None:
-    random = np.random.default_rng(5)
-    levels = random.integers(0, 256, (count, 33), np.uint8)
-    elements = random.integers(-63, 64, 66).astype(np.int8)
-    unpacked = np.stack([levels & 15, levels >> 4], axis=2).reshape(count, 66).astype(np.int64)
-    assert (nibble_dots(levels, elements) == unpacked @ elements.astype(np.int64)).all()
-
-
-def test_inner_products_of_other_widths_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(2, 4\)"):
-        nibble_dots(np.zeros((2, 4), np.uint8), np.zeros(4, np.int8))
 
 
 def test_codes_of_rows() -> None:
