@@ -163,7 +163,7 @@ def meta_data_patch(value: Any) -> wire.MetaData:
 
 
 def meta_filter(value: Any) -> Any:
-    """The filter as it is sent, from an object or its JSON text, after validation."""
+    """Validates a filter, an object or its JSON text, and returns it for sending."""
     try:
         metadata_filter.parse_filter(value)
     except metadata_filter.InvalidFilter as error:
@@ -196,7 +196,7 @@ def projection(fields: Iterable[str] | None) -> list[str] | None:
 
 
 def chunk_ids(ids: Iterable[Any]) -> list[int]:
-    """Chunk ids as plain integers, in the same order."""
+    """Returns chunk ids as plain integers, in the same order."""
     plain = []
     for chunk_id in ids:
         try:
@@ -208,7 +208,7 @@ def chunk_ids(ids: Iterable[Any]) -> list[int]:
 
 
 def id_range(bounds: Sequence[int] | None) -> tuple[int, int] | None:
-    """The lowest and the highest chunk id of a search, both included."""
+    """Returns the lowest and highest chunk id of a search, inclusive."""
     if bounds is None:
         return None
     if len(bounds) != 2:
@@ -231,15 +231,15 @@ class Body:
 
 
 def body(payload: msgspec.Struct, chunks: int) -> Body:
-    """The body that writes this number of chunks. Raises `InvalidArgument` for values that cannot be sent."""
+    """Returns the body that writes this number of chunks. Raises `InvalidArgument` for values that cannot be sent."""
     return Body(payload, _encoded(msgspec.msgpack.encode, payload), chunks)
 
 
 def bodies(chunks: list[C], payload: Callable[[list[C]], msgspec.Struct]) -> list[Body]:
-    """The bodies that write these chunks, in order; none is beyond a limit."""
+    """Yields the bodies that write these chunks, in order, each within the limits."""
     if len(chunks) == 1 or (len(chunks) <= limits.MAX_CHUNKS and write_cost(chunks) <= limits.MAX_WRITE_COST):
         whole = body(payload(chunks), len(chunks))
-        # As JSON it must not be too long either.
+        # Nor must it be too long as JSON.
         if len(whole.msgpack) * 4 <= LARGEST_BODY_BYTES * 3 or len(chunks) == 1:
             return [whole]
     middle = len(chunks) // 2
@@ -247,12 +247,12 @@ def bodies(chunks: list[C], payload: Callable[[list[C]], msgspec.Struct]) -> lis
 
 
 def encode(payload: msgspec.Struct) -> bytes:
-    """The payload as JSON. Raises `InvalidArgument` for values that cannot be sent."""
+    """Returns the payload as JSON. Raises `InvalidArgument` for values that cannot be sent."""
     return _encoded(msgspec.json.encode, payload)
 
 
 def _plain_text(value: Any) -> str:
-    """A plain string for a subclass of str, such as NumPy's, which msgspec cannot encode."""
+    """Returns a plain string for a subclass of str, such as NumPy's, which msgspec cannot encode."""
     if isinstance(value, str):
         return str(value)
     raise NotImplementedError(f"objects of type {type(value).__name__} cannot be sent")
@@ -266,6 +266,6 @@ def _encoded(encoder: Callable[..., bytes], payload: msgspec.Struct) -> bytes:
 
 
 def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in their order, in batches of `size`."""
+    """Yields the items in order, in batches of `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -95,7 +95,7 @@ def _are_hashes(texts: Iterable[str]) -> bool:
 
 
 def _conditions(filter_: Filter) -> Iterable[tuple[str, bool, tuple[str, ...]]]:
-    """For each condition with values `(field, whether it asks for equality, values)`."""
+    """Yields `(field, whether it tests equality, values)` for each condition with values."""
     match filter_:
         case And(parts) | Or(parts):
             for part in parts:

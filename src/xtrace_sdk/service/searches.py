@@ -29,12 +29,12 @@ class HammingAnswer(list[tuple[int, list[bytes]]]):
 
     @property
     def chunk_ids(self) -> list[int]:
-        """The ids alone."""
+        """Only the ids."""
         return [chunk_id for chunk_id, _ in self]
 
     @property
     def rows(self) -> list[list[bytes]]:
-        """The encrypted distances alone."""
+        """Only the encrypted distances."""
         return [row for _, row in self]
 
 
@@ -245,7 +245,7 @@ class Searches(PrivacyChecked):
             token, last = page.next_page_token, ids
             if token is None or hash(token) in seen:
                 raise InvalidAnswer("the server says that there are more results, but did not return a new page_token")
-            seen.add(hash(token))  # not the token, which may be long
+            seen.add(hash(token))  # not the token itself, which may be long
 
 
 def _hamming_answer(rows: list[wire.SearchRow], bounds: tuple[int, int] | None) -> HammingAnswer:
@@ -263,9 +263,9 @@ def _check_ids(chunk_ids: NDArray[np.int64], last: int, bounds: tuple[int, int] 
 
 
 def _check_page(page: wire.Page, limit: int | None, is_first: bool) -> None:
-    """Raises `InvalidAnswer` for more results than were asked for, and for none where some are announced.
+    """Raises `InvalidAnswer` for more results than requested, and for none if some are announced.
 
-    A loop that continues while there are results, or while something is left to do, progresses with every page.
+    So a loop that continues while there are results makes progress with every page.
     """
     if limit is not None and len(page.results) > limit:
         raise InvalidAnswer(f"the server returned {len(page.results)} results on a page of at most {limit}")
@@ -276,7 +276,7 @@ def _check_page(page: wire.Page, limit: int | None, is_first: bool) -> None:
 
 
 def _check_progress(last: Sequence[int], ids: Sequence[int], sort_by: str, sort_order: str) -> None:
-    """Raises `InvalidAnswer` if a page with these ids does not go on where the one before it, with `last`, ended."""
+    """Raises `InvalidAnswer` if a page with these ids does not continue after the previous one, with the ids `last`."""
     if sort_by == "chunk_id":
         _check_order([*last[-1:], *ids], sort_order)
     elif ids and set(ids) <= set(last):

@@ -1,6 +1,6 @@
-"""What a language model is asked about memories, and how its answer is read.
+"""The prompts for a language model about memories, and the parsing of its answers.
 
-The answer is untrusted: it can name only facts that it was given, and everything in it is bounded.
+The answer is untrusted: it can name only facts from the prompt, and everything in it is limited.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from xtrace_sdk.errors import InferenceError
 from xtrace_sdk.x_mem.facts import Fact
 
 MAX_FACTS: Final = 64
-"""The most facts, or merges, in one answer."""
+"""The maximum number of facts or merges in one answer."""
 MAX_KNOWN: Final = 200
-"""The most facts that are sent to be merged."""
+"""The maximum number of facts that are sent for merging."""
 _SHORT: Final = 256
 _LONG: Final = 8192
 
@@ -39,10 +39,10 @@ _Text = Annotated[str, Meta(min_length=1, max_length=_LONG)]
 
 
 class LanguageModel(Protocol):
-    """What a memory needs of a language model; `InferenceClient` is one."""
+    """The interface of a language model for memories; `InferenceClient` implements it."""
 
     async def complete(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The model's answer to the messages."""
+        """Returns the model's answer to the messages."""
         ...
 
 
@@ -56,7 +56,7 @@ class Extracted(msgspec.Struct):
 
 
 class Merge(msgspec.Struct):
-    """Facts, by position, that one text can say."""
+    """Positions of facts that one text can replace."""
 
     ids: Annotated[list[_Index], Meta(min_length=2, max_length=MAX_FACTS)]
     text: _Text
@@ -73,7 +73,7 @@ class _Merges(msgspec.Struct):
 async def extract(
     model: LanguageModel, messages: Sequence[Mapping[str, str]], known: Sequence[Fact]
 ) -> list[Extracted]:
-    """The facts in a conversation. Raises `InferenceError` for an answer that cannot be used."""
+    """Returns the facts in a conversation. Raises `InferenceError` for an unusable answer."""
     told = {"messages": [{"role": one["role"], "content": one["content"]} for one in messages], "known": _listed(known)}
     found = (await _asked(model, _EXTRACT, told, _Facts)).facts
     for one in found:
@@ -83,7 +83,7 @@ async def extract(
 
 
 async def merges(model: LanguageModel, facts: Sequence[Fact]) -> list[Merge]:
-    """Groups of the facts that one text can say. Raises `InferenceError` for an answer that cannot be used."""
+    """Returns groups of facts that one text can replace. Raises `InferenceError` for an unusable answer."""
     found = (await _asked(model, _MERGE, _listed(facts), _Merges)).merges
     named = [i for one in found for i in one.ids]
     if len(set(named)) < len(named) or any(i >= len(facts) for i in named):
@@ -99,7 +99,7 @@ def _listed(facts: Sequence[Fact]) -> list[dict[str, Any]]:
 async def _asked(model: LanguageModel, instructions: str, told: Any, answer: type[T]) -> T:
     question = msgspec.json.encode(told).decode()
     text = await model.complete([{"role": "system", "content": instructions}, {"role": "user", "content": question}])
-    # Many models put JSON into a block of Markdown, whatever they are told.
+    # Many models put JSON into a Markdown block, even if told not to.
     start, end = text.find("{"), text.rfind("}")
     try:
         return msgspec.json.decode(text[start : end + 1].encode(), type=answer, strict=False)

@@ -1,4 +1,4 @@
-"""Facts in a collection: which are read, and how they are written."""
+"""Reads and writes facts in a collection."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
@@ -13,7 +13,7 @@ from xtrace_sdk.x_vec.chunks.vectors import Embedder, FloatEmbedder, embedded, e
 Where = dict[str, Any]
 
 _LINKS: Final = 100
-"""How many ids one filter names."""
+"""The number of ids in one filter."""
 
 
 class FactStore:
@@ -24,17 +24,17 @@ class FactStore:
         self._embedding = embedding
 
     async def get(self, ids: Sequence[str]) -> list[Fact]:
-        """The facts with these ids, without unknown ones."""
+        """Returns the facts with these ids, without unknown ones."""
         return [fact_of(record) for record in await self._collection.get(ids)]
 
     async def matching(self, where: Where) -> list[Fact]:
-        """All facts that match."""
+        """Returns all matching facts."""
         records = self._collection.iter(where)
         async with aclosing(records):
             return [fact_of(record) async for record in records]
 
     async def nearest(self, query: str, k: int, where: Where, min_similarity: float) -> list[tuple[Fact, float]]:
-        """The facts most similar to the query, with their similarities."""
+        """Returns the facts most similar to the query, with their similarities."""
         given: Any = query
         if self._embedding is not None:
             given = await embedded_query(self._embedding, query, as_floats=isinstance(self._embedding, FloatEmbedder))
@@ -50,13 +50,13 @@ class FactStore:
         await self._collection.upsert([record_of(*both) for both in zip(facts, vectors, strict=True)])
 
     async def add_to_thread(self, new: Fact) -> list[Fact]:
-        """Stores a fact in its place among those of its thread, and returns these as they are then."""
+        """Stores a fact at its place in its thread, and returns the updated thread."""
         before = await self._holding(new)
         if before and new.valid_from < max(fact.valid_from for fact in before):
             before = await self.thread(new)
         after = chained([*before, learned_last(new, before)])
         await self.write(changed(before, after))
-        # Another client may have added one at the same time: both then come to the same order.
+        # Another client may have added one at the same time: both then compute the same order.
         stored = await self._holding(new)
         if len(stored) > 1:
             stored = await self.thread(new)
@@ -65,11 +65,11 @@ class FactStore:
         return after
 
     async def thread(self, fact: Fact) -> list[Fact]:
-        """All facts of its thread."""
+        """Returns all facts of its thread."""
         return await self.matching({"scope": fact.scope_id, "thread": fact.thread})
 
     async def with_older(self, facts: Iterable[Fact]) -> dict[str, Fact]:
-        """The facts and every older version of each, by id."""
+        """Returns the facts and all their older versions, by id."""
         found: dict[str, Fact] = {}
         threads: dict[tuple[str, str], list[Fact]] = {}
         new = {fact.id: fact for fact in facts}
@@ -101,10 +101,10 @@ class FactStore:
 
 
 def thread_of_key(key: str) -> str:
-    """The thread of the facts with a key."""
+    """Returns the thread of the facts with this key."""
     return f"key:{key}"
 
 
 def thread_of_first(fact_id: str) -> str:
-    """The thread that a fact without a key begins."""
+    """Returns the thread that begins with a fact without a key."""
     return f"fact:{fact_id}"

@@ -1,4 +1,4 @@
-"""How facts of one thread follow each other: each holds until the next begins."""
+"""The order of facts in one thread: each holds until the next one begins."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,21 +11,21 @@ _TICK: Final = timedelta(microseconds=1)
 
 
 def in_order(facts: Iterable[Fact]) -> list[Fact]:
-    """The facts by the time since when they hold; of two that begin together the one learned later is the newer."""
+    """Sorts facts by when they begin to hold; of two with the same time, the one learned later is newer."""
     return sorted(facts, key=lambda fact: (fact.valid_from, fact.learned_at, fact.id))
 
 
 def learned_last(new: Fact, facts: Iterable[Fact]) -> Fact:
-    """The new fact, learned after all others that hold since the same time, however coarse the clock is."""
+    """Returns the new fact, marked as learned after all others with the same start, however coarse the clock is."""
     before = [fact.learned_at for fact in facts if fact.valid_from == new.valid_from]
     return replace(new, learned_at=max([new.learned_at, *(one + _TICK for one in before)]))
 
 
 def chained(facts: Iterable[Fact]) -> list[Fact]:
-    """The facts of one thread in order, each ended by the one that follows.
+    """Returns the facts of one thread in order, each ended by the next one.
 
-    The result depends on nothing but the facts, so that two clients that see the same come to the same. A fact that
-    one of another thread ended keeps its end.
+    The result depends only on the facts, so that two clients with the same facts agree. A fact that was ended by one of
+    another thread keeps its end.
     """
     ordered = in_order(facts)
     ids = {fact.id for fact in ordered}
@@ -42,12 +42,12 @@ def chained(facts: Iterable[Fact]) -> list[Fact]:
 
 
 def changed(before: Iterable[Fact], after: Iterable[Fact]) -> list[Fact]:
-    """Those of `after` that are not the same in `before`."""
+    """Returns the facts in `after` that differ from those in `before`."""
     stored = {fact.id: fact for fact in before}
     return [fact for fact in after if stored.get(fact.id) != fact]
 
 
 def older(fact: Fact, thread: Iterable[Fact]) -> list[Fact]:
-    """The facts of its thread that came before it, and itself."""
+    """Returns the fact and the earlier ones of its thread."""
     ordered = in_order({one.id: one for one in (*thread, fact)}.values())
     return ordered[: next(i for i, one in enumerate(ordered) if one.id == fact.id) + 1]

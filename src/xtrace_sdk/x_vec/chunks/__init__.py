@@ -1,1 +1,1 @@
-"""What a chunk is made of: its content, its metadata, its vector. Nothing here knows a context."""
+"""The parts of a chunk: its content, its metadata, its vector. Independent of contexts."""

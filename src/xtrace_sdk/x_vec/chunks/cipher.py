@@ -1,8 +1,8 @@
-"""Content: AES-256-GCM, under a key of its own for each content.
+"""Content encryption: AES-256-GCM, with a separate key for each content.
 
-What is stored is base64 of `IV (16 bytes) ‖ tag (16) ‖ ciphertext`. The additional authenticated data is a label and
-the chunk's nonce, so that the content and the vector of one chunk belong together; the key follows from the content key
-and the nonce (docs/formats.md, "Content").
+The stored form is the base64 of `IV (16 bytes) ‖ tag (16) ‖ ciphertext`. The additional authenticated data is a label
+and the chunk's nonce, which binds the content to the chunk's vector. The key is derived from the content key and the
+nonce (docs/formats.md, "Content").
 """
 
 import base64
@@ -27,7 +27,7 @@ class ContentCipher(Secretive):
     __slots__ = ("_hedge", "_key")
 
     binds_nonces: ClassVar[bool] = True
-    """Whether content belongs to the nonce of its chunk's vector, so that a chunk without a nonce is an error."""
+    """Whether content is bound to the nonce of its chunk's vector, so that a chunk without a nonce is an error."""
 
     def __init__(self, key: bytes, hedge: Hedge) -> None:
         if len(key) != KEY_BYTES:
@@ -36,14 +36,14 @@ class ContentCipher(Secretive):
         self._hedge = hedge
 
     def encrypt(self, content: str | bytes, nonce: bytes | None = None) -> str:
-        """The content as stored: base64 text, about 4/3 of the content's UTF-8 length plus 44 characters.
+        """Encrypts a content to its stored form: base64 text, about 4/3 of the UTF-8 length plus 44 characters.
 
-        `nonce` is that of the chunk's encrypted vector (`EncryptedIndex.nonce`); content encrypted with it decrypts
-        with no other. Every call draws a fresh IV: the same content never looks the same twice.
+        `nonce` is that of the chunk's encrypted vector (`EncryptedIndex.nonce`); the content can only be decrypted with
+        the same nonce. Every call draws a fresh IV, so equal contents have different ciphertexts.
         """
         try:
             plaintext = content.encode() if isinstance(content, str) else content
-        except UnicodeEncodeError:  # its attributes hold the text
+        except UnicodeEncodeError:  # its attributes contain the text
             raise InvalidArgument(
                 "the content contains unpaired surrogates, expected text that can be encoded as UTF-8"
             ) from None
@@ -51,20 +51,20 @@ class ContentCipher(Secretive):
         return base64.b64encode(seal(key, plaintext, associated_data, self._hedge)).decode()
 
     def decrypt(self, stored: str | bytes, nonce: bytes | None = None) -> str:
-        """The content as text.
+        """Decrypts a content to text.
 
-        Raises what `decrypt_bytes` raises, and `UnknownContent` if it is not text in UTF-8.
+        Raises what `decrypt_bytes` raises, and `UnknownContent` if it is not UTF-8 text.
         """
         try:
             return self.decrypt_bytes(stored, nonce).decode()
-        except UnicodeDecodeError:  # its attributes hold the content
+        except UnicodeDecodeError:  # its attributes contain the content
             raise UnknownContent("the content is not UTF-8 text: use decrypt_bytes") from None
 
     def decrypt_bytes(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
-        """The content, as bytes, of what `encrypt` gave for the same nonce.
+        """Decrypts to bytes what `encrypt` returned for the same nonce.
 
         Raises `ContentTampered` if `stored` is not valid base64, is shorter than 32 bytes, was changed, was encrypted
-        under another key or belongs to another nonce; which of these cannot be told.
+        under another key, or belongs to another nonce; these cases cannot be distinguished.
         """
         try:
             sealed = base64.b64decode(stored, validate=True)
@@ -76,15 +76,15 @@ class ContentCipher(Secretive):
             ) from None
 
     def _key_for(self, nonce: bytes | None) -> bytes:
-        """The key of the content with that nonce: so few uses that no limit of AES-GCM needs counting."""
+        """Returns the key for the content with this nonce. It is used so rarely that no limit of AES-GCM matters."""
         return _content_key(self._key, nonce)
 
     def _bound_to(self, nonce: bytes | None) -> bytes | None:
-        """The additional authenticated data."""
+        """Returns the additional authenticated data."""
         return _associated_data(nonce)
 
     def secret(self) -> bytes:
-        """The content key, for encryption under the key provider's key only."""
+        """Returns the content key, only for encryption under the key provider's key."""
         return self._key
 
 

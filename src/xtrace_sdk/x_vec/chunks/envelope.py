@@ -1,8 +1,8 @@
-"""What is encrypted as the content of a chunk: its text alone, or an envelope with more of the chunk beside it.
+"""The plaintext of a chunk's content: only its text, or an envelope that also contains other parts of the chunk.
 
-An envelope begins with a byte that UTF-8 never holds, which says its version, so all are told apart without trying
-(docs/formats.md, "Content"). A chunk that is a record of a collection has an envelope of the second version; all others
-are written as they always were.
+An envelope begins with a byte that never occurs in UTF-8 and that names its version, so that the forms can be
+distinguished without trial (docs/formats.md, "Content"). Records of a collection have an envelope of the second
+version; all other chunks are written as before.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from xtrace_core.wire import MetaData
 from xtrace_sdk.errors import InvalidArgument, UnknownContent
 
 VectorCopy = NDArray[np.int8] | NDArray[np.float32]
-"""One vector `(dim,)`, finite: its elements, or a positive multiple of them rounded to -127…127."""
+"""One finite vector `(dim,)`: its elements, or a positive multiple of them, rounded to -127…127."""
 
 _MARK: Final = b"\xff"
 _RECORD_MARK: Final = b"\xfe"
@@ -29,33 +29,33 @@ _DIGEST_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RecordPart:
-    """What a chunk holds that is a record of a collection, besides its text and the copy of its vector."""
+    """The parts of a record's chunk besides its text and the copy of its vector."""
 
     id: str
-    """The user's id; empty for what the collection keeps about itself."""
+    """The user's id; empty for the collection's own chunk."""
     namespace: str
     attributes: str
-    """The record's metadata, any JSON object, as JSON."""
+    """The record's metadata, a JSON object, as JSON."""
     visible: bytes
-    """The digest of the tags and facets that the service has of it: see `metadata_digest`."""
+    """The digest of its tags and facets on the service: see `metadata_digest`."""
     has_text: bool = True
     has_vector: bool = True
-    """Whether its vector is one, or stands for none."""
+    """Whether it has a vector; if not, the stored one is a placeholder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Content:
-    """What a chunk's content holds; what is None it does not have."""
+    """The parts of a chunk's content; None for those that it lacks."""
 
     text: str
     meta_data: dict[str, Any] | None = None
     """Tags and facets that the service does not see, in the form of the service's `meta_data`."""
     vector_copy: VectorCopy | None = None
-    """The vector before it was reduced to bits; its dtype says which copy it is."""
+    """The vector before it was reduced to bits; its dtype shows the kind of copy."""
     name: str | None = None
-    """What the user calls the chunk; the service has a pseudonym."""
+    """The user's name for the chunk; the service has a pseudonym."""
     record: RecordPart | None = None
-    """Of a record, whose `meta_data` and `name` are None: the service has its hashes as they are."""
+    """The parts of a record, whose `meta_data` and `name` are None, because the service stores its hashes unchanged."""
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -81,9 +81,9 @@ E = TypeVar("E", _Envelope, _Record)
 
 
 def pack(content: Content) -> bytes:
-    """The plaintext for the content cipher; a text alone is its UTF-8, as every client of the format writes it.
+    """Returns the plaintext for the content cipher; a text alone is its UTF-8, as every client of the format writes it.
 
-    Raises `InvalidArgument` for text or metadata that UTF-8 cannot hold.
+    Raises `InvalidArgument` for text or metadata that cannot be encoded as UTF-8.
     """
     try:
         if content.record is not None:
@@ -98,9 +98,9 @@ def pack(content: Content) -> bytes:
 
 
 def unpack(plaintext: bytes) -> Content:
-    """The content of a decrypted, authenticated plaintext.
+    """Parses a decrypted, authenticated plaintext.
 
-    Raises `UnknownContent` for what neither is UTF-8 nor an envelope as this version knows it.
+    Raises `UnknownContent` if it is neither UTF-8 nor an envelope of a known version.
     """
     try:
         if plaintext.startswith(_RECORD_MARK):
@@ -110,7 +110,7 @@ def unpack(plaintext: bytes) -> Content:
         envelope = msgspec.msgpack.decode(plaintext[len(_MARK) :], type=_Envelope)
         name = None if envelope.name is UNSET else envelope.name
         return Content(envelope.text, _meta_data(envelope), _vector_copy(envelope), name)
-    except ValueError:  # also of msgspec, of the metadata and of UTF-8; their sentences hold parts of the text
+    except ValueError:  # also from msgspec, the metadata and UTF-8; their messages contain parts of the text
         raise UnknownContent(
             "the content is authentic, but its format is unknown: it was written by a newer version or other "
             "software; update XTrace"
@@ -127,7 +127,7 @@ def _envelope(content: Content) -> _Envelope:
 
 
 def metadata_digest(meta_data: Mapping[str, Any]) -> bytes:
-    """A digest (16 bytes) of the tags and facets that the service has of a chunk, those that are set."""
+    """Returns a digest (16 bytes) of the tags and facets of a chunk that are set on the service."""
     return hashlib.sha256(msgspec.json.encode(meta_data, order="sorted")).digest()[:_DIGEST_BYTES]
 
 

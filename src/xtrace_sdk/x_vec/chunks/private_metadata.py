@@ -1,8 +1,8 @@
-"""Private metadata: fields of which the service has keyed hashes, and the encrypted content the values.
+"""Private metadata: the service gets keyed hashes of these fields, and the encrypted content has their values.
 
-A hash is the same for the same value of the same field of one context, so the service can still tell equal from
-unequal, and nothing else (docs/formats.md, "Private metadata"). Filters are written with clear values and translated
-here; what equality cannot answer is refused before anything is sent.
+Equal values of one field have equal hashes within a context, so the service can test equality, but nothing else
+(docs/formats.md, "Private metadata"). Filters contain plaintext values, which are translated here; conditions other
+than equality are rejected before anything is sent.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +17,10 @@ from xtrace_sdk.arguments import MetaFilter, OwnCheck
 from xtrace_sdk.errors import ContentTampered, InvalidArgument, InvalidFilter, InvalidMetaData, NotOnPrivateField
 
 FIELDS: Final = (*TAGS, "facets")
-"""The fields of metadata, any of which may be private; `facets` is one of them as a whole."""
+"""The metadata fields, any of which may be private; `facets` counts as one."""
 
 PrivateMetaData = Annotated[bool | Iterable[str], OwnCheck]
-"""Which fields are private: True for all, False for none, or their names."""
+"""The private fields: True for all, False for none, or their names."""
 
 MetaData = dict[str, Any]
 
@@ -29,11 +29,11 @@ _OPERATORS: Final = {
     **dict.fromkeys(TAGS, ("$eq", "$ne", "$in", "$nin", "$exists")),
     "facets": FACET_OPERATORS,
 }
-"""What hashes can answer."""
+"""The operators that hashes support."""
 
 
 class Hiding(Protocol):
-    """What this needs of an execution context."""
+    """The required part of an execution context."""
 
     @property
     def private_metadata(self) -> tuple[str, ...]: ...
@@ -41,7 +41,7 @@ class Hiding(Protocol):
 
 
 def private_fields(chosen: PrivateMetaData) -> tuple[str, ...]:
-    """The names of the private fields, in their usual order. Raises `InvalidArgument` for other names."""
+    """Returns the names of the private fields, in their usual order. Raises `InvalidArgument` for other names."""
     if isinstance(chosen, bool):
         return FIELDS if chosen else ()
     names = None if isinstance(chosen, str) or not isinstance(chosen, Iterable) else list(chosen)
@@ -52,7 +52,7 @@ def private_fields(chosen: PrivateMetaData) -> tuple[str, ...]:
 
 
 def check_private(context: Hiding, chosen: PrivateMetaData | None) -> None:
-    """Raises `InvalidArgument` unless the context's private fields are the ones chosen; None agrees with all."""
+    """Raises `InvalidArgument` if the context has different private fields; None accepts any."""
     if chosen is not None and private_fields(chosen) != context.private_metadata:
         got, expected = (", ".join(fields) or "none" for fields in (private_fields(chosen), context.private_metadata))
         raise InvalidArgument(
@@ -64,10 +64,10 @@ def check_private(context: Hiding, chosen: PrivateMetaData | None) -> None:
 
 
 def hidden_meta_data(context: Hiding, meta_data: Mapping[str, Any]) -> MetaData:
-    """Checked metadata, or a change of it, as the service gets it: the values of private fields are hashes.
+    """Returns checked metadata, or a change of it, for the service, with hashes as values of private fields.
 
-    An empty string stays empty and None (which removes a field) stays None. Raises `InvalidMetaData` for text that
-    UTF-8 cannot hold.
+    An empty string stays empty, and None (which removes a field) stays None. Raises `InvalidMetaData` for text that
+    cannot be encoded as UTF-8.
     """
     try:
         return {
@@ -81,17 +81,17 @@ def hidden_meta_data(context: Hiding, meta_data: Mapping[str, Any]) -> MetaData:
 
 
 def private_part(context: Hiding, meta_data: Mapping[str, Any]) -> MetaData | None:
-    """The private fields that are set, with their values, for the encrypted content; None if there are none."""
+    """Returns the set private fields with their values, for the encrypted content; None if there are none."""
     return {field: value for field, value in meta_data.items() if field in context.private_metadata} or None
 
 
 def clear_meta_data(
     context: Hiding, stored: Mapping[str, Any], private: Mapping[str, Any] | None, shown: Iterable[str] = FIELDS
 ) -> MetaData:
-    """The metadata of a stored chunk with its values, of the fields in `shown`.
+    """Returns the metadata of a stored chunk with its plaintext values, for the fields in `shown`.
 
-    `stored` is what the service gave of these fields, `private` what the content of the chunk holds. Raises
-    `ContentTampered` unless the service's hashes are those of the content's values.
+    `stored` are these fields from the service, `private` those in the chunk's content. Raises `ContentTampered` if the
+    service's hashes do not match the content's values.
     """
     fields = [field for field in FIELDS if field in shown]
     secret = [field for field in fields if field in context.private_metadata]
@@ -108,16 +108,16 @@ def clear_meta_data(
 
 
 class Projection:
-    """The fields of chunks that the caller asked for, and those to fetch for it: private metadata is in the content."""
+    """The requested fields of chunks, and the fields to fetch for them, because private metadata is in the content."""
 
     __slots__ = ("_asked", "_fields", "fetched", "read")
 
     def __init__(self, context: Hiding, asked: Sequence[str], is_filtered: bool = False) -> None:
-        """Where it `is_filtered`, all metadata is fetched and read, so that a filter can be checked."""
+        """If it `is_filtered`, all metadata is fetched and read, so that the filter can be checked."""
         self._asked = asked
         self._fields = FIELDS if "meta_data" in asked else tuple(field for field in FIELDS if field in asked)
         self.read = FIELDS if is_filtered else self._fields
-        """The fields of metadata that are decrypted."""
+        """The metadata fields to decrypt."""
         self.fetched = list(asked)
         if is_filtered and "meta_data" not in asked:
             self.fetched.append("meta_data")
@@ -125,7 +125,7 @@ class Projection:
             self.fetched.append("chunk_content")
 
     def of(self, chunk: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of a fetched and decrypted chunk that the caller asked for."""
+        """Returns the requested fields of a fetched and decrypted chunk."""
         needless = {"nonce", *({"chunk_content"} - set(self._asked)), *(() if self._fields else ("meta_data",))}
         shown = {key: value for key, value in chunk.items() if key not in needless}
         if "meta_data" in shown:
@@ -137,10 +137,9 @@ class Projection:
 
 
 def hidden_filter(context: Hiding, meta_filter: MetaFilter | None) -> Any:
-    """A filter with clear values (an object, its JSON text, or None) as the service can answer it.
+    """Translates a plaintext filter (an object, its JSON text, or None) for the service.
 
-    Raises `InvalidFilter`, and `NotOnPrivateField` for operators that compare otherwise than for equality on a private
-    field.
+    Raises `InvalidFilter`, and `NotOnPrivateField` for operators other than equality on a private field.
     """
     try:
         metadata_filter.parse_filter(meta_filter)
@@ -157,7 +156,7 @@ def hidden_filter(context: Hiding, meta_filter: MetaFilter | None) -> Any:
 
 
 def check_sortable(context: Hiding, sort_by: str) -> None:
-    """Raises `NotOnPrivateField` if the service has no values to sort by."""
+    """Raises `NotOnPrivateField` if the service does not have the values to sort by."""
     if sort_by in context.private_metadata:
         raise NotOnPrivateField(
             f"sort_by is {sort_by}, which is private in this context: the service has only keyed hashes of its "
@@ -194,7 +193,7 @@ def _operand(context: Hiding, field: str, operator: str, value: Any) -> Any:
 
 
 def _hidden(context: Hiding, field: str, value: Any) -> Any:
-    """The hash of a value, those of a list's; anything else (None, a number, a truth) is itself."""
+    """Returns the hash of a value, or of each value in a list; anything else (None, numbers, booleans) unchanged."""
     if isinstance(value, str):
         return _hash(context, field, value)
     if isinstance(value, Sequence):

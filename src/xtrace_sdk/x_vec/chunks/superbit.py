@@ -1,12 +1,12 @@
 """`superbit-1`: the bits of a float vector as the signs of fixed, random, orthogonal projections of it.
 
-The share of bits in which two vectors differ estimates the angle between them (Charikar, STOC 2002). Projections that
-are orthogonal to each other estimate it better than independent ones (Ji, Li, Yan, Zhang, Tian, NIPS 2012), and so do
-more of them than the vector has dimensions. Hadamard transforms with random signs between them are as good as random
-rotations, and fast (Andoni, Indyk, Laarhoven, Razenshteyn, Schmidt, NIPS 2015).
+The fraction of differing bits of two vectors estimates their angle (Charikar, STOC 2002). Orthogonal projections
+estimate it better than independent ones (Ji, Li, Yan, Zhang, Tian, NIPS 2012), and so do more projections than the
+vector has dimensions. Hadamard transforms with random signs between them are as good as random rotations, and fast
+(Andoni, Indyk, Laarhoven, Razenshteyn, Schmidt, NIPS 2015).
 
-Everything is exact: the elements become integers, and integers are added. So the same floats give the same bits on
-every machine (docs/formats.md, "More bits than dimensions"; tests/vectors/superbit.json).
+Everything is exact: elements become integers, and integers are added. So equal floats give equal bits on every machine
+(docs/formats.md, "More bits than dimensions"; tests/vectors/superbit.json).
 """
 
 import hashlib
@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 
 PROJECTION: Final = "superbit-1"
 MAX_BITS: Final = 4096
-"""As many positions as a vector can have."""
+"""The maximum number of positions of a vector."""
 
 _LABEL: Final = b"xtrace/superbit-1"
 _ROUNDS: Final = 3
 _MAGNITUDE_BITS: Final = 24
-"""Elements become integers of at most this many bits. Three transforms of d elements, at most 2^14, multiply them by at
+"""Elements become integers of at most this many bits. Three transforms of d elements (at most 2^14) multiply them by at
 most d², so the sums stay below 2^52."""
 _AT_A_TIME: Final = 1 << 18
-"""Numbers that are transformed together: 2 MiB, about what a core keeps near."""
+"""The number of values that are transformed together: 2 MiB, about the size of a core's cache."""
 
 
 def superbits(vectors: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
@@ -39,7 +39,7 @@ def superbits(vectors: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
     out = np.empty((len(vectors), bits), dtype=np.uint8)
     step = max(1, _AT_A_TIME // width)
     for start in range(0, len(vectors), step):
-        # One vector is a column: what is added up then lies together in memory.
+        # One vector per column, so that the operands of additions are adjacent in memory.
         columns = np.zeros((width, len(vectors[start : start + step])), dtype=np.int64)
         columns[: vectors.shape[1]] = _integers(vectors[start : start + step]).T
         for block in range(-(-bits // width)):
@@ -50,14 +50,14 @@ def superbits(vectors: NDArray[np.float32], bits: int) -> NDArray[np.uint8]:
 
 
 def _integers(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Each vector times the power of two that gives its largest magnitude 24 bits, rounded, ties to even."""
+    """Scales each vector by the power of two that gives its largest magnitude 24 bits, and rounds, ties to even."""
     exponents = np.frexp(np.abs(vectors).max(axis=1, keepdims=True))[1]
     scaled: NDArray[np.float64] = np.ldexp(vectors.astype(np.float64), _MAGNITUDE_BITS - exponents)
     return np.rint(scaled).astype(np.int64)
 
 
 def _rotated(columns: NDArray[np.int64], block: int) -> NDArray[np.int64]:
-    """H·D₃·H·D₂·H·D₁ of each column, with the signs D of this block."""
+    """Computes H·D₃·H·D₂·H·D₁ of each column, with the signs D of this block."""
     for signs in _signs(len(columns), block):
         columns = columns * signs[:, None]
         _transform(columns)
@@ -66,7 +66,7 @@ def _rotated(columns: NDArray[np.int64], block: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=64)
 def _signs(width: int, block: int) -> NDArray[np.int64]:
-    """`(3, width)` of 1 and −1: the bits of SHAKE-256, most significant first; 1 stands for −1."""
+    """Returns `(3, width)` signs, 1 and −1: the bits of SHAKE-256, most significant first; a bit of 1 means −1."""
     seed = _LABEL + width.to_bytes(4, "big") + block.to_bytes(4, "big")
     drawn = np.frombuffer(hashlib.shake_256(seed).digest(-(-_ROUNDS * width // 8)), dtype=np.uint8)
     signs = 1 - 2 * np.unpackbits(drawn, count=_ROUNDS * width).astype(np.int64).reshape(_ROUNDS, width)
@@ -75,7 +75,7 @@ def _signs(width: int, block: int) -> NDArray[np.int64]:
 
 
 def _transform(columns: NDArray[np.int64]) -> None:
-    """The Walsh-Hadamard transform (natural order, without scaling) of each column, in place."""
+    """Applies the Walsh-Hadamard transform (natural order, without scaling) to each column, in place."""
     width = len(columns)
     half = 1
     while half < width:

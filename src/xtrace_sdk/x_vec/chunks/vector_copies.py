@@ -1,7 +1,7 @@
-"""Copies of float vectors that travel in the encrypted content, and the order that they give: rescoring.
+"""Copies of float vectors in the encrypted content, and rescoring by them.
 
-A search finds candidates by the Hamming distance of bits, whatever the server can compute; with a copy of each
-candidate's vector the client can order them by their cosine similarity.
+A search finds candidates by the Hamming distance of bits, because that is what the server can compute. With a copy of
+each candidate's vector, the client can rank them by cosine similarity.
 """
 
 from typing import Any, Final, Literal, cast
@@ -13,21 +13,21 @@ from xtrace_sdk.errors import InvalidArgument, InvalidVector
 from xtrace_sdk.x_vec.chunks.vectors import finite_floats
 
 CopyKind = Literal["int8", "float32"]
-"""`int8`: a byte an element, scaled by the vector's largest magnitude; `float32`: four bytes, the elements."""
+"""`int8`: one byte per element, scaled by the vector's largest magnitude; `float32`: the elements, four bytes each."""
 
 _KINDS: Final = ("int8", "float32")
 _LARGEST: Final = 127
 
 
 def copy_kind(kind: Any) -> CopyKind | None:
-    """The kind of copy that was chosen; None for none. Raises `InvalidArgument` for anything else."""
+    """Returns the chosen kind of copy, or None. Raises `InvalidArgument` for anything else."""
     if kind is not None and kind not in _KINDS:
         raise InvalidArgument(f"vector_copy is {kind!r}, expected None, {' or '.join(map(repr, _KINDS))}")
     return cast("CopyKind | None", kind)
 
 
 def as_floats(vector: Any, dim: int) -> NDArray[np.float32]:
-    """One vector of floats as `(dim,)` float32. Raises `InvalidVector` for bits, another shape or length."""
+    """Returns one float vector as `(dim,)` float32. Raises `InvalidVector` for bits, another shape or length."""
     try:
         elements = np.asarray(vector)
     except ValueError:
@@ -43,10 +43,10 @@ def as_floats(vector: Any, dim: int) -> NDArray[np.float32]:
 
 
 def vector_copies(vectors: NDArray[np.float32], kind: CopyKind) -> NDArray[np.int8] | NDArray[np.float32]:
-    """Copies `(n, dim)` of float vectors `(n, dim)`, of the kind's dtype.
+    """Returns copies `(n, dim)` of float vectors `(n, dim)`, with the kind's dtype.
 
-    As `int8` each vector is scaled so that its largest magnitude becomes 127, and rounded: its direction stays, all
-    that cosine similarity looks at, and its length is lost.
+    As `int8`, each vector is scaled so that its largest magnitude becomes 127, and rounded: it keeps its direction,
+    which is all that cosine similarity needs, and loses its length.
     """
     if kind == "float32":
         return vectors.astype(np.float32)
@@ -55,9 +55,10 @@ def vector_copies(vectors: NDArray[np.float32], kind: CopyKind) -> NDArray[np.in
 
 
 def cosine_similarities(query: NDArray[np.float32], copies: NDArray[Any]) -> NDArray[np.float64]:
-    """The cosine similarity, −1 to 1, of a float vector `(dim,)` to each of the copies `(n, dim)`; `(n,)` float64.
+    """Returns the cosine similarities, −1 to 1, of a float vector `(dim,)` and the copies `(n, dim)`, as `(n,)`
+    float64.
 
-    It is 0 where a vector is zero and so has no direction.
+    It is 0 for a zero vector, which does not have a direction.
     """
     floats, wanted = copies.astype(np.float64), query.astype(np.float64)
     lengths = np.linalg.norm(floats, axis=1) * np.linalg.norm(wanted)

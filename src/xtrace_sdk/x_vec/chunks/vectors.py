@@ -1,4 +1,4 @@
-"""Vectors as users have them (floats, bits, lists, awaitables) as the binary vectors that are encrypted."""
+"""Converts users' vectors (floats, bits, lists, awaitables) to the binary vectors that are encrypted."""
 
 import asyncio
 import inspect
@@ -17,37 +17,37 @@ _NOT_FINITE: Final = "got a vector with elements that are not finite numbers, ex
 
 @runtime_checkable
 class Embedder(Protocol):
-    """What loading and searching texts needs of an embedding model; `Embedding` is one."""
+    """The interface of an embedding model for loading and searching texts; `Embedding` implements it."""
 
     async def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
-        """Binary vectors `(n, bits)` of the texts."""
+        """Returns binary vectors `(n, bits)` of the texts."""
         ...
 
 
 @runtime_checkable
 class FloatEmbedder(Embedder, Protocol):
-    """What rescoring needs of it besides."""
+    """What rescoring additionally needs."""
 
     async def embed_many(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Float vectors `(n, dim)` of the texts."""
+        """Returns float vectors `(n, dim)` of the texts."""
         ...
 
 
 @runtime_checkable
 class QueryEmbedder(Protocol):
-    """What a model has besides if it embeds a query in another way than a text to be found."""
+    """The additional interface of a model that embeds queries differently from stored texts."""
 
     async def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The query's float vector `(dim,)`."""
+        """Returns the query's float vector `(dim,)`."""
         ...
 
     async def bin_embed_query(self, text: str) -> NDArray[np.uint8]:
-        """The query's binary vector `(bits,)`."""
+        """Returns the query's binary vector `(bits,)`."""
         ...
 
 
 async def embedded_query(embedding: Embedder, text: str, *, as_floats: bool) -> NDArray[Any]:
-    """A query's vector: floats `(dim,)` or bits `(bits,)`. Raises as `embedded` does."""
+    """Returns a query's vector: floats `(dim,)` or bits `(bits,)`. Raises what `embedded` raises."""
     if isinstance(embedding, QueryEmbedder):
         return await (embedding.embed_query(text) if as_floats else embedding.bin_embed_query(text))
     (vector,) = await embedded(embedding, [text], as_floats=as_floats)
@@ -55,9 +55,9 @@ async def embedded_query(embedding: Embedder, text: str, *, as_floats: bool) -> 
 
 
 async def embedded(embedding: Embedder, texts: Sequence[str], *, as_floats: bool) -> NDArray[Any]:
-    """The texts' vectors: floats `(n, dim)` as the model gives them, or bits `(n, bits)`.
+    """Returns the texts' vectors: the model's floats `(n, dim)`, or bits `(n, bits)`.
 
-    Raises `InvalidArgument` if floats are wanted of a model that has only bits, and what the model raises.
+    Raises `InvalidArgument` if floats are needed but the model returns only bits, and what the model raises.
     """
     if not as_floats:
         return await embedding.bin_embed_many(texts)
@@ -69,7 +69,7 @@ async def embedded(embedding: Embedder, texts: Sequence[str], *, as_floats: bool
 
 
 def float_to_bits(vector: Any) -> NDArray[np.uint8]:
-    """The signs of a float vector or matrix: 1 where an element is above 0, else 0; same shape, dtype uint8.
+    """Returns the signs of a float vector or matrix: 1 for elements above 0, else 0; same shape, dtype uint8.
 
     Raises `InvalidVector` for elements that are not finite numbers.
     """
@@ -81,12 +81,12 @@ def float_to_bits(vector: Any) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class VectorForm:
-    """What vectors of one context look like, as floats and as the bits that are encrypted."""
+    """The form of a context's vectors, as floats and as the encrypted bits."""
 
     embed_len: int
     """The number of bits."""
     projected_dim: int | None = None
-    """How many floats are projected to the bits (`superbits`); None where each bit is the sign of one float."""
+    """The number of floats that are projected to the bits (`superbits`); None if each bit is the sign of one float."""
 
     @property
     def dim(self) -> int:
@@ -94,16 +94,16 @@ class VectorForm:
         return self.embed_len if self.projected_dim is None else self.projected_dim
 
     def bits(self, floats: NDArray[Any]) -> NDArray[np.uint8]:
-        """Bits `(n, embed_len)` of float vectors `(n, dim)`. Raises `InvalidVector` if they are not finite numbers."""
+        """Returns bits `(n, embed_len)` of float vectors `(n, dim)`. Raises `InvalidVector` if they are not finite."""
         return float_to_bits(floats) if self.projected_dim is None else superbits(finite_floats(floats), self.embed_len)
 
     def as_bits(self, vector: Any) -> NDArray[np.uint8]:
-        """One vector as `(embed_len,)` uint8. Raises as `elements` does."""
+        """Returns one vector as `(embed_len,)` uint8. Raises what `elements` raises."""
         elements = self.elements(vector)
         return self.bits(elements[None])[0] if elements.dtype.kind == "f" else elements
 
     def elements(self, vector: Any) -> NDArray[Any]:
-        """One vector, checked: finite floats `(dim,)`, or bits `(embed_len,)` uint8.
+        """Checks one vector and returns it: finite floats `(dim,)`, or bits `(embed_len,)` uint8.
 
         Raises `InvalidVector` for any other shape, length or element.
         """
@@ -136,7 +136,7 @@ class VectorForm:
 
 
 def finite_floats(elements: NDArray[Any]) -> NDArray[np.float32]:
-    """Floats of any width as float32. Raises `InvalidVector` for one that is not a finite float32."""
+    """Converts floats of any width to float32. Raises `InvalidVector` for one that is not a finite float32."""
     with np.errstate(over="ignore"):
         floats = elements.astype(np.float32)
     if not np.isfinite(floats).all():
@@ -145,12 +145,12 @@ def finite_floats(elements: NDArray[Any]) -> NDArray[np.float32]:
 
 
 async def resolve(vector: Any) -> Any:
-    """The vector itself, awaited if it is a coroutine or another awaitable."""
+    """Returns the vector, awaited if it is a coroutine or another awaitable."""
     return await vector if inspect.isawaitable(vector) else vector
 
 
 async def resolve_all(vectors: Sequence[Any]) -> Sequence[Any]:
-    """The vectors in their order, those that are awaitables awaited together."""
+    """Returns the vectors in order; awaits all awaitables together."""
     if not any(inspect.isawaitable(vector) for vector in vectors):
         return vectors
     return await asyncio.gather(*(resolve(vector) for vector in vectors))

@@ -1,1 +1,1 @@
-"""Contexts and contents that other clients of the wire format made."""
+"""Contexts and contents of other clients of the wire format."""

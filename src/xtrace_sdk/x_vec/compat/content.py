@@ -1,6 +1,7 @@
 """Content as other clients of this wire format encrypt it: AES-256-GCM without additional authenticated data.
 
-Nothing binds such content to its vector or tells it from the secret key, which they encrypt under the same key.
+Such content is not bound to its vector, and cannot be distinguished from the secret key, which other clients encrypt
+under the same key.
 """
 
 import base64
@@ -21,15 +22,15 @@ class ExistingContentCipher(ContentCipher):
     binds_nonces: ClassVar[bool] = False
 
     def __init__(self, key: bytes, hedge: Hedge, sealed_secret_key: str | None) -> None:
-        """`sealed_secret_key` is the context's stored `sk`, where it is encrypted under the content key."""
+        """`sealed_secret_key` is the context's stored `sk` if it is encrypted under the content key."""
         super().__init__(key, hedge)
         self._sealed_secret_key = None if sealed_secret_key is None else _decoded(sealed_secret_key)
 
     def decrypt_bytes(self, stored: str | bytes, nonce: bytes | None = None) -> bytes:
-        """The content of what the other client, or `encrypt`, gave.
+        """Decrypts a content that the other client or `encrypt` has encrypted.
 
-        Raises `ContentTampered` as in our own contexts, if there is a nonce, and if the content is a secret key: a
-        service that hands out the stored one as a text would make its reader publish it.
+        Raises `ContentTampered` as in native contexts, if there is a nonce, and if the content is a secret key:
+        otherwise, a service could return the stored key as a text and make its reader publish it.
         """
         if self._sealed_secret_key is not None and _decoded(stored) == self._sealed_secret_key:
             raise ContentTampered("the content is the context's stored secret key: do not trust the server's copy")

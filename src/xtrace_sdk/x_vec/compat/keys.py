@@ -1,4 +1,4 @@
-"""What follows from the keys of other clients (docs/formats.md, "Contexts of existing clients")."""
+"""Derives values from the keys of other clients (docs/formats.md, "Contexts of existing clients")."""
 
 import hashlib
 import json
@@ -12,17 +12,17 @@ from xtrace_sdk.x_vec.keys.hedging import Hedge
 
 
 def existing_id(type_: str, pk: str, config: str, client: ExistingClient) -> str:
-    """The id under which the other client stores what it encrypts; its file does not contain the id."""
+    """Returns the id under which the other client stores chunks; its file does not contain the id."""
     document = {"sk": client.secret_key, "pk": pk, "type": type_, "config": config}
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
 def metadata_key(content_key: bytes) -> bytes:
-    """The key of names, which the other client does not have."""
+    """Returns the key for names, which the other client does not have."""
     derivation = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=b"xtrace/existing-client/metadata/1")
     return derivation.derive(content_key)
 
 
 def hedge_of(content_key: bytes) -> Hedge:
-    """The source of randomness, for which the other client does not have a key either."""
+    """Returns the source of randomness, for which the other client does not have a key either."""
     return Hedge.derived(content_key, b"xtrace/existing-client/hedging/1")

@@ -1,10 +1,10 @@
-"""Keys that other clients of this wire format made, used as they are (docs/formats.md, "Contexts of existing clients").
+"""Uses keys of other clients of this wire format unchanged (docs/formats.md, "Contexts of existing clients").
 
-Their chunks are stored without nonces, so their noise is not known and they are decrypted in the general way: a
-ciphertext of g^m and noise, raised to the order e of the noise group modulo p, is 1 + m·k·p modulo p² with
-k = L(g^e mod p²). One exponentiation a prime and row, whose exponent is secret and whose base is the server's: each
-batch is multiplied by one fresh noise factor before. What cannot be noticed here is a row that someone else made
-under the same public key.
+Their chunks are stored without nonces, so their noise is unknown, and they are decrypted in the general way: a
+ciphertext of g^m and noise, raised to the order e of the noise group modulo p, is 1 + m·k·p modulo p² with k = L(g^e
+mod p²). This takes one exponentiation per prime and row, with a secret exponent and a base from the server, so each
+batch is first multiplied by a fresh noise factor. A row that someone else encrypted under the same public key cannot be
+detected.
 
 Paillier 1999, section 4 (`paillier`) and section 6 (`paillier_lookup`, whose g has the order n·a).
 """
@@ -41,9 +41,9 @@ class ExistingPrime(Secretive):
     __slots__ = ("_hedge", "_inverse", "_noise_table", "_step", "exponent", "prime", "square")
 
     def __init__(self, prime: int, exponent: int, g: int, noise_base: int | None, hedge: Hedge) -> None:
-        """Noise is a power of `noise_base`, or a random p-th power without it.
+        """Noise is a power of `noise_base` or, without it, a random p-th power.
 
-        Raises `ValueError` if g or the noise have not the orders that they should have.
+        Raises `ValueError` if g or the noise do not have the correct orders.
         """
         self.prime = prime
         self.square = prime * prime
@@ -71,8 +71,8 @@ class ExistingPrime(Secretive):
         return -(-self.prime.bit_length() // 8)
 
     def noise(self, purpose: str, messages: Rows) -> Rows:
-        """Fresh noise for each row of `messages`, which it will be used with; rows modulo the square of the prime."""
-        # 128 bits more than the order: uniform but for a bias of 2^-128.
+        """Returns fresh noise for each row of `messages`, as rows modulo the square of the prime."""
+        # 128 bits more than the order: uniform except for a bias of 2^-128.
         size, which = self._noise_width + 16, self.prime.to_bytes(self._prime_width, "little")
         drawn = b"".join([self._hedge.draw(purpose, [which, row.tobytes()], size) for row in messages])
         integers = np.frombuffer(drawn, dtype=np.uint8).reshape(len(messages), size)
@@ -83,12 +83,12 @@ class ExistingPrime(Secretive):
         return arithmetic.power(roots, self.prime, self.square)
 
     def encrypt(self, messages: Rows) -> Rows:
-        """Their ciphertexts modulo the square of the prime, each with fresh noise."""
+        """Returns their ciphertexts modulo the square of the prime, each with fresh noise."""
         plain = arithmetic.multiply(messages, self._step, self.square, plus=1)
         return arithmetic.multiply_pairs(plain, self.noise("noise", messages), self.square)
 
     def read(self, products: Rows) -> tuple[Rows, NDArray[np.bool_]]:
-        """`(messages modulo the prime, valid)`; valid if what remains without the message is in the noise group."""
+        """Returns `(messages modulo the prime, valid)`; valid if the rest without the message is in the noise group."""
         factor = self.noise("blinding", products.reshape(1, -1))
         blinded = arithmetic.multiply(products, int.from_bytes(factor.tobytes(), "little"), self.square)
         quotients, remainders = arithmetic.divide(arithmetic.power(blinded, self.exponent, self.square), self.prime)
@@ -113,14 +113,14 @@ class ExistingClient(PaillierVectors):
         """`secret_key` is the JSON text that the other client encrypted. Raises what `load_existing` raises."""
         with reading_secrets():
             sides = self._read_sides(public_key, _object(secret_key), hedge)
-            # The larger one first: reading under one prime has a bound that only it may pass.
+            # The larger one first: reading under one prime has a bound that only the larger one may satisfy.
             self._sides = sorted(sides, key=lambda side: side.prime, reverse=True)
             primes = self._sides[0].prime, self._sides[1].prime
             super().__init__(primes, config["embed_len"], config["key_len"], "base4")
         self._public_key = public_key
         self._config = config
         self.secret_key = secret_key
-        """The secret key's JSON text. Secret."""
+        """Returns the secret key's JSON text, which is secret."""
         self.hedge = hedge
 
     @staticmethod
@@ -131,7 +131,7 @@ class ExistingClient(PaillierVectors):
 
     @property
     def weakness(self) -> str:
-        """Why anyone with the public key can read what it hides; empty if that is not so."""
+        """Why anyone with the public key can decrypt; empty if no one can."""
         return short_primes(self.key_len) or short_orders(min(side.exponent.bit_length() for side in self._sides))
 
     def public_key(self) -> dict[str, Any]:
@@ -143,13 +143,13 @@ class ExistingClient(PaillierVectors):
         return dict(self._config)
 
     def secrets(self) -> dict[str, str]:
-        """`sk`: the other client's secret key as it wrote it."""
+        """`sk`: the other client's secret key, in its own form."""
         return {"sk": self.secret_key}
 
     # Encryption
 
     def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
-        """The encrypted indexes of n binary vectors, in order, without nonces, as the other client reads them.
+        """Returns the encrypted indexes of n binary vectors, in order, without nonces, in the other client's form.
 
         Raises `InvalidVector`.
         """
@@ -157,7 +157,7 @@ class ExistingClient(PaillierVectors):
         return EncryptedIndexBatch(ciphertexts, np.empty((len(ciphertexts), 0), dtype=np.uint8))
 
     def encrypt_query(self, vector: Any) -> EncryptedQuery:
-        """An encrypted query. Under a weak key everyone who sees it can read it."""
+        """Returns an encrypted query. Under a weak key, anyone who sees it can read it."""
         bits = self._bits([vector])
         ciphertexts = [row.tobytes().rstrip(b"\0") for row in self._encrypt(bits)[0]]
         return EncryptedQuery(ciphertexts, self._encoding.encode(bits), self._encoding.pack(bits), [])
@@ -168,7 +168,7 @@ class ExistingClient(PaillierVectors):
         for t, messages in enumerate(self._encoding.encode(bits)):
             ciphertexts[:, t] = arithmetic.join(p.encrypt(messages), p.square, q.encrypt(messages), q.square)
         if len(bits):
-            # As in our own contexts: a fault in one half would give the key away.
+            # As in native contexts: a fault in one half would reveal the key.
             chosen = secrets.randbelow(len(bits))
             read, valid = self.decrypt_vec_batch(ciphertexts[chosen : chosen + 1], [None])
             if not (valid.all() and np.array_equal(read[0], bits[chosen])):
@@ -183,8 +183,8 @@ class ExistingClient(PaillierVectors):
     def _read(
         self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
     ) -> tuple[Distances, NDArray[np.bool_]]:
-        # From the sums alone. Taking the query away would make the check stricter without authenticating anything, and
-        # which rows fail would then tell the server the bits of stored vectors.
+        # Only from the sums. Subtracting the query would make the check stricter without authenticating anything, and
+        # the failing rows would reveal bits of stored vectors to the server.
         sums, good = self._sums(rows, nonces, query, one_prime)
         distances, valid = self._encoding.distances(sums)
         return distances, valid & good & self._authenticated(nonces, None)
@@ -207,7 +207,7 @@ class ExistingClient(PaillierVectors):
         return messages, valid
 
     def _authenticated(self, nonces: Nonces, packed: PackedBits | None) -> NDArray[np.bool_]:
-        # Chunks of these contexts have none: one that comes along belongs to another context's chunk.
+        # Chunks of these contexts do not have nonces: a nonce means that the chunk belongs to another context.
         return np.array([nonce is None or not len(nonce) for nonce in nonces], dtype=np.bool_)
 
 
@@ -246,9 +246,9 @@ class ExistingPaillierLookupClient(ExistingClient):
 
 
 def load_existing(type_: str, pk: str, config: str, secret_key: str, hedge: Hedge) -> ExistingClient:
-    """The client of a context that another client saved, from its texts; `secret_key` is the decrypted `sk`.
+    """Returns the scheme's client for another client's saved context; `secret_key` is the decrypted `sk`.
 
-    Raises `UnknownScheme`, and `InvalidContext` if they do not fit together.
+    Raises `UnknownScheme`, and `InvalidContext` if the parts do not match.
     """
     kinds: Sequence[type[ExistingClient]] = (ExistingPaillierClient, ExistingPaillierLookupClient)
     for kind in kinds:
@@ -259,7 +259,7 @@ def load_existing(type_: str, pk: str, config: str, secret_key: str, hedge: Hedg
 
 
 def is_secret_key(plaintext: bytes) -> bool:
-    """Whether this is the JSON of a secret key as the other clients write it."""
+    """Whether this is the JSON of a secret key in the other clients' form."""
     try:
         keys = set(_object(plaintext))
     except ValueError:
@@ -271,7 +271,7 @@ def _object(text: str | bytes) -> dict[str, Any]:
     if len(text) > MAX_KEY_TEXT:
         raise ValueError("longer than any key")
     try:
-        value = json.loads(text)  # Python's own parser: these integers are larger than others take
+        value = json.loads(text)  # Python's parser, because these integers are too large for others
     except RecursionError:
         value = None
     if not isinstance(value, dict):
@@ -280,14 +280,14 @@ def _object(text: str | bytes) -> dict[str, Any]:
 
 
 def _integer(value: Any) -> int:
-    """A positive integer that is written as one or as its digits."""
+    """Returns a positive integer that is written as a number or as a string of digits."""
     if isinstance(value, bool) or not isinstance(value, int | str) or int(value) < 1:
         raise ValueError("not a positive integer")
     return int(value)
 
 
 def _primes(n: int, phi: int) -> tuple[int, int]:
-    """The two factors of n, of which phi is the Euler function."""
+    """Returns the two factors of n, given phi(n)."""
     if n.bit_length() > MAX_MODULUS_BITS:
         raise ValueError("n is longer than any modulus")
     total = n + 1 - phi  # p + q

@@ -1,1 +1,1 @@
-"""Execution contexts: every key of one body of data, created, saved and restored."""
+"""Execution contexts: creating, saving and restoring all keys of one set of data."""

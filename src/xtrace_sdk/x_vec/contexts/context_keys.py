@@ -1,7 +1,7 @@
-"""All keys of one execution context in memory, and the secret text that they are sealed as.
+"""All keys of one execution context in memory, and the secret text in which they are sealed.
 
-The secret of a native context and that of another client's are told apart by the public parts (docs/formats.md,
-"Execution context" and "Contexts of existing clients"), never by trying.
+The public parts show whether the secret is that of a native context or of another client's (docs/formats.md, "Execution
+context" and "Contexts of existing clients"); nothing is tried.
 """
 
 import secrets
@@ -24,11 +24,11 @@ from xtrace_sdk.x_vec.schemes.registry import load_client
 
 PROMPTS: Final = ("query_prompt", "passage_prompt")
 CONFIG_OF_CONTEXTS: Final = ("version", "private_metadata")
-"""What `config` may have beside the parameters of the scheme."""
+"""The keys of `config` besides the parameters of the scheme."""
 
 
 class ContextKeys(Secretive):
-    """The keys of a context with its public parts; of a context that replaces another one, also that one's keys."""
+    """The keys of a context with its public parts, and the keys of the context that it replaces, if any."""
 
     __slots__ = (
         *("content", "homomorphic", "id", "manifests", "metadata_key", "predecessor", "private_metadata", "public"),
@@ -49,8 +49,8 @@ class ContextKeys(Secretive):
     ) -> None:
         """Use `generate` or `load` instead.
 
-        `manifests` has the digests of those that say what of the predecessor's chunks counts, `replaced` the id of a
-        predecessor whose rotation is finished, `embedding` the model that the vectors are from.
+        `manifests` contains the digests of the manifests that list the predecessor's accepted chunks, `replaced` the id
+        of a predecessor whose rotation is finished, and `embedding` the model of the vectors.
         """
         self.public = public
         self.private_metadata = public.private_metadata
@@ -72,10 +72,10 @@ class ContextKeys(Secretive):
         manifests: Mapping[str, str] | None = None,
         embedding: EmbeddingModel | None = None,
     ) -> Self:
-        """A new context around a new homomorphic key.
+        """Creates a context around a new homomorphic key.
 
-        A successor inherits its predecessor's metadata key, its private fields and its embedding model: the names
-        of stored chunks and their private metadata are pseudonyms under it, and stay so.
+        A successor inherits its predecessor's metadata key, private fields and embedding model, because the names and
+        the private metadata of stored chunks are pseudonyms under that key.
         """
         if predecessor is not None:
             private_metadata, embedding = predecessor.private_metadata, predecessor.embedding
@@ -100,10 +100,10 @@ class ContextKeys(Secretive):
         secret: Mapping[str, Any],
         sealed_secret_key: str | None = None,
     ) -> Self:
-        """The keys from the public parts and what `secret` gave.
+        """Loads the keys from the public parts and the result of `secret`.
 
-        `sealed_secret_key` is another client's `sk` as stored. Raises `InvalidContext` if anything is missing or does
-        not fit together, or if there is a key that this version does not know.
+        `sealed_secret_key` is another client's stored `sk`. Raises `InvalidContext` if anything is missing or does not
+        match, or if there is a key that this version does not know.
         """
         public = PublicParts(public.type, public.pk, public.config)
         try:
@@ -136,7 +136,7 @@ class ContextKeys(Secretive):
         if "predecessor" in secret:
             before = secret["predecessor"]
             check_known("predecessor", before, ("type", "pk", "config", "secret", "manifests"))
-            if "predecessor" in before["secret"]:  # as deep as someone likes
+            if "predecessor" in before["secret"]:  # could be nested without limit
                 raise InvalidContext(
                     "the context's predecessor has a predecessor itself, which a rotation never produces"
                 )
@@ -157,7 +157,7 @@ class ContextKeys(Secretive):
         )
 
     def secret(self) -> dict[str, Any]:
-        """All that is secret, for encryption under the key provider's key only."""
+        """Returns all secrets, only for encryption under the key provider's key."""
         secret: dict[str, Any] = self.homomorphic.secrets() | {"content_key": self.content.secret().hex()}
         if self.public.is_ours:
             secret["metadata_key"] = self.metadata_key.hex()
@@ -171,14 +171,14 @@ class ContextKeys(Secretive):
         return secret
 
     def without_predecessor(self) -> "ContextKeys":
-        """The same keys without those of the context whose place this one took: of that, the id is left."""
+        """Returns the same keys without the predecessor's, of which only the id is left."""
         replaced = self.replaced if self.predecessor is None else self.predecessor.id
         keys = (self.public, self.id, self.homomorphic, self.content, self.metadata_key)
         return ContextKeys(*keys, replaced=replaced, embedding=self.embedding)
 
 
 def _embedding(stored: Any, embed_len: int) -> EmbeddingModel:
-    """The remembered model as the secret has it. Raises `InvalidContext` unless it gives the context's vectors."""
+    """Returns the embedding model in the secret. Raises `InvalidContext` if it does not match the context's vectors."""
     check_known("embedding", stored, ("provider", "model_name", "dim", "bits", "projection", *PROMPTS))
     projection = stored.get("projection")
     if projection != (None if stored.get("bits") is None else PROJECTION):
@@ -198,7 +198,7 @@ def _embedding(stored: Any, embed_len: int) -> EmbeddingModel:
 def check_known(what: str, given: Iterable[str], known: Container[str]) -> None:
     """Raises `InvalidContext` for a name that this version does not know.
 
-    A later version may have given it a meaning that must not be missed.
+    A later version may have given it a meaning that must not be ignored.
     """
     for name in given:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Asking the service about a context whose chunks may still be under its predecessor."""
+"""Queries the service about a context whose chunks may still be under its predecessor."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -12,11 +12,11 @@ T = TypeVar("T")
 async def of_each(
     context: ExecutionContext, ask: Callable[[ExecutionContext], Awaitable[T]]
 ) -> list[tuple[ExecutionContext, T]]:
-    """What `ask` gives for the predecessor, then for the context itself; a context that the service lacks is left out.
+    """Returns the results of `ask` for the predecessor and then for the context, without one that the service lacks.
 
-    One after the other, and in this order: a rotation moves chunks from the first to the second, so a chunk that moves
-    meanwhile is seen twice and never not at all. Raises `ContextNotFound` if the service has neither, and what `ask`
-    raises.
+    They are queried one after the other, in this order: a rotation moves chunks from the first to the second, so a
+    chunk that moves meanwhile may be seen twice, but is never missed. Raises `ContextNotFound` if the service has
+    neither, and what `ask` raises.
     """
     answers: list[tuple[ExecutionContext, T]] = []
     for number, one in enumerate(context.lineage, start=1):

@@ -1,8 +1,8 @@
 """Manifests: which chunks were stored under a context while its keys were safe (docs/formats.md, "Manifests").
 
-Someone who stole the keys of a context can make chunks that are genuine by every check. A manifest that was written
-before tells those from the others. Nothing in it is secret. Its digest is sealed in the successor, so it cannot be
-exchanged later. `xtrace_sdk.x_vec.upkeep.manifest` writes them.
+Someone who has stolen the keys of a context can forge chunks that pass every check. A manifest that was written before
+the theft distinguishes the genuine ones. Nothing in it is secret. Its digest is sealed in the successor, so it cannot
+be exchanged later. `xtrace_sdk.x_vec.upkeep.manifest` writes them.
 """
 
 import hashlib
@@ -35,34 +35,36 @@ class _Head(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def manifest_head(context_id: str, kb_id: str) -> bytes:
-    """How the manifest of a knowledge base under a context begins."""
+    """Returns the head of a manifest for a knowledge base under a context."""
     return _MAGIC + canonical_json({"context_id": context_id, "kb_id": kb_id}) + b"\n"
 
 
 def manifest_record(chunk: Mapping[str, Any]) -> bytes:
-    """The record of a chunk with its `index`, `nonce` and `chunk_content`; they follow the head by ascending id."""
+    """Returns the record of a chunk with its `index`, `nonce` and `chunk_content`; records are sorted by ascending
+    id."""
     row = row_digest(chunk["index"], chunk.get("nonce"))
     return int(chunk["chunk_id"]).to_bytes(8) + row + content_digest(chunk["chunk_content"])
 
 
 def content_digest(stored: str) -> bytes:
-    """Identifies an encrypted content as it is stored."""
+    """Identifies a stored, encrypted content."""
     return hashlib.sha256(stored.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Manifest:
-    """A manifest in memory: 40 bytes a chunk."""
+    """A manifest in memory: 40 bytes per chunk."""
 
     context_id: str
     kb_id: str
     digest: str
-    """SHA-256 of the whole file, in hexadecimal."""
+    """The SHA-256 of the whole file, in hexadecimal."""
     _records: NDArray[Any]
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Manifest":
-        """The manifest in a file. Raises `InaccessibleFile`, and `InvalidManifest` if it is not a whole one."""
+        """Reads the manifest in a file. Raises `InaccessibleFile`, and `InvalidManifest` if it is not complete and
+        valid."""
         try:
             with Path(path).open("rb") as file:
                 data = file.read(MAX_MANIFEST_BYTES + 1)
@@ -87,15 +89,15 @@ class Manifest:
         return len(self._records)
 
     def lists(self, chunk_ids: Sequence[int] | NDArray[Any]) -> Flags:
-        """Which of the chunks it lists, whatever they hold."""
+        """Returns which of the chunks it lists, regardless of their contents."""
         return self._matching(chunk_ids, None, ())
 
     def lists_rows(self, chunk_ids: Sequence[int] | NDArray[Any], digests: Sequence[bytes]) -> Flags:
-        """Which of the chunks it lists with these `row_digest`s."""
+        """Returns which of the chunks it lists with these `row_digest`s."""
         return self._matching(chunk_ids, "row", digests)
 
     def lists_contents(self, chunk_ids: Sequence[int] | NDArray[Any], digests: Sequence[bytes]) -> Flags:
-        """Which of the chunks it lists with these `content_digest`s."""
+        """Returns which of the chunks it lists with these `content_digest`s."""
         return self._matching(chunk_ids, "content", digests)
 
     def _matching(self, chunk_ids: Sequence[int] | NDArray[Any], field: str | None, digests: Sequence[bytes]) -> Flags:
@@ -112,20 +114,20 @@ class Manifest:
 
 
 class Accepted:
-    """Which chunks that are stored under a context count: all of them, or those that sealed manifests list."""
+    """The accepted chunks of a context: all of them, or those that sealed manifests list."""
 
     def __init__(self, sealed: Mapping[str, str] | None = None) -> None:
-        """`sealed` has the digest of the manifest of each knowledge base; without it everything counts."""
+        """`sealed` contains the digest of each knowledge base's manifest; without it, everything is accepted."""
         self._sealed = sealed
         self._open: dict[str, Manifest] = {}
 
     @property
     def is_everything(self) -> bool:
-        """Whether there are no manifests."""
+        """Whether every chunk is accepted, because there are no manifests."""
         return self._sealed is None
 
     def open(self, context_id: str, manifests: Iterable[Manifest]) -> None:
-        """Takes the manifests whose digests are sealed. Raises `InvalidManifest` for another one."""
+        """Opens the manifests whose digests are sealed. Raises `InvalidManifest` for any other."""
         for manifest in manifests:
             if manifest.context_id != context_id or (self._sealed or {}).get(manifest.kb_id) != manifest.digest:
                 raise InvalidManifest(
@@ -141,24 +143,24 @@ class Accepted:
                 self._of(kb_id)
 
     def ids(self, kb_id: str, chunk_ids: Sequence[int]) -> Flags:
-        """Which of the chunks may count, by their ids alone."""
+        """Returns which of the chunks may be accepted, judging only by their ids."""
         return _all(chunk_ids) if self.is_everything or not len(chunk_ids) else self._of(kb_id).lists(chunk_ids)
 
     def rows(self, kb_id: str, chunk_ids: Sequence[int] | NDArray[Any], digests: Sequence[bytes]) -> Flags:
-        """Which of the chunks count with these vectors, given by `row_digest`."""
+        """Returns which of the chunks are accepted with these vectors, given by `row_digest`."""
         if self.is_everything or not len(chunk_ids):
             return _all(chunk_ids)
         return self._of(kb_id).lists_rows(chunk_ids, digests)
 
     def contents(self, kb_id: str, chunks: Sequence[Mapping[str, Any]]) -> Flags:
-        """Which of the chunks count with these contents."""
+        """Returns which of the chunks are accepted with these contents."""
         if self.is_everything or not chunks:
             return _all(chunks)
         ids = [chunk["chunk_id"] for chunk in chunks]
         return self._of(kb_id).lists_contents(ids, [content_digest(chunk["chunk_content"]) for chunk in chunks])
 
     def chunks(self, kb_id: str, chunks: Sequence[Mapping[str, Any]]) -> Flags:
-        """Which of the chunks count, vector and content."""
+        """Returns which of the chunks are accepted, both vector and content."""
         if self.is_everything or not chunks:
             return _all(chunks)
         digests = [row_digest(chunk["index"], chunk.get("nonce")) for chunk in chunks]

@@ -1,9 +1,9 @@
-"""The names of chunks: the same text with the same metadata has another name in each knowledge base (docs/formats.md,
-"Names").
+"""The names of chunks: the same text with the same metadata has a different name in each knowledge base
+(docs/formats.md, "Names").
 
-What a chunk holds gives its *base name*, which stays on the client. A salt makes the chunk's name in one knowledge base
-of it. The service keeps the salt; a tag under the context's metadata key says which knowledge base it was made for, so
-the service cannot give one knowledge base's salt for another.
+A chunk's *base name* is derived from its content, and stays on the client. With a salt, it gives the chunk's name in
+one knowledge base. The service stores the salt; a tag under the context's metadata key shows for which knowledge base
+it was made, so the service cannot return the salt of a different one.
 """
 
 import hmac
@@ -18,12 +18,12 @@ SALT_BYTES: Final = 32
 
 
 def new_name_salt(hedge: Hedge, metadata_key: bytes, kb_id: str) -> bytes:
-    """A new salt for a knowledge base, as the service keeps it."""
+    """Creates a salt for a knowledge base, in its stored form."""
     return _tagged(metadata_key, hedge.draw("name salt", [_encoded(kb_id)], SALT_BYTES), kb_id)
 
 
 class ChunkNames(Secretive):
-    """Gives chunks their names in one knowledge base."""
+    """Derives the names of chunks in one knowledge base."""
 
     __slots__ = ("_key", "_metadata_key", "_salt")
 
@@ -40,15 +40,15 @@ class ChunkNames(Secretive):
         self._key = _digest(metadata_key, b"xtrace/name-key/1", salt)
 
     def name(self, base_name: str) -> str:
-        """The name of the chunk with this base name: 32 hexadecimal digits."""
+        """Returns the name of the chunk with this base name: 32 hexadecimal digits."""
         return hmac.digest(self._key, base_name.encode(), "sha256")[:16].hex()
 
     def by_name(self, base_names: Iterable[str]) -> dict[str, str]:
-        """The base names by the names that they give."""
+        """Returns the base names by their names."""
         return {self.name(base_name): base_name for base_name in base_names}
 
     def salt_for(self, kb_id: str) -> bytes:
-        """The same salt, as the service keeps it for a copy of the knowledge base."""
+        """Returns the same salt in its stored form for a copy of the knowledge base."""
         return _tagged(self._metadata_key, self._salt, kb_id)
 
 

@@ -1,4 +1,4 @@
-"""Opening saved contexts: by their key provider or their recovery key, also those that other clients saved."""
+"""Opens saved contexts, also those of other clients, with their key provider or recovery key."""
 
 import base64
 from typing import NamedTuple
@@ -24,7 +24,7 @@ WayIn = KeyProvider | RecoveryKey
 
 
 class Opened(NamedTuple):
-    """An open context: its keys, how they are sealed (None in another client's form), and what was saved."""
+    """An open context: its keys, their envelope (None in another client's form), and the saved form."""
 
     keys: ContextKeys
     envelope: Envelope | None
@@ -34,9 +34,10 @@ class Opened(NamedTuple):
 def way_in(
     passphrase: str | None, key_provider: AnyKeyProvider | None, recovery_key: RecoveryKey | str | None
 ) -> WayIn:
-    """The one of the three that was given; a key provider goes before a passphrase.
+    """Returns the given one of the three; a key provider takes precedence over a passphrase.
 
-    Raises `InvalidArgument` if none was given, for a recovery key beside another one, and for a bad recovery key.
+    Raises `InvalidArgument` if none was given, for a recovery key together with another one, and for an invalid
+    recovery key.
     """
     others = key_provider if key_provider is not None else passphrase
     if (others is None) == (recovery_key is None):
@@ -47,7 +48,7 @@ def way_in(
 
 
 def open_saved(saved: SavedContext, way: WayIn) -> Opened:
-    """The context that was saved. Raises `InvalidContext`, `WrongKey`, and what the key provider raises."""
+    """Opens the saved context. Raises `InvalidContext`, `WrongKey`, and what the key provider raises."""
     if saved.is_ours:
         saved.check_own_id()
     envelope = None
@@ -60,7 +61,7 @@ def open_saved(saved: SavedContext, way: WayIn) -> Opened:
     if saved.id not in (None, keys.id):
         raise InvalidContext("the context's id does not belong to its keys: the file was changed")
     if saved.is_sealed:
-        saved = msgspec.structs.replace(saved, id=keys.id)  # what comes from the service has none
+        saved = msgspec.structs.replace(saved, id=keys.id)  # contexts from the service lack it
     return Opened(keys, envelope, saved)
 
 
@@ -79,7 +80,7 @@ def _check_kind(saved: SavedContext, provider: KeyProvider) -> None:
 
 
 def _open_existing(saved: SavedContext, way: WayIn) -> ContextKeys:
-    """The keys of a context as another client saved it: its content key is the provider's key itself."""
+    """Returns the keys of another client's context, whose content key is the provider's key itself."""
     if isinstance(way, RecoveryKey):
         raise WrongKey(
             "the context was saved by other software and does not have a recovery key: open it with its passphrase"
@@ -88,7 +89,7 @@ def _open_existing(saved: SavedContext, way: WayIn) -> ContextKeys:
     key = existing_clients_key(way, saved.wrapped_key_bytes())
     try:
         secret_key = unseal(key, base64.b64decode(saved.sk, validate=True), None).decode()
-    except ValueError:  # not base64, or no UTF-8 in it
+    except ValueError:  # not base64, or not UTF-8 inside
         raise InvalidContext("the context's sk is not an encrypted secret key: it was changed or cut off") from None
     except InvalidTag:
         raise WrongKey(

@@ -1,7 +1,7 @@
-"""The keys of a context that another one replaced: they read what is stored, and encrypt nothing any more.
+"""The keys of a replaced context: they still read stored data, but no longer encrypt.
 
-A successor holds its predecessor's keys behind these classes only, so that no code that reads under them can use them
-for new data by mistake (docs/security.md, "Retired keys").
+A successor has its predecessor's keys only behind these classes, so that code which reads with them cannot use them for
+new data by mistake (docs/security.md, "Retired keys").
 """
 
 from typing import Any, NoReturn, cast
@@ -16,12 +16,12 @@ from xtrace_sdk.x_vec.schemes.interface import Answers, Bits, HomomorphicClient,
 
 
 def retired_client(client: HomomorphicClient) -> HomomorphicClient:
-    """The client, without all that encrypts."""
+    """The scheme's client without encryption."""
     return cast("HomomorphicClient", _RetiredClient(client))
 
 
 def retired_cipher(cipher: ContentCipher) -> ContentCipher:
-    """The cipher, without all that encrypts."""
+    """The cipher without encryption."""
     return cast("ContentCipher", _RetiredCipher(cipher))
 
 

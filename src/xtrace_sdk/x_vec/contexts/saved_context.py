@@ -1,4 +1,4 @@
-"""Execution contexts as they are saved: the fields of a file or of `data` on the service, read and written.
+"""Reads and writes the saved form of execution contexts: the fields of a file, or of `data` on the service.
 
 Nothing here needs a key (docs/formats.md, "Execution context").
 """
@@ -33,26 +33,26 @@ class PublicParts(msgspec.Struct, frozen=True):
     config: str
 
     def public_data(self) -> dict[str, str]:
-        """The public parts alone, as the service stores them."""
+        """Returns only the public parts, in the service's form."""
         return {"type": self.type, "pk": self.pk, "config": self.config}
 
     @property
     def public_id(self) -> str:
-        """SHA-256, in hexadecimal, of the public parts: the id of a native context."""
+        """The SHA-256 of the public parts in hexadecimal: the id of a native context."""
         return hashlib.sha256(canonical_json(self.public_data())).hexdigest()
 
     @property
     def associated_data(self) -> bytes:
-        """What binds a sealed secret to the public parts."""
+        """The associated data that binds a sealed secret to the public parts."""
         return b"xtrace/context/1" + hashlib.sha256(canonical_json(self.public_data())).digest()
 
     def config_object(self) -> dict[str, Any]:
-        """The configuration. Raises `InvalidContext` if it is not a JSON object."""
+        """Returns the configuration. Raises `InvalidContext` if it is not a JSON object."""
         return json_object(self.config, "config")
 
     @property
     def is_ours(self) -> bool:
-        """Whether this software made the keys: the configurations of other clients have no version.
+        """Whether the context is native: the configurations of other clients do not have a version.
 
         Raises `InvalidContext` for a version that this software does not know.
         """
@@ -66,9 +66,9 @@ class PublicParts(msgspec.Struct, frozen=True):
 
     @property
     def private_metadata(self) -> tuple[str, ...]:
-        """The names of the private fields of metadata; other clients' contexts have none.
+        """The names of the private metadata fields; other clients' contexts have none.
 
-        Raises `InvalidContext` for what this software does not write.
+        Raises `InvalidContext` for a value that this software does not write.
         """
         config = self.config_object()
         if "private_metadata" not in config or not self.is_ours:
@@ -87,7 +87,7 @@ class PublicParts(msgspec.Struct, frozen=True):
 
 
 class SavedContext(PublicParts, frozen=True):
-    """A whole context; `id` only in files."""
+    """A complete context; `id` is set only in files."""
 
     sk: str
     key_provider: str
@@ -96,18 +96,18 @@ class SavedContext(PublicParts, frozen=True):
 
     @property
     def is_sealed(self) -> bool:
-        """Whether `sk` is in the form that this software writes."""
+        """Whether `sk` is in this software's form."""
         return is_sealed(self.sk)
 
     def wrapped_key_bytes(self) -> bytes:
-        """What the key provider needs. Raises `InvalidContext` if it is not valid base64."""
+        """Returns the wrapped key for the key provider. Raises `InvalidContext` if it is not valid base64."""
         try:
             return base64.b64decode(self.wrapped_key, validate=True)
         except (binascii.Error, ValueError):
             raise InvalidContext("the context's wrapped_key is not valid base64: it was changed or cut off") from None
 
     def serialized(self) -> dict[str, str]:
-        """The fields that the service stores."""
+        """Returns the fields that the service stores."""
         return {
             **self.public_data(),
             "sk": self.sk,
@@ -116,14 +116,14 @@ class SavedContext(PublicParts, frozen=True):
         }
 
     def check_own_id(self) -> None:
-        """Raises `InvalidContext` if the file's id is not that of its public parts."""
+        """Raises `InvalidContext` if the file's id does not match its public parts."""
         if self.id is not None and self.id != self.public_id:
             raise InvalidContext("the context's id does not belong to its public parts: the file was changed")
 
     def write(self, path: Path) -> None:
-        """Writes the file (mode 0600), whole or not at all, and missing folders. Raises `InaccessibleFile`.
+        """Writes the file (mode 0600) atomically, and missing folders. Raises `InaccessibleFile`.
 
-        The file of another context is kept beside it, under the beginning of that one's id.
+        The file of a different context is kept beside it, under the first digits of that context's id.
         """
         try:
             self._keep_another(path)
@@ -132,7 +132,7 @@ class SavedContext(PublicParts, frozen=True):
             raise InaccessibleFile(f"the context cannot be written to {path}: {error.strerror}") from None
 
     def create(self, path: Path) -> bool:
-        """Writes the file as `write` does if there is none; says whether it did. Raises `InaccessibleFile`."""
+        """Writes the file as `write` does unless it exists; returns whether it did. Raises `InaccessibleFile`."""
         try:
             create_file(path, self._document())
         except FileExistsError:
@@ -146,7 +146,7 @@ class SavedContext(PublicParts, frozen=True):
         return msgspec.json.format(msgspec.json.encode(document)) + b"\n"
 
     def _keep_another(self, path: Path) -> None:
-        # Its keys may be nowhere else, and what is encrypted under them would be lost with them.
+        # It may be the only copy of its keys, and data encrypted under them would be lost.
         try:
             before = read_public_file(path)
         except (InaccessibleFile, InvalidContext):
@@ -156,12 +156,12 @@ class SavedContext(PublicParts, frozen=True):
 
 
 def read_file(path: Path) -> SavedContext:
-    """The context in a file. Raises `InaccessibleFile`, and `InvalidContext` if it holds none."""
+    """Reads the context in a file. Raises `InaccessibleFile`, and `InvalidContext` if it does not contain one."""
     return parse(_read_object(path), f"the file {path}")
 
 
 def read_public_file(path: Path) -> PublicParts:
-    """The public parts of the context in a file, which may hold nothing else. Raises as `read_file` does."""
+    """Reads the public parts of the context in a file, which may have nothing else. Raises what `read_file` raises."""
     return parse_public(_read_object(path), f"the file {path}")
 
 
@@ -178,7 +178,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def parse_public(data: Mapping[str, Any], what: str) -> PublicParts:
-    """The public parts of a context's fields. Raises `InvalidContext` if one is missing."""
+    """Returns the public parts of a context's fields. Raises `InvalidContext` if one is missing."""
     try:
         return msgspec.convert(data, PublicParts)
     except msgspec.ValidationError as error:
@@ -186,7 +186,7 @@ def parse_public(data: Mapping[str, Any], what: str) -> PublicParts:
 
 
 def parse(data: dict[str, Any], what: str) -> SavedContext:
-    """The context of a decoded JSON object. Raises `InvalidContext` if it lacks anything."""
+    """Returns the context in a decoded JSON object. Raises `InvalidContext` if anything is missing."""
     try:
         return msgspec.convert(data, SavedContext)
     except msgspec.ValidationError as error:
@@ -196,7 +196,7 @@ def parse(data: dict[str, Any], what: str) -> SavedContext:
 
 
 def json_object(data: bytes | str, what: str) -> dict[str, Any]:
-    """The JSON object of a saved context. Raises `InvalidContext` for anything else."""
+    """Decodes the JSON object of a saved context. Raises `InvalidContext` for anything else."""
     try:
         return msgspec.json.decode(data, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -204,7 +204,7 @@ def json_object(data: bytes | str, what: str) -> dict[str, Any]:
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces (as RFC 8785 has it for what occurs here: strings, integers, objects)."""
+    """Returns JSON with sorted keys and without spaces (RFC 8785 for strings, integers and objects)."""
     return msgspec.json.encode(value, order="sorted")
 
 
@@ -213,25 +213,25 @@ class PublicPart:
     """The public part of a saved context. Only opening the context proves that it was not changed."""
 
     id: str | None
-    """None for a context as other software saved it: its id is a hash of secrets too."""
+    """None for a context that other software saved, because its id also depends on secrets."""
     scheme: str
-    """As `homomorphic_client_type` names it, or the stored type of a scheme that this version does not know."""
+    """The name as in `homomorphic_client_type`, or the stored type of a scheme that this version does not know."""
     embed_len: int
     key_len: int
     alpha_len: int | None
     encoding: str | None
     version: int | None
-    """The version of the format, None where other software made the keys."""
+    """The version of the format; None for other software's contexts."""
     key_provider: str
     private_metadata: tuple[str, ...] = ()
-    """The fields of metadata of which the service has keyed hashes only."""
+    """The metadata fields of which the service has only keyed hashes."""
     has_recovery_key: bool = False
-    """Whether a recovery key opens the context too."""
+    """Whether a recovery key also opens the context."""
 
 
 @checked_call
 def read_public_part(path: str | os.PathLike[str]) -> PublicPart:
-    """The public part of the context in a file, read without its key.
+    """Reads the public part of the context in a file, without its key.
 
     Raises `InaccessibleFile` if the file cannot be read, `InvalidContext` if it does not contain a context.
     """
@@ -257,7 +257,7 @@ _Number = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class _PublicConfig(msgspec.Struct):
-    """The fields of `config` that are shown."""
+    """The visible fields of `config`."""
 
     embed_len: _Number
     key_len: _Number | None = None

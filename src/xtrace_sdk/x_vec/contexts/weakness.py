@@ -1,4 +1,4 @@
-"""Contexts that protect little or nothing: warned of when they are opened, and no vector is encrypted under them."""
+"""Contexts with little or no protection: opening one emits a warning, and it does not encrypt vectors."""
 
 import warnings
 from typing import Any, NoReturn, cast
@@ -12,11 +12,11 @@ from xtrace_sdk.x_vec.schemes.interface import HomomorphicClient
 
 
 class WeakKeyWarning(UserWarning):
-    """A context was opened whose public key gives its secret key away, or whose passphrase is cheap to guess."""
+    """The opened context's public key reveals its secret key, or its passphrase is cheap to guess."""
 
 
 def warn_of_weakness(keys: ContextKeys, saved: SavedContext) -> None:
-    """Warns (`WeakKeyWarning`) of each weakness of an open context, and of its predecessor's key."""
+    """Warns (`WeakKeyWarning`) of each weakness of an open context and of its predecessor's key."""
     for one in (keys, keys.predecessor):
         if one is not None and one.homomorphic.weakness:
             _warn(
@@ -33,7 +33,7 @@ def warn_of_weakness(keys: ContextKeys, saved: SavedContext) -> None:
 
 
 def guarded_client(client: HomomorphicClient) -> HomomorphicClient:
-    """The client; a weak one without what encrypts vectors."""
+    """Returns the client; a weak one without encryption of vectors."""
     return cast("HomomorphicClient", _WeakClient(client)) if client.weakness else client
 
 

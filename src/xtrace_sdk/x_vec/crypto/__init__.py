@@ -1,1 +1,1 @@
-"""Where programs find the key providers."""
+"""The key providers, under the name that programs import."""

@@ -1,4 +1,4 @@
-"""A collection cut into batches while it is read, so that it may be larger than memory."""
+"""Divides a collection into batches while it is read, so that it may be larger than memory."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sized
@@ -12,22 +12,22 @@ from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, PlainChunk
 T = TypeVar("T")
 
 Chunks = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
-"""Chunks as users give them, in memory or made while they are read."""
+"""Chunks from the user, in memory or generated while they are read."""
 Vectors = Iterable[Any] | AsyncIterable[Any]
 
 BATCH_CHARACTERS: Final = 4 * 1024 * 1024
-"""A batch ends with the chunk that brings its texts to this length, however few chunks it has then."""
+"""A batch ends with the chunk with which its texts reach this length, however few chunks it has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some chunks that follow each other, and their vectors where these came with them."""
+    """Consecutive chunks, and their vectors if these were given."""
 
     chunks: list[PlainChunk]
     vectors: list[Any] | None = None
 
     def without(self, base_names: Collection[str]) -> "Batch":
-        """The batch without the chunks of these base names."""
+        """Returns the batch without the chunks with these base names."""
         if not base_names:
             return self
         kept = [i for i, chunk in enumerate(self.chunks) if chunk.base_name not in base_names]
@@ -43,12 +43,12 @@ class Batch:
 async def batches(
     collection: Chunks, reader: ChunkReader, size: int, vectors: Vectors | None = None, *, is_strict: bool = False
 ) -> AsyncGenerator[Batch, None]:
-    """The collection in batches of at most `size` chunks; with `vectors`, each batch has its own of them.
+    """Yields the collection in batches of at most `size` chunks, with their vectors if `vectors` is given.
 
-    An asynchronous iterable is read in the event loop, any other in a thread, the same from the first chunk to the
-    last. Raises what `ChunkReader` and the iterables raise, and `InvalidArgument` where chunks and vectors differ in
-    number: at once if both have a length, else instead of the batch after which only one of them goes on. Texts that
-    cannot be loaded are passed over with their vectors, or raised if strict.
+    Asynchronous iterables are read in the event loop, all others in one thread from the first chunk to the last. Raises
+    what `ChunkReader` and the iterables raise, and `InvalidArgument` if the numbers of chunks and vectors differ: at
+    once if both have a length, else instead of the batch after which only one of them continues. Texts that cannot be
+    loaded are skipped with their vectors, or raised if strict.
     """
     check_same_length(collection, vectors)
     thread = ThreadPoolExecutor(1, "xtrace-reading")
@@ -71,7 +71,7 @@ async def batches(
 
 
 class _Source(Generic[T]):
-    """Items that are read when they are needed."""
+    """Items that are read on demand."""
 
     def __init__(self, items: Iterable[T] | AsyncIterable[T], thread: ThreadPoolExecutor) -> None:
         try:
@@ -80,13 +80,13 @@ class _Source(Generic[T]):
             raise InvalidArgument(f"got {type(items).__name__}, expected an iterable of chunks or of vectors") from None
         self._thread = thread
         self._ahead: list[T] = []
-        """An item that was read and not taken yet."""
+        """An item that was read but not yet consumed."""
         self._fault: Exception | None = None
         self.stopped = False
-        """Whether the thread is no longer waited for."""
+        """Whether the result of the thread is no longer needed."""
 
     async def has_more(self) -> bool:
-        """Whether another item follows. A fault of the items counts as one, and the next `read` raises it."""
+        """Whether another item follows. An exception of the iterable counts as one, and the next `read` raises it."""
 
         def keep(item: T) -> bool:
             self._ahead.append(item)
@@ -99,7 +99,7 @@ class _Source(Generic[T]):
         return bool(self._ahead) or self._fault is not None
 
     async def read(self, take: Callable[[T], bool]) -> None:
-        """Gives the next items to `take` as long as it returns true and there are any."""
+        """Passes items to `take` while it returns True and there are any."""
         if self._fault is not None:
             raise self._fault
         if not self._ahead or take(self._ahead.pop()):
@@ -124,7 +124,7 @@ class _Filling:
 
     def __init__(self, reader: ChunkReader, size: int, is_strict: bool) -> None:
         self.chunks: list[PlainChunk | None] = []
-        """None for one that is passed over."""
+        """None for a skipped chunk."""
         self._is_strict = is_strict
         self.vectors: list[Any] = []
         self._reader = reader
@@ -132,26 +132,27 @@ class _Filling:
         self._characters = 0
 
     def add_chunk(self, item: Mapping[str, Any]) -> bool:
-        """Takes one more; whether there is room for others."""
+        """Adds a chunk; returns whether there is room for more."""
         chunk = self._reader.read_or_pass_over(item, is_strict=self._is_strict)
         self.chunks.append(chunk)
         self._characters += 0 if chunk is None else len(chunk.content)
         return len(self.chunks) < self._size and self._characters < BATCH_CHARACTERS
 
     def add_vector(self, vector: Any) -> bool:
-        """Takes one more; whether there are chunks left without."""
+        """Adds a vector; returns whether chunks without a vector are left."""
         self.vectors.append(vector)
         return len(self.vectors) < len(self.chunks)
 
     def filled(self, has_vectors: bool) -> Batch | None:
-        """The batch without what is passed over; None if nothing is left."""
+        """Returns the batch without skipped chunks; None if nothing is left."""
         kept = [i for i, chunk in enumerate(self.chunks) if chunk is not None]
         close([vector for i, vector in enumerate(self.vectors) if self.chunks[i] is None])
         chunks = [chunk for chunk in self.chunks if chunk is not None]
         return Batch(chunks, [self.vectors[i] for i in kept] if has_vectors else None) if chunks else None
 
     def check_same_end(self, more_chunks: bool, more_vectors: bool) -> None:
-        """Raises `InvalidArgument` unless every chunk has a vector, and both go on after the batch or neither does."""
+        """Raises `InvalidArgument` unless every chunk has a vector, and either both continue after the batch or
+        neither."""
         if len(self.vectors) == len(self.chunks) and more_chunks == more_vectors:
             return
         close(self.vectors)
@@ -164,7 +165,7 @@ class _Filling:
 
 
 def check_same_length(collection: Any, vectors: Any) -> None:
-    """Raises `InvalidArgument` if both have a length and they differ; coroutines among the vectors are closed."""
+    """Raises `InvalidArgument` if both have a length and these differ; then closes coroutines among the vectors."""
     chunks, given = length_of(collection), length_of(vectors)
     if chunks is not None and given is not None and chunks != given:
         close(vectors)
@@ -172,12 +173,12 @@ def check_same_length(collection: Any, vectors: Any) -> None:
 
 
 def length_of(collection: Any) -> int | None:
-    """How many items it has; None if only reading it tells."""
+    """Returns the number of items; None if only reading them tells."""
     return len(collection) if isinstance(collection, Sized) else None
 
 
 def close(vectors: Iterable[Any]) -> None:
-    """Ends coroutines that will not be awaited, so that Python does not warn about them."""
+    """Closes coroutines that will not be awaited, so that Python does not warn about them."""
     for vector in vectors:
         if asyncio.iscoroutine(vector):
             vector.close()

@@ -1,4 +1,4 @@
-"""A user's chunks before encryption: what they must look like, and from what a second run knows them again."""
+"""A user's chunks before encryption: their required form, and the names by which a later load recognises them."""
 
 import warnings
 from collections import Counter
@@ -21,16 +21,16 @@ _KEYS = frozenset({"chunk_content", "meta_data", "chunk_id", "name"})
 
 @dataclass(frozen=True, slots=True)
 class PlainChunk:
-    """One chunk, checked; nothing of it is encrypted yet."""
+    """A checked chunk, not yet encrypted."""
 
     position: int
     """Its place in the collection, from 0."""
     content: str
     meta_data: dict[str, Any]
     name: str | None
-    """What the user calls it; encrypted with the text."""
+    """The user's name for it, encrypted with the text."""
     base_name: str
-    """The same in every knowledge base, so it stays here; with a knowledge base's salt it gives the chunk's name."""
+    """It is the same in every knowledge base, so it is never sent; with a salt, it gives the chunk's name."""
 
 
 class PassedOverText(NamedTuple):
@@ -42,7 +42,7 @@ class PassedOverText(NamedTuple):
 
 
 class UnreadableText(InvalidArgument):
-    """A text, or a text in the metadata, that UTF-8 cannot hold."""
+    """A text, or a text in the metadata, cannot be encoded as UTF-8."""
 
 
 def plain_chunks(
@@ -50,7 +50,7 @@ def plain_chunks(
     context: ExecutionContext,
     vector_copy: CopyKind | None = None,
 ) -> list[PlainChunk]:
-    """All chunks of a collection as `ChunkReader` gives them."""
+    """Returns all chunks of a collection from `ChunkReader`."""
     reader = ChunkReader(context, vector_copy)
     return [reader.read(item) for item in collection]
 
@@ -58,37 +58,37 @@ def plain_chunks(
 class ChunkReader:
     """Checks the chunks of one collection (`{"chunk_content": str, "meta_data": {…}}`), in order, and names them.
 
-    A base name is a pseudonym of metadata, text, the user's name for it, and how many chunks of the collection with
-    the same ones come before: the same collection gives the same ones again, and inserting a paragraph changes no
-    other. A chunk that gets a copy of its vector has another than the same chunk without, and so has one whose vector
-    is from another model, as far as models are known.
+    A base name is a pseudonym of the metadata, the text, the user's name, and the number of equal chunks before it in
+    the collection. So the same collection gives the same base names, and inserting a paragraph changes no others. A
+    chunk with a copy of its vector has a different base name than the same chunk without, and so does one whose vector
+    is from a different model, if models are known.
     """
 
     def __init__(
         self, context: ExecutionContext, vector_copy: CopyKind | None = None, model: EmbeddingModel | None = None
     ) -> None:
-        """`model` is what the vectors are from; by default the one that the context remembers."""
+        """`model` is the model of the vectors, by default the context's."""
         model = model or context.embedding_model
         self.passed_over: list[PassedOverText] = []
         self.base_names: set[str] = set()
-        """Those of the chunks so far; all that is kept of a chunk."""
+        """The base names of the chunks so far: all that is kept of a chunk."""
         self._position = 0
         self._context = context
         self._vector = (
             *(() if vector_copy is None else (vector_copy,)),
             *(() if model is None else (model.as_text(),)),
         )
-        """What tells about a chunk's vector."""
+        """The part of a base name that depends on the vector."""
         self._repeated: Counter[str] = Counter()
-        """How often the chunk of a base name came again."""
+        """How often a chunk with this base name was repeated."""
 
     def read(self, item: Mapping[str, Any]) -> PlainChunk:
-        """The next chunk. Raises `InvalidArgument` for one of another form, `InvalidMetaData` for bad metadata."""
+        """Returns the next chunk. Raises `InvalidArgument` for the wrong form, `InvalidMetaData` for wrong metadata."""
         position, self._position = self._position, self._position + 1
         content, meta_data, name = _checked(position, item)
         try:
             base_name = self._base_name(msgspec.json.encode(meta_data, order="sorted").decode(), content, name)
-        except UnicodeEncodeError:  # its attributes hold the text
+        except UnicodeEncodeError:  # its attributes contain the text
             raise UnreadableText(
                 f"chunk {position} of the collection contains unpaired surrogates, expected text that can be "
                 f"encoded as UTF-8"
@@ -96,9 +96,10 @@ class ChunkReader:
         return PlainChunk(position, content, meta_data, name, base_name)
 
     def read_or_pass_over(self, item: Mapping[str, Any], *, is_strict: bool) -> PlainChunk | None:
-        """The next chunk; None for a blank one or one that UTF-8 cannot hold, which is added to `passed_over`.
+        """Returns the next chunk; None for a blank one or one that is not valid Unicode, which is added to
+        `passed_over`.
 
-        Raises as `read` does, and if strict for those too.
+        Raises what `read` raises and, if strict, also for those.
         """
         position = self._position
         if is_blank(item):
@@ -125,7 +126,7 @@ class ChunkReader:
 
 
 def chunk_id_of(item: Any) -> int:
-    """The id of the stored chunk that one replaces. Raises `InvalidArgument` for one without."""
+    """Returns the id of the stored chunk to replace. Raises `InvalidArgument` if it is missing."""
     chunk_id = item.get("chunk_id") if isinstance(item, Mapping) else None
     if isinstance(chunk_id, bool) or not isinstance(chunk_id, int | np.integer):
         raise InvalidArgument(
@@ -135,7 +136,7 @@ def chunk_id_of(item: Any) -> int:
 
 
 def is_blank(item: Any) -> bool:
-    """Whether a chunk has a text without anything to read, which a search would find for any question."""
+    """Whether a chunk's text is blank: a search would find it for any question."""
     content = item.get("chunk_content") if isinstance(item, Mapping) else None
     return isinstance(content, str) and not content.strip()
 
@@ -160,4 +161,8 @@ def _checked(position: int, item: Mapping[str, Any]) -> tuple[str, dict[str, Any
         meta_data = msgspec.to_builtins(metadata.parse_meta_data(item.get("meta_data")))
     except metadata.InvalidMetaData as error:
         raise InvalidMetaData(f"chunk {position} of the collection: {error}") from None
-    return str(item["chunk_content"]), meta_data, None if name is None else str(name)  # also of a subclass, as NumPy's
+    return (
+        str(item["chunk_content"]),
+        meta_data,
+        None if name is None else str(name),
+    )  # also for subclasses such as NumPy's

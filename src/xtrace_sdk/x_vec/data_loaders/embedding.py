@@ -1,4 +1,4 @@
-"""Texts to vectors with a model: a text that the model refuses is found, named, and keeps no other one back."""
+"""Embeds texts with a model: finds and names a text that the model rejects, and embeds all others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,17 +18,17 @@ class BatchEmbedder:
     def __init__(
         self, model: Embedder, passed_over: list[PassedOverText], *, as_floats: bool, is_strict: bool = False
     ) -> None:
-        """What the model refuses is added to `passed_over`; if strict, it is raised instead."""
+        """Texts that the model rejects are added to `passed_over` or, if strict, raised."""
         self._model = model
         self._passed_over = passed_over
         self._as_floats = as_floats
         self._is_strict = is_strict
 
     async def embed(self, chunks: Sequence[PlainChunk]) -> tuple[Sequence[PlainChunk], EmbeddedVectors]:
-        """The chunks that the model embeds, and their vectors. Raises what the model raises about itself.
+        """Returns the chunks that the model embeds, with their vectors. Raises the model's errors not caused by texts.
 
-        After a refusal the model is asked for a plain word first: if it refuses that as well, the texts are not to
-        blame. Then the refused texts are searched for by halving the batch.
+        After a rejection, the model first gets a simple word: if it rejects that too, the texts are not the cause. Then
+        the rejected texts are found by bisecting the batch.
         """
         try:
             return chunks, await self._vectors([chunk.content for chunk in chunks])
@@ -44,7 +44,7 @@ class BatchEmbedder:
             raise refusal from None
 
     async def _halves(self, chunks: Sequence[PlainChunk], refusal: TextRefused) -> Embedded:
-        """The pairs of chunks that were refused together."""
+        """Returns the pairs for chunks that were rejected together."""
         if len(chunks) > 1:
             middle = len(chunks) // 2
             return await self._part(chunks[:middle]) + await self._part(chunks[middle:])

@@ -1,4 +1,4 @@
-"""From checked chunks and their vectors to what is stored of them."""
+"""Converts checked chunks and their vectors to their stored form."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,31 +18,31 @@ from xtrace_sdk.x_vec.inference.model import EmbeddingModel, vector_form
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 
 EncryptedChunks = list[dict[str, Any]]
-"""Encrypted chunks before they have their names: `chunk_content`, `meta_data` and `base_name` each."""
+"""Encrypted chunks without their final names; each has `chunk_content`, `meta_data` and `base_name`."""
 EmbeddedVectors = Sequence[Any] | NDArray[Any]
-"""Vectors as they were given or as the model gave them, one for each chunk."""
+"""Vectors from the user or the model, one for each chunk."""
 
 
 class PlainContents(NamedTuple):
-    """What chunks hold before it is encrypted, each field with one element for each."""
+    """The parts of chunks before encryption; each field has one element per chunk."""
 
     contents: list[bytes]
     vectors: NDArray[np.uint8]
     meta_data: list[dict[str, Any]]
-    """As the service has it."""
+    """In the service's form."""
 
 
 class ChunkEncryptor(Secretive):
-    """Encrypts chunks under one context, each with a copy of its vector if that is wanted."""
+    """Encrypts chunks under one context, optionally with copies of their vectors."""
 
     __slots__ = ("_context", "_form", "vector_copy")
 
     def __init__(
         self, context: ExecutionContext, vector_copy: CopyKind | None, model: EmbeddingModel | None = None
     ) -> None:
-        """`model` is what the vectors are from; by default the one that the context remembers.
+        """`model` is the model of the vectors, by default the context's.
 
-        Raises `InvalidArgument` for another kind of copy, `OtherModel` for a model of another number of bits.
+        Raises `InvalidArgument` for an unknown kind of copy, `OtherModel` for a model with a different number of bits.
         """
         self._context = context
         self._form = vector_form(context.embed_len(), model or context.embedding_model)
@@ -51,7 +51,7 @@ class ChunkEncryptor(Secretive):
     def encrypt(
         self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors
     ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
-        """`(index, db)` in the order of the chunks. Raises `InvalidArgument` and `InvalidVector`."""
+        """Returns `(index, db)` in the order of the chunks. Raises `InvalidArgument` and `InvalidVector`."""
         plain = self.plain(chunks, vectors)
         index = self._context.homomorphic.encrypt_vec_batch(plain.vectors)
         db = [
@@ -65,7 +65,7 @@ class ChunkEncryptor(Secretive):
         return index, db
 
     def plain(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> PlainContents:
-        """What `encrypt` encrypts. Raises `InvalidArgument` and `InvalidVector`."""
+        """Returns what `encrypt` encrypts. Raises `InvalidArgument` and `InvalidVector`."""
         if len(vectors) != len(chunks):
             raise InvalidArgument(f"got {len(chunks)} chunks but {len(vectors)} vectors; the counts must match")
         return PlainContents(
@@ -85,7 +85,7 @@ class ChunkEncryptor(Secretive):
         ]
 
     def _bits(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> NDArray[np.uint8]:
-        """The vectors as bits `(n, embed_len)`; those that are floats are reduced to bits together."""
+        """Returns the vectors as bits `(n, embed_len)`; converts all floats together."""
         elements = self._each(chunks, vectors, self._form.elements)
         bits = np.empty((len(elements), self._form.embed_len), dtype=np.uint8)
         floats = [i for i, vector in enumerate(elements) if vector.dtype.kind == "f"]
@@ -99,7 +99,7 @@ class ChunkEncryptor(Secretive):
     def _each(
         self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors, convert: Callable[[Any], NDArray[Any]]
     ) -> list[NDArray[Any]]:
-        """Each vector converted. Raises `InvalidVector` with the position of the one that is not valid."""
+        """Converts each vector. Raises `InvalidVector` with the position of an invalid one."""
         converted = []
         for chunk, vector in zip(chunks, vectors, strict=True):
             try:
@@ -110,7 +110,7 @@ class ChunkEncryptor(Secretive):
 
 
 def base_name(chunk: Mapping[str, Any]) -> str:
-    """The base name of an encrypted chunk. Raises `InvalidArgument` for one of other origin."""
+    """Returns the base name of an encrypted chunk. Raises `InvalidArgument` for one from elsewhere."""
     given = chunk.get("base_name")
     if not isinstance(given, str):
         raise InvalidArgument("a chunk has no base_name, expected chunks as load_data_from_memory returns them")
@@ -118,7 +118,7 @@ def base_name(chunk: Mapping[str, Any]) -> str:
 
 
 def named(db: EncryptedChunks, names: ChunkNames) -> EncryptedChunks:
-    """The chunks as they are sent: each with its name in a knowledge base in place of its base name."""
+    """Returns the chunks for sending, with their names in a knowledge base instead of their base names."""
     return [
         {key: chunk[key] for key in chunk if key != "base_name"} | {"name": names.name(base_name(chunk))}
         for chunk in db

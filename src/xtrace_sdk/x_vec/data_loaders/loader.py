@@ -1,4 +1,4 @@
-"""From texts and vectors to encrypted chunks on the service."""
+"""`DataLoader`: encrypts texts and vectors, and stores them on the service."""
 
 import asyncio
 import warnings
@@ -216,7 +216,7 @@ class DataLoader(Secretive):
         names = {} if known is None else await asyncio.to_thread(known.by_name, base_names)
 
         async def stored(context: ExecutionContext) -> list[tuple[int, bool]]:
-            """The ids of chunks, and whether each is in the collection."""
+            """Returns the ids of chunks, and whether each is in the collection."""
             found = self._integration.iter_meta_search(kb_id, {}, context.id, projection=["name"])
             return [(chunk["chunk_id"], chunk.get("name") in names) async for chunk in found]
 
@@ -327,7 +327,7 @@ class DataLoader(Secretive):
         return ChunkReader(self._context, self._encryptor.vector_copy, model)
 
     async def _read(self, collection: Chunks, model: EmbeddingModel | None) -> Set[str]:
-        """The base names of a collection."""
+        """Returns the base names of a collection."""
         reader = self._reader(model)
         async for _ in batches(collection, reader, BATCH_SIZE):
             pass

@@ -55,7 +55,7 @@ class LoadSummary:
         return self.inserted + self.replaced
 
     def with_more(self, done: InsertedIds) -> "LoadSummary":
-        """The summary with more chunks added, given their ids and outcomes."""
+        """Returns the summary with more chunks added, given their ids and outcomes."""
         counts = Counter(done.outcomes)
         return replace(self, **{name: getattr(self, name) + count for name, count in counts.items()})
 
@@ -74,7 +74,7 @@ class Load:
         on_conflict: OnConflict,
         is_strict: bool,
     ) -> None:
-        """`on_progress` is told what is stored each time that it is more."""
+        """`on_progress` is called with the summary whenever more is stored."""
         self._is_strict = is_strict
         self._inserted = array("q")
         self._reader = reader
@@ -95,7 +95,7 @@ class Load:
 
     @property
     def done(self) -> LoadSummary:
-        """What is done so far."""
+        """The summary so far."""
         return self._done
 
     async def run(self, collection: Chunks, embedding: Embedder | Vectors, batch_size: int) -> LoadSummary:
@@ -117,13 +117,13 @@ class Load:
         return self._done
 
     async def _carry(self, number: int, batch: Batch, model: BatchEmbedder | None) -> None:
-        """Takes a batch from its texts to the knowledge base."""
+        """Embeds, encrypts and stores a batch."""
         try:
             if self._on_conflict == "replace":
                 await self._carry_all(number, batch, model)
             else:
                 await self._carry_missing(number, batch, model)
-        except PartlyStored as error:  # of this batch; the counts are those of the load
+        except PartlyStored as error:  # its counts are this batch's, those below the load's
             raise (error.__cause__ or error) from None
         finally:
             close(batch.vectors or ())
@@ -184,14 +184,14 @@ class Load:
 
 
 async def _vectors(batch: Batch, model: BatchEmbedder | None) -> tuple[Sequence[PlainChunk], EmbeddedVectors]:
-    """The chunks of the batch that have vectors, and these."""
+    """Returns the chunks of the batch that have vectors, and the vectors."""
     if model is None:
         return batch.chunks, await resolve_all(batch.vectors or ())
     return await model.embed(batch.chunks)
 
 
 def check_is_whole(collection: Chunks | LoadSummary, base_names: Set[str]) -> None:
-    """Raises `InvalidArgument` for a load that did not finish, and for an iterator that gave nothing."""
+    """Raises `InvalidArgument` for an unfinished load, and for an exhausted iterator."""
     if isinstance(collection, LoadSummary) and not collection.is_finished:
         raise InvalidArgument(
             "the load did not finish, so its summary does not represent the collection: load it again"

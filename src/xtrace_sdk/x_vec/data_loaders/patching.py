@@ -1,9 +1,9 @@
-"""Changing the metadata of stored chunks, and deleting by it, where the keys are: everything is given in plaintext.
+"""Changes the metadata of stored chunks, and deletes by it, on the client: callers pass plaintext.
 
-Private values are in the encrypted content, so a change of them fetches the content, encrypts it again beside the same
-vector, and writes both together. A chunk that is still stored under the predecessor moves to the context by that,
-because nothing is encrypted under the predecessor's keys. Changes by others in between are not overwritten: each
-chunk is written only if it is as it was fetched, and fetched again if it is not.
+Private values are in the encrypted content. So changing them fetches the content, encrypts it again with the same
+vector, and writes both. A chunk that is still under the predecessor thereby moves to the context, because nothing is
+encrypted under the predecessor's keys. Concurrent changes are not overwritten: each chunk is written only if it is
+unchanged since it was fetched, and otherwise fetched again.
 """
 
 import asyncio
@@ -36,9 +36,9 @@ from xtrace_sdk.x_vec.stored.content import clear_chunk, open_under_lineage
 from xtrace_sdk.x_vec.stored.moving import MOVED_FIELDS, Update, moved
 
 BATCH_SIZE = 500
-"""Chunks that are fetched, encrypted again and written together."""
+"""The number of chunks that are fetched, encrypted again and written together."""
 ATTEMPTS = 20
-"""How often chunks that others keep changing are fetched again."""
+"""How often chunks are fetched again if others keep changing them."""
 
 Filter = Mapping[str, Any] | str
 ChangeOf = Callable[[int], MetaData]
@@ -47,7 +47,7 @@ _FETCHED = ("chunk_content", "nonce", "meta_data", "updated_at")
 
 @dataclass(frozen=True, slots=True)
 class _Changed:
-    """A chunk as it was fetched, with its content and what of its metadata the service has, both changed."""
+    """A fetched chunk, with its changed content and the changed metadata for the service."""
 
     stored: StoredChunk
     context: ExecutionContext
@@ -56,7 +56,7 @@ class _Changed:
 
 
 class Patching:
-    """Changes of the metadata of chunks under one context in one knowledge base."""
+    """Changes the metadata of chunks under one context in one knowledge base."""
 
     def __init__(self, context: ExecutionContext, integration: XTraceIntegration, kb_id: str) -> None:
         self._context = context
@@ -65,7 +65,7 @@ class Patching:
         self._fetched = _FETCHED if context.predecessor is None else MOVED_FIELDS
 
     async def patch(self, patches: Sequence[Mapping[str, Any]]) -> None:
-        """What `DataLoader.patch_chunks` says."""
+        """See `DataLoader.patch_chunks`."""
         changes = _changes(patches)
         if not any(self._is_private(change) for change in changes.values()):
             public = [{"chunk_id": chunk_id, "meta_data": change} for chunk_id, change in changes.items()]
@@ -79,7 +79,7 @@ class Patching:
             raise PartlyStored([chunk_id if chunk_id in done else None for chunk_id in changes], error) from error
 
     async def patch_matching(self, meta_filter: Filter, patch: Mapping[str, Any], dry_run: bool) -> ChunkCount:
-        """What `DataLoader.patch_chunks_by_meta` says."""
+        """See `DataLoader.patch_chunks_by_meta`."""
         change = _change(patch)
         filters = self._filters(meta_filter)
         if dry_run or not self._is_private(change):
@@ -94,7 +94,7 @@ class Patching:
         return ChunkCount("updated_count", len(done))
 
     async def delete_matching(self, meta_filter: Filter, dry_run: bool) -> ChunkCount:
-        """What `DataLoader.delete_chunks_by_meta` says."""
+        """See `DataLoader.delete_chunks_by_meta`."""
         counts = [
             await self._integration.delete_chunks_by_meta(self._kb_id, one.id, filter_, dry_run)
             for one, filter_ in self._filters(meta_filter)
@@ -111,8 +111,8 @@ class Patching:
     async def _rewrite(
         self, batches: Callable[[], AsyncIterator[list[StoredChunk]]], change: ChangeOf, done: set[int]
     ) -> None:
-        """Makes the changes to all chunks of the batches, which are made again, without the ids in `done`, until it is
-        all of them.
+        """Applies the changes to all chunks of the batches; repeats with new batches, without the ids in `done`, until
+        all are changed.
         """
         for _ in range(ATTEMPTS):
             conflict: BaseException | None = None
@@ -123,7 +123,7 @@ class Patching:
         raise conflict or AssertionError("no attempt was made")
 
     async def _write(self, batch: list[StoredChunk], change: ChangeOf, done: set[int]) -> BaseException | None:
-        """Writes those chunks that are as they were fetched, and gives the refusal if some are not any more."""
+        """Writes the chunks that are unchanged since they were fetched; returns the error if some were changed."""
         patches, moves = await asyncio.to_thread(self._encrypted, batch, change)
         conflict = None
         if patches:
@@ -137,7 +137,7 @@ class Patching:
         return conflict
 
     def _encrypted(self, batch: Sequence[StoredChunk], change: ChangeOf) -> tuple[list[StoredChunk], list[Update]]:
-        """The patches of the context's own chunks, and the updates that move those of its predecessor."""
+        """Returns the patches of the context's own chunks, and the updates that move its predecessor's."""
         changed = [self._changed(chunk, change(chunk["chunk_id"])) for chunk in batch]
         patches = [self._patch(one) for one in changed if one.context is self._context]
         return patches, self._moves([one for one in changed if one.context is not self._context])
@@ -166,13 +166,13 @@ class Patching:
         return moved(self._context, chunks, vectors, [pack(one.content) for one in changed])
 
     async def _named(self, ids: Iterable[int]) -> AsyncIterator[list[StoredChunk]]:
-        """The chunks with these ids, in batches. Raises `ChunksNotFound`, which names unknown ids."""
+        """Yields the chunks with these ids, in batches. Raises `ChunksNotFound`, which names unknown ids."""
         ordered = sorted(ids)
         for start in range(0, len(ordered), BATCH_SIZE):
             batch = ordered[start : start + BATCH_SIZE]
             chunks = await self._integration.get_chunk_by_id(batch, self._kb_id, projection=self._fetched)
             missing = set(batch) - {chunk["chunk_id"] for chunk in chunks}
-            if missing:  # the service refuses this, in its own words
+            if missing:  # the service rejects this with its own message
                 changes = [{"chunk_id": chunk_id} for chunk_id in sorted(missing)]
                 await self._integration.patch_chunks(self._kb_id, self._context.id, changes)
             yield chunks
@@ -180,7 +180,7 @@ class Patching:
     async def _matching(
         self, filters: Iterable[tuple[ExecutionContext, Any]], done: set[int]
     ) -> AsyncIterator[list[StoredChunk]]:
-        """The chunks that match and are not done yet, in batches."""
+        """Yields the matching chunks that are not yet done, in batches."""
         for one, filter_ in filters:
             found = self._integration.iter_meta_search(
                 self._kb_id, filter_, one.id, projection=self._fetched, page_size=BATCH_SIZE
@@ -189,7 +189,7 @@ class Patching:
                 yield batch
 
     def _changed(self, chunk: StoredChunk, change: MetaData) -> _Changed:
-        """The change made to the chunk as it was fetched."""
+        """Applies the change to the fetched chunk."""
         try:
             context, content = open_under_lineage(self._context, self._kb_id, chunk)
             if content.record is not None:
@@ -204,7 +204,7 @@ class Patching:
 
 
 async def _sent(request: Awaitable[None], chunk_ids: Sequence[int], done: set[int]) -> BaseException | None:
-    """Waits for a write of these chunks, adds what is written to `done`, and returns the refusal of changed ones."""
+    """Waits for a write of these chunks, adds the written ones to `done`, and returns the error for changed ones."""
     try:
         await request
     except (ChunksChanged, ChunksNotFound) as refusal:
@@ -237,7 +237,7 @@ def _changes(patches: Sequence[Mapping[str, Any]]) -> dict[int, MetaData]:
 
 
 def _change(patch: Any) -> MetaData:
-    """A change of metadata, checked: None removes a field, facets have no duplicates."""
+    """Checks and returns a change of metadata: None removes a field; facets have no duplicates."""
     try:
         change: MetaData = msgspec.to_builtins(metadata.parse_patch(patch))
     except metadata.InvalidMetaData as error:

@@ -1,4 +1,4 @@
-"""Work on batches in stages that overlap: while one batch is in a stage, its neighbours are in others."""
+"""Processes batches in overlapping stages: while one batch is in a stage, its neighbours are in others."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -9,10 +9,10 @@ T = TypeVar("T")
 
 
 class Pipeline:
-    """Takes batches through stages, at most `ahead` of them at a time, so memory stays bounded.
+    """Takes batches through stages, at most `ahead` at a time, to limit memory.
 
-    A batch that fails ends the work cleanly: no further batch is begun, those behind it go into no further stage,
-    those before it go on to their end.
+    If a batch fails, the work ends cleanly: no new batch begins, later batches enter no further stage, and earlier ones
+    finish.
     """
 
     def __init__(self, ahead: int) -> None:
@@ -21,9 +21,10 @@ class Pipeline:
         self._fault: BaseException | None = None
 
     async def run(self, batches: AsyncIterator[T], carry: Callable[[int, T], Awaitable[None]]) -> None:
-        """Calls `carry` with each batch and its number, from 0; raises the first fault once all that goes on is done.
+        """Calls `carry` with each batch and its number, from 0; raises the first error once all running batches have
+        ended.
 
-        Cancelled, it cancels what is under way.
+        If cancelled, cancels the running batches.
         """
         number = 0
         async with asyncio.TaskGroup() as tasks:
@@ -42,7 +43,7 @@ class Pipeline:
 
     @asynccontextmanager
     async def stage(self, stage: asyncio.Lock, number: int) -> AsyncGenerator[None, None]:
-        """The batch of this number is alone in the stage while the block runs; others wait and keep their order."""
+        """Gives the batch with this number exclusive use of the stage during the block; others wait in order."""
         async with stage:
             if self._first_failed is not None and number > self._first_failed:
                 raise _LeftOut
@@ -60,7 +61,7 @@ class Pipeline:
         except Exception as error:
             self._failed(number, error)
         except asyncio.CancelledError as error:
-            # A model may have given up, and a task group takes no notice of a task that is cancelled.
+            # A model may have cancelled itself, and a task group ignores a cancelled task.
             self._failed(number, error)
             raise
         finally:
@@ -74,4 +75,4 @@ class Pipeline:
 
 
 class _LeftOut(Exception):
-    """A batch before this one has failed."""
+    """An earlier batch has failed."""

@@ -1,4 +1,4 @@
-"""Storing chunks so that what is stored under their names becomes what is given; only what differs is written."""
+"""Stores chunks and replaces those stored under the same names; writes only differences."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +19,11 @@ from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, read_chunks
 
 ATTEMPTS: Final = 5
-"""How often chunks are looked up again because others deleted them before they could be replaced."""
+"""How often chunks are looked up again if others deleted them before they could be replaced."""
 
 
 class Replacing(Secretive):
-    """Some chunks, no two of the same name, on their way into one knowledge base."""
+    """Chunks with distinct names, to be stored in one knowledge base."""
 
     __slots__ = ("_chunks", "_encryptor", "_integration", "_kb_id", "_store", "_vectors")
 
@@ -44,10 +44,10 @@ class Replacing(Secretive):
         self._kb_id = kb_id
 
     async def write(self, on_stored: OnStored | None = None) -> InsertedIds:
-        """Stores the chunks, and gives their ids and what was done with each.
+        """Stores the chunks, and returns their ids and what was done with each.
 
-        One that is stored is fetched and decrypted, and written only if its text, vector or metadata differ or cannot
-        be read. Raises what `store_db` and `update_chunks` raise.
+        A stored chunk is fetched and decrypted, and replaced only if its text, vector or metadata differ or cannot be
+        read. Raises what `store_db` and `update_chunks` raise.
         """
         for attempt in range(1, ATTEMPTS + 1):
             stored = await self._store.located([chunk.base_name for chunk in self._chunks], self._kb_id)
@@ -68,7 +68,7 @@ class Replacing(Secretive):
         return InsertedIds([chunk_id for chunk_id, _ in held], [outcome for _, outcome in held])
 
     async def _same(self, stored: Mapping[str, Stored]) -> set[str]:
-        """The base names of chunks that hold already what they are to hold."""
+        """Returns the base names of chunks that are already up to date."""
         positions = {chunk.base_name: i for i, chunk in enumerate(self._chunks)}
         same: set[str] = set()
         for context in {one.context for one in stored.values()}:
@@ -94,7 +94,7 @@ class Replacing(Secretive):
         }
 
     async def _replace(self, stored: Mapping[str, Stored], same: set[str]) -> None:
-        """Writes those that differ in place of what is stored. Raises `ChunksNotFound`, and then wrote nothing."""
+        """Replaces the chunks that differ. If it raises `ChunksNotFound`, nothing was written."""
         old = [i for i, chunk in enumerate(self._chunks) if chunk.base_name in stored.keys() - same]
         if old:
             index, db = await self._encrypted(old)
@@ -102,7 +102,7 @@ class Replacing(Secretive):
             await self._store.replace(ids, db, index, self._kb_id)
 
     async def _insert(self, stored: Mapping[str, Stored], on_stored: OnStored | None) -> dict[str, tuple[int, Outcome]]:
-        """Stores those that are not there; whichever another client stores in the meantime is replaced."""
+        """Stores missing chunks, and replaces those that another client stores meanwhile."""
         new = [i for i, chunk in enumerate(self._chunks) if chunk.base_name not in stored]
         if not new:
             return {}

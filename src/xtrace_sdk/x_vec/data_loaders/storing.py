@@ -1,4 +1,4 @@
-"""Encrypted chunks in a knowledge base: which are there already, and storing those that are not."""
+"""Finds which encrypted chunks a knowledge base already has, and stores the others."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -16,14 +16,14 @@ from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex
 from xtrace_sdk.x_vec.stored.names import agreed_names
 
 OnStored = Callable[[InsertedIds], object]
-"""Is told of each batch, when it is stored, the ids of its chunks and what was done with them."""
+"""Called after each stored batch with the ids of its chunks and what was done with them."""
 
 
 class Stored(NamedTuple):
-    """Where a chunk is stored."""
+    """The place of a stored chunk."""
 
     context: ExecutionContext
-    """The store's own, or its predecessor."""
+    """The store's own context, or its predecessor."""
     chunk_id: int
 
 
@@ -37,14 +37,14 @@ class ChunkStore(Secretive):
         self._integration = integration
         self._is_registered = False
         self._agreed: dict[str, ChunkNames] = {}
-        """How chunks are named, by knowledge base."""
+        """The names of chunks, by knowledge base."""
 
     async def stored(self, base_names: Iterable[str], kb_id: str) -> dict[str, int]:
-        """The ids of the chunks of these base names that are there, by base name."""
+        """Returns the ids of the stored chunks with these base names, by base name."""
         return {name: one.chunk_id for name, one in (await self.located(base_names, kb_id)).items()}
 
     async def located(self, base_names: Iterable[str], kb_id: str) -> dict[str, Stored]:
-        """The same with the context that each is stored under."""
+        """Returns the same, with the context of each chunk."""
         by_name = await asyncio.to_thread((await self._names(kb_id)).by_name, base_names)
         names = list(by_name)
         found: dict[str, Stored] = {}
@@ -60,7 +60,7 @@ class ChunkStore(Secretive):
         return found
 
     async def check_new(self, base_names: Sequence[str], kb_id: str) -> None:
-        """Raises `NamesTaken` if a chunk of one of these base names is there."""
+        """Raises `NamesTaken` if a chunk with one of these base names is stored."""
         if stored := await self.located(base_names, kb_id):
             raise NamesTaken(
                 f"{len(stored)} of {len(base_names)} chunks are stored already, and on_conflict is fail, so nothing "
@@ -80,9 +80,9 @@ class ChunkStore(Secretive):
         batch_size: int = DEFAULT_BATCH_SIZE,
         on_conflict: OnConflict = "skip",
     ) -> InsertedIds:
-        """Stores chunks, no two of the same name, that were not there when they were looked up, and gives their ids.
+        """Stores chunks with distinct names that were missing when looked up, and returns their ids.
 
-        `on_conflict` says what is done with one that another client has stored since. Raises what `store_db` raises.
+        `on_conflict` decides about one that another client has stored since. Raises what `store_db` raises.
         """
         return await self._integration.store_db(
             await asyncio.to_thread(named, db, await self._names(kb_id)),
@@ -98,7 +98,7 @@ class ChunkStore(Secretive):
     async def insert_missing(
         self, db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str, on_stored: OnStored, concurrent: bool
     ) -> list[int]:
-        """The ids of all chunks, in order; those that are there already are not sent again."""
+        """Returns the ids of all chunks, in order; does not send stored ones again."""
         base_names = [base_name(chunk) for chunk in db]
         ids = await self.stored(base_names, kb_id)
         firsts = {one: i for i, one in reversed(list(enumerate(base_names)))}
@@ -114,7 +114,7 @@ class ChunkStore(Secretive):
     async def replace(
         self, chunk_ids: Sequence[int], db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str
     ) -> None:
-        """Writes chunks in place of stored ones; all or none. Raises `NotFound`, naming unknown ids."""
+        """Replaces stored chunks: all or none. Raises `NotFound`, which names unknown ids."""
         chunks = await asyncio.to_thread(named, db, await self._names(kb_id))
         updates = [{"chunk_id": chunk_id, **chunk} for chunk_id, chunk in zip(chunk_ids, chunks, strict=True)]
         await self._integration.update_chunks(index, updates, self._context.id, kb_id)
@@ -126,7 +126,7 @@ class ChunkStore(Secretive):
         return self._agreed[kb_id]
 
     async def _register(self) -> None:
-        """Makes sure that the service knows the context's public part."""
+        """Ensures that the service has the context's public part."""
         if not self._is_registered:
             await self._integration.store_exec_context(self._context.public_data(), self._context.id)
             self._is_registered = True

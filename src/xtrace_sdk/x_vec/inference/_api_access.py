@@ -1,4 +1,4 @@
-"""Where the APIs of models are, with which key they are called, and what they say when they refuse."""
+"""The addresses, keys and error messages of model APIs."""
 
 import os
 import re
@@ -16,10 +16,10 @@ _KEY_LIKE: Final = re.compile(r"\b(sk|key)-[\w*.-]{6,}")
 
 
 def ollama_address(given: str | None) -> str:
-    """The URL of Ollama: as given, else of `OLLAMA_HOST`, else this machine's. Raises `InvalidArgument`."""
+    """Returns the URL of Ollama: as given, else from `OLLAMA_HOST`, else this machine's. Raises `InvalidArgument`."""
     address = (given or os.environ.get("OLLAMA_HOST") or "127.0.0.1").strip()
     if "://" not in address:
-        # As Ollama itself reads OLLAMA_HOST: host and port may stand alone, and it may be what a server listens to.
+        # Ollama's own reading of OLLAMA_HOST: host or port may be missing, and it may be a server's listening address.
         host, port = _host_and_port(address)
         host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
         address = f"http://{host}:{port or 11434}"
@@ -27,12 +27,13 @@ def ollama_address(given: str | None) -> str:
 
 
 def openai_address(given: str | None) -> str:
-    """The URL of OpenAI's API: as given, else of `OPENAI_BASE_URL`, else its own. Raises `InvalidArgument`."""
+    """Returns the URL of OpenAI's API: as given, else from `OPENAI_BASE_URL`, else its own. Raises
+    `InvalidArgument`."""
     return base_url(given or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL, "base_url of OpenAI (or OPENAI_BASE_URL)")
 
 
 def openai_key(given: str, address: str | None) -> str:
-    """The key of OpenAI's API: as given, else of the environment; empty where an address needs none.
+    """Returns the key of OpenAI's API: as given, else from the environment; empty if the address needs none.
 
     Raises `InvalidArgument` if OpenAI itself would be called without a key.
     """
@@ -45,9 +46,9 @@ def openai_key(given: str, address: str | None) -> str:
 
 
 def reason_of(body: bytes, key: str) -> str:
-    """Why an API refused, in its own words, on one line and without the key.
+    """Returns an API's error message on one line, without the key.
 
-    That is the sentence of Ollama's `{"error": text}` or OpenAI's `{"error": {"message": text}}`.
+    It is the text in Ollama's `{"error": text}` or OpenAI's `{"error": {"message": text}}`.
     """
     try:
         answer = msgspec.json.decode(body)
@@ -65,7 +66,7 @@ def reason_of(body: bytes, key: str) -> str:
 
 
 def _host_and_port(address: str) -> tuple[str, str]:
-    """The two parts of `host:port`, `[IPv6 address]:port`, or either alone; an IPv6 address comes with brackets."""
+    """Splits `host:port` or `[IPv6 address]:port`, either of which may lack a part; keeps the brackets of IPv6."""
     if address.startswith("["):
         host, _, port = address.partition("]")
         return f"{host}]", port.removeprefix(":")

@@ -1,4 +1,4 @@
-"""Models behind an HTTP API: Ollama's, and OpenAI's with the many services that speak it. They see the texts."""
+"""Models behind an HTTP API: Ollama's, and OpenAI's, which many services support. They see the texts."""
 
 import asyncio
 import os
@@ -21,14 +21,14 @@ from xtrace_sdk.x_vec.inference._api_access import ollama_address, openai_addres
 Floats = NDArray[np.float32]
 
 _OTHER_VALUES: Final = 64
-"""Values beside the vectors, for each of them and for the whole answer: an index, a kind, how much was used."""
+"""The number of values besides the vectors, per vector and per answer: an index, a kind, the usage."""
 _REFUSALS: Final = frozenset((400, 413, 422, 500))
-"""How APIs answer for a text that is too long or otherwise not to their liking: OpenAI 400, Ollama 400 or 500."""
+"""The statuses for a text that is too long or otherwise rejected: 400 for OpenAI, 400 or 500 for Ollama."""
 _DEADLINE_S: Final = 900.0
 
 
 class _ApiProvider(Secretive, ABC):
-    """Batches of texts as requests; what differs between the APIs is below."""
+    """Sends batches of texts as requests; the subclasses contain what differs between the APIs."""
 
     title: ClassVar[str]
     path: ClassVar[str]
@@ -64,13 +64,13 @@ class _ApiProvider(Secretive, ABC):
         )
 
     async def vectors(self, texts: Sequence[str]) -> Floats:
-        """`(n, dimensions of the model)` float32. Requests travel `concurrency` at once."""
+        """Returns `(n, dimensions of the model)` float32; sends up to `concurrency` requests at once."""
         batches = [texts[start : start + self._batch_size] for start in range(0, len(texts), self._batch_size)]
         tasks = [asyncio.ensure_future(self._batch(batch)) for batch in batches]
         try:
             parts = await asyncio.gather(*tasks)
         finally:
-            # After a fault the other requests would be paid for in vain.
+            # After an error, the other requests would cost money for nothing.
             for task in tasks:
                 task.cancel()
         if len({part.shape[1:] for part in parts}) > 1:
@@ -78,7 +78,7 @@ class _ApiProvider(Secretive, ABC):
         return np.concatenate(parts)
 
     async def aclose(self) -> None:
-        """Closes the connections of the running event loop."""
+        """Closes the connections of the current event loop."""
         await self._http.aclose()
 
     async def _batch(self, texts: Sequence[str]) -> Floats:
@@ -96,7 +96,7 @@ class _ApiProvider(Secretive, ABC):
         return await asyncio.to_thread(self._read, answer.body, len(texts))
 
     def _read(self, body: bytes, count: int) -> Floats:
-        # Each value but the first has a comma before it, so these tell how much memory decoding takes.
+        # Each value except the first has a comma before it, so commas bound the memory for decoding.
         if body.count(b",") > count * MAX_DIMENSIONS + (count + 1) * _OTHER_VALUES:
             raise ProviderFault(
                 f"{self.title} returned more numbers than {count} vectors of {MAX_DIMENSIONS} have: check base_url "
@@ -108,7 +108,7 @@ class _ApiProvider(Secretive, ABC):
                 raise ProviderFault(
                     f"{self.title} returned {len(rows)} vectors for {count} texts, expected one for each"
                 )
-            with np.errstate(over="ignore"):  # what becomes infinite is refused by the caller
+            with np.errstate(over="ignore"):  # the caller rejects infinite values
                 vectors = np.array(rows, dtype=np.float32)
         except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError) as error:
             if isinstance(error, ProviderFault):
@@ -145,13 +145,13 @@ class _OllamaAnswer(msgspec.Struct):
 
 
 class OllamaProvider(_ApiProvider):
-    """`POST /api/embed` of Ollama, which must run and have the model."""
+    """`POST /api/embed` of Ollama, which must be running and have the model."""
 
     title = "Ollama"
     path = "/api/embed"
 
     def _options(self) -> dict[str, Any]:
-        return {"truncate": False}  # by default it cuts long texts without a word
+        return {"truncate": False}  # by default, it silently truncates long texts
 
     def _address(self, given: str | None) -> str:
         return ollama_address(given)
@@ -173,7 +173,7 @@ class _OpenAiAnswer(msgspec.Struct):
 
 
 class OpenAiProvider(_ApiProvider):
-    """`POST /embeddings` of OpenAI and of services that speak its API."""
+    """`POST /embeddings` of OpenAI, and of services with the same API."""
 
     title = "OpenAI"
     path = "/embeddings"

@@ -1,4 +1,4 @@
-"""Chat completions as OpenAI's API has them, and the many services that speak it: what is sent, and what comes back."""
+"""Requests and answers of chat completions, in OpenAI's format, which many services support."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any, Final
@@ -26,11 +26,11 @@ class _Choice(msgspec.Struct):
 
 
 class _Completion(msgspec.Struct):
-    """A whole answer, or one event of a stream; some events have nothing but how much was used."""
+    """A whole answer, or one event of a stream; some events contain only the usage."""
 
     choices: list[_Choice] = []
     error: Any = None
-    """What some services put into a stream that they cannot continue."""
+    """The error that some services put into a stream that they cannot continue."""
 
 
 def body_of(model: str, messages: Sequence[Mapping[str, str]], options: dict[str, Any], *, stream: bool) -> bytes:
@@ -39,7 +39,7 @@ def body_of(model: str, messages: Sequence[Mapping[str, str]], options: dict[str
 
 
 def text_of(body: bytes, api: str) -> str:
-    """The text of a whole answer. Raises `InferenceError`, which names the API."""
+    """Returns the text of a whole answer. Raises `InferenceError`, which names the API."""
     completion = _decoded(body, api)
     if not completion.choices:
         raise _not_an_answer(api)
@@ -50,10 +50,10 @@ def text_of(body: bytes, api: str) -> str:
 
 
 async def texts_of(pieces: AsyncIterator[bytes], api: str, key: str) -> AsyncGenerator[str, None]:
-    """The parts of a streamed answer's text, as they come.
+    """Yields the parts of a streamed answer's text as they arrive.
 
-    Raises `InferenceError` where the stream ends before the answer does, has no text, or is not of this API; its
-    message does not contain the key.
+    Raises `InferenceError` if the stream ends before the answer, lacks text, or does not follow this API; its message
+    does not contain the key.
     """
     is_complete, finish_reason, has_text = False, None, False
     async for event in _events(pieces, api):
@@ -75,7 +75,7 @@ async def texts_of(pieces: AsyncIterator[bytes], api: str, key: str) -> AsyncGen
 
 
 async def bounded(pieces: AsyncIterator[bytes], api: str) -> AsyncGenerator[bytes, None]:
-    """The pieces of an answer, which end with an `InferenceError` beyond what is accepted of it."""
+    """Yields the pieces of an answer. Raises `InferenceError` if it exceeds the accepted size."""
     count = 0
     async for piece in pieces:
         count += len(piece)
@@ -85,7 +85,7 @@ async def bounded(pieces: AsyncIterator[bytes], api: str) -> AsyncGenerator[byte
 
 
 async def _events(pieces: AsyncIterator[bytes], api: str) -> AsyncGenerator[bytes, None]:
-    """The data of server-sent events, of which each is one line here."""
+    """Yields the data of server-sent events, each of which is one line here."""
     line = bytearray()
     async for piece in pieces:
         *complete, rest = piece.split(b"\n")

@@ -19,11 +19,11 @@ _WORDLLAMA_MODELS: Final = ("l2_supercat", "wordllama")
 _WORDLLAMA_DIM: Final = 256
 _GROUP_TEXTS: Final = 64
 _GROUP_CHARACTERS: Final = 64 * 1024
-"""A group is one array of (texts, tokens of the longest, 256) floats: 64 MB at most for ordinary text."""
+"""A group is one array of (texts, tokens of the longest, 256) floats: at most 64 MB for ordinary text."""
 
 
 class _LoadedOnce:
-    """A model that is loaded by the first thread that needs it, while others wait."""
+    """A model that the first thread to need it loads, while others wait."""
 
     def __init__(self, load: Callable[[], Any]) -> None:
         self._load = load
@@ -38,7 +38,7 @@ class _LoadedOnce:
 
 
 class WordLlamaProvider:
-    """The static model that the package `wordllama` carries in its wheel. Nothing is downloaded."""
+    """The static model in the wheel of the package `wordllama`. Nothing is downloaded."""
 
     def __init__(self, model_name: str, batch_size: int) -> None:
         if model_name not in _WORDLLAMA_MODELS:
@@ -49,7 +49,7 @@ class WordLlamaProvider:
         self._model = _LoadedOnce(_load_wordllama)
 
     async def vectors(self, texts: Sequence[str]) -> Floats:
-        """`(n, 256)` float32; zeros for a text without tokens."""
+        """Returns `(n, 256)` float32; zeros for a text without tokens."""
         return await _in_batches(self._embed, texts, self._batch_size)
 
     async def aclose(self) -> None:
@@ -69,11 +69,11 @@ class SentenceTransformerProvider:
     def __init__(self, model_name: str, batch_size: int) -> None:
         self._batch_size = batch_size
         self._model = _LoadedOnce(lambda: _load_sentence_transformer(model_name))
-        # Fast tokenizers refuse to be used by two threads at once ("Already borrowed").
+        # Fast tokenizers cannot be used by two threads at once ("Already borrowed").
         self._one_at_a_time = threading.Lock()
 
     async def vectors(self, texts: Sequence[str]) -> Floats:
-        """`(n, dimensions of the model)` float32."""
+        """Returns `(n, dimensions of the model)` float32."""
         return await _in_batches(self._embed, texts, self._batch_size)
 
     async def aclose(self) -> None:
@@ -83,19 +83,19 @@ class SentenceTransformerProvider:
         model = self._model.get()
         with self._one_at_a_time:
             _check_lengths(model, texts)
-            # An empty prompt keeps the model from adding its own: `Embedding` has added what is wanted.
+            # An empty prompt keeps the model from adding its own, because `Embedding` has already added the right one.
             vectors = model.encode(list(texts), prompt="", convert_to_numpy=True, show_progress_bar=False)
         return np.asarray(vectors, dtype=np.float32)
 
 
 async def _in_batches(embed: Callable[[Sequence[str]], Floats], texts: Sequence[str], size: int) -> Floats:
-    """Batches one after another, each in a thread: a cancelled call stops at the next batch."""
+    """Embeds batches one after the other, each in a thread: a cancelled call stops at the next batch."""
     parts = [await asyncio.to_thread(embed, texts[start : start + size]) for start in range(0, len(texts), size)]
     return np.concatenate(parts)
 
 
 def _groups(texts: Sequence[str]) -> Iterator[list[int]]:
-    """The positions of the texts in groups of similar length, because each text is padded to the longest."""
+    """Returns the positions of the texts in groups of similar length, because each text is padded to the longest."""
     group: list[int] = []
     for i in sorted(range(len(texts)), key=lambda i: len(texts[i])):
         if group and (len(group) == _GROUP_TEXTS or (len(group) + 1) * len(texts[i]) > _GROUP_CHARACTERS):
@@ -106,11 +106,11 @@ def _groups(texts: Sequence[str]) -> Iterator[list[int]]:
 
 
 def _check_lengths(model: Any, texts: Sequence[str]) -> None:
-    """Raises `TextRefused` for a text of more tokens than the model takes, which it would cut without a word."""
+    """Raises `TextRefused` for a text with more tokens than the model accepts, which it would silently truncate."""
     most, tokenizer = model.max_seq_length, model.tokenizer
-    if most is None or not callable(tokenizer):  # static models take any length
+    if most is None or not callable(tokenizer):  # static models accept any length
         return
-    # Without `verbose=False` it logs what this raises.
+    # Without `verbose=False`, it also logs the error raised here.
     tokens = tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
     for text, own in zip(texts, tokens, strict=True):
         if len(own) > most:
@@ -155,8 +155,8 @@ def _load_sentence_transformer(model_name: str) -> Any:
 
 @contextmanager
 def _root_logging_kept() -> Iterator[None]:
-    # wordllama configures the root logger when it is imported, which is the application's business. Other threads log
-    # meanwhile: `basicConfig` does nothing where there is a handler, and this one does nothing either.
+    # wordllama configures the root logger on import, which is up to the application. A temporary handler that does
+    # nothing prevents this, even while other threads log: `basicConfig` does nothing if a handler exists.
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.addHandler(logging.NullHandler())

@@ -36,7 +36,8 @@ class Provider(Protocol):
     """A source of vectors."""
 
     async def vectors(self, texts: Sequence[str]) -> Floats:
-        """One vector for each of at least one text, in order: `(n, dimensions of the model)`."""
+        """Returns one vector for each text, of which there is at least one, in order: `(n, dimensions of the
+        model)`."""
         ...
 
     async def aclose(self) -> None:
@@ -196,9 +197,9 @@ class Embedding(Secretive):
         waiting = self._waiting.get(loop)
         if waiting is None:
             waiting = self._waiting[loop] = _Waiting()
-            # It begins when every coroutine that is ready has run up to here, so together they make one batch.
+            # It starts once every ready coroutine has run up to here, so that together they form one batch.
             task = loop.create_task(self._embed_waiting(loop, waiting))
-            self._running.add(task)  # the loop alone would not keep it alive
+            self._running.add(task)  # the loop keeps only a weak reference
             task.add_done_callback(self._running.discard)
         vector: asyncio.Future[Floats] = loop.create_future()
         waiting.texts.append(text)
@@ -261,7 +262,7 @@ class Embedding(Secretive):
         return await asyncio.to_thread(self._form.bits, vectors)
 
     async def _embed_waiting(self, loop: asyncio.AbstractEventLoop, waiting: "_Waiting") -> None:
-        del self._waiting[loop]  # later calls make another batch
+        del self._waiting[loop]  # later calls form another batch
         try:
             vectors = await self._embed_all(waiting.texts)
         except BaseException as error:

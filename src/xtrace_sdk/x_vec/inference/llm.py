@@ -167,7 +167,7 @@ class InferenceClient(Secretive):
     def messages(self, query: str, context: str = "") -> list[Message]:
         """The messages to the model: objects with `role` and `content`. No other user data is sent."""
         values = {"query": query, "context": context}
-        # In one pass: a context that contains `{query}` stays as it is.
+        # In one pass, so that a `{query}` inside the context is not replaced.
         prompt = _FIELD.sub(lambda match: values[match[1]], self._template)
         system = [{"role": "system", "content": self._instructions}] if self._instructions else []
         return [*system, {"role": "user", "content": prompt}]
@@ -236,7 +236,7 @@ class InferenceClient(Secretive):
         return _TITLES[self.provider]
 
     def _request(self, messages: Sequence[Mapping[str, str]], *, stream: bool) -> tuple[str, Request]:
-        """The request, and the key in it. The first time, says before what is about to leave."""
+        """Returns the request and its key. Before the first request, discloses what will be sent."""
         key = self._key()
         if not self._is_disclosed:
             self._is_disclosed = True
@@ -244,7 +244,7 @@ class InferenceClient(Secretive):
         headers = {"content-type": "application/json", "accept": "text/event-stream" if stream else "application/json"}
         if key:
             headers["authorization"] = f"Bearer {key}"
-        # OpenAI's newer models refuse the older name, which is the only one that other services know.
+        # OpenAI's newer models reject the older name, which is the only one that other services support.
         options: dict[str, object] = {
             "max_completion_tokens" if self._base_url == OPENAI_URL else "max_tokens": self._max_tokens
         }
@@ -278,7 +278,7 @@ def _address(provider: str, given: str | None) -> str:
         case "openai":
             return openai_address(given)
         case "ollama":
-            # Its own API is at the root, OpenAI's beside it.
+            # Ollama's own API is at the root, the OpenAI-compatible one under /v1.
             address = ollama_address(given)
             return address if address.endswith("/v1") else f"{address}/v1"
         case "custom":

@@ -92,7 +92,7 @@ class HasModel(Protocol):
 
 
 def model_of(embedding: Any) -> EmbeddingModel | None:
-    """The model of an embedder, or a model itself; None for vectors and for embedders that do not name one."""
+    """Returns an embedder's model, or the given model; None for vectors and for embedders that do not name one."""
     if isinstance(embedding, EmbeddingModel):
         return embedding
     named = getattr(embedding, "model", None)

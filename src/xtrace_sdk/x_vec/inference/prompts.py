@@ -1,10 +1,10 @@
-"""The prompts that makers of well-known models put before queries and before passages, as their model cards say."""
+"""The prompts before queries and passages that the model cards of well-known models specify."""
 
 from typing import Final, NamedTuple
 
 
 class Prompts(NamedTuple):
-    """What a model wants before a text; empty for nothing."""
+    """The prompts of a model; empty for none."""
 
     query: str = ""
     passage: str = ""
@@ -31,7 +31,7 @@ _BY_MODEL: Final = {
 
 
 def prompts_of(model_name: str) -> Prompts:
-    """The prompts of a model by its name, regardless of publisher (`owner/name`) and variant (`name:tag`).
+    """Returns the prompts of a model by its name, ignoring publisher (`owner/name`) and variant (`name:tag`).
 
     Both are empty for a model that is not in the table.
     """

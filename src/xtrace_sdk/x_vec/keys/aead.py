@@ -11,7 +11,7 @@ KEY_BYTES = 32
 
 
 def seal(key: bytes, plaintext: bytes, associated_data: bytes | None, hedge: Hedge) -> bytes:
-    """`IV ‖ tag ‖ ciphertext` of the plaintext, 32 bytes longer than it, under a fresh random IV from the hedge.
+    """Returns `IV ‖ tag ‖ ciphertext`, 32 bytes longer than the plaintext, with a fresh random IV from the hedge.
 
     An observer learns the plaintext's length.
     """
@@ -25,7 +25,7 @@ def _seal_with_iv(key: bytes, iv: bytes, plaintext: bytes, associated_data: byte
 
 
 def unseal(key: bytes, sealed: bytes, associated_data: bytes | None) -> bytes:
-    """The plaintext of what `seal` gave. Raises `cryptography.exceptions.InvalidTag` for anything else."""
+    """Decrypts what `seal` returned. Raises `cryptography.exceptions.InvalidTag` for anything else."""
     if len(sealed) < IV_BYTES + TAG_BYTES:
         raise InvalidTag
     iv, tag, ciphertext = (

@@ -17,7 +17,7 @@ from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
 
 class KMSClient(Protocol):
-    """The two calls of `boto3.client("kms")` that are made."""
+    """The two used calls of `boto3.client("kms")`."""
 
     def generate_data_key(self, **parameters: Any) -> Mapping[str, Any]: ...
     def decrypt(self, **parameters: Any) -> Mapping[str, Any]: ...
@@ -167,7 +167,7 @@ _BY_CODE: Final[Mapping[str, tuple[type[KeyMaterialError], str]]] = {
 
 @contextmanager
 def _one_sentence(key_id: str) -> Iterator[None]:
-    """Turns what boto3 raises into this package's errors, with one sentence each."""
+    """Turns boto3's exceptions into this package's errors, with one sentence each."""
     try:
         from botocore import exceptions as boto
     except ImportError:

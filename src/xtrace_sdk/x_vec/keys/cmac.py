@@ -1,4 +1,4 @@
-"""AES-CMAC (NIST SP 800-38B, RFC 4493) of many messages of one length at once."""
+"""AES-CMAC (NIST SP 800-38B, RFC 4493) of many messages of equal length at once."""
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -11,11 +11,11 @@ BLOCK_BYTES = 16
 _POLYNOMIAL = 0x87  # x^128 + x^7 + x^2 + x + 1, without x^128
 
 _BLOCK = np.dtype((np.void, BLOCK_BYTES))
-"""One block as one item, which NumPy moves as a whole."""
+"""One block as one item, which NumPy copies as a unit."""
 
 
 class Cmac(Secretive):
-    """The code under one key. Several threads may use it at once."""
+    """Computes the code under one key. Safe for concurrent use by several threads."""
 
     __slots__ = ("_idle", "_key", "_partial", "_whole")
 
@@ -24,12 +24,12 @@ class Cmac(Secretive):
         first = self._new()
         self._whole, self._partial = _subkeys(first)
         self._idle = [first]
-        """Contexts that no thread is using: making one takes as long as the codes of some hundred messages."""
+        """Idle cipher contexts: creating one takes as long as the codes of a hundred messages."""
 
     def codes(self, messages: Rows) -> Rows:
-        """The authentication codes `(n, 16)` of messages `(n, length)` of at least one byte each.
+        """Returns the authentication codes `(n, 16)` of messages `(n, length)` of at least one byte each.
 
-        All rows go through AES together, with one call for each block, so a row costs a fraction of a microsecond.
+        One call of AES processes a block of all rows, so a row costs a fraction of a microsecond.
         """
         aes, count = self._idle_or_new(), len(messages)
         state = np.zeros(count * BLOCK_BYTES + BLOCK_BYTES - 1, dtype=np.uint8)  # as long as `update_into` asks for
@@ -53,9 +53,9 @@ class Cmac(Secretive):
 
 
 def _columns(messages: Rows, whole: Rows, partial: Rows) -> NDArray[np.uint64]:
-    """The first block of every message one after another, then the second ones, and so on: `(blocks, 2·n)`.
+    """Returns the first blocks of all messages, then the second ones, and so on: `(blocks, 2·n)`.
 
-    The last ones are padded, and have the subkey for a whole or a partial block added to them.
+    The last blocks are padded, and the subkey for a complete or partial block is added to them.
     """
     count, length = messages.shape
     full, rest = divmod(length, BLOCK_BYTES)
@@ -69,13 +69,13 @@ def _columns(messages: Rows, whole: Rows, partial: Rows) -> NDArray[np.uint64]:
 
 
 def _subkeys(aes: CipherContext) -> tuple[Rows, Rows]:
-    """What is added to a last block that is whole, and to one that was padded (SP 800-38B, section 6.1)."""
+    """Returns the subkeys for a complete and for a padded last block (SP 800-38B, section 6.1)."""
     first = _doubled(int.from_bytes(aes.update(bytes(BLOCK_BYTES)), "big"))
     return _block(first), _block(_doubled(first))
 
 
 def _doubled(element: int) -> int:
-    """The element of GF(2^128) times x."""
+    """Multiplies the element of GF(2^128) by x."""
     return (element << 1 ^ (element >> 127) * _POLYNOMIAL) & ((1 << 128) - 1)
 
 

@@ -1,7 +1,7 @@
-"""Key providers as programs of the existing client write them: `get_key`, `wrap_key` and `provider_id`.
+"""Key providers written for the existing client, with `get_key`, `wrap_key` and `provider_id`.
 
-Such a provider holds one key. It is taken wherever a key provider is; the providers of this package answer those names
-with what to call instead.
+Such a provider has a single key, and is accepted as a key provider everywhere. On this package's providers, those names
+raise errors that say what to call instead.
 """
 
 import inspect
@@ -24,15 +24,15 @@ class ExistingKeyProvider(Protocol):
         ...
 
     def wrap_key(self) -> bytes:
-        """What is stored with the context, from which `from_wrapped` makes the provider again."""
+        """Returns the bytes to store with the context, from which `from_wrapped` restores the provider."""
         ...
 
 
 class AdaptedKeyProvider(Secretive):
-    """A provider of the existing client's protocol as a `KeyProvider`.
+    """Adapts a provider of the existing client's protocol to `KeyProvider`.
 
-    Every context that it protects gets the same key, since it has only one. A context's secrets are encrypted under a
-    key derived from it, each time with new randomness.
+    All its contexts get the same key, because it has only one. A context's secrets are encrypted under a key derived
+    from it with fresh randomness.
     """
 
     __slots__ = ("_provider", "kind")
@@ -47,11 +47,11 @@ class AdaptedKeyProvider(Secretive):
         self.kind: str = given
 
     def new_key(self) -> tuple[bytes, bytes]:
-        """The provider's key, and what it stores. Raises `KeyProviderFault` if either is of another form."""
+        """Returns the provider's key and its stored form. Raises `KeyProviderFault` if either is not valid."""
         return _key(self._provider), self._wrapped(self._provider)
 
     def unwrap_key(self, wrapped_key: bytes) -> bytes:
-        """The provider's key if it is the one that was stored, else that of the provider's class for what was stored.
+        """Returns the provider's key if it matches the stored one, else the key that its class restores.
 
         Raises `WrongKey` if there is none.
         """
@@ -66,13 +66,13 @@ class AdaptedKeyProvider(Secretive):
         return _key(make(wrapped_key))
 
     def _wrapped(self, provider: ExistingKeyProvider) -> bytes:
-        # Some take the key that is to be wrapped.
+        # Some take the key to wrap as an argument.
         wrap: Callable[..., Any] = provider.wrap_key
         return _bytes(wrap(*((_key(provider),) if _required(wrap) else ())), f"{type(provider).__name__}.wrap_key()")
 
 
 class ExistingNames:
-    """What the existing client's names for the calls of a key provider say on the providers of this package."""
+    """Adds the existing client's names to this package's providers, with errors that say what to call instead."""
 
     __slots__ = ()
 
@@ -112,7 +112,7 @@ def _bytes(value: Any, call: str) -> bytes:
 
 
 def _required(call: Callable[..., Any]) -> int:
-    """How many arguments a call cannot go without."""
+    """Returns the number of required arguments of a call."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(call).parameters.values()
     return sum(one.default is inspect.Parameter.empty and one.kind in kinds for one in parameters)

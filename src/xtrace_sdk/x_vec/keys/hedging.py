@@ -1,9 +1,8 @@
-"""Hedged randomness: the one source of nonces, IVs and noise (docs/formats.md, "Randomness").
+"""Hedged randomness: the only source of nonces, IVs and noise (docs/formats.md, "Randomness").
 
-What is drawn is a pseudo-random function of fresh bytes from the system's generator *and* of everything that it will be
-used with. A generator that repeats itself, as in a restored image of a machine, then repeats only for equal messages,
-which would have looked equal anyway. Key generation draws from the system's generator alone, because nothing secret
-exists yet that could hedge it.
+The output is a pseudo-random function of fresh bytes from the system's generator *and* of everything that it will be
+used with. If the generator repeats itself, as in a restored image of a machine, the output repeats only for equal
+messages. Key generation uses only the system's generator, because no secret exists yet that could hedge it.
 """
 
 import hmac
@@ -30,31 +29,31 @@ class Hedge(Secretive):
     __slots__ = ("_key",)
 
     def __init__(self, key: bytes) -> None:
-        """Raises `ValueError` for a key of another length than 32 bytes."""
+        """Raises `ValueError` for a key that does not have 32 bytes."""
         if len(key) != _KEY_BYTES:
             raise ValueError(f"the hedging key has {len(key)} bytes, expected {_KEY_BYTES}")
         self._key = key
 
     @classmethod
     def generate(cls) -> Self:
-        """A hedge with a new key."""
+        """Creates a hedge with a new key."""
         return cls(secrets.token_bytes(_KEY_BYTES))
 
     @classmethod
     def derived(cls, key: bytes, label: bytes) -> Self:
-        """A hedge whose key follows from another key, for data that has no hedging key of its own."""
+        """Creates a hedge whose key is derived from another key, for data without its own hedging key."""
         return cls(HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=label).derive(key))
 
     def draw(self, purpose: str, parts: Iterable[bytes], size: int) -> bytes:
-        """`size` random bytes, at most 8,160; `parts` is everything that they will be used with."""
+        """Returns `size` random bytes, at most 8,160; `parts` is everything that they will be used with."""
         return self._draw_with(secrets.token_bytes(FRESH_BYTES), purpose, parts, size)
 
     def draw_rows(self, purpose: str, messages: Rows, size: int) -> Rows:
-        """For each message, a row of `messages`, `size` random bytes of its own: `(n, size)`."""
+        """Returns `size` separate random bytes for each message, a row of `messages`: `(n, size)`."""
         return self._draw_rows_with(secrets.token_bytes(FRESH_BYTES * len(messages)), purpose, messages, size)
 
     def secret(self) -> bytes:
-        """The hedging key, for encryption under the key provider's key only."""
+        """Returns the hedging key, only for encryption under the key provider's key."""
         return self._key
 
     def _draw_with(self, fresh: bytes, purpose: str, parts: Iterable[bytes], size: int) -> bytes:
@@ -68,7 +67,7 @@ class Hedge(Secretive):
         return b"".join(stream)[:size]
 
     def _draw_rows_with(self, fresh: bytes, purpose: str, messages: Rows, size: int) -> Rows:
-        # What `_draw_with` gives for each row, without an object for each part.
+        # The same as `_draw_with` for each row, without an object for each part.
         if size > _BLOCK_BYTES:
             raise ValueError(f"{size} bytes were asked for each row, expected at most {_BLOCK_BYTES}")
         data, width, key = messages.tobytes(), messages.shape[1], self._key

@@ -24,7 +24,7 @@ _SALT_BYTES = 16
 _LONGEST_FILE = 256
 _ROOT = 0
 _HAS_OWNERS = hasattr(os, "geteuid")
-"""Windows has neither owners nor modes of this kind: there the file is as private as its folder."""
+"""Windows has no owners and modes of this kind: there, the file is as private as its folder."""
 
 
 @checked_calls
@@ -74,10 +74,10 @@ class KeyFileProvider(ExistingNames, Secretive):
     def _read(self) -> bytes:
         try:
             with self._path.open("rb") as file:
-                # Of the file that is open, so that it is not exchanged after the look at its owner and mode.
+                # The status of the open file, so that it cannot be exchanged after its owner and mode were checked.
                 _check_file(self._path, os.fstat(file.fileno()))
                 line = file.read(_LONGEST_FILE)
-            # Secrets are often mounted as links: both folders decide which file this path means.
+            # Secrets are often mounted as links: both folders determine the file at this path.
             for folder in {self._path.absolute().parent, self._path.resolve().parent}:
                 _check_folder(self._path, folder, folder.stat())
         except OSError as error:
@@ -99,7 +99,7 @@ def _check_file(path: Path, status: os.stat_result) -> None:
         return
     _check_owner(f"the key file {path}", status)
     mode = stat.S_IMODE(status.st_mode)
-    # A secret that root mounts for a service is readable by the group of that service.
+    # If root mounts a secret for a service, the service's group can read it.
     allowed = 0o740 if status.st_uid == _ROOT else 0o700
     if mode & ~allowed:
         raise KeyProviderFault(
@@ -113,7 +113,7 @@ def _check_folder(path: Path, folder: Path, status: os.stat_result) -> None:
         return
     what = f"the folder {folder} of the key file {path}"
     _check_owner(what, status)
-    # In a sticky folder, such as /tmp, only the owner of a file can exchange it.
+    # In a sticky folder such as /tmp, only the owner of a file can replace it.
     if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
         mode = stat.S_IMODE(status.st_mode)
         raise KeyProviderFault(f"{what} has mode {mode:04o}, so others can replace the file: run chmod go-w on it")

@@ -43,7 +43,7 @@ class PassphraseKeyProvider(ExistingNames, Secretive):
             raise InvalidArgument("the passphrase is empty, expected one that is hard to guess")
         try:
             self._typed = passphrase.encode()
-        except UnicodeEncodeError:  # its attributes hold the passphrase
+        except UnicodeEncodeError:  # its attributes contain the passphrase
             raise InvalidArgument("the passphrase holds unpaired surrogates, expected valid Unicode text") from None
         self._passphrase = unicodedata.normalize("NFC", passphrase).encode()
         self._log2_n = self._LOG2_N if insecure_log2_n is None else insecure_log2_n
@@ -75,7 +75,7 @@ class PassphraseKeyProvider(ExistingNames, Secretive):
 
     @classmethod
     def weakness(cls, wrapped_key: bytes) -> str:
-        """Why trying passphrases for a wrapped key is cheap; empty if it is not, or if the format is unknown."""
+        """Returns why trying passphrases for a wrapped key is cheap; empty if it is not, or for an unknown format."""
         if len(wrapped_key) != len(cls._MAGIC) + cls._PARAMETERS.size or not wrapped_key.startswith(cls._MAGIC):
             return ""
         log2_n = wrapped_key[len(cls._MAGIC)]
@@ -84,7 +84,7 @@ class PassphraseKeyProvider(ExistingNames, Secretive):
         return f"its key is derived by scrypt with N = 2^{log2_n}, expected at least 2^{cls._LOWEST_LOG2_N}"
 
     def existing_clients_key(self, wrapped_key: bytes) -> bytes:
-        """The key that other clients of this wire format derive: their wrapped key is the salt and nothing else."""
+        """Derives the key as other clients of this wire format do: their wrapped key is only the salt."""
         return _derive(self._typed, wrapped_key, self._EXISTING_CLIENTS_LOG2_N, 8, 1)
 
 

@@ -58,11 +58,11 @@ class KeyProvider(Protocol):
 
 
 AnyKeyProvider = KeyProvider | ExistingKeyProvider
-"""Everything that is accepted as a key provider."""
+"""The types that are accepted as key providers."""
 
 
 def as_key_provider(given: Any) -> KeyProvider:
-    """The key provider, adapted if it uses the existing client's protocol. Raises `InvalidArgument` for others."""
+    """Returns the key provider, adapted if it uses the existing client's protocol. Raises `InvalidArgument`."""
     if isinstance(given, KeyProvider):
         return given
     if isinstance(given, ExistingKeyProvider):
@@ -72,7 +72,7 @@ def as_key_provider(given: Any) -> KeyProvider:
 
 
 def existing_clients_key(provider: KeyProvider, wrapped_key: bytes) -> bytes:
-    """The key of a context that another client of this wire format saved; raises what `unwrap_key` raises.
+    """Returns the key of another client's saved context; raises what `unwrap_key` raises.
 
     Those clients derive from passphrases in their own way (docs/formats.md, "Contexts of existing clients").
     """

@@ -50,7 +50,7 @@ class RecoveryKey(Secretive):
         return " ".join(_encode(self._key))
 
     def key(self) -> bytes:
-        """The 32 bytes. Secret."""
+        """Returns the 32 bytes, which are secret."""
         return self._key
 
 

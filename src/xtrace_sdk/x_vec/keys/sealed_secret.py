@@ -1,8 +1,8 @@
 """A context's secrets, encrypted under the context's own random key (docs/formats.md, "Execution context").
 
-That key is kept in *slots*, encrypted once under the key provider's key and, if the user wants a second way in, once
-under a recovery key. So each way can be changed without the other, and both open the same secret. What is stored as
-`sk` is base64 of `XTS1 ‖ number of slots ‖ slots (80 each) ‖ IV (16) ‖ tag (16) ‖ ciphertext`.
+That key is stored in *slots*: encrypted under the key provider's key and, optionally, under a recovery key. So each can
+be changed independently, and both open the same secret. The stored `sk` is the base64 of `XTS1 ‖ number of slots ‖
+slots (80 each) ‖ IV (16) ‖ tag (16) ‖ ciphertext`.
 """
 
 import base64
@@ -27,7 +27,7 @@ _SLOT_BYTES: Final = _CHECK_BYTES + IV_BYTES + TAG_BYTES + KEY_BYTES
 
 
 class Slot(IntEnum):
-    """The ways into a context, in the order of their slots."""
+    """The keys that open a context, in the order of their slots."""
 
     PROVIDER = 0
     RECOVERY = 1
@@ -40,7 +40,7 @@ _WRONG: Final = {
 
 
 class Envelope(Secretive):
-    """A context's own key, and the slots that it is stored in. An envelope never changes: `with_slot` gives another."""
+    """A context's own key and its slots. Envelopes are immutable: `with_slot` returns a new one."""
 
     __slots__ = ("_associated_data", "_key", "_slots")
 
@@ -52,15 +52,15 @@ class Envelope(Secretive):
 
     @classmethod
     def new(cls, provider_key: bytes, associated_data: bytes) -> Self:
-        """An envelope with a new key in the provider's slot; `associated_data` is what the secret belongs to."""
+        """Creates an envelope with a new key in the provider's slot; the secret is bound to `associated_data`."""
         return cls(secrets.token_bytes(KEY_BYTES), (), associated_data).with_slot(Slot.PROVIDER, provider_key)
 
     @classmethod
     def open(cls, slot: Slot, slot_key: bytes, stored: str, associated_data: bytes) -> tuple[Self, bytes]:
-        """The envelope and the secret of what `seal` gave, by the key of one slot.
+        """Opens what `seal` returned with the key of one slot; returns the envelope and the secret.
 
-        Raises `WrongKey` if the slot is for another key or is not there, `InvalidContext` if what is stored has another
-        form or was changed (also in the other slot), or if what it belongs to was.
+        Raises `WrongKey` if the slot is for a different key or is empty, and `InvalidContext` if the stored form is not
+        valid or was changed (also in the other slot), or if the associated data was.
         """
         slots, sealed = _parts(stored)
         if slot >= len(slots):
@@ -82,17 +82,18 @@ class Envelope(Secretive):
         return len(self._slots) > Slot.RECOVERY
 
     def with_slot(self, slot: Slot, slot_key: bytes) -> Self:
-        """The envelope with this key in a slot, instead of the one that was there."""
+        """Returns the envelope with this key in a slot, in which it replaces the previous one."""
         sealed = seal(_slot_key(slot_key), self._key, _slot_data(slot, self._associated_data), _hedge(slot_key))
         filled = _key_check(slot_key) + sealed
         return type(self)(self._key, (*self._slots[:slot], filled, *self._slots[slot + 1 :]), self._associated_data)
 
     def without_recovery_key(self) -> Self:
-        """The envelope without a recovery slot."""
+        """Returns the envelope without a recovery slot."""
         return type(self)(self._key, self._slots[: Slot.RECOVERY], self._associated_data)
 
     def seal(self, secret: bytes) -> str:
-        """The secret as stored: base64 text that the keys of the slots open, with the same associated data."""
+        """Encrypts the secret to its stored form: base64 text that the slots' keys open, with the same associated
+        data."""
         header = _header(self._slots)
         return base64.b64encode(
             header + seal(self._key, secret, self._associated_data + header, _hedge(self._key))
@@ -100,12 +101,12 @@ class Envelope(Secretive):
 
 
 def is_sealed(stored: str) -> bool:
-    """Whether this begins as what `seal` gives; what other clients write does so once in 2^32 times."""
+    """Whether this begins like the output of `seal`; other clients' output does so once in 2^32 times."""
     return _decoded(stored).startswith(_MAGIC)
 
 
 def has_recovery_key(stored: str) -> bool:
-    """Whether what `seal` gave says that there is a recovery key; only opening proves it."""
+    """Whether the stored form says that there is a recovery key; only opening proves it."""
     return is_sealed(stored) and len(_parts(stored)[0]) > Slot.RECOVERY
 
 

@@ -1,6 +1,6 @@
-"""Decrypting fetched chunks: each must belong to the very vector that a search found, wherever a rotation moved it.
+"""Decrypts fetched chunks: each must belong to the vector that a search found, even if a rotation has moved it.
 
-Each must also match the filter of that search. All calls that retrieve what a search found go through here.
+Each must also match the filter of that search. All calls that retrieve search results use this module.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,9 +27,9 @@ Binding = tuple[Filter, ChunkIds]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Search:
-    """What a search was restricted to.
+    """The restrictions of a search.
 
-    Its range is not kept: rows outside it fail the search, and the id of a chunk never changes.
+    The range is not kept, because rows outside it make the search fail, and a chunk's id never changes.
     """
 
     meta_filter: Filter
@@ -49,14 +49,14 @@ class _Found:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Decrypted:
-    """A fetched chunk, read."""
+    """A fetched and decrypted chunk."""
 
     chunk: dict[str, Any]
-    """What was fetched, with its text as `chunk_content`, without its nonce."""
+    """The fetched fields, with the text as `chunk_content`, without the nonce."""
     content: Content | None = None
-    """What the text came in; None where it was not fetched."""
+    """The content that contains the text; None if it was not fetched."""
     has_moved: bool = False
-    """Whether a rotation has moved it since it was found: it is shown to `check_same_vectors` before it is used."""
+    """Whether a rotation has moved it since it was found: `check_same_vectors` must check it before it is used."""
 
     @property
     def vector_copy(self) -> VectorCopy | None:
@@ -65,7 +65,7 @@ class Decrypted:
 
 
 class Contents(Secretive):
-    """Remembers, per knowledge base, what searches found, and decrypts what is fetched of it."""
+    """Remembers the results of searches for each knowledge base, and decrypts fetched results."""
 
     def __init__(self, context: ExecutionContext) -> None:
         self._context = context
@@ -74,14 +74,14 @@ class Contents(Secretive):
     def remember(
         self, kb_id: str, search: Search, context: ExecutionContext, query: NDArray[np.uint8], nearest: Nearest
     ) -> None:
-        """The chunks that a search with this query found under the context."""
+        """Remembers the chunks that a search with this query found under the context."""
         for chunk_id, distance, nonce in zip(
             nearest.chunk_ids.tolist(), nearest.distances.tolist(), nearest.nonces, strict=True
         ):
             self._found[kb_id, chunk_id] = _Found(search, context, nonce or b"", query, distance)
 
     def searches(self, kb_id: str, chunk_ids: Iterable[int]) -> dict[int, Search]:
-        """The latest search that found each of these chunks, without those that none found."""
+        """Returns the latest search that found each of these chunks, without chunks that none found."""
         return {
             chunk_id: found.search
             for chunk_id in chunk_ids
@@ -91,7 +91,7 @@ class Contents(Secretive):
     def decrypted(
         self, kb_id: str, chunk: Mapping[str, Any], wanted: Projection, filters: Iterable[Binding]
     ) -> Decrypted:
-        """What is wanted of a fetched chunk, in plaintext.
+        """Returns the requested fields of a fetched chunk, in plaintext.
 
         Raises `ContentTampered`, `UnknownContent`, and `ChangedSinceSearch` if it was replaced since it was found, or
         does not match a filter that binds it.
@@ -118,10 +118,10 @@ class Contents(Secretive):
     def check_same_vectors(
         self, kb_id: str, chunks: Iterable[Mapping[str, Any]], nonces: Mapping[int, bytes | None]
     ) -> None:
-        """Raises `ChangedSinceSearch` unless the vectors of moved chunks are as far from the query as those found.
+        """Raises `ChangedSinceSearch` unless moved chunks have the same distance to the query as when they were found.
 
-        `chunks` have their ciphertexts, `nonces` are those that their contents were decrypted with. Without this look
-        a service could exchange the contents of two chunks under cover of a rotation.
+        `chunks` have their ciphertexts; `nonces` are those with which their contents were decrypted. Without this
+        check, a service could exchange the contents of two chunks during a rotation.
         """
         missing = set(nonces)
         for chunk in chunks:
@@ -138,7 +138,7 @@ class Contents(Secretive):
 
 
 def filters_of(searches: Mapping[int, Search], with_decoys: bool) -> list[Binding]:
-    """The filters that bind what is fetched of these chunks, each of which was found by a search.
+    """Returns the filters that the fetched chunks must match, given the searches that found them.
 
     With decoys a search's filter binds all its candidates: an error only for the chunks that it found would tell the
     service, which can change visible metadata, that they are no decoys. Members of a group that are not among the

@@ -1,4 +1,4 @@
-"""Decoys: other candidates are fetched along, so that the service cannot tell which chunks a search found.
+"""Decoys: other candidates are fetched too, so that the service cannot tell which chunks a search found.
 
 **Groups.** A chunk belongs to one group of its knowledge base for as long as the retriever lives, whatever filter or
 range a search has. Groups only grow, by merging. A chunk that was never fetched with decoys is ungrouped.
@@ -54,14 +54,14 @@ from xtrace_sdk.errors import DecoyGroupTooLarge, InvalidArgument
 ChunkIds = NDArray[np.int64]
 Group = list[int]
 Sample = Callable[[Sequence[int], int], list[int]]
-"""Draws different elements of a sequence, every arrangement of them with the same probability."""
+"""Draws distinct elements of a sequence; every arrangement has the same probability."""
 
 MAX_MEMBERS: Final = 1000
-"""A group that would become larger is not fetched."""
+"""The maximum size of a group; a larger one is not fetched."""
 MAX_REMEMBERED: Final = 1 << 25
-"""Bytes of candidates to remember; those of the latest searches are kept."""
+"""The maximum bytes of remembered candidates; those of the latest searches are kept."""
 _OVERHEAD: Final = 512
-"""Bytes that a search counts besides the ids of its candidates."""
+"""The bytes that each search counts besides the ids of its candidates."""
 _NONE: Final[ChunkIds] = np.empty(0, np.int64)
 
 
@@ -86,8 +86,8 @@ class Candidates:
 class Decoys:
     """The groups of all knowledge bases, and the candidates of the latest searches.
 
-    A group takes some 150 bytes a member. None is ever forgotten, because a new one in its place would undo what it
-    hid.
+    A group takes about 150 bytes per member. Groups are never forgotten, because a new group would reveal what the old
+    one hid.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class Decoys:
         self._numbers = count(1)
 
     def remember(self, kb_id: str, ids: ChunkIds) -> Candidates:
-        """The candidates of a search that was just made; `ids` ascend. Equal ones of two searches are one object."""
+        """Remembers the candidates of a new search; `ids` ascend. Equal candidates of two searches share one object."""
         key = kb_id, ids.tobytes()
         latest = self._remembered.pop(key, None)
         if latest is None:
@@ -112,7 +112,7 @@ class Decoys:
         return latest
 
     def together_with(self, wanted: Iterable[int], found_among: Mapping[int, Candidates], decoys: int) -> list[int]:
-        """The ids to fetch instead of those wanted, ascending: their groups, with at least as many decoys.
+        """Returns the ids to fetch instead of the wanted ones, ascending: their groups, with at least this many decoys.
 
         `found_among` has the candidates of the search that found a chunk, for each. May run in a thread. Raises
         `InvalidArgument` if they are missing or forgotten, and `DecoyGroupTooLarge`.
@@ -133,10 +133,10 @@ class Decoys:
 
 
 class Groups:
-    """Which chunks of one knowledge base are fetched together."""
+    """The chunks of one knowledge base that are fetched together."""
 
     def __init__(self, groups: Iterable[Iterable[int]] = (), sample: Sample | None = None) -> None:
-        """`groups` are those that there are already; `sample` draws, by default from the system's generator."""
+        """`groups` are the existing groups; `sample` draws, by default from the system's generator."""
         self._sample = sample or secrets.SystemRandom().sample
         self._lock = threading.Lock()
         self._of: dict[int, Group] = {}
@@ -147,9 +147,9 @@ class Groups:
         return (group for member, group in self._of.items() if member == group[0])
 
     def together_with(self, wanted: set[int], candidates: ChunkIds, decoys: int) -> list[int]:
-        """The members of the groups of those wanted, which are among the candidates, by the module's three steps.
+        """Returns the members of the wanted chunks' groups, after the module's three steps; wanted ones are candidates.
 
-        Raises `DecoyGroupTooLarge`; the groups stay as they were then.
+        Raises `DecoyGroupTooLarge`; the groups are then unchanged.
         """
         with self._lock:
             groups, ungrouped = self._with_enough(candidates, len(wanted) + decoys)

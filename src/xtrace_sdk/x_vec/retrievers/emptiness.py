@@ -1,4 +1,4 @@
-"""Why a search over everything had no candidate."""
+"""Explains why a search without restrictions had no candidates."""
 
 import warnings
 
@@ -9,9 +9,9 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 
 
 async def explain_emptiness(context: ExecutionContext, integration: XTraceIntegration, kb_id: str) -> None:
-    """Raises `NothingToSearch` if the knowledge base belongs to other contexts, and else warns that it is empty.
+    """Raises `NothingToSearch` if the knowledge base has other contexts; otherwise warns that it is empty.
 
-    One request more, made only where there was no candidate although every chunk of the context was one.
+    This takes one more request, only if there were no candidates although every chunk of the context was eligible.
     """
     others = await _bound(integration, kb_id) - {one.id for one in context.lineage}
     if others:
@@ -28,7 +28,7 @@ async def explain_emptiness(context: ExecutionContext, integration: XTraceIntegr
 
 
 async def _bound(integration: XTraceIntegration, kb_id: str) -> set[str]:
-    """The contexts of the knowledge base, as far as the key may know them."""
+    """Returns the contexts of the knowledge base, as far as the key may see them."""
     try:
         return set(await integration.get_ctx_for_kb(kb_id))
     except PermissionDenied:

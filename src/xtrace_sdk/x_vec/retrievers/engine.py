@@ -1,4 +1,4 @@
-"""What all searches go through: the encrypted scan under a context and its predecessor, and reading what it found."""
+"""The common part of all searches: the encrypted scan under a context and its predecessor, and reading the results."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -25,16 +25,16 @@ from xtrace_sdk.x_vec.retrievers.stored_rows import StoredRows
 
 
 class Found(NamedTuple):
-    """What one search found."""
+    """The results of one search."""
 
     nearest: list[Nearest]
-    """For each query the nearest chunks, nearest first."""
+    """The nearest chunks for each query, nearest first."""
     candidates: int
-    """How many chunks it could find."""
+    """The number of candidates."""
 
 
 class SearchEngine(Secretive):
-    """Searches under one context, with decoys that stay the same as long as it lives."""
+    """Searches under one context, with decoys that stay the same for its lifetime."""
 
     def __init__(self, context: ExecutionContext, integration: XTraceIntegration) -> None:
         self._context = context
@@ -48,7 +48,7 @@ class SearchEngine(Secretive):
     async def decrypted(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str], decoys: int, contents: Contents
     ) -> list[Decrypted]:
-        """What `Retriever.retrieve_and_decrypt` says, of what the searches that `contents` remembers have found."""
+        """See `Retriever.retrieve_and_decrypt`; applies to the results of the searches that `contents` remembers."""
         searches, asked = contents.searches(kb_id, chunk_ids), sorted(set(chunk_ids))
         filters = filters_of(searches, with_decoys=decoys > 0)
         if decoys:
@@ -62,7 +62,7 @@ class SearchEngine(Secretive):
                 lambda: [contents.decrypted(kb_id, chunk, wanted, filters) for chunk in chunks]
             )
         moved = {c["chunk_id"]: c.get("nonce") for c, one in zip(chunks, opened, strict=True) if one.has_moved}
-        # Only chunks that were found can be told to have moved, so with decoys this does not depend on whether one has.
+        # Only found chunks can be known to have moved, so with decoys this must not depend on whether one has.
         looked_at = asked if decoys and self._context.predecessor is not None else sorted(moved)
         if looked_at:
             vectors = await self._integration.get_chunk_by_id(looked_at, kb_id, projection=["index", "nonce"])
@@ -74,7 +74,7 @@ class SearchEngine(Secretive):
     async def nearest(
         self, vectors: Sequence[NDArray[np.uint8]], k: int, scope: SearchScope, contents: Contents
     ) -> Found:
-        """For each vector the nearest chunks, including those under a context that it replaces.
+        """Returns the nearest chunks for each vector, including those under a replaced context.
 
         `contents` remembers them.
         """
@@ -111,7 +111,7 @@ class SearchEngine(Secretive):
         k: int,
         scope: SearchScope,
     ) -> tuple[list[Nearest], ChunkIds]:
-        """The same among what is still under the predecessor, under whose keys no query is encrypted."""
+        """Does the same for chunks under the predecessor, under whose keys no query is encrypted."""
         asked = [predecessor.homomorphic.stored_rows_query()]
         with stage("search"):
             async with aclosing(self._answers(predecessor, asked, scope)) as blocks:

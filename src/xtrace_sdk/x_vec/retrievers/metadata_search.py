@@ -1,4 +1,4 @@
-"""Metadata search where the keys are: filters with clear values, and chunks with clear values and texts."""
+"""Metadata search on the client: filters and chunks have plaintext values."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ async def search_metadata(
     sort_by: str,
     sort_order: str,
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """What `Retriever.iter_meta_search` says."""
+    """See `Retriever.iter_meta_search`."""
     asked = []
     for one in context.lineage:
         check_sortable(one, sort_by)
@@ -30,7 +30,7 @@ async def search_metadata(
         async for chunk in integration.iter_meta_search(
             kb_id, filter_, one.id, projection=wanted.fetched, sort_by=sort_by, sort_order=sort_order
         ):
-            # A rotation may have moved it since the predecessor was asked.
+            # A rotation may have moved it since the predecessor was queried.
             if chunk["chunk_id"] not in seen and one.accepted.ids(kb_id, [chunk["chunk_id"]]).all():
                 seen.add(chunk["chunk_id"])
                 yield _clear(one, kb_id, chunk, wanted)

@@ -1,4 +1,4 @@
-"""Rescoring: candidates of a search by Hamming distance, ordered by the cosine similarity of their vectors' copies."""
+"""Rescoring: ranks the candidates of a search by the cosine similarity of their vectors' copies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from xtrace_sdk.x_vec.retrievers.contents import Decrypted
 
 
 def rescored(query: NDArray[np.float32], candidates: Sequence[Decrypted]) -> list[tuple[Decrypted, float]]:
-    """The candidates with their cosine similarity to the query, the most similar first; ties stay in their order.
+    """Returns the candidates with their cosine similarity to the query, most similar first; ties keep their order.
 
-    Raises `InvalidArgument`, naming them, if some have no copy of their vector, `UnknownContent` for a copy of another
-    length than the query.
+    Raises `InvalidArgument`, which names candidates without a copy of their vector, and `UnknownContent` for a copy
+    whose length differs from the query's.
     """
     if not candidates:
         return []

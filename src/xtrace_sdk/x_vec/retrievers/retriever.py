@@ -181,7 +181,7 @@ class Retriever(Secretive):
             vector, k * (rescore or 1), kb_id, meta_filter, range_filter, include_scores=True
         )
         distances = dict(zip(ids, scores, strict=True))
-        # Nothing else ran in between, so this search is the latest that found them, and its filter is checked.
+        # Nothing else ran in between, so this search is the latest that found them, and its filter applies.
         found = await self._engine.decrypted(ids, kb_id, FIELDS, decoys, self._contents)
         ranked = [(one, None) for one in found] if wanted is None else rescored(wanted, found)[:k]
         return [
@@ -261,7 +261,7 @@ class Retriever(Secretive):
         return separator.join(f"[{i}] {text}" for i, text in enumerate(texts, start=1))
 
     async def _query_vector(self, query: str | Any, as_given: bool) -> Any:
-        """The query as a vector; of a text, the model's floats where it is wanted as given, else bits."""
+        """Returns the query as a vector; for a text, the model's floats if rescoring needs them, else bits."""
         if not isinstance(query, str):
             return await resolve(query)
         if self._embedding is None:

@@ -1,6 +1,6 @@
-"""Reading a search's answer while it comes: every row is decrypted and checked, the nearest are kept.
+"""Reads a search's answer as it arrives: decrypts and checks every row, and keeps the nearest.
 
-Blocks are decrypted in threads, several at once; at any moment only a few blocks and the nearest rows are in memory.
+Several blocks are decrypted at once in threads; only a few blocks and the nearest rows are in memory at a time.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from xtrace_sdk.limits import MAX_NAMED_ROWS
 from xtrace_sdk.x_vec.schemes.interface import EncryptedQueries
 
 BLOCKS_IN_FLIGHT = min(2 * (os.cpu_count() or 1), 32)
-"""Blocks that are being decrypted or wait for it; further ones stay with the network."""
+"""The number of blocks that are being decrypted or waiting for it; others are not read from the network yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """The nearest rows so far, nearest first, of equal distance the smaller id first."""
+    """The nearest rows so far, nearest first; for equal distances, the smaller id first."""
 
     chunk_ids: NDArray[np.int64]
     distances: NDArray[np.int64]
@@ -31,7 +31,7 @@ class Nearest:
     nonces: Sequence[bytes | None]
 
     def take(self, positions: Sequence[int]) -> "Nearest":
-        """These rows of it, in this order."""
+        """Returns these rows of it, in this order."""
         return Nearest(
             self.chunk_ids[positions],
             self.distances[positions],
@@ -41,13 +41,13 @@ class Nearest:
 
 
 def union(one: Nearest, other: Nearest, k: int) -> Nearest:
-    """The `k` nearest rows of two confirmed answers under different keys; an id in both is taken from the second."""
+    """Returns the `k` nearest rows of two confirmed answers under different keys; the second wins for ids in both."""
     kept = np.flatnonzero(~np.isin(one.chunk_ids, other.chunk_ids))
     chunk_ids = np.concatenate([one.chunk_ids[kept], other.chunk_ids])
     distances = np.concatenate([one.distances[kept], other.distances])
     nonces = [*[one.nonces[int(i)] for i in kept], *other.nonces]
     chosen = _order(chunk_ids, distances)[:k]
-    # Ciphertexts under two keys do not fit into one array, and are not wanted any more.
+    # Ciphertexts under two keys do not fit into one array, and are no longer needed.
     return Nearest(chunk_ids[chosen], distances[chosen], _NOTHING.ciphertexts, [nonces[int(i)] for i in chosen])
 
 
@@ -56,7 +56,7 @@ _NOTHING = Nearest(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 0,
 
 @dataclass(frozen=True, slots=True)
 class BlockReading:
-    """What was read of a block, whose rows may all have been dropped: for each query its nearest rows."""
+    """The result of a block, all of whose rows may have been dropped: the nearest rows for each query."""
 
     nearest: list[Nearest]
     invalid: NDArray[np.bool_]
@@ -70,10 +70,10 @@ ReadBlock = Callable[[RowBlock], BlockReading]
 async def nearest_rows(
     blocks: AsyncIterator[RowBlock], queries: EncryptedQueries, k: int
 ) -> tuple[list[Nearest], NDArray[np.int64]]:
-    """For each query its `k` nearest rows of the whole answer, confirmed; and the ids of all rows.
+    """Returns the `k` nearest confirmed rows of the whole answer for each query, and the ids of all rows.
 
-    Raises `InvalidRows`, naming the first of them, if any row is not the sum of a stored vector and a query, after all
-    rows were processed; `InvalidAnswer` if the answer cannot be read.
+    Raises `InvalidRows`, which names the first bad rows, if any row is not the sum of a stored vector and a query,
+    after all rows were processed; `InvalidAnswer` if the answer cannot be read.
     """
     best, candidates = await nearest_of(blocks, lambda block: _read(block, queries, k), len(queries), k)
     for number, nearest in enumerate(best):
@@ -84,9 +84,9 @@ async def nearest_rows(
 async def nearest_of(
     blocks: AsyncIterator[RowBlock], read: ReadBlock, queries: int, k: int
 ) -> tuple[list[Nearest], NDArray[np.int64]]:
-    """For each of this number of queries the `k` nearest of all rows, as `read` gives them; and the ids of all rows.
+    """Returns the `k` nearest rows from `read` for each of this number of queries, and the ids of all rows.
 
-    Raises `InvalidRows`, naming the first of them, if any row is not valid, after all rows were processed.
+    Raises `InvalidRows`, which names the first bad rows, if any row is not valid, after all rows were processed.
     """
     best = [_NOTHING] * queries
     invalid_positions: list[int] = []
@@ -117,7 +117,7 @@ async def _readings(blocks: AsyncIterator[RowBlock], read: ReadBlock) -> AsyncIt
         while in_flight:
             yield await in_flight.pop(0)
     finally:
-        # A thread cannot be stopped; what it found is not wanted any more.
+        # A thread cannot be stopped; its result is no longer needed.
         await asyncio.gather(*in_flight, return_exceptions=True)
 
 
@@ -128,9 +128,9 @@ def _read(block: RowBlock, queries: EncryptedQueries, k: int) -> BlockReading:
 
 
 def nearest_in(block: RowBlock, distances: NDArray[np.int64], ciphertexts: Rows, k: int) -> Nearest:
-    """The `k` nearest rows of a block, with what is to be kept of their ciphertexts."""
+    """Returns the `k` nearest rows of a block, with the ciphertexts to keep."""
     chosen = _order(block.chunk_ids, distances)[:k]
-    # Copies: what is kept must not keep the whole block.
+    # Copies, because views would keep the whole block in memory.
     nonces = [_nonce(block, int(i)) for i in chosen]
     return Nearest(block.chunk_ids[chosen], distances[chosen], ciphertexts[chosen], nonces)
 
@@ -147,7 +147,7 @@ def _merged(one: Nearest, new: Nearest, k: int) -> Nearest:
 
 
 def _equally_wide(one: Rows, other: Rows) -> list[Rows]:
-    """Both, padded with zeros: a block is as wide as its widest ciphertext where an answer has no width of its own."""
+    """Concatenates both, padded with zeros: without a fixed width, a block is as wide as its widest ciphertext."""
     width = max(one.shape[2], other.shape[2])
     return [np.pad(rows, ((0, 0), (0, 0), (0, width - rows.shape[2]))) for rows in (one, other)]
 
@@ -166,7 +166,7 @@ def _order(chunk_ids: NDArray[np.int64], distances: NDArray[np.int64]) -> NDArra
 
 
 def nonces_of(block: RowBlock) -> Rows | list[bytes | None]:
-    """The nonces of a block's rows; the column itself where all nonces fill it, as they do in native contexts."""
+    """Returns the nonces of a block's rows: the column itself if all nonces fill it, as in native contexts."""
     if (block.nonce_lengths == block.nonces.shape[1]).all() and block.nonces.shape[1]:
         return block.nonces
     return [_nonce(block, i) for i in range(len(block))]

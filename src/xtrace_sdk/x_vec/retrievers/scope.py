@@ -1,4 +1,4 @@
-"""What a search is over: a knowledge base, and the chunks in it that a filter and a range of ids leave."""
+"""The scope of a search: a knowledge base, and a filter and a range of ids that restrict its chunks."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,23 +10,23 @@ from xtrace_sdk.errors import InvalidArgument, InvalidFilter
 from xtrace_sdk.x_vec.chunks.private_metadata import Hiding, hidden_filter
 
 Range = tuple[int, int]
-"""`(lowest, highest)` chunk id, both included."""
+"""`(lowest, highest)` chunk id, inclusive."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchScope:
-    """Parsed and checked once, where a search begins."""
+    """The scope, parsed and checked once at the start of a search."""
 
     kb_id: str
     meta_filter: Filter
     id_range: Range | None
     _given: MetaFilter | None = field(repr=False, compare=False)
     is_hidden: bool = False
-    """Whether the filter as given is the service's already."""
+    """Whether the filter already contains the service's hashes."""
 
     @classmethod
     def of(cls, kb_id: str, id_range: Range | None, meta_filter: MetaFilter | None) -> "SearchScope":
-        """The scope of a search as its caller gave it.
+        """Parses the scope of a search from the caller's arguments.
 
         Raises `InvalidArgument` without a knowledge base, and `InvalidFilter`.
         """
@@ -40,9 +40,9 @@ class SearchScope:
 
     @classmethod
     def of_hashes(cls, kb_id: str, service_filter: dict[str, Any]) -> "SearchScope":
-        """A scope whose filter has the hashes that the service has, whatever the context keeps private.
+        """Creates a scope whose filter already contains the service's hashes, regardless of private fields.
 
-        It binds nothing that is fetched: the maker of the hashes decides what matches.
+        Fetched chunks are not checked against it, because the creator of the hashes decides what matches.
         """
         return cls(kb_id, EVERY_CHUNK, None, service_filter, is_hidden=True)
 
@@ -52,5 +52,5 @@ class SearchScope:
         return not self.is_hidden and self.id_range is None and self.meta_filter == EVERY_CHUNK
 
     def hidden_filter(self, context: Hiding) -> Any:
-        """The filter as the service gets it: hashes in place of the values of the context's private fields."""
+        """Returns the filter for the service, with hashes instead of the values of private fields."""
         return self._given if self.is_hidden else hidden_filter(context, self._given)

@@ -1,8 +1,8 @@
-"""Searching what a rotation has not moved yet, without a query under the old keys.
+"""Searches chunks that a rotation has not moved yet, without a query under the old keys.
 
-The service is asked for the stored rows themselves. Each is decrypted here, once as long as the retriever lives, and
-compared with the queries in plaintext. The rows travel at every search, as many bytes as the answer to an encrypted
-query would have, whatever the number of queries.
+The service returns the stored rows themselves. Each is decrypted here, once in the retriever's lifetime, and compared
+with the queries in plaintext. The rows are transferred at every search: as many bytes as the answer to one encrypted
+query, regardless of the number of queries.
 """
 
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -19,35 +19,35 @@ from xtrace_sdk.x_vec.schemes.ciphertexts import DIGEST_BYTES, row_digest
 from xtrace_sdk.x_vec.schemes.interface import Bits, HomomorphicClient
 
 MAX_REMEMBERED_BYTES: Final = 128 * 1024**2
-"""For vectors that were decrypted; what does not fit is decrypted again at each search."""
+"""The memory for decrypted vectors; those that do not fit are decrypted again at each search."""
 _ENTRY_BYTES: Final = 200
-"""What the dictionary needs for each, about."""
+"""The approximate overhead of the dictionary per vector."""
 
 PackedBits = NDArray[np.uint8]
 
 
 class StoredRows:
-    """Reads rows as they are stored under one context, and remembers the vectors of those that were valid.
+    """Reads the stored rows of one context, and remembers the vectors of valid ones.
 
-    A row is known again by its id, its nonce and its ciphertexts, so remembering changes no answer.
+    A row is recognised by its id, its nonce and its ciphertexts, so remembering does not change results.
     """
 
     def __init__(self, scheme: HomomorphicClient, accepted: Accepted | None = None) -> None:
-        """What is not accepted is passed over, as if it were not stored."""
+        """Chunks that are not accepted are ignored, as if they were not stored."""
         self._scheme = scheme
         self._accepted = accepted or Accepted()
         self._known: dict[str, dict[int, bytes]] = {}
-        """For each knowledge base and chunk the digest of its row, and behind it the packed bits."""
+        """The digest of each chunk's row, followed by its packed bits, by knowledge base and chunk."""
         self._bytes = 0
         self._lock = Lock()
 
     async def nearest(
         self, blocks: AsyncIterator[RowBlock], kb_id: str, queries: Sequence[Bits], k: int
     ) -> tuple[list[Nearest], NDArray[np.int64]]:
-        """For each query, bits in plaintext, its `k` nearest rows; and the ids of all rows.
+        """Returns the `k` nearest rows for each query, given as plaintext bits, and the ids of all rows.
 
-        Raises `InvalidRows`, naming all of them, if any row is not a stored vector, after all rows were processed;
-        `InvalidAnswer` if the answer cannot be read.
+        Raises `InvalidRows`, which names all bad rows, if any row is not a stored vector, after all rows were
+        processed; `InvalidAnswer` if the answer cannot be read.
         """
         packed = [np.packbits(query) for query in queries]
         return await nearest_of(blocks, lambda block: self._read(kb_id, block, packed, k), len(queries), k)
@@ -70,7 +70,7 @@ class StoredRows:
         return BlockReading(nearest, ~valid, block.chunk_ids.copy())
 
     def _accepted_of(self, kb_id: str, block: RowBlock) -> tuple[RowBlock, list[bytes | None], list[bytes]]:
-        """The rows that count, with their nonces and digests."""
+        """Returns the accepted rows, with their nonces and digests."""
         nonces = [None if nonce is None else bytes(nonce) for nonce in nonces_of(block)]
         digests = [
             row_digest([one.tobytes() for one in row], nonce)
@@ -86,7 +86,7 @@ class StoredRows:
     def _vectors(
         self, kb_id: str, block: RowBlock, nonces: list[bytes | None], digests: list[bytes]
     ) -> tuple[PackedBits, NDArray[np.bool_]]:
-        """`(packed bits, valid)` of the rows: what is known is not decrypted again."""
+        """Returns `(packed bits, valid)` of the rows; known rows are not decrypted again."""
         with self._lock:
             known = self._known.setdefault(kb_id, {})
         entries = [known.get(chunk_id, b"") for chunk_id in block.chunk_ids.tolist()]

@@ -1,4 +1,4 @@
-"""Encrypted vectors as the client holds them: arrays underneath, sequences of integers on top. No secret is in them."""
+"""Encrypted vectors on the client: arrays with the interface of sequences of integers. They contain no secrets."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -12,9 +12,9 @@ DIGEST_BYTES = 16
 
 
 def row_digest(ciphertexts: Iterable[bytes], nonce: bytes | None) -> bytes:
-    """Identifies an encrypted vector as it is stored, of whichever width its ciphertexts came (docs/formats.md).
+    """Identifies a stored encrypted vector, regardless of the width of its ciphertexts (docs/formats.md).
 
-    A collision that someone prepared is of no use: rows count only if they are valid under secret keys.
+    Collisions are useless to an attacker: rows are accepted only if they are valid under secret keys.
     """
     parts = [nonce or b"", *(ciphertext.rstrip(b"\0") for ciphertext in ciphertexts)]
     joined = b"".join([len(part).to_bytes(2) + part for part in parts])
@@ -22,7 +22,7 @@ def row_digest(ciphertexts: Iterable[bytes], nonce: bytes | None) -> bytes:
 
 
 class EncryptedIndex(Sequence[int]):
-    """One encrypted vector: a sequence of integer ciphertexts, with the nonce that its noise is derived from."""
+    """One encrypted vector: a sequence of integer ciphertexts, with the nonce from which its noise is derived."""
 
     __slots__ = ("_ciphertexts", "nonce")
 
@@ -32,7 +32,7 @@ class EncryptedIndex(Sequence[int]):
         self.nonce = nonce
 
     def ciphertexts(self) -> list[bytes]:
-        """The ciphertexts in little-endian bytes without padding, as they travel."""
+        """Returns the ciphertexts in their wire format: little-endian bytes without padding."""
         return [row.tobytes().rstrip(b"\0") for row in self._ciphertexts]
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class EncryptedIndex(Sequence[int]):
 
 
 class EncryptedIndexBatch(Sequence[EncryptedIndex]):
-    """The encrypted vectors of one batch over one array; its elements are views, made when asked for."""
+    """The encrypted vectors of one batch in one array; its elements are views, created on access."""
 
     __slots__ = ("nonces", "rows")
 

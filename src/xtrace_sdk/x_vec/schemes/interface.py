@@ -1,8 +1,8 @@
-"""What the SDK knows of a scheme's client half: encrypting vectors and queries, and reading the service's answers.
+"""The interface of a scheme's client half: encrypting vectors and queries, and reading the service's answers.
 
-A scheme decides what is stored for a vector and what one search answers for it. Nothing outside a scheme assumes one
-ciphertext a vector, a modulus, an answer as wide as what is stored, or that the service computes anything at all: a
-scheme whose service answers with the stored rows themselves sends queries without ciphertexts. The service's half is
+A scheme decides what is stored for a vector, and what a search answers for it. Nothing outside a scheme assumes one
+ciphertext per vector, a modulus, an answer as wide as the stored row, or that the service computes at all: if the
+service answers with the stored rows themselves, queries do not have ciphertexts. The service's half is
 `xtrace_core.schemes`.
 """
 
@@ -28,12 +28,12 @@ Nonces = Rows | Sequence[bytes | None]
 
 
 Valid = NDArray[np.bool_]
-"""For each row whether it is exactly what it should be, `(n,)`."""
+"""Whether each row is valid, `(n,)`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchemeParameters:
-    """What a user may choose about a new key; None leaves it to the scheme."""
+    """A user's choices for a new key; None means the scheme's default."""
 
     key_len: int | None = None
     """Bits of each prime, for schemes that have primes."""
@@ -41,28 +41,28 @@ class SchemeParameters:
     """Bits of the subgroup orders, for `paillier_lookup`."""
     insecure_allow_weak_parameters: bool = False
     in_one_ciphertext: bool = False
-    """Refuses vectors that take more than one ciphertext, for schemes that spread long ones over several."""
+    """Rejects vectors that take more than one ciphertext, for schemes that spread long vectors over several."""
 
 
 class EncryptedQueries(Protocol):
-    """The queries of one search, encrypted, with the keys that read their answers; those never leave the object."""
+    """The encrypted queries of one search, with the keys for reading their answers, which never leave the object."""
 
     @property
     def sent(self) -> list[list[bytes]]:
-        """For each query what travels to the service: ciphertexts, little-endian without padding, or nothing."""
+        """What is sent to the service for each query: ciphertexts, little-endian without padding, or nothing."""
 
     def __len__(self) -> int: ...
 
     def read(self, rows: Rows, nonces: Nonces) -> tuple[Distances, Valid]:
-        """`(distances, valid)`, `(queries, n)` and `(n,)`, of answers `(n, count, width)`: good enough for ranking.
+        """Returns `(distances, valid)`, `(queries, n)` and `(n,)`, of answers `(n, count, width)`: enough for ranking.
 
-        Every row is processed in the same way whether it is valid or not. Raises `InvalidAnswer` for answers of
-        another shape than such queries have.
+        Every row is processed in the same way, whether or not it is valid. Raises `InvalidAnswer` for answers whose
+        shape does not match the queries.
         """
         ...
 
     def confirm(self, rows: Rows, nonces: Nonces, number: int) -> tuple[Distances, Valid]:
-        """`(distances, valid)`, both `(n,)`, to one of the queries: what a row must pass before it is acted upon."""
+        """Returns `(distances, valid)`, both `(n,)`, for one of the queries: a row must pass this before it is used."""
         ...
 
 
@@ -82,28 +82,28 @@ class HomomorphicClient(Protocol):
 
     @property
     def weakness(self) -> str:
-        """Why anyone with the public key can read what it hides, as a clause; empty if that is not so."""
+        """Why anyone with the public key can decrypt, as a clause; empty if no one can."""
 
     def public_key(self) -> dict[str, Any]:
-        """What the service needs; stored as `pk`."""
+        """Returns what the service needs; stored as `pk`."""
 
     def config(self) -> dict[str, Any]:
-        """The parameters that are not secret; stored as `config`."""
+        """Returns the parameters that are not secret; stored as `config`."""
 
     def secrets(self) -> dict[str, str]:
-        """The secret parameters, for encryption under the key provider's key only."""
+        """Returns the secret parameters, only for encryption under the key provider's key."""
 
     def encrypt_vec_one(self, vector: Any) -> EncryptedIndex: ...
     def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch: ...
 
     def decrypt_vec_batch(self, rows: Answers, nonces: Nonces) -> tuple[Bits, Valid]:
-        """The vectors `(n, embed_len)` of stored rows, each with its chunk's nonce."""
+        """Returns the vectors `(n, embed_len)` of stored rows, given each chunk's nonce."""
         ...
 
     def stored_rows_query(self) -> list[bytes]:
-        """A query that encrypts nothing, which the service answers with the rows as they are stored."""
+        """Returns a query without encrypted content, which the service answers with the stored rows."""
         ...
 
     def encrypt_queries(self, vectors: Any) -> EncryptedQueries:
-        """The queries of one search, of at least one vector; each search encrypts its queries again."""
+        """Encrypts the queries of one search, at least one vector; each search encrypts its queries again."""
         ...

@@ -1,4 +1,4 @@
-"""The client's half of every scheme, by name: the one place that lists them."""
+"""The client's half of every scheme, by name. No other list exists."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -10,28 +10,28 @@ from xtrace_sdk.x_vec.schemes.paillier.lookup import PaillierLookupClient
 
 
 class SchemeClass(Protocol):
-    """How clients of a scheme are made."""
+    """Creates clients of a scheme."""
 
     type: str
     parameters: frozenset[str]
-    """Which of `SchemeParameters` the scheme has."""
+    """The `SchemeParameters` that the scheme uses."""
 
     def create(self, embed_len: int, parameters: SchemeParameters) -> HomomorphicClient:
-        """A client with a new key."""
+        """Creates a client with a new key."""
 
     def load(self, config: Mapping[str, Any], secret: Mapping[str, str]) -> HomomorphicClient:
-        """The client from what `config` and `secrets` gave."""
+        """Creates the client from the results of `config` and `secrets`."""
 
 
 SCHEMES: dict[str, SchemeClass] = {
     "paillier": PaillierClient,
     "paillier_lookup": PaillierLookupClient,
 }
-"""The names that `homomorphic_client_type` may take."""
+"""The valid values of `homomorphic_client_type`."""
 
 
 def create_client(scheme: str, embed_len: int, parameters: SchemeParameters) -> HomomorphicClient:
-    """A client of that scheme with a new key.
+    """Creates a client of this scheme with a new key.
 
     Raises `UnknownScheme`, `WeakParameters`, and `InvalidArgument` for parameters that the scheme does not have.
     """
@@ -55,7 +55,7 @@ def _scheme_class(scheme: str) -> SchemeClass:
 
 
 def load_client(type_: str, config: Mapping[str, Any], secret: Mapping[str, str]) -> HomomorphicClient:
-    """The client of a stored context. Raises `UnknownScheme` or `InvalidContext`."""
+    """Creates the client of a stored context. Raises `UnknownScheme` or `InvalidContext`."""
     for client in SCHEMES.values():
         if client.type == type_:
             return client.load(config, secret)
@@ -63,5 +63,5 @@ def load_client(type_: str, config: Mapping[str, Any], secret: Mapping[str, str]
 
 
 def scheme_name(type_: str) -> str:
-    """The name of the scheme of a stored type; the type itself if this version does not know it."""
+    """Returns the name of the scheme of a stored type; the type itself if this version does not know it."""
     return next((name for name, client in SCHEMES.items() if client.type == type_), type_)

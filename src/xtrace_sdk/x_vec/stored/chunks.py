@@ -1,4 +1,4 @@
-"""Reading everything that is stored under a context: batch by batch, decrypted and checked on all cores."""
+"""Reads everything that is stored under a context, batch by batch, decrypted and checked on all cores."""
 
 import asyncio
 import os
@@ -17,27 +17,27 @@ from xtrace_sdk.x_vec.schemes.interface import Bits
 T = TypeVar("T")
 
 READ_FIELDS = ("index", "nonce", "chunk_content")
-"""What `read_chunks` needs of a chunk."""
+"""The fields of a chunk that `read_chunks` needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadChunks:
-    """What chunks hold, each field with one element for each."""
+    """The contents of chunks; each field has one element per chunk."""
 
     vectors: Bits
-    """Of a vector that is not valid it means nothing."""
+    """The vectors; ignore those that are not valid."""
     valid: NDArray[np.bool_]
-    """Whether the ciphertexts are a vector, under both primes, with the noise of the chunk's nonce."""
+    """Whether the ciphertexts decrypt to a vector under both primes, with the noise of the chunk's nonce."""
     contents: list[bytes | None]
-    """None where the content cannot be authenticated, together with the nonce, under the context."""
+    """The contents; None for one that cannot be authenticated with its nonce under the context."""
 
     def bad(self) -> NDArray[np.intp]:
-        """The positions of chunks of which either cannot be used."""
+        """The positions of chunks whose vector or content cannot be used."""
         return np.flatnonzero(~self.valid | np.array([content is None for content in self.contents], dtype=np.bool_))
 
 
 def read_chunks(context: ExecutionContext, chunks: Sequence[StoredChunk]) -> ReadChunks:
-    """The vectors and contents of chunks, with `READ_FIELDS`, that are stored under the context."""
+    """Returns the vectors and contents of chunks under the context, which have `READ_FIELDS`."""
     nonces = [chunk.get("nonce") for chunk in chunks]
     vectors, valid = context.homomorphic.decrypt_vec_batch([chunk["index"] for chunk in chunks], nonces)
     contents = [_content(context, chunk["chunk_content"], nonce) for chunk, nonce in zip(chunks, nonces, strict=True)]
@@ -54,14 +54,14 @@ def _content(context: ExecutionContext, stored: str, nonce: bytes | None) -> byt
 
 
 async def count_chunks(integration: XTraceIntegration, kb_id: str, context_id: str) -> int:
-    """How many chunks of a knowledge base are stored under a context, as the service says."""
+    """Returns the number of chunks of a knowledge base under a context, according to the service."""
     return (await integration.meta_search_paginated(kb_id, context_id, {}, ["name"], limit=1)).total
 
 
 async def stored_batches(
     integration: XTraceIntegration, kb_id: str, context_id: str, fields: Iterable[str], size: int
 ) -> AsyncGenerator[list[StoredChunk], None]:
-    """All chunks under a context by ascending id; the next batch travels while the caller works on one."""
+    """Yields all chunks under a context by ascending id; fetches the next batch while the caller uses one."""
     stored = integration.iter_meta_search(kb_id, {}, context_id, projection=fields, page_size=size)
     pages = grouped(stored, size)
     reading = asyncio.create_task(_next(pages))
@@ -76,7 +76,7 @@ async def stored_batches(
 
 
 async def grouped(chunks: AsyncIterator[StoredChunk], size: int) -> AsyncGenerator[list[StoredChunk], None]:
-    """The chunks in their order, in batches of `size`."""
+    """Yields the chunks in order, in batches of `size`."""
     batch: list[StoredChunk] = []
     async for chunk in chunks:
         batch.append(chunk)
@@ -88,8 +88,8 @@ async def grouped(chunks: AsyncIterator[StoredChunk], size: int) -> AsyncGenerat
 
 
 async def on_all_cores(work: Callable[[list[StoredChunk]], T], batch: list[StoredChunk]) -> list[T]:
-    """What `work` gives for each share of the batch, in order; a share for each core."""
-    # The arithmetic and the ciphers leave the interpreter to the other threads.
+    """Returns the results of `work` for the parts of the batch, one for each core, in order."""
+    # The arithmetic and the ciphers release the interpreter's lock.
     size = max(1, -(-len(batch) // (os.cpu_count() or 1)))
     shares = [batch[start : start + size] for start in range(0, len(batch), size)]
     return list(await asyncio.gather(*(asyncio.to_thread(work, share) for share in shares)))

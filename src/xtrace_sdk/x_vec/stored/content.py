@@ -1,4 +1,4 @@
-"""Opening the content of stored chunks: authenticated together with its vector, under whichever context it is."""
+"""Opens the content of stored chunks, authenticated with its vector, under the context or its predecessor."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ Chunk = Mapping[str, Any]
 
 
 def open_content(context: ExecutionContext, kb_id: str, chunk: Chunk) -> Content:
-    """The content of a fetched chunk, with its nonce if it has one, that is stored under this context.
+    """Opens the content of a fetched chunk, with its nonce if it has one, under this context.
 
     Raises `ContentTampered` and `UnknownContent`.
     """
@@ -28,11 +28,12 @@ def open_content(context: ExecutionContext, kb_id: str, chunk: Chunk) -> Content
 
 
 def open_under_lineage(context: ExecutionContext, kb_id: str, chunk: Chunk) -> tuple[ExecutionContext, Content]:
-    """The content, and which context it is stored under: the given one or its predecessor. Raises as `open_content`."""
+    """Opens the content, and returns it with its context: the given one or its predecessor. Raises as
+    `open_content`."""
     *before, own = context.lineage
     for predecessor in before:
-        # A nonce tells the chunks of a native context from those of another client's. Between two native ones only
-        # their keys do, and either authenticates by the same rule.
+        # A nonce distinguishes chunks of a native context from those of another client's. Between two native contexts,
+        # only their keys do, and both authenticate by the same rule.
         if not predecessor.aes.binds_nonces and not chunk.get("nonce"):
             return predecessor, open_content(predecessor, kb_id, chunk)
         if predecessor.aes.binds_nonces:
@@ -46,14 +47,14 @@ def open_under_lineage(context: ExecutionContext, kb_id: str, chunk: Chunk) -> t
 def clear_chunk(
     context: ExecutionContext, chunk: Mapping[str, Any], content: Content, shown: Iterable[str] = FIELDS
 ) -> dict[str, Any]:
-    """A fetched chunk with its text, the user's name for it if there is one, and the values of its metadata in `shown`.
+    """Returns a fetched chunk with its text, the user's name for it, if any, and its metadata values in `shown`.
 
-    Of a record of a collection the text alone is clear.
+    For a record of a collection, only the text is plaintext.
 
-    Raises `ContentTampered` if its private metadata is not that of its content.
+    Raises `ContentTampered` if its private metadata does not match its content.
     """
     clear = {**chunk, "chunk_content": content.text}
-    if content.record is not None:  # its tags and facets are hashes of the collection's own
+    if content.record is not None:  # its tags and facets are the collection's hashes
         return clear
     if content.name is not None:
         clear["name"] = content.name

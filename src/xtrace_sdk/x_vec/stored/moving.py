@@ -1,4 +1,4 @@
-"""Chunks on their way from a context to the one that replaces it: encrypted again, and otherwise as they were."""
+"""Moves chunks from a context to its successor: encrypts them again, and changes nothing else."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,18 @@ from xtrace_sdk.x_vec.schemes.interface import Bits
 from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS
 
 MOVED_FIELDS = (*READ_FIELDS, "meta_data", "name", "updated_at")
-"""What has to be fetched of a chunk to move it."""
+"""The fields to fetch to move a chunk."""
 
 Update = tuple[StoredChunk, EncryptedIndex]
-"""What `update_chunks` takes of one chunk."""
+"""An update of one chunk for `update_chunks`."""
 
 
 def moved(
     context: ExecutionContext, chunks: Sequence[StoredChunk], vectors: Bits, contents: Sequence[str | bytes]
 ) -> list[Update]:
-    """The updates that move chunks, with `MOVED_FIELDS`, to the context, unless others write them first.
+    """Returns the updates that move chunks, which have `MOVED_FIELDS`, to the context, unless others write them first.
 
-    `vectors` and `contents` are what they hold in plaintext.
+    `vectors` and `contents` are their plaintexts.
     """
     index = context.homomorphic.encrypt_vec_batch(vectors)
     return [

@@ -1,4 +1,4 @@
-"""Agreeing with the service, and through it with all other clients, on the salt for names in a knowledge base."""
+"""Agrees with all clients, through the service, on the salt for names in a knowledge base."""
 
 from contextlib import suppress
 
@@ -10,16 +10,16 @@ from xtrace_sdk.x_vec.contexts.names import ChunkNames
 
 
 async def agreed_names(context: ExecutionContext, integration: XTraceIntegration, kb_id: str) -> ChunkNames:
-    """The names that chunks get in a knowledge base, the same for every client that asks.
+    """Returns the names of chunks in a knowledge base, which are the same for all clients.
 
-    The first client's salt stays. During a rotation the predecessor's holds and is passed on, so clients of either
-    context give the same names. Needs permission to write. Raises `ForeignNameSalt`.
+    The first client's salt stays. During a rotation, the predecessor's salt applies and is passed on, so clients of
+    either context derive the same names. Needs write permission. Raises `ForeignNameSalt`.
     """
     salt = context.new_name_salt(kb_id)
     for one in context.lineage:
         try:
             salt = await integration.store_name_salt(kb_id, one.id, salt)
-        except (ContextNotFound, ContextRetired):  # a predecessor that nothing is named under any more
+        except (ContextNotFound, ContextRetired):  # nothing is named under the predecessor any longer
             if one is context:
                 raise
     return context.chunk_names(kb_id, salt)
@@ -28,21 +28,21 @@ async def agreed_names(context: ExecutionContext, integration: XTraceIntegration
 async def pass_on_salt(
     old: ExecutionContext, new: ExecutionContext, integration: XTraceIntegration, kb_id: str
 ) -> None:
-    """Gives the successor the salt that its predecessor has, so that chunks under their old names are still known."""
+    """Stores the predecessor's salt for its successor, so that chunks are still recognised by their old names."""
     salt = await integration.get_name_salt(kb_id, old.id)
-    if salt is not None:  # it is checked when chunks are named with it
+    if salt is not None:  # it is checked when it is used to name chunks
         await integration.store_name_salt(kb_id, new.id, salt)
 
 
 async def stored_names(context: ExecutionContext, integration: XTraceIntegration, kb_id: str) -> ChunkNames | None:
-    """The same for a client that only reads; None if nothing was named there yet."""
+    """Returns the same for a client that only reads; None if nothing has been named there yet."""
     found = await of_each(context, lambda one: integration.get_name_salt(kb_id, one.id))
     stored = [salt for _, salt in found if salt is not None]
     return context.chunk_names(kb_id, stored[-1]) if stored else None
 
 
 async def adopt_names(context: ExecutionContext, integration: XTraceIntegration, kb_id: str, copied_from: str) -> None:
-    """What `DataLoader.adopt_names` says."""
+    """See `DataLoader.adopt_names`."""
     found = await of_each(context, lambda one: integration.get_name_salt(kb_id, one.id))
     salts = [(one.id, stored) for one, stored in found if stored is not None]
     if not salts:
@@ -58,7 +58,7 @@ async def adopt_names(context: ExecutionContext, integration: XTraceIntegration,
                     f"{copied_from} either: it comes from another knowledge base, or was changed"
                 )
             own = context.chunk_names(copied_from, stored).salt_for(kb_id)
-            with suppress(ContextRetired):  # nothing is named under it any more
+            with suppress(ContextRetired):  # nothing is named under it any longer
                 await integration.store_name_salt(kb_id, context_id, own, replaces=stored)
 
 

@@ -1,9 +1,9 @@
-"""Finding the stored chunks that cannot be used, without a reaction to any single one.
+"""Finds stored chunks that cannot be used, without reacting to any single one.
 
-Whatever a client does because one row was bad tells the service something about that row. So everything is read to the
-end, and where anything was bad, everything is read once more, by the same requests in the same order. Only what was bad
-both times counts. A service that shows a row otherwise once learns whether anything was bad at all, and not what
-(docs/security.md, "How the client reacts").
+Any reaction of a client to one bad row tells the service something about that row. So everything is read to the end
+and, if anything was bad, read once more with the same requests in the same order. Only chunks that were bad both times
+count. A service that changes a row once learns only whether anything was bad at all, not which row (docs/security.md,
+"How the client reacts").
 """
 
 from collections.abc import Container, Sequence
@@ -22,17 +22,18 @@ from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, count_chunks, on_all_cor
 
 
 class Problem(StrEnum):
-    """What cannot be used of a chunk."""
+    """The kind of problem of a chunk."""
 
     VECTOR = "vector"
-    """Its ciphertexts are not a vector under the context with the noise of its nonce: searches that meet it fail."""
+    """Its ciphertexts are not a vector under the context with the noise of its nonce: searches over it fail."""
     CONTENT = "content"
     """Its content cannot be authenticated together with its nonce: it cannot be retrieved."""
     METADATA = "metadata"
-    """Its private metadata, or a record's hashes, are not those of its content: it may not be retrieved, and filters go
-    wrong."""
+    """Its private metadata, or a record's hashes, do not match its content: it may not be retrieved, and filters give
+    wrong results."""
     UNLISTED = "unlisted"
-    """It is under the predecessor, and the manifest does not list it as it is: it does not count, and never moves."""
+    """It is under the predecessor, and the manifest does not list its current form: it is not accepted, and never
+    moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +43,23 @@ class BadChunk:
     chunk_id: int
     problems: tuple[Problem, ...]
     updated_at: str
-    """When it was written last, as the service says."""
+    """When it was last written, according to the service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was read, and what of it is bad."""
+    """The number of chunks read, and the bad ones."""
 
     chunks: int
-    """How many chunks were read; one that a rotation moved meanwhile may count twice."""
+    """The number of chunks read; one that a rotation moved meanwhile may count twice."""
     bad: tuple[BadChunk, ...]
-    """By ascending id; bad at both readings."""
+    """The chunks that were bad both times, by ascending id."""
     more: int
-    """How many bad chunks there are beyond `MAX_LISTED_CHUNKS`."""
+    """The number of bad chunks beyond `MAX_LISTED_CHUNKS`."""
     unsteady: tuple[int, ...]
-    """The ids of chunks that were bad at the first reading and not at the second, by ascending id."""
+    """The ids of chunks that were bad in the first pass but not in the second, ascending."""
     unlisted: int
-    """How many chunks are under the predecessor that no manifest lists."""
+    """The number of chunks under the predecessor that no manifest lists."""
 
 
 async def find_bad(
@@ -69,7 +70,7 @@ async def find_bad(
     description: str,
     of_concern: Container[Problem] = frozenset(Problem),
 ) -> Found:
-    """Reads every chunk of a knowledge base under the contexts, in their order, and again if any has such a problem.
+    """Reads every chunk of a knowledge base under the contexts, in order, and again if any has such a problem.
 
     Raises what `XTraceIntegration` raises.
     """
@@ -153,8 +154,8 @@ def _problems(
 
 
 def _has_its_metadata(context: ExecutionContext, chunk: StoredChunk, content: bytes) -> bool:
-    """False if the private metadata is another's, or a record's hashes are; what a newer version wrote is left alone,
-    because it cannot be told here.
+    """Returns False if the private metadata or a record's hashes do not match. Ignores content of a newer version,
+    because it cannot be checked here.
     """
     stored = chunk.get("meta_data", {})
     try:

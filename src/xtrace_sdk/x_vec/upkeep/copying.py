@@ -92,16 +92,16 @@ class _Copying:
         self._context = context
         self._batch_size = batch_size
         self._marked_by = "nonce" if context.aes.binds_nonces else "chunk_content"
-        """The field that differs in any two chunks: drawn again whenever one is encrypted."""
+        """A field that differs between any two chunks, because each encryption draws it afresh."""
         self._marks: set[bytes] = set()
-        """Those of the chunks that the target has."""
+        """Returns those of the chunks that the target has."""
         self.copied = 0
         self.known = 0
         self.bad_ids: list[int] = []
         self.taken_ids: list[int] = []
 
     async def prepare(self) -> None:
-        """Makes the target ready for the chunks. Raises `InvalidArgument` before anything is stored."""
+        """Prepares the target for the chunks. Raises `InvalidArgument` before anything is stored."""
         source, target, context = self._source, self._target, self._context
         if source.kb_id == target.kb_id and source.integration.api_url == target.integration.api_url:
             raise InvalidArgument(f"source and target are the same knowledge base {source.kb_id}: name another target")
@@ -163,7 +163,8 @@ class _Copying:
         return hashlib.blake2b(value if isinstance(value, bytes) else value.encode(), digest_size=16).digest()
 
     async def _copy(self, batch: list[StoredChunk], advance: Callable[[int], None]) -> None:
-        # What the target has already is read too: someone may have given another chunk's nonce to a damaged one.
+        # Chunks that the target already has are read too: someone may have given another chunk's nonce to a damaged
+        # one.
         bad = {i for part in await on_all_cores(self._undecryptable, batch) for i in part}
         self.bad_ids += sorted(bad)
         good = [chunk for chunk in batch if chunk["chunk_id"] not in bad]
@@ -176,7 +177,7 @@ class _Copying:
         return [chunks[i]["chunk_id"] for i in read_chunks(self._context, chunks).bad()]
 
     async def _store(self, chunks: list[StoredChunk]) -> None:
-        """Stores chunks; the first of each name in the batch gets it for itself alone."""
+        """Stores chunks; of several with the same name in the batch, only the first gets it."""
         seen = set[str]()
         unique, others = list[StoredChunk](), list[StoredChunk]()
         for chunk in chunks:

@@ -23,7 +23,7 @@ from xtrace_sdk.x_vec.stored.chunks import READ_FIELDS, count_chunks, stored_bat
 from xtrace_sdk.x_vec.upkeep.audit.fetching import ids_of
 
 BATCH_SIZE = 500
-"""Chunks that are fetched together."""
+"""The number of chunks that are fetched together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ async def write_manifest(
 
 
 async def _id_of(integration: XTraceIntegration, kb_id: str, context: ExecutionContext | PublicParts) -> str:
-    """The id under which the chunks are stored; what other software saves does not tell."""
+    """Returns the id under which the chunks are stored; files of other software do not contain it."""
     if isinstance(context, ExecutionContext):
         stored = [one for one in await integration.get_ctx_for_kb(kb_id) if one == context.id]
     else:

@@ -37,15 +37,15 @@ from xtrace_sdk.x_vec.stored.names import pass_on_salt
 from xtrace_sdk.x_vec.upkeep.bad_chunks import Found, Problem, find_bad
 
 BATCH_SIZE = 500
-"""Chunks that are fetched, encrypted again and written together."""
+"""The number of chunks that are fetched, encrypted again and written together."""
 READINGS = 3
-"""How often one rotation of a knowledge base reads everything again because of chunks that did not decrypt."""
+"""How often a rotation of one knowledge base reads everything again because of chunks that did not decrypt."""
 PASSES_IN_VAIN = 20
-"""How often in a row all that is left may have been changed by others while it was on its way."""
+"""How often in a row others may have changed everything that is left during a pass."""
 MAX_PASSES = 100
-"""How often a rotation goes through a knowledge base: a service may give what was moved again as it was, for ever."""
+"""The maximum number of passes through a knowledge base, because a service may return moved chunks forever."""
 EMPTY_PASSES = 3
-"""How often in a row the service may say that something is left, and give nothing."""
+"""How often in a row the service may say that something is left, but return nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ async def check_successor(
 async def _after_the_end(
     context: ExecutionContext, integration: XTraceIntegration, remove_old: bool
 ) -> RotationSummary:
-    """Nothing moves any more; the old context, of which the id is left, may still be deleted."""
+    """Finishes without moving anything; the old context, of which only the id is left, may still be deleted."""
     if context.replaced is None:
         raise InvalidArgument("the context does not have a predecessor: create the new context with successor()")
     if remove_old:
@@ -173,11 +173,11 @@ async def _after_the_end(
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """What one pass over what is left under the old context came to."""
+    """The result of one pass over the chunks under the old context."""
 
     seen: int
     unlisted: int
-    """Chunks that do not move, because no manifest lists them."""
+    """The chunks that do not move, because no manifest lists them."""
     moved: int
 
 
@@ -209,7 +209,7 @@ class _Rotation:
     async def move(self, kb_ids: Sequence[str]) -> None:
         await self._integration.store_exec_context(self._new.public_data(), self._new.id)
         if not self._old.accepted.is_everything:
-            await self._retire()  # what others write under stolen keys would not move anyway
+            await self._retire()  # chunks written under stolen keys would not move anyway
         counts = [await count_chunks(self._integration, kb_id, self._old.id) for kb_id in kb_ids]
         with progress_bar("Rotating", sum(counts)) as advance:
             for kb_id, count in zip(kb_ids, counts, strict=True):
@@ -217,8 +217,8 @@ class _Rotation:
                 self._moved[kb_id] = self._moved.get(kb_id, 0) + moved
 
     async def finish(self, remove_old: bool) -> None:
-        """Whatever others store under the old context until it is retired moves; after that nothing is stored."""
-        for kb_id in await self.knowledge_bases():  # also those whose chunks were all moved otherwise
+        """Retires the old context, and moves what others stored under it before that."""
+        for kb_id in await self.knowledge_bases():  # including those whose chunks were all moved before
             await pass_on_salt(self._old, self._new, self._integration, kb_id)
         await self._retire()
         await self.move(await self.knowledge_bases())
@@ -245,7 +245,7 @@ class _Rotation:
     async def _move_knowledge_base(self, kb_id: str, advance: Callable[[int], None]) -> int:
         await pass_on_salt(self._old, self._new, self._integration, kb_id)
         in_all, in_vain, read_again, passes = 0, 0, 0, 0
-        # Others may store more, or change chunks while their batch is on its way: then there is another pass.
+        # Others may store more chunks, or change some during a pass: then there is another pass.
         while count := await count_chunks(self._integration, kb_id, self._old.id):
             try:
                 done = await self._pass(kb_id, advance)
@@ -277,7 +277,8 @@ class _Rotation:
         return in_all
 
     async def _readable(self, kb_id: str) -> Found:
-        """Reads everything that is left under the old context. Raises `TamperedData` naming what does not decrypt."""
+        """Reads everything that is left under the old context. Raises `TamperedData`, which names what does not
+        decrypt."""
         concern = (Problem.VECTOR, Problem.CONTENT)
         found = await find_bad([self._old], self._integration, kb_id, self._batch_size, "Reading", concern)
         if found.bad:
@@ -285,10 +286,10 @@ class _Rotation:
         return found
 
     async def _pass(self, kb_id: str, advance: Callable[[int], None]) -> _Pass:
-        """Moves what is under the old context now.
+        """Moves the chunks that are under the old context now.
 
-        While one batch is encrypted, its neighbours travel. Raises `_Undecryptable` at the first bad chunk, of whose
-        batch nothing is moved.
+        While one batch is encrypted, its neighbours are transferred. Raises `_Undecryptable` at the first bad chunk, of
+        whose batch nothing is moved.
         """
         writing: asyncio.Task[int] | None = None
         seen = unlisted = moved = 0
@@ -307,7 +308,7 @@ class _Rotation:
                     writing = asyncio.create_task(self._write(kb_id, encrypted, advance))
                 return _Pass(seen, unlisted, moved + (await writing if writing is not None else 0))
             finally:
-                # A batch that is being written gets to its end: nothing is half done either way.
+                # A batch that is being written is finished: nothing is left halfway.
                 if writing is not None:
                     await asyncio.gather(writing, return_exceptions=True)
 
@@ -318,13 +319,13 @@ class _Rotation:
         read = read_chunks(self._old, chunks)
         if len(read.bad()):
             raise _Undecryptable
-        contents = [content for content in read.contents if content is not None]  # as all are here
+        contents = [content for content in read.contents if content is not None]  # all are, here
         return moved(self._new, chunks, read.vectors, contents)
 
     async def _write(self, kb_id: str, encrypted: list[Update], advance: Callable[[int], None]) -> int:
-        """Writes a batch over what it was made from, and says how many chunks it was.
+        """Replaces the original chunks with a batch, and returns the number of chunks.
 
-        What was deleted or changed since is left alone: the next pass sees it again if it is still there.
+        Chunks that were deleted or changed since are skipped: the next pass sees them again if they still exist.
         """
         while encrypted:
             try:
@@ -345,9 +346,9 @@ class _Rotation:
         return len(encrypted)
 
     async def _without_taken_names(self, kb_id: str, encrypted: list[Update], refusal: NamesTaken) -> list[Update]:
-        """The same, those chunks without a name that another client loaded under the new context as well.
+        """Does the same, without the names of chunks that another client has also loaded under the new context.
 
-        They are stored twice then, and `DataLoader.superseded` lists the one without a name.
+        These are then stored twice, and `DataLoader.superseded` lists the ones without a name.
         """
         names = [chunk["name"] for chunk, _ in encrypted if chunk["name"]]
         taken = await self._integration.find_chunk_names(kb_id, self._new.id, names)
@@ -366,7 +367,7 @@ class _Rotation:
 
 
 class _Undecryptable(Exception):
-    """A batch holds a chunk that does not decrypt."""
+    """A batch contains a chunk that does not decrypt."""
 
 
 def _undecryptable(chunk_ids: list[int]) -> TamperedData:

@@ -1,7 +1,7 @@
-"""Reading everything in a knowledge base to find what cannot be used: damaged, substituted, or written otherwise.
+"""Reads everything in a knowledge base to find chunks that cannot be used: damaged, substituted, or foreign.
 
-One such row makes every search that meets it fail as a whole, because a client that leaves out what it cannot read
-tells the service about its key (docs/security.md). So the bad chunks are found, and replaced or deleted.
+One such row makes every search over it fail, because a client that skips what it cannot read would tell the service
+something about its key (docs/security.md). So bad chunks must be found, and replaced or deleted.
 """
 
 import time
@@ -17,7 +17,7 @@ from xtrace_sdk.x_vec.upkeep.bad_chunks import BadChunk, Problem, find_bad
 __all__ = ["BATCH_SIZE", "BadChunk", "Problem", "Verification", "delete_bad", "verify"]
 
 BATCH_SIZE = 500
-"""Chunks that are in memory at once; twice as many while the next ones travel."""
+"""The number of chunks in memory at once; twice as many while the next ones are being fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ async def verify(
     began = time.monotonic()
     if not {one.id for one in context.lineage} & set(await integration.get_ctx_for_kb(kb_id)):
         raise InvalidArgument("nothing was ever stored in this knowledge base under this context: is it the right one?")
-    # In this order no chunk is missed that a rotation moves meanwhile.
+    # In this order, a chunk that a rotation moves meanwhile is not missed.
     found = await find_bad(context.lineage, integration, kb_id, batch_size, "Verifying")
     return Verification(found.chunks, found.bad, time.monotonic() - began, found.unsteady, found.more)
 

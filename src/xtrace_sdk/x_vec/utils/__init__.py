@@ -1,1 +1,1 @@
-"""Where programs find the execution context."""
+"""The execution context, under the name that programs import."""

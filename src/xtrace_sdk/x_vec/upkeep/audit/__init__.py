@@ -1,4 +1,4 @@
-"""The known attacks on Paillier keys, tried with what everyone can see: public keys, ciphertexts, nonces.
+"""Tries the known attacks on Paillier keys with public information: public keys, ciphertexts, nonces.
 
-`key_audit` is the whole of it; the other modules are the attacks. None of them needs a secret, and none tells one.
+`key_audit` runs the audit; the other modules are the attacks. None of them needs or reveals a secret.
 """

@@ -1,4 +1,4 @@
-"""Ciphertexts of a context, fetched from the service as everyone who may read there can."""
+"""Fetches ciphertexts of a context from the service; read permission is enough."""
 
 from collections.abc import AsyncGenerator
 
@@ -10,7 +10,7 @@ from xtrace_sdk.x_vec.upkeep.audit.samples import Sample
 
 
 async def fetch_samples(integration: XTraceIntegration, kb_id: str, public: PublicParts, count: int) -> list[Sample]:
-    """At most `count` chunks, the newest, that are stored in the knowledge base under the key of these public parts.
+    """Returns the newest chunks, at most `count`, in the knowledge base under the key of these public parts.
 
     Raises what the calls raise.
     """
@@ -29,9 +29,9 @@ async def fetch_samples(integration: XTraceIntegration, kb_id: str, public: Publ
 
 
 async def ids_of(integration: XTraceIntegration, kb_id: str, public: PublicParts) -> AsyncGenerator[str, None]:
-    """The ids under which a context with these public parts is bound to the knowledge base.
+    """Returns the ids under which a context with these public parts is bound to the knowledge base.
 
-    Its file does not tell: what other clients save has no id. Raises what the calls raise.
+    The file is not enough, because other clients' files lack an id. Raises what the calls raise.
     """
     for context_id in await integration.get_ctx_for_kb(kb_id):
         if await _has_key(integration, context_id, public):

@@ -1,7 +1,7 @@
-"""The audit of public keys: which known attacks were tried, how far, and whether one succeeded.
+"""Audits public keys: reports which known attacks were tried, how far, and whether one succeeded.
 
-A check that is "ok" says what it excludes, no more: that a key is good cannot be seen from outside. Nothing that an
-attack finds, a prime above all, leaves this module; that it was found does.
+An "ok" only says what the check excludes: no check can prove that a key is good. What an attack finds, in particular a
+prime, never leaves this module; only the fact does.
 """
 
 import time
@@ -20,7 +20,7 @@ from xtrace_sdk.x_vec.upkeep.audit.public_key import PublicKey
 from xtrace_sdk.x_vec.upkeep.audit.samples import Sample
 
 MAX_SAMPLED_CIPHERTEXTS = 512
-"""More are not looked at: comparing all pairs takes the square of their number."""
+"""The maximum number of ciphertexts, because comparing all pairs takes quadratic time."""
 SMALL_PRIME_BOUND = 1 << 20
 FERMAT_STEPS = 1 << 20
 P_MINUS_1_BOUND = 1 << 20
@@ -30,13 +30,13 @@ NOISE_ORDER_BOUND = 1 << 18
 SHORT_ROOT_BOUND = 1 << 12
 FIRST_ORDER_BITS, LAST_ORDER_BITS, ORDER_BITS_STEP = 28, 40, 2
 _GROWTH = 2.5
-"""How much longer the search takes for orders of two bits more."""
+"""How much longer the search takes for orders that are two bits longer."""
 _UNIFORM_BITS = 64
-"""This number of top bits of a residue modulo n are not uniform."""
+"""The number of top bits of a residue modulo n that are not uniform."""
 
 
 class Outcome(StrEnum):
-    """What came of a check."""
+    """The outcome of a check."""
 
     OK = "ok"
     WEAK = "weak"
@@ -45,7 +45,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: an attack, what came of it, and what that excludes or means. Does not contain secrets."""
+    """One check: an attack, its outcome, and what that excludes or means. Does not contain secrets."""
 
     name: str
     outcome: Outcome
@@ -55,7 +55,7 @@ class Check:
 def audit_keys(
     keys: Sequence[PublicKey], sampled: Sequence[Sequence[Sample]], seconds: float = 30
 ) -> Iterator[list[Check]]:
-    """For each key its checks, when they are done; `sampled` are chunks that are stored under each, perhaps none.
+    """Yields the checks of each key as they finish; `sampled` are chunks stored under each key, possibly none.
 
     The search for small orders goes on for about `seconds` a key and covers 28 bits in any case; 32 bits take seconds,
     40 minutes. The other checks take some eight seconds at 2048 bits.
