@@ -50,8 +50,10 @@ def check_meta_data(settings: Settings, meta_data: wire.MetaData, where: str) ->
     if facets is UNSET or facets is None:
         return
     _check(settings, "max_facets", facets, f"{where}.facets")
-    for i, facet in enumerate(facets):
-        _check(settings, "max_tag_characters", facet, f"{where}.facets[{i}]")
+    # There may be many, and hardly ever is one of them too long: only then it is looked for.
+    if max(map(len, facets), default=0) > settings.max_tag_characters:
+        for i, facet in enumerate(facets):
+            _check(settings, "max_tag_characters", facet, f"{where}.facets[{i}]")
 
 
 def check_patch(settings: Settings, change: wire.MetaData, chunks: int) -> None:

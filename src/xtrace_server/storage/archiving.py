@@ -189,6 +189,8 @@ def tables_of(connection: sa.Connection) -> dict[str, sa.Table]:
     """Returns the tables that archives may contain, by name; none refers to a later one."""
     found = sa.MetaData()
     found.reflect(connection)
+    if "facet" in found.tables:  # no foreign key says that it belongs to chunks
+        found.tables["facet"].add_is_dependent_on(found.tables["chunk"])
     return {table.name: table for table in found.sorted_tables if table.name not in LEFT_OUT}
 
 

@@ -6,7 +6,7 @@ atomic.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from msgspec import UNSET
 from sqlalchemy import Table, bindparam, delete, update
@@ -37,6 +37,9 @@ from xtrace_server.storage.steps import steps
 from xtrace_server.storage.unique_names import Place
 
 _c = chunk.c
+_FACET: Final = ("chunk_pk", "position", "binding_pk", "token")
+_FacetRow: TypeAlias = tuple[int, int, int, str]
+"""The columns of a facet's row, and their values: of these there are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class ChunkWrite:
     def __post_init__(self) -> None:
         # Computed in the thread that checks the request, because later the writer would wait for it.
         meta_data = normalised(self.meta_data)
-        facet_bytes, content_bytes = sum(map(byte_length, meta_data.facets or ())), byte_length(self.content)
+        facet_bytes, content_bytes = _facet_bytes(meta_data.facets or ()), byte_length(self.content)
         texts = [value for tag in TAGS if isinstance(value := getattr(meta_data, tag), str)]
         rest = sum(map(byte_length, (*texts, self.name))) + len(self.row) + len(self.nonce or b"")
         object.__setattr__(self, "meta_data", meta_data)
@@ -132,11 +135,13 @@ async def _store(
     moment, first_pk = now(), chunk_pk(kb.pk, first)
     for part in steps(enumerate(writes, first_pk)):
         rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
-        own = [{"created_at": moment, "unique_name": unique_key(row["name"]) if unique else None} for row in rows]
-        await _insert(connection, chunk, [row | more for row, more in zip(rows, own, strict=True)])
-        await _insert(connection, facet, facets)
-        await _insert(connection, content, [{"pk": pk, "content": write.content} for pk, write in part])
-        await _insert(connection, ciphertext, [{"pk": pk, "row": write.row} for pk, write in part])
+        for row in rows:
+            row["created_at"] = moment
+            row["unique_name"] = unique_key(row["name"]) if unique else None
+        await _insert(connection, chunk, tuple(rows[0]), [tuple(row.values()) for row in rows])
+        await _insert(connection, facet, _FACET, facets)
+        await _insert(connection, content, ("pk", "content"), [(pk, write.content) for pk, write in part])
+        await _insert(connection, ciphertext, ("pk", "row"), [(pk, write.row) for pk, write in part])
     return range(first_pk, first_pk + len(writes))
 
 
@@ -166,6 +171,10 @@ async def _check_room(connection: AsyncConnection, kb: KnowledgeBase, chunks: in
 async def _added_bytes(connection: AsyncConnection, writes: Mapping[int, ChunkWrite]) -> int:
     """Returns by how many bytes the chunks with these keys will grow."""
     return _bytes_of(writes.values()) - await stored_bytes(connection, writes)
+
+
+def _facet_bytes(tokens: Sequence[str]) -> int:
+    return byte_length("".join(tokens))
 
 
 def _bytes_of(writes: Iterable[ChunkWrite]) -> int:
@@ -242,8 +251,9 @@ async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection
 
 def _all_metadata_rows(
     writes: Iterable[tuple[int, ChunkWrite]], binding_pk: int, revision: int, moment: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    rows, facets = [], []
+) -> tuple[list[dict[str, Any]], list[_FacetRow]]:
+    rows: list[dict[str, Any]] = []
+    facets: list[_FacetRow] = []
     for pk, write in writes:
         row, tokens = _metadata_rows(pk, binding_pk, write, revision, moment)
         rows.append(row)
@@ -253,7 +263,7 @@ def _all_metadata_rows(
 
 def _metadata_rows(
     pk: int, binding_pk: int, write: ChunkWrite, revision: int, moment: str
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[dict[str, Any], list[_FacetRow]]:
     tokens = write.meta_data.facets or []
     row = {
         "pk": pk,
@@ -272,8 +282,8 @@ def _metadata_rows(
     return row, _facet_rows(pk, binding_pk, tokens)
 
 
-def _facet_rows(pk: int, binding_pk: int, tokens: Sequence[str]) -> list[dict[str, Any]]:
-    return [{"chunk_pk": pk, "position": i, "binding_pk": binding_pk, "token": token} for i, token in enumerate(tokens)]
+def _facet_rows(pk: int, binding_pk: int, tokens: Sequence[str]) -> list[_FacetRow]:
+    return [(pk, i, binding_pk, token) for i, token in enumerate(tokens)]
 
 
 def _changed_columns(change: ChunkChange) -> dict[str, Any]:
@@ -284,7 +294,7 @@ def _changed_columns(change: ChunkChange) -> dict[str, Any]:
             columns[tag] = value
     if change.meta_data.facets is not UNSET:
         tokens = unique(change.meta_data.facets or ())
-        columns |= {"facet_count": len(tokens), "facet_bytes": sum(map(byte_length, tokens))}
+        columns |= {"facet_count": len(tokens), "facet_bytes": _facet_bytes(tokens)}
     if change.content is not UNSET:
         columns["content_bytes"] = byte_length(change.content)
     if change.name is not UNSET:
@@ -295,9 +305,11 @@ def _changed_columns(change: ChunkChange) -> dict[str, Any]:
     return columns
 
 
-async def _insert(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
+async def _insert(
+    connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
     for part in steps(rows):
-        await statements(connection).insert_rows(connection, table, part)
+        await statements(connection).insert_rows(connection, table, names, part)
 
 
 async def _update(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
@@ -308,7 +320,7 @@ async def _update(connection: AsyncConnection, table: Table, rows: list[dict[str
         await connection.execute(statement, values)
 
 
-async def _replace_facets(connection: AsyncConnection, pks: Sequence[int], rows: list[dict[str, Any]]) -> None:
+async def _replace_facets(connection: AsyncConnection, pks: Sequence[int], rows: list[_FacetRow]) -> None:
     for step in steps(pks):
         await connection.execute(delete(facet).where(facet.c.chunk_pk.in_(step)))
-    await _insert(connection, facet, rows)
+    await _insert(connection, facet, _FACET, rows)

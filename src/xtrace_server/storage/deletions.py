@@ -21,6 +21,7 @@ from xtrace_server.storage.schema import (
     chunk,
     chunk_pk,
     deleted_chunk,
+    facet,
     knowledge_base,
     unique_key,
 )
@@ -39,11 +40,17 @@ NOT_DELETED: Final[ColumnElement[bool]] = ~exists().where(deleted_chunk.c.pk == 
 async def delete_chunks(connection: AsyncConnection, pks: Sequence[int]) -> None:
     """Deletes existing chunks: at once if one step suffices; otherwise marks them for `carry_out`."""
     if len(pks) <= STEP and await _first_step(connection, pks) == list(pks):
-        await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
+        await delete_rows(connection, pks)
         return
     for step in steps(pks):
-        await statements(connection).insert_rows(connection, deleted_chunk, [{"pk": pk} for pk in step])
+        await statements(connection).insert_rows(connection, deleted_chunk, ("pk",), [(pk,) for pk in step])
     await statements(connection).has_grown(connection, deleted_chunk)
+
+
+async def delete_rows(connection: AsyncConnection, pks: Sequence[int]) -> None:
+    """Deletes the rows of chunks, for at most `STEP` of them, in every table."""
+    await connection.execute(delete(facet).where(facet.c.chunk_pk.in_(pks)))
+    await connection.execute(delete(chunk).where(_c.pk.in_(pks)))
 
 
 async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) -> list[int]:
@@ -76,7 +83,7 @@ async def carry_out(connection: AsyncConnection) -> list[int] | None:
     """
     marked = select(deleted_chunk.c.pk).order_by(deleted_chunk.c.pk).limit(STEP).with_for_update(skip_locked=True)
     if pks := (await connection.execute(marked)).scalars().all():
-        await connection.execute(delete(chunk).where(_c.pk.in_(await _first_step(connection, pks))))
+        await delete_rows(connection, await _first_step(connection, pks))
         return []
     gone = select(knowledge_base.c.pk).where(~knowledge_bases.NOT_DELETED).limit(1).with_for_update(skip_locked=True)
     if (kb_pk := (await connection.execute(gone)).scalar_one_or_none()) is not None:
@@ -92,7 +99,7 @@ async def carry_out(connection: AsyncConnection) -> list[int] | None:
 async def _carry_out_knowledge_base(connection: AsyncConnection, kb_pk: int) -> list[int]:
     pks = (await connection.execute(select(_c.pk).where(_in(kb_pk)).order_by(_c.pk).limit(STEP))).scalars().all()
     if pks:
-        await connection.execute(delete(chunk).where(_c.pk.in_(await _first_step(connection, pks))))
+        await delete_rows(connection, await _first_step(connection, pks))
         return []
     bindings = (await connection.execute(select(binding.c.pk).where(binding.c.kb_pk == kb_pk))).scalars().all()
     await connection.execute(delete(knowledge_base).where(knowledge_base.c.pk == kb_pk))

@@ -51,8 +51,10 @@ class Places(NamedTuple):
 class Statements(Protocol):
     """What each kind of database does in its own way within a writing transaction, on the given connection."""
 
-    async def insert_rows(self, connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Inserts rows with the same columns in the database's fastest way."""
+    async def insert_rows(
+        self, connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Inserts rows, with a value for each of the named columns, in the database's fastest way."""
         ...
 
     async def has_grown(self, connection: AsyncConnection, table: Table) -> None:

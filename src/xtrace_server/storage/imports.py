@@ -6,7 +6,7 @@ continues from what an interrupted one has stored.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from xtrace_server.errors import QuotaExceeded
 from xtrace_server.storage import usage
 from xtrace_server.storage.contexts import stored_bytes
 from xtrace_server.storage.database import Connection, Database, now
+from xtrace_server.storage.deletions import STEP, delete_rows
 from xtrace_server.storage.dialects import statements
 from xtrace_server.storage.organisations import STAGING_PREFIX, is_there
 from xtrace_server.storage.schema import (
@@ -99,6 +100,8 @@ class Staged:
             rows = [dict(zip(names, row, strict=True)) for row in part.rows[start : start + ROWS_AT_ONCE]]
             if part.table == "ciphertext":
                 await self._check_vectors(rows)
+            if part.table == "facet":
+                await self._check_chunks({self._chunk_pk(row["chunk_pk"]) for row in rows})
             try:
                 async with self._step() as connection:
                     if part.table in _FOUND_BY:
@@ -193,11 +196,13 @@ class Staged:
             kbs = (await connection.execute(_of(knowledge_base, self.organisation_id))).all()
         for kb in kbs:
             ours = chunk.c.pk.between(chunk_pk(kb.pk, 0), chunk_pk(kb.pk, MAX_CHUNK_ID))
-            some = sa.select(chunk.c.pk).where(ours).order_by(chunk.c.pk.desc()).limit(ROWS_AT_ONCE)
+            some = sa.select(chunk.c.pk).where(ours).order_by(chunk.c.pk.desc()).limit(STEP)
             more = True
             while more:
                 async with self._step() as connection:
-                    more = (await connection.execute(sa.delete(chunk).where(chunk.c.pk.in_(some)))).rowcount > 0
+                    pks = (await connection.execute(some)).scalars().all()
+                    await delete_rows(connection, pks)
+                    more = bool(pks)
         async with self._database.write() as connection:
             return await self._remove_staging(connection)
 
@@ -275,6 +280,13 @@ class Staged:
             if not sound:
                 raise ArchiveUnusable(f"the vector of chunk {chunk_id_of(pk)} is not valid under its context")
 
+    async def _check_chunks(self, pks: Collection[int]) -> None:
+        """Raises `ArchiveUnusable` if there is a key without its chunk."""
+        query = sa.select(sa.func.count()).where(chunk.c.pk.in_(pks))
+        async with self._database.read(self._target_id) as connection:
+            if (await connection.execute(query)).scalar_one() != len(pks):
+                raise ArchiveUnusable("its rows are inconsistent")
+
     async def _store_many(self, connection: Connection, name: str, rows: list[dict[str, Any]]) -> None:
         table, key = metadata.tables[name], _OF_CHUNKS[name]
         for row in rows:
@@ -286,7 +298,9 @@ class Staged:
         if name not in self._last:
             self._last[name] = await self._last_key(connection, table, key)
         new = [row for row in rows if tuple(row[one] for one in key) > self._last[name]]
-        await statements(connection).insert_rows(connection, table, new)
+        if new:
+            names = tuple(new[0])
+            await statements(connection).insert_rows(connection, table, names, [tuple(row.values()) for row in new])
 
     async def _last_key(self, connection: Connection, table: sa.Table, key: tuple[str, ...]) -> tuple[int, ...]:
         columns = [table.c[name] for name in key]

@@ -22,9 +22,10 @@ _TYPES: Final[Mapping[type[Any], str]] = {
 """The order matters, because an integer of another width is also an integer."""
 
 
-async def copy_rows(connection: AsyncConnection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Inserts rows with the same columns in the connection's transaction."""
-    names = list(rows[0])
+async def copy_rows(
+    connection: AsyncConnection, table: sa.Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Inserts rows, with a value for each of the named columns, in the connection's transaction."""
     driver = (await connection.get_raw_connection()).driver_connection
     if driver is None:
         raise RuntimeError("the connection of an open transaction is missing")
@@ -33,7 +34,7 @@ async def copy_rows(connection: AsyncConnection, table: sa.Table, rows: Sequence
             async with driver.cursor() as cursor, cursor.copy(_statement(table, names)) as copy:
                 copy.set_types(_types(table, names))
                 for row in rows:
-                    await copy.write_row([row[name] for name in names])
+                    await copy.write_row(row)
     except DBAPIError as error:
         if driver.broken:
             await connection.invalidate(error)

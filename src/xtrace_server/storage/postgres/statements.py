@@ -4,7 +4,7 @@ Names are locked with advisory locks, which last until the transaction ends. A t
 not overtaken by later ones that hold it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -18,11 +18,11 @@ class PostgresStatements:
     """`Statements` of PostgreSQL."""
 
     async def insert_rows(
-        self, connection: AsyncConnection, table: sa.Table, rows: Sequence[Mapping[str, Any]]
+        self, connection: AsyncConnection, table: sa.Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
     ) -> None:
         """Inserts by COPY."""
         if rows:
-            await copy_rows(connection, table, rows)
+            await copy_rows(connection, table, names, rows)
 
     async def has_grown(self, connection: AsyncConnection, table: sa.Table) -> None:
         """Refreshes the table's statistics, which the planner uses."""

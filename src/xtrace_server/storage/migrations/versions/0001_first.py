@@ -273,12 +273,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "facet",
-        sa.Column("chunk_pk", KEY, nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("chunk_pk", KEY, autoincrement=False, nullable=False),
+        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("binding_pk", KEY, nullable=False),
         sa.Column("token", STRING, nullable=False),
-        sa.ForeignKeyConstraint(["chunk_pk"], ["chunk.pk"], name="fk_facet_chunk_pk", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("chunk_pk", "position", name="pk_facet"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_facet_token", "facet", ["binding_pk", indexed("token"), "chunk_pk"], unique=False)
     if op.get_bind().dialect.name == "postgresql":
