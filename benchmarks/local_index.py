@@ -1,0 +1,185 @@
+"""`python -m benchmarks.local_index`: the local index beside searches on the service, against a server of its own.
+
+Loading once, searching the same records both ways, what each search sends and receives, recall at ten of exact cosine,
+and how often the right one of many numbered invoices is first. All in one run, in turn.
+"""
+
+import argparse
+import asyncio
+import math
+import random
+import secrets
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.corpus import python_corpus
+from benchmarks.harness import Measurement, machine, table
+from xtrace_cli.server_process import server_process
+from xtrace_sdk import Collection, Embedding, ExecutionContext, PassphraseKeyProvider, Record, XTraceIntegration
+from xtrace_sdk.x_vec.chunks.vector_copies import cosine_similarities
+from xtrace_sdk.x_vec.local.codec import Codes, cosines, encode, query
+from xtrace_sdk.x_vec.local.folder import indexes
+
+K = 10
+ROUNDS = 9
+QUERIES = 100
+INVOICES = 300
+MILLION = 1_000_000
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.local_index", description=__doc__)
+    parser.add_argument("--records", type=int, default=10_000, help="records that are stored and searched")
+    arguments = parser.parse_args()
+    print(f"{machine()}\n{arguments.records:,} records, one process a side\n")
+    rows, figures = asyncio.run(_measured(arguments.records))
+    print(table([*rows, _scan()]), "\n")
+    print("\n".join(figures))
+
+
+class _Counted(httpx2.AsyncBaseTransport):
+    """The network, with the bytes of bodies counted."""
+
+    def __init__(self) -> None:
+        self._network = httpx2.AsyncHTTPTransport()
+        self.bytes = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.bytes += len(await request.aread())
+        answer = await self._network.handle_async_request(request)
+        self.bytes += len(await answer.aread())
+        return answer
+
+    async def aclose(self) -> None:
+        await self._network.aclose()
+
+
+async def _measured(count: int) -> tuple[list[Measurement], list[str]]:
+    embed = Embedding("wordllama", "l2_supercat", 256, bits=512)
+    provider = PassphraseKeyProvider(secrets.token_urlsafe(), insecure_log2_n=1)
+    context = ExecutionContext.create(provider, "paillier_lookup", embedding=embed)
+    corpus, counted = python_corpus(), _Counted()
+    texts = [*corpus.passages[: count - INVOICES], *map(_invoice, range(INVOICES))]
+    with tempfile.TemporaryDirectory() as folder, server_process(Path(folder) / "server") as (credentials, _):
+        async with XTraceIntegration(
+            credentials.org_id, credentials.api_key, credentials.admin_key, credentials.api_url, transport=counted
+        ) as xtrace:
+            local = await Collection.open(
+                xtrace, context, "texts", embedding=embed, local_index="replica", local_folder=Path(folder) / "index"
+            )
+            await local.upsert(Record(str(i), text) for i, text in enumerate(texts))
+            vectors = await embed.embed_many(texts)
+            counted.bytes, started = 0, time.perf_counter()
+            await local.search("the first", K)
+            first, first_bytes = time.perf_counter() - started, counted.bytes
+            rows = await _searches(local, len(texts), iter(await embed.embed_many(corpus.queries[: 4 * ROUNDS + 8])))
+            figures = [
+                f"first synchronisation: {first:.1f} s, {first_bytes / len(texts):.0f} bytes a record",
+                *await _traffic(local, counted),
+                *await _recall(local, vectors, await embed.embed_many(corpus.queries[:QUERIES])),
+                await _invoices(local, len(texts) - INVOICES),
+                f"kept: {_kept(local) / len(texts):.0f} bytes a record, contents included",
+            ]
+    return rows, figures
+
+
+async def _searches(local: Collection, count: int, queries: Any) -> list[Measurement]:
+    async def on_service() -> None:
+        await local.search(next(queries), K, mode="service")
+
+    async def here() -> None:
+        await local.search(next(queries), K, mode="local")
+
+    async def offline() -> None:
+        await local.search(next(queries), K, mode="local", max_staleness=math.inf)
+
+    names = ("on the service", "in the local index", "in the local index, without asking for changes")
+    times = await _in_turn(on_service, here, offline)
+    return [_row(f"search {count:,} records {name}", taken) for name, taken in zip(names, times, strict=True)]
+
+
+async def _traffic(local: Collection, counted: _Counted) -> list[str]:
+    lines = []
+    for mode in ("service", "local"):
+        counted.bytes = 0
+        await local.search("what does a search send", K, mode=mode)
+        lines.append(f"one search, {mode}: {counted.bytes:,} bytes")
+    return lines
+
+
+async def _recall(local: Collection, vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> list[str]:
+    """The share of the ten nearest by exact cosine that each way finds."""
+    lines = []
+    for mode in ("service", "local"):
+        found = 0
+        for asked in queries:
+            best = {str(i) for i in np.argsort(-cosine_similarities(asked, vectors), kind="stable")[:K]}
+            found += len(best & {hit.record.id for hit in await local.search(asked, K, mode=mode)})
+        lines.append(f"recall@10, {mode}: {found / len(queries) / K:.1%}")
+    return lines
+
+
+async def _invoices(local: Collection, start: int) -> str:
+    """How often the right invoice is first for its number."""
+    chosen = random.Random(1).sample(range(INVOICES), QUERIES)
+    right = dict.fromkeys(("with words", "by vectors alone"), 0)
+    for number in chosen:
+        for name, hybrid in (("with words", True), ("by vectors alone", False)):
+            (hit,) = await local.search(f"Invoice {4000 + number}", 1, mode="local", hybrid=hybrid)
+            right[name] += hit.record.id == str(start + number)
+    return "the right invoice is first: " + ", ".join(f"{name} {count} of {QUERIES}" for name, count in right.items())
+
+
+def _scan() -> Measurement:
+    """Comparing a query with the codes of a million vectors, in one thread."""
+    chance = np.random.default_rng(1)
+    codes = Codes(chance.integers(0, 256, (MILLION, 128), np.uint8), np.ones(MILLION, np.float32))
+    asked = query(chance.standard_normal(256).astype(np.float32))
+    assert encode(np.zeros((1, 256), np.int8)).levels.shape[1] == codes.levels.shape[1]
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        estimates = cosines(codes, asked)
+        np.argpartition(estimates, MILLION - 4 * K)
+        times.append(1000 * (time.perf_counter() - started))
+    return _row(f"compare a query with {MILLION:,} codes of 256 dimensions", times, "60 ms")
+
+
+def _kept(local: Collection) -> int:
+    index = local.local_index
+    if index is None:
+        raise AssertionError
+    return sum(one.size for one in indexes(index.folder))
+
+
+def _invoice(number: int) -> str:
+    return f"Invoice {4000 + number} for consulting in the third quarter, payable within thirty days."
+
+
+async def _in_turn(*calls: Callable[[], Awaitable[None]]) -> list[list[float]]:
+    """Milliseconds of each call, after one that is not measured."""
+    times: list[list[float]] = [[] for _ in calls]
+    for number in range(ROUNDS + 1):
+        for call, taken in zip(calls, times, strict=True):
+            started = time.perf_counter()
+            await call()
+            if number:
+                taken.append(1000 * (time.perf_counter() - started))
+    return times
+
+
+def _row(name: str, times: list[float], limit: str = "") -> Measurement:
+    return Measurement(name, statistics.median(times), min(times), max(times), len(times), limit)
+
+
+if __name__ == "__main__":
+    main()
