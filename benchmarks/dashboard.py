@@ -51,7 +51,17 @@ async def fill(credentials: Credentials, chunks: int, keys: int, knowledge_bases
 def paths(kb: str, key: str) -> list[str]:
     """Every page of an organisation."""
     return [
-        *("/", "/overview/live", "/knowledge-bases", "/keys", "/contexts", "/visible", "/get-started", "/audit"),
+        *(
+            "/",
+            "/overview/live",
+            "/knowledge-bases",
+            "/keys",
+            "/keys?find=key+77&sort=name&order=asc",
+            "/contexts",
+            "/visible",
+            "/get-started",
+            "/audit",
+        ),
         "/settings",
         f"/knowledge-bases/{kb}",
         f"/knowledge-bases/{kb}?after=50000~&from=50001",

@@ -74,8 +74,6 @@ KINDS: dict[str, tuple[bytes, int, type[ServiceError]]] = {
     "many parameters": (LINE % (b"?" + b"a&" * 60) + ACCEPT, 413, TooLarge),
     "a long header": (LINE % b"" + ACCEPT + b"cookie: " + b"x" * 5000 + b"\r\n", 431, HeadersTooLarge),
     "a header that is none": (LINE % b"" + ACCEPT + b"x: y\r\nno header\r\n", 400, MalformedRequest),
-    "a header that is late": (LINE % b"" + ACCEPT + b"x: y\r\nz", 408, RequestTooSlow),
-    "a body that is late": (POST + ACCEPT + b"content-length: 9\r\n", 408, RequestTooSlow),
     "a body that is too large": (POST + ACCEPT + b"content-length: 20000\r\n\r\n" + b"x" * 20_000, 413, TooLarge),
     "a form that is none": (
         POST.replace(b"x-www", b"y") + ACCEPT + b"content-length: 0\r\n",
@@ -94,10 +92,9 @@ KINDS: dict[str, tuple[bytes, int, type[ServiceError]]] = {
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
-    """A server that allows little, and waits for nothing."""
+    """A server that accepts only little."""
     folder = tmp_path_factory.mktemp("strict") / "data"
-    times = {"header_timeout_s": 0.3, "body_timeout_s": 0.3}
-    with running_service(folder, max_header_bytes=4096, max_line_bytes=4096, max_ids=1, **times) as service:
+    with running_service(folder, max_header_bytes=4096, max_line_bytes=4096, max_ids=1) as service:
         yield service
 
 
@@ -120,6 +117,14 @@ def test_every_refusal_is_a_page_for_browsers_and_json_for_others(strict: LiveSe
     is_page(answer_to(strict, request), status, error.title)
     for accept in (b"", b"accept: */*\r\n", b"accept: application/json\r\n"):
         problem(answer_to(strict, request.replace(ACCEPT, accept)), status, error.code)
+
+
+def test_what_comes_too_late_is_a_page_for_browsers_and_json_for_others(tmp_path: Path) -> None:
+    header, body = LINE % b"" + ACCEPT + b"x: y\r\nz", POST + ACCEPT + b"content-length: 9\r\n"
+    with running_service(tmp_path / "data", header_timeout_s=1, body_timeout_s=1) as service:
+        for request in (header, body):
+            is_page(answer_to(service, request), 408, RequestTooSlow.title)
+            problem(answer_to(service, request.replace(ACCEPT, b"")), 408, RequestTooSlow.code)
 
 
 def test_what_says_nothing_of_its_reader_is_refused_in_json(strict: LiveService) -> None:

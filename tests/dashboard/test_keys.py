@@ -132,6 +132,17 @@ def test_an_expired_key_works_again_with_a_later_day(admin: Visitor, http: Http,
     assert http.data("GET", "/exec_context/{org}", headers=headers).status_code == 200
 
 
+def test_a_long_name_is_kept_and_not_typed_to_confirm(admin: Visitor, http: Http) -> None:
+    long = "é" * 65_536
+    key_hash, secret = created(admin, long)
+    (key,) = [one for one in ok(http.control("GET", "/keys")) if one["hash"] == key_hash]
+    assert key["name"] == long
+    page = f"/keys/{key_hash}"
+    assert all(admin.get(path).status == 200 for path in ("/keys", page, "/keys?sort=name&order=asc"))
+    assert "API key revoked." in admin.send(page, f"{page}/revoke", confirm=secret[: len(key["firstN"])]).text
+    assert created(admin, "x" * 100)[0] != key_hash
+
+
 def test_a_form_that_is_sent_twice_creates_one_key(admin: Visitor, http: Http) -> None:
     page = admin.get("/keys")
     first = admin.resend(page, "/keys", name="once")

@@ -1,16 +1,21 @@
 """What the overview and the page about the server count, against what was done."""
 
 import asyncio
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from support.dashboard import Visitor
 from support.database import open_store
-from support.service import Http, chunk, ok
+from support.service import Http, LiveService, chunk, ok
 from support.toy_paillier import toy_key
+from xtrace_core import wire
+from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.dashboard import charts
 from xtrace_server.figures import Figures, this_hour
+from xtrace_server.operations import organisations
 from xtrace_server.operations.usage import Hour
 from xtrace_server.public_parts import modulus_bits
 from xtrace_server.storage import usage_hours
@@ -51,6 +56,23 @@ def test_private_fields_and_protected_secrets_are_told_apart(admin: Visitor, htt
         assert text in contexts.text, text
     assert "c2VjcmV0" not in contexts.html
     assert "d3JhcHBlZA" not in contexts.html
+
+
+def test_what_needs_attention_is_named(admin: Visitor, http: Http, live_service: LiveService) -> None:
+    assert "appear here" in admin.get("/").text
+    for days in (60, 3, 1, 5, 2):
+        expires = (datetime.now(UTC) + timedelta(days=days, hours=1)).isoformat()
+        ok(http.control("POST", "/keys", json={"name": f"for {days} days", "expiresAt": expires}))
+    quotas = wire.SetQuotas(chunks=2, bytes=10**9)
+    live_service.operate(lambda database: organisations.set_quotas(database, ON_THE_HOST, http.org, quotas))
+    kb, _ = http.new_kb(), http.save_context()
+    http.insert(kb, [chunk(1), chunk(2)])
+    shown = admin.get("/").text
+    assert "100 % of the quota of vectors is used" in shown
+    assert "of the quota of bytes is used" not in shown
+    assert "1 context is weak" in shown
+    # The three that expire next, in this order.
+    assert re.findall(r"Its name is for (\d+) days", shown) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("pk", ["{}", '{"n": true}'])
