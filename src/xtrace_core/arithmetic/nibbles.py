@@ -22,7 +22,8 @@ MAX_BYTES: Final = 1 << 20
 """The most bytes of a code, so that every dot product fits into 32 bits."""
 MAX_QUERY: Final = 63
 """The largest coordinate of a query."""
-_ROWS_AT_ONCE: Final = 1 << 12
+_BYTES_AT_ONCE: Final = 1 << 14
+"""What NumPy works on at once: as floats it stays in the caches, which is several times faster."""
 _EXACT_BYTES: Final = 2**24 // (2 * 15 * MAX_QUERY)
 """Up to this many bytes, every sum is an integer that a 32-bit float represents."""
 
@@ -50,8 +51,9 @@ def portable_nibble_dots(codes: NDArray[np.uint8], query: NDArray[np.int8]) -> N
     number: type[np.floating[Any]] = np.float32 if codes.shape[1] <= _EXACT_BYTES else np.float64
     even, odd = query[0::2].astype(number), query[1::2].astype(number)
     dots = np.empty(len(codes), np.int32)
-    for first in range(0, len(codes), _ROWS_AT_ONCE):
-        part = codes[first : first + _ROWS_AT_ONCE]
+    rows = max(1, _BYTES_AT_ONCE // codes.shape[1])
+    for first in range(0, len(codes), rows):
+        part = codes[first : first + rows]
         low, high = (part & 15).astype(number), (part >> 4).astype(number)
         dots[first : first + len(part)] = low @ even + high @ odd
     return dots

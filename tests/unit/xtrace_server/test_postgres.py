@@ -16,6 +16,7 @@ from xtrace_core.wire import MetaData
 from xtrace_server.errors import NamesTaken, StorageReadOnly, Unavailable
 from xtrace_server.storage import chunks, organisations
 from xtrace_server.storage.archiving import back_up, restore
+from xtrace_server.storage.chunk_changes import written_query
 from xtrace_server.storage.chunk_writes import ChunkWrite, insert_all, insert_unique
 from xtrace_server.storage.chunks import ChunkFields, pk_query
 from xtrace_server.storage.database import Database
@@ -75,6 +76,21 @@ async def test_a_selective_condition_goes_by_an_index(store: Store, filter_: Any
     conditions = [line for line in explained.splitlines() if "Index Cond" in line]
     column = "token" if index == "ix_facet_token" else index.removeprefix("ix_chunk_")
     assert any(f'"left"({column}, 256)' in line for line in conditions), explained
+
+
+async def test_what_was_written_since_a_revision_is_found_by_an_index(store: Store) -> None:
+    for _ in range(30):
+        await store.add([{"tag1": "later"}])
+    async with store.database.write() as connection:
+        await connection.execute(text("ANALYZE"))
+    query = written_query(store.binding, 29, 0).limit(10)
+    async with store.database.look_up() as connection:
+        compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        explained = await connection.exec_driver_sql(f"EXPLAIN {compiled}", compiled.params)
+        found = [row[0] for row in explained]
+    assert any("ix_chunk_revision" in line for line in found), found
+    assert any("Index Cond" in line and "revision >" in line for line in found), found
 
 
 async def test_names_are_looked_up_by_an_index(store: Store) -> None:
