@@ -12,13 +12,13 @@ from xtrace_cli.output import note
 from xtrace_cli.workspace import kept_open
 
 HELP: Final = r"""Type a command as after `xtrace`: search "a question", kb list, or help for all of them.
-A line that ends with \ or inside a quotation goes on in the next one.
+A line that ends with \ or inside a quotation continues on the next one.
 
-  \json     print results as JSON, or no longer
-  \timing   say how long commands and their stages take, or no longer
+  \json     switch between JSON and plain results
+  \timing   switch the times of commands and their stages on or off
   \reload   read the settings, the context and the passphrase again
   \help     this
-  \quit     leave; so does Ctrl-D. Ctrl-C ends a command.
+  \quit     leave, like Ctrl-D. Ctrl-C ends a command.
 """
 _REFUSED: Final = {
     "shell": "this is the shell already",

@@ -201,7 +201,7 @@ class RecordCipher(Secretive):
         part = content.record
         if part is None or part.id or part.namespace != self.namespace:
             raise OtherRecord(
-                f"the service gave chunk {chunk['chunk_id']} as the collection's own chunk, but it is a different "
+                f"the service returned chunk {chunk['chunk_id']} as the collection's own chunk, but it is a different "
                 "one: do not trust its answer"
             )
         return _metadata(chunk, part)
@@ -291,4 +291,4 @@ def _time(text: str | None) -> datetime | None:
     try:
         return None if text is None else datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidAnswer("the server gave a time that is not in ISO 8601") from None
+        raise InvalidAnswer("the server returned a time that is not in ISO 8601") from None

@@ -44,7 +44,7 @@ def _check_dashboard_port(request: Request) -> None:
         return
     is_page = rule_of(request.scope["route"].endpoint).plane.is_page
     if is_page != (server[1] == wanted):
-        only = "the dashboard has a port of its own" if is_page else "this port is for the dashboard"
+        only = "the dashboard has a separate port" if is_page else "this port is for the dashboard"
         raise NotFound(f"unknown route {request.url.path[:128]}: {only} (dashboard_port)")
 
 

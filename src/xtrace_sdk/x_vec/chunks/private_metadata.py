@@ -76,7 +76,7 @@ def hidden_meta_data(context: Hiding, meta_data: Mapping[str, Any]) -> MetaData:
         }
     except UnicodeEncodeError:  # its attributes hold the text
         raise InvalidMetaData(
-            "meta_data holds unpaired surrogates in a private field, expected text that UTF-8 can hold"
+            "meta_data contains unpaired surrogates in a private field, expected text that can be encoded as UTF-8"
         ) from None
 
 

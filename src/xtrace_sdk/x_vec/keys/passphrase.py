@@ -44,7 +44,7 @@ class PassphraseKeyProvider(ExistingNames, Secretive):
         try:
             self._typed = passphrase.encode()
         except UnicodeEncodeError:  # its attributes contain the passphrase
-            raise InvalidArgument("the passphrase holds unpaired surrogates, expected valid Unicode text") from None
+            raise InvalidArgument("the passphrase contains unpaired surrogates, expected valid Unicode text") from None
         self._passphrase = unicodedata.normalize("NFC", passphrase).encode()
         self._log2_n = self._LOG2_N if insecure_log2_n is None else insecure_log2_n
 

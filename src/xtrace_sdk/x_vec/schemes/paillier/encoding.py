@@ -1,8 +1,8 @@
-"""Binary vectors as integers whose sum shows their Hamming distance (docs/formats.md, "Vectors").
+"""Encodes binary vectors as integers whose sum shows their Hamming distance (docs/formats.md, "Vectors").
 
-Base 4 gives each position a pair of bits, `00` or `01`: m(x) = Σ xᵢ·4^(w−1−i). In m(x) + m(q) a pair reads 0, 1 or 2
-and never carries; its low bit is xᵢ XOR qᵢ. Base 3 gives each position a digit instead, and is used where a vector
-then fits into one ciphertext instead of two. Integers are little-endian rows, as everywhere in the arithmetic.
+Base 4 gives each position a pair of bits, `00` or `01`: m(x) = Σ xᵢ·4^(w−1−i). In m(x) + m(q), a pair is 0, 1 or 2 and
+never carries; its low bit is xᵢ XOR qᵢ. Base 3 gives each position a digit, and is used if a vector then fits into one
+ciphertext instead of two. Integers are little-endian rows, as everywhere in the arithmetic.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.x_vec.schemes.interface import Bits
 
 PackedBits = Rows
-"""The same with eight positions to a byte, as `VectorEncoding.pack` orders them."""
+"""The same with eight positions per byte, in the order of `VectorEncoding.pack`."""
 Flags = NDArray[np.bool_]
 
 MAX_EMBED_LEN = 4096
@@ -25,12 +25,12 @@ Base = Literal["base4", "base3"]
 
 
 def choose_base(embed_len: int, key_len: int) -> Base:
-    """Base 3 where it saves a ciphertext and every modulus of this key length holds it, else base 4.
+    """Returns base 3 if it saves a ciphertext and fits every modulus of this key length, else base 4.
 
     Both primes have their two top bits set, so n is at least 9/16 of 4^key_len.
     """
     smallest_modulus = 9 << (2 * key_len - 4)
-    # The upper bound changes no choice (3^d > 4^key_len there); it keeps the power small whatever is asked for.
+    # The upper bound does not affect the choice (3^d > 4^key_len there), but keeps the power small for any input.
     saves = key_len <= embed_len < 2 * key_len and 3**embed_len <= smallest_modulus
     return "base3" if saves else "base4"
 
@@ -49,11 +49,11 @@ def check_one_ciphertext(embed_len: int, key_len: int) -> None:
 
 
 class VectorEncoding:
-    """How vectors of one length are spread over the ciphertexts of one key length."""
+    """How vectors of one length are divided into ciphertexts of one key length."""
 
     def __init__(self, embed_len: int, key_len: int, base: Base) -> None:
-        """Raises `InvalidArgument` for a length outside 1 to 4096 and for a base that is unknown or cannot
-        hold vectors of this length."""
+        """Raises `InvalidArgument` for a length outside 1 to 4096, and for a base that is unknown or too small for
+        vectors of this length."""
         if not 1 <= embed_len <= MAX_EMBED_LEN:
             raise InvalidArgument(f"the embedding length is {embed_len}, expected 1 to {MAX_EMBED_LEN}")
         if base not in ("base4", "base3"):
@@ -73,21 +73,21 @@ class VectorEncoding:
         return len(self.widths)
 
     def largest_sum(self) -> int:
-        """The largest value that the sum of two encoded vectors can have in a ciphertext."""
+        """The largest possible sum of two encoded vectors in a ciphertext."""
         return int(3**self.embed_len - 1) if self.base == "base3" else 2 * (4 ** self.widths[0] - 1) // 3
 
     def encode(self, bits: Bits) -> list[Rows]:
-        """For each ciphertext of the vectors its messages, `(n, width)` little-endian rows."""
+        """Returns the messages for each ciphertext of the vectors, `(n, width)` little-endian rows."""
         encode = arithmetic.encode_digits if self.base == "base3" else arithmetic.encode_slots
         return [encode(bits[:, positions]) for positions in self._positions]
 
     def pack(self, bits: Bits) -> PackedBits:
-        """The vectors with eight positions to a byte: for each ciphertext Σ xᵢ·2^(w−1−i), little-endian."""
+        """Packs the vectors with eight positions per byte: Σ xᵢ·2^(w−1−i) for each ciphertext, little-endian."""
         parts = [bits[:, positions][:, ::-1] for positions in self._positions]
         return np.concatenate([np.packbits(part, axis=1, bitorder="little") for part in parts], axis=1)
 
     def unpack(self, packed: PackedBits) -> Bits:
-        """The vectors that `pack` packed."""
+        """Reverses `pack`."""
         edges = np.cumsum([-(-width // 8) for width in self.widths])[:-1]
         parts = zip(np.split(packed, edges, axis=1), self.widths, strict=True)
         return np.concatenate(
@@ -95,10 +95,10 @@ class VectorEncoding:
         )
 
     def vectors(self, sums: list[Rows], query: Sequence[Rows] | None) -> tuple[PackedBits, Flags]:
-        """`(vectors, valid)`, `(n, bytes)` and `(n,)`: what the sums of each ciphertext are without the query.
+        """Returns `(vectors, valid)`, `(n, bytes)` and `(n,)`: the sums of each ciphertext without the query.
 
-        The query, as `encode` gives it for one vector, or nothing, is subtracted from each sum as an integer. A row is
-        valid if what is left is exactly what `encode` gives for a vector; the vector of any other row means nothing.
+        The query (the output of `encode` for one vector), if any, is subtracted from each sum as an integer. A row is
+        valid if the result is exactly the encoding of a vector; ignore the vectors of other rows.
         """
         queries = [None] * self.count if query is None else query
         if self.base == "base3":
@@ -106,9 +106,9 @@ class VectorEncoding:
         return _bits_of_slots(sums, self.widths, queries)
 
     def distances(self, sums: list[Rows]) -> tuple[NDArray[np.int64], Flags]:
-        """`(distances, valid)`, both `(n,)`, from the sums alone: where the query is not known any more.
+        """Returns `(distances, valid)`, both `(n,)`, only from the sums: for use without the query.
 
-        A row is valid if each of its sums is one of two encoded vectors. The distance of any other row means nothing.
+        A row is valid if each of its sums is a sum of two encoded vectors; ignore the distances of other rows.
         """
         read = arithmetic.count_digits if self.base == "base3" else arithmetic.count_slots
         parts = [read(rows, width) for rows, width in zip(sums, self.widths, strict=True)]
@@ -121,7 +121,7 @@ class VectorEncoding:
 
 
 def differing(packed: PackedBits, query: PackedBits) -> NDArray[np.int64]:
-    """In how many positions each packed vector differs from one, `(1, bytes)`."""
+    """Returns the number of positions in which each packed vector differs from one vector, `(1, bytes)`."""
     count = packed.shape[1]
     words = np.zeros((len(packed), -(-count // 8)), dtype=np.uint64)
     np.bitwise_xor(packed, query, out=words.view(np.uint8)[:, :count])
@@ -134,13 +134,13 @@ _HALVINGS = [
     (np.uint64(1), np.uint64(0x3333333333333333)),
     (np.uint64(2), np.uint64(0x0F0F0F0F0F0F0F0F)),
 ]
-"""Shifts and masks that bring every other bit of a byte together in its low half."""
+"""Shifts and masks that move every other bit of a byte into its low half."""
 
 
 def _bits_of_slots(sums: list[Rows], widths: list[int], queries: Sequence[Rows | None]) -> tuple[PackedBits, Flags]:
-    # A difference of words with no bit but the low ones of pairs has no borrow from any pair: added to the query's
-    # pairs, 0 or 1 each, it gives the sum back without a carry. So every word can be looked at by itself. The words of
-    # all ciphertexts are one array, which changes in place: calls and fresh memory cost more than the work.
+    # If a difference of words has only low bits of pairs set, no pair borrowed: added to the query's pairs, each 0 or
+    # 1, it gives the sum without a carry. So every word can be checked by itself. The words of all ciphertexts are one
+    # array, which is changed in place, because calls and new memory cost more than the work.
     words = -(-max(sums[0].shape[1], -(-widths[0] // 4)) // 8)
     left = np.empty((len(sums), len(sums[0]), words), dtype=np.uint64)
     scratch = np.empty_like(left)
@@ -160,7 +160,7 @@ def _bits_of_slots(sums: list[Rows], widths: list[int], queries: Sequence[Rows |
 
 @cache
 def _all_but_low_bits(width: int, words: int) -> NDArray[np.uint64]:
-    """The bits that no encoded vector of this width has, as words."""
+    """Returns the bits that no encoded vector of this width has, as words."""
     return ~np.frombuffer(((4**width - 1) // 3).to_bytes(8 * words, "little"), dtype="<u8")
 
 
@@ -171,7 +171,7 @@ def _bits_of_digits(sums: Rows, width: int, query: Rows | None) -> tuple[PackedB
 
 
 def _difference(rows: Rows, subtrahend: Rows) -> tuple[Rows, Flags]:
-    """`(row − subtrahend, not negative)`: one integer, `(1, width)`, is subtracted from each row."""
+    """Returns `(row − subtrahend, not negative)`: subtracts one integer, `(1, width)`, from each row."""
     count = -(-max(rows.shape[1], subtrahend.shape[1]) // 8)
     minuends, subtrahends = np.ascontiguousarray(_words(rows, count).T), _words(subtrahend, count)[0]
     borrow = np.zeros(len(rows), dtype=np.uint64)
@@ -184,7 +184,7 @@ def _difference(rows: Rows, subtrahend: Rows) -> tuple[Rows, Flags]:
 
 
 def _words(rows: Rows, count: int) -> NDArray[np.uint64]:
-    """The first `count` words of 64 bits of each row, zeros beyond its end."""
+    """Returns the first `count` 64-bit words of each row, with zeros after its end."""
     missing = max(8 * count - rows.shape[1], -rows.shape[1] % 8)
     if missing:
         padded = np.zeros((len(rows), rows.shape[1] + missing), dtype=np.uint8)

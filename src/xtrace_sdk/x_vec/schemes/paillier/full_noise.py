@@ -39,7 +39,7 @@ class FullNoisePrime(Secretive):
         self._residues = arithmetic.multiplier(1, prime)
 
     def noise_from(self, integers: Rows) -> Rows:
-        # The last reduction changes no value: s is at most p − 1.
+        # The last reduction does not change a value, because s is at most p − 1.
         return arithmetic.multiply(arithmetic.multiply(integers, 1, self.prime - 1), 1, self.prime, plus=1)
 
     def no_noise(self) -> int:
@@ -64,7 +64,7 @@ class PaillierClient(PaillierScheme):
 
     @classmethod
     def create(cls, embed_len: int, parameters: SchemeParameters) -> Self:
-        """A new key. Raises as `generate`."""
+        """Creates a key. Raises what `generate` raises."""
         key_len = parameters.key_len or MIN_KEY_LEN
         if parameters.in_one_ciphertext:
             check_one_ciphertext(embed_len, key_len)
@@ -72,10 +72,10 @@ class PaillierClient(PaillierScheme):
 
     @classmethod
     def generate(cls, embed_len: int, key_len: int, insecure_allow_weak_parameters: bool = False) -> Self:
-        """A new key. Raises `WeakParameters`, and `InvalidArgument` for a length that cannot be encoded."""
+        """Creates a key. Raises `WeakParameters`, and `InvalidArgument` for a length that cannot be encoded."""
         check_key_len(key_len, insecure_allow_weak_parameters)
         base = choose_base(embed_len, key_len)
-        VectorEncoding(embed_len, key_len, base)  # refuses a wrong length before the long work
+        VectorEncoding(embed_len, key_len, base)  # rejects a wrong length before the long work
         p = prime_with_two_top_bits(key_len)
         q = prime_with_two_top_bits(key_len)
         while not far_apart(p, q, key_len):
@@ -84,7 +84,8 @@ class PaillierClient(PaillierScheme):
 
     @classmethod
     def load(cls, config: Mapping[str, Any], secret: Mapping[str, str]) -> Self:
-        """The client from what `config` and `secrets` gave. Raises `InvalidContext` if they do not fit together."""
+        """Creates the client from the results of `config` and `secrets`. Raises `InvalidContext` if they do not
+        match."""
         with reading_secrets():
             p, q = secret_primes(config, secret)
             keys = NoiseKeys.from_secrets(secret)
@@ -92,5 +93,5 @@ class PaillierClient(PaillierScheme):
 
     @classmethod
     def from_primes(cls, p: int, q: int, keys: NoiseKeys, embed_len: int, key_len: int, base: Base) -> Self:
-        """The client for primes that are there already."""
+        """Creates the client for given primes."""
         return cls((FullNoisePrime(p, q), FullNoisePrime(q, p)), keys, embed_len, key_len, base)

@@ -1,10 +1,10 @@
 """The scheme `paillier_lookup`: noise from a secret subgroup, by table look-ups instead of exponentiations.
 
 p = 2·u_p·k + 1 with a secret prime u_p; h_p has order u_p modulo p², and noise is h_p^a for a below u_p, likewise
-modulo q². What identifies the noise is a, modulo each order. Only n is public. Assumption: given n and samples, y and
-y·(1+n)^m cannot be told apart for y uniform in the hidden subgroup (Paillier 1999, section 6; Groth, TCC 2005). Raising
-a ciphertext to the n-th power leaves an element of the subgroup, whose order falls to a baby-step giant-step search
-with batched gcds in about the square root of its size (Coron et al., PKC 2011, section 4): hence the bound on
+modulo q². The noise is identified by a, modulo each order. Only n is public. Assumption: given n and samples, y and
+y·(1+n)^m are indistinguishable for y uniform in the hidden subgroup (Paillier 1999, section 6; Groth, TCC 2005).
+Raising a ciphertext to the n-th power leaves an element of the subgroup. A baby-step giant-step search with batched
+gcds finds its order in about the square root of its size (Coron et al., PKC 2011, section 4); hence the bound on
 `alpha_len`.
 """
 
@@ -38,7 +38,7 @@ MIN_ALPHA_LEN = 448
 
 def default_alpha_len(key_len: int) -> int:
     """The bits of both subgroup orders together: 512 up to key_len 1536, 640 up to 2048, then 768."""
-    if key_len < 1024:  # insecure lengths, for tests: what fits into the primes
+    if key_len < 1024:  # insecure lengths, for tests: whatever fits into the primes
         return MIN_ALPHA_LEN
     return 512 if key_len <= 1536 else 640 if key_len <= 2048 else 768
 
@@ -64,7 +64,7 @@ class SubgroupPrime(Secretive):
 
     @classmethod
     def generate(cls, prime: int, other_prime: int, order: int) -> Self:
-        """With a random generator of the subgroup of that order."""
+        """Creates it with a random generator of the subgroup of this order."""
         square = prime * prime
         generator = 1
         while generator == 1:
@@ -78,9 +78,9 @@ class SubgroupPrime(Secretive):
         return -(-self.order_bits // 8)
 
     def _check_table(self) -> None:
-        # An exponent that is j in every byte uses entry j of every window, so these 256 powers, each the one before
-        # times the second, leave no single entry unseen. What they cannot show is exchanged windows: one random
-        # exponent does.
+        # An exponent with j in every byte uses entry j of every window, so these 256 powers (each is the previous one
+        # times the second) check every single entry. They cannot detect exchanged windows, but one random exponent
+        # does.
         every_byte = np.repeat(np.arange(256, dtype=np.uint8)[:, None], self._width, axis=1)
         powers = arithmetic.fixed_base_power(self._table, every_byte)
         next_powers = arithmetic.multiply(powers[:-1], int.from_bytes(powers[1].tobytes(), "little"), self.square)
@@ -120,7 +120,7 @@ class PaillierLookupClient(PaillierScheme):
 
     @classmethod
     def create(cls, embed_len: int, parameters: SchemeParameters) -> Self:
-        """A new key. Raises as `generate`."""
+        """Creates a key. Raises what `generate` raises."""
         key_len = parameters.key_len or MIN_KEY_LEN
         if parameters.in_one_ciphertext:
             check_one_ciphertext(embed_len, key_len)
@@ -134,7 +134,7 @@ class PaillierLookupClient(PaillierScheme):
         alpha_len: int | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
-        """A new key with subgroup orders of `alpha_len`/2 bits each.
+        """Creates a key with subgroup orders of `alpha_len`/2 bits each.
 
         Raises `WeakParameters`, and `InvalidArgument` for a length that cannot be encoded.
         """
@@ -142,7 +142,7 @@ class PaillierLookupClient(PaillierScheme):
         alpha_len = default_alpha_len(key_len) if alpha_len is None else alpha_len
         _check_alpha_len(alpha_len, key_len)
         base = choose_base(embed_len, key_len)
-        VectorEncoding(embed_len, key_len, base)  # refuses a wrong length before the long work
+        VectorEncoding(embed_len, key_len, base)  # rejects a wrong length before the long work
         while True:
             orders = prime_of_bits(alpha_len // 2), prime_of_bits(alpha_len // 2)
             p, q = (prime_with_subgroup(key_len, order) for order in orders)
@@ -154,7 +154,8 @@ class PaillierLookupClient(PaillierScheme):
 
     @classmethod
     def load(cls, config: Mapping[str, Any], secret: Mapping[str, str]) -> Self:
-        """The client from what `config` and `secrets` gave. Raises `InvalidContext` if they do not fit together."""
+        """Creates the client from the results of `config` and `secrets`. Raises `InvalidContext` if they do not
+        match."""
         with reading_secrets():
             p, q = secret_primes(config, secret)
             u_p, u_q = (secret_integer(secret, name, p.bit_length()) for name in ("u_p", "u_q"))
@@ -176,14 +177,14 @@ class PaillierLookupClient(PaillierScheme):
         return {**super().config(), "alpha_len": self.alpha_len}
 
     def secrets(self) -> dict[str, str]:
-        """The primes, the subgroups' orders and generators, and the keys of the noise, in hexadecimal."""
+        """Returns the primes, the subgroups' orders and generators, and the noise keys, in hexadecimal."""
         p, q = self._subgroups
         subgroups = {"u_p": p.order, "u_q": q.order, "h_p": p.generator, "h_q": q.generator}
         return {**super().secrets(), **{name: f"{value:x}" for name, value in subgroups.items()}}
 
 
 def short_orders(order_bits: int) -> str:
-    """What is weak about noise groups whose smaller order has this length; empty if it is long enough."""
+    """Returns the weakness of noise groups whose smaller order has this length; empty if it is long enough."""
     lowest = MIN_ALPHA_LEN // 2
     if order_bits >= lowest:
         return ""

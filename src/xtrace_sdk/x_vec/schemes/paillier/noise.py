@@ -1,11 +1,11 @@
-"""Nonces, the noise that follows from them, and the vectors that they authenticate (docs/formats.md, "Nonces").
+"""Nonces, the noise derived from them, and the vectors that they authenticate (docs/formats.md, "Nonces").
 
 A nonce is `r ‖ t`: r is drawn fresh for every encryption, and t is a pseudo-random function of r and the vector. The
-noise of the chunk's ciphertexts is derived from t, so the owner knows the noise of every product and can take it away
-without an exponentiation. And t authenticates the vector: the reader of a row recomputes it from r and the bits that
-came out, so a row that is not exactly the product of a stored vector and the query is an error, whatever the server
-knows. The same nonce for two vectors would show their difference: nonces are made only here, for every encryption, and
-no public call accepts one for encryption.
+noise of the chunk's ciphertexts is derived from t, so the owner knows the noise of every product and can remove it
+without an exponentiation. And t authenticates the vector: the reader of a row recomputes it from r and the decrypted
+bits, so a row that is not exactly the product of a stored vector and the query is an error, whatever the server knows.
+A nonce that is used for two vectors would reveal their difference, so nonces are created only here, for every
+encryption, and no public call accepts one for encryption.
 """
 
 import secrets
@@ -28,12 +28,12 @@ _BLOCK_BYTES = 16
 
 
 class NoiseKeys(Secretive):
-    """The keys of a context that nonces and noise come from: K for the noise, K′ for the nonces, and the hedge."""
+    """The keys of a context for nonces and noise: K for the noise, K′ for the nonces, and the hedge."""
 
     __slots__ = ("_cmac", "hedge", "noise_key", "nonce_key")
 
     def __init__(self, noise_key: bytes, nonce_key: bytes, hedge: Hedge) -> None:
-        """Raises `ValueError` for keys that have not 32 bytes each."""
+        """Raises `ValueError` unless both keys have 32 bytes."""
         if len(noise_key) != KEY_BYTES or len(nonce_key) != KEY_BYTES:
             raise ValueError(f"the noise keys have {len(noise_key)} and {len(nonce_key)} bytes, expected {KEY_BYTES}")
         self.noise_key = noise_key
@@ -43,19 +43,20 @@ class NoiseKeys(Secretive):
 
     @classmethod
     def generate(cls) -> "NoiseKeys":
-        """Fresh independent keys."""
+        """Creates fresh, independent keys."""
         return cls(secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES), Hedge.generate())
 
     @classmethod
     def from_secrets(cls, secret: Mapping[str, str]) -> "NoiseKeys":
-        """The keys from a context's secrets. Raises `KeyError` or `ValueError` if they are not there."""
+        """Loads the keys from a context's secrets. Raises `KeyError` or `ValueError` if they are missing or not
+        valid."""
         noise_key, nonce_key, hedging_key = (
             bytes.fromhex(secret[name]) for name in ("noise_key", "nonce_key", "hedging_key")
         )
         return cls(noise_key, nonce_key, Hedge(hedging_key))
 
     def secrets(self) -> dict[str, str]:
-        """The keys in hexadecimal, by their names in a context's secret."""
+        """Returns the keys in hexadecimal, by their names in a context's secret."""
         return {
             "noise_key": self.noise_key.hex(),
             "nonce_key": self.nonce_key.hex(),
@@ -63,14 +64,14 @@ class NoiseKeys(Secretive):
         }
 
     def nonces(self, packed: Rows) -> Rows:
-        """A fresh nonce for each vector, `(n, 30)`; `packed` are the vectors as `VectorEncoding.pack` gives them."""
+        """Returns a fresh nonce for each vector, `(n, 30)`; `packed` are vectors from `VectorEncoding.pack`."""
         return self._nonces_from(self.hedge.draw_rows("nonce", packed, RANDOM_BYTES), packed)
 
     def _nonces_from(self, randomness: Rows, packed: Rows) -> Rows:
         return np.concatenate([randomness, self._tags(randomness, packed)], axis=1)
 
     def authenticated(self, nonces: Rows, packed: Rows) -> NDArray[np.bool_]:
-        """For each row whether its nonce `(n, 30)` was made for this vector."""
+        """Returns for each row whether its nonce `(n, 30)` was created for this vector."""
         tags = self._tags(nonces[:, :RANDOM_BYTES], packed)
         return np.asarray((tags == nonces[:, RANDOM_BYTES:]).all(axis=1))
 
@@ -78,11 +79,12 @@ class NoiseKeys(Secretive):
         return self._cmac.codes(np.concatenate([randomness, packed], axis=1))[:, :TAG_BYTES]
 
     def integers(self, nonces: Rows, ciphertexts: int, order_bits: int) -> list[tuple[Rows, Rows]]:
-        """For each ciphertext of the vectors the pseudo-random integers for p and q, to be reduced by the orders.
+        """Returns the pseudo-random integers for p and q for each ciphertext of the vectors, to be reduced by the
+        orders.
 
-        An element is a pair of `(n, 16·b)` little-endian rows with b = ⌈(order_bits + 128)/128⌉: 128 bits more than
-        the order, so that the reduced value is uniform but for a bias of 2^-128. Integer 2t (p) and 2t+1 (q) are the
-        AES-256 blocks `t ‖ j` for j from b·that on, read as one big-endian integer.
+        An element is a pair of `(n, 16·b)` little-endian rows with b = ⌈(order_bits + 128)/128⌉: 128 bits more than the
+        order, so that the reduced value is uniform except for a bias of 2^-128. Integers number 2t (p) and 2t+1 (q) are
+        b AES-256 blocks `t ‖ j`, with j from b times the integer's number on, read as one big-endian integer.
         """
         group = -(-(order_bits + 128) // 128)
         count = 2 * ciphertexts * group

@@ -1,4 +1,4 @@
-"""Random primes of the shapes that the keys need."""
+"""Generates random primes of the forms that keys need."""
 
 import secrets
 
@@ -6,23 +6,23 @@ from gmpy2 import gcd, is_prime, primorial
 
 _SMALL_PRIMES = int(primorial(4000))
 MILLER_RABIN_ROUNDS = 40
-"""A composite survives with probability below 4^-40, far less for random candidates (Damgård, Landrock, Pomerance)."""
+"""A composite passes with a probability below 4^-40, and far less if random (Damgård, Landrock, Pomerance)."""
 
 
 def uniform(lowest: int, highest: int) -> int:
-    """A uniform integer between the two, both included."""
+    """Returns a uniform integer between the two, inclusive."""
     return lowest + secrets.randbelow(highest - lowest + 1)
 
 
 def is_random_prime(candidate: int) -> bool:
-    """Whether a randomly chosen candidate is prime; a quick division by small primes goes first."""
+    """Whether a randomly chosen candidate is prime; first tries a quick division by small primes."""
     if candidate > _SMALL_PRIMES and gcd(candidate, _SMALL_PRIMES) != 1:
         return False
     return is_prime(candidate, 1) and is_prime(candidate, MILLER_RABIN_ROUNDS)
 
 
 def prime_of_bits(bits: int) -> int:
-    """A uniform prime of exactly this many bits."""
+    """Returns a uniform prime of exactly this many bits."""
     while True:
         candidate = uniform(1 << (bits - 1), (1 << bits) - 1) | 1
         if is_random_prime(candidate):
@@ -30,12 +30,12 @@ def prime_of_bits(bits: int) -> int:
 
 
 def smallest_with_two_top_bits(bits: int) -> int:
-    """The smallest integer of this many bits whose two top bits are set; products of two such have 2·bits bits."""
+    """Returns the smallest integer of this many bits with its two top bits set; products of two have 2·bits bits."""
     return 3 << (bits - 2)
 
 
 def prime_with_two_top_bits(bits: int) -> int:
-    """A uniform prime of exactly this many bits whose two top bits are set."""
+    """Returns a uniform prime of exactly this many bits with its two top bits set."""
     while True:
         candidate = uniform(smallest_with_two_top_bits(bits), (1 << bits) - 1) | 1
         if is_random_prime(candidate):
@@ -43,7 +43,7 @@ def prime_with_two_top_bits(bits: int) -> int:
 
 
 def prime_with_subgroup(bits: int, order: int) -> int:
-    """A prime p = 2·order·k + 1 of exactly this many bits, two top bits set, k uniform where that holds."""
+    """Returns a prime p = 2·order·k + 1 of exactly this many bits, with its two top bits set and k uniform."""
     lowest = -(-(smallest_with_two_top_bits(bits) - 1) // (2 * order))
     highest = ((1 << bits) - 2) // (2 * order)
     while True:

@@ -1,4 +1,4 @@
-"""An encrypted query, with what takes it away again from the service's answers."""
+"""An encrypted query, with the values that remove it from the service's answers."""
 
 from xtrace_core.arithmetic import Rows
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -6,7 +6,7 @@ from xtrace_sdk.x_vec.schemes.paillier.encoding import PackedBits
 
 
 class EncryptedQuery(Secretive):
-    """An encrypted query vector with its bits and its noise, which take it away again and never leave this object."""
+    """An encrypted query vector, with the bits and noise that remove it from answers and never leave this object."""
 
     __slots__ = ("_noise", "ciphertexts", "messages", "packed")
 
@@ -14,13 +14,13 @@ class EncryptedQuery(Secretive):
         self, ciphertexts: list[bytes], messages: list[Rows], packed: PackedBits, noise: list[tuple[int, int]]
     ) -> None:
         self.ciphertexts = ciphertexts
-        """Little-endian without padding, as they travel."""
+        """The ciphertexts in their wire format: little-endian without padding."""
         self.messages = messages
-        """What each ciphertext encrypts, `(1, width)`. Secret."""
+        """The plaintext of each ciphertext, `(1, width)`. Secret."""
         self.packed = packed
-        """The query vector, `(1, bytes)`, as `VectorEncoding.pack` gives it. Secret."""
+        """The query vector from `VectorEncoding.pack`, `(1, bytes)`. Secret."""
         self._noise = noise
 
     def noise(self, ciphertext: int, prime: int) -> int:
-        """The noise of one ciphertext under the first (0) or second (1) prime. Secret."""
+        """Returns the noise of one ciphertext under the first (0) or second (1) prime. Secret."""
         return self._noise[ciphertext][prime]

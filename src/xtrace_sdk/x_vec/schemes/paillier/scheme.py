@@ -1,6 +1,6 @@
-"""What the schemes `paillier` and `paillier_lookup` share: encryption and decryption modulo the squares of two primes.
+"""The common part of `paillier` and `paillier_lookup`: encryption and decryption modulo the squares of two primes.
 
-They differ in how a key looks and in the noise modulo the square of each prime, which is a `PrimeSide`.
+They differ in the form of a key, and in the noise modulo the square of each prime, which is a `PrimeSide`.
 """
 
 import secrets
@@ -27,23 +27,23 @@ MIN_INSECURE_KEY_LEN = 256
 
 
 class PrimeSide(Protocol):
-    """Everything that happens modulo the square of one prime of a key."""
+    """The computations modulo the square of one prime of a key."""
 
     prime: int
     square: int
     order_bits: int
 
     def noise_from(self, integers: Rows) -> Rows:
-        """Pseudo-random integers reduced to what identifies the noise (an exponent, or the noise's root)."""
+        """Reduces pseudo-random integers to the identifiers of the noise: exponents, or roots of the noise."""
 
     def no_noise(self) -> int:
-        """What identifies the noise 1."""
+        """Returns the identifier of the noise 1."""
 
     def encrypt(self, messages: Rows, noise: Rows) -> Rows:
-        """The ciphertexts modulo the square of the prime."""
+        """Returns the ciphertexts modulo the square of the prime."""
 
     def read(self, products: Rows, noise: Rows, other: int) -> tuple[Rows, NDArray[np.bool_]]:
-        """`(messages modulo the prime, valid)` of products whose noise is that of `noise` times that of `other`."""
+        """Returns `(messages modulo the prime, valid)` of products with the noise of `noise` times that of `other`."""
 
 
 class PaillierScheme(PaillierVectors):
@@ -69,15 +69,15 @@ class PaillierScheme(PaillierVectors):
 
     @property
     def weakness(self) -> str:
-        """Why anyone with the public key can read what it hides; empty if that is not so."""
+        """Why anyone with the public key can decrypt; empty if no one can."""
         return short_primes(self.key_len)
 
     def public_key(self) -> dict[str, Any]:
-        """`{"n": decimal digits}`. Digits, because few JSON readers take integers of this size."""
+        """Returns `{"n": decimal digits}`, a string because few JSON readers accept integers of this size."""
         return {"n": str(self.n)}
 
     def config(self) -> dict[str, Any]:
-        """The parameters that are not secret, for the context's `config`."""
+        """Returns the parameters that are not secret, for the context's `config`."""
         return {"embed_len": self.embed_len, "key_len": self._key_len, "encoding": self._encoding.base}
 
     @property
@@ -86,7 +86,7 @@ class PaillierScheme(PaillierVectors):
         return self._keys.hedge
 
     def secrets(self) -> dict[str, str]:
-        """The primes and the keys of nonces, noise and randomness, in hexadecimal."""
+        """Returns the primes and the keys of nonces, noise and randomness, in hexadecimal."""
         p, q = self._sides
         return {
             "p": f"{p.prime:x}",
@@ -97,19 +97,20 @@ class PaillierScheme(PaillierVectors):
     # Encryption
 
     def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
-        """The encrypted indexes of n binary vectors (an `(n, embed_len)` array or a sequence of vectors), in order."""
+        """Encrypts n binary vectors (an `(n, embed_len)` array or a sequence of vectors), in order."""
         bits = self._bits(vectors)
         return self._encrypt_with_nonces(bits, self._keys.nonces(self._encoding.pack(bits)))
 
     def encrypt_query(self, vector: Any) -> EncryptedQuery:
-        """An encrypted query for one search. Its noise is fresh, and kept to read that search's distances with."""
+        """Returns an encrypted query for one search. Its noise is fresh, and is kept for reading that search's
+        distances."""
         bits = self._bits([vector])
         noise = [(self._query_noise(bits, t, 0), self._query_noise(bits, t, 1)) for t in range(self._encoding.count)]
         return self._encrypt_query_with_noise(bits, noise)
 
     def _query_noise(self, bits: Bits, ciphertext: int, prime: int) -> int:
         side, packed = self._sides[prime], self._encoding.pack(bits).tobytes()
-        # 128 bits more than the order: uniform but for a bias of 2^-128.
+        # 128 bits more than the order: uniform except for a bias of 2^-128.
         size = -(-(side.order_bits + 128) // 8)
         drawn = self._keys.hedge.draw("query noise", [packed, bytes([ciphertext]), bytes([prime])], size)
         reduced = side.noise_from(np.frombuffer(drawn, dtype=np.uint8).reshape(1, size))
@@ -142,7 +143,7 @@ class PaillierScheme(PaillierVectors):
         halves = []
         for side, without_noise, own in zip(self._sides, self._without_noise, noise, strict=True):
             half = side.encrypt(messages, own)
-            if (half == without_noise(messages)).all(axis=1).any():  # comes by chance once in 2^224 ciphertexts
+            if (half == without_noise(messages)).all(axis=1).any():  # happens by chance once in 2^224 ciphertexts
                 raise FaultDetected(
                     "a vector was encrypted without noise, so it was not sent: this machine computes incorrectly"
                 )
@@ -150,8 +151,8 @@ class PaillierScheme(PaillierVectors):
         return self._join_ciphertexts(halves[0], halves[1])
 
     def _check_encrypted(self, ciphertexts: Rows, nonces: Rows, messages: list[Rows]) -> None:
-        # A fault in one half of the Chinese remainder would give the key away to anyone who sees the ciphertext
-        # (Boneh, DeMillo, Lipton, EUROCRYPT 1997), so one row of each batch is read back before it leaves.
+        # A fault in one half of the Chinese remainder would reveal the key to anyone who sees the ciphertext (Boneh,
+        # DeMillo, Lipton, EUROCRYPT 1997), so one row of each batch is decrypted before the batch is sent.
         noise = self._noise_of(nonces)
         for t, message in enumerate(messages):
             for i, side in enumerate(self._sides):
@@ -216,7 +217,7 @@ def _query_noise(query: EncryptedQuery | None, ciphertext: int, prime: int, side
 
 @contextmanager
 def reading_secrets() -> Iterator[None]:
-    """Turns what goes wrong while a key is put together again into `InvalidContext`, without its values."""
+    """Turns errors of loading a key into `InvalidContext`, without its values."""
     try:
         yield
     except (KeyError, ValueError, TypeError, ZeroDivisionError, InvalidArgument):
@@ -224,7 +225,8 @@ def reading_secrets() -> Iterator[None]:
 
 
 def secret_primes(config: Mapping[str, Any], secret: Mapping[str, str]) -> tuple[int, int]:
-    """The primes of a context's secret. Raises `ValueError`, before anything is computed, for another key length."""
+    """Returns the primes of a context's secret. Raises `ValueError` for a wrong key length, before computing
+    anything."""
     key_len = config["key_len"]
     if not MIN_INSECURE_KEY_LEN <= key_len <= MAX_KEY_LEN:
         raise ValueError("no key has this length")
@@ -235,7 +237,7 @@ def secret_primes(config: Mapping[str, Any], secret: Mapping[str, str]) -> tuple
 
 
 def secret_integer(secret: Mapping[str, str], name: str, max_bits: int) -> int:
-    """An integer of a context's secret. Raises `KeyError`, or `ValueError` for one that is longer."""
+    """Returns an integer of a context's secret. Raises `KeyError`, or `ValueError` if it is too long."""
     digits = secret[name]
     if len(digits) > -(-max_bits // 4):
         raise ValueError("an integer is longer than any of this key length")
@@ -243,7 +245,7 @@ def secret_integer(secret: Mapping[str, str], name: str, max_bits: int) -> int:
 
 
 def short_primes(key_len: int) -> str:
-    """What is weak about primes of this length; empty if they are long enough."""
+    """Returns the weakness of primes of this length; empty if they are long enough."""
     return f"its primes have {key_len} bits, expected at least {MIN_KEY_LEN}" if key_len < MIN_KEY_LEN else ""
 
 

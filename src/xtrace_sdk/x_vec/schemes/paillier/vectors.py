@@ -29,8 +29,8 @@ class PaillierVectors(Secretive):
         if self._encoding.largest_sum() >= self.n:
             raise InvalidArgument("the product of the primes is too small for an encoded vector of this length")
         self._width = row_width(self.n * self.n)
-        # One prime gives the sum modulo p, which is the sum itself only where every sum is below p. Base 3 has no
-        # invalid digit, so its only check is the size of the whole sum: it always needs both primes.
+        # One prime gives the sum modulo p, which equals the sum only if every sum is below p. Base 3 does not have
+        # invalid digits, so its only check is the size of the whole sum, which always needs both primes.
         self._one_prime = base == "base4" and self._encoding.largest_sum() < primes[0]
 
     @property
@@ -44,9 +44,9 @@ class PaillierVectors(Secretive):
         return self._key_len
 
     def encrypt_vec_one(self, vector: Any) -> EncryptedIndex:
-        """The encrypted index of one binary vector of `embed_len` positions.
+        """Encrypts one binary vector of `embed_len` positions.
 
-        Every call draws a fresh nonce: the same vector never looks the same twice. Raises `InvalidVector`.
+        Every call draws a fresh nonce, so equal vectors have different ciphertexts. Raises `InvalidVector`.
         """
         return self.encrypt_vec_batch([vector])[0]
 
@@ -55,7 +55,7 @@ class PaillierVectors(Secretive):
         raise NotImplementedError
 
     def stored_rows_query(self) -> list[bytes]:
-        """The query that the service answers with the stored rows themselves: the product with 1 changes nothing."""
+        """Returns a query that the service answers with the stored rows, because multiplying by 1 changes nothing."""
         return [b"\x01"] * self._encoding.count
 
     # Decryption
@@ -63,22 +63,22 @@ class PaillierVectors(Secretive):
     def decode_hamming_client_one(
         self, ciphertexts: Sequence[Ciphertext], nonce: bytes | None = None, query: EncryptedQuery | None = None
     ) -> int:
-        """The Hamming distance between the query and the chunk of that nonce, from the service's answer for it.
+        """Returns the Hamming distance between the query and the chunk with this nonce, from the service's answer.
 
-        Contexts of other clients need the ciphertexts alone. Raises `InvalidRows` if the answer is not the sum of the
-        two, and `InvalidArgument` where the nonce or the query is missing.
+        Contexts of other clients need only the ciphertexts. Raises `InvalidRows` if the answer is not the sum of the
+        two, and `InvalidArgument` if the nonce or the query is missing.
         """
         return int(self.decode_hamming_client_batch([ciphertexts], [nonce], query)[0])
 
     def decode_hamming_client_batch(
         self, rows: Answers, nonces: Nonces | None = None, query: EncryptedQuery | None = None
     ) -> Distances:
-        """The distances `(n,)` int64, 0 to `embed_len`, of the service's answers, each with its chunk's nonce.
+        """Returns the distances `(n,)` int64, 0 to `embed_len`, from the service's answers and the chunks' nonces.
 
         `rows` are sequences of integers or of little-endian bytes, one ciphertext each. Contexts of other clients need
-        the rows alone. Raises `InvalidRows`, with the positions of the bad rows, after all were processed, and
-        `InvalidArgument` where the query is missing. Reads under both primes; `read_distances` is twice as fast and
-        enough for ranking, before the rows that matter are confirmed.
+        only the rows. Raises `InvalidRows`, with the positions of the bad rows, after all were processed, and
+        `InvalidArgument` if the query is missing. Decrypts under both primes; `read_distances` is twice as fast, and
+        enough for ranking before the relevant rows are confirmed.
         """
         distances, valid = self._read(rows, [None] * len(rows) if nonces is None else nonces, query, one_prime=False)
         if not valid.all():
@@ -86,19 +86,19 @@ class PaillierVectors(Secretive):
         return distances
 
     def read_distances(self, rows: Answers, nonces: Nonces, query: EncryptedQuery) -> tuple[Distances, Valid]:
-        """`(distances, valid)` for all rows, under one prime where that suffices.
+        """Returns `(distances, valid)` for all rows, under one prime if that suffices.
 
-        Every row is processed in the same way whether it is valid or not, because an answer that stops early tells
-        the server about the key (decryption modulo one prime is Okamoto-Uchiyama's).
+        Every row is processed in the same way, whether or not it is valid, because stopping early would tell the server
+        something about the key (decryption modulo one prime is Okamoto-Uchiyama's).
         """
         return self._read(rows, nonces, query, one_prime=self._one_prime)
 
     def confirm_distances(self, rows: Answers, nonces: Nonces, query: EncryptedQuery) -> tuple[Distances, Valid]:
-        """`(distances, valid)` under both primes: what a row must pass before anything is done because of it."""
+        """Returns `(distances, valid)` under both primes: a row must pass this before the client acts on it."""
         return self._read(rows, nonces, query, one_prime=False)
 
     def encrypt_query(self, vector: Any) -> EncryptedQuery:
-        """An encrypted query for one search, with what reads that search's distances."""
+        """Returns an encrypted query for one search, with the values for reading that search's distances."""
         raise NotImplementedError
 
     def encrypt_queries(self, vectors: Any) -> "PaillierQueries":
@@ -106,9 +106,9 @@ class PaillierVectors(Secretive):
         return PaillierQueries(self, [self.encrypt_query(vector) for vector in vectors])
 
     def decrypt_vec_batch(self, rows: Answers, nonces: Nonces) -> tuple[Bits, Valid]:
-        """`(vectors, valid)`: the vectors `(n, embed_len)` that stored indexes encrypt, each with its chunk's nonce.
+        """Returns `(vectors, valid)`: the vectors `(n, embed_len)` of stored indexes, given each chunk's nonce.
 
-        Under both primes. The vector of a row that is not valid means nothing.
+        Decrypts under both primes. Ignore the vectors of rows that are not valid.
         """
         packed, valid = self._vectors(rows, nonces, None, one_prime=False)
         return self._encoding.unpack(packed), valid
@@ -121,7 +121,7 @@ class PaillierVectors(Secretive):
     def _vectors(
         self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
     ) -> tuple[PackedBits, Valid]:
-        """The vectors of all rows without the query, and which rows are exactly what they should be."""
+        """Returns the vectors of all rows without the query, and which rows are valid."""
         sums, good = self._sums(rows, nonces, query, one_prime)
         packed, valid = self._encoding.vectors(sums, None if query is None else query.messages)
         return packed, valid & good & self._authenticated(nonces, packed)
@@ -129,7 +129,7 @@ class PaillierVectors(Secretive):
     def _sums(
         self, rows: Answers, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
     ) -> tuple[list[Rows], Valid]:
-        """For each ciphertext of the rows its message, and which rows are products of such noise as they should be."""
+        """Returns the message of each ciphertext, and which rows have the expected noise."""
         if len(rows) != len(nonces):
             raise InvalidArgument(f"got {len(rows)} rows but {len(nonces)} nonces; the counts must match")
         products, well_formed = self._products(rows)
@@ -139,15 +139,15 @@ class PaillierVectors(Secretive):
     def _messages(
         self, products: Rows, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
     ) -> tuple[list[Rows], Valid]:
-        """The same for products that are well-formed."""
+        """Does the same for well-formed products."""
         raise NotImplementedError
 
     def _authenticated(self, nonces: Nonces, packed: PackedBits) -> Valid:
-        """Which nonces were made for these vectors."""
+        """Returns which nonces were created for these vectors."""
         raise NotImplementedError
 
     def _products(self, rows: Answers) -> tuple[Rows, Valid]:
-        """`(n, count, width)` and whether each row has as many ciphertexts as it should, each between 0 and n²."""
+        """Returns `(n, count, width)`, and whether each row has the right number of ciphertexts between 0 and n²."""
         count, width = self._encoding.count, self._width
         good = np.ones(len(rows), dtype=np.bool_)
         if isinstance(rows, np.ndarray):
@@ -179,7 +179,7 @@ class PaillierVectors(Secretive):
             raise InvalidVector(
                 f"got a vector of {bits.shape[1]} positions, expected {self.embed_len}, the context's embedding length"
             )
-        # Bytes are taken as they are; of other numbers each is looked at.
+        # Bytes are used unchanged; other numbers are checked one by one.
         if bits.dtype == np.uint8:
             binary = bits.max(initial=0) <= 1
         else:
@@ -190,7 +190,7 @@ class PaillierVectors(Secretive):
 
 
 class PaillierQueries(Secretive):
-    """The queries of one search: a row of the answer has the ciphertexts of the first, then those of the second, …"""
+    """The queries of one search: a row of the answer has the ciphertexts of the first query, then the second, …"""
 
     __slots__ = ("_client", "_queries")
 
@@ -207,7 +207,7 @@ class PaillierQueries(Secretive):
         return len(self._queries)
 
     def read(self, rows: Rows, nonces: Nonces) -> tuple[Distances, Valid]:
-        """`(distances, valid)`, `(queries, n)` and `(n,)`, under one prime where that suffices."""
+        """Returns `(distances, valid)`, `(queries, n)` and `(n,)`, under one prime if that suffices."""
         valid = np.ones(len(rows), dtype=np.bool_)
         distances = np.empty((len(self), len(rows)), dtype=np.int64)
         for number, query in enumerate(self._queries):
@@ -216,11 +216,11 @@ class PaillierQueries(Secretive):
         return distances, valid
 
     def confirm(self, rows: Rows, nonces: Nonces, number: int) -> tuple[Distances, Valid]:
-        """`(distances, valid)` to one of the queries, under both primes."""
+        """Returns `(distances, valid)` for one of the queries, under both primes."""
         return self._client.confirm_distances(self._answers(rows, number), nonces, self._queries[number])
 
     def _answers(self, rows: Rows, number: int) -> Rows:
-        """The ciphertexts of each row that answer one of the queries."""
+        """Returns the ciphertexts in each row that answer one of the queries."""
         count = len(self._queries[0].ciphertexts)
         if rows.shape[1] != count * len(self):
             raise InvalidAnswer(
@@ -239,7 +239,7 @@ def _little_endian(ciphertext: Ciphertext) -> bytes:
 
 
 def _lists_joined(vectors: Any) -> Any:
-    """Lists of small integers as an array, several times as fast as NumPy does it; anything else as it is."""
+    """Converts lists of small integers to an array, several times as fast as NumPy; returns anything else unchanged."""
     if not isinstance(vectors, list) or not vectors or not all(type(vector) is list for vector in vectors):
         return vectors
     try:
@@ -253,5 +253,5 @@ def _lists_joined(vectors: Any) -> Any:
 
 
 def _below(rows: Rows, bound: int) -> NDArray[np.bool_]:
-    """Whether each little-endian integer along the last axis is between 0 and the bound, both excluded."""
+    """Whether each little-endian integer along the last axis is between 0 and the bound, exclusive."""
     return arithmetic.below(rows.reshape(-1, rows.shape[-1]), bound).reshape(rows.shape[:-1])

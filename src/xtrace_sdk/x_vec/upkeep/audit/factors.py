@@ -1,4 +1,4 @@
-"""Factoring a modulus that was made badly, from the modulus alone or from several together."""
+"""Factors badly generated moduli, individually or several together."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -14,7 +14,7 @@ _ROCA_PRIMES = [prime for prime in range(3, 354) if all(prime % divisor for divi
 
 
 def small_factor(n: int, bound: int) -> int:
-    """The product of the primes up to the bound that divide n; 1 if none does."""
+    """Returns the product of the primes up to the bound that divide n; 1 if none does."""
     return int(mpz_gcd(_primorial(bound), n))
 
 
@@ -24,7 +24,7 @@ def _primorial(bound: int) -> mpz:
 
 
 def shared_factors(moduli: Sequence[int]) -> list[int]:
-    """For each modulus the largest factor that it shares with the others, 1 if none.
+    """Returns the largest factor that each modulus shares with the others, 1 if none.
 
     Bernstein's batch gcd: with P the product of all, gcd(n, (P mod n²) / n), by a product tree and a remainder tree.
     """
@@ -38,10 +38,10 @@ def shared_factors(moduli: Sequence[int]) -> list[int]:
 
 
 def fermat_divisor(n: int, steps: int) -> int:
-    """A divisor of n if its primes are close together, or in a ratio close to that of two small integers; else 1.
+    """Returns a divisor of n if its primes are close together or nearly in a ratio of two small integers; else 1.
 
-    Fermat's method looks for a with a² − n a square, upwards from √n; Lehman's applies it to 4·u·v·n for the ratio
-    u/v. The ratio 1 is given `steps` steps, every other one a hundredth.
+    Fermat's method searches for a such that a² − n is a square, upwards from √n; Lehman's applies it to 4·u·v·n for the
+    ratio u/v. The ratio 1 gets `steps` steps, every other one a hundredth of that.
     """
     divisor = _fermat(n, n, steps)
     for u in range(1, _RATIO_BOUND):
@@ -52,7 +52,7 @@ def fermat_divisor(n: int, steps: int) -> int:
 
 
 def fermat_difference_bits(n: int, steps: int) -> int:
-    """The b for which `fermat_divisor` certainly finds primes that differ by at most 2^b.
+    """Returns the b for which `fermat_divisor` certainly finds primes that differ by at most 2^b.
 
     (p + q)/2 − √n = (√p − √q)²/2 is at most the number of steps if p − q is at most √(2·steps)·2·n^(1/4).
     """

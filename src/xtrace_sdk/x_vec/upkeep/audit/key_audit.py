@@ -223,7 +223,7 @@ def _ciphertexts(key: PublicKey, chunks: Sequence[Sample]) -> Iterator[Check]:
     invalid = sum(not 0 < value < square or gcd(value, key.n) != 1 for value in ciphertexts)
     if invalid:
         yield _weak(
-            "ciphertexts", f"{invalid} of {len(ciphertexts)} are none: out of range, or they share a factor with n"
+            "ciphertexts", f"{invalid} of {len(ciphertexts)} are not valid: out of range, or they share a factor with n"
         )
     else:
         yield _ok("ciphertexts", f"{len(ciphertexts)} of {len(chunks)} chunks, each in range and prime to n")
@@ -302,7 +302,7 @@ def _jacobi(key: PublicKey, residues: Sequence[int]) -> Check:
 def _nonces(nonces: Sequence[bytes]) -> Check:
     name, bits = "nonces", 8 * NONCE_BYTES
     if not nonces:
-        return _not_checked(name, "these chunks have none")
+        return _not_checked(name, "these chunks do not have nonces")
     if any(len(nonce) != NONCE_BYTES for nonce in nonces):
         return _weak(name, f"not all of {len(nonces)} have {NONCE_BYTES} bytes")
     if len(set(nonces)) < len(nonces):

@@ -1,4 +1,4 @@
-"""Factoring n with an element whose order modulo one prime is small or smooth.
+"""Factors n with an element whose order modulo one prime is small or smooth.
 
 If x^u = 1 modulo p and not modulo q, then gcd(x^u − 1, n) = p. The order u is not known, but many candidates are tried
 at once. Three attacks are this one: Pollard's p − 1 (any x: its order divides p − 1), Williams' p + 1 (the same among
@@ -21,11 +21,11 @@ from gmpy2 import gcd, invert, lucasv_mod, mpz, powmod
 _PRIMES_AT_ONCE = 1000
 
 Power = Callable[[mpz, int, int], mpz]
-"""The power of an element modulo n."""
+"""Returns the power of an element modulo n."""
 
 
 def divisor_by_smooth_order(n: int, element: int, bound: int) -> tuple[int, mpz]:
-    """Stage 1: `(divisor, the element raised to every prime power up to the bound)`."""
+    """Runs stage 1: returns `(divisor, the element raised to every prime power up to the bound)`."""
     return _raised(n, mpz(element), bound, powmod, unit=1)
 
 
@@ -53,7 +53,7 @@ def _one_by_one(n: int, element: mpz, exponents: Iterable[int], power: Power) ->
 
 @cache
 def prime_powers(bound: int) -> Sequence[int]:
-    """For each prime up to the bound its highest power up to it."""
+    """Returns, for each prime up to the bound, its highest power up to the bound."""
     is_prime = np.ones(bound + 1, dtype=np.bool_)
     is_prime[:2] = False
     for value in range(2, isqrt(bound) + 1):
@@ -70,7 +70,7 @@ def _highest_power(prime: int, bound: int) -> int:
 
 
 def giant_steps(bits: int) -> int:
-    """The baby steps, and as many giant steps, that cover every odd order below 2^bits."""
+    """Returns the number of baby steps, and of giant steps, that cover every odd order below 2^bits."""
     return isqrt(1 << (bits - 1)) + 1
 
 
@@ -123,7 +123,7 @@ def _pochhammer_symbols(x: mpz, q: mpz, giant: mpz, factorials: Sequence[mpz], n
 
 
 def _inverses(factorials: Sequence[mpz], n: int) -> list[mpz]:
-    """The inverse of each, by one inversion: products are taken up and down the list."""
+    """Returns the inverse of each with a single inversion, by products up and down the list."""
     prefixes = [mpz(1)]
     for value in factorials:
         prefixes.append(prefixes[-1] * value % n)
@@ -171,5 +171,5 @@ def _product(values: Iterable[mpz], n: int) -> mpz:
 
 
 def _first_divisor(values: Iterable[mpz], n: int) -> int:
-    """The first divisor of n between 1 and n that a value shares with it, else n."""
+    """Returns the first divisor of n between 1 and n that a value shares with it, else n."""
     return next((int(divisor) for value in values if 1 < (divisor := gcd(value, n)) < n), n)

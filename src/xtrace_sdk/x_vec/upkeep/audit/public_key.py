@@ -1,4 +1,4 @@
-"""The public key of a saved context, of ours or of another client, as numbers."""
+"""The public key of a saved context, native or from another client, as numbers."""
 
 import json
 import sys
@@ -12,27 +12,27 @@ from xtrace_sdk.limits import MAX_KEY_TEXT
 from xtrace_sdk.x_vec.contexts.saved_context import PublicParts, json_object
 
 _MAX_LENGTH = 1 << 16
-"""Bits that a configuration may claim for a key, which is more than any has."""
+"""The maximum number of bits that a configuration may claim for a key, which is more than any has."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """What everyone can know of a key; nothing is checked yet but that these are numbers."""
+    """The public values of a key; so far, they are only known to be numbers."""
 
     type: str
     n: int
     g: int | None
-    """None for 1 + n, which native contexts do not write down."""
+    """None for 1 + n, which native contexts do not store."""
     n_squared: int | None
     g_n: int | None
     key_len: int
-    """The length of each prime in bits, as the configuration says."""
+    """The length of each prime in bits, according to the configuration."""
     alpha_len: int | None
-    """The bits of both subgroup orders together, as the configuration says."""
+    """The bits of both subgroup orders together, according to the configuration."""
 
     @classmethod
     def read(cls, public: PublicParts) -> "PublicKey":
-        """The key of a context's public parts. Raises `InvalidContext` if they hold none that can be looked at."""
+        """Returns the key in a context's public parts. Raises `InvalidContext` if they do not contain a valid one."""
         pk, config = _numbers(public.pk, "pk"), json_object(public.config, "config")
         n, key_len, alpha_len = _integer(pk.get("n")), config.get("key_len"), config.get("alpha_len")
         if n is None or not 0 < n.bit_length() <= MAX_MODULUS_BITS:
@@ -63,7 +63,8 @@ class PublicKey:
 
 
 def _numbers(text: str, what: str) -> dict[str, Any]:
-    # Python's own parser: these integers are larger than others take. Its limit on digits is one for attackers' inputs.
+    # Python's parser, because these integers are too large for others. Its limit on digits guards against hostile
+    # input.
     try:
         value = json.loads(text) if len(text) <= MAX_KEY_TEXT else None
     except (ValueError, RecursionError):
@@ -78,7 +79,7 @@ def _is_length(value: Any) -> TypeGuard[int]:
 
 
 def _integer(value: Any) -> int | None:
-    """The integer that is written as one or as its digits; None if there is none."""
+    """Returns the integer that is written as a number or as a string of digits; None if there is none."""
     if isinstance(value, bool) or not isinstance(value, int | str) or len(str(value)) > sys.get_int_max_str_digits():
         return None
     try:

@@ -1,8 +1,8 @@
-"""What ciphertexts and nonces tell about the noise.
+"""Examines what ciphertexts and nonces reveal about the noise.
 
-With g = 1 + n the message makes no difference modulo n: (1 + n)^m = 1 + m·n. So a ciphertext modulo n is its noise
-modulo n, called a residue here, and everything below is about residues. Good noise is uniform in a group so large that
-none of what is looked for occurs by chance.
+With g = 1 + n, the message disappears modulo n: (1 + n)^m = 1 + m·n. So a ciphertext modulo n is its noise modulo n,
+called a *residue* here, and everything below concerns residues. Good noise is uniform in a group so large that none of
+these patterns occurs by chance.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -13,7 +13,7 @@ from math import isqrt, log, sqrt
 from gmpy2 import gcd, jacobi, mpz, powmod
 
 FALSE_ALARM = 2.0**-60
-"""The probability at most with which a statistic calls good noise biased."""
+"""The maximum probability with which a statistic reports good noise as biased."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,15 @@ class Sample:
 
 
 def without_noise(residues: Iterable[int], n: int) -> list[int]:
-    """The residues whose noise is 1, modulo n or modulo one prime of it: there the message stands in the open."""
+    """Returns the residues whose noise is 1 modulo n or modulo one of its primes, so that the message is readable."""
     return [residue for residue in residues if gcd(residue - 1, n) != 1]
 
 
 def shared_noise(residues: Sequence[int], n: int) -> int:
-    """A common factor of n and all differences between residues: 1, or n for equal noise, or a prime of n.
+    """Returns a common factor of n and the differences between residues: 1, or n for equal noise, or a prime of n.
 
-    Of two ciphertexts with equal noise the quotient shows the difference of the messages; where it is equal modulo one
-    prime alone, n is factored too.
+    The quotient of two ciphertexts with equal noise reveals the difference of their messages. If the noise is equal
+    modulo only one prime, n is factored too.
     """
     if len(set(residues)) < len(residues):
         return n
@@ -44,9 +44,9 @@ def shared_noise(residues: Sequence[int], n: int) -> int:
 
 
 def related_products(residues: Collection[int], n: int) -> int:
-    """How many products of two residues, equal ones taken once, are those of two others too.
+    """Returns how many products of two residues (without duplicates) are also products of two others.
 
-    Noise h^a with short exponents a has many, whatever h is; see `related_exponent_bits`.
+    Noise h^a with short exponents a has many, for any h; see `related_exponent_bits`.
     """
     values = [mpz(residue) for residue in sorted(set(residues))]
     products = [one * other % n for one, other in combinations_with_replacement(values, 2)]
@@ -54,7 +54,7 @@ def related_products(residues: Collection[int], n: int) -> int:
 
 
 def related_exponent_bits(residues: int) -> int:
-    """The length of exponents up to which `related_products` of this number of residues finds them.
+    """Returns the length of exponents up to which `related_products` detects them with this number of residues.
 
     N products, whose exponents are below 2^(b+1), coincide N²/2^(b+2) times on average; where that is 20, they do not
     even once with a probability of about 2^-28.
@@ -64,7 +64,7 @@ def related_exponent_bits(residues: int) -> int:
 
 
 def short_root_residues(residues: Collection[int], n: int, bound: int) -> list[int]:
-    """The residues that are r^n or −r^n for an r up to the bound."""
+    """Returns the residues that are r^n or −r^n for an r up to the bound."""
     powers = {1: mpz(1)}
     for value in range(2, bound + 1):
         factor = next((d for d in range(2, isqrt(value) + 1) if not value % d), value)
@@ -85,10 +85,10 @@ def biased_bits(values: Sequence[int], bits: int) -> list[int]:
 
 
 def enough_for_bias(bits: int) -> int:
-    """How many values `biased_bits` needs to see a bit that never changes."""
+    """The number of values that `biased_bits` needs to detect a bit that never changes."""
     return int(2 * log(2 * bits / FALSE_ALARM)) + 1
 
 
 def jacobi_symbols(residues: Iterable[int], n: int) -> list[int]:
-    """The Jacobi symbol of each residue modulo n, which everyone can compute: 1, −1, or 0 if it shares a factor."""
+    """Returns the Jacobi symbol of each residue modulo n, which anyone can compute: 1, −1, or 0 for a common factor."""
     return [jacobi(residue, n) for residue in residues]
