@@ -187,8 +187,8 @@ class OtherRotation(InputError):
     def __init__(self, context_id: str, successor: str) -> None:
         self.successor = successor
         super().__init__(
-            f"the context {context_id} is being rotated into {successor}: continue with that one. If its keys, and with "
-            "them the moved chunks, are lost, name it as instead_of (--instead-of) to rotate the rest again"
+            f"the context {context_id} is being rotated into {successor}: continue with that one. If its keys, and "
+            "with them the moved chunks, are lost, name it as instead_of (--instead-of) to rotate the rest again"
         )
 
 

@@ -6,8 +6,8 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class LanguageModel(Protocol):
-    """What a memory needs of a language model; `InferenceClient` is one."""
+    """The interface of a language model for memories; `InferenceClient` implements it."""
 
     def complete(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The model's answer to the messages."""
+        """Returns the model's answer to the messages."""
         ...

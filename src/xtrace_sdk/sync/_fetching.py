@@ -8,7 +8,7 @@ from xtrace_sdk.x_vec.upkeep.audit.samples import Sample
 
 
 def fetch_samples(integration: XTraceIntegration, kb_id: str, public: PublicParts, count: int) -> list[Sample]:
-    """At most `count` chunks, the newest, that are stored in the knowledge base under the key of these public parts.
+    """Returns the newest chunks, at most `count`, in the knowledge base under the key of these public parts.
 
     Raises what the calls raise.
     """

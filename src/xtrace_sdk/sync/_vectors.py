@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 
 @runtime_checkable
 class Embedder(Protocol):
-    """What loading and searching texts needs of an embedding model; `Embedding` is one."""
+    """The interface of an embedding model for loading and searching texts; `Embedding` implements it."""
 
     def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
-        """Binary vectors `(n, bits)` of the texts."""
+        """Returns binary vectors `(n, bits)` of the texts."""
         ...
 
 
 @runtime_checkable
 class FloatEmbedder(Protocol):
-    """What rescoring needs of it besides."""
+    """What rescoring additionally needs."""
 
     def embed_many(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Float vectors `(n, dim)` of the texts."""
+        """Returns float vectors `(n, dim)` of the texts."""
         ...
 
     def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
-        """Binary vectors `(n, bits)` of the texts."""
+        """Returns binary vectors `(n, bits)` of the texts."""
         ...

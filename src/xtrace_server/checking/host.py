@@ -31,7 +31,7 @@ def check_ports(settings: Settings) -> Iterator[Finding]:
                 f"there, or choose another address (host, {name})"
             )
         else:
-            yield ok(f"{settings.host} port {port} is free." if port else "The server takes a free port.")
+            yield ok(f"{settings.host} port {port} is free." if port else "The server will select a free port.")
     if not settings.tls_certificate and not is_loopback(settings.host):
         yield warning(
             f"listening on {settings.host} without TLS: keys and metadata cross the network in plaintext; set "
@@ -70,7 +70,7 @@ def check_memory(settings: Settings) -> Iterator[Finding]:
             f"{allowed // 2**20} MiB: lower memory_bytes and cache_bytes, or give it more memory"
         )
     else:
-        yield ok(f"The server needs up to {needed // 2**20} MiB of the {allowed // 2**20} MiB that there are.")
+        yield ok(f"The server needs up to {needed // 2**20} MiB of the {allowed // 2**20} MiB available.")
 
 
 def check_processors(settings: Settings) -> Iterator[Finding]:

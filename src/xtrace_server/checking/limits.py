@@ -27,8 +27,8 @@ def check_bodies(settings: Settings) -> Iterator[Finding]:
     for name, usual in sent:
         if (value := getattr(settings, name)) < usual:
             found.append(
-                f"{name} is {value}, but clients send up to {usual} in one request, and what is more is refused: "
-                f"raise {name}, or let clients send less at a time"
+                f"{name} is {value}, but clients send up to {usual} in one request, and the server rejects more: "
+                f"raise {name}, or make clients send less at a time"
             )
     yield from map(warning, found)
     if not found:
