@@ -29,7 +29,8 @@ XTraceError
 │   ├── ContentTampered            content that cannot be authenticated
 │   ├── ChangedSinceSearch         content that was replaced after the search that found it
 │   ├── OtherRecord                a different record than the one requested
-│   └── ForeignNameSalt            a salt for names that was not made for this knowledge base
+│   ├── ForeignNameSalt            a salt for names that was not made for this knowledge base
+│   └── ServiceRolledBack          an older state of the knowledge base than this client has seen
 ├── NothingToSearch                nothing is stored under this context in the knowledge base, only under others
 ├── UnknownContent                 authentic content in a format that this version does not support
 ├── FaultDetected                  this machine computed incorrectly
