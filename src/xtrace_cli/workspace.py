@@ -288,7 +288,7 @@ def context_opener(given: Given, settings: Settings) -> "Callable[[XTraceIntegra
     file = context_file(given.context, settings)
     context_id = settings.text("context_id")
     if file is not None and (file.exists() or context_id is None):
-        opened = ExecutionContext.load_from_disk(path=file, key_provider=_provider_of_file(file, given, settings))
+        opened = ExecutionContext.load_from_disk(path=file, key_provider=provider_of(file, given.passphrase_file))
 
         async def of_file(_: "XTraceIntegration") -> ExecutionContext:
             return opened
@@ -324,10 +324,6 @@ def context_file(given: Path | None, settings: Settings) -> Path | None:
     if given is not None:
         return given
     return settings.path("context") or (DEFAULT_CONTEXT if DEFAULT_CONTEXT.exists() else None)
-
-
-def _provider_of_file(file: Path, given: Given, settings: Settings) -> "KeyProvider":
-    return provider_of(file, given.passphrase_file, settings.path("key_file"), settings.text("kms_key"), None)
 
 
 def _provider_of_id(context_id: str, given: Given, settings: Settings) -> "KeyProvider":

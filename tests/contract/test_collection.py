@@ -31,6 +31,7 @@ from xtrace_sdk.errors import (
     InvalidVector,
     KnowledgeBaseNotFound,
     OtherCollection,
+    OtherModel,
     PartlyStored,
     PermissionDenied,
     RecordNotFound,
@@ -38,6 +39,7 @@ from xtrace_sdk.errors import (
 )
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.upkeep.verification import verify
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -495,6 +497,39 @@ async def test_filterable_fields_are_fixed_by_the_first_record(
     for same in (fields, dict(reversed(fields.items())), None):
         again = await Collection.open(xtrace, context, "fixed", filterable=same)
         assert await ids(again, {"topic": "x"}) == ["a"]
+
+
+async def test_the_model_is_fixed_by_the_first_record_if_the_context_names_none(
+    context: ExecutionContext, xtrace: XTraceIntegration
+) -> None:
+    def named(name: str, **more: Any) -> NamedModel:
+        return NamedModel(EmbeddingModel("sentence_transformer", name, DIM, **more))
+
+    first = await Collection.open(xtrace, context, "model", embedding=named("/home/ada/models/small"))
+    late = await Collection.open(xtrace, context, "model", embedding=named("other/small"))
+    await first.upsert([{"id": "a", "text": "The cat is asleep."}])
+    sentence = r"^the embedding is sentence_transformer/other/small .* created with sentence_transformer/small with 32"
+    with pytest.raises(OtherModel, match=sentence):
+        await late.search("cat")
+    with pytest.raises(OtherModel, match=sentence):
+        await late.upsert([{"id": "b", "text": "x"}])
+    with pytest.raises(OtherModel, match="passage prompt 'passage: '"):
+        await Collection.open(xtrace, context, "model", embedding=named("small", passage_prompt="passage: "))
+    assert len(await late.get(["a"])) == 1  # no vector is compared
+    for same in (named("/srv/small"), named("C:\\models\\small"), Model(), None):
+        opened = await Collection.open(xtrace, context, "model", embedding=same)
+        assert len(await opened.search(vector_of("The cat is asleep."))) == 1
+    # One that was created without a model accepts any.
+    await (await Collection.open(xtrace, context, "vectors")).upsert([{"id": "a", "vector": vector_of("x")}])
+    await (await Collection.open(xtrace, context, "vectors", embedding=named("small"))).search("x")
+
+
+class NamedModel(Model):
+    """A model that says which one it is."""
+
+    def __init__(self, model: EmbeddingModel) -> None:
+        super().__init__()
+        self.model = model
 
 
 async def test_a_range_asks_for_nothing_but_what_may_match(

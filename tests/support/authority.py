@@ -18,12 +18,14 @@ class Certificates(NamedTuple):
     authority: Path
     server: Path
     server_key: Path
+    authority_key: Path
 
 
 def certificates(folder: Path) -> Certificates:
-    """A new authority and what it certifies: `localhost` and 127.0.0.1."""
+    """A new authority and what it certifies: `localhost`, 127.0.0.1 and `xtrace.example.com`."""
     authority_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    hosts = [x509.DNSName(name) for name in ("localhost", "xtrace.example.com")]
+    names = [*hosts, x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     authority = (
         _certificate("authority", "authority", authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -34,10 +36,13 @@ def certificates(folder: Path) -> Certificates:
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(authority_key, SHA256())
     )
-    files = Certificates(folder / "authority.pem", folder / "server.pem", folder / "server.key")
+    files = Certificates(
+        folder / "authority.pem", folder / "server.pem", folder / "server.key", folder / "authority.key"
+    )
     files.authority.write_bytes(authority.public_bytes(Encoding.PEM))
     files.server.write_bytes(server.public_bytes(Encoding.PEM))
-    files.server_key.write_bytes(server_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    for file, key in ((files.server_key, server_key), (files.authority_key, authority_key)):
+        file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return files
 
 

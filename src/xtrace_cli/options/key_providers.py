@@ -8,6 +8,7 @@ import typer
 
 from xtrace_cli.errors import WrongUse
 from xtrace_cli.options.passphrase import passphrase_of, second_passphrase
+from xtrace_cli.options.settings import current_settings
 
 if TYPE_CHECKING:
     from xtrace_sdk.x_vec.keys.provider import KeyProvider
@@ -46,20 +47,25 @@ NewKMSContext = Annotated[
 def provider_of(
     path: Path,
     passphrase_file: Path | None,
-    key_file: Path | None,
-    kms_key: str | None,
-    kms_context: Sequence[str] | None,
+    key_file: Path | None = None,
+    kms_key: str | None = None,
+    kms_context: Sequence[str] | None = None,
 ) -> "KeyProvider":
-    """Returns the provider of the kind that the saved context names. Raises `WrongUse` if its option is missing."""
+    """The provider of the kind that the saved context names; what no option says, the settings say.
+
+    Raises `WrongUse` without what this needs, and what reading the settings raises.
+    """
     from xtrace_sdk.x_vec.contexts.execution_context import read_public_part
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider
 
     public = read_public_part(path)
     kind = public.key_provider
+    settings = current_settings()
+    key_file, kms_key = key_file or settings.path("key_file"), kms_key or settings.text("kms_key")
     if kind == KeyFileProvider.kind and key_file is None:
-        raise WrongUse(f"{path} is protected by a key file: name it with --key-file")
+        raise WrongUse(f"{path} is protected by a key file: name it with --key-file or XTRACE_KEY_FILE")
     if kind == AWSKMSKeyProvider.kind and kms_key is None:
-        raise WrongUse(f"{path} is protected by AWS KMS: name the key with --kms-key")
+        raise WrongUse(f"{path} is protected by AWS KMS: name the key with --kms-key or XTRACE_KMS_KEY")
     return named_provider(
         passphrase_file,
         key_file if kind == KeyFileProvider.kind else None,

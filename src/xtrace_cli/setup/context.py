@@ -83,8 +83,7 @@ def _opened(questions: Questions, options: ContextOptions, path: Path, settings:
 
     note(f"opening the context in {path}")
     if read_public_part(path).key_provider != PassphraseKeyProvider.kind:
-        provider = provider_of(path, None, settings.path("key_file"), settings.text("kms_key"), None)
-        return ChosenContext(ExecutionContext.load_from_disk(path=path, key_provider=provider), None)
+        return ChosenContext(ExecutionContext.load_from_disk(path=path, key_provider=provider_of(path, None)), None)
     is_given = options.passphrase_file is not None or settings.text("passphrase") is not None
     for attempt in range(_ATTEMPTS):
         passphrase = passphrase_of(options.passphrase_file)

@@ -135,9 +135,12 @@ def _first_document(
     text = options.document
     if text is None and questions.may_ask:
         text = questions.text("A first document, a sentence to keep, or Enter for an example", "--document", "") or None
-    kb_id = store_and_find(server, chosen.context, kb, text)
-    note("a document was encrypted, stored and found again" + ("" if text else ", and deleted"))
-    return kb_id
+    tested = store_and_find(server, chosen.context, kb, text)
+    if tested.may_write:
+        note("a document was encrypted, stored and found again" + ("" if text else ", and deleted"))
+    else:
+        note("the API key can read the knowledge base, but not write to it: a search works")
+    return tested.kb_id
 
 
 def _warn_of_git(path: Path, server: ChosenServer) -> None:

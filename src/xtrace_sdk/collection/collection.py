@@ -108,7 +108,7 @@ class Collection(Secretive):
         self._embedding = embedding
         self._tokens = Tokens(context, namespace)
         self._cipher = RecordCipher(context, namespace, self._tokens, vector_copy, model)
-        self._store = RecordStore(xtrace, context, kb_id, self._cipher, self._tokens.kept, wanted)
+        self._store = RecordStore(xtrace, context, kb_id, self._cipher, self._tokens.kept, wanted, model)
         own_writes, embedder = OwnWrites(), RecordEmbedder(embedding, vector_copy is not None)
         self._inserter = RecordInserter(self._store, self._cipher, embedder, own_writes)
         self._updater = RecordUpdater(xtrace, context, self._store, self._cipher, embedder, own_writes)
@@ -358,9 +358,9 @@ class Collection(Secretive):
         learns that a client synchronises, which records changed since its last time, and which contents are fetched
         that the index does not keep; nothing of the query or the filter.
 
-        Raises `InvalidFilter`, `InvalidVector`, `InvalidRows` as `Retriever.nn_search_for_ids` does,
-        `ChangedSinceSearch` if others changed a result meanwhile, `InvalidArgument` for a search that the chosen mode
-        cannot do, `ServiceRolledBack`, and what the model raises.
+        Raises `InvalidFilter`, `InvalidVector`, `OtherModel` if the collection was created with a different model,
+        `InvalidRows` as `Retriever.nn_search_for_ids` does, `ChangedSinceSearch` if others changed a result meanwhile,
+        `InvalidArgument` for a search that the chosen mode cannot do, `ServiceRolledBack`, and what the model raises.
         """
         tree = parse_where(where)
         vector = self._cipher.query(await self._query_vector(query))
@@ -405,6 +405,7 @@ class Collection(Secretive):
 
     async def _on_service(self, vector: NDArray[Any], k: int, where: Any, rescore: int, decoys: int) -> list[Ranked]:
         """The `k` best records by a search on the service."""
+        await self._store.check_model()
         tree, found = await self._bounds(where)
         if found.wide is False:
             return []

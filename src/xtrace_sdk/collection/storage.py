@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.collection.contents import RECORD_FIELDS, ReadRecord, RecordCipher
 from xtrace_sdk.collection.filterable import FilterableFields
-from xtrace_sdk.collection.metadata import as_text
+from xtrace_sdk.collection.metadata import MetaData, as_text
+from xtrace_sdk.collection.remembered_model import check_remembered, remembered
 from xtrace_sdk.collection.service_filter import ServiceFilter
 from xtrace_sdk.errors import ContextNotFound, InvalidArgument, OtherCollection, OtherRecord
 from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
@@ -16,11 +17,12 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
 from xtrace_sdk.x_vec.contexts.names import ChunkNames
 from xtrace_sdk.x_vec.data_loaders.storing import ChunkStore
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 from xtrace_sdk.x_vec.stored.chunks import grouped
 from xtrace_sdk.x_vec.stored.content import open_under_lineage
 from xtrace_sdk.x_vec.stored.names import stored_names
 
-_FILTERABLE = "filterable"
+_FILTERABLE, _EMBEDDING = "filterable", "embedding"
 
 
 async def knowledge_base(xtrace: XTraceIntegration, name: str) -> str:
@@ -64,7 +66,18 @@ class Place(NamedTuple):
 class RecordStore(Secretive):
     """Finds, reads and writes the chunks of one namespace in one knowledge base."""
 
-    __slots__ = ("_chunks", "_cipher", "_context", "_fields", "_kept_token", "_names", "_wanted", "_xtrace", "kb_id")
+    __slots__ = (
+        "_chunks",
+        "_cipher",
+        "_context",
+        "_fields",
+        "_kept_token",
+        "_model",
+        "_names",
+        "_wanted",
+        "_xtrace",
+        "kb_id",
+    )
 
     def __init__(
         self,
@@ -74,10 +87,12 @@ class RecordStore(Secretive):
         cipher: RecordCipher,
         kept_token: str,
         wanted: FilterableFields | None,
+        model: EmbeddingModel | None,
     ) -> None:
         """`kept_token` is the tag of the collection's own chunk.
 
-        `wanted` are the filterable fields of a new collection; None for all.
+        `wanted` are the filterable fields of a new collection; None for all. `model` is the one that it is used with,
+        if that is known.
         """
         self._xtrace = xtrace
         self._context = context
@@ -85,6 +100,8 @@ class RecordStore(Secretive):
         self._cipher = cipher
         self._kept_token = kept_token
         self._wanted = wanted
+        # A context that remembers its model has compared them already.
+        self._model = model if context.embedding_model is None else None
         self._fields: FilterableFields | None = None
         self._chunks = ChunkStore(context, xtrace)
         self._names: ChunkNames | None = None
@@ -94,9 +111,13 @@ class RecordStore(Secretive):
     async def fields(self) -> FilterableFields | None:
         """Returns the fields whose hashes the service has; None if nothing has been stored yet.
 
-        Raises `OtherCollection` if the collection was created with different fields than wanted.
+        Raises `OtherCollection` if the collection was created with different fields than wanted, `OtherModel` if with a
+        different model.
         """
-        if self._fields is None and (kept := await self._kept()) is not None:
+        if self._fields is None and (attributes := await self._kept()) is not None:
+            kept = FilterableFields.from_object(attributes.get(_FILTERABLE))
+            if self._model is not None:
+                check_remembered(attributes.get(_EMBEDDING), self._model)
             if self._wanted is not None and self._wanted != kept:
                 raise OtherCollection(
                     f"the collection was created with other filterable fields ({kept}) than these ({self._wanted}), "
@@ -105,13 +126,24 @@ class RecordStore(Secretive):
             self._fields = kept
         return self._fields
 
+    async def check_model(self) -> None:
+        """Raises `OtherModel` if the collection was created with a different model.
+
+        Sends nothing if the context remembers the model, or if none is known.
+        """
+        if self._model is not None:
+            await self.fields()
+
     async def fields_to_write(self) -> FilterableFields:
         """Like `fields`, but stores the choice if nothing has been stored yet. If several clients begin at once, one
         decides."""
         fields = await self.fields()
         if fields is None:
             wanted = FilterableFields.of(True) if self._wanted is None else self._wanted
-            text = as_text({_FILTERABLE: wanted.as_object()})
+            kept = {_FILTERABLE: wanted.as_object()}
+            if self._model is not None:
+                kept[_EMBEDDING] = remembered(self._model)
+            text = as_text(kept)
             index, db = await asyncio.to_thread(self._cipher.kept_by_collection, text)
             await self._chunks.insert(db, index, self.kb_id, on_conflict="skip")
             fields = await self.fields()
@@ -119,7 +151,7 @@ class RecordStore(Secretive):
                 raise OtherRecord("the service does not return the collection's own chunk: do not use this service")
         return fields
 
-    async def _kept(self) -> FilterableFields | None:
+    async def _kept(self) -> MetaData | None:
         for one in self._context.lineage:
             with suppress(ContextNotFound):  # nothing was ever stored under it
                 page = await self._xtrace.meta_search_paginated(
@@ -127,7 +159,7 @@ class RecordStore(Secretive):
                 )
                 for chunk in page.results:
                     _, content = await asyncio.to_thread(open_under_lineage, self._context, self.kb_id, chunk)
-                    return FilterableFields.from_object(self._cipher.read_kept(chunk, content).get(_FILTERABLE))
+                    return self._cipher.read_kept(chunk, content)
         return None
 
     # Finding and reading

@@ -274,9 +274,9 @@ class Collection(Twin[core.Collection]):
         learns that a client synchronises, which records changed since its last time, and which contents are fetched
         that the index does not keep; nothing of the query or the filter.
 
-        Raises `InvalidFilter`, `InvalidVector`, `InvalidRows` as `Retriever.nn_search_for_ids` does,
-        `ChangedSinceSearch` if others changed a result meanwhile, `InvalidArgument` for a search that the chosen mode
-        cannot do, `ServiceRolledBack`, and what the model raises.
+        Raises `InvalidFilter`, `InvalidVector`, `OtherModel` if the collection was created with a different model,
+        `InvalidRows` as `Retriever.nn_search_for_ids` does, `ChangedSinceSearch` if others changed a result meanwhile,
+        `InvalidArgument` for a search that the chosen mode cannot do, `ServiceRolledBack`, and what the model raises.
         """
         return run(
             self._core.search(
