@@ -9,6 +9,7 @@ Slow imports (the server, numpy, the embedding models) are inside the commands t
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -97,6 +98,12 @@ for group in (kb, xvec, keys, context, local, local_server, org, operator, db):
     app.add_typer(group.app)
 
 
+@cache
+def command() -> "typer.core.TyperCommand | typer.core.TyperGroup":
+    """The command with all its subcommands. Made once, because a shell carries out many lines."""
+    return typer.main.get_command(app)  # type: ignore[return-value]
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits."""
     write_in_every_encoding()
@@ -107,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command, by default from the process's arguments, and returns its exit status."""
     try:
-        app(_with_profile_first(sys.argv[1:] if arguments is None else arguments), prog_name="xtrace")
+        command()(_with_profile_first(sys.argv[1:] if arguments is None else arguments), prog_name="xtrace")
     except XTraceError as error:
         note(str(error))
         return 2 if isinstance(error, WrongUse) else 1

@@ -17,7 +17,7 @@ def kept_passphrase(context_id: str) -> str | None:
 
     try:
         return keyring.get_password(_SERVICE, context_id)
-    except KeyringError:  # this machine has no keyring, or it is locked: the passphrase can be typed
+    except (KeyringError, OSError):  # this machine has no keyring, or it is locked: the passphrase can be typed
         return None
 
 
@@ -42,5 +42,5 @@ def keep_passphrase(context_id: str, passphrase: str) -> None:
 
     try:
         keyring.set_password(_SERVICE, context_id, passphrase)
-    except KeyringError as error:
+    except (KeyringError, OSError) as error:
         raise NoKeyring(f"the system's keyring refused the passphrase ({type(error).__name__}): unlock it") from None

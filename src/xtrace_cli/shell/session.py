@@ -134,14 +134,14 @@ def options_of(words: Sequence[str]) -> list[str]:
 
 def command_of(words: Sequence[str]) -> "typer.core.TyperCommand | typer.core.TyperGroup | None":
     """Returns the command or group at the start of the words; None for an unknown one."""
-    from xtrace_cli.main import app
+    from xtrace_cli.main import command
 
-    command = typer.main.get_command(app)
+    found = command()
     for word in words:
-        commands = getattr(command, "commands", None)
+        commands = getattr(found, "commands", None)
         if commands is None or word.startswith("-"):
             break
         if word not in commands:
             return None
-        command = commands[word]
-    return command  # type: ignore[return-value]
+        found = commands[word]
+    return found

@@ -140,7 +140,7 @@ class RecordStore(Secretive):
         fields = await self.fields()
         if fields is None:
             wanted = FilterableFields.of(True) if self._wanted is None else self._wanted
-            kept = {_FILTERABLE: wanted.as_object()}
+            kept: dict[str, Any] = {_FILTERABLE: wanted.as_object()}
             if self._model is not None:
                 kept[_EMBEDDING] = remembered(self._model)
             text = as_text(kept)
