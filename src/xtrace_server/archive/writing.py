@@ -37,7 +37,11 @@ class ArchiveWriter:
         self._number = 0
         self.bytes = 0
         """The bytes written so far."""
-        self._member(MANIFEST, [manifest.encoded()])
+        try:
+            self._member(MANIFEST, [manifest.encoded()])
+        except BaseException:
+            self._sums.close()
+            raise
 
     def add(self, table: str, row: Sequence[Any]) -> None:
         """Adds a row of a table: one value for each column. Raises `ValueError` for a row above 1 GiB."""
