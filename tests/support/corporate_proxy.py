@@ -4,6 +4,7 @@ It finds the host `xtrace.example.com` at a server of this machine, as a company
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,11 +61,12 @@ def corporate_proxy(
         options += ["--ca-signing-key-file", str(inspector.server_key), "--ca-cert-dir", str(folder / "made")]
         options += ["--ca-file", str(trusted)]
     environment = {**os.environ, _PORT: str(target_port), "PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.Popen([sys.executable, "-m", "proxy", *options], env=environment, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "proxy", *options]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         yield CorporateProxy(_written(port_file, process), log)
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # the processes that it has started too
         process.wait()
 
 
