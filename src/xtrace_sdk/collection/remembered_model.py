@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from xtrace_sdk.arguments import shown
 from xtrace_sdk.errors import OtherModel
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 
@@ -35,4 +34,4 @@ def _described(kept: str) -> str:
         provider, name, dim, *_ = json.loads(kept)
     except (TypeError, ValueError):
         return "another one"
-    return f"{shown(provider)}/{shown(name)} with {shown(dim)} dimensions".replace("'", "")
+    return f"{provider}/{name} with {dim} dimensions"
