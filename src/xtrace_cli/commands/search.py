@@ -47,7 +47,7 @@ class Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a search found."""
+    """The results of a search."""
 
     hits: "list[Hit]"
     kb_id: str

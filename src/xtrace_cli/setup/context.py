@@ -30,7 +30,7 @@ _LEAST_BITS: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class ContextOptions:
-    """What the flags say about the context."""
+    """The values of the flags about the context."""
 
     path: Path | None
     restore: str | None

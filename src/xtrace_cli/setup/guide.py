@@ -27,7 +27,7 @@ NEXT: Final = ("xtrace load FOLDER", 'xtrace search "QUESTION"', "xtrace doctor"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the flags say."""
+    """The values of the flags."""
 
     server: ServerOptions
     context: ContextOptions

@@ -19,7 +19,7 @@ _KEYS: Final = ("org_id", "api_key", "admin_key")
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """What the flags say about the server."""
+    """The values of the flags about the server."""
 
     url: str | None
     local: bool

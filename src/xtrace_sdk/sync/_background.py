@@ -90,7 +90,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """
     try:
         background = _started()
-        background.expect_elsewhere()
+        background.check_elsewhere()
     except BaseException:
         coroutine.close()
         raise
@@ -155,8 +155,8 @@ class _Background:
         self._thread = threading.Thread(target=self._serve, name="xtrace-sdk-sync", daemon=True)
         self._thread.start()
 
-    def expect_elsewhere(self) -> None:
-        """Raises `InvalidCall` where waiting for the loop would never end."""
+    def check_elsewhere(self) -> None:
+        """Raises `InvalidCall` if waiting for the loop would never end."""
         if self.is_ending:
             raise InvalidCall("the interpreter is ending, and the connections are closed: make such calls before")
         if threading.current_thread() is self._thread:

@@ -1,4 +1,4 @@
-"""What the service can compute for a stored context."""
+"""Finds what the service can compute for a stored context."""
 
 from xtrace_core.schemes.interface import Evaluation, InvalidPublicKey
 from xtrace_core.schemes.registry import SchemeRegistry

@@ -36,7 +36,7 @@ _STREAMED: Final = {"stream_results": True, "max_row_buffer": 8}
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """What an archive contains."""
+    """The contents of an archive."""
 
     bytes: int
     rows: int

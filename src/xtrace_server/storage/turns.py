@@ -90,7 +90,7 @@ class _Line:
         """Removes and returns the next request; None if no waiting request may have a place."""
         for organisation_id in list(self._waiting):
             places = self._waiting[organisation_id]
-            while places and places[0].done():  # no one waits for it any more
+            while places and places[0].done():  # no one waits for it any longer
                 places.popleft()
             if places and may_have(organisation_id):
                 self._waiting.move_to_end(organisation_id)

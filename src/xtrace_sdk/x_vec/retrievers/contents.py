@@ -38,7 +38,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a search saw of a chunk."""
+    """What a search knows about a chunk."""
 
     search: Search
     context: ExecutionContext

@@ -22,18 +22,18 @@ BATCH_SIZE = 500
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was read, and what of it is bad."""
+    """The number of chunks read, and the bad ones."""
 
     chunks: int
-    """How many chunks were read; one that a rotation moved meanwhile may count twice."""
+    """The number of chunks read; one that a rotation moved meanwhile may count twice."""
     bad: tuple[BadChunk, ...]
-    """By ascending id."""
+    """The bad chunks, by ascending id."""
     seconds: float
     unsteady: tuple[int, ...] = ()
     """The ids of chunks that were bad in the first pass but not in the second: they were replaced or deleted meanwhile,
     or the service answered with wrong data."""
     more: int = 0
-    """How many bad chunks there are beyond the first 100,000, which are listed."""
+    """The number of bad chunks beyond the first 100,000, which are listed."""
 
 
 @checked_call

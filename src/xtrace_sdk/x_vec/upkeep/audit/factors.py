@@ -10,7 +10,7 @@ from gmpy2 import is_square, mpz, primorial
 _RATIO_BOUND = 16
 _ROCA_GENERATOR = 65537
 _ROCA_PRIMES = [prime for prime in range(3, 354) if all(prime % divisor for divisor in range(2, isqrt(prime) + 1))]
-"""Those of M for primes of 496 bits; M for longer ones has all of them, and more."""
+"""The prime factors of M for primes of 496 bits; M for longer primes has all of them, and more."""
 
 
 def small_factor(n: int, bound: int) -> int:
