@@ -1,0 +1,1 @@
+"""What the documentation's site contains besides docs/; `mkdocs.yml` names `hooks`."""

@@ -1,0 +1,46 @@
+"""Adds pages to the site that are not in docs/: the README as its home, the changelog, examples, and references."""
+
+from pathlib import Path
+from typing import Final
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from tools.docs_site import http_reference, python_reference, repository_pages
+
+ROOT: Final = Path(__file__).parents[2]
+_HERE: Final = Path(__file__).parent
+_SHIM: Final = "assets/iframe-worker.js"
+"""iframe-worker 1.0.4 from npm, unchanged (MIT)."""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the pages, the style sheet, and the script that search needs when the site is opened from a disk."""
+    for uri, text in pages().items():
+        files.append(File.generated(config, uri, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Returns the text of a page, with links out of docs/ changed to the pages that were added."""
+    source = page.file.src_uri
+    if page.file.generated_by:
+        return markdown
+    return repository_pages.with_links(markdown, f"docs/{source}")
+
+
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Returns the page with empty headers of tables as plain cells, which screen readers do not announce as headers."""
+    return html.replace("<th></th>", "<td></td>")
+
+
+def pages() -> dict[str, str]:
+    """Returns the text of every page that is added, by its path in the site."""
+    return {
+        **repository_pages.pages(ROOT),
+        "reference/http.md": http_reference.page(),
+        **python_reference.pages(),
+        "site.css": (_HERE / "site.css").read_text("utf-8"),
+        _SHIM: (_HERE / "iframe_worker" / "shim.js").read_text("utf-8"),
+    }
