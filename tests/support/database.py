@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from support.databases import database_settings
+from support.schema import put_schema
 from support.toy_paillier import toy_key
 from xtrace_core.metadata import parse_meta_data
 from xtrace_core.metadata_filter import parse_filter
@@ -17,6 +18,8 @@ from xtrace_server.storage.chunk_writes import ChunkWrite
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import Database, open_database
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
+
+STORE = "test.db"
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,13 @@ def without_limit(size: int) -> None:
 
 def store_url(folder: Path) -> str:
     """The URL of the database that `open_store` makes in, or for, the folder."""
-    return str(database_settings(folder).get("database_url") or f"sqlite+aiosqlite:///{folder}/test.db")
+    return str(database_settings(folder).get("database_url") or f"sqlite+aiosqlite:///{folder}/{STORE}")
 
 
 @asynccontextmanager
 async def open_store(folder: Path) -> AsyncIterator[Store]:
     """A new database in the folder."""
+    put_schema(folder, STORE)
     async with open_database(store_url(folder), folder) as database:
         async with database.write() as connection:
             organisation = await organisations.create(connection, "test", "hash")

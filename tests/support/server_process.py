@@ -12,9 +12,10 @@ from typing import Any
 import httpx2
 
 from support.databases import database_settings
+from support.schema import put_schema
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 
-_START_S = 30.0
+_START_S = 120.0
 
 
 def _context() -> ForkServerContext:
@@ -60,6 +61,8 @@ class ServerProcess:
         self.wait_until_ready()
 
     def begin(self) -> None:
+        if "database_url" not in self._settings:
+            put_schema(self.folder)
         self._process = _context().Process(target=_serve, args=(self._settings,), daemon=True)
         self._process.start()
 

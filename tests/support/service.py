@@ -19,6 +19,7 @@ import msgspec
 from support import databases
 from support.databases import database_settings
 from support.ray_cluster import until
+from support.schema import put_schema
 from support.toy_paillier import ToyPaillier, toy_key
 from xtrace_core.wire import ADMIN_KEY_HEADER, API_KEY_HEADER, MSGPACK, OPERATOR_KEY_HEADER, ORGANISATION_HEADER
 from xtrace_server.auth.guard import ON_THE_HOST
@@ -91,6 +92,8 @@ class LiveService:
 @contextmanager
 def running_service(folder: Path, **settings: Any) -> Iterator[LiveService]:
     """A server over `folder`; `settings` are fields of `Settings`."""
+    if "database_url" not in settings:
+        put_schema(folder)
     # Tests share the server and come from one address: more sign-ins fail in a minute than a person's.
     defaults = {"port": 0, "ballast_bytes": 0, "dashboard_sign_ins": 100_000, **database_settings(folder)}
     server = start(Settings(data=folder, **{**defaults, **settings}))

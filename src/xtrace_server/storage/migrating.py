@@ -1,6 +1,7 @@
 """The versions of the schema, and migrations between them."""
 
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -37,6 +38,7 @@ def upgrade(connection: Connection, version: str = "head") -> None:
     command.upgrade(config, version)
 
 
+@cache  # reading them executes every one
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_migrations())
 
