@@ -276,13 +276,6 @@ class OtherRecord(TamperedData):
 class ServiceRolledBack(TamperedData):
     """The service has an earlier state of a knowledge base than a local index has seen: it lost or withholds writes."""
 
-    def __init__(self, kb_id: str, seen: int, got: int) -> None:
-        super().__init__(
-            f"the knowledge base {kb_id} is at revision {got} on the service, but this machine has seen revision "
-            f"{seen}: the service lost or withholds later writes. If its operator restored a backup, clear the local "
-            "index (`xtrace local clear`) and search again"
-        )
-
 
 class ForeignNameSalt(TamperedData):
     """The salt for names was not made for this knowledge base: it belongs to a copy, or was replaced."""

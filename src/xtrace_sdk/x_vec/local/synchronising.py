@@ -89,7 +89,11 @@ class Synchroniser(Secretive):
                 return True
             begun = progress.revision if progress else changes.revision
             if changes.revision < max(since, begun):
-                raise ServiceRolledBack(self._kb_id, max(since, begun), changes.revision)
+                raise ServiceRolledBack(
+                    f"the knowledge base {self._kb_id} is at revision {changes.revision} on the service, but this "
+                    f"machine has seen revision {max(since, begun)}: the service lost or withholds later writes. If "
+                    "its operator restored a backup, clear the local index (`xtrace local clear`) and search again"
+                )
             if changes.revision > since or changes.chunk_ids:
                 chunks = await self._xtrace.get_chunk_by_id(changes.chunk_ids, self._kb_id, FIELDS)
                 await asyncio.to_thread(self._apply, context, changes, begun, chunks, keeps(len(chunks)))
