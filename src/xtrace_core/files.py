@@ -9,7 +9,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
@@ -95,10 +95,10 @@ def _sync(file: BinaryIO) -> None:
 
 def _regular(path: Path) -> Path:
     """Resolves symbolic links. Raises `OSError` if something other than a regular file exists there."""
-    try:
+    with suppress(RuntimeError):  # raised for links in a circle before Python 3.13
         path = path.resolve() if path.is_symlink() else path
-    except RuntimeError:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "it exists, but is not a regular file", str(path))
     return path
