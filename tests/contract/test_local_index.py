@@ -430,14 +430,15 @@ async def test_an_interrupted_synchronisation_goes_on(
 ) -> None:
     original = type(xtrace).local_changes
 
-    async def by_tens(self: XTraceIntegration, kb_id: str, context_id: str, since: int, after: int = 0) -> Any:
+    async def cut_once(self: XTraceIntegration, kb_id: str, context_id: str, since: int, after: int, limit: int) -> Any:
         if after:
             watched.is_cut = len(cut) < 1
             cut.append(after)
-        return await original(self, kb_id, context_id, since, after, 10)
+        return await original(self, kb_id, context_id, since, after, limit)
 
     cut: list[int] = []
-    monkeypatch.setattr(type(xtrace), "local_changes", by_tens)
+    monkeypatch.setattr("xtrace_sdk.x_vec.local.synchronising.CHUNKS_AT_ONCE", 10)
+    monkeypatch.setattr(type(xtrace), "local_changes", cut_once)
     with pytest.raises(ServerUnreachable):
         await local.search("a")
     watched.is_cut = False

@@ -1,5 +1,6 @@
 """The local index in memory: which chunks answer a question best, by words and by vectors."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -14,6 +15,8 @@ from xtrace_sdk.x_vec.local.index_file import IndexFile
 from xtrace_sdk.x_vec.local.segment import Segment
 from xtrace_sdk.x_vec.local.state import State
 
+_MASKS: Final = 8
+"""How many filters' masks are remembered."""
 MAX_RARE: Final = 200
 """The most rows that enter for a rare token alone."""
 
@@ -43,11 +46,12 @@ class Candidates:
 class Loaded(Secretive):
     """The segments of one generation of an index. Immutable, so that searches may read it while another is loaded."""
 
-    __slots__ = ("_masks", "parts", "state")
+    __slots__ = ("_lock", "_masks", "parts", "state")
 
     def __init__(self, state: State, parts: Sequence[Part]) -> None:
         self.state = state
         self.parts = list(parts)
+        self._lock = threading.Lock()
         self._masks: dict[str, list[Mask]] = {}
 
     @classmethod
@@ -76,12 +80,15 @@ class Loaded(Secretive):
 
     def allowed(self, key: str, decide: Allowed) -> list[Mask]:
         """Which rows of each segment count and may be found; remembered under the key."""
-        if (known := self._masks.get(key)) is None:
-            known = [part.alive & decide(part.segment) for part in self.parts]
+        with self._lock:
+            if (known := self._masks.get(key)) is not None:
+                return known
+        masks = [part.alive & decide(part.segment) for part in self.parts]
+        with self._lock:
             if len(self._masks) >= _MASKS:
                 self._masks.pop(next(iter(self._masks)))
-            self._masks[key] = known
-        return known
+            self._masks[key] = masks
+        return masks
 
     def candidates(
         self, wanted: Query | None, nearest: int, question: Sequence[str], by_words: int, allowed: Sequence[Mask]
@@ -129,9 +136,6 @@ class Loaded(Secretive):
             levels.append(segment.codes.levels[row].tobytes() if segment.codes.factors[row] > 0 else b"")
         scores = np.zeros(len(places), np.float32) if words is None else words.scores[places]
         return Candidates(chunk_ids, scores, levels)
-
-
-_MASKS: Final = 8
 
 
 def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -24,6 +24,8 @@ from xtrace_sdk.x_vec.stored.content import open_under_lineage
 
 FIELDS: Final = ("chunk_content", "created_at", "updated_at")
 """What is fetched of a chunk, with its nonce."""
+CHUNKS_AT_ONCE: Final = 2000
+"""Chunks that are fetched, read and written together: what an interrupted synchronisation repeats at most."""
 MAX_SEGMENTS: Final = 8
 MAX_ROWS: Final = 1 << 18
 """Segments are not merged into larger ones, so that a merge takes seconds at most."""
@@ -81,7 +83,7 @@ class Synchroniser(Secretive):
             since, progress = state.revisions.get(context.id, 0), state.progress.get(context.id)
             try:
                 changes = await self._xtrace.local_changes(
-                    self._kb_id, context.id, since, progress.after if progress else 0
+                    self._kb_id, context.id, since, progress.after if progress else 0, CHUNKS_AT_ONCE
                 )
             except ContextNotFound:  # nothing is stored under it, or not any longer
                 if since or progress:
