@@ -80,12 +80,6 @@ class Watched:
         if folder := os.environ.get("XTRACE_TEST_PICTURES"):
             self.page.screenshot(path=Path(folder) / name, full_page=True)
 
-    def answer_ms(self, path: str) -> float:
-        """Opens a page; returns after how many milliseconds its answer began."""
-        self.open(path)
-        entry = "performance.getEntriesByType('navigation')[0]"
-        return float(self.page.evaluate(f"{entry}.responseStart - {entry}.requestStart"))
-
     def check_accessible(self, page: Page | None = None) -> None:
         """Raises `AssertionError` with what axe finds on the page: WCAG 2.2 A and AA, and best practices."""
         tested = page or self.page
