@@ -89,6 +89,13 @@ class Metrics:
         for name, reading in readings.items():
             self._gauge(f"cluster_{name}", CLUSTER[name]).set_function(reading)
 
+    def workers(self) -> tuple[int, int]:
+        """Returns how many processes of this server serve, and how many there should be; this one is among them."""
+        if self._place is None:
+            return 1, 1
+        wanted = self._place.board.places - 1  # one is for a successor
+        return min(max(1, self._place.board.occupied()), wanted), wanted
+
     def text(self) -> bytes:
         """Returns the metrics of all workers together, in Prometheus' text format."""
         if self._place is None:

@@ -42,7 +42,7 @@ class MetricsBoard:
 
     def __init__(self, places: int) -> None:
         self._memory = mmap.mmap(-1, (places + 1) * PLACE_BYTES)
-        self._places = places
+        self.places: Final = places
 
     def write(self, place: int, families: list[Family]) -> None:
         """Replaces the counts at a worker's place.
@@ -73,9 +73,14 @@ class MetricsBoard:
 
     def all_but(self, place: int) -> Iterator[list[Family]]:
         """Yields the counts of every other worker, and of those that have died."""
-        for other in range(self._places + 1):
+        for other in range(self.places + 1):
             if other != place and (families := self.read(other)):
                 yield families
+
+    def occupied(self) -> int:
+        """Returns the number of workers that share their counts."""
+        heads = (_HEAD.unpack_from(self._memory, place * PLACE_BYTES) for place in range(1, self.places + 1))
+        return sum(size > 0 for _, size, _ in heads)
 
     def retire(self, place: int) -> None:
         """Adds the counts of the worker at the place to those of dead workers, and frees the place.

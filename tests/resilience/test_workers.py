@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from support.dashboard import Visitor
 from support.sdk_load import sdk_load
 from support.server_process import ServerProcess
 from support.service import Http, chunk, ok
@@ -89,6 +90,13 @@ def test_one_scrape_shows_all_workers_and_what_a_dead_one_counted(server: Server
     for _ in range(8):
         assert httpx2.get(f"{url}/readyz").status_code == 200
         assert counted(url, "/livez") == 20
+
+
+def test_the_dashboard_shows_how_many_workers_serve(server: ServerProcess, url: str) -> None:
+    visitor = Visitor(url)
+    visitor.sign_in(server.credentials)
+    wait_until(lambda: "2 of 2 serving" in visitor.get("/").text, "a worker is not shown")
+    visitor.close()
 
 
 class Afresh(Http):

@@ -32,6 +32,9 @@ class Health:
     memory_bytes: int
     memory_budget_bytes: int
     """The budget for everything that clients store, send and request."""
+    workers: int
+    """The processes of this server that serve."""
+    workers_wanted: int
 
     @property
     def is_slow(self) -> bool:
@@ -44,6 +47,7 @@ async def measure(state: ServerState) -> Health:
     settings, memory = state.settings, state.engine.memory()
     searches = {rows: _sample(state, "xtrace_searches_total", rows=rows) for rows in _ROWS}
     held = {part: int(read()) for part, read in memory.items()}
+    workers, workers_wanted = state.metrics.workers()
     return Health(
         database=state.database.kind,
         database_s=await _probe(state),
@@ -55,6 +59,8 @@ async def measure(state: ServerState) -> Health:
         requests=_sample(state, "xtrace_requests_in_flight"),
         memory_bytes=sum(held.values()) + sum(map(state.in_flight.taken_bytes, PARTS)),
         memory_budget_bytes=settings.memory_bytes,
+        workers=workers,
+        workers_wanted=workers_wanted,
     )
 
 

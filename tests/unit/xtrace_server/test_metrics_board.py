@@ -19,7 +19,7 @@ def values(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], fl
 
 
 async def test_each_worker_answers_for_all_and_for_those_that_have_died() -> None:
-    board = MetricsBoard(3)
+    board = MetricsBoard(4)
     one, two, three = (Metrics(MetricsPlace(board, place)) for place in (1, 2, 3))
     for number, metrics in enumerate((one, two, three), 1):
         metrics.requests.labels("/kbs", "GET", "200").inc(10**number)
@@ -39,9 +39,11 @@ async def test_each_worker_answers_for_all_and_for_those_that_have_died() -> Non
     for metrics in (one, two, three):
         found = values(metrics)
         assert {name: found[name] for name in expected} == expected
+    assert one.workers() == two.workers() == (3, 3)
     one.requests.labels("/kbs", "GET", "200").inc()  # what it says of itself is always new
     board.retire(3)
     board.retire(3)
+    assert one.workers() == (2, 3)
     found = values(one)
     expected |= {
         ("xtrace_requests_total", (("method", "GET"), ("route", "/kbs"), ("status", "200"))): 1111,
@@ -52,11 +54,12 @@ async def test_each_worker_answers_for_all_and_for_those_that_have_died() -> Non
 
 
 def test_alone_a_server_says_the_same_in_the_same_form() -> None:
-    alone, worker = Metrics(), Metrics(MetricsPlace(MetricsBoard(1), 1))
+    alone, worker = Metrics(), Metrics(MetricsPlace(MetricsBoard(2), 1))
     for metrics in (alone, worker):
         metrics.searches.labels("cache").inc(3)
         metrics.transaction_seconds.labels("read").observe(0.3)
     assert values(alone) == values(worker)
+    assert alone.workers() == worker.workers() == (1, 1)
     assert alone.text().count(b"# TYPE") == worker.text().count(b"# TYPE")
 
 
