@@ -155,10 +155,8 @@ def _scan() -> Measurement:
 
 
 def _kept(local: Collection) -> int:
-    index = local.local_index
-    if index is None:
-        raise AssertionError
-    return sum(one.size for one in indexes(index.folder))
+    path = local.local_index_path
+    return 0 if path is None else sum(one.size for one in indexes(path.parent))
 
 
 def _invoice(number: int) -> str:

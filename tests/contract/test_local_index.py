@@ -356,17 +356,17 @@ async def test_the_folder_shows_no_text(local: Collection, tmp_path: Path) -> No
 
 async def test_a_damaged_file_is_built_again(local: Collection, tmp_path: Path) -> None:
     expected = await found(local, "invoice 4017")
-    assert local.local_index is not None
-    with sqlite3.connect(local.local_index.path) as connection:
+    assert local.local_index_path is not None
+    with sqlite3.connect(local.local_index_path) as connection:
         connection.execute("UPDATE state SET sealed = x'00'")
     assert await found(local, "invoice 4017") == expected
 
 
 async def test_a_clear_removes_the_file(local: Collection, tmp_path: Path) -> None:
     await local.search("a")
-    assert local.local_index is not None
-    assert local.local_index.path.exists()
-    await local.local_index.clear()
+    assert local.local_index_path is not None
+    assert local.local_index_path.exists()
+    await local.clear_local_index()
     assert list((tmp_path / "local").iterdir()) == []
     assert len(await found(local, "invoice 4017")) == 5
 
@@ -413,14 +413,12 @@ async def test_a_service_that_goes_back_is_noticed(
     local: Collection, filled: Collection, context: ExecutionContext, xtrace: XTraceIntegration, tmp_path: Path
 ) -> None:
     await local.search("a")
-    index = local.local_index
-    assert index is not None
-    index.close()
     ahead = LocalIndex(xtrace, context, filled.kb_id, folder=tmp_path / "local")
     state = (await ahead.synchronised()).state
     with ahead._opened().changing(state.generation):
         state.revisions[context.id] += 1
         ahead._opened().write_state(state)
+    ahead.close()
     with pytest.raises(ServiceRolledBack, match="xtrace local clear"):
         await with_index(filled, context, xtrace, tmp_path).search("a")
 
@@ -519,8 +517,7 @@ async def test_a_rotation_begins_another_index(
     await rotate(new, xtrace, [filled.kb_id])
     done = with_index(filled, new, xtrace, tmp_path)
     assert set(await found(done, vector_of("a"), 100)) == expected
-    assert done.local_index is not None
-    assert with_index(filled, context, xtrace, tmp_path).local_index.path != done.local_index.path  # type: ignore[union-attr]
+    assert with_index(filled, context, xtrace, tmp_path).local_index_path != done.local_index_path
 
 
 async def test_another_context_has_another_index(
@@ -529,9 +526,9 @@ async def test_another_context_has_another_index(
     await local.search("a")
     other = with_index(filled, toy_context(), xtrace, tmp_path)
     assert await found(other, "a") == []
-    assert local.local_index is not None
-    assert other.local_index is not None
-    shutil.copy(local.local_index.path, other.local_index.path)  # a file under another key is built again
+    assert local.local_index_path is not None
+    assert other.local_index_path is not None
+    shutil.copy(local.local_index_path, other.local_index_path)  # a file under another key is built again
     assert await found(other, "a") == []
 
 

@@ -170,9 +170,14 @@ class Collection(Secretive):
         return self._namespace
 
     @property
-    def local_index(self) -> LocalIndex | None:
-        """The index on this machine, if there is one: `clear()` removes it."""
-        return None if self._local is None else self._local.index
+    def local_index_path(self) -> Path | None:
+        """The file of the local index; None without one."""
+        return None if self._local is None else self._local.index.path
+
+    async def clear_local_index(self) -> None:
+        """Removes the file of the local index. The next search that uses it fetches the contents again."""
+        if self._local is not None:
+            await self._local.index.clear()
 
     @property
     def embeds_texts(self) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
 from types import EllipsisType
 from typing import Annotated, Any, Literal, Self
 
@@ -16,7 +17,7 @@ from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._vectors import Embedder
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalIndex, LocalKind
+from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalKind
 
 
 class Collection(Twin[core.Collection]):
@@ -130,9 +131,13 @@ class Collection(Twin[core.Collection]):
         return self._core.namespace
 
     @property
-    def local_index(self) -> LocalIndex | None:
-        """The index on this machine, if there is one: `clear()` removes it."""
-        return self._core.local_index
+    def local_index_path(self) -> Path | None:
+        """The file of the local index; None without one."""
+        return self._core.local_index_path
+
+    def clear_local_index(self) -> None:
+        """Removes the file of the local index. The next search that uses it fetches the contents again."""
+        return run(self._core.clear_local_index())
 
     @property
     def embeds_texts(self) -> bool:
