@@ -234,6 +234,16 @@ async def test_clients_that_supersede_the_same_at_once_agree_and_lose_nothing(
         assert await recalled(memory, at=day(1.5 + i)) == [f"by {i}"]
 
 
+async def test_clients_that_write_into_the_past_at_once_agree(collection: Counting, memory: Memory) -> None:
+    await memory.remember("first", key="k", at=day(0))
+    await memory.remember("last", key="k", at=day(9))
+    others = [Memory(collection, clock=lambda: day(TODAY)) for _ in range(6)]
+    await asyncio.gather(*(one.remember(f"by {i}", key="k", at=day(1 + i)) for i, one in enumerate(others)))
+    assert texts(await memory.history("k")) == ["last", *(f"by {i}" for i in reversed(range(6))), "first"]
+    for i in range(6):
+        assert await recalled(memory, at=day(1.5 + i)) == [f"by {i}"]
+
+
 async def test_a_record_of_another_kind_is_one_clear_error(memory: Memory, collection: Counting) -> None:
     await collection.upsert([Record("x", "no fact", {"scope": "s", "holds": True})])
     with pytest.raises(UnknownContent, match="is not a fact"):

@@ -52,17 +52,28 @@ class FactStore:
     async def add_to_thread(self, new: Fact) -> list[Fact]:
         """Stores a fact at its place in its thread, and returns the updated thread."""
         before = await self._holding(new)
-        if before and new.valid_from < max(fact.valid_from for fact in before):
+        is_latest = not before or new.valid_from >= max(fact.valid_from for fact in before)
+        if not is_latest:
             before = await self.thread(new)
         after = chained([*before, learned_last(new, before)])
         await self.write(changed(before, after))
-        # Another client may have added one at the same time: both then compute the same order.
-        stored = await self._holding(new)
-        if len(stored) > 1:
-            stored = await self.thread(new)
-            if repaired := changed(stored, chained(stored)):
-                await self.write(repaired)
+        # Other clients may have added one at the same time. Of two that are the latest, both hold now; two others may
+        # have got the same neighbours.
+        if not is_latest or len(await self._holding(new)) > 1:
+            await self._put_in_order(new)
         return after
+
+    async def _put_in_order(self, fact: Fact) -> None:
+        """Writes the fact's thread until what is stored is in order.
+
+        Every client computes the same order of the same facts, and looks again after it has written, so the last write
+        is right, whichever client makes it.
+        """
+        while True:
+            stored = await self.thread(fact)
+            if not (misplaced := changed(stored, chained(stored))):
+                return
+            await self.write(misplaced)
 
     async def thread(self, fact: Fact) -> list[Fact]:
         """Returns all facts of its thread."""
