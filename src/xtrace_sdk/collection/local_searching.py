@@ -16,7 +16,7 @@ from xtrace_sdk.errors import ChangedSinceSearch
 from xtrace_sdk.stages import stage
 from xtrace_sdk.x_vec.local.codec import query
 from xtrace_sdk.x_vec.local.fusion import fused
-from xtrace_sdk.x_vec.local.index import Candidates, Loaded, Mask
+from xtrace_sdk.x_vec.local.loaded import Candidates, Loaded, Mask
 from xtrace_sdk.x_vec.local.local_index import LocalIndex
 from xtrace_sdk.x_vec.local.segment import Segment
 from xtrace_sdk.x_vec.local.tokens import tokens

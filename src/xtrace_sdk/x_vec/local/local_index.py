@@ -18,8 +18,8 @@ from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.envelope import Content, unpack
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.local.folder import SUFFIX, default_folder, indexes, remove
-from xtrace_sdk.x_vec.local.index import Candidates, Loaded
 from xtrace_sdk.x_vec.local.index_file import Damaged, IndexFile, Outpaced
+from xtrace_sdk.x_vec.local.loaded import Candidates, Loaded
 from xtrace_sdk.x_vec.local.segment import code_of
 from xtrace_sdk.x_vec.local.state import State
 from xtrace_sdk.x_vec.local.synchronising import FIELDS, KeptContent, Synchroniser

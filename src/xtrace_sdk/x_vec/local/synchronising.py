@@ -16,8 +16,8 @@ from xtrace_sdk.service.changes import ChunkChanges
 from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.chunks.envelope import Content, pack
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.local.index import Loaded, Part
 from xtrace_sdk.x_vec.local.index_file import IndexFile
+from xtrace_sdk.x_vec.local.loaded import Loaded, Part
 from xtrace_sdk.x_vec.local.segment import Row, Segment
 from xtrace_sdk.x_vec.local.state import Progress, SegmentEntry, State
 from xtrace_sdk.x_vec.stored.content import open_under_lineage

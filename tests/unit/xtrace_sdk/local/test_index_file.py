@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from xtrace_sdk.x_vec.chunks.envelope import Content, RecordPart
 from xtrace_sdk.x_vec.keys.hedging import Hedge
-from xtrace_sdk.x_vec.local.index import Loaded, Part, _best
 from xtrace_sdk.x_vec.local.index_file import Damaged, IndexFile, Outpaced
+from xtrace_sdk.x_vec.local.loaded import Loaded, Part, _best
 from xtrace_sdk.x_vec.local.segment import Row, Segment
 from xtrace_sdk.x_vec.local.state import SegmentEntry, State
 from xtrace_sdk.x_vec.local.synchronising import MAX_SEGMENTS, _gone, _to_merge
