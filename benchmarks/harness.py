@@ -4,11 +4,12 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,23 @@ def measure(functions: Mapping[str, Callable[[], object]], items: int = 1, round
             function()
             times[name].append((time.perf_counter() - started) * 1000 / items)
     return {name: Measurement(name, statistics.median(own), min(own), max(own), rounds) for name, own in times.items()}
+
+
+async def in_turn(rounds: int, *calls: Callable[[], Awaitable[Any]]) -> list[list[float]]:
+    """Milliseconds of each call, round after round, after one that is not measured."""
+    times: list[list[float]] = [[] for _ in calls]
+    for number in range(rounds + 1):
+        for call, own in zip(calls, times, strict=True):
+            started = time.perf_counter()
+            await call()
+            if number:
+                own.append((time.perf_counter() - started) * 1000)
+    return times
+
+
+def row(name: str, times: list[float], limit: str = "") -> Measurement:
+    """The row of these times in milliseconds."""
+    return Measurement(name, statistics.median(times), min(times), max(times), len(times), limit)
 
 
 def machine() -> str:

@@ -9,10 +9,8 @@ import asyncio
 import math
 import random
 import secrets
-import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.corpus import python_corpus
-from benchmarks.harness import Measurement, machine, table
+from benchmarks.harness import Measurement, in_turn, machine, row, table
 from xtrace_cli.server_process import server_process
 from xtrace_sdk import Collection, Embedding, ExecutionContext, PassphraseKeyProvider, Record, XTraceIntegration
 from xtrace_sdk.x_vec.chunks.vector_copies import cosine_similarities
@@ -103,8 +101,8 @@ async def _searches(local: Collection, count: int, queries: Any) -> list[Measure
         await local.search(next(queries), K, mode="local", max_staleness=math.inf)
 
     names = ("on the service", "in the local index", "in the local index, without asking for changes")
-    times = await _in_turn(on_service, here, offline)
-    return [_row(f"search {count:,} records {name}", taken) for name, taken in zip(names, times, strict=True)]
+    times = await in_turn(ROUNDS, on_service, here, offline)
+    return [row(f"search {count:,} records {name}", taken) for name, taken in zip(names, times, strict=True)]
 
 
 async def _traffic(local: Collection, counted: _Counted) -> list[str]:
@@ -151,7 +149,7 @@ def _scan() -> Measurement:
         estimates = cosines(codes, asked)
         np.argpartition(estimates, MILLION - 4 * K)
         times.append(1000 * (time.perf_counter() - started))
-    return _row(f"compare a query with {MILLION:,} codes of 256 dimensions", times, "60 ms")
+    return row(f"compare a query with {MILLION:,} codes of 256 dimensions", times, "60 ms")
 
 
 def _kept(local: Collection) -> int:
@@ -161,22 +159,6 @@ def _kept(local: Collection) -> int:
 
 def _invoice(number: int) -> str:
     return f"Invoice {4000 + number} for consulting in the third quarter, payable within thirty days."
-
-
-async def _in_turn(*calls: Callable[[], Awaitable[None]]) -> list[list[float]]:
-    """Milliseconds of each call, after one that is not measured."""
-    times: list[list[float]] = [[] for _ in calls]
-    for number in range(ROUNDS + 1):
-        for call, taken in zip(calls, times, strict=True):
-            started = time.perf_counter()
-            await call()
-            if number:
-                taken.append(1000 * (time.perf_counter() - started))
-    return times
-
-
-def _row(name: str, times: list[float], limit: str = "") -> Measurement:
-    return Measurement(name, statistics.median(times), min(times), max(times), len(times), limit)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ import random
 import secrets
 import statistics
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Measurement, machine, table
+from benchmarks.harness import Measurement, in_turn, machine, row, table
 from xtrace_cli.server_process import server_process
 from xtrace_sdk import (
     Collection,
@@ -81,7 +79,7 @@ async def _writing(
         collection = Collection(xtrace, context, kb_id, embedding=embed, filterable=fields)
         await collection.upsert([Record(str(i), text, metadata[i] if fields else {}) for i, text in enumerate(texts)])
 
-    times = await _in_turn(WRITES, load, lambda: upsert(False), lambda: upsert(True))
+    times = await in_turn(WRITES, load, lambda: upsert(False), lambda: upsert(True))
     return [
         _row(f"load {count:,} texts", times[0], times[0], ""),
         _row(f"upsert {count:,} texts", times[1], times[0], ""),
@@ -94,7 +92,7 @@ async def _opening(context: ExecutionContext, xtrace: XTraceIntegration) -> Meas
         await Collection.open(xtrace, context, "opened")
 
     await (await Collection.open(xtrace, context, "opened")).upsert([Record("a")])
-    (times,) = await _in_turn(ROUNDS, open_it)
+    (times,) = await in_turn(ROUNDS, open_it)
     return _row("open a collection", times, None, "20 ms")
 
 
@@ -127,7 +125,7 @@ async def _searching(context: ExecutionContext, xtrace: XTraceIntegration, count
     async def count_by_field() -> None:
         assert await collection.count({"group": 7}) in (MATCHES, count)
 
-    times = await _in_turn(ROUNDS, by_tag, by_field, count_by_field)
+    times = await in_turn(ROUNDS, by_tag, by_field, count_by_field)
     return [
         _row(f"search {MATCHES:,} of {count:,} chunks by a tag", times[0], None, ""),
         _row(f"search {MATCHES:,} of {count:,} records by a field", times[1], times[0], "1.5"),
@@ -135,24 +133,12 @@ async def _searching(context: ExecutionContext, xtrace: XTraceIntegration, count
     ]
 
 
-async def _in_turn(rounds: int, *calls: Callable[[], Awaitable[Any]]) -> list[list[float]]:
-    """Milliseconds of each call, after one that is not measured."""
-    times: list[list[float]] = [[] for _ in calls]
-    for number in range(rounds + 1):
-        for call, own in zip(calls, times, strict=True):
-            started = time.perf_counter()
-            await call()
-            if number:
-                own.append((time.perf_counter() - started) * 1000)
-    return times
-
-
 def _row(name: str, times: list[float], beside: list[float] | None, target: str) -> Measurement:
     limit = target
     if beside is not None and target:
         ratio = statistics.median(one / other for one, other in zip(times, beside, strict=True))
         limit = f"{ratio:.2f} times (target: {target})"
-    return Measurement(name, statistics.median(times), min(times), max(times), len(times), limit)
+    return row(name, times, limit)
 
 
 def _text(number: int) -> str:
