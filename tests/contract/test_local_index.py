@@ -19,6 +19,7 @@ from xtrace_sdk import Collection, PassphraseKeyProvider, sync
 from xtrace_sdk.errors import (
     ChangedSinceSearch,
     ContentTampered,
+    InaccessibleFile,
     InvalidArgument,
     ServerUnreachable,
     ServiceRolledBack,
@@ -362,6 +363,24 @@ async def test_a_damaged_file_is_built_again(local: Collection, tmp_path: Path) 
     assert await found(local, "invoice 4017") == expected
 
 
+async def test_damaged_contents_are_fetched_again(local: Collection) -> None:
+    expected = await found(local, "invoice 4017")
+    assert local.local_index_path is not None
+    with sqlite3.connect(local.local_index_path) as connection:
+        connection.execute("UPDATE content SET sealed = x'00'")
+    assert await found(local, "invoice 4017") == expected
+
+
+async def test_a_folder_that_cannot_be_used_is_one_sentence(
+    filled: Collection, context: ExecutionContext, xtrace: XTraceIntegration, tmp_path: Path
+) -> None:
+    (tmp_path / "local").write_text("no folder")
+    local = with_index(filled, context, xtrace, tmp_path)
+    with pytest.raises(InaccessibleFile, match='local_folder, or search with mode="service"'):
+        await local.search("a")
+    assert len(await found(local, "a", mode="service")) == 5
+
+
 async def test_a_clear_removes_the_file(local: Collection, tmp_path: Path) -> None:
     await local.search("a")
     assert local.local_index_path is not None
@@ -394,6 +413,7 @@ async def test_large_collections_keep_codes_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("xtrace_sdk.x_vec.local.local_index.REPLICA_CHUNKS", 30)
+    monkeypatch.setattr("xtrace_sdk.x_vec.local.synchronising.CHUNKS_AT_ONCE", 8)  # contents are kept at first
     local = with_index(filled, context, xtrace, tmp_path)
     await local.search(vector_of("a"), 1, rescore=1)
     watched.taken()

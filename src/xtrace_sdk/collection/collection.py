@@ -118,7 +118,7 @@ class Collection(Secretive):
         if local_index is not None:
             folder = None if local_folder is None else Path(local_folder)
             index = LocalIndex(xtrace, context, kb_id, kind=local_index, folder=folder, max_bytes=local_bytes)
-            self._local = LocalSearching(index, self._cipher)
+            self._local = LocalSearching(index, self._cipher, self._has_copies)
 
     @classmethod
     async def open(
@@ -397,16 +397,12 @@ class Collection(Secretive):
             return None
         if local is None:
             raise InvalidArgument('mode="local" needs an index: open the collection with local_index="auto"')
-        if question.vector.dtype.kind == "f" and self._has_copies:
-            with stage("synchronise"):
-                loaded = await local.index.synchronised(max_staleness)
-            if await local.decides(loaded, question.where):
-                return await local.search(question, loaded)
-        if mode == "auto":
-            return None
-        raise InvalidArgument(
-            "the local index compares float vectors: pass a text or floats, and store all records with vector_copy"
-        )
+        ranked = await local.search(question, max_staleness)
+        if ranked is None and mode == "local":
+            raise InvalidArgument(
+                "the local index compares float vectors: pass a text or floats, and store all records with vector_copy"
+            )
+        return ranked
 
     async def _on_service(self, vector: NDArray[Any], k: int, where: Any, rescore: int, decoys: int) -> list[Ranked]:
         """The `k` best records by a search on the service."""

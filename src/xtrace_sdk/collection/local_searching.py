@@ -33,7 +33,8 @@ _FURTHER: Final = 8
 class LocalQuestion(NamedTuple):
     """What a search looks for."""
 
-    vector: NDArray[np.float32]
+    vector: NDArray[Any]
+    """Floats or bits, checked."""
     text: str | None
     """The question, to be answered by words as well; None for a search by the vector alone."""
     k: int
@@ -54,23 +55,27 @@ class Ranked(NamedTuple):
 class LocalSearching(Secretive):
     """The searches of one collection in its local index."""
 
-    __slots__ = ("_cipher", "_groups", "index")
+    __slots__ = ("_cipher", "_groups", "_has_copies", "index")
 
-    def __init__(self, index: LocalIndex, cipher: RecordCipher) -> None:
+    def __init__(self, index: LocalIndex, cipher: RecordCipher, has_copies: bool) -> None:
+        """`has_copies` says whether the collection stores copies of vectors."""
         self.index = index
         self._cipher = cipher
+        self._has_copies = has_copies
         self._groups = Groups()
 
-    async def decides(self, loaded: Loaded, where: Where) -> bool:
-        """Whether the index can compare every record that may match: none has a vector without a copy."""
-        return not loaded.needs_service(await asyncio.to_thread(self._allowed, loaded, where))
-
-    async def search(self, question: LocalQuestion, loaded: Loaded) -> list[Ranked]:
-        """Returns the best matching records, best first, of the index as loaded, or of a later state of it.
+    async def search(self, question: LocalQuestion, max_staleness: float) -> list[Ranked] | None:
+        """Returns the best matching records, best first; None if only the service can compare one that may match.
 
         Raises `ChangedSinceSearch` if others go on changing the results, `DecoyGroupTooLarge`, and what
-        `LocalIndex.read` raises.
+        `LocalIndex.synchronised` and `LocalIndex.read` raise.
         """
+        if question.vector.dtype.kind != "f" or not self._has_copies:
+            return None
+        with stage("synchronise"):
+            loaded = await self.index.synchronised(max_staleness)
+        if loaded.needs_service(await asyncio.to_thread(self._allowed, loaded, question.where)):
+            return None
         for _ in range(ATTEMPTS - 1):
             try:
                 return await self._attempt(question, loaded)

@@ -57,7 +57,7 @@ class LocalChanges(PrivacyChecked):
         between two pages. A `revision` below `since` means that the server restored an older state: discard the copy.
         """
         body = self._body(wire.FindChanges(kb_id, context_id, since, after, limit))
-        # Ranges, which have no bound but the number of chunks, are only in answers to those who have a copy.
+        # Only the number of chunks bounds the ranges, which are in answers to those who have a copy alone.
         largest = None if since else limit * _ID_BYTES + MAX_COUNT_BYTES
         answer = await self._service.data("POST", "local/changes", wire.ChunkChanges, body=body, max_bytes=largest)
         if answer.living is not None and len(answer.living) > _MANY_RANGES:

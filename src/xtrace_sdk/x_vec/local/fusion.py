@@ -1,8 +1,8 @@
 """One order from words and vectors: BM25, the question's word pairs, and the cosine similarity, added up.
 
-Reciprocal rank fusion is not offered. Where only an exact word tells texts apart ("Invoice 4010" among 8,000 invoices),
-the wanted text is first in the order of words and far down in that of vectors, and ranks forget by how much each text
-won: it put the wanted one first for 7 % of such questions, this sum for all of them (docs/local-index.md).
+Reciprocal rank fusion is not offered. Where only an exact word tells texts apart ("Invoice 4010" among many invoices),
+the wanted text is first in the order of words and far down in that of vectors, and ranks forget by how much it won
+(docs/local-index.md).
 """
 
 from collections.abc import Sequence

@@ -114,7 +114,7 @@ class Loaded(Secretive):
         )
 
     def _cosines(self, wanted: Query, allowed: Sequence[Mask]) -> NDArray[np.float32]:
-        """The estimates of all rows; −∞ for those that may not be found or have no code."""
+        """The estimates of all rows; −∞ for those that may not be found or lack a code."""
         width = len(wanted.elements)
         found = [np.empty(0, np.float32)]
         for part, mask in zip(self.parts, allowed, strict=True):

@@ -119,7 +119,7 @@ class LocalIndex(Secretive):
                         ) from None
                     await asyncio.to_thread(self._start_over)
                 except OSError as error:
-                    raise InaccessibleFile(f"the local index cannot be kept: {error}") from None
+                    raise _inaccessible(error) from None
         raise InaccessibleFile(f"{self.path}: other processes changed the local index {_ATTEMPTS} times meanwhile")
 
     async def read(
@@ -132,8 +132,13 @@ class LocalIndex(Secretive):
         Raises `ChangedSinceSearch` if a fetched chunk is not the one that was indexed, `ContentTampered`, and what
         `XTraceIntegration` raises.
         """
-        file = self._opened()
-        kept = await asyncio.to_thread(file.contents, candidates.chunk_ids)
+        try:
+            kept = await asyncio.to_thread(lambda: self._opened().contents(candidates.chunk_ids))
+        except Damaged:
+            await self.clear()
+            raise ChangedSinceSearch("the local index was damaged and is built again: search again") from None
+        except OSError as error:
+            raise _inaccessible(error) from None
         missing = [chunk_id for chunk_id in candidates.chunk_ids if chunk_id not in kept]
         fetched: dict[int, bytes] = {}
         if missing:
@@ -144,9 +149,12 @@ class LocalIndex(Secretive):
         return await asyncio.to_thread(_contents, {**kept, **fetched})
 
     async def clear(self) -> None:
-        """Removes the file. The next search begins again."""
+        """Removes the file. The next search begins again. Raises `InaccessibleFile`."""
         async with self._lock:
-            await asyncio.to_thread(self._start_over)
+            try:
+                await asyncio.to_thread(self._start_over)
+            except OSError as error:
+                raise _inaccessible(error) from None
 
     def close(self) -> None:
         """Closes the file; the index can be used again."""
@@ -221,11 +229,10 @@ class LocalIndex(Secretive):
         if self._loaded.state.generation != before:
             await asyncio.to_thread(self._trim)
 
-    def _keeps(self, more: int) -> bool:
-        """Whether the contents of that many more chunks are kept."""
-        if self._kind == "codes" or self._opened().size > self._max_bytes:
-            return False
-        return self._kind == "replica" or self._loaded.count + more <= REPLICA_CHUNKS
+    def _keeps(self, count: int) -> bool:
+        """Whether an index of that many chunks keeps the contents that it reads."""
+        is_replica = self._kind == "replica" or (self._kind == "auto" and count <= REPLICA_CHUNKS)
+        return is_replica and self._opened().size <= self._max_bytes
 
     def _trim(self) -> None:
         """Brings the folder below its size, as far as this index allows."""
@@ -240,6 +247,12 @@ class LocalIndex(Secretive):
                 return
             total -= one.size
             remove(one.path)
+
+
+def _inaccessible(error: OSError) -> InaccessibleFile:
+    return InaccessibleFile(
+        f'the local index cannot be kept: {error}; choose a folder with local_folder, or search with mode="service"'
+    )
 
 
 def _contents(kept: dict[int, bytes]) -> dict[int, tuple[dict[str, Any], Content]]:

@@ -53,7 +53,7 @@ class Segment:
     chunk_ids: NDArray[np.int64]
     origins: NDArray[np.uint8]
     codes: Codes
-    """A factor of 0 means that the row has no vector that can be compared here."""
+    """A factor of 0 means that the row's vector cannot be compared here."""
     needs_service: NDArray[np.bool_]
     """Whether the row has a vector, but no copy of it: only the service can compare it."""
     namespaces: list[str]

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.errors import ContextNotFound, ServiceRolledBack
+from xtrace_sdk.errors import ServiceRolledBack
 from xtrace_sdk.service.changes import ChunkChanges
 from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.chunks.envelope import Content, pack
@@ -64,7 +64,7 @@ class Synchroniser(Secretive):
         """The index as of now; another object after each change."""
 
     async def run(self, keeps: Callable[[int], bool]) -> None:
-        """Applies everything that changed. `keeps` says whether contents of that many more chunks are to be kept.
+        """Applies everything that changed. `keeps` says whether an index of that many chunks keeps contents.
 
         Raises `Outpaced` if another process did so meanwhile, `ServiceRolledBack`, `ContentTampered`, and what
         `XTraceIntegration` raises.
@@ -81,14 +81,9 @@ class Synchroniser(Secretive):
         while True:
             state = self.loaded.state
             since, progress = state.revisions.get(context.id, 0), state.progress.get(context.id)
-            try:
-                changes = await self._xtrace.local_changes(
-                    self._kb_id, context.id, since, progress.after if progress else 0, CHUNKS_AT_ONCE
-                )
-            except ContextNotFound:  # nothing is stored under it, or not any longer
-                if since or progress:
-                    await asyncio.to_thread(self._forget, context)
-                return True
+            changes = await self._xtrace.local_changes(
+                self._kb_id, context.id, since, progress.after if progress else 0, CHUNKS_AT_ONCE
+            )
             begun = progress.revision if progress else changes.revision
             if changes.revision < max(since, begun):
                 raise ServiceRolledBack(
@@ -97,8 +92,11 @@ class Synchroniser(Secretive):
                     "its operator restored a backup, clear the local index (`xtrace local clear`) and search again"
                 )
             if changes.revision > since or changes.chunk_ids:
-                chunks = await self._xtrace.get_chunk_by_id(changes.chunk_ids, self._kb_id, FIELDS)
-                await asyncio.to_thread(self._apply, context, changes, begun, chunks, keeps(len(chunks)))
+                # Of a replaced context only what its manifests list: others may have its keys, and write under them.
+                counts = context.accepted.ids(self._kb_id, changes.chunk_ids).tolist()
+                wanted = [chunk_id for chunk_id, does in zip(changes.chunk_ids, counts, strict=True) if does]
+                chunks = await self._xtrace.get_chunk_by_id(wanted, self._kb_id, FIELDS)
+                await asyncio.to_thread(self._apply, context, changes, begun, chunks, keeps)
             if not changes.has_more:
                 return changes.revision == begun
 
@@ -110,8 +108,9 @@ class Synchroniser(Secretive):
         changes: ChunkChanges,
         begun: int,
         chunks: Sequence[StoredChunk],
-        keeps: bool,
+        keeps: Callable[[int], bool],
     ) -> None:
+        did_keep, does_keep = keeps(self.loaded.count), keeps(self.loaded.count + len(chunks))
         rows, kept = self._read(chunks)
         state = self.loaded.state
         dead = np.array(changes.chunk_ids, np.int64)
@@ -134,8 +133,10 @@ class Synchroniser(Secretive):
                 entries.append(self._file.add_segment(state.next_number, segment))
                 parts.append(Part(segment, np.ones(len(segment), np.bool_)))
             self._file.drop_contents([*_lost(self.loaded.parts, alive), *changes.chunk_ids])
-            if keeps:
+            if does_keep:
                 self._file.keep_contents(kept)
+            elif did_keep:  # it has become too large for a replica
+                self._file.drop_all_contents()
             dim = state.dim or (segment.dim if segment is not None else 0)
             changed = replace(state, dim=dim, revisions=revisions, progress=progress, synchronised_at=time.time())
             self._commit(changed, entries, parts)
@@ -145,29 +146,15 @@ class Synchroniser(Secretive):
         rows, kept = list[Row](), dict[int, bytes]()
         for chunk in chunks:
             context, content = open_under_lineage(self._context, self._kb_id, chunk)
-            chunk_id = chunk["chunk_id"]
-            if context.accepted.ids(self._kb_id, [chunk_id]).all():
-                rows.append(Row(chunk_id, self._origin(context), content))
-                kept[chunk_id] = msgspec.msgpack.encode(KeptContent.of(chunk, content))
+            rows.append(Row(chunk["chunk_id"], self._origin(context), content))
+            kept[chunk["chunk_id"]] = msgspec.msgpack.encode(KeptContent.of(chunk, content))
         return rows, kept
 
     def _origin(self, context: ExecutionContext) -> int:
         return list(reversed(self._context.lineage)).index(context)
 
-    def _forget(self, context: ExecutionContext) -> None:
-        """Drops all rows of a context."""
-        origin, state = self._origin(context), self.loaded.state
-        alive = [part.alive & (part.segment.origins != origin) for part in self.loaded.parts]
-        with self._file.changing(state.generation):
-            self._file.drop_contents(_lost(self.loaded.parts, alive))
-            entries = [entry.with_alive(mask) for entry, mask in zip(state.segments, alive, strict=True)]
-            revisions = {one: revision for one, revision in state.revisions.items() if one != context.id}
-            progress = {one: place for one, place in state.progress.items() if one != context.id}
-            parts = [Part(part.segment, mask) for part, mask in zip(self.loaded.parts, alive, strict=True)]
-            self._commit(replace(state, revisions=revisions, progress=progress), entries, parts)
-
     def _tidy(self) -> None:
-        """Merges the latest segments if there are many, so that their number stays small and merging costs little."""
+        """Merges small segments if there are many, so that their number stays small and merging costs little."""
         state, parts = self.loaded.state, self.loaded.parts
         chosen = _to_merge([(int(part.alive.sum()), len(part.alive)) for part in parts])
         if not chosen:

@@ -7,7 +7,7 @@ alone; the search engines that packages bring (tantivy, bm25s) keep files of the
 import zlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Self
 
 import msgspec
@@ -61,7 +61,7 @@ class WordIndex:
 
     @classmethod
     def build(cls, texts: Iterable[str | None]) -> Self:
-        """Returns the index of the texts; None has no tokens."""
+        """Returns the index of the texts; None counts as an empty text."""
         numbers: dict[str, int] = {}
         lengths, of_rows, of_tokens, counts = list[int](), list[int](), list[int](), list[int]()
         for row, text in enumerate(texts):
@@ -141,13 +141,6 @@ class WordIndex:
         gaps = _from_varints(self._gaps[self._gaps_at[place] : self._gaps_at[place + 1]])
         counts = self._counts[self._postings_at[place] : self._postings_at[place + 1]]
         return Postings((np.cumsum(gaps + 1) - 1).astype(np.uint32), counts)
-
-    def beginning_with(self, prefix: str) -> Iterator[str]:
-        """The tokens that begin with the prefix, in alphabetical order."""
-        for place in range(bisect_left(self._lexicon, prefix), len(self._lexicon)):
-            if not self._lexicon[place].startswith(prefix):
-                return
-            yield self._lexicon[place]
 
     def _all_rows(self) -> NDArray[np.int64]:
         """The rows of all postings, token by token."""
