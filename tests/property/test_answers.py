@@ -53,6 +53,7 @@ SENDS_NOTHING = {
     "XTraceIntegration.__aexit__",
     "XTraceIntegration.aclose",
     "XTraceIntegration.close",
+    "Collection.clear_local_index",
     "DataLoader.load_data_from_memory",
     "DataLoader.load_data_from_memory_batch",
     "Embedding.aclose",

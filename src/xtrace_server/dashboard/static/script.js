@@ -52,5 +52,15 @@ document.addEventListener("change", (event) => {
   if (event.target.matches("[data-submit-on-change]")) event.target.form.requestSubmit();
 });
 
+/* A double click sends a form once: a second answer would replace the page of the first, with the secret that it shows.
+   After five seconds it can be sent again, because the first request may have been stopped. */
+const sent = new WeakMap();
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (event.timeStamp - (sent.get(form) ?? -Infinity) < 5000) event.preventDefault();
+  else sent.set(form, event.timeStamp);
+});
+
 document.addEventListener("DOMContentLoaded", () => enhance(document));
 document.addEventListener("htmx:load", (event) => { if (event.target !== document.body) enhance(event.target); });
