@@ -29,10 +29,11 @@ from xtrace_server.errors import (
 )
 from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.limits.request_counts import RequestCounts
-from xtrace_server.storage import knowledge_bases, operator_keys, organisations
+from xtrace_server.storage import knowledge_bases, operator_keys, organisations, targets
 from xtrace_server.storage.database import THE_SERVICE, Connection, Database, StorageError, now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.organisations import ApiKey, Grant, Organisation
+from xtrace_server.storage.targets import Target
 
 _USE_RECORDED_EVERY_S = 60.0
 
@@ -116,15 +117,26 @@ class ApiCaller:
         Raises `KnowledgeBaseNotFound` (also for another organisation's) and `PermissionDenied`.
         """
         needed = self.permission if permission is None else permission
-        if needed == Permission.NONE:
-            raise PermissionDenied("the route does not declare a permission on a knowledge base")
         found = await organisations.permissions(connection, self.key, kb_id)
         if not found:
             raise KnowledgeBaseNotFound(kb_id)
         (grant,) = found
+        self._check(grant, needed)
+        return grant.kb
+
+    async def target(self, connection: Connection, kb_id: str, context_id: str) -> Target:
+        """Returns the same with a context and their binding, in one statement."""
+        found = await targets.find(connection, self.key, kb_id, context_id)
+        if found is None:
+            raise KnowledgeBaseNotFound(kb_id)
+        self._check(found.grant, self.permission)
+        return found
+
+    def _check(self, grant: Grant, needed: Permission) -> None:
+        if needed == Permission.NONE:
+            raise PermissionDenied("the route does not declare a permission on a knowledge base")
         if grant.permission & needed != needed:
             raise PermissionDenied(_denial(self.key, grant, needed), grant.kb.id)
-        return grant.kb
 
     async def locked(self, connection: Connection, kb_id: str) -> KnowledgeBase:
         """Returns the same, locked until the end of the writing transaction: a write checks permissions again."""
@@ -222,7 +234,7 @@ class Guard:
         Raises `Unauthenticated`, `KeyExpired`, `OrganisationSuspended`, `QuotaExceeded` and `RateLimited`.
         """
         key_hash = _presented(headers, API_KEY_HEADER)
-        async with self._database.look_up() as connection:
+        async with self._database.look_up(single=True) as connection:
             found = await organisations.find_api_key(connection, key_hash)
         if (
             found is None
@@ -246,7 +258,7 @@ class Guard:
         if not organisation_id:
             raise Unauthenticated(f"the header {ORGANISATION_HEADER} with the organisation's id is missing")
         key_hash = _presented(headers, ADMIN_KEY_HEADER)
-        async with self._database.look_up() as connection:
+        async with self._database.look_up(single=True) as connection:
             found = await organisations.find_admin_key(connection, key_hash)
         if (
             found is None
@@ -261,7 +273,7 @@ class Guard:
     async def operator(self, headers: _Headers, request_id: str) -> Operator:
         """Returns the caller of an operator's route. Raises `Unauthenticated` and `RateLimited`."""
         key_hash = _presented(headers, OPERATOR_KEY_HEADER)
-        async with self._database.look_up() as connection:
+        async with self._database.look_up(single=True) as connection:
             found = await operator_keys.find(connection, key_hash)
         if found is None or not hmac.compare_digest(found, key_hash):
             raise Unauthenticated("the operator key is wrong or was replaced")

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_core.schemes.interface import InvalidCiphertext, Query
 from xtrace_server.auth.guard import ApiCaller
-from xtrace_server.errors import CiphertextRefused
+from xtrace_server.errors import CiphertextRefused, ContextNotFound
 from xtrace_server.limits.sizes import check_count, check_query
 from xtrace_server.operations.evaluations import evaluation_of
 from xtrace_server.scope import SearchScope
 from xtrace_server.search.engine import SearchTarget
 from xtrace_server.search.running import Search
 from xtrace_server.state import ServerState
-from xtrace_server.storage import contexts
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunks import Reserve
 from xtrace_server.storage.database import Connection
@@ -30,15 +29,16 @@ async def search(
         check_query(state.settings, query)
 
     async def find(connection: Connection) -> SearchTarget:
-        kb = await caller.knowledge_base(connection, scope.kb_id)
-        context = await contexts.get(connection, caller.organisation_id, scope.context_id)
-        binding = await contexts.find_binding(connection, kb, context)
-        evaluation = evaluation_of(state.schemes, context.data.type, context.data.pk)
-        return SearchTarget(evaluation, None if binding is None else Candidates(kb, binding, scope))
+        target = await caller.target(connection, scope.kb_id, scope.context_id)
+        if target.public is None:
+            raise ContextNotFound(scope.context_id)
+        evaluation, binding = evaluation_of(state.schemes, *target.public), target.binding
+        return SearchTarget(evaluation, None if binding is None else Candidates(target.grant.kb, binding, scope))
 
-    if scope.filter != EVERY_CHUNK:
+    filtered = scope.filter != EVERY_CHUNK
+    if filtered:
         state.figures.add(caller.organisation_id, filtered=1)
     try:
-        return await state.engine.search(caller.organisation_id, find, queries, reserve)
+        return await state.engine.search(caller.organisation_id, find, queries, reserve, filtered=filtered)
     except InvalidCiphertext as error:
         raise CiphertextRefused(f"{field}: {error}") from None

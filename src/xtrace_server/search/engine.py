@@ -79,25 +79,34 @@ class SearchEngine:
         self._tasks: set[asyncio.Task[tuple[AnySegment, ...]]] = set()
 
     async def search(
-        self, organisation_id: str, find: FindTarget, queries: Sequence[Query], reserve: Reserve
+        self,
+        organisation_id: str,
+        find: FindTarget,
+        queries: Sequence[Query],
+        reserve: Reserve,
+        *,
+        filtered: bool = False,
     ) -> Search:
         """Returns a search of the organisation over the target that `find` looks up.
 
-        `reserve` reserves memory for the keys of a filter's matches. Raises what these two raise, and
-        `InvalidCiphertext`.
+        `reserve` reserves memory for the keys of a filter's matches; `filtered` says that the target has a filter.
+        Raises what these two raise, and `InvalidCiphertext`.
         """
-        async with AsyncExitStack() as transaction:
-            connection = await transaction.enter_async_context(self._database.read(organisation_id))
-            target = await find(connection)
-            candidates, row_bytes = target.candidates, target.evaluation.row_bytes
-            if row_bytes is None and candidates is not None:
-                row_bytes = candidates.binding.row_bytes
-            for query in queries:
-                target.evaluation.check_query(query, row_bytes)
-            found = Found(0, _each([]))
-            if candidates is not None and row_bytes is not None:
-                seen = _Snapshot(organisation_id, connection, transaction, candidates, row_bytes, reserve)
-                found = await self._found(seen)
+        # Rows in memory that are current need nothing from the database but their revision, so no transaction.
+        found = None
+        if not filtered:
+            async with self._database.read(organisation_id, single=True) as connection:
+                target = await find(connection)
+            found = self._found_in_memory(target, _checked_row_bytes(target, queries))
+        if found is None:
+            async with AsyncExitStack() as transaction:
+                connection = await transaction.enter_async_context(self._database.read(organisation_id))
+                target = await find(connection)
+                row_bytes = _checked_row_bytes(target, queries)
+                found = Found(0, _each([]))
+                if target.candidates is not None and row_bytes is not None:
+                    seen = _Snapshot(organisation_id, connection, transaction, target.candidates, row_bytes, reserve)
+                    found = await self._found(seen)
         return Search(Computation(target.evaluation, queries), found, self._scanner, self._metrics)
 
     async def start(self) -> None:
@@ -137,6 +146,23 @@ class SearchEngine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._scanner.close()
         self._cache.clear()
+
+    def _found_in_memory(self, target: SearchTarget, row_bytes: int | None) -> Found | None:
+        """Returns all rows of the target's range from memory; None if they are not there, or not as of its revision."""
+        candidates = target.candidates
+        if candidates is None or row_bytes is None:
+            return Found(0, _each([]))
+        binding, remote = candidates.binding, self._remote(candidates)
+        cached = self._usable(binding.pk, row_bytes, remote)
+        if cached is None or cached.revision < candidates.kb.revision or candidates.scope.filter != EVERY_CHUNK:
+            return None
+        self._cache.keep(binding.pk, cached)
+        return self._read_from_memory(cached.between(*candidates.pk_range), remote)
+
+    def _read_from_memory(self, selections: Sequence[Selection], remote: Remote | None) -> Found:
+        self._metrics.searches.labels("cluster" if remote else "memory").inc()
+        release = self._cache.pin([selection.segment for selection in selections])
+        return Found(sum(map(len, selections)), _each(selections), release)
 
     async def _found(self, seen: _Snapshot) -> Found:
         candidates, connection = seen.candidates, seen.connection
@@ -191,10 +217,7 @@ class SearchEngine:
             remote = self._remote(seen.candidates)
             current = await self._current(seen, remote)
             if isinstance(current, VectorSet):
-                self._metrics.searches.labels("cluster" if remote else "memory").inc()
-                selections = await self._picked(current, seen.candidates, pks)
-                release = self._cache.pin([selection.segment for selection in selections])
-                return Found(sum(map(len, selections)), _each(selections), release)
+                return self._read_from_memory(await self._picked(current, seen.candidates, pks), remote)
             count = await chunks.count_all(seen.connection, seen.candidates) if pks is None else len(pks)
             if current is None:
                 size = (partial(held_bytes, remote) if remote else rows_bytes)(kb.number_of_vectors, seen.row_bytes)
@@ -224,15 +247,22 @@ class SearchEngine:
             if incoming.revision == kb.revision:
                 return incoming
             await asyncio.wait([incoming.task])
-        cached = self._cache.get(binding.pk)
-        if cached is None or (cached.segments and cached.segments[0].row_bytes != seen.row_bytes):
-            return None  # everything was deleted, and the next first index had another length
-        if cached.held and remote is None:
-            self._cache.drop(binding.pk)
-            return None  # the cluster is gone
+        cached = self._usable(binding.pk, seen.row_bytes, remote)
+        if cached is None:
+            return None
         if cached.revision < kb.revision:
             cached = await self._refreshed(seen, cached, remote)
         self._cache.keep(binding.pk, cached)
+        return cached
+
+    def _usable(self, binding_pk: int, row_bytes: int, remote: Remote | None) -> VectorSet | None:
+        """Returns the binding's rows as last cached, if a search with rows of this length can use them."""
+        cached = self._cache.get(binding_pk)
+        if cached is None or (cached.segments and cached.segments[0].row_bytes != row_bytes):
+            return None  # everything was deleted, and the next first index had another length
+        if cached.held and remote is None:
+            self._cache.drop(binding_pk)
+            return None  # the cluster is gone
         return cached
 
     async def _picked(self, rows: VectorSet, candidates: Candidates, pks: Sequence[int] | None) -> list[Selection]:
@@ -291,6 +321,16 @@ class SearchEngine:
     def _holding(self, seen: _Snapshot, remote: Remote) -> Holding:
         database, organisation_id = self._database, seen.organisation_id
         return Holding(database, remote, organisation_id, seen.connection, seen.candidates, seen.row_bytes)
+
+
+def _checked_row_bytes(target: SearchTarget, queries: Sequence[Query]) -> int | None:
+    """Returns the length of the target's rows; None if nothing is stored. Raises `InvalidCiphertext`."""
+    row_bytes = target.evaluation.row_bytes
+    if row_bytes is None and target.candidates is not None:
+        row_bytes = target.candidates.binding.row_bytes
+    for query in queries:
+        target.evaluation.check_query(query, row_bytes)
+    return row_bytes
 
 
 async def _each(selections: Sequence[Selection]) -> AsyncIterator[Selection | None]:

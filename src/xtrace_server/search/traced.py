@@ -22,10 +22,16 @@ class TracedEngine(SearchEngine):
         self._traces = traces
 
     async def search(
-        self, organisation_id: str, find: FindTarget, queries: Sequence[Query], reserve: Reserve
+        self,
+        organisation_id: str,
+        find: FindTarget,
+        queries: Sequence[Query],
+        reserve: Reserve,
+        *,
+        filtered: bool = False,
     ) -> Search:
         with self._traces.span("search prepare"):
-            return await super().search(organisation_id, find, queries, reserve)
+            return await super().search(organisation_id, find, queries, reserve, filtered=filtered)
 
 
 class TracedScanner:

@@ -57,7 +57,7 @@ class Binding:
 
 _c = execution_context.c
 _b = binding.c
-_BINDING = (_b.pk, _b.kb_pk, _b.context_pk, _b.row_bytes, _b.name_salt)
+BINDING_COLUMNS = (_b.pk, _b.kb_pk, _b.context_pk, _b.row_bytes, _b.name_salt)
 _r = retired_context.c
 _CONTEXT = (
     _c.pk,
@@ -430,7 +430,7 @@ async def bound_context_ids(connection: AsyncConnection, kb: KnowledgeBase) -> l
     return list((await connection.execute(query)).scalars())
 
 
-_FIND_BINDING: Final = select(*_BINDING).where(
+_FIND_BINDING: Final = select(*BINDING_COLUMNS).where(
     _b.kb_pk == bindparam("this_kb_pk"), _b.context_pk == bindparam("this_context_pk")
 )
 
@@ -458,7 +458,7 @@ async def is_only_binding(connection: AsyncConnection, kb: KnowledgeBase) -> boo
 
 async def bindings(connection: AsyncConnection, binding_pks: set[int]) -> dict[int, Binding]:
     """Returns the bindings by their keys."""
-    found = await connection.execute(select(*_BINDING).where(_b.pk.in_(binding_pks)))
+    found = await connection.execute(select(*BINDING_COLUMNS).where(_b.pk.in_(binding_pks)))
     return {row[0]: Binding(*row) for row in found}
 
 

@@ -59,6 +59,8 @@ class Database:
         readers, writers = self._dialect.places
         self._reader, self._writer = self._dialect.reader(readers), self._dialect.writer(writers)
         self._look_ups = self._dialect.reader(LOOK_UPS)
+        self._single_reader = self._dialect.single(self._reader)
+        self._single_look_ups = self._dialect.single(self._look_ups)
         self.slow_statements = SlowStatements()
         for engine in (self._reader, self._writer, self._look_ups):
             slow_statements.watch(engine, slow_statement_s, self._note_slow)
@@ -71,17 +73,21 @@ class Database:
         self._write_turns = Turns(writers, max(writers // 2, 1), PATIENCE_S)
 
     @asynccontextmanager
-    async def read(self, organisation_id: str) -> AsyncIterator[Connection]:
-        """A snapshot for an organisation: everything read through it is from the same moment."""
+    async def read(self, organisation_id: str, *, single: bool = False) -> AsyncIterator[Connection]:
+        """A snapshot for an organisation: everything read through it is from the same moment.
+
+        `single` is for a single statement, which needs no transaction around it.
+        """
+        reader = self._single_reader if single else self._reader
         with self._counted("read"):
-            async with self._read_turns.turn(organisation_id), self._reader.connect() as connection:
+            async with self._read_turns.turn(organisation_id), reader.connect() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def look_up(self) -> AsyncIterator[Connection]:
+    async def look_up(self, *, single: bool = False) -> AsyncIterator[Connection]:
         """The same for a query of the service itself, which must be short."""
         with self._counted("read"):
-            async with self._look_ups.connect() as connection:
+            async with (self._single_look_ups if single else self._look_ups).connect() as connection:
                 yield connection
 
     @asynccontextmanager

@@ -135,6 +135,13 @@ class Dialect(Protocol):
         """
         ...
 
+    def single(self, reader: AsyncEngine) -> AsyncEngine:
+        """Returns an engine with the connections of a `reader`, for single statements outside a transaction.
+
+        Each statement is a snapshot by itself.
+        """
+        ...
+
     def writer(self, connections: int) -> AsyncEngine:
         """Returns an engine whose transactions write, and wait for each other instead of failing halfway."""
         ...

@@ -387,7 +387,14 @@ _PERMISSIONS: Final = (
     .where(knowledge_base.c.organisation_id == bindparam("organisation_id"), NOT_DELETED)
     .order_by(knowledge_base.c.pk)
 )
-_PERMISSION: Final = _PERMISSIONS.where(knowledge_base.c.id == bindparam("kb_id"))
+PERMISSION: Final = _PERMISSIONS.where(knowledge_base.c.id == bindparam("kb_id"))
+"""Selects what `grant_from_row` takes, for one knowledge base."""
+
+
+def grant_from_row(key: ApiKey, row: Sequence[Any]) -> Grant:
+    """Returns the key's grant: the columns of a knowledge base, then the permission that is set for it, if any."""
+    is_default = row[-1] is None
+    return Grant(from_row(row[:-1]), key.default_permission if is_default else row[-1], is_default)
 
 
 async def permissions(connection: AsyncConnection, key: ApiKey, kb_id: str | None = None) -> list[Grant]:
@@ -396,11 +403,8 @@ async def permissions(connection: AsyncConnection, key: ApiKey, kb_id: str | Non
     if kb_id is None:
         rows = await connection.execute(_PERMISSIONS, values)
     else:
-        rows = await connection.execute(_PERMISSION, values | {"kb_id": kb_id})
-    return [
-        Grant(from_row(row[:-1]), key.default_permission if row[-1] is None else row[-1], row[-1] is None)
-        for row in rows
-    ]
+        rows = await connection.execute(PERMISSION, values | {"kb_id": kb_id})
+    return [grant_from_row(key, row) for row in rows]
 
 
 async def count_access(connection: AsyncConnection, kb: KnowledgeBase) -> tuple[int, int]:

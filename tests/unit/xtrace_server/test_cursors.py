@@ -82,6 +82,19 @@ async def test_a_statement_is_one_call_to_the_thread(engine: AsyncEngine, calls:
         assert len(calls) == 3
 
 
+async def test_a_single_statement_has_no_transaction_around_it(tmp_path: Path, calls: list[str]) -> None:
+    database = Sqlite(f"sqlite+aiosqlite:///{tmp_path / 'ours.db'}")
+    reader = database.reader(1)
+    for engine, asked in ((reader, 3), (database.single(reader), 1), (reader, 3)):
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))  # opens and prepares the connection
+        calls.clear()
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+        assert len(calls) == asked
+    await reader.dispose()
+
+
 async def fails(connection: AsyncConnection, error: type[Exception], statement: str) -> None:
     with pytest.raises(error):
         await connection.exec_driver_sql(statement)

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 import pytest_asyncio
+from sqlalchemy import Engine, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from support.by_name import ByName
@@ -253,6 +254,23 @@ async def test_without_the_cluster_rows_come_from_here(store: Store, tmp_path: P
     scanner.up = True
     assert await answer(named, store, [[]]) == expected(range(1, CHUNKS + 1))
     await named.close()
+
+
+async def test_rows_in_memory_need_no_transaction(store: Store, tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        ran.append(statement.split()[0])
+
+    local = engine(store, LocalScanner(2), tmp_path)
+    await answer(local, store, [[]])
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert await answer(local, store, [[]]) == expected(range(1, CHUNKS + 1))
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert ran == ["SELECT", "SELECT"], "the two of the look-up in this test"
+    await local.close()
 
 
 async def test_memory_is_reserved_for_each_match_of_a_filter(store: Store, tmp_path: Path) -> None:

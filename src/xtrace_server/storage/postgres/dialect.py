@@ -87,6 +87,9 @@ class Postgres:
     def reader(self, connections: int) -> AsyncEngine:
         return self._engine(connections, "REPEATABLE READ", read_only=True)
 
+    def single(self, reader: AsyncEngine) -> AsyncEngine:
+        return reader.execution_options(isolation_level="AUTOCOMMIT")
+
     def writer(self, connections: int) -> AsyncEngine:
         return self._engine(connections, "READ COMMITTED", read_only=False)
 

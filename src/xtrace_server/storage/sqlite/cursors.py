@@ -86,6 +86,11 @@ class OneCallConnection(AsyncAdapt_aiosqlite_connection):
 
     _cursor_cls = OneCallCursor  # type: ignore[assignment]
 
+    def rollback(self) -> None:
+        """Ends the transaction; does not call the thread if none has begun."""
+        if self._connection.in_transaction:
+            super().rollback()
+
 
 def _answer(connection: sqlite3.Connection, execute: Callable[..., Any], arguments: tuple[Any, ...]) -> _Answer:
     cursor = connection.cursor()

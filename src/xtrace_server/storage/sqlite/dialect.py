@@ -43,6 +43,8 @@ _PRAGMAS: Final = (
     "PRAGMA wal_autocheckpoint = 0",
     "PRAGMA cache_size = -16384",
 )
+_SINGLE: Final = "xtrace_single"
+"""The execution option of connections without transactions."""
 
 
 class Sqlite:
@@ -92,6 +94,9 @@ class Sqlite:
 
     def reader(self, connections: int) -> AsyncEngine:
         return _engine(self._url, "BEGIN", connections)
+
+    def single(self, reader: AsyncEngine) -> AsyncEngine:
+        return reader.execution_options(**{_SINGLE: True})
 
     def writer(self, connections: int) -> AsyncEngine:
         return _engine(self._url, "BEGIN IMMEDIATE", connections)
@@ -166,7 +171,8 @@ def _engine(url: str, begin: str, connections: int) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        if not connection.get_execution_options().get(_SINGLE):
+            connection.exec_driver_sql(begin)
 
     @event.listens_for(engine.sync_engine, "invalidate")
     def interrupt(connection: Any, _record: object, _error: BaseException | None) -> None:
