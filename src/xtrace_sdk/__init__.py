@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from xtrace_sdk.x_vec.inference.llm import InferenceClient, PlaintextDisclosure
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, KeyProvider, PassphraseKeyProvider
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
+    from xtrace_sdk.x_vec.retrievers.results import SearchResults
     from xtrace_sdk.x_vec.retrievers.retriever import Retriever, SearchResult
     from xtrace_sdk.x_vec.upkeep.copying import CopySummary, copy_knowledge_base
     from xtrace_sdk.x_vec.upkeep.manifest import ManifestSummary, write_manifest
@@ -83,6 +84,7 @@ __all__ = [
     "Retriever",
     "RotationSummary",
     "SearchResult",
+    "SearchResults",
     "Verification",
     "WeakKeyWarning",
     "Written",
@@ -114,6 +116,7 @@ _PLACES: Final = {
     "xtrace_sdk.x_vec.inference.llm": ("InferenceClient", "PlaintextDisclosure"),
     "xtrace_sdk.x_vec.keys.provider": ("AWSKMSKeyProvider", "KeyFileProvider", "KeyProvider", "PassphraseKeyProvider"),
     "xtrace_sdk.x_vec.keys.recovery": ("RecoveryKey",),
+    "xtrace_sdk.x_vec.retrievers.results": ("SearchResults",),
     "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever", "SearchResult"),
     "xtrace_sdk.x_vec.upkeep.copying": ("CopySummary", "copy_knowledge_base"),
     "xtrace_sdk.x_vec.upkeep.manifest": ("ManifestSummary", "write_manifest"),

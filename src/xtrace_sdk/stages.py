@@ -14,14 +14,18 @@ def measured_stages() -> Iterator[dict[str, float]]:
     """Collects the seconds of each stage inside the block by name, in the order in which they began; repeats are added
     up.
 
-    Stages that run at the same time are counted separately.
+    Stages that run at the same time are counted separately. A block around this one gets the same seconds.
     """
     seconds: dict[str, float] = {}
+    around = _measured.get()
     token = _measured.set(seconds)
     try:
         yield seconds
     finally:
         _measured.reset(token)
+        if around is not None:
+            for name, value in seconds.items():
+                around[name] = around.get(name, 0.0) + value
 
 
 @contextmanager

@@ -16,6 +16,7 @@ def test_a_search_keeps_an_index_which_clear_removes(library: Terminal, tmp_path
     for _ in range(2):
         found = library("search 'Which animal is napping?' -k 1 --timing", XTRACE_LOCAL_INDEX="auto", **cache)
         assert "The cat is asleep" in found.text
+        assert "in the local index; open" in found.err
         assert "synchronise" in found.err
     kept = library("local status --json", **cache).json
     assert kept["indexes"] == 1

@@ -39,7 +39,7 @@ def test_the_other_words_for_it_are_the_same_command(inside: Inside) -> None:
 
 def test_json_has_everything_and_the_time_of_each_stage(inside: Inside) -> None:
     found = inside("search 'Which animal is napping?' -k 1 --timing --json").json
-    assert set(found) == {"kb_id", "hits", "seconds"}
+    assert set(found) == {"kb_id", "hits", "mode", "seconds"}
     (hit,) = found["hits"]
     assert set(hit) == {"id", "similarity", "distance", "source", "place", "text", "metadata"}
     assert (hit["id"], hit["source"], hit["place"]) == ("notes/cat.txt#0", "notes/cat.txt", "line 1")
@@ -50,7 +50,9 @@ def test_json_has_everything_and_the_time_of_each_stage(inside: Inside) -> None:
     parts = list(found["seconds"].values())
     assert 0 < sum(parts[:-1]) <= parts[-1]
     spoken = inside("search cat -k 1 --timing")
-    assert re.fullmatch(r"xtrace: " + ", ".join(rf"{name} \d+\.\d{{3}} s" for name in stages) + "\n", spoken.err)
+    assert re.fullmatch(
+        r"xtrace: on the service; " + ", ".join(rf"{name} \d+\.\d{{3}} s" for name in stages) + "\n", spoken.err
+    )
     assert "seconds" not in inside("search cat -k 1 --json").json
 
 

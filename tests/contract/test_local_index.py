@@ -10,51 +10,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
-from support.collecting import BitsModel, Model, cosine, toy_context, vector_of
+from support.collecting import DIM, BitsModel, Model, cosine, toy_context, vector_of
 from support.hostile_table import noticed
+from support.watched import Watched
 from xtrace_sdk import Collection, PassphraseKeyProvider, sync
 from xtrace_sdk.errors import (
     ChangedSinceSearch,
     ContentTampered,
     InaccessibleFile,
     InvalidArgument,
+    OtherModel,
     ServerUnreachable,
     ServiceRolledBack,
 )
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.stages import measured_stages
+from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 from xtrace_sdk.x_vec.local.local_index import LocalIndex
 from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 
 TEXTS = {f"r{number}": f"Invoice {4000 + number} for consulting" for number in range(40)}
-
-
-class Watched(httpx2.AsyncBaseTransport):
-    """The network, with the path and body of every request kept; it can be cut."""
-
-    def __init__(self) -> None:
-        self._network = httpx2.AsyncHTTPTransport()
-        self.requests: list[tuple[str, bytes]] = []
-        self.is_cut = False
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if self.is_cut:
-            raise httpx2.ConnectError("cut")
-        path = request.url.path.removeprefix("/v1/")
-        self.requests.append((f"{request.method} {path}?{request.url.query.decode()}", await request.aread()))
-        return await self._network.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self._network.aclose()
-
-    def taken(self) -> list[tuple[str, bytes]]:
-        taken, self.requests = self.requests, []
-        return taken
 
 
 @pytest.fixture
@@ -322,10 +301,48 @@ async def test_different_results_in_the_index(local: Collection) -> None:
     assert len({hit.record.id for hit in hits}) == 3
 
 
-async def test_stages_are_measured(local: Collection) -> None:
+async def test_results_tell_how_they_were_found(local: Collection, filled: Collection) -> None:
     with measured_stages() as seconds:
-        await local.search("a")
-    assert list(seconds) == ["embed", "synchronise", "scan", "fetch", "rescore"]
+        found = await local.search("a")
+    assert list(seconds) == list(found.seconds) == ["embed", "synchronise", "scan", "fetch", "rescore"]
+    assert found.mode == "local"
+    on_service = await filled.search("a")
+    assert on_service.mode == "service"
+    assert list(on_service.seconds) == ["embed", "encrypt", "search", "fetch", "decrypt", "rescore"]
+
+
+async def test_another_model_is_noticed_without_asking_the_service(
+    xtrace: XTraceIntegration, watched: Watched, tmp_path: Path
+) -> None:
+    class Named(Model):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.model = EmbeddingModel("tests", name, DIM)
+
+    context = toy_context()
+    filled = await Collection.open(xtrace, context, "of a model", embedding=Named("one"))
+    await filled.upsert([{"id": "a", "text": "a"}])
+    right, wrong = (
+        Collection(
+            xtrace, context, filled.kb_id, embedding=Named(name), local_index="auto", local_folder=tmp_path / "local"
+        )
+        for name in ("one", "other")
+    )
+    assert await found(right, "a") == ["a"]
+    watched.is_cut = True
+    assert await found(right, "a", max_staleness=math.inf) == ["a"]
+    with pytest.raises(OtherModel, match="the collection was created with tests/one"):
+        await wrong.search("a", max_staleness=math.inf)
+
+
+async def test_a_filter_on_texts_and_metadata_reads_only_what_metadata_allows(
+    filled: Collection, context: ExecutionContext, xtrace: XTraceIntegration, watched: Watched, tmp_path: Path
+) -> None:
+    local = with_index(filled, context, xtrace, tmp_path, "codes")
+    where = {"n": {"$lt": 3}, "$text": {"$contains": "4002"}}
+    assert await found(local, vector_of("a"), 1, where=where, rescore=1) == ["r2"]
+    fetched = [path for path, _ in watched.taken() if path.startswith("GET chunk")][1:]  # after synchronising
+    assert sum(path.count("chunk_ids=") for path in fetched) == 3
 
 
 # The folder

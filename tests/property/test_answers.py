@@ -58,6 +58,7 @@ SENDS_NOTHING = {
     "DataLoader.load_data_from_memory_batch",
     "Embedding.aclose",
     "InferenceClient.aclose",
+    "Retriever.clear_local_index",
 }
 INTERFACES = {"ContextStore", "NamedContextStore", "Embedder", "FloatEmbedder", "LanguageModel"}
 

@@ -1,7 +1,7 @@
 """`xtrace search`, also available as `xtrace xvec retrieve` and `xtrace xvec query`."""
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -35,6 +35,9 @@ Rescore = Annotated[
 ]
 
 
+_WAYS: Final = {"local": "in the local index", "service": "on the service"}
+
+
 class Wanted(NamedTuple):
     """The question, and where to search."""
 
@@ -51,6 +54,8 @@ class Found(NamedTuple):
 
     hits: "list[Hit]"
     kb_id: str
+    mode: str
+    """Where vectors were compared."""
     seconds: dict[str, float]
     """The time of each stage."""
 
@@ -66,7 +71,9 @@ def search(
     scores: Annotated[
         bool, typer.Option("--scores", help="Print similarities with three digits, and distances.")
     ] = False,
-    timing: Annotated[bool, typer.Option("--timing", help="Print how long each stage took.")] = False,
+    timing: Annotated[
+        bool, typer.Option("--timing", help="Print where vectors were compared, and how long each stage took.")
+    ] = False,
     context: ContextFile = None,
     passphrase_file: PassphraseFile = None,
     credentials: CredentialsFile = None,
@@ -86,12 +93,13 @@ def search(
 
     result: dict[str, Any] = {"kb_id": found.kb_id, "hits": as_objects(found.hits)}
     if timing:
+        result["mode"] = found.mode
         result["seconds"] = {name: round(value, 6) for name, value in found.seconds.items()}
     show(result, as_json, lambda: print_hits(found.hits, wanted.question, scores=scores, whole=whole))
     if not found.hits:
         note("no results")
     if timing and not as_json:
-        note(stages_line(found.seconds))
+        note(f"{_WAYS[found.mode]}; {stages_line(found.seconds)}")
 
 
 async def find(workspace: Workspace, wanted: Wanted, started: float) -> Found:
@@ -108,4 +116,4 @@ async def find(workspace: Workspace, wanted: Wanted, started: float) -> Found:
             rescore=wanted.rescore,
             min_similarity=wanted.min_similarity,
         )
-    return Found(hits, collection.kb_id, {"open": opened, **stages, "in all": time.perf_counter() - started})
+    return Found(hits, collection.kb_id, hits.mode, {"open": opened, **stages, "in all": time.perf_counter() - started})

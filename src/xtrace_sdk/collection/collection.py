@@ -17,7 +17,7 @@ from xtrace_sdk.arguments import Count, Fraction, OwnCheck, Positive, checked_ca
 from xtrace_sdk.collection.contents import ReadRecord, RecordCipher
 from xtrace_sdk.collection.embedding import RecordEmbedder
 from xtrace_sdk.collection.filterable import Filterable, FilterableFields
-from xtrace_sdk.collection.local_searching import LocalQuestion, LocalSearching, Ranked
+from xtrace_sdk.collection.local_records import LocalRecords
 from xtrace_sdk.collection.matching import matches
 from xtrace_sdk.collection.metadata import at_path
 from xtrace_sdk.collection.own_writes import OwnWrites
@@ -33,13 +33,15 @@ from xtrace_sdk.collection.values import order_key
 from xtrace_sdk.collection.where import EVERYTHING, Where, parse_where
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
-from xtrace_sdk.stages import stage
+from xtrace_sdk.stages import measured_stages, stage
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, FloatEmbedder, embedded_query, resolve
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import agreed_model
 from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalIndex, LocalKind, checked_staleness
+from xtrace_sdk.x_vec.retrievers.local_searching import LocalQuestion, LocalSearching, Ranked, in_local_index
+from xtrace_sdk.x_vec.retrievers.results import SearchMode, SearchResults
 
 __all__ = ["Collection"]
 
@@ -47,8 +49,6 @@ WhereFilter = Annotated[Mapping[str, Any] | str, OwnCheck]
 """A filter of docs/collection.md: an object, or its JSON text."""
 Records = Annotated[Iterable[Record | Mapping[str, Any]], OwnCheck]
 """Records, or dictionaries with a record's keys."""
-SearchMode = Literal["auto", "local", "service"]
-"""Where a search compares vectors."""
 _PAGE: Final = 500
 
 
@@ -118,7 +118,7 @@ class Collection(Secretive):
         if local_index is not None:
             folder = None if local_folder is None else Path(local_folder)
             index = LocalIndex(xtrace, context, kb_id, kind=local_index, folder=folder, max_bytes=local_bytes)
-            self._local = LocalSearching(index, self._cipher, self._has_copies)
+            self._local = LocalSearching(index, self._cipher.form)
 
     @classmethod
     async def open(
@@ -337,8 +337,9 @@ class Collection(Secretive):
         mode: SearchMode = "auto",
         max_staleness: Annotated[float, OwnCheck] = 0,
         hybrid: bool | Literal["auto"] = "auto",
-    ) -> list[Hit]:
-        """Returns the `k` records most similar to a text or a vector, most similar first.
+    ) -> SearchResults[Hit]:
+        """Returns the `k` records most similar to a text or a vector, most similar first, and how they were found
+        (`SearchResults`).
 
         Args:
             query: a text, which the model embeds, or floats or bits as the model returns them.
@@ -367,44 +368,27 @@ class Collection(Secretive):
         `InvalidRows` as `Retriever.nn_search_for_ids` does, `ChangedSinceSearch` if others changed a result meanwhile,
         `InvalidArgument` for a search that the chosen mode cannot do, `ServiceRolledBack`, and what the model raises.
         """
-        tree = parse_where(where)
-        vector = self._cipher.query(await self._query_vector(query))
-        words = query if isinstance(query, str) and hybrid is not False else None
-        question = LocalQuestion(vector, words, k, k * rescore, tree, decoys)
-        ranked = await self._in_local_index(question, mode, checked_staleness(max_staleness))
-        if ranked is None:
-            if hybrid is True:
-                raise InvalidArgument(
-                    "hybrid=True searches by words, which only a local index can: open the collection with "
-                    "local_index=…, and pass a text"
-                )
-            ranked = await self._on_service(vector, k, where, rescore, decoys)
-        return [
-            Hit(one.record.as_record(include_vectors), one.similarity, one.distance)
+        among = LocalRecords(self._cipher, parse_where(where), self._store.check_kept)
+        with measured_stages() as seconds:
+            vector = self._cipher.query(await self._query_vector(query))
+            words = query if isinstance(query, str) and hybrid is not False else None
+            question = LocalQuestion(vector, words, k, k * rescore, decoys)
+            local = self._local if self._has_copies else None
+            staleness = checked_staleness(max_staleness)
+            ranked = await in_local_index(local, question, among, mode, staleness, hybrid)
+            way: Literal["local", "service"] = "service" if ranked is None else "local"
+            if ranked is None:
+                ranked = await self._on_service(vector, k, where, rescore, decoys)
+        hits = [
+            Hit(one.found.as_record(include_vectors), one.similarity, one.distance)
             for one in ranked
             if min_similarity is None or one.similarity >= min_similarity
         ]
+        return SearchResults(hits, way, seconds)
 
-    async def _in_local_index(
-        self, question: LocalQuestion, mode: SearchMode, max_staleness: float
-    ) -> list[Ranked] | None:
-        """The best records by the local index; None to search on the service.
-
-        Raises `InvalidArgument` for a search that mode asks for and the index cannot do.
-        """
-        local = self._local
-        if mode == "service" or (mode == "auto" and local is None):
-            return None
-        if local is None:
-            raise InvalidArgument('mode="local" needs an index: open the collection with local_index="auto"')
-        ranked = await local.search(question, max_staleness)
-        if ranked is None and mode == "local":
-            raise InvalidArgument(
-                "the local index compares float vectors: pass a text or floats, and store all records with vector_copy"
-            )
-        return ranked
-
-    async def _on_service(self, vector: NDArray[Any], k: int, where: Any, rescore: int, decoys: int) -> list[Ranked]:
+    async def _on_service(
+        self, vector: NDArray[Any], k: int, where: Any, rescore: int, decoys: int
+    ) -> list[Ranked[ReadRecord]]:
         """The `k` best records by a search on the service."""
         await self._store.check_model()
         tree, found = await self._bounds(where)

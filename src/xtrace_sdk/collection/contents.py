@@ -1,6 +1,5 @@
 """Converts records to encrypted chunks and back, with the context's keys."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,9 +15,10 @@ from xtrace_sdk.collection.record import CheckedRecord, Record
 from xtrace_sdk.collection.tokens import Tokens
 from xtrace_sdk.errors import InvalidAnswer, InvalidRecord, InvalidVector, OtherRecord, UnknownContent
 from xtrace_sdk.x_vec.chunks.envelope import Content, RecordPart, VectorCopy, metadata_digest, pack
-from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind, as_floats, copy_kind, cosine_similarities, vector_copies
+from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind, as_floats, copy_kind, vector_copies
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel, vector_form
+from xtrace_sdk.x_vec.retrievers.closeness import similarities_to
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 
 RECORD_FIELDS = ("chunk_content", "created_at", "updated_at")
@@ -52,7 +52,7 @@ class ReadRecord:
 class RecordCipher(Secretive):
     """Encrypts and reads the records of one namespace under one context."""
 
-    __slots__ = ("_context", "_form", "_tokens", "_vector_copy", "namespace")
+    __slots__ = ("_context", "_tokens", "_vector_copy", "form", "namespace")
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class RecordCipher(Secretive):
         self.namespace = namespace
         self._tokens = tokens
         self._vector_copy = copy_kind(vector_copy)
-        self._form = vector_form(context.embed_len(), model)
+        self.form = vector_form(context.embed_len(), model)
 
     def base_name(self, record_id: str) -> str:
         """Returns the base name, from which a record's name in the knowledge base is derived."""
@@ -167,10 +167,10 @@ class RecordCipher(Secretive):
             return None
         try:
             if self._vector_copy is not None and not _are_bits(vector):
-                return as_floats(np.asarray(vector, np.float32), self._form.dim)
-            return self._form.elements(vector)
+                return as_floats(np.asarray(vector, np.float32), self.form.dim)
+            return self.form.elements(vector)
         except (InvalidVector, ValueError, TypeError) as error:
-            why = error if isinstance(error, InvalidVector) else f"expected {self._form.dim} floats"
+            why = error if isinstance(error, InvalidVector) else f"expected {self.form.dim} floats"
             raise InvalidVector(f"the vector of record {record.position}: {why}") from None
 
     def _copies(
@@ -185,10 +185,10 @@ class RecordCipher(Secretive):
 
     def _bits(self, vectors: Sequence[NDArray[Any] | None]) -> NDArray[np.uint8]:
         """Returns the bits `(n, embed_len)`, with zeros for records without a vector."""
-        bits = np.zeros((len(vectors), self._form.embed_len), dtype=np.uint8)
+        bits = np.zeros((len(vectors), self.form.embed_len), dtype=np.uint8)
         floats = {i: one for i, one in enumerate(vectors) if one is not None and one.dtype.kind == "f"}
         if floats:
-            bits[list(floats)] = self._form.bits(np.stack(list(floats.values())))
+            bits[list(floats)] = self.form.bits(np.stack(list(floats.values())))
         for i, one in enumerate(vectors):
             if one is not None and i not in floats:
                 bits[i] = one
@@ -229,40 +229,15 @@ class RecordCipher(Secretive):
 
     def query(self, vector: Any) -> NDArray[Any]:
         """Returns a query's checked vector: floats `(dim,)` or bits. Raises `InvalidVector`."""
-        return self._form.elements(vector if _are_bits(vector) else np.asarray(vector, np.float32))
+        return self.form.elements(vector if _are_bits(vector) else np.asarray(vector, np.float32))
 
     def query_bits(self, query: NDArray[Any]) -> NDArray[np.uint8]:
         """Returns the bits of a checked query."""
-        return self._form.as_bits(query)
-
-    def distances(self, query: NDArray[Any], found: Sequence[ReadRecord]) -> list[int]:
-        """The Hamming distance of the bits of each record's copy to those of a query of floats.
-
-        Bits of an `int8` copy may differ from the stored ones where a projection is close to 0.
-        """
-        copies = [one.content.vector_copy for one in found]
-        if not copies:
-            return []
-        bits = self._form.bits(np.stack([query if copy is None else copy.astype(np.float32) for copy in copies]))
-        return [int(distance) for distance in (bits != self.query_bits(query)).sum(axis=1)]
+        return self.form.as_bits(query)
 
     def similarities(self, query: NDArray[Any], found: Sequence[ReadRecord], distances: Sequence[int]) -> list[float]:
-        """Returns the cosine similarity of each record: exact from its copy if the query is floats, else estimated.
-
-        Vectors that differ in d of n bits have an estimated angle of π·d/n (Charikar, STOC 2002).
-        """
-        similarities = [math.cos(math.pi * distance / self._form.embed_len) for distance in distances]
-        if query.dtype.kind == "f":
-            copies = {i: one.content.vector_copy for i, one in enumerate(found) if one.content.vector_copy is not None}
-            if any(len(copy) != len(query) for copy in copies.values()):
-                raise UnknownContent(
-                    "a copy of a vector has a different length than the query: other software wrote it"
-                )
-            if copies:
-                exact = cosine_similarities(query, np.stack([copy.astype(np.float32) for copy in copies.values()]))
-                for i, similarity in zip(copies, exact.tolist(), strict=True):
-                    similarities[i] = similarity
-        return similarities
+        """The cosine similarity of each record to a query: see `similarities_to`."""
+        return similarities_to(self.form, query, [one.content.vector_copy for one in found], distances)
 
 
 def _are_bits(vector: Any) -> bool:

@@ -21,7 +21,12 @@ def matches(where: Where, metadata: MetaData, record_id: str = "", text: str | N
             return not matches(part, metadata, record_id, text)
         case Condition(path, operator, operand):
             value = record_id if path == ID else text if path == TEXT else at_path(metadata, path)
-            return _DECIDE[operator](value, operand)
+            return decides(operator, value, operand)
+
+
+def decides(operator: Operator, value: Any, operand: Any) -> bool:
+    """Whether one value matches a condition; None for a missing one."""
+    return _DECIDE[operator](value, operand)
 
 
 def _contains(value: Any, operand: Any) -> bool:

@@ -116,8 +116,7 @@ class RecordStore(Secretive):
         """
         if self._fields is None and (attributes := await self._kept()) is not None:
             kept = FilterableFields.from_object(attributes.get(_FILTERABLE))
-            if self._model is not None:
-                check_remembered(attributes.get(_EMBEDDING), self._model)
+            self.check_kept(attributes)
             if self._wanted is not None and self._wanted != kept:
                 raise OtherCollection(
                     f"the collection was created with other filterable fields ({kept}) than these ({self._wanted}), "
@@ -125,6 +124,11 @@ class RecordStore(Secretive):
                 )
             self._fields = kept
         return self._fields
+
+    def check_kept(self, attributes: MetaData) -> None:
+        """Raises `OtherModel` if the collection, which keeps this about itself, was created with a different model."""
+        if self._model is not None:
+            check_remembered(attributes.get(_EMBEDDING), self._model)
 
     async def check_model(self) -> None:
         """Raises `OtherModel` if the collection was created with a different model.

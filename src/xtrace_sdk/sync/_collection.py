@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from xtrace_core.wire import OnConflict
 from xtrace_sdk.arguments import Count, Fraction, OwnCheck, Positive
 from xtrace_sdk.collection import collection as core
-from xtrace_sdk.collection.collection import Records, SearchMode, WhereFilter
+from xtrace_sdk.collection.collection import Records, WhereFilter
 from xtrace_sdk.collection.filterable import Filterable
 from xtrace_sdk.collection.record import Hit, Record, Written
 from xtrace_sdk.sync._background import Twin, core_of, in_threads, iterate, run
@@ -18,6 +18,7 @@ from xtrace_sdk.sync._vectors import Embedder
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalKind
+from xtrace_sdk.x_vec.retrievers.results import SearchMode, SearchResults
 
 
 class Collection(Twin[core.Collection]):
@@ -253,8 +254,9 @@ class Collection(Twin[core.Collection]):
         mode: SearchMode = "auto",
         max_staleness: Annotated[float, OwnCheck] = 0,
         hybrid: bool | Literal["auto"] = "auto",
-    ) -> list[Hit]:
-        """Returns the `k` records most similar to a text or a vector, most similar first.
+    ) -> SearchResults[Hit]:
+        """Returns the `k` records most similar to a text or a vector, most similar first, and how they were found
+        (`SearchResults`).
 
         Args:
             query: a text, which the model embeds, or floats or bits as the model returns them.

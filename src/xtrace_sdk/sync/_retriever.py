@@ -1,14 +1,17 @@
 """Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.retrievers.retriever`: change that, and run the script."""
 
+import os
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Annotated, Any, Literal, overload
 
-from xtrace_sdk.arguments import Count, MetaFilter, Positive
+from xtrace_sdk.arguments import Count, MetaFilter, OwnCheck, Positive
 from xtrace_sdk.sync._background import Twin, core_of, in_threads, iterate, run
 from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._vectors import Embedder
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalKind
 from xtrace_sdk.x_vec.retrievers import retriever as core
+from xtrace_sdk.x_vec.retrievers.results import SearchMode, SearchResults
 from xtrace_sdk.x_vec.retrievers.retriever import META_FIELDS, SearchResult
 from xtrace_sdk.x_vec.retrievers.scope import Range
 
@@ -28,14 +31,29 @@ class Retriever(Twin[core.Retriever]):
         embedding: Embedder | bool | None = None,
         *,
         parallel: bool = False,
+        local_index: LocalKind | None = None,
+        local_folder: str | os.PathLike[str] | None = None,
+        local_bytes: Positive = LOCAL_BYTES,
     ) -> None:
-        """`embedding` is the model of the chunks, by default the context's.
+        """Args:
+            execution_context: the keys.
+            integration: the connection to a server.
+            embedding: the model of the chunks, by default the context's. Only `search` with a text needs it.
+            parallel: ignored, as is a boolean in place of the model: decryption always uses all cores.
+            local_index: keeps a sealed index of each knowledge base that `search` is asked about in a folder of this
+                machine, and searches there instead of on the service (docs/local-index.md). The values and
+                `local_folder`, `local_bytes` are those of `Collection`.
 
-        Only `search` with a text needs it. Raises `OtherModel` if the context has a different model. `parallel`, or a
-        boolean in place of the model, is ignored: decryption always uses all cores.
+        Raises `InvalidArgument`, and `OtherModel` if the context has a different model.
         """
         self._core = core.Retriever(
-            execution_context, core_of(integration), in_threads(embedding, Embedder), parallel=parallel
+            execution_context,
+            core_of(integration),
+            in_threads(embedding, Embedder),
+            parallel=parallel,
+            local_index=local_index,
+            local_folder=local_folder,
+            local_bytes=local_bytes,
         )
         self._held = [integration, embedding]  # a twin that is dropped closes its connections
 
@@ -124,7 +142,10 @@ class Retriever(Twin[core.Retriever]):
         *,
         decoys: Count = 0,
         rescore: Positive | None = None,
-    ) -> list[SearchResult]:
+        mode: SearchMode = "auto",
+        max_staleness: Annotated[float, OwnCheck] = 0,
+        hybrid: bool | Literal["auto"] = "auto",
+    ) -> SearchResults[SearchResult]:
         """Returns the `k` chunks nearest to a text or a vector, nearest first and decrypted: search and retrieval in
         one.
 
@@ -135,8 +156,29 @@ class Retriever(Twin[core.Retriever]):
         of their vectors' copies are returned, most similar first (docs/recall.md). Raises `InvalidArgument` unless the
         chunks were loaded with `DataLoader(…, vector_copy=…)`, and `InvalidVector` unless a vector is floats. The
         service sees that 4·k chunks are fetched, but not which of them are wanted.
+
+        With a local index, `mode`, `max_staleness` and `hybrid` are as in `Collection.search`, and filters may compare
+        private fields in every way. Chunks are then always ranked by the cosine, by default of the 4·k nearest. Raises
+        `InvalidArgument` for a search that the chosen mode cannot do, and `ServiceRolledBack`.
         """
-        return run(self._core.search(query, k, kb_id, meta_filter, range_filter, decoys=decoys, rescore=rescore))
+        return run(
+            self._core.search(
+                query,
+                k,
+                kb_id,
+                meta_filter,
+                range_filter,
+                decoys=decoys,
+                rescore=rescore,
+                mode=mode,
+                max_staleness=max_staleness,
+                hybrid=hybrid,
+            )
+        )
+
+    def clear_local_index(self, kb_id: str) -> None:
+        """Removes the local index of a knowledge base. The next search that uses it fetches the contents again."""
+        return run(self._core.clear_local_index(kb_id))
 
     def retrieve_and_decrypt(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: Count = 0

@@ -36,6 +36,7 @@ PUBLIC = {
     "Retries",
     "RotationSummary",
     "SearchResult",
+    "SearchResults",
     "Verification",
     "WeakKeyWarning",
     "Written",

@@ -22,8 +22,7 @@ from xtrace_sdk.x_vec.local.index_file import Damaged, IndexFile, Outpaced
 from xtrace_sdk.x_vec.local.loaded import Candidates, Loaded
 from xtrace_sdk.x_vec.local.segment import code_of
 from xtrace_sdk.x_vec.local.state import State
-from xtrace_sdk.x_vec.local.synchronising import FIELDS, KeptContent, Synchroniser
-from xtrace_sdk.x_vec.stored.content import open_under_lineage
+from xtrace_sdk.x_vec.local.synchronising import FIELDS, WITH_META_DATA, KeptContent, Synchroniser, read_chunk
 
 LocalKind = Literal["auto", "codes", "replica"]
 """`replica` keeps all contents in the folder, `codes` those that were fetched; `auto` is a replica of up to 100,000
@@ -34,6 +33,7 @@ REPLICA_CHUNKS: Final = 100_000
 LOCAL_BYTES: Final = 256 << 20
 _ATTEMPTS: Final = 20
 _NAME: Final = "local index"
+_NAME_WITH_META_DATA: Final = "local index with metadata"
 
 
 def local_kind(kind: Any) -> LocalKind | None:
@@ -54,7 +54,8 @@ class LocalIndex(Secretive):
     """The index of one knowledge base under one context; several processes may share its folder."""
 
     __slots__ = (
-        *("_asked_at", "_context", "_file", "_kb_id", "_kind", "_loaded", "_lock", "_max_bytes", "_xtrace"),
+        *("_asked_at", "_context", "_fields", "_file", "_kb_id", "_kind", "_loaded", "_lock", "_max_bytes", "_name"),
+        "_xtrace",
         "folder",
     )
 
@@ -67,6 +68,7 @@ class LocalIndex(Secretive):
         kind: LocalKind = "auto",
         folder: Path | None = None,
         max_bytes: int = LOCAL_BYTES,
+        with_meta_data: bool = False,
     ) -> None:
         """Nothing is read or sent yet.
 
@@ -75,6 +77,7 @@ class LocalIndex(Secretive):
             folder: where the index is kept, by default `default_folder()`.
             max_bytes: the size of the folder. Beyond it, contents that are kept are dropped, then the indexes of other
                 knowledge bases, the least recently used first.
+            with_meta_data: whether the metadata that the service has of chunks is indexed too. Records do without.
 
         Raises `InvalidArgument` for another kind.
         """
@@ -83,6 +86,8 @@ class LocalIndex(Secretive):
         self._context = context
         self._kb_id = kb_id
         self._kind = kind
+        self._name = _NAME_WITH_META_DATA if with_meta_data else _NAME
+        self._fields = WITH_META_DATA if with_meta_data else FIELDS
         self._max_bytes = max_bytes
         self._lock = asyncio.Lock()
         self._file: IndexFile | None = None
@@ -93,7 +98,7 @@ class LocalIndex(Secretive):
     @property
     def path(self) -> Path:
         """The file of this index. Its name is a pseudonym."""
-        return self.folder / (self._context.pseudonym(_NAME, self._context.id, self._kb_id) + SUFFIX)
+        return self.folder / (self._context.pseudonym(self._name, self._context.id, self._kb_id) + SUFFIX)
 
     async def synchronised(self, max_staleness: float = 0) -> Loaded:
         """Returns the index as it is on the service now, or was `max_staleness` seconds ago at most.
@@ -125,7 +130,7 @@ class LocalIndex(Secretive):
     async def read(
         self, candidates: Candidates, decoy_ids: Sequence[int] = ()
     ) -> dict[int, tuple[dict[str, Any], Content]]:
-        """Returns the contents of candidates, those that still exist, with their times; by chunk.
+        """Returns the contents of candidates, those that still exist, with their times and metadata; by chunk.
 
         Contents that are not kept are fetched in ascending order with the decoys, and kept afterwards.
 
@@ -142,7 +147,7 @@ class LocalIndex(Secretive):
         missing = [chunk_id for chunk_id in candidates.chunk_ids if chunk_id not in kept]
         fetched: dict[int, bytes] = {}
         if missing:
-            chunks = await self._xtrace.get_chunk_by_id(sorted({*missing, *decoy_ids}), self._kb_id, FIELDS)
+            chunks = await self._xtrace.get_chunk_by_id(sorted({*missing, *decoy_ids}), self._kb_id, self._fields)
             levels = dict(zip(candidates.chunk_ids, candidates.levels, strict=True))
             fetched = await asyncio.to_thread(self._proven, chunks, levels)
             await asyncio.to_thread(self._keep, fetched)
@@ -166,7 +171,7 @@ class LocalIndex(Secretive):
 
     def _opened(self) -> IndexFile:
         if self._file is None:
-            key = self._context.derived_key(_NAME, self._kb_id)
+            key = self._context.derived_key(self._name, self._kb_id)
             self._file = IndexFile(self.path, key, self._context.homomorphic.hedge)
             os.utime(self.path)  # used now
         return self._file
@@ -186,15 +191,15 @@ class LocalIndex(Secretive):
         """The contents of fetched chunks by chunk, each of which has the code that was indexed."""
         found: dict[int, bytes] = {}
         for chunk in chunks:
-            _, content = open_under_lineage(self._context, self._kb_id, chunk)
-            code = code_of(content)
+            read = read_chunk(self._context, self._kb_id, chunk)
+            code = code_of(read.content)
             expected = levels.get(chunk["chunk_id"], b"")
             if expected and (code is None or code.levels.tobytes() != expected):
                 raise ChangedSinceSearch(
                     f"chunk {chunk['chunk_id']} was replaced after it was indexed here: search again",
                     chunk_id=chunk["chunk_id"],
                 )
-            found[chunk["chunk_id"]] = msgspec.msgpack.encode(KeptContent.of(chunk, content))
+            found[chunk["chunk_id"]] = msgspec.msgpack.encode(read.kept)
         return found
 
     def _keep(self, contents: dict[int, bytes]) -> None:
@@ -220,7 +225,7 @@ class LocalIndex(Secretive):
 
     async def _synchronise(self) -> None:
         before, asked_at = self._loaded.state.generation, time.monotonic()
-        following = Synchroniser(self._xtrace, self._context, self._kb_id, self._opened(), self._loaded)
+        following = Synchroniser(self._xtrace, self._context, self._kb_id, self._opened(), self._loaded, self._fields)
         try:
             await following.run(self._keeps)
         finally:
@@ -260,5 +265,5 @@ def _contents(kept: dict[int, bytes]) -> dict[int, tuple[dict[str, Any], Content
     for chunk_id, packed in kept.items():
         one = msgspec.msgpack.decode(packed, type=KeptContent)
         times = {"created_at": one.created_at or None, "updated_at": one.updated_at or None}
-        found[chunk_id] = {"chunk_id": chunk_id, **times}, unpack(one.envelope)
+        found[chunk_id] = {"chunk_id": chunk_id, **times, "meta_data": one.meta_data}, unpack(one.envelope)
     return found

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
 import msgspec
@@ -27,6 +27,8 @@ class Row:
     origin: int
     """Which context it is stored under: 0 for the newest of the lineage."""
     content: Content
+    meta_data: dict[str, Any] | None = None
+    """What filters on chunks decide by; None for records, and in an index without it."""
 
 
 class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -60,8 +62,11 @@ class Segment:
     owners: NDArray[np.int32]
     """Places in `namespaces`; −1 for chunks that are not records of a collection."""
     records: list[tuple[str, bytes]]
-    """The id and the metadata, as JSON, of each record; empty for other chunks."""
+    """The id and the metadata, as JSON, of each record. Other chunks have the empty id, and no metadata if that is not
+    indexed."""
     words: WordIndex
+    derived: dict[str, Any] = field(default_factory=dict)
+    """What searches compute from the rows and need again, under names of theirs."""
 
     def __len__(self) -> int:
         return len(self.chunk_ids)
@@ -86,7 +91,7 @@ class Segment:
             has_vector & ~has_copy,
             namespaces,
             np.array([-1 if record is None else places[record.namespace] for record in records], np.int32),
-            [("", b"") if record is None else (record.id, record.attributes.encode()) for record in records],
+            [_record(row) for row in rows],
             WordIndex.build(_text(row.content) for row in rows),
         )
 
@@ -194,6 +199,12 @@ def _as_int8(copies: NDArray[Any]) -> NDArray[np.int8]:
     """Copies of vectors of either kind, as `int8`."""
     whole = copies if copies.dtype == np.int8 else vector_copies(copies.astype(np.float32), "int8")
     return whole.astype(np.int8, copy=False)
+
+
+def _record(row: Row) -> tuple[str, bytes]:
+    if row.content.record is not None:
+        return row.content.record.id, row.content.record.attributes.encode()
+    return "", b"" if row.meta_data is None else msgspec.json.encode(row.meta_data)
 
 
 def _text(content: Content) -> str | None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,10 +20,12 @@ from xtrace_sdk.x_vec.local.index_file import IndexFile
 from xtrace_sdk.x_vec.local.loaded import Loaded, Part
 from xtrace_sdk.x_vec.local.segment import Row, Segment
 from xtrace_sdk.x_vec.local.state import Progress, SegmentEntry, State
-from xtrace_sdk.x_vec.stored.content import open_under_lineage
+from xtrace_sdk.x_vec.stored.content import clear_chunk, open_under_lineage
 
 FIELDS: Final = ("chunk_content", "created_at", "updated_at")
 """What is fetched of a chunk, with its nonce."""
+WITH_META_DATA: Final = (*FIELDS, "meta_data")
+"""The same for chunks whose metadata the service has."""
 CHUNKS_AT_ONCE: Final = 2000
 """Chunks that are fetched, read and written together: what an interrupted synchronisation repeats at most."""
 MAX_SEGMENTS: Final = 8
@@ -41,25 +43,45 @@ class KeptContent(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     envelope: bytes
     created_at: str
     updated_at: str
+    meta_data: dict[str, Any] | None = None
 
-    @classmethod
-    def of(cls, chunk: StoredChunk, content: Content) -> "KeptContent":
-        """What is kept of a fetched chunk with this content."""
-        return cls(pack(content), chunk.get("created_at") or "", chunk.get("updated_at") or "")
+
+class Read(NamedTuple):
+    """A chunk that was fetched and opened."""
+
+    context: ExecutionContext
+    content: Content
+    kept: KeptContent
+
+
+def read_chunk(context: ExecutionContext, kb_id: str, chunk: StoredChunk) -> Read:
+    """Opens a chunk, whose metadata is read if it was fetched. Raises `ContentTampered`, `UnknownContent`."""
+    origin, content = open_under_lineage(context, kb_id, chunk)
+    meta_data = clear_chunk(origin, chunk, content)["meta_data"] if "meta_data" in chunk else None
+    kept = KeptContent(pack(content), chunk.get("created_at") or "", chunk.get("updated_at") or "", meta_data)
+    return Read(origin, content, kept)
 
 
 class Synchroniser(Secretive):
     """Follows one knowledge base into one file."""
 
-    __slots__ = ("_context", "_file", "_kb_id", "_xtrace", "loaded")
+    __slots__ = ("_context", "_fields", "_file", "_kb_id", "_xtrace", "loaded")
 
     def __init__(
-        self, xtrace: XTraceIntegration, context: ExecutionContext, kb_id: str, file: IndexFile, loaded: Loaded
+        self,
+        xtrace: XTraceIntegration,
+        context: ExecutionContext,
+        kb_id: str,
+        file: IndexFile,
+        loaded: Loaded,
+        fields: Sequence[str],
     ) -> None:
+        """`fields` are what is fetched of each chunk."""
         self._xtrace = xtrace
         self._context = context
         self._kb_id = kb_id
         self._file = file
+        self._fields = fields
         self.loaded = loaded
         """The index as of now; another object after each change."""
 
@@ -95,7 +117,7 @@ class Synchroniser(Secretive):
                 # Of a replaced context only what its manifests list: others may have its keys, and write under them.
                 counts = context.accepted.ids(self._kb_id, changes.chunk_ids).tolist()
                 wanted = [chunk_id for chunk_id, does in zip(changes.chunk_ids, counts, strict=True) if does]
-                chunks = await self._xtrace.get_chunk_by_id(wanted, self._kb_id, FIELDS)
+                chunks = await self._xtrace.get_chunk_by_id(wanted, self._kb_id, self._fields)
                 await asyncio.to_thread(self._apply, context, changes, begun, chunks, keeps)
             if not changes.has_more:
                 return changes.revision == begun
@@ -145,9 +167,9 @@ class Synchroniser(Secretive):
         """Decrypts chunks. Raises `ContentTampered`, `UnknownContent`."""
         rows, kept = list[Row](), dict[int, bytes]()
         for chunk in chunks:
-            context, content = open_under_lineage(self._context, self._kb_id, chunk)
-            rows.append(Row(chunk["chunk_id"], self._origin(context), content))
-            kept[chunk["chunk_id"]] = msgspec.msgpack.encode(KeptContent.of(chunk, content))
+            read = read_chunk(self._context, self._kb_id, chunk)
+            rows.append(Row(chunk["chunk_id"], self._origin(read.context), read.content, read.kept.meta_data))
+            kept[chunk["chunk_id"]] = msgspec.msgpack.encode(read.kept)
         return rows, kept
 
     def _origin(self, context: ExecutionContext) -> int:

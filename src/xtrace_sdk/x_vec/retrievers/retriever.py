@@ -1,24 +1,31 @@
 """Encrypted nearest-neighbour search, and retrieval of the results' texts."""
 
+import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from pathlib import Path
+from typing import Annotated, Any, Literal, overload
 
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import MAX_QUERIES
-from xtrace_sdk.arguments import Count, MetaFilter, Positive, checked_calls
+from xtrace_sdk.arguments import Count, MetaFilter, OwnCheck, Positive, checked_calls
 from xtrace_sdk.errors import InvalidArgument
 from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.stages import measured_stages, stage
 from xtrace_sdk.x_vec.chunks.vector_copies import as_floats
-from xtrace_sdk.x_vec.chunks.vectors import Embedder, embedded_query, resolve
+from xtrace_sdk.x_vec.chunks.vectors import Embedder, FloatEmbedder, embedded_query, resolve
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import agreed_model, vector_form
+from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalIndex, LocalKind, checked_staleness
 from xtrace_sdk.x_vec.retrievers.contents import Contents
 from xtrace_sdk.x_vec.retrievers.engine import SearchEngine
+from xtrace_sdk.x_vec.retrievers.local_chunks import LocalChunks
+from xtrace_sdk.x_vec.retrievers.local_searching import RESCORE, LocalQuestion, LocalSearching, in_local_index
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
 from xtrace_sdk.x_vec.retrievers.rescoring import rescored
+from xtrace_sdk.x_vec.retrievers.results import SearchMode, SearchResults
 from xtrace_sdk.x_vec.retrievers.scan import Nearest
 from xtrace_sdk.x_vec.retrievers.scope import Range, SearchScope
 
@@ -57,11 +64,20 @@ class Retriever(Secretive):
         embedding: Embedder | bool | None = None,
         *,
         parallel: bool = False,
+        local_index: LocalKind | None = None,
+        local_folder: str | os.PathLike[str] | None = None,
+        local_bytes: Positive = LOCAL_BYTES,
     ) -> None:
-        """`embedding` is the model of the chunks, by default the context's.
+        """Args:
+            execution_context: the keys.
+            integration: the connection to a server.
+            embedding: the model of the chunks, by default the context's. Only `search` with a text needs it.
+            parallel: ignored, as is a boolean in place of the model: decryption always uses all cores.
+            local_index: keeps a sealed index of each knowledge base that `search` is asked about in a folder of this
+                machine, and searches there instead of on the service (docs/local-index.md). The values and
+                `local_folder`, `local_bytes` are those of `Collection`.
 
-        Only `search` with a text needs it. Raises `OtherModel` if the context has a different model. `parallel`, or a
-        boolean in place of the model, is ignored: decryption always uses all cores.
+        Raises `InvalidArgument`, and `OtherModel` if the context has a different model.
         """
         if isinstance(embedding, bool):  # where existing clients have `parallel`
             embedding = None
@@ -72,6 +88,10 @@ class Retriever(Secretive):
         self._form = vector_form(execution_context.embed_len(), model)
         self._contents = Contents(execution_context)
         self._engine = SearchEngine(execution_context, integration)
+        self._local_kind = local_index
+        self._local_folder = None if local_folder is None else Path(local_folder)
+        self._local_bytes = local_bytes
+        self._local: dict[str, LocalSearching] = {}
 
     @overload
     async def nn_search_for_ids(
@@ -163,7 +183,10 @@ class Retriever(Secretive):
         *,
         decoys: Count = 0,
         rescore: Positive | None = None,
-    ) -> list[SearchResult]:
+        mode: SearchMode = "auto",
+        max_staleness: Annotated[float, OwnCheck] = 0,
+        hybrid: bool | Literal["auto"] = "auto",
+    ) -> SearchResults[SearchResult]:
         """Returns the `k` chunks nearest to a text or a vector, nearest first and decrypted: search and retrieval in
         one.
 
@@ -174,15 +197,64 @@ class Retriever(Secretive):
         of their vectors' copies are returned, most similar first (docs/recall.md). Raises `InvalidArgument` unless the
         chunks were loaded with `DataLoader(…, vector_copy=…)`, and `InvalidVector` unless a vector is floats. The
         service sees that 4·k chunks are fetched, but not which of them are wanted.
+
+        With a local index, `mode`, `max_staleness` and `hybrid` are as in `Collection.search`, and filters may compare
+        private fields in every way. Chunks are then always ranked by the cosine, by default of the 4·k nearest. Raises
+        `InvalidArgument` for a search that the chosen mode cannot do, and `ServiceRolledBack`.
         """
-        vector = await self._query_vector(query, as_given=rescore is not None)
+        scope = SearchScope.of(kb_id, range_filter, meta_filter)
+        local = self._local_searching(kb_id) if mode != "service" else None
+        with measured_stages() as seconds:
+            vector = await self._query_vector(query, as_given=rescore is not None, prefers_floats=local is not None)
+            question = LocalQuestion(
+                vector if local is None else self._form.elements(vector),
+                query if isinstance(query, str) and hybrid is not False else None,
+                k,
+                k * (rescore or RESCORE),
+                decoys,
+            )
+            staleness = checked_staleness(max_staleness)
+            ranked = await in_local_index(local, question, LocalChunks(scope), mode, staleness, hybrid)
+            if ranked is None:
+                results = await self._search_service(vector, k, scope, decoys, rescore)
+                return SearchResults(results, "service", seconds)
+        results = [
+            SearchResult(one.found.id, one.found.text, one.found.meta_data, one.distance, one.similarity)
+            for one in ranked
+        ]
+        return SearchResults(results, "local", seconds)
+
+    async def clear_local_index(self, kb_id: str) -> None:
+        """Removes the local index of a knowledge base. The next search that uses it fetches the contents again."""
+        if (local := self._local_searching(kb_id)) is not None:
+            await local.index.clear()
+
+    def _local_searching(self, kb_id: str) -> LocalSearching | None:
+        """The searches in the local index of a knowledge base; None if this retriever keeps none."""
+        if self._local_kind is None:
+            return None
+        if kb_id not in self._local:
+            index = LocalIndex(
+                self._integration,
+                self._context,
+                kb_id,
+                kind=self._local_kind,
+                folder=self._local_folder,
+                max_bytes=self._local_bytes,
+                with_meta_data=True,
+            )
+            self._local[kb_id] = LocalSearching(index, self._form)
+        return self._local[kb_id]
+
+    async def _search_service(
+        self, vector: Any, k: int, scope: SearchScope, decoys: int, rescore: int | None
+    ) -> list[SearchResult]:
         wanted = None if rescore is None else as_floats(vector, self._form.dim)
-        ids, scores = await self.nn_search_for_ids(
-            vector, k * (rescore or 1), kb_id, meta_filter, range_filter, include_scores=True
-        )
-        distances = dict(zip(ids, scores, strict=True))
+        bits = self._form.as_bits(await resolve(vector))
+        ((nearest,), _) = await self._engine.nearest([bits], k * (rescore or 1), scope, self._contents)
+        distances = dict(zip(nearest.chunk_ids.tolist(), nearest.distances.tolist(), strict=True))
         # Nothing else ran in between, so this search is the latest that found them, and its filter applies.
-        found = await self._engine.decrypted(ids, kb_id, FIELDS, decoys, self._contents)
+        found = await self._engine.decrypted(list(distances), scope.kb_id, FIELDS, decoys, self._contents)
         ranked = [(one, None) for one in found] if wanted is None else rescored(wanted, found)[:k]
         return [
             SearchResult(
@@ -260,10 +332,12 @@ class Retriever(Secretive):
             )
         return separator.join(f"[{i}] {text}" for i, text in enumerate(texts, start=1))
 
-    async def _query_vector(self, query: str | Any, as_given: bool) -> Any:
-        """Returns the query as a vector; for a text, the model's floats if rescoring needs them, else bits."""
+    async def _query_vector(self, query: str | Any, *, as_given: bool, prefers_floats: bool) -> Any:
+        """Returns the query as a vector; for a text, the model's floats if needed or preferred, else bits."""
         if not isinstance(query, str):
             return await resolve(query)
         if self._embedding is None:
             self._embedding = embedding_for(self._context.embedding_model)
-        return await embedded_query(self._embedding, query, as_floats=as_given)
+        as_floats = as_given or (prefers_floats and isinstance(self._embedding, FloatEmbedder))
+        with stage("embed"):
+            return await embedded_query(self._embedding, query, as_floats=as_floats)
