@@ -1,10 +1,6 @@
 """Names of chunks against the real server: known again in one knowledge base, and never equal in two."""
 
-import asyncio
 import json
-import os
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,8 @@ import pytest
 from docs.examples import ROOT, examples, run
 from support import databases
 from support.existing_client import PASSPHRASE, fixture
+from support.forked import Account, forking
+from support.loading import load
 from support.recording_proxy import recording_proxy
 from support.service import Http, LiveService, ok
 from xtrace_sdk.errors import ContextNotFound, ForeignNameSalt, InvalidArgument, PermissionDenied
@@ -143,33 +141,16 @@ async def test_contexts_of_other_clients_name_chunks_alike(
 async def test_first_loads_of_several_processes_agree_on_one_salt(
     context: ExecutionContext, credentials: Credentials, xtrace: XTraceIntegration, kb_id: str, tmp_path: Path
 ) -> None:
-    environment = os.environ | {
-        "XTRACE_ORG_ID": credentials.org_id,
-        "XTRACE_API_KEY": credentials.api_key,
-        "XTRACE_API_URL": credentials.api_url,
-    }
     count = 4
     await context.save_to_remote(xtrace)
-    script = str(ROOT / "tests" / "support" / "loading.py")
-    processes = [
-        await asyncio.create_subprocess_exec(
-            sys.executable,
-            script,
-            str(tmp_path / "context"),
-            kb_id,
-            str(i),
-            str(i),
-            env=environment,
-            stdin=PIPE,
-            stdout=PIPE,
-        )
-        for i in range(count)
-    ]
+    barrier = forking().Barrier(count)
+    known = (Account.of(credentials), str(tmp_path / "context"), kb_id)
+    processes = [forking().Process(target=load, args=(*known, range(i, i + 1), barrier)) for i in range(count)]
     for process in processes:
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"ready\n"
-    await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
-    assert [process.returncode for process in processes] == [0] * count
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * count
     everything = [{"chunk_content": f"text {i}"} for i in range(count)]
     summary = await DataLoader(context, xtrace).load(everything, VECTORS[:count], kb_id)
     assert summary == LoadSummary(0, count)

@@ -1,19 +1,17 @@
 """`ExecutionContext.create_or_load`: of many that create at once, one does, and all get that one."""
 
-import os
-import sys
 from pathlib import Path
-from subprocess import PIPE, Popen
 
 import pytest
 
+from support.creating import create_or_load
+from support.forked import Account, forking
 from xtrace_sdk.errors import ContextDiffers, InvalidArgument, WrongKey
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 
-SCRIPT = Path(__file__).parents[1] / "support" / "creating.py"
 PROVIDER = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
 
 
@@ -21,26 +19,22 @@ PROVIDER = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
 @pytest.mark.parametrize("how", ["path", "name"])
 def test_six_processes_get_one_context(how: str, tmp_path: Path, credentials: Credentials) -> None:
     where = str(tmp_path / "new" / "context") if how == "path" else "application"
-    environment = os.environ | {
-        "XTRACE_ORG_ID": credentials.org_id,
-        "XTRACE_API_KEY": credentials.api_key,
-        "XTRACE_API_URL": credentials.api_url,
-    }
-    arguments = [sys.executable, str(SCRIPT), how, where]
-    processes = [Popen(arguments, stdin=PIPE, stdout=PIPE, text=True, env=environment) for _ in range(6)]
+    barrier, made = forking().Barrier(6), forking().SimpleQueue()
+    place = (where, None) if how == "path" else (None, where)
+    processes = [
+        forking().Process(target=create_or_load, args=(barrier, made, Account.of(credentials), *place))
+        for _ in range(6)
+    ]
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        process.start()
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    ids = {process.communicate()[0] for process in processes}
-    assert all(process.returncode == 0 for process in processes)
+        process.join()
+        assert process.exitcode == 0
+    ids = {made.get() for _ in processes}
     assert len(ids) == 1
     if how == "path":
         assert [file.name for file in (tmp_path / "new").iterdir()] == ["context"]
-        assert ExecutionContext.load_from_disk(path=where, key_provider=PROVIDER).id == ids.pop().strip()
+        assert ExecutionContext.load_from_disk(path=where, key_provider=PROVIDER).id == ids.pop()
 
 
 @pytest.mark.filterwarnings("ignore::xtrace_sdk.x_vec.contexts.weakness.WeakKeyWarning")

@@ -1,17 +1,16 @@
 """Loads that meet what is stored already: left alone, replaced where it differs, or refused; by many at once."""
 
-import os
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from subprocess import PIPE, Popen
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from support.forked import Account, forking
+from support.loading import load
 from support.server_process import ServerProcess
 from xtrace_sdk.errors import InvalidArgument, NamesTaken
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
@@ -171,9 +170,7 @@ async def test_another_word_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.long
-def test_loads_at_once_store_each_chunk_once(
-    tmp_path: Path, unused_tcp_port_factory: Callable[[], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loads_at_once_store_each_chunk_once(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> None:
     """Four threads with an integration each, and two processes, load the same 600 chunks by two servers of one file."""
     ports = [unused_tcp_port_factory() for _ in range(2)]
     servers = [ServerProcess(tmp_path / "data", port=port, shared=True) for port in ports]
@@ -187,37 +184,25 @@ def test_loads_at_once_store_each_chunk_once(
     bits = np.zeros((600, DIM), dtype=np.uint8)
     with SyncIntegration(credentials.org_id, credentials.api_key, credentials.admin_key, urls[0]) as xtrace:
         kb_id = xtrace.create_kb("kb").id
-    monkeypatch.setenv("XTRACE_ORG_ID", credentials.org_id)
-    monkeypatch.setenv("XTRACE_API_KEY", credentials.api_key)
-    script = Path(__file__).parents[1] / "support" / "loading.py"
+    barrier = forking().Barrier(3)
+    accounts = [Account.of(credentials, url) for url in urls]
     processes = [
-        Popen(
-            [sys.executable, str(script), str(path), kb_id, "0", "599"],
-            stdin=PIPE,
-            stdout=PIPE,
-            text=True,
-            env=os.environ | {"XTRACE_API_URL": url},
-        )
-        for url in urls
+        forking().Process(target=load, args=(account, str(path), kb_id, range(600), barrier)) for account in accounts
     ]
     for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        process.start()
+    barrier.wait(60)
 
-    def load(url: str) -> LoadSummary:
+    def load_here(url: str) -> LoadSummary:
         with SyncIntegration(credentials.org_id, credentials.api_key, api_url=url) as mine:
             return SyncLoader(context, mine).load(collection, bits, kb_id, 100)
 
     with ThreadPoolExecutor(4) as pool:
-        loads = [pool.submit(load, url) for url in urls * 2]
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
+        loads = [pool.submit(load_here, url) for url in urls * 2]
         summaries = [one.result() for one in loads]
-        for process in processes:
-            process.communicate()
-            assert process.returncode == 0
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
     assert all(one.inserted + one.known == 600 and one.replaced == 0 for one in summaries)
     with SyncIntegration(credentials.org_id, credentials.api_key, credentials.admin_key, urls[1]) as xtrace:
         assert xtrace.get_kb(kb_id).number_of_vectors == 600

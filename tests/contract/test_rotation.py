@@ -4,11 +4,9 @@ import asyncio
 import json
 import os
 import random
-import sys
 import warnings
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from docs.examples import ROOT
 from support.existing_client import ExistingClientKey, fixture
+from support.forked import Account, forking
+from support.rotating import rotate_to
 from support.service import Http, ok
 from xtrace_core.frames import RowBlock
 from xtrace_sdk.errors import (
@@ -466,37 +465,22 @@ async def test_a_rotation_killed_again_and_again_loses_nothing(
     old = new_context()
     await load(old, xtrace, kb_id, count)
     new = successor(old, tmp_path / "new")
-    environment = os.environ | {
-        "XTRACE_ORG_ID": credentials.org_id,
-        "XTRACE_API_KEY": credentials.api_key,
-        "XTRACE_API_URL": credentials.api_url,
-    }
     chance, kills, moved = random.Random(), 0, 0
     stopped_at: set[int] = set()
     while True:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            ROOT / "tests" / "support" / "rotating.py",
-            tmp_path / "new",
-            "7",
-            env=environment,
-            stdout=PIPE,
-        )
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"begins\n"
+        process = forking().Process(target=rotate_to, args=(str(tmp_path / "new"), Account.of(credentials), 7))
+        process.start()
         if kills < kills_wanted:
             goal = moved + chance.randint(1, count // kills_wanted)
-            while process.returncode is None and await number_under(new, xtrace, kb_id) < goal:
-                pass
+            while process.is_alive() and await number_under(new, xtrace, kb_id) < goal:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.02)
             await asyncio.sleep(chance.uniform(0, 0.05))
-            with suppress(ProcessLookupError):  # done already
-                process.kill()
-        out, _ = await process.communicate()
+            process.kill()
+        process.join()
         await expect_everything(new, xtrace, kb_id, count)
         moved = await number_under(new, xtrace, kb_id)
         assert moved + await number_under(old, xtrace, kb_id) == count
-        if process.returncode == 0:
-            assert out.startswith(b"moved ")
+        if process.exitcode == 0:
             break
         kills += 1
         stopped_at.add(moved)

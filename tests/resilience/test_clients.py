@@ -1,23 +1,17 @@
 """Many clients at once see no error but their own; clients that are killed in the middle of a load can run again."""
 
-import asyncio
-import multiprocessing
 import random
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from support.forked import Account, forking
+from support.loading import load
 from support.service import Http, LiveService, chunk, ok, problem
 from support.toy_paillier import toy_key
-from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
-from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 pytestmark = pytest.mark.long
@@ -67,52 +61,16 @@ def test_64_clients_of_one_knowledge_base_see_only_what_they_cause(http: Http) -
     assert ok(http.control("GET", f"/kbs/{kb}"))["numberOfVectors"] == kept
 
 
-class _Vectors:
-    """An embedding that is the same for the same text."""
-
-    async def bin_embed_many(self, texts: Sequence[str]) -> NDArray[np.uint8]:
-        return np.stack([np.random.default_rng(hash_of(text)).integers(0, 2, 32, dtype=np.uint8) for text in texts])
-
-
-def hash_of(text: str) -> int:
-    return int.from_bytes(text.encode()[-8:], "big")
-
-
-def collection() -> list[dict[str, Any]]:
-    return [{"chunk_content": f"text number {i}", "meta_data": {"tag1": str(i % 7)}} for i in range(CHUNKS)]
-
-
-def load(context: str, org_id: str, api_key: str, api_url: str, kb: str) -> None:
-    """What the process that is killed does; also called here to the end."""
-
-    async def run() -> None:
-        provider = PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=4)
-        async with XTraceIntegration(org_id, api_key, api_url=api_url) as xtrace:
-            loader = DataLoader(
-                ExecutionContext.load_from_disk(
-                    key_provider=provider, path=context, insecure_allow_weak_encryption=True
-                ),
-                xtrace,
-            )
-            await loader.load(collection(), _Vectors(), kb, batch_size=20)
-
-    asyncio.run(run())
-
-
 def test_clients_killed_in_the_middle_of_a_load_leave_no_duplicates(
     http: Http, live_service: LiveService, tmp_path: Path
 ) -> None:
-    file = str(tmp_path / "context")
-    ExecutionContext.create(PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=4), "paillier_lookup", 32).save_to_disk(
-        file
-    )
-    kb, known = http.new_kb(), http.credentials
-    client = (file, known.org_id, known.api_key, known.api_url, kb)
+    context = tmp_path / "context"
+    ExecutionContext.create(PassphraseKeyProvider("passphrase", insecure_log2_n=4), "paillier_lookup", 32, path=context)
+    kb = http.new_kb()
+    client = (Account.of(http.credentials), str(context), kb, range(CHUNKS), None, 20)
     dice, stored = random.Random(3), [0]
-    forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(["xtrace_server.serving", "xtrace_sdk.x_vec.data_loaders.loader"])
     for _ in range(KILLS):
-        process = forkserver.Process(target=load, args=client)
+        process = forking().Process(target=load, args=client)
         process.start()
         # Somewhere after its next batches: where exactly is chance.
         wanted = stored[-1] + dice.randrange(20, 60)

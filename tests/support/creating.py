@@ -1,34 +1,33 @@
-"""Creates or loads a context in a process of its own, when told to: `python creating.py path FILE` or `… name NAME`.
-
-The service and the key come from the environment. Prints a line when it is ready, waits for one, and prints the id.
-"""
+"""What a process does that creates or loads a context at the same time as others."""
 
 import asyncio
-import sys
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 
-from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from support.forked import Account
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 
-async def main(how: str, where: str) -> None:
+def create_or_load(
+    barrier: Barrier, ids: "SimpleQueue[str]", account: Account, path: str | None, name: str | None
+) -> None:
+    """Gets the context of the file, or of the name, when all are at the barrier, and gives its id."""
     provider = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
-    async with XTraceIntegration() as xtrace:
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
-        await asyncio.to_thread(sys.stdin.readline)
-        context = await ExecutionContext.create_or_load(
-            provider,
-            "paillier_lookup",
-            24,
-            256,
-            path=where if how == "path" else None,
-            name=where if how == "name" else None,
-            integration=xtrace if how == "name" else None,
-            insecure_allow_weak_parameters=True,
-        )
-    sys.stdout.write(f"{context.id}\n")
 
+    async def run() -> None:
+        async with account.integration() as xtrace:
+            barrier.wait(60)
+            context = await ExecutionContext.create_or_load(
+                provider,
+                "paillier_lookup",
+                24,
+                256,
+                path=path,
+                name=name,
+                integration=xtrace if name else None,
+                insecure_allow_weak_parameters=True,
+            )
+        ids.put(context.id)
 
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2]))
+    asyncio.run(run())

@@ -1,36 +1,18 @@
-"""A server in a process of its own that can be killed: forked from a process that has imported everything, so that
-starting one again takes a tenth of a second.
-"""
+"""A server in a process of its own that can be killed, and started again in a tenth of a second."""
 
-import multiprocessing
-import signal
 import time
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from support.databases import database_settings
+from support.forked import forking
 from support.schema import put_schema
+from support.serving import serve
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
 
 _START_S = 120.0
-
-
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["xtrace_server.workers"])
-    return context
-
-
-def _serve(settings: dict[str, Any]) -> None:
-    from xtrace_server import serving, workers
-    from xtrace_server.settings import Settings
-
-    # As `xtrace serve` does: the server ends cleanly, and is told again.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    (workers if settings.get("workers", 1) > 1 else serving).run(Settings(**settings))
 
 
 class ServerProcess:
@@ -63,7 +45,7 @@ class ServerProcess:
     def begin(self) -> None:
         if "database_url" not in self._settings:
             put_schema(self.folder)
-        self._process = _context().Process(target=_serve, args=(self._settings,), daemon=True)
+        self._process = forking().Process(target=serve, args=(self._settings,), daemon=True)
         self._process.start()
 
     def wait_until_ready(self) -> None:
