@@ -63,7 +63,7 @@ def block(chunk_ids: NDArray[np.int64], ciphertexts: Rows, nonces: Sequence[byte
     # In almost every context, all have the same length.
     padded = b"".join(data if min(lengths) == width else [nonce.ljust(width, b"\0") for nonce in data])
     ids = chunk_ids.astype("<u8").tobytes()
-    return b"".join((_BLOCK.pack(len(data), width), ids, lengths, padded, ciphertexts.tobytes()))
+    return b"".join((_BLOCK.pack(len(data), width), ids, lengths, padded, np.ascontiguousarray(ciphertexts).data))
 
 
 def end() -> bytes:

@@ -12,10 +12,9 @@ from typing import IO, Final
 
 import msgspec
 from fastapi import Response
-from fastapi.responses import StreamingResponse
 
 from xtrace_core.wire import Chunk
-from xtrace_server.http.answers import JSON
+from xtrace_server.http.answers import JSON, StreamedAnswer
 from xtrace_server.limits.in_flight import RunningRequest
 from xtrace_server.search.spool import disk_faults
 
@@ -54,7 +53,7 @@ class ChunkAnswer:
         await self._append(tail)
         if self._file is None and self._size <= PIECE_BYTES:
             return Response(b"".join(self._pieces), media_type=JSON)
-        return StreamingResponse(self._in_turn(), media_type=JSON, headers={"content-length": str(self._size)})
+        return StreamedAnswer(self._in_turn(), media_type=JSON, headers={"content-length": str(self._size)})
 
     async def _append(self, piece: bytes) -> None:
         self._size += len(piece)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xtrace_server.search.interface import AnySegment, HeldSegment, Segment, Selection
+from xtrace_server.search.interface import AnySegment, HeldSegment, Segment, Selection, whole
 from xtrace_server.storage.vectors import Keys, VectorBlock
 
 SEGMENT_ROWS = 8192
@@ -43,6 +43,9 @@ class VectorSet:
         """Returns the rows whose keys are in the range, both ends included."""
         found = []
         for segment in self.segments:
+            if first <= segment.pks[0] and segment.pks[-1] <= last:
+                found.append(whole(segment))
+                continue
             start, end = np.searchsorted(segment.pks, [first, last + 1])
             if start < end:
                 found.append(Selection(segment, range(int(start), int(end))))

@@ -45,6 +45,8 @@ class Turns:
                 place.cancel()
 
     async def _wait(self, place: _Place) -> None:
+        if place.done():
+            return
         try:
             async with asyncio.timeout(self._patience_s):
                 await asyncio.shield(place)

@@ -8,7 +8,6 @@ from typing import Final
 
 import msgspec
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 
 from xtrace_core import wire
 from xtrace_server.auth.guard import SIGNED_IN, requires
@@ -17,6 +16,7 @@ from xtrace_server.dashboard.failures import PageRoute
 from xtrace_server.dashboard.forms import caller_of
 from xtrace_server.dashboard.rendering import signed_in_page
 from xtrace_server.errors import NotFound
+from xtrace_server.http.answers import StreamedAnswer
 from xtrace_server.http.requests import state_of
 from xtrace_server.operations import audit
 
@@ -67,7 +67,7 @@ async def export(request: Request, format_: str) -> Response:
     media_type = "text/csv; charset=utf-8" if format_ == "csv" else "application/x-ndjson"
     name = f"audit.{'csv' if format_ == 'csv' else 'jsonl'}"
     headers = {"content-disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(lines, media_type=media_type, headers=headers)
+    return StreamedAnswer(lines, media_type=media_type, headers=headers)
 
 
 async def _csv(steps: AsyncIterator[list[audit.Entry]]) -> AsyncIterator[str]:
