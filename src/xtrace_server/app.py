@@ -41,7 +41,7 @@ from xtrace_server.figures import Figures
 from xtrace_server.http.denials import record_denial
 from xtrace_server.http.envelope import Envelope
 from xtrace_server.http.faults import known_fault
-from xtrace_server.http.requests import check_caller, check_port, state_of
+from xtrace_server.http.requests import CHECKS, state_of
 from xtrace_server.limits.in_flight import PARTS, InFlight
 from xtrace_server.limits.rate_limit import RateLimit
 from xtrace_server.limits.rate_store import RateStore
@@ -97,7 +97,7 @@ def create_app(settings: Settings, common: Common | None = None) -> FastAPI:
     app = FastAPI(
         title="XTrace",
         lifespan=_lifespan(settings, metrics, schemes, traces, common.counts if common else Counts()),
-        dependencies=[Depends(check_port), Depends(check_caller)],
+        dependencies=[Depends(check) for check in CHECKS],
         openapi_url=None,
         redirect_slashes=False,
     )

@@ -4,12 +4,13 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import StreamingResponse
 
 from xtrace_core import frames, wire
 from xtrace_server.auth.guard import READER, requires
+from xtrace_server.http.answers import StreamedAnswer
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import describes
+from xtrace_server.http.direct import DirectRoute
 from xtrace_server.http.requests import ApiCallerDep, RunningDep, StateDep, scope_of
 from xtrace_server.http.search_answers import FramedAnswer, MessagePackAnswer
 from xtrace_server.limits.in_flight import RunningRequest
@@ -17,7 +18,7 @@ from xtrace_server.operations.search import search
 from xtrace_server.search.interface import AnswerForm
 from xtrace_server.search.running import BLOCK_BYTES, Search
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=DirectRoute)
 
 _UNREAD_BLOCKS = 2
 """The number of blocks of an answer that are buffered while its client does not read."""
@@ -70,4 +71,4 @@ async def _streamed(running: RunningRequest, found: Search, form: AnswerForm) ->
             yield block
         yield form.end()
 
-    return StreamingResponse(stream(), media_type=form.media_type, headers={"vary": "accept"})
+    return StreamedAnswer(stream(), media_type=form.media_type, headers={"vary": "accept"})

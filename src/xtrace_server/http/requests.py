@@ -4,7 +4,7 @@ Bodies are read by `xtrace_server.http.bodies`.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Protocol, TypeAlias, cast
+from typing import Annotated, Any, Final, Protocol, TypeAlias, cast
 
 from fastapi import Depends, Request
 
@@ -79,6 +79,10 @@ async def check_caller(request: Request) -> None:
         )
     if rule.plane not in (Plane.PUBLIC, Plane.VISITOR):
         request.state.running = state.in_flight.enter(request.state.caller.organisation_id)
+
+
+CHECKS: Final = (check_port, check_caller)
+"""What runs before every route, in this order."""
 
 
 def client_address(request: Request) -> str:
