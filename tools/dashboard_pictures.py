@@ -37,7 +37,7 @@ DOCS: Final = Path(__file__).parents[1] / "docs" / "pictures"
 OF_DOCS: Final = ("overview", "knowledge-base", "keys", "visible")
 """The pages that docs/dashboard.md shows."""
 _DOCS_SIZE: Final = (1280, 900)
-_WIDTHS: Final = (320, 1440)
+_WIDTHS: Final = (320, 768, 1440, 2560)
 _FLAGS: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars")
 _MODULUS_BITS: Final = 3072
 _TEXTS: Final = (380, 912, 205, 1460, 633, 77, 1204, 540)

@@ -36,7 +36,7 @@ from xtrace_server.http.page_token import PageToken, decode_token, encode_token,
 from xtrace_server.operations.projections import projection
 from xtrace_server.scope import SearchScope
 from xtrace_server.settings import Settings
-from xtrace_server.storage.chunks import Position
+from xtrace_server.storage.keyset import Position
 
 SETTINGS = Settings()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 
+from support.service import NO_AUTHORITIES
 from xtrace_server.credentials import Credentials
 
 HTML = {"accept": "text/html"}
@@ -97,7 +98,9 @@ class Visitor:
     """A browser without script. Closes with `close`."""
 
     def __init__(self, url: str) -> None:
-        self.client = httpx2.Client(base_url=url, timeout=60, follow_redirects=True, headers=HTML)
+        self.client = httpx2.Client(
+            base_url=url, timeout=60, follow_redirects=True, headers=HTML, verify=NO_AUTHORITIES
+        )
 
     def close(self) -> None:
         self.client.close()

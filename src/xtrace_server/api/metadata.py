@@ -16,7 +16,7 @@ from xtrace_server.http.requests import ApiCallerDep, RunningDep, StateDep, scop
 from xtrace_server.limits.sizes import check_projection
 from xtrace_server.operations import by_metadata
 from xtrace_server.operations.projections import projection
-from xtrace_server.storage.chunks import PageQuery
+from xtrace_server.storage.chunk_pages import PageQuery
 
 router = APIRouter(prefix="/v1/chunk")
 

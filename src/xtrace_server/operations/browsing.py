@@ -13,14 +13,13 @@ from xtrace_server.operations.paging import Listed, Start
 from xtrace_server.operations.projections import EVERYTHING, projection
 from xtrace_server.scope import SearchScope
 from xtrace_server.state import ServerState
+from xtrace_server.storage import chunk_pages
 from xtrace_server.storage import chunks as stored
-from xtrace_server.storage.chunks import PageQuery
+from xtrace_server.storage.chunk_pages import PageQuery
 from xtrace_server.storage.keyset import Position
 from xtrace_server.storage.schema import chunk_id_of
 
 PAGE_CHUNKS = 25
-SORTED_AT_MOST = 200_000
-"""The maximum number of chunks to sort by a tag or a time without a filter."""
 _DECODED_AT_MOST = 8192
 """Contents up to this size are read to find the length of their text; for longer ones, their size in base64 tells."""
 _CONTENT_OVERHEAD = 32
@@ -68,8 +67,7 @@ class StoredParts:
 async def browse(state: ServerState, actor: Actor, query: Browse) -> Listed[BrowsedChunk]:
     """Returns a page of chunks without their contents and vectors.
 
-    Sorted by chunk id, every page costs the same. Sorted by a tag or a time, each page reads the metadata of all
-    candidates, so without a filter there should be at most `SORTED_AT_MOST`.
+    Without a filter every page costs the same. With one, each page reads the metadata of all candidates.
 
     Raises `KnowledgeBaseNotFound`, `FilterRefused` and `LimitExceeded`.
     """
@@ -109,7 +107,7 @@ async def _position(state: ServerState, actor: Actor, query: Browse, start: Star
             return None
         if start.value is not None and query.sort_by != "chunk_id":
             return Position(start.value, pk)
-        return await stored.position_of(connection, pk, query.sort_by)
+        return await chunk_pages.position_of(connection, pk, query.sort_by)
 
 
 async def look_at(state: ServerState, actor: Actor, kb_id: str, chunk_id: int) -> StoredParts:

@@ -15,10 +15,11 @@ from xtrace_server.operations.reading import ChunkSink, Reader, read_chunks
 from xtrace_server.operations.writing import frees_space, repeatable, writing
 from xtrace_server.scope import SearchScope
 from xtrace_server.state import ServerState
-from xtrace_server.storage import chunk_writes, chunks, contexts
+from xtrace_server.storage import chunk_pages, chunk_writes, chunks, contexts
 from xtrace_server.storage.candidates import Candidates
+from xtrace_server.storage.chunk_pages import FoundKeys, PageQuery
 from xtrace_server.storage.chunk_writes import ChunkChange
-from xtrace_server.storage.chunks import FoundKeys, PageQuery, Reserve
+from xtrace_server.storage.chunks import Reserve
 from xtrace_server.storage.database import Connection
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 
@@ -55,7 +56,7 @@ async def page(
             return FoundPage(0, FoundKeys([], None, has_more=False))
         async with filtering(state.settings, candidates):
             total = await chunks.count_matching(connection, candidates)
-            keys = await chunks.page(connection, candidates, query, sink.reserve)
+            keys = await chunk_pages.page(connection, candidates, query, sink.reserve)
         await read_chunks(connection, state.schemes, keys.pks, shown, sink)
     return FoundPage(total, keys)
 

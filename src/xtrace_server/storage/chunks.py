@@ -5,7 +5,7 @@ Rows are read in steps, so that other requests run in between, however many rows
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
@@ -26,8 +26,6 @@ from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.filters import matching
 from xtrace_server.storage.indexed_text import is_one_of
-from xtrace_server.storage.keyset import Position as Position
-from xtrace_server.storage.keyset import beyond
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
@@ -127,10 +125,11 @@ async def find_names(connection: AsyncConnection, binding: Binding, names: Colle
 
 async def matching_pks(connection: AsyncConnection, candidates: Candidates, reserve: Reserve) -> list[int]:
     """Returns the keys of the candidates, ascending. Raises what `reserve` raises."""
-    return await _keys(connection, pk_query(candidates), reserve)
+    return await read_keys(connection, pk_query(candidates), reserve)
 
 
-async def _keys(connection: AsyncConnection, query: Select[int], reserve: Reserve) -> list[int]:
+async def read_keys(connection: AsyncConnection, query: Select[int], reserve: Reserve) -> list[int]:
+    """Returns the keys that the query finds. Raises what `reserve` raises."""
     found: list[int] = []
     async for part in (await connection.stream_scalars(query)).partitions(_KEYS_AT_ONCE):
         reserve(len(part) * KEY_BYTES)
@@ -140,17 +139,19 @@ async def _keys(connection: AsyncConnection, query: Select[int], reserve: Reserv
 
 def pk_query(candidates: Candidates) -> Select[int]:
     """Returns the query for the keys of the candidates, ascending."""
-    return select(_c.pk).where(*_conditions(candidates)).order_by(_pk_order(candidates.scope.filter))
+    return select(_c.pk).where(*conditions(candidates)).order_by(pk_order(candidates.scope.filter))
 
 
-def _conditions(candidates: Candidates) -> list[ColumnElement[bool]]:
+def conditions(candidates: Candidates) -> list[ColumnElement[bool]]:
+    """Returns the conditions that select the candidates."""
     conditions = [matching(candidates.scope.filter, candidates.binding.pk), NOT_DELETED]
     if candidates.bounded:
         conditions.append(_c.pk.between(*candidates.pk_range))
     return conditions
 
 
-def _pk_order(filter_: Filter) -> ColumnElement[int]:
+def pk_order(filter_: Filter) -> ColumnElement[int]:
+    """Returns the order by key of chunks that the filter selects."""
     # An expression, so that SQLite does not scan the whole binding just to avoid sorting a few matches.
     return _c.pk if filter_ == EVERY_CHUNK else _c.pk + 0
 
@@ -159,7 +160,7 @@ async def count_matching(connection: AsyncConnection, candidates: Candidates) ->
     """Returns the number of candidates."""
     if candidates.scope.filter == EVERY_CHUNK:
         return await count_all(connection, candidates)
-    query = select(func.count()).select_from(chunk).where(*_conditions(candidates))
+    query = select(func.count()).select_from(chunk).where(*conditions(candidates))
     return (await connection.execute(query)).scalar_one()
 
 
@@ -169,60 +170,6 @@ async def count_all(connection: AsyncConnection, candidates: Candidates) -> int:
         return candidates.kb.number_of_vectors  # without counting a hundred thousand keys
     inside = (_c.binding_pk == candidates.binding.pk, _c.pk.between(*candidates.pk_range), NOT_DELETED)
     return (await connection.execute(select(func.count()).where(*inside))).scalar_one()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageQuery:
-    """One page of the candidates.
-
-    Chunks with equal `sort_by` are sorted by chunk id, in the same direction; a tag that is not set sorts as empty.
-    """
-
-    sort_by: str
-    descending: bool
-    limit: int | None
-    offset: int
-    after: Position | None
-
-
-@dataclass(frozen=True, slots=True)
-class FoundKeys:
-    """The keys of a page's chunks in order, where the page ends (None for an empty one), and what follows."""
-
-    pks: Sequence[int]
-    last: Position | None
-    has_more: bool
-
-
-async def page(connection: AsyncConnection, candidates: Candidates, query: PageQuery, reserve: Reserve) -> FoundKeys:
-    """Returns one page of the candidates. Raises what `reserve` raises."""
-    key: ColumnElement[Any] | None = None if query.sort_by == "chunk_id" else func.coalesce(_c[query.sort_by], "")
-    statement = select(_c.pk).where(*_conditions(candidates))
-    order = [_pk_order(candidates.scope.filter)] if key is None else [key, _c.pk]
-    statement = statement.order_by(*[column.desc() if query.descending else column for column in order])
-    if query.after is not None:
-        statement = statement.where(beyond(key, _c.pk, query.after, query.descending))
-    elif query.offset:
-        statement = statement.offset(query.offset)
-    if query.limit is not None:
-        statement = statement.limit(query.limit + 1)
-    found = await _keys(connection, statement, reserve)
-    has_more = query.limit is not None and len(found) > query.limit
-    if has_more:
-        del found[query.limit :]
-    if not found:
-        return FoundKeys(found, None, has_more)
-    value = "" if key is None else (await connection.execute(select(key).where(_c.pk == found[-1]))).scalar_one()
-    return FoundKeys(found, Position(value, found[-1]), has_more)
-
-
-async def position_of(connection: AsyncConnection, pk: int, sort_by: str) -> Position | None:
-    """Returns the position of a chunk in this order; None if it is gone."""
-    if sort_by == "chunk_id":
-        return Position("", pk)
-    query = select(func.coalesce(_c[sort_by], "")).where(_c.pk == pk)
-    value = (await connection.execute(query)).scalar_one_or_none()
-    return None if value is None else Position(value, pk)
 
 
 async def stored_contents(connection: AsyncConnection, pks: Collection[int], most: int) -> dict[int, tuple[int, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.storage import filters
@@ -26,11 +26,10 @@ def beyond(
     key: ColumnElement[Any] | None, pk: ColumnElement[Any], after: Position, descending: bool
 ) -> ColumnElement[bool]:
     """The condition that selects the rows after a position, sorted by `key`, if there is one, and then by `pk`."""
-    later: ColumnElement[bool] = pk < after.pk if descending else pk > after.pk
-    if key is None:
-        return later
-    past = key < after.value if descending else key > after.value
-    return or_(past, and_(key == after.value, later))
+    here: ColumnElement[Any] = pk if key is None else tuple_(key, pk)
+    reached = after.pk if key is None else tuple_(after.value, after.pk)
+    further: ColumnElement[bool] = here < reached if descending else here > reached
+    return further
 
 
 def named(name: ColumnElement[str], beginning: ColumnElement[str], find: str) -> list[ColumnElement[bool]]:

@@ -282,6 +282,8 @@ chunk = Table(
 )
 Index("ix_chunk_binding_pk", chunk.c.binding_pk, chunk.c.pk)
 Index("ix_chunk_revision", chunk.c.binding_pk, chunk.c.revision)
+for _time in ("created_at", "updated_at"):
+    Index(f"ix_chunk_{_time}", chunk.c.binding_pk, chunk.c[_time], chunk.c.pk)
 Index(
     "ix_chunk_name",
     chunk.c.binding_pk,

@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from support.database import Store, open_store, without_limit
 from xtrace_core.metadata import parse_meta_data
 from xtrace_server.errors import ChunksChanged, ChunksNotFound, KnowledgeBaseNotFound
-from xtrace_server.storage import chunk_writes, chunks, contexts, deletions, knowledge_bases, vectors
+from xtrace_server.storage import chunk_pages, chunk_writes, chunks, contexts, deletions, knowledge_bases, vectors
+from xtrace_server.storage.chunk_pages import PageQuery
 from xtrace_server.storage.chunk_writes import ChunkWrite
-from xtrace_server.storage.chunks import ChunkFields, PageQuery
+from xtrace_server.storage.chunks import ChunkFields
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import binding, chunk, chunk_pk, ciphertext, content, deleted_chunk, facet
 from xtrace_server.storage.schema import knowledge_base as knowledge_base_table
@@ -96,7 +97,7 @@ async def by_tag(connection: AsyncConnection, store: Store, kb: KnowledgeBase) -
 
 async def page(connection: AsyncConnection, store: Store, kb: KnowledgeBase) -> list[int]:
     query = PageQuery(sort_by="tag1", descending=False, limit=100, offset=0, after=None)
-    found = await chunks.page(connection, store.candidates(), query, without_limit)
+    found = await chunk_pages.page(connection, store.candidates(), query, without_limit)
     return [pk & 0xFFFF for pk in found.pks]
 
 

@@ -17,11 +17,13 @@ from xtrace_server.errors import NamesTaken, StorageReadOnly, Unavailable
 from xtrace_server.storage import chunks, organisations
 from xtrace_server.storage.archiving import back_up, restore
 from xtrace_server.storage.chunk_changes import written_query
+from xtrace_server.storage.chunk_pages import PageQuery, statements
 from xtrace_server.storage.chunk_writes import ChunkWrite, insert_all, insert_unique
 from xtrace_server.storage.chunks import ChunkFields, pk_query
 from xtrace_server.storage.database import Database
 from xtrace_server.storage.dialects import DatabaseUnusable, Options, dialect_of
 from xtrace_server.storage.indexed_text import is_one_of
+from xtrace_server.storage.keyset import Position
 from xtrace_server.storage.knowledge_bases import lock
 from xtrace_server.storage.schema import audit, chunk, knowledge_base, organisation
 
@@ -91,6 +93,32 @@ async def test_what_was_written_since_a_revision_is_found_by_an_index(store: Sto
         found = [row[0] for row in explained]
     assert any("ix_chunk_revision" in line for line in found), found
     assert any("Index Cond" in line and "revision >" in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("column", "after", "condition"),
+    [
+        ("updated_at", Position("2026-01-01", 7), "ROW(updated_at, pk)"),
+        ("created_at", Position("2026-01-01", 7), "ROW(created_at, pk)"),
+        ("tag1", Position("u2", 7), '"left"(tag1, 256)'),
+    ],
+)
+async def test_pages_follow_an_index(store: Store, column: str, after: Position, condition: str) -> None:
+    query = PageQuery(sort_by=column, descending=True, limit=25, offset=0, after=after)
+    async with store.database.write() as connection:
+        await connection.execute(text("ANALYZE"))
+    async with store.database.look_up() as connection:
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        await connection.execute(text("SET LOCAL enable_sort = off"))
+        compiled = (
+            statements(store.candidates(), query)[0]
+            .limit(26)
+            .compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+        )
+        explained = await connection.exec_driver_sql(f"EXPLAIN {compiled}", compiled.params)
+        found = [row[0] for row in explained]
+    assert any(f"ix_chunk_{column}" in line for line in found), found
+    assert any("Index Cond" in line and condition in line for line in found), found
 
 
 async def test_names_are_looked_up_by_an_index(store: Store) -> None:

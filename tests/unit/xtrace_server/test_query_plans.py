@@ -12,7 +12,9 @@ from sqlalchemy.exc import IntegrityError
 
 from support.database import Store, open_store
 from xtrace_server.storage.chunk_changes import living_query, written_query
+from xtrace_server.storage.chunk_pages import PageQuery, statements
 from xtrace_server.storage.chunks import pk_query
+from xtrace_server.storage.keyset import Position
 
 
 @pytest_asyncio.fixture
@@ -99,6 +101,35 @@ async def test_the_other_operators_read_the_bindings_metadata_only(store: Store,
     assert "binding_pk=?" in found
     assert "content" not in found
     assert "ciphertext" not in found
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("column", ["created_at", "updated_at"])
+async def test_pages_by_time_follow_an_index(store: Store, column: str, descending: bool) -> None:
+    for after in (None, Position("2026-01-01", 7)):
+        (query,) = statements(store.candidates(), by(column, descending, after))
+        found = await explained(store, query.limit(26))
+        assert f"SEARCH chunk USING COVERING INDEX ix_chunk_{column} (binding_pk=?" in found
+        assert after is None or f"{column}{'<' if descending else '>'}?" in found
+        assert "TEMP B-TREE" not in found
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_pages_by_tag_follow_an_index(store: Store, descending: bool) -> None:
+    for after in (None, Position("u2", 7), Position("", 7)):
+        for query in statements(store.candidates(), by("tag1", descending, after)):
+            found = await explained(store, query.limit(26))
+            assert "ix_chunk_tag1 (binding_pk=? AND tag1>?" in found or "ix_chunk_binding_pk (binding_pk=?" in found
+            assert "TEMP B-TREE FOR ORDER BY" not in found  # only of equal tags
+
+
+async def test_a_filter_is_answered_before_its_matches_are_sorted(store: Store) -> None:
+    (query,) = statements(store.candidates({"tag1": "u7"}), by("updated_at", True, None))
+    assert "ix_chunk_tag1 (binding_pk=? AND tag1=?)" in await explained(store, query.limit(26))
+
+
+def by(column: str, descending: bool, after: Position | None) -> PageQuery:
+    return PageQuery(sort_by=column, descending=descending, limit=25, offset=0, after=after)
 
 
 async def test_what_was_written_since_a_revision_is_found_by_an_index(store: Store) -> None:

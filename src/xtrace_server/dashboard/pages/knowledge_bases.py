@@ -132,9 +132,6 @@ async def _show(request: Request, kb_id: str, status: int = 200, rename_problem:
     asked = {name: parameters.text(request, name) for name in request.query_params}
     form = filter_form.read(asked)
     sorting = parameters.sorting(request, _CHUNK_COLUMNS, ("chunk_id", "updated_at", "created_at"))
-    is_too_much = not form.text and described.kb.number_of_vectors > browsing.SORTED_AT_MOST
-    if is_unsorted := is_too_much and sorting.by != "chunk_id":
-        sorting = parameters.Sorting("chunk_id", descending=True)
     context_id = parameters.choice(request, "context", tuple(described.context_ids) or ("",))
     browsed: Listed[BrowsedChunk] = Listed([], [], 0, has_more=False, is_first=True)
     problem = ""
@@ -163,7 +160,6 @@ async def _show(request: Request, kb_id: str, status: int = 200, rename_problem:
         filter_problem=problem,
         rename_problem=rename_problem,
         sorting=sorting,
-        sorted_at_most=browsing.SORTED_AT_MOST if is_unsorted else None,
         found=browsed.rows,
         pages=parameters.turning(request, browsed, [one.chunk.chunk_id for one in browsed.rows], PAGE_CHUNKS),
         place=parameters.place(request),
@@ -172,8 +168,14 @@ async def _show(request: Request, kb_id: str, status: int = 200, rename_problem:
         kept={"context": asked.get("context", ""), "filter": form.text},
         fields=filter_form.FIELDS,
         tags=TAGS,
+        columns=_columns(browsed.rows, sorting.by),
         done=_DONE.get(parameters.text(request, "done"), ""),
     )
+
+
+def _columns(rows: list[BrowsedChunk], sorted_by: str) -> list[str]:
+    """Returns the tags that have a column: those of the page's chunks, so that the table stays narrow."""
+    return [tag for tag in TAGS if tag == sorted_by or any(getattr(row.chunk.meta_data, tag) for row in rows)]
 
 
 async def _chunk(request: Request, kb_id: str) -> browsing.StoredParts | None:

@@ -243,6 +243,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("unique_name IS NOT NULL"),
     )
     op.create_index("ix_chunk_revision", "chunk", ["binding_pk", "revision"], unique=False)
+    for time in ("created_at", "updated_at"):
+        op.create_index(f"ix_chunk_{time}", "chunk", ["binding_pk", time, "pk"], unique=False)
     for tag in ("tag1", "tag2", "tag3", "tag4", "tag5"):
         op.create_index(
             f"ix_chunk_{tag}",
