@@ -1,7 +1,7 @@
-"""How many multiply instructions a row takes at least: what bounds the kernels from below.
+"""How many instructions for products a row takes at least: what bounds the kernels from below.
 
 With AVX-512 IFMA a product of two limbs is two instructions for eight rows, of which one starts each cycle; with AVX2
-it is one instruction for four rows, of which two start each cycle on the processors measured so far.
+it is five instructions for four rows, of which the processors measured so far start four each cycle.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Bounds:
     """Instructions for one row, in units of one instruction for one row."""
 
     limb_bits: int
-    halves: int
+    product: int
     """Instructions a product of two limbs takes."""
     square_limbs: int
     """Limbs of numbers below n²."""
@@ -29,39 +29,39 @@ class Bounds:
         kernels = getattr(arithmetic, "kernels", None)
         if kernels is None:
             return cls(0, 0, 0, 0)
-        halves = 2 if kernels.name == "ifma" else 1
+        product = 2 if kernels.name == "ifma" else 5
         modulus, prime = 1 << (4 * key_len - 1), 1 << (key_len - 1)
         limbs = kernels.limbs_of_modulus
-        return cls(kernels.limb_bits, halves, limbs(modulus), limbs(prime))
+        return cls(kernels.limb_bits, product, limbs(modulus), limbs(prime))
 
     def scan(self) -> int:
         """A linear map of n² to n²."""
-        return self.halves * self.square_limbs * (self.square_limbs + 2)
+        return self.product * self.square_limbs * (self.square_limbs + 2)
 
     def multiply(self) -> int:
         """Three products of digits and two reductions."""
-        return self.halves * 5 * self.half**2
+        return self.product * 5 * self.half**2
 
     def square(self) -> int:
         """The same with one of the products a square, and two of them alike."""
-        return self.halves * 7 * self.half**2 // 2
+        return self.product * 7 * self.half**2 // 2
 
     def reduce(self) -> int:
         """From n² to two digits."""
-        return self.halves * 2 * self.half * (self.square_limbs + 2)
+        return self.product * 2 * self.half * (self.square_limbs + 2)
 
     def fixed_encrypt(self, entries: int) -> int:
         """One product an entry, of which the last is with the message; the message's own; back to bytes."""
-        return entries * self.multiply() + self.halves * 3 * self.half**2
+        return entries * self.multiply() + self.product * 3 * self.half**2
 
     def fixed_read(self, entries: int) -> int:
         """The reduction, one product an entry, and the factor of the message."""
-        return self.reduce() + entries * self.multiply() + self.halves * 2 * self.half**2
+        return self.reduce() + entries * self.multiply() + self.product * 2 * self.half**2
 
     def power_read(self, exponent_bits: int) -> int:
         """The reduction, the powers of one window, four squares and a product a window, the factor of the message."""
         windows = -(-exponent_bits // WINDOW_BITS)
         products = windows - 1 + (1 << WINDOW_BITS) - 3 + 1
         squares = WINDOW_BITS * (windows - 1) + 1
-        own = self.halves * 2 * self.half**2
+        own = self.product * 2 * self.half**2
         return self.reduce() + products * self.multiply() + squares * self.square() + own

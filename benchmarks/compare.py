@@ -142,7 +142,7 @@ def compare(settings: dict[str, int], rounds: int) -> dict[str, Any]:
             "highest": max(seconds),
         }
         if who in products and products[who].get(task, {}).get("products"):
-            rate = {"ifma": 8, "avx2": 8}[who] * hertz  # instructions a second, for single rows
+            rate = {"ifma": 8, "avx2": 16}[who] * hertz  # instructions a second, for single rows
             row["bound"] = products[who][task]["products"] / rate
         rows.append(row)
     return {

@@ -46,6 +46,9 @@ each round. With one thread the time is the thread's processor time; with two it
 work on the machine. *Bound* is the minimum time of a kernel's multiply instructions, as a fraction of the lowest time:
 one `vpmadd52` for eight rows per cycle with AVX-512 IFMA, two `vpmuludq` for four rows per cycle with AVX2. *Gain* is
 the speed-up of two threads over one. Creating and loading exclude key derivation.
+
+The rows for AVX2 predate its kernels on doubles. In turns with the old kernels, on a busy machine, the new ones needed
+0.62 of the time to multiply a row and 0.77 of the time to read a distance.
 """
 
 

@@ -36,20 +36,18 @@ enum {
 
 /* Only these functions are compiled for AVX2; dispatch.c decides whether they run. */
 #define AVX2 __attribute__((target("avx2")))
-#define INLINE AVX2 static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 4")
 
-INLINE V load(const void *bytes) { return _mm256_loadu_si256(bytes); }
+AVX2 INLINE V load(const void *bytes) { return _mm256_loadu_si256(bytes); }
 
 /* For each two bytes of a code the sum of their four products, as an element of 16 bits. */
-INLINE V products(V code, V even, V odd) {
+AVX2 INLINE V products(V code, V even, V odd) {
     const V low_half = _mm256_set1_epi8(15);
     const V low = _mm256_and_si256(code, low_half), high = _mm256_and_si256(_mm256_srli_epi16(code, 4), low_half);
     return _mm256_add_epi16(_mm256_maddubs_epi16(low, even), _mm256_maddubs_epi16(high, odd));
 }
 
 /* The sums of the elements of each of four vectors. */
-INLINE __m128i sums_of(const V each[ROWS]) {
+AVX2 INLINE __m128i sums_of(const V each[ROWS]) {
     const V pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(each[0], each[1]), _mm256_hadd_epi32(each[2], each[3]));
     return _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
 }
@@ -59,7 +57,7 @@ struct rest {
     uint8_t bytes[WIDTH];
 };
 
-INLINE struct rest rest_of(const void *row, size_t whole, size_t bytes) {
+AVX2 INLINE struct rest rest_of(const void *row, size_t whole, size_t bytes) {
     struct rest rest = {{0}};
     memcpy(rest.bytes, (const uint8_t *)row + whole, bytes - whole);
     return rest;

@@ -25,11 +25,6 @@ enum {
     MAX_HALF = 80,
 };
 
-#define INLINE static inline __attribute__((always_inline))
-#define NOINLINE static __attribute__((noinline))
-#define UNROLL _Pragma("GCC unroll 20")
-#define DO_NOT_UNROLL _Pragma("GCC unroll 1") /* an unrolled outer loop overflows the instruction cache */
-
 #define LIMB_BITS 52
 #define LIMB_MASK ((1ULL << LIMB_BITS) - 1)
 
@@ -199,13 +194,13 @@ INLINE void set_to_square(V *columns, const V *a, size_t n) {
 /* Montgomery's reduction: adds the multiple `digits` of the modulus that makes columns[0 .. n) vanish; what remains, the
  * sum divided by 2^(52 n), is in columns[n .. 2n), lazily. Each digit needs the column below it complete, so a block of
  * ten digits first goes through the lowest ten limbs of the modulus, one digit after another, then sweeps the rest. */
-NOINLINE void reduce(V *columns, V *digits, const uint64_t *modulus, uint64_t inverse, size_t n) {
+NOINLINE void reduce(V *columns, V *digits, const uint64_t *modulus, const uint64_t *inverse, size_t n) {
     DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) {
         V *c = columns + t, *m = digits + t, w[BLOCK], low[BLOCK];
         UNROLL for (int k = 0; k < BLOCK; k++) w[k] = c[k];
         UNROLL for (int k = 0; k < BLOCK; k++) low[k] = all(modulus[k]);
         UNROLL for (int u = 0; u < BLOCK; u++) {
-            V digit = add_low(zero(), w[u], all(inverse));
+            V digit = add_low(zero(), w[u], all(inverse[0]));
             V vanishing = add_low(w[u], digit, low[0]);
             V *next = &w[(u + 1) % BLOCK];
             m[u] = digit;
@@ -271,4 +266,4 @@ INLINE void fold(V *out, const V *columns, V digits[2], const uint64_t *modulus,
 
 #include "lanes.h"
 
-const struct kernels xtrace_ifma = KERNELS("ifma");
+const struct kernels xtrace_ifma = KERNELS("ifma", 0);

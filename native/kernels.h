@@ -17,9 +17,15 @@
 #include <stdint.h>
 #include <string.h>
 
+#define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
+#define UNROLL _Pragma("GCC unroll 20")
+#define DO_NOT_UNROLL _Pragma("GCC unroll 1") /* an unrolled outer loop overflows the instruction cache */
+
 enum {
     WINDOW_BITS = 4, /* of an exponent whose powers are all read, and all but one masked away */
     WINDOW_SIZE = 1 << WINDOW_BITS,
+    INVERSE_LIMBS = 3, /* of the inverse of a prime */
     INDEXED_BITS = 8, /* of an exponent that says where an entry is */
     CHUNK_DIGITS = 40, /* digits to base 3 that are worked on as one 64-bit word */
     MAX_CHUNKS = 128,  /* of a vector in base 3, and 64-bit words of a row that holds one */
@@ -51,7 +57,7 @@ struct linear_map {
 struct ring {
     size_t half;
     size_t prime_bytes, square_bytes;
-    uint64_t inverse;         /* -1 / p mod 2^bits */
+    const uint64_t *inverse;  /* INVERSE_LIMBS: -1 / p mod 2^(INVERSE_LIMBS bits) */
     const uint64_t *prime;    /* half limbs */
     const uint64_t *lift;     /* half limbs, each at least 2^bits - 1, together a multiple of p below 2 R */
     const uint64_t *message;  /* half limbs: what a message is multiplied by, times R modulo p */
@@ -102,6 +108,7 @@ struct kernels {
     unsigned limb_bits;
     size_t max_limbs;         /* of a row that goes into a linear map or comes out of it */
     size_t max_half;          /* limbs of a prime */
+    int tables_of_doubles;    /* whether limbs in tables of linear maps are doubles, not integers */
 
     void (*linear)(const struct linear_map *map, uint8_t *out, const uint8_t *in, size_t rows);
 
@@ -143,11 +150,23 @@ static inline uint64_t word_at(const uint8_t *row, size_t bytes, size_t offset) 
     return word;
 }
 
+/* Sets the eight bytes of a row from `offset` on, as far as the row goes. */
+static inline void set_word_at(uint8_t *row, size_t bytes, size_t offset, uint64_t word) {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    if (offset + 8 <= bytes) memcpy(row + offset, &word, 8);
+    else memcpy(row + offset, &word, bytes - offset);
+}
+
 #ifdef XTRACE_HAVE_IFMA
 extern const struct kernels xtrace_ifma;
 #endif
 #ifdef XTRACE_HAVE_AVX2
 extern const struct kernels xtrace_avx2;
+#endif
+#ifdef XTRACE_HAVE_NEON
+extern const struct kernels xtrace_neon;
 #endif
 
 /* dispatch.c: the kernels that this processor can run, fastest first, ended by NULL. */

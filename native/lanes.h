@@ -139,10 +139,10 @@ static void load_element(V *x, const struct ring *ring, const struct reduction *
     const size_t h = ring->half;
     load_rows(limbs, rows, live, in->in_bytes, in->in_limbs);
     add_table(columns, limbs, in->in_limbs, in->table, in->plus, h);
-    fold(x, columns, digits, ring->prime, ring->inverse, h);
+    fold(x, columns, digits, ring->prime, ring->inverse[0], h);
     add_table(columns, limbs, in->in_limbs, in->table + h * in->in_limbs, in->plus + h, h);
     for (int k = 0; k < 2; k++) columns[k] = add(columns[k], sub(all(LIMB_MASK), digits[k]));
-    fold(x + h, columns, forgotten, ring->prime, ring->inverse, h);
+    fold(x + h, columns, forgotten, ring->prime, ring->inverse[0], h);
 }
 
 /* x = (1 + message p) x / R, or x / R without a message, in bytes. */
@@ -375,9 +375,10 @@ static void power_read(const struct ring *ring, const struct exponent *exponent,
     }
 }
 
-#define KERNELS(name_)                                                                                             \
+#define KERNELS(name_, doubles_)                                                                                  \
     {                                                                                                             \
-        .name = name_, .lanes = LANES, .tile = TILE, .limb_bits = LIMB_BITS, .max_limbs = MAX_LIMBS,            \
-        .max_half = MAX_HALF, .linear = linear, .table = table, .fixed_encrypt = fixed_encrypt,                  \
-        .fixed_read = fixed_read, .power_encrypt = power_encrypt, .power_read = power_read,                       \
+        .name = name_, .lanes = LANES, .tile = TILE, .limb_bits = LIMB_BITS, .max_limbs = MAX_LIMBS,              \
+        .max_half = MAX_HALF, .tables_of_doubles = doubles_, .linear = linear, .table = table,                    \
+        .fixed_encrypt = fixed_encrypt, .fixed_read = fixed_read, .power_encrypt = power_encrypt,                 \
+        .power_read = power_read,                                                                                 \
     }

@@ -89,7 +89,8 @@ static bool odd(const uint64_t *modulus) {
 
 /* ---- What the kernels take, from arrays --------------------------------------------------------------------------- */
 
-/* The words are: prime (half), lift (half), message factor (half), one (2 half), inverse. */
+/* The words are: prime (half), lift (half), message factor (half), one (2 half), inverse
+ * (INVERSE_LIMBS). */
 static bool take_ring(struct buffers *buffers, const struct kernels *kernels, PyObject *object, size_t half,
                       size_t prime_bytes, size_t square_bytes, struct ring *ring) {
     if (half == 0 || half % kernels->tile || half > kernels->max_half) {
@@ -102,9 +103,9 @@ static bool take_ring(struct buffers *buffers, const struct kernels *kernels, Py
         PyErr_SetString(PyExc_ValueError, "the bytes of the prime or its square are not what its limbs hold");
         return false;
     }
-    const uint64_t *words = take_words(buffers, object, "the ring", 5 * half + 1);
+    const uint64_t *words = take_words(buffers, object, "the ring", 5 * half + INVERSE_LIMBS);
     if (!words) return false;
-    *ring = (struct ring){half, prime_bytes, square_bytes, words[5 * half], words, words + half, words + 2 * half,
+    *ring = (struct ring){half, prime_bytes, square_bytes, words + 5 * half, words, words + half, words + 2 * half,
                           words + 3 * half};
     return odd(words);
 }
@@ -313,9 +314,9 @@ static PyObject *py_supported(PyObject *module, PyObject *nothing) {
     (void)module, (void)nothing;
     PyObject *list = PyList_New(0);
     for (const struct kernels *const *k = xtrace_supported_kernels(); list && *k; k++) {
-        PyObject *entry = Py_BuildValue("(snnnnn)", (*k)->name, (Py_ssize_t)(*k)->limb_bits, (Py_ssize_t)(*k)->tile,
+        PyObject *entry = Py_BuildValue("(snnnnnO)", (*k)->name, (Py_ssize_t)(*k)->limb_bits, (Py_ssize_t)(*k)->tile,
                                         (Py_ssize_t)(*k)->lanes, (Py_ssize_t)(*k)->max_limbs,
-                                        (Py_ssize_t)(*k)->max_half);
+                                        (Py_ssize_t)(*k)->max_half, (*k)->tables_of_doubles ? Py_True : Py_False);
         if (!entry || PyList_Append(list, entry) < 0) Py_CLEAR(list);
         Py_XDECREF(entry);
     }

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from xtrace_core.arithmetic.interface import Arithmetic
 from xtrace_core.arithmetic.portable import PortableArithmetic
 
-NAMES = ("ifma", "avx2", "portable")
+NAMES = ("ifma", "avx2", "neon", "portable")
 """All backends, fastest first."""
 
-_INSTRUCTIONS = {"ifma": "AVX-512 IFMA", "avx2": "AVX2"}
+_INSTRUCTIONS = {"ifma": "AVX-512 IFMA", "avx2": "AVX2", "neon": "NEON"}
 
 
 def backends(threads: int, constant_time: bool = False) -> dict[str, Arithmetic]:
@@ -49,7 +49,7 @@ def choose(environment: Mapping[str, str]) -> tuple[Arithmetic, str]:
     name, backend = next(iter(here.items()))
     if name in _INSTRUCTIONS:
         return backend, f"this processor has {_INSTRUCTIONS[name]}"
-    return backend, why_not_compiled() or "this processor has neither AVX-512 IFMA nor AVX2"
+    return backend, why_not_compiled() or "this processor has neither AVX-512 IFMA nor AVX2 nor NEON"
 
 
 def _constant_time(environment: Mapping[str, str]) -> bool:

@@ -40,6 +40,9 @@ SPARE_BITS = 8
 
 MIN_PRIME_BITS = 128
 
+INVERSE_LIMBS = 3
+"""Limbs of the inverse of a prime that kernels take."""
+
 WINDOW_BITS, INDEXED_BITS = 4, 8
 """The window in bits if every entry is read (constant time), and if the exponent selects the entry to read."""
 
@@ -56,6 +59,7 @@ class KernelSet(NamedTuple):
     lanes: int
     max_limbs: int
     max_half: int
+    tables_of_doubles: bool
 
     def limbs_of_modulus(self, modulus: int) -> int:
         """The number of limbs of a residue: room for the spare bits, in whole tiles."""
@@ -75,13 +79,16 @@ class KernelSet(NamedTuple):
         return both & np.uint64((1 << self.limb_bits) - 1)
 
     def tiles(self, table: Words) -> Words:
-        """`(rows, limbs)` in the order in which kernels read it: one tile of columns after the other."""
+        """`(rows, limbs)` in the order and the type in which kernels read it: one tile of columns after the other."""
         rows, limbs = table.shape
+        if self.tables_of_doubles:
+            table = table.astype(np.float64).view(np.uint64)
         return np.ascontiguousarray(table.reshape(rows, limbs // self.tile, self.tile).transpose(1, 0, 2)).reshape(-1)
 
-    def inverse(self, modulus: int) -> int:
-        """`-1 / modulus` modulo the base of the limbs."""
-        return int(-invert(modulus, 1 << self.limb_bits)) % (1 << self.limb_bits)
+    def inverse(self, modulus: int, count: int) -> Words:
+        """`-1 / modulus` modulo what so many limbs hold."""
+        base = 1 << self.limb_bits * count
+        return self.limbs([int(-invert(modulus, base)) % base], count).reshape(-1)
 
 
 def kernel_sets() -> list[KernelSet]:
@@ -225,8 +232,7 @@ def _map(kernels: KernelSet, factors: list[int], modulus: int, plus: int) -> Wor
     """A linear map: modulus, what is added, inverse, table."""
     limbs = kernels.limbs_of_modulus(modulus)
     head = kernels.limbs([modulus, (plus << 2 * kernels.limb_bits) % modulus], limbs)
-    inverse = np.array([kernels.inverse(modulus)], dtype=np.uint64)
-    return np.concatenate([head.reshape(-1), inverse, kernels.tiles(kernels.limbs(factors, limbs))])
+    return np.concatenate([head.reshape(-1), kernels.inverse(modulus, 1), kernels.tiles(kernels.limbs(factors, limbs))])
 
 
 class _Multiplier(Secretive):
@@ -336,9 +342,8 @@ class _CompiledPrimeSquare(Secretive):
         one = self._r % self._square
         words = kernels.limbs([prime, (1 - self._r) % prime, other * self._r % prime, one % prime, one // prime], half)
         words[1] += mask
-        inverse = np.array([kernels.inverse(prime)], dtype=np.uint64)
         sizes = half, row_width(prime), row_width(self._square)
-        self._ring = (*sizes, np.concatenate([words.reshape(-1), inverse]))
+        self._ring = (*sizes, np.concatenate([words.reshape(-1), kernels.inverse(prime, INVERSE_LIMBS)]))
         self._residues = arithmetic.multiplier(1, prime)
         self._reductions: dict[tuple[int, int], Words] = {}
         self._factors: dict[int, Words] = {}

@@ -471,7 +471,7 @@ class TestWrongArguments:
     def test_kernels_that_there_are_not(self, good: dict[str, list[Any]]) -> None:
         for name in self.NAMES[:6]:
             with pytest.raises(ValueError, match="no kernels"):
-                self.call(name, ["neon", *good[name][1:]])
+                self.call(name, ["abacus", *good[name][1:]])
 
     def test_any_words_give_numbers_and_no_crash(self, good: dict[str, list[Any]]) -> None:
         # What a constant is decides what comes out, never what is touched.

@@ -62,8 +62,8 @@ static size_t limbs_for(size_t bytes) { return (8 * bytes + kernels->limb_bits -
 
 static struct ring take_ring(void) {
     const size_t half = number(), prime_bytes = number(), square_bytes = number();
-    const uint64_t *words = secret(8 * (5 * half + 1));
-    return (struct ring){half, prime_bytes, square_bytes, words[5 * half], words, words + half, words + 2 * half,
+    const uint64_t *words = secret(8 * (5 * half + INVERSE_LIMBS));
+    return (struct ring){half, prime_bytes, square_bytes, words + 5 * half, words, words + half, words + 2 * half,
                          words + 3 * half};
 }
 
@@ -104,7 +104,8 @@ static void results_of(const struct reading *reading, const struct ring *ring, s
 }
 
 static void shape(void) {
-    uint64_t sizes[] = {kernels->limb_bits, kernels->tile, kernels->lanes, kernels->max_limbs, kernels->max_half};
+    uint64_t sizes[] = {kernels->limb_bits, kernels->tile,     kernels->lanes,
+                        kernels->max_limbs, kernels->max_half, (uint64_t)kernels->tables_of_doubles};
     result(sizes, sizeof sizes);
 }
 
@@ -273,6 +274,9 @@ static const struct kernels *kernels_named(const char *name) {
 #endif
 #ifdef XTRACE_HAVE_AVX2
     if (strcmp(name, "avx2") == 0) return &xtrace_avx2;
+#endif
+#ifdef XTRACE_HAVE_NEON
+    if (strcmp(name, "neon") == 0) return &xtrace_neon;
 #endif
     return NULL;
 }
