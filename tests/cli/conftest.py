@@ -71,7 +71,12 @@ def inside(library: Terminal) -> Iterator[Inside]:
     """Commands in the same folder, carried out in this process as the shell does: the workspace is opened once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(library.folder)
-        for name, value in {**library.environment, "COLUMNS": "80", "NO_COLOR": "1"}.items():
+        for name, value in {
+            **library.environment,
+            "COLUMNS": "80",
+            "NO_COLOR": "1",
+            "XTRACE_LOCAL_INDEX": "off",
+        }.items():
             patch.setenv(name, value)
         with Session() as session:
             yield Inside(session, library)

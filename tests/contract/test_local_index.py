@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from support.collecting import DIM, BitsModel, Model, cosine, toy_context, vector_of
 from support.hostile_table import noticed
@@ -213,6 +215,55 @@ async def test_decoys_are_fetched_along(
     await local.search(vector_of("b"), 1, rescore=1, decoys=9)
     fetch = watched.taken()[1][0]
     assert fetch.count("chunk_ids=") >= 10
+
+
+async def test_decoys_outlast_the_program_and_the_index(
+    filled: Collection, context: ExecutionContext, xtrace: XTraceIntegration, watched: Watched, tmp_path: Path
+) -> None:
+    async def fetched(collection: Collection, mode: Any) -> set[str]:
+        watched.taken()
+        await collection.search(vector_of(TEXTS["r5"]), 1, rescore=1, decoys=9, mode=mode)
+        (path,) = (
+            path for path, _ in watched.taken() if path.startswith("GET chunk") and path.count("chunk_ids=") < 30
+        )
+        return {part for part in path.partition("?")[2].split("&") if part.startswith("chunk_ids")}
+
+    first = await fetched(with_index(filled, context, xtrace, tmp_path, "codes"), "local")
+    assert len(first) >= 10
+    await with_index(filled, context, xtrace, tmp_path, "codes").clear_local_index()
+    assert await fetched(with_index(filled, context, xtrace, tmp_path, "codes"), "local") == first
+    assert await fetched(with_index(filled, context, xtrace, tmp_path, "codes"), "service") == first
+    (kept,) = (tmp_path / "local").glob("*.decoys")
+    kept.write_bytes(b"damaged")
+    with pytest.raises(InaccessibleFile, match="the groups of decoys"):
+        await fetched(with_index(filled, context, xtrace, tmp_path, "codes"), "service")
+
+
+async def test_a_small_index_is_begun_only_where_there_are_few_chunks(
+    filled: Collection,
+    context: ExecutionContext,
+    xtrace: XTraceIntegration,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xtrace_sdk.x_vec.local.local_index.REPLICA_CHUNKS", 30)
+    large = with_index(filled, context, xtrace, tmp_path, "small")
+    assert (await large.search(vector_of("a"))).mode == "service"
+    assert (await large.search(vector_of("a"), mode="local")).mode == "local"
+    assert (await with_index(filled, context, xtrace, tmp_path, "small").search(vector_of("a"))).mode == "local"
+    monkeypatch.setattr("xtrace_sdk.x_vec.local.local_index.REPLICA_CHUNKS", 100)
+    few = with_index(filled, context, xtrace, tmp_path / "few", "small")
+    assert (await few.search(vector_of("a"))).mode == "local"
+
+
+async def test_a_small_index_that_cannot_be_kept_is_done_without(
+    filled: Collection, context: ExecutionContext, xtrace: XTraceIntegration, tmp_path: Path
+) -> None:
+    (tmp_path / "local").write_text("no folder")
+    local = with_index(filled, context, xtrace, tmp_path, "small")
+    assert (await local.search("a")).mode == "service"
+    with pytest.raises(InaccessibleFile):
+        await local.search("a", mode="local")
 
 
 async def test_a_replica_works_offline(local: Collection, watched: Watched) -> None:
@@ -436,6 +487,32 @@ async def test_large_collections_keep_codes_alone(
     watched.taken()
     await local.search(vector_of("b"), 1, rescore=1)
     assert len(watched.taken()) == 2
+
+
+async def test_an_index_that_differs_from_the_service_is_noticed(local: Collection, filled: Collection) -> None:
+    found = await local.verify_local_index()
+    assert (found.chunks, found.contents, found.is_good) == (41, 40, True)  # one is the collection's own
+    await filled.delete(["r3"])
+    assert (await local.verify_local_index()).chunks == 40
+    assert local._local is not None
+    index, cut = local._local.index, await local._local.index.synchronised()
+    with index._opened().changing(cut.state.generation):  # as if the service had left out changes
+        (entry,) = cut.state.segments
+        alive = entry.alive()
+        lacking, surplus = np.flatnonzero(alive)[0], np.flatnonzero(~alive)[0]
+        alive[lacking], alive[surplus] = False, True
+        kept = index._opened().contents([2, 3])
+        index._opened().keep_contents({2: kept[3]})
+        state = replace(cut.state, generation=cut.state.generation + 1, segments=[entry.with_alive(alive)])
+        index._opened().write_state(state)
+    chunk_ids = cut.parts[0].segment.chunk_ids
+    found = await local.verify_local_index()
+    assert found.missing == (chunk_ids[lacking],)
+    assert found.surplus == (chunk_ids[surplus],)
+    assert found.wrong == (2,)
+    assert not found.is_good
+    with pytest.raises(InvalidArgument, match="no local index to verify"):
+        await filled.verify_local_index()
 
 
 # Faults and attacks

@@ -10,6 +10,7 @@ import gc
 import json
 import resource
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -239,6 +240,14 @@ async def _undo(world: World) -> Any:
     return await loader.undo(await loader.load(world.new(), [QUERY], world.kb_id))
 
 
+async def _verify_local_index(world: World) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        records = Collection(
+            world.xtrace, world.context, world.records_kb_id, local_index="replica", local_folder=folder
+        )
+        return await records.verify_local_index()
+
+
 async def _retrieve(world: World) -> Any:
     retriever = world.retriever
     found = await retriever.nn_search_for_ids(QUERY, 2, world.kb_id)
@@ -374,6 +383,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "Collection.iter": lambda w: every(w.records.iter({"topic": {"$ne": "birds"}}, order_by="topic")),
     "Collection.values": lambda w: w.records.values("topic"),
     "Collection.search": lambda w: w.records.search(w.record("a").vector or [], 2, where={"topic": "cats"}, decoys=1),
+    "Collection.verify_local_index": _verify_local_index,
     "Collection.search_mmr": lambda w: w.records.search_mmr(
         w.record("a").vector or [], 2, candidates=3, where={"topic": "cats"}
     ),

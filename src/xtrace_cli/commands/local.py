@@ -1,22 +1,64 @@
 """`xtrace local`: the local indexes of this machine."""
 
-from xtrace_cli.groups import new_group
-from xtrace_cli.output import Json, fields, note, show
+from typing import TYPE_CHECKING
 
-app = new_group("local", "The local indexes of this machine: what they take, clear.")
+from xtrace_cli.errors import DifferingIndex, WrongUse
+from xtrace_cli.groups import new_group
+from xtrace_cli.options.connection import CredentialsFile
+from xtrace_cli.options.passphrase import PassphraseFile
+from xtrace_cli.output import Json, fields, note, show
+from xtrace_cli.workspace import ContextFile, Given, KnowledgeBaseName, Workspace, with_workspace
+
+if TYPE_CHECKING:
+    from xtrace_sdk.x_vec.local.verifying import LocalIndexReport
+
+app = new_group("local", "The local indexes of this machine: what they take, verify, clear.")
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
     """Print the folder of the local indexes, how many there are, and their size.
 
-    Set XTRACE_LOCAL_INDEX to `auto`, `codes` or `replica` to keep one for each knowledge base that you search.
+    Searches keep one for each knowledge base of up to 100,000 chunks. XTRACE_LOCAL_INDEX=off keeps none, and `auto`,
+    `codes` or `replica` keep one of larger knowledge bases too.
     """
     from xtrace_sdk.x_vec.local.folder import default_folder, indexes
 
     found = indexes(default_folder())
     result = {"folder": str(default_folder()), "indexes": len(found), "bytes": sum(one.size for one in found)}
     show(result, as_json, lambda: fields((name, str(value)) for name, value in result.items()))
+
+
+@app.command()
+def verify(
+    kb: KnowledgeBaseName = None,
+    context: ContextFile = None,
+    passphrase_file: PassphraseFile = None,
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the local index of a knowledge base up to date, and compare it with all chunks that the service has.
+
+    So it is noticed if the service left out a change. The exit status is 1 if they differ: remove the index with
+    `xtrace local clear`, and find out why.
+    """
+
+    async def act(workspace: Workspace) -> "LocalIndexReport":
+        collection = await workspace.collection(kb)
+        if collection.local_index_path is None:
+            raise WrongUse("XTRACE_LOCAL_INDEX=off keeps no local index that could be verified")
+        return await collection.verify_local_index()
+
+    found = with_workspace(Given(credentials, context, passphrase_file), act)
+    differing = {"missing": len(found.missing), "surplus": len(found.surplus), "wrong": len(found.wrong)}
+    result = {"chunks": found.chunks, "contents": found.contents} | differing
+    line = f"{found.chunks} chunks and {found.contents} contents were compared, differ {sum(differing.values())}"
+    show(result, as_json, lambda: note(line))
+    if not found.is_good:
+        raise DifferingIndex(
+            f"the local index lacks {len(found.missing)} chunks that the service has, has {len(found.surplus)} that it "
+            f"lacks, and {len(found.wrong)} contents differ: clear it with `xtrace local clear`, and find out why"
+        )
 
 
 @app.command()

@@ -109,6 +109,8 @@ async def find(workspace: Workspace, wanted: Wanted, started: float) -> Found:
     with measured_stages() as stages:
         collection = await workspace.collection(wanted.kb)
         opened = time.perf_counter() - started
+        path = collection.local_index_path
+        is_first = path is not None and not path.exists()
         hits = await collection.search(
             wanted.question,
             wanted.limit,
@@ -116,4 +118,6 @@ async def find(workspace: Workspace, wanted: Wanted, started: float) -> Found:
             rescore=wanted.rescore,
             min_similarity=wanted.min_similarity,
         )
+    if is_first and hits.mode == "local":
+        note("this machine now keeps a sealed index of the knowledge base; XTRACE_LOCAL_INDEX=off keeps none")
     return Found(hits, collection.kb_id, hits.mode, {"open": opened, **stages, "in all": time.perf_counter() - started})

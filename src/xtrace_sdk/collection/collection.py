@@ -39,7 +39,11 @@ from xtrace_sdk.x_vec.chunks.vectors import Embedder, FloatEmbedder, embedded_qu
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import agreed_model
+from xtrace_sdk.x_vec.local.folder import default_folder
 from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalIndex, LocalKind, checked_staleness
+from xtrace_sdk.x_vec.local.verifying import LocalIndexReport
+from xtrace_sdk.x_vec.retrievers.decoys import Decoys
+from xtrace_sdk.x_vec.retrievers.kept_decoys import kept_decoys
 from xtrace_sdk.x_vec.retrievers.local_searching import LocalQuestion, LocalSearching, Ranked, in_local_index
 from xtrace_sdk.x_vec.retrievers.results import SearchMode, SearchResults
 
@@ -91,7 +95,8 @@ class Collection(Secretive):
                 similarities: `"int8"`, `"float32"`, or None for no copy.
             local_index: keeps a sealed index of the knowledge base in a folder of this machine, which searches use
                 instead of the service (docs/local-index.md): `"replica"` with all contents, `"codes"` with those that
-                were fetched, `"auto"` a replica of up to 100,000 chunks, None for no index.
+                were fetched, `"auto"` a replica of up to 100,000 chunks, `"small"` the same, but larger knowledge bases
+                are searched on the service, None for no index.
             local_folder: where the index is kept, by default the user's folder for caches.
             local_bytes: the size of that folder. Beyond it, kept contents are dropped first, then the indexes of other
                 knowledge bases, the least recently used first.
@@ -112,13 +117,14 @@ class Collection(Secretive):
         own_writes, embedder = OwnWrites(), RecordEmbedder(embedding, vector_copy is not None)
         self._inserter = RecordInserter(self._store, self._cipher, embedder, own_writes)
         self._updater = RecordUpdater(xtrace, context, self._store, self._cipher, embedder, own_writes)
-        self._searching = Searching(xtrace, context, kb_id, self._cipher, own_writes)
+        folder = default_folder() if local_folder is None else Path(local_folder)
+        decoys = Decoys() if local_index is None else kept_decoys(context, folder)
+        self._searching = Searching(xtrace, context, kb_id, self._cipher, own_writes, decoys)
         self._has_copies = vector_copy is not None
         self._local: LocalSearching | None = None
         if local_index is not None:
-            folder = None if local_folder is None else Path(local_folder)
             index = LocalIndex(xtrace, context, kb_id, kind=local_index, folder=folder, max_bytes=local_bytes)
-            self._local = LocalSearching(index, self._cipher.form)
+            self._local = LocalSearching(index, self._cipher.form, decoys.groups(kb_id))
 
     @classmethod
     async def open(
@@ -173,6 +179,17 @@ class Collection(Secretive):
     def local_index_path(self) -> Path | None:
         """The file of the local index; None without one."""
         return None if self._local is None else self._local.index.path
+
+    async def verify_local_index(self) -> LocalIndexReport:
+        """Brings the local index up to date, and compares it with all chunks that the service has.
+
+        So it is noticed if the service left out a change. The service learns that the client compares. Raises
+        `InvalidArgument` without a local index, `ChangedSinceSearch` if others keep changing the records, and what
+        `search` raises.
+        """
+        if self._local is None:
+            raise InvalidArgument('there is no local index to verify: open the collection with local_index="auto"')
+        return await self._local.index.verify()
 
     async def clear_local_index(self) -> None:
         """Removes the file of the local index. The next search that uses it fetches the contents again."""

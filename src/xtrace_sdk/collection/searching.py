@@ -16,6 +16,7 @@ from xtrace_sdk.errors import ChangedSinceSearch, ContextNotFound
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted
+from xtrace_sdk.x_vec.retrievers.decoys import Decoys
 from xtrace_sdk.x_vec.retrievers.engine import SearchEngine
 from xtrace_sdk.x_vec.retrievers.scope import SearchScope
 
@@ -61,11 +62,12 @@ class Searching(Secretive):
         kb_id: str,
         cipher: RecordCipher,
         own_writes: OwnWrites,
+        decoys: Decoys,
     ) -> None:
         self._context = context
         self._kb_id = kb_id
         self._cipher = cipher
-        self._engine = SearchEngine(context, xtrace)
+        self._engine = SearchEngine(context, xtrace, decoys)
         self._own_writes = own_writes
 
     async def nearest(self, wanted: Wanted) -> list[Found]:

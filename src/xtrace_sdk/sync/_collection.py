@@ -18,6 +18,7 @@ from xtrace_sdk.sync._vectors import Embedder
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalKind
+from xtrace_sdk.x_vec.local.verifying import LocalIndexReport
 from xtrace_sdk.x_vec.retrievers.results import SearchMode, SearchResults
 
 
@@ -59,7 +60,8 @@ class Collection(Twin[core.Collection]):
                 similarities: `"int8"`, `"float32"`, or None for no copy.
             local_index: keeps a sealed index of the knowledge base in a folder of this machine, which searches use
                 instead of the service (docs/local-index.md): `"replica"` with all contents, `"codes"` with those that
-                were fetched, `"auto"` a replica of up to 100,000 chunks, None for no index.
+                were fetched, `"auto"` a replica of up to 100,000 chunks, `"small"` the same, but larger knowledge bases
+                are searched on the service, None for no index.
             local_folder: where the index is kept, by default the user's folder for caches.
             local_bytes: the size of that folder. Beyond it, kept contents are dropped first, then the indexes of other
                 knowledge bases, the least recently used first.
@@ -135,6 +137,15 @@ class Collection(Twin[core.Collection]):
     def local_index_path(self) -> Path | None:
         """The file of the local index; None without one."""
         return self._core.local_index_path
+
+    def verify_local_index(self) -> LocalIndexReport:
+        """Brings the local index up to date, and compares it with all chunks that the service has.
+
+        So it is noticed if the service left out a change. The service learns that the client compares. Raises
+        `InvalidArgument` without a local index, `ChangedSinceSearch` if others keep changing the records, and what
+        `search` raises.
+        """
+        return run(self._core.verify_local_index())
 
     def clear_local_index(self) -> None:
         """Removes the file of the local index. The next search that uses it fetches the contents again."""

@@ -22,16 +22,25 @@ from xtrace_sdk.x_vec.local.index_file import Damaged, IndexFile, Outpaced
 from xtrace_sdk.x_vec.local.loaded import Candidates, Loaded
 from xtrace_sdk.x_vec.local.segment import code_of
 from xtrace_sdk.x_vec.local.state import State
-from xtrace_sdk.x_vec.local.synchronising import FIELDS, WITH_META_DATA, KeptContent, Synchroniser, read_chunk
+from xtrace_sdk.x_vec.local.synchronising import (
+    FIELDS,
+    WITH_META_DATA,
+    KeptContent,
+    Synchroniser,
+    read_chunk,
+)
+from xtrace_sdk.x_vec.local.verifying import LocalIndexReport, compared, stored_chunks
 
-LocalKind = Literal["auto", "codes", "replica"]
-"""`replica` keeps all contents in the folder, `codes` those that were fetched; `auto` is a replica of up to 100,000
-chunks."""
+LocalKind = Literal["auto", "small", "codes", "replica"]
+"""`replica` keeps all contents in the folder, `codes` those that were fetched. `auto` is a replica of up to 100,000
+chunks, beyond that as `codes`; `small` the same, but of larger knowledge bases no index is begun unless a search asks
+for it."""
 
-KINDS: Final = ("auto", "codes", "replica")
+KINDS: Final = ("auto", "small", "codes", "replica")
 REPLICA_CHUNKS: Final = 100_000
 LOCAL_BYTES: Final = 256 << 20
 _ATTEMPTS: Final = 20
+_BOUNDED: Final = ("auto", "small")
 _NAME: Final = "local index"
 _NAME_WITH_META_DATA: Final = "local index with metadata"
 
@@ -54,7 +63,19 @@ class LocalIndex(Secretive):
     """The index of one knowledge base under one context; several processes may share its folder."""
 
     __slots__ = (
-        *("_asked_at", "_context", "_fields", "_file", "_kb_id", "_kind", "_loaded", "_lock", "_max_bytes", "_name"),
+        *(
+            "_asked_at",
+            "_is_suitable",
+            "_context",
+            "_fields",
+            "_file",
+            "_kb_id",
+            "_kind",
+            "_loaded",
+            "_lock",
+            "_max_bytes",
+            "_name",
+        ),
         "_xtrace",
         "folder",
     )
@@ -86,6 +107,7 @@ class LocalIndex(Secretive):
         self._context = context
         self._kb_id = kb_id
         self._kind = kind
+        self._is_suitable: bool | None = None
         self._name = _NAME_WITH_META_DATA if with_meta_data else _NAME
         self._fields = WITH_META_DATA if with_meta_data else FIELDS
         self._max_bytes = max_bytes
@@ -99,6 +121,37 @@ class LocalIndex(Secretive):
     def path(self) -> Path:
         """The file of this index. Its name is a pseudonym."""
         return self.folder / (self._context.pseudonym(self._name, self._context.id, self._kb_id) + SUFFIX)
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether searches may do without it where it cannot be kept."""
+        return self._kind == "small"
+
+    async def is_suitable(self) -> bool:
+        """Whether a search that leaves the way open should use it: always, except that `small` begins no large one.
+
+        The service learns that a client asks. Raises `InaccessibleFile`, and what `XTraceIntegration` raises.
+        """
+        if self._is_suitable is None:
+            self._is_suitable = self._kind != "small" or await self._has_begun() or await self._is_small()
+        return self._is_suitable
+
+    async def _has_begun(self) -> bool:
+        try:
+            state = await asyncio.to_thread(lambda: self._opened().state() if self.path.exists() else State.empty())
+        except Damaged:
+            return False
+        except OSError as error:
+            raise _inaccessible(error) from None
+        return bool(state.revisions or state.progress)
+
+    async def _is_small(self) -> bool:
+        """Whether no chunk has an id above the largest number of chunks: ids are given in order, from 1."""
+        for context in self._context.lineage:
+            beyond = await self._xtrace.local_changes(self._kb_id, context.id, 0, REPLICA_CHUNKS, 1)
+            if beyond.chunk_ids:
+                return False
+        return True
 
     async def synchronised(self, max_staleness: float = 0) -> Loaded:
         """Returns the index as it is on the service now, or was `max_staleness` seconds ago at most.
@@ -153,6 +206,21 @@ class LocalIndex(Secretive):
             await asyncio.to_thread(self._keep, fetched)
         return await asyncio.to_thread(_contents, {**kept, **fetched})
 
+    async def verify(self) -> LocalIndexReport:
+        """Brings the index up to date, and compares it with all chunks that the service has.
+
+        Raises `ChangedSinceSearch` if others keep changing the knowledge base, and what `synchronised` raises.
+        """
+        for _ in range(_ATTEMPTS):
+            loaded = await self.synchronised()
+            stored = await stored_chunks(self._xtrace, self._context, self._kb_id)
+            if {loaded.state.revisions.get(one.id, 0) for one in self._context.lineage} == stored.revisions:
+                try:
+                    return await asyncio.to_thread(self._compared, loaded, stored.chunk_ids)
+                except Damaged:
+                    await self.clear()
+        raise ChangedSinceSearch("others keep changing the knowledge base: verify the local index again later")
+
     async def clear(self) -> None:
         """Removes the file. The next search begins again. Raises `InaccessibleFile`."""
         async with self._lock:
@@ -175,6 +243,9 @@ class LocalIndex(Secretive):
             self._file = IndexFile(self.path, key, self._context.homomorphic.hedge)
             os.utime(self.path)  # used now
         return self._file
+
+    def _compared(self, loaded: Loaded, stored: set[int]) -> LocalIndexReport:
+        return compared(loaded, stored, self._opened())
 
     def _reload(self) -> None:
         """Reads what other processes changed. Raises `Damaged`, `OSError`."""
@@ -236,7 +307,7 @@ class LocalIndex(Secretive):
 
     def _keeps(self, count: int) -> bool:
         """Whether an index of that many chunks keeps the contents that it reads."""
-        is_replica = self._kind == "replica" or (self._kind == "auto" and count <= REPLICA_CHUNKS)
+        is_replica = self._kind == "replica" or (self._kind in _BOUNDED and count <= REPLICA_CHUNKS)
         return is_replica and self._opened().size <= self._max_bytes
 
     def _trim(self) -> None:

@@ -44,7 +44,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,13 @@ class Candidates:
         return self.ids.nbytes + _OVERHEAD
 
 
+class Grouping(Protocol):
+    """The chunks of one knowledge base that are fetched together, as `Groups` has them."""
+
+    def together_with(self, wanted: set[int], candidates: ChunkIds, decoys: int) -> list[int]:
+        """See `Groups.together_with`."""
+
+
 class Decoys:
     """The groups of all knowledge bases, and the candidates of the latest searches.
 
@@ -90,11 +97,19 @@ class Decoys:
     one hid.
     """
 
-    def __init__(self) -> None:
-        self._groups: dict[str, Groups] = {}
+    def __init__(self, begin: Callable[[str], Grouping] | None = None) -> None:
+        """`begin` returns the groups of a knowledge base, by default new ones, which last as long as this object."""
+        self._begin = begin
+        self._groups: dict[str, Grouping] = {}
         self._remembered: dict[tuple[str, bytes], Candidates] = {}
         self._size = 0
         self._numbers = count(1)
+
+    def groups(self, kb_id: str) -> Grouping:
+        """The groups of a knowledge base."""
+        if kb_id not in self._groups:
+            self._groups[kb_id] = Groups() if self._begin is None else self._begin(kb_id)
+        return self._groups[kb_id]
 
     def remember(self, kb_id: str, ids: ChunkIds) -> Candidates:
         """Remembers the candidates of a new search; `ids` ascend. Equal candidates of two searches share one object."""
@@ -127,8 +142,7 @@ class Decoys:
         for search in sorted(by_search, key=lambda one: one.number):
             if not len(ids := search.ids):
                 raise _unknown(min(by_search[search]))
-            groups = self._groups.setdefault(search.kb_id, Groups())
-            asked.update(groups.together_with(by_search[search], ids, decoys))
+            asked.update(self.groups(search.kb_id).together_with(by_search[search], ids, decoys))
         return sorted(asked)
 
 

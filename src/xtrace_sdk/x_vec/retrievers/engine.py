@@ -34,14 +34,14 @@ class Found(NamedTuple):
 
 
 class SearchEngine(Secretive):
-    """Searches under one context, with decoys that stay the same for its lifetime."""
+    """Searches under one context, with decoys that stay the same for the lifetime of their groups."""
 
-    def __init__(self, context: ExecutionContext, integration: XTraceIntegration) -> None:
+    def __init__(self, context: ExecutionContext, integration: XTraceIntegration, decoys: Decoys) -> None:
         self._context = context
         self._integration = integration
         for one in context.lineage:
             integration.declare_private(one.id, one.private_metadata)
-        self._decoys = Decoys()
+        self._decoys = decoys
         before = context.predecessor
         self._stored_rows = None if before is None else StoredRows(before.homomorphic, before.accepted)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.errors import ChangedSinceSearch, InvalidArgument
+from xtrace_sdk.errors import ChangedSinceSearch, InaccessibleFile, InvalidArgument
 from xtrace_sdk.stages import stage
 from xtrace_sdk.x_vec.chunks.envelope import Content
 from xtrace_sdk.x_vec.chunks.vectors import VectorForm
@@ -19,7 +19,7 @@ from xtrace_sdk.x_vec.local.local_index import LocalIndex
 from xtrace_sdk.x_vec.local.segment import Segment
 from xtrace_sdk.x_vec.local.tokens import tokens
 from xtrace_sdk.x_vec.retrievers.closeness import distances_to, similarities_to
-from xtrace_sdk.x_vec.retrievers.decoys import Groups
+from xtrace_sdk.x_vec.retrievers.decoys import Grouping
 from xtrace_sdk.x_vec.retrievers.results import SearchMode
 
 ATTEMPTS: Final = 20
@@ -99,10 +99,11 @@ class LocalSearching(Secretive):
 
     __slots__ = ("_form", "_groups", "index")
 
-    def __init__(self, index: LocalIndex, form: VectorForm) -> None:
+    def __init__(self, index: LocalIndex, form: VectorForm, groups: Grouping) -> None:
+        """`groups` are those of the knowledge base, also of searches on the service."""
         self.index = index
         self._form = form
-        self._groups = Groups()
+        self._groups = groups
 
     async def search(self, question: LocalQuestion, among: Findable[R], max_staleness: float) -> list[Ranked[R]] | None:
         """Returns the best chunks, best first; None if only the service can compare one that may be found.
@@ -129,7 +130,8 @@ class LocalSearching(Secretive):
             with stage("scan"):
                 found = await asyncio.to_thread(_candidates, question, reach, among, loaded)
             with stage("fetch"):
-                contents = await self.index.read(found, self._decoys(question, loaded, found))
+                decoys = await asyncio.to_thread(self._decoys, question, loaded, found)
+                contents = await self.index.read(found, decoys)
             with stage("rescore"):
                 ranked = await asyncio.to_thread(self._ranked, question, among, found, contents)
             if len(ranked) >= question.k or reach >= total or among.is_decided:
@@ -182,8 +184,15 @@ async def in_local_index(
     raises.
     """
     ranked = None
-    if mode != "service" and searching is not None:
+    if mode == "local" and searching is not None:
         ranked = await searching.search(question, among, max_staleness)
+    elif mode == "auto" and searching is not None:
+        try:
+            if await searching.index.is_suitable():
+                ranked = await searching.search(question, among, max_staleness)
+        except InaccessibleFile:
+            if not searching.index.is_optional:
+                raise
     if ranked is None and mode == "local":
         raise InvalidArgument(
             'mode="local" needs an index: use local_index="auto"'

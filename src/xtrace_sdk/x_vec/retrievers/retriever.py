@@ -18,9 +18,12 @@ from xtrace_sdk.x_vec.chunks.vectors import Embedder, FloatEmbedder, embedded_qu
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import agreed_model, vector_form
+from xtrace_sdk.x_vec.local.folder import default_folder
 from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalIndex, LocalKind, checked_staleness
 from xtrace_sdk.x_vec.retrievers.contents import Contents
+from xtrace_sdk.x_vec.retrievers.decoys import Decoys
 from xtrace_sdk.x_vec.retrievers.engine import SearchEngine
+from xtrace_sdk.x_vec.retrievers.kept_decoys import kept_decoys
 from xtrace_sdk.x_vec.retrievers.local_chunks import LocalChunks
 from xtrace_sdk.x_vec.retrievers.local_searching import RESCORE, LocalQuestion, LocalSearching, in_local_index
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
@@ -87,9 +90,10 @@ class Retriever(Secretive):
         self._embedding = embedding
         self._form = vector_form(execution_context.embed_len(), model)
         self._contents = Contents(execution_context)
-        self._engine = SearchEngine(execution_context, integration)
         self._local_kind = local_index
-        self._local_folder = None if local_folder is None else Path(local_folder)
+        self._local_folder = default_folder() if local_folder is None else Path(local_folder)
+        self._decoys = Decoys() if local_index is None else kept_decoys(execution_context, self._local_folder)
+        self._engine = SearchEngine(execution_context, integration, self._decoys)
         self._local_bytes = local_bytes
         self._local: dict[str, LocalSearching] = {}
 
@@ -243,7 +247,7 @@ class Retriever(Secretive):
                 max_bytes=self._local_bytes,
                 with_meta_data=True,
             )
-            self._local[kb_id] = LocalSearching(index, self._form)
+            self._local[kb_id] = LocalSearching(index, self._form, self._decoys.groups(kb_id))
         return self._local[kb_id]
 
     async def _search_service(
