@@ -310,6 +310,14 @@ enum { BLOCK_LINEAR = 64, BLOCK_DIGITS = 64, BLOCK_FIXED = 16, BLOCK_POWER = 8, 
 
 /* ---- Functions of the module -------------------------------------------------------------------------------------- */
 
+/* Increased with every change of what a function takes or gives, here and in backends.py. */
+enum { INTERFACE = 2 };
+
+static PyObject *py_interface(PyObject *module, PyObject *nothing) {
+    (void)module, (void)nothing;
+    return PyLong_FromLong(INTERFACE);
+}
+
 static PyObject *py_supported(PyObject *module, PyObject *nothing) {
     (void)module, (void)nothing;
     PyObject *list = PyList_New(0);
@@ -696,8 +704,10 @@ static PyObject *py_nibble_dots(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {
+    {"interface", py_interface, METH_NOARGS, "The number of this interface, which the Python code compares with its own."},
     {"supported", py_supported, METH_NOARGS,
-     "The kernels that this processor runs, fastest first: (name, limb bits, tile, lanes, most limbs, most half)."},
+     "The kernels that this processor runs, fastest first: (name, limb bits, tile, lanes, most limbs, most half, whether "
+     "tables are of doubles)."},
     {"linear", py_linear, METH_VARARGS, "A linear map of rows modulo an odd modulus."},
     {"table", py_table, METH_VARARGS, "A table of powers of a fixed base."},
     {"fixed_encrypt", py_fixed_encrypt, METH_VARARGS, "Messages times powers of a fixed base."},

@@ -14,6 +14,9 @@ from xtrace_core.arithmetic.portable import PortableArithmetic
 NAMES = ("ifma", "avx2", "neon", "portable")
 """All backends, fastest first."""
 
+_INTERFACE = 2
+"""Of the compiled module that this code calls; also in native/module.c."""
+
 _INSTRUCTIONS = {"ifma": "AVX-512 IFMA", "avx2": "AVX2", "neon": "NEON"}
 
 
@@ -28,11 +31,13 @@ def backends(threads: int, constant_time: bool = False) -> dict[str, Arithmetic]
 
 
 def why_not_compiled() -> str:
-    """Empty if the compiled module is installed; otherwise why it is not."""
+    """Empty if the compiled module is installed and fits this code; otherwise why it is not used."""
     try:
-        import xtrace_core.arithmetic._native  # noqa: F401
+        from xtrace_core.arithmetic import _native
     except ImportError as error:
         return f"the compiled module is not installed ({error})"
+    if not hasattr(_native, "interface") or _native.interface() != _INTERFACE:
+        return "the compiled module is of another version; rebuild it with pip install --editable '.[all]'"
     return ""
 
 

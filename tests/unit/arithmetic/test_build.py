@@ -96,6 +96,13 @@ class TestChoice:
         said = run(sys.executable, "-S", "-c", _DESCRIBE, cwd=tmp_path, environment=here)
         assert said.startswith("portable, 1 thread: the compiled module is not installed")
 
+    def test_a_module_of_another_version_is_not_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from xtrace_core.arithmetic import _native
+
+        monkeypatch.setattr(_native, "interface", lambda: 1)
+        assert list(backends(threads=1)) == ["portable"]
+        assert "of another version; rebuild it" in choose({})[1]
+
 
 @needs_compiler
 def test_kernels_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
