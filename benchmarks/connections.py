@@ -1,4 +1,5 @@
-"""`python -m benchmarks.connections`: many connections at once, each searching 1,000 chunks again and again.
+"""`python -m benchmarks.connections`: many connections at once, each searching 1,000 chunks again and again; at a
+server of one process, and at one of two.
 
 The load comes from another process, which discards the answers (`tests/support/load.py`).
 """
@@ -26,6 +27,8 @@ from xtrace_server.credentials import Credentials
 
 KEY_LEN: Final = 1024
 CHUNKS: Final = 1000
+WORKERS: Final = (1, 2)
+"""The processes of the servers that are measured."""
 _LOAD: Final = Path(__file__).parents[1] / "tests" / "support" / "load.py"
 
 
@@ -56,21 +59,30 @@ def run_load(server: Credentials, body: dict[str, Any], connections: int, reques
     return found
 
 
+def measured(workers: int, connections: int, requests: int) -> str:
+    """The row of a server with this many workers."""
+    options = ("--workers", str(workers)) if workers > 1 else ()
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "data", None, *options) as server:
+        body = asyncio.run(prepare(server, CHUNKS))
+        run_load(server, body, connections, connections)
+        found = run_load(server, body, connections, requests)
+    seconds = sorted(found["seconds"])
+    median, p99 = seconds[len(seconds) // 2], seconds[int(0.99 * (len(seconds) - 1))]
+    rate = len(seconds) / found["elapsed"]
+    times = f"{median * 1000:7.0f} ms {p99 * 1000:7.0f} ms {p99 / median:12.1f}"
+    return f"{workers:7} {rate:18.0f} {found['errors']:8} {times}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=100)
     parser.add_argument("--requests", type=int, default=4000)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "data", None) as server:
-        body = asyncio.run(prepare(server, CHUNKS))
-        run_load(server, body, given.connections, given.connections)
-        found = run_load(server, body, given.connections, given.requests)
-    seconds = sorted(found["seconds"])
-    median, p99 = seconds[len(seconds) // 2], seconds[int(0.99 * (len(seconds) - 1))]
-    rate = len(seconds) / found["elapsed"]
-    print(f"{given.connections} connections, {CHUNKS:,} chunks each: {rate:.0f} searches a second (target: 150)")
-    print(f"{found['errors']} errors, median {median * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")
-    print(f"p99 is {p99 / median:.1f} times the median (target: 10)")
+    print(f"{given.connections} connections, {CHUNKS:,} chunks each")
+    print("workers searches a second   errors     median        p99 p99 / median")
+    for workers in WORKERS:
+        print(measured(workers, given.connections, given.requests))
+    print(f"target for {WORKERS[0]} process: 150 searches a second, no error, p99 under 10 times the median")
     print(machine())
 
 

@@ -33,12 +33,14 @@ NAMES = (
 
 
 @contextmanager
-def served(folder: Path, url: str | None) -> Iterator[Credentials]:
-    """A server in a process of its own, over the database at the URL or over SQLite in the folder."""
+def served(folder: Path, url: str | None, *options: str) -> Iterator[Credentials]:
+    """A server outside this process, over the database at the URL or over SQLite in the folder; `options` are those of
+    `xtrace serve`.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XTRACE_")}
     if url is not None:
         environment["XTRACE_DATABASE_URL"] = url
-    command = [sys.executable, "-m", "xtrace_cli", "serve", "--data", str(folder), "--port", "0"]
+    command = [sys.executable, "-m", "xtrace_cli", "serve", "--data", str(folder), "--port", "0", *options]
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:  # noqa: S603
         try:
             while not (folder / CREDENTIALS_FILE).exists():
