@@ -23,7 +23,7 @@ from benchmarks.harness import machine
 from xtrace_core.arithmetic import Rows
 from xtrace_core.arithmetic.backends import backends
 from xtrace_core.schemes.registry import SchemeRegistry
-from xtrace_sdk.x_vec.schemes.paillier.encoding import differing
+from xtrace_sdk.x_vec.schemes.bits import differing
 from xtrace_sdk.x_vec.schemes.paillier.lookup import PaillierLookupClient
 from xtrace_server.search.running import BLOCK_BYTES
 

@@ -10,6 +10,8 @@ MAX_CHUNKS: Final = 10_000
 MAX_WRITE_COST: Final = 12_000
 """The maximum cost of one insertion, update or patch for the database's writer, in the units of `write_cost`: about
 0.3 seconds, while all other writers wait."""
+MAX_EMBED_LEN: Final = 4096
+"""Positions of a vector."""
 MAX_IDS: Final = 100_000
 """Chunk ids, or names of chunks, in one call."""
 

@@ -17,7 +17,7 @@ with any metadata under ids that you choose:
 A collection is built on `DataLoader`, which encrypts and stores chunks, and `Retriever`, which searches them. An
 `InferenceClient` asks a language model about the results.
 
-**Where the keys are.** All secrets are in the execution context, on the client: the Paillier primes, the content key,
+**Where the keys are.** All secrets are in the execution context, on the client: the keys of vectors, the content key,
 and the keys for names and metadata. The context is saved to a file or to the service, encrypted under the key
 provider's key. The service never has a key that decrypts anything. You need both the context and its passphrase: if
 you lose either, the data is lost.

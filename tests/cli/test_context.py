@@ -40,6 +40,25 @@ def test_a_context_from_its_creation_to_its_end(protected: Terminal) -> None:
     assert not (protected.folder / "again.json").exists()
 
 
+def test_a_context_of_lattice_has_no_key_length(protected: Terminal) -> None:
+    created = protected("context create mine.json --scheme lattice --dimensions 384 --json").json
+    assert created == {
+        "context_id": created["context_id"],
+        "scheme": "lattice",
+        "dimensions": 384,
+        "key_provider": "passphrase",
+        "format_version": 2,
+    }
+    assert protected("context show mine.json --json").json == created
+    refused = protected("context create other.json --scheme lattice --key-len 1024")
+    assert "key_len is 1024, but the scheme lattice does not use it: omit it" in refused.err
+    assert refused.status != 0
+    assert not (protected.folder / "other.json").exists()
+    audited = protected("context audit mine.json")
+    assert "the context's scheme is lattice, which has no public key to attack" in audited.err
+    assert audited.status != 0
+
+
 def test_the_same_as_json(protected: Terminal) -> None:
     created = protected("context create mine.json --scheme paillier --dimensions 1024 --json").json
     assert created == {

@@ -152,6 +152,15 @@ def test_the_questions_lead_through_it(person: Terminal, credentials: Credential
     assert stored["restorable"] is True
 
 
+def test_the_scheme_of_a_new_context_is_chosen(person: Terminal, credentials: Credentials, elsewhere: Path) -> None:
+    made = person(f"init --url {credentials.api_url} --credentials {elsewhere} --scheme lattice --yes --json")
+    assert made.status == 0, made.err
+    assert person("context show keys/context.json --json").json["scheme"] == "lattice"
+    found = person("doctor --json").json["findings"]
+    (about,) = [one["found"] for one in found if one["check"] == "context" and "lattice" in one["found"]]
+    assert about.endswith("keys/context.json: lattice, 512 bits, protected by passphrase")
+
+
 def test_two_passphrases_that_differ_change_nothing(person: Terminal, elsewhere: Path) -> None:
     del person.environment["XTRACE_PASSPHRASE"]
     refused = person.watched(f"init --credentials {elsewhere}", "", PASSPHRASE, WRONG_PASSPHRASE)

@@ -10,6 +10,7 @@ import pytest
 from contract.test_rotation import COUNT, expect_everything, load, new_context, number_under, successor, vectors
 from contract.test_verification import damage
 from support.existing_client import fixture
+from support.schemes import SCHEMES
 from support.service import Http, LiveService, ok
 from xtrace_sdk.errors import InvalidArgument, ServerUnreachable, TamperedData
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
@@ -29,7 +30,7 @@ async def other(live_service: LiveService) -> AsyncIterator[XTraceIntegration]:
         yield integration
 
 
-@pytest.fixture(scope="module", params=["paillier", "paillier_lookup"])
+@pytest.fixture(scope="module", params=SCHEMES)
 def context(request: pytest.FixtureRequest) -> ExecutionContext:
     return new_context(request.param)
 

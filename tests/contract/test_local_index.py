@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from support.collecting import DIM, BitsModel, Model, cosine, toy_context, vector_of
 from support.hostile_table import noticed
+from support.schemes import SCHEMES
 from support.watched import Watched
 from xtrace_sdk import Collection, PassphraseKeyProvider, sync
 from xtrace_sdk.errors import (
@@ -95,7 +96,7 @@ def nearest(query: Any, ids: Sequence[str], k: int) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["auto", "codes", "replica"])
-@pytest.mark.parametrize("scheme", ["paillier_lookup", "paillier"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_the_index_finds_what_the_service_finds(
     scheme: str, kind: str, xtrace: XTraceIntegration, tmp_path: Path
 ) -> None:

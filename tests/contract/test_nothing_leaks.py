@@ -284,7 +284,7 @@ async def use_a_memory(scheme: str, xtrace: XTraceIntegration, embedding: Embedd
     }
 
 
-async def use_the_command(url: str, credentials: Credentials, folder: Path) -> dict[str, bytes]:
+async def use_the_command(scheme: str, url: str, credentials: Credentials, folder: Path) -> dict[str, bytes]:
     """The same service through the command line; the marks of the keys that it made."""
     *_, passphrase = PASSPHRASES.values()
     environment = {
@@ -299,7 +299,7 @@ async def use_the_command(url: str, credentials: Credentials, folder: Path) -> d
     async def run(line: str) -> str:
         return (await asyncio.to_thread(shell, line)).text
 
-    context_id = await run("context create mine.json --dimensions 64")
+    context_id = await run(f"context create mine.json --scheme {scheme} --dimensions 64")
     await run("context save mine.json")
     await run(f"context restore {context_id} copy.json")
     lines = (await run("kb list")).splitlines()[1:]
@@ -310,7 +310,7 @@ async def use_the_command(url: str, credentials: Credentials, folder: Path) -> d
     )
 
 
-@pytest.fixture(scope="module", params=[pytest.param("paillier", marks=pytest.mark.full), "paillier_lookup"])
+@pytest.fixture(scope="module", params=[pytest.param("paillier", marks=pytest.mark.full), "paillier_lookup", "lattice"])
 def evidence(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """What a run leaves behind, for each scheme."""
     return asyncio.run(_evidence(request.param, tmp_path_factory.mktemp("run")))
@@ -333,7 +333,7 @@ async def _evidence(scheme: str, folder: Path) -> Evidence:
             seen.marks |= await use_a_memory(scheme, xtrace, Embedding("wordllama", "l2_supercat", DIM), folder)
             seen.marks |= {
                 f"command's {name}": value
-                for name, value in (await use_the_command(recording.url, credentials, command_folder)).items()
+                for name, value in (await use_the_command(scheme, recording.url, credentials, command_folder)).items()
             }
             seen.audit = msgspec.json.encode(await xtrace.audit_log(1000))
         seen.wire = bytes(recording.data)

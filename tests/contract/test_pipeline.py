@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from support.schemes import SCHEMES, key_len
 from xtrace_sdk.errors import (
     ChangedSinceSearch,
     ContentTampered,
@@ -35,7 +36,7 @@ COUNT = 60
 
 def new_context(scheme: str = "paillier_lookup", dim: int = DIM) -> ExecutionContext:
     provider = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
-    return ExecutionContext.create(provider, scheme, dim, 256, insecure_allow_weak_parameters=True)
+    return ExecutionContext.create(provider, scheme, dim, key_len(scheme), insecure_allow_weak_parameters=True)
 
 
 def chunks(count: int = COUNT) -> list[dict[str, Any]]:
@@ -53,7 +54,7 @@ def nearest(matrix: NDArray[np.uint8], query: NDArray[np.uint8]) -> tuple[list[i
     return [int(i) for i in order], [int(distances[i]) for i in order]
 
 
-@pytest.fixture(scope="module", params=["paillier", "paillier_lookup"])
+@pytest.fixture(scope="module", params=SCHEMES)
 def context(request: pytest.FixtureRequest) -> ExecutionContext:
     return new_context(request.param)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from support.existing_client import ExistingClientKey, fixture
 from support.forked import Account, forking
 from support.rotating import rotate_to
+from support.schemes import SCHEMES, key_len
 from support.service import Http, ok
 from xtrace_core.frames import RowBlock
 from xtrace_sdk.errors import (
@@ -30,6 +31,7 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.schemes.registry import scheme_name
 from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext, WeakKeyWarning
 from xtrace_server.credentials import Credentials
@@ -43,11 +45,14 @@ def provider(passphrase: str = "passphrase") -> PassphraseKeyProvider:  # noqa: 
 
 
 def new_context(scheme: str = "paillier_lookup", dim: int = DIM, **options: Any) -> ExecutionContext:
-    return ExecutionContext.create(provider(), scheme, dim, 256, insecure_allow_weak_parameters=True, **options)
+    return ExecutionContext.create(
+        provider(), scheme, dim, key_len(scheme), insecure_allow_weak_parameters=True, **options
+    )
 
 
-def successor(old: ExecutionContext, path: Path, scheme: str | None = None, key_len: int = 256) -> ExecutionContext:
-    return old.successor(provider(), scheme, key_len, path, insecure_allow_weak_parameters=True)
+def successor(old: ExecutionContext, path: Path, scheme: str | None = None, prime_len: int = 256) -> ExecutionContext:
+    scheme = scheme or scheme_name(old.public_data()["type"])
+    return old.successor(provider(), scheme, key_len(scheme, prime_len), path, insecure_allow_weak_parameters=True)
 
 
 def collection(count: int = COUNT) -> list[dict[str, Any]]:
@@ -118,16 +123,16 @@ async def number_under(context: ExecutionContext, xtrace: XTraceIntegration, kb_
     return len(await xtrace.meta_search(kb_id, {}, context.id, projection=["name"]))
 
 
-@pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
-@pytest.mark.parametrize(("dim", "key_len"), [(1, 256), (16, 384), (300, 256), (600, 512)])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize(("dim", "prime_len"), [(1, 256), (16, 384), (300, 256), (600, 512)])
 async def test_everything_moves_and_nothing_changes(
-    scheme: str, dim: int, key_len: int, xtrace: XTraceIntegration, kb_id: str, tmp_path: Path
+    scheme: str, dim: int, prime_len: int, xtrace: XTraceIntegration, kb_id: str, tmp_path: Path
 ) -> None:
     old = new_context(scheme, dim)
     ids = await load(old, xtrace, kb_id, 12)
     names = [chunk["name"] for chunk in await xtrace.get_chunk_by_id(ids, kb_id, ["name"])]
-    other_scheme = "paillier" if scheme == "paillier_lookup" else "paillier_lookup"
-    new = successor(old, tmp_path / "new", other_scheme, key_len)
+    other_scheme = SCHEMES[SCHEMES.index(scheme) - 1]
+    new = successor(old, tmp_path / "new", other_scheme, prime_len)
     summary = await rotate(new, xtrace, batch_size=5)
     assert (summary.chunks, summary.total, summary.removed_old) == ({kb_id: 12}, 12, False)
     assert await number_under(old, xtrace, kb_id) == 0

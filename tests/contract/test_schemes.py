@@ -14,6 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from support.plain_scheme import NAME, PlainClient
+from support.schemes import SCHEMES as REAL_SCHEMES
+from support.schemes import key_len
 from support.service import LiveService, running_service
 from xtrace_sdk import (
     DataLoader,
@@ -30,7 +32,7 @@ from xtrace_server.credentials import Credentials
 
 pytestmark = pytest.mark.usefixtures("database")
 
-SCHEMES = ("paillier_lookup", "paillier", NAME)
+SCHEMES = (*REAL_SCHEMES, NAME)
 DIM = 40
 COUNT = 30
 
@@ -61,7 +63,7 @@ def new_context(scheme: str, **options: Any) -> ExecutionContext:
         provider(),
         scheme,
         DIM,
-        None if scheme == NAME else 256,
+        key_len(scheme),
         insecure_allow_weak_parameters=True,
         **options,
     )
@@ -214,9 +216,8 @@ async def test_a_content_of_another_chunk_is_noticed(stock: Stock) -> None:
 
 @pytest.mark.parametrize("target", SCHEMES)
 async def test_a_rotation_moves_every_chunk_to_any_scheme(stock: Stock, target: str, tmp_path: Path) -> None:
-    key_len = None if target == NAME else 256
     new = stock.context.successor(
-        provider(), target, key_len, tmp_path / "new.json", insecure_allow_weak_parameters=True
+        provider(), target, key_len(target), tmp_path / "new.json", insecure_allow_weak_parameters=True
     )
     query = vectors(1, seed=6)[0]
     retriever = Retriever(new, stock.xtrace)
@@ -243,10 +244,11 @@ async def test_contexts_are_saved_and_opened_again(stock: Stock, tmp_path: Path)
     for context in (again, remote.rewrap(provider())):
         found = await Retriever(context, stock.xtrace).search(query, 3, stock.kb_id)
         assert [(one.chunk_id, one.distance) for one in found] == stock.nearest(query, 3)
-        assert (context.id, context.key_len()) == (stock.context.id, None if stock.scheme == NAME else 256)
+        assert (context.id, context.key_len()) == (stock.context.id, key_len(stock.scheme))
 
 
+@pytest.mark.parametrize("scheme", ["lattice", NAME])
 @pytest.mark.parametrize(("name", "value"), [("key_len", 1024), ("alpha_len", 512)])
-def test_a_scheme_refuses_parameters_that_it_does_not_have(name: str, value: int) -> None:
-    with pytest.raises(InvalidArgument, match=f"{name} is {value}, but the scheme plain does not use it"):
-        ExecutionContext.create(provider(), NAME, DIM, **{name: value})  # type: ignore[arg-type]
+def test_a_scheme_refuses_parameters_that_it_does_not_have(scheme: str, name: str, value: int) -> None:
+    with pytest.raises(InvalidArgument, match=f"{name} is {value}, but the scheme {scheme} does not use it: omit it"):
+        ExecutionContext.create(provider(), scheme, DIM, **{name: value})  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from support.recording_proxy import found
+from support.schemes import SCHEMES, key_len
 from support.secret_marks import key_marks
 from xtrace_sdk.errors import XTraceError
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
@@ -33,7 +34,9 @@ def cheap(passphrase: str) -> PassphraseKeyProvider:
 
 
 def new_context(scheme: str, path: Path | None = None) -> ExecutionContext:
-    return ExecutionContext.create(cheap(PASSPHRASE), scheme, DIM, 256, path=path, insecure_allow_weak_parameters=True)
+    return ExecutionContext.create(
+        cheap(PASSPHRASE), scheme, DIM, key_len(scheme), path=path, insecure_allow_weak_parameters=True
+    )
 
 
 def secrets_of(*contexts: ExecutionContext) -> dict[str, bytes]:
@@ -42,7 +45,7 @@ def secrets_of(*contexts: ExecutionContext) -> dict[str, bytes]:
     return passphrases | {"text": TEXT.encode()} | key_marks(*contexts)
 
 
-@pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 async def test_no_log_and_no_exception_holds_a_secret(
     scheme: str, xtrace: XTraceIntegration, credentials: Credentials, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
@@ -54,7 +57,7 @@ async def test_no_log_and_no_exception_holds_a_secret(
     await loader.dump_db(db, index, kb_id)
     await retriever.retrieve_and_decrypt(await retriever.nn_search_for_ids([1] * DIM, 3, kb_id), kb_id)
     await old.save_to_remote(xtrace)
-    new = old.successor(cheap(OTHER_PASSPHRASE), key_len=256, insecure_allow_weak_parameters=True)
+    new = old.successor(cheap(OTHER_PASSPHRASE), key_len=key_len(scheme), insecure_allow_weak_parameters=True)
     new.save_to_disk(tmp_path / "new")
 
     document = json.loads((tmp_path / "context").read_text())

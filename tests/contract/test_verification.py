@@ -9,6 +9,7 @@ import pytest
 
 from contract.test_rotation import COUNT, load, new_context, successor, vectors
 from support.existing_client import fixture
+from support.schemes import SCHEMES
 from support.service import Http, ok
 from xtrace_sdk.errors import InvalidArgument, InvalidRows, NotFound
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
@@ -22,7 +23,7 @@ from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 EVERY_ID = list(range(1, COUNT + 1))
 
 
-@pytest.fixture(scope="module", params=["paillier", "paillier_lookup"])
+@pytest.fixture(scope="module", params=SCHEMES)
 def context(request: pytest.FixtureRequest) -> ExecutionContext:
     return new_context(request.param)
 

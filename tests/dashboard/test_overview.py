@@ -58,6 +58,17 @@ def test_private_fields_and_protected_secrets_are_told_apart(admin: Visitor, htt
     assert "d3JhcHBlZA" not in contexts.html
 
 
+def test_a_context_without_a_modulus_is_not_called_unknown(admin: Visitor, http: Http) -> None:
+    pk = '{"parameters":"lattice-1","embed_len":64,"id":"00112233445566778899aabbccddeeff"}'
+    data = {"type": "LatticeClient", "pk": pk, "config": '{"embed_len": 64}'}
+    ok(http.data("POST", "/exec_context/{org}", json={"context_id": "records", "data": data}))
+    shown = admin.get("/contexts").text
+    for text in ("Lattice", "64 dimensions", "symmetric keys"):
+        assert text in shown, text
+    assert "unknown" not in shown
+    assert "is weak" not in shown
+
+
 def test_what_needs_attention_is_named(admin: Visitor, http: Http, live_service: LiveService) -> None:
     assert "appear here" in admin.get("/").text
     for days in (60, 3, 1, 5, 2):

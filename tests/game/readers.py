@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from support.crypto_support import Client
+from xtrace_sdk.x_vec.schemes.bits import PackedBits
 from xtrace_sdk.x_vec.schemes.interface import Answers, Nonces, Valid
-from xtrace_sdk.x_vec.schemes.paillier.encoding import PackedBits
 from xtrace_sdk.x_vec.schemes.paillier.query import EncryptedQuery
 
 

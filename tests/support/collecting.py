@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from support.schemes import key_len
 from xtrace_sdk.x_vec.chunks.vectors import float_to_bits
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
@@ -44,7 +45,7 @@ def vector_of(text: str) -> NDArray[np.float32]:
 def toy_context(*, dim: int = DIM, scheme: str = "paillier_lookup", **more: Any) -> ExecutionContext:
     """A context for vectors of `dim` bits whose keys protect nothing, made in no time."""
     provider = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
-    return ExecutionContext.create(provider, scheme, dim, 256, insecure_allow_weak_parameters=True, **more)
+    return ExecutionContext.create(provider, scheme, dim, key_len(scheme), insecure_allow_weak_parameters=True, **more)
 
 
 def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

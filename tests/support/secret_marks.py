@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from xtrace_sdk.x_vec.inference.embedding import Embedding
+from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
 
@@ -22,6 +23,9 @@ def key_marks(*contexts: ExecutionContext) -> dict[str, bytes]:
             marks[f"{number} {name}"] = bytes.fromhex(value if len(value) % 2 == 0 else "0" + value)
             marks[f"{number} {name} in hexadecimal"] = value.encode()
             marks[f"{number} {name} in decimal"] = str(int(value, 16)).encode()
+        if isinstance(context._keys.homomorphic, LatticeClient):
+            derived = context._keys.homomorphic._keys.record_keys()
+            marks |= {f"{number} key of records {i}": key for i, key in enumerate(derived)}
     return marks
 
 
@@ -43,6 +47,8 @@ async def vector_marks(texts: Iterable[str], embedding: Embedding, *contexts: Ex
         for separator in ("", ",", ", "):
             marks[f"digits of {text}, {separator!r}"] = separator.join(map(str, bits[:64])).encode()
         for number, context in enumerate(contexts):
+            if isinstance(context._keys.homomorphic, LatticeClient):
+                continue  # its plaintexts are the bits, last first
             for part, rows in enumerate(context.homomorphic._encoding.encode(bits[None])):  # type: ignore[attr-defined]
                 marks[f"{number} encoded {text} {part}"] = rows[0].tobytes().rstrip(b"\0")
     return marks

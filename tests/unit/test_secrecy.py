@@ -26,6 +26,7 @@ from support.aws import ALIAS, running_kms
 from support.existing_client import ExistingClientKey
 from support.object_graph import PACKAGES, ObjectGraph, is_data, is_ours
 from support.recording_proxy import found
+from support.schemes import SCHEMES, key_len
 from support.secret_marks import key_marks
 from xtrace_cli.options.connection import Connection
 from xtrace_cli.options.settings import Setting, Source
@@ -49,7 +50,6 @@ from xtrace_server.credentials import Credentials, OperatorCredentials
 
 PASSPHRASE = "Zirkelquadratur-Passphrase"
 API_KEY, ADMIN_KEY = "Fernmeldegeheimnis-4711", "Generalschluessel-0815"
-SCHEMES = ("paillier", "paillier_lookup")
 BACKENDS = backends(1)
 for package in (xtrace_sdk, xtrace_core.arithmetic):
     for found_module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
@@ -71,9 +71,9 @@ def contexts(folder: Path) -> list[ExecutionContext]:
     made = []
     for scheme in SCHEMES:
         first = ExecutionContext.create(
-            cheap(), scheme, 64, 256, path=folder / scheme, insecure_allow_weak_parameters=True
+            cheap(), scheme, 64, key_len(scheme), path=folder / scheme, insecure_allow_weak_parameters=True
         )
-        second = first.successor(cheap(), key_len=256, insecure_allow_weak_parameters=True)
+        second = first.successor(cheap(), key_len=key_len(scheme), insecure_allow_weak_parameters=True)
         made += [
             first,
             second,

@@ -34,6 +34,7 @@ class Scheme(StrEnum):
 
     PAILLIER_LOOKUP = "paillier_lookup"
     PAILLIER = "paillier"
+    LATTICE = "lattice"
 
 
 class PrivateField(StrEnum):
@@ -52,16 +53,21 @@ class PrivateField(StrEnum):
 def create(
     path: NewFile,
     scheme: Annotated[
-        Scheme, typer.Option(help="The scheme of the vectors: `paillier_lookup` is the faster one.")
+        Scheme,
+        typer.Option(
+            help="The scheme of the vectors. `paillier_lookup` searches faster than `paillier`; with `lattice`, "
+            "clients fetch small encrypted vectors and compare them."
+        ),
     ] = Scheme.PAILLIER_LOOKUP,
     dimensions: Annotated[int, typer.Option(min=1, max=4096, help="The number of bits of a vector.")] = 512,
     key_len: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="The bits of each prime. 1024 gives 112-bit security. Use 1536 (128-bit) if the data must stay "
-            "secret beyond 2030; searches then take about twice as long, and vectors 1.5 times the space."
+            help="The bits of each prime of a Paillier scheme, by default 1024, which gives 112-bit security. Use 1536 "
+            "(128-bit) if the data must stay secret beyond 2030; searches then take about twice as long, and vectors "
+            "1.5 times the space."
         ),
-    ] = 1024,
+    ] = None,
     private_metadata: Annotated[
         list[PrivateField] | None,
         typer.Option(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from xtrace_cli.commands.context import Scheme
 from xtrace_cli.options.connection import CredentialsFile
 from xtrace_cli.options.passphrase import PassphraseFile
 from xtrace_cli.output import Json
@@ -49,6 +50,9 @@ def init(
         bool | None,
         typer.Option("--recovery-key/--no-recovery-key", help="Create a recovery key, and print its words once."),
     ] = None,
+    scheme: Annotated[
+        Scheme, typer.Option(help="The scheme of a new context; `xtrace context create --help` compares them.")
+    ] = Scheme.PAILLIER_LOOKUP,
     model: Annotated[
         str | None,
         typer.Option(
@@ -96,7 +100,9 @@ def init(
     guide(
         Options(
             server=ServerOptions(url, local, data, credentials, keep_keys),
-            context=ContextOptions(context, restore, passphrase_file, recovery_key, model, dimensions, bits),
+            context=ContextOptions(
+                context, restore, passphrase_file, recovery_key, scheme.value, model, dimensions, bits
+            ),
             keep_passphrase=None if keep_passphrase is None else keep_passphrase.value,
             save_context=save_context,
             kb=kb,

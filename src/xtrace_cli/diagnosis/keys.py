@@ -33,9 +33,8 @@ def context(file: Path | None, passphrase_file: Path | None, settings: Settings)
         yield Finding("context", "error", f"{where} does not exist", advice)
         return
     part = read_public_part(file)
-    about = (
-        f"{file}: {part.scheme}, {part.embed_len} bits, primes of {part.key_len} bits, protected by {part.key_provider}"
-    )
+    primes = "" if part.key_len is None else f"primes of {part.key_len} bits, "
+    about = f"{file}: {part.scheme}, {part.embed_len} bits, {primes}protected by {part.key_provider}"
     yield Finding("context", "ok", about)
     if part.has_recovery_key:
         yield Finding("recovery_key", "ok", "a recovery key opens the context too")

@@ -36,6 +36,7 @@ class ContextOptions:
     restore: str | None
     passphrase_file: Path | None
     recovery_key: bool | None
+    scheme: str
     model: str | None
     dimensions: int | None
     bits: int | None
@@ -134,7 +135,7 @@ def _created(questions: Questions, options: ContextOptions, path: Path) -> Chose
         default=questions.may_ask,
     )
     key = RecoveryKey.generate() if wanted else None
-    context = ExecutionContext.create(passphrase, "paillier_lookup", embedding=embedding, path=path, recovery_key=key)
+    context = ExecutionContext.create(passphrase, options.scheme, embedding=embedding, path=path, recovery_key=key)
     if key is not None:
         tested(path, key)
     else:

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from xtrace_core.schemes.interface import Evaluation, EvaluationFactory, InvalidPublicKey
+from xtrace_core.schemes.lattice import lattice_evaluation
 from xtrace_core.schemes.paillier import paillier_evaluation
 
 
@@ -14,12 +15,14 @@ class SchemeType(StrEnum):
 
     PAILLIER = "PaillierClient"
     PAILLIER_LOOKUP = "PaillierLookupClient"
+    LATTICE = "LatticeClient"
 
 
 _SCHEMES: Final[Mapping[str, EvaluationFactory]] = {
-    # They differ only in their noise, which the service does not see.
+    # These two differ only in their noise, which the service does not see.
     SchemeType.PAILLIER: paillier_evaluation,
     SchemeType.PAILLIER_LOOKUP: paillier_evaluation,
+    SchemeType.LATTICE: lattice_evaluation,
 }
 _MAX_EVALUATIONS: Final = 256
 

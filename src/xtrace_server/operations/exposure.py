@@ -18,7 +18,11 @@ from xtrace_server.storage.database import Connection
 PAGE_CONTEXTS = 25
 STRONG_MODULUS_BITS: Final = 3072
 _PROVIDERS: Final = {"passphrase": "passphrase", "aws_kms": "AWS KMS", "key_file": "key file"}
-_SCHEMES: Final = {SchemeType.PAILLIER: "Paillier", SchemeType.PAILLIER_LOOKUP: "Paillier, lookup"}
+_SCHEMES: Final = {
+    SchemeType.PAILLIER: "Paillier",
+    SchemeType.PAILLIER_LOOKUP: "Paillier, lookup",
+    SchemeType.LATTICE: "Lattice",
+}
 _SHOWN_USES: Final = 3
 _SHOWN_WEAK: Final = 5
 _LOOKED_AT: Final = 50
@@ -31,6 +35,8 @@ class StoredContext:
 
     id: str
     scheme: str
+    has_modulus: bool
+    """False for a scheme that needs none; True for an unknown scheme."""
     modulus_bits: int | None
     dimensions: int | None
     weakness: str
@@ -143,6 +149,7 @@ def _context(one: PublicPart, uses: list[Use], used_by: int) -> StoredContext:
     return StoredContext(
         id=one.id,
         scheme=_SCHEMES.get(SchemeType(one.type), one.type) if is_known else one.type[:40],
+        has_modulus=one.type != SchemeType.LATTICE,
         modulus_bits=bits,
         dimensions=number(config.get("embed_len")),
         weakness=weakness(one.type, bits, config),

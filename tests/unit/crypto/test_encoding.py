@@ -7,8 +7,10 @@ import pytest
 
 from support import reference_paillier as reference
 from xtrace_core.arithmetic import as_rows
+from xtrace_core.limits import MAX_EMBED_LEN
 from xtrace_sdk.errors import InvalidArgument
-from xtrace_sdk.x_vec.schemes.paillier.encoding import MAX_EMBED_LEN, VectorEncoding, choose_base, differing
+from xtrace_sdk.x_vec.schemes.bits import differing
+from xtrace_sdk.x_vec.schemes.paillier.encoding import VectorEncoding, choose_base
 
 
 def encoding(embed_len: int, key_len: int) -> VectorEncoding:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from support import reference_paillier as reference
-from support.crypto_support import CLIENTS, Client, Vectors, answers, number, reference_key
+from support.crypto_support import CLIENTS, SCHEMES, Client, Vectors, answers, number, reference_key
 from xtrace_core.arithmetic import Rows
 from xtrace_sdk.x_vec.chunks import cipher as content
 from xtrace_sdk.x_vec.chunks.cipher import ContentCipher
@@ -22,7 +22,6 @@ from xtrace_sdk.x_vec.keys import aead, sealed_secret
 from xtrace_sdk.x_vec.keys.cmac import Cmac
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
-from xtrace_sdk.x_vec.schemes.registry import SCHEMES
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "crypto.json").read_text("utf-8"))
 

@@ -10,6 +10,7 @@ from support.crypto_support import CLIENTS as BY_NAME
 from support.crypto_support import SCHEMES, client, generated
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, InvalidVector, WeakParameters
 from xtrace_sdk.x_vec.keys.hedging import Hedge
+from xtrace_sdk.x_vec.schemes.bits import checked_bits
 from xtrace_sdk.x_vec.schemes.paillier import full_noise as paillier
 from xtrace_sdk.x_vec.schemes.paillier import lookup as paillier_lookup
 from xtrace_sdk.x_vec.schemes.paillier.full_noise import PaillierClient
@@ -298,9 +299,8 @@ def test_what_is_no_batch_of_vectors_is_refused(batch: Any) -> None:
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int64", "uint64", "float16", "float32", "float64"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_zeros_and_ones_of_any_number_type_and_memory_order_are_taken(dtype: str, order: Any) -> None:
-    owner = client("paillier_lookup", 256, LENGTH)
     vectors = np.array([[0, 1, 0, 1, 1, 1], [1, 1, 0, 0, 0, 1]])
-    bits = owner._bits(np.asarray(vectors, dtype=dtype, order=order))
+    bits = checked_bits(np.asarray(vectors, dtype=dtype, order=order), LENGTH)
     assert bits.dtype == np.uint8
     assert bits.flags.c_contiguous
     assert bits.tolist() == vectors.tolist()

@@ -1,5 +1,6 @@
 """Execution contexts: what is saved opens again, and only so."""
 
+import itertools
 import json
 import stat
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from support.existing_client import ExistingClientKey
+from support.schemes import SCHEMES, key_len
 from xtrace_sdk.errors import (
     InaccessibleFile,
     InvalidArgument,
@@ -34,7 +36,9 @@ def load(path: Path, passphrase: str) -> ExecutionContext:
 
 
 def new_context(scheme: str = "paillier_lookup", **options: Any) -> ExecutionContext:
-    return ExecutionContext.create(provider(), scheme, 16, 256, insecure_allow_weak_parameters=True, **options)
+    return ExecutionContext.create(
+        provider(), scheme, 16, key_len(scheme), insecure_allow_weak_parameters=True, **options
+    )
 
 
 class MemoryStore:
@@ -229,9 +233,9 @@ def test_bad_parameters_are_refused_in_one_sentence() -> None:
         ExecutionContext.create(provider(), "paillier", 512, 512)
     with pytest.raises(WeakParameters, match="448"):
         ExecutionContext.create(provider(), "paillier_lookup", 512, 1024, alpha_len=50)
-    for embed_len in (0, -1, 4097):
+    for scheme, embed_len in itertools.product(SCHEMES, (0, -1, 4097)):
         with pytest.raises(InvalidArgument, match="1 to 4096"):
-            ExecutionContext.create(provider(), "paillier_lookup", embed_len, 1024)
+            ExecutionContext.create(provider(), scheme, embed_len, key_len(scheme, 1024))
     with pytest.raises(InvalidArgument, match="expected a passphrase or a key_provider"):
         ExecutionContext.create()
     with pytest.raises(
@@ -320,16 +324,16 @@ def test_private_fields_cannot_be_taken_out_of_a_saved_context(tmp_path: Path) -
 # What a saved context tells everybody
 
 
-@pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_public_part_of_a_file_is_read_without_its_key(scheme: str, tmp_path: Path) -> None:
     context = new_context(scheme, path=tmp_path / "context.json")
     assert read_public_part(tmp_path / "context.json") == PublicPart(
         id=context.id,
         scheme=scheme,
         embed_len=16,
-        key_len=256,
+        key_len=key_len(scheme),
         alpha_len=json.loads(context.public_data()["config"]).get("alpha_len"),
-        encoding="base4",
+        encoding=None if scheme == "lattice" else "base4",
         version=2,
         key_provider="passphrase",
     )

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from support.existing_client import ExistingClientKey, encrypt_content
+from support.schemes import key_len
 from xtrace_sdk.errors import InvalidContext, KeyMaterialError, WrongKey
 from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext, read_public_part
@@ -38,13 +39,16 @@ def soon() -> Iterator[None]:
     assert time.monotonic() - began < 5
 
 
+def created(scheme: str, path: Path) -> Object:
+    ExecutionContext.create(PROVIDER, scheme, 16, key_len(scheme), path=path, insecure_allow_weak_parameters=True)
+    saved: Object = json.loads(path.read_text())
+    return saved
+
+
 @pytest.fixture(scope="module", params=["paillier", "paillier_lookup"])
 def document(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Object:
     """A saved context."""
-    path = tmp_path_factory.mktemp("context") / "context"
-    ExecutionContext.create(PROVIDER, request.param, 16, 256, path=path, insecure_allow_weak_parameters=True)
-    saved: Object = json.loads(path.read_text())
-    return saved
+    return created(request.param, tmp_path_factory.mktemp("context") / "context")
 
 
 def opened(key: bytes, sealed: str, public: PublicParts) -> bytes:
@@ -126,6 +130,34 @@ def test_a_subgroup_beyond_all_bounds_is_refused(name: str, document: Object, tm
     path = saved(resealed(document, set_secret(**{name: LONG})), tmp_path)
     with soon(), pytest.raises(InvalidContext):
         ExecutionContext.load_from_disk(path=path, key_provider=PROVIDER, insecure_allow_weak_encryption=True)
+
+
+LATTICE_CHANGES: dict[str, Callable[[Object, Object], None]] = {
+    "no vectors": set_config(embed_len=0),
+    "vectors of 4,097 positions": set_config(embed_len=4097),
+    "vectors of 2^60 positions": set_config(embed_len=2**60),
+    "other vectors than in the public key": set_config(embed_len=17),
+    "vectors of a number with a fraction": set_config(embed_len=16.0),
+    "vectors that are true": set_config(embed_len=True),
+    "vectors that are a text": set_config(embed_len="16"),
+    "a root of half a megabyte": set_secret(root=LONG),
+    "another root": set_secret(root="00" * 32),
+    "a root of 31 bytes": set_secret(root="00" * 31),
+    "a root that is a number": set_secret(root=7),
+    "a root that is not hexadecimal": set_secret(root="no" * 32),
+    "no root": lambda config, secret: secret.pop("root"),
+    "a key length": set_config(key_len=1024),
+    "a hedging key": set_secret(hedging_key="00" * 32),
+}
+
+
+@pytest.mark.parametrize("change", LATTICE_CHANGES.values(), ids=LATTICE_CHANGES.keys())
+def test_a_context_of_lattice_that_no_client_writes_is_refused(
+    change: Callable[[Object, Object], None], tmp_path: Path
+) -> None:
+    path = saved(resealed(created("lattice", tmp_path / "created"), change), tmp_path)
+    with soon(), pytest.raises(InvalidContext):
+        ExecutionContext.load_from_disk(path=path, key_provider=PROVIDER)
 
 
 # Contexts of other clients

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.existing_client import ExistingClientKey
+from support.schemes import SCHEMES, key_len
 from xtrace_sdk.errors import InvalidArgument, InvalidContext, WrongKey
 from xtrace_sdk.x_vec.contexts.context_keys import ContextKeys
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext, read_public_part
@@ -242,10 +243,10 @@ def with_change(keys: ContextKeys, change: Callable[[dict[str, Any], dict[str, A
     return ContextKeys.load(public, secret)
 
 
-@pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_unknown_keys_of_configuration_and_secret_are_refused_by_name(scheme: str) -> None:
-    old = ExecutionContext.create(provider(), scheme, 16, 256, insecure_allow_weak_parameters=True)
-    new = old.successor(provider(), key_len=256, insecure_allow_weak_parameters=True)
+    old = ExecutionContext.create(provider(), scheme, 16, key_len(scheme), insecure_allow_weak_parameters=True)
+    new = old.successor(provider(), key_len=key_len(scheme), insecure_allow_weak_parameters=True)
     assert with_change(new._keys, lambda config, secret: None).id == new.id
     for place, change in (
         ("config", lambda config, secret: config.update(ratchet=1)),

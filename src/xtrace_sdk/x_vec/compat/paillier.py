@@ -26,12 +26,13 @@ from xtrace_sdk.errors import FaultDetected, UnknownScheme
 from xtrace_sdk.limits import MAX_KEY_TEXT
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.bits import PackedBits, checked_bits
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 from xtrace_sdk.x_vec.schemes.interface import Answers, Bits, Distances, Nonces
-from xtrace_sdk.x_vec.schemes.paillier.encoding import PackedBits
+from xtrace_sdk.x_vec.schemes.loading import reading_secrets
 from xtrace_sdk.x_vec.schemes.paillier.lookup import short_orders
 from xtrace_sdk.x_vec.schemes.paillier.query import EncryptedQuery
-from xtrace_sdk.x_vec.schemes.paillier.scheme import reading_secrets, short_primes
+from xtrace_sdk.x_vec.schemes.paillier.scheme import short_primes
 from xtrace_sdk.x_vec.schemes.paillier.vectors import PaillierVectors
 
 
@@ -153,12 +154,12 @@ class ExistingClient(PaillierVectors):
 
         Raises `InvalidVector`.
         """
-        ciphertexts = self._encrypt(self._bits(vectors))
+        ciphertexts = self._encrypt(checked_bits(vectors, self.embed_len))
         return EncryptedIndexBatch(ciphertexts, np.empty((len(ciphertexts), 0), dtype=np.uint8))
 
     def encrypt_query(self, vector: Any) -> EncryptedQuery:
         """Returns an encrypted query. Under a weak key, anyone who sees it can read it."""
-        bits = self._bits([vector])
+        bits = checked_bits([vector], self.embed_len)
         ciphertexts = [row.tobytes().rstrip(b"\0") for row in self._encrypt(bits)[0]]
         return EncryptedQuery(ciphertexts, self._encoding.encode(bits), self._encoding.pack(bits), [])
 

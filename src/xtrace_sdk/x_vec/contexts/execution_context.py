@@ -126,9 +126,11 @@ class ExecutionContext(Secretive):
 
         Args:
             passphrase: protects the context; a key provider is also accepted here.
-            homomorphic_client_type: `paillier_lookup` (fast; its assumption is in docs/security.md) or `paillier`.
+            homomorphic_client_type: `paillier`, `paillier_lookup` (fast; its assumption is in docs/security.md) or
+                `lattice` (docs/schemes.md).
             embedding_length: positions of the vectors, 1 to 4096; by default those of `embedding`, or 512 without it.
-            key_len: bits of each prime, by default 1024; 1024 gives 112-bit security, 1536 gives 128-bit.
+            key_len: bits of each prime, by default 1024; 1024 gives 112-bit security, 1536 gives 128-bit. `lattice`
+                does not have primes, so omit it.
             salt: must not be passed, because each context generates its own.
             path: a file to save to, as `save_to_disk` does.
             key_provider: provides the key that protects the context; `passphrase` is then ignored.
@@ -229,7 +231,7 @@ class ExecutionContext(Secretive):
         manifests: Iterable[str | os.PathLike[str]] | None = None,
         insecure_allow_weak_parameters: bool = False,
     ) -> Self:
-        """Creates a context that replaces this one, with new primes and a new content key, for the same vectors and
+        """Creates a context that replaces this one, with a new key pair and a new content key, for the same vectors and
         fields.
 
         This context becomes its `predecessor`: a `Retriever` with the new context finds what is stored under either,

@@ -217,7 +217,8 @@ class PublicPart:
     scheme: str
     """The name as in `homomorphic_client_type`, or the stored type of a scheme that this version does not know."""
     embed_len: int
-    key_len: int
+    key_len: int | None
+    """None for a scheme without primes."""
     alpha_len: int | None
     encoding: str | None
     version: int | None

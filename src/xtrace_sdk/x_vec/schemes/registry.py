@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from xtrace_sdk.errors import InvalidArgument, UnknownScheme
 from xtrace_sdk.x_vec.schemes.interface import HomomorphicClient, SchemeParameters
+from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
 from xtrace_sdk.x_vec.schemes.paillier.full_noise import PaillierClient
 from xtrace_sdk.x_vec.schemes.paillier.lookup import PaillierLookupClient
 
@@ -26,6 +27,7 @@ class SchemeClass(Protocol):
 SCHEMES: dict[str, SchemeClass] = {
     "paillier": PaillierClient,
     "paillier_lookup": PaillierLookupClient,
+    "lattice": LatticeClient,
 }
 """The valid values of `homomorphic_client_type`."""
 

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic
 from xtrace_sdk.errors import InvalidArgument
+from xtrace_sdk.x_vec.schemes.bits import PackedBits, check_embed_len
 from xtrace_sdk.x_vec.schemes.interface import Bits
 
-PackedBits = Rows
-"""The same with eight positions per byte, in the order of `VectorEncoding.pack`."""
 Flags = NDArray[np.bool_]
 
-MAX_EMBED_LEN = 4096
 Base = Literal["base4", "base3"]
 
 
@@ -54,8 +52,7 @@ class VectorEncoding:
     def __init__(self, embed_len: int, key_len: int, base: Base) -> None:
         """Raises `InvalidArgument` for a length outside 1 to 4096, and for a base that is unknown or too small for
         vectors of this length."""
-        if not 1 <= embed_len <= MAX_EMBED_LEN:
-            raise InvalidArgument(f"the embedding length is {embed_len}, expected 1 to {MAX_EMBED_LEN}")
+        check_embed_len(embed_len)
         if base not in ("base4", "base3"):
             raise InvalidArgument("the encoding is unknown, expected base4 or base3")
         if base == "base3" and choose_base(embed_len, key_len) != "base3":
@@ -118,15 +115,6 @@ class VectorEncoding:
             distances += distance
             good &= valid
         return distances, good
-
-
-def differing(packed: PackedBits, query: PackedBits) -> NDArray[np.int64]:
-    """Returns the number of positions in which each packed vector differs from one vector, `(1, bytes)`."""
-    count = packed.shape[1]
-    words = np.zeros((len(packed), -(-count // 8)), dtype=np.uint64)
-    np.bitwise_xor(packed, query, out=words.view(np.uint8)[:, :count])
-    distances: NDArray[np.int64] = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
-    return distances
 
 
 _NOTHING = np.zeros((1, 1), dtype=np.uint64)

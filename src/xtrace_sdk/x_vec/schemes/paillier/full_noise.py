@@ -14,6 +14,7 @@ from xtrace_core.arithmetic import Rows, arithmetic
 from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
+from xtrace_sdk.x_vec.schemes.loading import reading_secrets
 from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding, check_one_ciphertext, choose_base
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 from xtrace_sdk.x_vec.schemes.paillier.primes import far_apart, prime_with_two_top_bits
@@ -21,7 +22,6 @@ from xtrace_sdk.x_vec.schemes.paillier.scheme import (
     MIN_KEY_LEN,
     PaillierScheme,
     check_key_len,
-    reading_secrets,
     secret_primes,
 )
 

@@ -21,6 +21,7 @@ from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.errors import FaultDetected, InvalidContext, WeakParameters
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
+from xtrace_sdk.x_vec.schemes.loading import reading_secrets
 from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding, check_one_ciphertext, choose_base
 from xtrace_sdk.x_vec.schemes.paillier.noise import NoiseKeys
 from xtrace_sdk.x_vec.schemes.paillier.primes import far_apart, prime_of_bits, prime_with_subgroup
@@ -28,7 +29,6 @@ from xtrace_sdk.x_vec.schemes.paillier.scheme import (
     MIN_KEY_LEN,
     PaillierScheme,
     check_key_len,
-    reading_secrets,
     secret_integer,
     secret_primes,
 )

@@ -2,7 +2,7 @@
 
 from xtrace_core.arithmetic import Rows
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
-from xtrace_sdk.x_vec.schemes.paillier.encoding import PackedBits
+from xtrace_sdk.x_vec.schemes.bits import PackedBits
 
 
 class EncryptedQuery(Secretive):

@@ -4,22 +4,23 @@ They differ in the form of a key, and in the noise modulo the square of each pri
 """
 
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic, as_rows
-from xtrace_sdk.errors import FaultDetected, InvalidArgument, InvalidContext, WeakParameters
+from xtrace_sdk.errors import FaultDetected, InvalidArgument, WeakParameters
 from xtrace_sdk.x_vec.keys.hedging import Hedge
+from xtrace_sdk.x_vec.schemes.bits import PackedBits, checked_bits, differing
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 from xtrace_sdk.x_vec.schemes.interface import Answers, Bits, Distances, Nonces, Valid
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, PackedBits, differing
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Base
 from xtrace_sdk.x_vec.schemes.paillier.noise import NONCE_BYTES, NoiseKeys
 from xtrace_sdk.x_vec.schemes.paillier.query import EncryptedQuery
 from xtrace_sdk.x_vec.schemes.paillier.vectors import PaillierVectors
+from xtrace_sdk.x_vec.schemes.rows import nonce_rows
 
 MIN_KEY_LEN = 1024
 MAX_KEY_LEN = 4096
@@ -98,13 +99,13 @@ class PaillierScheme(PaillierVectors):
 
     def encrypt_vec_batch(self, vectors: Any) -> EncryptedIndexBatch:
         """Encrypts n binary vectors (an `(n, embed_len)` array or a sequence of vectors), in order."""
-        bits = self._bits(vectors)
+        bits = checked_bits(vectors, self.embed_len)
         return self._encrypt_with_nonces(bits, self._keys.nonces(self._encoding.pack(bits)))
 
     def encrypt_query(self, vector: Any) -> EncryptedQuery:
         """Returns an encrypted query for one search. Its noise is fresh, and is kept for reading that search's
         distances."""
-        bits = self._bits([vector])
+        bits = checked_bits([vector], self.embed_len)
         noise = [(self._query_noise(bits, t, 0), self._query_noise(bits, t, 1)) for t in range(self._encoding.count)]
         return self._encrypt_query_with_noise(bits, noise)
 
@@ -182,9 +183,9 @@ class PaillierScheme(PaillierVectors):
     def _messages(
         self, products: Rows, nonces: Nonces, query: EncryptedQuery | None, one_prime: bool
     ) -> tuple[list[Rows], NDArray[np.bool_]]:
-        nonce_rows, valid = _nonce_rows(nonces)
+        rows, valid = nonce_rows(nonces, NONCE_BYTES)
         p, q = self._sides
-        integers = self._keys.integers(nonce_rows, self._encoding.count, p.order_bits)
+        integers = self._keys.integers(rows, self._encoding.count, p.order_bits)
         sums = []
         for t in range(self._encoding.count):
             column = np.ascontiguousarray(products[:, t])
@@ -199,7 +200,7 @@ class PaillierScheme(PaillierVectors):
         return sums, valid
 
     def _authenticated(self, nonces: Nonces, packed: PackedBits) -> NDArray[np.bool_]:
-        rows, well_formed = _nonce_rows(nonces)
+        rows, well_formed = nonce_rows(nonces, NONCE_BYTES)
         return self._keys.authenticated(rows, packed) & well_formed
 
     def _noise_of(self, nonces: Rows) -> list[tuple[Rows, Rows]]:
@@ -213,15 +214,6 @@ class PaillierScheme(PaillierVectors):
 
 def _query_noise(query: EncryptedQuery | None, ciphertext: int, prime: int, side: PrimeSide) -> int:
     return side.no_noise() if query is None else query.noise(ciphertext, prime)
-
-
-@contextmanager
-def reading_secrets() -> Iterator[None]:
-    """Turns errors of loading a key into `InvalidContext`, without its values."""
-    try:
-        yield
-    except (KeyError, ValueError, TypeError, ZeroDivisionError, InvalidArgument):
-        raise InvalidContext("the context's secret or config lacks a value, or they do not fit together") from None
 
 
 def secret_primes(config: Mapping[str, Any], secret: Mapping[str, str]) -> tuple[int, int]:
@@ -257,17 +249,3 @@ def check_key_len(key_len: int, insecure_allow_weak_parameters: bool) -> None:
             f"key_len is {key_len}, expected an even number of bits from {lowest} to {MAX_KEY_LEN}: "
             "1024 gives 112-bit security, 1536 gives 128-bit"
         )
-
-
-def _nonce_rows(nonces: Nonces) -> tuple[Rows, NDArray[np.bool_]]:
-    if isinstance(nonces, np.ndarray):
-        fits = nonces.dtype == np.uint8 and nonces.shape[1:] == (NONCE_BYTES,)
-        return (
-            nonces if fits else np.zeros((len(nonces), NONCE_BYTES), dtype=np.uint8),
-            np.full(len(nonces), fits, dtype=np.bool_),
-        )
-    good = np.array([isinstance(nonce, bytes) and len(nonce) == NONCE_BYTES for nonce in nonces], dtype=np.bool_)
-    data = b"".join(
-        [nonce if nonce is not None and ok else bytes(NONCE_BYTES) for nonce, ok in zip(nonces, good, strict=True)]
-    )
-    return np.frombuffer(data, dtype=np.uint8).reshape(len(nonces), NONCE_BYTES), good

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, arithmetic, row_width
-from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, InvalidRows, InvalidVector
+from xtrace_sdk.errors import InvalidAnswer, InvalidArgument, InvalidRows
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.bits import PackedBits
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 from xtrace_sdk.x_vec.schemes.interface import Answers, Bits, Ciphertext, Distances, Nonces, Valid
-from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, PackedBits, VectorEncoding
+from xtrace_sdk.x_vec.schemes.paillier.encoding import Base, VectorEncoding
 from xtrace_sdk.x_vec.schemes.paillier.query import EncryptedQuery
+from xtrace_sdk.x_vec.schemes.rows import ciphertext_rows
 
 
 class PaillierVectors(Secretive):
@@ -148,45 +150,8 @@ class PaillierVectors(Secretive):
 
     def _products(self, rows: Answers) -> tuple[Rows, Valid]:
         """Returns `(n, count, width)`, and whether each row has the right number of ciphertexts between 0 and n²."""
-        count, width = self._encoding.count, self._width
-        good = np.ones(len(rows), dtype=np.bool_)
-        if isinstance(rows, np.ndarray):
-            if rows.dtype != np.uint8 or rows.shape[1:2] != (count,) or rows.shape[2] > width:
-                return np.zeros((len(rows), count, width), dtype=np.uint8), ~good
-            if rows.shape[2] < width:  # by chance all are small
-                rows = np.pad(rows, ((0, 0), (0, 0), (0, width - rows.shape[2])))
-            return rows, np.asarray(_below(rows, self.n * self.n).all(axis=1))
-        data = []
-        for i, row in enumerate(rows):
-            parts = [_little_endian(ciphertext) for ciphertext in row]
-            if len(parts) != count or any(len(part) > width for part in parts):
-                good[i] = False
-                parts = [b""] * count
-            data += [part.ljust(width, b"\0") for part in parts]
-        products = np.frombuffer(b"".join(data), dtype=np.uint8).reshape(len(rows), count, width)
+        products, good = ciphertext_rows(rows, self._encoding.count, self._width)
         return products, good & _below(products, self.n * self.n).all(axis=1)
-
-    def _bits(self, vectors: Any) -> Bits:
-        try:
-            bits = np.asarray(_lists_joined(vectors))
-        except ValueError:
-            bits = np.empty(())
-        if bits.ndim >= 1 and not len(bits):
-            bits = np.empty((0, self.embed_len), dtype=np.uint8)
-        if bits.ndim != 2:
-            raise InvalidVector(f"got no vectors of equal length, expected vectors of {self.embed_len} positions")
-        if bits.shape[1] != self.embed_len:
-            raise InvalidVector(
-                f"got a vector of {bits.shape[1]} positions, expected {self.embed_len}, the context's embedding length"
-            )
-        # Bytes are used unchanged; other numbers are checked one by one.
-        if bits.dtype == np.uint8:
-            binary = bits.max(initial=0) <= 1
-        else:
-            binary = bits.dtype.kind in "biuf" and ((bits == 0) | (bits == 1)).all()
-        if not binary:
-            raise InvalidVector("got a vector with elements other than 0 and 1, expected a binary vector")
-        return np.ascontiguousarray(bits, dtype=np.uint8)
 
 
 class PaillierQueries(Secretive):
@@ -228,28 +193,6 @@ class PaillierQueries(Secretive):
                 "as in the query"
             )
         return np.ascontiguousarray(rows[:, number * count : (number + 1) * count])
-
-
-def _little_endian(ciphertext: Ciphertext) -> bytes:
-    if isinstance(ciphertext, bytes):
-        return ciphertext
-    if ciphertext < 0:
-        return b""
-    return int(ciphertext).to_bytes((int(ciphertext).bit_length() + 7) // 8, "little")
-
-
-def _lists_joined(vectors: Any) -> Any:
-    """Converts lists of small integers to an array, several times as fast as NumPy; returns anything else unchanged."""
-    if not isinstance(vectors, list) or not vectors or not all(type(vector) is list for vector in vectors):
-        return vectors
-    try:
-        rows = [bytes(vector) for vector in vectors]
-    except (TypeError, ValueError):
-        return vectors
-    width = len(rows[0])
-    if not width or any(len(row) != width for row in rows):
-        return vectors
-    return np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(rows), width)
 
 
 def _below(rows: Rows, bound: int) -> NDArray[np.bool_]:

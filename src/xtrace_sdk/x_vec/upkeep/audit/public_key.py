@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 from xtrace_core.schemes.paillier import MAX_MODULUS_BITS
 from xtrace_core.schemes.registry import SchemeType
-from xtrace_sdk.errors import InvalidContext
+from xtrace_sdk.errors import InvalidArgument, InvalidContext
 from xtrace_sdk.limits import MAX_KEY_TEXT
 from xtrace_sdk.x_vec.contexts.saved_context import PublicParts, json_object
 
@@ -32,7 +32,12 @@ class PublicKey:
 
     @classmethod
     def read(cls, public: PublicParts) -> "PublicKey":
-        """Returns the key in a context's public parts. Raises `InvalidContext` if they do not contain a valid one."""
+        """Returns the key in a context's public parts. Raises `InvalidContext` if they do not contain a valid one, and
+        `InvalidArgument` for a scheme that has no public key."""
+        if public.type == SchemeType.LATTICE:
+            raise InvalidArgument(
+                "the context's scheme is lattice, which has no public key to attack: audit contexts of Paillier schemes"
+            )
         pk, config = _numbers(public.pk, "pk"), json_object(public.config, "config")
         n, key_len, alpha_len = _integer(pk.get("n")), config.get("key_len"), config.get("alpha_len")
         if n is None or not 0 < n.bit_length() <= MAX_MODULUS_BITS:
