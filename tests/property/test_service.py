@@ -24,7 +24,7 @@ from support.service import Http, LiveService, chunk, ok, problem
 from support.toy_paillier import toy_key
 
 CLUSTER = True
-EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "50" if "XTRACE_TEST_FULL" in os.environ else "15"))
+EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "50" if "XTRACE_TEST_FULL" in os.environ else "6"))
 STEPS = 40
 
 QUERY = 1000

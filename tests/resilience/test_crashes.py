@@ -1,7 +1,7 @@
 """The server is killed with SIGKILL at random moments while clients write, and started again: what was acknowledged is
 there, what was not is there wholly or not at all, and the counts agree.
 
-`XTRACE_TEST_KILLS` sets the number of kills: 30 by default, 60 in the full tier.
+`XTRACE_TEST_KILLS` sets the number of kills: 15 by default, 60 in the full tier.
 """
 
 import os
@@ -18,7 +18,7 @@ from support.ledger import Client, check, successor
 from support.server_process import ServerProcess
 from support.service import Http
 
-KILLS = int(os.environ.get("XTRACE_TEST_KILLS", "60" if "XTRACE_TEST_FULL" in os.environ else "30"))
+KILLS = int(os.environ.get("XTRACE_TEST_KILLS", "60" if "XTRACE_TEST_FULL" in os.environ else "15"))
 CLIENTS = 4
 
 

@@ -8,10 +8,12 @@ import base64
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import httpx2
 import msgspec
+from gmpy2 import powmod
 
 from xtrace_core.wire import MSGPACK
 from xtrace_sdk.errors import ContentTampered
@@ -100,9 +102,15 @@ class Keys:
         n, square = self.p * self.q, (self.p * self.q) ** 2
         if not 0 < c < square or c % self.p == 0 or c % self.q == 0:
             return None
-        phi = (self.p - 1) * (self.q - 1)
-        inverse = pow((pow(self.g, phi, square) - 1) // n, -1, n)
-        return (pow(c, phi, square) - 1) // n * inverse % n
+        return self._logarithm(c) * self._inverse % n
+
+    @cached_property
+    def _inverse(self) -> int:
+        return pow(self._logarithm(self.g), -1, self.p * self.q)
+
+    def _logarithm(self, c: int) -> int:
+        n, phi = self.p * self.q, (self.p - 1) * (self.q - 1)
+        return (int(powmod(c, phi, n * n)) - 1) // n
 
     def _text(self, stored: str, nonce: bytes) -> bytes | None:
         try:
