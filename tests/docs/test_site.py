@@ -6,6 +6,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urldefrag
 
 import pytest
@@ -13,6 +14,7 @@ from tools.docs_site import http_reference, repository_pages
 
 import xtrace_sdk
 from docs.examples import ROOT
+from support.browser import NEEDS_CHROMIUM, running_chromium
 
 _ABROAD = re.compile(r"(?:https?:)?//")
 
@@ -94,3 +96,18 @@ def test_links_out_of_docs_become_links_to_pages_of_the_site() -> None:
     )
     recipe = repository_pages.with_links("[e](../../examples/fastapi_service/) [f](../keys.md)", "docs/recipes/x.md")
     assert recipe == "[e](../examples/fastapi_service.md) [f](../keys.md)"
+
+
+@pytest.mark.full
+@pytest.mark.long
+@NEEDS_CHROMIUM
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("scheme", "step"), [("light", 1), ("dark", 4)])
+def test_pages_opened_from_a_disk_are_accessible(
+    pages: dict[Path, Page], site: Path, scheme: Literal["light", "dark"], step: int
+) -> None:
+    # Dark pages differ in colours alone, which all pages share.
+    with running_chromium() as chromium, chromium.window(site.as_uri(), color_scheme=scheme) as window:
+        for path in sorted(pages)[::step]:
+            window.open(f"/{path.relative_to(site).as_posix()}")
+            window.check_accessible()

@@ -35,6 +35,21 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files
     return html.replace("<th></th>", "<td></td>")
 
 
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
+    """Returns the page with a name for the dialogue of the search, which the theme leaves without one."""
+    return _named_search(output)
+
+
+def on_post_template(output_content: str, *, template_name: str, config: MkDocsConfig) -> str:
+    """The same for the page for unknown addresses."""
+    return _named_search(output_content)
+
+
+def _named_search(page: str) -> str:
+    opening = 'data-md-component="search" role="dialog"'
+    return page.replace(opening, f'{opening} aria-label="Search"')
+
+
 def pages() -> dict[str, str]:
     """Returns the text of every page that is added, by its path in the site."""
     return {

@@ -40,31 +40,38 @@ async def test_files_are_read_one_after_the_other(tmp_path: Path) -> None:
         assert (end.fault, end.modified) == ("", (tmp_path / name).stat().st_mtime)
 
 
-async def test_what_takes_too_long_costs_one_file(tmp_path: Path) -> None:
-    (tmp_path / "slow.html").write_text("<!--" * 3_000_000)
+def add_readers(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """Readers that a hostile file might turn the process's own into; it imports them when it starts."""
+    (folder / "hostile.py").write_text(source)
+    sitecustomize = "import sys, hostile\nsys.modules['xtrace_cli.documents.readers.hostile'] = hostile\n"
+    (folder / "sitecustomize.py").write_text(sitecustomize)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+async def test_what_takes_too_long_costs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_readers(tmp_path, monkeypatch, "def endless(source):\n    while True:\n        pass\n    yield\n")
     (tmp_path / "a.md").write_text("Hot.")
     async with ReadingProcess(seconds=3) as process:
-        assert (await read(process, tmp_path / "slow.html"))[1].fault == "reading it takes longer than 3 s"
+        _, end = await read(process, tmp_path / "a.md", Format("x", "hostile.endless"))
+        assert end.fault == "reading it takes longer than 3 s"
         assert [one.text for one in (await read(process, tmp_path / "a.md"))[0]] == ["Hot."]
 
 
 async def test_memory_is_bounded_and_the_death_of_the_process_costs_one_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Readers that a hostile file might turn ours into.
-    (tmp_path / "hostile.py").write_text(
+    add_readers(
+        tmp_path,
+        monkeypatch,
         "import os\n"
         "def hungry(source):\n    yield bytearray(3 << 30)\n"
         "def dead(source):\n    os._exit(1)\n    yield\n"
         "def curious(source):\n"
-        "    from xtrace_cli.documents.sections import Section\n    yield Section(' '.join(sorted(os.environ)))\n"
+        "    from xtrace_cli.documents.sections import Section\n    yield Section(' '.join(sorted(os.environ)))\n",
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("XTRACE_PASSPHRASE", "correct horse")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     (tmp_path / "a.md").write_text("Hot.")
-    sitecustomize = "import sys, hostile\nsys.modules['xtrace_cli.documents.readers.hostile'] = hostile\n"
-    (tmp_path / "sitecustomize.py").write_text(sitecustomize)
     async with ReadingProcess() as process:
         for reader, fault in (("hungry", "too much memory"), ("dead", "died of it")):
             _, end = await read(process, tmp_path / "a.md", Format("x", f"hostile.{reader}"))
