@@ -293,14 +293,16 @@ class FindChanges(Struct):
 class ChunkChanges(Struct):
     """The ids of the first `limit` such chunks, ascending, and the revision that this is as of.
 
-    `living` is in the last answer if a chunk of the knowledge base was deleted or moved to another context after
-    `since`: all chunks that are stored under the context, as ascending ranges of ids, both ends included.
+    If a chunk of the knowledge base was deleted or moved to another context after `since`, the last answer has either
+    `gone`, the ids of the chunks of the knowledge base that were deleted since, ascending, or `living`, all chunks that
+    are stored under the context, as ascending ranges of ids, both ends included.
     """
 
     living: list[tuple[ChunkId, ChunkId]] | None
     revision: Count
     chunk_ids: list[ChunkId]
     has_more: bool
+    gone: list[ChunkId] | None = None
 
 
 # Search

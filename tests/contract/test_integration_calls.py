@@ -15,6 +15,7 @@ from xtrace_core.wire import ciphertext_from_bytes
 from xtrace_sdk import errors
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
 from xtrace_server.credentials import Credentials
+from xtrace_server.search import removals
 
 PUBLIC = msgspec.to_builtins(toy_key().context_data)
 MISSING = "0" * 64
@@ -143,12 +144,23 @@ async def test_local_changes_says_what_was_written_and_what_is_left(xtrace: XTra
     await xtrace.patch_chunks(kb, "ctx", [{"chunk_id": 4, "meta_data": {"tag1": "new"}}])
     await xtrace.delete_chunks([2, 5], kb)
     later = await xtrace.local_changes(kb, "ctx", first.revision)
-    assert (later.chunk_ids, later.has_more, later.living) == ([4], False, [(1, 1), (3, 4)])
+    assert (later.chunk_ids, later.has_more, later.living, later.gone) == ([4], False, None, [2, 5])
     assert later.revision > first.revision == rest.revision > empty.revision
     unchanged = await xtrace.local_changes(kb, "ctx", later.revision)
     assert unchanged == type(unchanged)(later.revision, [], has_more=False, living=None)
     gone = await xtrace.local_changes(kb, "unknown", first.revision)
     assert (gone.chunk_ids, gone.living) == ([], [])
+
+
+async def test_local_changes_lists_what_is_left_where_the_server_forgot_what_was_deleted(
+    xtrace: XTraceIntegration, kb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "MOST_KEYS", 0)
+    await xtrace.insert_chunks(kb, chunks(3), "ctx", index=indexes(3))
+    first = await xtrace.local_changes(kb, "ctx", 0)
+    await xtrace.delete_chunks([2], kb)
+    later = await xtrace.local_changes(kb, "ctx", first.revision)
+    assert (later.chunk_ids, later.living, later.gone) == ([], [(1, 1), (3, 3)], None)
 
 
 @pytest.mark.parametrize("wrong", [{"since": -1}, {"after": -1}, {"limit": 0}, {"limit": 10_001}, {"since": "1"}])

@@ -29,7 +29,10 @@ class ChunkChanges:
     has_more: bool
     """Whether more were written, with ids above the last one here."""
     living: list[tuple[int, int]] | None
-    """If a chunk is gone since: all chunks under the context as ascending ranges of ids, both ends included."""
+    """If a chunk is gone since, and `gone` is None: all chunks under the context as ascending ranges of ids, both ends
+    included."""
+    gone: list[int] | None = None
+    """If a chunk is gone since: the ids of the chunks of the knowledge base that are, ascending."""
 
 
 @checked_calls
@@ -65,11 +68,12 @@ class LocalChanges(PrivacyChecked):
         else:
             _check_ranges(answer.living or ())
         _check_ids(answer, after, limit)
-        if (answer.living is not None and (answer.has_more or not since)) or (
-            answer.revision <= since and (answer.chunk_ids or answer.has_more or answer.living is not None)
+        tells_gone = answer.living is not None or answer.gone is not None
+        if (tells_gone and (answer.has_more or not since)) or (
+            answer.revision <= since and (answer.chunk_ids or answer.has_more or tells_gone)
         ):
             raise InvalidAnswer("the server returned changes for a copy that cannot have any, or ranges out of place")
-        return ChunkChanges(answer.revision, answer.chunk_ids, answer.has_more, answer.living)
+        return ChunkChanges(answer.revision, answer.chunk_ids, answer.has_more, answer.living, answer.gone)
 
 
 def _check_ids(answer: wire.ChunkChanges, after: int, limit: int) -> None:
@@ -78,6 +82,11 @@ def _check_ids(answer: wire.ChunkChanges, after: int, limit: int) -> None:
         raise InvalidAnswer(
             "the server returned ids of changed chunks that were not requested, or not in ascending order"
         )
+    gone = answer.gone or ()
+    if any(first >= second for first, second in pairwise([0, *gone])) or not set(gone).isdisjoint(ids):
+        raise InvalidAnswer("the server returned ids of deleted chunks that are not ascending, or of chunks that exist")
+    if answer.living is not None and answer.gone is not None:
+        raise InvalidAnswer("the server returned both what is gone and what is left")
     if len(ids) > limit or (answer.has_more and len(ids) < limit):
         raise InvalidAnswer(
             f"the server returned {len(ids)} ids of changed chunks on a page of {limit}"

@@ -7,7 +7,7 @@ from xtrace_core import wire
 from xtrace_server.auth.guard import ApiCaller
 from xtrace_server.state import ServerState
 from xtrace_server.storage import chunk_changes, contexts
-from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_pk
+from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_id_of, chunk_pk
 
 
 class RangeSink(Protocol):
@@ -23,7 +23,8 @@ async def changes(
 ) -> wire.ChunkChanges:
     """Returns the chunks that were written under the context after the revision; the ranges go to the sink.
 
-    So `living` of what is returned is empty, or None if the answer has none. Nothing that is stored counts as a chunk
+    They are read only if this server does not remember what was deleted since, or that is too much. So `living` of what
+    is returned is empty, or None if the answer has none. Nothing that is stored counts as a chunk
     of a context that does not exist. Raises `KnowledgeBaseNotFound`.
     """
     async with state.database.read(caller.organisation_id) as connection:
@@ -37,6 +38,10 @@ async def changes(
             found = await chunk_changes.written_since(connection, binding, body.since, after_pk, body.limit + 1)
             answer.chunk_ids, answer.has_more = found[: body.limit], len(found) > body.limit
         if not answer.has_more and 0 < body.since < kb.removal_revision:
+            removed = None if binding is None else state.engine.removed_since(kb, body.since)
+            if removed is not None and len(removed) <= wire.MAX_CHANGES:
+                answer.gone = [chunk_id_of(pk) for pk in sorted(set(removed.tolist()))]
+                return answer
             answer.living = []
             if binding is not None:
                 async for ranges in chunk_changes.living_ranges(connection, binding):

@@ -118,6 +118,10 @@ class SearchEngine:
         if pks:
             self._removals.add(kb, pks)
 
+    def removed_since(self, kb: KnowledgeBase, revision: int) -> vectors.Keys | None:
+        """The keys of the chunks that were permanently removed after the revision; None if not all are known."""
+        return self._removals.since(kb, revision)
+
     def forget(self, binding_pks: Iterable[int]) -> None:
         """Evicts the rows of deleted bindings."""
         for binding_pk in binding_pks:

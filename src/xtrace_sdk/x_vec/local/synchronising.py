@@ -135,7 +135,7 @@ class Synchroniser(Secretive):
         did_keep, does_keep = keeps(self.loaded.count), keeps(self.loaded.count + len(chunks))
         rows, kept = self._read(chunks)
         state = self.loaded.state
-        dead = np.array(changes.chunk_ids, np.int64)
+        dead = np.array([*changes.chunk_ids, *(changes.gone or ())], np.int64)
         origin = self._origin(context)
         segment = Segment.of(rows, state.dim) if rows else None
         alive = [
