@@ -322,6 +322,14 @@ def dialogs(sample: Sample) -> dict[str, Callable[[Page], None]]:
         page.get_by_role("button", name="Sign in").click()
         page.locator("#key-error").wait_for()
 
+    def refuse(page: Page, path: str, field: str, button: str) -> None:
+        page.goto(url + path)
+        for summary in page.locator("summary.button").all():
+            summary.click()
+        page.locator(f"#{field}").fill("wrong")
+        page.get_by_role("button", name=button, exact=True).click()
+        page.locator(f"#{field}-error").scroll_into_view_if_needed()
+
     def open_menu(page: Page) -> None:
         page.goto(f"{url}/keys")
         menu = page.get_by_role("button", name="Menu")
@@ -335,6 +343,12 @@ def dialogs(sample: Sample) -> dict[str, Callable[[Page], None]]:
         "operator-rename": lambda page: rename(page, org),
         "operator-created": lambda page: create(page, "/operator", "Create organisation"),
         "operator-delete-refused": delete,
+        "operator-quotas-refused": lambda page: refuse(page, org.removeprefix(url), "chunks", "Save quotas"),
+        "knowledge-base-delete-refused": lambda page: refuse(
+            page, f"/knowledge-bases/{sample.kb}/delete", "confirm", "Delete knowledge base"
+        ),
+        "key-revoke-refused": lambda page: refuse(page, f"/keys/{sample.key}", "confirm", "Revoke API key"),
+        "settings-rotate-refused": lambda page: refuse(page, "/settings", "key", "Rotate admin key"),
         "sign-in-refused": refuse_sign_in,
     }
 

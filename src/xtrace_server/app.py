@@ -112,6 +112,7 @@ def create_app(settings: Settings, common: Common | None = None) -> FastAPI:
             rule_of(route.endpoint)
         for router in dashboard.routers():
             app.include_router(router)
+        app.state.pages = [route.path_regex for route in dashboard.all_routes() if "GET" in (route.methods or ())]
     _handle_errors(app)
     app.add_middleware(Envelope, settings=settings, metrics=metrics, explain=partial(explained, settings))
     if traces is not None:

@@ -21,7 +21,7 @@ def visitor(live_service: LiveService) -> Iterator[Visitor]:
 @pytest.fixture
 def admin(visitor: Visitor, credentials: Credentials) -> Visitor:
     """The same, signed in to a fresh organisation."""
-    assert visitor.sign_in(credentials).path == "/"
+    visitor.enter(credentials)
     return visitor
 
 

@@ -81,6 +81,15 @@ def test_no_form_is_accepted_without_its_token_or_from_another_site(
     assert stored(live_service) == before
 
 
+def test_a_form_that_is_refused_leads_back_to_a_page_that_exists(everybody: Visitor) -> None:
+    pages = [re.compile(re.sub(r"\{[^}]*\}", "[^/]+", path)) for path, _ in PAGES]
+    for path, _ in FORMS:
+        (back,) = re.findall('<a href="([^"]*)">Load the form again', everybody.post(filled(path), {"name": "x"}).html)
+        assert any(page.fullmatch(back) for page in pages), (path, back)
+    (back,) = re.findall('<a href="([^"]*)">Load the form again', everybody.post("/keys", {"name": "x"}).html)
+    assert back == "/keys"
+
+
 def test_no_form_answers_to_get(everybody: Visitor) -> None:
     for path, _ in FORMS:
         if path not in dict(PAGES):

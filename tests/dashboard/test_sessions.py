@@ -2,21 +2,20 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
-from support.dashboard import Visitor
+from support.dashboard import Visitor, set_times
 from support.service import Http, LiveService, ok, running_service
 from xtrace_server.auth.guard import ON_THE_HOST
 from xtrace_server.auth.keys import new_key
 from xtrace_server.credentials import Credentials
 from xtrace_server.operations import admin_keys, organisations
 from xtrace_server.storage import sessions
-from xtrace_server.storage.database import Database, format_time
+from xtrace_server.storage.database import Database
 from xtrace_server.storage.schema import session
 
 COOKIE = "xtrace-session"
@@ -29,17 +28,6 @@ def sessions_of(service: LiveService, org_id: str) -> list[Any]:
             return list(found)
 
     return service.operate(read)
-
-
-def set_times(service: LiveService, org_id: str, **ago_s: float) -> None:
-    """Lets the sessions of an organisation be as old as that, by column."""
-    values = {name: format_time(datetime.now(UTC) - timedelta(seconds=seconds)) for name, seconds in ago_s.items()}
-
-    async def write(database: Database) -> None:
-        async with database.write() as connection:
-            await connection.execute(update(session).where(session.c.organisation_id == org_id).values(values))
-
-    service.operate(write)
 
 
 def is_signed_in(visitor: Visitor) -> bool:

@@ -91,7 +91,7 @@ def _not_signed_in(request: Request, error: NotSignedIn) -> Response:
     form = "/operator/sign-in" if is_operator else "/sign-in"
     if is_poll(request):
         return page(request, "session-ended-part.html", status=_STOP_POLLING, form=form)
-    following = request.url.path if request.method == "GET" else _way_back(request)
+    following = _way_back(request)
     if not error.ended:
         return Response(status_code=303, headers={"location": f"{form}?{urlencode({'next': following})}"})
     values = {"next": following, "lost": request.method != "GET", "problem": "", "organisation_id": ""}
@@ -103,7 +103,8 @@ def _not_signed_in(request: Request, error: NotSignedIn) -> Response:
 
 
 def _way_back(request: Request) -> str:
-    """Returns the page that contains the form of this address: the address without its last part."""
-    if request.method == "GET":
-        return request.url.path
-    return request.url.path.rpartition("/")[0] or "/"
+    """Returns the page that contains the form of this address: this address, or the nearest above that shows a page."""
+    path, pages = request.url.path, request.app.state.pages
+    while request.method != "GET" and path and not any(page.match(path) for page in pages):
+        path = path.rpartition("/")[0]
+    return path or "/"

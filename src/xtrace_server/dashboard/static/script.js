@@ -62,5 +62,10 @@ document.addEventListener("submit", (event) => {
   else sent.set(form, event.timeStamp);
 });
 
+/* Figures that refresh themselves: the next answer replaces them, and this notice with them. */
+for (const failure of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
+  document.addEventListener(failure, () => { for (const notice of document.querySelectorAll("[data-stale]")) notice.hidden = false; });
+}
+
 document.addEventListener("DOMContentLoaded", () => enhance(document));
 document.addEventListener("htmx:load", (event) => { if (event.target !== document.body) enhance(event.target); });
