@@ -4,22 +4,23 @@ Without a filter, every order follows an index, so a page costs the same however
 the candidates are found first and then sorted, because usually they are few.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Select, func, literal, or_, select
+from sqlalchemy import ColumnElement, CompoundSelect, Select, asc, desc, func, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_core.wire import TAGS
 from xtrace_server.storage.candidates import Candidates
-from xtrace_server.storage.chunks import Reserve, conditions, pk_order, read_keys
+from xtrace_server.storage.chunks import KeyQuery, Reserve, conditions, pk_order, read_keys
 from xtrace_server.storage.indexed_text import Indexed
 from xtrace_server.storage.keyset import Position, beyond
 from xtrace_server.storage.schema import chunk
 
 _c = chunk.c
+_Part: TypeAlias = Callable[[Candidates, "PageQuery"], KeyQuery]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ async def position_of(connection: AsyncConnection, pk: int, sort_by: str) -> Pos
     return None if value is None else Position(value, pk)
 
 
-def statements(candidates: Candidates, query: PageQuery) -> list[Select[int]]:
+def statements(candidates: Candidates, query: PageQuery) -> list[KeyQuery]:
     """Returns the queries whose results, one after the other, are the candidates from the page's start on."""
     filter_, by = candidates.scope.filter, query.sort_by
     if by == "chunk_id":
@@ -81,23 +82,27 @@ def statements(candidates: Candidates, query: PageQuery) -> list[Select[int]]:
     return [_sorted(candidates, query, key, key, _c.pk)]
 
 
-def _by_tag(candidates: Candidates, query: PageQuery) -> list[Select[int]]:
+def _by_tag(candidates: Candidates, query: PageQuery) -> list[KeyQuery]:
     """As `statements`. The index of a tag has the chunks with it and those without it in different places."""
-    parts = [_without_tag, _having_tag]
+    parts: list[_Part] = [_without_tag, _having_tag]
     if query.descending:
         parts.reverse()
     if query.after is None:
         return [part(candidates, query) for part in parts]
-    reached = _having_tag if query.after.value else _without_tag
+    reached: _Part = _having_tag if query.after.value else _without_tag
     found = [reached(candidates, query)]
     if reached is parts[0]:
         found.append(parts[1](candidates, replace(query, after=None, offset=0)))
     return found
 
 
-def _without_tag(candidates: Candidates, query: PageQuery) -> Select[int]:
-    tag = _c[query.sort_by]
-    return _sorted(candidates, query, None, _c.pk).where(or_(tag.is_(None), tag == ""))
+def _without_tag(candidates: Candidates, query: PageQuery) -> CompoundSelect[int]:
+    # The index has null and the empty tag in different places: the database merges two lookups.
+    tag, chosen = _c[query.sort_by], conditions(candidates)
+    if query.after is not None:
+        chosen.append(beyond(None, _c.pk, query.after, query.descending))
+    either = union_all(*[select(_c.pk).where(*chosen, one) for one in (tag.is_(None), Indexed(tag) == "")])
+    return either.order_by(desc("pk") if query.descending else asc("pk"))
 
 
 def _having_tag(candidates: Candidates, query: PageQuery) -> Select[int]:

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Select,
     case,
     func,
@@ -44,6 +45,9 @@ KEY_BYTES: Final = 48
 
 Reserve: TypeAlias = Callable[[int], None]
 """Reserves memory (bytes) for keys until the request ends, or raises `Overloaded`."""
+
+KeyQuery: TypeAlias = Select[int] | CompoundSelect[int]
+"""A query for keys of chunks."""
 
 _c = chunk.c
 _NAMED = _c.name != literal_column("''")  # not a bound value: the index has only these
@@ -128,7 +132,7 @@ async def matching_pks(connection: AsyncConnection, candidates: Candidates, rese
     return await read_keys(connection, pk_query(candidates), reserve)
 
 
-async def read_keys(connection: AsyncConnection, query: Select[int], reserve: Reserve) -> list[int]:
+async def read_keys(connection: AsyncConnection, query: KeyQuery, reserve: Reserve) -> list[int]:
     """Returns the keys that the query finds. Raises what `reserve` raises."""
     found: list[int] = []
     async for part in (await connection.stream_scalars(query)).partitions(_KEYS_AT_ONCE):

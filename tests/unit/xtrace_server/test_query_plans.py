@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import Select, text
+from sqlalchemy import text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -28,7 +28,7 @@ async def plan(store: Store, filter_: Any) -> str:
     return await explained(store, pk_query(store.candidates(filter_)))
 
 
-async def explained(store: Store, query: Select[*tuple[Any, ...]]) -> str:
+async def explained(store: Store, query: Any) -> str:
     # With bound values, as it runs: SQLite plans differently for literals.
     compiled = query.compile(dialect=sqlite.dialect(), compile_kwargs={"render_postcompile": True})
     values = tuple(compiled.params[name] for name in compiled.positiontup or ())
@@ -119,7 +119,7 @@ async def test_pages_by_tag_follow_an_index(store: Store, descending: bool) -> N
     for after in (None, Position("u2", 7), Position("", 7)):
         for query in statements(store.candidates(), by("tag1", descending, after)):
             found = await explained(store, query.limit(26))
-            assert "ix_chunk_tag1 (binding_pk=? AND tag1>?" in found or "ix_chunk_binding_pk (binding_pk=?" in found
+            assert found.count("COVERING INDEX ix_chunk_tag1 (binding_pk=? AND tag1") == found.count("SEARCH chunk")
             assert "TEMP B-TREE FOR ORDER BY" not in found  # only of equal tags
 
 
