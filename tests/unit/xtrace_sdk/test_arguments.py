@@ -165,7 +165,7 @@ def _is_plain_value(cls: type) -> bool:
         issubclass(cls, Exception)
         or hasattr(cls, "__dataclass_fields__")
         or getattr(cls, "_is_protocol", False)
-        or issubclass(cls, tuple)
+        or issubclass(cls, tuple | list)
         or hasattr(cls, "__struct_fields__")
     )
 
