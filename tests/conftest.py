@@ -66,7 +66,7 @@ def live_service(database: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def credentials(live_service: LiveService) -> Credentials:
     """A fresh organisation on the real server."""
-    return live_service.new_organisation()
+    return live_service.spare_organisation()
 
 
 @pytest.fixture

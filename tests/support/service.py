@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ class LiveService:
 
     server: RunningServer
     folder: Path
+    _spare: list[Credentials] = field(default_factory=list, repr=False)
 
     @property
     def url(self) -> str:
@@ -71,6 +72,17 @@ class LiveService:
         return credentials_of(
             self.operate(lambda database: organisations.create(database, ON_THE_HOST, name)), self.url
         )
+
+    def spare_organisation(self) -> Credentials:
+        """The same, for tests that do not count organisations: one of a dozen that were made together."""
+
+        async def dozen(database: Database) -> list[Credentials]:
+            made = [await organisations.create(database, ON_THE_HOST, "test") for _ in range(12)]
+            return [credentials_of(one, self.url) for one in made]
+
+        if not self._spare:
+            self._spare.extend(self.operate(dozen))
+        return self._spare.pop()
 
     def operate(self, act: Callable[[Database], Awaitable[T]]) -> T:
         """What the act does to the server's database, as a command on its host does."""
