@@ -1,6 +1,7 @@
 """The scheme `lattice`: its keys, nonces and records as specified, and what is refused on both sides."""
 
 import json
+import pickle
 import secrets
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,12 @@ def test_a_record_is_stored_at_full_width_and_sent_without_the_zeros_at_its_end(
     assert evaluation.answer_shape([[], []]) == (1, 32)
     evaluation.check_query([], 32)
     evaluation.check_query([], None)
+
+
+def test_a_cluster_gets_the_evaluation_as_bytes_and_answers_with_the_rows() -> None:
+    evaluation: LatticeEvaluation = pickle.loads(pickle.dumps(LatticeEvaluation(8)))  # noqa: S301 - made here
+    rows = np.arange(64, dtype=np.uint8).reshape(2, 32)
+    assert np.array_equal(evaluation.evaluate(rows, [[], []]), rows)
 
 
 def test_the_service_refuses_other_indexes_and_queries() -> None:
