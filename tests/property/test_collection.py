@@ -21,7 +21,7 @@ from xtrace_sdk.errors import RecordNotFound, RecordsExist
 from xtrace_sdk.sync import Collection, XTraceIntegration
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
-EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "30" if "XTRACE_TEST_FULL" in os.environ else "8"))
+EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "30" if "XTRACE_TEST_FULL" in os.environ else "5"))
 STEPS = 25
 
 ids = st.sampled_from(["a", "b", "c", "d", "é", "a.b"])
