@@ -111,6 +111,7 @@ ROWS: Final = {
     "context rewrap": Row("context rewrap CONTEXT", opens=True),
     "context rotate": Row("context rotate CONTEXT NEW", API, opens=True),
     "local status": Row("local status", prints=True),
+    "local verify": reading("local verify"),
     "local clear": Row("local clear"),
     "local-server start": Row("local-server start --data keys/key"),
     "local-server stop": Row("local-server stop --data nowhere"),

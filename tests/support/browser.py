@@ -86,7 +86,14 @@ class Watched:
         # Not as a script of the page, whose policy would refuse it.
         tested.evaluate(resources.files("axe_playwright_python").joinpath("axe.min.js").read_text())
         tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-        found: Any = tested.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", tags)
+        found: Any = tested.evaluate(
+            """tags => axe.run(document, {
+                runOnly: {type: "tag", values: tags},
+                resultTypes: ["violations"],
+                preload: location.protocol !== "file:",  // fetches style sheets, which a page from a disk may not
+            })""",
+            tags,
+        )
         violations = [
             f"{one['id']}: {node['target']} {node['failureSummary']}"
             for one in found["violations"]

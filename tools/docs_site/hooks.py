@@ -1,5 +1,6 @@
 """Adds pages to the site that are not in docs/: the README as its home, the changelog, examples, and references."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +14,12 @@ ROOT: Final = Path(__file__).parents[2]
 _HERE: Final = Path(__file__).parent
 _SHIM: Final = "assets/iframe-worker.js"
 """iframe-worker 1.0.4 from npm, unchanged (MIT)."""
+_PART: Final = re.compile(r'(<nav class="md-nav" aria-label=")([^"]*")')
+"""A part of a page's contents: the theme names it as its heading."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages, the style sheet, and the script that search needs when the site is opened from a disk."""
+    """Adds the pages, the style sheet, and two scripts: for tables, and for the search of a site opened from a disk."""
     for uri, text in pages().items():
         files.append(File.generated(config, uri, content=text))
     return files
@@ -36,8 +39,9 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files
 
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:
-    """Returns the page with a name for the dialogue of the search, which the theme leaves without one."""
-    return _named_search(output)
+    """Returns the page with a name for the dialogue of the search, which the theme leaves without one, and with names
+    for the parts of its contents that no other part of the page has."""
+    return _PART.sub(r"\1Contents of \2", _named_search(output))
 
 
 def on_post_template(output_content: str, *, template_name: str, config: MkDocsConfig) -> str:
@@ -57,5 +61,6 @@ def pages() -> dict[str, str]:
         "reference/http.md": http_reference.page(),
         **python_reference.pages(),
         "site.css": (_HERE / "site.css").read_text("utf-8"),
+        "site.js": (_HERE / "site.js").read_text("utf-8"),
         _SHIM: (_HERE / "iframe_worker" / "shim.js").read_text("utf-8"),
     }
