@@ -12,6 +12,7 @@ import pytest
 from docs.examples import ROOT, examples, run
 from support.language_model import completion, language_model
 from support.service import LiveService
+from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_credentials
 
@@ -27,6 +28,7 @@ RUN = (
     "migration.md",
     "quickstart.md",
     "scaling.md",
+    "schemes.md",
     "security.md",
     "README.md",
 )
@@ -83,6 +85,13 @@ async def test_the_page_on_answers_runs(monkeypatch: pytest.MonkeyPatch, capsys:
     quoted = "The tenant gives notice three months before the end of the quarter. [1]"
     assert namespace["answer"] == f"It says: {quoted}"
     assert capsys.readouterr().out.endswith(f"is its own affair\nThe sources say: {quoted}")
+
+
+async def test_the_page_on_schemes_creates_a_context(reader_folder: Path) -> None:
+    (code,) = examples(ROOT / "docs" / "schemes.md").values()
+    namespace = await run(code, {})
+    assert namespace["context"].homomorphic.type == SchemeType.LATTICE.value
+    assert (reader_folder / "keys" / "context.json").exists()
 
 
 async def test_the_page_on_scaling_plans(capsys: pytest.CaptureFixture[str]) -> None:
