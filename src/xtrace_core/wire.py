@@ -316,6 +316,8 @@ class ComputeHamming(Struct, kw_only=True, omit_defaults=True):
     query: list[bytes]
     meta_filter: Any = None
     id_range: tuple[int, int] | None = field(default=None, name="range")
+    unsealed: bool = False
+    """Whether only chunks in no block are candidates."""
 
 
 class ComputeHammingBatch(Struct, kw_only=True, omit_defaults=True):
@@ -335,6 +337,79 @@ class SearchRow(Struct, array_like=True):
     ciphertexts: Index
     chunk_id: ChunkId
     nonce: Nonce | None = None
+
+
+# Blocks
+
+MAX_BLOCK_QUERIES = 8
+"""The maximum number of queries in one search of blocks."""
+MAX_BLOCKS_PER_CALL = 128
+"""The maximum number of blocks that are fetched or removed together."""
+BlockId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+
+
+class PlanBlocks(Struct, kw_only=True, omit_defaults=True):
+    """Asks what a search would have to look at; with `list`, also which blocks there are."""
+
+    kb_id: str
+    context_id: str
+    meta_filter: Any = None
+    id_range: tuple[int, int] | None = field(default=None, name="range")
+    with_list: bool = field(default=False, name="list")
+
+
+class ListedBlock(Struct):
+    """A block, and how many of its vectors are still stored. `dead_since` is when the first one was not any more."""
+
+    id: BlockId
+    count: Annotated[int, Meta(ge=1, le=1024)]
+    live_count: Annotated[int, Meta(ge=0, le=1024)]
+    dead_since: str | None = None
+
+
+class BlockPlan(Struct, omit_defaults=True):
+    """The candidates of a search, how many of them are in no block, and how many blocks have the others."""
+
+    candidates: Count
+    unsealed: Count
+    blocks: Count
+    revision: Count
+    listed: list[ListedBlock] | UnsetType = UNSET
+    """All blocks of the context in the knowledge base, whatever the filter."""
+
+
+class SearchBlocks(Struct, kw_only=True, omit_defaults=True):
+    """Encrypted queries over the same candidates, answered by `block_frames`."""
+
+    kb_id: str
+    context_id: str
+    queries: Annotated[list[bytes], Meta(min_length=1, max_length=MAX_BLOCK_QUERIES)]
+    meta_filter: Any = None
+    id_range: tuple[int, int] | None = field(default=None, name="range")
+
+
+class SealBlock(Struct, kw_only=True):
+    """A block to store, with the chunk and the nonce of each of its vectors, by ascending id. Blocks in `replaces` are
+    removed in the same transaction."""
+
+    kb_id: str
+    context_id: str
+    chunk_ids: Annotated[list[ChunkId], Meta(min_length=1, max_length=1024)]
+    nonces: Annotated[list[bytes], Meta(min_length=1, max_length=1024)]
+    replaces: Annotated[list[BlockId], Meta(max_length=MAX_BLOCKS_PER_CALL)]
+    header: bytes
+    hints: bytes
+    body: bytes
+
+
+class SealedBlock(Struct):
+    """A stored block, and how many of its vectors are live."""
+
+    block_id: BlockId
+    live: Annotated[int, Meta(ge=0, le=1024)]
+
+
+# Searches by metadata
 
 
 class SearchMetaData(Struct, kw_only=True, omit_defaults=True):

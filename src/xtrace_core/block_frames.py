@@ -1,0 +1,217 @@
+"""The answers of the calls for blocks of vectors, in bytes (docs/formats.md, "Answers about blocks").
+
+The answer to a search has the values of the candidates in blocks, and the records of those in no block. Integers are
+little-endian:
+
+    head    "XTB1" ‖ bits a value (u8, 12) ‖ slabs (u8) ‖ queries (u8) ‖ 0 (u8) ‖ blocks (u32) ‖ candidates (u64)
+            ‖ revision of the knowledge base (u64)
+    block   id (u64, not 0) ‖ values (u16) ‖ flag (u8) ‖ if the flag is 1: the slots as a bitmap (128 bytes)
+            ‖ for each query and slab: the values, 12 bits each, padded to a byte
+    end     0 (u64), then a whole framed answer (`frames`) with the records
+
+Without a bitmap the values are those of the first slots. A fetched block is its id (u64), its header, the length of its
+ids (u16), its ids, and its hints. Ids are differences as LEB128.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core import frames
+from xtrace_core.frames import InvalidFrames, RowBlock
+from xtrace_core.limits import MAX_ROWS
+from xtrace_core.wire import MAX_CHUNK_ID
+
+MEDIA_TYPE: Final = "application/vnd.xtrace.search-blocks"
+BLOCKS_MEDIA_TYPE: Final = "application/vnd.xtrace.blocks"
+"""The media type of fetched blocks."""
+SLOTS: Final = 1024
+VALUE_BITS: Final = 12
+HEADER_BYTES: Final = 112
+
+_MAGIC: Final = b"XTB1"
+_HEAD: Final = struct.Struct("<4sBBBBIQQ")
+_BLOCK: Final = struct.Struct("<QHB")
+_BITMAP_BYTES: Final = SLOTS // 8
+_END: Final = struct.pack("<Q", 0)
+_ID: Final = struct.Struct("<Q")
+_LENGTH: Final = struct.Struct("<H")
+
+Slots = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockValues:
+    """What a search answers for one block: the slots of its candidates, ascending, and their packed values."""
+
+    block_id: int
+    slots: Slots
+    packed: list[list[bytes]]
+    """For each query and slab."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockAnswer:
+    """A whole answer to a search of blocks."""
+
+    revision: int
+    candidates: int
+    blocks: list[BlockValues]
+    records: list[RowBlock]
+    """The candidates in no block."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedBlock:
+    """What a client needs of a block to read its values. It never changes."""
+
+    block_id: int
+    header: bytes
+    hints: bytes
+    chunk_ids: NDArray[np.int64]
+    """The chunk of each slot."""
+
+
+def value_bytes(count: int) -> int:
+    """Returns how many bytes this number of values takes."""
+    return -(-count * VALUE_BITS // 8)
+
+
+def head(slabs: int, queries: int, blocks: int, candidates: int, revision: int) -> bytes:
+    """Returns the beginning of an answer."""
+    return _HEAD.pack(_MAGIC, VALUE_BITS, slabs, queries, 0, blocks, candidates, revision)
+
+
+def block(block_id: int, slots: Slots, packed: Sequence[Sequence[bytes]]) -> bytes:
+    """Returns the values of at least one slot of a block, packed for each query and slab."""
+    count = len(slots)
+    if int(slots[-1]) == count - 1:
+        bitmap = b""
+    else:
+        bits = np.zeros(SLOTS, dtype=np.uint8)
+        bits[slots] = 1
+        bitmap = np.packbits(bits, bitorder="little").tobytes()
+    return b"".join([_BLOCK.pack(block_id, count, bool(bitmap)), bitmap, *[part for one in packed for part in one]])
+
+
+def end() -> bytes:
+    """Returns the end of the blocks, after which a framed answer with records follows."""
+    return _END
+
+
+def read_answer(data: bytes, slabs: int, queries: int) -> BlockAnswer:
+    """Reads a whole answer for this number of slabs and queries. Raises `InvalidFrames`."""
+    magic, bits, told_slabs, told_queries, zero, blocks, candidates, revision = _unpacked(_HEAD, data, 0)
+    if magic != _MAGIC or zero:
+        raise InvalidFrames("the answer does not begin like an answer about blocks")
+    if (bits, told_slabs, told_queries) != (VALUE_BITS, slabs, queries):
+        raise InvalidFrames(
+            f"the answer has {told_queries} values of {bits} bits in {told_slabs} slabs for each vector, "
+            f"expected {queries} of {VALUE_BITS} bits in {slabs}"
+        )
+    if candidates > MAX_ROWS:
+        raise InvalidFrames(f"the answer announces {candidates} candidates, more than the {MAX_ROWS} possible ones")
+    position, values = _HEAD.size, list[BlockValues]()
+    while data[position : position + _ID.size] != _END:
+        one, position = _block(data, position, slabs, queries)
+        values.append(one)
+    if len(values) != blocks or len({one.block_id for one in values}) != blocks:
+        raise InvalidFrames(f"the answer announced {blocks} different blocks and has {len(values)}")
+    records = list(_records(memoryview(data)[position + _ID.size :]))
+    if sum(len(one.slots) for one in values) + sum(map(len, records)) != candidates:
+        raise InvalidFrames(f"the answer announced {candidates} candidates and has others")
+    return BlockAnswer(revision, candidates, values, records)
+
+
+def _block(data: bytes, position: int, slabs: int, queries: int) -> tuple[BlockValues, int]:
+    block_id, count, flag = _unpacked(_BLOCK, data, position)
+    position += _BLOCK.size
+    if not 0 < count <= SLOTS or flag > 1:
+        raise InvalidFrames(f"a block has {count} values and the flag {flag}, which is not possible")
+    slots = np.arange(count, dtype=np.int64)
+    if flag:
+        bitmap = np.frombuffer(_taken(data, position, _BITMAP_BYTES), dtype=np.uint8)
+        position += _BITMAP_BYTES
+        slots = np.flatnonzero(np.unpackbits(bitmap, bitorder="little"))
+        if len(slots) != count:
+            raise InvalidFrames(f"a block has {count} values for {len(slots)} slots")
+    size = value_bytes(count)
+    parts = _taken(data, position, size * slabs * queries)
+    starts = range(0, len(parts), size)
+    packed = [[parts[start : start + size] for start in starts[i * slabs : (i + 1) * slabs]] for i in range(queries)]
+    return BlockValues(block_id, slots, packed), position + len(parts)
+
+
+def _records(data: memoryview) -> Iterator[RowBlock]:
+    reader = frames.FrameReader()
+    yield from reader.feed(bytes(data))
+    yield from reader.close()
+
+
+def fetched(one: FetchedBlock) -> bytes:
+    """Returns a block as it is sent to a client."""
+    ids = packed_ids(one.chunk_ids.tolist())
+    return b"".join([_ID.pack(one.block_id), one.header, _LENGTH.pack(len(ids)), ids, one.hints])
+
+
+def read_fetched(data: bytes, hint_bytes: int) -> list[FetchedBlock]:
+    """Reads fetched blocks, each with hints of this length. Raises `InvalidFrames`."""
+    position, blocks = 0, list[FetchedBlock]()
+    while position < len(data):
+        (block_id,) = _unpacked(_ID, data, position)
+        header = _taken(data, position + _ID.size, HEADER_BYTES)
+        position += _ID.size + HEADER_BYTES
+        (length,) = _unpacked(_LENGTH, data, position)
+        chunk_ids = unpacked_ids(_taken(data, position + _LENGTH.size, length))
+        position += _LENGTH.size + length
+        hints = _taken(data, position, hint_bytes)
+        position += hint_bytes
+        blocks.append(FetchedBlock(block_id, header, hints, np.array(chunk_ids, dtype=np.int64)))
+    return blocks
+
+
+def packed_ids(chunk_ids: Sequence[int]) -> bytes:
+    """Returns ascending ids as their differences, the first from 0, in LEB128."""
+    out, before = bytearray(), 0
+    for chunk_id in chunk_ids:
+        left, before = chunk_id - before, chunk_id
+        while left > 0x7F:
+            out.append(0x80 | (left & 0x7F))
+            left >>= 7
+        out.append(left)
+    return bytes(out)
+
+
+def unpacked_ids(data: bytes) -> list[int]:
+    """Reverses `packed_ids`. Raises `InvalidFrames` unless there are at most 1,024 ascending ids."""
+    ids, last, value, shift = list[int](), 0, 0, 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte & 0x80:
+            if shift > 63:
+                raise InvalidFrames("an id of a block is too large")
+            continue
+        last += value
+        if not value or last > MAX_CHUNK_ID or len(ids) == SLOTS:
+            raise InvalidFrames("the ids of a block are not ascending, too large, or too many")
+        ids.append(last)
+        value = shift = 0
+    if shift or not ids:
+        raise InvalidFrames("the ids of a block are cut off, or missing")
+    return ids
+
+
+def _unpacked(form: struct.Struct, data: bytes, position: int) -> tuple[Any, ...]:
+    return form.unpack(_taken(data, position, form.size))
+
+
+def _taken(data: bytes, position: int, size: int) -> bytes:
+    taken = data[position : position + size]
+    if len(taken) < size:
+        raise InvalidFrames("the answer was cut off before its end")
+    return taken
