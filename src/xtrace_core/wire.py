@@ -39,6 +39,16 @@ MAX_QUERIES = 32
 """The maximum number of queries in one search."""
 MAX_CHANGES = 10_000
 """The maximum number of ids in one answer about changed chunks."""
+MAX_BLOCK_SLOTS = 1024
+"""The maximum number of vectors in a block."""
+MAX_BLOCK_QUERIES = 8
+"""The maximum number of queries in one search of blocks."""
+MAX_BLOCKS_READ = 256
+"""The maximum number of blocks in one answer to a read of blocks."""
+MAX_BLOCKS_CHANGED = 16
+"""The maximum number of blocks that one write replaces or removes."""
+MAX_BLOCK_ID = 2**53 - 1
+"""So that a block id is a whole number in every language."""
 
 TAGS = ("tag1", "tag2", "tag3", "tag4", "tag5")
 
@@ -57,6 +67,7 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 ChunkId = Count
 """A chunk id as the service returns it."""
 MAX_CHUNK_ID = 2**63 - 1
+BlockId = Annotated[int, Meta(ge=1, le=MAX_BLOCK_ID)]
 SaltBytes = Annotated[bytes, Meta(min_length=1, max_length=MAX_NAME_SALT_BYTES)]
 CONTEXT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 ContextName = Annotated[str, Meta(pattern=CONTEXT_NAME)]
@@ -309,7 +320,10 @@ class ChunkChanges(Struct):
 
 
 class ComputeHamming(Struct, kw_only=True, omit_defaults=True):
-    """An encrypted query; `id_range` (on the wire `range`) bounds the chunk ids, both ends included."""
+    """An encrypted query; `id_range` (on the wire `range`) bounds the chunk ids, both ends included.
+
+    With `unsealed`, an extension, only chunks in no block are candidates.
+    """
 
     kb_id: str
     context_id: str
@@ -317,7 +331,6 @@ class ComputeHamming(Struct, kw_only=True, omit_defaults=True):
     meta_filter: Any = None
     id_range: tuple[int, int] | None = field(default=None, name="range")
     unsealed: bool = False
-    """Whether only chunks in no block are candidates."""
 
 
 class ComputeHammingBatch(Struct, kw_only=True, omit_defaults=True):
@@ -339,47 +352,45 @@ class SearchRow(Struct, array_like=True):
     nonce: Nonce | None = None
 
 
-# Blocks
-
-MAX_BLOCK_QUERIES = 8
-"""The maximum number of queries in one search of blocks."""
-MAX_BLOCKS_PER_CALL = 128
-"""The maximum number of blocks that are fetched or removed together."""
-BlockId = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+# Blocks: vectors encrypted together, an index over chunks of schemes that have them. An extension
 
 
 class PlanBlocks(Struct, kw_only=True, omit_defaults=True):
-    """Asks what a search would have to look at; with `list`, also which blocks there are."""
+    """How much is a search of blocks in this scope? `listed` (on the wire `list`) asks for every block too."""
 
     kb_id: str
     context_id: str
     meta_filter: Any = None
     id_range: tuple[int, int] | None = field(default=None, name="range")
-    with_list: bool = field(default=False, name="list")
+    listed: bool = field(default=False, name="list")
 
 
 class ListedBlock(Struct):
-    """A block, and how many of its vectors are still stored. `dead_since` is when the first one was not any more."""
+    """A block with `count` slots, `live_count` of which still stand for their chunks.
+
+    `dead_since` is the time since which it has contained a vector that was deleted or replaced; None if it has none.
+    """
 
     id: BlockId
-    count: Annotated[int, Meta(ge=1, le=1024)]
-    live_count: Annotated[int, Meta(ge=0, le=1024)]
-    dead_since: str | None = None
+    count: Count
+    live_count: Count
+    dead_since: str | None
 
 
-class BlockPlan(Struct, omit_defaults=True):
-    """The candidates of a search, how many of them are in no block, and how many blocks have the others."""
+class BlockPlan(Struct):
+    """The candidates, those of them in no block, the blocks that contain the others, and the revision of the knowledge
+    base that this is as of. `listed` (on the wire `list`) has all blocks of the context, if asked for.
+    """
 
     candidates: Count
     unsealed: Count
     blocks: Count
     revision: Count
-    listed: list[ListedBlock] | UnsetType = UNSET
-    """All blocks of the context in the knowledge base, whatever the filter."""
+    listed: list[ListedBlock] | UnsetType = field(default=UNSET, name="list")
 
 
 class SearchBlocks(Struct, kw_only=True, omit_defaults=True):
-    """Encrypted queries over the same candidates, answered by `block_frames`."""
+    """Encrypted queries for blocks, over the same candidates. The answer has the format of `block_frames`."""
 
     kb_id: str
     context_id: str
@@ -388,28 +399,34 @@ class SearchBlocks(Struct, kw_only=True, omit_defaults=True):
     id_range: tuple[int, int] | None = field(default=None, name="range")
 
 
-class SealBlock(Struct, kw_only=True):
-    """A block to store, with the chunk and the nonce of each of its vectors, by ascending id. Blocks in `replaces` are
-    removed in the same transaction."""
+class SealBlock(Struct, kw_only=True, omit_defaults=True):
+    """A block to store: `chunk_ids`, ascending, are the chunks of its slots, and `nonces` those that it was made from.
+
+    A slot is taken if its chunk still has the nonce, and is in no block or in one of `replaces`, which the new block
+    replaces. Fewer than three quarters of all: then nothing is stored.
+    """
 
     kb_id: str
     context_id: str
-    chunk_ids: Annotated[list[ChunkId], Meta(min_length=1, max_length=1024)]
-    nonces: Annotated[list[bytes], Meta(min_length=1, max_length=1024)]
-    replaces: Annotated[list[BlockId], Meta(max_length=MAX_BLOCKS_PER_CALL)]
+    chunk_ids: Annotated[list[ChunkId], Meta(min_length=1, max_length=MAX_BLOCK_SLOTS)]
+    nonces: Annotated[list[Nonce], Meta(max_length=MAX_BLOCK_SLOTS)]
     header: bytes
     hints: bytes
     body: bytes
+    replaces: Annotated[list[BlockId], Meta(max_length=MAX_BLOCKS_CHANGED)] = []
 
 
 class SealedBlock(Struct):
-    """A stored block, and how many of its vectors are live."""
+    """A stored block, and how many of its slots stand for their chunks."""
 
     block_id: BlockId
-    live: Annotated[int, Meta(ge=0, le=1024)]
+    live: Count
 
 
-# Searches by metadata
+class UnsealedCount(Struct):
+    """How many chunks are in no block any longer."""
+
+    unsealed_count: Count
 
 
 class SearchMetaData(Struct, kw_only=True, omit_defaults=True):
