@@ -336,6 +336,24 @@ def dialogs(sample: Sample) -> dict[str, Callable[[Page], None]]:
         if menu.is_visible():
             menu.click()
 
+    def refresh(page: Page) -> None:
+        page.evaluate("htmx.trigger('#live', 'every')")
+
+    def show_ended(page: Page, then: Callable[[Page], object]) -> None:
+        """A copy of the window signs out, which the window only notices when it asks for something."""
+        sign_in(page, sample.credentials)
+        browser = page.context.browser
+        if browser is None:
+            raise ValueError("the window has its own profile, so it cannot be copied")
+        copied = browser.new_context(storage_state=page.context.storage_state())
+        other = copied.new_page()
+        other.goto(f"{url}/")
+        other.locator("form[action='/sign-out']").evaluate("form => form.requestSubmit()")
+        other.wait_for_url(f"{url}/sign-in**")
+        copied.close()
+        then(page)
+        page.get_by_text("Your session ended").wait_for()
+
     return {
         "menu": open_menu,
         "knowledge-base-rename": lambda page: rename(page, f"{url}/knowledge-bases/{sample.kb}"),
@@ -350,6 +368,8 @@ def dialogs(sample: Sample) -> dict[str, Callable[[Page], None]]:
         "key-revoke-refused": lambda page: refuse(page, f"/keys/{sample.key}", "confirm", "Revoke API key"),
         "settings-rotate-refused": lambda page: refuse(page, "/settings", "key", "Rotate admin key"),
         "sign-in-refused": refuse_sign_in,
+        "session-ended": lambda page: show_ended(page, lambda page: page.goto(f"{url}/settings")),
+        "session-ended-live": lambda page: show_ended(page, refresh),
     }
 
 
