@@ -65,6 +65,7 @@ class PlainClient:
 
     type: ClassVar[str] = TYPE
     parameters: ClassVar[frozenset[str]] = frozenset()
+    blocks: Final = None
 
     def __init__(self, embed_len: int, hedge: Hedge) -> None:
         self.embed_len = embed_len

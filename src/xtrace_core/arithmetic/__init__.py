@@ -11,6 +11,7 @@ import os
 from xtrace_core.arithmetic.backends import choose
 from xtrace_core.arithmetic.interface import (
     Arithmetic,
+    Buffer,
     FixedBaseTable,
     Joiner,
     Multiplier,
@@ -23,6 +24,7 @@ from xtrace_core.arithmetic.nibbles import nibble_dots
 
 __all__ = [
     "Arithmetic",
+    "Buffer",
     "FixedBaseTable",
     "Joiner",
     "Multiplier",

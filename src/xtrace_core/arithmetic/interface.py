@@ -6,12 +6,14 @@ be prepared from secrets, so its class is `Secretive`. No operation takes one in
 backend can process a whole batch without creating Python objects.
 """
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.uint8]
+Buffer: TypeAlias = bytes | memoryview
+"""Bytes, or a view of a mapped file."""
 
 
 def row_width(modulus: int) -> int:

@@ -5,9 +5,13 @@ is as wide as a stored row, that queries and indexes have the same number of cip
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from xtrace_core.arithmetic import Rows
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.arithmetic import Buffer, Rows
 
 Query: TypeAlias = Sequence[bytes]
 """One encrypted query as sent over HTTP; a scheme may have queries without ciphertexts."""
@@ -65,19 +69,53 @@ class Evaluation(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class BlockSizes:
+    """The lengths of a block's parts and of a query in bytes, and the shape of an answer."""
+
+    header: int
+    hints: int
+    body: int
+    query: int
+    rows: int
+    """The slots of a block."""
+    slabs: int
+    """The values of a slot in an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSummary:
+    """What the service needs to know of a block's header."""
+
+    count: int
+    """The vectors in the block: its slots from 0 on."""
+    sha256: bytes
+    """Of the body."""
+
+
 class BlockEvaluation(Protocol):
     """What the service does with blocks: immutable bodies of many rows, encrypted together."""
 
-    def check_block(self, header: bytes, hints: bytes, body: bytes) -> None:
+    @property
+    def sizes(self) -> BlockSizes: ...
+
+    def summary(self, header: bytes) -> BlockSummary:
+        """Raises `InvalidCiphertext` unless the header is one under the context's public part."""
+        ...
+
+    def check_block(self, header: bytes, hints: bytes, body: Buffer) -> None:
         """Raises `InvalidCiphertext` unless the parts form a block under the context's public part."""
         ...
 
-    def check_query(self, data: bytes) -> None:
+    def check_query(self, data: Buffer) -> None:
         """Raises `InvalidCiphertext` unless the query can be evaluated over the context's blocks."""
         ...
 
-    def evaluate(self, bodies: Sequence[bytes], queries: Sequence[bytes]) -> list[bytes]:
-        """Returns the answers to checked queries for each body. Depends on nothing else, so it can run anywhere."""
+    def evaluate(self, bodies: Sequence[Buffer], queries: Sequence[Buffer]) -> NDArray[np.uint16]:
+        """Returns the values of checked bodies for checked queries, `(bodies, queries, slabs, rows)`.
+
+        Depends on nothing else, so it can run anywhere. Raises `InvalidCiphertext` for data of another length.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""The service's half of the scheme `lattice`: it sends the stored records, which only clients can open and compare."""
+"""The service's half of the scheme `lattice`: it sends records, which clients compare, and computes with blocks."""
 
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal
@@ -8,6 +8,7 @@ import msgspec
 from xtrace_core.arithmetic import Rows
 from xtrace_core.limits import MAX_EMBED_LEN
 from xtrace_core.schemes.interface import InvalidCiphertext, InvalidPublicKey, Query
+from xtrace_core.schemes.lattice_blocks import LatticeBlockEvaluation
 
 PARAMETERS: Final = "lattice-1"
 TAG_BYTES: Final = 16
@@ -29,10 +30,9 @@ class _PublicKey(msgspec.Struct):
 class LatticeEvaluation:
     """Stores one record of a fixed width for each chunk. The answer to any number of queries is the records."""
 
-    blocks: Final = None
-
     def __init__(self, embed_len: int) -> None:
         self.row_bytes = record_bytes(embed_len)
+        self.blocks = LatticeBlockEvaluation(embed_len)
 
     def row(self, index: Sequence[bytes]) -> bytes:
         if len(index) != 1:

@@ -35,6 +35,10 @@ class _RetiredClient(Secretive):
     def embed_len(self) -> int:
         return self._client.embed_len
 
+    @property
+    def blocks(self) -> None:
+        return None
+
     def stored_rows_query(self) -> list[bytes]:
         return self._client.stored_rows_query()
 

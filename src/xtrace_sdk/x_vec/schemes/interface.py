@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows
 from xtrace_sdk.x_vec.keys.hedging import Hedge
+from xtrace_sdk.x_vec.schemes.blocks import BlockScheme
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 
 Bits = NDArray[np.uint8]
@@ -83,6 +84,10 @@ class HomomorphicClient(Protocol):
     @property
     def weakness(self) -> str:
         """Why anyone with the public key can decrypt, as a clause; empty if no one can."""
+
+    @property
+    def blocks(self) -> BlockScheme | None:
+        """What the scheme does with many vectors encrypted together; None for schemes without blocks."""
 
     def public_key(self) -> dict[str, Any]:
         """Returns what the service needs; stored as `pk`."""

@@ -30,7 +30,7 @@ def prf(key: bytes, label: str, *parts: bytes) -> bytes:
 class LatticeKeys(Secretive):
     """The root of one context with the keys derived from it."""
 
-    __slots__ = ("_vector_key", "embed_len", "hedge", "id", "root")
+    __slots__ = ("embed_len", "hedge", "id", "root", "vector_key")
 
     def __init__(self, root: bytes, embed_len: int) -> None:
         """Raises `ValueError` for a root that does not have 32 bytes, `InvalidArgument` for a wrong length."""
@@ -42,7 +42,8 @@ class LatticeKeys(Secretive):
         self.id = prf(root, "public")[:ID_BYTES]
         """Identifies the root in public."""
         self.hedge = Hedge(prf(root, "hedge"))
-        self._vector_key = derived_key(root, PARAMETERS, self.id, embed_len)
+        self.vector_key = derived_key(root, PARAMETERS, self.id, embed_len)
+        """From which nonces and everything secret in blocks derive."""
 
     @classmethod
     def generate(cls, embed_len: int) -> Self:
@@ -59,7 +60,7 @@ class LatticeKeys(Secretive):
 
     def _nonces_from(self, randomness: Rows, packed: PackedBits) -> Rows:
         nonces = [
-            prf(self._vector_key, "chunk", fresh.tobytes(), vector.tobytes())[:NONCE_BYTES]
+            prf(self.vector_key, "chunk", fresh.tobytes(), vector.tobytes())[:NONCE_BYTES]
             for fresh, vector in zip(randomness, packed, strict=True)
         ]
         return np.frombuffer(b"".join(nonces), dtype=np.uint8).reshape(len(packed), NONCE_BYTES)

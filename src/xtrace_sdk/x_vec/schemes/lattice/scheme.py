@@ -1,4 +1,7 @@
-"""The client of the scheme `lattice`: stores records, and compares those that the service sends with its queries."""
+"""The client of the scheme `lattice`: stores records, and compares those that the service sends with its queries.
+
+Of many records it makes blocks, whose distances the service computes (blocks.py).
+"""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -14,6 +17,7 @@ from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.bits import PackedBits, checked_bits, differing
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndex, EncryptedIndexBatch
 from xtrace_sdk.x_vec.schemes.interface import Answers, Bits, Distances, Nonces, SchemeParameters, Valid
+from xtrace_sdk.x_vec.schemes.lattice.blocks import LatticeBlocks
 from xtrace_sdk.x_vec.schemes.lattice.keys import NONCE_BYTES, LatticeKeys
 from xtrace_sdk.x_vec.schemes.lattice.records import Records, pack
 from xtrace_sdk.x_vec.schemes.loading import reading_secrets
@@ -23,7 +27,7 @@ from xtrace_sdk.x_vec.schemes.rows import ciphertext_rows, nonce_rows
 class LatticeClient(Secretive):
     """Key, encryption and decryption of the scheme `lattice`."""
 
-    __slots__ = ("_keys", "_records")
+    __slots__ = ("_keys", "_records", "blocks")
 
     type: ClassVar[str] = SchemeType.LATTICE.value
     parameters: ClassVar[frozenset[str]] = frozenset()
@@ -31,6 +35,7 @@ class LatticeClient(Secretive):
     def __init__(self, keys: LatticeKeys) -> None:
         self._keys = keys
         self._records = Records(keys.record_keys(), keys.id, keys.embed_len)
+        self.blocks = LatticeBlocks(keys)
 
     @classmethod
     def create(cls, embed_len: int, parameters: SchemeParameters) -> Self:

@@ -45,6 +45,10 @@ class PaillierVectors(Secretive):
         """The length of each prime in bits."""
         return self._key_len
 
+    @property
+    def blocks(self) -> None:
+        """None: this scheme encrypts every vector by itself."""
+
     def encrypt_vec_one(self, vector: Any) -> EncryptedIndex:
         """Encrypts one binary vector of `embed_len` positions.
 

@@ -1,0 +1,92 @@
+"""The interface of schemes with blocks: many vectors encrypted together, whose distances the service computes.
+
+Chunks remain the truth. A block is an index derived from them, made and dropped at any time without loss. The service's
+half is `xtrace_core.schemes.interface.BlockEvaluation`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBlock:
+    """A block as the service stores it."""
+
+    header: bytes
+    hints: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedBlock:
+    """A block's header and hints, which authenticated: only `BlockScheme.checked` creates one."""
+
+    header: bytes
+    hints: bytes
+    count: int
+    """The vectors in the block: its slots from 0 on."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockAnswer:
+    """What the service answered for one block."""
+
+    block: CheckedBlock
+    slots: NDArray[np.int64]
+    """The slots that were answered, ascending, `(n,)`."""
+    values: NDArray[np.uint16]
+    """Their values, `(queries, slabs, n)`."""
+
+
+class BlockQueries(Protocol):
+    """The queries of one search, with the secrets that read one answer to them."""
+
+    @property
+    def sent(self) -> list[bytes]:
+        """What is sent to the service for each query."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, answers: Sequence[BlockAnswer]) -> list[NDArray[np.int64]]:
+        """Returns for each answer the distances `(queries, n)`. Works once: the secrets serve one answer.
+
+        Takes the whole answer of a search, because nothing may depend on a part of it. Raises `InvalidAnswer` for
+        values that no honest service computes, `RuntimeError` when called again.
+        """
+        ...
+
+
+class BlockScheme(Protocol):
+    """What a client does with blocks."""
+
+    max_rows: int
+    """The most vectors in a block."""
+
+    def seal(self, vectors: Any, kb_id: str) -> SealedBlock:
+        """Encrypts 1 to `max_rows` vectors as one block of a knowledge base. Vector i is in slot i.
+
+        Raises `InvalidVector`, and `FaultDetected` if the block does not show the right distances.
+        """
+        ...
+
+    def checked(self, header: bytes, hints: bytes, kb_id: str) -> CheckedBlock:
+        """Raises `InvalidAnswer` unless this context sealed a block with these parts for this knowledge base."""
+        ...
+
+    def matches(self, block: CheckedBlock, vectors: Any) -> bool:
+        """Returns whether the block was made of these vectors, in this order: recomputes its body.
+
+        Raises `InvalidVector`.
+        """
+        ...
+
+    def queries(self, vectors: Any) -> BlockQueries:
+        """Encrypts the queries of one request, at least one vector. Every request needs its own, also a repeated one.
+
+        Raises `InvalidVector`.
+        """
+        ...

@@ -1,0 +1,84 @@
+"""What blocks and queries have in common: everything that derives from a context's key for vectors."""
+
+import hashlib
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.lattice.parameters import DEGREE, FOLD, PRIMES, RANK, slab_words, words
+from xtrace_core.lattice.transforms import Elements, forward, residues
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.interface import Bits
+from xtrace_sdk.x_vec.schemes.lattice.keys import prf
+from xtrace_sdk.x_vec.schemes.lattice.records import pack
+from xtrace_sdk.x_vec.schemes.lattice.sampling import errors, stream, ternary, uniform
+
+_MASK_BYTES: Final = 512
+
+
+class Matrices(NamedTuple):
+    """The matrices of a context: for each slab the values of K x RANK elements, `(K, RANK, 2, DEGREE)`."""
+
+    rows: list[Elements]
+    """A, which blocks are made with."""
+    queries: list[Elements]
+    """a, which queries are made with."""
+
+
+class BlockKeys(Secretive):
+    """The secrets of the blocks of one context."""
+
+    __slots__ = ("_mask", "_matrices", "_vector_key", "embed_len")
+
+    def __init__(self, vector_key: bytes, embed_len: int) -> None:
+        self._vector_key = vector_key
+        self.embed_len = embed_len
+        self._mask = np.unpackbits(stream(prf(vector_key, "mask"), _MASK_BYTES), bitorder="little")
+        self._matrices: Matrices | None = None
+
+    @property
+    def matrices(self) -> Matrices:
+        """The matrices, computed when they are needed first."""
+        if self._matrices is None:
+            self._matrices = Matrices(self._matrix("A"), self._matrix("a"))
+        return self._matrices
+
+    def block_nonce(self, bits: Bits, random: bytes) -> bytes:
+        """Returns the nonce of a block: other vectors, another nonce, even if the randomness repeats itself."""
+        return prf(self._vector_key, "nonce", random, hashlib.sha256(pack(bits).tobytes()).digest())
+
+    def query_seed(self, bits: Bits, random: bytes) -> bytes:
+        """Returns the seed of a query, which is one vector: `(1, embed_len)`."""
+        return prf(self._vector_key, "query", random, pack(bits).tobytes())
+
+    def block_tag(self, kb_id: str, untagged: bytes, hints: bytes) -> bytes:
+        """Returns what authenticates a block's header and hints, and its knowledge base."""
+        return prf(self._vector_key, "block", kb_id.encode(), untagged, hints)
+
+    def secret(self, label: Literal["s", "qs"], seed: bytes, primes: int = len(PRIMES)) -> Elements:
+        """Returns the values of the secret, `(RANK, primes, DEGREE)`, of a block (`s`) or a query (`qs`)."""
+        return forward(residues(ternary(prf(self._vector_key, label, seed), (RANK, DEGREE)), primes))
+
+    def noise(self, label: Literal["e", "qe"], seed: bytes, slab: int, count: int) -> NDArray[np.int64]:
+        """Returns the errors of a slab's elements, `(count, DEGREE)`, of a block (`e`) or a query (`qe`)."""
+        return errors(prf(self._vector_key, label, seed, bytes([slab])), (count, DEGREE))
+
+    def folded(self, bits: Bits, weights: tuple[int, int, int, int]) -> list[NDArray[np.int64]]:
+        """Returns for each slab `(K, rows)`: the sums of four neighbouring positions as -1 and 1, with these weights.
+
+        Positions are masked first, and vectors are padded with zeros to whole groups of four.
+        """
+        padded = np.pad(bits, ((0, 0), (0, FOLD * words(self.embed_len) - self.embed_len)))
+        signs = 2 * (padded ^ self._mask[: padded.shape[1]]).astype(np.int64) - 1
+        sums = (signs.reshape(len(bits), -1, FOLD) @ np.array(weights)).T
+        return np.split(sums, np.cumsum(slab_words(self.embed_len))[:-1])
+
+    def _matrix(self, label: str) -> list[Elements]:
+        return [self._slab_matrix(label, slab, count) for slab, count in enumerate(slab_words(self.embed_len))]
+
+    def _slab_matrix(self, label: str, slab: int, count: int) -> Elements:
+        keys = [prf(self._vector_key, label, bytes([slab, t])) for t in range(len(PRIMES))]
+        return np.stack(
+            [uniform(key, (count, RANK, DEGREE), prime) for key, prime in zip(keys, PRIMES, strict=True)], axis=2
+        )

@@ -1,0 +1,148 @@
+"""Queries over blocks: what is sent, and how the one answer to it is read."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.lattice.header import BlockHeader
+from xtrace_core.lattice.layout import to_tiles, unpack
+from xtrace_core.lattice.parameters import (
+    BASE,
+    DEGREE,
+    FOLD,
+    HINT_BITS,
+    PRIMES,
+    QUERY_SCALE,
+    RANK,
+    VALUE_BITS,
+    slab_words,
+    slabs,
+)
+from xtrace_core.lattice.transforms import MODULI, Elements, forward, fractions, inverse, products, residues
+from xtrace_sdk.errors import InvalidAnswer
+from xtrace_sdk.x_vec.keys.secrecy import Secretive
+from xtrace_sdk.x_vec.schemes.blocks import BlockAnswer, CheckedBlock
+from xtrace_sdk.x_vec.schemes.interface import Bits, Distances
+from xtrace_sdk.x_vec.schemes.lattice.block_keys import BlockKeys
+from xtrace_sdk.x_vec.schemes.lattice.sealing import masked
+
+_WEIGHTS: Final = (
+    -QUERY_SCALE * BASE**3,
+    -QUERY_SCALE * BASE**2,
+    -QUERY_SCALE * BASE,
+    -QUERY_SCALE,
+)
+_PRIME: Final = PRIMES[0]
+_BITS: Final = 34
+"""Of the fractions with which distances are computed."""
+_FRACTION: Final = np.uint64((1 << _BITS) - 1)
+_MAX_RESIDUE: Final = int(0.44 * (1 << _BITS))
+"""How far a value may be from an integer: further away happens once in 2^50 values of an honest service."""
+
+
+class QuerySecret(NamedTuple):
+    """What reads the answers to one query. Values modulo the first prime."""
+
+    secret: Elements
+    """`(RANK, 1, DEGREE)`"""
+    kept: Elements
+    """For each slab, `(slabs, RANK, 1, DEGREE)`."""
+
+
+def encrypted(keys: BlockKeys, seed: bytes, bits: Bits) -> tuple[bytes, QuerySecret]:
+    """Returns what is sent for one vector, `(1, embed_len)`, and what reads the answer."""
+    secret = keys.secret("qs", seed)
+    sent, kept = [], []
+    for slab, message in enumerate(keys.folded(bits, _WEIGHTS)):
+        noisy = keys.noise("qe", seed, slab, len(message))
+        noisy[:, :1] += message
+        values = forward(residues(noisy))
+        sent.append(to_tiles(masked(keys.matrices.queries[slab], secret, values)))
+        kept.append(inverse(products(keys.matrices.rows[slab], values[:, None], axis=0)))
+    return b"".join(sent), QuerySecret(secret[:, :1], forward(_to_first_prime(np.stack(kept))))
+
+
+def _to_first_prime(coefficients: Elements) -> Elements:
+    """Returns coefficients modulo both primes, scaled from Q to the first prime and rounded."""
+    scaled = ((fractions(coefficients) >> np.uint64(32)) * np.uint64(_PRIME) + np.uint64(1 << 31)) >> np.uint64(32)
+    return scaled.astype(np.uint32)[..., None, :]
+
+
+class LatticeBlockQueries(Secretive):
+    """The queries of one request, and the secrets that read one answer to them."""
+
+    __slots__ = ("_count", "_keys", "_secrets", "sent")
+
+    def __init__(self, keys: BlockKeys, queries: Sequence[tuple[bytes, QuerySecret]]) -> None:
+        self._keys = keys
+        self.sent = [sent for sent, _ in queries]
+        self._secrets: list[QuerySecret] | None = [secret for _, secret in queries]
+
+    def __len__(self) -> int:
+        return len(self.sent)
+
+    def read(self, answers: Sequence[BlockAnswer]) -> list[Distances]:
+        """Returns for each answer the distances `(queries, n)`. Works once: the secrets serve one answer.
+
+        Raises `InvalidAnswer` for values that an honest service does not compute, `RuntimeError` when called again.
+        """
+        # Two answers to one query would show how its noise moves with what the service changed between them.
+        if self._secrets is None:
+            raise RuntimeError("the queries have been read already; encrypt new ones for each request")
+        secrets, self._secrets = self._secrets, None
+        if len({answer.block.header for answer in answers}) < len(answers):
+            raise InvalidAnswer("the server answered twice for one block")
+        return [distances(self._keys, secrets, answer) for answer in answers]
+
+
+def distances(keys: BlockKeys, secrets: Sequence[QuerySecret], answer: BlockAnswer) -> Distances:
+    """Returns the distances `(queries, n)`. Raises `InvalidAnswer` for values that no honest service computes."""
+    _check_shape(answer, len(secrets), keys.embed_len)
+    masks = _masks(keys, secrets, answer.block)[:, :, answer.slots]
+    positions = np.array(slab_words(keys.embed_len), np.uint64)[:, None] * np.uint64(FOLD)
+    fraction = (answer.values.astype(np.uint64) << np.uint64(_BITS - VALUE_BITS)) - (
+        masks << np.uint64(_BITS)
+    ) // np.uint64(_PRIME)
+    # The sum of 4 K signs is 4 K - 2 times the distance; half a unit more makes rounding down rounding to the nearest.
+    shifted = (fraction & _FRACTION) * np.uint64(BASE) + ((positions + np.uint64(1)) << np.uint64(_BITS - 1))
+    found = (shifted >> np.uint64(_BITS)).astype(np.int64) % BASE
+    residue = np.abs((shifted & _FRACTION).astype(np.int64) - int(_FRACTION) // 2)
+    in_use = positions.astype(np.int64)
+    in_use[-1] -= in_use.sum() - keys.embed_len
+    if (found > in_use).any() or residue.max(initial=0) > _MAX_RESIDUE:
+        raise InvalidAnswer(
+            "the server's values for a block are not those of its vectors: the server or the network changed them, or "
+            "the server computed incorrectly. If this happens again, do not send further queries to this server"
+        )
+    summed: Distances = found.sum(axis=1)
+    return summed
+
+
+def _check_shape(answer: BlockAnswer, queries: int, embed_len: int) -> None:
+    expected = (queries, slabs(embed_len), len(answer.slots))
+    if answer.values.shape != expected:
+        raise InvalidAnswer(
+            f"the server's values for a block have the shape {answer.values.shape}, expected {expected}"
+        )
+    slots = answer.slots
+    if len(slots) and not (slots[0] >= 0 and (np.diff(slots) > 0).all() and slots[-1] < answer.block.count):
+        raise InvalidAnswer(f"the server answered for slots that the block does not have: it has {answer.block.count}")
+
+
+def _masks(keys: BlockKeys, secrets: Sequence[QuerySecret], block: CheckedBlock) -> NDArray[np.uint64]:
+    """Returns what hides the values of a block's slots, modulo the first prime, `(queries, slabs, DEGREE)`."""
+    secret = keys.secret("s", BlockHeader.parsed(block.header).nonce, primes=1)
+    kept = np.stack([one.kept for one in secrets])
+    asked = np.stack([one.secret for one in secrets])[:, None]
+    own, theirs = products(kept, secret, axis=2), products(asked, _hints(block.hints), axis=2)
+    sums: Elements = ((own.astype(np.uint64) + theirs) % MODULI[:1]).astype(np.uint32)
+    return inverse(sums)[:, :, 0].astype(np.uint64)
+
+
+def _hints(data: bytes) -> Elements:
+    """Returns the values of hints, scaled to the first prime and rounded, `(slabs, RANK, 1, DEGREE)`."""
+    packed = unpack(data, len(data) * 8 // HINT_BITS, HINT_BITS)
+    scaled = (packed * np.uint64(_PRIME) + np.uint64(1 << (HINT_BITS - 1))) >> np.uint64(HINT_BITS)
+    return forward(scaled.astype(np.uint32).reshape(-1, RANK, 1, DEGREE))

@@ -1,0 +1,42 @@
+"""The body and the hints of a block: a function of its nonce and its vectors, whose secret the nonce determines."""
+
+from typing import Final
+
+import numpy as np
+
+from xtrace_core.lattice.layout import pack, to_tiles
+from xtrace_core.lattice.parameters import BASE, HINT_BITS, ROW_SCALE
+from xtrace_core.lattice.transforms import Elements, forward, fractions, inverse, products, residues, rounded
+from xtrace_sdk.x_vec.schemes.interface import Bits
+from xtrace_sdk.x_vec.schemes.lattice.block_keys import BlockKeys
+
+# A sum of four signs is even, so half of the scale makes a multiple of the scale, up to one that all sums share.
+_WEIGHTS: Final = (
+    ROW_SCALE // 2,
+    ROW_SCALE // 2 * BASE,
+    ROW_SCALE // 2 * BASE**2,
+    ROW_SCALE // 2 * BASE**3,
+)
+
+
+def sealed(keys: BlockKeys, nonce: bytes, bits: Bits) -> tuple[bytes, bytes]:
+    """Returns `(hints, body)` of the block with this nonce and these vectors."""
+    secret = keys.secret("s", nonce)
+    hints, body = [], []
+    for slab, message in enumerate(keys.folded(bits, _WEIGHTS)):
+        noisy = keys.noise("e", nonce, slab, len(message))
+        noisy[:, : len(bits)] += message
+        rows = masked(keys.matrices.rows[slab], secret, forward(residues(noisy)))
+        sums = inverse(products(keys.matrices.queries[slab], rows[:, None], axis=0))
+        hints.append(pack(rounded(fractions(sums), HINT_BITS), HINT_BITS))
+        body.append(to_tiles(rows))
+    return b"".join(hints), b"".join(body)
+
+
+def masked(matrix: Elements, secret: Elements, noisy: Elements) -> Elements:
+    """Returns the matrix times the secret, plus the noisy values, `(K, 2, DEGREE)`."""
+    return products(
+        np.concatenate([matrix, noisy[:, None]], axis=1),
+        np.concatenate([secret, np.ones_like(secret[:1])])[None],
+        axis=1,
+    )
