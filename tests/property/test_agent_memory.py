@@ -1,22 +1,20 @@
 """Random sequences of what a `Memory` is told, asked and made to forget, against a plain model with a fixed clock."""
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from support.collecting import Model, toy_context
+from support.sequences import sequences
 from support.service import LiveService
 from xtrace_sdk.sync import Collection, Memory, XTraceIntegration
 from xtrace_sdk.x_mem import FILTERABLE, Fact
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
-EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "20" if "XTRACE_TEST_FULL" in os.environ else "4"))
 STEPS = 20
 LATEST = 9
 
@@ -155,12 +153,5 @@ def test_every_sequence_agrees_with_the_model(live_service: LiveService) -> None
     with XTraceIntegration(one.org_id, one.api_key, one.admin_key, one.api_url) as xtrace:
         Agreement.xtrace, Agreement.context = xtrace, toy_context()
         Agreement.kb_id = xtrace.create_kb("kb").id
-        Agreement.TestCase.settings = settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            derandomize="XTRACE_TEST_SEQUENCES" not in os.environ,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        Agreement.TestCase.settings = sequences(STEPS, default=4, full=12)
         Agreement.TestCase().runTest()

@@ -2,26 +2,22 @@
 
 The rules write to one knowledge base under two contexts, and let copies advance page by page. A copy that applied
 everything up to a revision, and asks with it, is told of every difference.
-
-`XTRACE_TEST_SEQUENCES` asks for more sequences than the few of every run, and for others each time.
 """
 
-import os
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from support.sequences import sequences
 from support.service import Http, LiveService, chunk, ok
 from xtrace_server.search import removals
 from xtrace_server.storage import deletions
 
 POSTGRES_BY_DEFAULT = True
-EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "50" if "XTRACE_TEST_FULL" in os.environ else "5"))
 STEPS = 25
 
 CONTEXTS = ("first", "second")
@@ -208,14 +204,4 @@ def test_a_copy_is_told_of_every_difference(live_service: LiveService, monkeypat
     monkeypatch.setattr(deletions, "STEP", 2)  # so that most deletions are carried out later
     monkeypatch.setattr(removals, "MOST_KEYS", 6)  # so that the server often does not know what was deleted
     Changes.service = live_service
-    run_state_machine_as_test(
-        Changes,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            derandomize="XTRACE_TEST_SEQUENCES" not in os.environ,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(Changes, settings=sequences(STEPS, default=5, full=30))

@@ -1,16 +1,15 @@
 """Random sequences of calls of a `Collection` against the real server and a dictionary: they always agree."""
 
-import os
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from support.collecting import DIM, Model, toy_context, vector_of
+from support.sequences import sequences
 from support.service import LiveService
 from support.where_strategies import filterable, metadata, wheres
 from xtrace_sdk import Record
@@ -21,7 +20,6 @@ from xtrace_sdk.errors import RecordNotFound, RecordsExist
 from xtrace_sdk.sync import Collection, XTraceIntegration
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
-EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "30" if "XTRACE_TEST_FULL" in os.environ else "5"))
 STEPS = 25
 
 ids = st.sampled_from(["a", "b", "c", "d", "é", "a.b"])
@@ -171,12 +169,5 @@ def test_every_sequence_of_calls_agrees_with_the_model(live_service: LiveService
     with XTraceIntegration(one.org_id, one.api_key, one.admin_key, one.api_url) as xtrace:
         Agreement.xtrace, Agreement.context = xtrace, toy_context()
         Agreement.kb_id = xtrace.create_kb("kb").id
-        Agreement.TestCase.settings = settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            derandomize="XTRACE_TEST_SEQUENCES" not in os.environ,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        Agreement.TestCase.settings = sequences(STEPS, default=5, full=20)
         Agreement.TestCase().runTest()

@@ -2,29 +2,25 @@
 
 The model is the HTTP contract put into dictionaries: knowledge bases with their chunks, and the contexts that these are
 stored under. After every step the counts are compared, and in between everything that can be read.
-
-`XTRACE_TEST_SEQUENCES` asks for more sequences than the few of every run, and for others each time.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from support.filter_strategies import filters, meta_data
 from support.recount import kept, recounted
 from support.reference_filter import matches
+from support.sequences import sequences
 from support.service import Http, LiveService, chunk, ok, problem
 from support.toy_paillier import toy_key
 
 CLUSTER = True
-EXAMPLES = int(os.environ.get("XTRACE_TEST_SEQUENCES", "50" if "XTRACE_TEST_FULL" in os.environ else "6"))
 STEPS = 40
 
 QUERY = 1000
@@ -283,17 +279,8 @@ def test_the_server_and_its_model_agree_after_any_calls(live_service: LiveServic
     from hypothesis.stateful import run_state_machine_as_test
 
     with against(live_service) as machine:
-        run_state_machine_as_test(
-            machine,
-            settings=settings(
-                max_examples=EXAMPLES,
-                stateful_step_count=STEPS,
-                deadline=None,
-                derandomize="XTRACE_TEST_SEQUENCES" not in os.environ,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        chosen = sequences(STEPS, default=6, full=30)
+        run_state_machine_as_test(machine, settings=chosen)
         # Shown with `pytest -s`.
         print(f"{machine.steps} steps")  # noqa: T201
-        assert machine.steps > EXAMPLES * 10
+        assert machine.steps > chosen.max_examples * 10
