@@ -18,7 +18,7 @@ from support.ledger import Client, check, successor
 from support.server_process import ServerProcess
 from support.service import Http
 
-KILLS = int(os.environ.get("XTRACE_TEST_KILLS", "60" if "XTRACE_TEST_FULL" in os.environ else "15"))
+KILLS = int(os.environ.get("XTRACE_TEST_KILLS", "30" if "XTRACE_TEST_FULL" in os.environ else "15"))
 CLIENTS = 4
 
 

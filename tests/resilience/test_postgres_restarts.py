@@ -22,7 +22,7 @@ from support.service import Http, problem
 DATABASES = (databases.POSTGRES,)
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.long]
 
-KILLS = int(os.environ.get("XTRACE_TEST_DATABASE_KILLS", "25" if "XTRACE_TEST_FULL" in os.environ else "4"))
+KILLS = int(os.environ.get("XTRACE_TEST_DATABASE_KILLS", "12" if "XTRACE_TEST_FULL" in os.environ else "4"))
 CLIENTS = 4
 
 
