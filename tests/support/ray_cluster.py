@@ -56,6 +56,10 @@ class RayCluster:
                     found.append(int(folder.name))
         return found
 
+    def environments(self) -> list[bytes]:
+        """The environment of each holder's process."""
+        return [Path(f"/proc/{pid}/environ").read_bytes() for pid in self.holders()]
+
     def stop(self) -> None:
         """Stops everything; also the head, as if its machine was gone."""
         self._cluster.shutdown()

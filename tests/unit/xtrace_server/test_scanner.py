@@ -29,6 +29,8 @@ from xtrace_server.scope import SearchScope
 from xtrace_server.search.engine import SearchEngine, SearchTarget
 from xtrace_server.search.interface import Place, Scanner, Segment, Selection, rows_bytes, whole
 from xtrace_server.search.local.scanner import LocalScanner
+from xtrace_server.search.ray.client import Call
+from xtrace_server.search.ray.messages import AnyRequest, Compute
 from xtrace_server.search.ray.scanner import RayScanner
 from xtrace_server.search.running import Search
 from xtrace_server.settings import Settings
@@ -108,9 +110,13 @@ async def scanner(request: pytest.FixtureRequest, tmp_path: Path) -> Scanner:
         return LocalScanner(2)
     if request.param == "by name":
         return ByName(SEGMENT_ROWS)
-    address = request.getfixturevalue("cluster").address
-    settings = Settings(data=tmp_path, engine="ray", ray_address=address, ray_min_rows=0, ray_segment_rows=SEGMENT_ROWS)
-    scanner = RayScanner(settings)
+    return await connected(request.getfixturevalue("cluster"), tmp_path)
+
+
+async def connected(cluster: RayCluster, folder: Path) -> RayScanner:
+    """A scanner with the cluster."""
+    rows: Any = {"ray_min_rows": 0, "ray_segment_rows": SEGMENT_ROWS}
+    scanner = RayScanner(Settings(data=folder, engine="ray", ray_address=cluster.address, **rows))
     await scanner.start()
     deadline = time.monotonic() + 60
     while not scanner.client.available:
@@ -213,6 +219,32 @@ async def test_rows_are_brought_once_and_again_only_where_they_changed(store: St
     assert scanner.brought == whole_ranges + 1
     assert named.memory()["cached"]() < rows_bytes(CHUNKS, ROW_BYTES) / 3
     await named.close()
+
+
+@NEEDED
+@pytest.mark.full
+async def test_a_search_in_the_cluster_is_one_call_for_each_segment(
+    store: Store, tmp_path: Path, cluster: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanner = await connected(cluster, tmp_path)
+    begin, asked = scanner.client.begin, list[Compute]()
+
+    async def note(request: AnyRequest) -> Call:
+        if isinstance(request, Compute):
+            asked.append(request)
+        return await begin(request)
+
+    monkeypatch.setattr(scanner.client, "begin", note)
+    remote = engine(store, scanner, tmp_path)
+    await answer(remote, store, [[]])
+    asked.clear()
+    assert await answer(remote, store, [[]]) == expected(range(1, CHUNKS + 1))
+    assert len(asked) == (CHUNKS + 1) // SEGMENT_ROWS
+    assert len({one.name for one in asked}) == len(asked)
+    environments = cluster.environments()
+    assert len(environments) == 2
+    assert all(b"RAY_max_direct_call_object_size=" in one for one in environments), "answers come with the replies"
+    await remote.close()
 
 
 async def test_lost_rows_are_brought_again_or_the_search_fails(store: Store, tmp_path: Path) -> None:

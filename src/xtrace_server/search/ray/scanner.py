@@ -6,7 +6,7 @@ import math
 import pickle
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,14 +24,16 @@ from xtrace_server.search.segment_names import packed_nonces
 from xtrace_server.settings import Settings
 
 _T = TypeVar("_T")
-_STEP: Final = 4
-"""The number of selections in one call."""
+_STEP: Final = 8
+"""The number of selections in one call: of those that `Search` makes, a segment of the usual size with its answers."""
 _ALWAYS: Final = 2
 """The number of concurrent calls that every search may have."""
+_LOCAL: Final = 2
+"""The number of steps of one search that may occupy threads of this process at once."""
 _WIDEST: Final = 16
 """The maximum number of concurrent calls of one search."""
-_SPARE_CALLS: Final = 64
-"""The number of additional concurrent calls of all searches, whose answers wait in the cluster."""
+_SPARE_CALLS: Final = 32
+"""The number of additional concurrent calls of all searches, whose answers wait in the bridge."""
 _ATTEMPTS: Final = 7
 _PAUSE_S: Final = 0.1
 """The pause before the second attempt; it doubles before each further one."""
@@ -140,6 +142,8 @@ class _Step:
     place: Place | None = None
     spare: bool = False
     """Whether it has taken one of the scanner's spare calls."""
+    task: asyncio.Task[Any] | None = None
+    """Computes it here, or reads what the cluster has computed."""
 
 
 class _Scan(Generic[_T]):
@@ -151,8 +155,7 @@ class _Scan(Generic[_T]):
         self._pickled = pickle.dumps((computation.evaluation, list(computation.queries)))
         self._finish = finish
         self._steps: deque[_Step] = deque()
-        self._first: asyncio.Task[list[_T]] | None = None
-        """Finishes the first of the steps."""
+        self._local = asyncio.Semaphore(_LOCAL)
 
     @property
     def under_way(self) -> bool:
@@ -174,39 +177,50 @@ class _Scan(Generic[_T]):
         segment = step.selections[0].segment
         if isinstance(segment, HeldSegment):
             step.call = await self._called(step, segment)
-        if len(self._steps) == 1:
-            self._finish_first()
+        else:
+            step.task = _started(self._computed(step))
+        self._first()
 
     async def next(self) -> list[_T]:
         """Returns the result of the first step, and continues with the next. Raises `Unavailable`."""
-        if self._first is None:
-            return []
-        done = await self._first
+        done: list[_T] = await self._first()
         self._end(self._steps.popleft())
-        self._first = None
         if self._steps:
-            self._finish_first()
+            self._first()
         return done
 
     def close(self) -> None:
         """Cancels the running steps."""
-        if self._first is not None:
-            self._first.cancel()
         while self._steps:
             self._end(self._steps.popleft())
 
     def _end(self, step: _Step) -> None:
+        if step.task is not None:
+            step.task.cancel()
         if step.call is not None:
             step.call.close()
         self._scanner.spare_calls += step.spare
 
-    def _finish_first(self) -> None:
-        self._first = asyncio.create_task(self._done(self._steps[0]))
+    def _first(self) -> asyncio.Task[list[_T]]:
+        """Returns the task of the first step. The answers of further steps wait in the bridge."""
+        step = self._steps[0]
+        if step.task is None:
+            step.task = _started(self._answered(step))
+        return step.task
 
-    async def _done(self, step: _Step) -> list[_T]:
+    async def _computed(self, step: _Step) -> list[_T]:
+        """Computes a step in this process."""
+
+        def work() -> list[_T]:
+            return [self._finish(one, self._computation(one.rows), one.nonces) for one in step.selections]
+
+        async with self._local:
+            return await self._scanner.in_thread(work)
+
+    async def _answered(self, step: _Step) -> list[_T]:
+        """Reads what the cluster has computed. Raises `Unavailable`."""
         segment = step.selections[0].segment
-        if not isinstance(segment, HeldSegment):
-            return await self._scanner.in_thread(self._computed, step)
+        assert isinstance(segment, HeldSegment)  # noqa: S101 - the others are computed here
         for pause_s in _pauses():
             if step.call is None or step.place is None:
                 step.call = await self._called(step, segment)
@@ -240,10 +254,6 @@ class _Scan(Generic[_T]):
             )
         )
 
-    def _computed(self, step: _Step) -> list[_T]:
-        """Computes a step locally."""
-        return [self._finish(one, self._computation(one.rows), one.nonces) for one in step.selections]
-
     def _read(self, call: Call, step: _Step) -> tuple[Reply, list[_T] | None]:
         """Reads the reply, and checks its lengths. Raises `OSError`."""
         reply, payload = call.reply()
@@ -259,6 +269,13 @@ class _Scan(Generic[_T]):
             done.append(self._finish(selection, answers[part], nonces[part]))
             start += len(selection)
         return reply, done
+
+
+def _started(work: Coroutine[Any, Any, list[_T]]) -> asyncio.Task[list[_T]]:
+    task = asyncio.create_task(work)
+    # If the scan has failed before, its caller has got that error, and asyncio must not report this one.
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    return task
 
 
 async def _steps(selections: AsyncIterator[Selection | None]) -> AsyncIterator[_Step | None]:
