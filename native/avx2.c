@@ -51,3 +51,13 @@ INLINE void transpose(V r[4]) {
 #include "lanes.h"
 
 const struct kernels xtrace_avx2 = KERNELS("avx2", 1);
+
+INLINE V load_half_words(const uint32_t *words) {
+    return _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)words));
+}
+INLINE V right(V a, int bits) { return _mm256_srli_epi64(a, bits); }
+INLINE V less_if_reached(V a, V bound) { return _mm256_min_epu32(a, sub(a, bound)); } /* the high halves are 0 in a */
+
+#include "lattice.h"
+
+const struct lattice_kernels xtrace_avx2_lattice = LATTICE_KERNELS("avx2");

@@ -30,6 +30,7 @@ __attribute__((target("xsave"))) static int keeps(unsigned long long registers) 
 
 static const struct kernels *supported[4];
 static const struct code_kernel *supported_codes[3];
+static const struct lattice_kernels *supported_lattice[4];
 
 const struct kernels *const *xtrace_supported_kernels(void) {
     size_t count = 0;
@@ -54,4 +55,17 @@ const struct code_kernel *const *xtrace_supported_code_kernels(void) {
     supported_codes[count++] = &xtrace_plain_codes;
     supported_codes[count] = 0;
     return supported_codes;
+}
+
+const struct lattice_kernels *const *xtrace_supported_lattice_kernels(void) {
+    size_t count = 0;
+#ifdef XTRACE_HAVE_AVX2
+    if (HAS_AVX2() && HAS_FMA()) supported_lattice[count++] = &xtrace_avx2_lattice;
+#endif
+#ifdef XTRACE_HAVE_NEON
+    supported_lattice[count++] = &xtrace_neon_lattice;
+#endif
+    supported_lattice[count++] = &xtrace_plain_lattice;
+    supported_lattice[count] = 0;
+    return supported_lattice;
 }

@@ -201,6 +201,59 @@ extern const struct code_kernel xtrace_avx2_codes;
 /* dispatch.c: those that this processor can run, fastest first, ended by NULL. */
 const struct code_kernel *const *xtrace_supported_code_kernels(void);
 
+/* lattice.h: the ring of encrypted blocks (xtrace_core/lattice/). Everything about a prime q is prepared in Python. */
+enum {
+    LATTICE_DEGREE = 1024,
+    LATTICE_RANK = 3,
+    LATTICE_TILE = 16,      /* coefficients of all elements of a slab that are stored together */
+    LATTICE_LAZY = 16,      /* products that a sum takes before it is folded */
+    LATTICE_VALUE_BITS = 12,
+};
+
+struct lattice_prime {
+    uint64_t q;
+    uint64_t fold;       /* 2^32 mod q */
+    uint64_t reciprocal; /* 2^60 / q */
+    uint64_t scale;      /* 2^64 / q */
+    uint64_t degree_inverse, degree_quotient;     /* of 1 / 1024; quotients are the number times 2^32, divided by q */
+    uint64_t cofactor_inverse, cofactor_quotient; /* of 1 / the other prime */
+    uint64_t powers[LATTICE_DEGREE], quotients[LATTICE_DEGREE]; /* of the root, with the bits of exponents reversed */
+    uint64_t inverse_powers[LATTICE_DEGREE], inverse_quotients[LATTICE_DEGREE];
+};
+
+/* One slab of a block or a query: rows are the matrix times the secret, plus the noisy elements; sums are those of the
+ * rows of the other matrix times the rows, or times the noisy elements. */
+struct lattice_masking {
+    const struct lattice_prime *primes; /* both */
+    size_t words;                       /* rows */
+    const uint32_t *matrix, *other;     /* values: [words][LATTICE_RANK][2][LATTICE_DEGREE] */
+    const uint32_t *secret;             /* values: [LATTICE_RANK][2][LATTICE_DEGREE] */
+    const int64_t *noisy;               /* coefficients: [words][LATTICE_DEGREE] */
+    int sums_of_noisy;
+    uint8_t *tiles; /* the rows, as they are stored */
+    uint32_t *sums; /* values: [LATTICE_RANK][2][LATTICE_DEGREE] */
+};
+
+struct lattice_kernels {
+    const char *name;
+    size_t lanes; /* bodies that are evaluated at once */
+    void (*transform)(const struct lattice_prime *prime, int inverse, uint32_t *out, const uint32_t *in, size_t rows);
+    void (*evaluate)(const struct lattice_prime primes[2], uint16_t *const *values, const uint8_t *const *bodies,
+                     size_t count, const uint8_t *query, size_t words);
+    void (*mask)(const struct lattice_masking *masking);
+};
+
+extern const struct lattice_kernels xtrace_plain_lattice;
+#ifdef XTRACE_HAVE_AVX2
+extern const struct lattice_kernels xtrace_avx2_lattice;
+#endif
+#ifdef XTRACE_HAVE_NEON
+extern const struct lattice_kernels xtrace_neon_lattice;
+#endif
+
+/* dispatch.c: those that this processor can run, fastest first, ended by NULL. */
+const struct lattice_kernels *const *xtrace_supported_lattice_kernels(void);
+
 /* threads.c: calls work(arguments, first, count) until every row was in one call; returns when all have returned. */
 typedef void (*xtrace_work)(const void *arguments, size_t first, size_t count);
 void xtrace_in_threads(xtrace_work work, const void *arguments, size_t rows, size_t block, size_t threads);

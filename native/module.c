@@ -2,73 +2,11 @@
  *
  * Every function checks what it is given before a kernel sees it: contiguous arrays of the right type and exactly the
  * right size, outputs writable. What does not fit is a TypeError, ValueError or BufferError. Then the interpreter's lock
- * is released, and the batch goes over threads. Limited API, so one build serves every Python from 3.11 on.
+ * is released, and the batch goes over threads.
  */
-#define Py_LIMITED_API 0x030b0000
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "arguments.h"
 
 #include "kernels.h"
-
-#include <stdbool.h>
-#include <string.h>
-
-/* ---- Arguments --------------------------------------------------------------------------------------------------- */
-
-enum { MAX_BUFFERS = 8 };
-
-/* The buffers of one call, released together. */
-struct buffers {
-    Py_buffer views[MAX_BUFFERS];
-    int count;
-};
-
-static void release(struct buffers *buffers) {
-    while (buffers->count > 0) PyBuffer_Release(&buffers->views[--buffers->count]);
-}
-
-/* A contiguous array; formats are those that are as good, for instance "LQ" for 64-bit words. NULL with an exception. */
-static Py_buffer *take(struct buffers *buffers, PyObject *object, const char *name, const char *formats, int dimensions,
-                       bool writable) {
-    Py_buffer *view = &buffers->views[buffers->count];
-    const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
-    if (PyObject_GetBuffer(object, view, flags) < 0) return NULL;
-    buffers->count++;
-    const char *format = view->format ? view->format : "B";
-    if (strlen(format) != 1 || !strchr(formats, format[0]) || view->ndim != dimensions) {
-        PyErr_Format(PyExc_TypeError, "%s is an array of format %s with %d dimensions, expected one of \"%s\" with %d",
-                     name, format, view->ndim, formats, dimensions);
-        return NULL;
-    }
-    return view;
-}
-
-static Py_buffer *take_rows(struct buffers *buffers, PyObject *object, const char *name, bool writable) {
-    Py_buffer *view = take(buffers, object, name, "B", 2, writable);
-    if (view && view->shape[1] == 0) {
-        PyErr_Format(PyExc_ValueError, "%s has rows of 0 bytes", name);
-        return NULL;
-    }
-    return view;
-}
-
-static bool has_shape(const Py_buffer *view, const char *name, size_t rows, size_t width) {
-    if ((size_t)view->shape[0] == rows && (size_t)view->shape[1] == width) return true;
-    PyErr_Format(PyExc_ValueError, "%s has shape (%zd, %zd), expected (%zu, %zu)", name, view->shape[0], view->shape[1],
-                 rows, width);
-    return false;
-}
-
-/* 64-bit words, exactly so many. */
-static const uint64_t *take_words(struct buffers *buffers, PyObject *object, const char *name, size_t words) {
-    const Py_buffer *view = take(buffers, object, name, sizeof(long) == 8 ? "LQ" : "Q", 1, false);
-    if (!view) return NULL;
-    if ((size_t)view->shape[0] != words) {
-        PyErr_Format(PyExc_ValueError, "%s has %zd words, expected %zu", name, view->shape[0], words);
-        return NULL;
-    }
-    return view->buf;
-}
 
 static const struct kernels *kernels_named(const char *name) {
     for (const struct kernels *const *k = xtrace_supported_kernels(); *k; k++)
@@ -298,11 +236,6 @@ static PyObject *run(struct buffers *buffers, xtrace_work work, const struct tas
     }
     release(buffers);
     Py_RETURN_NONE;
-}
-
-static PyObject *refuse(struct buffers *buffers) {
-    release(buffers);
-    return NULL;
 }
 
 /* Rows that one thread takes at a time: enough work for a thread to be worth its start. */
@@ -722,6 +655,11 @@ static PyMethodDef methods[] = {
     {"decode_digits", py_decode_digits, METH_VARARGS, "Binary vectors from base 3."},
     {"code_kernels", py_code_kernels, METH_NOARGS, "The kernels for codes that this processor runs, fastest first."},
     {"nibble_dots", py_nibble_dots, METH_VARARGS, "Dot products of codes of 4 bits with a query."},
+    {"lattice_kernels", xtrace_py_lattice_kernels, METH_NOARGS,
+     "The kernels for encrypted blocks that this processor runs, fastest first."},
+    {"lattice_transform", xtrace_py_lattice_transform, METH_VARARGS, "Ring elements to their values, and back."},
+    {"lattice_evaluate", xtrace_py_lattice_evaluate, METH_VARARGS, "Values of blocks for queries."},
+    {"lattice_mask", xtrace_py_lattice_mask, METH_VARARGS, "Rows of a block or a query, and their sums."},
     {NULL, NULL, 0, NULL},
 };
 

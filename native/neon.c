@@ -48,3 +48,13 @@ INLINE void transpose(V r[2]) {
 #include "lanes.h"
 
 const struct kernels xtrace_neon = KERNELS("neon", 1);
+
+INLINE V load_half_words(const uint32_t *words) { return vmovl_u32(vld1_u32(words)); }
+INLINE V right(V a, int bits) { return vshlq_u64(a, vdupq_n_s64(-bits)); }
+INLINE V less_if_reached(V a, V bound) { /* the high halves are 0 in a */
+    return vreinterpretq_u64_u32(vminq_u32(vreinterpretq_u32_u64(a), vreinterpretq_u32_u64(sub(a, bound))));
+}
+
+#include "lattice.h"
+
+const struct lattice_kernels xtrace_neon_lattice = LATTICE_KERNELS("neon");

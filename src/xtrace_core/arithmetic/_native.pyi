@@ -61,3 +61,36 @@ def code_kernels() -> list[str]: ...
 def nibble_dots(
     kernel: str, threads: int, dots: NDArray[np.int32], codes: _Rows, query: NDArray[np.int8], /
 ) -> None: ...
+def lattice_kernels() -> list[str]: ...
+def lattice_transform(
+    kernels: str,
+    primes: _Words,
+    prime: int,
+    inverse: bool,
+    out: NDArray[np.uint32],
+    rows: NDArray[np.uint32],
+    /,
+) -> None: ...
+def lattice_evaluate(
+    kernels: str,
+    threads: int,
+    primes: _Words,
+    words: int,
+    slab_words: int,
+    out: NDArray[np.uint16],
+    bodies: tuple[bytes | memoryview, ...],
+    queries: tuple[bytes | memoryview, ...],
+    /,
+) -> None: ...
+def lattice_mask(
+    kernels: str,
+    primes: _Words,
+    sums_of_noisy: bool,
+    tiles: _Rows,
+    sums: NDArray[np.uint32],
+    matrix: NDArray[np.uint32],
+    other: NDArray[np.uint32],
+    secret: NDArray[np.uint32],
+    noisy: NDArray[np.int64],
+    /,
+) -> None: ...

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Buffer
+from xtrace_core.lattice.interface import Elements
+from xtrace_core.lattice.numbers import MODULI
 from xtrace_core.lattice.parameters import DEGREE, PRIMES, VALUE_BITS, WORD_BYTES, slab_words
-from xtrace_core.lattice.transforms import MODULI, Elements
 
 _TILE: Final = 16
 """Neighbouring coefficients of all elements of a slab are stored together: they are multiplied together."""

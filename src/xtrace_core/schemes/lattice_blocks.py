@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Buffer
-from xtrace_core.lattice.evaluation import evaluate
 from xtrace_core.lattice.header import BlockHeader, InvalidHeader
 from xtrace_core.lattice.layout import all_reduced
 from xtrace_core.lattice.parameters import BLOCK_ROWS, HEADER_BYTES, body_bytes, hint_bytes, query_bytes, slabs
+from xtrace_core.lattice.ring import ring
 from xtrace_core.schemes.interface import BlockSizes, BlockSummary, InvalidCiphertext
 
 
@@ -54,7 +54,7 @@ class LatticeBlockEvaluation:
             _check_length("the block's body has", body, self.sizes.body)
         for query in queries:
             _check_length("the query has", query, self.sizes.query)
-        return evaluate(self._embed_len, bodies, queries)
+        return ring.evaluate(self._embed_len, bodies, queries)
 
 
 def _check_words(subject: str, data: Buffer, expected: int) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xtrace_core.lattice.header import BlockHeader
 from xtrace_core.lattice.layout import pack, pack_values, packed_bytes, unpack, unpack_values
+from xtrace_core.lattice.numbers import POWERS, ROOTS, residues
 from xtrace_core.lattice.parameters import (
     BASE,
     DEGREE,
@@ -26,7 +27,7 @@ from xtrace_core.lattice.parameters import (
     slabs,
     words,
 )
-from xtrace_core.lattice.transforms import POWERS, ROOTS, forward, inverse, residues
+from xtrace_core.lattice.ring import ring
 from xtrace_core.schemes.interface import InvalidCiphertext
 from xtrace_core.schemes.lattice_blocks import LatticeBlockEvaluation
 from xtrace_sdk.errors import FaultDetected, InvalidAnswer, InvalidArgument, InvalidVector
@@ -154,14 +155,14 @@ def test_the_modulus_is_as_specified() -> None:
 def test_the_transform_evaluates_at_odd_powers_and_its_inverse_interpolates() -> None:
     coefficients = np.random.default_rng(1).integers(-(1 << 40), 1 << 40, (3, DEGREE))
     elements = residues(coefficients)
-    values = forward(elements)
+    values = ring.forward(elements)
     for t, (prime, root) in enumerate(zip(PRIMES, ROOTS, strict=True)):
         for i in (0, 1, 77, 1023):
             point = pow(root, 2 * int(f"{i:010b}"[::-1], 2) + 1, prime)
             assert POWERS[t, i] == pow(root, int(f"{i:010b}"[::-1], 2), prime)
             assert values[1, t, i] == sum(int(v) * pow(point, k, prime) for k, v in enumerate(coefficients[1])) % prime
-    assert np.array_equal(inverse(values), elements)
-    assert np.array_equal(forward(elements[:, :1]), values[:, :1])
+    assert np.array_equal(ring.inverse(values), elements)
+    assert np.array_equal(ring.forward(elements[:, :1]), values[:, :1])
 
 
 @pytest.mark.parametrize("bits", [12, 20])

@@ -1,13 +1,16 @@
 """What blocks and queries have in common: everything that derives from a context's key for vectors."""
 
 import hashlib
-from typing import Final, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_core.lattice.interface import Elements
+from xtrace_core.lattice.numbers import residues
 from xtrace_core.lattice.parameters import DEGREE, FOLD, PRIMES, RANK, slab_words, words
-from xtrace_core.lattice.transforms import Elements, forward, residues
+from xtrace_core.lattice.ring import ring
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.interface import Bits
 from xtrace_sdk.x_vec.schemes.lattice.keys import prf
@@ -17,7 +20,8 @@ from xtrace_sdk.x_vec.schemes.lattice.sampling import errors, stream, ternary, u
 _MASK_BYTES: Final = 512
 
 
-class Matrices(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class Matrices(Secretive):
     """The matrices of a context: for each slab the values of K x RANK elements, `(K, RANK, 2, DEGREE)`."""
 
     rows: list[Elements]
@@ -58,7 +62,7 @@ class BlockKeys(Secretive):
 
     def secret(self, label: Literal["s", "qs"], seed: bytes, primes: int = len(PRIMES)) -> Elements:
         """Returns the values of the secret, `(RANK, primes, DEGREE)`, of a block (`s`) or a query (`qs`)."""
-        return forward(residues(ternary(prf(self._vector_key, label, seed), (RANK, DEGREE)), primes))
+        return ring.forward(residues(ternary(prf(self._vector_key, label, seed), (RANK, DEGREE)), primes))
 
     def noise(self, label: Literal["e", "qe"], seed: bytes, slab: int, count: int) -> NDArray[np.int64]:
         """Returns the errors of a slab's elements, `(count, DEGREE)`, of a block (`e`) or a query (`qe`)."""

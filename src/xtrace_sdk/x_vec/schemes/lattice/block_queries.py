@@ -1,13 +1,16 @@
 """Queries over blocks: what is sent, and how the one answer to it is read."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.lattice.header import BlockHeader
-from xtrace_core.lattice.layout import to_tiles, unpack
+from xtrace_core.lattice.interface import Elements
+from xtrace_core.lattice.layout import unpack
+from xtrace_core.lattice.numbers import MODULI, fractions, products
 from xtrace_core.lattice.parameters import (
     BASE,
     DEGREE,
@@ -20,13 +23,12 @@ from xtrace_core.lattice.parameters import (
     slab_words,
     slabs,
 )
-from xtrace_core.lattice.transforms import MODULI, Elements, forward, fractions, inverse, products, residues
+from xtrace_core.lattice.ring import ring
 from xtrace_sdk.errors import InvalidAnswer
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.blocks import BlockAnswer, CheckedBlock
 from xtrace_sdk.x_vec.schemes.interface import Bits, Distances
 from xtrace_sdk.x_vec.schemes.lattice.block_keys import BlockKeys
-from xtrace_sdk.x_vec.schemes.lattice.sealing import masked
 
 _WEIGHTS: Final = (
     -QUERY_SCALE * BASE**3,
@@ -42,7 +44,8 @@ _MAX_RESIDUE: Final = int(0.44 * (1 << _BITS))
 """How far a value may be from an integer: further away happens once in 2^50 values of an honest service."""
 
 
-class QuerySecret(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class QuerySecret(Secretive):
     """What reads the answers to one query. Values modulo the first prime."""
 
     secret: Elements
@@ -58,10 +61,12 @@ def encrypted(keys: BlockKeys, seed: bytes, bits: Bits) -> tuple[bytes, QuerySec
     for slab, message in enumerate(keys.folded(bits, _WEIGHTS)):
         noisy = keys.noise("qe", seed, slab, len(message))
         noisy[:, :1] += message
-        values = forward(residues(noisy))
-        sent.append(to_tiles(masked(keys.matrices.queries[slab], secret, values)))
-        kept.append(inverse(products(keys.matrices.rows[slab], values[:, None], axis=0)))
-    return b"".join(sent), QuerySecret(secret[:, :1], forward(_to_first_prime(np.stack(kept))))
+        tiles, sums = ring.masked(
+            keys.matrices.queries[slab], keys.matrices.rows[slab], secret, noisy, sums_of_noisy=True
+        )
+        sent.append(tiles)
+        kept.append(sums)
+    return b"".join(sent), QuerySecret(secret[:, :1], ring.forward(_to_first_prime(np.stack(kept))))
 
 
 def _to_first_prime(coefficients: Elements) -> Elements:
@@ -138,11 +143,11 @@ def _masks(keys: BlockKeys, secrets: Sequence[QuerySecret], block: CheckedBlock)
     asked = np.stack([one.secret for one in secrets])[:, None]
     own, theirs = products(kept, secret, axis=2), products(asked, _hints(block.hints), axis=2)
     sums: Elements = ((own.astype(np.uint64) + theirs) % MODULI[:1]).astype(np.uint32)
-    return inverse(sums)[:, :, 0].astype(np.uint64)
+    return ring.inverse(sums)[:, :, 0].astype(np.uint64)
 
 
 def _hints(data: bytes) -> Elements:
     """Returns the values of hints, scaled to the first prime and rounded, `(slabs, RANK, 1, DEGREE)`."""
     packed = unpack(data, len(data) * 8 // HINT_BITS, HINT_BITS)
     scaled = (packed * np.uint64(_PRIME) + np.uint64(1 << (HINT_BITS - 1))) >> np.uint64(HINT_BITS)
-    return forward(scaled.astype(np.uint32).reshape(-1, RANK, 1, DEGREE))
+    return ring.forward(scaled.astype(np.uint32).reshape(-1, RANK, 1, DEGREE))

@@ -2,13 +2,14 @@
 
 import hashlib
 import hmac
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
-from xtrace_core.lattice.evaluation import evaluate
 from xtrace_core.lattice.header import BlockHeader, InvalidHeader
 from xtrace_core.lattice.parameters import BLOCK_ROWS
+from xtrace_core.lattice.ring import ring
 from xtrace_sdk.errors import FaultDetected, InvalidAnswer, InvalidArgument
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -24,7 +25,8 @@ from xtrace_sdk.x_vec.schemes.lattice.sealing import sealed
 _RANDOM_BYTES: Final = 32
 
 
-class _Probe(NamedTuple):
+@dataclass(frozen=True, slots=True, repr=False)
+class _Probe(Secretive):
     """A random query that never leaves the client."""
 
     bits: Bits
@@ -109,7 +111,7 @@ class LatticeBlocks(Secretive):
     def _check_distances(self, block: SealedBlock, bits: Bits) -> None:
         """Evaluates the block as the service will. Without this, a fault would make every later search fail."""
         probe = self._probe()
-        values = evaluate(self._keys.embed_len, [block.body], [probe.sent])[0][:, :, : len(bits)]
+        values = ring.evaluate(self._keys.embed_len, [block.body], [probe.sent])[0][:, :, : len(bits)]
         checked = CheckedBlock(block.header, block.hints, len(bits))
         try:
             found = distances(self._keys, [probe.secret], BlockAnswer(checked, np.arange(len(bits)), values))

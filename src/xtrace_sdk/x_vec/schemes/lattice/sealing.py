@@ -2,11 +2,10 @@
 
 from typing import Final
 
-import numpy as np
-
-from xtrace_core.lattice.layout import pack, to_tiles
+from xtrace_core.lattice.layout import pack
+from xtrace_core.lattice.numbers import fractions, rounded
 from xtrace_core.lattice.parameters import BASE, HINT_BITS, ROW_SCALE
-from xtrace_core.lattice.transforms import Elements, forward, fractions, inverse, products, residues, rounded
+from xtrace_core.lattice.ring import ring
 from xtrace_sdk.x_vec.schemes.interface import Bits
 from xtrace_sdk.x_vec.schemes.lattice.block_keys import BlockKeys
 
@@ -26,17 +25,9 @@ def sealed(keys: BlockKeys, nonce: bytes, bits: Bits) -> tuple[bytes, bytes]:
     for slab, message in enumerate(keys.folded(bits, _WEIGHTS)):
         noisy = keys.noise("e", nonce, slab, len(message))
         noisy[:, : len(bits)] += message
-        rows = masked(keys.matrices.rows[slab], secret, forward(residues(noisy)))
-        sums = inverse(products(keys.matrices.queries[slab], rows[:, None], axis=0))
+        tiles, sums = ring.masked(
+            keys.matrices.rows[slab], keys.matrices.queries[slab], secret, noisy, sums_of_noisy=False
+        )
         hints.append(pack(rounded(fractions(sums), HINT_BITS), HINT_BITS))
-        body.append(to_tiles(rows))
+        body.append(tiles)
     return b"".join(hints), b"".join(body)
-
-
-def masked(matrix: Elements, secret: Elements, noisy: Elements) -> Elements:
-    """Returns the matrix times the secret, plus the noisy values, `(K, 2, DEGREE)`."""
-    return products(
-        np.concatenate([matrix, noisy[:, None]], axis=1),
-        np.concatenate([secret, np.ones_like(secret[:1])])[None],
-        axis=1,
-    )

@@ -1,0 +1,208 @@
+/* The functions of the Python module that compute with encrypted blocks. */
+#include "arguments.h"
+
+#include "kernels.h"
+
+static const char *const HALF_WORDS = sizeof(long) == 4 ? "IL" : "I";
+
+PyObject *xtrace_py_lattice_kernels(PyObject *module, PyObject *nothing) {
+    (void)module, (void)nothing;
+    PyObject *list = PyList_New(0);
+    for (const struct lattice_kernels *const *k = xtrace_supported_lattice_kernels(); list && *k; k++) {
+        PyObject *name = PyUnicode_FromString((*k)->name);
+        if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}
+
+static const struct lattice_kernels *kernels_named(const char *name) {
+    for (const struct lattice_kernels *const *k = xtrace_supported_lattice_kernels(); *k; k++)
+        if (strcmp((*k)->name, name) == 0) return *k;
+    PyErr_Format(PyExc_ValueError, "this processor has no kernels for blocks named %s", name);
+    return NULL;
+}
+
+/* What is prepared about both primes. */
+static const struct lattice_prime *take_primes(struct buffers *buffers, PyObject *object) {
+    const uint64_t *words = take_words(buffers, object, "the primes", 2 * sizeof(struct lattice_prime) / 8);
+    return (const struct lattice_prime *)words;
+}
+
+/* An array of exactly so many numbers. */
+static void *take_exactly(struct buffers *buffers, PyObject *object, const char *name, const char *formats,
+                          int dimensions, size_t numbers, size_t size, bool writable) {
+    const Py_buffer *view = take(buffers, object, name, formats, dimensions, writable);
+    if (!view) return NULL;
+    if ((size_t)view->len == numbers * size) return view->buf;
+    PyErr_Format(PyExc_ValueError, "%s has %zd bytes, expected %zu", name, view->len, numbers * size);
+    return NULL;
+}
+
+/* ---- Transforms ---------------------------------------------------------------------------------------------------- */
+
+/* lattice_transform(kernels, primes, prime, inverse, out, rows) */
+PyObject *xtrace_py_lattice_transform(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    int prime, inverse;
+    PyObject *table, *out, *in;
+    if (!PyArg_ParseTuple(args, "sOipOO", &name, &table, &prime, &inverse, &out, &in)) return NULL;
+    struct buffers buffers = {.count = 0};
+    const struct lattice_kernels *kernels = kernels_named(name);
+    if (!kernels) return NULL;
+    const struct lattice_prime *primes = take_primes(&buffers, table);
+    if (!primes) return refuse(&buffers);
+    if (prime < 0 || prime > 1) {
+        PyErr_Format(PyExc_ValueError, "the number of the prime is %d, expected 0 or 1", prime);
+        return refuse(&buffers);
+    }
+    const Py_buffer *rows = take(&buffers, in, "the input", HALF_WORDS, 2, false);
+    if (!rows || !has_shape(rows, "the input", (size_t)rows->shape[0], LATTICE_DEGREE)) return refuse(&buffers);
+    const size_t count = (size_t)rows->shape[0];
+    uint32_t *values = take_exactly(&buffers, out, "the output", HALF_WORDS, 2, count * LATTICE_DEGREE, 4, true);
+    if (!values) return refuse(&buffers);
+    Py_BEGIN_ALLOW_THREADS
+    kernels->transform(&primes[prime], inverse, values, rows->buf, count);
+    Py_END_ALLOW_THREADS
+    release(&buffers);
+    Py_RETURN_NONE;
+}
+
+/* ---- Evaluation ---------------------------------------------------------------------------------------------------- */
+
+/* Buffers of a sequence, each of the same length. */
+struct parts {
+    Py_buffer *views;
+    size_t count;
+};
+
+static void release_parts(struct parts *parts) {
+    while (parts->count > 0) PyBuffer_Release(&parts->views[--parts->count]);
+    PyMem_Free(parts->views);
+}
+
+static bool take_parts(struct parts *parts, PyObject *sequence, const char *name, size_t bytes) {
+    const Py_ssize_t count = PyTuple_Size(sequence); /* -1 with an exception for anything else */
+    if (count < 0) return false;
+    parts->views = PyMem_Malloc(((size_t)count + 1) * sizeof *parts->views);
+    if (!parts->views) return PyErr_NoMemory(), false;
+    for (; parts->count < (size_t)count; parts->count++) {
+        Py_buffer *view = &parts->views[parts->count];
+        if (PyObject_GetBuffer(PyTuple_GetItem(sequence, (Py_ssize_t)parts->count), view, PyBUF_C_CONTIGUOUS) < 0)
+            return false;
+        if ((size_t)view->len != bytes) {
+            PyErr_Format(PyExc_ValueError, "%s has %zd bytes, expected %zu", name, view->len, bytes);
+            PyBuffer_Release(view);
+            return false;
+        }
+    }
+    return true;
+}
+
+struct evaluation {
+    const struct lattice_kernels *kernels;
+    const struct lattice_prime *primes;
+    struct parts bodies, queries;
+    size_t words, slab_words, slabs;
+    uint16_t *values; /* [bodies][queries][slabs][LATTICE_DEGREE] */
+};
+
+enum { MAX_LANES = 8 };
+
+/* Groups of as many bodies as the kernels evaluate at once. */
+static void work_evaluate(const void *task, size_t first, size_t groups) {
+    const struct evaluation *e = task;
+    for (size_t body = first * e->kernels->lanes; groups > 0; groups--, body += e->kernels->lanes) {
+        const size_t left = e->bodies.count - body, count = left < e->kernels->lanes ? left : e->kernels->lanes;
+        for (size_t query = 0; query < e->queries.count; query++)
+            for (size_t slab = 0, word = 0; slab < e->slabs; slab++, word += e->slab_words) {
+                const size_t words = e->words - word < e->slab_words ? e->words - word : e->slab_words;
+                const uint8_t *bodies[MAX_LANES];
+                uint16_t *values[MAX_LANES];
+                for (size_t b = 0; b < count; b++) {
+                    bodies[b] = (const uint8_t *)e->bodies.views[body + b].buf + 8 * LATTICE_DEGREE * word;
+                    values[b] =
+                        e->values + (((body + b) * e->queries.count + query) * e->slabs + slab) * LATTICE_DEGREE;
+                }
+                const uint8_t *asked = (const uint8_t *)e->queries.views[query].buf + 8 * LATTICE_DEGREE * word;
+                e->kernels->evaluate(e->primes, values, bodies, count, asked, words);
+            }
+    }
+}
+
+static bool take_evaluation(struct buffers *buffers, struct evaluation *e, PyObject *table, PyObject *values,
+                            PyObject *bodies, PyObject *queries) {
+    if (e->words == 0 || e->slab_words == 0 || e->words > 1024) {
+        PyErr_Format(PyExc_ValueError, "slabs of %zu of %zu words, expected 1 to 1024", e->slab_words, e->words);
+        return false;
+    }
+    e->slabs = (e->words + e->slab_words - 1) / e->slab_words;
+    e->primes = take_primes(buffers, table);
+    const size_t bytes = 8 * LATTICE_DEGREE * e->words;
+    if (!e->primes || !take_parts(&e->bodies, bodies, "a body", bytes) ||
+        !take_parts(&e->queries, queries, "a query", bytes))
+        return false;
+    const size_t numbers = e->bodies.count * e->queries.count * e->slabs * LATTICE_DEGREE;
+    e->values = take_exactly(buffers, values, "the output", "H", 4, numbers, 2, true);
+    return e->values != NULL;
+}
+
+/* lattice_evaluate(kernels, threads, primes, words, words of a slab, out, bodies, queries) */
+PyObject *xtrace_py_lattice_evaluate(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_ssize_t threads, words, slab_words;
+    PyObject *table, *values, *bodies, *queries;
+    if (!PyArg_ParseTuple(args, "snOnnOOO", &name, &threads, &table, &words, &slab_words, &values, &bodies, &queries))
+        return NULL;
+    struct buffers buffers = {.count = 0};
+    struct evaluation e = {.kernels = kernels_named(name), .words = (size_t)words, .slab_words = (size_t)slab_words};
+    if (!e.kernels) return NULL;
+    const bool valid = take_evaluation(&buffers, &e, table, values, bodies, queries);
+    const size_t groups = (e.bodies.count + e.kernels->lanes - 1) / e.kernels->lanes;
+    if (valid && groups > 0) {
+        Py_BEGIN_ALLOW_THREADS
+        xtrace_in_threads(work_evaluate, &e, groups, 1, threads > 1 ? (size_t)threads : 1);
+        Py_END_ALLOW_THREADS
+    }
+    release_parts(&e.bodies);
+    release_parts(&e.queries);
+    release(&buffers);
+    if (!valid) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- Masking ------------------------------------------------------------------------------------------------------- */
+
+/* lattice_mask(kernels, primes, sums of noisy, tiles, sums, matrix, other, secret, noisy) */
+PyObject *xtrace_py_lattice_mask(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    struct lattice_masking m = {0};
+    PyObject *table, *tiles, *sums, *matrix, *other, *secret, *noisy;
+    if (!PyArg_ParseTuple(args, "sOpOOOOOO", &name, &table, &m.sums_of_noisy, &tiles, &sums, &matrix, &other, &secret,
+                          &noisy))
+        return NULL;
+    struct buffers buffers = {.count = 0};
+    const struct lattice_kernels *kernels = kernels_named(name);
+    if (!kernels) return NULL;
+    const Py_buffer *rows = take(&buffers, noisy, "the noisy rows", sizeof(long) == 8 ? "lq" : "q", 2, false);
+    if (!rows || !has_shape(rows, "the noisy rows", (size_t)rows->shape[0], LATTICE_DEGREE)) return refuse(&buffers);
+    const size_t element = 2 * LATTICE_DEGREE, all = (size_t)rows->shape[0] * LATTICE_RANK * element;
+    m.words = (size_t)rows->shape[0];
+    m.noisy = rows->buf;
+    m.primes = take_primes(&buffers, table);
+    if (!m.primes ||
+        !(m.matrix = take_exactly(&buffers, matrix, "the matrix", HALF_WORDS, 4, all, 4, false)) ||
+        !(m.other = take_exactly(&buffers, other, "the other matrix", HALF_WORDS, 4, all, 4, false)) ||
+        !(m.secret = take_exactly(&buffers, secret, "the secret", HALF_WORDS, 3, LATTICE_RANK * element, 4, false)) ||
+        !(m.sums = take_exactly(&buffers, sums, "the sums", HALF_WORDS, 3, LATTICE_RANK * element, 4, true)) ||
+        !(m.tiles = take_exactly(&buffers, tiles, "the tiles", "B", 1, m.words * LATTICE_DEGREE, 8, true)))
+        return refuse(&buffers);
+    Py_BEGIN_ALLOW_THREADS
+    kernels->mask(&m);
+    Py_END_ALLOW_THREADS
+    release(&buffers);
+    Py_RETURN_NONE;
+}

@@ -1,0 +1,81 @@
+"""The arithmetic of blocks in C (native/lattice.h)."""
+
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.arithmetic import Buffer
+from xtrace_core.lattice.interface import Coefficients, Elements, Values
+from xtrace_core.lattice.numbers import COFACTOR_INVERSES, DEGREE_INVERSES, INVERSE_POWERS, POWERS
+from xtrace_core.lattice.parameters import BLOCK_ROWS, DEGREE, PRIMES, RANK, WORD_BYTES, slab_words, slabs, words
+
+try:
+    from xtrace_core.arithmetic._native import (
+        lattice_evaluate,
+        lattice_kernels,
+        lattice_mask,
+        lattice_transform,
+    )
+except ImportError:  # not installed, or built from older sources
+    KERNELS: list[str] = []
+    """The compiled kernels that run here, fastest first."""
+else:
+    KERNELS = lattice_kernels() if sys.byteorder == "little" else []
+
+
+def _quotients(numbers: NDArray[np.uint64], prime: int) -> NDArray[np.uint64]:
+    return (numbers << np.uint64(32)) // np.uint64(prime)
+
+
+def _prime_words(t: int) -> NDArray[np.uint64]:
+    """Returns `struct lattice_prime` of native/kernels.h."""
+    q = PRIMES[t]
+    inverses = np.concatenate([DEGREE_INVERSES[t], COFACTOR_INVERSES[t]])
+    fixed = np.stack([inverses, _quotients(inverses, q)], axis=1).reshape(-1)
+    tables = [part for numbers in (POWERS[t], INVERSE_POWERS[t]) for part in (numbers, _quotients(numbers, q))]
+    return np.concatenate([np.array([q, 2**32 % q, 2**60 // q, 2**64 // q], np.uint64), fixed, *tables])
+
+
+_PRIMES: Final = np.concatenate([_prime_words(t) for t in range(len(PRIMES))])
+
+
+class CompiledRing:
+    """`Ring` in C. Releases the interpreter's lock; `threads` share the bodies of an evaluation."""
+
+    def __init__(self, kernels: str, threads: int = 1) -> None:
+        self.name = kernels
+        self.threads = threads
+
+    def forward(self, coefficients: Elements) -> Elements:
+        return self._transformed(coefficients, inverse=False)
+
+    def inverse(self, values: Elements) -> Elements:
+        return self._transformed(values, inverse=True)
+
+    def evaluate(self, embed_len: int, bodies: Sequence[Buffer], queries: Sequence[Buffer]) -> Values:
+        values = np.empty((len(bodies), len(queries), slabs(embed_len), BLOCK_ROWS), np.uint16)
+        each = slab_words(embed_len)[0]
+        lattice_evaluate(
+            self.name, self.threads, _PRIMES, words(embed_len), each, values, tuple(bodies), tuple(queries)
+        )
+        return values
+
+    def masked(
+        self, matrix: Elements, other: Elements, secret: Elements, noisy: Coefficients, *, sums_of_noisy: bool
+    ) -> tuple[bytes, Elements]:
+        tiles = np.empty(WORD_BYTES * noisy.size, np.uint8)
+        sums = np.empty((RANK, len(PRIMES), DEGREE), np.uint32)
+        lattice_mask(self.name, _PRIMES, sums_of_noisy, tiles, sums, matrix, other, secret, noisy)
+        return tiles.tobytes(), self.inverse(sums)
+
+    def _transformed(self, elements: Elements, *, inverse: bool) -> Elements:
+        out = np.empty_like(elements, order="C")
+        for t in range(elements.shape[-2]):
+            rows = np.ascontiguousarray(elements[..., t, :]).reshape(-1, DEGREE)
+            done = np.empty_like(rows)
+            lattice_transform(self.name, _PRIMES, t, inverse, done, rows)
+            out[..., t, :] = done.reshape(out.shape[:-2] + out.shape[-1:])
+        return out

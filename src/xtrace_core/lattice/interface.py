@@ -1,0 +1,50 @@
+"""What a backend of the blocks' arithmetic offers; all give the same bytes."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xtrace_core.arithmetic import Buffer
+
+Elements: TypeAlias = NDArray[np.uint32]
+"""Ring elements `(..., P, DEGREE)`: residues modulo the first P primes, each below its prime.
+
+They stand for coefficients, or for values at the odd powers of a root of unity psi: value i is that at psi^(2 r + 1),
+where r is i with its ten bits reversed.
+"""
+Coefficients: TypeAlias = NDArray[np.int64]
+"""Coefficients with a sign, `(..., DEGREE)`."""
+Values: TypeAlias = NDArray[np.uint16]
+"""The values of an answer: shape `(bodies, queries, slabs, BLOCK_ROWS)`, 12 bits each."""
+
+
+class Ring(Protocol):
+    """Arithmetic with ring elements. Nothing is kept between calls, and every method may run in any thread."""
+
+    name: str
+
+    def forward(self, coefficients: Elements) -> Elements:
+        """Returns the values of elements with these coefficients."""
+        ...
+
+    def inverse(self, values: Elements) -> Elements:
+        """Returns the coefficients of elements with these values."""
+        ...
+
+    def evaluate(self, embed_len: int, bodies: Sequence[Buffer], queries: Sequence[Buffer]) -> Values:
+        """Returns the values of every body for every query; the residues of both are below their primes."""
+        ...
+
+    def masked(
+        self, matrix: Elements, other: Elements, secret: Elements, noisy: Coefficients, *, sums_of_noisy: bool
+    ) -> tuple[bytes, Elements]:
+        """Returns `(tiles, sums)` of one slab of a block or a query.
+
+        The rows, laid out in tiles, are `matrix` times the secret plus the noisy elements, whose coefficients are at
+        most 2^42 in size. The sums are the coefficients of the transpose of `other` times the rows, or times the noisy
+        elements. Both matrices are values `(K, RANK, 2, DEGREE)`, the secret is `(RANK, 2, DEGREE)`, `noisy` is
+        `(K, DEGREE)`.
+        """
+        ...
