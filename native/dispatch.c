@@ -20,16 +20,20 @@ __attribute__((target("xsave"))) static int keeps(unsigned long long registers) 
 #define HAS_FMA() has(1, 2, 12)
 #define HAS_IFMA()                                                                                              \
     (keeps(0xe6) && has(7, 1, 16) && has(7, 1, 17) && has(7, 1, 30) && has(7, 1, 31) && has(7, 1, 21) && has(7, 2, 1))
+#define HAS_VNNI() (keeps(0xe6) && has(7, 1, 16) && has(7, 1, 30) && has(7, 2, 11))
 #else
 #define HAS_AVX2() __builtin_cpu_supports("avx2")
 #define HAS_FMA() __builtin_cpu_supports("fma")
 #define HAS_IFMA()                                                                                            \
     (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && \
      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("avx512vbmi"))
+#define HAS_VNNI()                                                             \
+    (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && \
+     __builtin_cpu_supports("avx512vnni"))
 #endif
 
 static const struct kernels *supported[4];
-static const struct code_kernel *supported_codes[3];
+static const struct code_kernel *supported_codes[4];
 static const struct lattice_kernels *supported_lattice[4];
 
 const struct kernels *const *xtrace_supported_kernels(void) {
@@ -49,6 +53,9 @@ const struct kernels *const *xtrace_supported_kernels(void) {
 
 const struct code_kernel *const *xtrace_supported_code_kernels(void) {
     size_t count = 0;
+#ifdef XTRACE_HAVE_VNNI
+    if (HAS_VNNI()) supported_codes[count++] = &xtrace_vnni_codes;
+#endif
 #ifdef XTRACE_HAVE_AVX2
     if (HAS_AVX2()) supported_codes[count++] = &xtrace_avx2_codes;
 #endif

@@ -186,7 +186,7 @@ void xtrace_count_digits(int64_t *counts, uint8_t *valid, const uint8_t *rows, s
 void xtrace_decode_digits(uint8_t *bits, uint8_t *valid, const uint8_t *rows, size_t count, size_t bytes,
                           size_t positions);
 
-/* codes.c: the dot product of each row of codes, of up to MAX_CODE_BYTES, with a query: twice as many numbers of up to
+/* codes.c, vnni.c: the dot product of each row of codes, of up to MAX_CODE_BYTES, with a query: twice as many numbers of up to
  * MAX_CODE_QUERY in size, first those for the low halves of the bytes, then those for the high halves. */
 struct code_kernel {
     const char *name;
@@ -194,6 +194,9 @@ struct code_kernel {
 };
 
 extern const struct code_kernel xtrace_plain_codes;
+#ifdef XTRACE_HAVE_VNNI
+extern const struct code_kernel xtrace_vnni_codes;
+#endif
 #ifdef XTRACE_HAVE_AVX2
 extern const struct code_kernel xtrace_avx2_codes;
 #endif

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
 FLAGS = {
     "ifma": [f"-m{name}" for name in ("avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512ifma", "avx512vbmi")],
+    "vnni": ["-mavx512f", "-mavx512bw", "-mavx512vnni"],
     "avx2": ["-mavx2", "-mfma"],
 }
 needs_compiler = needs("a C compiler", COMPILER)

@@ -1,5 +1,10 @@
 """Dot products of codes with a query: every kernel gives what Python's integers give, and wrong arrays are refused."""
 
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +18,8 @@ from xtrace_core.arithmetic import nibble_dots
 from xtrace_core.arithmetic.nibbles import KERNELS, MAX_BYTES, portable_nibble_dots
 
 needs_kernels = needs("the compiled module", KERNELS)
+COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+ROOT = Path(__file__).parents[3]
 SIZES = [1, 2, 31, 32, 33, 63, 64, 65, 96, 127, 128, 192, 255, 256, 257, 287, 288, 289, 511, 512, 513, 800]
 
 
@@ -43,6 +50,31 @@ def test_a_kernel_gives_the_same(kernel: str, width: int) -> None:
         assert dots.dtype == np.int32
         assert dots.shape == (rows,)
         assert np.array_equal(dots, portable_nibble_dots(codes, query))
+
+
+class CodeKernel(ctypes.Structure):
+    """`struct code_kernel` of native/kernels.h."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("dots", ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_size_t, ctypes.c_size_t)),
+    )
+
+
+@needs("a C compiler", COMPILER)
+def test_the_kernel_for_avx512_gives_the_same_with_its_instructions_in_plain_c(tmp_path: Path) -> None:
+    # A processor without them does not run it in the tests above.
+    library, harness = tmp_path / "vnni.so", Path(__file__).parent / "harness" / "avx512"
+    options = ["-std=gnu11", "-O1", "-shared", "-fPIC", f"-I{harness}", "-DXTRACE_HAVE_VNNI"]
+    subprocess.run([str(COMPILER), *options, str(ROOT / "native" / "vnni.c"), "-o", str(library)], check=True)
+    kernel = CodeKernel.in_dll(ctypes.CDLL(str(library)), "xtrace_vnni_codes")
+    for width in SIZES:
+        for rows in (1, 2, 3, 4, 5, 9):
+            codes, query = drawn(rows, width, 7 * width + rows)
+            halves = np.ascontiguousarray(query.reshape(width, 2).T)
+            dots = np.empty(rows, np.int32)
+            kernel.dots(dots.ctypes.data, codes.ctypes.data, halves.ctypes.data, rows, width)
+            assert np.array_equal(dots, portable_nibble_dots(codes, query))
 
 
 @needs_kernels

@@ -1,4 +1,4 @@
-/* The AVX-512 instructions that native/ifma.c uses, in plain C, for machines and tools that have none: valgrind above all.
+/* The AVX-512 instructions that native/ifma.c and native/vnni.c use, in plain C, for machines and tools that have none: valgrind above all.
  *
  * Found instead of the compiler's own header where this folder comes first. Vectors are GNU C's; what a mask leaves out
  * is not touched, as in the instructions. Branches depend on masks and on immediate numbers only, which are public.
@@ -111,6 +111,24 @@ CALLED __m512i _mm512_maskz_permutexvar_epi8(__mmask64 mask, __m512i places, __m
 
 CALLED __m512i _mm512_permutexvar_epi8(__m512i places, __m512i a) {
     return _mm512_maskz_permutexvar_epi8(~0ULL, places, a);
+}
+
+typedef uint8_t bytes_of_512 __attribute__((vector_size(64)));
+typedef int32_t sums_of_512 __attribute__((vector_size(64)));
+
+AVX512 __m512i _mm512_set1_epi8(char a) { return (__m512i)((uint8_t)a - (bytes_of_512){0}); }
+
+/* Bytes without a sign times bytes with one. */
+CALLED __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i a, __m512i b) {
+    sums_of_512 r = (sums_of_512)sum;
+    for (int i = 0; i < 64; i++) r[i / 4] += ((bytes_of_512)a)[i] * (int8_t)((bytes_of_512)b)[i];
+    return (__m512i)r;
+}
+
+AVX512 int _mm512_reduce_add_epi32(__m512i a) {
+    int r = 0;
+    for (int i = 0; i < 16; i++) r += ((sums_of_512)a)[i];
+    return r;
 }
 
 #endif
