@@ -152,10 +152,9 @@ def _records(data: memoryview) -> Iterator[RowBlock]:
     yield from reader.close()
 
 
-def fetched(one: FetchedBlock) -> bytes:
-    """Returns a block as it is sent to a client."""
-    ids = packed_ids(one.chunk_ids.tolist())
-    return b"".join([_ID.pack(one.block_id), one.header, _LENGTH.pack(len(ids)), ids, one.hints])
+def fetched(block_id: int, header: bytes, ids: bytes, hints: bytes) -> bytes:
+    """Returns a block as it is sent to a client; `ids` are packed."""
+    return b"".join([_ID.pack(block_id), header, _LENGTH.pack(len(ids)), ids, hints])
 
 
 def read_fetched(data: bytes, hint_bytes: int) -> list[FetchedBlock]:

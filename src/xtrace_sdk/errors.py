@@ -59,6 +59,7 @@ XTraceError
 │   │   ├── ContextInUse           409 context_in_use
 │   │   ├── ContextRetired         409 context_retired
 │   │   ├── ChunksChanged          409 chunks_changed
+│   │   ├── BlockOutdated          409 block_outdated
 │   │   └── NamesTaken             409 names_taken
 │   ├── RequestTooSlow             408
 │   ├── TooLarge                   413
@@ -462,6 +463,12 @@ class ChunksChanged(Conflict):
     """Some of the chunks were changed after the given `if_updated_at`; nothing was changed."""
 
     codes = ("chunks_changed",)
+
+
+class BlockOutdated(Conflict):
+    """The chunks of a block have changed since it was made; nothing was stored. Make one from the current chunks."""
+
+    codes = ("block_outdated",)
 
 
 class NamesTaken(Conflict):

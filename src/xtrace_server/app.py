@@ -19,6 +19,7 @@ from xtrace_core.wire import PROBLEM_JSON
 from xtrace_server import errors
 from xtrace_server.api import (
     audit,
+    blocks,
     chunks,
     contexts,
     health,
@@ -54,8 +55,9 @@ from xtrace_server.metrics import Metrics
 from xtrace_server.metrics_board import MetricsPlace
 from xtrace_server.public_parts import Weaknesses
 from xtrace_server.schemes import load_schemes
+from xtrace_server.search.blocks import BlockSearches
 from xtrace_server.search.engine import SearchEngine
-from xtrace_server.search.scanners import scanner_of
+from xtrace_server.search.scanners import body_holder_of, scanner_of
 from xtrace_server.settings import Settings
 from xtrace_server.state import ServerState
 from xtrace_server.storage.ballast import Ballast
@@ -129,7 +131,7 @@ def all_routes() -> list[APIRoute]:
 
 def _routers() -> list[APIRouter]:
     # The data plane's routes come first, because a request is compared with the routes in order.
-    of_data = (search, metadata, chunks, local_index, contexts)
+    of_data = (search, metadata, chunks, blocks, local_index, contexts)
     parts = (*of_data, knowledge_bases, keys, health, openapi, operator, organisation, audit)
     return [part.router for part in parts]
 
@@ -162,12 +164,13 @@ def _lifespan(
         ) as database:
             engine = _engine(database, settings, metrics, traces)
             await engine.start()
+            searches = BlockSearches(engine, body_holder_of(settings), database, settings, metrics)
             store = RateStore(settings.rate_store, metrics) if settings.rate_store else None
             rate_limit = RateLimit(settings.rate_limit, Rates(counts.keys, store))
             guard, denials = Guard(database, rate_limit, RequestCounts(database, store)), Denials(database)
             sessions, figures = Sessions(database, settings, rate_limit), Figures(database)
             ballast = Ballast(settings.data, 0 if settings.database_url else settings.ballast_bytes)
-            clearing = Clearing(database, ballast, engine.forget)
+            clearing = Clearing(database, ballast, engine.forget, searches.tidy)
             in_flight = InFlight(settings.max_requests_each, settings.request_memory_bytes)
             metrics.watch_memory(
                 {
@@ -178,6 +181,7 @@ def _lifespan(
             )
             metrics.watch_database(database.sizes())
             metrics.watch_cluster(engine.cluster())
+            metrics.watch_block_files(lambda: searches.held_bytes)
             app.state.server = ServerState(
                 settings,
                 database,
@@ -186,6 +190,7 @@ def _lifespan(
                 SignIns(settings.dashboard_sign_ins, Rates(counts.sign_ins, store)),
                 figures,
                 engine,
+                searches,
                 denials,
                 ballast,
                 clearing,
@@ -205,6 +210,7 @@ def _lifespan(
                 await figures.close()
                 await denials.close()
                 await engine.close()
+                await searches.close()
                 if store is not None:
                     await store.close()
                 if traces is not None:

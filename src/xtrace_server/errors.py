@@ -20,6 +20,7 @@
     │   ├── ContextInUse           context_in_use              chunks are stored under it
     │   ├── ContextRetired         context_retired             nothing more is stored under it
     │   ├── ChunksChanged          chunks_changed              written since the caller read them
+    │   ├── BlockOutdated          block_outdated              its chunks have changed since the block was made
     │   └── NamesTaken             names_taken                 another chunk has the name, which is to be unique
     ├── TooLarge               413 too_large               the body, or what can be sent in several requests
     ├── LineTooLong            414 line_too_long           the request line
@@ -257,6 +258,27 @@ class ChunksChanged(Conflict):
     def __init__(self, chunk_ids: list[int]) -> None:
         super().__init__(
             f"someone else changed chunk {_some(chunk_ids)} after the given if_updated_at; nothing was changed"
+        )
+
+
+class BlockOutdated(Conflict):
+    code = "block_outdated"
+    title = "Block outdated"
+
+    @classmethod
+    def of_slots(cls, free: int, count: int) -> Self:
+        """Returns the error for a block of whose `count` chunks only `free` are as they were, and in no other block."""
+        return cls(
+            f"only {free} of the block's {count} chunks are unchanged and in no other block, expected at least three "
+            "quarters; nothing was stored: make a block from the current chunks"
+        )
+
+    @classmethod
+    def of_replaced(cls, block_id: int) -> Self:
+        """Returns the error for a block that replaces one that does not exist."""
+        return cls(
+            f"the block {block_id}, which is to be replaced, no longer exists; nothing was stored: make a block from "
+            "the current chunks"
         )
 
 

@@ -57,6 +57,11 @@ class Metrics:
         self.searches = self._counter("searches", "Searches, by the source of their rows.", "rows")
         self.candidates = self._counter("candidates_scanned", "Rows that searches computed answers for.")
         self.cache_evictions = self._counter("cache_evictions", "Bindings evicted from the cache.")
+        self.blocks_sealed = self._counter("blocks_sealed", "Blocks of vectors that clients have stored.")
+        self.blocks_scanned = self._counter("blocks_scanned", "Blocks of vectors that searches computed with.")
+        self.block_bodies_loaded = self._counter(
+            "block_bodies_loaded", "Blocks of vectors that searches read from the database, because no file had them."
+        )
         self.transactions = self._counter("database_transactions", "Transactions of the database.", "kind")
         self.transaction_seconds = self._histogram(
             "database_transaction_seconds",
@@ -88,6 +93,10 @@ class Metrics:
         """Reports the cluster, by the names in `CLUSTER`."""
         for name, reading in readings.items():
             self._gauge(f"cluster_{name}", CLUSTER[name]).set_function(reading)
+
+    def watch_block_files(self, size: Reading) -> None:
+        """Reports the bytes of the files with searched blocks."""
+        self._gauge("block_files_bytes", "Bytes of the files with searched blocks of vectors.").set_function(size)
 
     def workers(self) -> tuple[int, int]:
         """Returns how many processes of this server serve, and how many there should be; this one is among them."""

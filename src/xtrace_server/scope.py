@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from xtrace_core.metadata_filter import Filter
+from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,3 +14,10 @@ class SearchScope:
     filter: Filter
     id_range: tuple[int, int] | None = None
     """Inclusive; None for every id."""
+    unsealed: bool = False
+    """Only chunks in no block."""
+
+    @property
+    def selects(self) -> bool:
+        """Whether it excludes chunks by more than their ids."""
+        return self.unsealed or self.filter != EVERY_CHUNK

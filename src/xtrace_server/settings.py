@@ -170,6 +170,8 @@ class Settings(BaseSettings):
     """Memory for rows of all searches that are not in the cache; searches that need more use temporary files."""
     search_threads: int = Field(default=2, ge=1, le=256)
     """Threads that compute searches."""
+    block_files_bytes: int = Field(default=4 * 2**30, ge=0)
+    """Size of the folder `blocks` in the data folder, in which searched blocks of vectors are mapped into memory."""
 
     engine: Literal["local", "ray"] = "local"
     """Where to compute searches of large knowledge bases: in this process, or in a Ray cluster."""

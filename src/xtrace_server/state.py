@@ -11,6 +11,7 @@ from xtrace_server.limits.in_flight import InFlight
 from xtrace_server.limits.sign_ins import SignIns
 from xtrace_server.metrics import Metrics
 from xtrace_server.public_parts import Weaknesses
+from xtrace_server.search.blocks import BlockSearches
 from xtrace_server.search.engine import SearchEngine
 from xtrace_server.settings import Settings
 from xtrace_server.storage.ballast import Ballast
@@ -27,6 +28,7 @@ class ServerState:
     sign_ins: SignIns
     figures: Figures
     engine: SearchEngine
+    blocks: BlockSearches
     denials: Denials
     ballast: Ballast
     clearing: Clearing

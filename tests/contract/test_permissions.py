@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from support.sealing import lattice_data
 from support.service import Http, LiveService, b64, chunk, ok, problem
 from support.toy_paillier import toy_key
+from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
+from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
 from xtrace_server.app import all_routes, create_app
 from xtrace_server.auth.keys import new_key
 from xtrace_server.settings import Settings
@@ -13,6 +17,9 @@ from xtrace_server.settings import Settings
 POSTGRES_BY_DEFAULT = True
 
 QUERY = [b64(toy_key().encrypt(1))]
+LATTICE = LatticeClient.create(4, SchemeParameters())
+BLOCK = LATTICE.blocks.seal([[0, 1, 1, 0]], "kb")
+SEALED = {"header": b64(BLOCK.header), "hints": b64(BLOCK.hints), "body": b64(BLOCK.body), "replaces": []}
 
 # method, path, permission needed on the knowledge base (0: any key), how the knowledge base is named, arguments;
 # where it is not named, it is the one that the context is bound to. test_contexts.py has what else counts for contexts.
@@ -26,6 +33,11 @@ DATA: list[tuple[str, str, int, str, dict[str, Any]]] = [
     ("POST", "/local/changes/{org}", 1, "body", {"context_id": "ctx", "since": 0}),
     ("POST", "/compute_hamming/{org}", 1, "body", {"context_id": "ctx", "query": QUERY}),
     ("POST", "/compute_hamming_batch/{org}", 1, "body", {"context_id": "ctx", "queries": [QUERY]}),
+    ("POST", "/block/plan/{org}", 1, "body", {"context_id": "lattice"}),
+    ("POST", "/block/search/{org}", 1, "body", {"context_id": "lattice", "queries": [b64(BLOCK.body)]}),
+    ("GET", "/block/{org}", 1, "query", {"context_id": "lattice", "block_ids": [1]}),
+    ("POST", "/block/{org}", 3, "body", {"context_id": "lattice", "chunk_ids": [1], "nonces": [""], **SEALED}),
+    ("DELETE", "/block/{org}", 3, "query", {"context_id": "lattice", "block_ids": [1]}),
     ("POST", "/chunk/meta/{org}", 1, "body", {"context_id": "ctx", "meta_filter": {}}),
     ("POST", "/chunk/meta/page/{org}", 1, "body", {"context_id": "ctx"}),
     ("DELETE", "/chunk/by-meta/{org}", 7, "body", {"context_id": "ctx", "meta_filter": {}}),
@@ -103,7 +115,7 @@ def call(
     )
     arguments: dict[str, Any] = {"headers": headers}
     if where == "query":
-        arguments["params"] = {"kb_id": kb, "chunk_ids": [1]}
+        arguments["params"] = {"kb_id": kb, "chunk_ids": [1], **body}
     elif where == "body":
         arguments["json"] = {"kb_id": kb, **body}
     elif method == "POST" and where == "none":
@@ -125,6 +137,8 @@ def test_a_data_route_needs_its_permission(http: Http, live_service: LiveService
     http.insert(kb, [chunk()])
     ok(http.data("POST", "/exec_context/{org}", json={"context_id": "n", "data": vars_of_context(), "name": "named"}))
     ok(http.data("POST", f"/exec_context/{{org}}/{kb}/bind/n"))
+    lattice = msgspec.to_builtins(lattice_data(LATTICE))
+    ok(http.data("POST", "/exec_context/{org}", json={"context_id": "lattice", "data": lattice}))
     made = ok(http.control("POST", "/keys", json={"name": "limited"}))
     headers = {"x-api-key": made["secretKey"]}
     needed = case[2]

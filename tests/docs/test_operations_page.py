@@ -54,6 +54,7 @@ def metrics() -> set[str]:
     made.watch_memory({})
     made.watch_database(dict.fromkeys(DATABASE_SIZES, lambda: 0))
     made.watch_cluster(dict.fromkeys(CLUSTER, lambda: 0))
+    made.watch_block_files(lambda: 0)
     return {family.name + ("_total" if family.type == "counter" else "") for family in made.registry.collect()}
 
 

@@ -18,6 +18,10 @@ def make_older(file: Path, version: str = "0001") -> None:
         kept: dict[str, str] = {name: sql for name, sql in schema if not name.startswith("sqlite_")}
     engine.dispose()
     with closing(sqlite3.connect(file)) as database, database:
+        if version < "0005":
+            database.execute("DROP INDEX ix_chunk_unsealed")
+            for column in ("block_pk", "slot"):
+                database.execute(f"ALTER TABLE chunk DROP COLUMN {column}")
         found = database.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
         same = {name: sql for _, name, sql in found if name in kept}
         assert same == kept, "a version after this one changed what was there: undo that here too"

@@ -1,4 +1,5 @@
-"""Reads and decodes request bodies: JSON and, for writes of chunks, MessagePack, which avoids base64.
+"""Reads and decodes request bodies: JSON and, for writes of chunks and blocks of vectors, MessagePack, which avoids
+base64.
 
 A decoder blocks every other thread. So a large body is decoded in a thread, in parts of limited size. Bodies are
 decoded one after the other, because several such threads would make the event loop wait for each in turn.
@@ -31,6 +32,7 @@ _LISTS: Final[dict[type[msgspec.Struct], LongList]] = {
     wire.UpdateChunks: LongList("chunk_updates", "max_chunks", "chunks"),
     wire.PatchChunks: LongList("chunk_patches", "max_chunks", "chunks"),
     wire.FindNames: LongList("names", "max_ids", "names"),
+    wire.SearchBlocks: LongList("queries", "max_queries", "queries"),
 }
 _thread: Final = ThreadPoolExecutor(1, thread_name_prefix="xtrace-decode")
 
@@ -58,7 +60,7 @@ JSON: Final = Format("JSON", "application/json", msgspec.json.Decoder, _check_js
 MSGPACK: Final = Format(
     "MessagePack", wire.MSGPACK, msgspec.msgpack.Decoder, msgspec.msgpack.decode, msgpack_parts, b"\0"
 )
-_PACKED: Final = (wire.InsertChunks, wire.UpdateChunks, wire.PatchChunks)
+_PACKED: Final = (wire.InsertChunks, wire.UpdateChunks, wire.PatchChunks, wire.SealBlock, wire.SearchBlocks)
 
 
 def formats_of(type_: type[msgspec.Struct]) -> tuple[Format, ...]:

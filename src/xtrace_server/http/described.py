@@ -65,3 +65,5 @@ def description_of(endpoint: Any) -> Description:
 
 KB_ID = Parameter("kb_id", {"type": "string", "minLength": 1}, required=True)
 CHUNK_IDS = Parameter("chunk_ids", {"type": "array", "items": {"type": "integer"}})
+CONTEXT_ID = Parameter("context_id", {"type": "string", "minLength": 1}, required=True)
+BLOCK_IDS = Parameter("block_ids", {"type": "array", "items": {"type": "integer"}})

@@ -36,8 +36,8 @@ SECURITY_HEADERS: Final = {
 CLIENT_LEFT: Final = "client_left"
 """Recorded in the log and the metrics instead of an error's code if there was no answer."""
 _STRICT_TRANSPORT: Final = {"strict-transport-security": "max-age=31536000"}
-_SEARCHES: Final = "/v1/compute_hamming"
-"""The prefix of search routes."""
+_SEARCHES: Final = ("/v1/compute_hamming", "/v1/block/search")
+"""The prefixes of search routes."""
 _FOREIGN_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 _log = logging.getLogger("xtrace.request")

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final, Protocol, TypeAlias, cast
 from fastapi import Depends, Request
 
 from xtrace_core.metadata_filter import InvalidFilter, parse_chosen_filter, parse_filter
-from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER
+from xtrace_core.wire import IDEMPOTENCY_KEY_HEADER, MAX_BLOCK_ID
 from xtrace_server.auth.guard import PUBLIC, READER, Actor, ApiCaller, Operator, Plane, rule_of
 from xtrace_server.deadline import only_read
-from xtrace_server.errors import FilterRefused, InvalidRequest, NotFound
+from xtrace_server.errors import FilterRefused, InvalidRequest, NotFound, TooLarge
 from xtrace_server.http import cookies
 from xtrace_server.http.envelope import is_ops
 from xtrace_server.limits.in_flight import RunningRequest
@@ -135,7 +135,7 @@ OperatorDep: TypeAlias = Annotated[Operator, Depends(_operator)]
 
 
 class _Scoped(Protocol):
-    """A body with a scope; only searches also have an `id_range`."""
+    """A body with a scope; only searches also have an `id_range`, and may be `unsealed`."""
 
     kb_id: str
     context_id: str
@@ -149,8 +149,13 @@ def scope_of(settings: Settings, body: _Scoped, *, chosen: bool = False) -> Sear
         filter_ = parse(body.meta_filter, settings.filter_limits)
     except InvalidFilter as error:
         raise FilterRefused(str(error)) from None
-    id_range = getattr(body, "id_range", None)
-    return SearchScope(kb_id=body.kb_id, context_id=body.context_id, filter=filter_, id_range=id_range)
+    return SearchScope(
+        kb_id=body.kb_id,
+        context_id=body.context_id,
+        filter=filter_,
+        id_range=getattr(body, "id_range", None),
+        unsealed=getattr(body, "unsealed", False),
+    )
 
 
 def query_string(request: Request, name: str) -> str:
@@ -180,12 +185,27 @@ def query_chunk_ids(request: Request) -> list[int]:
 
     Raises `InvalidRequest` and `TooLarge`.
     """
-    given, ids = request.query_params.getlist("chunk_ids"), []
-    check_count(state_of(request).settings, "max_ids", given, "chunk ids")
-    for text in given:
+    check_count(state_of(request).settings, "max_ids", request.query_params.getlist("chunk_ids"), "chunk ids")
+    return _query_ids(request, "chunk_ids")
+
+
+def query_block_ids(request: Request, most: int) -> list[int]:
+    """Returns the query's `block_ids`, of which it may have `most`, in order, without duplicates.
+
+    Raises `InvalidRequest` and `TooLarge`.
+    """
+    count = len(request.query_params.getlist("block_ids"))
+    if count > most:
+        raise TooLarge(f"the request has {count} block ids, at most {most} are allowed: send fewer")
+    return [one for one in _query_ids(request, "block_ids") if 0 < one <= MAX_BLOCK_ID]
+
+
+def _query_ids(request: Request, name: str) -> list[int]:
+    ids = []
+    for text in request.query_params.getlist(name):
         digits = text.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_ID_DIGITS):
-            raise InvalidRequest(f"got {text[:64]!r} as query parameter chunk_ids, expected whole numbers")
+            raise InvalidRequest(f"got {text[:64]!r} as query parameter {name}, expected whole numbers")
         ids.append(int(text))
     return list(dict.fromkeys(ids))
 

@@ -35,10 +35,9 @@ async def search(
         evaluation, binding = evaluation_of(state.schemes, *target.public), target.binding
         return SearchTarget(evaluation, None if binding is None else Candidates(target.grant.kb, binding, scope))
 
-    filtered = scope.filter != EVERY_CHUNK
-    if filtered:
+    if scope.filter != EVERY_CHUNK:
         state.figures.add(caller.organisation_id, filtered=1)
     try:
-        return await state.engine.search(caller.organisation_id, find, queries, reserve, filtered=filtered)
+        return await state.engine.search(caller.organisation_id, find, queries, reserve, filtered=scope.selects)
     except InvalidCiphertext as error:
         raise CiphertextRefused(f"{field}: {error}") from None

@@ -14,7 +14,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_core.schemes.interface import Evaluation, Query
 from xtrace_server.limits.filters import filtering
 from xtrace_server.metrics import Metrics, Reading
@@ -158,7 +157,7 @@ class SearchEngine:
             return Found(0, _each([]))
         binding, remote = candidates.binding, self._remote(candidates)
         cached = self._usable(binding.pk, row_bytes, remote)
-        if cached is None or cached.revision < candidates.kb.revision or candidates.scope.filter != EVERY_CHUNK:
+        if cached is None or cached.revision < candidates.kb.revision or candidates.scope.selects:
             return None
         self._cache.keep(binding.pk, cached)
         return self._read_from_memory(cached.between(*candidates.pk_range), remote)
@@ -174,7 +173,7 @@ class SearchEngine:
         size, binding_pk = candidates.kb.number_of_vectors, candidates.binding.pk
         in_memory = binding_pk in self._cache or binding_pk in self._coming
         remote = self._remote(candidates)
-        if candidates.scope.filter != EVERY_CHUNK:
+        if candidates.scope.selects:
             async with filtering(self._settings, candidates):
                 few = None if in_memory and not remote else await vectors.read_matching(connection, candidates)
                 if few is None or len(few.pks) * _SPARSE >= size:

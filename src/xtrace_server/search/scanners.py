@@ -1,8 +1,10 @@
-"""Chooses the scanner that the settings name."""
+"""Chooses what computes searches, by the settings."""
 
 from importlib.util import find_spec
 
+from xtrace_server.search.bodies import BodyHolder
 from xtrace_server.search.interface import Scanner
+from xtrace_server.search.local.bodies import LocalBodies
 from xtrace_server.search.local.scanner import LocalScanner
 from xtrace_server.settings import Settings
 
@@ -24,3 +26,8 @@ def scanner_of(settings: Settings) -> Scanner:
 
         return RayScanner(settings)
     return LocalScanner(settings.search_threads)
+
+
+def body_holder_of(settings: Settings) -> BodyHolder:
+    """Returns what holds the bodies of blocks and computes with them."""
+    return LocalBodies(settings.data / "blocks", settings.block_files_bytes, settings.search_threads)

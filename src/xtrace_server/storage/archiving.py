@@ -19,9 +19,14 @@ from xtrace_server.storage.database import now
 from xtrace_server.storage.dialects import DatabaseUnusable, Dialect
 from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
 from xtrace_server.storage.migrating import known_versions, upgrade, version_of
+from xtrace_server.storage.schema import block
 
-LEFT_OUT: Final[Collection[str]] = ("alembic_version", "session", "sent_form")
-"""Tables that archives omit: the manifest has the schema's version, and sessions do not survive a restore."""
+LEFT_OUT: Final[Collection[str]] = ("alembic_version", "session", "sent_form", "block", "block_body")
+"""Tables that archives omit: the manifest has the schema's version, sessions do not survive a restore, and clients make
+blocks of vectors again from the chunks."""
+
+_WITHOUT_BLOCKS: Final[Mapping[str, sa.ColumnElement[Any]]] = {"block_pk": sa.null(), "slot": sa.null()}
+"""Columns that say where the vector of a chunk is in a block, and their replacements."""
 
 _TYPES: Final[Mapping[type[Any], str]] = {
     sa.Boolean: "boolean",
@@ -75,7 +80,30 @@ def check_version(connection: sa.Connection) -> None:
 
 def every_row(connection: sa.Connection) -> dict[sa.Table, sa.Select[Any]]:
     """Returns queries for `dump` that select every row."""
-    return {table: sa.select(table).order_by(*table.primary_key.columns) for table in tables_of(connection).values()}
+    tables = tables_of(connection)
+    sizes = tables["organisation"].c.stored_bytes
+    has_blocks = "block_pk" in tables["chunk"].c
+    changed = {"organisation": {"stored_bytes": sizes - _block_bytes(tables)}} if has_blocks else {}
+    return {table: archived(table, changed.get(name, {})) for name, table in tables.items()}
+
+
+def archived(table: sa.Table, changed: Mapping[str, sa.ColumnElement[Any]]) -> sa.Select[Any]:
+    """Returns the query for a table's rows without blocks; `changed` has expressions for some of its columns, by
+    name.
+    """
+    blank = {**_WITHOUT_BLOCKS, **changed}
+    columns = [blank.get(column.name, column).label(column.name) for column in table.columns]
+    return sa.select(*columns).order_by(*table.primary_key.columns)
+
+
+def _block_bytes(tables: Mapping[str, sa.Table]) -> sa.ColumnElement[int]:
+    """Returns the bytes that an organisation's usage counts for blocks, as an expression of its row."""
+    kb, bound = tables["knowledge_base"], tables["binding"]
+    of_kbs = kb.join(bound, bound.c.kb_pk == kb.c.pk).join(block, block.c.binding_pk == bound.c.pk)
+    counted = (kb.c.organisation_id == tables["organisation"].c.id, kb.c.deleted_at.is_(None), block.c.live_count > 0)
+    total = sa.func.coalesce(sa.func.sum(block.c.stored_bytes), 0)
+    query = sa.select(sa.cast(total, sa.BigInteger)).select_from(of_kbs).where(*counted)
+    return query.correlate(tables["organisation"]).scalar_subquery()
 
 
 def dump(

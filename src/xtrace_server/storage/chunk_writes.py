@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from xtrace_core.metadata import normalised, unique
 from xtrace_core.wire import TAGS, MetaData, OnConflict, Outcome
 from xtrace_server.errors import NamesTaken, Unavailable
-from xtrace_server.storage import knowledge_bases, unique_names, usage
+from xtrace_server.storage import knowledge_bases, slots, unique_names, usage
 from xtrace_server.storage.chunks import bindings_of, existing
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import now
@@ -78,6 +78,11 @@ class ChunkChange:
     nonce: Any = UNSET
     name: Any = UNSET
     meta_data: MetaData = field(default_factory=MetaData)
+
+    @property
+    def changes_vector(self) -> bool:
+        """Whether it changes the vector or its nonce."""
+        return self.row is not UNSET or self.nonce is not UNSET
 
 
 async def insert_all(
@@ -185,9 +190,10 @@ async def _replace(
     connection: AsyncConnection, kb: KnowledgeBase, binding: Binding, writes: Mapping[int, ChunkWrite]
 ) -> None:
     moment = now()
+    await slots.free(connection, kb, writes)
     for part in steps(writes.items()):
         rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
-        await _update(connection, chunk, rows)
+        await _update(connection, chunk, [{**row, **slots.UNSEALED} for row in rows])
         await _replace_facets(connection, [pk for pk, _ in part], facets)
         await _update(connection, content, [{"pk": pk, "content": write.content} for pk, write in part])
         await _update(connection, ciphertext, [{"pk": pk, "row": write.row} for pk, write in part])
@@ -201,6 +207,7 @@ async def change_all(connection: AsyncConnection, kb: KnowledgeBase, changes: Se
     renamed = {one.pk: Place(bindings[one.pk], one.name) for one in changes if one.name is not UNSET}
     released = await unique_names.release(connection, renamed)
     moment = now()
+    await slots.free(connection, kb, [change.pk for change in changes if change.changes_vector])
     for part in steps(changes):
         await _change(connection, part, bindings, kb.revision + 1, moment)
     await unique_names.claim(connection, released)
@@ -244,6 +251,7 @@ async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection
     found = await existing(connection, pks)
     if found:
         freed = await stored_bytes(connection, found)
+        await slots.free(connection, kb, found)
         await delete_chunks(connection, found)
         await knowledge_bases.record_write(connection, kb, removed=len(found), added_bytes=-freed)
     return found
@@ -299,9 +307,9 @@ def _changed_columns(change: ChunkChange) -> dict[str, Any]:
         columns["content_bytes"] = byte_length(change.content)
     if change.name is not UNSET:
         columns["name"] = change.name
-    if change.row is not UNSET or change.nonce is not UNSET:
+    if change.changes_vector:
         # Without its nonce, a new vector would be decrypted with the old vector's noise.
-        columns["nonce"] = None if change.nonce is UNSET else change.nonce
+        columns |= {"nonce": None if change.nonce is UNSET else change.nonce, **slots.UNSEALED}
     return columns
 
 

@@ -151,6 +151,8 @@ def conditions(candidates: Candidates) -> list[ColumnElement[bool]]:
     conditions = [matching(candidates.scope.filter, candidates.binding.pk), NOT_DELETED]
     if candidates.bounded:
         conditions.append(_c.pk.between(*candidates.pk_range))
+    if candidates.scope.unsealed:
+        conditions.append(_c.block_pk.is_(None))
     return conditions
 
 
@@ -162,7 +164,7 @@ def pk_order(filter_: Filter) -> ColumnElement[int]:
 
 async def count_matching(connection: AsyncConnection, candidates: Candidates) -> int:
     """Returns the number of candidates."""
-    if candidates.scope.filter == EVERY_CHUNK:
+    if not candidates.scope.selects:
         return await count_all(connection, candidates)
     query = select(func.count()).select_from(chunk).where(*conditions(candidates))
     return (await connection.execute(query)).scalar_one()

@@ -6,7 +6,7 @@ Each server has one such task. Between two steps, all others can use the writer 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -25,10 +25,19 @@ _log = logging.getLogger("xtrace")
 class Clearing:
     """Runs from `start` to `close`."""
 
-    def __init__(self, database: Database, ballast: Ballast, forget: Callable[[Iterable[int]], object]) -> None:
-        """`forget` gets the keys of deleted bindings; another server may have deleted them."""
+    def __init__(
+        self,
+        database: Database,
+        ballast: Ballast,
+        forget: Callable[[Iterable[int]], object],
+        tidy_files: Callable[[], Awaitable[object]],
+    ) -> None:
+        """`forget` gets the keys of deleted bindings; another server may have deleted them. `tidy_files` removes copies
+        of deleted data outside the database.
+        """
         self._database = database
         self._forget = forget
+        self._tidy_files = tidy_files
         self._ballast = ballast
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -59,6 +68,8 @@ class Clearing:
             try:
                 if await self._carry_out():
                     tidy_at = time.monotonic()
+                if time.monotonic() >= tidy_at:
+                    await self._tidy_files()
             except (StorageError, Unavailable) as error:
                 if isinstance(error, StorageError) and isinstance(self._database.fault(error), StorageFull):
                     await asyncio.to_thread(self._ballast.give_up)

@@ -1,14 +1,14 @@
 """Large deletions: they take effect at once, and are completed in steps.
 
-A deleted knowledge base is no longer found, nor are chunks listed in `deleted_chunk`, nor a deleted organisation
-(`organisation_deletion`). Their rows are deleted in transactions of limited size, between which others write. If the
-server stops before the end, its next start continues.
+A deleted knowledge base is no longer found, nor are chunks listed in `deleted_chunk`, blocks without live slots
+(`slots`), or a deleted organisation (`organisation_deletion`). Their rows are deleted in transactions of limited size,
+between which others write. If the server stops before the end, its next start continues.
 """
 
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, delete, exists, func, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_server.storage import knowledge_bases, organisation_deletion, usage
@@ -18,6 +18,7 @@ from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import (
     MAX_CHUNK_ID,
     binding,
+    block,
     chunk,
     chunk_pk,
     deleted_chunk,
@@ -25,11 +26,14 @@ from xtrace_server.storage.schema import (
     knowledge_base,
     unique_key,
 )
-from xtrace_server.storage.sizes import bounded_steps
+from xtrace_server.storage.sizes import STEP_BYTES, bounded_steps
 from xtrace_server.storage.steps import steps
 
 STEP: Final = 500
 """The maximum number of chunks that one transaction deletes, with facets and contents: tens of milliseconds."""
+
+_BLOCKS: Final = 16
+"""The maximum number of blocks that one transaction deletes."""
 
 _c = chunk.c
 
@@ -58,7 +62,11 @@ async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) 
 
     It must be locked. No context is bound to it any longer, and its chunks no longer count as stored.
     """
-    await usage.add(connection, kb.organisation_id, chunks=-kb.number_of_vectors, stored_bytes=-kb.stored_bytes)
+    in_blocks = select(func.coalesce(func.sum(block.c.stored_bytes), 0)).where(
+        _blocks_in(kb.pk), block.c.live_count > 0
+    )
+    freed = kb.stored_bytes + int((await connection.execute(in_blocks)).scalar_one())
+    await usage.add(connection, kb.organisation_id, chunks=-kb.number_of_vectors, stored_bytes=-freed)
     statement = update(knowledge_base).where(knowledge_base.c.pk == kb.pk)
     await connection.execute(statement.values(deleted_at=now()))
     await connection.execute(update(binding).where(binding.c.kb_pk == kb.pk).values(context_pk=None))
@@ -71,6 +79,7 @@ async def is_left(connection: AsyncConnection) -> bool:
         exists().select_from(deleted_chunk),
         exists().where(~knowledge_bases.NOT_DELETED),
         exists().where(binding.c.context_pk.is_(None)),
+        exists().where(block.c.live_count == literal_column("0")),
         organisation_deletion.IS_LEFT,
     )
     return bool((await connection.execute(select(or_(*left)))).scalar())
@@ -90,6 +99,9 @@ async def carry_out(connection: AsyncConnection) -> list[int] | None:
         return await _carry_out_knowledge_base(connection, kb_pk)
     if await organisation_deletion.carry_out(connection):
         return []
+    dead = select(block.c.pk, block.c.stored_bytes).where(block.c.live_count == literal_column("0"))
+    if await _delete_blocks(connection, dead):
+        return []
     # The last chunks of a deleted context have now been deleted.
     orphans = delete(binding).where(binding.c.context_pk.is_(None), ~exists().where(_c.binding_pk == binding.c.pk))
     await connection.execute(orphans)
@@ -101,9 +113,29 @@ async def _carry_out_knowledge_base(connection: AsyncConnection, kb_pk: int) -> 
     if pks:
         await delete_rows(connection, await _first_step(connection, pks))
         return []
+    if await _delete_blocks(connection, select(block.c.pk, block.c.stored_bytes).where(_blocks_in(kb_pk))):
+        return []
     bindings = (await connection.execute(select(binding.c.pk).where(binding.c.kb_pk == kb_pk))).scalars().all()
     await connection.execute(delete(knowledge_base).where(knowledge_base.c.pk == kb_pk))
     return list(bindings)
+
+
+async def _delete_blocks(connection: AsyncConnection, query: Select[int, int]) -> bool:
+    """Deletes as many of the blocks as one transaction does; returns whether there were any."""
+    found = (await connection.execute(query.limit(_BLOCKS).with_for_update(skip_locked=True))).all()
+    pks: list[int] = []
+    taken = 0
+    for pk, size in found:
+        if pks and taken + size > STEP_BYTES:
+            break
+        pks.append(pk)
+        taken += size
+    await connection.execute(delete(block).where(block.c.pk.in_(pks)))
+    return bool(pks)
+
+
+def _blocks_in(kb_pk: int) -> ColumnElement[bool]:
+    return block.c.binding_pk.in_(select(binding.c.pk).where(binding.c.kb_pk == kb_pk))
 
 
 async def _first_step(connection: AsyncConnection, pks: Sequence[int]) -> list[int]:

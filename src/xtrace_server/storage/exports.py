@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from xtrace_server.archive.manifest import EXPORT
 from xtrace_server.errors import KnowledgeBaseNotFound
-from xtrace_server.storage.archiving import Archived, dump, snapshot_to, tables_of
+from xtrace_server.storage.archiving import Archived, archived, dump, snapshot_to, tables_of
 from xtrace_server.storage.dialects import DatabaseUnusable, Dialect
 from xtrace_server.storage.migrating import is_current
 from xtrace_server.storage.schema import MAX_CHUNK_ID, chunk_pk
@@ -53,9 +53,7 @@ def export(database: Dialect, kb_id: str, file: Path) -> Archived:
             raise KnowledgeBaseNotFound(kb_id)
         conditions = _conditions(tables, *found)
         queries = {
-            table: sa.select(*[_BLANK.get(column.name, column).label(column.name) for column in table.columns])
-            .where(conditions[name])
-            .order_by(*table.primary_key.columns)
+            table: archived(table, _BLANK).where(conditions[name])
             for name, table in tables.items()
             if name in conditions
         }

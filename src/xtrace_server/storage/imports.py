@@ -41,6 +41,7 @@ from xtrace_server.storage.schema import (
     retired_context,
 )
 from xtrace_server.storage.sizes import STORED_BYTES, ByteLength
+from xtrace_server.storage.slots import UNSEALED
 
 ROWS_AT_ONCE: Final = 500
 """The number of rows that one transaction stores; others write in between."""
@@ -294,7 +295,7 @@ class Staged:
             if "binding_pk" in row:
                 row["binding_pk"] = _known(self._bindings, row["binding_pk"])
             if name == "chunk":
-                row["revision"] = self._revision
+                row |= {"revision": self._revision, **UNSEALED}
         if name not in self._last:
             self._last[name] = await self._last_key(connection, table, key)
         new = [row for row in rows if tuple(row[one] for one in key) > self._last[name]]

@@ -189,3 +189,8 @@ async def record_write(
     if removed or left_a_binding:
         values["removal_revision"] = revision
     await connection.execute(update(knowledge_base).where(_t.pk == kb.pk).values(values))
+
+
+async def raise_revision(connection: AsyncConnection, kb: KnowledgeBase) -> None:
+    """Records that something about a locked knowledge base has changed, but none of its chunks."""
+    await connection.execute(update(knowledge_base).where(_t.pk == kb.pk).values(revision=kb.revision + 1))

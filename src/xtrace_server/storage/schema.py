@@ -279,9 +279,19 @@ chunk = Table(
     Column("revision", BigInteger, nullable=False),  # the knowledge base's when the chunk was last written
     Column("created_at", _Text, nullable=False),
     Column("updated_at", _Text, nullable=False),
+    # Where its vector is in a block, too; both null: in none. Not a foreign key, as blocks are never numbered again.
+    Column("block_pk", BigInteger),
+    Column("slot", SmallInteger),
 )
 Index("ix_chunk_binding_pk", chunk.c.binding_pk, chunk.c.pk)
 Index("ix_chunk_revision", chunk.c.binding_pk, chunk.c.revision)
+Index(
+    "ix_chunk_unsealed",
+    chunk.c.binding_pk,
+    chunk.c.pk,
+    sqlite_where=text("block_pk IS NULL"),
+    postgresql_where=text("block_pk IS NULL"),
+)
 for _time in ("created_at", "updated_at"):
     Index(f"ix_chunk_{_time}", chunk.c.binding_pk, chunk.c[_time], chunk.c.pk)
 Index(
@@ -340,6 +350,38 @@ ciphertext = Table(
     metadata,
     Column("pk", ForeignKey("chunk.pk", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("row", LargeBinary, nullable=False),
+)
+
+block = Table(
+    "block",
+    metadata,
+    # Vectors of a binding's chunks, encrypted together: an index that clients derive from the chunks. Archives omit it.
+    Column("pk", _Key, primary_key=True, autoincrement=False),  # random, so it never comes back
+    Column("binding_pk", ForeignKey("binding.pk", ondelete="CASCADE"), nullable=False, index=True),
+    Column("sha256", LargeBinary, nullable=False, index=True),  # of the body
+    Column("count", Integer, nullable=False),  # of slots
+    # A slot is live while its chunk refers to it. Without any, the block is gone for everyone, and its rows go later.
+    Column("live_count", Integer, nullable=False),
+    Column("live", LargeBinary, nullable=False),  # the live slots as a bitmap
+    Column("dead_since", _Text),  # when the first slot died
+    Column("stored_bytes", BigInteger, nullable=False),
+    # Large values at the end: what precedes them is read without them.
+    Column("header", LargeBinary, nullable=False),
+    Column("ids", LargeBinary, nullable=False),  # the chunk ids of the slots
+    Column("hints", LargeBinary, nullable=False),
+)
+Index(
+    "ix_block_dead",
+    block.c.pk,
+    sqlite_where=text("live_count = 0"),
+    postgresql_where=text("live_count = 0"),
+)
+
+block_body = Table(
+    "block_body",
+    metadata,
+    Column("pk", ForeignKey("block.pk", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
 )
 
 idempotency = Table(

@@ -86,7 +86,10 @@ def test_an_answer_with_impossible_numbers_is_refused(position: int, value: byte
 def test_fetched_blocks_are_read_as_they_were_written() -> None:
     ids = [np.array([5, 6, 2**40, 2**63 - 1]), np.arange(10**12, 10**12 + 1024)]
     written = [FetchedBlock(i + 1, bytes([i]) * 112, bytes([i]) * 7680, chunk_ids) for i, chunk_ids in enumerate(ids)]
-    data = b"".join(map(block_frames.fetched, written))
+    data = b"".join(
+        block_frames.fetched(one.block_id, one.header, block_frames.packed_ids(one.chunk_ids.tolist()), one.hints)
+        for one in written
+    )
     read = block_frames.read_fetched(data, 7680)
     assert [(one.block_id, one.header, one.hints) for one in read] == [
         (one.block_id, one.header, one.hints) for one in written

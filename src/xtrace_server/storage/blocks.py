@@ -1,0 +1,138 @@
+"""Reads blocks: what there are, where the candidates of a search are in them, and their parts."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from xtrace_core.metadata_filter import EVERY_CHUNK
+from xtrace_server.storage import chunks
+from xtrace_server.storage.candidates import Candidates
+from xtrace_server.storage.chunks import KEY_BYTES, Reserve
+from xtrace_server.storage.contexts import Binding
+from xtrace_server.storage.schema import block, block_body, chunk
+from xtrace_server.storage.slots import Slots, slots_of
+from xtrace_server.storage.steps import steps
+
+_ROWS_AT_ONCE: Final = 5000
+
+_b = block.c
+_c = chunk.c
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBlock:
+    """A block as lists show it."""
+
+    pk: int
+    count: int
+    live_count: int
+    dead_since: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The candidates of a search, those of them in no block, and the blocks that contain the others."""
+
+    candidates: int
+    unsealed: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The candidates of a search in one block, and the hash that names the block's body."""
+
+    pk: int
+    sha256: bytes
+    slots: Slots
+
+
+@dataclass(frozen=True, slots=True)
+class BlockParts:
+    """What clients need of a block to read its answers. It never changes."""
+
+    pk: int
+    header: bytes
+    ids: bytes
+    hints: bytes
+
+
+async def list_all(connection: AsyncConnection, binding: Binding) -> list[ListedBlock]:
+    """Returns the binding's blocks, in no particular order."""
+    query = select(_b.pk, _b.count, _b.live_count, _b.dead_since).where(*_living(binding))
+    return [ListedBlock(*row) for row in await connection.execute(query)]
+
+
+async def plan(connection: AsyncConnection, candidates: Candidates) -> Plan:
+    """Returns how many of the candidates are where."""
+    if candidates.bounded or candidates.scope.filter != EVERY_CHUNK:
+        counted = (func.count(), func.count(_c.block_pk), func.count(_c.block_pk.distinct()))
+        query = select(*counted).select_from(chunk).where(*chunks.conditions(candidates))
+        found, sealed, touched = (await connection.execute(query)).one()
+        return Plan(found, found - sealed, touched)
+    total = select(func.count(), func.coalesce(func.sum(_b.live_count), 0)).where(*_living(candidates.binding))
+    touched, sealed = (await connection.execute(total)).one()
+    found = await chunks.count_all(connection, candidates)
+    return Plan(found, found - int(sealed), touched)
+
+
+async def choose(connection: AsyncConnection, candidates: Candidates, reserve: Reserve) -> list[Chosen]:
+    """Returns the blocks that contain candidates, by ascending key. Raises what `reserve` raises."""
+    query = select(_b.pk, _b.sha256, _b.live).where(*_living(candidates.binding)).order_by(_b.pk)
+    living = (await connection.execute(query)).all()
+    if not candidates.bounded and candidates.scope.filter == EVERY_CHUNK:
+        return [Chosen(pk, sha256, slots_of(live)) for pk, sha256, live in living]
+    matching = await _matching_slots(connection, candidates, reserve) if living else {}
+    return [Chosen(pk, sha256, matching[pk]) for pk, sha256, _ in living if pk in matching]
+
+
+async def read_parts(connection: AsyncConnection, binding: Binding, pks: Sequence[int]) -> list[BlockParts]:
+    """Returns those of the blocks that exist, in the order of the keys."""
+    found: dict[int, BlockParts] = {}
+    for step in steps(pks):
+        query = select(_b.pk, _b.header, _b.ids, _b.hints).where(_b.pk.in_(step), *_living(binding))
+        found |= {row.pk: BlockParts(*row) for row in await connection.execute(query)}
+    return [found[pk] for pk in pks if pk in found]
+
+
+async def read_bodies(connection: AsyncConnection, pks: Collection[int]) -> dict[int, bytes]:
+    """Returns the bodies of those of the blocks whose rows exist."""
+    query = select(block_body.c.pk, block_body.c.body).where(block_body.c.pk.in_(pks))
+    return {row.pk: row.body for row in await connection.execute(query)}
+
+
+async def existing_bodies(connection: AsyncConnection, hashes: Collection[bytes]) -> set[bytes]:
+    """Returns those of the hashes that name the body of a block."""
+    found: set[bytes] = set()
+    for step in steps(hashes):
+        query = select(_b.sha256).where(_b.sha256.in_(step), _b.live_count > 0)
+        found |= set((await connection.execute(query)).scalars())
+    return found
+
+
+def _living(binding: Binding) -> tuple[ColumnElement[bool], ...]:
+    return _b.binding_pk == binding.pk, _b.live_count > 0
+
+
+async def _matching_slots(connection: AsyncConnection, candidates: Candidates, reserve: Reserve) -> dict[int, Slots]:
+    """Returns the slots of the candidates, by the block's key."""
+    query = select(_c.block_pk, _c.slot).where(*chunks.conditions(candidates), _c.block_pk.is_not(None))
+    places = [np.empty((0, 2), dtype=np.int64)]
+    async for rows in (await connection.stream(query)).partitions(_ROWS_AT_ONCE):
+        reserve(len(rows) * KEY_BYTES)
+        places.append(np.array([tuple(row) for row in rows], dtype=np.int64))
+    return await asyncio.to_thread(lambda: _by_block(np.concatenate(places)))
+
+
+def _by_block(places: NDArray[np.int64]) -> dict[int, Slots]:
+    """Returns the ascending slots of each block; `places` (n, 2) are keys of blocks and slots in any order."""
+    places = places[np.lexsort((places[:, 1], places[:, 0]))]
+    pks, starts = np.unique(places[:, 0], return_index=True)
+    ends = [*starts[1:], len(places)]
+    return {int(pk): places[start:end, 1] for pk, start, end in zip(pks, starts, ends, strict=False)}
