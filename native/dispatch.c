@@ -34,7 +34,7 @@ __attribute__((target("xsave"))) static int keeps(unsigned long long registers) 
 
 static const struct kernels *supported[4];
 static const struct code_kernel *supported_codes[4];
-static const struct lattice_kernels *supported_lattice[4];
+static const struct lattice_kernels *supported_lattice[5];
 
 const struct kernels *const *xtrace_supported_kernels(void) {
     size_t count = 0;
@@ -66,6 +66,9 @@ const struct code_kernel *const *xtrace_supported_code_kernels(void) {
 
 const struct lattice_kernels *const *xtrace_supported_lattice_kernels(void) {
     size_t count = 0;
+#ifdef XTRACE_HAVE_IFMA
+    if (HAS_IFMA()) supported_lattice[count++] = &xtrace_ifma_lattice;
+#endif
 #ifdef XTRACE_HAVE_AVX2
     if (HAS_AVX2() && HAS_FMA()) supported_lattice[count++] = &xtrace_avx2_lattice;
 #endif

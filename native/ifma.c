@@ -267,3 +267,19 @@ INLINE void fold(V *out, const V *columns, V digits[2], const uint64_t *modulus,
 #include "lanes.h"
 
 const struct kernels xtrace_ifma = KERNELS("ifma", 0);
+
+/* ---- Encrypted blocks -------------------------------------------------------------------------------------------- */
+
+INLINE V either(V a, V b) { return _mm512_or_si512(a, b); }
+INLINE V high_half(V a) { return _mm512_srli_epi64(a, 32); }
+INLINE V to_high_half(V a) { return _mm512_slli_epi64(a, 32); }
+INLINE V times_32(V a, V b) { return _mm512_mul_epu32(a, b); }
+INLINE V load_half_words(const uint32_t *words) {
+    return _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)words));
+}
+INLINE V right(V a, int bits) { return _mm512_srli_epi64(a, (unsigned)bits); }
+INLINE V less_if_reached(V a, V bound) { return _mm512_min_epu64(a, sub(a, bound)); }
+
+#include "lattice.h"
+
+const struct lattice_kernels xtrace_ifma_lattice = LATTICE_KERNELS("ifma");

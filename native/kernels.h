@@ -247,6 +247,9 @@ struct lattice_kernels {
 };
 
 extern const struct lattice_kernels xtrace_plain_lattice;
+#ifdef XTRACE_HAVE_IFMA
+extern const struct lattice_kernels xtrace_ifma_lattice;
+#endif
 #ifdef XTRACE_HAVE_AVX2
 extern const struct lattice_kernels xtrace_avx2_lattice;
 #endif

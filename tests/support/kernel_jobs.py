@@ -19,6 +19,12 @@ from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, as_rows, row_width
 from xtrace_core.arithmetic.portable import PortableArithmetic
+from xtrace_core.lattice.compiled import PREPARED
+from xtrace_core.lattice.interface import Elements
+from xtrace_core.lattice.layout import to_tiles
+from xtrace_core.lattice.numbers import MODULI
+from xtrace_core.lattice.parameters import DEGREE, PRIMES, RANK
+from xtrace_core.lattice.portable import PortableRing
 
 ROOT = Path(__file__).parents[2]
 HARNESS = ROOT / "tests" / "unit" / "arithmetic" / "harness"
@@ -175,6 +181,34 @@ def in_plain_c(counts: tuple[int, ...], positions: tuple[int, ...]) -> Jobs:
             arguments = count, digits.shape[1], length, digits
             jobs.add("count_digits", *arguments, results=PORTABLE.count_digits(digits, length))
             jobs.add("decode_digits", *arguments, results=PORTABLE.decode_digits(digits, length))
+    return jobs
+
+
+def of_blocks(lanes: int, words: tuple[int, ...] = (1, 17)) -> Jobs:
+    """Transforms, evaluations and masks, for kernels that evaluate so many bodies at once."""
+    jobs, rng, ring = Jobs(), np.random.default_rng(lanes), PortableRing()
+
+    def elements(*shape: int) -> Elements:
+        drawn = rng.integers(0, 1 << 62, (*shape, len(PRIMES), DEGREE), dtype=np.uint64)
+        return (drawn % MODULI).astype(np.uint32)
+
+    for count in (1, lanes, lanes + 1):
+        rows = elements(count)
+        for t in range(len(PRIMES)):
+            for inverse, transformed in enumerate((ring.forward(rows), ring.inverse(rows))):
+                jobs.add("transform", PREPARED, t, inverse, count, rows[:, t], results=(transformed[:, t],))
+    for each in words:
+        secret = elements(RANK)
+        noisy = rng.integers(-(1 << 42), 1 << 42, (each, DEGREE))
+        for count in sorted({1, 2, lanes} & set(range(lanes + 1))):
+            query, *bodies = (np.frombuffer(to_tiles(elements(each)), np.uint8) for _ in range(count + 1))
+            expected = ring.evaluate(4 * each, [body.data for body in bodies], [query.data])
+            jobs.add("evaluate", PREPARED, each, count, query, *bodies, results=(expected,))
+        for sums_of_noisy in (0, 1):
+            matrices = elements(each, RANK), elements(each, RANK)
+            tiles, sums = ring.masked(*matrices, secret, noisy, sums_of_noisy=bool(sums_of_noisy))
+            arguments = PREPARED, each, sums_of_noisy, *matrices, secret, noisy
+            jobs.add("mask", *arguments, results=(np.frombuffer(tiles, np.uint8), ring.forward(sums)))
     return jobs
 
 

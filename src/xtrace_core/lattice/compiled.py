@@ -39,7 +39,8 @@ def _prime_words(t: int) -> NDArray[np.uint64]:
     return np.concatenate([np.array([q, 2**32 % q, 2**60 // q, 2**64 // q], np.uint64), fixed, *tables])
 
 
-_PRIMES: Final = np.concatenate([_prime_words(t) for t in range(len(PRIMES))])
+PREPARED: Final = np.concatenate([_prime_words(t) for t in range(len(PRIMES))])
+"""What the kernels take of both primes."""
 
 
 class CompiledRing:
@@ -59,7 +60,7 @@ class CompiledRing:
         values = np.empty((len(bodies), len(queries), slabs(embed_len), BLOCK_ROWS), np.uint16)
         each = slab_words(embed_len)[0]
         lattice_evaluate(
-            self.name, self.threads, _PRIMES, words(embed_len), each, values, tuple(bodies), tuple(queries)
+            self.name, self.threads, PREPARED, words(embed_len), each, values, tuple(bodies), tuple(queries)
         )
         return values
 
@@ -68,7 +69,7 @@ class CompiledRing:
     ) -> tuple[bytes, Elements]:
         tiles = np.empty(WORD_BYTES * noisy.size, np.uint8)
         sums = np.empty((RANK, len(PRIMES), DEGREE), np.uint32)
-        lattice_mask(self.name, _PRIMES, sums_of_noisy, tiles, sums, matrix, other, secret, noisy)
+        lattice_mask(self.name, PREPARED, sums_of_noisy, tiles, sums, matrix, other, secret, noisy)
         return tiles.tobytes(), self.inverse(sums)
 
     def _transformed(self, elements: Elements, *, inverse: bool) -> Elements:
@@ -76,6 +77,6 @@ class CompiledRing:
         for t in range(elements.shape[-2]):
             rows = np.ascontiguousarray(elements[..., t, :]).reshape(-1, DEGREE)
             done = np.empty_like(rows)
-            lattice_transform(self.name, _PRIMES, t, inverse, done, rows)
+            lattice_transform(self.name, PREPARED, t, inverse, done, rows)
             out[..., t, :] = done.reshape(out.shape[:-2] + out.shape[-1:])
         return out

@@ -20,6 +20,7 @@ FLAGS = {
     "vnni": ["-mavx512f", "-mavx512bw", "-mavx512vnni"],
     "avx2": ["-mavx2", "-mfma"],
 }
+UNDER_SANITIZERS = ("test_kernels.py", "test_nibbles.py", "test_lattice_rings.py")
 needs_compiler = needs("a C compiler", COMPILER)
 
 
@@ -135,7 +136,7 @@ def test_kernels_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path
     which = "import xtrace_core; print(xtrace_core.__file__)"
     where = run(sys.executable, "-S", "-c", which, cwd=tmp_path, environment=environment)
     assert where.startswith(str(tmp_path))
-    tests = [ROOT / "tests" / "unit" / "arithmetic" / name for name in ("test_kernels.py", "test_nibbles.py")]
+    tests = [ROOT / "tests" / "unit" / "arithmetic" / name for name in UNDER_SANITIZERS]
     kernels = "not 1280 and not 1536 and not 2048 and not 3072 and not lock"  # the code is the same for all
     output = run(
         sys.executable,

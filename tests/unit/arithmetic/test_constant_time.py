@@ -15,7 +15,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from support.kernel_jobs import COMPILER, HARNESS, INDEXED, ROOT, Harness, Jobs, Kernels, in_plain_c, linked, run
+from support.kernel_jobs import (
+    COMPILER,
+    HARNESS,
+    INDEXED,
+    ROOT,
+    Harness,
+    Jobs,
+    Kernels,
+    in_plain_c,
+    linked,
+    of_blocks,
+    run,
+)
 from support.missing_tools import skip_without
 from xtrace_core.arithmetic.backends import backends, why_not_compiled
 
@@ -26,6 +38,8 @@ VALGRIND = shutil.which("valgrind")
 MEMCHECK = ["--quiet", "--leak-check=no", "--error-exitcode=9"]
 AVX2 = "avx2" in backends(threads=1)
 NAMES = ("ifma", "avx2")
+BLOCKS = (("ifma", 8), ("avx2", 4), ("none", 1))
+"""Kernels for encrypted blocks, and the bodies that each evaluates at once."""
 
 pytestmark = pytest.mark.long
 
@@ -41,6 +55,7 @@ def build(folder: Path, *flags: str) -> Path:
     assert COMPILER
     sources: dict[Path, list[str]] = {HARNESS / "harness.c": ["-O1", "-DXTRACE_HAVE_IFMA"]}
     sources |= {ROOT / "native" / name: ["-O2"] for name in ("slots.c", "digits.c")}  # as a release is compiled
+    sources[ROOT / "native" / "lattice.c"] = ["-O3"]
     sources[ROOT / "native" / "ifma.c"] = ["-O1", f"-I{HARNESS / 'avx512'}"]
     if AVX2:
         sources[HARNESS / "harness.c"].append("-DXTRACE_HAVE_AVX2")
@@ -94,6 +109,11 @@ class TestSecrets:
     def test_nor_where_rows_are_bits(self, memcheck: Harness) -> None:
         memcheck.expect(in_plain_c((1, 5), (1, 33, 121)), "none")
 
+    @pytest.mark.parametrize(("name", "lanes"), BLOCKS)
+    def test_nor_in_encrypted_blocks(self, memcheck: Harness, name: str, lanes: int) -> None:
+        skip_without("a processor with AVX2", AVX2 or name != "avx2")
+        memcheck.expect(of_blocks(lanes, words=(lanes + 1,)), name)
+
     @pytest.mark.parametrize("name", NAMES)
     def test_an_indexed_table_is_reported(self, memcheck: Harness, name: str) -> None:
         kernels, jobs = for_kernels(name), Jobs()
@@ -112,6 +132,11 @@ class TestSanitizers:
 
     def test_rows_as_bits(self, sanitized: Harness) -> None:
         sanitized.expect(in_plain_c((0, 1, 3, 4, 5), (1, 39, 40, 41, 5120)), "none")
+
+    @pytest.mark.parametrize(("name", "lanes"), BLOCKS)
+    def test_encrypted_blocks(self, sanitized: Harness, name: str, lanes: int) -> None:
+        skip_without("a processor with AVX2", AVX2 or name != "avx2")
+        sanitized.expect(of_blocks(lanes), name)
 
     def test_an_overrun_and_an_undefined_shift_are_reported(self, sanitized: Harness) -> None:
         secret = np.ones(16, dtype=np.uint8)

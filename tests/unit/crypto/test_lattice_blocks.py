@@ -1,5 +1,7 @@
 """Blocks of the scheme `lattice`: their distances, their parts as specified, and what is refused on both sides."""
 
+import hashlib
+import json
 import mmap
 import pickle
 import secrets
@@ -35,11 +37,12 @@ from xtrace_sdk.x_vec.schemes.blocks import BlockAnswer, CheckedBlock, SealedBlo
 from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
 from xtrace_sdk.x_vec.schemes.lattice import blocks as blocks_module
 from xtrace_sdk.x_vec.schemes.lattice import sealing
-from xtrace_sdk.x_vec.schemes.lattice.block_queries import LatticeBlockQueries
+from xtrace_sdk.x_vec.schemes.lattice.block_queries import LatticeBlockQueries, encrypted
 from xtrace_sdk.x_vec.schemes.lattice.blocks import LatticeBlocks
 from xtrace_sdk.x_vec.schemes.lattice.keys import LatticeKeys
 from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
 
+KNOWN: dict[str, Any] = json.loads((Path(__file__).parents[2] / "vectors" / "lattice_blocks.json").read_text())
 LENGTHS = (1, 3, 8, 128, 384, 512, 768, 1000, 1536, 4096)
 KB = "kb-of-invoices"
 DIM = 40
@@ -142,11 +145,43 @@ def test_sizes_are_as_specified() -> None:
         assert 0 < each[-1] <= each[0]
 
 
+# What is specified
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("case", KNOWN["cases"], ids=lambda case: f"{case['embed_len']} positions")
+def test_blocks_queries_and_answers_are_as_specified(case: dict[str, Any]) -> None:
+    embed_len = case["embed_len"]
+    owner = LatticeBlocks(LatticeKeys(bytes.fromhex(case["root"]), embed_len))
+    block = owner._sealed_with(bytes.fromhex(case["random"]), bits(*case["vectors"]), case["kb_id"])
+    assert (block.header.hex(), sha256(block.hints)) == (case["header"], case["hints_sha256"])
+    query = bits(case["query"])
+    seed = owner._keys.query_seed(query, bytes.fromhex(case["query_random"]))
+    sent, secret = encrypted(owner._keys, seed, query)
+    assert sha256(sent) == case["query_sha256"]
+    values = LatticeBlockEvaluation(embed_len).evaluate([block.body], [sent])[0]
+    assert [sha256(pack_values(slab)) for slab in values[0]] == case["values_sha256"]
+    count = len(case["vectors"])
+    answer = BlockAnswer(
+        owner.checked(block.header, block.hints, case["kb_id"]), np.arange(count), values[:, :, :count]
+    )
+    (distances,) = LatticeBlockQueries(owner._keys, [(sent, secret)]).read([answer])
+    assert distances.tolist() == [case["distances"]]
+
+
+def bits(*vectors: str) -> NDArray[np.uint8]:
+    return np.array([[int(digit) for digit in vector] for vector in vectors], dtype=np.uint8)
+
+
 # The mathematics
 
 
 def test_the_modulus_is_as_specified() -> None:
     assert PRIMES[0] * PRIMES[1] == ROW_SCALE * QUERY_SCALE * BASE**4 + 1467953
+    assert KNOWN["psi"] == ROOTS
     for prime, root in zip(PRIMES, ROOTS, strict=True):
         assert prime < 1 << 30
         assert pow(root, DEGREE, prime) == prime - 1

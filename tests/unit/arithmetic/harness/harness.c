@@ -164,6 +164,48 @@ static void power_read(void) {
     results_of(&reading, &ring, rows);
 }
 
+/* ---- Encrypted blocks ------------------------------------------------------------------------------------------------ */
+
+static const struct lattice_kernels *lattice;
+
+static const struct lattice_prime *take_primes(void) { return secret(2 * sizeof(struct lattice_prime)); }
+
+static void lattice_transform(void) {
+    const struct lattice_prime *primes = take_primes();
+    const size_t prime = number(), inverse = number(), rows = number(), bytes = 4 * LATTICE_DEGREE * rows;
+    const uint32_t *in = secret(bytes);
+    uint32_t *out = allocated(bytes);
+    lattice->transform(&primes[prime], (int)inverse, out, in, rows);
+    result(out, bytes);
+}
+
+static void lattice_evaluate(void) {
+    const struct lattice_prime *primes = take_primes();
+    const size_t words = number(), count = number(), bytes = 8 * LATTICE_DEGREE * words;
+    const uint8_t *bodies[8], *query = secret(bytes);
+    uint16_t *values[8];
+    if (count > lattice->lanes) fail("more bodies than lanes");
+    for (size_t b = 0; b < count; b++) bodies[b] = secret(bytes), values[b] = allocated(2 * LATTICE_DEGREE);
+    lattice->evaluate(primes, values, bodies, count, query, words);
+    for (size_t b = 0; b < count; b++) result(values[b], 2 * LATTICE_DEGREE);
+}
+
+static void lattice_mask(void) {
+    struct lattice_masking m = {.primes = take_primes()};
+    const size_t element = 4 * 2 * LATTICE_DEGREE;
+    m.words = number();
+    m.sums_of_noisy = (int)number();
+    m.matrix = secret(m.words * LATTICE_RANK * element);
+    m.other = secret(m.words * LATTICE_RANK * element);
+    m.secret = secret(LATTICE_RANK * element);
+    m.noisy = secret(m.words * 8 * LATTICE_DEGREE);
+    m.tiles = allocated(m.words * 8 * LATTICE_DEGREE);
+    m.sums = allocated(LATTICE_RANK * element);
+    lattice->mask(&m);
+    result(m.tiles, m.words * 8 * LATTICE_DEGREE);
+    result(m.sums, LATTICE_RANK * element);
+}
+
 /* ---- Plain C -------------------------------------------------------------------------------------------------------- */
 
 static void below(void) {
@@ -248,6 +290,9 @@ static const struct {
     {"fixed_read", fixed_read},
     {"power_encrypt", power_encrypt},
     {"power_read", power_read},
+    {"transform", lattice_transform},
+    {"evaluate", lattice_evaluate},
+    {"mask", lattice_mask},
     {"below", below},
     {"encode_slots", encode_slots},
     {"count_slots", count_slots},
@@ -281,11 +326,25 @@ static const struct kernels *kernels_named(const char *name) {
     return NULL;
 }
 
+static const struct lattice_kernels *lattice_kernels_named(const char *name) {
+#ifdef XTRACE_HAVE_IFMA
+    if (strcmp(name, "ifma") == 0) return &xtrace_ifma_lattice;
+#endif
+#ifdef XTRACE_HAVE_AVX2
+    if (strcmp(name, "avx2") == 0) return &xtrace_avx2_lattice;
+#endif
+#ifdef XTRACE_HAVE_NEON
+    if (strcmp(name, "neon") == 0) return &xtrace_neon_lattice;
+#endif
+    return &xtrace_plain_lattice;
+}
+
 /* harness JOBS KERNELS: "none" for jobs in plain C. */
 int main(int count, char **arguments) {
     char name[17] = {0};
     if (count != 3 || !(jobs = fopen(arguments[1], "rb"))) fail("cannot read the jobs");
     kernels = kernels_named(arguments[2]);
+    lattice = lattice_kernels_named(arguments[2]);
     if (!kernels && strcmp(arguments[2], "none") != 0) fail("these kernels were not compiled");
     while (fread(name, 16, 1, jobs) == 1) run(name);
     return fflush(stdout) == 0 ? 0 : 2;

@@ -1,6 +1,7 @@
 """What blocks and queries have in common: everything that derives from a context's key for vectors."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -60,9 +61,14 @@ class BlockKeys(Secretive):
         """Returns what authenticates a block's header and hints, and its knowledge base."""
         return prf(self._vector_key, "block", kb_id.encode(), untagged, hints)
 
-    def secret(self, label: Literal["s", "qs"], seed: bytes, primes: int = len(PRIMES)) -> Elements:
-        """Returns the values of the secret, `(RANK, primes, DEGREE)`, of a block (`s`) or a query (`qs`)."""
-        return ring.forward(residues(ternary(prf(self._vector_key, label, seed), (RANK, DEGREE)), primes))
+    def secret(self, label: Literal["s", "qs"], seed: bytes) -> Elements:
+        """Returns the values of the secret, `(RANK, 2, DEGREE)`, of a block (`s`) or a query (`qs`)."""
+        return ring.forward(residues(ternary(prf(self._vector_key, label, seed), (RANK, DEGREE))))
+
+    def block_secrets(self, nonces: Sequence[bytes]) -> Elements:
+        """Returns the values of the secrets of blocks, modulo the first prime, `(blocks, RANK, 1, DEGREE)`."""
+        drawn = np.stack([ternary(prf(self._vector_key, "s", nonce), (RANK, DEGREE)) for nonce in nonces])
+        return ring.forward(residues(drawn, 1))
 
     def noise(self, label: Literal["e", "qe"], seed: bytes, slab: int, count: int) -> NDArray[np.int64]:
         """Returns the errors of a slab's elements, `(count, DEGREE)`, of a block (`e`) or a query (`qe`)."""
@@ -74,8 +80,9 @@ class BlockKeys(Secretive):
         Positions are masked first, and vectors are padded with zeros to whole groups of four.
         """
         padded = np.pad(bits, ((0, 0), (0, FOLD * words(self.embed_len) - self.embed_len)))
-        signs = 2 * (padded ^ self._mask[: padded.shape[1]]).astype(np.int64) - 1
-        sums = (signs.reshape(len(bits), -1, FOLD) @ np.array(weights)).T
+        masked = (padded ^ self._mask[: padded.shape[1]]).reshape(len(bits), -1, FOLD)
+        # All sums are integers below 2^53, which doubles represent, and multiply several times as fast.
+        sums = (masked @ (2.0 * np.array(weights))).T.astype(np.int64) - sum(weights)
         return np.split(sums, np.cumsum(slab_words(self.embed_len))[:-1])
 
     def _matrix(self, label: str) -> list[Elements]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xtrace_core.lattice.header import BlockHeader
 from xtrace_core.lattice.interface import Elements
 from xtrace_core.lattice.layout import unpack
-from xtrace_core.lattice.numbers import MODULI, fractions, products
+from xtrace_core.lattice.numbers import fractions, products
 from xtrace_core.lattice.parameters import (
     BASE,
     DEGREE,
@@ -40,6 +40,8 @@ _PRIME: Final = PRIMES[0]
 _BITS: Final = 34
 """Of the fractions with which distances are computed."""
 _FRACTION: Final = np.uint64((1 << _BITS) - 1)
+_ELEMENTS_AT_ONCE: Final = 32
+"""What is read together: several, because every step has a cost of its own, and few, to stay in the caches."""
 _MAX_RESIDUE: Final = int(0.44 * (1 << _BITS))
 """How far a value may be from an integer: further away happens once in 2^50 values of an honest service."""
 
@@ -99,23 +101,35 @@ class LatticeBlockQueries(Secretive):
         secrets, self._secrets = self._secrets, None
         if len({answer.block.header for answer in answers}) < len(answers):
             raise InvalidAnswer("the server answered twice for one block")
-        return [distances(self._keys, secrets, answer) for answer in answers]
+        return distances(self._keys, secrets, answers)
 
 
-def distances(keys: BlockKeys, secrets: Sequence[QuerySecret], answer: BlockAnswer) -> Distances:
-    """Returns the distances `(queries, n)`. Raises `InvalidAnswer` for values that no honest service computes."""
-    _check_shape(answer, len(secrets), keys.embed_len)
-    masks = _masks(keys, secrets, answer.block)[:, :, answer.slots]
-    positions = np.array(slab_words(keys.embed_len), np.uint64)[:, None] * np.uint64(FOLD)
-    fraction = (answer.values.astype(np.uint64) << np.uint64(_BITS - VALUE_BITS)) - (
-        masks << np.uint64(_BITS)
-    ) // np.uint64(_PRIME)
-    # The sum of 4 K signs is 4 K - 2 times the distance; half a unit more makes rounding down rounding to the nearest.
-    shifted = (fraction & _FRACTION) * np.uint64(BASE) + ((positions + np.uint64(1)) << np.uint64(_BITS - 1))
+def distances(keys: BlockKeys, secrets: Sequence[QuerySecret], answers: Sequence[BlockAnswer]) -> list[Distances]:
+    """Returns for each answer the distances `(queries, n)`.
+
+    Raises `InvalidAnswer` for values that no honest service computes.
+    """
+    for answer in answers:
+        _check_shape(answer, len(secrets), keys.embed_len)
+    together = max(1, _ELEMENTS_AT_ONCE // (len(secrets) * slabs(keys.embed_len)))
+    found: list[Distances] = []
+    for first in range(0, len(answers), together):
+        part = answers[first : first + together]
+        masks = _masks(keys, secrets, [answer.block for answer in part])
+        found += [_unmasked(keys.embed_len, answer, mask) for answer, mask in zip(part, masks, strict=True)]
+    return found
+
+
+def _unmasked(embed_len: int, answer: BlockAnswer, masks: NDArray[np.uint64]) -> Distances:
+    values = answer.values.astype(np.uint64) << np.uint64(_BITS - VALUE_BITS)
+    fraction = (values - (masks[:, :, answer.slots] << np.uint64(_BITS)) // np.uint64(_PRIME)) & _FRACTION
+    positions = np.array(slab_words(embed_len), np.uint64)[:, None] * np.uint64(FOLD)
+    # The sum of n signs is n less twice the distance; half a unit more makes rounding down rounding to the nearest.
+    shifted = fraction * np.uint64(BASE) + ((positions + np.uint64(1)) << np.uint64(_BITS - 1))
     found = (shifted >> np.uint64(_BITS)).astype(np.int64) % BASE
-    residue = np.abs((shifted & _FRACTION).astype(np.int64) - int(_FRACTION) // 2)
+    residue = np.abs((shifted & _FRACTION).astype(np.int64) - (1 << (_BITS - 1)))
     in_use = positions.astype(np.int64)
-    in_use[-1] -= in_use.sum() - keys.embed_len
+    in_use[-1] -= in_use.sum() - embed_len
     if (found > in_use).any() or residue.max(initial=0) > _MAX_RESIDUE:
         raise InvalidAnswer(
             "the server's values for a block are not those of its vectors: the server or the network changed them, or "
@@ -128,26 +142,28 @@ def distances(keys: BlockKeys, secrets: Sequence[QuerySecret], answer: BlockAnsw
 def _check_shape(answer: BlockAnswer, queries: int, embed_len: int) -> None:
     expected = (queries, slabs(embed_len), len(answer.slots))
     if answer.values.shape != expected:
-        raise InvalidAnswer(
-            f"the server's values for a block have the shape {answer.values.shape}, expected {expected}"
-        )
+        shape = answer.values.shape
+        raise InvalidAnswer(f"the server's values for a block have the shape {shape}, expected {expected}")
     slots = answer.slots
     if len(slots) and not (slots[0] >= 0 and (np.diff(slots) > 0).all() and slots[-1] < answer.block.count):
         raise InvalidAnswer(f"the server answered for slots that the block does not have: it has {answer.block.count}")
 
 
-def _masks(keys: BlockKeys, secrets: Sequence[QuerySecret], block: CheckedBlock) -> NDArray[np.uint64]:
-    """Returns what hides the values of a block's slots, modulo the first prime, `(queries, slabs, DEGREE)`."""
-    secret = keys.secret("s", BlockHeader.parsed(block.header).nonce, primes=1)
-    kept = np.stack([one.kept for one in secrets])
-    asked = np.stack([one.secret for one in secrets])[:, None]
-    own, theirs = products(kept, secret, axis=2), products(asked, _hints(block.hints), axis=2)
-    sums: Elements = ((own.astype(np.uint64) + theirs) % MODULI[:1]).astype(np.uint32)
-    return ring.inverse(sums)[:, :, 0].astype(np.uint64)
+def _masks(keys: BlockKeys, secrets: Sequence[QuerySecret], blocks: Sequence[CheckedBlock]) -> NDArray[np.uint64]:
+    """Returns what hides the values of the blocks, modulo the first prime, `(blocks, queries, slabs, DEGREE)`."""
+    own = keys.block_secrets([BlockHeader.parsed(block.header).nonce for block in blocks])[:, None, None]
+    hints = _hints([block.hints for block in blocks])[:, None]
+    kept, theirs = np.stack([one.kept for one in secrets]), np.stack([one.secret for one in secrets])[:, None]
+    # Joined, so that one sum is over both kinds of products.
+    shape = (len(blocks), *kept.shape[:2], *kept.shape[2:])
+    left = np.concatenate([np.broadcast_to(kept, shape), np.broadcast_to(hints, shape)], axis=3)
+    right = np.concatenate([np.broadcast_to(own, shape), np.broadcast_to(theirs, shape)], axis=3)
+    return ring.inverse(products(left, right, axis=3))[:, :, :, 0].astype(np.uint64)
 
 
-def _hints(data: bytes) -> Elements:
-    """Returns the values of hints, scaled to the first prime and rounded, `(slabs, RANK, 1, DEGREE)`."""
+def _hints(hints: Sequence[bytes]) -> Elements:
+    """Returns the values of hints, scaled to the first prime and rounded, `(blocks, slabs, RANK, 1, DEGREE)`."""
+    data = b"".join(hints)
     packed = unpack(data, len(data) * 8 // HINT_BITS, HINT_BITS)
     scaled = (packed * np.uint64(_PRIME) + np.uint64(1 << (HINT_BITS - 1))) >> np.uint64(HINT_BITS)
-    return ring.forward(scaled.astype(np.uint32).reshape(-1, RANK, 1, DEGREE))
+    return ring.forward(scaled.astype(np.uint32).reshape(len(hints), -1, RANK, 1, DEGREE))

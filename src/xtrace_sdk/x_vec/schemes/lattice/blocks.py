@@ -114,7 +114,7 @@ class LatticeBlocks(Secretive):
         values = ring.evaluate(self._keys.embed_len, [block.body], [probe.sent])[0][:, :, : len(bits)]
         checked = CheckedBlock(block.header, block.hints, len(bits))
         try:
-            found = distances(self._keys, [probe.secret], BlockAnswer(checked, np.arange(len(bits)), values))
+            (found,) = distances(self._keys, [probe.secret], [BlockAnswer(checked, np.arange(len(bits)), values)])
         except InvalidAnswer:
             found = np.full((1, len(bits)), -1)
         if not np.array_equal(found[0], (bits != probe.bits).sum(axis=1)):

@@ -77,6 +77,26 @@ AVX512 __m512i _mm512_loadu_si512(const void *from) {
     return r;
 }
 
+typedef uint32_t __m256i __attribute__((vector_size(32)));
+
+AVX512 __m256i _mm256_loadu_si256(const __m256i *from) {
+    __m256i r;
+    memcpy(&r, from, 32);
+    return r;
+}
+
+AVX512 __m512i _mm512_cvtepu32_epi64(__m256i a) {
+    return (__m512i){a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]};
+}
+
+AVX512 __m512i _mm512_mul_epu32(__m512i a, __m512i b) { return (a & 0xffffffff) * (b & 0xffffffff); }
+
+/* Without a branch, whatever the compiler makes of it: comparing gives all ones or nothing. */
+AVX512 __m512i _mm512_min_epu64(__m512i a, __m512i b) {
+    const __m512i smaller = (__m512i)(a < b);
+    return (a & smaller) | (b & ~smaller);
+}
+
 AVX512 void _mm512_storeu_si512(void *to, __m512i a) { memcpy(to, &a, 64); }
 
 CALLED __m512i _mm512_maskz_loadu_epi8(__mmask64 mask, const void *from) {
