@@ -69,20 +69,20 @@ class Work:
 
 @contextmanager
 def long_work(
-    description: str, total: int | None = None, *, on_stop: Callable[[], str] | None = None
+    description: str, total: int | None = None, *, on_stop: Callable[[], str | None] | None = None
 ) -> Iterator[Work]:
     """Shows a progress bar while the block runs, if it takes longer than a second.
 
-    `on_stop` returns the message for Ctrl-C: what is stored by then, and how to continue. The command then exits with
-    status 130, as everywhere. Works in coroutines too.
+    `on_stop` returns the message for Ctrl-C, if any: what is stored by then, and how to continue. The command then
+    exits with status 130, as everywhere. Works in coroutines too.
     """
     work = Work(description, total)
     try:
         yield work
     except (KeyboardInterrupt, asyncio.CancelledError):
         work.close()
-        if on_stop is not None:
-            note(on_stop())
+        if on_stop is not None and (message := on_stop()) is not None:
+            note(message)
         raise
     finally:
         work.close()

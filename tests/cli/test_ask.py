@@ -70,7 +70,7 @@ def test_citations_that_do_not_exist_are_marked(inside: Inside, model: LanguageM
     )
     model.plans = [streamed("It is the cat [3].")]
     found = inside(f"{ASK} --json --timing").json
-    assert set(found) == {"answer", "sources", "unknown_citations", "seconds"}
+    assert set(found) == {"answer", "sources", "unknown_citations", "mode", "seconds"}
     assert found["unknown_citations"] == [3]
     assert [(one["number"], one["cited"]) for one in found["sources"]] == [(1, False), (2, False)]
     assert list(found["seconds"])[-2:] == ["first words", "answer"]

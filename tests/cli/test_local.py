@@ -1,9 +1,19 @@
 """`XTRACE_LOCAL_INDEX` and `xtrace local`: searching on this machine, and what that keeps here."""
 
+import io
 import json
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from support.terminal import Terminal
+from xtrace_cli import progress
+from xtrace_cli.shell.session import Session
+from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.local.local_index import REPLICA_CHUNKS
 
 
 def test_a_search_keeps_an_index_which_clear_removes(library: Terminal, tmp_path: Path) -> None:
@@ -48,3 +58,62 @@ def test_a_folder_that_cannot_be_written_leaves_the_search_to_the_service(librar
     found = library("search cat -k 1 --timing", XTRACE_LOCAL_INDEX="", XDG_CACHE_HOME=str(tmp_path))
     assert found.status == 0
     assert "on the service" in found.err
+
+
+class Screen(io.StringIO):
+    """Text that a terminal shows."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def run(library: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[io.StringIO], int]]:
+    """Searches in this process, without an index at first, and returns the exit status. Chunks arrive two at a time."""
+    monkeypatch.chdir(library.folder)
+    folder = {"XTRACE_LOCAL_INDEX": "", "XDG_CACHE_HOME": str(tmp_path)}
+    for name, value in {**library.environment, **folder, "COLUMNS": "80", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("xtrace_sdk.x_vec.local.synchronising.CHUNKS_AT_ONCE", 2)
+    monkeypatch.setattr(progress, "_QUICK_S", -1.0)
+    with Session() as session:
+
+        def search(err: io.StringIO) -> int:
+            with redirect_stdout(io.StringIO()), redirect_stderr(err):
+                return session.run("search cat -k 1")
+
+        yield search
+
+
+def test_the_first_synchronisation_shows_on_a_terminal_what_has_arrived(run: Callable[[io.StringIO], int]) -> None:
+    screen = Screen()
+    assert run(screen) == 0
+    assert "Synchronising" in screen.getvalue()
+    assert "5/5" in screen.getvalue()
+    screen = Screen()
+    assert run(screen) == 0
+    assert "Synchronising" not in screen.getvalue()
+
+
+def test_what_arrived_before_ctrl_c_is_not_fetched_again(
+    run: Callable[[io.StringIO], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes, after = XTraceIntegration.local_changes, list[int]()
+
+    async def interrupted(self: XTraceIntegration, *arguments: Any) -> Any:
+        after.append(arguments[3])
+        if after == [REPLICA_CHUNKS, 0, 2, 4]:  # the first one asks whether the knowledge base is small
+            raise KeyboardInterrupt
+        return await changes(self, *arguments)
+
+    monkeypatch.setattr(XTraceIntegration, "local_changes", interrupted)
+    printed = io.StringIO()
+    assert run(printed) == 130
+    assert printed.getvalue() == (
+        "xtrace: 4 chunks are in the local index of this machine, and the next search fetches the others\n"
+        "xtrace: stopped\n"
+    )
+    after.clear()
+    assert run(printed) == 0
+    assert after == [4]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xtrace_cli.commands.search import Count, Found, MinSimilarity, Rescore, Wanted, Where, find
+from xtrace_cli.commands.search import Count, Found, MinSimilarity, Rescore, Wanted, Where, find, note_timing, timing_of
 from xtrace_cli.options.connection import CredentialsFile
 from xtrace_cli.options.language_model import (
     BaseUrl,
@@ -45,7 +45,9 @@ def ask(
     show_prompt: Annotated[
         bool, typer.Option("--show-prompt", help="Print what would be sent to the model, without sending it.")
     ] = False,
-    timing: Annotated[bool, typer.Option("--timing", help="Print how long each stage took.")] = False,
+    timing: Annotated[
+        bool, typer.Option("--timing", help="Print where vectors were compared, and how long each stage took.")
+    ] = False,
     context: ContextFile = None,
     passphrase_file: PassphraseFile = None,
     credentials: CredentialsFile = None,
@@ -88,6 +90,8 @@ class _Answer:
     text: str
     hits: "list[Hit]"
     citations: "Citations"
+    mode: str
+    """Where vectors were compared."""
     seconds: dict[str, float]
 
 
@@ -113,11 +117,11 @@ async def _answered(client: "InferenceClient", question: str, found: Found, as_j
         if parts and not as_json:
             typer.echo()  # also after half an answer: the error message starts on a new line
     times = {"first words": first, "answer": time.perf_counter() - began}
-    return _Answer("".join(parts), found.hits, citations, {**found.seconds, **times})
+    return _Answer("".join(parts), found.hits, citations, found.mode, {**found.seconds, **times})
 
 
 def _show_sources(answer: _Answer, as_json: bool, timing: bool) -> None:
-    from xtrace_cli.answers.hits import as_objects, reference_of, stages_line
+    from xtrace_cli.answers.hits import as_objects, reference_of
 
     known, unknown = answer.citations.known, sorted(answer.citations.unknown)
     sources: list[dict[str, Any]] = [
@@ -126,7 +130,7 @@ def _show_sources(answer: _Answer, as_json: bool, timing: bool) -> None:
     ]
     result: dict[str, Any] = {"answer": answer.text, "sources": sources, "unknown_citations": unknown}
     if timing:
-        result["seconds"] = {name: round(value, 6) for name, value in answer.seconds.items()}
+        result |= timing_of(answer.mode, answer.seconds)
 
     def plain() -> None:
         say("\nSources:" if known else "\nThe answer cites none of the passages that were sent:")
@@ -141,7 +145,7 @@ def _show_sources(answer: _Answer, as_json: bool, timing: bool) -> None:
             f"statements"
         )
     if timing and not as_json:
-        note(stages_line(answer.seconds))
+        note_timing(answer.mode, answer.seconds)
 
 
 def _show_prompt(question: str, hits: "list[Hit]", template: str | None, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from xtrace_cli.groups import new_group
 from xtrace_cli.options.connection import CredentialsFile
 from xtrace_cli.options.passphrase import PassphraseFile
 from xtrace_cli.output import Json, fields, note, show
+from xtrace_cli.synchronising import shown_synchronisation
 from xtrace_cli.workspace import ContextFile, Given, KnowledgeBaseName, Workspace, with_workspace
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def verify(
         collection = await workspace.collection(kb)
         if collection.local_index_path is None:
             raise WrongUse("XTRACE_LOCAL_INDEX=off keeps no local index that could be verified")
-        return await collection.verify_local_index()
+        with shown_synchronisation(collection):
+            return await collection.verify_local_index()
 
     found = with_workspace(Given(credentials, context, passphrase_file), act)
     differing = {"missing": len(found.missing), "surplus": len(found.surplus), "wrong": len(found.wrong)}

@@ -9,6 +9,7 @@ from xtrace_cli.options.connection import CredentialsFile
 from xtrace_cli.options.passphrase import PassphraseFile
 from xtrace_cli.options.question import Question, question_of
 from xtrace_cli.output import Json, note, show
+from xtrace_cli.synchronising import shown_synchronisation
 from xtrace_cli.workspace import ContextFile, Given, KnowledgeBaseName, Workspace, with_workspace
 
 if TYPE_CHECKING:
@@ -89,17 +90,28 @@ def search(
     found = with_workspace(
         Given(credentials, context, passphrase_file), lambda workspace: find(workspace, wanted, started)
     )
-    from xtrace_cli.answers.hits import as_objects, print_hits, stages_line
+    from xtrace_cli.answers.hits import as_objects, print_hits
 
     result: dict[str, Any] = {"kb_id": found.kb_id, "hits": as_objects(found.hits)}
     if timing:
-        result["mode"] = found.mode
-        result["seconds"] = {name: round(value, 6) for name, value in found.seconds.items()}
+        result |= timing_of(found.mode, found.seconds)
     show(result, as_json, lambda: print_hits(found.hits, wanted.question, scores=scores, whole=whole))
     if not found.hits:
         note("no results")
     if timing and not as_json:
-        note(f"{_WAYS[found.mode]}; {stages_line(found.seconds)}")
+        note_timing(found.mode, found.seconds)
+
+
+def timing_of(mode: str, seconds: dict[str, float]) -> dict[str, Any]:
+    """Returns what `--timing` adds to JSON: where vectors were compared, and the time of each stage."""
+    return {"mode": mode, "seconds": {name: round(value, 6) for name, value in seconds.items()}}
+
+
+def note_timing(mode: str, seconds: dict[str, float]) -> None:
+    """Prints the same: `on the service; open 0.410 s, embed 0.020 s`."""
+    from xtrace_cli.answers.hits import stages_line
+
+    note(f"{_WAYS[mode]}; {stages_line(seconds)}")
 
 
 async def find(workspace: Workspace, wanted: Wanted, started: float) -> Found:
@@ -111,13 +123,14 @@ async def find(workspace: Workspace, wanted: Wanted, started: float) -> Found:
         opened = time.perf_counter() - started
         path = collection.local_index_path
         is_first = path is not None and not path.exists()
-        hits = await collection.search(
-            wanted.question,
-            wanted.limit,
-            where=wanted.where,
-            rescore=wanted.rescore,
-            min_similarity=wanted.min_similarity,
-        )
+        with shown_synchronisation(collection):
+            hits = await collection.search(
+                wanted.question,
+                wanted.limit,
+                where=wanted.where,
+                rescore=wanted.rescore,
+                min_similarity=wanted.min_similarity,
+            )
     if is_first and hits.mode == "local":
         note("this machine now keeps a sealed index of the knowledge base; XTRACE_LOCAL_INDEX=off keeps none")
     return Found(hits, collection.kb_id, hits.mode, {"open": opened, **stages, "in all": time.perf_counter() - started})

@@ -16,6 +16,7 @@ from xtrace_sdk.service.changes import ChunkChanges
 from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.chunks.envelope import Content, pack
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.local.arrivals import arrived
 from xtrace_sdk.x_vec.local.index_file import IndexFile
 from xtrace_sdk.x_vec.local.loaded import Loaded, Part
 from xtrace_sdk.x_vec.local.segment import Row, Segment
@@ -119,6 +120,7 @@ class Synchroniser(Secretive):
                 wanted = [chunk_id for chunk_id, does in zip(changes.chunk_ids, counts, strict=True) if does]
                 chunks = await self._xtrace.get_chunk_by_id(wanted, self._kb_id, self._fields)
                 await asyncio.to_thread(self._apply, context, changes, begun, chunks, keeps)
+                await arrived(self.loaded.count, has_more=changes.has_more)
             if not changes.has_more:
                 return changes.revision == begun
 
