@@ -11,8 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from support import databases
+from support import databases, sealing_races
 from support.recount import kept, recounted
+from support.sealing import sealing_client
 from support.server_process import ServerProcess
 from support.service import Http, LiveService, chunk, ok, problem, running_service
 from support.toy_paillier import toy_key
@@ -88,6 +89,21 @@ def wait_for(count: int, folder: Path) -> None:
     """Returns once that many transactions wait for a lock."""
     while waiting(folder) < count:
         time.sleep(0.01)
+
+
+# Blocks
+
+
+@pytest.mark.parametrize(
+    "race",
+    [
+        sealing_races.two_seal_the_same_chunks,
+        sealing_races.a_deletion_meets_a_new_block,
+        sealing_races.searches_meet_new_blocks,
+    ],
+)
+def test_each_chunk_is_in_exactly_one_place(race: Callable[..., None], both: list[Http], folder: Path) -> None:
+    race(sealing_client(both[0]), both, folder, 3)
 
 
 # Execution contexts

@@ -152,15 +152,27 @@ class SealingClient:
         return self.http.data("GET", "/block/{org}", params={**self.scope, "block_ids": list(block_ids)})
 
     def search(self, http: Http | None = None, queries: Sequence[NDArray[np.uint8]] = (QUERY,), **more: Any) -> Answer:
-        """What a search of blocks finds: distances of the chunks in blocks, and those of the others."""
+        """What a search of blocks finds: distances of the chunks in blocks, and those of the others.
+
+        Searches again where a block was replaced before its parts were fetched.
+        """
+        for _ in range(50):
+            found = self._search(http or self.http, queries, more)
+            if found is not None:
+                return found
+        raise AssertionError("blocks are replaced all the time")
+
+    def _search(self, http: Http, queries: Sequence[NDArray[np.uint8]], more: dict[str, Any]) -> Answer | None:
         asked = self.client.blocks.queries(np.stack(queries))
         request = msgspec.msgpack.encode({**self.scope, "queries": asked.sent, **more})
         headers = {"content-type": MSGPACK}
-        answer = (http or self.http).data("POST", "/block/search/{org}", content=request, headers=headers)
+        answer = http.data("POST", "/block/search/{org}", content=request, headers=headers)
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == block_frames.MEDIA_TYPE
         read = block_frames.read_answer(answer.content, slabs(DIM), len(queries))
         parts = block_frames.read_fetched(self.fetched(*[one.block_id for one in read.blocks]).content, hint_bytes(DIM))
+        if len(parts) < len(read.blocks):
+            return None
         in_blocks: dict[int, list[int]] = {}
         answers = []
         for one, of_block in zip(read.blocks, parts, strict=True):

@@ -78,8 +78,9 @@ class BlockSearch:
             async for part in parts:
                 yield part
         yield block_frames.end() + form.head(self._unsealed.count)
-        async for part in self._unsealed.blocks(form):
-            yield part
+        async with aclosing(self._unsealed.blocks(form)) as records:
+            async for part in records:
+                yield part
         yield form.end()
 
     @property

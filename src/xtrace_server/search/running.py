@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ class Search:
         """The number of bytes of ciphertexts in the whole answer."""
         return self.count * math.prod(self.answer_shape)
 
-    async def blocks(self, form: AnswerForm) -> AsyncIterator[bytes]:
+    async def blocks(self, form: AnswerForm) -> AsyncGenerator[bytes, None]:
         """Yields the rows of the answer in this format, without head and end. Closing it stops the scan."""
 
         def write(piece: Selection, answers: Rows, nonces: Nonces) -> bytes:
