@@ -46,7 +46,7 @@ KEY_FILE, LOCKED = "keys/key", "keys/locked.json"
 
 
 def make_keys(folder: Path, passphrase: str) -> None:
-    """Makes a context with the model that `xtrace init` takes, in both files: scrypt takes most of a second."""
+    """Makes a context with the model that `xtrace init` takes, in both files."""
     provider, name, dim, bits = MODEL
     (folder / "keys").mkdir()
     context = ExecutionContext.create(
@@ -55,7 +55,7 @@ def make_keys(folder: Path, passphrase: str) -> None:
         embedding=Embedding(provider, name, dim, bits=bits),
         path=folder / "keys" / "context.json",
     )
-    context.rewrap(PassphraseKeyProvider(passphrase)).save_to_disk(folder / LOCKED)
+    context.rewrap(PassphraseKeyProvider(passphrase, insecure_log2_n=14)).save_to_disk(folder / LOCKED)
 
 
 def furnish(folder: Path, credentials: Credentials, keys: Path, records: list[Any]) -> str:
