@@ -18,6 +18,9 @@ from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 
+DATABASES = ("sqlite",)
+"""It is about what a client asks for, which does not depend on the server's database."""
+
 QUERY = vectors()[7]
 EVERY_ID = set(range(1, 61))
 

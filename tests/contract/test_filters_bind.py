@@ -17,6 +17,9 @@ from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
+DATABASES = ("sqlite",)
+"""It is about what a client accepts; what filters find is tested over both databases elsewhere."""
+
 MetaFilter = Mapping[str, Any]
 EVEN, ODD = {"tag1": "even"}, {"tag1": "odd"}
 """QUERY is the vector of chunk 5, whose tag is odd."""

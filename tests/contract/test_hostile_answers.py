@@ -38,6 +38,9 @@ from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.upkeep.verification import verify
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 
+DATABASES = ("sqlite",)
+"""The answers are changed on their way, wherever they come from."""
+
 
 @pytest.fixture(scope="module")
 def stock(live_service: LiveService) -> Stock:

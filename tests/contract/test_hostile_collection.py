@@ -20,6 +20,9 @@ from xtrace_sdk.x_vec.upkeep.verification import verify
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 
+DATABASES = ("sqlite",)
+"""The answers are changed on their way, wherever they come from."""
+
 Change = Callable[[Any], Any]
 FETCH, NAMES, PAGE = "GET chunk", "POST chunk/names", "POST chunk/meta/page"
 SPACES = ("", "other")

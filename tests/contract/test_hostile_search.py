@@ -27,6 +27,9 @@ from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
 
+DATABASES = ("sqlite",)
+"""The answers are changed on their way, wherever they come from."""
+
 SMALL_QUERY = "BQ=="
 """What every key takes for a query of one ciphertext: the number 5."""
 SEARCHES = ("POST compute_hamming", "POST compute_hamming_batch")

@@ -25,6 +25,9 @@ from xtrace_sdk.x_vec.upkeep.verification import verify
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 
+DATABASES = ("sqlite",)
+"""It is about what a client does after answers that were changed on their way."""
+
 COUNT = 24
 BATCH = 8
 PAGE = "POST chunk/meta/page"

@@ -21,6 +21,9 @@ from xtrace_sdk.x_vec.upkeep.rotation import rotate
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 
+DATABASES = ("sqlite",)
+"""It is about what a client encrypts and sends, which does not depend on the server's database."""
+
 DIM = 16
 COUNT = 30
 FLOATS = np.random.default_rng(5).normal(size=(COUNT, DIM)).astype(np.float32)

@@ -154,6 +154,7 @@ def test_an_idle_connection_outlives_the_clients_that_pool_it(tmp_path: Path) ->
 
 @pytest.mark.full
 @pytest.mark.long
+@pytest.mark.sqlite  # the database plays no part in fifteen seconds of silence
 def test_a_client_that_pools_for_15_seconds_loses_no_request(tmp_path: Path) -> None:
     with running_service(tmp_path) as service:
         connection = HTTPConnection(service.url.removeprefix("http://"))  # sends on whatever it has, and never again

@@ -18,6 +18,9 @@ from xtrace_sdk.sync._background import run
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_server.credentials import Credentials
 
+DATABASES = ("sqlite",)
+"""It is about threads and processes of the client, which do not depend on the server's database."""
+
 DIM = 24
 COUNT = 30
 PROVIDER = PassphraseKeyProvider("passphrase", insecure_log2_n=1)
