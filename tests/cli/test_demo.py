@@ -175,7 +175,7 @@ def test_a_server_that_cannot_start_is_one_sentence(shell: Terminal, recipes: Pa
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_was_cut_off_is_completed_by_the_next(shell: Terminal, number: signal.Signals) -> None:
     # So many batches that the signal always comes between the first of them and the last.
-    folder, count = shell.folder / "letters", 6_000
+    folder, count = shell.folder / "letters", 2_000
     folder.mkdir()
     for i in range(count):
         (folder / f"{i}.txt").write_text(f"Letter {i}: " + f"nothing new on day {i}. " * 10)

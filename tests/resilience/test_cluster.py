@@ -38,7 +38,7 @@ PRODUCTS = {
     for message, index in INDEXES.items()
 }
 """What a search finds of a message."""
-SEARCHES = 12
+SEARCHES = 6
 """How many answers there must be after each fault."""
 
 

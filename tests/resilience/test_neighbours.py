@@ -16,6 +16,8 @@ pytestmark = pytest.mark.full
 
 SLOWEST_S = 3.0
 """Without turns it is twenty seconds, and refusals. Two idle cores stay below one; this runs on busy ones too."""
+CALLS = 20
+"""Of each kind: during an attack each may take a second."""
 MEMORY_BYTES = 700 * 2**20
 
 
@@ -39,9 +41,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, unused_tcp_port_factory: Cal
 
 @pytest.mark.parametrize(("attack", "clients"), ATTACKS, ids=[attack.__name__ for attack, _ in ATTACKS])
 def test_a_neighbour_is_served_during_an_attack(world: World, attack: Callable[..., None], clients: int) -> None:
-    idle = world.latencies()
+    idle = world.latencies(CALLS)
     with attacking(world, lambda http: attack(world, http), clients) as attacks:
-        attacked = world.latencies()
+        attacked = world.latencies(CALLS)
         most = taken(world)
     assert not [one.failure for one in attacks if one.failure], "the attack did not do what it is meant to"
     assert sum(one.answered for one in attacks) > 0

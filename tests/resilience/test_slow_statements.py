@@ -30,7 +30,7 @@ SLOW: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def service(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
-    with running_service(tmp_path_factory.mktemp("slow") / "data", request_timeout_s=4.0) as service:
+    with running_service(tmp_path_factory.mktemp("slow") / "data", request_timeout_s=2.5) as service:
         yield service
 
 

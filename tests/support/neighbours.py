@@ -205,5 +205,5 @@ ATTACKS: list[tuple[Callable[[World, Http], None], int]] = [
 
 
 def p99(times: list[float]) -> float:
-    """The second worst of sixty."""
+    """The second worst of a few dozen."""
     return sorted(times)[int(0.99 * (len(times) - 1))]
