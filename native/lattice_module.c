@@ -110,10 +110,9 @@ struct evaluation {
 
 enum { MAX_LANES = 8 };
 
-/* Groups of as many bodies as the kernels evaluate at once. */
-static void work_evaluate(const void *task, size_t first, size_t groups) {
-    const struct evaluation *e = task;
-    for (size_t body = first * e->kernels->lanes; groups > 0; groups--, body += e->kernels->lanes) {
+/* As many bodies at once as the kernels take, so that what is loaded of a query serves all of them. */
+static void evaluate(const struct evaluation *e) {
+    for (size_t body = 0; body < e->bodies.count; body += e->kernels->lanes) {
         const size_t left = e->bodies.count - body, count = left < e->kernels->lanes ? left : e->kernels->lanes;
         for (size_t query = 0; query < e->queries.count; query++)
             for (size_t slab = 0, word = 0; slab < e->slabs; slab++, word += e->slab_words) {
@@ -148,22 +147,21 @@ static bool take_evaluation(struct buffers *buffers, struct evaluation *e, PyObj
     return e->values != NULL;
 }
 
-/* lattice_evaluate(kernels, threads, primes, words, words of a slab, out, bodies, queries) */
+/* lattice_evaluate(kernels, primes, words, words of a slab, out, bodies, queries) */
 PyObject *xtrace_py_lattice_evaluate(PyObject *module, PyObject *args) {
     (void)module;
     const char *name;
-    Py_ssize_t threads, words, slab_words;
+    Py_ssize_t words, slab_words;
     PyObject *table, *values, *bodies, *queries;
-    if (!PyArg_ParseTuple(args, "snOnnOOO", &name, &threads, &table, &words, &slab_words, &values, &bodies, &queries))
+    if (!PyArg_ParseTuple(args, "sOnnOOO", &name, &table, &words, &slab_words, &values, &bodies, &queries))
         return NULL;
     struct buffers buffers = {.count = 0};
     struct evaluation e = {.kernels = kernels_named(name), .words = (size_t)words, .slab_words = (size_t)slab_words};
     if (!e.kernels) return NULL;
     const bool valid = take_evaluation(&buffers, &e, table, values, bodies, queries);
-    const size_t groups = (e.bodies.count + e.kernels->lanes - 1) / e.kernels->lanes;
-    if (valid && groups > 0) {
+    if (valid) {
         Py_BEGIN_ALLOW_THREADS
-        xtrace_in_threads(work_evaluate, &e, groups, 1, threads > 1 ? (size_t)threads : 1);
+        evaluate(&e);
         Py_END_ALLOW_THREADS
     }
     release_parts(&e.bodies);

@@ -73,7 +73,6 @@ def lattice_transform(
 ) -> None: ...
 def lattice_evaluate(
     kernels: str,
-    threads: int,
     primes: _Words,
     words: int,
     slab_words: int,

@@ -44,11 +44,10 @@ PREPARED: Final = np.concatenate([_prime_words(t) for t in range(len(PRIMES))])
 
 
 class CompiledRing:
-    """`Ring` in C. Releases the interpreter's lock; `threads` share the bodies of an evaluation."""
+    """`Ring` in C. Every method releases the interpreter's lock, and works in its caller's thread alone."""
 
-    def __init__(self, kernels: str, threads: int = 1) -> None:
+    def __init__(self, kernels: str) -> None:
         self.name = kernels
-        self.threads = threads
 
     def forward(self, coefficients: Elements) -> Elements:
         return self._transformed(coefficients, inverse=False)
@@ -59,9 +58,7 @@ class CompiledRing:
     def evaluate(self, embed_len: int, bodies: Sequence[Buffer], queries: Sequence[Buffer]) -> Values:
         values = np.empty((len(bodies), len(queries), slabs(embed_len), BLOCK_ROWS), np.uint16)
         each = slab_words(embed_len)[0]
-        lattice_evaluate(
-            self.name, self.threads, PREPARED, words(embed_len), each, values, tuple(bodies), tuple(queries)
-        )
+        lattice_evaluate(self.name, PREPARED, words(embed_len), each, values, tuple(bodies), tuple(queries))
         return values
 
     def masked(

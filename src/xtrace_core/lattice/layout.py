@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Buffer
 from xtrace_core.lattice.interface import Elements
-from xtrace_core.lattice.numbers import MODULI
 from xtrace_core.lattice.parameters import DEGREE, PRIMES, VALUE_BITS, WORD_BYTES, slab_words
 
 _TILE: Final = 16
 """Neighbouring coefficients of all elements of a slab are stored together: they are multiplied together."""
 _RESIDUES: Final = np.dtype("<u4")
+_LIMITS: Final = np.tile(np.array(PRIMES, np.uint32), DEGREE)
+"""The bounds of all residues of an element's words."""
 
 
 def to_tiles(elements: Elements) -> bytes:
@@ -39,31 +40,36 @@ def slab_parts(embed_len: int, data: Buffer) -> list[memoryview]:
 
 def all_reduced(data: Buffer) -> bool:
     """Returns whether all words have both residues below their primes; anything else could overflow a sum."""
-    pairs = np.frombuffer(data, _RESIDUES).reshape(-1, len(PRIMES))
-    return bool((pairs.max(axis=0) < MODULI[:, 0]).all())
+    rows = np.frombuffer(data, _RESIDUES).reshape(-1, len(_LIMITS))
+    return bool((rows < _LIMITS).all())
 
 
 def pack(values: NDArray[Any], bits: int) -> bytes:
     """Returns values of 12 or 20 bits as one little-endian bit string, padded with zeros to whole bytes."""
-    flat = values.reshape(-1).astype(np.uint64)
-    pairs = np.pad(flat, (0, len(flat) % 2)).reshape(-1, 2)
-    joined = (pairs[:, 0] | pairs[:, 1] << np.uint64(bits)).astype("<u8")
-    return joined.view(np.uint8).reshape(-1, 8)[:, : bits // 4].tobytes()[: packed_bytes(len(flat), bits)]
+    count = values.size
+    pairs = np.zeros((-(-count // 2), 2), "<u8")
+    pairs.reshape(-1)[:count] = values.reshape(-1)
+    pairs[:, 0] |= pairs[:, 1] << np.uint64(bits)
+    return pairs.view(np.uint8)[:, : _pair_bytes(bits)].tobytes()[: packed_bytes(count, bits)]
 
 
 def unpack(data: Buffer, count: int, bits: int) -> NDArray[np.uint64]:
     """Reverses `pack`. Raises `ValueError` for data of another length, or with another padding."""
     if len(data) != packed_bytes(count, bits):
         raise ValueError(f"got {len(data)} bytes for {count} values, expected {packed_bytes(count, bits)}")
-    pairs = np.zeros((-(-count // 2), 8), np.uint8)
-    pairs[:, : bits // 4] = np.frombuffer(bytes(data).ljust(len(pairs) * (bits // 4), b"\0"), np.uint8).reshape(
-        -1, bits // 4
-    )
-    joined = pairs.view("<u8")[:, 0].astype(np.uint64)
-    values = np.stack([joined & np.uint64((1 << bits) - 1), joined >> np.uint64(bits)], axis=1).reshape(-1)
+    pairs = np.zeros((-(-count // 2), 2), "<u8")
+    whole = bytes(data).ljust(len(pairs) * _pair_bytes(bits), b"\0")
+    pairs.view(np.uint8)[:, : _pair_bytes(bits)] = np.frombuffer(whole, np.uint8).reshape(-1, _pair_bytes(bits))
+    pairs[:, 1] = pairs[:, 0] >> np.uint64(bits)
+    pairs[:, 0] &= np.uint64((1 << bits) - 1)
+    values = pairs.astype(np.uint64, copy=False).reshape(-1)
     if values[count:].any():
         raise ValueError("the bits after the last value are not zero")
     return values[:count]
+
+
+def _pair_bytes(bits: int) -> int:
+    return 2 * bits // 8
 
 
 def packed_bytes(count: int, bits: int) -> int:

@@ -1,8 +1,7 @@
 """The backend of the blocks' arithmetic in use, chosen when this is imported: the fastest that runs here."""
 
-from xtrace_core.arithmetic import arithmetic
 from xtrace_core.lattice.compiled import KERNELS, CompiledRing
 from xtrace_core.lattice.interface import Ring
 from xtrace_core.lattice.portable import PortableRing
 
-ring: Ring = CompiledRing(KERNELS[0], getattr(arithmetic, "threads", 1)) if KERNELS else PortableRing()
+ring: Ring = CompiledRing(KERNELS[0]) if KERNELS else PortableRing()

@@ -22,6 +22,7 @@ from xtrace_core.lattice.parameters import (
     FOLD,
     PRIMES,
     QUERY_SCALE,
+    RANK,
     ROW_SCALE,
     body_bytes,
     hint_bytes,
@@ -37,7 +38,7 @@ from xtrace_sdk.x_vec.schemes.blocks import BlockAnswer, CheckedBlock, SealedBlo
 from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
 from xtrace_sdk.x_vec.schemes.lattice import blocks as blocks_module
 from xtrace_sdk.x_vec.schemes.lattice import sealing
-from xtrace_sdk.x_vec.schemes.lattice.block_queries import LatticeBlockQueries, encrypted
+from xtrace_sdk.x_vec.schemes.lattice.block_queries import LatticeBlockQueries, encrypted, masks_of, readings
 from xtrace_sdk.x_vec.schemes.lattice.blocks import LatticeBlocks
 from xtrace_sdk.x_vec.schemes.lattice.keys import LatticeKeys
 from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
@@ -111,7 +112,7 @@ def test_the_values_of_some_slots_are_enough() -> None:
 def _again(owner: LatticeBlocks, queries: Any) -> Any:
     """The same queries once more, which the client itself does not allow."""
     twin = LatticeBlockQueries(owner._keys, [])
-    twin.sent, twin._secrets = queries.sent, queries._secrets
+    twin.sent, twin._unread = queries.sent, [list(queries._unread[0])]
     return twin
 
 
@@ -217,6 +218,18 @@ def test_bits_after_the_last_value_are_refused() -> None:
     assert unpack_values(pack_values(np.array([4095], dtype=np.uint16)), 1).tolist() == [4095]
     with pytest.raises(ValueError, match="after the last value"):
         unpack_values(b"\0\x10", 1)
+
+
+def test_noise_is_as_large_as_calculated() -> None:
+    embed_len, groups = 512, 128
+    owner, stored, evaluation = blocks_of(embed_len), vectors(1024, embed_len), LatticeBlockEvaluation(embed_len)
+    block, queries = owner.seal(stored, KB), owner.queries(vectors(6, embed_len, seed=2))
+    (secrets,), answer = queries._unread, answered(evaluation, owner, block, queries.sent)
+    noise = readings(embed_len, answer, masks_of(owner._keys, secrets, [answer.block])[0])[1] / 2**34
+    of_errors = 8 * DEGREE * groups / (2 * QUERY_SCALE) ** 2 + 8 * groups / ROW_SCALE**2
+    of_digits = 3 * groups / (4 * BASE**2)  # the lower ones of a product
+    of_rounding = RANK * DEGREE / 18 * (BASE / 2**20) ** 2 + (BASE / 2**12) ** 2 / 12
+    assert np.std(noise) == pytest.approx(np.sqrt(of_errors + of_digits + of_rounding), rel=0.1)
 
 
 # Nonces and queries

@@ -42,8 +42,8 @@ _BITS: Final = 34
 _FRACTION: Final = np.uint64((1 << _BITS) - 1)
 _ELEMENTS_AT_ONCE: Final = 32
 """What is read together: several, because every step has a cost of its own, and few, to stay in the caches."""
-_MAX_RESIDUE: Final = int(0.44 * (1 << _BITS))
-"""How far a value may be from an integer: further away happens once in 2^50 values of an honest service."""
+_MAX_NOISE: Final = int(0.44 * (1 << _BITS))
+"""How far a reading may be from an integer: further away happens once in 2^50 values of an honest service."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -80,12 +80,12 @@ def _to_first_prime(coefficients: Elements) -> Elements:
 class LatticeBlockQueries(Secretive):
     """The queries of one request, and the secrets that read one answer to them."""
 
-    __slots__ = ("_count", "_keys", "_secrets", "sent")
+    __slots__ = ("_keys", "_unread", "sent")
 
     def __init__(self, keys: BlockKeys, queries: Sequence[tuple[bytes, QuerySecret]]) -> None:
         self._keys = keys
         self.sent = [sent for sent, _ in queries]
-        self._secrets: list[QuerySecret] | None = [secret for _, secret in queries]
+        self._unread = [[secret for _, secret in queries]]
 
     def __len__(self) -> int:
         return len(self.sent)
@@ -96,9 +96,10 @@ class LatticeBlockQueries(Secretive):
         Raises `InvalidAnswer` for values that an honest service does not compute, `RuntimeError` when called again.
         """
         # Two answers to one query would show how its noise moves with what the service changed between them.
-        if self._secrets is None:
-            raise RuntimeError("the queries have been read already; encrypt new ones for each request")
-        secrets, self._secrets = self._secrets, None
+        try:
+            secrets = self._unread.pop()
+        except IndexError:
+            raise RuntimeError("the queries have been read already; encrypt new ones for each request") from None
         if len({answer.block.header for answer in answers}) < len(answers):
             raise InvalidAnswer("the server answered twice for one block")
         return distances(self._keys, secrets, answers)
@@ -115,28 +116,33 @@ def distances(keys: BlockKeys, secrets: Sequence[QuerySecret], answers: Sequence
     found: list[Distances] = []
     for first in range(0, len(answers), together):
         part = answers[first : first + together]
-        masks = _masks(keys, secrets, [answer.block for answer in part])
+        masks = masks_of(keys, secrets, [answer.block for answer in part])
         found += [_unmasked(keys.embed_len, answer, mask) for answer, mask in zip(part, masks, strict=True)]
     return found
 
 
 def _unmasked(embed_len: int, answer: BlockAnswer, masks: NDArray[np.uint64]) -> Distances:
-    values = answer.values.astype(np.uint64) << np.uint64(_BITS - VALUE_BITS)
-    fraction = (values - (masks[:, :, answer.slots] << np.uint64(_BITS)) // np.uint64(_PRIME)) & _FRACTION
-    positions = np.array(slab_words(embed_len), np.uint64)[:, None] * np.uint64(FOLD)
-    # The sum of n signs is n less twice the distance; half a unit more makes rounding down rounding to the nearest.
-    shifted = fraction * np.uint64(BASE) + ((positions + np.uint64(1)) << np.uint64(_BITS - 1))
-    found = (shifted >> np.uint64(_BITS)).astype(np.int64) % BASE
-    residue = np.abs((shifted & _FRACTION).astype(np.int64) - (1 << (_BITS - 1)))
-    in_use = positions.astype(np.int64)
+    found, noise = readings(embed_len, answer, masks)
+    in_use = np.array(slab_words(embed_len))[:, None] * FOLD
     in_use[-1] -= in_use.sum() - embed_len
-    if (found > in_use).any() or residue.max(initial=0) > _MAX_RESIDUE:
+    if (found > in_use).any() or np.abs(noise).max(initial=0) > _MAX_NOISE:
         raise InvalidAnswer(
             "the server's values for a block are not those of its vectors: the server or the network changed them, or "
             "the server computed incorrectly. If this happens again, do not send further queries to this server"
         )
     summed: Distances = found.sum(axis=1)
     return summed
+
+
+def readings(embed_len: int, answer: BlockAnswer, masks: NDArray[np.uint64]) -> tuple[Distances, NDArray[np.int64]]:
+    """Returns `(distances, noise)` of each slab, both `(queries, slabs, n)`; noise in units of 2^-34."""
+    values = answer.values.astype(np.uint64) << np.uint64(_BITS - VALUE_BITS)
+    fraction = (values - (masks[:, :, answer.slots] << np.uint64(_BITS)) // np.uint64(_PRIME)) & _FRACTION
+    positions = np.array(slab_words(embed_len), np.uint64)[:, None] * np.uint64(FOLD)
+    # The sum of n signs is n less twice the distance; half a unit more makes rounding down rounding to the nearest.
+    shifted = fraction * np.uint64(BASE) + ((positions + np.uint64(1)) << np.uint64(_BITS - 1))
+    found = (shifted >> np.uint64(_BITS)).astype(np.int64) % BASE
+    return found, (shifted & _FRACTION).astype(np.int64) - (1 << (_BITS - 1))
 
 
 def _check_shape(answer: BlockAnswer, queries: int, embed_len: int) -> None:
@@ -149,7 +155,7 @@ def _check_shape(answer: BlockAnswer, queries: int, embed_len: int) -> None:
         raise InvalidAnswer(f"the server answered for slots that the block does not have: it has {answer.block.count}")
 
 
-def _masks(keys: BlockKeys, secrets: Sequence[QuerySecret], blocks: Sequence[CheckedBlock]) -> NDArray[np.uint64]:
+def masks_of(keys: BlockKeys, secrets: Sequence[QuerySecret], blocks: Sequence[CheckedBlock]) -> NDArray[np.uint64]:
     """Returns what hides the values of the blocks, modulo the first prime, `(blocks, queries, slabs, DEGREE)`."""
     own = keys.block_secrets([BlockHeader.parsed(block.header).nonce for block in blocks])[:, None, None]
     hints = _hints([block.hints for block in blocks])[:, None]
