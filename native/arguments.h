@@ -75,7 +75,7 @@ static inline PyObject *refuse(struct buffers *buffers) {
 /* lattice_module.c */
 PyObject *xtrace_py_lattice_kernels(PyObject *module, PyObject *nothing);
 PyObject *xtrace_py_lattice_transform(PyObject *module, PyObject *args);
-PyObject *xtrace_py_lattice_evaluate(PyObject *module, PyObject *args);
+PyObject *xtrace_py_lattice_values(PyObject *module, PyObject *args);
 PyObject *xtrace_py_lattice_mask(PyObject *module, PyObject *args);
 
 #endif

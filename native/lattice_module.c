@@ -147,8 +147,8 @@ static bool take_evaluation(struct buffers *buffers, struct evaluation *e, PyObj
     return e->values != NULL;
 }
 
-/* lattice_evaluate(kernels, primes, words, words of a slab, out, bodies, queries) */
-PyObject *xtrace_py_lattice_evaluate(PyObject *module, PyObject *args) {
+/* lattice_values(kernels, primes, words, words of a slab, out, bodies, queries) */
+PyObject *xtrace_py_lattice_values(PyObject *module, PyObject *args) {
     (void)module;
     const char *name;
     Py_ssize_t words, slab_words;

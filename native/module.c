@@ -658,7 +658,7 @@ static PyMethodDef methods[] = {
     {"lattice_kernels", xtrace_py_lattice_kernels, METH_NOARGS,
      "The kernels for encrypted blocks that this processor runs, fastest first."},
     {"lattice_transform", xtrace_py_lattice_transform, METH_VARARGS, "Ring elements to their values, and back."},
-    {"lattice_evaluate", xtrace_py_lattice_evaluate, METH_VARARGS, "Values of blocks for queries."},
+    {"lattice_values", xtrace_py_lattice_values, METH_VARARGS, "Values of blocks for queries."},
     {"lattice_mask", xtrace_py_lattice_mask, METH_VARARGS, "Rows of a block or a query, and their sums."},
     {NULL, NULL, 0, NULL},
 };

@@ -71,7 +71,7 @@ def lattice_transform(
     rows: NDArray[np.uint32],
     /,
 ) -> None: ...
-def lattice_evaluate(
+def lattice_values(
     kernels: str,
     primes: _Words,
     words: int,

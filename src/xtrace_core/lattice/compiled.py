@@ -14,10 +14,10 @@ from xtrace_core.lattice.parameters import BLOCK_ROWS, DEGREE, PRIMES, RANK, WOR
 
 try:
     from xtrace_core.arithmetic._native import (
-        lattice_evaluate,
         lattice_kernels,
         lattice_mask,
         lattice_transform,
+        lattice_values,
     )
 except ImportError:  # not installed, or built from older sources
     KERNELS: list[str] = []
@@ -58,7 +58,7 @@ class CompiledRing:
     def evaluate(self, embed_len: int, bodies: Sequence[Buffer], queries: Sequence[Buffer]) -> Values:
         values = np.empty((len(bodies), len(queries), slabs(embed_len), BLOCK_ROWS), np.uint16)
         each = slab_words(embed_len)[0]
-        lattice_evaluate(self.name, PREPARED, words(embed_len), each, values, tuple(bodies), tuple(queries))
+        lattice_values(self.name, PREPARED, words(embed_len), each, values, tuple(bodies), tuple(queries))
         return values
 
     def masked(
