@@ -31,6 +31,7 @@ TWINS = {
     "xtrace_sdk.x_vec.upkeep.copying": ("copy_knowledge_base",),
     "xtrace_sdk.x_vec.upkeep.manifest": ("write_manifest",),
     "xtrace_sdk.x_vec.upkeep.rotation": ("rotate",),
+    "xtrace_sdk.x_vec.stored.sealing": ("seal_chunks",),
     "xtrace_sdk.x_vec.contexts.execution_context": ("ContextStore", "NamedContextStore", "ExecutionContext"),
     "xtrace_sdk.x_vec.chunks.vectors": ("Embedder", "FloatEmbedder"),
     "xtrace_sdk.x_vec.upkeep.verification": ("delete_bad", "verify"),

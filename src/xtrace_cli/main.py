@@ -26,6 +26,7 @@ from xtrace_cli.commands.doctor import doctor
 from xtrace_cli.commands.init import init
 from xtrace_cli.commands.kb_copy import copy
 from xtrace_cli.commands.kb_manifest import manifest
+from xtrace_cli.commands.kb_seal import seal
 from xtrace_cli.commands.kb_verify import verify
 from xtrace_cli.commands.load import load
 from xtrace_cli.commands.mcp import mcp
@@ -89,6 +90,7 @@ context.app.command()(rewrap)
 context.app.command()(rotate)
 kb.app.command()(copy)
 kb.app.command()(manifest)
+kb.app.command()(seal)
 kb.app.command()(verify)
 xvec.app.command()(copy)
 xvec.app.command()(upsert)

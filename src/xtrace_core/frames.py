@@ -49,6 +49,10 @@ class RowBlock:
     def __len__(self) -> int:
         return len(self.chunk_ids)
 
+    def nonce(self, position: int) -> bytes | None:
+        """The nonce of a row; None for a row without one."""
+        return self.nonces[position, : self.nonce_lengths[position]].tobytes() or None
+
 
 def head(count: int, width: int, rows: int) -> bytes:
     """The stream's beginning, for `rows` rows of `count` ciphertexts padded to `width` bytes each."""

@@ -394,7 +394,8 @@ class SearchBlocks(Struct, kw_only=True, omit_defaults=True):
 
     kb_id: str
     context_id: str
-    queries: Annotated[list[bytes], Meta(min_length=1, max_length=MAX_BLOCK_QUERIES)]
+    queries: list[bytes]
+    """From one to `MAX_BLOCK_QUERIES`."""
     meta_filter: Any = None
     id_range: tuple[int, int] | None = field(default=None, name="range")
 

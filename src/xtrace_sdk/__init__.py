@@ -22,11 +22,12 @@ and the keys for names and metadata. The context is saved to a file or to the se
 provider's key. The service never has a key that decrypts anything. You need both the context and its passphrase: if
 you lose either, the data is lost.
 
-`rotate` moves data to new keys, `copy_knowledge_base` copies it to another server, `verify` reads everything and lists
-damaged chunks, and `write_manifest` records what is stored, in case keys are stolen. Every exception is an
-`XTraceError`; `xtrace_sdk.errors` shows the tree. `xtrace_sdk.sync` has the same names for scripts and notebooks,
-without `async` and `await`. `xtrace_sdk.x_mem` is a memory for agents, on top of a collection. Names that are not in
-`__all__` here, in `xtrace_sdk.sync`, `xtrace_sdk.x_mem` or `xtrace_sdk.errors` are private and may change.
+`rotate` moves data to new keys, `copy_knowledge_base` copies it to another server, `seal_chunks` prepares many chunks
+for searches, `verify` reads everything and lists damaged chunks, and `write_manifest` records what is stored, in case
+keys are stolen. Every exception is an `XTraceError`; `xtrace_sdk.errors` shows the tree. `xtrace_sdk.sync` has the same
+names for scripts and notebooks, without `async` and `await`. `xtrace_sdk.x_mem` is a memory for agents, on top of a
+collection. Names that are not in `__all__` here, in `xtrace_sdk.sync`, `xtrace_sdk.x_mem` or `xtrace_sdk.errors` are
+private and may change.
 """
 
 import importlib
@@ -51,8 +52,10 @@ if TYPE_CHECKING:
     from xtrace_sdk.x_vec.inference.llm import InferenceClient, PlaintextDisclosure
     from xtrace_sdk.x_vec.keys.provider import AWSKMSKeyProvider, KeyFileProvider, KeyProvider, PassphraseKeyProvider
     from xtrace_sdk.x_vec.keys.recovery import RecoveryKey
+    from xtrace_sdk.x_vec.retrievers.planning import SearchPlan
     from xtrace_sdk.x_vec.retrievers.results import SearchResults
     from xtrace_sdk.x_vec.retrievers.retriever import Retriever, SearchResult
+    from xtrace_sdk.x_vec.stored.sealing import SealSummary, seal_chunks
     from xtrace_sdk.x_vec.upkeep.copying import CopySummary, copy_knowledge_base
     from xtrace_sdk.x_vec.upkeep.manifest import ManifestSummary, write_manifest
     from xtrace_sdk.x_vec.upkeep.rotation import RotationSummary, rotate
@@ -83,6 +86,8 @@ __all__ = [
     "Retries",
     "Retriever",
     "RotationSummary",
+    "SealSummary",
+    "SearchPlan",
     "SearchResult",
     "SearchResults",
     "Verification",
@@ -95,6 +100,7 @@ __all__ = [
     "delete_bad",
     "read_public_part",
     "rotate",
+    "seal_chunks",
     "verify",
     "write_manifest",
 ]
@@ -116,8 +122,10 @@ _PLACES: Final = {
     "xtrace_sdk.x_vec.inference.llm": ("InferenceClient", "PlaintextDisclosure"),
     "xtrace_sdk.x_vec.keys.provider": ("AWSKMSKeyProvider", "KeyFileProvider", "KeyProvider", "PassphraseKeyProvider"),
     "xtrace_sdk.x_vec.keys.recovery": ("RecoveryKey",),
+    "xtrace_sdk.x_vec.retrievers.planning": ("SearchPlan",),
     "xtrace_sdk.x_vec.retrievers.results": ("SearchResults",),
     "xtrace_sdk.x_vec.retrievers.retriever": ("Retriever", "SearchResult"),
+    "xtrace_sdk.x_vec.stored.sealing": ("SealSummary", "seal_chunks"),
     "xtrace_sdk.x_vec.upkeep.copying": ("CopySummary", "copy_knowledge_base"),
     "xtrace_sdk.x_vec.upkeep.manifest": ("ManifestSummary", "write_manifest"),
     "xtrace_sdk.x_vec.upkeep.rotation": ("RotationSummary", "rotate"),

@@ -13,5 +13,9 @@ class PassedOver(UserWarning):
     """A load skipped inputs that cannot be loaded; `LoadSummary.passed_over` lists them."""
 
 
+class NotSealed(UserWarning):
+    """A load stored everything, but could not seal it into blocks."""
+
+
 class NotUndone(UserWarning):
     """`DataLoader.undo` deleted what a load inserted, but cannot restore what it replaced."""

@@ -83,6 +83,7 @@ ROWS: Final = {
     "kb delete": Row("kb delete documents --yes", ADMIN, kb="documents"),
     "kb copy": Row("kb copy KB other CONTEXT", API, opens=True, kb="KB"),
     "kb manifest": Row("kb manifest KB CONTEXT NEW", API, kb="KB", writes=True),
+    "kb seal": Row("kb seal KB CONTEXT", API, opens=True, kb="KB"),
     "kb verify": Row("kb verify KB CONTEXT", API, opens=True, kb="KB"),
     "xvec retrieve": reading("xvec retrieve cat", prints=True),
     "xvec query": reading("xvec query cat", prints=True),

@@ -7,13 +7,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from support.service import Http, JsonOnly, LiveService
 from support.toy_paillier import ToyPaillier, toy_key
-from xtrace_core.wire import ciphertext_from_bytes
+from xtrace_core.wire import ListedBlock, ciphertext_from_bytes
 from xtrace_sdk import errors
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
+from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
+from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
 from xtrace_server.credentials import Credentials
 from xtrace_server.search import removals
 
@@ -470,6 +473,53 @@ async def test_the_successor_of_a_context(xtrace: XTraceIntegration) -> None:
     assert await xtrace.store_successor("ctx", "other") == "next"
     assert await xtrace.get_successor("ctx") == "next"
     assert await xtrace.store_successor("ctx", "other", replaces="next") == "other"
+
+
+async def test_blocks_are_sealed_planned_read_searched_and_removed(xtrace: XTraceIntegration, kb: str) -> None:
+    client = LatticeClient.create(16, SchemeParameters())
+    public = {"type": client.type, "pk": client.public_key(), "config": client.config()}
+    await xtrace.store_exec_context({name: to_json(part) for name, part in public.items()}, "blocks")
+    vectors = np.random.default_rng(4).integers(0, 2, (6, 16), dtype=np.uint8)
+    rows = client.encrypt_vec_batch(vectors)
+    ids = await xtrace.insert_chunks(kb, chunks(6), "blocks", index=rows)
+    block, nonces = client.blocks.seal(vectors[:4], kb), [row.nonce for row in rows][:4]
+    sealed = await xtrace.seal_block(kb, "blocks", ids[:4], nonces, block.header, block.hints, block.body)
+    assert sealed.live == 4
+    other, replaces = client.blocks.seal(vectors[:4], kb), [sealed.block_id]
+    with pytest.raises(errors.BlockOutdated):
+        await xtrace.seal_block(kb, "blocks", ids[:4], [bytes(16)] * 4, other.header, other.hints, other.body, replaces)
+
+    plan = await xtrace.plan_blocks(kb, "blocks", {"tag1": {"$in": ["t0", "t1", "t5"]}}, (1, 5), listed=True)
+    assert (plan.candidates, plan.unsealed, plan.blocks) == (2, 0, 1)
+    assert plan.listed == [ListedBlock(sealed.block_id, 4, 4, None)]
+    (read,) = await xtrace.get_blocks(kb, "blocks", [sealed.block_id, 10**9], client.blocks.sizes.hints)
+    assert (read.header, read.hints, read.chunk_ids.tolist()) == (block.header, block.hints, ids[:4])
+
+    queries = client.blocks.queries(vectors[:2])
+    found = (await xtrace.search_blocks(kb, "blocks", lambda: queries.sent, 1)).answer
+    assert [(one.block_id, one.slots.tolist()) for one in found.blocks] == [(sealed.block_id, [0, 1, 2, 3])]
+    assert [chunk_id for rows in found.records for chunk_id in rows.chunk_ids.tolist()] == ids[4:]
+    assert await xtrace.unseal_blocks(kb, "blocks", [sealed.block_id]) == 4
+    assert (await xtrace.plan_blocks(kb, "blocks")).unsealed == 6
+
+
+async def test_queries_of_the_usual_length_are_accepted_however_many(xtrace: XTraceIntegration, kb: str) -> None:
+    client = LatticeClient.create(512, SchemeParameters())
+    public = {"type": client.type, "pk": client.public_key(), "config": client.config()}
+    await xtrace.store_exec_context({name: to_json(part) for name, part in public.items()}, "blocks")
+
+    async def candidates(sent: list[bytes]) -> int:
+        return (await xtrace.search_blocks(kb, "blocks", lambda: sent, 1)).answer.candidates
+
+    queries = client.blocks.queries(np.zeros((8, 512), dtype=np.uint8)).sent
+    assert await candidates(queries) == await candidates(queries[:1]) == 0
+    for sent in ([], [*queries, queries[0]]):
+        with pytest.raises(errors.InvalidRequest, match="expected 1 to 8"):
+            await candidates(sent)
+
+
+def to_json(part: Any) -> Any:
+    return part if isinstance(part, str) else msgspec.json.encode(part).decode()
 
 
 def test_every_call_is_tested_here() -> None:

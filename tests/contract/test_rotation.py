@@ -83,10 +83,14 @@ class Hooked(XTraceIntegration):
         queries: Sequence[Any],
         meta_filter: Mapping[str, Any] | str | None = None,
         range_filter: Sequence[int] | None = None,
+        *,
+        unsealed: bool = False,
     ) -> AsyncGenerator[RowBlock, None]:
         if self.before_search is not None and self.before_search[0] == context_id:
             await self.before_search[1]()
-        blocks = super().stream_hamming_distances(kb_id, context_id, queries, meta_filter, range_filter)
+        blocks = super().stream_hamming_distances(
+            kb_id, context_id, queries, meta_filter, range_filter, unsealed=unsealed
+        )
         async with aclosing(blocks):
             async for block in blocks:
                 yield block

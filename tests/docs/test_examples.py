@@ -14,6 +14,7 @@ from support.language_model import completion, language_model
 from support.service import LiveService
 from xtrace_core.schemes.registry import SchemeType
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
+from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, write_credentials
 
 RUN = (
@@ -87,11 +88,20 @@ async def test_the_page_on_answers_runs(monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().out.endswith(f"is its own affair\nThe sources say: {quoted}")
 
 
-async def test_the_page_on_schemes_creates_a_context(reader_folder: Path) -> None:
-    (code,) = examples(ROOT / "docs" / "schemes.md").values()
-    namespace = await run(code, {})
+async def test_the_page_on_schemes_creates_a_context_and_seals(
+    reader_folder: Path, credentials: Credentials, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = examples(ROOT / "docs" / "schemes.md")
+    namespace = await run(codes["lattice"], {})
     assert namespace["context"].homomorphic.type == SchemeType.LATTICE.value
     assert (reader_folder / "keys" / "context.json").exists()
+    keys = credentials
+    async with XTraceIntegration(keys.org_id, keys.api_key, keys.admin_key, keys.api_url) as xtrace:
+        kb_id = (await xtrace.create_kb("notes")).id
+        loader = DataLoader(namespace["context"], xtrace)
+        await loader.load([{"chunk_content": "The cat is asleep.", "meta_data": {}}], None, kb_id)
+        await run(codes["seal"], {**namespace, "xtrace": xtrace, "kb_id": kb_id})
+    assert capsys.readouterr().out == "0 chunks were sealed into 0 blocks, 1 are in no block\n"
 
 
 async def test_the_page_on_scaling_plans(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,8 @@ import contract.test_filters_bind
 import contract.test_hostile_answers
 import contract.test_hostile_collection
 import contract.test_hostile_search
-import contract.test_local_index  # noqa: F401
+import contract.test_local_index
+import contract.test_searching_blocks  # noqa: F401
 import game.test_end_to_end
 import game.test_moved_rows
 import game.test_other_clients

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from tools.sync_twins import TWINS, members
 
 from support import limited_client
+from support.by_blocks import sealed
 from support.hostile_server import Exchange, Hostile, hostile_server
 from support.lies import BOMBS, HEADERS, KINDS, RAW, saying
 from support.limited_client import CALLS, DIM, MAX_ANSWER_BYTES, VECTORS, collection
@@ -204,20 +205,25 @@ def world(live_service: LiveService, tmp_path_factory: pytest.TempPathFactory) -
         )
 
     context = new_context(folder / "context", private_metadata=["tag2"])
+    blocks = ExecutionContext.create(provider, "lattice", DIM, path=folder / "blocks")
     old = new_context(folder / "old")
     old.successor(provider, None, 256, folder / "successor", insecure_allow_weak_parameters=True)
 
     async def load() -> dict[str, Any]:
         async with XTraceIntegration(own.org_id, own.api_key, own.admin_key, own.api_url) as xtrace:
-            kb_id, old_kb_id, records = [(await xtrace.create_kb(name)).id for name in ("kb", "old", "records")]
+            names = ("kb", "old", "records", "blocks")
+            kb_id, old_kb_id, records, blocks_kb_id = [(await xtrace.create_kb(name)).id for name in names]
             await DataLoader(context, xtrace).load(collection("text"), list(VECTORS), kb_id)
             await DataLoader(old, xtrace).load(collection("old"), list(VECTORS), old_kb_id)
             vector = [float(bit) - 0.5 for bit in VECTORS[2]]
             stored = [Record(id_, f"text {id_}", {"topic": "cats"}, vector) for id_ in "ab"]
             await Collection(xtrace, context, records).upsert(stored)
+            await DataLoader(blocks, xtrace).load(collection("blocks"), list(VECTORS), blocks_kb_id)
+            block_id = await sealed(blocks, xtrace, blocks_kb_id, [1, 2, 3, 4])
             await context.save_to_remote(xtrace)
             (key,) = [one for one in await xtrace.list_api_keys() if own.api_key.startswith(one.first_n)]
-            return {"kb_id": kb_id, "old_kb_id": old_kb_id, "records_kb_id": records, "key_hash": key.hash}
+            ids = {"kb_id": kb_id, "old_kb_id": old_kb_id, "records_kb_id": records, "blocks_kb_id": blocks_kb_id}
+            return {**ids, "block_id": block_id, "key_hash": key.hash}
 
     return {
         "org_id": own.org_id,
@@ -227,6 +233,7 @@ def world(live_service: LiveService, tmp_path_factory: pytest.TempPathFactory) -
         "key_file": str(folder / "key"),
         "context_file": str(folder / "context"),
         "successor_file": str(folder / "successor"),
+        "blocks_file": str(folder / "blocks"),
         "context_id": context.id,
         **asyncio.run(load()),
     }
@@ -249,6 +256,7 @@ def client(world: dict[str, Any], liars: Liars) -> Iterator[Client]:
 REFUSED = {
     "XTraceIntegration.delete_exec_context": "ContextNotFound",
     "XTraceIntegration.retire_exec_context": "ContextNotFound",
+    "XTraceIntegration.seal_block": "BlockOutdated",
     "XTraceIntegration.delete_kb": "KnowledgeBaseNotFound",
     "XTraceIntegration.revoke_api_key": "KeyNotFound",
     "rotate": "InvalidAnswer",

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx2
 import numpy as np
@@ -37,7 +38,10 @@ from xtrace_sdk.x_vec.data_loaders.loader import DataLoader
 from xtrace_sdk.x_vec.inference.embedding import Embedding
 from xtrace_sdk.x_vec.inference.llm import InferenceClient
 from xtrace_sdk.x_vec.keys.key_file import KeyFileProvider
+from xtrace_sdk.x_vec.retrievers.planning import Planner
 from xtrace_sdk.x_vec.retrievers.retriever import Retriever
+from xtrace_sdk.x_vec.schemes.blocks import BlockScheme
+from xtrace_sdk.x_vec.stored.sealing import seal_chunks
 from xtrace_sdk.x_vec.upkeep.audit.fetching import fetch_samples
 from xtrace_sdk.x_vec.upkeep.bad_chunks import BadChunk, Problem
 from xtrace_sdk.x_vec.upkeep.copying import copy_knowledge_base
@@ -84,6 +88,11 @@ class World:
     successor_file: str
     context_id: str
     key_hash: str
+    blocks_file: str
+    """A context of the scheme `lattice`."""
+    blocks_kb_id: str
+    """With `COUNT` chunks under it, some of which are in a block."""
+    block_id: int
     number: int = 0
     xtrace: XTraceIntegration = field(init=False, repr=False)
 
@@ -106,6 +115,15 @@ class World:
         return ExecutionContext.load_from_disk(
             path=self.successor_file, key_provider=self.provider, insecure_allow_weak_encryption=True
         )
+
+    @cached_property
+    def with_blocks(self) -> ExecutionContext:
+        return ExecutionContext.load_from_disk(path=self.blocks_file, key_provider=self.provider)
+
+    @property
+    def blocks(self) -> BlockScheme:
+        assert self.with_blocks.homomorphic.blocks is not None
+        return self.with_blocks.homomorphic.blocks
 
     def new_client(self, url: str) -> XTraceIntegration:
         """From now on, `xtrace` is a client of the service at this address that has seen nothing yet."""
@@ -289,6 +307,18 @@ async def _search_lineage(world: World) -> Any:
     return await Retriever(world.successor, world.xtrace).search(QUERY, 2, world.old_kb_id)
 
 
+async def _seal_block(world: World) -> Any:
+    block = world.blocks.seal(VECTORS[:2], world.blocks_kb_id)
+    return await world.xtrace.seal_block(
+        world.blocks_kb_id, world.with_blocks.id, [1, 2], [bytes(16)] * 2, block.header, block.hints, block.body
+    )
+
+
+async def _search_blocks(world: World) -> Any:
+    with patch.object(Planner, "_costs", return_value=(2, 1)):  # there are too few chunks to pay
+        return await Retriever(world.with_blocks, world.xtrace).search(QUERY, 2, world.blocks_kb_id, decoys=1)
+
+
 CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "XTraceIntegration.insert_chunks": _insert,
     "XTraceIntegration.store_db": _store,
@@ -306,6 +336,15 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "XTraceIntegration.stream_hamming_distances": lambda w: every(
         w.xtrace.stream_hamming_distances(w.kb_id, w.context.id, [w.query()], range_filter=(1, COUNT))
     ),
+    "XTraceIntegration.plan_blocks": lambda w: w.xtrace.plan_blocks(w.blocks_kb_id, w.with_blocks.id, listed=True),
+    "XTraceIntegration.search_blocks": lambda w: w.xtrace.search_blocks(
+        w.blocks_kb_id, w.with_blocks.id, lambda: w.blocks.queries([QUERY]).sent, w.blocks.sizes.slabs
+    ),
+    "XTraceIntegration.get_blocks": lambda w: w.xtrace.get_blocks(
+        w.blocks_kb_id, w.with_blocks.id, [w.block_id], w.blocks.sizes.hints
+    ),
+    "XTraceIntegration.seal_block": _seal_block,
+    "XTraceIntegration.unseal_blocks": lambda w: w.xtrace.unseal_blocks(w.blocks_kb_id, w.with_blocks.id, [NO_ID]),
     "XTraceIntegration.meta_search": lambda w: w.xtrace.meta_search(w.kb_id, {"tag1": "t1"}, w.context.id, True),
     "XTraceIntegration.meta_search_paginated": lambda w: w.xtrace.meta_search_paginated(
         w.kb_id, w.context.id, {"tag1": "t1"}, limit=2
@@ -397,6 +436,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "rotate": lambda w: rotate(w.successor, w.xtrace, batch_size=2),
     "copy_knowledge_base": _copy,
     "verify": lambda w: verify(w.successor, w.xtrace, w.old_kb_id, batch_size=2),
+    "seal_chunks": lambda w: seal_chunks(w.with_blocks, w.xtrace, w.blocks_kb_id),
     "write_manifest": lambda w: write_manifest(w.xtrace, w.kb_id, w.context, w.new_file()),
     "delete_bad": lambda w: delete_bad(w.xtrace, w.kb_id, [BadChunk(NO_ID, (Problem.VECTOR,), "never"), BAD]),
     "fetch_samples": _samples,
@@ -411,6 +451,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "InferenceClient.stream": lambda w: every(w.language_model().stream("question", "context")),
     # Paths that no name stands for.
     "a search of what a rotation has not moved": _search_lineage,
+    "a search by blocks": _search_blocks,
 }
 BAD = BadChunk(3, (Problem.CONTENT,), "never")
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xtrace_cli.answers.citations import Citations
     from xtrace_sdk.collection.record import Hit
     from xtrace_sdk.x_vec.inference.llm import InferenceClient
+    from xtrace_sdk.x_vec.retrievers.planning import SearchPlan
 
 
 def ask(
@@ -93,6 +94,7 @@ class _Answer:
     mode: str
     """Where vectors were compared."""
     seconds: dict[str, float]
+    plan: "SearchPlan | None"
 
 
 async def _answered(client: "InferenceClient", question: str, found: Found, as_json: bool) -> _Answer:
@@ -117,7 +119,7 @@ async def _answered(client: "InferenceClient", question: str, found: Found, as_j
         if parts and not as_json:
             typer.echo()  # also after half an answer: the error message starts on a new line
     times = {"first words": first, "answer": time.perf_counter() - began}
-    return _Answer("".join(parts), found.hits, citations, found.mode, {**found.seconds, **times})
+    return _Answer("".join(parts), found.hits, citations, found.mode, {**found.seconds, **times}, found.plan)
 
 
 def _show_sources(answer: _Answer, as_json: bool, timing: bool) -> None:
@@ -130,7 +132,7 @@ def _show_sources(answer: _Answer, as_json: bool, timing: bool) -> None:
     ]
     result: dict[str, Any] = {"answer": answer.text, "sources": sources, "unknown_citations": unknown}
     if timing:
-        result |= timing_of(answer.mode, answer.seconds)
+        result |= timing_of(answer.mode, answer.seconds, answer.plan)
 
     def plain() -> None:
         say("\nSources:" if known else "\nThe answer cites none of the passages that were sent:")
@@ -145,7 +147,7 @@ def _show_sources(answer: _Answer, as_json: bool, timing: bool) -> None:
             f"statements"
         )
     if timing and not as_json:
-        note_timing(answer.mode, answer.seconds)
+        note_timing(answer.mode, answer.seconds, answer.plan)
 
 
 def _show_prompt(question: str, hits: "list[Hit]", template: str | None, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """`xtrace kb`: the knowledge bases of an organisation. JSON results are the objects of the HTTP contract.
 
-`xtrace kb verify`, `manifest` and `copy` are in `kb_verify.py`, `kb_manifest.py` and `kb_copy.py`.
+`xtrace kb verify`, `manifest`, `copy` and `seal` are in `kb_verify.py`, `kb_manifest.py`, `kb_copy.py` and
+`kb_seal.py`.
 """
 
 from typing import TYPE_CHECKING, Annotated

@@ -14,6 +14,7 @@ from xtrace_cli.workspace import ContextFile, Given, KnowledgeBaseName, Workspac
 
 if TYPE_CHECKING:
     from xtrace_sdk.collection.record import Hit
+    from xtrace_sdk.x_vec.retrievers.planning import SearchPlan
 
 Count = Annotated[int, typer.Option("-k", "--count", min=1, max=1000, help="The number of results.")]
 Where = Annotated[
@@ -59,6 +60,8 @@ class Found(NamedTuple):
     """Where vectors were compared."""
     seconds: dict[str, float]
     """The time of each stage."""
+    plan: "SearchPlan | None"
+    """How the service's answer was compared."""
 
 
 def search(
@@ -94,24 +97,26 @@ def search(
 
     result: dict[str, Any] = {"kb_id": found.kb_id, "hits": as_objects(found.hits)}
     if timing:
-        result |= timing_of(found.mode, found.seconds)
+        result |= timing_of(found.mode, found.seconds, found.plan)
     show(result, as_json, lambda: print_hits(found.hits, wanted.question, scores=scores, whole=whole))
     if not found.hits:
         note("no results")
     if timing and not as_json:
-        note_timing(found.mode, found.seconds)
+        note_timing(found.mode, found.seconds, found.plan)
 
 
-def timing_of(mode: str, seconds: dict[str, float]) -> dict[str, Any]:
-    """Returns what `--timing` adds to JSON: where vectors were compared, and the time of each stage."""
-    return {"mode": mode, "seconds": {name: round(value, 6) for name, value in seconds.items()}}
+def timing_of(mode: str, seconds: dict[str, float], plan: "SearchPlan | None") -> dict[str, Any]:
+    """Returns what `--timing` adds to JSON: where and how vectors were compared, and the time of each stage."""
+    planned = {} if plan is None else {"plan": {**plan._asdict(), "why": plan.why}}
+    return {"mode": mode, **planned, "seconds": {name: round(value, 6) for name, value in seconds.items()}}
 
 
-def note_timing(mode: str, seconds: dict[str, float]) -> None:
+def note_timing(mode: str, seconds: dict[str, float], plan: "SearchPlan | None") -> None:
     """Prints the same: `on the service; open 0.410 s, embed 0.020 s`."""
     from xtrace_cli.answers.hits import stages_line
 
-    note(f"{_WAYS[mode]}; {stages_line(seconds)}")
+    ways = [_WAYS[mode], *([] if plan is None else [plan.why])]
+    note(f"{'; '.join(ways)}; {stages_line(seconds)}")
 
 
 async def find(workspace: Workspace, wanted: Wanted, started: float) -> Found:
@@ -133,4 +138,5 @@ async def find(workspace: Workspace, wanted: Wanted, started: float) -> Found:
             )
     if is_first and hits.mode == "local":
         note("this machine now keeps a sealed index of the knowledge base; XTRACE_LOCAL_INDEX=off keeps none")
-    return Found(hits, collection.kb_id, hits.mode, {"open": opened, **stages, "in all": time.perf_counter() - started})
+    seconds = {"open": opened, **stages, "in all": time.perf_counter() - started}
+    return Found(hits, collection.kb_id, hits.mode, seconds, hits.plan)

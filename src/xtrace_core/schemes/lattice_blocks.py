@@ -14,19 +14,24 @@ from xtrace_core.lattice.ring import ring
 from xtrace_core.schemes.interface import BlockSizes, BlockSummary, InvalidCiphertext
 
 
+def block_sizes(embed_len: int) -> BlockSizes:
+    """Returns the sizes of blocks of vectors with this many positions."""
+    return BlockSizes(
+        header=HEADER_BYTES,
+        hints=hint_bytes(embed_len),
+        body=body_bytes(embed_len),
+        query=query_bytes(embed_len),
+        rows=BLOCK_ROWS,
+        slabs=slabs(embed_len),
+    )
+
+
 class LatticeBlockEvaluation:
     """Computes with the blocks of contexts whose vectors have this many positions."""
 
     def __init__(self, embed_len: int) -> None:
         self._embed_len = embed_len
-        self.sizes = BlockSizes(
-            header=HEADER_BYTES,
-            hints=hint_bytes(embed_len),
-            body=body_bytes(embed_len),
-            query=query_bytes(embed_len),
-            rows=BLOCK_ROWS,
-            slabs=slabs(embed_len),
-        )
+        self.sizes = block_sizes(embed_len)
 
     def summary(self, header: bytes) -> BlockSummary:
         try:

@@ -37,6 +37,7 @@ from xtrace_sdk.stages import measured_stages, stage
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, FloatEmbedder, embedded_query, resolve
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.data_loaders.sealing import SealAtEnd
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import agreed_model
 from xtrace_sdk.x_vec.local.folder import default_folder
@@ -45,6 +46,7 @@ from xtrace_sdk.x_vec.local.verifying import LocalIndexReport
 from xtrace_sdk.x_vec.retrievers.decoys import Decoys
 from xtrace_sdk.x_vec.retrievers.kept_decoys import kept_decoys
 from xtrace_sdk.x_vec.retrievers.local_searching import LocalQuestion, LocalSearching, Ranked, in_local_index
+from xtrace_sdk.x_vec.retrievers.planning import SearchPlan
 from xtrace_sdk.x_vec.retrievers.results import SearchMode, SearchResults
 
 __all__ = ["Collection"]
@@ -115,7 +117,8 @@ class Collection(Secretive):
         self._cipher = RecordCipher(context, namespace, self._tokens, vector_copy, model)
         self._store = RecordStore(xtrace, context, kb_id, self._cipher, self._tokens.kept, wanted, model)
         own_writes, embedder = OwnWrites(), RecordEmbedder(embedding, vector_copy is not None)
-        self._inserter = RecordInserter(self._store, self._cipher, embedder, own_writes)
+        sealing = SealAtEnd(context, xtrace)
+        self._inserter = RecordInserter(self._store, self._cipher, embedder, own_writes, sealing)
         self._updater = RecordUpdater(xtrace, context, self._store, self._cipher, embedder, own_writes)
         folder = default_folder() if local_folder is None else Path(local_folder)
         decoys = Decoys() if local_index is None else kept_decoys(context, folder)
@@ -394,31 +397,32 @@ class Collection(Secretive):
             staleness = checked_staleness(max_staleness)
             ranked = await in_local_index(local, question, among, mode, staleness, hybrid)
             way: Literal["local", "service"] = "service" if ranked is None else "local"
+            plan = None
             if ranked is None:
-                ranked = await self._on_service(vector, k, where, rescore, decoys)
+                ranked, plan = await self._on_service(vector, k, where, rescore, decoys)
         hits = [
             Hit(one.found.as_record(include_vectors), one.similarity, one.distance)
             for one in ranked
             if min_similarity is None or one.similarity >= min_similarity
         ]
-        return SearchResults(hits, way, seconds)
+        return SearchResults(hits, way, seconds, plan)
 
     async def _on_service(
         self, vector: NDArray[Any], k: int, where: Any, rescore: int, decoys: int
-    ) -> list[Ranked[ReadRecord]]:
-        """The `k` best records by a search on the service."""
+    ) -> tuple[list[Ranked[ReadRecord]], SearchPlan | None]:
+        """The `k` best records by a search on the service, and how it compared vectors."""
         await self._store.check_model()
         tree, found = await self._bounds(where)
         if found.wide is False:
-            return []
+            return [], None
         count = k * rescore if self._has_copies and vector.dtype.kind == "f" else k
         wanted = Wanted(vector, count, tree, self._within(found, with_vector=True), found.is_exact, decoys)
-        nearest = await self._searching.nearest(wanted)
+        nearest, plan = await self._searching.nearest(wanted)
         records, distances = [one.record for one in nearest], [one.distance for one in nearest]
         with stage("rescore"):
             similarities = await asyncio.to_thread(self._cipher.similarities, vector, records, distances)
         ranked = sorted(range(len(nearest)), key=lambda i: (-similarities[i], distances[i]))
-        return [Ranked(records[i], similarities[i], distances[i]) for i in ranked[:k]]
+        return [Ranked(records[i], similarities[i], distances[i]) for i in ranked[:k]], plan
 
     async def search_mmr(
         self,

@@ -18,6 +18,7 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted
 from xtrace_sdk.x_vec.retrievers.decoys import Decoys
 from xtrace_sdk.x_vec.retrievers.engine import SearchEngine
+from xtrace_sdk.x_vec.retrievers.planning import SearchPlan
 from xtrace_sdk.x_vec.retrievers.scope import SearchScope
 
 ATTEMPTS: Final = 20
@@ -50,6 +51,13 @@ class Found(NamedTuple):
     distance: int
 
 
+class Nearest(NamedTuple):
+    """The results of a search, nearest first, and how vectors were compared."""
+
+    found: list[Found]
+    plan: SearchPlan | None
+
+
 class Searching(Secretive):
     """The searches of one collection."""
 
@@ -70,7 +78,7 @@ class Searching(Secretive):
         self._engine = SearchEngine(context, xtrace, decoys)
         self._own_writes = own_writes
 
-    async def nearest(self, wanted: Wanted) -> list[Found]:
+    async def nearest(self, wanted: Wanted) -> Nearest:
         """Returns the nearest matching records, nearest first; fewer than wanted only if fewer match.
 
         Raises `ChangedSinceSearch` if others changed a result meanwhile.
@@ -84,7 +92,7 @@ class Searching(Secretive):
                         raise
         return await self._attempt(wanted)
 
-    async def _attempt(self, wanted: Wanted) -> list[Found]:
+    async def _attempt(self, wanted: Wanted) -> Nearest:
         scope = SearchScope.of_hashes(self._kb_id, wanted.service_filter)
         bits = self._cipher.query_bits(wanted.query)
         reach = wanted.enough if wanted.is_exact else max(4 * wanted.enough, _FIRST_REACH)
@@ -95,7 +103,7 @@ class Searching(Secretive):
             try:
                 answer = await self._engine.nearest([bits], reach, scope, contents)
             except ContextNotFound:  # nothing has ever been stored under it
-                return []
+                return Nearest([], None)
             (nearest,) = answer.nearest
             distances = dict(zip(nearest.chunk_ids.tolist(), nearest.distances.tolist(), strict=True))
             new = [chunk_id for chunk_id in distances if chunk_id not in looked_at]
@@ -105,9 +113,9 @@ class Searching(Secretive):
                 for chunk_id, record in await asyncio.to_thread(self._matching, fetched, wanted.where):
                     found[chunk_id] = Found(record, distances[chunk_id])
                 if len(found) >= wanted.enough:
-                    return list(found.values())[: wanted.enough]
+                    return Nearest(list(found.values())[: wanted.enough], answer.plan)
             if answer.candidates <= reach:
-                return list(found.values())
+                return Nearest(list(found.values()), answer.plan)
             reach *= _FURTHER
 
     def _matching(self, fetched: Sequence[Decrypted], where: Where) -> list[tuple[int, ReadRecord]]:

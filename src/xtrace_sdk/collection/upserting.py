@@ -17,6 +17,7 @@ from xtrace_sdk.errors import InvalidArgument, NamesTaken, PartlyStored, Records
 from xtrace_sdk.service.integration import InsertedIds
 from xtrace_sdk.x_vec.data_loaders.loading import BATCHES_AHEAD
 from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
+from xtrace_sdk.x_vec.data_loaders.sealing import SealAtEnd
 from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 
 BATCH_SIZE: Final = 500
@@ -26,12 +27,18 @@ BATCH_SIZE: Final = 500
 class RecordInserter(Secretive):
     """Stores records of one namespace."""
 
-    __slots__ = ("_cipher", "_embedder", "_own_writes", "_store")
+    __slots__ = ("_cipher", "_embedder", "_own_writes", "_sealing", "_store")
 
     def __init__(
-        self, store: RecordStore, cipher: RecordCipher, embedder: RecordEmbedder, own_writes: OwnWrites
+        self,
+        store: RecordStore,
+        cipher: RecordCipher,
+        embedder: RecordEmbedder,
+        own_writes: OwnWrites,
+        sealing: SealAtEnd,
     ) -> None:
         self._store = store
+        self._sealing = sealing
         self._cipher = cipher
         self._embedder = embedder
         self._own_writes = own_writes
@@ -64,6 +71,7 @@ class RecordInserter(Secretive):
             if cause is error:
                 raise
             raise cause from None
+        await self._sealing.seal(self._store.kb_id, len(upserting.outcomes))
         return _written(wanted, {record_id: outcome for record_id, (_, outcome) in upserting.outcomes.items()})
 
 

@@ -18,7 +18,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 from urllib.parse import urlsplit
@@ -68,7 +68,8 @@ class Retries:
 class Request(Secretive):
     """One request. `repeatable` means that executing it twice has the same effect as once.
 
-    `max_answer_bytes` is the maximum size of the answer; None means the client's own limit.
+    `max_answer_bytes` is the maximum size of the answer; None means the client's own limit. `renewed` makes the body of
+    each further attempt, for a body that must not be sent twice.
     """
 
     method: str
@@ -77,6 +78,7 @@ class Request(Secretive):
     body: bytes | None = field(default=None, repr=False)
     repeatable: bool = True
     max_answer_bytes: int | None = None
+    renewed: Callable[[], Awaitable[bytes]] | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -239,6 +241,8 @@ class HttpClient:
                 repeated = repeated or answer.status in _PASSING
             await asyncio.sleep(delay)
             attempt += 1
+            if request.renewed is not None:
+                request = replace(request, body=await request.renewed())
 
     def _delay_after(self, answer: Answer, request: Request, delay: float | None) -> float | None:
         """Returns how long to wait before a retry after this answer; None to accept it."""

@@ -127,6 +127,38 @@ class Service(Secretive):
         request = self._data_request(method, "chunk", (), body, headers)
         return await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
 
+    async def octets(
+        self,
+        method: str,
+        path: str,
+        content_type: str,
+        *,
+        parameters: Parameters = (),
+        body_of_attempt: Callable[[], bytes] | None = None,
+    ) -> Answer:
+        """Returns the data plane's answer of this type, whole. `body_of_attempt` makes the MessagePack body of each
+        attempt, in a thread."""
+        request = self._data_request(method, path, parameters, None, {"accept": content_type})
+        if body_of_attempt is not None:
+            make = body_of_attempt
+
+            async def renewed() -> bytes:
+                return await asyncio.to_thread(make)
+
+            headers = {**request.headers, "content-type": wire.MSGPACK}
+            request = replace(request, headers=headers, body=await renewed(), renewed=renewed)
+        got = await self._http.send(request)
+        self._check_answer(got, (200,), content_type)
+        return got
+
+    async def store_packed(self, path: str, answer: type[T], body: bytes) -> T:
+        """Returns the JSON answer to a MessagePack POST, which is executed once however often it is sent."""
+        headers = {"content-type": wire.MSGPACK, wire.IDEMPOTENCY_KEY_HEADER: uuid.uuid4().hex}
+        request = self._data_request("POST", path, (), body, headers)
+        got = await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
+        self._check_answer(got, (200,), _JSON)
+        return await self._decoded(got, answer)
+
     async def search(self, path: str, body: bytes) -> list[wire.SearchRow]:
         """Returns the rows of the data plane's MessagePack answer."""
         got = await self._http.send(self._data_request("POST", path, (), body, {"accept": wire.MSGPACK}))

@@ -1,8 +1,8 @@
 """`XTraceIntegration`: every call of an XTrace service, hosted or self-hosted. It does not use cryptography.
 
 A call is checked before it is sent (`payloads`), sent with retries (`xtrace_sdk.http.transport`), and its answer is
-checked against the HTTP contract before it is returned (`contract`). The calls are in `chunks`, `searches`, `changes`,
-`contexts` and `control_plane`.
+checked against the HTTP contract before it is returned (`contract`). The calls are in `chunks`, `searches`, `blocks`,
+`changes`, `contexts` and `control_plane`.
 """
 
 import os
@@ -16,6 +16,7 @@ from xtrace_core.secrecy import Secretive
 from xtrace_sdk.arguments import Positive, Seconds, checked_calls
 from xtrace_sdk.http.transport import HttpClient, Retries, base_url, header_value
 from xtrace_sdk.limits import MAX_ANSWER_BYTES
+from xtrace_sdk.service.blocks import BlockCalls
 from xtrace_sdk.service.changes import ChunkChanges, LocalChanges
 from xtrace_sdk.service.chunks import DEFAULT_BATCH_SIZE, InsertedIds, StoredChunk, StoredChunks
 from xtrace_sdk.service.contract import Service
@@ -45,7 +46,7 @@ class _NothingToDo:
 
 
 @checked_calls
-class XTraceIntegration(StoredChunks, Searches, LocalChanges, ControlPlane, Secretive):
+class XTraceIntegration(StoredChunks, Searches, BlockCalls, LocalChanges, ControlPlane, Secretive):
     """All communication with an XTrace service.
 
     Can be used as an asynchronous context manager, which closes the connections at the end,

@@ -232,7 +232,7 @@ class Body:
 
 def body(payload: msgspec.Struct, chunks: int) -> Body:
     """Returns the body that writes this number of chunks. Raises `InvalidArgument` for values that cannot be sent."""
-    return Body(payload, _encoded(msgspec.msgpack.encode, payload), chunks)
+    return Body(payload, encode_msgpack(payload), chunks)
 
 
 def bodies(chunks: list[C], payload: Callable[[list[C]], msgspec.Struct]) -> list[Body]:
@@ -249,6 +249,11 @@ def bodies(chunks: list[C], payload: Callable[[list[C]], msgspec.Struct]) -> lis
 def encode(payload: msgspec.Struct) -> bytes:
     """Returns the payload as JSON. Raises `InvalidArgument` for values that cannot be sent."""
     return _encoded(msgspec.json.encode, payload)
+
+
+def encode_msgpack(payload: msgspec.Struct) -> bytes:
+    """Returns the payload as MessagePack. Raises `InvalidArgument` for values that cannot be sent."""
+    return _encoded(msgspec.msgpack.encode, payload)
 
 
 def _plain_text(value: Any) -> str:

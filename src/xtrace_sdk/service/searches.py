@@ -89,6 +89,8 @@ class Searches(PrivacyChecked):
         queries: Sequence[Any],
         meta_filter: MetaFilter | None = None,
         range_filter: Sequence[int] | None = None,
+        *,
+        unsealed: bool = False,
     ) -> AsyncGenerator[RowBlock, None]:
         """Yields the result of `compute_hamming_distances` as blocks of arrays, while later ones are still being
         computed.
@@ -96,7 +98,8 @@ class Searches(PrivacyChecked):
         Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first query,
         then those of the second, and so on. Rows are sorted by chunk id. Where the connection breaks, the rest is
         requested as another search, which sees what was changed in between. The generator raises `InvalidAnswer` if an
-        answer is cut off or inconsistent: discard the blocks received before.
+        answer is cut off or inconsistent: discard the blocks received before. With `unsealed`, for one query, only
+        chunks in no block of vectors are candidates (docs/schemes.md).
         """
         bounds = payloads.id_range(range_filter)
         filter_ = None if meta_filter is None else payloads.meta_filter(meta_filter)
@@ -104,6 +107,8 @@ class Searches(PrivacyChecked):
             raise InvalidArgument("got no queries, expected at least one")
         first, *others = [payloads.ciphertexts(query) for query in queries]
         whole: wire.ComputeHamming | wire.ComputeHammingBatch
+        if others and unsealed:
+            raise InvalidArgument(f"got {len(queries)} queries for unsealed chunks, expected one")
         if others:
             path = "compute_hamming_batch"
             whole = wire.ComputeHammingBatch(
@@ -112,7 +117,12 @@ class Searches(PrivacyChecked):
         else:
             path = "compute_hamming"
             whole = wire.ComputeHamming(
-                kb_id=kb_id, context_id=context_id, query=first, meta_filter=filter_, id_range=bounds
+                kb_id=kb_id,
+                context_id=context_id,
+                query=first,
+                meta_filter=filter_,
+                id_range=bounds,
+                unsealed=unsealed,
             )
 
         def body_after(last: int) -> bytes | None:

@@ -22,6 +22,7 @@ from xtrace_sdk.sync._manifest import write_manifest
 from xtrace_sdk.sync._memory import Memory
 from xtrace_sdk.sync._retriever import Retriever
 from xtrace_sdk.sync._rotation import rotate
+from xtrace_sdk.sync._sealing import seal_chunks
 from xtrace_sdk.sync._vectors import Embedder, FloatEmbedder
 from xtrace_sdk.sync._verification import delete_bad, verify
 
@@ -44,6 +45,7 @@ __all__ = [
     "fetch_samples",
     "rotate",
     "run",
+    "seal_chunks",
     "verify",
     "write_manifest",
 ]

@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal, Self
 import httpx2
 
 from xtrace_core import wire
+from xtrace_core.block_frames import FetchedBlock
 from xtrace_core.frames import RowBlock
 from xtrace_sdk.arguments import AtLeast, AtMost, Count, MetaFilter, Positive, Seconds
 from xtrace_sdk.http.transport import Retries
 from xtrace_sdk.limits import MAX_ANSWER_BYTES
 from xtrace_sdk.service import integration as core
+from xtrace_sdk.service.blocks import BlockSearch
 from xtrace_sdk.service.changes import ChunkChanges
 from xtrace_sdk.service.chunks import DEFAULT_BATCH_SIZE, RESULTS_PER_PAGE, InsertedIds, StoredChunk
 from xtrace_sdk.service.counts import ChunkCount
@@ -386,6 +388,8 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         queries: Sequence[Any],
         meta_filter: MetaFilter | None = None,
         range_filter: Sequence[int] | None = None,
+        *,
+        unsealed: bool = False,
     ) -> Generator[RowBlock, None]:
         """Yields the result of `compute_hamming_distances` as blocks of arrays, while later ones are still being
         computed.
@@ -393,9 +397,14 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         Several queries (at most 32) are answered in one pass: each row then has the ciphertexts of the first query,
         then those of the second, and so on. Rows are sorted by chunk id. Where the connection breaks, the rest is
         requested as another search, which sees what was changed in between. The generator raises `InvalidAnswer` if an
-        answer is cut off or inconsistent: discard the blocks received before.
+        answer is cut off or inconsistent: discard the blocks received before. With `unsealed`, for one query, only
+        chunks in no block of vectors are candidates (docs/schemes.md).
         """
-        return iterate(self._core.stream_hamming_distances(kb_id, context_id, queries, meta_filter, range_filter))
+        return iterate(
+            self._core.stream_hamming_distances(
+                kb_id, context_id, queries, meta_filter, range_filter, unsealed=unsealed
+            )
+        )
 
     def meta_search(
         self,
@@ -471,6 +480,70 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
                 page_size=page_size,
             )
         )
+
+    def plan_blocks(
+        self,
+        kb_id: str,
+        context_id: str,
+        meta_filter: MetaFilter | None = None,
+        range_filter: Sequence[int] | None = None,
+        *,
+        listed: bool = False,
+    ) -> wire.BlockPlan:
+        """Returns how many candidates a search has, how many are in no block, and how many blocks have the others.
+
+        With `listed` also all blocks of the context in the knowledge base. Raises `ContextNotFound`, and `NotFound` if
+        the service does not support blocks.
+        """
+        return run(self._core.plan_blocks(kb_id, context_id, meta_filter, range_filter, listed=listed))
+
+    def search_blocks(
+        self,
+        kb_id: str,
+        context_id: str,
+        encrypt: Callable[[], Sequence[bytes]],
+        slabs: Positive,
+        meta_filter: MetaFilter | None = None,
+        range_filter: Sequence[int] | None = None,
+    ) -> BlockSearch:
+        """Returns the values of all candidates in blocks for 1 to 8 queries, and the records of the others.
+
+        `encrypt` returns the encrypted queries. It is called in a thread for each attempt, so that no query is answered
+        twice: read the answer with the queries of the last call. `slabs` is the number of values of each vector. Raises
+        `AnswerTooLarge`, `CiphertextRefused`, `ContextNotFound`.
+        """
+        return run(self._core.search_blocks(kb_id, context_id, encrypt, slabs, meta_filter, range_filter))
+
+    def get_blocks(
+        self, kb_id: str, context_id: str, block_ids: Iterable[int], hint_bytes: Positive
+    ) -> list[FetchedBlock]:
+        """Returns what a client needs of these blocks to read their values, in this order, without removed ones.
+
+        `hint_bytes` is the length of a block's hints. The parts are not authenticated yet.
+        """
+        return run(self._core.get_blocks(kb_id, context_id, block_ids, hint_bytes))
+
+    def seal_block(
+        self,
+        kb_id: str,
+        context_id: str,
+        chunk_ids: Sequence[int],
+        nonces: Sequence[bytes],
+        header: bytes,
+        hints: bytes,
+        body: bytes,
+        replaces: Sequence[int] = (),
+    ) -> wire.SealedBlock:
+        """Stores a block made of the vectors of these chunks with these nonces, by ascending id.
+
+        A chunk that was changed since, or is in a block that is not in `replaces`, is not taken. Raises `Conflict` if
+        fewer than three quarters are taken, or a block to replace is gone; then nothing is stored.
+        """
+        return run(self._core.seal_block(kb_id, context_id, chunk_ids, nonces, header, hints, body, replaces))
+
+    def unseal_blocks(self, kb_id: str, context_id: str, block_ids: Iterable[int]) -> int:
+        """Removes blocks, and returns how many chunks are in no block because of that. No chunk is changed."""
+        return run(self._core.unseal_blocks(kb_id, context_id, block_ids))
 
     def local_changes(
         self,

@@ -122,6 +122,9 @@ class DataLoader(Twin[core.DataLoader]):
         Raises `OtherModel` if the context has a different model, and what `load_data_from_memory`, `dump_db`, the
         collection and the embedding raise, with a note of what is stored: all batches before the one that failed.
 
+        Under a context of the scheme `lattice`, chunks are sealed into blocks at the end if there are enough
+        (docs/schemes.md). If that fails, a warning (`NotSealed`) is emitted.
+
         If Ctrl-C ends the call, all acknowledged batches are stored, and possibly one in progress.
         """
         return run(

@@ -111,6 +111,10 @@ class Retriever(Twin[core.Retriever]):
             include_scores: returns `(ids, scores)`, where scores are the Hamming distances of these ids, in the same
                 order.
 
+        Of many chunks under a context of the scheme `lattice`, the service may compute the distances
+        (docs/schemes.md). They are then the service's word until `retrieve_and_decrypt` confirms them with the chunks'
+        own vectors.
+
         Raises `InvalidRows`, with the chunks' ids, if a row is not the sum of a stored vector and this query; nothing
         is fetched then. The search is not retried automatically, because any reaction to a bad row would give the
         server information about it. If nothing is stored under this context in the knowledge base, raises
@@ -194,6 +198,9 @@ class Retriever(Twin[core.Retriever]):
         fewer), decrypts them in the same way and discards them. The service learns that some of these are wanted, but
         not which. Chunks fetched together once are always fetched together by this retriever (docs/security.md,
         "Decoys").
+
+        If the service computed the distances, the chunks' own vectors are fetched in the same request and must have
+        them: raises `InvalidRows` otherwise, and never repeats the search itself.
 
         Raises `ContentTampered`, and `ChangedSinceSearch` if a chunk was replaced since this retriever found it, or its
         metadata does not match the filter of the latest search that found it; with decoys also for a decoy. With

@@ -55,8 +55,11 @@ async def search(
 ) -> BlockSearch:
     """Returns a search with these queries over the chunks in the scope.
 
-    Raises what `plan` raises, `CiphertextRefused` and `Unavailable`.
+    Raises what `plan` raises, `InvalidRequest` for no queries or too many, `CiphertextRefused` and `Unavailable`.
     """
+
+    if not 1 <= len(queries) <= wire.MAX_BLOCK_QUERIES:
+        raise InvalidRequest(f"got {len(queries)} queries, expected 1 to {wire.MAX_BLOCK_QUERIES}")
 
     async def find(connection: Connection) -> BlockTarget:
         target = await caller.target(connection, scope.kb_id, scope.context_id)

@@ -35,6 +35,8 @@ PUBLIC = {
     "Retriever",
     "Retries",
     "RotationSummary",
+    "SealSummary",
+    "SearchPlan",
     "SearchResult",
     "SearchResults",
     "Verification",
@@ -47,6 +49,7 @@ PUBLIC = {
     "delete_bad",
     "read_public_part",
     "rotate",
+    "seal_chunks",
     "verify",
     "write_manifest",
 }

@@ -306,3 +306,14 @@ def test_a_key_that_no_header_carries_is_refused_without_showing_it(key: str) ->
 def test_requests_and_answers_do_not_show_keys_or_bodies() -> None:
     shown = repr(Request("POST", "http://service.test", {"x-api-key": "secret"}, b"secret"))
     assert "secret" not in shown + repr(Answer(200, {}, b"secret"))
+
+
+async def test_a_body_that_must_not_be_sent_twice_is_made_again_for_each_attempt() -> None:
+    script, made = Script(httpx2.ConnectError("refused"), httpx2.Response(503), ok()), iter([b"second", b"third"])
+
+    async def renewed() -> bytes:
+        return next(made)
+
+    answer = await client(script).send(replace(request(), body=b"first", renewed=renewed))
+    assert answer.body == b"done"
+    assert [sent.content for sent in script.requests] == [b"first", b"second", b"third"]

@@ -107,13 +107,22 @@ def clear_meta_data(
     return {field: clear[field] for field in fields if field in clear}
 
 
+_CONFIRMING: Final = ("index", "nonce", "updated_at")
+"""The fields with which a distance is confirmed."""
+
+
 class Projection:
     """The requested fields of chunks, and the fields to fetch for them, because private metadata is in the content."""
 
-    __slots__ = ("_asked", "_fields", "fetched", "read")
+    __slots__ = ("_asked", "_fields", "_only_to_confirm", "fetched", "read")
 
-    def __init__(self, context: Hiding, asked: Sequence[str], is_filtered: bool = False) -> None:
-        """If it `is_filtered`, all metadata is fetched and read, so that the filter can be checked."""
+    def __init__(
+        self, context: Hiding, asked: Sequence[str], is_filtered: bool = False, is_confirmed: bool = False
+    ) -> None:
+        """If it `is_filtered`, all metadata is fetched and read, so that the filter can be checked.
+
+        If it `is_confirmed`, the encrypted vectors are fetched, so that distances can be checked.
+        """
         self._asked = asked
         self._fields = FIELDS if "meta_data" in asked else tuple(field for field in FIELDS if field in asked)
         self.read = FIELDS if is_filtered else self._fields
@@ -123,10 +132,17 @@ class Projection:
             self.fetched.append("meta_data")
         if "chunk_content" not in asked and any(field in context.private_metadata for field in self.read):
             self.fetched.append("chunk_content")
+        self._only_to_confirm = {field for field in _CONFIRMING if is_confirmed and field not in asked}
+        self.fetched += sorted(self._only_to_confirm)
 
     def of(self, chunk: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the requested fields of a fetched and decrypted chunk."""
-        needless = {"nonce", *({"chunk_content"} - set(self._asked)), *(() if self._fields else ("meta_data",))}
+        needless = {
+            "nonce",
+            *self._only_to_confirm,
+            *({"chunk_content"} - set(self._asked)),
+            *(() if self._fields else ("meta_data",)),
+        }
         shown = {key: value for key, value in chunk.items() if key not in needless}
         if "meta_data" in shown:
             shown["meta_data"] = {field: value for field, value in shown["meta_data"].items() if field in self._fields}

@@ -24,6 +24,7 @@ from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EncryptedCh
 from xtrace_sdk.x_vec.data_loaders.loading import BATCH_SIZE, Load, LoadSummary, check_is_whole
 from xtrace_sdk.x_vec.data_loaders.patching import Patching
 from xtrace_sdk.x_vec.data_loaders.replacing import Replacing
+from xtrace_sdk.x_vec.data_loaders.sealing import SealAtEnd
 from xtrace_sdk.x_vec.data_loaders.storing import ChunkStore
 from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel, agreed_model
@@ -68,6 +69,7 @@ class DataLoader(Secretive):
             integration.declare_private(one.id, one.private_metadata)
         self._encryptor = ChunkEncryptor(execution_context, vector_copy)
         self._store = ChunkStore(execution_context, integration)
+        self._sealing = SealAtEnd(execution_context, integration)
         self._last: Load | None = None
 
     async def load_data_from_memory(
@@ -113,7 +115,9 @@ class DataLoader(Secretive):
         if len(db) != len(index):
             raise InvalidArgument(f"got {len(db)} chunks but {len(index)} indexes; the counts must match")
         with progress_bar("Storing", len(db)) as advance:
-            return await self._store.insert_missing(db, index, kb_id, lambda done: advance(len(done)), concurrent)
+            ids = await self._store.insert_missing(db, index, kb_id, lambda done: advance(len(done)), concurrent)
+        await self._sealing.seal(kb_id, len(ids))
+        return ids
 
     async def load(
         self,
@@ -152,6 +156,9 @@ class DataLoader(Secretive):
         Raises `OtherModel` if the context has a different model, and what `load_data_from_memory`, `dump_db`, the
         collection and the embedding raise, with a note of what is stored: all batches before the one that failed.
 
+        Under a context of the scheme `lattice`, chunks are sealed into blocks at the end if there are enough
+        (docs/schemes.md). If that fails, a warning (`NotSealed`) is emitted.
+
         If the call is cancelled, all acknowledged batches are stored, and possibly one in progress.
         """
         model = agreed_model(self._context.embedding_model, embedding)
@@ -173,7 +180,10 @@ class DataLoader(Secretive):
             load = self._last = Load(
                 reader, encryptor, self._store, self._integration, kb_id, progress, on_conflict, strict
             )
-            return await load.run(collection, embedding, batch_size)
+            summary = await load.run(collection, embedding, batch_size)
+        if summary.stored:
+            await self._sealing.seal(kb_id, summary.stored, worthwhile=1)
+        return summary
 
     @property
     def last_load(self) -> LoadSummary | None:

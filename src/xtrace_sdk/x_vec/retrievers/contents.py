@@ -3,8 +3,9 @@
 Each must also match the filter of that search. All calls that retrieve search results use this module.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from xtrace_core.filter_matching import matches
 from xtrace_core.metadata_filter import EVERY_CHUNK, Filter
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, UnknownContent
+from xtrace_sdk.errors import ChangedSinceSearch, ContentTampered, InvalidArgument, UnknownContent
 from xtrace_sdk.x_vec.chunks.envelope import Content, VectorCopy
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.retrievers.decoys import Candidates, ChunkIds
+from xtrace_sdk.x_vec.retrievers.readings import Expected, Readings, RememberedReadings, check_records
 from xtrace_sdk.x_vec.retrievers.scan import Nearest
 from xtrace_sdk.x_vec.stored.content import clear_chunk, open_content, open_under_lineage
 
@@ -34,6 +36,8 @@ class Search:
 
     meta_filter: Filter
     candidates: Candidates
+    readings: Readings | None = None
+    """What a search by blocks read, whose results the records must confirm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,9 @@ class _Found:
 
     search: Search
     context: ExecutionContext
-    nonce: bytes
+    nonce: bytes | None
+    """Empty for a chunk without one; None if the search did not read it, so that the record must confirm the
+    distance."""
     query: NDArray[np.uint8]
     distance: int
 
@@ -70,15 +76,19 @@ class Contents(Secretive):
     def __init__(self, context: ExecutionContext) -> None:
         self._context = context
         self._found: dict[tuple[str, int], _Found] = {}
+        self._readings = RememberedReadings()
 
     def remember(
         self, kb_id: str, search: Search, context: ExecutionContext, query: NDArray[np.uint8], nearest: Nearest
     ) -> None:
         """Remembers the chunks that a search with this query found under the context."""
+        if search.readings is not None:
+            self._readings.add(search.readings)
         for chunk_id, distance, nonce in zip(
             nearest.chunk_ids.tolist(), nearest.distances.tolist(), nearest.nonces, strict=True
         ):
-            self._found[kb_id, chunk_id] = _Found(search, context, nonce or b"", query, distance)
+            known = None if search.readings is not None else nonce or b""
+            self._found[kb_id, chunk_id] = _Found(search, context, known, query, distance)
 
     def searches(self, kb_id: str, chunk_ids: Iterable[int]) -> dict[int, Search]:
         """Returns the latest search that found each of these chunks, without chunks that none found."""
@@ -102,18 +112,42 @@ class Contents(Secretive):
         chunk_id, nonce = chunk["chunk_id"], chunk.get("nonce") or b""
         found = self._found.get((kb_id, chunk_id))
         try:
-            if found is not None and nonce == found.nonce:
+            if found is not None and found.nonce in (None, nonce):
                 context, content = found.context, open_content(found.context, kb_id, chunk)
             else:
                 context, content = open_under_lineage(self._context, kb_id, chunk)
             clear = clear_chunk(context, chunk, content, wanted.read)
         except (ContentTampered, UnknownContent) as error:
             raise type(error)(f"chunk {chunk_id}: {error}") from None
-        has_moved = found is not None and nonce != found.nonce
+        has_moved = found is not None and found.nonce not in (None, nonce)
         if found is not None and has_moved and (context is found.context or found.context is self._context):
             raise _replaced(chunk_id)
         _check_filters(clear, filters)
         return Decrypted(wanted.of(clear), content, has_moved)
+
+    def confirm(self, kb_id: str, chunks: Sequence[Mapping[str, Any]], decoys_of: Sequence[Readings]) -> None:
+        """Checks fetched chunks against the distances that the service's values have given for them.
+
+        `chunks` have their `index`, `nonce` and `updated_at`. Those that searches by blocks found are checked, and with
+        `decoys_of` also all other candidates of these searches: an error only for found ones would tell the service
+        that they are no decoys. Raises `InvalidRows` for a record that is not authentic or has another distance,
+        `ChangedSinceSearch` if the chunk was written after the search.
+        """
+        if any(one.is_forgotten for one in decoys_of):
+            raise InvalidArgument(
+                "decoys come from the search that found the chunks, which is too long ago: search again"
+            )
+        expected = [Expected(i, one.query, one.distance, before) for i, one, before in self._unconfirmed(kb_id, chunks)]
+        ids = np.array([chunk["chunk_id"] for chunk in chunks], dtype=np.int64)
+        for readings in decoys_of:
+            expected += [one for part in readings.parts for one in part.expected(ids)]
+        check_records(self._context.homomorphic, chunks, expected)
+
+    def _unconfirmed(self, kb_id: str, chunks: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, _Found, datetime]]:
+        for i, chunk in enumerate(chunks):
+            found = self._found.get((kb_id, chunk["chunk_id"]))
+            if found is not None and found.search.readings is not None:
+                yield i, found, found.search.readings.before
 
     def check_same_vectors(
         self, kb_id: str, chunks: Iterable[Mapping[str, Any]], nonces: Mapping[int, bytes | None]

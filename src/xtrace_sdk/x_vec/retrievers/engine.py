@@ -16,9 +16,12 @@ from xtrace_sdk.stages import stage
 from xtrace_sdk.x_vec.chunks.private_metadata import Projection
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.contexts.lineage import of_each
+from xtrace_sdk.x_vec.retrievers.block_searching import BlockSearching
 from xtrace_sdk.x_vec.retrievers.contents import Contents, Decrypted, Search, filters_of
 from xtrace_sdk.x_vec.retrievers.decoys import ChunkIds, Decoys
 from xtrace_sdk.x_vec.retrievers.emptiness import explain_emptiness
+from xtrace_sdk.x_vec.retrievers.planning import SearchPlan
+from xtrace_sdk.x_vec.retrievers.readings import Readings
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_rows, union
 from xtrace_sdk.x_vec.retrievers.scope import SearchScope
 from xtrace_sdk.x_vec.retrievers.stored_rows import StoredRows
@@ -31,6 +34,18 @@ class Found(NamedTuple):
     """The nearest chunks for each query, nearest first."""
     candidates: int
     """The number of candidates."""
+    plan: SearchPlan | None
+    """How vectors were compared, for a scheme with blocks."""
+
+
+class _Answer(NamedTuple):
+    """The results of a search under one context."""
+
+    nearest: list[Nearest]
+    candidates: ChunkIds
+    plan: SearchPlan | None = None
+    readings: Readings | None = None
+    """Of a search by blocks, whose results the records must confirm."""
 
 
 class SearchEngine(Secretive):
@@ -44,20 +59,30 @@ class SearchEngine(Secretive):
         self._decoys = decoys
         before = context.predecessor
         self._stored_rows = None if before is None else StoredRows(before.homomorphic, before.accepted)
+        scheme = context.homomorphic.blocks
+        self._blocks = None if scheme is None else BlockSearching(context, scheme, integration)
 
     async def decrypted(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str], decoys: int, contents: Contents
     ) -> list[Decrypted]:
-        """See `Retriever.retrieve_and_decrypt`; applies to the results of the searches that `contents` remembers."""
+        """See `Retriever.retrieve_and_decrypt`; applies to the results of the searches that `contents` remembers.
+
+        For results of searches by blocks, the records of all chunks are fetched too, and confirm the distances. Raises
+        `InvalidRows` if one does not.
+        """
         searches, asked = contents.searches(kb_id, chunk_ids), sorted(set(chunk_ids))
+        unconfirmed = {id(one.readings): one.readings for one in searches.values() if one.readings is not None}
         filters = filters_of(searches, with_decoys=decoys > 0)
         if decoys:
             among = {chunk_id: search.candidates for chunk_id, search in searches.items()}
             asked = await asyncio.to_thread(self._decoys.together_with, asked, among, decoys)
-        wanted = Projection(self._context, projection, is_filtered=bool(filters))
+        wanted = Projection(self._context, projection, is_filtered=bool(filters), is_confirmed=bool(unconfirmed))
         with stage("fetch"):
             chunks = await self._integration.get_chunk_by_id(asked, kb_id, projection=wanted.fetched)
         with stage("decrypt"):
+            if unconfirmed:
+                readings = list(unconfirmed.values()) if decoys else []
+                await asyncio.to_thread(contents.confirm, kb_id, chunks, readings)
             opened = await asyncio.to_thread(
                 lambda: [contents.decrypted(kb_id, chunk, wanted, filters) for chunk in chunks]
             )
@@ -79,29 +104,37 @@ class SearchEngine(Secretive):
         `contents` remembers them.
         """
         asked = await of_each(self._context, lambda context: self._nearest_under(context, vectors, k, scope))
-        candidates = reduce(np.union1d, [ids for _, (_, ids) in asked])
+        candidates = reduce(np.union1d, [answer.candidates for _, answer in asked])
         if not len(candidates) and scope.is_everything:
             await explain_emptiness(self._context, self._integration, scope.kb_id)
-        search = Search(scope.meta_filter, self._decoys.remember(scope.kb_id, candidates))
-        (context, (found, _)), *rest = asked
-        for number, query in enumerate(vectors):
-            contents.remember(scope.kb_id, search, context, query, found[number])
-        for later, (more, _) in rest:
-            for number, query in enumerate(vectors):
-                found[number] = union(found[number], more[number], k)
-                contents.remember(scope.kb_id, search, later, query, more[number])
-        return Found(found, len(candidates))
+        remembered = self._decoys.remember(scope.kb_id, candidates)
+        found: list[Nearest] = []
+        for context, answer in asked:
+            search = Search(scope.meta_filter, remembered, answer.readings)
+            more = answer.nearest
+            found = [union(one, other, k) for one, other in zip(found, more, strict=True)] if found else more
+            for query, nearest in zip(vectors, answer.nearest, strict=True):
+                contents.remember(scope.kb_id, search, context, query, nearest)
+        return Found(found, len(candidates), asked[-1][1].plan)
 
     async def _nearest_under(
         self, context: ExecutionContext, vectors: Sequence[NDArray[np.uint8]], k: int, scope: SearchScope
-    ) -> tuple[list[Nearest], ChunkIds]:
+    ) -> _Answer:
         if context is self._context.predecessor and self._stored_rows is not None:
             return await self._nearest_stored(context, self._stored_rows, vectors, k, scope)
+        plan = None if self._blocks is None else await self._blocks.plan(len(vectors), scope)
+        if self._blocks is not None and plan is not None and plan.way == "blocks":
+            nearest, readings = await self._blocks.nearest(vectors, k, scope)
+            candidates = reduce(np.union1d, [part.chunk_ids for part in readings.parts])
+            return _Answer(nearest, candidates, plan, readings)
         with stage("encrypt"):
             queries = await asyncio.to_thread(context.homomorphic.encrypt_queries, vectors)
         with stage("search"):
             async with aclosing(self._answers(context, queries.sent, scope)) as blocks:
-                return await nearest_rows(blocks, queries, k)
+                nearest, candidates = await nearest_rows(blocks, queries, k)
+        if self._blocks is not None:
+            self._blocks.note_candidates(scope, len(candidates))
+        return _Answer(nearest, candidates, plan)
 
     async def _nearest_stored(
         self,
@@ -110,7 +143,7 @@ class SearchEngine(Secretive):
         vectors: Sequence[NDArray[np.uint8]],
         k: int,
         scope: SearchScope,
-    ) -> tuple[list[Nearest], ChunkIds]:
+    ) -> _Answer:
         """Does the same for chunks under the predecessor, under whose keys no query is encrypted."""
         asked = [predecessor.homomorphic.stored_rows_query()]
         with stage("search"):
@@ -118,7 +151,7 @@ class SearchEngine(Secretive):
                 found, candidates = await rows.nearest(blocks, scope.kb_id, vectors, k)
         if scope.is_everything:
             rows.keep_only(scope.kb_id, candidates.tolist())
-        return found, candidates
+        return _Answer(found, candidates)
 
     def _answers(
         self, context: ExecutionContext, queries: list[list[bytes]], scope: SearchScope

@@ -2,6 +2,8 @@
 
 from typing import Literal, TypeVar
 
+from xtrace_sdk.x_vec.retrievers.planning import SearchPlan
+
 SearchMode = Literal["auto", "local", "service"]
 """Where a search may compare vectors."""
 
@@ -15,8 +17,17 @@ class SearchResults(list[T]):
     """Where vectors were compared."""
     seconds: dict[str, float]
     """The time of each stage by its name, in the order in which they began."""
+    plan: SearchPlan | None
+    """How a search on the service compared the vectors, and why; None for schemes with only one way."""
 
-    def __init__(self, found: list[T], mode: Literal["local", "service"], seconds: dict[str, float]) -> None:
+    def __init__(
+        self,
+        found: list[T],
+        mode: Literal["local", "service"],
+        seconds: dict[str, float],
+        plan: SearchPlan | None = None,
+    ) -> None:
         super().__init__(found)
         self.mode = mode
         self.seconds = seconds
+        self.plan = plan

@@ -27,6 +27,7 @@ from xtrace_sdk.x_vec.retrievers.kept_decoys import kept_decoys
 from xtrace_sdk.x_vec.retrievers.local_chunks import LocalChunks
 from xtrace_sdk.x_vec.retrievers.local_searching import RESCORE, LocalQuestion, LocalSearching, in_local_index
 from xtrace_sdk.x_vec.retrievers.metadata_search import search_metadata
+from xtrace_sdk.x_vec.retrievers.planning import SearchPlan
 from xtrace_sdk.x_vec.retrievers.rescoring import rescored
 from xtrace_sdk.x_vec.retrievers.results import SearchMode, SearchResults
 from xtrace_sdk.x_vec.retrievers.scan import Nearest
@@ -148,6 +149,10 @@ class Retriever(Secretive):
             include_scores: returns `(ids, scores)`, where scores are the Hamming distances of these ids, in the same
                 order.
 
+        Of many chunks under a context of the scheme `lattice`, the service may compute the distances
+        (docs/schemes.md). They are then the service's word until `retrieve_and_decrypt` confirms them with the chunks'
+        own vectors.
+
         Raises `InvalidRows`, with the chunks' ids, if a row is not the sum of a stored vector and this query; nothing
         is fetched then. The search is not retried automatically, because any reaction to a bad row would give the
         server information about it. If nothing is stored under this context in the knowledge base, raises
@@ -220,8 +225,8 @@ class Retriever(Secretive):
             staleness = checked_staleness(max_staleness)
             ranked = await in_local_index(local, question, LocalChunks(scope), mode, staleness, hybrid)
             if ranked is None:
-                results = await self._search_service(vector, k, scope, decoys, rescore)
-                return SearchResults(results, "service", seconds)
+                found, plan = await self._search_service(vector, k, scope, decoys, rescore)
+                return SearchResults(found, "service", seconds, plan)
         results = [
             SearchResult(one.found.id, one.found.text, one.found.meta_data, one.distance, one.similarity)
             for one in ranked
@@ -252,15 +257,15 @@ class Retriever(Secretive):
 
     async def _search_service(
         self, vector: Any, k: int, scope: SearchScope, decoys: int, rescore: int | None
-    ) -> list[SearchResult]:
+    ) -> tuple[list[SearchResult], SearchPlan | None]:
         wanted = None if rescore is None else as_floats(vector, self._form.dim)
         bits = self._form.as_bits(await resolve(vector))
-        ((nearest,), _) = await self._engine.nearest([bits], k * (rescore or 1), scope, self._contents)
+        ((nearest,), _, plan) = await self._engine.nearest([bits], k * (rescore or 1), scope, self._contents)
         distances = dict(zip(nearest.chunk_ids.tolist(), nearest.distances.tolist(), strict=True))
         # Nothing else ran in between, so this search is the latest that found them, and its filter applies.
         found = await self._engine.decrypted(list(distances), scope.kb_id, FIELDS, decoys, self._contents)
         ranked = [(one, None) for one in found] if wanted is None else rescored(wanted, found)[:k]
-        return [
+        results = [
             SearchResult(
                 one.chunk["chunk_id"],
                 one.chunk["chunk_content"],
@@ -270,6 +275,7 @@ class Retriever(Secretive):
             )
             for one, similarity in ranked
         ]
+        return results, plan
 
     async def retrieve_and_decrypt(
         self, chunk_ids: Sequence[int], kb_id: str, projection: Sequence[str] | None = None, *, decoys: Count = 0
@@ -285,6 +291,9 @@ class Retriever(Secretive):
         fewer), decrypts them in the same way and discards them. The service learns that some of these are wanted, but
         not which. Chunks fetched together once are always fetched together by this retriever (docs/security.md,
         "Decoys").
+
+        If the service computed the distances, the chunks' own vectors are fetched in the same request and must have
+        them: raises `InvalidRows` otherwise, and never repeats the search itself.
 
         Raises `ContentTampered`, and `ChangedSinceSearch` if a chunk was replaced since this retriever found it, or its
         metadata does not match the filter of the latest search that found it; with decoys also for a decoy. With

@@ -131,8 +131,17 @@ def nearest_in(block: RowBlock, distances: NDArray[np.int64], ciphertexts: Rows,
     """Returns the `k` nearest rows of a block, with the ciphertexts to keep."""
     chosen = _order(block.chunk_ids, distances)[:k]
     # Copies, because views would keep the whole block in memory.
-    nonces = [_nonce(block, int(i)) for i in chosen]
+    nonces = [block.nonce(int(i)) for i in chosen]
     return Nearest(block.chunk_ids[chosen], distances[chosen], ciphertexts[chosen], nonces)
+
+
+def nearest_among(chunk_ids: NDArray[np.int64], distances: NDArray[np.int64], k: int) -> Nearest:
+    """Returns the `k` nearest of these chunks, without ciphertexts and nonces."""
+    # Only those within the k-th distance are sorted.
+    last = np.partition(distances, k - 1)[k - 1] if k < len(distances) else distances.max(initial=0)
+    close = np.flatnonzero(distances <= last)
+    chosen = close[_order(chunk_ids[close], distances[close])[:k]]
+    return Nearest(chunk_ids[chosen], distances[chosen], _NOTHING.ciphertexts, [None] * len(chosen))
 
 
 def _merged(one: Nearest, new: Nearest, k: int) -> Nearest:
@@ -169,8 +178,4 @@ def nonces_of(block: RowBlock) -> Rows | list[bytes | None]:
     """Returns the nonces of a block's rows: the column itself if all nonces fill it, as in native contexts."""
     if (block.nonce_lengths == block.nonces.shape[1]).all() and block.nonces.shape[1]:
         return block.nonces
-    return [_nonce(block, i) for i in range(len(block))]
-
-
-def _nonce(block: RowBlock, position: int) -> bytes | None:
-    return block.nonces[position, : block.nonce_lengths[position]].tobytes() or None
+    return [block.nonce(i) for i in range(len(block))]

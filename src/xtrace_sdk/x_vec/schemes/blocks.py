@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_core.schemes.interface import BlockSizes
+
 
 @dataclass(frozen=True, slots=True)
 class SealedBlock:
@@ -65,6 +67,9 @@ class BlockScheme(Protocol):
 
     max_rows: int
     """The most vectors in a block."""
+    sizes: BlockSizes
+    record_bytes: int
+    """What a search receives for a vector in no block: its record and nonce."""
 
     def seal(self, vectors: Any, kb_id: str) -> SealedBlock:
         """Encrypts 1 to `max_rows` vectors as one block of a knowledge base. Vector i is in slot i.

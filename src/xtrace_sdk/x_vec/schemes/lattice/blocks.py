@@ -10,6 +10,8 @@ import numpy as np
 from xtrace_core.lattice.header import BlockHeader, InvalidHeader
 from xtrace_core.lattice.parameters import BLOCK_ROWS
 from xtrace_core.lattice.ring import ring
+from xtrace_core.schemes.lattice import record_bytes
+from xtrace_core.schemes.lattice_blocks import block_sizes
 from xtrace_sdk.errors import FaultDetected, InvalidAnswer, InvalidArgument
 from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -18,7 +20,7 @@ from xtrace_sdk.x_vec.schemes.blocks import BlockAnswer, CheckedBlock, SealedBlo
 from xtrace_sdk.x_vec.schemes.interface import Bits
 from xtrace_sdk.x_vec.schemes.lattice.block_keys import BlockKeys
 from xtrace_sdk.x_vec.schemes.lattice.block_queries import LatticeBlockQueries, QuerySecret, distances, encrypted
-from xtrace_sdk.x_vec.schemes.lattice.keys import LatticeKeys
+from xtrace_sdk.x_vec.schemes.lattice.keys import NONCE_BYTES, LatticeKeys
 from xtrace_sdk.x_vec.schemes.lattice.records import pack
 from xtrace_sdk.x_vec.schemes.lattice.sealing import sealed
 
@@ -37,13 +39,15 @@ class _Probe(Secretive):
 class LatticeBlocks(Secretive):
     """Seals, checks and queries the blocks of one context. Safe for concurrent use by several threads."""
 
-    __slots__ = ("_hedge", "_keys", "_known_probe", "max_rows")
+    __slots__ = ("_hedge", "_keys", "_known_probe", "max_rows", "record_bytes", "sizes")
 
     def __init__(self, keys: LatticeKeys) -> None:
         self._keys = BlockKeys(keys.vector_key, keys.embed_len)
         self._hedge: Hedge = keys.hedge
         self._known_probe: _Probe | None = None
         self.max_rows = BLOCK_ROWS
+        self.sizes = block_sizes(keys.embed_len)
+        self.record_bytes = record_bytes(keys.embed_len) + NONCE_BYTES
 
     def seal(self, vectors: Any, kb_id: str) -> SealedBlock:
         """Encrypts 1 to 1,024 vectors as one block of a knowledge base. Vector i is in slot i.

@@ -1,0 +1,192 @@
+"""Seals stored chunks into blocks, so that searches of many chunks take a hundredth of the bytes (docs/schemes.md).
+
+A block is an index made from chunks: chunks stay as they are, and a block can be dropped at any time. Blocks are made
+at the end of a load and by `xtrace kb seal`, by nothing else. Each sealer begins at a random chunk, so that two of them
+rarely make blocks of the same ones; if they do, the service stores one.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import numpy as np
+from msgspec import UnsetType
+from numpy.typing import NDArray
+
+from xtrace_core import wire
+from xtrace_core.arithmetic import Rows
+from xtrace_core.frames import RowBlock
+from xtrace_sdk.arguments import Count, Positive, checked_call
+from xtrace_sdk.errors import BlockOutdated, InvalidAnswer, InvalidArgument, InvalidRows
+from xtrace_sdk.progress import Advance, progress_bar
+from xtrace_sdk.service.integration import XTraceIntegration
+from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.schemes.blocks import BlockScheme, SealedBlock
+
+__all__ = ["ERASE_AFTER_DAYS", "FIRST_ROWS", "SealSummary", "seal_chunks"]
+
+FIRST_ROWS: Final = 24_576
+"""The chunks at which the first blocks are made: with fewer, searches by records take fewer bytes."""
+ERASE_AFTER_DAYS: Final = 30
+"""How long the ciphertext of a deleted or replaced vector may stay inside a block."""
+_ROWS_AT_ONCE: Final = 1 << 18
+"""The chunks whose records are in memory together."""
+
+
+@dataclass(frozen=True, slots=True)
+class SealSummary:
+    """What was sealed."""
+
+    blocks: int = 0
+    """The number of new blocks."""
+    sealed: int = 0
+    """The number of chunks in them."""
+    removed: int = 0
+    """The number of removed blocks, which were mostly dead, or contained deleted vectors for too long."""
+    left: int = 0
+    """The number of chunks in no block."""
+
+
+@checked_call
+async def seal_chunks(
+    context: ExecutionContext,
+    integration: XTraceIntegration,
+    kb_id: str,
+    *,
+    first_rows: Positive = FIRST_ROWS,
+    erase_after_days: Count = ERASE_AFTER_DAYS,
+) -> SealSummary:
+    """Seals the chunks of a knowledge base that are in no block, 1,024 in each block, and replaces outdated blocks.
+
+    Args:
+        context: a context of a scheme with blocks (`lattice`).
+        integration: the connection; the key needs permission to write.
+        kb_id: the knowledge base.
+        first_rows: the number of chunks at which the first blocks are made.
+        erase_after_days: a block with a vector that was deleted or replaced this many days ago is replaced.
+
+    Fewer than 1,024 chunks stay in no block, and so do those that others seal or change meanwhile. It is safe to
+    interrupt or repeat this. Raises `InvalidRows`, which names chunks whose records are not authentic,
+    `InvalidRequest` for a scheme without blocks, `NotFound` if the service does not support blocks, and what
+    `XTraceIntegration` raises.
+    """
+    plan = await integration.plan_blocks(kb_id, context.id, listed=True)
+    scheme = context.homomorphic.blocks
+    if scheme is None:
+        raise InvalidArgument("the context's scheme has no blocks: only chunks under the scheme lattice can be sealed")
+    if isinstance(plan.listed, UnsetType):
+        raise InvalidAnswer("the server did not list the blocks")
+    outdated = [one for one in plan.listed if _is_outdated(one, timedelta(days=erase_after_days))]
+    unsealed = plan.unsealed
+    if outdated:
+        unsealed += await integration.unseal_blocks(kb_id, context.id, [one.id for one in outdated])
+    least = scheme.max_rows if len(outdated) < len(plan.listed) else max(first_rows, scheme.max_rows)
+    done = SealSummary(removed=len(outdated), left=unsealed)
+    if unsealed < least:
+        return done
+    with progress_bar("Sealing", unsealed) as advance:
+        return await _Sealer(context, scheme, integration, kb_id, advance).run(done)
+
+
+def _is_outdated(block: wire.ListedBlock, erase_after: timedelta) -> bool:
+    if 2 * block.live_count < block.count:
+        return True
+    if block.dead_since is None:
+        return False
+    try:
+        since = datetime.fromisoformat(block.dead_since)
+    except ValueError:
+        raise InvalidAnswer("the server returned a block whose dead_since is not a time") from None
+    return datetime.now(UTC) - (since if since.tzinfo is not None else since.replace(tzinfo=UTC)) >= erase_after
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsealed:
+    """Chunks in no block, with their records."""
+
+    chunk_ids: NDArray[np.int64]
+    ciphertexts: Rows
+    nonces: Sequence[bytes | None]
+
+    @classmethod
+    def of(cls, blocks: Sequence[RowBlock]) -> "_Unsealed":
+        return cls(
+            np.concatenate([one.chunk_ids for one in blocks]),
+            np.concatenate([one.ciphertexts for one in blocks]),
+            [one.nonce(i) for one in blocks for i in range(len(one))],
+        )
+
+    def groups(self, size: int) -> Iterator["_Unsealed"]:
+        """Yields groups of this size from a random start, each by ascending id; the rest is left out."""
+        count = len(self.chunk_ids)
+        order = np.roll(np.arange(count), -secrets.randbelow(count)) if count else np.arange(0)
+        for start in range(0, count - size + 1, size):
+            chosen = np.sort(order[start : start + size])
+            yield _Unsealed(self.chunk_ids[chosen], self.ciphertexts[chosen], [self.nonces[i] for i in chosen.tolist()])
+
+
+class _Sealer:
+    """Seals the chunks of one knowledge base."""
+
+    def __init__(
+        self,
+        context: ExecutionContext,
+        scheme: BlockScheme,
+        integration: XTraceIntegration,
+        kb_id: str,
+        advance: Advance,
+    ) -> None:
+        self._context = context
+        self._scheme = scheme
+        self._integration = integration
+        self._kb_id = kb_id
+        self._advance = advance
+
+    async def run(self, done: SealSummary) -> SealSummary:
+        """Seals until fewer chunks are left than a block has, or others sealed or changed all that are left."""
+        while True:
+            rows = await self._unsealed()
+            blocks = sealed = 0
+            for group in rows.groups(self._scheme.max_rows):
+                if (live := await self._seal(group)) is not None:
+                    blocks, sealed = blocks + 1, sealed + live
+                    self._advance(live)
+            left = max(done.left - sealed, 0)
+            done = replace(done, blocks=done.blocks + blocks, sealed=done.sealed + sealed, left=left)
+            if not blocks or len(rows.chunk_ids) < _ROWS_AT_ONCE:
+                return done
+
+    async def _unsealed(self) -> _Unsealed:
+        """Returns chunks in no block: all of them, or as many as are handled together."""
+        query = self._context.homomorphic.stored_rows_query()
+        blocks: list[RowBlock] = []
+        answer = self._integration.stream_hamming_distances(self._kb_id, self._context.id, [query], unsealed=True)
+        async with aclosing(answer):
+            async for block in answer:
+                blocks.append(block)
+                if sum(map(len, blocks)) >= _ROWS_AT_ONCE:
+                    break
+        return _Unsealed.of(blocks) if blocks else _Unsealed(np.empty(0, np.int64), np.empty((0, 1, 0), np.uint8), [])
+
+    async def _seal(self, rows: _Unsealed) -> int | None:
+        """Stores a block, and returns how many of its chunks were taken; None if too many are sealed or changed."""
+        block = await asyncio.to_thread(self._block_of, rows)
+        nonces = [nonce or b"" for nonce in rows.nonces]
+        ids = rows.chunk_ids.tolist()
+        try:
+            stored = await self._integration.seal_block(
+                self._kb_id, self._context.id, ids, nonces, block.header, block.hints, block.body
+            )
+        except BlockOutdated:
+            return None
+        return stored.live
+
+    def _block_of(self, rows: _Unsealed) -> SealedBlock:
+        bits, valid = self._context.homomorphic.decrypt_vec_batch(rows.ciphertexts, rows.nonces)
+        if bad := np.flatnonzero(~valid).tolist():
+            raise InvalidRows(bad, rows.chunk_ids[bad].tolist())
+        return self._scheme.seal(bits, self._kb_id)
