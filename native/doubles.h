@@ -117,44 +117,69 @@ NOINLINE void sweep(V *columns, const D *a, const D *b, size_t n) {
     sweep_on(w, columns, a_, b, NULL, n);
 }
 
-/* Subtracts from 2n columns what the words of the constants make in them with n * n products, or half of that. */
-INLINE void subtract_excess(V *columns, size_t n, int half) {
-    const uint64_t low = LOW_WORD >> half, high = HIGH_WORD >> half;
+/* Subtracts from 2n columns, or from zeros, what the words of the constants make in them with n * n products, times
+ * `halves` / 2. */
+INLINE void subtract_excess(V *columns, int there, size_t n, uint64_t halves) {
+    const uint64_t low = halves * (LOW_WORD >> 1), high = halves * (HIGH_WORD >> 1);
     V own = all(low);
-    for (size_t c = 0; c < n; c++, own = add(own, all(low + high))) columns[c] = sub(columns[c], own);
+    for (size_t c = 0; c < n; c++, own = add(own, all(low + high))) columns[c] = sub(there ? columns[c] : zero(), own);
     own = all((n - 1) * low + n * high);
-    for (size_t c = n; c < 2 * n; c++, own = sub(own, all(low + high))) columns[c] = sub(columns[c], own);
+    for (size_t c = n; c < 2 * n; c++, own = sub(own, all(low + high)))
+        columns[c] = sub(there ? columns[c] : zero(), own);
 }
 
-/* columns[0 .. 2n) = a * b, or += if something is there already. */
-INLINE void add_product(V *columns, int there, const V *a, const V *b, size_t n) {
+INLINE void add_product(V *columns, const D *a, const D *b, size_t n) {
+    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) sweep(columns + t, a + t, b, n);
+}
+
+/* columns[0 .. 2n) = a * b. */
+INLINE void set_to_product(V *columns, const V *a, const V *b, size_t n) {
     D a_[MAX_HALF], b_[MAX_HALF];
     to_doubles(a_, a, n);
     to_doubles(b_, b, n);
-    for (size_t k = 0; !there && k < 2 * n; k++) columns[k] = zero();
-    subtract_excess(columns, n, 0);
-    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) sweep(columns + t, a_ + t, b_, n);
+    subtract_excess(columns, 0, n, 2);
+    add_product(columns, a_, b_, n);
 }
 
-/* columns[0 .. 2n) = a * a. Products of two different limbs come twice: the columns hold half of the sum before the squares
- * of single limbs are added. */
-INLINE void set_to_square(V *columns, const V *a, size_t n) {
-    D a_[MAX_HALF];
-    to_doubles(a_, a, n);
-    for (size_t k = 0; k < 2 * n; k++) columns[k] = zero();
-    subtract_excess(columns, n, 1);
+/* first[0 .. 2n) = a[0 .. n) * b[0 .. n), second[0 .. 2n) = a[0 .. n) * b[n .. 2n) + a[n .. 2n) * b[0 .. n), both without
+ * what the reduction will bring. */
+INLINE void set_to_products(V *first, V *second, const V *a, const V *b, size_t n) {
+    D a_[2 * MAX_HALF], b_[2 * MAX_HALF];
+    to_doubles(a_, a, 2 * n);
+    to_doubles(b_, b, 2 * n);
+    subtract_excess(first, 0, n, 2 + 2);
+    subtract_excess(second, 0, n, 4 + 2);
+    add_product(first, a_, b_, n);
+    add_product(second, a_, b_ + n, n);
+    add_product(second, a_ + n, b_, n);
+}
+
+/* columns[0 .. 2n) += a * a. Products of two different limbs come twice: the columns hold half of the sum before the
+ * squares of single limbs are added. */
+INLINE void double_and_add_square(V *columns, const D *a, size_t n) {
     for (size_t t = 0; t < n; t += BLOCK) {
         for (size_t i = 0; i < BLOCK; i++)
             for (size_t j = i + 1; j < BLOCK; j++)
-                add_parts(columns + 2 * t + i + j, columns + 2 * t + i + j + 1, a_[t + i], a_[t + j]);
-        if (t + BLOCK < n) sweep(columns + 2 * t + BLOCK, a_ + t, a_ + t + BLOCK, n - BLOCK - t);
+                add_parts(columns + 2 * t + i + j, columns + 2 * t + i + j + 1, a[t + i], a[t + j]);
+        if (t + BLOCK < n) sweep(columns + 2 * t + BLOCK, a + t, a + t + BLOCK, n - BLOCK - t);
     }
     for (size_t k = 0; k < n; k++) {
         V low = add(columns[2 * k], columns[2 * k]), high = add(columns[2 * k + 1], columns[2 * k + 1]);
-        add_parts(&low, &high, a_[k], a_[k]);
+        add_parts(&low, &high, a[k], a[k]);
         columns[2 * k] = low;
         columns[2 * k + 1] = high;
     }
+}
+
+/* The same as `set_to_products` of a and a. */
+INLINE void set_to_squares(V *first, V *second, const V *a, size_t n) {
+    D a_[2 * MAX_HALF];
+    to_doubles(a_, a, 2 * n);
+    subtract_excess(first, 0, n, (2 + 2) / 2);
+    subtract_excess(second, 0, n, (4 + 2) / 2);
+    double_and_add_square(first, a_, n);
+    add_product(second, a_, a_ + n, n);
+    for (size_t k = 0; k < 2 * n; k++) second[k] = add(second[k], second[k]);
 }
 
 /* The digits that make a block of columns vanish: what these hold, times the inverse, modulo 2^(51 BLOCK). All digits of a
@@ -179,26 +204,58 @@ INLINE void digits_of_block(V digits[BLOCK], D as_numbers[BLOCK], const V w[BLOC
     }
 }
 
+/* A modulus in the form in which digits are multiplied by it. */
+struct shared_modulus {
+    double limbs[MAX_HALF];
+    D inverse[BLOCK];
+};
+
+INLINE void share_modulus(struct shared_modulus *shared, const uint64_t *modulus, const uint64_t *inverse, size_t n) {
+    for (size_t k = 0; k < n; k++) shared->limbs[k] = (double)(int64_t)modulus[k];
+    for (size_t k = 0; k < BLOCK; k++) shared->inverse[k] = double_of(all(inverse[k]));
+}
+
+/* Makes a block of columns vanish by a multiple of the modulus, in n + BLOCK columns; gives what the block carries. */
+INLINE V reduce_block(V *columns, V *digits, V over, const struct shared_modulus *shared, size_t n) {
+    V w[BLOCK];
+    D m[BLOCK];
+    columns[0] = add(columns[0], over);
+    UNROLL for (int k = 0; k < BLOCK; k++) w[k] = columns[k];
+    digits_of_block(digits, m, w, shared->inverse);
+    sweep_on(w, columns, m, NULL, shared->limbs, n);
+    over = high_bits(columns[0]);
+    UNROLL for (int k = 1; k < BLOCK; k++) over = high_bits(add(columns[k], over));
+    return over;
+}
+
 /* Montgomery's reduction: adds the multiple `digits` of the modulus that makes columns[0 .. n) vanish; what remains, the
  * sum divided by 2^(51 n), is in columns[n .. 2n), lazily. */
 NOINLINE void reduce(V *columns, V *digits, const uint64_t *modulus, const uint64_t *inverse, size_t n) {
-    double shared[MAX_HALF];
-    D inverse_[BLOCK];
+    struct shared_modulus shared;
     V over = zero();
-    for (size_t k = 0; k < n; k++) shared[k] = (double)(int64_t)modulus[k];
-    for (size_t k = 0; k < BLOCK; k++) inverse_[k] = double_of(all(inverse[k]));
-    subtract_excess(columns, n, 0);
-    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) {
-        V *c = columns + t, w[BLOCK];
-        D m[BLOCK];
-        c[0] = add(c[0], over);
-        UNROLL for (int k = 0; k < BLOCK; k++) w[k] = c[k];
-        digits_of_block(digits + t, m, w, inverse_);
-        sweep_on(w, c, m, NULL, shared, n);
-        over = high_bits(c[0]);
-        UNROLL for (int k = 1; k < BLOCK; k++) over = high_bits(add(c[k], over));
-    }
+    share_modulus(&shared, modulus, inverse, n);
+    subtract_excess(columns, 1, n, 2);
+    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK)
+        over = reduce_block(columns + t, digits + t, over, &shared, n);
     columns[n] = add(columns[n], over);
+}
+
+/* Both reductions of `set_to_products`: the digits of the first are subtracted from the second, with `lift`. A block of
+ * one in turn with a block of the other, as each has to wait for its digits. */
+NOINLINE void reduce_both(V *first, V *second, const struct ring *ring) {
+    struct shared_modulus shared;
+    V over = zero(), second_over = zero();
+    const size_t n = ring->half;
+    share_modulus(&shared, ring->prime, ring->inverse, n);
+    DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) {
+        V digits[BLOCK], forgotten[BLOCK];
+        over = reduce_block(first + t, digits, over, &shared, n);
+        UNROLL for (int k = 0; k < BLOCK; k++)
+            second[t + k] = add(second[t + k], sub(all(ring->lift[t + k]), digits[k]));
+        second_over = reduce_block(second + t, forgotten, second_over, &shared, n);
+    }
+    first[n] = add(first[n], over);
+    second[n] = add(second[n], second_over);
 }
 
 /* The sum of limbs of x times rows of a table of doubles, and of `plus`: columns[0 .. n + 2). A tile of columns stays in

@@ -183,12 +183,29 @@ NOINLINE void double_and_add_square(V *columns, const V *a) {
     }
 }
 
+/* columns[0 .. 2n) = a * b. */
+INLINE void set_to_product(V *columns, const V *a, const V *b, size_t n) { add_product(columns, 0, a, b, n); }
+
+/* first[0 .. 2n) = a[0 .. n) * b[0 .. n), second[0 .. 2n) = a[0 .. n) * b[n .. 2n) + a[n .. 2n) * b[0 .. n). */
+INLINE void set_to_products(V *first, V *second, const V *a, const V *b, size_t n) {
+    add_product(first, 0, a, b, n);
+    add_product(second, 0, a, b + n, n);
+    add_product(second, 1, a + n, b, n);
+}
+
 /* columns[0 .. 2n) = a * a. Block t meets the blocks above it in columns from 2t + 10 on; those below n + t are known. */
 INLINE void set_to_square(V *columns, const V *a, size_t n) {
     UNROLL for (int k = 0; k < BLOCK; k++) columns[k] = columns[2 * n - BLOCK + k] = zero();
     DO_NOT_UNROLL for (size_t t = 0; t + BLOCK < n; t += BLOCK)
         sweep(columns + 2 * t + BLOCK, t ? n - t - BLOCK : 0, a + t, a + t + BLOCK, n - BLOCK - t);
     DO_NOT_UNROLL for (size_t t = 0; t < n; t += BLOCK) double_and_add_square(columns + 2 * t, a + t);
+}
+
+/* The same as `set_to_products` of a and a. */
+INLINE void set_to_squares(V *first, V *second, const V *a, size_t n) {
+    set_to_square(first, a, n);
+    add_product(second, 0, a, a + n, n);
+    for (size_t k = 0; k < 2 * n; k++) second[k] = add(second[k], second[k]);
 }
 
 /* Montgomery's reduction: adds the multiple `digits` of the modulus that makes columns[0 .. n) vanish; what remains, the
@@ -215,6 +232,15 @@ NOINLINE void reduce(V *columns, V *digits, const uint64_t *modulus, const uint6
         DO_NOT_UNROLL for (size_t j = BLOCK; j < n; j += BLOCK) sweep_block(w, c + j, low, NULL, modulus + j, 1);
         UNROLL for (int k = 0; k < BLOCK; k++) c[n + k] = w[k];
     }
+}
+
+/* Both reductions of `set_to_products`: the digits of the first are subtracted from the second, with `lift`. */
+INLINE void reduce_both(V *first, V *second, const struct ring *ring) {
+    V digits[MAX_HALF];
+    const size_t n = ring->half;
+    reduce(first, digits, ring->prime, ring->inverse, n);
+    for (size_t k = 0; k < n; k++) second[k] = add(second[k], sub(all(ring->lift[k]), digits[k]));
+    reduce(second, digits, ring->prime, ring->inverse, n);
 }
 
 /* The sum of limbs of x times rows of a table, and of `plus`: columns[0 .. n + 1]. A tile of ten columns stays in

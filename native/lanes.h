@@ -1,6 +1,6 @@
 /* The algorithms, in terms of what an instruction set's file defines before it includes this: the vector type V of LANES
- * 64-bit lanes, limbs of LIMB_BITS bits, sums of products in lazy columns (`add_product`, `set_to_square`, `add_table`),
- * Montgomery's reduction (`reduce`, `fold`) and the way between rows of bytes and limbs (`load_rows`, `store_rows`).
+ * 64-bit lanes, limbs of LIMB_BITS bits, sums of products in lazy columns (`set_to_product`, `set_to_products`,
+ * `set_to_squares`, `add_table`), Montgomery's reduction (`reduce`, `reduce_both`, `fold`) and the way between rows of bytes and limbs (`load_rows`, `store_rows`).
  *
  * Integers modulo p^2 are written to base p (`struct ring`): x = x0 + x1 p. Then
  *
@@ -77,39 +77,32 @@ static void linear(const struct linear_map *map, uint8_t *out, const uint8_t *in
 
 /* ---- Integers modulo p^2 ----------------------------------------------------------------------------------------- */
 
-/* From the lazy columns of both digits of a product to the product; `doubled` says that those of the second digit hold
- * half of what is meant. */
-INLINE void reduce_both(V *r, V *first, V *second, const struct ring *ring, int doubled) {
-    V m[MAX_HALF];
+/* The product from its lazy columns. */
+INLINE void reduce_and_carry(V *r, V *first, V *second, const struct ring *ring) {
     const size_t h = ring->half;
-    reduce(first, m, ring->prime, ring->inverse, h);
-    carry(r, first + h, h);
+    V over = zero(), second_over = zero();
+    reduce_both(first, second, ring);
     for (size_t k = 0; k < h; k++) {
-        const V whole = doubled ? add(second[k], second[k]) : second[k];
-        second[k] = add(whole, sub(all(ring->lift[k]), m[k]));
+        const V t = add(first[h + k], over), u = add(second[h + k], second_over);
+        r[k] = low_bits(t);
+        r[h + k] = low_bits(u);
+        over = high_bits(t);
+        second_over = high_bits(u);
     }
-    for (size_t k = h; doubled && k < 2 * h; k++) second[k] = add(second[k], second[k]);
-    reduce(second, m, ring->prime, ring->inverse, h);
-    carry(r + h, second + h, h);
 }
 
 /* r = a b / R; r may be a or b. */
 NOINLINE void multiply(V *r, const V *a, const V *b, const struct ring *ring) {
     V first[2 * MAX_HALF], second[2 * MAX_HALF];
-    const size_t h = ring->half;
-    add_product(first, 0, a, b, h);
-    add_product(second, 0, a, b + h, h);
-    add_product(second, 1, a + h, b, h);
-    reduce_both(r, first, second, ring, 0);
+    set_to_products(first, second, a, b, ring->half);
+    reduce_and_carry(r, first, second, ring);
 }
 
 /* r = a a / R. */
 NOINLINE void square(V *r, const V *a, const struct ring *ring) {
     V first[2 * MAX_HALF], second[2 * MAX_HALF];
-    const size_t h = ring->half;
-    set_to_square(first, a, h);
-    add_product(second, 0, a, a + h, h);
-    reduce_both(r, first, second, ring, 1);
+    set_to_squares(first, second, a, ring->half);
+    reduce_and_carry(r, first, second, ring);
 }
 
 /* r = a times a number below p, over R and modulo p; h limbs. */
@@ -117,7 +110,7 @@ static void multiply_shared(V *r, const V *a, const uint64_t *shared, const stru
     V b[MAX_HALF], columns[2 * MAX_HALF], m[MAX_HALF];
     const size_t h = ring->half;
     for (size_t k = 0; k < h; k++) b[k] = all(shared[k]);
-    add_product(columns, 0, a, b, h);
+    set_to_product(columns, a, b, h);
     reduce(columns, m, ring->prime, ring->inverse, h);
     carry(r, columns + h, h);
 }
@@ -159,9 +152,9 @@ static void store_encrypted(V *x, const struct ring *ring, const struct messages
     multiply(x, x, one, ring);
     make_canonical(x, ring);
     for (size_t k = 0; k < h; k++) p[k] = all(ring->prime[k]);
-    clear(columns, 2 * h + 8);
-    for (size_t k = 0; k < h; k++) columns[k] = x[k];
-    add_product(columns, 1, x + h, p, h);
+    clear(columns + 2 * h, 8);
+    set_to_product(columns, x + h, p, h);
+    for (size_t k = 0; k < h; k++) columns[k] = add(columns[k], x[k]);
     carry(columns, columns, 2 * h);
     store_rows(out + row * ring->square_bytes, live, ring->square_bytes, columns);
 }

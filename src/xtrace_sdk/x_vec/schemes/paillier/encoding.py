@@ -80,8 +80,7 @@ class VectorEncoding:
 
     def pack(self, bits: Bits) -> PackedBits:
         """Packs the vectors with eight positions per byte: Σ xᵢ·2^(w−1−i) for each ciphertext, little-endian."""
-        parts = [bits[:, positions][:, ::-1] for positions in self._positions]
-        return np.concatenate([np.packbits(part, axis=1, bitorder="little") for part in parts], axis=1)
+        return np.concatenate([_packed(bits[:, positions]) for positions in self._positions], axis=1)
 
     def unpack(self, packed: PackedBits) -> Bits:
         """Reverses `pack`."""
@@ -115,6 +114,13 @@ class VectorEncoding:
             distances += distance
             good &= valid
         return distances, good
+
+
+def _packed(bits: Bits) -> PackedBits:
+    # The same as np.packbits(bits[:, ::-1], bitorder="little"), which reads every byte by itself.
+    missing = -bits.shape[1] % 8
+    whole = np.pad(bits, ((0, 0), (missing, 0))) if missing else bits
+    return np.packbits(whole, axis=1)[:, ::-1]
 
 
 _NOTHING = np.zeros((1, 1), dtype=np.uint64)
