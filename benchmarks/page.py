@@ -49,8 +49,8 @@ the speed-up of two threads over one. Creating and loading exclude key derivatio
 
 The rows for AVX2 predate its kernels on doubles. In turns with the old kernels, on a busy machine, the new ones needed
 0.62 of the time to multiply a row and 0.77 of the time to read a distance. On a processor of the Zen 3 generation, one
-thread, the best of several runs with nothing else running: 34 µs to encrypt a vector, 15 µs to read a distance, and
-1.3 µs to multiply a row (targets: 32, 16 and 1.5).
+thread, the best of several runs with nothing else running: 32 µs to encrypt a vector, 14 µs to read a distance, and
+1.2 µs to multiply a row (targets: 32, 16 and 1.5).
 """
 
 

@@ -154,6 +154,20 @@ INLINE void set_to_products(V *first, V *second, const V *a, const V *b, size_t 
     add_product(second, a_ + n, b_, n);
 }
 
+/* The same as `set_to_products` of x and a number whose first digit is 1 and whose second is y[0 .. n). */
+INLINE void set_to_sum(V *first, V *second, const V *x, const V *y, size_t n) {
+    D x_[MAX_HALF], y_[MAX_HALF];
+    to_doubles(x_, x, n);
+    to_doubles(y_, y, n);
+    subtract_excess(first, 0, n, 2);
+    subtract_excess(second, 0, n, 2 + 2);
+    for (size_t k = 0; k < n; k++) {
+        first[k] = add(first[k], x[k]);
+        second[k] = add(second[k], x[n + k]);
+    }
+    add_product(second, x_, y_, n);
+}
+
 /* columns[0 .. 2n) += a * a. Products of two different limbs come twice: the columns hold half of the sum before the
  * squares of single limbs are added. */
 INLINE void double_and_add_square(V *columns, const D *a, size_t n) {

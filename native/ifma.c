@@ -193,6 +193,16 @@ INLINE void set_to_products(V *first, V *second, const V *a, const V *b, size_t 
     add_product(second, 1, a + n, b, n);
 }
 
+/* The same of x and a number whose first digit is 1 and whose second is y[0 .. n). */
+INLINE void set_to_sum(V *first, V *second, const V *x, const V *y, size_t n) {
+    add_product(second, 0, x, y, n);
+    for (size_t k = 0; k < n; k++) {
+        first[k] = x[k];
+        first[n + k] = zero();
+        second[k] = add(second[k], x[n + k]);
+    }
+}
+
 /* columns[0 .. 2n) = a * a. Block t meets the blocks above it in columns from 2t + 10 on; those below n + t are known. */
 INLINE void set_to_square(V *columns, const V *a, size_t n) {
     UNROLL for (int k = 0; k < BLOCK; k++) columns[k] = columns[2 * n - BLOCK + k] = zero();

@@ -1,6 +1,7 @@
 /* The algorithms, in terms of what an instruction set's file defines before it includes this: the vector type V of LANES
  * 64-bit lanes, limbs of LIMB_BITS bits, sums of products in lazy columns (`set_to_product`, `set_to_products`,
- * `set_to_squares`, `add_table`), Montgomery's reduction (`reduce`, `reduce_both`, `fold`) and the way between rows of bytes and limbs (`load_rows`, `store_rows`).
+ * `set_to_squares`, `set_to_sum`, `add_table`), Montgomery's reduction (`reduce`, `reduce_both`, `fold`) and the way
+ * between rows of bytes and limbs (`load_rows`, `store_rows`).
  *
  * Integers modulo p^2 are written to base p (`struct ring`): x = x0 + x1 p. Then
  *
@@ -141,15 +142,14 @@ static void load_element(V *x, const struct ring *ring, const struct reduction *
 /* x = (1 + message p) x / R, or x / R without a message, in bytes. */
 static void store_encrypted(V *x, const struct ring *ring, const struct messages *messages, uint8_t *out, size_t row,
                             size_t live) {
-    V one[2 * MAX_HALF + 8], message[MAX_HALF + 8], p[MAX_HALF], columns[2 * MAX_HALF + 8];
+    V message[MAX_HALF + 8], scaled[MAX_HALF], p[MAX_HALF], columns[2 * MAX_HALF + 8], second[2 * MAX_HALF];
     const size_t h = ring->half;
-    clear(one, 2 * h);
-    one[0] = all(1);
-    if (messages->rows) {
-        load_rows(message, messages->rows + row * messages->bytes, live, messages->bytes, h);
-        multiply_shared(one + h, message, ring->message, ring);
-    }
-    multiply(x, x, one, ring);
+    message[0] = zero(); /* or a compiler that thinks of h = 0 warns */
+    clear(message, h);
+    if (messages->rows) load_rows(message, messages->rows + row * messages->bytes, live, messages->bytes, h);
+    multiply_shared(scaled, message, ring->message, ring);
+    set_to_sum(columns, second, x, scaled, h);
+    reduce_and_carry(x, columns, second, ring);
     make_canonical(x, ring);
     for (size_t k = 0; k < h; k++) p[k] = all(ring->prime[k]);
     clear(columns + 2 * h, 8);

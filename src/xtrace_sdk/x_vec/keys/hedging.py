@@ -70,13 +70,18 @@ class Hedge(Secretive):
         # The same as `_draw_with` for each row, without an object for each part.
         if size > _BLOCK_BYTES:
             raise ValueError(f"{size} bytes were asked for each row, expected at most {_BLOCK_BYTES}")
-        data, width, key = messages.tobytes(), messages.shape[1], self._key
+        count, width, key = *messages.shape, self._key
         head, length = b"\x01" + _framed(purpose.encode()), width.to_bytes(8, "big")
-        drawn = [
-            hmac.digest(key, b"".join((head, fresh[f : f + FRESH_BYTES], length, data[m : m + width])), "sha256")[:size]
-            for f, m in zip(range(0, len(fresh), FRESH_BYTES), range(0, len(data), width), strict=True)
-        ]
-        return np.frombuffer(b"".join(drawn), dtype=np.uint8).reshape(len(messages), size)
+        parts = (
+            np.broadcast_to(np.frombuffer(head, dtype=np.uint8), (count, len(head))),
+            np.frombuffer(fresh, dtype=np.uint8).reshape(count, FRESH_BYTES),
+            np.broadcast_to(np.frombuffer(length, dtype=np.uint8), (count, len(length))),
+            messages,
+        )
+        framed = np.concatenate(parts, axis=1)
+        data, step = framed.tobytes(), framed.shape[1]
+        drawn = [hmac.digest(key, data[start : start + step], "sha256") for start in range(0, len(data), step)]
+        return np.frombuffer(b"".join(drawn), dtype=np.uint8).reshape(count, _BLOCK_BYTES)[:, :size]
 
 
 def _framed(part: bytes) -> bytes:
