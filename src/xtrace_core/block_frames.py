@@ -86,8 +86,8 @@ def head(slabs: int, queries: int, blocks: int, candidates: int, revision: int) 
     return _HEAD.pack(_MAGIC, VALUE_BITS, slabs, queries, 0, blocks, candidates, revision)
 
 
-def block(block_id: int, slots: Slots, packed: Sequence[Sequence[bytes]]) -> bytes:
-    """Returns the values of at least one slot of a block, packed for each query and slab."""
+def block(block_id: int, slots: Slots, packed: bytes) -> bytes:
+    """Returns the values of at least one slot of a block, packed for each query and slab in turn."""
     count = len(slots)
     if int(slots[-1]) == count - 1:
         bitmap = b""
@@ -95,7 +95,7 @@ def block(block_id: int, slots: Slots, packed: Sequence[Sequence[bytes]]) -> byt
         bits = np.zeros(SLOTS, dtype=np.uint8)
         bits[slots] = 1
         bitmap = np.packbits(bits, bitorder="little").tobytes()
-    return b"".join([_BLOCK.pack(block_id, count, bool(bitmap)), bitmap, *[part for one in packed for part in one]])
+    return b"".join([_BLOCK.pack(block_id, count, bool(bitmap)), bitmap, packed])
 
 
 def end() -> bytes:

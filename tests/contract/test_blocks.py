@@ -6,10 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from support.sealing import DIM, QUERY, SealingClient, check_slots, sealing_client
+from support.sealing import DIM, SealingClient, check_slots, sealing_client
 from support.service import Http, LiveService, ok, problem
 from xtrace_core import block_frames
 from xtrace_core.lattice.parameters import hint_bytes
+from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
+from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
 
 POSTGRES_BY_DEFAULT = True
 
@@ -26,12 +28,24 @@ def test_a_search_finds_every_chunk_once_in_blocks_or_in_none(sealing: SealingCl
     assert sealing.search().in_none == sealing.expected()
     first = sealing.seal(ids[:10])
     second = sealing.seal([*ids[12:20], *ids[25:]])
-    answer = sealing.search(queries=[QUERY, 1 - QUERY])
-    assert answer.in_blocks == sealing.expected(*ids[:10], *ids[12:20], *ids[25:], queries=[QUERY, 1 - QUERY])
-    assert answer.in_none == sealing.expected(*ids[10:12], *ids[20:25], queries=[QUERY, 1 - QUERY])
+    queries = [sealing.query, 1 - sealing.query]
+    answer = sealing.search(queries=queries)
+    assert answer.in_blocks == sealing.expected(*ids[:10], *ids[12:20], *ids[25:], queries=queries)
+    assert answer.in_none == sealing.expected(*ids[10:12], *ids[20:25], queries=queries)
     assert sealing.blocks() == {first: (10, 10, False), second: (13, 13, False)}
     plan = sealing.plan()
     assert plan == {"candidates": 30, "unsealed": 7, "blocks": 2, "revision": answer.revision}
+
+
+def test_long_vectors_have_several_slabs_and_large_bodies(http: Http) -> None:
+    sealing = sealing_client(http, client=LatticeClient.create(1000, SchemeParameters()))
+    ids = sealing.insert(9)
+    sealing.seal(ids[:3])
+    sealing.seal(ids[3:7])
+    queries = [sealing.query, 1 - sealing.query, sealing.vectors[ids[4]]]
+    answer = sealing.search(queries=queries, range=[2, 100])
+    assert answer.in_blocks == sealing.expected(*ids[1:7], queries=queries)
+    assert answer.in_none == sealing.expected(*ids[7:], queries=queries)
 
 
 @pytest.mark.parametrize(

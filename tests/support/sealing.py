@@ -25,7 +25,6 @@ from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
 from xtrace_server.storage.slots import slots_of
 
 DIM: Final = 16
-QUERY: Final = np.random.default_rng(1).integers(0, 2, DIM, dtype=np.uint8)
 
 
 def lattice_data(client: LatticeClient) -> ContextData:
@@ -64,6 +63,8 @@ class SealingClient:
 
     def __post_init__(self) -> None:
         self._random = np.random.default_rng(self.seed)
+        self.dim = self.client.embed_len
+        self.query = np.random.default_rng(1).integers(0, 2, self.dim, dtype=np.uint8)
 
     def save_context(self) -> None:
         data = msgspec.to_builtins(lattice_data(self.client))
@@ -75,23 +76,23 @@ class SealingClient:
 
     def chunk(self, chunk_id: int | None = None, **fields: Any) -> dict[str, Any]:
         """A chunk with a new vector, which is known from then on if the chunk has an id."""
-        (vector,) = self._random.integers(0, 2, (1, DIM), dtype=np.uint8)
+        (vector,) = self._random.integers(0, 2, (1, self.dim), dtype=np.uint8)
         index = self.client.encrypt_vec_one(vector)
         if chunk_id is not None:
             self.vectors[chunk_id], self.nonces[chunk_id] = vector, index.nonce
             fields["chunk_id"] = chunk_id
         sent = {"chunk_content": "text", "meta_data": {}, **fields}
-        return {**sent, "index": [b64(bytes(index[0].to_bytes(32, "little")))], "nonce": b64(index.nonce)}
+        return {**sent, "index": [b64(index[0].to_bytes(600, "little").rstrip(b"\0"))], "nonce": b64(index.nonce)}
 
     def insert(self, count: int, **fields: Any) -> list[int]:
         """Stores chunks with random vectors, and returns their ids."""
-        vectors = self._random.integers(0, 2, (count, DIM), dtype=np.uint8)
+        vectors = self._random.integers(0, 2, (count, self.dim), dtype=np.uint8)
         indexes = self.client.encrypt_vec_batch(vectors)
         chunks = [
             {
                 "chunk_content": f"text {number}",
                 "meta_data": {"tag1": f"t{number % 3}"},
-                "index": [b64(index[0].to_bytes(32, "little").rstrip(b"\0"))],
+                "index": [b64(index[0].to_bytes(600, "little").rstrip(b"\0"))],
                 "nonce": b64(index.nonce),
                 **fields,
             }
@@ -151,13 +152,15 @@ class SealingClient:
         """What clients need of the blocks."""
         return self.http.data("GET", "/block/{org}", params={**self.scope, "block_ids": list(block_ids)})
 
-    def search(self, http: Http | None = None, queries: Sequence[NDArray[np.uint8]] = (QUERY,), **more: Any) -> Answer:
+    def search(
+        self, http: Http | None = None, queries: Sequence[NDArray[np.uint8]] | None = None, **more: Any
+    ) -> Answer:
         """What a search of blocks finds: distances of the chunks in blocks, and those of the others.
 
         Searches again where a block was replaced before its parts were fetched.
         """
         for _ in range(50):
-            found = self._search(http or self.http, queries, more)
+            found = self._search(http or self.http, queries or [self.query], more)
             if found is not None:
                 return found
         raise AssertionError("blocks are replaced all the time")
@@ -169,8 +172,10 @@ class SealingClient:
         answer = http.data("POST", "/block/search/{org}", content=request, headers=headers)
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == block_frames.MEDIA_TYPE
-        read = block_frames.read_answer(answer.content, slabs(DIM), len(queries))
-        parts = block_frames.read_fetched(self.fetched(*[one.block_id for one in read.blocks]).content, hint_bytes(DIM))
+        read = block_frames.read_answer(answer.content, slabs(self.dim), len(queries))
+        parts = block_frames.read_fetched(
+            self.fetched(*[one.block_id for one in read.blocks]).content, hint_bytes(self.dim)
+        )
         if len(parts) < len(read.blocks):
             return None
         in_blocks: dict[int, list[int]] = {}
@@ -195,10 +200,11 @@ class SealingClient:
         assert not in_blocks.keys() & in_none.keys(), "a chunk is in a block and in none"
         return Answer(in_blocks, in_none, read.revision)
 
-    def expected(self, *chunk_ids: int, queries: Sequence[NDArray[np.uint8]] = (QUERY,)) -> dict[int, list[int]]:
+    def expected(self, *chunk_ids: int, queries: Sequence[NDArray[np.uint8]] | None = None) -> dict[int, list[int]]:
         """The distances of these chunks, or of all that are stored."""
         ids = chunk_ids or self.vectors
-        return {one: [int((self.vectors[one] != query).sum()) for query in queries] for one in ids}
+        asked = queries or [self.query]
+        return {one: [int((self.vectors[one] != query).sum()) for query in asked] for one in ids}
 
 
 def sealing_client(http: Http, **fields: Any) -> SealingClient:

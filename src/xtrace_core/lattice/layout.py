@@ -78,8 +78,18 @@ def packed_bytes(count: int, bits: int) -> int:
 
 
 def pack_values(values: NDArray[np.uint16]) -> bytes:
-    """Returns the values of an answer, 12 bits each, as one little-endian bit string."""
-    return pack(values, VALUE_BITS)
+    """Returns the values of an answer, `(..., n)`, 12 bits each: a little-endian bit string for each n of them."""
+    if values.shape[-1] % 2:
+        values = np.concatenate([values, np.zeros((*values.shape[:-1], 1), np.uint16)], axis=-1)
+        return np.ascontiguousarray(_triples(values)[..., :-1]).tobytes()
+    return _triples(values).tobytes()
+
+
+def _triples(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Returns each pair of values as three bytes."""
+    joined = values[..., ::2].astype("<u4") | values[..., 1::2].astype("<u4") << np.uint32(VALUE_BITS)
+    octets: NDArray[np.uint8] = np.ascontiguousarray(joined).view(np.uint8).reshape(*joined.shape, 4)
+    return octets[..., :3].reshape(*joined.shape[:-1], -1)
 
 
 def unpack_values(data: Buffer, count: int) -> NDArray[np.uint16]:

@@ -32,7 +32,6 @@ _LISTS: Final[dict[type[msgspec.Struct], LongList]] = {
     wire.UpdateChunks: LongList("chunk_updates", "max_chunks", "chunks"),
     wire.PatchChunks: LongList("chunk_patches", "max_chunks", "chunks"),
     wire.FindNames: LongList("names", "max_ids", "names"),
-    wire.SearchBlocks: LongList("queries", "max_queries", "queries"),
 }
 _thread: Final = ThreadPoolExecutor(1, thread_name_prefix="xtrace-decode")
 

@@ -94,9 +94,8 @@ class BlockSearch:
 
 def _block(chosen: Chosen, values: Values) -> bytes:
     """Returns one block of the answer; `values` are `(queries, slabs, rows)`."""
-    wanted = values[:, :, chosen.slots]
-    packed = [[pack_values(slab) for slab in query] for query in wanted]
-    return block_frames.block(chosen.pk, chosen.slots, packed)
+    wanted = values if len(chosen.slots) == values.shape[-1] else values[:, :, chosen.slots]
+    return block_frames.block(chosen.pk, chosen.slots, pack_values(wanted))
 
 
 class BlockSearches:

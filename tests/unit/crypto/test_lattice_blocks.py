@@ -216,6 +216,10 @@ def test_values_are_packed_as_one_string_of_bits(bits: int, count: int) -> None:
 
 def test_bits_after_the_last_value_are_refused() -> None:
     assert unpack_values(pack_values(np.array([4095], dtype=np.uint16)), 1).tolist() == [4095]
+    several = np.random.default_rng(3).integers(0, 4096, (2, 3, 7), dtype=np.uint16)
+    each = [pack(part, 12) for query in several for part in query]
+    assert pack_values(several) == b"".join(each)
+    assert pack_values(several[:, :, :6]) == b"".join(pack(part, 12) for query in several[:, :, :6] for part in query)
     with pytest.raises(ValueError, match="after the last value"):
         unpack_values(b"\0\x10", 1)
 

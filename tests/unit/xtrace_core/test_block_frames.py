@@ -17,6 +17,10 @@ def packed(count: int, slabs: int, queries: int) -> list[list[bytes]]:
     ]
 
 
+def joined(count: int, slabs: int, queries: int) -> bytes:
+    return b"".join([part for query in packed(count, slabs, queries) for part in query])
+
+
 def records(count: int) -> bytes:
     ids, rows = np.arange(5, 5 + count), np.ones((count, 1, 32), dtype=np.uint8)
     body = frames.block(ids, rows, [b"n" * 16] * count) if count else b""
@@ -27,8 +31,8 @@ def answer(slabs: int = 1, queries: int = 1, in_records: int = 2) -> bytes:
     return b"".join(
         [
             block_frames.head(slabs, queries, 2, 1024 + 3 + in_records, 99),
-            block_frames.block(7, EVERY_SLOT, packed(1024, slabs, queries)),
-            block_frames.block(9, SOME_SLOTS, packed(3, slabs, queries)),
+            block_frames.block(7, EVERY_SLOT, joined(1024, slabs, queries)),
+            block_frames.block(9, SOME_SLOTS, joined(3, slabs, queries)),
             block_frames.end(),
             records(in_records),
         ]
@@ -46,8 +50,8 @@ def test_an_answer_is_read_as_it_was_written(slabs: int, queries: int, in_record
 
 
 def test_a_value_takes_one_and_a_half_bytes_and_a_whole_block_has_no_bitmap() -> None:
-    assert len(block_frames.block(7, EVERY_SLOT, packed(1024, 1, 1))) == 11 + 1536
-    assert len(block_frames.block(9, SOME_SLOTS, packed(3, 1, 1))) == 11 + 128 + 5
+    assert len(block_frames.block(7, EVERY_SLOT, joined(1024, 1, 1))) == 11 + 1536
+    assert len(block_frames.block(9, SOME_SLOTS, joined(3, 1, 1))) == 11 + 128 + 5
 
 
 def test_an_answer_that_is_cut_anywhere_is_no_answer() -> None:

@@ -52,10 +52,7 @@ class BodyFiles:
             for body in bodies:
                 sha256 = hashlib.sha256(body).digest()
                 self._write(sha256, body)
-                mapped = self._mapped(sha256)
-                if mapped is None:
-                    raise OSError(f"the file of a block in {self._folder} cannot be read back")
-                found[sha256] = mapped
+                found[sha256] = self._kept(sha256, self._map(sha256))
         return found
 
     def shrink(self) -> None:
@@ -95,12 +92,16 @@ class BodyFiles:
     def _mapped(self, sha256: bytes) -> memoryview | None:
         """Maps a file; None if it is missing or damaged, for example because the machine lost power."""
         try:
-            with self._path(sha256).open("rb") as file:
-                mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            mapped = self._map(sha256)
         except (FileNotFoundError, ValueError):  # an empty file cannot be mapped
             return None
-        if hashlib.sha256(mapped).digest() != sha256:
-            return None
+        return self._kept(sha256, mapped) if hashlib.sha256(mapped).digest() == sha256 else None
+
+    def _map(self, sha256: bytes) -> memoryview:
+        with self._path(sha256).open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def _kept(self, sha256: bytes, mapped: memoryview) -> memoryview:
         self._maps[sha256] = mapped
         self._count(sha256, len(mapped))
         return mapped
