@@ -48,12 +48,15 @@ RECORDS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "cat": ("The cat is asleep on the warm radiator.", {"topic": "home"}),
     "merger": ("Our lawyers advise against the merger.", {"topic": "legal", "tags": ["a", "é"]}),
 }
-SCHEMES: Final = ("paillier_lookup", "paillier")
+SCHEMES: Final = ("paillier_lookup", "paillier", "lattice")
 CONTENTS: Final = (
     Content("A text alone."),
     Content("é", {"tag1": "private", "facets": ["a"]}, np.array([1, -128, 127], np.int8), "a name"),
     Content("A record.", None, np.array([0.5, -1.0], np.float32), None, RecordPart("id", "ns", '{"a":1}', bytes(16))),
 )
+BLOCK_VECTORS: Final = np.arange(3)[:, None] >> (np.arange(512) % 2) & 1
+"""The bits of the vectors of a block."""
+BLOCK_KB: Final = "the knowledge base of the block"
 
 
 async def main(target: Path) -> None:
@@ -62,6 +65,7 @@ async def main(target: Path) -> None:
     contexts = _contexts(target, expected)
     envelopes = [base64.b64encode(pack(content)).decode() for content in CONTENTS]
     _write(target / "envelopes.json", envelopes)
+    _block(target, contexts["lattice"])
     postgres = Postgres()
     postgres.start()
     with tempfile.TemporaryDirectory() as name:
@@ -93,6 +97,15 @@ def _contexts(target: Path, expected: dict[str, Any]) -> dict[str, ExecutionCont
     expected["contexts"][path.name] = made.id
     expected["recovery_key"] = words.words()
     return contexts
+
+
+def _block(target: Path, context: ExecutionContext) -> None:
+    """A block without its body, which its key, its nonce and the vectors decide."""
+    blocks = context.homomorphic.blocks
+    assert blocks is not None
+    sealed = blocks.seal(BLOCK_VECTORS, BLOCK_KB)
+    parts = {"header": sealed.header, "hints": sealed.hints}
+    _write(target / "block.json", {name: base64.b64encode(part).decode() for name, part in parts.items()})
 
 
 async def _store(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tools import release
-from tools.released_fixtures import CONTENTS
+from tools.released_fixtures import BLOCK_KB, BLOCK_VECTORS, CONTENTS
 
 from support import databases
 from support.postgres import NEEDED
@@ -98,6 +98,16 @@ def test_contents_are_read(released: Path) -> None:
         assert copies[0] == copies[1]
 
 
+def test_a_block_is_made_as_it_was(released: Path, expected: dict[str, Any]) -> None:
+    context = ExecutionContext.load_from_disk(expected["passphrase"], released / "context-lattice.json")
+    stored = {name: base64.b64decode(part) for name, part in json.loads((released / "block.json").read_text()).items()}
+    blocks = context.homomorphic.blocks
+    assert blocks is not None
+    block = blocks.checked(stored["header"], stored["hints"], BLOCK_KB)
+    assert blocks.matches(block, BLOCK_VECTORS)
+    assert not blocks.matches(block, 1 - BLOCK_VECTORS)
+
+
 def test_a_framed_answer_is_read(released: Path, expected: dict[str, Any]) -> None:
     reader = FrameReader()
     blocks = list(reader.feed((released / "search.frames").read_bytes()))
@@ -110,13 +120,13 @@ async def test_a_database_in_sqlite_is_served(released: Path, expected: dict[str
         await records_are_there(service, released, expected, "sqlite")
 
 
-def test_archives_are_sound_and_restored(released: Path, tmp_path: Path) -> None:
+def test_archives_are_sound_and_restored(released: Path, expected: dict[str, Any], tmp_path: Path) -> None:
     for name in ("backup-sqlite", "backup-postgresql"):
         folder = tmp_path / name
         done = restore(dialect_of(default_url(folder)), folder, released / f"{name}.tar")
         assert done.rows == checked(released / f"{name}.tar").rows
         with closing(sqlite3.connect(folder / "xtrace.db")) as connection:
-            assert connection.execute("SELECT count(*) FROM chunk").fetchone() == (8,)
+            assert connection.execute("SELECT count(*) FROM chunk").fetchone() == (4 * len(expected["sqlite"]),)
 
 
 def test_a_manifest_is_read(released: Path, expected: dict[str, Any]) -> None:
