@@ -94,8 +94,8 @@ def with_values(change: Callable[[int, NDArray[np.uint16]], NDArray[Any]]) -> Ch
         parts = [block_frames.head(1, queries, len(read.blocks), read.candidates, read.revision)]
         for number, one in enumerate(read.blocks):
             values = np.array([unpack_values(query[0], len(one.slots)) for query in one.packed])
-            packed = [[pack_values(row.astype(np.uint16))] for row in change(number, values) % (1 << VALUE)]
-            parts.append(block_frames.block(one.block_id, one.slots, packed))
+            changed_values = (change(number, values) % (1 << VALUE)).astype(np.uint16)
+            parts.append(block_frames.block(one.block_id, one.slots, pack_values(changed_values)))
         made = b"".join(parts)
         return made + data[len(made) :]
 
