@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.lattice.interface import Elements
-from xtrace_core.lattice.numbers import residues
 from xtrace_core.lattice.parameters import DEGREE, FOLD, PRIMES, RANK, slab_words, words
 from xtrace_core.lattice.ring import ring
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
@@ -63,12 +62,11 @@ class BlockKeys(Secretive):
 
     def secret(self, label: Literal["s", "qs"], seed: bytes) -> Elements:
         """Returns the values of the secret, `(RANK, 2, DEGREE)`, of a block (`s`) or a query (`qs`)."""
-        return ring.forward(residues(ternary(prf(self._vector_key, label, seed), (RANK, DEGREE))))
+        return ring.forward(_ternary_residues(self._ternary(label, seed), len(PRIMES)))
 
     def block_secrets(self, nonces: Sequence[bytes]) -> Elements:
         """Returns the values of the secrets of blocks, modulo the first prime, `(blocks, RANK, 1, DEGREE)`."""
-        drawn = np.stack([ternary(prf(self._vector_key, "s", nonce), (RANK, DEGREE)) for nonce in nonces])
-        return ring.forward(residues(drawn, 1))
+        return ring.forward(_ternary_residues(np.stack([self._ternary("s", nonce) for nonce in nonces]), 1))
 
     def noise(self, label: Literal["e", "qe"], seed: bytes, slab: int, count: int) -> NDArray[np.int64]:
         """Returns the errors of a slab's elements, `(count, DEGREE)`, of a block (`e`) or a query (`qe`)."""
@@ -85,6 +83,9 @@ class BlockKeys(Secretive):
         sums = (masked @ (2.0 * np.array(weights))).T.astype(np.int64) - sum(weights)
         return np.split(sums, np.cumsum(slab_words(self.embed_len))[:-1])
 
+    def _ternary(self, label: str, seed: bytes) -> NDArray[np.uint8]:
+        return ternary(prf(self._vector_key, label, seed), (RANK, DEGREE))
+
     def _matrix(self, label: str) -> list[Elements]:
         return [self._slab_matrix(label, slab, count) for slab, count in enumerate(slab_words(self.embed_len))]
 
@@ -93,3 +94,9 @@ class BlockKeys(Secretive):
         return np.stack(
             [uniform(key, (count, RANK, DEGREE), prime) for key, prime in zip(keys, PRIMES, strict=True)], axis=2
         )
+
+
+def _ternary_residues(drawn: NDArray[np.uint8], primes: int) -> Elements:
+    """Returns the elements `(..., primes, DEGREE)` with these coefficients, less 1."""
+    parts = [drawn + np.uint32(prime - 1) - np.uint32(prime) * (drawn > 0) for prime in PRIMES[:primes]]
+    return np.stack(parts, axis=-2)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xtrace_core.lattice.header import BlockHeader
 from xtrace_core.lattice.interface import Elements
 from xtrace_core.lattice.layout import unpack
-from xtrace_core.lattice.numbers import fractions, products
+from xtrace_core.lattice.numbers import fractions
 from xtrace_core.lattice.parameters import (
     BASE,
     DEGREE,
@@ -164,7 +164,9 @@ def masks_of(keys: BlockKeys, secrets: Sequence[QuerySecret], blocks: Sequence[C
     shape = (len(blocks), *kept.shape[:2], *kept.shape[2:])
     left = np.concatenate([np.broadcast_to(kept, shape), np.broadcast_to(hints, shape)], axis=3)
     right = np.concatenate([np.broadcast_to(own, shape), np.broadcast_to(theirs, shape)], axis=3)
-    return ring.inverse(products(left, right, axis=3))[:, :, :, 0].astype(np.uint64)
+    # Six products of 60 bits fit into 64.
+    sums = (left.astype(np.uint64) * right).sum(axis=3) % np.uint64(_PRIME)
+    return ring.inverse(sums.astype(np.uint32))[:, :, :, 0].astype(np.uint64)
 
 
 def _hints(hints: Sequence[bytes]) -> Elements:

@@ -24,11 +24,11 @@ def uniform(key: bytes, shape: tuple[int, ...], prime: int) -> NDArray[np.uint32
     return words[words < prime][:count].astype(np.uint32).reshape(shape)
 
 
-def ternary(key: bytes, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Returns -1, 0 and 1: the bytes of the stream modulo 3, less 1, without those that are 255."""
+def ternary(key: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Returns 0, 1 and 2, which stand for -1, 0 and 1: the bytes of the stream modulo 3, without those that are 255."""
     count = math.prod(shape)
     drawn = stream(key, _with_spare(count))
-    return (drawn[drawn < 255][:count] % 3).astype(np.int64).reshape(shape) - 1
+    return (drawn[drawn < 255][:count] % 3).reshape(shape)
 
 
 def errors(key: bytes, shape: tuple[int, ...]) -> NDArray[np.int64]:
