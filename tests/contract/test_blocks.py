@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from support import databases
 from support.sealing import DIM, SealingClient, check_slots, sealing_client
 from support.service import Http, LiveService, ok, problem
 from xtrace_core import block_frames
@@ -278,8 +279,8 @@ def test_what_is_no_block_is_refused(parts: dict[str, Any], code: str, reason: s
 @pytest.mark.parametrize(
     ("queries", "code", "reason"),
     [
-        ([], "invalid", "length >= 1"),
-        ([b""] * 9, "invalid", "length <= 8"),
+        ([], "invalid", "got 0 queries, expected 1 to 8"),
+        ([b""] * 9, "invalid", "got 9 queries, expected 1 to 8"),
         ([b"x"], "invalid_ciphertext", "1 bytes, expected 32768"),
         ([b"\xff" * 32768], "invalid_ciphertext", "residue that is not below its prime"),
         (["text"], "invalid", "Expected `bytes`"),
@@ -315,6 +316,20 @@ def test_block_ids_are_whole_numbers_and_not_too_many(method: str, sealing: Seal
     assert "expected whole numbers" in problem(sealing.http.data(method, "/block/{org}", params=odd), 422, "invalid")
     none = {**sealing.scope, "block_ids": [0, -1, 2**53, 10**30]}
     assert sealing.http.data(method, "/block/{org}", params=none).status_code == 200
+
+
+def test_a_search_whose_blocks_vanish_before_it_begins_says_to_try_again(
+    sealing: SealingClient, live_service: LiveService
+) -> None:
+    block = sealing.seal(sealing.insert(3))
+    statement = "DELETE FROM block_body WHERE pk = ?"
+    databases.execute(live_service.folder, statement, block)
+    request = msgspec.msgpack.encode({**sealing.scope, "queries": sealing.client.blocks.queries([sealing.query]).sent})
+    headers = {"content-type": "application/x-msgpack"}
+    answer = sealing.http.data("POST", "/block/search/{org}", content=request, headers=headers)
+    assert "blocks were replaced each time the search began" in problem(answer, 503, "unavailable")
+    assert sealing.unseal(block) == 3
+    assert sealing.search().in_none == sealing.expected()
 
 
 def test_quotas_count_blocks(live_service: LiveService, http: Http) -> None:

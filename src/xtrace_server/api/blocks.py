@@ -23,7 +23,7 @@ from xtrace_server.operations import blocks
 
 router = APIRouter(prefix="/v1/block")
 
-_UNREAD_BYTES: Final = 512 * 1024
+_UNREAD_BYTES: Final = 4 * 2**20
 """The bytes of an answer that are buffered while its client does not read."""
 _FOREVER: Final = "private, max-age=31536000, immutable"
 

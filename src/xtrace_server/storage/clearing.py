@@ -70,7 +70,7 @@ class Clearing:
                     tidy_at = time.monotonic()
                 if time.monotonic() >= tidy_at:
                     await self._tidy_files()
-            except (StorageError, Unavailable) as error:
+            except (StorageError, Unavailable, OSError) as error:
                 if isinstance(error, StorageError) and isinstance(self._database.fault(error), StorageFull):
                     await asyncio.to_thread(self._ballast.give_up)
                 _log.warning("a deletion failed and will be retried: %s", type(error).__name__)

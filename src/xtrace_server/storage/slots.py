@@ -5,6 +5,7 @@ locked knowledge base. So a chunk is in exactly one place: in no block, or in on
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -38,9 +39,12 @@ def bitmap_of(slots: Iterable[int] | Slots) -> bytes:
     return np.packbits(bits, bitorder="little").tobytes()
 
 
+@lru_cache(maxsize=256)  # most blocks are whole, so most bitmaps are equal
 def slots_of(bitmap: bytes) -> Slots:
-    """Returns the slots in a bitmap."""
-    return np.flatnonzero(np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8), bitorder="little"))
+    """Returns the slots in a bitmap, read-only."""
+    slots = np.flatnonzero(np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8), bitorder="little"))
+    slots.flags.writeable = False
+    return slots
 
 
 async def free(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection[int]) -> None:

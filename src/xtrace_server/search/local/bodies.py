@@ -1,15 +1,18 @@
 """The holder of a server that computes with blocks by itself, in threads, from mapped files."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from xtrace_core.arithmetic import Buffer
 from xtrace_server.search.bodies import Alive, BlockComputation, Body, BodyGone, FinishBodies, LoadBodies
 from xtrace_server.search.local.body_files import BodyFiles
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 _T = TypeVar("_T")
 _LOADED_AT_ONCE: Final = 4
 """The number of bodies in memory while they are written to files."""
@@ -22,6 +25,7 @@ class LocalBodies:
 
     def __init__(self, folder: Path, budget: int, threads: int) -> None:
         self._files = BodyFiles(folder, budget)
+        self._files_thread = ThreadPoolExecutor(1, thread_name_prefix="xtrace-block-files")
         self._turn = asyncio.Lock()
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="xtrace-blocks")
@@ -33,29 +37,35 @@ class LocalBodies:
     async def hold(self, bodies: Sequence[Body], load: LoadBodies) -> "_Held":
         # One search after the other: two for the same bodies load them once.
         async with self._turn:
-            found = await asyncio.to_thread(self._files.open, [body.sha256 for body in bodies])
+            found = await self._in_turn(self._files.open, [body.sha256 for body in bodies])
             missing = [body for body in bodies if body.sha256 not in found]
             for start in range(0, len(missing), _LOADED_AT_ONCE):
                 some = missing[start : start + _LOADED_AT_ONCE]
                 loaded = await load([body.pk for body in some])
                 if len(loaded) < len(some):
                     raise BodyGone
-                found |= await asyncio.to_thread(self._files.add, list(loaded.values()))
+                found |= await self._in_turn(self._files.add, list(loaded.values()))
             if missing:
-                await asyncio.to_thread(self._files.shrink)
+                await self._in_turn(self._files.shrink)
         return _Held([found[body.sha256] for body in bodies], self._pool, self._threads)
 
     async def tidy(self, alive: Alive) -> None:
         async with self._turn:
-            names = await asyncio.to_thread(self._files.names)
+            names = await self._in_turn(self._files.names)
             if names:
                 gone = names - await alive(names)
-                await asyncio.to_thread(self._files.remove, gone)
-                await asyncio.to_thread(self._files.shrink)
+                await self._in_turn(self._files.remove, gone)
+                await self._in_turn(self._files.shrink)
 
     async def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._files_thread.shutdown(cancel_futures=True)
         self._files.close()
+
+    async def _in_turn(self, act: Callable[_P, _R], /, *arguments: _P.args, **more: _P.kwargs) -> _R:
+        # In one thread, so that calls do not overlap even where a search is cancelled while one of them runs.
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._files_thread, partial(act, *arguments, **more))
 
 
 class _Held:
