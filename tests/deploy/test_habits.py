@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_pre_commit_runs_what_scripts_check_runs() -> None:
     script = (ROOT / "scripts" / "check").read_text()
-    script = re.sub(r"^if .*?^fi$", "", script, flags=re.DOTALL | re.MULTILINE)  # --fix
-    steps = [line for line in script.splitlines() if line.startswith(".venv/bin/")]
+    script = re.sub(r"^if [^\n]* = --fix .*?^fi$", "", script, flags=re.DOTALL | re.MULTILINE)
+    steps = [line.strip() for line in script.splitlines() if line.strip().startswith(".venv/bin/")]
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     hooks: list[dict[str, Any]] = repository["hooks"]
     assert [hook["entry"] for hook in hooks] == steps
