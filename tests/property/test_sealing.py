@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.recount import kept, recounted
 from support.sealing import SealingClient, check_slots, sealing_client
 from support.service import Http, LiveService, ok, problem
 
@@ -103,5 +104,6 @@ def test_each_chunk_is_found_once_after_every_step(seed: int, http: Http, live_s
     run = Run(http, live_service.folder, random.Random(seed))
     for _ in range(STEPS):
         run.step()
+    assert kept(live_service.folder, http.org) == recounted(live_service.folder, http.org)
     assert run.sealed >= STEPS // 20
     assert run.refused >= STEPS // 20

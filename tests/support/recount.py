@@ -32,19 +32,26 @@ _OF_KNOWLEDGE_BASES = """
 SELECT coalesce(sum(number_of_vectors), 0), coalesce(sum(stored_bytes), 0) FROM knowledge_base
 WHERE organisation_id = ? AND deleted_at IS NULL
 """
+_BLOCKS = """
+SELECT coalesce(sum(length(header) + length(hints) + length(body) + 256), 0)
+FROM block JOIN block_body ON block_body.pk = block.pk
+JOIN binding ON binding.pk = block.binding_pk JOIN knowledge_base ON knowledge_base.pk = binding.kb_pk
+WHERE organisation_id = ? AND deleted_at IS NULL AND live_count > 0
+"""
 
 
 def recounted(folder: Path, organisation_id: str) -> dict[str, int]:
     """Returns the chunks, bytes and contexts of an organisation, as `usage` has them; `folder` is the server's."""
-    chunks, chunk_bytes, contexts, context_bytes = _numbers(folder, organisation_id, _CHUNKS, _CONTEXTS)
-    return {"chunks": chunks, "bytes": chunk_bytes + context_bytes, "contexts": contexts}
+    queries = (_CHUNKS, _CONTEXTS, _BLOCKS)
+    chunks, chunk_bytes, contexts, context_bytes, block_bytes = _numbers(folder, organisation_id, *queries)
+    return {"chunks": chunks, "bytes": chunk_bytes + context_bytes + block_bytes, "contexts": contexts}
 
 
 def kept(folder: Path, organisation_id: str) -> dict[str, int]:
     """Returns the same as the service keeps it; what it keeps of knowledge bases is in agreement with it."""
-    queries = (_OF_ORGANISATION, _OF_KNOWLEDGE_BASES, _CONTEXTS)
-    chunks, stored_bytes, contexts, *of_kbs, _, context_bytes = _numbers(folder, organisation_id, *queries)
-    assert of_kbs == [chunks, stored_bytes - context_bytes]
+    queries = (_OF_ORGANISATION, _OF_KNOWLEDGE_BASES, _CONTEXTS, _BLOCKS)
+    chunks, stored_bytes, contexts, *of_kbs, _, context_bytes, block_bytes = _numbers(folder, organisation_id, *queries)
+    assert of_kbs == [chunks, stored_bytes - context_bytes - block_bytes]
     return {"chunks": chunks, "bytes": stored_bytes, "contexts": contexts}
 
 

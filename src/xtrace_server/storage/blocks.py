@@ -15,7 +15,7 @@ from xtrace_server.storage import chunks
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunks import KEY_BYTES, Reserve
 from xtrace_server.storage.contexts import Binding
-from xtrace_server.storage.schema import block, block_body, chunk
+from xtrace_server.storage.schema import block, block_body, chunk, chunk_id_of
 from xtrace_server.storage.slots import Slots, slots_of
 from xtrace_server.storage.steps import steps
 
@@ -84,10 +84,16 @@ async def plan(connection: AsyncConnection, candidates: Candidates) -> Plan:
 
 async def choose(connection: AsyncConnection, candidates: Candidates, reserve: Reserve) -> list[Chosen]:
     """Returns the blocks that contain candidates, by ascending key. Raises what `reserve` raises."""
-    query = select(_b.pk, _b.sha256, _b.live).where(*_living(candidates.binding)).order_by(_b.pk)
+    binding = candidates.binding
+    query = select(_b.pk, _b.sha256, _b.live).where(*_living(binding)).order_by(_b.pk)
     living = (await connection.execute(query)).all()
-    if not candidates.bounded and candidates.scope.filter == EVERY_CHUNK:
-        return [Chosen(pk, sha256, slots_of(live)) for pk, sha256, live in living]
+    if candidates.scope.filter == EVERY_CHUNK:
+        if not candidates.bounded:
+            return [Chosen(pk, sha256, slots_of(live)) for pk, sha256, live in living]
+        ids = {row.pk: row.ids for row in await connection.execute(select(_b.pk, _b.ids).where(*_living(binding)))}
+        between = tuple(map(chunk_id_of, candidates.pk_range))
+        chosen = [(Chosen(pk, sha256, slots_of(live)), ids[pk]) for pk, sha256, live in living]
+        return await asyncio.to_thread(_between, chosen, *between)
     matching = await _matching_slots(connection, candidates, reserve) if living else {}
     return [Chosen(pk, sha256, matching[pk]) for pk, sha256, _ in living if pk in matching]
 
@@ -118,6 +124,28 @@ async def existing_bodies(connection: AsyncConnection, hashes: Collection[bytes]
 
 def _living(binding: Binding) -> tuple[ColumnElement[bool], ...]:
     return _b.binding_pk == binding.pk, _b.live_count > 0
+
+
+def _between(living: Sequence[tuple[Chosen, bytes]], first: int, last: int) -> list[Chosen]:
+    """Returns those of the blocks that have slots of chunks with ids in the range, and only these slots."""
+    found = []
+    for one, packed in living:
+        ids = _unpacked(packed)[one.slots]
+        slots = one.slots[(first <= ids) & (ids <= last)]
+        if len(slots):
+            found.append(Chosen(one.pk, one.sha256, slots))
+    return found
+
+
+def _unpacked(ids: bytes) -> NDArray[np.int64]:
+    """Does what `block_frames.unpacked_ids` does with ids that were stored, in a tenth of its time."""
+    octets = np.frombuffer(ids, dtype=np.uint8)
+    ends = np.flatnonzero(octets < 0x80) + 1
+    starts = np.concatenate([[0], ends[:-1]])
+    shifts = 7 * (np.arange(len(octets)) - np.repeat(starts, ends - starts))
+    differences = np.add.reduceat((octets & 0x7F).astype(np.int64) << shifts, starts)
+    unpacked: NDArray[np.int64] = np.cumsum(differences)
+    return unpacked
 
 
 async def _matching_slots(connection: AsyncConnection, candidates: Candidates, reserve: Reserve) -> dict[int, Slots]:
