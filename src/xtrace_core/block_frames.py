@@ -40,6 +40,7 @@ _BITMAP_BYTES: Final = SLOTS // 8
 _END: Final = struct.pack("<Q", 0)
 _ID: Final = struct.Struct("<Q")
 _LENGTH: Final = struct.Struct("<H")
+_MAX_ID_OCTETS: Final = 9
 
 Slots = NDArray[np.int64]
 
@@ -169,7 +170,7 @@ def read_fetched(data: bytes, hint_bytes: int) -> list[FetchedBlock]:
         position += _LENGTH.size + length
         hints = _taken(data, position, hint_bytes)
         position += hint_bytes
-        blocks.append(FetchedBlock(block_id, header, hints, np.array(chunk_ids, dtype=np.int64)))
+        blocks.append(FetchedBlock(block_id, header, hints, chunk_ids))
     return blocks
 
 
@@ -185,24 +186,23 @@ def packed_ids(chunk_ids: Sequence[int]) -> bytes:
     return bytes(out)
 
 
-def unpacked_ids(data: bytes) -> list[int]:
+def unpacked_ids(data: bytes) -> NDArray[np.int64]:
     """Reverses `packed_ids`. Raises `InvalidFrames` unless there are at most 1,024 ascending ids."""
-    ids, last, value, shift = list[int](), 0, 0, 0
-    for byte in data:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte & 0x80:
-            if shift > 63:
-                raise InvalidFrames("an id of a block is too large")
-            continue
-        last += value
-        if not value or last > MAX_CHUNK_ID or len(ids) == SLOTS:
-            raise InvalidFrames("the ids of a block are not ascending, too large, or too many")
-        ids.append(last)
-        value = shift = 0
-    if shift or not ids:
+    octets = np.frombuffer(data, dtype=np.uint8)
+    last = np.flatnonzero(octets < 0x80)
+    if not len(last) or last[-1] != len(octets) - 1:
         raise InvalidFrames("the ids of a block are cut off, or missing")
-    return ids
+    first = np.concatenate([[0], last[:-1] + 1])
+    lengths = last - first + 1
+    if len(last) > SLOTS or lengths.max() > _MAX_ID_OCTETS:
+        raise InvalidFrames("the ids of a block are too many, or too large")
+    shifts = 7 * (np.arange(len(octets)) - np.repeat(first, lengths))
+    differences = np.add.reduceat((octets & 0x7F).astype(np.uint64) << shifts.astype(np.uint64), first)
+    ids = np.cumsum(differences, dtype=np.uint64)
+    # A difference has 63 bits at most, so a sum that overflows is smaller than the one before.
+    if not differences.all() or (ids[1:] < ids[:-1]).any() or ids.max() > MAX_CHUNK_ID:
+        raise InvalidFrames("the ids of a block are not ascending, or too large")
+    return ids.astype(np.int64)
 
 
 def _unpacked(form: struct.Struct, data: bytes, position: int) -> tuple[Any, ...]:

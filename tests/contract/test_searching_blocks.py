@@ -115,6 +115,23 @@ async def test_a_large_load_is_sealed_and_searched_by_blocks_because_that_takes_
     assert few.plan.way == "records"
 
 
+@pytest.mark.full
+@pytest.mark.long
+@pytest.mark.sqlite  # over one database: the claim is the client's
+async def test_thirty_thousand_chunks_are_sealed_by_loading_and_searched_by_blocks_by_default(
+    xtrace: XTraceIntegration, kb_id: str
+) -> None:
+    context, count = new_context("lattice", 512), 30_000
+    vectors = np.random.default_rng(10).integers(0, 2, (count, 512), dtype=np.uint8)
+    await DataLoader(context, xtrace).load(chunks(count), list(vectors), kb_id, 2000)
+    retriever, exact = Retriever(context, xtrace), {i + 1: vector for i, vector in enumerate(vectors)}
+    for query in (vectors[7] ^ (np.arange(512) % 9 == 0), 1 - vectors[8]):
+        found = await retriever.search(query, 5, kb_id)
+        assert found.plan is not None
+        assert found.plan.way == "blocks"
+        assert [(one.distance, one.chunk_id) for one in found] == nearest(query, 5, exact)
+
+
 async def test_filters_ranges_and_batches_find_what_they_find_without_blocks(stored: Stored) -> None:
     await stored.expect_exact()
     retriever = stored.retriever()
@@ -211,6 +228,16 @@ async def test_decoys_are_fetched_and_confirmed_as_what_was_found(stored: Stored
     with pytest.raises(InvalidRows) as raised:  # all decoys and all that was found
         await retriever.search(QUERY, 2, stored.kb_id, decoys=5)
     assert raised.value.count > 2
+
+
+async def test_a_client_that_accepts_only_small_answers_reads_records_piece_by_piece(
+    stored: Stored, credentials: Credentials
+) -> None:
+    one = credentials
+    async with XTraceIntegration(one.org_id, one.api_key, one.admin_key, one.api_url, max_answer_bytes=12_000) as small:
+        found = await Retriever(stored.context, small).search(QUERY, 3, stored.kb_id)
+    assert found.plan is None
+    assert [(one.distance, one.chunk_id) for one in found] == nearest(QUERY, 3, stored.vectors)
 
 
 # What the service sees

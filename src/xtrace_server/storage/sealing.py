@@ -146,7 +146,7 @@ async def _unseal(connection: AsyncConnection, kb: KnowledgeBase, block_pks: Col
     """Makes the chunks of blocks unsealed, and returns their number."""
     pks: list[int] = []
     for ids, live in await connection.execute(select(_b.ids, _b.live).where(_b.pk.in_(block_pks))):
-        chunk_ids = unpacked_ids(ids)
+        chunk_ids = unpacked_ids(ids).tolist()
         pks += [chunk_pk(kb.pk, chunk_ids[slot]) for slot in slots_of(live)]
     for step in steps(pks):
         await connection.execute(update(chunk).where(_c.pk.in_(step)).values(UNSEALED))

@@ -67,9 +67,11 @@ def test_the_service_is_asked_again_only_near_the_crossing() -> None:
     for candidates in (12_000, 23_000, 40_000):
         one.note("scope", sealed(candidates))
         assert one.remembered("scope", 1, 0) is None
-    one.note("scope", Counts(1000, 1000, 0))
-    one.note_candidates("scope", 30_000)
-    assert one.remembered("scope", 1, 0) is None
+    for grown in (30_000, 1_000_000):
+        one.note("scope", Counts(1000, 1000, 0))
+        assert one.remembered("scope", 1, 0) is not None
+        one.note_candidates("scope", grown)
+        assert one.remembered("scope", 1, 0) is None
 
 
 def test_only_the_latest_scopes_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:

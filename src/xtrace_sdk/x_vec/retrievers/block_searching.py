@@ -18,7 +18,14 @@ from xtrace_core.frames import RowBlock
 from xtrace_core.lattice.layout import unpack_values
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import MAX_BLOCK_QUERIES
-from xtrace_sdk.errors import ContextNotFound, InvalidAnswer, InvalidRows, KnowledgeBaseNotFound, NotFound
+from xtrace_sdk.errors import (
+    AnswerTooLarge,
+    ContextNotFound,
+    InvalidAnswer,
+    InvalidRows,
+    KnowledgeBaseNotFound,
+    NotFound,
+)
 from xtrace_sdk.limits import MAX_NAMED_ROWS
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.stages import stage
@@ -50,11 +57,12 @@ class BlockSearching(Secretive):
         self._planner = Planner(
             Sizes(scheme.record_bytes + _ROW_BYTES, sizes.query, sizes.slabs, sizes.header + sizes.hints)
         )
-        self._is_supported = True
+        self._is_possible = True
+        """Whether the service supports blocks, and its answers fit into the client's memory."""
 
     async def plan(self, queries: int, scope: SearchScope) -> SearchPlan | None:
-        """Returns how to search; None if the service does not support blocks. Raises `ContextNotFound`."""
-        if not self._is_supported:
+        """Returns how to search; None if there is only one way. Raises `ContextNotFound`."""
+        if not self._is_possible:
             return None
         key, cached = self._key(scope), self._hints.count(scope.kb_id)
         if (remembered := self._planner.remembered(key, queries, cached)) is not None:
@@ -67,7 +75,7 @@ class BlockSearching(Secretive):
             except (ContextNotFound, KnowledgeBaseNotFound):
                 raise
             except NotFound:  # a service without this call
-                self._is_supported = False
+                self._is_possible = False
                 return None
         counts = Counts(plan.candidates, plan.unsealed, plan.blocks)
         self._planner.note(key, counts)
@@ -77,16 +85,23 @@ class BlockSearching(Secretive):
         """Remembers how many candidates a search by records found."""
         self._planner.note_candidates(self._key(scope), candidates)
 
-    async def nearest(self, vectors: Sequence[Bits], k: int, scope: SearchScope) -> tuple[list[Nearest], Readings]:
+    async def nearest(
+        self, vectors: Sequence[Bits], k: int, scope: SearchScope
+    ) -> tuple[list[Nearest], Readings] | None:
         """Returns the `k` nearest chunks for each vector by distances that records must confirm, and all distances.
 
-        Raises `InvalidAnswer` for an answer that an honest service does not give, and `InvalidRows`, which names bad
+        None if the answer is larger than the client accepts at once: records can be read piece by piece. Raises
+        `InvalidAnswer` for an answer that an honest service does not give, and `InvalidRows`, which names bad
         records of chunks in no block.
         """
         found: list[Nearest] = []
         readings: list[Reading] = []
         for start in range(0, len(vectors), MAX_BLOCK_QUERIES):
-            reading = await self._reading(vectors[start : start + MAX_BLOCK_QUERIES], scope)
+            try:
+                reading = await self._reading(vectors[start : start + MAX_BLOCK_QUERIES], scope)
+            except AnswerTooLarge:  # before anything of it was read
+                self._is_possible = False
+                return None
             found += [nearest_among(reading.chunk_ids, one.astype(np.int64), k) for one in reading.distances]
             readings.append(reading)
         return found, Readings.of(readings)

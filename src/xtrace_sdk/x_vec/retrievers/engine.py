@@ -124,9 +124,11 @@ class SearchEngine(Secretive):
             return await self._nearest_stored(context, self._stored_rows, vectors, k, scope)
         plan = None if self._blocks is None else await self._blocks.plan(len(vectors), scope)
         if self._blocks is not None and plan is not None and plan.way == "blocks":
-            nearest, readings = await self._blocks.nearest(vectors, k, scope)
-            candidates = reduce(np.union1d, [part.chunk_ids for part in readings.parts])
-            return _Answer(nearest, candidates, plan, readings)
+            if (found := await self._blocks.nearest(vectors, k, scope)) is not None:
+                nearest, readings = found
+                candidates = reduce(np.union1d, [part.chunk_ids for part in readings.parts])
+                return _Answer(nearest, candidates, plan, readings)
+            plan = None
         with stage("encrypt"):
             queries = await asyncio.to_thread(context.homomorphic.encrypt_queries, vectors)
         with stage("search"):

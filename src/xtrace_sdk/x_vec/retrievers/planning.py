@@ -77,8 +77,9 @@ class Planner:
         if (counts := self._known.get(scope)) is None:
             return None
         plan = self.plan(counts, queries, cached_blocks)
-        ahead = self._costs(counts, queries, cached_blocks)
-        return plan if max(ahead) >= _DISTANT * min(ahead) else None
+        records, blocks = self._costs(counts, queries, cached_blocks)
+        chosen, other = (blocks, records) if plan.way == "blocks" else (records, blocks)
+        return plan if other >= _DISTANT * chosen else None
 
     def plan(self, counts: Counts, queries: int, cached_blocks: int) -> SearchPlan:
         """Returns the cheaper way for this number of queries, with the hints of some of the blocks at hand."""
