@@ -161,7 +161,7 @@ def masks_of(keys: BlockKeys, secrets: Sequence[QuerySecret], blocks: Sequence[C
     hints = _hints([block.hints for block in blocks])[:, None]
     kept, theirs = np.stack([one.kept for one in secrets]), np.stack([one.secret for one in secrets])[:, None]
     # Joined, so that one sum is over both kinds of products.
-    shape = (len(blocks), *kept.shape[:2], *kept.shape[2:])
+    shape = (len(blocks), *kept.shape)
     left = np.concatenate([np.broadcast_to(kept, shape), np.broadcast_to(hints, shape)], axis=3)
     right = np.concatenate([np.broadcast_to(own, shape), np.broadcast_to(theirs, shape)], axis=3)
     # Six products of 60 bits fit into 64.
