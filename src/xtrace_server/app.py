@@ -57,6 +57,7 @@ from xtrace_server.public_parts import Weaknesses
 from xtrace_server.schemes import load_schemes
 from xtrace_server.search.blocks import BlockSearches
 from xtrace_server.search.engine import SearchEngine
+from xtrace_server.search.interface import Scanner
 from xtrace_server.search.scanners import body_holder_of, scanner_of
 from xtrace_server.settings import Settings
 from xtrace_server.state import ServerState
@@ -162,9 +163,10 @@ def _lifespan(
             options=settings.database_options,
             traces=traces,
         ) as database:
-            engine = _engine(database, settings, metrics, traces)
+            scanner = scanner_of(settings)
+            engine = _engine(database, scanner, settings, metrics, traces)
             await engine.start()
-            searches = BlockSearches(engine, body_holder_of(settings), database, settings, metrics)
+            searches = BlockSearches(engine, body_holder_of(settings, scanner), database, settings, metrics)
             store = RateStore(settings.rate_store, metrics) if settings.rate_store else None
             rate_limit = RateLimit(settings.rate_limit, Rates(counts.keys, store))
             guard, denials = Guard(database, rate_limit, RequestCounts(database, store)), Denials(database)
@@ -231,8 +233,9 @@ def _traces(settings: Settings) -> Traces | None:
     )
 
 
-def _engine(database: Database, settings: Settings, metrics: Metrics, traces: Traces | None) -> SearchEngine:
-    scanner = scanner_of(settings)
+def _engine(
+    database: Database, scanner: Scanner, settings: Settings, metrics: Metrics, traces: Traces | None
+) -> SearchEngine:
     if traces is None:
         return SearchEngine(database, scanner, settings, metrics)
     from xtrace_server.search.traced import TracedEngine, TracedScanner

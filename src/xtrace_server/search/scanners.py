@@ -28,6 +28,13 @@ def scanner_of(settings: Settings) -> Scanner:
     return LocalScanner(settings.search_threads)
 
 
-def body_holder_of(settings: Settings) -> BodyHolder:
-    """Returns what holds the bodies of blocks and computes with them."""
-    return LocalBodies(settings.data / "blocks", settings.block_files_bytes, settings.search_threads)
+def body_holder_of(settings: Settings, scanner: Scanner) -> BodyHolder:
+    """Returns what holds the bodies of blocks and computes with them: as `scanner`, which `scanner_of` returned."""
+    local = LocalBodies(settings.data / "blocks", settings.block_files_bytes, settings.search_threads)
+    if settings.engine == "ray":
+        from xtrace_server.search.ray.bodies import RayBodies
+        from xtrace_server.search.ray.scanner import RayScanner
+
+        if isinstance(scanner, RayScanner):
+            return RayBodies(scanner, local)
+    return local

@@ -1,6 +1,7 @@
 """What a node of the cluster holds: only what has its name, within a budget, and not for ever."""
 
 import asyncio
+import hashlib
 import pickle
 import time
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from support.odd_shapes import OddShapes
+from xtrace_core.schemes.lattice_blocks import LatticeBlockEvaluation
 from xtrace_server.search.ray import holder as holder_module
 from xtrace_server.search.ray.client import bridge_environment
 from xtrace_server.search.ray.holder import Holder
@@ -49,6 +51,32 @@ async def test_rows_under_another_name_are_refused() -> None:
     with pytest.raises(ValueError, match="do not have the name"):
         await holder.hold(segment_name(rows(0), NONCES), rows(0), packed_nonces([None, None]))
     assert await holder.state() == (0, 0)
+
+
+async def test_bodies_of_blocks_are_held_by_their_hash() -> None:
+    evaluation = LatticeBlockEvaluation(16)
+    sizes = evaluation.sizes
+    random = np.random.default_rng(1)
+    bodies = [random.integers(0, 2**8, sizes.body, dtype=np.uint8) for _ in range(3)]
+    for body in bodies:
+        body[3::4] = 0  # residues are below their prime
+    names = [hashlib.sha256(body.tobytes()).digest() for body in bodies]
+    queries = [bytes(sizes.query), random.integers(0, 2**8, sizes.query, dtype=np.uint8).tobytes()]
+    computation = pickle.dumps((evaluation, queries))
+    holder = Holder(2 * sizes.body, 1, 60.0)
+    for name, body in zip(names[:2], bodies, strict=False):
+        assert await holder.hold_body(name, body) is Status.DONE
+    assert await holder.hold_body(names[2], bodies[2]) is Status.FULL
+    with pytest.raises(ValueError, match="does not have the name"):
+        await holder.hold_body(b"other", bodies[0])
+    assert await holder.have(names) == [True, True, False]
+    status, values = await holder.evaluate([names[1], names[0]], computation, 10.0)
+    assert status is Status.DONE
+    assert values is not None
+    assert np.array_equal(values, evaluation.evaluate([bodies[1].tobytes(), bodies[0].tobytes()], queries))
+    assert await holder.evaluate(names, computation, 10.0) == (Status.MISSING, None)
+    assert await holder.compute(names[0], (0, 1), computation, 10.0) == (Status.MISSING, b"", None)
+    assert await holder.state() == (2 * sizes.body, 2)
 
 
 async def test_the_oldest_rows_make_room_unless_they_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:

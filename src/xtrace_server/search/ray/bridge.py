@@ -16,10 +16,13 @@ import numpy as np
 import ray
 
 from xtrace_server.search.ray.messages import (
+    NAME_BYTES,
     AnyRequest,
     Ask,
     Compute,
     Ended,
+    Evaluate,
+    Have,
     Hold,
     Reply,
     Rows,
@@ -72,16 +75,18 @@ class Bridge:
         if isinstance(request, Ask):
             known = self._holders
             return Reply(status=Status.DONE, nodes=len(known), threads=known.threads, held_bytes=known.held_bytes), None
-        holder = self._holders.of(request.name)
-        if holder is None:
+        if not len(self._holders):
             return Reply(status=Status.MISSING), None
         try:
-            if isinstance(request, Hold):
-                rows = payload.reshape(-1, request.row_bytes) if request.payload else None
-                status = await _awaited(holder.hold.remote(request.name, rows, request.nonces), request.timeout_s)
-                return Reply(status=status), None
-            call = holder.compute.remote(request.name, _positions(request), request.computation, request.timeout_s)
-            status, nonces, answers = await _awaited(call, request.timeout_s)
+            match request:
+                case Hold():
+                    return await self._hold(request, payload)
+                case Compute():
+                    return await self._compute(request)
+                case Have():
+                    return await self._have(request)
+                case Evaluate():
+                    return await self._evaluate(request)
         except TimeoutError:
             return Reply(status=Status.LATE), None
         except ray.exceptions.RayTaskError as error:
@@ -90,8 +95,61 @@ class Bridge:
             with suppress(ray.exceptions.RayError):
                 await self._holders.look()
             return Reply(status=Status.MISSING), None
-        size = 0 if answers is None else answers.nbytes
-        return Reply(status=status, nonces=nonces, payload=size), answers
+
+    async def _hold(self, request: Hold, payload: Rows) -> tuple[Reply, Any]:
+        holder = self._holders.of(request.name)
+        if request.is_body:
+            call = holder.hold_body.remote(request.name, payload)
+        else:
+            rows = payload.reshape(-1, request.row_bytes) if request.payload else None
+            call = holder.hold.remote(request.name, rows, request.nonces)
+        return Reply(status=await _awaited(call, request.timeout_s)), None
+
+    async def _compute(self, request: Compute) -> tuple[Reply, Any]:
+        holder = self._holders.of(request.name)
+        call = holder.compute.remote(request.name, _positions(request), request.computation, request.timeout_s)
+        status, nonces, answers = await _awaited(call, request.timeout_s)
+        return Reply(status=status, nonces=nonces, payload=0 if answers is None else answers.nbytes), answers
+
+    async def _have(self, request: Have) -> tuple[Reply, Any]:
+        names = _names(request.names)
+        held = np.zeros(len(names), dtype=np.uint8)
+
+        async def ask(holder: Any, places: list[int]) -> None:
+            held[places] = await _awaited(holder.have.remote([names[i] for i in places]), request.timeout_s)
+
+        await asyncio.gather(*[ask(*one) for one in self._divided(names)])
+        return Reply(status=Status.DONE, payload=held.nbytes), held
+
+    async def _evaluate(self, request: Evaluate) -> tuple[Reply, Any]:
+        """Joins what the holders compute: neighbouring bodies are on different nodes."""
+        names = _names(request.names)
+
+        async def ask(holder: Any, places: list[int]) -> tuple[list[int], Status, Any]:
+            own = [names[i] for i in places]
+            call = holder.evaluate.remote(own, request.computation, request.timeout_s)
+            return places, *await _awaited(call, request.timeout_s)
+
+        found = await asyncio.gather(*[ask(*one) for one in self._divided(names)])
+        for _, status, _ in found:
+            if status is not Status.DONE:
+                return Reply(status=status), None
+        values = np.empty((len(names), *found[0][2].shape[1:]), dtype="<u2")
+        for places, _, some in found:
+            values[places] = some
+        return Reply(status=Status.DONE, payload=values.nbytes), values
+
+    def _divided(self, names: list[bytes]) -> list[tuple[Any, list[int]]]:
+        """Returns each holder with the places of the names that it has."""
+        divided: dict[int, tuple[Any, list[int]]] = {}
+        for place, name in enumerate(names):
+            holder = self._holders.of(name)
+            divided.setdefault(id(holder), (holder, []))[1].append(place)
+        return list(divided.values())
+
+
+def _names(joined: bytes) -> list[bytes]:
+    return [joined[start : start + NAME_BYTES] for start in range(0, len(joined), NAME_BYTES)]
 
 
 def _positions(request: Compute) -> Any:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 MAX_HEADER_BYTES: Final = 128 * 2**20
 MAX_PAYLOAD_BYTES: Final = 2**31
+NAME_BYTES: Final = 32
 _LENGTH_BYTES: Final = 4
 
 
@@ -44,6 +45,8 @@ class Hold(Request, tag="hold", kw_only=True):
     name: bytes
     nonces: bytes = b""
     row_bytes: int = 1
+    is_body: bool = False
+    """Whether the payload is the body of a block instead, whose name is its SHA-256."""
 
 
 class Compute(Request, tag="compute", kw_only=True):
@@ -58,15 +61,29 @@ class Compute(Request, tag="compute", kw_only=True):
     end: int = 0
 
 
+class Have(Request, tag="have", kw_only=True):
+    """Reply with a byte for each of these bodies: 1 if it is held, else 0."""
+
+    names: bytes
+    """Of `NAME_BYTES` each."""
+
+
+class Evaluate(Request, tag="evaluate", kw_only=True):
+    """Reply with the values of these bodies for the queries of a computation."""
+
+    names: bytes
+    computation: bytes
+
+
 class Ask(Request, tag="ask", kw_only=True):
     """Reply with the state of the cluster."""
 
 
-AnyRequest = Hold | Compute | Ask
+AnyRequest = Hold | Compute | Have | Evaluate | Ask
 
 
 class Reply(msgspec.Struct, kw_only=True):
-    """The payload of `Compute` is answers, `(n, width)` uint8."""
+    """The payload of `Compute` is answers, `(n, width)` uint8; that of `Evaluate` is values, 16 bits, little-endian."""
 
     status: Status
     nonces: bytes = b""

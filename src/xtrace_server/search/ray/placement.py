@@ -63,10 +63,9 @@ class Holders:
     def __len__(self) -> int:
         return len(self._holders)
 
-    def of(self, name: bytes) -> Any | None:
-        """Returns the holder of a segment; None if no node is alive."""
-        nodes = sorted(self._holders, key=lambda node: hashlib.sha256(node.encode() + name).digest())
-        return self._holders[nodes[-1]] if nodes else None
+    def of(self, name: bytes) -> Any:
+        """Returns the holder of a segment or a body. Raises `ValueError` if no node is alive."""
+        return self._holders[max(self._holders, key=lambda node: hashlib.sha256(node.encode() + name).digest())]
 
     async def watch(self) -> None:
         """Refreshes the state of the cluster repeatedly."""

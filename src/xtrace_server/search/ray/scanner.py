@@ -1,12 +1,11 @@
 """The scanner of a server with a cluster: computes rows there if they are held there, others in local threads."""
 
 import asyncio
-import logging
 import math
 import pickle
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 
 from xtrace_server.errors import Unavailable
 from xtrace_server.search.interface import Computation, Finish, HeldSegment, Nonces, Place, Segment, Selection
+from xtrace_server.search.ray.attempts import check_reply, pauses
 from xtrace_server.search.ray.client import BridgeClient, Call
-from xtrace_server.search.ray.messages import Compute, Hold, Reply, Status
+from xtrace_server.search.ray.messages import AnyRequest, Compute, Hold, Reply, Rows, Status
 from xtrace_server.search.segment_names import packed_nonces
 from xtrace_server.settings import Settings
 
@@ -34,14 +34,10 @@ _WIDEST: Final = 16
 """The maximum number of concurrent calls of one search."""
 _SPARE_CALLS: Final = 32
 """The number of additional concurrent calls of all searches, whose answers wait in the bridge."""
-_ATTEMPTS: Final = 7
-_PAUSE_S: Final = 0.1
-"""The pause before the second attempt; it doubles before each further one."""
 _FULL_S: Final = 60.0
 """The pause after the cluster was full before rows are sent there again."""
 _MIN_DENSITY: Final = 4
 """A knowledge base with fewer than one chunk left in this many is searched locally."""
-_log = logging.getLogger("xtrace")
 _nonces: Final = msgspec.msgpack.Decoder(list[bytes | None])
 
 
@@ -82,26 +78,41 @@ class RayScanner:
 
     async def hold(self, segment: Segment) -> Place:
         """Stores the rows there, and returns their place. Raises `Unavailable`."""
-        ask = Hold(timeout_s=self.timeout_s, name=segment.name)
-        bring = Hold(
+        if (await self.client.hold(Hold(timeout_s=self.timeout_s, name=segment.name), None)).status is Status.DONE:
+            return Place(segment.name)
+        request = Hold(
             timeout_s=self.timeout_s,
             name=segment.name,
             nonces=packed_nonces(segment.nonces),
             row_bytes=segment.row_bytes,
             payload=segment.rows.nbytes,
         )
-        for pause_s in _pauses():
-            reply = await self.client.hold(ask, None)
-            if reply.status is Status.MISSING:
-                reply = await self.client.hold(bring, np.ascontiguousarray(segment.rows))
+        await self.bring(request, np.ascontiguousarray(segment.rows))
+        return Place(segment.name)
+
+    async def bring(self, request: Hold, payload: Rows) -> None:
+        """Stores a payload there. Raises `Unavailable`."""
+        for pause_s in pauses():
+            reply = await self.client.hold(request, payload)
             if reply.status is Status.DONE:
-                return Place(segment.name)
+                return
             if reply.status is Status.FULL:
                 self._full_until = time.monotonic() + _FULL_S
                 raise Unavailable("the cluster is full (ray_node_bytes)")
-            _check(reply)
+            check_reply(reply)
             await asyncio.sleep(pause_s)
         raise Unavailable("the cluster's nodes keep changing, so it cannot hold rows")
+
+    async def exchange(self, request: AnyRequest) -> tuple[Reply, Rows]:
+        """Sends a request without payload, and returns the reply. Raises `Unavailable`."""
+        call = await self.client.begin(request)
+        try:
+            await call.ready()
+            return await self.in_thread(call.reply)
+        except (OSError, msgspec.DecodeError):
+            raise Unavailable("the cluster cannot be reached") from None
+        finally:
+            call.close()
 
     async def scan(
         self, selections: AsyncIterator[Selection | None], computation: Computation, finish: Finish[_T]
@@ -221,7 +232,7 @@ class _Scan(Generic[_T]):
         """Reads what the cluster has computed. Raises `Unavailable`."""
         segment = step.selections[0].segment
         assert isinstance(segment, HeldSegment)  # noqa: S101 - the others are computed here
-        for pause_s in _pauses():
+        for pause_s in pauses():
             if step.call is None or step.place is None:
                 step.call = await self._called(step, segment)
             call, lost = step.call, step.place
@@ -232,7 +243,7 @@ class _Scan(Generic[_T]):
                 raise Unavailable("the cluster cannot be reached") from None
             if done is not None:
                 return done
-            _check(reply)
+            check_reply(reply)
             step.call = None
             if lost is not None:
                 await self._scanner.restore(segment, lost)
@@ -303,16 +314,3 @@ def _positions(step: _Step, place: Place) -> tuple[int, int] | NDArray[np.intege
         return ranges[0].start, ranges[-1].stop
     each = np.concatenate([np.asarray(one.positions, dtype=np.intp) for one in step.selections])
     return each if place.positions is None else place.positions[each]
-
-
-def _check(reply: Reply) -> None:
-    """Raises `Unavailable` for errors that a retry would not fix."""
-    if reply.status is Status.LATE:
-        raise Unavailable("the cluster took too long (ray_timeout_s)")
-    if reply.status is Status.FAILED:
-        _log.error("a node of the cluster failed: %s", reply.message[:64])
-        raise Unavailable("the cluster failed to compute")
-
-
-def _pauses() -> Iterator[float]:
-    return iter([_PAUSE_S * 2**attempt for attempt in range(_ATTEMPTS)])
