@@ -65,8 +65,8 @@ def seal(
     }
 
     def sum_up() -> None:
-        note(f"{done.sealed} chunks were sealed into {done.blocks} blocks, {done.left} are in no block")
+        note(f"sealed {done.sealed} chunks (new blocks: {done.blocks}); {done.left} chunks are in no block")
         if done.removed:
-            note(f"{done.removed} outdated blocks were removed")
+            note(f"removed outdated blocks: {done.removed}")
 
     show(result, as_json, sum_up)
