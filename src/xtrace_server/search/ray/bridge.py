@@ -124,10 +124,11 @@ class Bridge:
     async def _evaluate(self, request: Evaluate) -> tuple[Reply, Any]:
         """Joins what the holders compute: neighbouring bodies are on different nodes."""
         names = _names(request.names)
+        computation = ray.put(request.computation)  # queries have a megabyte: stored once for all holders
 
         async def ask(holder: Any, places: list[int]) -> tuple[list[int], Status, Any]:
             own = [names[i] for i in places]
-            call = holder.evaluate.remote(own, request.computation, request.timeout_s)
+            call = holder.evaluate.remote(own, computation, request.timeout_s)
             return places, *await _awaited(call, request.timeout_s)
 
         found = await asyncio.gather(*[ask(*one) for one in self._divided(names)])
