@@ -10,6 +10,7 @@ from xtrace_server.auth.guard import READER, WRITER, requires
 from xtrace_server.http.answers import StreamedAnswer, json_answer
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import BLOCK_IDS, CONTEXT_ID, KB_ID, describes
+from xtrace_server.http.direct import DirectRoute
 from xtrace_server.http.requests import (
     ApiCallerDep,
     RunningDep,
@@ -21,7 +22,7 @@ from xtrace_server.http.requests import (
 from xtrace_server.http.search_answers import FramedAnswer
 from xtrace_server.operations import blocks
 
-router = APIRouter(prefix="/v1/block")
+router = APIRouter(prefix="/v1/block", route_class=DirectRoute)
 
 _UNREAD_BYTES: Final = 4 * 2**20
 """The bytes of an answer that are buffered while its client does not read."""
