@@ -8,6 +8,7 @@ import array
 import atexit
 import contextlib
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -114,6 +115,15 @@ def _import_everything() -> None:
                     importlib.import_module(module.name)
 
 
+def _import_what_commands_import() -> None:
+    """Runs two, because their libraries import half of their own modules when they are first used."""
+    from xtrace_cli.main import run
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        run(["version"])
+        run(["--help"])
+
+
 def _derive_keys_quickly() -> None:
     """Passphrases get the lowest cost that an audit of keys accepts; tests/unit/crypto hold the real one."""
     from xtrace_sdk import PassphraseKeyProvider
@@ -123,6 +133,7 @@ def _derive_keys_quickly() -> None:
 
 def _serve(path: str) -> None:
     _import_everything()
+    _import_what_commands_import()
     _derive_keys_quickly()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who waits for a command is waited for by the system
     with socket.socket(socket.AF_UNIX) as listener:
