@@ -34,7 +34,7 @@ SMALL_QUERY = "BQ=="
 """What every key takes for a query of one ciphertext: the number 5."""
 SEARCHES = ("POST compute_hamming", "POST compute_hamming_batch")
 FETCHES = ("GET chunk",)
-BITS = 160 if "XTRACE_TEST_FULL" in os.environ else 60
+BITS = 100 if "XTRACE_TEST_FULL" in os.environ else 60
 """How many are changed, each in a search of its own."""
 
 

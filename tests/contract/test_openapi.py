@@ -25,7 +25,7 @@ from support.toy_paillier import toy_key
 from xtrace_core.wire import MSGPACK
 from xtrace_server.app import all_routes
 
-EXAMPLES = 25 if "XTRACE_TEST_FULL" in os.environ else 6
+EXAMPLES = 12 if "XTRACE_TEST_FULL" in os.environ else 6
 """For each of the two dozen operations."""
 STRAY = 9
 """The throw of the dice, of 0 to 9, at which a request goes as schemathesis made it, without a key that opens."""

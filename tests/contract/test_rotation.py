@@ -469,7 +469,7 @@ async def test_their_chunks_are_told_from_ours_by_the_nonce(
 async def test_a_rotation_killed_again_and_again_loses_nothing(
     xtrace: XTraceIntegration, kb_id: str, credentials: Credentials, tmp_path: Path
 ) -> None:
-    count, kills_wanted = (600, 8) if "XTRACE_TEST_FULL" in os.environ else (200, 3)
+    count, kills_wanted = (400, 5) if "XTRACE_TEST_FULL" in os.environ else (200, 3)
     old = new_context()
     await load(old, xtrace, kb_id, count)
     new = successor(old, tmp_path / "new")

@@ -21,7 +21,7 @@ from xtrace_server.settings import Settings
 from xtrace_server.storage.folder_lock import FolderInUse, FolderLock
 
 pytestmark = pytest.mark.usefixtures("database")
-ROLLS = 5 if "XTRACE_TEST_FULL" in os.environ else 1
+ROLLS = 3 if "XTRACE_TEST_FULL" in os.environ else 1
 
 
 def children(pid: int) -> set[int]:
