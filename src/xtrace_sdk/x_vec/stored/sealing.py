@@ -101,7 +101,9 @@ def _is_outdated(block: wire.ListedBlock, erase_after: timedelta) -> bool:
         since = datetime.fromisoformat(block.dead_since)
     except ValueError:
         raise InvalidAnswer("the server returned a block whose dead_since is not a time") from None
-    return datetime.now(UTC) - (since if since.tzinfo is not None else since.replace(tzinfo=UTC)) >= erase_after
+    passed = datetime.now(UTC) - (since if since.tzinfo is not None else since.replace(tzinfo=UTC))
+    # The service's clock may be ahead, and with 0 days nothing may be left.
+    return max(passed, timedelta(0)) >= erase_after
 
 
 @dataclass(frozen=True, slots=True)
