@@ -33,6 +33,22 @@ AT_ONCE = 8
 _CONTENT_CHARACTERS = 768
 
 
+class Counted(httpx2.AsyncHTTPTransport):
+    """The network, which counts the bytes of bodies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = self.down = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.up += len(await request.aread())
+        answer = await super().handle_async_request(request)
+        content = b"".join([part async for part in answer.aiter_raw()])
+        await answer.aclose()
+        self.down += len(content)
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=content)
+
+
 class Client:
     """What a task works with."""
 
@@ -106,6 +122,19 @@ async def search(client: Client) -> dict[str, Any]:
     return {"seconds": times[1:], "processor": used[1:]}
 
 
+async def transfer(client: Client) -> dict[str, Any]:
+    """The bytes of a search, in bodies: of the first one and of the second, and how the vectors were compared."""
+    network, account = Counted(), {name: client.settings[name] for name in ("org_id", "api_key", "api_url")}
+    async with XTraceIntegration(**account, transport=network) as xtrace:
+        retriever, moved = Retriever(client.context, xtrace), []
+        for vector in client.vectors(2):
+            before = network.up, network.down
+            await retriever.nn_search_for_ids(vector, K, client.kb_id)
+            moved.append((network.up - before[0], network.down - before[1]))
+    (first_up, first_down), (up, down) = moved
+    return {"first_bytes_up": first_up, "first_bytes_down": first_down, "bytes_up": up, "bytes_down": down}
+
+
 async def search_at_once(client: Client) -> dict[str, Any]:
     """So many searches at the same time."""
     retriever, vectors = Retriever(client.context, client.xtrace), client.vectors(AT_ONCE)
@@ -151,7 +180,7 @@ async def rotate_all(client: Client) -> dict[str, Any]:
 
 TASKS: dict[str, Callable[[Client], Awaitable[dict[str, Any]]]] = {
     task.__name__: task
-    for task in (load, insert, answer, search, search_at_once, store_whole, download_and_compare, rotate_all)
+    for task in (load, insert, answer, search, transfer, search_at_once, store_whole, download_and_compare, rotate_all)
 }
 
 

@@ -2,7 +2,7 @@
 
 Client and server are processes of their own, over loopback. Bytes and processor time are what does not depend on the
 network or on other work of the machine; the page adds what links of a given speed take. Writes JSON; `python -m
-benchmarks.page` makes the table of docs/schemes.md of it.
+benchmarks.crossings_page` makes the table of docs/schemes.md of it.
 """
 
 import argparse
@@ -24,10 +24,14 @@ RESULTS = Path(__file__).parent / "crossings.json"
 SCHEMES = ("paillier_lookup", "lattice")
 
 
-def measure(sizes: list[int], dimensions: int) -> dict[str, Any]:
-    """Everything. Bytes, and seconds of the client's processors (a median), of one search."""
+def measure(sizes: list[int], lattice_sizes: list[int], dimensions: int) -> dict[str, Any]:
+    """Everything. Bytes, and seconds of one search (medians): of the client's processors, and on the wall."""
     with tempfile.TemporaryDirectory() as name:
-        rows = [row for scheme in SCHEMES for row in _scheme(Path(name), scheme, sizes, dimensions)]
+        rows = [
+            row
+            for scheme in SCHEMES
+            for row in _scheme(Path(name), scheme, sizes + (lattice_sizes if scheme == "lattice" else []), dimensions)
+        ]
     return {
         "machine": machine(),
         "processors": os.cpu_count(),
@@ -45,15 +49,16 @@ def _scheme(folder: Path, scheme: str, sizes: list[int], dimensions: int) -> lis
     with service(folder / scheme, path, passphrase) as server:
         for size in sizes:
             kb_id = server.new_kb(f"{size}")
-            server.do("load", kb_id, count=size)
-            answer, search = server.do("answer", kb_id), server.do("search", kb_id)
+            loaded = server.do("load", kb_id, count=size)
+            moved, search = server.do("transfer", kb_id), server.do("search", kb_id)
             rows.append(
                 {
                     "scheme": scheme,
                     "count": size,
-                    "bytes_up": answer["bytes_up"],
-                    "bytes_down": answer["bytes_down"],
+                    **{name: moved[name] for name in ("first_bytes_up", "first_bytes_down", "bytes_up", "bytes_down")},
                     "client": median(search["processor"]),
+                    "loopback": median(search["seconds"]),
+                    "load": loaded["seconds"],
                 }
             )
     return rows
@@ -63,10 +68,11 @@ def main() -> None:
     """Measures and writes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crossings", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 1_000, 10_000, 100_000])
+    parser.add_argument("--lattice-sizes", type=int, nargs="*", default=[1_000_000], help="for `lattice` alone")
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    results = measure(arguments.sizes, arguments.dimensions)
+    results = measure(arguments.sizes, arguments.lattice_sizes, arguments.dimensions)
     arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 

@@ -18,14 +18,14 @@ def page(text: str, results: dict[str, Any]) -> str:
     before, rest = text.split(_BEGIN)
     _, after = rest.split(_END)
     measured = f"{results['machine']}, backend {results['backend']}, {results['dimensions']} bits."
-    head = ["chunks", "scheme", "up", "down", "client", "100 Mbit/s", "mobile"]
+    head = ["chunks", "scheme", "first down", "up", "down", "client", "loopback", "100 Mbit/s", "mobile"]
     rows = sorted(results["rows"], key=lambda row: row["count"])
     lines = [measured, "", *table(head, [_line(row) for row in rows]), ""]
     return before + _BEGIN + "\n".join(lines) + _END + after
 
 
 def _line(row: dict[str, Any]) -> list[str]:
-    sizes = [size_text(row[name]) for name in ("bytes_up", "bytes_down")]
+    sizes = [size_text(row[name]) for name in ("first_bytes_down", "bytes_up", "bytes_down")]
     moved = row["bytes_up"] + row["bytes_down"]
     linked = [time_text(row["client"] + round_trip + moved / speed) for speed, round_trip in _LINKS]
     return [
@@ -33,6 +33,7 @@ def _line(row: dict[str, Any]) -> list[str]:
         f"`{row['scheme']}`",
         *sizes,
         time_text(row["client"]),
+        time_text(row["loopback"]),
         *linked,
     ]
 
