@@ -147,7 +147,7 @@ async def sqlite_bytes(content_bytes: int) -> float:
 
 
 async def postgres_bytes(contents: Sequence[int], url: str) -> list[float]:
-    """The same of PostgreSQL, for each of the lengths."""
+    """The same of PostgreSQL, for each of the lengths. The database is empty before and after."""
     found = []
     with tempfile.TemporaryDirectory() as name, served(Path(name) / "data", url) as credentials:
         async with client_of(credentials) as xtrace:
@@ -155,6 +155,7 @@ async def postgres_bytes(contents: Sequence[int], url: str) -> list[float]:
                 kb, before = (await xtrace.create_kb("stored")).id, _of_tables(url)
                 await _store(xtrace, kb, content_bytes)
                 found.append((_of_tables(url) - before) / STORED)
+    _empty(url)
     return found
 
 
@@ -179,6 +180,13 @@ async def _store(xtrace: XTraceIntegration, kb: str, content_bytes: int) -> None
 
 def _of_files(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("xtrace.db*"))
+
+
+def _empty(url: str) -> None:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
 
 def _of_tables(url: str) -> int:
