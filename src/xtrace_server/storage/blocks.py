@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from xtrace_core.block_frames import unpacked_ids
 from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_server.storage import chunks
 from xtrace_server.storage.candidates import Candidates
@@ -130,22 +131,11 @@ def _between(living: Sequence[tuple[Chosen, bytes]], first: int, last: int) -> l
     """Returns those of the blocks that have slots of chunks with ids in the range, and only these slots."""
     found = []
     for one, packed in living:
-        ids = _unpacked(packed)[one.slots]
+        ids = unpacked_ids(packed)[one.slots]
         slots = one.slots[(first <= ids) & (ids <= last)]
         if len(slots):
             found.append(Chosen(one.pk, one.sha256, slots))
     return found
-
-
-def _unpacked(ids: bytes) -> NDArray[np.int64]:
-    """Does what `block_frames.unpacked_ids` does with ids that were stored, in a tenth of its time."""
-    octets = np.frombuffer(ids, dtype=np.uint8)
-    ends = np.flatnonzero(octets < 0x80) + 1
-    starts = np.concatenate([[0], ends[:-1]])
-    shifts = 7 * (np.arange(len(octets)) - np.repeat(starts, ends - starts))
-    differences = np.add.reduceat((octets & 0x7F).astype(np.int64) << shifts, starts)
-    unpacked: NDArray[np.int64] = np.cumsum(differences)
-    return unpacked
 
 
 async def _matching_slots(connection: AsyncConnection, candidates: Candidates, reserve: Reserve) -> dict[int, Slots]:

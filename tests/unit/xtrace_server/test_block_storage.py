@@ -12,7 +12,6 @@ from sqlalchemy import func, select
 from support.database import Store, open_store, store_url
 from support.toy_paillier import toy_key
 from unit.xtrace_server.test_query_plans import explained
-from xtrace_core.block_frames import packed_ids, unpacked_ids
 from xtrace_core.metadata import parse_meta_data
 from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_core.schemes.paillier import paillier_evaluation
@@ -191,9 +190,3 @@ async def test_an_export_leaves_blocks_out_and_an_import_believes_no_other(store
         await import_knowledge_base(there.database, SchemeRegistry(), one.id, archive)
         _, unsealed = await archived_sums(there)
         assert unsealed == CHUNKS
-
-
-@pytest.mark.parametrize("ids", [[1], [127, 128, 129], [*range(5, 1029)], [1, 2**14, 2**21, 2**28, 2**40 - 1]])
-def test_stored_ids_are_unpacked_as_clients_unpack_them(ids: list[int]) -> None:
-    packed = packed_ids(ids)
-    assert blocks._unpacked(packed).tolist() == unpacked_ids(packed) == ids
