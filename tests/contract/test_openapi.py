@@ -99,15 +99,18 @@ def test_the_document_has_every_route(described: Any) -> None:
     assert described.raw_schema["openapi"].startswith("3.1")
 
 
-def test_writes_of_chunks_are_described_in_both_formats(described: Any) -> None:
+def test_what_carries_vectors_is_described_in_both_formats(described: Any) -> None:
     paths = described.raw_schema["paths"]
     packed_too = {
-        (method.upper(), path)
+        (method.upper(), path): set(operation["requestBody"]["content"])
         for path in paths
         for method, operation in paths[path].items()
         if MSGPACK in operation.get("requestBody", {}).get("content", {})
     }
-    assert packed_too == {(method, "/v1/chunk/{org}") for method in ("POST", "PUT", "PATCH")}
+    chunks = {(method, "/v1/chunk/{org}") for method in ("POST", "PUT", "PATCH")}
+    blocks = {("POST", "/v1/block/{org}"), ("POST", "/v1/block/search/{org}")}
+    assert packed_too.keys() == chunks | blocks
+    assert all(formats == {MSGPACK, "application/json"} for formats in packed_too.values())
 
 
 # What takes no input cannot be given a wrong one.
