@@ -1,4 +1,4 @@
-"""Everything at once for a minute: memory and descriptors stay flat, and every answer that was acknowledged holds.
+"""Everything at once for two minutes: memory and descriptors stay flat, and every answer that was acknowledged holds.
 
 `XTRACE_TEST_LOAD_S=1800` makes half an hour of it.
 """
@@ -20,7 +20,7 @@ from support.service import Http, ok
 WRITERS = 4
 MOST_CHUNKS = 400
 """Of one writer, so that the stock does not grow."""
-LONG_S = float(os.environ.get("XTRACE_TEST_LOAD_S", "60"))
+LONG_S = float(os.environ.get("XTRACE_TEST_LOAD_S", "120"))
 GROWTH = 1.1
 GROWTH_BYTES = 16 * 2**20
 """By how much the highest memory of the last quarter may exceed that of the second one: what the allocator keeps."""
