@@ -1,13 +1,16 @@
 """`xtrace kb seal`, with a real server."""
 
 import asyncio
+import inspect
 
 import pytest
 
 from cli.conftest import PASSPHRASE
 from cli.test_context_keys import load
 from support.terminal import Terminal
+from xtrace_cli.commands.kb_seal import seal
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
+from xtrace_sdk.x_vec.stored.sealing import ERASE_AFTER_DAYS, FIRST_ROWS
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
 
@@ -45,3 +48,9 @@ def test_chunks_are_sealed_and_outdated_blocks_are_removed(terminal: Terminal, c
 def test_a_scheme_without_blocks_is_named(terminal: Terminal, credentials: Credentials) -> None:
     kb_id = stored(terminal, credentials, "paillier_lookup", 1)
     terminal(f"kb seal {kb_id} mine.json").fails("which does not have blocks")
+
+
+def test_the_defaults_are_those_of_the_sdk() -> None:
+    # The command line does not import the SDK before a command needs it.
+    given = {name: one.default for name, one in inspect.signature(seal).parameters.items()}
+    assert (given["at_least"], given["erase_after"]) == (FIRST_ROWS, ERASE_AFTER_DAYS)
