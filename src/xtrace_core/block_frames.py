@@ -16,6 +16,7 @@ ids (u16), its ids, and its hints. Ids are differences as LEB128.
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -23,20 +24,18 @@ from numpy.typing import NDArray
 
 from xtrace_core import frames
 from xtrace_core.frames import InvalidFrames, RowBlock
+from xtrace_core.lattice.parameters import BLOCK_ROWS, HEADER_BYTES, VALUE_BITS
 from xtrace_core.limits import MAX_ROWS
 from xtrace_core.wire import MAX_CHUNK_ID
 
 MEDIA_TYPE: Final = "application/vnd.xtrace.search-blocks"
 BLOCKS_MEDIA_TYPE: Final = "application/vnd.xtrace.blocks"
 """The media type of fetched blocks."""
-SLOTS: Final = 1024
-VALUE_BITS: Final = 12
-HEADER_BYTES: Final = 112
 
 _MAGIC: Final = b"XTB1"
 _HEAD: Final = struct.Struct("<4sBBBBIQQ")
 _BLOCK: Final = struct.Struct("<QHB")
-_BITMAP_BYTES: Final = SLOTS // 8
+_BITMAP_BYTES: Final = BLOCK_ROWS // 8
 _END: Final = struct.pack("<Q", 0)
 _ID: Final = struct.Struct("<Q")
 _LENGTH: Final = struct.Struct("<H")
@@ -87,15 +86,25 @@ def head(slabs: int, queries: int, blocks: int, candidates: int, revision: int) 
     return _HEAD.pack(_MAGIC, VALUE_BITS, slabs, queries, 0, blocks, candidates, revision)
 
 
+def bitmap_of(slots: Slots | Sequence[int]) -> bytes:
+    """Returns the slots of a block as a bitmap: the first is the lowest bit of the first byte."""
+    bits = np.zeros(BLOCK_ROWS, dtype=np.uint8)
+    bits[np.asarray(slots, dtype=np.intp)] = 1
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+@lru_cache(maxsize=256)  # most blocks are whole, so most bitmaps are equal
+def slots_of(bitmap: bytes) -> Slots:
+    """Returns the slots in a bitmap, ascending and read-only."""
+    slots = np.flatnonzero(np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8), bitorder="little"))
+    slots.flags.writeable = False
+    return slots
+
+
 def block(block_id: int, slots: Slots, packed: bytes) -> bytes:
     """Returns the values of at least one slot of a block, packed for each query and slab in turn."""
     count = len(slots)
-    if int(slots[-1]) == count - 1:
-        bitmap = b""
-    else:
-        bits = np.zeros(SLOTS, dtype=np.uint8)
-        bits[slots] = 1
-        bitmap = np.packbits(bits, bitorder="little").tobytes()
+    bitmap = b"" if int(slots[-1]) == count - 1 else bitmap_of(slots)
     return b"".join([_BLOCK.pack(block_id, count, bool(bitmap)), bitmap, packed])
 
 
@@ -131,13 +140,12 @@ def read_answer(data: bytes, slabs: int, queries: int) -> BlockAnswer:
 def _block(data: bytes, position: int, slabs: int, queries: int) -> tuple[BlockValues, int]:
     block_id, count, flag = _unpacked(_BLOCK, data, position)
     position += _BLOCK.size
-    if not 0 < count <= SLOTS or flag > 1:
+    if not 0 < count <= BLOCK_ROWS or flag > 1:
         raise InvalidFrames(f"a block has {count} values and the flag {flag}, which is not possible")
     slots = np.arange(count, dtype=np.int64)
     if flag:
-        bitmap = np.frombuffer(_taken(data, position, _BITMAP_BYTES), dtype=np.uint8)
+        slots = slots_of(_taken(data, position, _BITMAP_BYTES))
         position += _BITMAP_BYTES
-        slots = np.flatnonzero(np.unpackbits(bitmap, bitorder="little"))
         if len(slots) != count:
             raise InvalidFrames(f"a block has {count} values for {len(slots)} slots")
     size = value_bytes(count)
@@ -194,7 +202,7 @@ def unpacked_ids(data: bytes) -> NDArray[np.int64]:
         raise InvalidFrames("the ids of a block are cut off, or missing")
     first = np.concatenate([[0], last[:-1] + 1])
     lengths = last - first + 1
-    if len(last) > SLOTS or lengths.max() > _MAX_ID_OCTETS:
+    if len(last) > BLOCK_ROWS or lengths.max() > _MAX_ID_OCTETS:
         raise InvalidFrames("the ids of a block are too many, or too large")
     shifts = 7 * (np.arange(len(octets)) - np.repeat(first, lengths))
     differences = np.add.reduceat((octets & 0x7F).astype(np.uint64) << shifts.astype(np.uint64), first)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from xtrace_core.lattice.parameters import BLOCK_ROWS
 from xtrace_core.limits import MAX_CIPHERTEXT_BYTES, MAX_CIPHERTEXTS
 from xtrace_core.permissions import Permission
 from xtrace_core.secrecy import Secretive
@@ -39,7 +40,7 @@ MAX_QUERIES = 32
 """The maximum number of queries in one search."""
 MAX_CHANGES = 10_000
 """The maximum number of ids in one answer about changed chunks."""
-MAX_BLOCK_SLOTS = 1024
+MAX_BLOCK_SLOTS = BLOCK_ROWS
 """The maximum number of vectors in a block."""
 MAX_BLOCK_QUERIES = 8
 """The maximum number of queries in one search of blocks."""

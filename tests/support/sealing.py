@@ -22,7 +22,6 @@ from xtrace_core.wire import MSGPACK, ContextData
 from xtrace_sdk.x_vec.schemes.blocks import BlockAnswer
 from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
 from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
-from xtrace_server.storage.slots import slots_of
 
 DIM: Final = 16
 
@@ -229,7 +228,7 @@ def check_slots(folder: Path) -> None:
     for block_pk, slot in databases.execute(folder, _REFERRING):
         referring.setdefault(block_pk, []).append(slot)
     for pk, live, live_count, count, dead_since in databases.execute(folder, _BLOCKS):
-        slots = slots_of(bytes(live)).tolist()
+        slots = block_frames.slots_of(bytes(live)).tolist()
         assert (slots, len(slots)) == (sorted(referring.pop(pk, [])), live_count)
         assert (dead_since is not None) == (live_count < count)
     assert referring == {}, "chunks refer to blocks that are gone"

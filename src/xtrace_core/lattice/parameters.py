@@ -7,7 +7,7 @@ DEGREE: Final = 1024
 BLOCK_ROWS: Final = DEGREE
 """The most vectors in a block: one for each coefficient."""
 RANK: Final = 3
-"""Secrets are vectors of so many ring elements: LWE dimension 3072."""
+"""The number of ring elements of a secret, so that the dimension of learning with errors is 3,072."""
 PRIMES: Final = (1067261953, 1061244929)
 """The factors of Q: below 2^30, and 1 modulo 2 DEGREE."""
 

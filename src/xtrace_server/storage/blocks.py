@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_core.block_frames import unpacked_ids
+from xtrace_core.block_frames import Slots, slots_of, unpacked_ids
 from xtrace_core.metadata_filter import EVERY_CHUNK
 from xtrace_server.storage import chunks
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunks import KEY_BYTES, Reserve
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.schema import block, block_body, chunk, chunk_id_of
-from xtrace_server.storage.slots import Slots, slots_of
 from xtrace_server.storage.steps import steps
 
 _ROWS_AT_ONCE: Final = 5000

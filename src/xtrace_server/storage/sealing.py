@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import bindparam, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_core.block_frames import packed_ids, unpacked_ids
+from xtrace_core.block_frames import bitmap_of, packed_ids, slots_of, unpacked_ids
 from xtrace_core.wire import MAX_BLOCK_ID
 from xtrace_server.errors import BlockOutdated
 from xtrace_server.storage import usage
@@ -20,7 +20,7 @@ from xtrace_server.storage.database import now
 from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.knowledge_bases import KnowledgeBase, raise_revision
 from xtrace_server.storage.schema import block, block_body, chunk, chunk_pk
-from xtrace_server.storage.slots import UNSEALED, bitmap_of, bury, slots_of
+from xtrace_server.storage.slots import UNSEALED, bury
 from xtrace_server.storage.steps import steps
 
 _b = block.c

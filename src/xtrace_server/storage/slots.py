@@ -4,47 +4,27 @@ Whatever changes a chunk's vector, nonce or binding, or deletes it, frees its sl
 locked knowledge base. So a chunk is in exactly one place: in no block, or in one live slot.
 """
 
-from collections.abc import Collection, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_core.wire import MAX_BLOCK_SLOTS
+from xtrace_core.block_frames import bitmap_of, slots_of
 from xtrace_server.storage import usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
 from xtrace_server.storage.schema import block, chunk
 from xtrace_server.storage.steps import steps
 
-Slots = NDArray[np.intp]
-"""Slots of one block, ascending."""
-
 UNSEALED: Final[Mapping[str, Any]] = {"block_pk": None, "slot": None}
 """The columns of a chunk that is in no block."""
-NO_SLOTS: Final = bytes(MAX_BLOCK_SLOTS // 8)
+NO_SLOTS: Final = bitmap_of([])
 """The bitmap of a block without live slots."""
 
 _b = block.c
 _c = chunk.c
-
-
-def bitmap_of(slots: Iterable[int] | Slots) -> bytes:
-    """Returns the slots as a bitmap: the first is the lowest bit of the first byte."""
-    bits = np.zeros(MAX_BLOCK_SLOTS, dtype=np.uint8)
-    bits[np.fromiter(slots, dtype=np.intp)] = 1
-    return np.packbits(bits, bitorder="little").tobytes()
-
-
-@lru_cache(maxsize=256)  # most blocks are whole, so most bitmaps are equal
-def slots_of(bitmap: bytes) -> Slots:
-    """Returns the slots in a bitmap, read-only."""
-    slots = np.flatnonzero(np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8), bitorder="little"))
-    slots.flags.writeable = False
-    return slots
 
 
 async def free(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection[int]) -> None:

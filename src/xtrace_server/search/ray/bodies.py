@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from xtrace_core.block_frames import SLOTS
+from xtrace_core.lattice.parameters import BLOCK_ROWS
 from xtrace_server.errors import Unavailable
 from xtrace_server.search.bodies import (
     Alive,
@@ -49,7 +49,7 @@ class RayBodies:
         return self._local.held_bytes
 
     async def hold(self, bodies: Sequence[Body], load: LoadBodies) -> HeldBodies:
-        rows = len(bodies) * SLOTS
+        rows = len(bodies) * BLOCK_ROWS
         if self.scanner.wants(rows, rows):
             with suppress(Unavailable):
                 await self.bring(bodies, load)
