@@ -72,14 +72,22 @@ def database_settings(folder: Path) -> dict[str, Any]:
 
 def execute(folder: Path, statement: str, *values: Any) -> list[tuple[Any, ...]]:
     """Runs a statement, with `?` for values, in the database of a server over the folder, and returns the rows."""
-    connection: Any
-    if current() == POSTGRES:
-        connection, statement = postgres.connect(folder), statement.replace("?", "%s")
-    else:
-        connection = sqlite3.connect(folder / "xtrace.db", timeout=60, isolation_level=None)
-    with closing(connection):
-        cursor = connection.execute(statement, values)
+    with closing(_connect(folder)) as connection:
+        cursor = connection.execute(statement.replace("?", "%s") if current() == POSTGRES else statement, values)
         return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+
+def snapshot(folder: Path, *queries: str) -> list[list[tuple[Any, ...]]]:
+    """The rows of each query, as of one moment, while servers may write."""
+    with closing(_connect(folder)) as connection:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ" if current() == POSTGRES else "BEGIN")
+        return [[tuple(row) for row in connection.execute(query).fetchall()] for query in queries]
+
+
+def _connect(folder: Path) -> Any:
+    if current() == POSTGRES:
+        return postgres.connect(folder)
+    return sqlite3.connect(folder / "xtrace.db", timeout=60, isolation_level=None)
 
 
 def stop() -> None:

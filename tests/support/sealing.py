@@ -214,20 +214,28 @@ def sealing_client(http: Http, **fields: Any) -> SealingClient:
 
 
 _REFERRING: Final = """
-SELECT block_pk, slot FROM chunk WHERE block_pk IS NOT NULL AND pk NOT IN (SELECT pk FROM deleted_chunk)
+SELECT block_pk, slot FROM chunk JOIN binding ON binding.pk = chunk.binding_pk
+JOIN knowledge_base ON knowledge_base.pk = binding.kb_pk AND deleted_at IS NULL
+WHERE block_pk IS NOT NULL AND chunk.pk NOT IN (SELECT pk FROM deleted_chunk)
 """
 _BLOCKS: Final = """
 SELECT block.pk, live, live_count, count, dead_since FROM block JOIN block_body ON block_body.pk = block.pk
+JOIN binding ON binding.pk = block.binding_pk
+JOIN knowledge_base ON knowledge_base.pk = binding.kb_pk AND deleted_at IS NULL
 WHERE live_count > 0
 """
 
 
 def check_slots(folder: Path) -> None:
-    """Compares the live slots of every block with the chunks that refer to it, in the database itself."""
+    """Compares the live slots of every block with the chunks that refer to it, in the database itself.
+
+    What is being deleted in the background is left out: its rows leave step by step.
+    """
+    chunks, blocks = databases.snapshot(folder, _REFERRING, _BLOCKS)
     referring: dict[int, list[int]] = {}
-    for block_pk, slot in databases.execute(folder, _REFERRING):
+    for block_pk, slot in chunks:
         referring.setdefault(block_pk, []).append(slot)
-    for pk, live, live_count, count, dead_since in databases.execute(folder, _BLOCKS):
+    for pk, live, live_count, count, dead_since in blocks:
         slots = block_frames.slots_of(bytes(live)).tolist()
         assert (slots, len(slots)) == (sorted(referring.pop(pk, [])), live_count)
         assert (dead_since is not None) == (live_count < count)
