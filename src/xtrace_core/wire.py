@@ -50,6 +50,14 @@ MAX_BLOCKS_CHANGED = 16
 """The maximum number of blocks that one write replaces or removes."""
 MAX_BLOCK_ID = 2**53 - 1
 """So that a block id is a whole number in every language."""
+MAX_SEGMENT_BYTES = 8 * 2**20
+"""The maximum size of one segment of a shared index."""
+MAX_SEGMENTS = 4096
+"""The maximum number of segments of a shared index."""
+MAX_INDEX_MANIFEST_BYTES = 256 * 1024
+MAX_INDEX_VERSION = 2**53 - 1
+"""So that a version is a whole number in every language."""
+SEGMENT_MEDIA_TYPE = "application/octet-stream"
 
 TAGS = ("tag1", "tag2", "tag3", "tag4", "tag5")
 
@@ -69,6 +77,14 @@ ChunkId = Count
 """A chunk id as the service returns it."""
 MAX_CHUNK_ID = 2**63 - 1
 BlockId = Annotated[int, Meta(ge=1, le=MAX_BLOCK_ID)]
+IndexVersion = Annotated[int, Meta(ge=0, le=MAX_INDEX_VERSION)]
+"""The version of a shared index; 0 where there is none."""
+INDEX_KIND = r"^[a-z][a-z0-9-]{0,31}\Z"
+IndexKind = Annotated[str, Meta(pattern=INDEX_KIND)]
+"""What a shared index contains; a context has at most one of each kind in a knowledge base."""
+SHA256_HEX = r"^[0-9a-f]{64}\Z"
+Sha256Hex = Annotated[str, Meta(pattern=SHA256_HEX)]
+IndexManifest = Annotated[bytes, Meta(max_length=MAX_INDEX_MANIFEST_BYTES)]
 SaltBytes = Annotated[bytes, Meta(min_length=1, max_length=MAX_NAME_SALT_BYTES)]
 CONTEXT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 ContextName = Annotated[str, Meta(pattern=CONTEXT_NAME)]
@@ -315,6 +331,46 @@ class ChunkChanges(Struct):
     chunk_ids: list[ChunkId]
     has_more: bool
     gone: list[ChunkId] | None = None
+
+
+# Shared indexes: sealed copies of local indexes, opaque to the service. An extension
+
+
+class IndexSegment(Struct):
+    """A stored segment of a shared index: the SHA-256 of its bytes, and their number."""
+
+    sha256: Sha256Hex
+    bytes: Annotated[int, Meta(ge=1, le=MAX_SEGMENT_BYTES)]
+
+
+class SharedIndex(Struct):
+    """A shared index, with its segments in the order in which they were listed; empty with version 0 if there is
+    none."""
+
+    version: IndexVersion
+    manifest: IndexManifest
+    segments: Annotated[list[IndexSegment], Meta(max_length=MAX_SEGMENTS)]
+
+
+class PutSharedIndex(Struct):
+    """A shared index to store if the stored one still has the version `replaces`, 0 for none.
+
+    `segments` are the hashes of stored segments, each once. Segments of the replaced index that are not listed are
+    deleted.
+    """
+
+    kb_id: str
+    context_id: str
+    kind: IndexKind
+    replaces: IndexVersion
+    manifest: IndexManifest
+    segments: Annotated[list[Sha256Hex], Meta(max_length=MAX_SEGMENTS)]
+
+
+class SharedIndexVersion(Struct):
+    """The version under which a shared index was stored."""
+
+    version: Annotated[int, Meta(ge=1, le=MAX_INDEX_VERSION)]
 
 
 # Search
