@@ -72,6 +72,7 @@ XTraceError
 │   │   ├── StorageReadOnly        503 storage_read_only
 │   │   └── StorageFull            507
 │   └── ServerFault                any other 5xx
+│       └── BlockDamaged           500 block_damaged
 ├── NetworkError                   the service did not send a usable answer
 │   ├── ServerUnreachable          no connection, or the connection was lost
 │   ├── ServerTimeout              no answer in time
@@ -549,6 +550,15 @@ class ServerFault(ServerError):
 
     codes = ("internal",)
     statuses = (500,)
+
+
+class BlockDamaged(ServerFault):
+    """A block of vectors is damaged in the server's database; the message says which. No chunk is affected.
+
+    Searches by it fail until it is replaced: `seal_chunks` with `remake`, or `xtrace kb seal --remake`.
+    """
+
+    codes = ("block_damaged",)
 
 
 # The network

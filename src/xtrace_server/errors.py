@@ -33,6 +33,7 @@
     ├── RateLimited            429 rate_limited            try again after `Retry-After` seconds
     ├── HeadersTooLarge        431 headers_too_large
     ├── ServerFault            500 internal                a bug or a fault; only the server's log has the details
+    │   └── BlockDamaged           block_damaged               a block in the database is not what was stored
     └── Unavailable            503 unavailable             try again after `Retry-After` seconds
         ├── Overloaded             overloaded                  more requests or connections than the server accepts
         ├── DeadlineExceeded       deadline_exceeded           the request took too long and was cancelled
@@ -373,6 +374,19 @@ class HeadersTooLarge(ServiceError):
 class ServerFault(ServiceError):
     def __init__(self, request_id: str) -> None:
         super().__init__(f"the service failed to answer; the cause is in its log, under the request id {request_id}")
+
+
+class BlockDamaged(ServerFault):
+    code = "block_damaged"
+    title = "Block damaged"
+
+    def __init__(self, kb_id: str, block_id: int) -> None:
+        ServiceError.__init__(
+            self,
+            f"the block {block_id} of the knowledge base {kb_id} is damaged in the server's database: the SHA-256 of "
+            "its body is not the one that was stored; no chunk is affected, but searches by this block fail until it "
+            f"is replaced: run `xtrace kb seal` with --remake {block_id}",
+        )
 
 
 class Unavailable(ServiceError):

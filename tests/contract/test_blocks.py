@@ -332,6 +332,29 @@ def test_a_search_whose_blocks_vanish_before_it_begins_says_to_try_again(
     assert sealing.search().in_none == sealing.expected()
 
 
+def test_a_damaged_block_fails_only_searches_by_it_until_it_is_replaced(
+    live_service: LiveService, sealing: SealingClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids, other = sealing.insert(20), sealing_client(sealing.http, context="other")
+    other.seal(other.insert(4))
+    damaged = sealing.seal(ids[:8])
+    sealing.seal(ids[8:16])
+    whole = databases.execute(live_service.folder, "SELECT body FROM block_body WHERE pk = ?", damaged)[0][0]
+    changed = bytes([whole[0] ^ 1, *whole[1:]])
+    databases.execute(live_service.folder, "UPDATE block_body SET body = ? WHERE pk = ?", changed, damaged)
+
+    sentence = f"the block {damaged} of the knowledge base {sealing.kb} is damaged in the server's database"
+    for _ in range(2):
+        message = problem(sealing.attempt(), 500, "block_damaged")
+        assert message.startswith(sentence)
+        assert f"--remake {damaged}" in message
+    assert [record.levelname for record in caplog.records if record.getMessage() == message] == ["ERROR"] * 2
+    assert sealing.search(range=[ids[8], ids[19]]).all == sealing.expected(*ids[8:])
+    assert other.search().all == other.expected()
+    sealing.unseal(damaged)
+    assert sealing.search().all == sealing.expected()
+
+
 def test_quotas_count_blocks(live_service: LiveService, http: Http) -> None:
     sealing = sealing_client(http)
     ids = sealing.insert(3)

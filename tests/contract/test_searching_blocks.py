@@ -110,6 +110,10 @@ async def test_a_large_load_is_sealed_and_searched_by_blocks_because_that_takes_
     assert found.plan.blocks_bytes < found.plan.records_bytes
     assert [(one.distance, one.chunk_id) for one in found] == nearest(QUERY, 7, vectors)
     assert [one.text for one in found] == [f"text {one.chunk_id - 1}" for one in found]
+    listed = (await xtrace.plan_blocks(kb_id, context.id, listed=True)).listed
+    assert listed
+    remade = await seal_chunks(context, xtrace, kb_id, first_rows=1, remake=[listed[0].id, 10**9])
+    assert remade == SealSummary(blocks=1, sealed=1024, removed=1, left=count - 2048)
     few = await retriever.search(QUERY, 2, kb_id, {"tag1": "t1"}, (1, 100))
     assert few.plan is not None
     assert few.plan.way == "records"

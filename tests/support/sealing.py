@@ -164,11 +164,17 @@ class SealingClient:
                 return found
         raise AssertionError("blocks are replaced all the time")
 
+    def attempt(self, **more: Any) -> httpx2.Response:
+        """The answer to a search, whatever it is."""
+        return self._sent(self.http, self.client.blocks.queries(self.query[None]).sent, more)
+
+    def _sent(self, http: Http, queries: Sequence[bytes], more: dict[str, Any]) -> httpx2.Response:
+        request = msgspec.msgpack.encode({**self.scope, "queries": queries, **more})
+        return http.data("POST", "/block/search/{org}", content=request, headers={"content-type": MSGPACK})
+
     def _search(self, http: Http, queries: Sequence[NDArray[np.uint8]], more: dict[str, Any]) -> Answer | None:
         asked = self.client.blocks.queries(np.stack(queries))
-        request = msgspec.msgpack.encode({**self.scope, "queries": asked.sent, **more})
-        headers = {"content-type": MSGPACK}
-        answer = http.data("POST", "/block/search/{org}", content=request, headers=headers)
+        answer = self._sent(http, asked.sent, more)
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == block_frames.MEDIA_TYPE
         read = block_frames.read_answer(answer.content, slabs(self.dim), len(queries))

@@ -33,6 +33,14 @@ def seal(
             help="Replace blocks that contain a vector that was deleted or replaced this many days ago.",
         ),
     ] = 30,
+    remake: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--remake",
+            metavar="BLOCK",
+            help="Replace this block too, for example because it is damaged. Can be repeated.",
+        ),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     key_file: KeyFile = None,
     kms_key: KMSKey = None,
@@ -53,7 +61,9 @@ def seal(
     context = ExecutionContext.load_from_disk(path=path, key_provider=provider)
     done = with_api_key(
         credentials,
-        lambda xtrace: seal_chunks(context, xtrace, kb_id, first_rows=at_least, erase_after_days=erase_after),
+        lambda xtrace: seal_chunks(
+            context, xtrace, kb_id, first_rows=at_least, erase_after_days=erase_after, remake=remake or ()
+        ),
     )
     result = {
         "kb_id": kb_id,
@@ -67,6 +77,6 @@ def seal(
     def sum_up() -> None:
         note(f"sealed {done.sealed} chunks (new blocks: {done.blocks}); {done.left} chunks are in no block")
         if done.removed:
-            note(f"removed outdated blocks: {done.removed}")
+            note(f"removed blocks: {done.removed}")
 
     show(result, as_json, sum_up)

@@ -1,5 +1,7 @@
 """Made by `scripts/sync-twins` from `xtrace_sdk.x_vec.stored.sealing`: change that, and run the script."""
 
+from collections.abc import Collection
+
 from xtrace_sdk.arguments import Count, Positive
 from xtrace_sdk.sync._background import core_of, run
 from xtrace_sdk.sync._integration import XTraceIntegration
@@ -15,6 +17,7 @@ def seal_chunks(
     *,
     first_rows: Positive = FIRST_ROWS,
     erase_after_days: Count = ERASE_AFTER_DAYS,
+    remake: Collection[int] = (),
 ) -> SealSummary:
     """Seals the chunks of a knowledge base that are in no block, 1,024 in each block, and replaces outdated blocks.
 
@@ -24,6 +27,7 @@ def seal_chunks(
         kb_id: the knowledge base.
         first_rows: the number of chunks at which the first blocks are made.
         erase_after_days: a block with a vector that was deleted or replaced this many days ago is replaced.
+        remake: the ids of other blocks to replace, for example damaged ones; unknown ids are ignored.
 
     Fewer than 1,024 chunks stay in no block, and so do those that others seal or change meanwhile. It is safe to
     interrupt or repeat this. Raises `InvalidRows`, which names chunks whose records are not authentic,
@@ -31,5 +35,12 @@ def seal_chunks(
     `XTraceIntegration` raises.
     """
     return run(
-        core.seal_chunks(context, core_of(integration), kb_id, first_rows=first_rows, erase_after_days=erase_after_days)
+        core.seal_chunks(
+            context,
+            core_of(integration),
+            kb_id,
+            first_rows=first_rows,
+            erase_after_days=erase_after_days,
+            remake=remake,
+        )
     )

@@ -4,6 +4,9 @@ Where the candidates are is read in one transaction, so that each is found in ex
 change, and are held before the answer begins: a block that is replaced meanwhile does not matter any longer.
 """
 
+import asyncio
+import hashlib
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -12,10 +15,18 @@ from typing import Final, NamedTuple, TypeAlias
 from xtrace_core import block_frames
 from xtrace_core.lattice.layout import pack_values
 from xtrace_core.schemes.interface import BlockEvaluation, Evaluation
-from xtrace_server.errors import Unavailable
+from xtrace_server.errors import BlockDamaged, Unavailable
 from xtrace_server.limits.filters import filtering
 from xtrace_server.metrics import Metrics
-from xtrace_server.search.bodies import BlockComputation, Body, BodyGone, BodyHolder, HeldBodies, Values
+from xtrace_server.search.bodies import (
+    BlockComputation,
+    Body,
+    BodyGone,
+    BodyHolder,
+    HeldBodies,
+    LoadBodies,
+    Values,
+)
 from xtrace_server.search.engine import SearchEngine, SearchTarget
 from xtrace_server.search.interface import AnswerForm
 from xtrace_server.search.running import Search
@@ -25,6 +36,8 @@ from xtrace_server.storage.blocks import Chosen
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunks import Reserve
 from xtrace_server.storage.database import Connection, Database
+
+_log = logging.getLogger("xtrace")
 
 _ATTEMPTS: Final = 3
 """The number of times that a search begins again because a block was replaced just then."""
@@ -120,15 +133,15 @@ class BlockSearches:
     ) -> BlockSearch:
         """Returns a search of the organisation over the target that `find` looks up.
 
-        Raises what `find` and `reserve` raise, `InvalidCiphertext`, and `Unavailable` if blocks are replaced all the
-        time.
+        Raises what `find` and `reserve` raise, `InvalidCiphertext`, `BlockDamaged`, and `Unavailable` if blocks are
+        replaced all the time.
         """
         for _ in range(_ATTEMPTS):
             preparation = _Preparation(find, queries, self._settings, reserve)
             unsealed = await self._engine.search(organisation_id, preparation.find, _NO_QUERY, reserve, filtered=True)
             bodies = [Body(one.pk, one.sha256) for one in preparation.chosen]
             try:
-                held = await self._holder.hold(bodies, self._load(organisation_id))
+                held = await self._holder.hold(bodies, self._load(organisation_id, preparation.kb_id))
             except BodyGone:
                 continue
             self._metrics.blocks_scanned.inc(len(bodies))
@@ -149,13 +162,25 @@ class BlockSearches:
     async def close(self) -> None:
         await self._holder.close()
 
-    def _load(self, organisation_id: str) -> Callable[[Collection[int]], Awaitable[Mapping[int, bytes]]]:
-        async def load(pks: Collection[int]) -> Mapping[int, bytes]:
-            self._metrics.block_bodies_loaded.inc(len(pks))
+    def _load(self, organisation_id: str, kb_id: str) -> LoadBodies:
+        async def load(bodies: Collection[Body]) -> Mapping[bytes, bytes]:
+            self._metrics.block_bodies_loaded.inc(len(bodies))
             async with self._database.read(organisation_id, single=True) as connection:
-                return await blocks.read_bodies(connection, pks)
+                stored = await blocks.read_bodies(connection, [body.pk for body in bodies])
+            damaged = await asyncio.to_thread(_damaged, bodies, stored)
+            if damaged is not None:
+                error = BlockDamaged(kb_id, damaged.pk)
+                _log.error("%s", error)
+                raise error
+            return {body.sha256: stored[body.pk] for body in bodies if body.pk in stored}
 
         return load
+
+
+def _damaged(bodies: Collection[Body], stored: Mapping[int, bytes]) -> Body | None:
+    """Returns the first of the stored bodies that is not what its hash says."""
+    found = [body for body in bodies if body.pk in stored]
+    return next((body for body in found if hashlib.sha256(stored[body.pk]).digest() != body.sha256), None)
 
 
 @dataclass
@@ -169,6 +194,7 @@ class _Preparation:
 
     def __post_init__(self) -> None:
         self.chosen: list[Chosen] = []
+        self.kb_id = ""
 
     async def find(self, connection: Connection) -> SearchTarget:
         self.target = target = await self.lookup(connection)
@@ -176,6 +202,7 @@ class _Preparation:
             target.blocks.check_query(query)
         if target.candidates is None:
             return SearchTarget(target.evaluation, None)
+        self.kb_id = target.candidates.kb.id
         async with filtering(self.settings, target.candidates):
             self.chosen = await blocks.choose(connection, target.candidates, self.reserve)
         scope = replace(target.candidates.scope, unsealed=True)

@@ -29,8 +29,9 @@ class Body(NamedTuple):
     sha256: bytes
 
 
-LoadBodies: TypeAlias = Callable[[Collection[int]], Awaitable[Mapping[int, bytes]]]
-"""Reads some bodies from the database, by the keys of their blocks; those that are gone are missing."""
+LoadBodies: TypeAlias = Callable[[Collection[Body]], Awaitable[Mapping[bytes, bytes]]]
+"""Reads some bodies from the database, and returns them by their hashes, which are theirs; those that are gone are
+missing. Raises `BlockDamaged`."""
 Alive: TypeAlias = Callable[[Collection[bytes]], Awaitable[set[bytes]]]
 """Returns those of the hashes that still name the body of a block."""
 FinishBodies: TypeAlias = Callable[[int, Values], _T]
@@ -68,7 +69,7 @@ class BodyHolder(Protocol):
     async def hold(self, bodies: Sequence[Body], load: LoadBodies) -> HeldBodies:
         """Returns the bodies, of which it loads those that it does not hold yet.
 
-        Raises `BodyGone` if one cannot be loaded any longer, `StorageFull` and `StorageReadOnly`.
+        Raises `BodyGone` if one cannot be loaded any longer, `BlockDamaged`, `StorageFull` and `StorageReadOnly`.
         """
         ...
 

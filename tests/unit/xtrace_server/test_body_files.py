@@ -18,6 +18,10 @@ BODIES = [bytes([number]) * 1000 for number in range(1, 7)]
 HASHES = [hashlib.sha256(body).digest() for body in BODIES]
 
 
+def named(*numbers: int) -> dict[bytes, bytes]:
+    return {HASHES[number]: BODIES[number] for number in numbers}
+
+
 def names(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()} if folder.exists() else set()
 
@@ -25,7 +29,7 @@ def names(folder: Path) -> set[str]:
 def test_a_body_is_read_back_from_a_file_that_only_its_user_can_read(tmp_path: Path) -> None:
     files = BodyFiles(tmp_path / "blocks", 10_000)
     assert files.open(HASHES) == {}
-    assert files.add(BODIES[:2]) == dict(zip(HASHES, BODIES[:2], strict=False))
+    assert files.add(named(0, 1)) == dict(zip(HASHES, BODIES[:2], strict=False))
     assert files.held_bytes == 2000
     assert names(tmp_path / "blocks") == {one.hex() for one in HASHES[:2]}
     assert {(tmp_path / "blocks" / one.hex()).stat().st_mode & 0o777 for one in HASHES[:2]} == {0o600}
@@ -36,19 +40,19 @@ def test_a_body_is_read_back_from_a_file_that_only_its_user_can_read(tmp_path: P
 
 @pytest.mark.parametrize("damage", [b"", b"x", bytes(1000)])
 def test_a_damaged_file_counts_as_missing_and_is_written_again(damage: bytes, tmp_path: Path) -> None:
-    BodyFiles(tmp_path, 10_000).add(BODIES[:1])
+    BodyFiles(tmp_path, 10_000).add(named(0))
     (tmp_path / HASHES[0].hex()).write_bytes(damage)
     files = BodyFiles(tmp_path, 10_000)
     assert files.open(HASHES[:1]) == {}
-    assert files.add(BODIES[:1]) == {HASHES[0]: BODIES[0]}
+    assert files.add(named(0)) == {HASHES[0]: BODIES[0]}
     assert (tmp_path / HASHES[0].hex()).read_bytes() == BODIES[0]
 
 
 def test_beyond_the_budget_the_least_recently_used_go_and_stay_readable_where_they_are_in_use(tmp_path: Path) -> None:
     files = BodyFiles(tmp_path, 3000)
-    held = files.add(BODIES[:3])
+    held = files.add(named(0, 1, 2))
     files.open([HASHES[0]])
-    held |= files.add(BODIES[3:5])
+    held |= files.add(named(3, 4))
     files.shrink()
     assert names(tmp_path) == {HASHES[one].hex() for one in (0, 3, 4)}
     assert files.held_bytes == 3000
@@ -58,8 +62,8 @@ def test_beyond_the_budget_the_least_recently_used_go_and_stay_readable_where_th
 
 def test_files_of_another_process_count_and_what_it_was_writing_when_it_died_goes(tmp_path: Path) -> None:
     files, other = BodyFiles(tmp_path, 3000), BodyFiles(tmp_path, 3000)
-    files.add(BODIES[:2])
-    other.add(BODIES[2:5])
+    files.add(named(0, 1))
+    other.add(named(2, 3, 4))
     (tmp_path / f"{HASHES[5].hex()}.99.part").write_bytes(b"half")
     assert files.names() == {*HASHES[:5]}
     files.shrink()
@@ -88,10 +92,10 @@ class Stored:
         self.bodies = dict(enumerate(BODIES[:count]))
         self.read: list[int] = []
 
-    async def load(self, pks: Collection[int]) -> Mapping[int, bytes]:
-        self.read += pks
+    async def load(self, bodies: Collection[Body]) -> Mapping[bytes, bytes]:
+        self.read += [body.pk for body in bodies]
         await asyncio.sleep(0)
-        return {pk: self.bodies[pk] for pk in pks if pk in self.bodies}
+        return {body.sha256: self.bodies[body.pk] for body in bodies if body.pk in self.bodies}
 
     async def alive(self, hashes: Collection[bytes]) -> set[bytes]:
         return {hashlib.sha256(body).digest() for body in self.bodies.values()} & set(hashes)

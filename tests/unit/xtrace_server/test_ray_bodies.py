@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.databases import execute
 from support.ray_cluster import NEEDED, RayCluster, ray_cluster, until
 from support.sealing import SealingClient, check_slots, sealing_client
-from support.service import Http, LiveService, running_service
+from support.service import Http, LiveService, problem, running_service
 from xtrace_core.schemes.lattice_blocks import LatticeBlockEvaluation
 from xtrace_server.errors import Unavailable
 from xtrace_server.search.bodies import BlockComputation, Body, HeldBodies, Values
@@ -73,6 +74,15 @@ def test_records_and_blocks_are_found_in_the_cluster(
     assert sealing.search(queries=queries).all == sealing.expected(*ids, queries=queries)
 
 
+def test_a_block_that_is_damaged_in_the_database_does_not_reach_the_cluster(
+    service: LiveService, sealing: SealingClient
+) -> None:
+    block_id = sealing.seal(sealing.insert(4))
+    execute(service.folder, "UPDATE block_body SET body = ? WHERE pk = ?", bytes(8 * 1024), block_id)
+    message = problem(sealing.attempt(), 500, "block_damaged")
+    assert f"{block_id} of the knowledge base {sealing.kb} is damaged" in message
+
+
 async def test_bodies_that_the_cluster_lost_are_brought_again_or_the_search_fails(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,9 +104,9 @@ async def test_bodies_that_the_cluster_lost_are_brought_again_or_the_search_fail
     right = evaluation.evaluate([*stored.values()], computation.queries)
     read: list[int] = []
 
-    async def load(pks: Collection[int]) -> Mapping[int, bytes]:
-        read.extend(pks)
-        return {pk: stored[pk] for pk in pks if pk in stored}
+    async def load(bodies: Collection[Body]) -> Mapping[bytes, bytes]:
+        read.extend([body.pk for body in bodies])
+        return {body.sha256: stored[body.pk] for body in bodies if body.pk in stored}
 
     async def scanned(held: HeldBodies) -> Values:
         return np.concatenate([part async for part in held.scan(computation, lambda _, values: values)])

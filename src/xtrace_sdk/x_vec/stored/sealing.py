@@ -7,7 +7,7 @@ rarely make blocks of the same ones; if they do, the service stores one.
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -46,7 +46,7 @@ class SealSummary:
     sealed: int = 0
     """The number of chunks in them."""
     removed: int = 0
-    """The number of removed blocks, which were mostly dead, or contained deleted vectors for too long."""
+    """The number of removed blocks: mostly dead, with vectors deleted too long ago, or to be made again."""
     left: int = 0
     """The number of chunks in no block."""
 
@@ -59,6 +59,7 @@ async def seal_chunks(
     *,
     first_rows: Positive = FIRST_ROWS,
     erase_after_days: Count = ERASE_AFTER_DAYS,
+    remake: Collection[int] = (),
 ) -> SealSummary:
     """Seals the chunks of a knowledge base that are in no block, 1,024 in each block, and replaces outdated blocks.
 
@@ -68,6 +69,7 @@ async def seal_chunks(
         kb_id: the knowledge base.
         first_rows: the number of chunks at which the first blocks are made.
         erase_after_days: a block with a vector that was deleted or replaced this many days ago is replaced.
+        remake: the ids of other blocks to replace, for example damaged ones; unknown ids are ignored.
 
     Fewer than 1,024 chunks stay in no block, and so do those that others seal or change meanwhile. It is safe to
     interrupt or repeat this. Raises `InvalidRows`, which names chunks whose records are not authentic,
@@ -80,7 +82,8 @@ async def seal_chunks(
         raise InvalidArgument("the context's scheme has no blocks: only chunks under the scheme lattice can be sealed")
     if isinstance(plan.listed, UnsetType):
         raise InvalidAnswer("the server did not list the blocks")
-    outdated = [one for one in plan.listed if _is_outdated(one, timedelta(days=erase_after_days))]
+    erase_after = timedelta(days=erase_after_days)
+    outdated = [one for one in plan.listed if one.id in remake or _is_outdated(one, erase_after)]
     unsealed = plan.unsealed
     if outdated:
         unsealed += await integration.unseal_blocks(kb_id, context.id, [one.id for one in outdated])

@@ -41,10 +41,10 @@ class LocalBodies:
             missing = [body for body in bodies if body.sha256 not in found]
             for start in range(0, len(missing), _LOADED_AT_ONCE):
                 some = missing[start : start + _LOADED_AT_ONCE]
-                loaded = await load([body.pk for body in some])
-                if len(loaded) < len(some):
+                loaded = await load(some)
+                if any(body.sha256 not in loaded for body in some):
                     raise BodyGone
-                found |= await self._in_turn(self._files.add, list(loaded.values()))
+                found |= await self._in_turn(self._files.add, loaded)
             if missing:
                 await self._in_turn(self._files.shrink)
         return _Held([found[body.sha256] for body in bodies], self._pool, self._threads)

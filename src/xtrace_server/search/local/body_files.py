@@ -9,7 +9,7 @@ import mmap
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -43,14 +43,15 @@ class BodyFiles:
                 self._sizes.move_to_end(sha256)
         return found
 
-    def add(self, bodies: Collection[bytes]) -> dict[bytes, memoryview]:
-        """Stores bodies and returns them as they are in memory. Raises `StorageFull`, `StorageReadOnly` and
-        `OSError`."""
+    def add(self, bodies: Mapping[bytes, bytes]) -> dict[bytes, memoryview]:
+        """Stores bodies, given by their hashes, and returns them as they are in memory.
+
+        Raises `StorageFull`, `StorageReadOnly` and `OSError`.
+        """
         found: dict[bytes, memoryview] = {}
         with disk_faults():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for body in bodies:
-                sha256 = hashlib.sha256(body).digest()
+            for sha256, body in bodies.items():
                 self._write(sha256, body)
                 found[sha256] = self._kept(sha256, self._map(sha256))
         return found

@@ -57,7 +57,10 @@ class RayBodies:
         return await self._local.hold(bodies, load)
 
     async def bring(self, bodies: Sequence[Body], load: LoadBodies) -> None:
-        """Stores those of the bodies in the cluster that it does not hold yet. Raises `Unavailable`, `BodyGone`."""
+        """Stores those of the bodies in the cluster that it does not hold yet.
+
+        Raises `Unavailable`, `BodyGone` and `BlockDamaged`.
+        """
         async with self._turn:
             missing = await self._missing(bodies)
             for start in range(0, len(missing), _LOADED_AT_ONCE):
@@ -81,11 +84,11 @@ class RayBodies:
         raise Unavailable("the cluster's nodes keep changing, so it cannot hold blocks")
 
     async def _store(self, bodies: Sequence[Body], load: LoadBodies) -> None:
-        loaded = await load([body.pk for body in bodies])
+        loaded = await load(bodies)
         for body in bodies:
-            if body.pk not in loaded:
+            if body.sha256 not in loaded:
                 raise BodyGone
-            data = np.frombuffer(loaded[body.pk], dtype=np.uint8)
+            data = np.frombuffer(loaded[body.sha256], dtype=np.uint8)
             request = Hold(
                 timeout_s=self.scanner.timeout_s,
                 name=body.sha256,
