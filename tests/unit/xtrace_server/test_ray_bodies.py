@@ -19,6 +19,7 @@ from xtrace_server.errors import Unavailable
 from xtrace_server.search.bodies import BlockComputation, Body, HeldBodies, Values
 from xtrace_server.search.local.bodies import LocalBodies
 from xtrace_server.search.ray.bodies import RayBodies
+from xtrace_server.search.ray.inlining import LARGEST_REPLY, ray_reads
 from xtrace_server.search.ray.scanner import RayScanner
 from xtrace_server.settings import Settings
 
@@ -72,6 +73,27 @@ def test_records_and_blocks_are_found_in_the_cluster(
     ids += sealing.insert(3)
     sealing.seal(ids[60:], replaces=[])
     assert sealing.search(queries=queries).all == sealing.expected(*ids, queries=queries)
+
+
+async def test_a_large_answer_is_part_of_its_reply(cluster: RayCluster) -> None:
+    import ray
+
+    from xtrace_server.search.ray.placement import NAMESPACE, Holders
+
+    assert ray_reads(LARGEST_REPLY)
+    assert not ray_reads(LARGEST_REPLY[:-1])
+    assert not ray_reads(LARGEST_REPLY + "s")
+    ray.init(cluster.address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
+    try:
+        holders = Holders(10**6, 60.0)
+        await holders.look()
+        answer = holders.of(b"").have.remote([b"name"] * 300_000)
+        assert len(await answer) == 300_000
+        place = ray.experimental.get_object_locations([answer])[answer]
+    finally:
+        ray.shutdown()
+    assert place["object_size"] > 2 * 100 * 1024, "by default, it would be stored on a node"
+    assert place["node_ids"] == []
 
 
 def test_a_block_that_is_damaged_in_the_database_does_not_reach_the_cluster(

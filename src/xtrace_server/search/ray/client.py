@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from xtrace_server.errors import Unavailable
+from xtrace_server.search.ray.inlining import LARGEST_REPLY, ray_reads
 from xtrace_server.search.ray.messages import AnyRequest, Ask, Hold, Reply, Rows, Status, head_of, receive_reply
 from xtrace_server.settings import Settings
 
@@ -94,6 +95,10 @@ class BridgeClient:
 
     async def start(self) -> None:
         """Connects, in the background."""
+        if not await asyncio.to_thread(ray_reads, LARGEST_REPLY):
+            _log.warning(
+                "the installed version of Ray does not read %s: large answers of the cluster are slow", LARGEST_REPLY
+            )
         self._task = asyncio.create_task(self._keep_running())
 
     async def close(self) -> None:

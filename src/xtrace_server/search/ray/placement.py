@@ -14,12 +14,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from xtrace_server.search.ray.holder import Holder
+from xtrace_server.search.ray.inlining import ENVIRONMENT
 
 NAMESPACE: Final = "xtrace"
-_ENVIRONMENT: Final = {"RAY_max_direct_call_object_size": str(8 * 2**20)}
-"""An answer up to this size (bytes) is part of the reply to its call. Larger ones, by default from 100 KB on, would be
-stored on the holder's node, located, copied to the server's node, and read from there.
-"""
 _LOOK_EVERY_S: Final = 1.0
 _WATCH_PARTS: Final = 4
 """How often an idle holder checks itself, as a fraction of the time after which it ends."""
@@ -110,7 +107,7 @@ class Holders:
                 get_if_exists=True,
                 max_restarts=-1,
                 num_cpus=0,
-                runtime_env={"env_vars": _ENVIRONMENT},
+                runtime_env={"env_vars": ENVIRONMENT},
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
             )
             .remote(self._node_bytes, threads, self._idle_s)
