@@ -19,10 +19,11 @@ from xtrace_sdk.x_vec.local.fusion import fused
 from xtrace_sdk.x_vec.local.loaded import Loaded, Part
 from xtrace_sdk.x_vec.local.segment import Row, Segment
 from xtrace_sdk.x_vec.local.state import State
-from xtrace_sdk.x_vec.local.synchronising import MAX_ROWS
 from xtrace_sdk.x_vec.local.tokens import tokens
 
 K, REACH, BY_WORDS = 10, 40, 20
+SEGMENT_ROWS = 32_768
+"""About as many as a segment has where a row takes 190 bytes."""
 ROUNDS = 9
 DIM = 256
 WORDS = 30
@@ -36,8 +37,8 @@ def generated(count: int) -> tuple[list[Measurement], list[str]]:
     contents = _contents(count)
     started = time.perf_counter()
     segments = [
-        Segment.of([Row(i, 0, contents[i]) for i in range(first, min(first + MAX_ROWS, count))], DIM)
-        for first in range(0, count, MAX_ROWS)
+        Segment.of([Row(i, 0, contents[i]) for i in range(first, min(first + SEGMENT_ROWS, count))], DIM)
+        for first in range(0, count, SEGMENT_ROWS)
     ]
     built = time.perf_counter() - started
     loaded = Loaded(State.empty(), [Part(one, np.ones(len(one), np.bool_)) for one in segments])

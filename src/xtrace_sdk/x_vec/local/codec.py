@@ -41,7 +41,7 @@ class Codes(NamedTuple):
     levels: NDArray[np.uint8]
     """`(n, width / 2)`: two levels a byte, that of the even coordinate in the low half."""
     factors: NDArray[np.float32]
-    """`(n,)`, 0 for a vector of zeros, which has no direction."""
+    """`(n,)`, 0 for a vector of zeros, which has no direction. Times the width, each is a number of 16 bits."""
 
 
 class Query(NamedTuple):
@@ -69,7 +69,8 @@ def encode(copies: NDArray[np.int8]) -> Codes:
         rotated, rounded = _rounded(copies[some], width)
         along = (rotated * (rounded - _MIDDLE)).sum(axis=1)
         # A vector of zeros has nothing along its code.
-        factors[some] = np.where(along > 0, 1 / np.where(along > 0, along, 1), 0)
+        exact = np.where(along > 0, width / np.where(along > 0, along, 1), 0)
+        factors[some] = exact.astype(np.float16) / np.float32(width)
         whole = rounded.astype(np.uint8)
         levels[some] = whole[:, ::2] | whole[:, 1::2] << 4
     return Codes(levels, factors)

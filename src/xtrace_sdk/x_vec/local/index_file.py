@@ -1,8 +1,9 @@
 """The file of a local index: a SQLite database in which everything is sealed under a key of the context's.
 
 SQLite gives what an index of several processes needs: a change is whole or not there, whatever crashes, and readers and
-a writer do not disturb each other. It sees numbers and sealed bytes. Each sealed value is bound to its place, and the
-state names every segment by its digest, so none can be exchanged for another or for an older one.
+a writer do not disturb each other. It sees numbers and sealed bytes. The state and each content are bound to their
+place, and the state names every segment by its digest, so none can be exchanged for another or for an older one.
+A segment is bound to nothing but the key, so that it can be shared as it is.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 from cryptography.exceptions import InvalidTag
 
 from xtrace_core.secrecy import Secretive
@@ -22,11 +24,15 @@ from xtrace_sdk.x_vec.keys.hedging import Hedge
 from xtrace_sdk.x_vec.local.segment import Segment
 from xtrace_sdk.x_vec.local.state import VERSION, SegmentEntry, State
 
+MAX_SEGMENT_BYTES: Final = 7 << 20
+"""Of a segment before it is sealed, unless it has one row only: the service takes 8 MiB."""
 _BUSY_S: Final = 60.0
 _AT_ONCE: Final = 500
+_STATE: Final = b"xtrace/local-index/2 state"
+_SEGMENT: Final = b"xtrace/local-index/2 segment"
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS state (one INTEGER PRIMARY KEY CHECK (one = 1), sealed BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS segment (number INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS segment (digest BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS content (chunk_id INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
 """
 
@@ -82,7 +88,7 @@ class IndexFile(Secretive):
             row = self._connection.execute("SELECT sealed FROM state").fetchone()
         if row is None:
             return State.empty()
-        state = self._opened(row[0], "state", 1, State)
+        state = self._opened(row[0], _STATE, State)
         if state.version != VERSION:
             raise Damaged
         return state
@@ -105,31 +111,46 @@ class IndexFile(Secretive):
             self._connection.execute("COMMIT")
 
     def write_state(self, state: State) -> None:
-        """Replaces the state, inside `changing`."""
-        sealed = self._sealed(msgspec.msgpack.encode(state), "state", 1)
+        """Replaces the state, inside `changing`, and removes the segments that it does not list.
+
+        Raises `Outpaced` if a segment that it lists is not there.
+        """
+        stored = {digest for (digest,) in self._connection.execute("SELECT digest FROM segment")}
+        listed = {entry.digest for entry in state.segments}
+        if not listed <= stored:
+            raise Outpaced
+        self._connection.executemany("DELETE FROM segment WHERE digest = ?", [(one,) for one in stored - listed])
+        sealed = self._sealed(msgspec.msgpack.encode(state), _STATE)
         self._connection.execute("INSERT OR REPLACE INTO state VALUES (1, ?)", (sealed,))
 
     # Segments
 
     def segment(self, entry: SegmentEntry) -> Segment:
         """The segment of an entry of the state. Raises `Damaged`."""
+        with self._damage():
+            return Segment.from_bytes(self._plain(self.sealed_segment(entry), _SEGMENT))
+
+    def sealed_segment(self, entry: SegmentEntry) -> bytes:
+        """The segment of an entry as it is stored, and shared. Raises `Damaged`."""
         with self._damage(), self._lock:
-            row = self._connection.execute("SELECT sealed FROM segment WHERE number = ?", (entry.number,)).fetchone()
+            row = self._connection.execute("SELECT sealed FROM segment WHERE digest = ?", (entry.digest,)).fetchone()
         if row is None or hashlib.sha256(row[0]).digest() != entry.digest:
             raise Damaged
-        with self._damage():
-            return Segment.from_bytes(self._plain(row[0], "segment", entry.number))
+        return bytes(row[0])
 
-    def add_segment(self, number: int, segment: Segment) -> SegmentEntry:
-        """Writes a segment, inside `changing`, and returns its entry, in which all rows count."""
-        sealed = self._sealed(segment.to_bytes(), "segment", number)
-        self._connection.execute("INSERT INTO segment VALUES (?, ?)", (number, sealed))
-        dead = bytes(-(-len(segment) // 8))
-        return SegmentEntry(number, len(segment), hashlib.sha256(sealed).digest(), dead)
+    def add_segments(self, segment: Segment) -> list[tuple[SegmentEntry, Segment]]:
+        """Writes a segment, inside `changing`, and returns its entry, in which all rows count.
 
-    def remove_segments(self, numbers: Iterable[int]) -> None:
-        """Removes segments, inside `changing`."""
-        self._connection.executemany("DELETE FROM segment WHERE number = ?", [(number,) for number in numbers])
+        A segment that is too large to be shared is cut into several.
+        """
+        plain = segment.to_bytes()
+        if len(plain) > MAX_SEGMENT_BYTES and len(segment) > 1:
+            lower = np.arange(len(segment)) < len(segment) // 2
+            return [one for half in (lower, ~lower) for one in self.add_segments(Segment.merged([segment], [half]))]
+        sealed = self._sealed(plain, _SEGMENT)
+        entry = SegmentEntry(hashlib.sha256(sealed).digest(), len(sealed), len(segment), bytes(-(-len(segment) // 8)))
+        self._connection.execute("INSERT INTO segment VALUES (?, ?)", (entry.digest, sealed))
+        return [(entry, segment)]
 
     # Contents
 
@@ -142,12 +163,12 @@ class IndexFile(Secretive):
                 places = ",".join("?" * len(some))
                 query = f"SELECT chunk_id, sealed FROM content WHERE chunk_id IN ({places})"  # noqa: S608 - question marks
                 for chunk_id, sealed in self._connection.execute(query, some):
-                    found[chunk_id] = self._plain(sealed, "content", chunk_id)
+                    found[chunk_id] = self._plain(sealed, _content(chunk_id))
         return found
 
     def keep_contents(self, contents: Mapping[int, bytes]) -> None:
         """Keeps contents, inside `changing`."""
-        sealed = [(chunk_id, self._sealed(content, "content", chunk_id)) for chunk_id, content in contents.items()]
+        sealed = [(chunk_id, self._sealed(content, _content(chunk_id))) for chunk_id, content in contents.items()]
         self._connection.executemany("INSERT OR REPLACE INTO content VALUES (?, ?)", sealed)
 
     def drop_contents(self, chunk_ids: Iterable[int]) -> None:
@@ -165,18 +186,18 @@ class IndexFile(Secretive):
 
     # Sealing
 
-    def _sealed(self, plain: bytes, kind: str, number: int) -> bytes:
-        return seal(self._key, plain, _place(kind, number), self._hedge)
+    def _sealed(self, plain: bytes, place: bytes) -> bytes:
+        return seal(self._key, plain, place, self._hedge)
 
-    def _plain(self, sealed: bytes, kind: str, number: int) -> bytes:
+    def _plain(self, sealed: bytes, place: bytes) -> bytes:
         try:
-            return unseal(self._key, sealed, _place(kind, number))
+            return unseal(self._key, sealed, place)
         except InvalidTag:
             raise Damaged from None
 
-    def _opened(self, sealed: bytes, kind: str, number: int, form: type[State]) -> State:
+    def _opened(self, sealed: bytes, place: bytes, form: type[State]) -> State:
         with self._damage():
-            return msgspec.msgpack.decode(self._plain(sealed, kind, number), type=form)
+            return msgspec.msgpack.decode(self._plain(sealed, place), type=form)
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
@@ -191,5 +212,5 @@ class IndexFile(Secretive):
             raise Damaged from error
 
 
-def _place(kind: str, number: int) -> bytes:
-    return f"xtrace/local-index/1 {kind} {number}".encode()
+def _content(chunk_id: int) -> bytes:
+    return b"xtrace/local-index/2 content %d" % chunk_id

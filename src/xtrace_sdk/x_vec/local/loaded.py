@@ -60,12 +60,12 @@ class Loaded(Secretive):
         known = {} if before is None else before._segments()
         parts = []
         for entry in state.segments:
-            segment = known.get(entry.number) or file.segment(entry)
+            segment = known.get(entry.digest) or file.segment(entry)
             parts.append(Part(segment, entry.alive()))
         return cls(state, parts)
 
-    def _segments(self) -> dict[int, Segment]:
-        return {entry.number: part.segment for entry, part in zip(self.state.segments, self.parts, strict=True)}
+    def _segments(self) -> dict[bytes, Segment]:
+        return {entry.digest: part.segment for entry, part in zip(self.state.segments, self.parts, strict=True)}
 
     @property
     def count(self) -> int:

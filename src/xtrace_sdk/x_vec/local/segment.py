@@ -1,6 +1,5 @@
 """A segment: what a search needs of some chunks, immutable once it is written."""
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
@@ -12,9 +11,10 @@ from numpy.typing import NDArray
 from xtrace_sdk.x_vec.chunks.envelope import Content
 from xtrace_sdk.x_vec.chunks.vector_copies import vector_copies
 from xtrace_sdk.x_vec.local.codec import CODEC, Codes, encode, width_of
+from xtrace_sdk.x_vec.local.columns import deflated, inflated, packed, unpacked
 from xtrace_sdk.x_vec.local.words import WordIndex
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 S = TypeVar("S", bound=np.generic)
 
@@ -35,6 +35,7 @@ class _Stored(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     version: int
     codec: str
     dim: int
+    rows: int
     chunk_ids: bytes
     origins: bytes
     levels: bytes
@@ -127,19 +128,21 @@ class Segment:
 
     def to_bytes(self) -> bytes:
         """Returns what `from_bytes` takes."""
+        width = self.codes.levels.shape[1] * 2
         return msgspec.msgpack.encode(
             _Stored(
                 _VERSION,
                 CODEC,
                 self.dim,
-                self.chunk_ids.astype("<i8").tobytes(),
-                self.origins.tobytes(),
-                self.codes.levels.tobytes(),
-                self.codes.factors.astype("<f4").tobytes(),
-                self.needs_service.tobytes(),
+                len(self),
+                packed(np.diff(self.chunk_ids, prepend=0), "<i8"),
+                packed(self.origins, "u1"),
+                self.codes.levels.tobytes(),  # noise to a compressor that is fast enough
+                packed(self.codes.factors * width, "<f2"),
+                packed(self.needs_service, "u1"),
                 self.namespaces,
-                self.owners.astype("<i4").tobytes(),
-                zlib.compress(msgspec.msgpack.encode(self.records), 3),
+                packed(self.owners, "<i4"),
+                deflated(msgspec.msgpack.encode(self.records)),
                 self.words.to_bytes(),
             )
         )
@@ -148,26 +151,34 @@ class Segment:
     def from_bytes(cls, data: bytes) -> Self:
         """Returns the segment that `to_bytes` wrote; the data must be authentic.
 
-        Raises `ValueError` for another version of the format, of the codec or of the tokeniser.
+        Raises `ValueError` for another version of the format, of the codec or of the tokeniser, and for columns that do
+        not fit together.
         """
         stored = msgspec.msgpack.decode(data, type=_Stored)
         if (stored.version, stored.codec) != (_VERSION, CODEC):
             raise ValueError(f"the segment has version {stored.version} and codec {stored.codec}")
-        chunk_ids = np.frombuffer(stored.chunk_ids, "<i8").astype(np.int64)
-        levels = np.frombuffer(stored.levels, np.uint8).reshape(
-            len(chunk_ids), width_of(stored.dim) // 2 if stored.dim else 0
-        )
-        return cls(
+        rows, width = stored.rows, width_of(stored.dim) if stored.dim else 0
+        factors: NDArray[np.float32] = unpacked(stored.factors, rows, "<f2", np.float32)
+        factors /= np.float32(width or 1)
+        found = cls(
             stored.dim,
-            chunk_ids,
-            np.frombuffer(stored.origins, np.uint8),
-            Codes(levels, np.frombuffer(stored.factors, "<f4").astype(np.float32)),
-            np.frombuffer(stored.needs_service, np.bool_),
+            np.cumsum(unpacked(stored.chunk_ids, rows, "<i8", np.int64)),
+            unpacked(stored.origins, rows, "u1", np.uint8),
+            Codes(np.frombuffer(stored.levels, np.uint8).reshape(rows, width // 2), factors),
+            unpacked(stored.needs_service, rows, "u1", np.bool_),
             stored.namespaces,
-            np.frombuffer(stored.owners, "<i4").astype(np.int32),
-            msgspec.msgpack.decode(zlib.decompress(stored.records), type=list[tuple[str, bytes]]),
+            unpacked(stored.owners, rows, "<i4", np.int32),
+            msgspec.msgpack.decode(inflated(stored.records), type=list[tuple[str, bytes]]),
             WordIndex.from_bytes(stored.words),
         )
+        owners = found.owners
+        if (
+            len(found.records) != rows
+            or len(found.words) != rows
+            or not (-1 <= owners.min(initial=-1) <= owners.max(initial=-1) < len(stored.namespaces))
+        ):
+            raise ValueError("the columns of the segment have different lengths")
+        return found
 
 
 def code_of(content: Content) -> Codes | None:

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class Progress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -21,10 +21,11 @@ class Progress(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 class SegmentEntry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """A segment, and which of its rows are dead: replaced or deleted since."""
 
-    number: int
-    rows: int
     digest: bytes
-    """SHA-256 of the sealed segment."""
+    """SHA-256 of the sealed segment, which names it."""
+    size: int
+    """Bytes of the sealed segment."""
+    rows: int
     dead: bytes
     """A bit a row, the first one highest."""
 
@@ -34,7 +35,7 @@ class SegmentEntry(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
     def with_alive(self, alive: NDArray[np.bool_]) -> "SegmentEntry":
         """The entry with other rows that count."""
-        return SegmentEntry(self.number, self.rows, self.digest, np.packbits(~alive).tobytes())
+        return SegmentEntry(self.digest, self.size, self.rows, np.packbits(~alive).tobytes())
 
 
 class State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -49,10 +50,9 @@ class State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     progress: dict[str, Progress]
     synchronised_at: float
     """Unix time of the last complete synchronisation, 0 for never."""
-    next_number: int
     segments: list[SegmentEntry]
 
     @classmethod
     def empty(cls) -> "State":
         """The state of a new index."""
-        return cls(VERSION, 0, 0, {}, {}, 0.0, 1, [])
+        return cls(VERSION, 0, 0, {}, {}, 0.0, [])

@@ -30,8 +30,8 @@ WITH_META_DATA: Final = (*FIELDS, "meta_data")
 CHUNKS_AT_ONCE: Final = 2000
 """Chunks that are fetched, read and written together: what an interrupted synchronisation repeats at most."""
 MAX_SEGMENTS: Final = 8
-MAX_ROWS: Final = 1 << 18
-"""Segments are not merged into larger ones, so that a merge takes seconds at most."""
+MAX_MERGED_BYTES: Final = 6 << 20
+"""Segments are not merged into larger ones, so that a merge is quick, and each can be shared."""
 _ROUNDS: Final = 3
 """How often a synchronisation goes on because the knowledge base changed meanwhile."""
 
@@ -154,8 +154,7 @@ class Synchroniser(Secretive):
             entries = [entry.with_alive(mask) for entry, mask in zip(state.segments, alive, strict=True)]
             parts = [Part(part.segment, mask) for part, mask in zip(self.loaded.parts, alive, strict=True)]
             if segment is not None:
-                entries.append(self._file.add_segment(state.next_number, segment))
-                parts.append(Part(segment, np.ones(len(segment), np.bool_)))
+                self._add(segment, entries, parts)
             self._file.drop_contents([*_lost(self.loaded.parts, alive), *changes.chunk_ids])
             if does_keep:
                 self._file.keep_contents(kept)
@@ -179,24 +178,34 @@ class Synchroniser(Secretive):
 
     def _tidy(self) -> None:
         """Merges small segments if there are many, so that their number stays small and merging costs little."""
+        while chosen := _to_merge(
+            [(_living_bytes(entry, part.alive), entry.size) for entry, part in zip(*self._both(), strict=True)]
+        ):
+            self._merge(chosen)
+
+    def _merge(self, chosen: Sequence[int]) -> None:
+        """Replaces the segments at these places by one of the rows that count, in one transaction."""
         state, parts = self.loaded.state, self.loaded.parts
-        chosen = _to_merge([(int(part.alive.sum()), len(part.alive)) for part in parts])
-        if not chosen:
-            return
         old = [parts[place] for place in chosen if parts[place].alive.any()]
         merged = Segment.merged([part.segment for part in old], [part.alive for part in old]) if old else None
         with self._file.changing(state.generation):
-            self._file.remove_segments(state.segments[place].number for place in chosen)
             entries = [entry for place, entry in enumerate(state.segments) if place not in chosen]
             kept = [part for place, part in enumerate(parts) if place not in chosen]
             if merged is not None:
-                entries.append(self._file.add_segment(state.next_number, merged))
-                kept.append(Part(merged, np.ones(len(merged), np.bool_)))
+                self._add(merged, entries, kept)
             self._commit(state, entries, kept)
 
+    def _both(self) -> tuple[list[SegmentEntry], list[Part]]:
+        return self.loaded.state.segments, self.loaded.parts
+
+    def _add(self, segment: Segment, entries: list[SegmentEntry], parts: list[Part]) -> None:
+        for entry, one in self._file.add_segments(segment):
+            entries.append(entry)
+            parts.append(Part(one, np.ones(len(one), np.bool_)))
+
     def _commit(self, state: State, entries: list[SegmentEntry], parts: Sequence[Part]) -> None:
-        """Writes the next state, with these segments; a number is never used twice."""
-        changed = replace(state, generation=state.generation + 1, next_number=state.next_number + 1, segments=entries)
+        """Writes the next state, with these segments."""
+        changed = replace(state, generation=state.generation + 1, segments=entries)
         self._file.write_state(changed)
         self.loaded = Loaded(changed, parts)
 
@@ -219,20 +228,26 @@ def _lost(parts: Sequence[Part], alive: Sequence[NDArray[np.bool_]]) -> Iterable
         yield from part.segment.chunk_ids[part.alive & ~mask].tolist()
 
 
-def _to_merge(sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """The places of the segments to merge into one, by the living and all rows of each; ascending, none if all is well.
+def _living_bytes(entry: SegmentEntry, alive: NDArray[np.bool_]) -> int:
+    """About the bytes that a segment of the rows that count has."""
+    return entry.size * int(alive.sum()) // entry.rows
 
-    Those of which most rows are dead are written again without them. If there are many, the smallest join as long as
-    none is much larger than those before together, so each row is merged a few times at most.
+
+def _to_merge(sizes: Sequence[tuple[int, int]]) -> list[int]:
+    """The places of the segments to merge into one, by the living and all bytes of each; ascending.
+
+    Those of which most rows are dead are written again without them. If there are many that are less than half full,
+    the smallest join as long as none is much larger than those before together, so each row is merged a few times at
+    most.
     """
-    chosen = [place for place, (living, rows) in enumerate(sizes) if 2 * living < rows]
-    if len(sizes) - len(chosen) > MAX_SEGMENTS:
-        others = sorted((living, place) for place, (living, _) in enumerate(sizes) if place not in chosen)
-        total, small = 0, list[int]()
-        for living, place in others:
-            if total + living > MAX_ROWS or (len(small) > 1 and living > 2 * total):
-                break
-            total += living
-            small.append(place)
-        chosen += small if len(small) > 1 else []
+    dead = [(living, place) for place, (living, size) in enumerate(sizes) if 2 * living < size]
+    small = sorted((living, place) for place, (living, _) in enumerate(sizes) if 2 * living <= MAX_MERGED_BYTES)
+    if not dead and len(small) <= MAX_SEGMENTS:
+        return []
+    total, chosen = 0, list[int]()
+    for living, place in dead or small:
+        if chosen and (total + living > MAX_MERGED_BYTES or (not dead and len(chosen) > 1 and living > 2 * total)):
+            break
+        total += living
+        chosen.append(place)
     return sorted(chosen)

@@ -14,11 +14,12 @@ from msgspec.structs import replace
 
 from xtrace_sdk.x_vec.chunks.envelope import Content, RecordPart
 from xtrace_sdk.x_vec.keys.hedging import Hedge
+from xtrace_sdk.x_vec.local import index_file
 from xtrace_sdk.x_vec.local.index_file import Damaged, IndexFile, Outpaced
 from xtrace_sdk.x_vec.local.loaded import Loaded, Part, _best
 from xtrace_sdk.x_vec.local.segment import Row, Segment
 from xtrace_sdk.x_vec.local.state import SegmentEntry, State
-from xtrace_sdk.x_vec.local.synchronising import MAX_SEGMENTS, _gone, _to_merge
+from xtrace_sdk.x_vec.local.synchronising import MAX_MERGED_BYTES, MAX_SEGMENTS, _gone, _to_merge
 
 KEY = secrets.token_bytes(32)
 
@@ -36,9 +37,9 @@ def opened(path: Path, key: bytes = KEY) -> IndexFile:
 def written(file: IndexFile, segment: Segment) -> State:
     state = file.state()
     with file.changing(state.generation):
-        entry = file.add_segment(state.next_number, segment)
+        ((entry, _),) = file.add_segments(segment)
         file.keep_contents({1: b"one", 2: b"two"})
-        state = replace(state, generation=1, next_number=2, segments=[entry], revisions={"c": 7})
+        state = replace(state, generation=1, segments=[entry], revisions={"c": 7})
         file.write_state(state)
     return state
 
@@ -102,9 +103,10 @@ def test_an_older_segment_is_noticed(tmp_path: Path) -> None:
     with sqlite3.connect(file.path) as connection:
         ((older,),) = connection.execute("SELECT sealed FROM segment").fetchall()
     with file.changing(1):
-        file.remove_segments([1])
-        file.write_state(replace(state, generation=2, segments=[file.add_segment(1, Segment.of([row(9)], 0))]))
+        ((entry, _),) = file.add_segments(Segment.of([row(9)], 0))
+        file.write_state(replace(state, generation=2, segments=[entry]))
     with sqlite3.connect(file.path) as connection:
+        assert connection.execute("SELECT count(*) FROM segment").fetchone() == (1,)  # the older one is gone
         connection.execute("UPDATE segment SET sealed = ?", (older,))
     with pytest.raises(Damaged):
         file.segment(file.state().segments[0])
@@ -183,17 +185,44 @@ def test_rows_outside_the_living_are_gone() -> None:
     assert not _gone(segment, 0, None).any()
 
 
-SIZES = st.tuples(st.integers(0, 300_000), st.integers(0, 300_000)).map(lambda pair: (min(pair), max(pair)))
+SIZES = st.tuples(st.integers(0, MAX_MERGED_BYTES), st.integers(1, MAX_MERGED_BYTES)).map(
+    lambda pair: (min(pair), max(pair))
+)
 
 
 @given(st.lists(SIZES, max_size=30))
 def test_few_segments_stay(sizes: list[tuple[int, int]]) -> None:
-    chosen = _to_merge(sizes)
-    assert chosen == sorted(set(chosen))
-    assert set(chosen) <= set(range(len(sizes)))
-    for place, (living, rows) in enumerate(sizes):
-        if 2 * living < rows:
-            assert place in chosen
+    for _ in range(len(sizes) + 1):
+        if not (chosen := _to_merge(sizes)):
+            break
+        assert chosen == sorted(set(chosen))
+        assert set(chosen) <= set(range(len(sizes)))
+        total = sum(sizes[place][0] for place in chosen)
+        assert total <= MAX_MERGED_BYTES
+        sizes = [one for place, one in enumerate(sizes) if place not in chosen] + [(total, total)] * (total > 0)
+    assert all(2 * living >= size for living, size in sizes)
+    assert sum(2 * living <= MAX_MERGED_BYTES for living, _ in sizes) <= MAX_SEGMENTS
+
+
+def test_a_segment_that_is_too_large_to_be_shared_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Segment.of([row(number, f"word{number}") for number in range(1, 10)], 0)
+    monkeypatch.setattr(index_file, "MAX_SEGMENT_BYTES", len(whole.to_bytes()) // 3)
+    file = opened(tmp_path / "one.sqlite3")
+    with file.changing(0):
+        added = file.add_segments(whole)
+        file.write_state(replace(State.empty(), generation=1, segments=[entry for entry, _ in added]))
+    assert len(added) > 2
+    found = [file.segment(entry) for entry in file.state().segments]
+    assert [one.chunk_ids.tolist() for one in found] == [one.chunk_ids.tolist() for _, one in added]
+    assert sorted(i for one in found for i in one.chunk_ids.tolist()) == whole.chunk_ids.tolist()
+
+
+def test_a_state_of_segments_that_are_not_there_is_refused(tmp_path: Path) -> None:
+    file = opened(tmp_path / "one.sqlite3")
+    state = written(file, Segment.of([row(1)], 0))
+    with pytest.raises(Outpaced), file.changing(1):
+        file.write_state(replace(state, segments=[SegmentEntry(bytes(32), 1, 1, bytes(1))]))
+    assert file.state() == state
 
 
 def test_growing_by_small_steps_merges_each_row_a_few_times() -> None:
@@ -219,7 +248,7 @@ def test_the_best_are_those_of_sorting(scores: list[float], count: int) -> None:
 
 
 def test_an_entry_says_which_rows_count() -> None:
-    entry = SegmentEntry(1, 10, b"", bytes(2))
+    entry = SegmentEntry(b"", 1, 10, bytes(2))
     assert entry.alive().tolist() == [True] * 10
     alive = np.array([True, False] * 5, np.bool_)
     assert entry.with_alive(alive).alive().tolist() == alive.tolist()
