@@ -51,6 +51,7 @@ XTraceError
 │   │   ├── KnowledgeBaseNotFound  404 knowledge_base_not_found
 │   │   ├── ContextNotFound        404 context_not_found
 │   │   ├── ChunksNotFound         404 chunks_not_found
+│   │   ├── SegmentNotFound        404 segment_not_found
 │   │   ├── KeyNotFound            404 key_not_found
 │   │   └── OrganisationNotFound   404 organisation_not_found
 │   ├── MethodNotAllowed           405
@@ -60,6 +61,7 @@ XTraceError
 │   │   ├── ContextRetired         409 context_retired
 │   │   ├── ChunksChanged          409 chunks_changed
 │   │   ├── BlockOutdated          409 block_outdated
+│   │   ├── SharedIndexOutdated    409 shared_index_outdated
 │   │   └── NamesTaken             409 names_taken
 │   ├── RequestTooSlow             408
 │   ├── TooLarge                   413
@@ -416,6 +418,12 @@ class ChunksNotFound(NotFound):
     codes = ("chunks_not_found",)
 
 
+class SegmentNotFound(NotFound):
+    """The segment of a shared index was deleted, because the index was replaced: read the current one."""
+
+    codes = ("segment_not_found",)
+
+
 class KeyNotFound(NotFound):
     """The API key does not exist."""
 
@@ -470,6 +478,12 @@ class BlockOutdated(Conflict):
     """The chunks of a block have changed since it was made; nothing was stored. Make one from the current chunks."""
 
     codes = ("block_outdated",)
+
+
+class SharedIndexOutdated(Conflict):
+    """Another shared index is stored than the one to replace, or a segment is missing; nothing was changed."""
+
+    codes = ("shared_index_outdated",)
 
 
 class NamesTaken(Conflict):

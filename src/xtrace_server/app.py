@@ -31,6 +31,7 @@ from xtrace_server.api import (
     operator,
     organisation,
     search,
+    shared_indexes,
 )
 from xtrace_server.auth.denials import Denials
 from xtrace_server.auth.guard import Guard, rule_of
@@ -132,7 +133,7 @@ def all_routes() -> list[APIRoute]:
 
 def _routers() -> list[APIRouter]:
     # The data plane's routes come first, because a request is compared with the routes in order.
-    of_data = (search, metadata, chunks, blocks, local_index, contexts)
+    of_data = (search, metadata, chunks, blocks, local_index, shared_indexes, contexts)
     parts = (*of_data, knowledge_bases, keys, health, openapi, operator, organisation, audit)
     return [part.router for part in parts]
 

@@ -11,6 +11,7 @@
     │   ├── KnowledgeBaseNotFound  knowledge_base_not_found    does not exist, or is another organisation's
     │   ├── ContextNotFound        context_not_found
     │   ├── ChunksNotFound         chunks_not_found            an update or patch of unknown chunks
+    │   ├── SegmentNotFound        segment_not_found           deleted since the shared index listed it
     │   ├── KeyNotFound            key_not_found
     │   └── OrganisationNotFound   organisation_not_found
     ├── MethodNotAllowed       405 method_not_allowed
@@ -21,6 +22,7 @@
     │   ├── ContextRetired         context_retired             nothing more is stored under it
     │   ├── ChunksChanged          chunks_changed              written since the caller read them
     │   ├── BlockOutdated          block_outdated              its chunks have changed since the block was made
+    │   ├── SharedIndexOutdated    shared_index_outdated       another one is stored, or a segment is missing
     │   └── NamesTaken             names_taken                 another chunk has the name, which is to be unique
     ├── TooLarge               413 too_large               the body, or what can be sent in several requests
     ├── LineTooLong            414 line_too_long           the request line
@@ -195,6 +197,16 @@ class KeyNotFound(NotFound):
         super().__init__(f"the organisation does not have an {kind} with this hash")
 
 
+class SegmentNotFound(NotFound):
+    code = "segment_not_found"
+    title = "Segment not found"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(
+            f"the segment {sha256} is not stored: if a shared index listed it, it was replaced; read the current one"
+        )
+
+
 class OrganisationNotFound(NotFound):
     code = "organisation_not_found"
     title = "Organisation not found"
@@ -280,6 +292,29 @@ class BlockOutdated(Conflict):
         return cls(
             f"the block {block_id}, which is to be replaced, no longer exists; nothing was stored: make a block from "
             "the current chunks"
+        )
+
+
+class SharedIndexOutdated(Conflict):
+    code = "shared_index_outdated"
+    title = "Shared index outdated"
+
+    @classmethod
+    def of_version(cls, version: int, replaces: int) -> Self:
+        """Returns the error for one that replaces another version than the stored one; 0 stands for none."""
+        stored = f"has version {version}" if version else "does not exist"
+        expected = f"version {replaces}" if replaces else "none"
+        return cls(
+            f"the stored shared index {stored}, expected {expected} (replaces); nothing was changed: read the stored "
+            "one, and try again"
+        )
+
+    @classmethod
+    def of_segment(cls, sha256: str) -> Self:
+        """Returns the error for one that lists a segment that is not stored."""
+        return cls(
+            f"the segment {sha256} is not stored; nothing was changed: read the stored shared index, upload the "
+            "segments that are missing, and try again"
         )
 
 

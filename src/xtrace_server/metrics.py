@@ -62,6 +62,9 @@ class Metrics:
         self.block_bodies_loaded = self._counter(
             "block_bodies_loaded", "Blocks of vectors that searches read from the database, because no file had them."
         )
+        self.shared_indexes_stored = self._counter(
+            "shared_indexes_stored", "Shared indexes that clients have stored or replaced."
+        )
         self.transactions = self._counter("database_transactions", "Transactions of the database.", "kind")
         self.transaction_seconds = self._histogram(
             "database_transaction_seconds",

@@ -12,7 +12,7 @@ import pytest
 
 from support.service import Http, JsonOnly, LiveService
 from support.toy_paillier import ToyPaillier, toy_key
-from xtrace_core.wire import ListedBlock, ciphertext_from_bytes
+from xtrace_core.wire import IndexSegment, ListedBlock, SharedIndex, ciphertext_from_bytes
 from xtrace_sdk import errors
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
 from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
@@ -501,6 +501,26 @@ async def test_blocks_are_sealed_planned_read_searched_and_removed(xtrace: XTrac
     assert [chunk_id for rows in found.records for chunk_id in rows.chunk_ids.tolist()] == ids[4:]
     assert await xtrace.unseal_blocks(kb, "blocks", [sealed.block_id]) == 4
     assert (await xtrace.plan_blocks(kb, "blocks")).unsealed == 6
+
+
+async def test_a_shared_index_is_stored_read_replaced_and_deleted(xtrace: XTraceIntegration, kb: str) -> None:
+    await xtrace.store_exec_context(PUBLIC, "ctx")
+    place = (kb, "ctx", "records")
+    assert await xtrace.shared_index(*place) == SharedIndex(0, b"", [])
+    first, second = [await xtrace.add_index_segment(*place, one) for one in (b"first", b"second")]
+    version = await xtrace.put_shared_index(*place, 0, b"manifest", [first, second])
+    segments = [IndexSegment(first, 5), IndexSegment(second, 6)]
+    assert await xtrace.shared_index(*place) == SharedIndex(version, b"manifest", segments)
+    assert await xtrace.get_index_segment(*place, second) == b"second"
+    with pytest.raises(errors.SharedIndexOutdated, match="expected none"):
+        await xtrace.put_shared_index(*place, 0, b"other", [second])
+    await xtrace.put_shared_index(*place, version, b"other", [second])
+    with pytest.raises(errors.SegmentNotFound, match="read the current one"):
+        await xtrace.get_index_segment(*place, first)
+    with pytest.raises(errors.InvalidRequest, match="query parameter kind"):
+        await xtrace.shared_index(kb, "ctx", "../")
+    await xtrace.delete_shared_index(*place)
+    assert (await xtrace.shared_index(*place)).version == 0
 
 
 async def test_queries_of_the_usual_length_are_accepted_however_many(xtrace: XTraceIntegration, kb: str) -> None:

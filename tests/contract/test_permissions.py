@@ -1,5 +1,6 @@
 """Every route against every kind of caller. A route that is not in the tables here fails the test."""
 
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -21,6 +22,9 @@ LATTICE = LatticeClient.create(4, SchemeParameters())
 BLOCK = LATTICE.blocks.seal([[0, 1, 1, 0]], "kb")
 SEALED = {"header": b64(BLOCK.header), "hints": b64(BLOCK.hints), "body": b64(BLOCK.body), "replaces": []}
 
+SEGMENT = b"sealed"
+INDEX = {"context_id": "ctx", "kind": "records"}
+
 # method, path, permission needed on the knowledge base (0: any key), how the knowledge base is named, arguments;
 # where it is not named, it is the one that the context is bound to. test_contexts.py has what else counts for contexts.
 DATA: list[tuple[str, str, int, str, dict[str, Any]]] = [
@@ -31,6 +35,11 @@ DATA: list[tuple[str, str, int, str, dict[str, Any]]] = [
     ("DELETE", "/chunk/{org}", 7, "query", {}),
     ("POST", "/chunk/names/{org}", 1, "body", {"context_id": "ctx", "names": []}),
     ("POST", "/local/changes/{org}", 1, "body", {"context_id": "ctx", "since": 0}),
+    ("GET", "/local/index/{org}", 1, "query", INDEX),
+    ("PUT", "/local/index/{org}", 3, "body", {**INDEX, "replaces": 0, "manifest": "", "segments": []}),
+    ("DELETE", "/local/index/{org}", 3, "query", INDEX),
+    ("GET", "/local/segment/{org}", 1, "query", {**INDEX, "sha256": sha256(SEGMENT).hexdigest()}),
+    ("POST", "/local/segment/{org}", 3, "octets", INDEX),
     ("POST", "/compute_hamming/{org}", 1, "body", {"context_id": "ctx", "query": QUERY}),
     ("POST", "/compute_hamming_batch/{org}", 1, "body", {"context_id": "ctx", "queries": [QUERY]}),
     ("POST", "/block/plan/{org}", 1, "body", {"context_id": "lattice"}),
@@ -116,6 +125,9 @@ def call(
     arguments: dict[str, Any] = {"headers": headers}
     if where == "query":
         arguments["params"] = {"kb_id": kb, "chunk_ids": [1], **body}
+    elif where == "octets":
+        arguments |= {"params": {"kb_id": kb, **body}, "content": SEGMENT}
+        arguments["headers"] = {"content-type": "application/octet-stream", **headers}
     elif where == "body":
         arguments["json"] = {"kb_id": kb, **body}
     elif method == "POST" and where == "none":
@@ -139,6 +151,8 @@ def test_a_data_route_needs_its_permission(http: Http, live_service: LiveService
     ok(http.data("POST", f"/exec_context/{{org}}/{kb}/bind/n"))
     lattice = msgspec.to_builtins(lattice_data(LATTICE))
     ok(http.data("POST", "/exec_context/{org}", json={"context_id": "lattice", "data": lattice}))
+    octets = {"content-type": "application/octet-stream"}
+    ok(http.data("POST", "/local/segment/{org}", params={"kb_id": kb, **INDEX}, content=SEGMENT, headers=octets))
     made = ok(http.control("POST", "/keys", json={"name": "limited"}))
     headers = {"x-api-key": made["secretKey"]}
     needed = case[2]

@@ -219,6 +219,7 @@ def world(live_service: LiveService, tmp_path_factory: pytest.TempPathFactory) -
             stored = [Record(id_, f"text {id_}", {"topic": "cats"}, vector) for id_ in "ab"]
             await Collection(xtrace, context, records).upsert(stored)
             await DataLoader(blocks, xtrace).load(collection("blocks"), list(VECTORS), blocks_kb_id)
+            await xtrace.add_index_segment(kb_id, context.id, "records", b"segment")
             block_id = await sealed(blocks, xtrace, blocks_kb_id, [1, 2, 3, 4])
             await context.save_to_remote(xtrace)
             (key,) = [one for one in await xtrace.list_api_keys() if own.api_key.startswith(one.first_n)]

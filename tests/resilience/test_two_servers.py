@@ -16,6 +16,7 @@ from support.recount import kept, recounted
 from support.sealing import sealing_client
 from support.server_process import ServerProcess
 from support.service import Http, LiveService, chunk, ok, problem, running_service
+from support.sharing import Sharing, two_replace_the_same_version
 from support.toy_paillier import toy_key
 from xtrace_server.auth import issuing
 from xtrace_server.auth.guard import ON_THE_HOST
@@ -104,6 +105,16 @@ def wait_for(count: int, folder: Path) -> None:
 )
 def test_each_chunk_is_in_exactly_one_place(race: Callable[..., None], both: list[Http], folder: Path) -> None:
     race(sealing_client(both[0]), both, folder, 3)
+
+
+# Shared indexes
+
+
+def test_of_two_that_replace_the_same_version_exactly_one_wins(both: list[Http], folder: Path) -> None:
+    both[0].save_context()
+    kb = both[0].new_kb()
+    two_replace_the_same_version([Sharing(http, kb) for http in both], rounds=6)
+    assert kept(folder, both[0].org) == recounted(folder, both[0].org)
 
 
 # Execution contexts

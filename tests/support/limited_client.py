@@ -16,6 +16,7 @@ import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -325,6 +326,17 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "XTraceIntegration.find_chunk_names": lambda w: w.xtrace.find_chunk_names(w.kb_id, w.context.id, ["a", "b"]),
     "XTraceIntegration.get_chunk_by_id": lambda w: w.xtrace.get_chunk_by_id(range(1, 5), w.kb_id),
     "XTraceIntegration.local_changes": lambda w: w.xtrace.local_changes(w.kb_id, w.context.id, 1),
+    "XTraceIntegration.shared_index": lambda w: w.xtrace.shared_index(w.kb_id, w.context.id, "records"),
+    "XTraceIntegration.get_index_segment": lambda w: w.xtrace.get_index_segment(
+        w.kb_id, w.context.id, "records", sha256(b"segment").hexdigest()
+    ),
+    "XTraceIntegration.add_index_segment": lambda w: w.xtrace.add_index_segment(
+        w.kb_id, w.context.id, "records", b"segment"
+    ),
+    "XTraceIntegration.put_shared_index": lambda w: w.xtrace.put_shared_index(
+        w.kb_id, w.context.id, "records", 0, b"manifest", [sha256(b"segment").hexdigest()]
+    ),
+    "XTraceIntegration.delete_shared_index": lambda w: w.xtrace.delete_shared_index(w.kb_id, w.context.id, "chunks"),
     "XTraceIntegration.update_chunks": _update,
     "XTraceIntegration.patch_chunks": lambda w: w.xtrace.patch_chunks(
         w.kb_id, w.context.id, [{"chunk_id": 1, "meta_data": {"tag3": "x"}}]

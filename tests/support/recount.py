@@ -38,20 +38,34 @@ FROM block JOIN block_body ON block_body.pk = block.pk
 JOIN binding ON binding.pk = block.binding_pk JOIN knowledge_base ON knowledge_base.pk = binding.kb_pk
 WHERE organisation_id = ? AND deleted_at IS NULL AND live_count > 0
 """
+_INDEXES = """
+SELECT coalesce(sum(length(manifest) + length(segments) + 256), 0)
+FROM shared_index JOIN binding ON binding.pk = shared_index.binding_pk
+JOIN knowledge_base ON knowledge_base.pk = binding.kb_pk WHERE organisation_id = ? AND deleted_at IS NULL
+"""
+_SEGMENTS = """
+SELECT coalesce(sum(length(body) + 256), 0)
+FROM index_segment JOIN index_segment_body ON index_segment_body.pk = index_segment.pk
+JOIN binding ON binding.pk = index_segment.binding_pk
+JOIN knowledge_base ON knowledge_base.pk = binding.kb_pk WHERE organisation_id = ? AND deleted_at IS NULL
+"""
+_BESIDE = (_BLOCKS, _INDEXES, _SEGMENTS)
+"""What counts for an organisation and not for a knowledge base."""
 
 
 def recounted(folder: Path, organisation_id: str) -> dict[str, int]:
     """Returns the chunks, bytes and contexts of an organisation, as `usage` has them; `folder` is the server's."""
-    queries = (_CHUNKS, _CONTEXTS, _BLOCKS)
-    chunks, chunk_bytes, contexts, context_bytes, block_bytes = _numbers(folder, organisation_id, *queries)
-    return {"chunks": chunks, "bytes": chunk_bytes + context_bytes + block_bytes, "contexts": contexts}
+    queries = (_CHUNKS, _CONTEXTS, *_BESIDE)
+    chunks, chunk_bytes, contexts, context_bytes, *beside = _numbers(folder, organisation_id, *queries)
+    return {"chunks": chunks, "bytes": chunk_bytes + context_bytes + sum(beside), "contexts": contexts}
 
 
 def kept(folder: Path, organisation_id: str) -> dict[str, int]:
     """Returns the same as the service keeps it; what it keeps of knowledge bases is in agreement with it."""
-    queries = (_OF_ORGANISATION, _OF_KNOWLEDGE_BASES, _CONTEXTS, _BLOCKS)
-    chunks, stored_bytes, contexts, *of_kbs, _, context_bytes, block_bytes = _numbers(folder, organisation_id, *queries)
-    assert of_kbs == [chunks, stored_bytes - context_bytes - block_bytes]
+    queries = (_OF_ORGANISATION, _OF_KNOWLEDGE_BASES, _CONTEXTS, *_BESIDE)
+    chunks, stored_bytes, contexts, *rest = _numbers(folder, organisation_id, *queries)
+    of_kbs, (_, context_bytes, *beside) = rest[:2], rest[2:]
+    assert of_kbs == [chunks, stored_bytes - context_bytes - sum(beside)]
     return {"chunks": chunks, "bytes": stored_bytes, "contexts": contexts}
 
 

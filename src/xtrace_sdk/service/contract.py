@@ -135,9 +135,10 @@ class Service(Secretive):
         *,
         parameters: Parameters = (),
         body_of_attempt: Callable[[], bytes] | None = None,
+        max_bytes: int | None = None,
     ) -> Answer:
-        """Returns the data plane's answer of this type, whole. `body_of_attempt` makes the MessagePack body of each
-        attempt, in a thread."""
+        """Returns the data plane's answer of this type, whole, of `max_bytes` at most; None means the client's own
+        limit. `body_of_attempt` makes the MessagePack body of each attempt, in a thread."""
         request = self._data_request(method, path, parameters, None, {"accept": content_type})
         if body_of_attempt is not None:
             make = body_of_attempt
@@ -147,7 +148,7 @@ class Service(Secretive):
 
             headers = {**request.headers, "content-type": wire.MSGPACK}
             request = replace(request, headers=headers, body=await renewed(), renewed=renewed)
-        got = await self._http.send(request)
+        got = await self._http.send(replace(request, max_answer_bytes=max_bytes))
         self._check_answer(got, (200,), content_type)
         return got
 
@@ -155,6 +156,14 @@ class Service(Secretive):
         """Returns the JSON answer to a MessagePack POST, which is executed once however often it is sent."""
         headers = {"content-type": wire.MSGPACK, wire.IDEMPOTENCY_KEY_HEADER: uuid.uuid4().hex}
         request = self._data_request("POST", path, (), body, headers)
+        got = await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
+        self._check_answer(got, (200,), _JSON)
+        return await self._decoded(got, answer)
+
+    async def store_octets(self, path: str, answer: type[T], body: bytes, parameters: Parameters) -> T:
+        """Returns the JSON answer to a POST of bytes that has the same effect however often it is sent."""
+        headers = {"content-type": wire.SEGMENT_MEDIA_TYPE}
+        request = self._data_request("POST", path, parameters, body, headers)
         got = await self._http.send(replace(request, max_answer_bytes=MAX_ACKNOWLEDGEMENT_BYTES))
         self._check_answer(got, (200,), _JSON)
         return await self._decoded(got, answer)

@@ -2,7 +2,7 @@
 
 A call is checked before it is sent (`payloads`), sent with retries (`xtrace_sdk.http.transport`), and its answer is
 checked against the HTTP contract before it is returned (`contract`). The calls are in `chunks`, `searches`, `blocks`,
-`changes`, `contexts` and `control_plane`.
+`changes`, `shared_indexes`, `contexts` and `control_plane`.
 """
 
 import os
@@ -23,6 +23,7 @@ from xtrace_sdk.service.contract import Service
 from xtrace_sdk.service.control_plane import ControlPlane
 from xtrace_sdk.service.private_fields import PrivateFields
 from xtrace_sdk.service.searches import HammingAnswer, MetaDataPage, Searches
+from xtrace_sdk.service.shared_indexes import SharedIndexes
 
 __all__ = [
     "DEFAULT_BATCH_SIZE",
@@ -46,7 +47,7 @@ class _NothingToDo:
 
 
 @checked_calls
-class XTraceIntegration(StoredChunks, Searches, BlockCalls, LocalChanges, ControlPlane, Secretive):
+class XTraceIntegration(StoredChunks, Searches, BlockCalls, LocalChanges, SharedIndexes, ControlPlane, Secretive):
     """All communication with an XTrace service.
 
     Can be used as an asynchronous context manager, which closes the connections at the end,

@@ -567,6 +567,43 @@ class XTraceIntegration(Twin[core.XTraceIntegration]):
         """
         return run(self._core.local_changes(kb_id, context_id, since, after, limit))
 
+    def shared_index(self, kb_id: str, context_id: str, kind: str) -> wire.SharedIndex:
+        """Returns the shared index of this kind: its version, its manifest, and the hashes and sizes of its segments.
+
+        Without a shared index, the version is 0 and the rest is empty. Raises `ContextNotFound`, and `NotFound` if the
+        service does not support shared indexes.
+        """
+        return run(self._core.shared_index(kb_id, context_id, kind))
+
+    def get_index_segment(self, kb_id: str, context_id: str, kind: str, sha256: str) -> bytes:
+        """Returns the segment with this SHA-256, 64 hexadecimal digits.
+
+        Raises `SegmentNotFound` if the shared index was replaced since it listed the segment.
+        """
+        return run(self._core.get_index_segment(kb_id, context_id, kind, sha256))
+
+    def add_index_segment(self, kb_id: str, context_id: str, kind: str, segment: bytes) -> str:
+        """Stores a segment for the next shared index, and returns its SHA-256. The same one again changes nothing.
+
+        The service deletes it after six hours if no shared index lists it. Raises `ContextRetired`, `QuotaExceeded`.
+        """
+        return run(self._core.add_index_segment(kb_id, context_id, kind, segment))
+
+    def put_shared_index(
+        self, kb_id: str, context_id: str, kind: str, replaces: Count, manifest: bytes, segments: Sequence[str]
+    ) -> int:
+        """Stores a shared index of stored segments, given by their SHA-256, and returns its version.
+
+        `replaces` is the version that it replaces, 0 for none. Segments of the replaced one that are not listed are
+        deleted. Raises `SharedIndexOutdated` if another version is stored or a segment is missing; then nothing
+        changed. Raises `ContextRetired`, `QuotaExceeded`.
+        """
+        return run(self._core.put_shared_index(kb_id, context_id, kind, replaces, manifest, segments))
+
+    def delete_shared_index(self, kb_id: str, context_id: str, kind: str) -> None:
+        """Deletes the shared index, if any, and every segment of its kind."""
+        return run(self._core.delete_shared_index(kb_id, context_id, kind))
+
     def list_kbs(self) -> list[wire.KnowledgeBase]:
         """Returns the organisation's knowledge bases, with their numbers of vectors."""
         return run(self._core.list_kbs())

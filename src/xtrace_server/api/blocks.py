@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from xtrace_core import block_frames, wire
 from xtrace_server.auth.guard import READER, WRITER, requires
-from xtrace_server.http.answers import StreamedAnswer, json_answer
+from xtrace_server.http.answers import FOREVER, StreamedAnswer, json_answer
 from xtrace_server.http.bodies import body_of
 from xtrace_server.http.described import BLOCK_IDS, CONTEXT_ID, KB_ID, describes
 from xtrace_server.http.direct import DirectRoute
@@ -26,7 +26,6 @@ router = APIRouter(prefix="/v1/block", route_class=DirectRoute)
 
 _UNREAD_BYTES: Final = 4 * 2**20
 """The bytes of an answer that are buffered while its client does not read."""
-_FOREVER: Final = "private, max-age=31536000, immutable"
 
 
 @router.post("/plan/{org}")
@@ -77,7 +76,7 @@ async def get(request: Request, state: StateDep, caller: ApiCallerDep, running: 
     )
     await running.take("answers", 2 * sum([len(one.header) + len(one.ids) + len(one.hints) for one in found]))
     answer = b"".join([block_frames.fetched(one.pk, one.header, one.ids, one.hints) for one in found])
-    headers = {"cache-control": _FOREVER} if len(found) == len(block_ids) else {}
+    headers = {"cache-control": FOREVER} if len(found) == len(block_ids) else {}
     return Response(answer, media_type=block_frames.BLOCKS_MEDIA_TYPE, headers=headers)
 
 

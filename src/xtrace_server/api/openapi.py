@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from xtrace_core import wire
 from xtrace_core.permissions import Permission
 from xtrace_server.auth.guard import PUBLIC, Plane, Rule, requires, rule_of
-from xtrace_server.http.bodies import formats_of
+from xtrace_server.http.bodies import media_types_of
 from xtrace_server.http.described import JSON, Description, Parameter, describes, description_of
 
 router = APIRouter()
@@ -97,7 +97,8 @@ def _operation(route: APIRoute, method: str, schemas: dict[str, Any]) -> dict[st
         "responses": _responses(description, rule, body is not None, bool(set(in_path) - {"org"}), method, schemas),
     }
     if body is not None:
-        content = {format_.media_type: {"schema": schemas[repr(body)]} for format_ in formats_of(body)}
+        schema = {} if body is bytes else {"schema": schemas[repr(body)]}
+        content = dict.fromkeys(media_types_of(body), schema)
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 

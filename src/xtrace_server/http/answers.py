@@ -9,6 +9,8 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 JSON: Final = "application/json"
+FOREVER: Final = "private, max-age=31536000, immutable"
+"""The `Cache-Control` of an answer that never changes."""
 
 _encoder = msgspec.json.Encoder()
 

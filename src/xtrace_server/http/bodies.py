@@ -1,5 +1,5 @@
 """Reads and decodes request bodies: JSON and, for writes of chunks and blocks of vectors, MessagePack, which avoids
-base64.
+base64. A segment of a shared index is only read.
 
 A decoder blocks every other thread. So a large body is decoded in a thread, in parts of limited size. Bodies are
 decoded one after the other, because several such threads would make the event loop wait for each in turn.
@@ -59,12 +59,18 @@ JSON: Final = Format("JSON", "application/json", msgspec.json.Decoder, _check_js
 MSGPACK: Final = Format(
     "MessagePack", wire.MSGPACK, msgspec.msgpack.Decoder, msgspec.msgpack.decode, msgpack_parts, b"\0"
 )
+OCTETS: Final = wire.SEGMENT_MEDIA_TYPE
 _PACKED: Final = (wire.InsertChunks, wire.UpdateChunks, wire.PatchChunks, wire.SealBlock, wire.SearchBlocks)
 
 
 def formats_of(type_: type[msgspec.Struct]) -> tuple[Format, ...]:
     """Returns the accepted formats for bodies of this type."""
     return (JSON, MSGPACK) if type_ in _PACKED else (JSON,)
+
+
+def media_types_of(type_: type[Any]) -> tuple[str, ...]:
+    """Returns the accepted media types for bodies of this type; `bytes` are sent as they are."""
+    return (OCTETS,) if type_ is bytes else tuple(format_.media_type for format_ in formats_of(type_))
 
 
 @cache
@@ -89,18 +95,40 @@ def body_of(type_: type[_T]) -> Callable[[Request], Awaitable[_T]]:
     return decode
 
 
-async def read_body(request: Request) -> bytes:
-    """Returns the body; keeps it in `request.state.body` if it is needed to recognise a retry of the request."""
+@cache
+def octets_of(most: int, what: str) -> Callable[[Request], Awaitable[bytes]]:
+    """Returns a dependency that reads the body of a request as it is, at most `most` bytes; `what` is for messages.
+
+    Raises `UnsupportedMediaType` and `TooLarge`.
+    """
+
+    async def read(request: Request) -> bytes:
+        body = await read_body(request, most, what)
+        media_type = _media_type_of(request)
+        if media_type != OCTETS:
+            raise UnsupportedMediaType(f"the Content-Type of the body is {media_type[:64]!r}, expected {OCTETS}")
+        return body
+
+    read.__xtrace_body__ = bytes  # type: ignore[attr-defined]
+    return read
+
+
+async def read_body(request: Request, most: int | None = None, what: str = "") -> bytes:
+    """Returns the body, at most `most` bytes of `what`, if given; keeps it in `request.state.body` if it is needed to
+    recognise a retry of the request."""
     limit = state_of(request).settings.max_body_bytes
+    whose = "max_body_bytes"
+    if most is not None and most < limit:
+        limit, whose = most, f"of {what}"
     announced = request.headers.get("content-length", "")
     expected = int(announced) if announced.isdigit() and len(announced) < 20 else 0
     if expected > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, whose)
     parts, size, taken, running = [], 0, 0, running_of(request)
     async for part in request.stream():
         size += len(part)
         if size > limit:
-            raise _too_large(limit)
+            raise _too_large(limit, whose)
         if size * BODY_COPIES > taken:
             # Take the announced size at once: two bodies with half of their memory each would wait for each other.
             wanted = max(size, expected) * BODY_COPIES
@@ -194,17 +222,21 @@ def _placed(message: str, where: str) -> str:
 
 def _format_of(request: Request, formats: tuple[Format, ...]) -> Format:
     """Returns the format that the headers name. Raises `UnsupportedMediaType`."""
-    given = request.headers.get("content-type")
-    media_type = (given or JSON.media_type).partition(";")[0].strip().lower()
+    media_type = _media_type_of(request)
     is_json = media_type == JSON.media_type or (media_type.startswith("application/") and media_type.endswith("+json"))
     format_ = JSON if is_json else MSGPACK if media_type in wire.MSGPACK_NAMES else None
     if format_ not in formats:
         expected = " or ".join(one.media_type for one in formats)
         raise UnsupportedMediaType(f"the Content-Type of the body is {media_type[:64]!r}, expected {expected}")
+    return format_
+
+
+def _media_type_of(request: Request) -> str:
+    """Returns the media type of the body, JSON by default. Raises `UnsupportedMediaType` if the body is encoded."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise UnsupportedMediaType(f"the Content-Encoding of the body is {encoding[:64]!r}, expected none")
-    return format_
+    return (request.headers.get("content-type") or JSON.media_type).partition(";")[0].strip().lower()
 
 
 def _has_nul(value: Any) -> bool:
@@ -217,5 +249,5 @@ def _has_nul(value: Any) -> bool:
     return isinstance(value, list) and any(map(_has_nul, value))
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body has more than {limit} bytes, the maximum (max_body_bytes)", body_is_read=False)
+def _too_large(limit: int, whose: str) -> TooLarge:
+    return TooLarge(f"the body has more than {limit} bytes, the maximum ({whose})", body_is_read=False)

@@ -20,10 +20,12 @@ from xtrace_server.storage.dialects import DatabaseUnusable, Dialect
 from xtrace_server.storage.folder_lock import FolderInUse, no_server_running
 from xtrace_server.storage.migrating import known_versions, upgrade, version_of
 from xtrace_server.storage.schema import block
+from xtrace_server.storage.shared_indexes import PARTS
 
-LEFT_OUT: Final[Collection[str]] = ("alembic_version", "session", "sent_form", "block", "block_body")
+_DERIVED: Final[Collection[str]] = ("block", "block_body", "shared_index", "index_segment", "index_segment_body")
+LEFT_OUT: Final[Collection[str]] = ("alembic_version", "session", "sent_form", *_DERIVED)
 """Tables that archives omit: the manifest has the schema's version, sessions do not survive a restore, and clients make
-blocks of vectors again from the chunks."""
+blocks of vectors and shared indexes again from the chunks."""
 
 _WITHOUT_BLOCKS: Final[Mapping[str, sa.ColumnElement[Any]]] = {"block_pk": sa.null(), "slot": sa.null()}
 """Columns that say where the vector of a chunk is in a block, and their replacements."""
@@ -81,9 +83,9 @@ def check_version(connection: sa.Connection) -> None:
 def every_row(connection: sa.Connection) -> dict[sa.Table, sa.Select[Any]]:
     """Returns queries for `dump` that select every row."""
     tables = tables_of(connection)
-    sizes = tables["organisation"].c.stored_bytes
-    has_blocks = "block_pk" in tables["chunk"].c
-    changed = {"organisation": {"stored_bytes": sizes - _block_bytes(tables)}} if has_blocks else {}
+    there = sa.inspect(connection).get_table_names()
+    counted = sum([_bytes_in(tables, one) for one in (block, *PARTS) if one.name in there], start=sa.literal(0))
+    changed = {"organisation": {"stored_bytes": tables["organisation"].c.stored_bytes - counted}}
     return {table: archived(table, changed.get(name, {})) for name, table in tables.items()}
 
 
@@ -96,12 +98,15 @@ def archived(table: sa.Table, changed: Mapping[str, sa.ColumnElement[Any]]) -> s
     return sa.select(*columns).order_by(*table.primary_key.columns)
 
 
-def _block_bytes(tables: Mapping[str, sa.Table]) -> sa.ColumnElement[int]:
-    """Returns the bytes that an organisation's usage counts for blocks, as an expression of its row."""
+def _bytes_in(tables: Mapping[str, sa.Table], left_out: sa.Table) -> sa.ColumnElement[int]:
+    """Returns the bytes that an organisation's usage counts for a table that is left out, as an expression of its
+    row."""
     kb, bound = tables["knowledge_base"], tables["binding"]
-    of_kbs = kb.join(bound, bound.c.kb_pk == kb.c.pk).join(block, block.c.binding_pk == bound.c.pk)
-    counted = (kb.c.organisation_id == tables["organisation"].c.id, kb.c.deleted_at.is_(None), block.c.live_count > 0)
-    total = sa.func.coalesce(sa.func.sum(block.c.stored_bytes), 0)
+    of_kbs = kb.join(bound, bound.c.kb_pk == kb.c.pk).join(left_out, left_out.c.binding_pk == bound.c.pk)
+    counted = [kb.c.organisation_id == tables["organisation"].c.id, kb.c.deleted_at.is_(None)]
+    if left_out is block:
+        counted.append(block.c.live_count > 0)
+    total = sa.func.coalesce(sa.func.sum(left_out.c.stored_bytes), 0)
     query = sa.select(sa.cast(total, sa.BigInteger)).select_from(of_kbs).where(*counted)
     return query.correlate(tables["organisation"]).scalar_subquery()
 

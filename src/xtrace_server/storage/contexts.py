@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.wire import ContextData
 from xtrace_server.errors import ContextNotFound, ContextRetired, KnowledgeBaseNotFound
-from xtrace_server.storage import usage
+from xtrace_server.storage import shared_indexes, usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.keyset import SortedList
@@ -324,7 +324,12 @@ async def replace_secret(
 
 
 async def remove(connection: AsyncConnection, organisation_id: str, context: Context) -> None:
-    """Deletes the context, under which nothing may be stored. `deletions.carry_out` deletes its bindings."""
+    """Deletes the context, under which no chunk may be stored, and its shared indexes.
+
+    Its knowledge bases must be locked. `deletions.carry_out` deletes its bindings.
+    """
+    bound = (await connection.execute(select(_b.pk).where(_b.context_pk == context.pk))).scalars().all()
+    await shared_indexes.remove(connection, organisation_id, bound)
     result = await connection.execute(delete(execution_context).where(_c.pk == context.pk))
     if result.rowcount:
         freed = stored_bytes(context.id, context.name, context.data)

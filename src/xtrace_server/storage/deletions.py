@@ -1,17 +1,18 @@
 """Large deletions: they take effect at once, and are completed in steps.
 
 A deleted knowledge base is no longer found, nor are chunks listed in `deleted_chunk`, blocks without live slots
-(`slots`), or a deleted organisation (`organisation_deletion`). Their rows are deleted in transactions of limited size,
-between which others write. If the server stops before the end, its next start continues.
+(`slots`), removed parts of shared indexes (`shared_indexes`), or a deleted organisation (`organisation_deletion`).
+Their rows are deleted in transactions of limited size, between which others write. If the server stops before the end,
+its next start continues.
 """
 
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from sqlalchemy import ColumnElement, Select, delete, exists, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, Table, delete, exists, func, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from xtrace_server.storage import knowledge_bases, organisation_deletion, usage
+from xtrace_server.storage import knowledge_bases, organisation_deletion, shared_indexes, usage
 from xtrace_server.storage.database import now
 from xtrace_server.storage.dialects import statements
 from xtrace_server.storage.knowledge_bases import KnowledgeBase
@@ -32,8 +33,8 @@ from xtrace_server.storage.steps import steps
 STEP: Final = 500
 """The maximum number of chunks that one transaction deletes, with facets and contents: tens of milliseconds."""
 
-_BLOCKS: Final = 16
-"""The maximum number of blocks that one transaction deletes."""
+_LARGE_ROWS: Final = 16
+"""The maximum number of blocks, or parts of shared indexes, that one transaction deletes."""
 
 _c = chunk.c
 
@@ -63,9 +64,12 @@ async def delete_knowledge_base(connection: AsyncConnection, kb: KnowledgeBase) 
     It must be locked. No context is bound to it any longer, and its chunks no longer count as stored.
     """
     in_blocks = select(func.coalesce(func.sum(block.c.stored_bytes), 0)).where(
-        _blocks_in(kb.pk), block.c.live_count > 0
+        _bound_in(block, kb.pk), block.c.live_count > 0
     )
     freed = kb.stored_bytes + int((await connection.execute(in_blocks)).scalar_one())
+    for table in shared_indexes.PARTS:
+        in_parts = select(func.coalesce(func.sum(table.c.stored_bytes), 0)).where(_bound_in(table, kb.pk))
+        freed += int((await connection.execute(in_parts)).scalar_one())
     await usage.add(connection, kb.organisation_id, chunks=-kb.number_of_vectors, stored_bytes=-freed)
     statement = update(knowledge_base).where(knowledge_base.c.pk == kb.pk)
     await connection.execute(statement.values(deleted_at=now()))
@@ -80,6 +84,7 @@ async def is_left(connection: AsyncConnection) -> bool:
         exists().where(~knowledge_bases.NOT_DELETED),
         exists().where(binding.c.context_pk.is_(None)),
         exists().where(block.c.live_count == literal_column("0")),
+        *shared_indexes.is_left(),
         organisation_deletion.IS_LEFT,
     )
     return bool((await connection.execute(select(or_(*left)))).scalar())
@@ -99,8 +104,12 @@ async def carry_out(connection: AsyncConnection) -> list[int] | None:
         return await _carry_out_knowledge_base(connection, kb_pk)
     if await organisation_deletion.carry_out(connection):
         return []
-    dead = select(block.c.pk, block.c.stored_bytes).where(block.c.live_count == literal_column("0"))
-    if await _delete_blocks(connection, dead):
+    if await _delete_large(connection, block, block.c.live_count == literal_column("0")):
+        return []
+    for table in shared_indexes.PARTS:
+        if await _delete_large(connection, table, table.c.binding_pk.is_(None)):
+            return []
+    if await shared_indexes.expire(connection):
         return []
     # The last chunks of a deleted context have now been deleted.
     orphans = delete(binding).where(binding.c.context_pk.is_(None), ~exists().where(_c.binding_pk == binding.c.pk))
@@ -113,16 +122,18 @@ async def _carry_out_knowledge_base(connection: AsyncConnection, kb_pk: int) -> 
     if pks:
         await delete_rows(connection, await _first_step(connection, pks))
         return []
-    if await _delete_blocks(connection, select(block.c.pk, block.c.stored_bytes).where(_blocks_in(kb_pk))):
-        return []
+    for table in (block, *shared_indexes.PARTS):
+        if await _delete_large(connection, table, _bound_in(table, kb_pk)):
+            return []
     bindings = (await connection.execute(select(binding.c.pk).where(binding.c.kb_pk == kb_pk))).scalars().all()
     await connection.execute(delete(knowledge_base).where(knowledge_base.c.pk == kb_pk))
     return list(bindings)
 
 
-async def _delete_blocks(connection: AsyncConnection, query: Select[int, int]) -> bool:
-    """Deletes as many of the blocks as one transaction does; returns whether there were any."""
-    found = (await connection.execute(query.limit(_BLOCKS).with_for_update(skip_locked=True))).all()
+async def _delete_large(connection: AsyncConnection, table: Table, gone: ColumnElement[bool]) -> bool:
+    """Deletes as many of these rows with `stored_bytes` as one transaction does; returns whether there were any."""
+    query = select(table.c.pk, table.c.stored_bytes).where(gone).limit(_LARGE_ROWS).with_for_update(skip_locked=True)
+    found = (await connection.execute(query)).all()
     pks: list[int] = []
     taken = 0
     for pk, size in found:
@@ -130,12 +141,13 @@ async def _delete_blocks(connection: AsyncConnection, query: Select[int, int]) -
             break
         pks.append(pk)
         taken += size
-    await connection.execute(delete(block).where(block.c.pk.in_(pks)))
+    await connection.execute(delete(table).where(table.c.pk.in_(pks)))
     return bool(pks)
 
 
-def _blocks_in(kb_pk: int) -> ColumnElement[bool]:
-    return block.c.binding_pk.in_(select(binding.c.pk).where(binding.c.kb_pk == kb_pk))
+def _bound_in(table: Table, kb_pk: int) -> ColumnElement[bool]:
+    """The condition for rows of bindings of a knowledge base."""
+    return table.c.binding_pk.in_(select(binding.c.pk).where(binding.c.kb_pk == kb_pk))
 
 
 async def _first_step(connection: AsyncConnection, pks: Sequence[int]) -> list[int]:

@@ -384,6 +384,51 @@ block_body = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+shared_index = Table(
+    "shared_index",
+    metadata,
+    # A sealed copy of a local index, opaque to the service. Archives omit it, because clients can make it again.
+    Column("pk", _Key, primary_key=True, autoincrement=False),  # random, so it never comes back: the version
+    Column("binding_pk", ForeignKey("binding.pk", ondelete="CASCADE")),  # null: gone for everyone, the row goes later
+    Column("kind", _Text, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    Column("segments", LargeBinary, nullable=False),  # the SHA-256 of each, in order
+    Column("manifest", LargeBinary, nullable=False),
+    UniqueConstraint("binding_pk", "kind"),
+)
+
+index_segment = Table(
+    "index_segment",
+    metadata,
+    Column("pk", _Key, primary_key=True),
+    Column("binding_pk", ForeignKey("binding.pk", ondelete="CASCADE")),  # null: likewise
+    Column("kind", _Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    Column("unlisted_since", _Text),  # null: the shared index of its binding and kind lists it
+    UniqueConstraint("binding_pk", "kind", "sha256"),
+)
+Index(
+    "ix_index_segment_unlisted_since",
+    index_segment.c.unlisted_since,
+    sqlite_where=text("unlisted_since IS NOT NULL"),
+    postgresql_where=text("unlisted_since IS NOT NULL"),
+)
+for _table in (shared_index, index_segment):
+    Index(
+        f"ix_{_table.name}_removed",
+        _table.c.pk,
+        sqlite_where=text("binding_pk IS NULL"),
+        postgresql_where=text("binding_pk IS NULL"),
+    )
+
+index_segment_body = Table(
+    "index_segment_body",
+    metadata,
+    Column("pk", ForeignKey("index_segment.pk", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
 idempotency = Table(
     "idempotency",
     metadata,

@@ -98,7 +98,7 @@ async def test_lists_and_searches_read_no_hints_and_no_bodies(store: Store) -> N
 
 
 async def test_dead_blocks_are_deleted_in_steps_that_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deletions, "_BLOCKS", 2)
+    monkeypatch.setattr(deletions, "_LARGE_ROWS", 2)
     for first in range(1, 16, 3):
         await sealed(store, list(range(first, first + 3)))
     await deleted(store, *range(1, 14))
