@@ -5,12 +5,14 @@ empty list. The language that selects chunks by their metadata is in `xtrace_cor
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
 
 from xtrace_core.wire import TAGS, MetaData
+
+_FIELDS: Final = (*TAGS, "facets")
 
 
 class InvalidMetaData(ValueError):
@@ -28,10 +30,14 @@ def parse_patch(value: Any) -> MetaData:
         meta_data = msgspec.convert(value, MetaData)
     except msgspec.ValidationError as error:
         raise InvalidMetaData(f"meta_data: {error}") from None
-    for field in (*TAGS, "facets"):
-        stored = _plain(getattr(meta_data, field))
+    for field in _FIELDS:
+        value = getattr(meta_data, field)
+        if value is UNSET or value is None:
+            continue
+        stored = _plain(value)
         setattr(meta_data, field, stored)
-        if stored and any("\0" in text for text in ([stored] if isinstance(stored, str) else stored)):
+        # Of a text, whether it contains the character; of a list, whether one of its texts does.
+        if "\0" in stored if isinstance(stored, str) else any("\0" in text for text in stored):
             raise InvalidMetaData(f"meta_data: {field} has a NUL character, which is not allowed")
     return meta_data
 
@@ -50,7 +56,8 @@ def normalised(meta_data: MetaData | None) -> MetaData:
         for tag in TAGS:
             # The empty string is a valid value of a tag; only null means "not set".
             value = getattr(meta_data, tag)
-            setattr(kept, tag, UNSET if value is None else value)
+            if value is not None and value is not UNSET:
+                setattr(kept, tag, value)
         kept.facets = unique(meta_data.facets or ()) or UNSET
     return kept
 

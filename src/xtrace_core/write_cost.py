@@ -36,7 +36,7 @@ def _cost(chunk: NewChunk | ChunkUpdate | ChunkPatch) -> int:
 
 def _metadata(meta_data: MetaData) -> int:
     # Tags and facets are also in an index.
-    size = 2 * sum([_length(getattr(meta_data, tag)) for tag in TAGS])
+    size = 2 * sum([len(value) for tag in TAGS if isinstance(value := getattr(meta_data, tag), str)])
     facets = meta_data.facets
     if facets is UNSET or facets is None:
         return size // _BYTES

@@ -9,6 +9,7 @@ import functools
 import inspect
 import math
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -65,6 +66,28 @@ class _Rule:
     expected: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Positional:
+    """The parameters of a function that arguments without names fill."""
+
+    names: list[str]
+    counts: range
+    """How many such arguments are enough for a call, and allowed."""
+
+
+def _positional(signature: inspect.Signature) -> _Positional:
+    kinds = inspect.Parameter
+    filled = [
+        one for one in signature.parameters.values() if one.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+    ]
+    needed = [one for one in filled if one.default is kinds.empty]
+    others = [one for one in signature.parameters.values() if one not in filled]
+    if any(one.kind is kinds.KEYWORD_ONLY and one.default is kinds.empty for one in others):
+        return _Positional([], range(0))
+    most = sys.maxsize if any(one.kind is kinds.VAR_POSITIONAL for one in others) else len(filled) + 1
+    return _Positional([one.name for one in filled], range(len(needed), most))
+
+
 def checked_call(function: C) -> C:
     """Makes the function check its arguments at each call. The function then raises `InvalidArgument`."""
     signature = inspect.signature(function)
@@ -92,18 +115,33 @@ def checked_call(function: C) -> C:
                     bound.arguments[name] = str(value)  # as numpy.str_, which not every library takes
         return bound.args, bound.kwargs
 
+    positional = _positional(signature)
+
+    def is_plainly_right(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether `checked` would return the arguments unchanged; may be False although it would."""
+        if kwargs or len(args) not in positional.counts:
+            return False
+        known = rules()
+        for name, value in zip(positional.names, args, strict=False):
+            rule = known.get(name)
+            if rule is not None and (not rule.allows(value) or (isinstance(value, str) and type(value) is not str)):
+                return False
+        return True
+
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
-            args, kwargs = checked(args, kwargs)
+            if not is_plainly_right(args, kwargs):
+                args, kwargs = checked(args, kwargs)
             return await function(*args, **kwargs)
 
         return cast("C", coroutine)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        args, kwargs = checked(args, kwargs)
+        if not is_plainly_right(args, kwargs):
+            args, kwargs = checked(args, kwargs)
         return function(*args, **kwargs)
 
     return cast("C", call)

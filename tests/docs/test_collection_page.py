@@ -13,6 +13,7 @@ from xtrace_sdk.collection.tokens import COUNTS, Tokens
 from xtrace_sdk.collection.upserting import BATCH_SIZE
 from xtrace_sdk.collection.where import ID, OPERATORS, TEXT, parse_where
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.keys.mac import Mac
 
 PAGE = (ROOT / "docs" / "collection.md").read_text()
 FORMATS = (ROOT / "docs" / "formats.md").read_text()
@@ -56,7 +57,7 @@ def test_the_hashes_of_the_formats_page_are_those_that_are_made() -> None:
     class Fixed:
         """A context of which the metadata key is known."""
 
-        _keys: Any = type("Keys", (), {"metadata_key": bytes(range(32))})
+        _keys: Any = type("Keys", (), {"pseudonyms": Mac(bytes(range(32)))})
 
         pseudonym = ExecutionContext.pseudonym
 

@@ -7,7 +7,6 @@ records have something in common. Hashes are sorted, so their order reveals noth
 """
 
 import hashlib
-import hmac
 from typing import Any, Final
 
 from xtrace_core.secrecy import Secretive
@@ -16,6 +15,7 @@ from xtrace_sdk.collection.metadata import MetaData, flat
 from xtrace_sdk.collection.values import is_number, scalar_key
 from xtrace_sdk.errors import InvalidRecord
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
+from xtrace_sdk.x_vec.keys.mac import Mac
 
 COUNTS: Final = (8, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 192, 256, 384, 512, 768, 1024)
 """The possible numbers of hashes of a record."""
@@ -30,10 +30,10 @@ _NO_VALUE: Final = object()
 class Tokens(Secretive):
     """Computes the hashes of one namespace of a context."""
 
-    __slots__ = ("_key", "_known", "all_records", "kept", "with_vector")
+    __slots__ = ("_known", "_mac", "all_records", "kept", "with_vector")
 
     def __init__(self, context: ExecutionContext, namespace: str) -> None:
-        self._key = context.pseudonym("record tokens", namespace).encode()
+        self._mac = Mac(context.pseudonym("record tokens", namespace).encode())
         self._known: dict[tuple[str, str, type, Any], str] = {}
         self.all_records = self._hash("records")
         """The hash of every record of the namespace, in `tag1`."""
@@ -95,7 +95,7 @@ class Tokens(Secretive):
         """Returns padding hashes, the same for the same filler."""
         if not count:
             return []
-        seed = hmac.digest(self._key, f"nothing{filler}".encode(), "sha256")
+        seed = self._mac.digest(f"nothing{filler}".encode())
         drawn = hashlib.shake_256(seed).hexdigest(_BYTES * count)
         return [_MARK + drawn[i : i + 2 * _BYTES] for i in range(0, len(drawn), 2 * _BYTES)]
 
@@ -113,7 +113,7 @@ class Tokens(Secretive):
         return known
 
     def _hash(self, statement: str) -> str:
-        return _MARK + hmac.digest(self._key, statement.encode(), "sha256")[:_BYTES].hex()
+        return _MARK + self._mac.digest(statement.encode())[:_BYTES].hex()
 
 
 def _written(value: Any) -> str:

@@ -130,8 +130,9 @@ class StoredChunks(StoredContexts, PrivacyChecked):
 
         async def store_batch(start: int) -> None:
             stop = start + batch_size
-            new = await asyncio.to_thread(payloads.new_chunks, db[start:stop], index[start:stop])
-            bodies = await asyncio.to_thread(self._bodies, new, kb_id, context_id, on_conflict)
+            new, bodies = await asyncio.to_thread(
+                self._bodies, db[start:stop], index[start:stop], kb_id, context_id, on_conflict
+            )
             await self._check_nonces(context_id, new)
             for body in bodies:
                 stored = await self._insert(body)
@@ -149,12 +150,20 @@ class StoredChunks(StoredContexts, PrivacyChecked):
         return InsertedIds([chunk_id for chunk_id in chunk_ids if chunk_id is not None], outcomes)
 
     def _bodies(
-        self, new: list[wire.NewChunk], kb_id: str, context_id: str, on_conflict: wire.OnConflict | None
-    ) -> list[payloads.Body]:
+        self,
+        db: Sequence[Mapping[str, Any]],
+        index: Sequence[Any],
+        kb_id: str,
+        context_id: str,
+        on_conflict: wire.OnConflict | None,
+    ) -> tuple[list[wire.NewChunk], list[payloads.Body]]:
+        """Returns the chunks to insert, and the bodies of the requests that do."""
+        new = payloads.new_chunks(db, index)
+
         def payload(part: list[wire.NewChunk]) -> wire.InsertChunks:
             return self._checked(wire.InsertChunks(kb_id, context_id, part, on_conflict))
 
-        return payloads.bodies(new, payload)
+        return new, payloads.bodies(new, payload)
 
     async def _check_nonces(self, context_id: str, chunks: Sequence[wire.NewChunk | wire.ChunkUpdate]) -> None:
         """Raises `InvalidArgument` for a chunk without a nonce under a context whose chunks need nonces."""

@@ -1,5 +1,7 @@
 """Vectors as users have them become bits in one way, or are refused."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,38 @@ async def test_only_awaitables_are_awaited() -> None:
 
     assert await resolve(vector()) == [1]
     assert await resolve([2]) == [2]
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        np.eye(3, dtype=np.uint8),
+        np.eye(3, dtype=bool),
+        np.array([[0.5, -1, 0], [2, -3, 4]], dtype=np.float32),
+        [np.array([1, 0, 1]), np.array([0, 0, 1])],
+    ],
+)
+def test_vectors_that_are_checked_together_are_those_that_are_checked_one_by_one(vectors: Any) -> None:
+    form = VectorForm(3)
+    together, one_by_one = form.all_elements(vectors), [form.elements(vector) for vector in vectors]
+    assert together is not None
+    assert np.array_equal(together, one_by_one)
+    assert {one.dtype for one in one_by_one} == {together.dtype}
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        [np.array([1, 0, 1]), np.array([0.5, 0, 1])],
+        [np.array([1, 0, 1]), np.array([0, 1])],
+        [np.array([1, 0, 1]), [0, 1, 1]],
+        [np.array([1, 0, 2])],
+        [np.array([1, float("nan"), 2])],
+        [np.array(["1", "0", "1"])],
+        np.zeros((2, 4)),
+        np.zeros((2, 1, 3), dtype=np.uint8),
+        [],
+    ],
+)
+def test_vectors_of_several_types_and_those_that_are_not_valid_are_not_checked_together(vectors: Any) -> None:
+    assert VectorForm(3).all_elements(vectors) is None

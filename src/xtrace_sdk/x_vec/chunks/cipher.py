@@ -7,7 +7,6 @@ nonce (docs/formats.md, "Content").
 
 import base64
 import binascii
-import hmac
 from typing import ClassVar
 
 from cryptography.exceptions import InvalidTag
@@ -15,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from xtrace_sdk.errors import ContentTampered, InvalidArgument, UnknownContent
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES, seal, unseal
 from xtrace_sdk.x_vec.keys.hedging import Hedge
+from xtrace_sdk.x_vec.keys.mac import Mac
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
 _CONTENT_LABEL = b"xtrace/content/2"
@@ -24,7 +24,7 @@ _KEY_LABEL = b"xtrace/content-key/2"
 class ContentCipher(Secretive):
     """Encrypts and decrypts the content of chunks under the content key of one context."""
 
-    __slots__ = ("_hedge", "_key")
+    __slots__ = ("_hedge", "_key", "_mac")
 
     binds_nonces: ClassVar[bool] = True
     """Whether content is bound to the nonce of its chunk's vector, so that a chunk without a nonce is an error."""
@@ -33,6 +33,7 @@ class ContentCipher(Secretive):
         if len(key) != KEY_BYTES:
             raise InvalidArgument(f"the content key has {len(key)} bytes, expected {KEY_BYTES}")
         self._key = key
+        self._mac = Mac(key)
         self._hedge = hedge
 
     def encrypt(self, content: str | bytes, nonce: bytes | None = None) -> str:
@@ -77,7 +78,7 @@ class ContentCipher(Secretive):
 
     def _key_for(self, nonce: bytes | None) -> bytes:
         """Returns the key for the content with this nonce. It is used so rarely that no limit of AES-GCM matters."""
-        return _content_key(self._key, nonce)
+        return self._mac.digest(_KEY_LABEL + (nonce or b""))
 
     def _bound_to(self, nonce: bytes | None) -> bytes | None:
         """Returns the additional authenticated data."""
@@ -86,10 +87,6 @@ class ContentCipher(Secretive):
     def secret(self) -> bytes:
         """Returns the content key, only for encryption under the key provider's key."""
         return self._key
-
-
-def _content_key(key: bytes, nonce: bytes | None) -> bytes:
-    return hmac.digest(key, _KEY_LABEL + (nonce or b""), "sha256")
 
 
 def _associated_data(nonce: bytes | None) -> bytes:

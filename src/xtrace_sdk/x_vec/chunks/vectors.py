@@ -126,6 +126,24 @@ class VectorForm:
             raise InvalidVector("got a vector of integers other than 0 and 1, expected bits or floats")
         return elements.astype(np.uint8)
 
+    def all_elements(self, vectors: Sequence[Any] | NDArray[Any]) -> NDArray[Any] | None:
+        """Checks vectors together, and returns them as a matrix of what `elements` returns; None if they have to be
+        checked one by one, because they are of several types, or one is not valid."""
+        if not isinstance(vectors, np.ndarray):
+            if (
+                not all(isinstance(one, np.ndarray) for one in vectors)
+                or len({(one.dtype, one.shape) for one in vectors}) != 1
+            ):
+                return None
+            vectors = np.stack(list(vectors))
+        kind = vectors.dtype.kind
+        if vectors.ndim != 2 or vectors.shape[1] != (self.dim if kind == "f" else self.embed_len):
+            return None
+        if kind == "f":
+            return vectors if np.isfinite(vectors).all() else None
+        is_binary = kind in "biu" and ((vectors == 0) | (vectors == 1)).all()
+        return vectors.astype(np.uint8) if is_binary else None
+
     def _want(self) -> str:
         lengths = f"{self.embed_len}, the context's embedding length"
         if self.projected_dim is not None:
@@ -151,6 +169,6 @@ async def resolve(vector: Any) -> Any:
 
 async def resolve_all(vectors: Sequence[Any]) -> Sequence[Any]:
     """Returns the vectors in order; awaits all awaitables together."""
-    if not any(inspect.isawaitable(vector) for vector in vectors):
+    if not any(not isinstance(vector, np.ndarray) and inspect.isawaitable(vector) for vector in vectors):
         return vectors
     return await asyncio.gather(*(resolve(vector) for vector in vectors))

@@ -18,6 +18,7 @@ from xtrace_sdk.x_vec.compat.paillier import load_existing
 from xtrace_sdk.x_vec.contexts.saved_context import FORMAT_VERSION, PublicParts, canonical_json, parse_public
 from xtrace_sdk.x_vec.inference.model import EmbeddingModel
 from xtrace_sdk.x_vec.keys.aead import KEY_BYTES
+from xtrace_sdk.x_vec.keys.mac import Mac
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.interface import HomomorphicClient
 from xtrace_sdk.x_vec.schemes.registry import load_client
@@ -32,7 +33,7 @@ class ContextKeys(Secretive):
 
     __slots__ = (
         *("content", "homomorphic", "id", "manifests", "metadata_key", "predecessor", "private_metadata", "public"),
-        *("embedding", "replaced"),
+        *("embedding", "pseudonyms", "replaced"),
     )
 
     def __init__(
@@ -58,6 +59,7 @@ class ContextKeys(Secretive):
         self.homomorphic = homomorphic
         self.content = content
         self.metadata_key = metadata_key
+        self.pseudonyms = Mac(metadata_key)
         self.predecessor = predecessor
         self.manifests = manifests
         self.replaced = replaced

@@ -386,7 +386,7 @@ class ExecutionContext(Secretive):
         HMAC-SHA-256, truncated to 128 bits.
         """
         message = canonical_json([purpose, *values])
-        return hmac.digest(self._keys.metadata_key, message, "sha256")[:16].hex()
+        return self._keys.pseudonyms.digest(message)[:16].hex()
 
     def derived_key(self, purpose: str, *values: str) -> bytes:
         """Returns a key (32 bytes) for data on this machine, which follows from the content key.

@@ -12,6 +12,7 @@ from typing import Final
 
 from xtrace_sdk.errors import ForeignNameSalt, InvalidArgument
 from xtrace_sdk.x_vec.keys.hedging import Hedge
+from xtrace_sdk.x_vec.keys.mac import Mac
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
 SALT_BYTES: Final = 32
@@ -25,7 +26,7 @@ def new_name_salt(hedge: Hedge, metadata_key: bytes, kb_id: str) -> bytes:
 class ChunkNames(Secretive):
     """Derives the names of chunks in one knowledge base."""
 
-    __slots__ = ("_key", "_metadata_key", "_salt")
+    __slots__ = ("_mac", "_metadata_key", "_salt")
 
     def __init__(self, metadata_key: bytes, kb_id: str, stored_salt: bytes) -> None:
         """Raises `ForeignNameSalt` unless the stored salt was made with this key for this knowledge base."""
@@ -37,11 +38,11 @@ class ChunkNames(Secretive):
             )
         self._metadata_key = metadata_key
         self._salt = salt
-        self._key = _digest(metadata_key, b"xtrace/name-key/1", salt)
+        self._mac = Mac(_digest(metadata_key, b"xtrace/name-key/1", salt))
 
     def name(self, base_name: str) -> str:
         """Returns the name of the chunk with this base name: 32 hexadecimal digits."""
-        return hmac.digest(self._key, base_name.encode(), "sha256")[:16].hex()
+        return self._mac.digest(base_name.encode())[:16].hex()
 
     def by_name(self, base_names: Iterable[str]) -> dict[str, str]:
         """Returns the base names by their names."""

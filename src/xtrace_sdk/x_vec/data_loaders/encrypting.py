@@ -86,6 +86,8 @@ class ChunkEncryptor(Secretive):
 
     def _bits(self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors) -> NDArray[np.uint8]:
         """Returns the vectors as bits `(n, embed_len)`; converts all floats together."""
+        if (together := self._form.all_elements(vectors)) is not None:
+            return self._form.bits(together) if together.dtype.kind == "f" else together
         elements = self._each(chunks, vectors, self._form.elements)
         bits = np.empty((len(elements), self._form.embed_len), dtype=np.uint8)
         floats = [i for i, vector in enumerate(elements) if vector.dtype.kind == "f"]
@@ -119,7 +121,10 @@ def base_name(chunk: Mapping[str, Any]) -> str:
 
 def named(db: EncryptedChunks, names: ChunkNames) -> EncryptedChunks:
     """Returns the chunks for sending, with their names in a knowledge base instead of their base names."""
-    return [
-        {key: chunk[key] for key in chunk if key != "base_name"} | {"name": names.name(base_name(chunk))}
-        for chunk in db
-    ]
+    return [_named(chunk, names) for chunk in db]
+
+
+def _named(chunk: dict[str, Any], names: ChunkNames) -> dict[str, Any]:
+    sent = {**chunk, "name": names.name(base_name(chunk))}
+    del sent["base_name"]
+    return sent

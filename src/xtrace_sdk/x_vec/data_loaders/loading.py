@@ -14,13 +14,15 @@ from xtrace_sdk.errors import InvalidArgument, PartlyStored
 from xtrace_sdk.notices import PassedOver
 from xtrace_sdk.service.integration import InsertedIds, XTraceIntegration
 from xtrace_sdk.x_vec.chunks.vectors import Embedder, resolve_all
+from xtrace_sdk.x_vec.contexts.names import ChunkNames
 from xtrace_sdk.x_vec.data_loaders.batches import Batch, Chunks, Vectors, batches, close
 from xtrace_sdk.x_vec.data_loaders.chunks import ChunkReader, PassedOverText, PlainChunk
 from xtrace_sdk.x_vec.data_loaders.embedding import BatchEmbedder
-from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EmbeddedVectors
+from xtrace_sdk.x_vec.data_loaders.encrypting import ChunkEncryptor, EmbeddedVectors, EncryptedChunks, named
 from xtrace_sdk.x_vec.data_loaders.pipeline import Pipeline
 from xtrace_sdk.x_vec.data_loaders.replacing import Replacing
 from xtrace_sdk.x_vec.data_loaders.storing import ChunkStore
+from xtrace_sdk.x_vec.schemes.ciphertexts import EncryptedIndexBatch
 
 _SHOWN: Final = 3
 BATCH_SIZE: Final = 500
@@ -144,11 +146,18 @@ class Load:
         if not chunks:
             return
         async with stage(self._encrypting, number):
-            index, db = await asyncio.to_thread(self._encryptor.encrypt, chunks, vectors)
+            names = await self._store.names(self._kb_id)
+            # Everything that can be done before, because while this batch is stored, no other one is.
+            index, db = await asyncio.to_thread(self._encrypted, chunks, vectors, names)
         async with stage(self._storing, number):
-            await self._store.insert(
-                db, index, self._kb_id, self._add, batch_size=len(db), on_conflict=self._on_conflict
-            )
+            await self._store.insert_named(db, index, self._kb_id, self._add, self._on_conflict)
+
+    def _encrypted(
+        self, chunks: Sequence[PlainChunk], vectors: EmbeddedVectors, names: ChunkNames
+    ) -> tuple[EncryptedIndexBatch, EncryptedChunks]:
+        """Returns the chunks for sending."""
+        index, db = self._encryptor.encrypt(chunks, vectors)
+        return index, named(db, names)
 
     async def _carry_all(self, number: int, batch: Batch, model: BatchEmbedder | None) -> None:
         stage = self._pipeline.stage

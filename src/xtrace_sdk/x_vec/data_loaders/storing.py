@@ -45,7 +45,7 @@ class ChunkStore(Secretive):
 
     async def located(self, base_names: Iterable[str], kb_id: str) -> dict[str, Stored]:
         """Returns the same, with the context of each chunk."""
-        by_name = await asyncio.to_thread((await self._names(kb_id)).by_name, base_names)
+        by_name = await asyncio.to_thread((await self.names(kb_id)).by_name, base_names)
         names = list(by_name)
         found: dict[str, Stored] = {}
         for context, chunk_ids in await of_each(
@@ -85,7 +85,7 @@ class ChunkStore(Secretive):
         `on_conflict` decides about one that another client has stored since. Raises what `store_db` raises.
         """
         return await self._integration.store_db(
-            await asyncio.to_thread(named, db, await self._names(kb_id)),
+            await asyncio.to_thread(named, db, await self.names(kb_id)),
             index,
             kb_id,
             self._context.id,
@@ -93,6 +93,19 @@ class ChunkStore(Secretive):
             batch_size=batch_size,
             on_stored=on_stored,
             on_conflict=on_conflict,
+        )
+
+    async def insert_named(
+        self,
+        db: EncryptedChunks,
+        index: Sequence[EncryptedIndex],
+        kb_id: str,
+        on_stored: OnStored,
+        on_conflict: OnConflict,
+    ) -> None:
+        """Does the same with chunks from `named`, as one batch."""
+        await self._integration.store_db(
+            db, index, kb_id, self._context.id, batch_size=len(db), on_stored=on_stored, on_conflict=on_conflict
         )
 
     async def insert_missing(
@@ -115,11 +128,12 @@ class ChunkStore(Secretive):
         self, chunk_ids: Sequence[int], db: EncryptedChunks, index: Sequence[EncryptedIndex], kb_id: str
     ) -> None:
         """Replaces stored chunks: all or none. Raises `NotFound`, which names unknown ids."""
-        chunks = await asyncio.to_thread(named, db, await self._names(kb_id))
+        chunks = await asyncio.to_thread(named, db, await self.names(kb_id))
         updates = [{"chunk_id": chunk_id, **chunk} for chunk_id, chunk in zip(chunk_ids, chunks, strict=True)]
         await self._integration.update_chunks(index, updates, self._context.id, kb_id)
 
-    async def _names(self, kb_id: str) -> ChunkNames:
+    async def names(self, kb_id: str) -> ChunkNames:
+        """Returns the names of chunks in a knowledge base; asks the service once."""
         await self._register()
         if kb_id not in self._agreed:
             self._agreed[kb_id] = await agreed_names(self._context, self._integration, kb_id)

@@ -5,7 +5,6 @@ used with. If the generator repeats itself, as in a restored image of a machine,
 messages. Key generation uses only the system's generator, because no secret exists yet that could hedge it.
 """
 
-import hmac
 import secrets
 from collections.abc import Iterable
 from typing import Self
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from xtrace_core.arithmetic import Rows
+from xtrace_sdk.x_vec.keys.mac import Mac
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 
 FRESH_BYTES = 32
@@ -26,13 +26,14 @@ _MAX_BLOCKS = 255
 class Hedge(Secretive):
     """Draws randomness for one context under its hedging key."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "_mac")
 
     def __init__(self, key: bytes) -> None:
         """Raises `ValueError` for a key that does not have 32 bytes."""
         if len(key) != _KEY_BYTES:
             raise ValueError(f"the hedging key has {len(key)} bytes, expected {_KEY_BYTES}")
         self._key = key
+        self._mac = Mac(key)
 
     @classmethod
     def generate(cls) -> Self:
@@ -63,14 +64,14 @@ class Hedge(Secretive):
         # Counter mode of a pseudo-random function (NIST SP 800-108, section 4.1): HMAC-SHA-256 of the counter and one
         # message, in which each part follows its length.
         message = b"".join([_framed(purpose.encode()), fresh, *map(_framed, parts)])
-        stream = [hmac.digest(self._key, bytes([i]) + message, "sha256") for i in range(1, blocks + 1)]
+        stream = [self._mac.digest(bytes([i]) + message) for i in range(1, blocks + 1)]
         return b"".join(stream)[:size]
 
     def _draw_rows_with(self, fresh: bytes, purpose: str, messages: Rows, size: int) -> Rows:
         # The same as `_draw_with` for each row, without an object for each part.
         if size > _BLOCK_BYTES:
             raise ValueError(f"{size} bytes were asked for each row, expected at most {_BLOCK_BYTES}")
-        count, width, key = *messages.shape, self._key
+        (count, width), digest = messages.shape, self._mac.digest
         head, length = b"\x01" + _framed(purpose.encode()), width.to_bytes(8, "big")
         parts = (
             np.broadcast_to(np.frombuffer(head, dtype=np.uint8), (count, len(head))),
@@ -80,7 +81,7 @@ class Hedge(Secretive):
         )
         framed = np.concatenate(parts, axis=1)
         data, step = framed.tobytes(), framed.shape[1]
-        drawn = [hmac.digest(key, data[start : start + step], "sha256") for start in range(0, len(data), step)]
+        drawn = [digest(data[start : start + step]) for start in range(0, len(data), step)]
         return np.frombuffer(b"".join(drawn), dtype=np.uint8).reshape(count, _BLOCK_BYTES)[:, :size]
 
 

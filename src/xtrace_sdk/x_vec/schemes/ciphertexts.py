@@ -1,7 +1,7 @@
 """Encrypted vectors on the client: arrays with the interface of sequences of integers. They contain no secrets."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -80,6 +80,11 @@ class EncryptedIndexBatch(Sequence[EncryptedIndex]):
         if isinstance(position, slice):
             return EncryptedIndexBatch(self.rows[position], self.nonces[position])
         return EncryptedIndex(self.rows[position], self.nonces[position].tobytes())
+
+    def __iter__(self) -> Iterator[EncryptedIndex]:
+        nonces, width = self.nonces.tobytes(), self.nonces.shape[1]
+        for i, rows in enumerate(self.rows):
+            yield EncryptedIndex(rows, nonces[i * width : (i + 1) * width])
 
     def __repr__(self) -> str:
         return f"<EncryptedIndexBatch of {len(self)} vectors>"

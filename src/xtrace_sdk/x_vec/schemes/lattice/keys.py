@@ -10,6 +10,7 @@ import numpy as np
 from xtrace_core.arithmetic import Rows
 from xtrace_core.schemes.lattice import PARAMETERS
 from xtrace_sdk.x_vec.keys.hedging import Hedge
+from xtrace_sdk.x_vec.keys.mac import Mac
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.bits import PackedBits, check_embed_len
 
@@ -22,15 +23,17 @@ RECORDS: Final = "sealed-1"
 
 def prf(key: bytes, label: str, *parts: bytes) -> bytes:
     """Returns HMAC-SHA-256 of the label and the parts, each after its length (4 bytes, little-endian)."""
-    return hmac.digest(
-        key, b"".join([struct.pack("<I", len(part)) + part for part in (label.encode(), *parts)]), "sha256"
-    )
+    return hmac.digest(key, _framed(label.encode(), *parts), "sha256")
+
+
+def _framed(*parts: bytes) -> bytes:
+    return b"".join([struct.pack("<I", len(part)) + part for part in parts])
 
 
 class LatticeKeys(Secretive):
     """The root of one context with the keys derived from it."""
 
-    __slots__ = ("embed_len", "hedge", "id", "root", "vector_key")
+    __slots__ = ("_nonce_mac", "embed_len", "hedge", "id", "root", "vector_key")
 
     def __init__(self, root: bytes, embed_len: int) -> None:
         """Raises `ValueError` for a root that does not have 32 bytes, `InvalidArgument` for a wrong length."""
@@ -44,6 +47,7 @@ class LatticeKeys(Secretive):
         self.hedge = Hedge(prf(root, "hedge"))
         self.vector_key = derived_key(root, PARAMETERS, self.id, embed_len)
         """From which nonces and everything secret in blocks derive."""
+        self._nonce_mac = Mac(self.vector_key)
 
     @classmethod
     def generate(cls, embed_len: int) -> Self:
@@ -59,8 +63,9 @@ class LatticeKeys(Secretive):
         return self._nonces_from(self.hedge.draw_rows("nonce", packed, RANDOM_BYTES), packed)
 
     def _nonces_from(self, randomness: Rows, packed: PackedBits) -> Rows:
+        # The same as `prf(self.vector_key, …)`.
         nonces = [
-            prf(self.vector_key, "chunk", fresh.tobytes(), vector.tobytes())[:NONCE_BYTES]
+            self._nonce_mac.digest(_framed(b"chunk", fresh.tobytes(), vector.tobytes()))[:NONCE_BYTES]
             for fresh, vector in zip(randomness, packed, strict=True)
         ]
         return np.frombuffer(b"".join(nonces), dtype=np.uint8).reshape(len(packed), NONCE_BYTES)
