@@ -414,13 +414,6 @@ Index(
     sqlite_where=text("unlisted_since IS NOT NULL"),
     postgresql_where=text("unlisted_since IS NOT NULL"),
 )
-for _table in (shared_index, index_segment):
-    Index(
-        f"ix_{_table.name}_removed",
-        _table.c.pk,
-        sqlite_where=text("binding_pk IS NULL"),
-        postgresql_where=text("binding_pk IS NULL"),
-    )
 
 index_segment_body = Table(
     "index_segment_body",

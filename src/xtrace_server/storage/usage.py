@@ -37,7 +37,7 @@ class Quotas:
 class Stored:
     """What an organisation has stored.
 
-    `bytes` covers the contents, vectors, names and metadata of its chunks, and its contexts.
+    `bytes` covers the contents, vectors, names and metadata of its chunks, its blocks, shared indexes and contexts.
     """
 
     chunks: int = 0

@@ -18,17 +18,20 @@ from xtrace_server.storage import (
     organisation_deletion,
     organisations,
     sessions,
+    shared_indexes,
     usage,
     usage_hours,
 )
 from xtrace_server.storage.database import Connection
 from xtrace_server.storage.idempotency import RequestKey
 from xtrace_server.storage.schema import metadata, organisation, retired_context
+from xtrace_server.storage.shared_indexes import IndexWrite
 
 POSTGRES_BY_DEFAULT = True
 pytestmark = pytest.mark.usefixtures("database")
 
 EACH = 5
+INDEX = IndexWrite(kind="records", replaces=0, manifest=b"manifest", segments=[b"hash"])
 
 
 async def filled(connection: Connection, name: str) -> str:
@@ -41,7 +44,9 @@ async def filled(connection: Connection, name: str) -> str:
         for j in range(EACH):
             await idempotency.keep_answer(connection, RequestKey(key.hash, f"{j}", b"hash"), b"answer")
         await contexts.create(connection, made, f"context {i}", toy_key().context_data, key.hash)
-        await contexts.bind(connection, kb, await contexts.get(connection, made, f"context {i}"))
+        bound = await contexts.bind(connection, kb, await contexts.get(connection, made, f"context {i}"))
+        await shared_indexes.add_segment(connection, kb, bound.pk, "records", b"hash", b"segment")
+        await shared_indexes.put(connection, kb, bound.pk, INDEX)
         values = {"organisation_id": made, "context_id": f"retired {i}", "retired_at": "then"}
         await connection.execute(insert(retired_context).values(values))
         await organisations.add_admin_key(connection, made, f"admin {i} of {name}")

@@ -37,9 +37,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("pk", name="pk_index_segment"),
         sa.UniqueConstraint("binding_pk", "kind", "sha256", name="uq_index_segment_binding_pk"),
     )
-    removed = sa.text("binding_pk IS NULL")
-    for table in ("shared_index", "index_segment"):
-        op.create_index(f"ix_{table}_removed", table, ["pk"], sqlite_where=removed, postgresql_where=removed)
     unlisted = sa.text("unlisted_since IS NOT NULL")
     op.create_index(
         "ix_index_segment_unlisted_since",
