@@ -31,6 +31,10 @@ class BadChunks(XTraceError):
     """A knowledge base contains chunks that cannot be used."""
 
 
+class BadBlocks(XTraceError):
+    """A knowledge base has blocks that searches cannot use."""
+
+
 class DifferingIndex(XTraceError):
     """The local index differs from what the service has."""
 

@@ -7,6 +7,9 @@ import pytest
 
 from cli.conftest import PASSPHRASE
 from cli.test_context_keys import load
+from support.by_blocks import sealed
+from support.databases import execute
+from support.service import LiveService
 from support.terminal import Terminal
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
@@ -65,6 +68,7 @@ def test_a_sound_knowledge_base_is_said_to_be_one(terminal: Terminal, kb_id: str
         "more": 0,
         "unsteady": [],
         "deleted": [],
+        "blocks": {"checked": 0, "recomputed": 0, "bad": [], "missing": [], "unchecked": ""},
     }
 
 
@@ -80,6 +84,33 @@ def test_bad_chunks_are_listed_and_the_status_is_1(terminal: Terminal, kb_id: st
     as_json = terminal(f"kb verify {kb_id} mine.json --json")
     assert as_json.status == 1
     assert '"problems": ["vector", "content"]' in " ".join(as_json.out.split()).replace("[ ", "[").replace(" ]", "]")
+
+
+def test_bad_blocks_are_listed_with_the_command_that_replaces_them(
+    terminal: Terminal, credentials: Credentials, live_service: LiveService
+) -> None:
+    provider = PassphraseKeyProvider(PASSPHRASE, insecure_log2_n=14)
+    context = ExecutionContext.create(provider, "lattice", 8, path=terminal.folder / "mine.json")
+    kb_id = terminal("kb create notes").text
+
+    async def seal() -> list[int]:
+        async with XTraceIntegration(credentials.org_id, credentials.api_key, api_url=credentials.api_url) as xtrace:
+            return [await sealed(context, xtrace, kb_id, ids) for ids in ([1, 2, 3], [4, 5])]
+
+    asyncio.run(load(credentials, context, kb_id))
+    bad, good = asyncio.run(seal())
+    sound = terminal(f"kb verify {kb_id} mine.json")
+    assert (sound.status, sound.out) == (0, "")
+    assert "2 blocks were checked, 2 of them made again from their chunks and compared, 0 are bad" in sound.err
+    execute(live_service.folder, "UPDATE block SET header = ? WHERE pk = ?", bytes(112), bad)
+    execute(live_service.folder, "UPDATE block SET live = ? WHERE pk = ?", b"\x01" + bytes(127), good)
+    found = terminal(f"kb verify {kb_id} mine.json")
+    assert (found.status, found.out) == (1, f"BLOCK{' ' * (len(str(bad)) - 3)}PROBLEMS\n{bad}  parts\n")
+    assert f"1 blocks are bad: replace them with xtrace kb seal --remake {bad}; " in found.err
+    assert "searches by blocks leave out 1 stored chunks (5): the service contradicts itself" in found.err
+    assert terminal(f"kb verify {kb_id} mine.json --json").status == 1
+    terminal(f"kb seal {kb_id} mine.json --remake {bad} --remake {good}")
+    assert terminal(f"kb verify {kb_id} mine.json --json").json["blocks"]["checked"] == 0
 
 
 def test_they_are_deleted_if_somebody_says_so(terminal: Terminal, kb_id: str, credentials: Credentials) -> None:

@@ -31,8 +31,15 @@ def verify(
     collection, are those of its content. What the service withholds, other metadata, and an older state are not
     noticed; compare `chunks` with how many you stored.
 
-    Where anything is bad, everything is read once more, and only what is bad both times is listed. So the service
-    learns that everything was read, and whether anything was bad at all. Raises `InvalidArgument`, also if nothing was
-    ever stored there under the context, and what `XTraceIntegration` raises.
+    Where any chunk is bad, all are read once more, and only what is bad both times is listed. So the service
+    learns that everything was read, and whether any chunk was bad at all.
+
+    Blocks are checked by one search with a random vector. A block is good if the context sealed it for this knowledge
+    base, each of its chunks is stored and nowhere else, and the service computes their distances; where all its chunks
+    are unchanged, it is also made again from them and compared. This takes about 3 µs and 0.1 KB of memory for each
+    chunk. Replace bad blocks with `seal_chunks(remake=)`.
+
+    Raises `InvalidArgument`, also if nothing was ever stored there under the context, `BlockDamaged` if the service
+    itself finds a block damaged, and what `XTraceIntegration` raises.
     """
     return run(core.verify(context, core_of(integration), kb_id, batch_size=batch_size))

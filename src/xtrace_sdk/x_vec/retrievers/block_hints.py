@@ -3,33 +3,16 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from xtrace_core.block_frames import FetchedBlock
-from xtrace_sdk.errors import InvalidAnswer
 from xtrace_sdk.service.integration import XTraceIntegration
-from xtrace_sdk.x_vec.schemes.blocks import BlockScheme, CheckedBlock
+from xtrace_sdk.x_vec.schemes.blocks import BlockScheme
+from xtrace_sdk.x_vec.stored.blocks import KnownBlock, known_block
 
 MAX_BYTES: Final = 64 << 20
 """The memory for hints; those of the blocks that were searched least recently are dropped first."""
 _OVERHEAD: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class KnownBlock:
-    """An authenticated block, and the chunk of each of its slots, which only the service vouches for."""
-
-    block: CheckedBlock
-    chunk_ids: NDArray[np.int64]
-
-    @property
-    def size(self) -> int:
-        """The bytes that keeping it takes."""
-        return len(self.block.header) + len(self.block.hints) + self.chunk_ids.nbytes + _OVERHEAD
 
 
 class BlockHints:
@@ -63,20 +46,17 @@ class BlockHints:
         return [found[one] for one in block_ids] if len(found) == len(block_ids) else None
 
     def _checked(self, kb_id: str, fetched: Sequence[FetchedBlock]) -> dict[int, KnownBlock]:
-        return {one.block_id: self._checked_one(kb_id, one) for one in fetched}
-
-    def _checked_one(self, kb_id: str, fetched: FetchedBlock) -> KnownBlock:
-        block = self._scheme.checked(fetched.header, fetched.hints, kb_id)
-        if len(fetched.chunk_ids) != block.count:
-            raise InvalidAnswer(
-                f"the server returned {len(fetched.chunk_ids)} chunks for a block of {block.count} vectors"
-            )
-        return KnownBlock(block, fetched.chunk_ids)
+        return {one.block_id: known_block(self._scheme, kb_id, one) for one in fetched}
 
     def _keep(self, key: tuple[str, int], known: KnownBlock) -> None:
         before = self._known.pop(key, None)
-        self._size += known.size - (0 if before is None else before.size)
+        self._size += _size(known) - (0 if before is None else _size(before))
         self._known[key] = known
         while self._size > MAX_BYTES and len(self._known) > 1:
             _, dropped = self._known.popitem(last=False)
-            self._size -= dropped.size
+            self._size -= _size(dropped)
+
+
+def _size(known: KnownBlock) -> int:
+    """Returns the bytes that keeping a block takes."""
+    return len(known.block.header) + len(known.block.hints) + known.chunk_ids.nbytes + _OVERHEAD

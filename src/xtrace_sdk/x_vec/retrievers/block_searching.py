@@ -13,9 +13,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_core.block_frames import BlockAnswer, BlockValues
+from xtrace_core.block_frames import BlockAnswer
 from xtrace_core.frames import RowBlock
-from xtrace_core.lattice.layout import unpack_values
 from xtrace_core.secrecy import Secretive
 from xtrace_core.wire import MAX_BLOCK_QUERIES
 from xtrace_sdk.errors import (
@@ -30,14 +29,14 @@ from xtrace_sdk.limits import MAX_NAMED_ROWS
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.stages import stage
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
-from xtrace_sdk.x_vec.retrievers.block_hints import BlockHints, KnownBlock
+from xtrace_sdk.x_vec.retrievers.block_hints import BlockHints
 from xtrace_sdk.x_vec.retrievers.planning import Counts, Planner, SearchPlan, Sizes
 from xtrace_sdk.x_vec.retrievers.readings import Reading, Readings
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_among, nonces_of
 from xtrace_sdk.x_vec.retrievers.scope import SearchScope
-from xtrace_sdk.x_vec.schemes.blocks import BlockAnswer as ReadableAnswer
 from xtrace_sdk.x_vec.schemes.blocks import BlockQueries, BlockScheme
 from xtrace_sdk.x_vec.schemes.interface import Bits, Distances, HomomorphicClient
+from xtrace_sdk.x_vec.stored.blocks import KnownBlock, readable
 
 ATTEMPTS: Final = 5
 """How often a search is repeated because blocks in its answer were removed before their hints were fetched."""
@@ -163,10 +162,10 @@ class _Attempt(Secretive):
         """
         if self._queries is None:
             raise AssertionError("an answer needs queries")
-        readable = [_readable(one, block) for one, block in zip(answer.blocks, known, strict=True)]
+        answers = [readable(one, block) for one, block in zip(answer.blocks, known, strict=True)]
         ids = [block.chunk_ids[one.slots] for one, block in zip(answer.blocks, known, strict=True)]
         ids += [rows.chunk_ids for rows in answer.records]
-        found = [*self._queries.read(readable), *self._of_records(answer.records)]
+        found = [*self._queries.read(answers), *self._of_records(answer.records)]
         if not ids:
             return np.empty(0, np.int64), np.empty((len(self._vectors), 0), np.uint16)
         chunk_ids = np.concatenate(ids)
@@ -189,17 +188,6 @@ class _Attempt(Secretive):
             named = invalid[:MAX_NAMED_ROWS]
             raise InvalidRows(range(len(named)), named, len(invalid))
         return found
-
-
-def _readable(values: BlockValues, known: KnownBlock) -> ReadableAnswer:
-    count = len(values.slots)
-    if count and int(values.slots[-1]) >= known.block.count:
-        raise InvalidAnswer(f"the server answered for slots that a block of {known.block.count} vectors does not have")
-    try:
-        unpacked = [[unpack_values(part, count) for part in query] for query in values.packed]
-    except ValueError as error:
-        raise InvalidAnswer(f"the server's answer cannot be read: {error}; search again") from None
-    return ReadableAnswer(known.block, values.slots, np.array(unpacked, dtype=np.uint16))
 
 
 def _check_ids(ascending: NDArray[np.int64], scope: SearchScope) -> None:

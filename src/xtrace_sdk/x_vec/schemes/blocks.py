@@ -61,6 +61,10 @@ class BlockQueries(Protocol):
         """
         ...
 
+    def read_each(self, answers: Sequence[BlockAnswer]) -> list[NDArray[np.int64] | None]:
+        """Like `read`, but returns None for each answer with values that no honest service computes."""
+        ...
+
 
 class BlockScheme(Protocol):
     """What a client does with blocks."""

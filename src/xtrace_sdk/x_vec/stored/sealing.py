@@ -7,25 +7,22 @@ rarely make blocks of the same ones; if they do, the service stores one.
 
 import asyncio
 import secrets
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
 from msgspec import UnsetType
-from numpy.typing import NDArray
 
 from xtrace_core import wire
-from xtrace_core.arithmetic import Rows
-from xtrace_core.frames import RowBlock
 from xtrace_sdk.arguments import Count, Positive, checked_call
 from xtrace_sdk.errors import BlockOutdated, InvalidAnswer, InvalidArgument, InvalidRows
 from xtrace_sdk.progress import Advance, progress_bar
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.schemes.blocks import BlockScheme, SealedBlock
+from xtrace_sdk.x_vec.stored.rows import StoredRows, read_rows
 
 __all__ = ["ERASE_AFTER_DAYS", "FIRST_ROWS", "SealSummary", "seal_chunks"]
 
@@ -109,29 +106,12 @@ def _is_outdated(block: wire.ListedBlock, erase_after: timedelta) -> bool:
     return max(passed, timedelta(0)) >= erase_after
 
 
-@dataclass(frozen=True, slots=True)
-class _Unsealed:
-    """Chunks in no block, with their records."""
-
-    chunk_ids: NDArray[np.int64]
-    ciphertexts: Rows
-    nonces: Sequence[bytes | None]
-
-    @classmethod
-    def of(cls, blocks: Sequence[RowBlock]) -> "_Unsealed":
-        return cls(
-            np.concatenate([one.chunk_ids for one in blocks]),
-            np.concatenate([one.ciphertexts for one in blocks]),
-            [one.nonce(i) for one in blocks for i in range(len(one))],
-        )
-
-    def groups(self, size: int) -> Iterator["_Unsealed"]:
-        """Yields groups of this size from a random start, each by ascending id; the rest is left out."""
-        count = len(self.chunk_ids)
-        order = np.roll(np.arange(count), -secrets.randbelow(count)) if count else np.arange(0)
-        for start in range(0, count - size + 1, size):
-            chosen = np.sort(order[start : start + size])
-            yield _Unsealed(self.chunk_ids[chosen], self.ciphertexts[chosen], [self.nonces[i] for i in chosen.tolist()])
+def _groups(rows: StoredRows, size: int) -> Iterator[StoredRows]:
+    """Yields groups of this size from a random start, each by ascending id; the rest is left out."""
+    count = len(rows)
+    order = np.roll(np.arange(count), -secrets.randbelow(count)) if count else np.arange(0)
+    for start in range(0, count - size + 1, size):
+        yield rows.at(np.sort(order[start : start + size]))
 
 
 class _Sealer:
@@ -154,30 +134,18 @@ class _Sealer:
     async def run(self, done: SealSummary) -> SealSummary:
         """Seals until fewer chunks are left than a block has, or others sealed or changed all that are left."""
         while True:
-            rows = await self._unsealed()
+            rows = await read_rows(self._context, self._integration, self._kb_id, unsealed=True, at_least=_ROWS_AT_ONCE)
             blocks = sealed = 0
-            for group in rows.groups(self._scheme.max_rows):
+            for group in _groups(rows, self._scheme.max_rows):
                 if (live := await self._seal(group)) is not None:
                     blocks, sealed = blocks + 1, sealed + live
                     self._advance(live)
             left = max(done.left - sealed, 0)
             done = replace(done, blocks=done.blocks + blocks, sealed=done.sealed + sealed, left=left)
-            if not blocks or len(rows.chunk_ids) < _ROWS_AT_ONCE:
+            if not blocks or len(rows) < _ROWS_AT_ONCE:
                 return done
 
-    async def _unsealed(self) -> _Unsealed:
-        """Returns chunks in no block: all of them, or as many as are handled together."""
-        query = self._context.homomorphic.stored_rows_query()
-        blocks: list[RowBlock] = []
-        answer = self._integration.stream_hamming_distances(self._kb_id, self._context.id, [query], unsealed=True)
-        async with aclosing(answer):
-            async for block in answer:
-                blocks.append(block)
-                if sum(map(len, blocks)) >= _ROWS_AT_ONCE:
-                    break
-        return _Unsealed.of(blocks) if blocks else _Unsealed(np.empty(0, np.int64), np.empty((0, 1, 0), np.uint8), [])
-
-    async def _seal(self, rows: _Unsealed) -> int | None:
+    async def _seal(self, rows: StoredRows) -> int | None:
         """Stores a block, and returns how many of its chunks were taken; None if too many are sealed or changed."""
         block = await asyncio.to_thread(self._block_of, rows)
         nonces = [nonce or b"" for nonce in rows.nonces]
@@ -190,8 +158,8 @@ class _Sealer:
             return None
         return stored.live
 
-    def _block_of(self, rows: _Unsealed) -> SealedBlock:
-        bits, valid = self._context.homomorphic.decrypt_vec_batch(rows.ciphertexts, rows.nonces)
+    def _block_of(self, rows: StoredRows) -> SealedBlock:
+        bits, valid = rows.opened(self._context)
         if bad := np.flatnonzero(~valid).tolist():
             raise InvalidRows(bad, rows.chunk_ids[bad].tolist())
         return self._scheme.seal(bits, self._kb_id)

@@ -95,14 +95,28 @@ class LatticeBlockQueries(Secretive):
 
         Raises `InvalidAnswer` for values that an honest service does not compute, `RuntimeError` when called again.
         """
-        # Two answers to one query would show how its noise moves with what the service changed between them.
-        try:
-            secrets = self._unread.pop()
-        except IndexError:
-            raise RuntimeError("the queries have been read already; encrypt new ones for each request") from None
+        secrets = self._used()
         if len({answer.block.header for answer in answers}) < len(answers):
             raise InvalidAnswer("the server answered twice for one block")
         return distances(self._keys, secrets, answers)
+
+    def read_each(self, answers: Sequence[BlockAnswer]) -> list[Distances | None]:
+        """Like `read`, but returns None for each answer with values that an honest service does not compute."""
+        secrets = self._used()
+        return [self._distances_or_none(secrets, answer) for answer in answers]
+
+    def _used(self) -> list[QuerySecret]:
+        # Two answers to one query would show how its noise moves with what the service changed between them.
+        try:
+            return self._unread.pop()
+        except IndexError:
+            raise RuntimeError("the queries have been read already; encrypt new ones for each request") from None
+
+    def _distances_or_none(self, secrets: Sequence[QuerySecret], answer: BlockAnswer) -> Distances | None:
+        try:
+            return distances(self._keys, secrets, [answer])[0]
+        except InvalidAnswer:
+            return None
 
 
 def distances(keys: BlockKeys, secrets: Sequence[QuerySecret], answers: Sequence[BlockAnswer]) -> list[Distances]:
