@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.harness import Measurement, machine, measure, table
 from xtrace_core.lattice.compiled import KERNELS, CompiledRing
 from xtrace_core.lattice.interface import Ring, Values
+from xtrace_core.lattice.layout import pack_values
 from xtrace_core.lattice.parameters import BLOCK_ROWS
 from xtrace_core.lattice.portable import PortableRing
 from xtrace_core.lattice.ring import ring
@@ -80,7 +81,7 @@ def _answer(
     values = ring.evaluate(embed_len, [block.body for block in sealed], queries.sent)
     slots = np.arange(BLOCK_ROWS)
     checked = [owner.checked(block.header, block.hints, KB_ID) for block in sealed]
-    return queries, [BlockAnswer(block, slots, own) for block, own in zip(checked, values, strict=True)]
+    return queries, [BlockAnswer(block, slots, pack_values(own)) for block, own in zip(checked, values, strict=True)]
 
 
 if __name__ == "__main__":

@@ -77,5 +77,6 @@ PyObject *xtrace_py_lattice_kernels(PyObject *module, PyObject *nothing);
 PyObject *xtrace_py_lattice_transform(PyObject *module, PyObject *args);
 PyObject *xtrace_py_lattice_values(PyObject *module, PyObject *args);
 PyObject *xtrace_py_lattice_mask(PyObject *module, PyObject *args);
+PyObject *xtrace_py_lattice_read(PyObject *module, PyObject *args);
 
 #endif

@@ -55,8 +55,47 @@ const struct kernels xtrace_avx2 = KERNELS("avx2", 1);
 INLINE V load_half_words(const uint32_t *words) {
     return _mm256_cvtepu32_epi64(_mm_loadu_si128((const __m128i *)words));
 }
+INLINE void store_half_words(uint32_t *words, V a) {
+    const V low = _mm256_permutevar8x32_epi32(a, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    _mm_storeu_si128((__m128i *)words, _mm256_castsi256_si128(low));
+}
+INLINE V left(V a, int bits) { return _mm256_slli_epi64(a, bits); }
 INLINE V right(V a, int bits) { return _mm256_srli_epi64(a, bits); }
 INLINE V less_if_reached(V a, V bound) { return _mm256_min_epu32(a, sub(a, bound)); } /* the high halves are 0 in a */
+
+typedef __m256i W;
+
+enum { WIDE = 8 };
+
+INLINE W wide_all(uint32_t word) { return _mm256_set1_epi32((int)word); }
+INLINE W wide_add(W a, W b) { return _mm256_add_epi32(a, b); }
+INLINE W wide_sub(W a, W b) { return _mm256_sub_epi32(a, b); }
+INLINE W wide_least(W a, W b) { return _mm256_min_epu32(a, b); }
+INLINE W wide_low(W a, W b) { return _mm256_mullo_epi32(a, b); }
+INLINE W wide_high(W a, W b) {
+    const W even = times_32(a, b), odd = times_32(high_half(a), high_half(b));
+    return _mm256_blend_epi32(high_half(even), odd, 0xaa);
+}
+INLINE W load_wide(const uint32_t *words) { return _mm256_loadu_si256((const W *)words); }
+INLINE void store_wide(uint32_t *words, W a) { _mm256_storeu_si256((W *)words, a); }
+
+INLINE void wide_transpose(W r[8]) {
+    W a[8], b[8];
+    UNROLL for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
+        a[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 8; i += 4) {
+        b[i] = _mm256_unpacklo_epi64(a[i], a[i + 2]);
+        b[i + 1] = _mm256_unpackhi_epi64(a[i], a[i + 2]);
+        b[i + 2] = _mm256_unpacklo_epi64(a[i + 1], a[i + 3]);
+        b[i + 3] = _mm256_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+    UNROLL for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+    }
+}
 
 #include "lattice.h"
 

@@ -313,8 +313,51 @@ INLINE V times_32(V a, V b) { return _mm512_mul_epu32(a, b); }
 INLINE V load_half_words(const uint32_t *words) {
     return _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)words));
 }
+INLINE void store_half_words(uint32_t *words, V a) {
+    _mm256_storeu_si256((__m256i *)words, _mm512_cvtepi64_epi32(a));
+}
+INLINE V left(V a, int bits) { return _mm512_slli_epi64(a, (unsigned)bits); }
 INLINE V right(V a, int bits) { return _mm512_srli_epi64(a, (unsigned)bits); }
 INLINE V less_if_reached(V a, V bound) { return _mm512_min_epu64(a, sub(a, bound)); }
+
+typedef __m512i W;
+
+enum { WIDE = 16 };
+
+INLINE W wide_all(uint32_t word) { return _mm512_set1_epi32((int)word); }
+INLINE W wide_add(W a, W b) { return _mm512_add_epi32(a, b); }
+INLINE W wide_sub(W a, W b) { return _mm512_sub_epi32(a, b); }
+INLINE W wide_least(W a, W b) { return _mm512_min_epu32(a, b); }
+INLINE W wide_low(W a, W b) { return _mm512_mullo_epi32(a, b); }
+INLINE W wide_high(W a, W b) {
+    const W even = times_32(a, b), odd = times_32(high_half(a), high_half(b));
+    return _mm512_mask_blend_epi32(0xaaaa, high_half(even), odd);
+}
+INLINE W load_wide(const uint32_t *words) { return _mm512_loadu_si512(words); }
+INLINE void store_wide(uint32_t *words, W a) { _mm512_storeu_si512(words, a); }
+
+INLINE void wide_transpose(W r[16]) {
+    W a[16], b[16];
+    UNROLL for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        a[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    UNROLL for (int i = 0; i < 16; i += 4) {
+        b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
+        b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
+        b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
+        b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+    UNROLL for (int i = 0; i < 4; i++)
+        UNROLL for (int h = 0; h < 16; h += 8) {
+            a[h + i] = _mm512_shuffle_i64x2(b[h + i], b[h + i + 4], 0x88);
+            a[h + i + 4] = _mm512_shuffle_i64x2(b[h + i], b[h + i + 4], 0xdd);
+        }
+    UNROLL for (int i = 0; i < 8; i++) {
+        r[i] = _mm512_shuffle_i64x2(a[i], a[i + 8], 0x88);
+        r[i + 8] = _mm512_shuffle_i64x2(a[i], a[i + 8], 0xdd);
+    }
+}
 
 #include "lattice.h"
 

@@ -211,6 +211,9 @@ enum {
     LATTICE_TILE = 16,      /* coefficients of all elements of a slab that are stored together */
     LATTICE_LAZY = 16,      /* products that a sum takes before it is folded */
     LATTICE_VALUE_BITS = 12,
+    LATTICE_HINT_BITS = 20,
+    LATTICE_BASE = 513, /* of the digits whose sums values are */
+    LATTICE_BODIES = 2,
 };
 
 struct lattice_prime {
@@ -220,8 +223,8 @@ struct lattice_prime {
     uint64_t scale;      /* 2^64 / q */
     uint64_t degree_inverse, degree_quotient;     /* of 1 / 1024; quotients are the number times 2^32, divided by q */
     uint64_t cofactor_inverse, cofactor_quotient; /* of 1 / the other prime */
-    uint64_t powers[LATTICE_DEGREE], quotients[LATTICE_DEGREE]; /* of the root, with the bits of exponents reversed */
-    uint64_t inverse_powers[LATTICE_DEGREE], inverse_quotients[LATTICE_DEGREE];
+    uint32_t powers[LATTICE_DEGREE], quotients[LATTICE_DEGREE]; /* of the root, with the bits of exponents reversed */
+    uint32_t inverse_powers[LATTICE_DEGREE], inverse_quotients[LATTICE_DEGREE];
 };
 
 /* One slab of a block or a query: rows are the matrix times the secret, plus the noisy elements; sums are those of the
@@ -237,13 +240,35 @@ struct lattice_masking {
     uint32_t *sums; /* values: [LATTICE_RANK][2][LATTICE_DEGREE] */
 };
 
+/* What the client keeps of the queries of a search, and where the distances go. Values modulo the first prime. */
+struct lattice_reading {
+    const struct lattice_prime *prime;
+    size_t queries, slabs, total; /* the last: distances of a query */
+    uint64_t max_noise;           /* how far a reading may be from an integer, in units of 2^-34 */
+    const uint64_t *slab;         /* positions, and those in use: [slabs][2] */
+    const uint32_t *asked;        /* the queries' secrets: [queries][LATTICE_RANK][LATTICE_DEGREE] */
+    const uint32_t *kept;         /* [queries][slabs][LATTICE_RANK][LATTICE_DEGREE] */
+    uint16_t *distances;          /* [queries][total] */
+};
+
+/* What is read of one block. */
+struct lattice_block {
+    const uint8_t *secret; /* coefficients plus 1: [LATTICE_RANK][LATTICE_DEGREE] */
+    const uint8_t *hints;  /* as they are stored */
+    const uint8_t *values; /* of each query and slab, as they were sent */
+    const int64_t *slots;  /* ascending; public */
+    size_t count, first;   /* of the slots, and where their distances begin */
+    uint8_t *valid;
+};
+
 struct lattice_kernels {
     const char *name;
-    size_t lanes; /* bodies that are evaluated at once */
+    size_t bodies; /* that are evaluated at once, at most LATTICE_BODIES */
     void (*transform)(const struct lattice_prime *prime, int inverse, uint32_t *out, const uint32_t *in, size_t rows);
     void (*evaluate)(const struct lattice_prime primes[2], uint16_t *const *values, const uint8_t *const *bodies,
                      size_t count, const uint8_t *query, size_t words);
     void (*mask)(const struct lattice_masking *masking);
+    void (*read)(const struct lattice_reading *reading, const struct lattice_block *blocks, size_t count);
 };
 
 extern const struct lattice_kernels xtrace_plain_lattice;

@@ -71,6 +71,8 @@ PyObject *xtrace_py_lattice_transform(PyObject *module, PyObject *args) {
 
 /* ---- Evaluation ---------------------------------------------------------------------------------------------------- */
 
+#define ANY_LENGTH ((size_t)-1)
+
 /* Buffers of a sequence, each of the same length. */
 struct parts {
     Py_buffer *views;
@@ -91,7 +93,7 @@ static bool take_parts(struct parts *parts, PyObject *sequence, const char *name
         Py_buffer *view = &parts->views[parts->count];
         if (PyObject_GetBuffer(PyTuple_GetItem(sequence, (Py_ssize_t)parts->count), view, PyBUF_C_CONTIGUOUS) < 0)
             return false;
-        if ((size_t)view->len != bytes) {
+        if (bytes != ANY_LENGTH && (size_t)view->len != bytes) {
             PyErr_Format(PyExc_ValueError, "%s has %zd bytes, expected %zu", name, view->len, bytes);
             PyBuffer_Release(view);
             return false;
@@ -108,17 +110,15 @@ struct evaluation {
     uint16_t *values; /* [bodies][queries][slabs][LATTICE_DEGREE] */
 };
 
-enum { MAX_LANES = 8 };
-
 /* As many bodies at once as the kernels take, so that what is loaded of a query serves all of them. */
 static void evaluate(const struct evaluation *e) {
-    for (size_t body = 0; body < e->bodies.count; body += e->kernels->lanes) {
-        const size_t left = e->bodies.count - body, count = left < e->kernels->lanes ? left : e->kernels->lanes;
+    for (size_t body = 0; body < e->bodies.count; body += e->kernels->bodies) {
+        const size_t left = e->bodies.count - body, count = left < e->kernels->bodies ? left : e->kernels->bodies;
         for (size_t query = 0; query < e->queries.count; query++)
             for (size_t slab = 0, word = 0; slab < e->slabs; slab++, word += e->slab_words) {
                 const size_t words = e->words - word < e->slab_words ? e->words - word : e->slab_words;
-                const uint8_t *bodies[MAX_LANES];
-                uint16_t *values[MAX_LANES];
+                const uint8_t *bodies[LATTICE_BODIES];
+                uint16_t *values[LATTICE_BODIES];
                 for (size_t b = 0; b < count; b++) {
                     bodies[b] = (const uint8_t *)e->bodies.views[body + b].buf + 8 * LATTICE_DEGREE * word;
                     values[b] =
@@ -202,5 +202,141 @@ PyObject *xtrace_py_lattice_mask(PyObject *module, PyObject *args) {
     kernels->mask(&m);
     Py_END_ALLOW_THREADS
     release(&buffers);
+    Py_RETURN_NONE;
+}
+
+/* ---- Reading ------------------------------------------------------------------------------------------------------- */
+
+enum { READ_AT_ONCE = 8 }; /* blocks that a thread takes at a time */
+
+struct unread {
+    const struct lattice_kernels *kernels;
+    struct lattice_reading reading;
+    struct parts secrets, hints, slots, values;
+    struct lattice_block *blocks;
+};
+
+static void read_some(const void *arguments, size_t first, size_t count) {
+    const struct unread *u = arguments;
+    u->kernels->read(&u->reading, u->blocks + first, count);
+}
+
+/* Whether slots are ascending and below the degree: they are the places of what is read. */
+static bool are_slots(const int64_t *slots, size_t count) {
+    int64_t before = -1, wrong = 0;
+    for (size_t i = 0; i < count; i++) {
+        wrong |= slots[i] <= before;
+        before = slots[i];
+    }
+    return !wrong && before < LATTICE_DEGREE;
+}
+
+/* Whether the bits after the last value are zero. */
+static bool is_padded(const uint8_t *values, size_t parts, size_t bytes, size_t count) {
+    uint8_t beyond = 0;
+    for (size_t i = 1; count % 2 && i <= parts; i++) beyond |= values[i * bytes - 1] >> 4;
+    return beyond == 0;
+}
+
+/* Fills in one block, whose distances begin where those before end; zero with an exception if something is wrong. */
+static bool take_block(struct unread *u, size_t number, size_t first, uint8_t *valid) {
+    struct lattice_block *block = &u->blocks[number];
+    const Py_buffer *slots = &u->slots.views[number], *values = &u->values.views[number];
+    const size_t count = (size_t)slots->len / 8, parts = u->reading.queries * u->reading.slabs;
+    const size_t bytes = (count * LATTICE_VALUE_BITS + 7) / 8;
+    *block = (struct lattice_block){u->secrets.views[number].buf, u->hints.views[number].buf, values->buf, slots->buf,
+                                    count, first, &valid[number]};
+    if (slots->len % 8 || !are_slots(block->slots, count)) {
+        PyErr_SetString(PyExc_ValueError, "slots are not ascending, or not below 1024");
+        return false;
+    }
+    if ((size_t)values->len != parts * bytes) {
+        PyErr_Format(PyExc_ValueError, "got %zd bytes for %zu values, expected %zu", values->len, parts * count,
+                     parts * bytes);
+        return false;
+    }
+    if (!is_padded(block->values, parts, bytes, count)) {
+        PyErr_SetString(PyExc_ValueError, "the bits after the last value are not zero");
+        return false;
+    }
+    return true;
+}
+
+static bool take_blocks(struct unread *u, uint8_t *valid) {
+    size_t first = 0;
+    u->blocks = PyMem_Malloc((u->secrets.count + 1) * sizeof *u->blocks);
+    if (!u->blocks) return PyErr_NoMemory(), false;
+    for (size_t number = 0; number < u->secrets.count; number++) {
+        if (!take_block(u, number, first, valid)) return false;
+        first += u->blocks[number].count;
+    }
+    if (first == u->reading.total) return true;
+    PyErr_Format(PyExc_ValueError, "the output has %zu distances, expected %zu", u->reading.total, first);
+    return false;
+}
+
+static bool take_reading(struct buffers *buffers, struct unread *u, PyObject *table, PyObject *slabs, PyObject *asked,
+                         PyObject *kept, PyObject *distances) {
+    struct lattice_reading *r = &u->reading;
+    const size_t vector = LATTICE_RANK * LATTICE_DEGREE;
+    r->prime = take_primes(buffers, table);
+    if (!r->prime) return false;
+    const Py_buffer *positions = take(buffers, slabs, "the slabs", sizeof(long) == 8 ? "LQ" : "Q", 2, false);
+    if (!positions || !has_shape(positions, "the slabs", (size_t)positions->shape[0], 2)) return false;
+    const Py_buffer *out = take(buffers, distances, "the output", "H", 2, true);
+    if (!out) return false;
+    r->slab = positions->buf;
+    r->slabs = (size_t)positions->shape[0];
+    r->distances = out->buf;
+    r->queries = (size_t)out->shape[0];
+    r->total = (size_t)out->shape[1];
+    r->asked = take_exactly(buffers, asked, "the secrets of queries", HALF_WORDS, 3, r->queries * vector, 4, false);
+    if (!r->asked) return false;
+    r->kept = take_exactly(buffers, kept, "what queries kept", HALF_WORDS, 4, r->queries * r->slabs * vector, 4, false);
+    return r->kept != NULL;
+}
+
+static bool take_unread(struct unread *u, PyObject *secrets, PyObject *hints, PyObject *slots, PyObject *values) {
+    const size_t vector = LATTICE_RANK * LATTICE_DEGREE;
+    if (!take_parts(&u->secrets, secrets, "a secret", vector) ||
+        !take_parts(&u->hints, hints, "hints", u->reading.slabs * vector * LATTICE_HINT_BITS / 8) ||
+        !take_parts(&u->slots, slots, "slots", ANY_LENGTH) || !take_parts(&u->values, values, "values", ANY_LENGTH))
+        return false;
+    if (u->hints.count == u->secrets.count && u->slots.count == u->secrets.count && u->values.count == u->secrets.count)
+        return true;
+    PyErr_SetString(PyExc_ValueError, "there must be as many hints, slots and values as secrets");
+    return false;
+}
+
+/* lattice_read(kernels, threads, primes, largest noise, slabs, out, valid, asked, kept, secrets, hints, slots, values) */
+PyObject *xtrace_py_lattice_read(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_ssize_t threads;
+    unsigned long long max_noise;
+    PyObject *table, *slabs, *out, *valid, *asked, *kept, *secrets, *hints, *slots, *values;
+    if (!PyArg_ParseTuple(args, "snOKOOOOOOOOO", &name, &threads, &table, &max_noise, &slabs, &out, &valid, &asked, &kept,
+                          &secrets, &hints, &slots, &values))
+        return NULL;
+    struct buffers buffers = {.count = 0};
+    struct unread u = {.kernels = kernels_named(name), .reading = {.max_noise = max_noise}};
+    if (!u.kernels) return NULL;
+    uint8_t *flags = NULL;
+    const bool is_taken = take_reading(&buffers, &u, table, slabs, asked, kept, out) &&
+                          take_unread(&u, secrets, hints, slots, values) &&
+                          (flags = take_exactly(&buffers, valid, "the flags", "B?", 1, u.secrets.count, 1, true)) &&
+                          take_blocks(&u, flags);
+    if (is_taken) {
+        Py_BEGIN_ALLOW_THREADS
+        xtrace_in_threads(read_some, &u, u.secrets.count, READ_AT_ONCE, threads > 1 ? (size_t)threads : 1);
+        Py_END_ALLOW_THREADS
+    }
+    PyMem_Free(u.blocks);
+    release_parts(&u.secrets);
+    release_parts(&u.hints);
+    release_parts(&u.slots);
+    release_parts(&u.values);
+    release(&buffers);
+    if (!is_taken) return NULL;
     Py_RETURN_NONE;
 }

@@ -660,6 +660,7 @@ static PyMethodDef methods[] = {
     {"lattice_transform", xtrace_py_lattice_transform, METH_VARARGS, "Ring elements to their values, and back."},
     {"lattice_values", xtrace_py_lattice_values, METH_VARARGS, "Values of blocks for queries."},
     {"lattice_mask", xtrace_py_lattice_mask, METH_VARARGS, "Rows of a block or a query, and their sums."},
+    {"lattice_read", xtrace_py_lattice_read, METH_VARARGS, "Distances from the values of blocks."},
     {NULL, NULL, 0, NULL},
 };
 

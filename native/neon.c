@@ -50,9 +50,36 @@ INLINE void transpose(V r[2]) {
 const struct kernels xtrace_neon = KERNELS("neon", 1);
 
 INLINE V load_half_words(const uint32_t *words) { return vmovl_u32(vld1_u32(words)); }
+INLINE void store_half_words(uint32_t *words, V a) { vst1_u32(words, vmovn_u64(a)); }
+INLINE V left(V a, int bits) { return vshlq_u64(a, vdupq_n_s64(bits)); }
 INLINE V right(V a, int bits) { return vshlq_u64(a, vdupq_n_s64(-bits)); }
 INLINE V less_if_reached(V a, V bound) { /* the high halves are 0 in a */
     return vreinterpretq_u64_u32(vminq_u32(vreinterpretq_u32_u64(a), vreinterpretq_u32_u64(sub(a, bound))));
+}
+
+typedef uint32x4_t W;
+
+enum { WIDE = 4 };
+
+INLINE W wide_all(uint32_t word) { return vdupq_n_u32(word); }
+INLINE W wide_add(W a, W b) { return vaddq_u32(a, b); }
+INLINE W wide_sub(W a, W b) { return vsubq_u32(a, b); }
+INLINE W wide_least(W a, W b) { return vminq_u32(a, b); }
+INLINE W wide_low(W a, W b) { return vmulq_u32(a, b); }
+INLINE W wide_high(W a, W b) {
+    const V low = vmull_u32(vget_low_u32(a), vget_low_u32(b)), high = vmull_high_u32(a, b);
+    return vuzp2q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high));
+}
+INLINE W load_wide(const uint32_t *words) { return vld1q_u32(words); }
+INLINE void store_wide(uint32_t *words, W a) { vst1q_u32(words, a); }
+
+INLINE void wide_transpose(W r[4]) {
+    V a = vreinterpretq_u64_u32(vtrn1q_u32(r[0], r[1])), b = vreinterpretq_u64_u32(vtrn2q_u32(r[0], r[1]));
+    V c = vreinterpretq_u64_u32(vtrn1q_u32(r[2], r[3])), d = vreinterpretq_u64_u32(vtrn2q_u32(r[2], r[3]));
+    r[0] = vreinterpretq_u32_u64(vzip1q_u64(a, c));
+    r[1] = vreinterpretq_u32_u64(vzip1q_u64(b, d));
+    r[2] = vreinterpretq_u32_u64(vzip2q_u64(a, c));
+    r[3] = vreinterpretq_u32_u64(vzip2q_u64(b, d));
 }
 
 #include "lattice.h"

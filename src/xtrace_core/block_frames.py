@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,12 @@ _END: Final = struct.pack("<Q", 0)
 _ID: Final = struct.Struct("<Q")
 _LENGTH: Final = struct.Struct("<H")
 _MAX_ID_OCTETS: Final = 9
+_CUT_OFF: Final = "the answer was cut off before its end"
 
 Slots = NDArray[np.int64]
+_FIRST_SLOTS: Final = np.arange(BLOCK_ROWS, dtype=np.int64)
+_FIRST_SLOTS.flags.writeable = False
+_Data = TypeVar("_Data", bytes, memoryview)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,8 @@ class BlockValues:
 
     block_id: int
     slots: Slots
-    packed: list[list[bytes]]
-    """For each query and slab."""
+    values: memoryview
+    """For each query and slab, each padded to a byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,34 +129,31 @@ def read_answer(data: bytes, slabs: int, queries: int) -> BlockAnswer:
         )
     if candidates > MAX_ROWS:
         raise InvalidFrames(f"the answer announces {candidates} candidates, more than the {MAX_ROWS} possible ones")
-    position, values = _HEAD.size, list[BlockValues]()
-    while data[position : position + _ID.size] != _END:
-        one, position = _block(data, position, slabs, queries)
+    position, values, view = _HEAD.size, list[BlockValues](), memoryview(data)
+    while view[position : position + _ID.size] != _END:
+        one, position = _block(view, position, slabs * queries)
         values.append(one)
     if len(values) != blocks or len({one.block_id for one in values}) != blocks:
         raise InvalidFrames(f"the answer announced {blocks} different blocks and has {len(values)}")
-    records = list(_records(memoryview(data)[position + _ID.size :]))
+    records = list(_records(view[position + _ID.size :]))
     if sum(len(one.slots) for one in values) + sum(map(len, records)) != candidates:
         raise InvalidFrames(f"the answer announced {candidates} candidates and has others")
     return BlockAnswer(revision, candidates, values, records)
 
 
-def _block(data: bytes, position: int, slabs: int, queries: int) -> tuple[BlockValues, int]:
+def _block(data: memoryview, position: int, parts: int) -> tuple[BlockValues, int]:
     block_id, count, flag = _unpacked(_BLOCK, data, position)
     position += _BLOCK.size
     if not 0 < count <= BLOCK_ROWS or flag > 1:
         raise InvalidFrames(f"a block has {count} values and the flag {flag}, which is not possible")
-    slots = np.arange(count, dtype=np.int64)
+    slots = _FIRST_SLOTS[:count]
     if flag:
-        slots = slots_of(_taken(data, position, _BITMAP_BYTES))
+        slots = slots_of(bytes(_taken(data, position, _BITMAP_BYTES)))
         position += _BITMAP_BYTES
         if len(slots) != count:
             raise InvalidFrames(f"a block has {count} values for {len(slots)} slots")
-    size = value_bytes(count)
-    parts = _taken(data, position, size * slabs * queries)
-    starts = range(0, len(parts), size)
-    packed = [[parts[start : start + size] for start in starts[i * slabs : (i + 1) * slabs]] for i in range(queries)]
-    return BlockValues(block_id, slots, packed), position + len(parts)
+    values = _taken(data, position, value_bytes(count) * parts)
+    return BlockValues(block_id, slots, values), position + len(values)
 
 
 def _records(data: memoryview) -> Iterator[RowBlock]:
@@ -213,12 +214,15 @@ def unpacked_ids(data: bytes) -> NDArray[np.int64]:
     return ids.astype(np.int64)
 
 
-def _unpacked(form: struct.Struct, data: bytes, position: int) -> tuple[Any, ...]:
-    return form.unpack(_taken(data, position, form.size))
+def _unpacked(form: struct.Struct, data: bytes | memoryview, position: int) -> tuple[Any, ...]:
+    try:
+        return form.unpack_from(data, position)
+    except struct.error:
+        raise InvalidFrames(_CUT_OFF) from None
 
 
-def _taken(data: bytes, position: int, size: int) -> bytes:
+def _taken(data: _Data, position: int, size: int) -> _Data:
     taken = data[position : position + size]
     if len(taken) < size:
-        raise InvalidFrames("the answer was cut off before its end")
+        raise InvalidFrames(_CUT_OFF)
     return taken

@@ -93,7 +93,9 @@ def with_values(change: Callable[[int, NDArray[np.uint16]], NDArray[Any]]) -> Ch
         read = block_frames.read_answer(data, 1, queries)
         parts = [block_frames.head(1, queries, len(read.blocks), read.candidates, read.revision)]
         for number, one in enumerate(read.blocks):
-            values = np.array([unpack_values(query[0], len(one.slots)) for query in one.packed])
+            size = block_frames.value_bytes(len(one.slots))
+            packed = [bytes(one.values[size * i : size * (i + 1)]) for i in range(queries)]
+            values = np.array([unpack_values(part, len(one.slots)) for part in packed])
             changed_values = (change(number, values) % (1 << VALUE)).astype(np.uint16)
             parts.append(block_frames.block(one.block_id, one.slots, pack_values(changed_values)))
         made = b"".join(parts)

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from xtrace_core.arithmetic import Rows, as_rows, row_width
 from xtrace_core.arithmetic.portable import PortableArithmetic
 from xtrace_core.lattice.compiled import PREPARED
-from xtrace_core.lattice.interface import Elements
-from xtrace_core.lattice.layout import to_tiles
+from xtrace_core.lattice.interface import Elements, QueryValues, UnreadBlock
+from xtrace_core.lattice.layout import pack_values, to_tiles
 from xtrace_core.lattice.numbers import MODULI
-from xtrace_core.lattice.parameters import DEGREE, PRIMES, RANK
+from xtrace_core.lattice.parameters import DEGREE, MAX_NOISE, PRIMES, RANK, hint_bytes, slab_positions, slabs
 from xtrace_core.lattice.portable import PortableRing
 
 ROOT = Path(__file__).parents[2]
@@ -184,8 +184,8 @@ def in_plain_c(counts: tuple[int, ...], positions: tuple[int, ...]) -> Jobs:
     return jobs
 
 
-def of_blocks(lanes: int, words: tuple[int, ...] = (1, 17)) -> Jobs:
-    """Transforms, evaluations and masks, for kernels that evaluate so many bodies at once."""
+def of_blocks(lanes: int, bodies: int, words: tuple[int, ...] = (1, 17)) -> Jobs:
+    """Transforms, evaluations, masks and readings, for kernels with such vectors, and bodies evaluated at once."""
     jobs, rng, ring = Jobs(), np.random.default_rng(lanes), PortableRing()
 
     def elements(*shape: int) -> Elements:
@@ -200,16 +200,37 @@ def of_blocks(lanes: int, words: tuple[int, ...] = (1, 17)) -> Jobs:
     for each in words:
         secret = elements(RANK)
         noisy = rng.integers(-(1 << 42), 1 << 42, (each, DEGREE))
-        for count in sorted({1, 2, lanes} & set(range(lanes + 1))):
-            query, *bodies = (np.frombuffer(to_tiles(elements(each)), np.uint8) for _ in range(count + 1))
-            expected = ring.evaluate(4 * each, [body.data for body in bodies], [query.data])
-            jobs.add("evaluate", PREPARED, each, count, query, *bodies, results=(expected,))
+        for count in range(1, bodies + 1):
+            query, *stored = (np.frombuffer(to_tiles(elements(each)), np.uint8) for _ in range(count + 1))
+            expected = ring.evaluate(4 * each, [body.data for body in stored], [query.data])
+            jobs.add("evaluate", PREPARED, each, count, query, *stored, results=(expected,))
         for sums_of_noisy in (0, 1):
             matrices = elements(each, RANK), elements(each, RANK)
             tiles, sums = ring.masked(*matrices, secret, noisy, sums_of_noisy=bool(sums_of_noisy))
             arguments = PREPARED, each, sums_of_noisy, *matrices, secret, noisy
             jobs.add("mask", *arguments, results=(np.frombuffer(tiles, np.uint8), ring.forward(sums)))
+    _readings(jobs, ring, lanes)
     return jobs
+
+
+def _readings(jobs: Jobs, ring: PortableRing, lanes: int) -> None:
+    """Two blocks, one of them with some slots, for two queries with two slabs."""
+    embed_len, queries, rng = 513, 2, np.random.default_rng(lanes)
+    drawn = rng.integers(0, PRIMES[0], (queries, 1 + slabs(embed_len), RANK, DEGREE)).astype(np.uint32)
+    kept = QueryValues(np.ascontiguousarray(drawn[:, 0]), np.ascontiguousarray(drawn[:, 1:]))
+    blocks = []
+    for slots in (np.arange(2 * lanes + 1), np.array([0, 5, 1023])):
+        values = rng.integers(0, 1 << 12, (queries, slabs(embed_len), len(slots)), dtype=np.uint16)
+        secret = rng.integers(0, 3, RANK * DEGREE, dtype=np.uint8).tobytes()
+        blocks.append(UnreadBlock(secret, rng.bytes(hint_bytes(embed_len)), slots, pack_values(values)))
+    distances, valid = ring.read(embed_len, kept, blocks)
+    positions = np.array(slab_positions(embed_len), np.uint64)
+    head = PREPARED, len(blocks), MAX_NOISE, queries, len(positions), distances.shape[1], positions, *kept
+    taken: list[int | NDArray[Any]] = []
+    for one in blocks:
+        taken += [len(one.slots), *one.slots.tolist()]
+        taken += [np.frombuffer(part, np.uint8) for part in (one.secret, one.hints, one.values)]
+    jobs.add("read", *head, *taken, results=(distances, valid))
 
 
 # ---- The harness -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from support import databases
 from support.service import Http, b64, ok
 from xtrace_core import block_frames
-from xtrace_core.lattice.layout import unpack_values
 from xtrace_core.lattice.parameters import hint_bytes, slabs
 from xtrace_core.wire import MSGPACK, ContextData
 from xtrace_sdk.x_vec.schemes.blocks import BlockAnswer
@@ -187,11 +186,12 @@ class SealingClient:
         answers = []
         for one, of_block in zip(read.blocks, parts, strict=True):
             assert one.block_id == of_block.block_id
-            values = [[unpack_values(part, len(one.slots)) for part in query] for query in one.packed]
             checked = self.client.blocks.checked(of_block.header, of_block.hints, self.kb)
-            answers.append(BlockAnswer(checked, one.slots, np.array(values, dtype=np.uint16)))
-        for one, of_block, found in zip(read.blocks, parts, asked.read(answers), strict=True):
-            for slot, distances in zip(one.slots, found.T.tolist(), strict=True):
+            answers.append(BlockAnswer(checked, one.slots, one.values))
+        ends = np.cumsum([len(one.slots) for one in read.blocks])
+        of_blocks = np.split(asked.read(answers), ends, axis=1)[:-1]
+        for one, of_block, of_slots in zip(read.blocks, parts, of_blocks, strict=True):
+            for slot, distances in zip(one.slots, of_slots.T.tolist(), strict=True):
                 chunk_id = int(of_block.chunk_ids[slot])
                 assert chunk_id not in in_blocks, "a chunk is in two blocks"
                 in_blocks[chunk_id] = distances

@@ -93,3 +93,19 @@ def lattice_mask(
     noisy: NDArray[np.int64],
     /,
 ) -> None: ...
+def lattice_read(
+    kernels: str,
+    threads: int,
+    primes: _Words,
+    max_noise: int,
+    slabs: NDArray[np.uint64],
+    out: NDArray[np.uint16],
+    valid: NDArray[np.bool_],
+    asked: NDArray[np.uint32],
+    kept: NDArray[np.uint32],
+    secrets: tuple[bytes, ...],
+    hints: tuple[bytes, ...],
+    slots: tuple[NDArray[np.int64], ...],
+    values: tuple[bytes | memoryview, ...],
+    /,
+) -> None: ...

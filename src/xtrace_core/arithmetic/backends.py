@@ -43,7 +43,7 @@ def why_not_compiled() -> str:
 
 def choose(environment: Mapping[str, str]) -> tuple[Arithmetic, str]:
     """Returns the backend to use, and why. Raises `RuntimeError` if the forced backend does not run here."""
-    here = backends(_threads(environment), _constant_time(environment))
+    here = backends(thread_count(environment), _constant_time(environment))
     forced = environment.get("XTRACE_ARITHMETIC", "")
     if forced:
         if forced not in here:
@@ -64,7 +64,8 @@ def _constant_time(environment: Mapping[str, str]) -> bool:
     return text == "1"
 
 
-def _threads(environment: Mapping[str, str]) -> int:
+def thread_count(environment: Mapping[str, str]) -> int:
+    """Returns how many threads share a batch. Raises `RuntimeError` if `XTRACE_THREADS` is not valid."""
     text = environment.get("XTRACE_THREADS", "")
     if not text:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,14 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Buffer
-from xtrace_core.lattice.interface import Coefficients, Elements, Values
+from xtrace_core.lattice.interface import Coefficients, Elements, QueryValues, UnreadBlock, Values
 from xtrace_core.lattice.numbers import COFACTOR_INVERSES, DEGREE_INVERSES, INVERSE_POWERS, POWERS
-from xtrace_core.lattice.parameters import BLOCK_ROWS, DEGREE, PRIMES, RANK, WORD_BYTES, slab_words, slabs, words
+from xtrace_core.lattice.parameters import (
+    BLOCK_ROWS,
+    DEGREE,
+    MAX_NOISE,
+    PRIMES,
+    RANK,
+    WORD_BYTES,
+    slab_positions,
+    slab_words,
+    slabs,
+    words,
+)
 
 try:
     from xtrace_core.arithmetic._native import (
         lattice_kernels,
         lattice_mask,
+        lattice_read,
         lattice_transform,
         lattice_values,
     )
@@ -36,7 +48,8 @@ def _prime_words(t: int) -> NDArray[np.uint64]:
     inverses = np.concatenate([DEGREE_INVERSES[t], COFACTOR_INVERSES[t]])
     fixed = np.stack([inverses, _quotients(inverses, q)], axis=1).reshape(-1)
     tables = [part for numbers in (POWERS[t], INVERSE_POWERS[t]) for part in (numbers, _quotients(numbers, q))]
-    return np.concatenate([np.array([q, 2**32 % q, 2**60 // q, 2**64 // q], np.uint64), fixed, *tables])
+    head = np.concatenate([np.array([q, 2**32 % q, 2**60 // q, 2**64 // q], np.uint64), fixed])
+    return np.concatenate([head, np.concatenate(tables).astype(np.uint32).view(np.uint64)])
 
 
 PREPARED: Final = np.concatenate([_prime_words(t) for t in range(len(PRIMES))])
@@ -44,10 +57,12 @@ PREPARED: Final = np.concatenate([_prime_words(t) for t in range(len(PRIMES))])
 
 
 class CompiledRing:
-    """`Ring` in C. Every method releases the interpreter's lock, and works in its caller's thread alone."""
+    """`Ring` in C. Every method releases the interpreter's lock. `read` works in this number of threads, all others in
+    their caller's alone."""
 
-    def __init__(self, kernels: str) -> None:
+    def __init__(self, kernels: str, threads: int = 1) -> None:
         self.name = kernels
+        self.threads = threads
 
     def forward(self, coefficients: Elements) -> Elements:
         return self._transformed(coefficients, inverse=False)
@@ -68,6 +83,28 @@ class CompiledRing:
         sums = np.empty((RANK, len(PRIMES), DEGREE), np.uint32)
         lattice_mask(self.name, PREPARED, sums_of_noisy, tiles, sums, matrix, other, secret, noisy)
         return tiles.tobytes(), self.inverse(sums)
+
+    def read(
+        self, embed_len: int, queries: QueryValues, blocks: Sequence[UnreadBlock]
+    ) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+        distances = np.empty((len(queries.secrets), sum([len(one.slots) for one in blocks])), np.uint16)
+        valid = np.empty(len(blocks), np.bool_)
+        positions = np.array(slab_positions(embed_len), np.uint64)
+        lattice_read(
+            self.name,
+            self.threads,
+            PREPARED,
+            MAX_NOISE,
+            positions,
+            distances,
+            valid,
+            *queries,
+            tuple([one.secret for one in blocks]),
+            tuple([one.hints for one in blocks]),
+            tuple([one.slots for one in blocks]),
+            tuple([one.values for one in blocks]),
+        )
+        return distances, valid
 
     def _transformed(self, elements: Elements, *, inverse: bool) -> Elements:
         out = np.empty_like(elements, order="C")

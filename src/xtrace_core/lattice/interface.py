@@ -1,7 +1,7 @@
 """What a backend of the blocks' arithmetic offers; all give the same bytes."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,27 @@ Coefficients: TypeAlias = NDArray[np.int64]
 """Coefficients with a sign, `(..., DEGREE)`."""
 Values: TypeAlias = NDArray[np.uint16]
 """The values of an answer: shape `(bodies, queries, slabs, BLOCK_ROWS)`, 12 bits each."""
+
+
+class QueryValues(NamedTuple):
+    """What reads the answers to queries: values modulo the first prime."""
+
+    secrets: NDArray[np.uint32]
+    """Those of the queries' secrets, `(queries, RANK, DEGREE)`."""
+    kept: NDArray[np.uint32]
+    """`(queries, slabs, RANK, DEGREE)`"""
+
+
+class UnreadBlock(NamedTuple):
+    """What a client reads of one block in an answer."""
+
+    secret: bytes
+    """The coefficients of the block's secret plus 1, a byte each, `RANK * DEGREE`."""
+    hints: bytes
+    slots: NDArray[np.int64]
+    """Those that were answered, ascending, `(n,)`."""
+    values: Buffer
+    """Their values as they were sent: for each query and slab `n` values of 12 bits, padded to a byte."""
 
 
 class Ring(Protocol):
@@ -46,5 +67,18 @@ class Ring(Protocol):
         most 2^42 in size. The sums are the coefficients of the transpose of `other` times the rows, or times the noisy
         elements. Both matrices are values `(K, RANK, 2, DEGREE)`, the secret is `(RANK, 2, DEGREE)`, `noisy` is
         `(K, DEGREE)`.
+        """
+        ...
+
+    def read(
+        self, embed_len: int, queries: QueryValues, blocks: Sequence[UnreadBlock]
+    ) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+        """Returns `(distances, valid)` for at least one query.
+
+        Distances are those of the slots of all blocks, one block after another: `(queries, slots)`. A block is valid if
+        an honest service may have computed its values.
+
+        Raises `ValueError` for slots that are not ascending or not below `BLOCK_ROWS`, and for values of another length
+        or padding.
         """
         ...

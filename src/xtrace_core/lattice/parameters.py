@@ -22,6 +22,10 @@ FOLD: Final = 4
 
 HINT_BITS: Final = 20
 VALUE_BITS: Final = 12
+FRACTION_BITS: Final = 34
+"""Of the fractions with which distances are computed."""
+MAX_NOISE: Final = int(0.44 * (1 << FRACTION_BITS))
+"""How far a reading may be from an integer: further away happens once in 2^50 values of an honest service."""
 HEADER_BYTES: Final = 112
 WORD_BYTES: Final = 8
 """Of a ring element's coefficient: its residues modulo both primes."""
@@ -43,6 +47,13 @@ def slab_words(embed_len: int) -> list[int]:
     """Returns the ring elements of each slab: equally many, except in the last."""
     total, each = words(embed_len), -(-words(embed_len) // slabs(embed_len))
     return [min(each, total - first) for first in range(0, total, each)]
+
+
+def slab_positions(embed_len: int) -> list[tuple[int, int]]:
+    """Returns for each slab its positions, in whole words, and how many of them vectors use."""
+    positions = [FOLD * count for count in slab_words(embed_len)]
+    in_use = [*positions[:-1], positions[-1] - (sum(positions) - embed_len)]
+    return list(zip(positions, in_use, strict=True))
 
 
 def body_bytes(embed_len: int) -> int:

@@ -6,9 +6,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Buffer
-from xtrace_core.lattice.interface import Coefficients, Elements, Values
+from xtrace_core.lattice.interface import Coefficients, Elements, QueryValues, UnreadBlock, Values
 from xtrace_core.lattice.layout import from_tiles, slab_parts, to_tiles
 from xtrace_core.lattice.numbers import (
     DEGREE_INVERSES,
@@ -21,6 +22,7 @@ from xtrace_core.lattice.numbers import (
     rounded,
 )
 from xtrace_core.lattice.parameters import BLOCK_ROWS, DEGREE, VALUE_BITS, slabs
+from xtrace_core.lattice.reading import read_blocks
 
 
 class PortableRing:
@@ -72,3 +74,8 @@ class PortableRing:
             np.uint32
         )
         return to_tiles(rows), self.inverse(products(other, (values if sums_of_noisy else rows)[:, None], axis=0))
+
+    def read(
+        self, embed_len: int, queries: QueryValues, blocks: Sequence[UnreadBlock]
+    ) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+        return read_blocks(self, embed_len, queries, blocks)

@@ -36,6 +36,6 @@ def test_rows_as_bits(emulated: Harness) -> None:
     emulated.expect(in_plain_c((0, 1, 3, 4, 5), (1, 39, 40, 41, 5120)), "none")
 
 
-@pytest.mark.parametrize(("name", "lanes"), [("neon", 2), ("none", 1)])
-def test_encrypted_blocks(emulated: Harness, name: str, lanes: int) -> None:
-    emulated.expect(of_blocks(lanes), name)
+@pytest.mark.parametrize(("name", "lanes", "bodies"), [("neon", 2, 2), ("none", 1, 1)])
+def test_encrypted_blocks(emulated: Harness, name: str, lanes: int, bodies: int) -> None:
+    emulated.expect(of_blocks(lanes, bodies), name)

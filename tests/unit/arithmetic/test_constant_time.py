@@ -38,8 +38,8 @@ VALGRIND = shutil.which("valgrind")
 MEMCHECK = ["--quiet", "--leak-check=no", "--error-exitcode=9"]
 AVX2 = "avx2" in backends(threads=1)
 NAMES = ("ifma", "avx2")
-BLOCKS = (("ifma", 8), ("avx2", 4), ("none", 1))
-"""Kernels for encrypted blocks, and the bodies that each evaluates at once."""
+BLOCKS = (("ifma", 8, 2), ("avx2", 4, 2), ("none", 1, 1))
+"""Kernels for encrypted blocks, the lanes of each, and the bodies that it evaluates at once."""
 
 pytestmark = pytest.mark.long
 
@@ -109,10 +109,10 @@ class TestSecrets:
     def test_nor_where_rows_are_bits(self, memcheck: Harness) -> None:
         memcheck.expect(in_plain_c((1, 5), (1, 33, 121)), "none")
 
-    @pytest.mark.parametrize(("name", "lanes"), BLOCKS)
-    def test_nor_in_encrypted_blocks(self, memcheck: Harness, name: str, lanes: int) -> None:
+    @pytest.mark.parametrize(("name", "lanes", "bodies"), BLOCKS)
+    def test_nor_in_encrypted_blocks(self, memcheck: Harness, name: str, lanes: int, bodies: int) -> None:
         skip_without("a processor with AVX2", AVX2 or name != "avx2")
-        memcheck.expect(of_blocks(lanes, words=(lanes + 1,)), name)
+        memcheck.expect(of_blocks(lanes, bodies, words=(lanes + 1,)), name)
 
     @pytest.mark.parametrize("name", NAMES)
     def test_an_indexed_table_is_reported(self, memcheck: Harness, name: str) -> None:
@@ -133,10 +133,10 @@ class TestSanitizers:
     def test_rows_as_bits(self, sanitized: Harness) -> None:
         sanitized.expect(in_plain_c((0, 1, 3, 4, 5), (1, 39, 40, 41, 5120)), "none")
 
-    @pytest.mark.parametrize(("name", "lanes"), BLOCKS)
-    def test_encrypted_blocks(self, sanitized: Harness, name: str, lanes: int) -> None:
+    @pytest.mark.parametrize(("name", "lanes", "bodies"), BLOCKS)
+    def test_encrypted_blocks(self, sanitized: Harness, name: str, lanes: int, bodies: int) -> None:
         skip_without("a processor with AVX2", AVX2 or name != "avx2")
-        sanitized.expect(of_blocks(lanes), name)
+        sanitized.expect(of_blocks(lanes, bodies), name)
 
     def test_an_overrun_and_an_undefined_shift_are_reported(self, sanitized: Harness) -> None:
         secret = np.ones(16, dtype=np.uint8)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from support.missing_tools import needs
 from xtrace_core.lattice.compiled import KERNELS, CompiledRing
-from xtrace_core.lattice.interface import Elements
-from xtrace_core.lattice.layout import all_reduced, from_tiles, to_tiles
+from xtrace_core.lattice.interface import Elements, QueryValues, UnreadBlock
+from xtrace_core.lattice.layout import all_reduced, from_tiles, pack_values, to_tiles
 from xtrace_core.lattice.numbers import MODULI
-from xtrace_core.lattice.parameters import DEGREE, PRIMES, RANK, slab_words
+from xtrace_core.lattice.parameters import DEGREE, PRIMES, RANK, hint_bytes, slab_words, slabs
 from xtrace_core.lattice.portable import PortableRing
 from xtrace_core.lattice.ring import ring
 
@@ -80,6 +80,59 @@ def test_masked_rows(kernel: str, words: int, sums_of_noisy: bool) -> None:
         found = CompiledRing(kernel).masked(*arguments, sums_of_noisy=sums_of_noisy)
         assert found[0] == expected[0]
         assert np.array_equal(found[1], expected[1])
+
+
+def unread(embed_len: int, queries: int, counts: list[int], seed: int) -> list[UnreadBlock]:
+    """Blocks whose numbers are random: what any server may answer, so most of their distances are not valid."""
+    rng = np.random.default_rng(seed)
+    blocks = []
+    for count in counts:
+        slots = np.sort(rng.choice(DEGREE, count, replace=False)) if count % 3 else np.arange(count)
+        values = pack_values(rng.integers(0, 1 << 12, (queries, slabs(embed_len), count), dtype=np.uint16))
+        secret = rng.integers(0, 3, RANK * DEGREE, dtype=np.uint8).tobytes()
+        blocks.append(UnreadBlock(secret, rng.bytes(hint_bytes(embed_len)), slots.astype(np.int64), values))
+    return blocks
+
+
+def query_values(embed_len: int, queries: int, seed: int) -> QueryValues:
+    drawn = elements(seed, queries, slabs(embed_len) + 1, RANK)[:, :, :, 0] if seed else None
+    if drawn is None:
+        drawn = np.full((queries, slabs(embed_len) + 1, RANK, DEGREE), PRIMES[0] - 1, np.uint32)
+    return QueryValues(np.ascontiguousarray(drawn[:, 0]), np.ascontiguousarray(drawn[:, 1:]))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("embed_len", "queries"), [(1, 1), (512, 2), (513, 1), (1030, 9)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_readings(kernel: str, embed_len: int, queries: int, threads: int) -> None:
+    compiled = CompiledRing(kernel, threads)
+    for seed, counts in ((0, [1]), (1, [1024, 1, 7, 9, 300, 16]), (2, [0, 3, 5, 1000, 8, 12, 11, 10, 1, 6, 2])):
+        arguments = embed_len, query_values(embed_len, queries, seed), unread(embed_len, queries, counts, seed)
+        expected, found = PORTABLE.read(*arguments), compiled.read(*arguments)
+        assert expected[0].shape == (queries, sum(counts))
+        assert np.array_equal(found[0], expected[0])
+        assert np.array_equal(found[1], expected[1])
+
+
+def test_nothing_to_read() -> None:
+    for one in (PORTABLE, CompiledRing(KERNELS[0])):
+        distances, valid = one.read(8, query_values(8, 2, 1), [])
+        assert (distances.shape, valid.shape) == ((2, 0), (0,))
+
+
+@pytest.mark.parametrize("one", [PORTABLE, CompiledRing(KERNELS[0] if KERNELS else "")], ids=["portable", "compiled"])
+def test_answers_that_are_not_of_the_format_are_not_read(one: PortableRing | CompiledRing) -> None:
+    (good,) = unread(8, 1, [3], 1)
+    for wrong, sentence in (
+        (good._replace(slots=good.slots[:2]), "got 5 bytes for 2 values, expected 3"),
+        (good._replace(values=good.values[:-1]), "got 4 bytes for 3 values, expected 5"),
+        (good._replace(values=b"\xff" * 5), "the bits after the last value are not zero"),
+        (good._replace(slots=np.array([1, 1, 2])), "slots are not ascending"),
+        (good._replace(slots=np.array([-1, 1, 2])), "slots are not ascending"),
+        (good._replace(slots=np.array([0, 1, 1024])), "not below 1024"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            one.read(8, query_values(8, 1, 1), [good, wrong])
 
 
 def test_tiles_are_read_as_they_are_written() -> None:

@@ -37,9 +37,9 @@ def test_rows_as_bits(musl: Harness) -> None:
     musl.expect(in_plain_c((0, 1, 3, 4, 5), (1, 39, 40, 41, 5120)), "none")
 
 
-@pytest.mark.parametrize(("name", "lanes"), [("avx2", 4), ("none", 1)])
-def test_encrypted_blocks(musl: Harness, name: str, lanes: int) -> None:
-    musl.expect(of_blocks(lanes), name)
+@pytest.mark.parametrize(("name", "lanes", "bodies"), [("avx2", 4, 2), ("none", 1, 1)])
+def test_encrypted_blocks(musl: Harness, name: str, lanes: int, bodies: int) -> None:
+    musl.expect(of_blocks(lanes, bodies), name)
 
 
 def test_the_whole_module_compiles(tmp_path: Path) -> None:

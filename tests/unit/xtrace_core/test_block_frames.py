@@ -11,14 +11,9 @@ SOME_SLOTS = np.array([3, 7, 1023])
 SIZES = {len(slots): block_frames.value_bytes(len(slots)) for slots in (EVERY_SLOT, SOME_SLOTS)}
 
 
-def packed(count: int, slabs: int, queries: int) -> list[list[bytes]]:
-    return [
-        [bytes([i, s]) * (SIZES[count] // 2) + b"x" * (SIZES[count] % 2) for s in range(slabs)] for i in range(queries)
-    ]
-
-
-def joined(count: int, slabs: int, queries: int) -> bytes:
-    return b"".join([part for query in packed(count, slabs, queries) for part in query])
+def packed(count: int, slabs: int, queries: int) -> bytes:
+    each = [bytes([i, s]) * (SIZES[count] // 2) for i in range(queries) for s in range(slabs)]
+    return b"".join([one.ljust(SIZES[count], b"x") for one in each])
 
 
 def records(count: int) -> bytes:
@@ -31,8 +26,8 @@ def answer(slabs: int = 1, queries: int = 1, in_records: int = 2) -> bytes:
     return b"".join(
         [
             block_frames.head(slabs, queries, 2, 1024 + 3 + in_records, 99),
-            block_frames.block(7, EVERY_SLOT, joined(1024, slabs, queries)),
-            block_frames.block(9, SOME_SLOTS, joined(3, slabs, queries)),
+            block_frames.block(7, EVERY_SLOT, packed(1024, slabs, queries)),
+            block_frames.block(9, SOME_SLOTS, packed(3, slabs, queries)),
             block_frames.end(),
             records(in_records),
         ]
@@ -45,13 +40,13 @@ def test_an_answer_is_read_as_it_was_written(slabs: int, queries: int, in_record
     assert (read.revision, read.candidates) == (99, 1027 + in_records)
     assert [one.block_id for one in read.blocks] == [7, 9]
     assert [one.slots.tolist() for one in read.blocks] == [EVERY_SLOT.tolist(), SOME_SLOTS.tolist()]
-    assert [one.packed for one in read.blocks] == [packed(1024, slabs, queries), packed(3, slabs, queries)]
+    assert [one.values for one in read.blocks] == [packed(1024, slabs, queries), packed(3, slabs, queries)]
     assert [row for rows in read.records for row in rows.chunk_ids.tolist()] == list(range(5, 5 + in_records))
 
 
 def test_a_value_takes_one_and_a_half_bytes_and_a_whole_block_has_no_bitmap() -> None:
-    assert len(block_frames.block(7, EVERY_SLOT, joined(1024, 1, 1))) == 11 + 1536
-    assert len(block_frames.block(9, SOME_SLOTS, joined(3, 1, 1))) == 11 + 128 + 5
+    assert len(block_frames.block(7, EVERY_SLOT, packed(1024, 1, 1))) == 11 + 1536
+    assert len(block_frames.block(9, SOME_SLOTS, packed(3, 1, 1))) == 11 + 128 + 5
 
 
 def test_an_answer_that_is_cut_anywhere_is_no_answer() -> None:

@@ -14,7 +14,7 @@ from xtrace_sdk.x_vec.schemes.interface import SchemeParameters
 from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
 
 CLIENT = LatticeClient.create(8, SchemeParameters())
-SIZE = 112 + 7680 + 3 * 8 + 500
+SIZE = 112 + 7680 + 3072 + 3 * 8 + 500
 
 
 class Service:

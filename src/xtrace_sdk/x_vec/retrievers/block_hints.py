@@ -59,4 +59,4 @@ class BlockHints:
 
 def _size(known: KnownBlock) -> int:
     """Returns the bytes that keeping a block takes."""
-    return len(known.block.header) + len(known.block.hints) + known.chunk_ids.nbytes + _OVERHEAD
+    return known.block.size + known.chunk_ids.nbytes + _OVERHEAD

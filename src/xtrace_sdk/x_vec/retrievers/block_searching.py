@@ -35,11 +35,12 @@ from xtrace_sdk.x_vec.retrievers.readings import Reading, Readings
 from xtrace_sdk.x_vec.retrievers.scan import Nearest, nearest_among, nonces_of
 from xtrace_sdk.x_vec.retrievers.scope import SearchScope
 from xtrace_sdk.x_vec.schemes.blocks import BlockQueries, BlockScheme
-from xtrace_sdk.x_vec.schemes.interface import Bits, Distances, HomomorphicClient
+from xtrace_sdk.x_vec.schemes.interface import Bits, HomomorphicClient
 from xtrace_sdk.x_vec.stored.blocks import KnownBlock, readable
 
 ATTEMPTS: Final = 5
 """How often a search is repeated because blocks in its answer were removed before their hints were fetched."""
+_NO_IDS: Final = np.empty(0, np.int64)
 _ROW_BYTES: Final = 9
 """A row of an answer, besides its record and nonce."""
 
@@ -162,27 +163,26 @@ class _Attempt(Secretive):
         """
         if self._queries is None:
             raise AssertionError("an answer needs queries")
-        answers = [readable(one, block) for one, block in zip(answer.blocks, known, strict=True)]
-        ids = [block.chunk_ids[one.slots] for one, block in zip(answer.blocks, known, strict=True)]
-        ids += [rows.chunk_ids for rows in answer.records]
-        found = [*self._queries.read(answers), *self._of_records(answer.records)]
-        if not ids:
-            return np.empty(0, np.int64), np.empty((len(self._vectors), 0), np.uint16)
-        chunk_ids = np.concatenate(ids)
-        order = np.argsort(chunk_ids, kind="stable")
-        chunk_ids = chunk_ids[order]
+        pairs = list(zip(answer.blocks, known, strict=True))
+        distances = self._queries.read([readable(one, block) for one, block in pairs])
+        ids = [block.chunks_of(one.slots) for one, block in pairs] + [rows.chunk_ids for rows in answer.records]
+        chunk_ids = np.concatenate([_NO_IDS, *ids])
+        if answer.records:
+            distances = np.concatenate([distances, *self._of_records(answer.records)], axis=1)
+        if not (chunk_ids[1:] > chunk_ids[:-1]).all():
+            order = np.argsort(chunk_ids, kind="stable")
+            chunk_ids, distances = chunk_ids[order], distances[:, order]
         _check_ids(chunk_ids, scope)
-        return chunk_ids, np.concatenate(found, axis=1).astype(np.uint16)[:, order]
+        return chunk_ids, distances
 
-    def _of_records(self, records: Sequence[RowBlock]) -> list[Distances]:
-        if not records:
-            return []
+    def _of_records(self, records: Sequence[RowBlock]) -> list[NDArray[np.uint16]]:
+        """Raises `InvalidRows`, which names the first bad records."""
         queries = self._client.encrypt_queries(self._vectors)
-        found: list[Distances] = []
+        found: list[NDArray[np.uint16]] = []
         invalid: list[int] = []
         for rows in records:
             distances, valid = queries.read(rows.ciphertexts, nonces_of(rows))
-            found.append(distances)
+            found.append(distances.astype(np.uint16))
             invalid += rows.chunk_ids[~valid].tolist()
         if invalid:
             named = invalid[:MAX_NAMED_ROWS]
@@ -191,8 +191,8 @@ class _Attempt(Secretive):
 
 
 def _check_ids(ascending: NDArray[np.int64], scope: SearchScope) -> None:
-    if (np.diff(ascending) == 0).any():
+    if (ascending[1:] == ascending[:-1]).any():
         raise InvalidAnswer("the server answered twice for one chunk, expected one answer for each")
     bounds = scope.id_range
-    if bounds and not bounds[0] <= ascending[0] <= ascending[-1] <= bounds[1]:
+    if bounds and len(ascending) and not bounds[0] <= ascending[0] <= ascending[-1] <= bounds[1]:
         raise InvalidAnswer("the server answered for chunks outside the requested range")

@@ -11,7 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xtrace_core.arithmetic import Buffer
 from xtrace_core.schemes.interface import BlockSizes
+from xtrace_core.secrecy import Secretive
+from xtrace_sdk.errors import InvalidAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +26,21 @@ class SealedBlock:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedBlock:
+@dataclass(frozen=True, slots=True, repr=False)
+class CheckedBlock(Secretive):
     """A block's header and hints, which authenticated: only `BlockScheme.checked` creates one."""
 
     header: bytes
     hints: bytes
     count: int
     """The vectors in the block: its slots from 0 on."""
+    secret: bytes
+    """What its scheme reads its values with."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that keeping it takes."""
+        return len(self.header) + len(self.hints) + len(self.secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +50,14 @@ class BlockAnswer:
     block: CheckedBlock
     slots: NDArray[np.int64]
     """The slots that were answered, ascending, `(n,)`."""
-    values: NDArray[np.uint16]
-    """Their values, `(queries, slabs, n)`."""
+    values: Buffer
+    """Their values as they were sent, for each query and slab."""
+
+    def check_slots(self) -> None:
+        """Raises `InvalidAnswer` for slots that the block does not have."""
+        count = self.block.count
+        if len(self.slots) and self.slots[-1] >= count:
+            raise InvalidAnswer(f"the server answered for slots that a block of {count} vectors does not have")
 
 
 class BlockQueries(Protocol):
@@ -53,15 +69,15 @@ class BlockQueries(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, answers: Sequence[BlockAnswer]) -> list[NDArray[np.int64]]:
-        """Returns for each answer the distances `(queries, n)`. Works once: the secrets serve one answer.
+    def read(self, answers: Sequence[BlockAnswer]) -> NDArray[np.uint16]:
+        """Returns the distances of the slots of all answers, one answer after another, `(queries, slots)`.
 
-        Takes the whole answer of a search, because nothing may depend on a part of it. Raises `InvalidAnswer` for
-        values that no honest service computes, `RuntimeError` when called again.
+        Works once: the secrets serve one answer. Takes the whole answer of a search, because nothing may depend on a
+        part of it. Raises `InvalidAnswer` for values that no honest service computes, `RuntimeError` when called again.
         """
         ...
 
-    def read_each(self, answers: Sequence[BlockAnswer]) -> list[NDArray[np.int64] | None]:
+    def read_each(self, answers: Sequence[BlockAnswer]) -> list[NDArray[np.uint16] | None]:
         """Like `read`, but returns None for each answer with values that no honest service computes."""
         ...
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_core.block_frames import BlockValues, FetchedBlock
-from xtrace_core.lattice.layout import unpack_values
+from xtrace_core.block_frames import BlockValues, FetchedBlock, Slots
 from xtrace_sdk.errors import InvalidAnswer
 from xtrace_sdk.x_vec.schemes.blocks import BlockAnswer, BlockScheme, CheckedBlock
 
@@ -17,6 +16,10 @@ class KnownBlock:
 
     block: CheckedBlock
     chunk_ids: NDArray[np.int64]
+
+    def chunks_of(self, slots: Slots) -> NDArray[np.int64]:
+        """Returns the chunks in these slots, which the block has."""
+        return self.chunk_ids if len(slots) == len(self.chunk_ids) else self.chunk_ids[slots]
 
 
 def known_block(scheme: BlockScheme, kb_id: str, fetched: FetchedBlock) -> KnownBlock:
@@ -32,12 +35,7 @@ def known_block(scheme: BlockScheme, kb_id: str, fetched: FetchedBlock) -> Known
 
 
 def readable(values: BlockValues, known: KnownBlock) -> BlockAnswer:
-    """Returns what the service answered for a block, unpacked. Raises `InvalidAnswer` for other slots than it has."""
-    count = len(values.slots)
-    if count and int(values.slots[-1]) >= known.block.count:
-        raise InvalidAnswer(f"the server answered for slots that a block of {known.block.count} vectors does not have")
-    try:
-        unpacked = [[unpack_values(part, count) for part in query] for query in values.packed]
-    except ValueError as error:
-        raise InvalidAnswer(f"the server's answer cannot be read: {error}; search again") from None
-    return BlockAnswer(known.block, values.slots, np.array(unpacked, dtype=np.uint16))
+    """Returns what the service answered for a block. Raises `InvalidAnswer` for slots that the block does not have."""
+    answer = BlockAnswer(known.block, values.slots, values.values)
+    answer.check_slots()
+    return answer

@@ -179,7 +179,7 @@ class _Check:
         self,
         values: BlockValues,
         known: tuple[KnownBlock, ReadableAnswer] | None,
-        distances: NDArray[np.int64] | None,
+        distances: NDArray[np.uint16] | None,
     ) -> Iterator[BlockProblem]:
         if known is None:
             yield BlockProblem.PARTS

@@ -182,9 +182,9 @@ static void lattice_transform(void) {
 static void lattice_evaluate(void) {
     const struct lattice_prime *primes = take_primes();
     const size_t words = number(), count = number(), bytes = 8 * LATTICE_DEGREE * words;
-    const uint8_t *bodies[8], *query = secret(bytes);
-    uint16_t *values[8];
-    if (count > lattice->lanes) fail("more bodies than lanes");
+    const uint8_t *bodies[LATTICE_BODIES], *query = secret(bytes);
+    uint16_t *values[LATTICE_BODIES];
+    if (count > lattice->bodies) fail("more bodies than are evaluated at once");
     for (size_t b = 0; b < count; b++) bodies[b] = secret(bytes), values[b] = allocated(2 * LATTICE_DEGREE);
     lattice->evaluate(primes, values, bodies, count, query, words);
     for (size_t b = 0; b < count; b++) result(values[b], 2 * LATTICE_DEGREE);
@@ -204,6 +204,36 @@ static void lattice_mask(void) {
     lattice->mask(&m);
     result(m.tiles, m.words * 8 * LATTICE_DEGREE);
     result(m.sums, LATTICE_RANK * element);
+}
+
+/* The slots are numbers, because the service names them: they are the only places that are looked up. */
+static struct lattice_block take_block(const struct lattice_reading *r, size_t first) {
+    struct lattice_block block = {.count = number(), .first = first, .valid = allocated(1)};
+    int64_t *slots = allocated(8 * block.count);
+    for (size_t i = 0; i < block.count; i++) slots[i] = (int64_t)number();
+    block.slots = slots;
+    block.secret = secret(LATTICE_RANK * LATTICE_DEGREE);
+    block.hints = secret(r->slabs * LATTICE_RANK * LATTICE_DEGREE * LATTICE_HINT_BITS / 8);
+    block.values = secret(r->queries * r->slabs * ((block.count * LATTICE_VALUE_BITS + 7) / 8));
+    return block;
+}
+
+static void lattice_read(void) {
+    struct lattice_reading r = {.prime = take_primes()};
+    const size_t vector = 4 * LATTICE_RANK * LATTICE_DEGREE, count = number();
+    struct lattice_block *blocks = allocated(count * sizeof *blocks);
+    r.max_noise = number();
+    r.queries = number();
+    r.slabs = number();
+    r.total = number();
+    r.slab = secret(r.slabs * 16);
+    r.asked = secret(r.queries * vector);
+    r.kept = secret(r.queries * r.slabs * vector);
+    for (size_t b = 0, first = 0; b < count; first += blocks[b].count, b++) blocks[b] = take_block(&r, first);
+    r.distances = allocated(2 * r.queries * r.total);
+    lattice->read(&r, blocks, count);
+    result(r.distances, 2 * r.queries * r.total);
+    for (size_t b = 0; b < count; b++) result(blocks[b].valid, 1);
 }
 
 /* ---- Plain C -------------------------------------------------------------------------------------------------------- */
@@ -293,6 +323,7 @@ static const struct {
     {"transform", lattice_transform},
     {"evaluate", lattice_evaluate},
     {"mask", lattice_mask},
+    {"read", lattice_read},
     {"below", below},
     {"encode_slots", encode_slots},
     {"count_slots", count_slots},

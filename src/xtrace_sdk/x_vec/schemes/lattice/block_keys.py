@@ -1,7 +1,6 @@
 """What blocks and queries have in common: everything that derives from a context's key for vectors."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -62,11 +61,11 @@ class BlockKeys(Secretive):
 
     def secret(self, label: Literal["s", "qs"], seed: bytes) -> Elements:
         """Returns the values of the secret, `(RANK, 2, DEGREE)`, of a block (`s`) or a query (`qs`)."""
-        return ring.forward(_ternary_residues(self._ternary(label, seed), len(PRIMES)))
+        return ring.forward(_ternary_residues(self._ternary(label, seed)))
 
-    def block_secrets(self, nonces: Sequence[bytes]) -> Elements:
-        """Returns the values of the secrets of blocks, modulo the first prime, `(blocks, RANK, 1, DEGREE)`."""
-        return ring.forward(_ternary_residues(np.stack([self._ternary("s", nonce) for nonce in nonces]), 1))
+    def block_secret(self, nonce: bytes) -> bytes:
+        """Returns the coefficients of the secret of a block plus 1, a byte each."""
+        return self._ternary("s", nonce).tobytes()
 
     def noise(self, label: Literal["e", "qe"], seed: bytes, slab: int, count: int) -> NDArray[np.int64]:
         """Returns the errors of a slab's elements, `(count, DEGREE)`, of a block (`e`) or a query (`qe`)."""
@@ -96,7 +95,6 @@ class BlockKeys(Secretive):
         )
 
 
-def _ternary_residues(drawn: NDArray[np.uint8], primes: int) -> Elements:
-    """Returns the elements `(..., primes, DEGREE)` with these coefficients, less 1."""
-    parts = [drawn + np.uint32(prime - 1) - np.uint32(prime) * (drawn > 0) for prime in PRIMES[:primes]]
-    return np.stack(parts, axis=-2)
+def _ternary_residues(drawn: NDArray[np.uint8]) -> Elements:
+    """Returns the elements `(..., 2, DEGREE)` with these coefficients, less 1."""
+    return np.stack([drawn + np.uint32(prime - 1) - np.uint32(prime) * (drawn > 0) for prime in PRIMES], axis=-2)

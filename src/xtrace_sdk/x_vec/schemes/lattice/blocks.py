@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from xtrace_core.lattice.header import BlockHeader, InvalidHeader
+from xtrace_core.lattice.layout import pack_values
 from xtrace_core.lattice.parameters import BLOCK_ROWS
 from xtrace_core.lattice.ring import ring
 from xtrace_core.schemes.lattice import record_bytes
@@ -56,9 +57,9 @@ class LatticeBlocks(Secretive):
         not show the right distances.
         """
         bits = self._checked_rows(vectors)
-        random = self._hedge.draw("block", [pack(bits).tobytes()], _RANDOM_BYTES)
-        block = self._sealed_with(random, bits, kb_id)
-        self._check_distances(block, bits)
+        nonce = self._keys.block_nonce(bits, self._hedge.draw("block", [pack(bits).tobytes()], _RANDOM_BYTES))
+        block = self._sealed_with(nonce, bits, kb_id)
+        self._check_distances(block, nonce, bits)
         return block
 
     def checked(self, header: bytes, hints: bytes, kb_id: str) -> CheckedBlock:
@@ -73,7 +74,7 @@ class LatticeBlocks(Secretive):
                 "the server sent a block that this context did not seal for this knowledge base: its header or its "
                 "hints were changed"
             )
-        return CheckedBlock(header, hints, parsed.count)
+        return CheckedBlock(header, hints, parsed.count, self._keys.block_secret(parsed.nonce))
 
     def matches(self, block: CheckedBlock, vectors: Any) -> bool:
         """Returns whether the block was made of these vectors, in this order: recomputes its body.
@@ -92,7 +93,7 @@ class LatticeBlocks(Secretive):
         Raises `InvalidVector`.
         """
         bits = checked_bits(vectors, self._keys.embed_len)
-        return LatticeBlockQueries(self._keys, [self._encrypted(bits[i : i + 1]) for i in range(len(bits))])
+        return LatticeBlockQueries(self._keys.embed_len, [self._encrypted(bits[i : i + 1]) for i in range(len(bits))])
 
     def _checked_rows(self, vectors: Any) -> Bits:
         bits = checked_bits(vectors, self._keys.embed_len)
@@ -100,8 +101,7 @@ class LatticeBlocks(Secretive):
             raise InvalidArgument(f"got {len(bits)} vectors for a block, expected 1 to {BLOCK_ROWS}")
         return bits
 
-    def _sealed_with(self, random: bytes, bits: Bits, kb_id: str) -> SealedBlock:
-        nonce = self._keys.block_nonce(bits, random)
+    def _sealed_with(self, nonce: bytes, bits: Bits, kb_id: str) -> SealedBlock:
         hints, body = sealed(self._keys, nonce, bits)
         header = BlockHeader(self._keys.embed_len, len(bits), nonce, hashlib.sha256(body).digest())
         tag = self._keys.block_tag(kb_id, header.untagged(), hints)
@@ -112,16 +112,19 @@ class LatticeBlocks(Secretive):
         random = self._hedge.draw("block query", [packed], _RANDOM_BYTES)
         return encrypted(self._keys, self._keys.query_seed(bits, random), bits)
 
-    def _check_distances(self, block: SealedBlock, bits: Bits) -> None:
+    def _check_distances(self, block: SealedBlock, nonce: bytes, bits: Bits) -> None:
         """Evaluates the block as the service will. Without this, a fault would make every later search fail."""
         probe = self._probe()
         values = ring.evaluate(self._keys.embed_len, [block.body], [probe.sent])[0][:, :, : len(bits)]
-        checked = CheckedBlock(block.header, block.hints, len(bits))
+        checked = CheckedBlock(block.header, block.hints, len(bits), self._keys.block_secret(nonce))
+        answer = BlockAnswer(checked, np.arange(len(bits)), pack_values(values))
         try:
-            (found,) = distances(self._keys, [probe.secret], [BlockAnswer(checked, np.arange(len(bits)), values)])
+            (found,) = distances(self._keys.embed_len, [probe.secret], [answer])
         except InvalidAnswer:
-            found = np.full((1, len(bits)), -1)
-        if not np.array_equal(found[0], (bits != probe.bits).sum(axis=1)):
+            is_right = False
+        else:
+            is_right = np.array_equal(found, (bits != probe.bits).sum(axis=1))
+        if not is_right:
             raise FaultDetected("a sealed block does not show the distances of its vectors; nothing was sent")
 
     def _probe(self) -> _Probe:

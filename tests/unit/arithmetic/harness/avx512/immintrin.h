@@ -97,6 +97,49 @@ AVX512 __m512i _mm512_min_epu64(__m512i a, __m512i b) {
     return (a & smaller) | (b & ~smaller);
 }
 
+/* ---- Sixteen half words -------------------------------------------------------------------------------------------- */
+
+typedef uint32_t half_words_of_512 __attribute__((vector_size(64)));
+
+AVX512 __m512i _mm512_set1_epi32(int a) { return (__m512i)((uint32_t)a - (half_words_of_512){0}); }
+AVX512 __m512i _mm512_add_epi32(__m512i a, __m512i b) { return (__m512i)((half_words_of_512)a + (half_words_of_512)b); }
+AVX512 __m512i _mm512_sub_epi32(__m512i a, __m512i b) { return (__m512i)((half_words_of_512)a - (half_words_of_512)b); }
+AVX512 __m512i _mm512_mullo_epi32(__m512i a, __m512i b) {
+    return (__m512i)((half_words_of_512)a * (half_words_of_512)b);
+}
+
+AVX512 __m512i _mm512_min_epu32(__m512i a, __m512i b) {
+    const __m512i smaller = (__m512i)((half_words_of_512)a < (half_words_of_512)b);
+    return (a & smaller) | (b & ~smaller);
+}
+
+AVX512 __m512i _mm512_mask_blend_epi32(uint16_t mask, __m512i a, __m512i b) {
+    half_words_of_512 r = (half_words_of_512)a;
+    for (int i = 0; i < 16; i++)
+        if (mask >> i & 1) r[i] = ((half_words_of_512)b)[i];
+    return (__m512i)r;
+}
+
+/* In each 128 bits: the lower, or the upper, half words of a and b in turn. */
+AVX512 __m512i _mm512_unpacklo_epi32(__m512i a, __m512i b) {
+    const half_words_of_512 x = (half_words_of_512)a, y = (half_words_of_512)b;
+    return (__m512i)(half_words_of_512){x[0], y[0], x[1], y[1], x[4],  y[4],  x[5],  y[5],
+                                        x[8], y[8], x[9], y[9], x[12], y[12], x[13], y[13]};
+}
+
+AVX512 __m512i _mm512_unpackhi_epi32(__m512i a, __m512i b) {
+    const half_words_of_512 x = (half_words_of_512)a, y = (half_words_of_512)b;
+    return (__m512i)(half_words_of_512){x[2],  y[2],  x[3],  y[3],  x[6],  y[6],  x[7],  y[7],
+                                        x[10], y[10], x[11], y[11], x[14], y[14], x[15], y[15]};
+}
+
+AVX512 __m256i _mm512_cvtepi64_epi32(__m512i a) {
+    return (__m256i){(uint32_t)a[0], (uint32_t)a[1], (uint32_t)a[2], (uint32_t)a[3],
+                     (uint32_t)a[4], (uint32_t)a[5], (uint32_t)a[6], (uint32_t)a[7]};
+}
+
+AVX512 void _mm256_storeu_si256(__m256i *to, __m256i a) { memcpy(to, &a, 32); }
+
 AVX512 void _mm512_storeu_si512(void *to, __m512i a) { memcpy(to, &a, 64); }
 
 CALLED __m512i _mm512_maskz_loadu_epi8(__mmask64 mask, const void *from) {
