@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from support.hostile_table import not_noticed, noticed
 from support.service import LiveService
 from xtrace_core import frames, wire
 from xtrace_core.limits import MAX_ROWS
+from xtrace_core.wire import MAX_SEGMENT_BYTES
 from xtrace_sdk.errors import (
     AnswerTooLarge,
     ChangedSinceSearch,
@@ -464,6 +466,48 @@ async def test_false_changes_are_noticed(since: int, after: int, lie: dict[str, 
         hostile.lie = lambda exchange: setattr(exchange, "json", answer)
         with pytest.raises(InvalidAnswer):
             await xtrace.local_changes(stock.kb_id, stock.context.id, since, after, limit=3)
+
+
+noticed("gives other bytes for a segment of a shared index, lists one twice, or parts of none", InvalidAnswer)
+HASH = sha256(b"segment").hexdigest()
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"segments": [{"sha256": HASH, "bytes": 7}] * 2},
+        {"segments": [{"sha256": HASH.upper(), "bytes": 7}]},
+        {"segments": [{"sha256": "../" * 21 + "x", "bytes": 7}]},
+        {"segments": [{"sha256": HASH, "bytes": 0}]},
+        {"segments": [{"sha256": HASH, "bytes": MAX_SEGMENT_BYTES + 1}]},
+        {"version": 0},
+        {"version": -1},
+        {"version": 2**53},
+        {"manifest": None},
+        {"manifest": "A" * 400_000},
+    ],
+)
+async def test_a_false_description_of_a_shared_index_is_noticed(lie: dict[str, Any], stock: Stock) -> None:
+    async with stock.lied_to() as (xtrace, hostile):
+        answer = {"version": 7, "manifest": "bQ==", "segments": []} | lie
+        hostile.lie = lambda exchange: setattr(exchange, "json", answer)
+        with pytest.raises(InvalidAnswer):
+            await xtrace.shared_index(stock.kb_id, stock.context.id, "records")
+
+
+async def test_other_bytes_for_a_segment_of_a_shared_index_are_noticed(stock: Stock) -> None:
+    place = (stock.kb_id, stock.context.id, "records")
+    async with stock.lied_to() as (xtrace, hostile):
+        assert await xtrace.add_index_segment(*place, b"segment") == HASH
+        assert await xtrace.get_index_segment(*place, HASH) == b"segment"
+        for other in (b"segmenu", b"", b"segment" + bytes(MAX_SEGMENT_BYTES)):
+            hostile.lie = lambda exchange, other=other: setattr(exchange, "answer", other)
+            with pytest.raises(InvalidAnswer):
+                await xtrace.get_index_segment(*place, HASH)
+        hostile.lie = lambda exchange: setattr(exchange, "json", {"sha256": HASH, "bytes": 7})
+        with pytest.raises(InvalidAnswer, match="other bytes than sent"):
+            await xtrace.add_index_segment(*place, b"another")
+        await xtrace.delete_shared_index(*place)
 
 
 noticed("gives another knowledge base's salt for names, or one that it made up", ForeignNameSalt)
