@@ -35,6 +35,10 @@ class BadBlocks(XTraceError):
     """A knowledge base has blocks that searches cannot use."""
 
 
+class FaultyDatabase(XTraceError):
+    """What a database stores contradicts itself."""
+
+
 class DifferingIndex(XTraceError):
     """The local index differs from what the service has."""
 

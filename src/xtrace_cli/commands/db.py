@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xtrace_cli.errors import UnusableData, WrongUse
+from xtrace_cli.errors import FaultyDatabase, UnusableData, WrongUse
 from xtrace_cli.groups import new_group
-from xtrace_cli.options.server_data import database_faults, has_password
+from xtrace_cli.options.server_data import (
+    DEFAULT_FOLDER,
+    DataFolder,
+    database_faults,
+    existing_database,
+    has_password,
+    server_settings,
+)
 from xtrace_cli.output import Json, fields, note, show
 from xtrace_cli.signals import end_as_ctrl_c_does
 
 if TYPE_CHECKING:
     from xtrace_server.storage.dialects import Dialect
+    from xtrace_server.storage.integrity import Checked, Fault
 
 app = new_group("db", "The server's database as a whole; runs on the server's host.")
 
@@ -49,6 +57,41 @@ def copy(
         lambda: fields([(name, getattr(done, name)) for name in ("created_at", "rows", "bytes", "sha256")]),
     )
     note("later writes to FROM are not in TO; keys are valid for both")
+
+
+@app.command()
+def check(data: DataFolder = DEFAULT_FOLDER, as_json: Json = False) -> None:
+    """Check what a server's database stores, and list what is damaged or does not fit together.
+
+    Compares the body of each block with its SHA-256, the slots of blocks with the chunks that refer to them, and the
+    counts and bytes of knowledge bases and organisations with what is stored; in SQLite also the pages of a database
+    of up to 1 GiB. Contents and vectors are encrypted, so only clients can check those (`xtrace kb verify`). Nothing
+    is changed, and a server may keep running. The exit status is 1 if anything is wrong.
+    """
+    from dataclasses import asdict
+
+    from xtrace_server.storage import integrity
+
+    database = existing_database(server_settings(data=data))
+    with database_faults():
+        done = integrity.check(database)
+    show(asdict(done), as_json, lambda: _print(done))
+    if count := len(done.faults) + done.more:
+        raise FaultyDatabase(f"{count} faults were found: see the section Damaged blocks of docs/operations.md")
+
+
+def _print(done: "Checked") -> None:
+    for one in done.faults:
+        typer.echo(f"{_place(one)}: {one.fault}")
+    note(
+        f"{done.chunks} chunks in {done.knowledge_bases} knowledge bases and {done.blocks} blocks were checked, "
+        f"{len(done.faults) + done.more} faults were found"
+    )
+
+
+def _place(fault: "Fault") -> str:
+    names = {"organisation": fault.organisation_id, "knowledge base": fault.kb_id, "block": fault.block_id}
+    return ", ".join([f"{name} {value}" for name, value in names.items() if value is not None])
 
 
 def _database(place: str) -> "tuple[Dialect, Path | None]":

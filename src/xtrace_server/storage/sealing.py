@@ -47,7 +47,12 @@ class BlockWrite:
     @property
     def stored_bytes(self) -> int:
         """The bytes that usage counts for it."""
-        return _ROW_BYTES + len(self.header) + len(self.hints) + len(self.body)
+        return block_bytes(self.header, self.hints, self.body)
+
+
+def block_bytes(header: bytes, hints: bytes, body: bytes) -> int:
+    """Returns the bytes that usage counts for a block with these parts."""
+    return _ROW_BYTES + len(header) + len(hints) + len(body)
 
 
 @dataclass(frozen=True, slots=True)
