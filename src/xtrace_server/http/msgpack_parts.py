@@ -10,6 +10,7 @@ from xtrace_server.http.body_parts import LongList, PartBounds, Parts
 from xtrace_server.settings import Settings
 
 _EMPTY_LIST: Final = b"\x90"
+_BIN_8, _STR_8 = 0xC4, 0xD9
 _MAP_16, _MAP_32, _LIST_16, _LIST_32 = 0xDE, 0xDF, 0xDC, 0xDD
 
 
@@ -79,8 +80,17 @@ class _Reader:
         """Moves past the current value, or far enough into it to see that it is too large."""
         body, at, values, left = self._body, self._at, 0, 1
         while left and values <= most:
-            children, at = _children(body, at)
-            left += children - 1
+            head = body[at]
+            # The usual values without a call: many bodies have tens of thousands of them.
+            if size := _SIZES[head]:
+                at += size
+                left += _COUNTS[head] - 1
+            elif head in (_BIN_8, _STR_8):
+                at += 2 + body[at + 1]
+                left -= 1
+            else:
+                children, at = _children(body, at)
+                left += children - 1
             values += 1
         if at > len(body):
             raise IndexError
@@ -133,6 +143,21 @@ _FORMS: Final = {
     0xDE: (1, 2), 0xDF: (1, 4),  # map
 }
 # fmt: on
+
+
+def _size(head: int) -> int:
+    if head < 0xA0 or head >= 0xE0:
+        return 1
+    if head < 0xC0:
+        return 1 + (head & 31)
+    fixed, length = _FORMS[head]
+    return 0 if length else fixed
+
+
+_SIZES: Final = bytes(map(_size, range(256)))
+"""By the first byte of a value: where what follows begins, or 0 if that depends on other bytes."""
+_COUNTS: Final = bytes(_children(bytes([head]), 0)[0] if size else 0 for head, size in enumerate(_SIZES))
+"""By the first byte of such a value: the number of values in it."""
 
 
 def _is_map(head: int) -> bool:

@@ -45,7 +45,8 @@ def check_chunks(
 def check_meta_data(settings: Settings, meta_data: wire.MetaData, where: str) -> None:
     """Checks the tags and facets of a chunk or a patch."""
     for tag in wire.TAGS:
-        _check(settings, "max_tag_characters", getattr(meta_data, tag), f"{where}.{tag}")
+        if value := getattr(meta_data, tag):
+            _check(settings, "max_tag_characters", value, f"{where}.{tag}")
     facets = meta_data.facets
     if facets is UNSET or facets is None:
         return

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from msgspec import UNSET
 from sqlalchemy import Table, bindparam, delete, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,6 +38,11 @@ from xtrace_server.storage.steps import steps
 from xtrace_server.storage.unique_names import Place
 
 _c = chunk.c
+_COLUMNS: Final = (
+    *("pk", "binding_pk", "name", "facet_count", "facet_bytes", "content_bytes", "nonce", "revision", "updated_at"),
+    *TAGS,
+)
+"""The columns of a chunk's row that every write sets."""
 _FACET: Final = ("chunk_pk", "position", "binding_pk", "token")
 _FacetRow: TypeAlias = tuple[int, int, int, str]
 """The columns of a facet's row, and their values: of these there are many."""
@@ -51,6 +57,9 @@ class ChunkWrite:
     meta_data: MetaData
     name: str
     nonce: bytes | None
+    tags: tuple[str | None, ...] = field(init=False)
+    """The values of `TAGS`."""
+    facets: list[str] = field(init=False)
     facet_bytes: int = field(init=False)
     content_bytes: int = field(init=False)
     stored_bytes: int = field(init=False)
@@ -58,11 +67,12 @@ class ChunkWrite:
 
     def __post_init__(self) -> None:
         # Computed in the thread that checks the request, because later the writer would wait for it.
-        meta_data = normalised(self.meta_data)
-        facet_bytes, content_bytes = _facet_bytes(meta_data.facets or ()), byte_length(self.content)
-        texts = [value for tag in TAGS if isinstance(value := getattr(meta_data, tag), str)]
-        rest = sum(map(byte_length, (*texts, self.name))) + len(self.row) + len(self.nonce or b"")
-        object.__setattr__(self, "meta_data", meta_data)
+        *values, facets = msgspec.structs.astuple(normalised(self.meta_data))
+        tags, tokens = tuple([None if value is UNSET else value for value in values]), facets or []
+        facet_bytes, content_bytes = _facet_bytes(tokens), byte_length(self.content)
+        rest = sum([byte_length(text) for text in (*tags, self.name) if text]) + len(self.row) + len(self.nonce or b"")
+        object.__setattr__(self, "tags", tags)
+        object.__setattr__(self, "facets", tokens)
         object.__setattr__(self, "facet_bytes", facet_bytes)
         object.__setattr__(self, "content_bytes", content_bytes)
         object.__setattr__(self, "stored_bytes", facet_bytes + content_bytes + rest)
@@ -139,12 +149,16 @@ async def _store(
         raise Unavailable("the knowledge base has no more chunk ids")
     moment, first_pk = now(), chunk_pk(kb.pk, first)
     for part in steps(enumerate(writes, first_pk)):
-        rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
-        for row in rows:
-            row["created_at"] = moment
-            row["unique_name"] = unique_key(row["name"]) if unique else None
-        await _insert(connection, chunk, tuple(rows[0]), [tuple(row.values()) for row in rows])
-        await _insert(connection, facet, _FACET, facets)
+        rows = [
+            (
+                *_columns(pk, binding.pk, write, kb.revision + 1, moment),
+                moment,
+                unique_key(write.name) if unique else None,
+            )
+            for pk, write in part
+        ]
+        await _insert(connection, chunk, (*_COLUMNS, "created_at", "unique_name"), rows)
+        await _insert(connection, facet, _FACET, _facets_of(part, binding.pk))
         await _insert(connection, content, ("pk", "content"), [(pk, write.content) for pk, write in part])
         await _insert(connection, ciphertext, ("pk", "row"), [(pk, write.row) for pk, write in part])
     return range(first_pk, first_pk + len(writes))
@@ -192,9 +206,12 @@ async def _replace(
     moment = now()
     await slots.free(connection, kb, writes)
     for part in steps(writes.items()):
-        rows, facets = _all_metadata_rows(part, binding.pk, kb.revision + 1, moment)
+        rows = [
+            dict(zip(_COLUMNS, _columns(pk, binding.pk, write, kb.revision + 1, moment), strict=True))
+            for pk, write in part
+        ]
         await _update(connection, chunk, [{**row, **slots.UNSEALED} for row in rows])
-        await _replace_facets(connection, [pk for pk, _ in part], facets)
+        await _replace_facets(connection, [pk for pk, _ in part], _facets_of(part, binding.pk))
         await _update(connection, content, [{"pk": pk, "content": write.content} for pk, write in part])
         await _update(connection, ciphertext, [{"pk": pk, "row": write.row} for pk, write in part])
 
@@ -257,37 +274,24 @@ async def remove(connection: AsyncConnection, kb: KnowledgeBase, pks: Collection
     return found
 
 
-def _all_metadata_rows(
-    writes: Iterable[tuple[int, ChunkWrite]], binding_pk: int, revision: int, moment: str
-) -> tuple[list[dict[str, Any]], list[_FacetRow]]:
-    rows: list[dict[str, Any]] = []
-    facets: list[_FacetRow] = []
-    for pk, write in writes:
-        row, tokens = _metadata_rows(pk, binding_pk, write, revision, moment)
-        rows.append(row)
-        facets += tokens
-    return rows, facets
+def _columns(pk: int, binding_pk: int, write: ChunkWrite, revision: int, moment: str) -> tuple[Any, ...]:
+    """Returns the values of `_COLUMNS`."""
+    return (
+        pk,
+        binding_pk,
+        write.name,
+        len(write.facets),
+        write.facet_bytes,
+        write.content_bytes,
+        write.nonce,
+        revision,
+        moment,
+        *write.tags,
+    )
 
 
-def _metadata_rows(
-    pk: int, binding_pk: int, write: ChunkWrite, revision: int, moment: str
-) -> tuple[dict[str, Any], list[_FacetRow]]:
-    tokens = write.meta_data.facets or []
-    row = {
-        "pk": pk,
-        "binding_pk": binding_pk,
-        "name": write.name,
-        "facet_count": len(tokens),
-        "facet_bytes": write.facet_bytes,
-        "content_bytes": write.content_bytes,
-        "nonce": write.nonce,
-        "revision": revision,
-        "updated_at": moment,
-    }
-    for tag in TAGS:
-        value = getattr(write.meta_data, tag)
-        row[tag] = None if value is UNSET else value
-    return row, _facet_rows(pk, binding_pk, tokens)
+def _facets_of(writes: Iterable[tuple[int, ChunkWrite]], binding_pk: int) -> list[_FacetRow]:
+    return [row for pk, write in writes if write.facets for row in _facet_rows(pk, binding_pk, write.facets)]
 
 
 def _facet_rows(pk: int, binding_pk: int, tokens: Sequence[str]) -> list[_FacetRow]:

@@ -164,6 +164,8 @@ def _in(kb_pk: int) -> ColumnElement[bool]:
 
 async def free_names(connection: AsyncConnection, binding_pk: int, names: Collection[str]) -> None:
     """Frees these unique names from deleted chunks whose rows still exist, so that other chunks can have them."""
+    if not (await connection.execute(select(exists().select_from(deleted_chunk)))).scalar():
+        return  # which is nearly always so
     marked = _c.pk.in_(select(deleted_chunk.c.pk))
     for step in steps(map(unique_key, names)):
         held = (_c.binding_pk == binding_pk, _c.unique_name.in_(step))

@@ -7,7 +7,8 @@ rarely make blocks of the same ones; if they do, the service stores one.
 
 import asyncio
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -136,18 +137,33 @@ class _Sealer:
         while True:
             rows = await read_rows(self._context, self._integration, self._kb_id, unsealed=True, at_least=_ROWS_AT_ONCE)
             blocks = sealed = 0
-            for group in _groups(rows, self._scheme.max_rows):
-                if (live := await self._seal(group)) is not None:
-                    blocks, sealed = blocks + 1, sealed + live
-                    self._advance(live)
+            async with aclosing(self._made(_groups(rows, self._scheme.max_rows))) as made:
+                async for group, block in made:
+                    if (live := await self._store(group, block)) is not None:
+                        blocks, sealed = blocks + 1, sealed + live
+                        self._advance(live)
             left = max(done.left - sealed, 0)
             done = replace(done, blocks=done.blocks + blocks, sealed=done.sealed + sealed, left=left)
             if not blocks or len(rows) < _ROWS_AT_ONCE:
                 return done
 
-    async def _seal(self, rows: StoredRows) -> int | None:
+    async def _made(self, groups: Iterator[StoredRows]) -> AsyncGenerator[tuple[StoredRows, SealedBlock], None]:
+        """Yields the block of each group, and makes the next one meanwhile."""
+        making: asyncio.Task[SealedBlock] | None = None
+        group = next(groups, None)
+        try:
+            while group is not None:
+                block = await (making or asyncio.to_thread(self._block_of, group))
+                of_block, group = group, next(groups, None)
+                making = None if group is None else asyncio.create_task(asyncio.to_thread(self._block_of, group))
+                yield of_block, block
+        finally:
+            if making is not None:
+                making.cancel()
+                await asyncio.gather(making, return_exceptions=True)
+
+    async def _store(self, rows: StoredRows, block: SealedBlock) -> int | None:
         """Stores a block, and returns how many of its chunks were taken; None if too many are sealed or changed."""
-        block = await asyncio.to_thread(self._block_of, rows)
         nonces = [nonce or b"" for nonce in rows.nonces]
         ids = rows.chunk_ids.tolist()
         try:
