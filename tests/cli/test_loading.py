@@ -369,7 +369,7 @@ def change(folder: Path, what: str, *arguments: Any) -> None:
 
 
 @settings(
-    max_examples=30 if "XTRACE_TEST_FULL" in os.environ else 6,
+    max_examples=15 if "XTRACE_TEST_FULL" in os.environ else 6,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

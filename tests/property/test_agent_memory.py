@@ -153,5 +153,5 @@ def test_every_sequence_agrees_with_the_model(live_service: LiveService) -> None
     with XTraceIntegration(one.org_id, one.api_key, one.admin_key, one.api_url) as xtrace:
         Agreement.xtrace, Agreement.context = xtrace, toy_context()
         Agreement.kb_id = xtrace.create_kb("kb").id
-        Agreement.TestCase.settings = sequences(STEPS, default=4, full=12)
+        Agreement.TestCase.settings = sequences(STEPS, default=4, full=8)
         Agreement.TestCase().runTest()

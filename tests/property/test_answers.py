@@ -43,7 +43,7 @@ from xtrace_sdk.x_vec.keys.key_file import KeyFileProvider
 DATABASES = ("sqlite",)
 """The answers are changed on their way, wherever they come from."""
 FULL = bool(os.environ.get("XTRACE_TEST_FULL"))
-EXAMPLES = int(os.environ.get("XTRACE_TEST_ANSWERS", "400" if FULL else "50"))
+EXAMPLES = int(os.environ.get("XTRACE_TEST_ANSWERS", "200" if FULL else "50"))
 ALL = -1
 LONGEST_S = 100
 """A call, retries and pages and all."""

@@ -204,4 +204,4 @@ def test_a_copy_is_told_of_every_difference(live_service: LiveService, monkeypat
     monkeypatch.setattr(deletions, "STEP", 2)  # so that most deletions are carried out later
     monkeypatch.setattr(removals, "MOST_KEYS", 6)  # so that the server often does not know what was deleted
     Changes.service = live_service
-    run_state_machine_as_test(Changes, settings=sequences(STEPS, default=5, full=30))
+    run_state_machine_as_test(Changes, settings=sequences(STEPS, default=5, full=20))

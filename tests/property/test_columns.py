@@ -16,7 +16,7 @@ from xtrace_sdk.collection.where import parse_where
 from xtrace_sdk.x_vec.chunks.envelope import Content, RecordPart
 from xtrace_sdk.x_vec.local.segment import Row, Segment
 
-EXAMPLES = 1200 if "XTRACE_TEST_FULL" in os.environ else 400
+EXAMPLES = 700 if "XTRACE_TEST_FULL" in os.environ else 400
 
 
 def segment_of(records: Sequence[Any]) -> Segment:

@@ -34,7 +34,7 @@ from xtrace_server.storage.chunk_writes import ChunkChange, ChunkWrite
 from xtrace_server.storage.schema import chunk_pk
 
 SEGMENT_ROWS = 4
-EXAMPLES = 60 if "XTRACE_TEST_FULL" in os.environ else 8
+EXAMPLES = 30 if "XTRACE_TEST_FULL" in os.environ else 8
 
 ids = st.integers(1, 40)
 tags = st.sampled_from(["a", "b"])

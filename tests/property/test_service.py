@@ -279,7 +279,7 @@ def test_the_server_and_its_model_agree_after_any_calls(live_service: LiveServic
     from hypothesis.stateful import run_state_machine_as_test
 
     with against(live_service) as machine:
-        chosen = sequences(STEPS, default=6, full=30)
+        chosen = sequences(STEPS, default=6, full=20)
         run_state_machine_as_test(machine, settings=chosen)
         # Shown with `pytest -s`.
         print(f"{machine.steps} steps")  # noqa: T201

@@ -34,7 +34,7 @@ def passes(bound: Bound, tokens: list[str]) -> bool:
     return bound if isinstance(bound, bool) else service_matches(parse_filter(bound), {"facets": tokens})
 
 
-@settings(max_examples=1500 if "XTRACE_TEST_FULL" in os.environ else 500, deadline=None)
+@settings(max_examples=900 if "XTRACE_TEST_FULL" in os.environ else 500, deadline=None)
 @given(wheres, metadata, filterable)
 def test_the_service_never_loses_a_match_and_decides_only_what_it_can(where: Any, given_: Any, chosen: Any) -> None:
     fields, tree, record = FilterableFields.of(chosen), parse_where(where), checked(given_)
@@ -44,7 +44,7 @@ def test_the_service_never_loses_a_match_and_decides_only_what_it_can(where: Any
     assert passes(found.narrow, tokens) <= exact
 
 
-@settings(max_examples=1500 if "XTRACE_TEST_FULL" in os.environ else 700, deadline=None)
+@settings(max_examples=900 if "XTRACE_TEST_FULL" in os.environ else 700, deadline=None)
 @given(conditions, values, st.booleans())
 def test_the_service_never_loses_a_match_of_one_condition(condition: Any, value: Any, is_negated: bool) -> None:
     where = {"$not": {"a": condition}} if is_negated else {"a": condition}

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_the_end_of_a_run_lists_what_was_missing(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": str(tmp_path), "CC": "", "XTRACE_TEST_CHROMIUM": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "1"]

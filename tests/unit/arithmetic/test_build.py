@@ -106,6 +106,7 @@ class TestChoice:
         assert "of another version; rebuild it" in choose({})[1]
 
 
+@pytest.mark.long
 @needs_compiler
 def test_kernels_under_address_and_undefined_behaviour_sanitizers(tmp_path: Path) -> None:
     assert COMPILER

@@ -28,6 +28,8 @@ from xtrace_sdk.x_vec.upkeep.audit.key_audit import Check, Outcome, audit_keys, 
 from xtrace_sdk.x_vec.upkeep.audit.public_key import PublicKey
 from xtrace_sdk.x_vec.upkeep.audit.samples import Sample
 
+pytestmark = pytest.mark.long
+
 LOOKUP = "PaillierLookupClient"
 ORDER_BITS = 24
 
@@ -56,7 +58,6 @@ def weak(checks: dict[str, Check]) -> set[str]:
     return {name for name, check in checks.items() if check.outcome is Outcome.WEAK}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["paillier", "paillier_lookup"])
 def test_nothing_is_found_on_our_keys(scheme: str) -> None:
     key, chunks = good_samples(scheme, 110)

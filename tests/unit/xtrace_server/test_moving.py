@@ -40,9 +40,22 @@ async def there(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def archive(tmp_path: Path) -> Path:
+async def archive(database: str, tmp_path: Path, made: dict[str, bytes]) -> Path:
     """The export of a knowledge base with two contexts, of which one is retired, and gaps in its ids."""
-    async with open_store(tmp_path / "here") as store:
+    if database not in made:
+        made[database] = await exported(tmp_path)
+    (tmp_path / "kb.tar").write_bytes(made[database])
+    return tmp_path / "kb.tar"
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, bytes]:
+    """The export out of each database."""
+    return {}
+
+
+async def exported(folder: Path) -> bytes:
+    async with open_store(folder / "here") as store:
         evaluation = SchemeRegistry().evaluation("PaillierClient", toy_key().context_data.pk)
         async with store.database.write() as connection:
             organisation_id = (await organisations.list_all(connection))[0].id
@@ -59,8 +72,8 @@ async def archive(tmp_path: Path) -> Path:
                 ]
                 bound = await contexts.fix_row_bytes(connection, binding, len(writes[0].row))
                 await chunk_writes.insert_all(connection, kb, bound, writes)
-    export(dialect_of(store_url(tmp_path / "here")), store.kb.id, tmp_path / "kb.tar")
-    return tmp_path / "kb.tar"
+    export(dialect_of(store_url(folder / "here")), store.kb.id, folder / "here.tar")
+    return (folder / "here.tar").read_bytes()
 
 
 FACETS = {"tag1": "a", "facets": ["x", "y"]}
