@@ -41,9 +41,10 @@ async def read_segment(
     """
     async with state.database.read(caller.organisation_id) as connection:
         binding_pk = await _binding_pk(connection, caller, place)
-        found = (connection, binding_pk or 0, place.kind, sha256)
-        size = await shared_indexes.segment_size(*found)
-    if size is None or binding_pk is None:
+        if binding_pk is None:
+            raise SegmentNotFound(sha256.hex())
+        size = await shared_indexes.segment_size(connection, binding_pk, place.kind, sha256)
+    if size is None:
         raise SegmentNotFound(sha256.hex())
     await reserve(size)
     async with state.database.read(caller.organisation_id, single=True) as connection:

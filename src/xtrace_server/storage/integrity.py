@@ -1,6 +1,6 @@
 """Checks what a database stores against itself, while servers may run: as of one snapshot, in little memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +12,8 @@ from xtrace_server.storage.deletions import NOT_DELETED
 from xtrace_server.storage.dialects import DatabaseUnusable, Dialect
 from xtrace_server.storage.migrating import is_current, known_versions
 from xtrace_server.storage.schema import binding, block, chunk, execution_context, knowledge_base, organisation
+from xtrace_server.storage.shared_index_integrity import shared_index_faults
+from xtrace_server.storage.shared_indexes import PARTS
 from xtrace_server.storage.sizes import STORED_BYTES, ByteLength
 
 MAX_FAULTS: Final = 1000
@@ -65,7 +67,9 @@ class Checked:
 
 
 def check(database: Dialect) -> Checked:
-    """Checks the pages of a database if it is a file, its blocks, and its sums. Changes nothing; blocks.
+    """Checks the pages of a database if it is a file, its blocks, its shared indexes and its sums. Changes nothing.
+
+    Blocks.
 
     Memory does not grow with the database. Raises `DatabaseUnusable` for a database that cannot be read, and
     `StorageError`.
@@ -80,6 +84,7 @@ def check(database: Dialect) -> Checked:
         done = Checked()
         done.add(_of_blocks(connection, done))
         done.add(Fault(sentence, kb_id=kb_id) for kb_id, sentence in stray_faults(connection))
+        done.add(Fault(sentence, kb_id=kb_id) for kb_id, sentence in shared_index_faults(connection))
         done.add(_of_knowledge_bases(connection, done))
         done.add(_of_organisations(connection))
     return done
@@ -109,24 +114,31 @@ def _of_knowledge_bases(connection: sa.Connection, done: Checked) -> Iterator[Fa
 
 
 def _of_organisations(connection: sa.Connection) -> Iterator[Fault]:
-    """Compares the sums of each organisation with those of its knowledge bases, blocks and contexts."""
+    """Compares the sums of each organisation with those of its knowledge bases, blocks, shared indexes and contexts."""
     for org_id, chunks, stored_bytes, contexts in connection.execute(
         sa.select(_o.id, _o.chunks, _o.stored_bytes, _o.contexts).where(_o.deleted_at.is_(None))
     ).all():
         there = (_kb.organisation_id == org_id, _kb.deleted_at.is_(None))
         of_kbs = sa.select(_total(_kb.number_of_vectors), _total(_kb.stored_bytes)).where(*there)
         of_contexts = sa.select(sa.func.count(), _total(_CONTEXT_BYTES)).where(_x.organisation_id == org_id)
-        joined = block.join(binding).join(knowledge_base)
-        of_blocks = sa.select(_total(block.c.stored_bytes)).select_from(joined).where(*there, block.c.live_count > 0)
+        beside = sum(_bytes_in(connection, table, there) for table in (block, *PARTS))
         found_chunks, kb_bytes = connection.execute(of_kbs).one()
         found_contexts, context_bytes = connection.execute(of_contexts).one()
-        found = (found_chunks, kb_bytes + context_bytes + connection.execute(of_blocks).scalar_one(), found_contexts)
+        found = (found_chunks, kb_bytes + context_bytes + beside, found_contexts)
         if (chunks, stored_bytes, contexts) != found:
             yield Fault(
                 f"it counts {chunks} chunks, {stored_bytes} bytes and {contexts} contexts, expected {found[0]}, "
                 f"{found[1]} and {found[2]}",
                 organisation_id=org_id,
             )
+
+
+def _bytes_in(connection: sa.Connection, table: sa.Table, there: Sequence[sa.ColumnElement[bool]]) -> int:
+    """Returns the bytes that count for the rows of a table in knowledge bases; those of dead blocks do not."""
+    query = sa.select(_total(table.c.stored_bytes)).select_from(table.join(binding).join(knowledge_base)).where(*there)
+    if table is block:
+        query = query.where(block.c.live_count > 0)
+    return int(connection.execute(query).scalar_one())
 
 
 def _total(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:

@@ -62,10 +62,20 @@ class IndexWrite:
     segments: Sequence[bytes]
     """The SHA-256 of each, all different."""
 
-    @property
-    def stored_bytes(self) -> int:
-        """The bytes that usage counts for it, beside its segments."""
-        return _ROW_BYTES + len(self.manifest) + _HASH_BYTES * len(self.segments)
+
+def index_bytes(manifest: bytes, segments: int) -> int:
+    """Returns the bytes that usage counts for a shared index, beside its segments."""
+    return _ROW_BYTES + len(manifest) + _HASH_BYTES * segments
+
+
+def segment_bytes(size: int) -> int:
+    """Returns the bytes that usage counts for a segment of this size."""
+    return _ROW_BYTES + size
+
+
+def hashes_of(segments: bytes) -> list[bytes]:
+    """Returns the hashes in the column `segments`, in order."""
+    return [segments[at : at + _HASH_BYTES] for at in range(0, len(segments), _HASH_BYTES)]
 
 
 async def find(connection: AsyncConnection, binding_pk: int, kind: str) -> SharedIndex | None:
@@ -76,8 +86,7 @@ async def find(connection: AsyncConnection, binding_pk: int, kind: str) -> Share
         return None
     listed = select(_s.sha256, _s.stored_bytes).where(*_of(binding_pk, kind), _s.unlisted_since.is_(None))
     sizes = {sha256: stored - _ROW_BYTES for sha256, stored in await connection.execute(listed)}
-    hashes = [row.segments[at : at + _HASH_BYTES] for at in range(0, len(row.segments), _HASH_BYTES)]
-    return SharedIndex(row.pk, row.manifest, [Segment(one, sizes[one]) for one in hashes])
+    return SharedIndex(row.pk, row.manifest, [Segment(one, sizes[one]) for one in hashes_of(row.segments)])
 
 
 async def segment_size(connection: AsyncConnection, binding_pk: int, kind: str, sha256: bytes) -> int | None:
@@ -103,7 +112,7 @@ async def add_segment(
         again = update(index_segment).where(*mine, _s.unlisted_since.is_not(None))
         await connection.execute(again.values(unlisted_since=now()))
         return
-    stored_bytes = _ROW_BYTES + len(body)
+    stored_bytes = segment_bytes(len(body))
     await usage.add(connection, kb.organisation_id, stored_bytes=stored_bytes)
     values = {
         "binding_pk": binding_pk,
@@ -132,13 +141,14 @@ async def put(connection: AsyncConnection, kb: KnowledgeBase, binding_pk: int, w
     freed = await _detach(connection, shared_index, [_i.pk == version])
     for step in steps(set(listed).difference(write.segments)):
         freed += await _detach(connection, index_segment, [*_of(binding_pk, write.kind), _s.sha256.in_(step)])
-    await usage.add(connection, kb.organisation_id, stored_bytes=write.stored_bytes - freed)
+    stored_bytes = index_bytes(write.manifest, len(write.segments))
+    await usage.add(connection, kb.organisation_id, stored_bytes=stored_bytes - freed)
     new = await _new_version(connection)
     values = {
         "pk": new,
         "binding_pk": binding_pk,
         "kind": write.kind,
-        "stored_bytes": write.stored_bytes,
+        "stored_bytes": stored_bytes,
         "segments": b"".join(write.segments),
         "manifest": write.manifest,
     }

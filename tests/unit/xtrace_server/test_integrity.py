@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from support import databases
 from support.sealing import SealingClient, sealing_client
-from support.service import Http, LiveService, running_service
+from support.service import Http, LiveService, ok, running_service
+from support.sharing import Sharing
 from xtrace_core.block_frames import bitmap_of, packed_ids
 from xtrace_server.storage.dialects import Dialect, dialect_of
 from xtrace_server.storage.integrity import Fault, check
@@ -18,7 +20,10 @@ POSTGRES_BY_DEFAULT = True
 
 @dataclass
 class World:
-    """A server whose knowledge base has 30 chunks: a block of ten, and one of eight of which two were deleted."""
+    """A server whose knowledge base has 30 chunks: a block of ten, and one of eight of which two were deleted.
+
+    It also has a shared index, and segments that it does not list.
+    """
 
     service: LiveService
     sealing: SealingClient
@@ -49,6 +54,10 @@ def world(database: str, tmp_path: Any) -> Iterator[World]:
         http.data("DELETE", "/chunk/{org}", params={"kb_id": sealing.kb, "chunk_ids": ids[16:18]})
         gone = sealing_client(http, context="gone")
         gone.seal(gone.insert(3))
+        for one in (sealing, gone):
+            sharing = Sharing(http, one.kb, one.context)
+            sharing.store(sharing.store(0, b"manifest", [b"first", b"second"]), b"manifest", [b"second", b"third"])
+            ok(sharing.upload(b"uploaded"))
         http.control("DELETE", f"/kbs/{gone.kb}")
         yield World(service, sealing, blocks)
         http.close()
@@ -93,6 +102,28 @@ def test_every_fault_of_a_block_is_named(world: World) -> None:
         world.set(table, column, right, block_id)
     databases.execute(world.service.folder, "DELETE FROM block_body WHERE pk = ?", block_id)
     assert world.faults() == [Fault("its body is missing", kb_id=world.sealing.kb, block_id=block_id)]
+
+
+def test_every_fault_of_a_shared_index_is_named(world: World) -> None:
+    folder, second, whose = world.service.folder, sha256(b"second").digest(), "its shared index of the kind records"
+    mine = "binding_pk IN (SELECT pk FROM binding WHERE kb_pk = ?)"
+    query = f"SELECT pk FROM index_segment WHERE sha256 = ? AND {mine}"  # noqa: S608 - that above
+    ((segment,),) = databases.execute(folder, query, second, world.kb_pk())
+    ((index,),) = databases.execute(folder, f"SELECT pk FROM shared_index WHERE {mine}", world.kb_pk())  # noqa: S608
+    damaged = f"the segment {second.hex()} of {whose} "
+    cases: list[tuple[str, str, Any, int, list[str]]] = [
+        ("index_segment_body", "body", b"secone", segment, [f"{damaged}is damaged: it does not have the SHA-256"]),
+        ("index_segment_body", "body", b"", segment, [f"{damaged}is damaged", f"{damaged}counts as 262 bytes"]),
+        ("index_segment", "stored_bytes", 1, segment, [f"{damaged}counts as 1 bytes, expected 262", "it counts"]),
+        ("index_segment", "unlisted_since", "2100", segment, [f"{whose} lists 1 segments that are not stored"]),
+        ("shared_index", "segments", second, index, [f"{whose} has 1 segments that", f"{whose} counts as 328 bytes"]),
+    ]
+    for table, column, value, pk, sentences in cases:
+        ((right,),) = databases.execute(folder, f"SELECT {column} FROM {table} WHERE pk = ?", pk)  # noqa: S608 - those above
+        world.set(table, column, value, pk)
+        found = [one.fault for one in world.faults()]
+        world.set(table, column, right, pk)
+        assert [one.startswith(sentence) for one, sentence in zip(found, sentences, strict=True)], found
 
 
 @pytest.mark.parametrize(
