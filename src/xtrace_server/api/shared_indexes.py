@@ -1,7 +1,6 @@
 """Shared indexes: sealed copies of local indexes, which clients leave for each other."""
 
 import re
-from functools import partial
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -63,7 +62,10 @@ async def remove(request: Request, state: StateDep, caller: ApiCallerDep) -> Res
 async def get_segment(request: Request, state: StateDep, caller: ApiCallerDep, running: RunningDep) -> Response:
     """Returns the bytes of a stored segment, which never change."""
     sha256 = bytes.fromhex(_matching(request, "sha256", wire.SHA256_HEX, "64 hexadecimal digits in lower case"))
-    reserve = partial(running.take, "answers")
+
+    async def reserve(size: int) -> None:
+        await running.take("answers", 2 * size)
+
     body = await shared_indexes.read_segment(state, caller, _place(request), sha256, reserve)
     return Response(body, media_type=wire.SEGMENT_MEDIA_TYPE, headers={"cache-control": FOREVER})
 
