@@ -19,10 +19,11 @@ from typing import Any
 
 from benchmarks.harness import machine
 from benchmarks.service import in_turn, store
+from xtrace_cli.server_process import log_of, wait_until_ready
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
-from xtrace_server.credentials import CREDENTIALS_FILE, Credentials, read_credentials
+from xtrace_server.credentials import Credentials
 
 KEY_LEN = 1024
 NAMES = (
@@ -36,17 +37,20 @@ NAMES = (
 def served(folder: Path, url: str | None, *options: str) -> Iterator[Credentials]:
     """A server outside this process, over the database at the URL or over SQLite in the folder; `options` are those of
     `xtrace serve`.
+
+    Raises `ServerDidNotStart`, with the last line of its log, if it ends or does not answer in time.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XTRACE_")}
     if url is not None:
         environment["XTRACE_DATABASE_URL"] = url
     command = [sys.executable, "-m", "xtrace_cli", "serve", "--data", str(folder), "--port", "0", *options]
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:  # noqa: S603
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        log_of(folder).open("ab") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,  # noqa: S603
+    ):
         try:
-            while not (folder / CREDENTIALS_FILE).exists():
-                time.sleep(0.1)
-            time.sleep(2)
-            yield read_credentials(folder / CREDENTIALS_FILE)
+            yield wait_until_ready(process, folder, started=time.time())
         finally:
             process.terminate()
 
