@@ -16,6 +16,8 @@ class SearchScope:
     """Inclusive; None for every id."""
     unsealed: bool = False
     """Only chunks in no block."""
+    few: bool = False
+    """With `unsealed`: these are so few that reading each of them takes less than finding the filter's matches."""
 
     @property
     def selects(self) -> bool:

@@ -31,7 +31,7 @@ from xtrace_server.search.engine import SearchEngine, SearchTarget
 from xtrace_server.search.interface import AnswerForm
 from xtrace_server.search.running import Search
 from xtrace_server.settings import Settings
-from xtrace_server.storage import blocks
+from xtrace_server.storage import blocks, chunks
 from xtrace_server.storage.blocks import Chosen
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunks import Reserve
@@ -205,5 +205,6 @@ class _Preparation:
         self.kb_id = target.candidates.kb.id
         async with filtering(self.settings, target.candidates):
             self.chosen = await blocks.choose(connection, target.candidates, self.reserve)
-        scope = replace(target.candidates.scope, unsealed=True)
+            few = target.candidates.scope.selects and await chunks.few_unsealed(connection, target.candidates.binding)
+        scope = replace(target.candidates.scope, unsealed=True, few=few)
         return SearchTarget(target.evaluation, replace(target.candidates, scope=scope))

@@ -11,6 +11,7 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Select,
+    and_,
     case,
     func,
     literal_column,
@@ -40,6 +41,9 @@ from xtrace_server.storage.schema import (
 from xtrace_server.storage.steps import steps
 
 _KEYS_AT_ONCE: Final = 5000
+_FEW: Final = 1024
+"""The number of chunks in no block up to which all of them are read: usually there are fewer, and they take about a
+millisecond."""
 KEY_BYTES: Final = 48
 """The approximate memory of a match's key: in a list, and with its row's position or among the deleted keys."""
 
@@ -148,12 +152,22 @@ def pk_query(candidates: Candidates) -> Select[int]:
 
 def conditions(candidates: Candidates) -> list[ColumnElement[bool]]:
     """Returns the conditions that select the candidates."""
-    conditions = [matching(candidates.scope.filter, candidates.binding.pk), NOT_DELETED]
+    scope, binding_pk = candidates.scope, candidates.binding.pk
+    conditions = [matching(scope.filter, binding_pk), NOT_DELETED]
     if candidates.bounded:
         conditions.append(_c.pk.between(*candidates.pk_range))
-    if candidates.scope.unsealed:
+    if scope.unsealed:
         conditions.append(_c.block_pk.is_(None))
+    if scope.few:
+        # No index answers a CASE, so these few are read, and not every sealed chunk that the filter matches.
+        conditions[0] = and_(_c.binding_pk == binding_pk, case((conditions[0], 1), else_=0) == 1)
     return conditions
+
+
+async def few_unsealed(connection: AsyncConnection, binding: Binding) -> bool:
+    """Returns whether only few of the binding's chunks are in no block."""
+    some = select(_c.pk).where(_c.binding_pk == binding.pk, _c.block_pk.is_(None)).limit(_FEW + 1).subquery()
+    return (await connection.execute(select(func.count()).select_from(some))).scalar_one() <= _FEW
 
 
 def pk_order(filter_: Filter) -> ColumnElement[int]:

@@ -1,6 +1,7 @@
 """Blocks in the database: what archives, deletions and plans make of them. The bodies here are not encrypted."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,16 @@ from xtrace_server.archive.reading import ArchiveReader
 from xtrace_server.errors import BlockOutdated
 from xtrace_server.operations.moving import import_knowledge_base
 from xtrace_server.scope import SearchScope
-from xtrace_server.storage import blocks, chunk_writes, contexts, deletions, knowledge_bases, organisations, sealing
+from xtrace_server.storage import (
+    blocks,
+    chunk_writes,
+    chunks,
+    contexts,
+    deletions,
+    knowledge_bases,
+    organisations,
+    sealing,
+)
 from xtrace_server.storage.archiving import back_up, restore
 from xtrace_server.storage.candidates import Candidates
 from xtrace_server.storage.chunk_writes import ChunkWrite
@@ -89,6 +99,42 @@ async def test_chunks_in_no_block_are_found_by_an_index_of_them_alone(store: Sto
     found = await explained(store, pk_query(candidates(store, unsealed=True)))
     assert "ix_chunk_unsealed (binding_pk=?)" in found
     assert "TEMP B-TREE" not in found
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        {"tag1": "t1"},
+        {"tag1": {"$gte": "t1"}},
+        {"$or": [{"tag1": "t1"}, {"tag2": "y"}]},
+        {"facets": "f"},
+        {"tag1": {"$ne": "t1"}},
+    ],
+)
+async def test_a_filter_reads_the_few_chunks_in_no_block_and_not_its_matches_in_blocks(
+    store: Store, filter_: Any
+) -> None:
+    wanted = store.candidates(filter_)
+    few = replace(wanted, scope=replace(wanted.scope, unsealed=True, few=True))
+    assert "SEARCH chunk USING INDEX ix_chunk_unsealed (binding_pk=?)" in await explained(store, pk_query(few))
+
+
+async def test_chunks_in_no_block_are_few_up_to_a_number(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    await sealed(store, [1, 2, 3])
+    for most, is_few in ((CHUNKS - 3, True), (CHUNKS - 4, False)):
+        monkeypatch.setattr(chunks, "_FEW", most)
+        async with store.database.look_up() as connection:
+            assert await chunks.few_unsealed(connection, store.binding) == is_few
+
+
+async def test_the_slots_that_a_filter_matches_are_found_by_its_index_in_a_row_for_each_block(store: Store) -> None:
+    query = blocks.slots_query(store.candidates({"tag1": "t1"}))
+    assert "SEARCH chunk USING INDEX ix_chunk_tag1 (binding_pk=? AND tag1=?)" in await explained(store, query)
+    await sealed(store, [2, 4, 6])
+    await sealed(store, [1, 3])
+    async with store.database.look_up() as connection:
+        rows = (await connection.execute(blocks.slots_query(store.candidates({})))).all()
+    assert sorted(sorted(listed.split(",")) for _, listed in rows) == [["0", "1"], ["0", "1", "2"]]
 
 
 async def test_lists_and_searches_read_no_hints_and_no_bodies(store: Store) -> None:

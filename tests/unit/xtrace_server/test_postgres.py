@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
         yield store
 
 
-async def plan(store: Store, filter_: Any) -> str:
-    query = pk_query(store.candidates(filter_))
+async def plan(store: Store, filter_: Any, **scope: Any) -> str:
+    wanted = store.candidates(filter_)
+    query = pk_query(replace(wanted, scope=replace(wanted.scope, **scope)))
     async with store.database.look_up() as connection:
         # So few rows are read one after the other sooner than by an index; what matters is whether one could be used.
         await connection.execute(text("SET LOCAL enable_seqscan = off"))
@@ -78,6 +80,16 @@ async def test_a_selective_condition_goes_by_an_index(store: Store, filter_: Any
     conditions = [line for line in explained.splitlines() if "Index Cond" in line]
     column = "token" if index == "ix_facet_token" else index.removeprefix("ix_chunk_")
     assert any(f'"left"({column}, 256)' in line for line in conditions), explained
+
+
+@pytest.mark.parametrize("filter_", [{"tag1": "u7"}, {"facets": "f7"}, {"tag1": {"$ne": "u7"}}])
+async def test_a_filter_reads_the_few_chunks_in_no_block_and_not_its_matches_in_blocks(
+    store: Store, filter_: Any
+) -> None:
+    async with store.database.write() as connection:
+        await connection.execute(text("UPDATE chunk SET block_pk = 1, slot = 1 WHERE tag1 > 'u1'"))
+        await connection.execute(text("ANALYZE"))
+    assert "ix_chunk_unsealed" in await plan(store, filter_, unsealed=True, few=True)
 
 
 async def test_what_was_written_since_a_revision_is_found_by_an_index(store: Store) -> None:
