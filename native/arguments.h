@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { MAX_BUFFERS = 8 };
+enum { MAX_BUFFERS = 12 };
 
 /* The buffers of one call, released together. */
 struct buffers {

@@ -70,6 +70,8 @@ enum { WIDE = 8 };
 INLINE W wide_all(uint32_t word) { return _mm256_set1_epi32((int)word); }
 INLINE W wide_add(W a, W b) { return _mm256_add_epi32(a, b); }
 INLINE W wide_sub(W a, W b) { return _mm256_sub_epi32(a, b); }
+INLINE W wide_both(W a, W b) { return _mm256_and_si256(a, b); }
+INLINE W wide_right(W a, int bits) { return _mm256_srli_epi32(a, bits); }
 INLINE W wide_least(W a, W b) { return _mm256_min_epu32(a, b); }
 INLINE W wide_low(W a, W b) { return _mm256_mullo_epi32(a, b); }
 INLINE W wide_high(W a, W b) {

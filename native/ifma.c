@@ -327,6 +327,8 @@ enum { WIDE = 16 };
 INLINE W wide_all(uint32_t word) { return _mm512_set1_epi32((int)word); }
 INLINE W wide_add(W a, W b) { return _mm512_add_epi32(a, b); }
 INLINE W wide_sub(W a, W b) { return _mm512_sub_epi32(a, b); }
+INLINE W wide_both(W a, W b) { return _mm512_and_si512(a, b); }
+INLINE W wide_right(W a, int bits) { return _mm512_srli_epi32(a, (unsigned)bits); }
 INLINE W wide_least(W a, W b) { return _mm512_min_epu32(a, b); }
 INLINE W wide_low(W a, W b) { return _mm512_mullo_epi32(a, b); }
 INLINE W wide_high(W a, W b) {

@@ -212,6 +212,7 @@ enum {
     LATTICE_LAZY = 16,      /* products that a sum takes before it is folded */
     LATTICE_VALUE_BITS = 12,
     LATTICE_HINT_BITS = 20,
+    LATTICE_FOLD = 4, /* positions of a vector in a code */
     LATTICE_BASE = 513, /* of the digits whose sums values are */
     LATTICE_BODIES = 2,
 };
@@ -227,6 +228,12 @@ struct lattice_prime {
     uint32_t inverse_powers[LATTICE_DEGREE], inverse_quotients[LATTICE_DEGREE];
 };
 
+/* The weights of a code's bits, modulo a prime q: the sum of all of them taken away, and what each bit adds to it, twice
+ * its weight, so that the sum of both is below 4q. Modulo 2^32. */
+struct lattice_weights {
+    uint32_t least, difference[LATTICE_FOLD];
+};
+
 /* One slab of a block or a query: rows are the matrix times the secret, plus the noisy elements; sums are those of the
  * rows of the other matrix times the rows, or times the noisy elements. */
 struct lattice_masking {
@@ -234,7 +241,10 @@ struct lattice_masking {
     size_t words;                       /* rows */
     const uint32_t *matrix, *other;     /* values: [words][LATTICE_RANK][2][LATTICE_DEGREE] */
     const uint32_t *secret;             /* values: [LATTICE_RANK][2][LATTICE_DEGREE] */
-    const int64_t *noisy;               /* coefficients: [words][LATTICE_DEGREE] */
+    const uint32_t *noise;              /* words whose ones are counted: [words][LATTICE_DEGREE] */
+    size_t rows;                        /* coefficients with a message */
+    const uint8_t *codes;               /* [words][rows] */
+    const struct lattice_weights *weights; /* for both primes */
     int sums_of_noisy;
     uint8_t *tiles; /* the rows, as they are stored */
     uint32_t *sums; /* values: [LATTICE_RANK][2][LATTICE_DEGREE] */

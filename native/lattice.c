@@ -38,6 +38,8 @@ enum { WIDE = 1 };
 INLINE W wide_all(uint32_t word) { return word; }
 INLINE W wide_add(W a, W b) { return a + b; }
 INLINE W wide_sub(W a, W b) { return a - b; }
+INLINE W wide_both(W a, W b) { return a & b; }
+INLINE W wide_right(W a, int bits) { return a >> bits; }
 INLINE W wide_least(W a, W b) {
     const W smaller = 0 - (W)(a < b);
     return (a & smaller) | (b & ~smaller);

@@ -108,13 +108,43 @@ static void lattice_evaluate(const struct lattice_prime primes[2], uint16_t *con
 
 /* ---- Rows that a secret masks ------------------------------------------------------------------------------------------ */
 
-/* The values of an element with these coefficients, of up to 2^42 in size. */
-static void noisy_values(uint32_t values[2][LATTICE_DEGREE], const int64_t *noisy, const struct lattice_prime primes[2],
+/* Centred binomials: the ones in the low half of each word less those in its high half. */
+INLINE W binomial(W words) {
+    W x = wide_sub(words, wide_both(wide_right(words, 1), wide_all(0x55555555)));
+    x = wide_add(wide_both(x, wide_all(0x33333333)), wide_both(wide_right(x, 2), wide_all(0x33333333)));
+    x = wide_both(wide_add(x, wide_right(x, 4)), wide_all(0x0f0f0f0f));
+    x = wide_both(wide_add(x, wide_right(x, 8)), wide_all(0x00ff00ff));
+    return wide_sub(wide_both(x, wide_all(0xff)), wide_right(x, 16));
+}
+
+/* For each bit of a code its weight, negative where the bit is zero: below 2q. */
+INLINE W message_of(W code, const struct lattice_weights *w, W twice) {
+    W sum = wide_all(w->least);
+    UNROLL for (int bit = 0; bit < LATTICE_FOLD; bit++) {
+        const W is_set = wide_sub(wide_all(0), wide_both(wide_right(code, bit), wide_all(1)));
+        sum = wide_add(sum, wide_both(is_set, wide_all(w->difference[bit])));
+    }
+    return wide_less_if_reached(sum, twice);
+}
+
+/* Row j of the noisy elements: the errors, and in the first coefficients the message. */
+static void noisy_values(uint32_t values[2][LATTICE_DEGREE], const struct lattice_masking *m, size_t j,
                          const struct lattice_transform forward[2]) {
+    uint8_t bytes[LATTICE_DEGREE] = {0};
+    uint32_t codes[LATTICE_DEGREE];
+    const size_t in_vectors = (m->rows + WIDE - 1) / WIDE * WIDE;
+    memcpy(bytes, m->codes + j * m->rows, m->rows);
+    for (size_t i = 0; i < LATTICE_DEGREE; i++) codes[i] = bytes[i];
     for (size_t t = 0; t < 2; t++) {
-        const V lift = all(primes[t].q << 13); /* a multiple of q that makes all of them positive */
-        for (size_t i = 0; i < LATTICE_DEGREE; i += LANES)
-            store_half_words(values[t] + i, reduced(add(load_words((const uint64_t *)noisy + i), lift), &primes[t]));
+        const W q = wide_all(forward[t].q), twice = wide_all(2 * forward[t].q);
+        for (size_t i = 0; i < LATTICE_DEGREE; i += WIDE)
+            store_wide(values[t] + i, wide_add(binomial(load_wide(m->noise + j * LATTICE_DEGREE + i)), q));
+        for (size_t i = 0; i < in_vectors; i += WIDE) {
+            uint32_t message[WIDE];
+            store_wide(message, message_of(load_wide(codes + i), &m->weights[t], twice));
+            for (size_t k = m->rows - i; k < WIDE; k++) message[k] = 0; /* after the last row */
+            store_wide(values[t] + i, wide_add(load_wide(values[t] + i), load_wide(message)));
+        }
         lattice_forward(values[t], &forward[t]);
     }
 }
@@ -158,7 +188,7 @@ static void lattice_mask(const struct lattice_masking *m) {
     for (size_t t = 0; t < 2; t++) lattice_prepare(&forward[t], &m->primes[t], 0);
     for (size_t j = 0; j < m->words; j++) {
         uint32_t values[2][LATTICE_DEGREE];
-        noisy_values(values, m->noisy + j * LATTICE_DEGREE, m->primes, forward);
+        noisy_values(values, m, j, forward);
         mask_row(m, j, values, sums);
         if (j % LATTICE_LAZY == LATTICE_LAZY - 1) fold_sums(sums, m->primes);
     }

@@ -173,36 +173,46 @@ PyObject *xtrace_py_lattice_values(PyObject *module, PyObject *args) {
 
 /* ---- Masking ------------------------------------------------------------------------------------------------------- */
 
-/* lattice_mask(kernels, primes, sums of noisy, tiles, sums, matrix, other, secret, noisy) */
+/* lattice_mask(kernels, primes, sums of noisy, sums, matrix, other, secret, noise, codes, weights) -> tiles */
 PyObject *xtrace_py_lattice_mask(PyObject *module, PyObject *args) {
     (void)module;
     const char *name;
     struct lattice_masking m = {0};
-    PyObject *table, *tiles, *sums, *matrix, *other, *secret, *noisy;
-    if (!PyArg_ParseTuple(args, "sOpOOOOOO", &name, &table, &m.sums_of_noisy, &tiles, &sums, &matrix, &other, &secret,
-                          &noisy))
+    PyObject *table, *sums, *matrix, *other, *secret, *noise, *codes, *weights;
+    if (!PyArg_ParseTuple(args, "sOpOOOOOOO", &name, &table, &m.sums_of_noisy, &sums, &matrix, &other, &secret,
+                          &noise, &codes, &weights))
         return NULL;
     struct buffers buffers = {.count = 0};
     const struct lattice_kernels *kernels = kernels_named(name);
     if (!kernels) return NULL;
-    const Py_buffer *rows = take(&buffers, noisy, "the noisy rows", sizeof(long) == 8 ? "lq" : "q", 2, false);
-    if (!rows || !has_shape(rows, "the noisy rows", (size_t)rows->shape[0], LATTICE_DEGREE)) return refuse(&buffers);
+    const Py_buffer *rows = take(&buffers, noise, "the noise", HALF_WORDS, 2, false);
+    if (!rows || !has_shape(rows, "the noise", (size_t)rows->shape[0], LATTICE_DEGREE)) return refuse(&buffers);
     const size_t element = 2 * LATTICE_DEGREE, all = (size_t)rows->shape[0] * LATTICE_RANK * element;
     m.words = (size_t)rows->shape[0];
-    m.noisy = rows->buf;
-    m.primes = take_primes(&buffers, table);
-    if (!m.primes ||
+    m.noise = rows->buf;
+    const Py_buffer *bits = take(&buffers, codes, "the codes", "B", 2, false);
+    if (!bits || !has_shape(bits, "the codes", m.words, (size_t)bits->shape[1])) return refuse(&buffers);
+    m.codes = bits->buf;
+    m.rows = (size_t)bits->shape[1];
+    if (m.rows > LATTICE_DEGREE) {
+        PyErr_Format(PyExc_ValueError, "the codes have %zu rows, expected at most %d", m.rows, LATTICE_DEGREE);
+        return refuse(&buffers);
+    }
+    if (!(m.primes = take_primes(&buffers, table)) ||
+        !(m.weights = take_exactly(&buffers, weights, "the weights", HALF_WORDS, 2, 2 * (1 + LATTICE_FOLD), 4, false)) ||
         !(m.matrix = take_exactly(&buffers, matrix, "the matrix", HALF_WORDS, 4, all, 4, false)) ||
         !(m.other = take_exactly(&buffers, other, "the other matrix", HALF_WORDS, 4, all, 4, false)) ||
         !(m.secret = take_exactly(&buffers, secret, "the secret", HALF_WORDS, 3, LATTICE_RANK * element, 4, false)) ||
-        !(m.sums = take_exactly(&buffers, sums, "the sums", HALF_WORDS, 3, LATTICE_RANK * element, 4, true)) ||
-        !(m.tiles = take_exactly(&buffers, tiles, "the tiles", "B", 1, m.words * LATTICE_DEGREE, 8, true)))
+        !(m.sums = take_exactly(&buffers, sums, "the sums", HALF_WORDS, 3, LATTICE_RANK * element, 4, true)))
         return refuse(&buffers);
+    PyObject *tiles = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(8 * m.words * LATTICE_DEGREE));
+    if (!tiles) return refuse(&buffers);
+    m.tiles = (uint8_t *)PyBytes_AsString(tiles); /* nothing else knows these bytes yet */
     Py_BEGIN_ALLOW_THREADS
     kernels->mask(&m);
     Py_END_ALLOW_THREADS
     release(&buffers);
-    Py_RETURN_NONE;
+    return tiles;
 }
 
 /* ---- Reading ------------------------------------------------------------------------------------------------------- */

@@ -64,6 +64,8 @@ enum { WIDE = 4 };
 INLINE W wide_all(uint32_t word) { return vdupq_n_u32(word); }
 INLINE W wide_add(W a, W b) { return vaddq_u32(a, b); }
 INLINE W wide_sub(W a, W b) { return vsubq_u32(a, b); }
+INLINE W wide_both(W a, W b) { return vandq_u32(a, b); }
+INLINE W wide_right(W a, int bits) { return vshlq_u32(a, vdupq_n_s32(-bits)); }
 INLINE W wide_least(W a, W b) { return vminq_u32(a, b); }
 INLINE W wide_low(W a, W b) { return vmulq_u32(a, b); }
 INLINE W wide_high(W a, W b) {

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Rows, as_rows, row_width
 from xtrace_core.arithmetic.portable import PortableArithmetic
-from xtrace_core.lattice.compiled import PREPARED
-from xtrace_core.lattice.interface import Elements, QueryValues, UnreadBlock
+from xtrace_core.lattice.compiled import PREPARED, prepared_weights
+from xtrace_core.lattice.interface import Elements, Noisy, QueryValues, UnreadBlock
 from xtrace_core.lattice.layout import pack_values, to_tiles
 from xtrace_core.lattice.numbers import MODULI
 from xtrace_core.lattice.parameters import DEGREE, MAX_NOISE, PRIMES, RANK, hint_bytes, slab_positions, slabs
@@ -199,7 +199,9 @@ def of_blocks(lanes: int, bodies: int, words: tuple[int, ...] = (1, 17)) -> Jobs
                 jobs.add("transform", PREPARED, t, inverse, count, rows[:, t], results=(transformed[:, t],))
     for each in words:
         secret = elements(RANK)
-        noisy = rng.integers(-(1 << 42), 1 << 42, (each, DEGREE))
+        with_message = 2 * lanes + 1
+        noise = rng.integers(0, 1 << 32, (each, DEGREE), dtype=np.uint32)
+        noisy = Noisy(noise, rng.integers(0, 16, (each, with_message), dtype=np.uint8), (1, -(513**4), 77, -5))
         for count in range(1, bodies + 1):
             query, *stored = (np.frombuffer(to_tiles(elements(each)), np.uint8) for _ in range(count + 1))
             expected = ring.evaluate(4 * each, [body.data for body in stored], [query.data])
@@ -207,7 +209,8 @@ def of_blocks(lanes: int, bodies: int, words: tuple[int, ...] = (1, 17)) -> Jobs
         for sums_of_noisy in (0, 1):
             matrices = elements(each, RANK), elements(each, RANK)
             tiles, sums = ring.masked(*matrices, secret, noisy, sums_of_noisy=bool(sums_of_noisy))
-            arguments = PREPARED, each, sums_of_noisy, *matrices, secret, noisy
+            weights = prepared_weights(noisy.weights)
+            arguments = PREPARED, each, sums_of_noisy, *matrices, secret, with_message, noise, noisy.codes, weights
             jobs.add("mask", *arguments, results=(np.frombuffer(tiles, np.uint8), ring.forward(sums)))
     _readings(jobs, ring, lanes)
     return jobs

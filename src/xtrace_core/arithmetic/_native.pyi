@@ -85,14 +85,15 @@ def lattice_mask(
     kernels: str,
     primes: _Words,
     sums_of_noisy: bool,
-    tiles: _Rows,
     sums: NDArray[np.uint32],
     matrix: NDArray[np.uint32],
     other: NDArray[np.uint32],
     secret: NDArray[np.uint32],
-    noisy: NDArray[np.int64],
+    noise: NDArray[np.uint32],
+    codes: _Rows,
+    weights: NDArray[np.uint32],
     /,
-) -> None: ...
+) -> bytes: ...
 def lattice_read(
     kernels: str,
     threads: int,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Buffer
-from xtrace_core.lattice.interface import Coefficients, Elements, QueryValues, UnreadBlock, Values
+from xtrace_core.lattice.interface import Elements, Noisy, QueryValues, UnreadBlock, Values
 from xtrace_core.lattice.numbers import COFACTOR_INVERSES, DEGREE_INVERSES, INVERSE_POWERS, POWERS
 from xtrace_core.lattice.parameters import (
     BLOCK_ROWS,
@@ -16,7 +16,6 @@ from xtrace_core.lattice.parameters import (
     MAX_NOISE,
     PRIMES,
     RANK,
-    WORD_BYTES,
     slab_positions,
     slab_words,
     slabs,
@@ -56,6 +55,16 @@ PREPARED: Final = np.concatenate([_prime_words(t) for t in range(len(PRIMES))])
 """What the kernels take of both primes."""
 
 
+def prepared_weights(weights: tuple[int, int, int, int]) -> NDArray[np.uint32]:
+    """Returns `struct lattice_weights` of native/kernels.h for both primes."""
+    rows = []
+    for q in PRIMES:
+        negative = [-weight % q for weight in weights]
+        differences = [weight % q - least for weight, least in zip(weights, negative, strict=True)]
+        rows.append([number % 2**32 for number in (sum(negative), *differences)])
+    return np.array(rows, np.uint32)
+
+
 class CompiledRing:
     """`Ring` in C. Every method releases the interpreter's lock. `read` works in this number of threads, all others in
     their caller's alone."""
@@ -77,12 +86,12 @@ class CompiledRing:
         return values
 
     def masked(
-        self, matrix: Elements, other: Elements, secret: Elements, noisy: Coefficients, *, sums_of_noisy: bool
+        self, matrix: Elements, other: Elements, secret: Elements, noisy: Noisy, *, sums_of_noisy: bool
     ) -> tuple[bytes, Elements]:
-        tiles = np.empty(WORD_BYTES * noisy.size, np.uint8)
         sums = np.empty((RANK, len(PRIMES), DEGREE), np.uint32)
-        lattice_mask(self.name, PREPARED, sums_of_noisy, tiles, sums, matrix, other, secret, noisy)
-        return tiles.tobytes(), self.inverse(sums)
+        message = noisy.noise, noisy.codes, prepared_weights(noisy.weights)
+        tiles = lattice_mask(self.name, PREPARED, sums_of_noisy, sums, matrix, other, secret, *message)
+        return tiles, self.inverse(sums)
 
     def read(
         self, embed_len: int, queries: QueryValues, blocks: Sequence[UnreadBlock]

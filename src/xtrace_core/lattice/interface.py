@@ -20,6 +20,17 @@ Values: TypeAlias = NDArray[np.uint16]
 """The values of an answer: shape `(bodies, queries, slabs, BLOCK_ROWS)`, 12 bits each."""
 
 
+class Noisy(NamedTuple):
+    """Elements that consist of an error and a message."""
+
+    noise: NDArray[np.uint32]
+    """Words of a key stream, `(K, DEGREE)`: an error is the ones in the low half less those in the high half."""
+    codes: NDArray[np.uint8]
+    """Four bits for each of the first coefficients, `(K, rows)`."""
+    weights: tuple[int, int, int, int]
+    """Of the bits, at most 2^41 in size: a message is the sum of those of ones less the sum of those of zeros."""
+
+
 class QueryValues(NamedTuple):
     """What reads the answers to queries: values modulo the first prime."""
 
@@ -59,14 +70,13 @@ class Ring(Protocol):
         ...
 
     def masked(
-        self, matrix: Elements, other: Elements, secret: Elements, noisy: Coefficients, *, sums_of_noisy: bool
+        self, matrix: Elements, other: Elements, secret: Elements, noisy: Noisy, *, sums_of_noisy: bool
     ) -> tuple[bytes, Elements]:
         """Returns `(tiles, sums)` of one slab of a block or a query.
 
-        The rows, laid out in tiles, are `matrix` times the secret plus the noisy elements, whose coefficients are at
-        most 2^42 in size. The sums are the coefficients of the transpose of `other` times the rows, or times the noisy
-        elements. Both matrices are values `(K, RANK, 2, DEGREE)`, the secret is `(RANK, 2, DEGREE)`, `noisy` is
-        `(K, DEGREE)`.
+        The rows, laid out in tiles, are `matrix` times the secret plus the noisy elements. The sums are the
+        coefficients of the transpose of `other` times the rows, or times the noisy elements. Both matrices are values
+        `(K, RANK, 2, DEGREE)`, the secret is `(RANK, 2, DEGREE)`.
         """
         ...
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xtrace_core.arithmetic import Buffer
-from xtrace_core.lattice.interface import Coefficients, Elements, QueryValues, UnreadBlock, Values
+from xtrace_core.lattice.interface import Coefficients, Elements, Noisy, QueryValues, UnreadBlock, Values
 from xtrace_core.lattice.layout import from_tiles, slab_parts, to_tiles
 from xtrace_core.lattice.numbers import (
     DEGREE_INVERSES,
@@ -21,7 +21,7 @@ from xtrace_core.lattice.numbers import (
     residues,
     rounded,
 )
-from xtrace_core.lattice.parameters import BLOCK_ROWS, DEGREE, VALUE_BITS, slabs
+from xtrace_core.lattice.parameters import BLOCK_ROWS, DEGREE, FOLD, VALUE_BITS, slabs
 from xtrace_core.lattice.reading import read_blocks
 
 
@@ -67,9 +67,9 @@ class PortableRing:
         return values
 
     def masked(
-        self, matrix: Elements, other: Elements, secret: Elements, noisy: Coefficients, *, sums_of_noisy: bool
+        self, matrix: Elements, other: Elements, secret: Elements, noisy: Noisy, *, sums_of_noisy: bool
     ) -> tuple[bytes, Elements]:
-        values = self.forward(residues(noisy))
+        values = self.forward(residues(_coefficients(noisy)))
         rows: Elements = ((products(matrix, secret[None], axis=1) + values.astype(np.uint64)) % MODULI).astype(
             np.uint32
         )
@@ -79,3 +79,11 @@ class PortableRing:
         self, embed_len: int, queries: QueryValues, blocks: Sequence[UnreadBlock]
     ) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
         return read_blocks(self, embed_len, queries, blocks)
+
+
+def _coefficients(noisy: Noisy) -> Coefficients:
+    low, high = np.bitwise_count(noisy.noise & np.uint32(0xFFFF)), np.bitwise_count(noisy.noise >> np.uint32(16))
+    coefficients: Coefficients = low.astype(np.int64) - high
+    ones = (noisy.codes[..., None] >> np.arange(FOLD, dtype=np.uint8)) & np.uint8(1)
+    coefficients[:, : noisy.codes.shape[1]] += 2 * (ones @ np.array(noisy.weights)) - sum(noisy.weights)
+    return coefficients

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from support.missing_tools import needs
 from xtrace_core.lattice.compiled import KERNELS, CompiledRing
-from xtrace_core.lattice.interface import Elements, QueryValues, UnreadBlock
+from xtrace_core.lattice.interface import Elements, Noisy, QueryValues, UnreadBlock
 from xtrace_core.lattice.layout import all_reduced, from_tiles, pack_values, to_tiles
 from xtrace_core.lattice.numbers import MODULI
 from xtrace_core.lattice.parameters import DEGREE, PRIMES, RANK, hint_bytes, slab_words, slabs
@@ -68,14 +68,25 @@ def test_bodies_may_begin_anywhere_in_memory(kernel: str) -> None:
 @pytest.mark.parametrize("words", [1, 3, 4, 5, 16, 17, 33])
 @pytest.mark.parametrize("sums_of_noisy", [False, True])
 def test_masked_rows(kernel: str, words: int, sums_of_noisy: bool) -> None:
+    rng = np.random.default_rng(words)
+    noise = rng.integers(0, 1 << 32, (words, DEGREE), dtype=np.uint32)
+    weights = [(1, -2, 1 << 41, -(1 << 41)), (PRIMES[0],) * 4, (-1, -1, -1, -1)]
+    for count in (0, 1, 7, 300, 1024):
+        codes = rng.integers(0, 16, (words, count), dtype=np.uint8)
+        _compare(kernel, words, Noisy(noise, codes, weights[count % 3]), sums_of_noisy)
+    ones, none = np.full_like(noise, 0xFFFF), np.full_like(noise, 0xFFFF0000)
+    for extreme, code in ((ones, 15), (none, 15), (ones, 0), (none, 0)):
+        for weight in (PRIMES[0] - 1, PRIMES[1] - 1, 1):
+            codes = np.full((words, DEGREE), code, np.uint8)
+            _compare(kernel, words, Noisy(extreme, codes, (weight,) * 4), sums_of_noisy)
+
+
+def _compare(kernel: str, words: int, noisy: Noisy, sums_of_noisy: bool) -> None:
+    """Masks with random numbers and with the largest."""
     largest = np.broadcast_to(LARGEST, (words, RANK, *LARGEST.shape)).copy()
-    noisy = np.random.default_rng(words).integers(-(1 << 42), 1 << 42, (words, DEGREE))
-    for matrix, other, secret, rows in (
-        (elements(1, words, RANK), elements(2, words, RANK), elements(3, RANK), noisy),
-        (largest, largest, largest[0], np.full_like(noisy, 1 << 42)),
-        (largest, largest, largest[0], np.full_like(noisy, -(1 << 42))),
-    ):
-        arguments = matrix, other, secret, rows
+    drawn = elements(1, words, RANK), elements(2, words, RANK), elements(3, RANK)
+    for matrix, other, secret in (drawn, (largest, largest, largest[0])):
+        arguments = matrix, other, secret, noisy
         expected = PORTABLE.masked(*arguments, sums_of_noisy=sums_of_noisy)
         found = CompiledRing(kernel).masked(*arguments, sums_of_noisy=sums_of_noisy)
         assert found[0] == expected[0]
@@ -163,7 +174,8 @@ def _refused(error: type[Exception], sentence: str, call: Any, *arguments: Any, 
 
 def test_wrong_arrays_are_refused() -> None:
     compiled, body = CompiledRing(KERNELS[0]), stored(8, 1)
-    matrix, secret, noisy = elements(1, 2, RANK), elements(3, RANK), np.zeros((2, DEGREE), np.int64)
+    matrix, secret, noise = elements(1, 2, RANK), elements(3, RANK), np.zeros((2, DEGREE), np.uint32)
+    noisy = Noisy(noise, np.zeros((2, 5), np.uint8), (1, 2, 3, 4))
     named: dict[str, Any] = {"sums_of_noisy": True}
     evaluate, masked = compiled.evaluate, compiled.masked
     _refused(ValueError, "a body has 16376 bytes, expected 16384", evaluate, 8, [body[: 16384 - 8]], [body])
@@ -172,7 +184,13 @@ def test_wrong_arrays_are_refused() -> None:
     _refused(ValueError, "the matrix has", masked, matrix[:1], matrix, secret, noisy, **named)
     _refused(ValueError, "the other matrix has", masked, matrix, matrix[:1], secret, noisy, **named)
     _refused(ValueError, "the secret has", masked, matrix, matrix, secret[:2], noisy, **named)
-    _refused(TypeError, "the noisy rows", masked, matrix, matrix, secret, noisy.astype(np.int32), **named)
-    _refused(ValueError, "the noisy rows", masked, matrix, matrix, secret, noisy[:, :8].copy(), **named)
+    for error, sentence, wrong in (
+        (TypeError, "the noise is", noisy._replace(noise=noise.astype(np.int64))),
+        (ValueError, "the noise has", noisy._replace(noise=noise[:, :8].copy())),
+        (TypeError, "the codes is", noisy._replace(codes=np.zeros(5, np.uint8))),
+        (ValueError, "the codes has", noisy._replace(codes=noisy.codes[:1])),
+        (ValueError, "1025 rows, expected at most 1024", noisy._replace(codes=np.zeros((2, 1025), np.uint8))),
+    ):
+        _refused(error, sentence, masked, matrix, matrix, secret, wrong, **named)
     _refused(TypeError, "the input is an array of format L", compiled.forward, matrix.astype(np.uint64))
     _refused(ValueError, "no kernels for blocks named abacus", CompiledRing("abacus").forward, matrix)

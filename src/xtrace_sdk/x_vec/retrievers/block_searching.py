@@ -102,7 +102,7 @@ class BlockSearching(Secretive):
             except AnswerTooLarge:  # before anything of it was read
                 self._is_possible = False
                 return None
-            found += [nearest_among(reading.chunk_ids, one.astype(np.int64), k) for one in reading.distances]
+            found += [nearest_among(reading.chunk_ids, one, k) for one in reading.distances]
             readings.append(reading)
         return found, Readings.of(readings)
 

@@ -198,7 +198,10 @@ static void lattice_mask(void) {
     m.matrix = secret(m.words * LATTICE_RANK * element);
     m.other = secret(m.words * LATTICE_RANK * element);
     m.secret = secret(LATTICE_RANK * element);
-    m.noisy = secret(m.words * 8 * LATTICE_DEGREE);
+    m.rows = number();
+    m.noise = secret(m.words * 4 * LATTICE_DEGREE);
+    m.codes = secret(m.words * m.rows);
+    m.weights = secret(2 * sizeof *m.weights);
     m.tiles = allocated(m.words * 8 * LATTICE_DEGREE);
     m.sums = allocated(LATTICE_RANK * element);
     lattice->mask(&m);

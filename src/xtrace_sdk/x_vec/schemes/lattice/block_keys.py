@@ -7,14 +7,14 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from xtrace_core.lattice.interface import Elements
+from xtrace_core.lattice.interface import Elements, Noisy
 from xtrace_core.lattice.parameters import DEGREE, FOLD, PRIMES, RANK, slab_words, words
 from xtrace_core.lattice.ring import ring
 from xtrace_sdk.x_vec.keys.secrecy import Secretive
 from xtrace_sdk.x_vec.schemes.interface import Bits
 from xtrace_sdk.x_vec.schemes.lattice.keys import prf
 from xtrace_sdk.x_vec.schemes.lattice.records import pack
-from xtrace_sdk.x_vec.schemes.lattice.sampling import errors, stream, ternary, uniform
+from xtrace_sdk.x_vec.schemes.lattice.sampling import stream, ternary, uniform, words_of
 
 _MASK_BYTES: Final = 512
 
@@ -37,7 +37,7 @@ class BlockKeys(Secretive):
     def __init__(self, vector_key: bytes, embed_len: int) -> None:
         self._vector_key = vector_key
         self.embed_len = embed_len
-        self._mask = np.unpackbits(stream(prf(vector_key, "mask"), _MASK_BYTES), bitorder="little")
+        self._mask = stream(prf(vector_key, "mask"), _MASK_BYTES)
         self._matrices: Matrices | None = None
 
     @property
@@ -67,20 +67,25 @@ class BlockKeys(Secretive):
         """Returns the coefficients of the secret of a block plus 1, a byte each."""
         return self._ternary("s", nonce).tobytes()
 
-    def noise(self, label: Literal["e", "qe"], seed: bytes, slab: int, count: int) -> NDArray[np.int64]:
-        """Returns the errors of a slab's elements, `(count, DEGREE)`, of a block (`e`) or a query (`qe`)."""
-        return errors(prf(self._vector_key, label, seed, bytes([slab])), (count, DEGREE))
-
-    def folded(self, bits: Bits, weights: tuple[int, int, int, int]) -> list[NDArray[np.int64]]:
-        """Returns for each slab `(K, rows)`: the sums of four neighbouring positions as -1 and 1, with these weights.
+    def noisy(
+        self, label: Literal["e", "qe"], seed: bytes, bits: Bits, weights: tuple[int, int, int, int]
+    ) -> list[Noisy]:
+        """Returns each slab's elements of a block (`e`) or a query (`qe`): four neighbouring positions in a code.
 
         Positions are masked first, and vectors are padded with zeros to whole groups of four.
         """
-        padded = np.pad(bits, ((0, 0), (0, FOLD * words(self.embed_len) - self.embed_len)))
-        masked = (padded ^ self._mask[: padded.shape[1]]).reshape(len(bits), -1, FOLD)
-        # All sums are integers below 2^53, which doubles represent, and multiply several times as fast.
-        sums = (masked @ (2.0 * np.array(weights))).T.astype(np.int64) - sum(weights)
-        return np.split(sums, np.cumsum(slab_words(self.embed_len))[:-1])
+        parts = np.split(self._codes(bits), np.cumsum(slab_words(self.embed_len))[:-1])
+        keys = [prf(self._vector_key, label, seed, bytes([slab])) for slab in range(len(parts))]
+        return [
+            Noisy(words_of(key, (len(codes), DEGREE)), codes, weights) for key, codes in zip(keys, parts, strict=True)
+        ]
+
+    def _codes(self, bits: Bits) -> NDArray[np.uint8]:
+        packed = pack(bits)
+        masked = packed ^ self._mask[: packed.shape[1]]
+        codes = np.empty((2 * packed.shape[1], len(bits)), np.uint8)
+        codes[::2], codes[1::2] = (masked & np.uint8(15)).T, (masked >> np.uint8(FOLD)).T
+        return codes[: words(self.embed_len)]
 
     def _ternary(self, label: str, seed: bytes) -> NDArray[np.uint8]:
         return ternary(prf(self._vector_key, label, seed), (RANK, DEGREE))

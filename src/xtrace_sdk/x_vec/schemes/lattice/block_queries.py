@@ -40,9 +40,7 @@ def encrypted(keys: BlockKeys, seed: bytes, bits: Bits) -> tuple[bytes, QuerySec
     """Returns what is sent for one vector, `(1, embed_len)`, and what reads the answer."""
     secret = keys.secret("qs", seed)
     sent, kept = [], []
-    for slab, message in enumerate(keys.folded(bits, _WEIGHTS)):
-        noisy = keys.noise("qe", seed, slab, len(message))
-        noisy[:, :1] += message
+    for slab, noisy in enumerate(keys.noisy("qe", seed, bits, _WEIGHTS)):
         tiles, sums = ring.masked(
             keys.matrices.queries[slab], keys.matrices.rows[slab], secret, noisy, sums_of_noisy=True
         )

@@ -123,7 +123,7 @@ class LatticeBlocks(Secretive):
         except InvalidAnswer:
             is_right = False
         else:
-            is_right = np.array_equal(found, (bits != probe.bits).sum(axis=1))
+            is_right = np.array_equal(found, np.bitwise_count(pack(bits) ^ pack(probe.bits)).sum(axis=1))
         if not is_right:
             raise FaultDetected("a sealed block does not show the distances of its vectors; nothing was sent")
 

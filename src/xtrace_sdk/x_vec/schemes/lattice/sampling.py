@@ -8,7 +8,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 _RESIDUE_MASK: Final = np.uint32((1 << 30) - 1)
-_HALF: Final = np.uint32(0xFFFF)
 
 
 def stream(key: bytes, size: int) -> NDArray[np.uint8]:
@@ -31,12 +30,9 @@ def ternary(key: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return (drawn[drawn < 255][:count] % 3).reshape(shape)
 
 
-def errors(key: bytes, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Returns centred binomials of variance 8: the ones in the low half of each word less those in its high half."""
-    words = stream(key, 4 * math.prod(shape)).view("<u4").reshape(shape)
-    low, high = np.bitwise_count(words & _HALF), np.bitwise_count(words >> np.uint32(16))
-    differences: NDArray[np.int64] = low.astype(np.int64) - high
-    return differences
+def words_of(key: bytes, shape: tuple[int, ...]) -> NDArray[np.uint32]:
+    """Returns the words of the stream, which stand for centred binomials of variance 8 (`Noisy`)."""
+    return stream(key, 4 * math.prod(shape)).view("<u4").astype(np.uint32, copy=False).reshape(shape)
 
 
 def _with_spare(count: int) -> int:

@@ -22,9 +22,7 @@ def sealed(keys: BlockKeys, nonce: bytes, bits: Bits) -> tuple[bytes, bytes]:
     """Returns `(hints, body)` of the block with this nonce and these vectors."""
     secret = keys.secret("s", nonce)
     hints, body = [], []
-    for slab, message in enumerate(keys.folded(bits, _WEIGHTS)):
-        noisy = keys.noise("e", nonce, slab, len(message))
-        noisy[:, : len(bits)] += message
+    for slab, noisy in enumerate(keys.noisy("e", nonce, bits, _WEIGHTS)):
         tiles, sums = ring.masked(
             keys.matrices.rows[slab], keys.matrices.queries[slab], secret, noisy, sums_of_noisy=False
         )

@@ -104,6 +104,7 @@ typedef uint32_t half_words_of_512 __attribute__((vector_size(64)));
 AVX512 __m512i _mm512_set1_epi32(int a) { return (__m512i)((uint32_t)a - (half_words_of_512){0}); }
 AVX512 __m512i _mm512_add_epi32(__m512i a, __m512i b) { return (__m512i)((half_words_of_512)a + (half_words_of_512)b); }
 AVX512 __m512i _mm512_sub_epi32(__m512i a, __m512i b) { return (__m512i)((half_words_of_512)a - (half_words_of_512)b); }
+AVX512 __m512i _mm512_srli_epi32(__m512i a, unsigned n) { return (__m512i)((half_words_of_512)a >> n); }
 AVX512 __m512i _mm512_mullo_epi32(__m512i a, __m512i b) {
     return (__m512i)((half_words_of_512)a * (half_words_of_512)b);
 }
