@@ -56,7 +56,7 @@ def test_many_queries_at_once_share_the_records_but_not_the_values() -> None:
     assert planner().plan(sealed(100_000), 8, 97).way == "records"
 
 
-def test_the_service_is_asked_again_only_near_the_crossing() -> None:
+def test_the_service_is_asked_again_near_the_crossing_after_some_searches_or_a_change() -> None:
     one = planner()
     assert one.remembered("scope", 1, 0) is None
     for candidates, way in ((1000, "records"), (9000, "records"), (60_000, "blocks"), (1_000_000, "blocks")):
@@ -66,6 +66,15 @@ def test_the_service_is_asked_again_only_near_the_crossing() -> None:
         assert plan.way == way
     for candidates in (12_000, 23_000, 40_000):
         one.note("scope", sealed(candidates))
+        for _ in range(planning.MAX_USES):
+            assert one.remembered("scope", 1, 0) == one.plan(sealed(candidates), 1, 0)
+            one.note_candidates("scope", candidates)
+        assert one.remembered("scope", 1, 0) is None
+        one.note("scope", sealed(candidates))
+        one.note_candidates("scope", candidates * 9 // 8)
+        assert one.remembered("scope", 1, 0) is not None
+        one.note_candidates("scope", candidates)
+        one.note_candidates("scope", candidates * 9 // 8 + 100)
         assert one.remembered("scope", 1, 0) is None
     for grown in (30_000, 1_000_000):
         one.note("scope", Counts(1000, 1000, 0))

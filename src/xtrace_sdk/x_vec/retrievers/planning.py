@@ -6,6 +6,7 @@ nor the choice depend on the query.
 """
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from xtrace_core.wire import MAX_BLOCK_QUERIES
@@ -14,8 +15,12 @@ from xtrace_sdk.limits import MAX_ANSWER_BYTES
 MAX_SCOPES: Final = 256
 """The number of scopes whose numbers are remembered."""
 _SENT_COUNTS: Final = 2
+MAX_USES: Final = 8
+"""The number of searches that use the same numbers if both ways cost about the same."""
 _DISTANT: Final = 2
-"""How many times cheaper a way must be for the service not to be asked for the numbers again."""
+"""How many times cheaper a way must be for the numbers to be used without a limit."""
+_CHANGED: Final = 8
+"""Numbers are outdated once the candidates change by more than this part of them, an eighth."""
 _VALUE_BYTES: Final = 1.5
 _IDS_BYTES: Final = 1024
 """The ids of a block's chunks, about."""
@@ -65,21 +70,35 @@ class SearchPlan(NamedTuple):
         )
 
 
+@dataclass(slots=True)
+class _Known:
+    """The numbers of a scope, and how many searches near the crossing used them."""
+
+    counts: Counts
+    uses: int = 0
+
+
 class Planner:
     """Chooses the way of each search under one context. Remembers what there is in the latest scopes."""
 
     def __init__(self, sizes: Sizes) -> None:
         self._sizes = sizes
-        self._known: OrderedDict[str, Counts] = OrderedDict()
+        self._known: OrderedDict[str, _Known] = OrderedDict()
 
     def remembered(self, scope: str, queries: int, cached_blocks: int) -> SearchPlan | None:
-        """Returns the plan from the remembered numbers; None unless its way is clearly the cheaper one."""
-        if (counts := self._known.get(scope)) is None:
+        """Returns the plan from the remembered numbers; None if the service should be asked.
+
+        Where both ways cost about the same, the numbers are used a few times: the wrong way costs little then.
+        """
+        if (known := self._known.get(scope)) is None:
             return None
-        plan = self.plan(counts, queries, cached_blocks)
-        records, blocks = self._costs(counts, queries, cached_blocks)
+        plan = self.plan(known.counts, queries, cached_blocks)
+        records, blocks = self._costs(known.counts, queries, cached_blocks)
         chosen, other = (blocks, records) if plan.way == "blocks" else (records, blocks)
-        return plan if other >= _DISTANT * chosen else None
+        if other >= _DISTANT * chosen:
+            return plan
+        known.uses += 1
+        return plan if known.uses <= MAX_USES else None
 
     def plan(self, counts: Counts, queries: int, cached_blocks: int) -> SearchPlan:
         """Returns the cheaper way for this number of queries, with the hints of some of the blocks at hand."""
@@ -89,16 +108,23 @@ class Planner:
         return SearchPlan(way, counts.candidates, records, blocks if counts.blocks else None)
 
     def note(self, scope: str, counts: Counts) -> None:
-        """Remembers what there is in a scope."""
-        self._known[scope] = counts
+        """Remembers what there is in a scope, which the service just told."""
+        self._remember(scope, _Known(counts))
+
+    def _remember(self, scope: str, known: "_Known") -> None:
+        self._known[scope] = known
         self._known.move_to_end(scope)
         while len(self._known) > MAX_SCOPES:
             self._known.popitem(last=False)
 
     def note_candidates(self, scope: str, candidates: int) -> None:
         """Remembers how many candidates a search by records found."""
-        if (known := self._known.get(scope)) is not None:
-            self.note(scope, known._replace(candidates=candidates, unsealed=min(known.unsealed, candidates)))
+        if (known := self._known.get(scope)) is None:
+            return
+        before = known.counts
+        counts = before._replace(candidates=candidates, unsealed=min(before.unsealed, candidates))
+        is_outdated = _CHANGED * abs(candidates - before.candidates) > before.candidates
+        self._remember(scope, _Known(counts, MAX_USES if is_outdated else known.uses))
 
     def _costs(self, counts: Counts, queries: int, cached_blocks: int) -> tuple[int, int]:
         """Returns the bytes by records and by blocks."""

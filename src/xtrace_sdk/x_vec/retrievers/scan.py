@@ -135,13 +135,14 @@ def nearest_in(block: RowBlock, distances: NDArray[np.int64], ciphertexts: Rows,
     return Nearest(block.chunk_ids[chosen], distances[chosen], ciphertexts[chosen], nonces)
 
 
-def nearest_among(chunk_ids: NDArray[np.int64], distances: NDArray[np.int64], k: int) -> Nearest:
+def nearest_among(chunk_ids: NDArray[np.int64], distances: NDArray[np.uint16], k: int) -> Nearest:
     """Returns the `k` nearest of these chunks, without ciphertexts and nonces."""
-    # Only those within the k-th distance are sorted.
-    last = np.partition(distances, k - 1)[k - 1] if k < len(distances) else distances.max(initial=0)
+    # Only those within the k-th distance are sorted. Counting finds it faster than a partition: distances are small.
+    last = np.searchsorted(np.cumsum(np.bincount(distances)), k)
     close = np.flatnonzero(distances <= last)
-    chosen = close[_order(chunk_ids[close], distances[close])[:k]]
-    return Nearest(chunk_ids[chosen], distances[chosen], _NOTHING.ciphertexts, [None] * len(chosen))
+    found = distances[close].astype(np.int64)
+    chosen = _order(chunk_ids[close], found)[:k]
+    return Nearest(chunk_ids[close[chosen]], found[chosen], _NOTHING.ciphertexts, [None] * len(chosen))
 
 
 def _merged(one: Nearest, new: Nearest, k: int) -> Nearest:
