@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import Table, bindparam, delete, update
+from sqlalchemy import Table, delete
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.metadata import normalised, unique
@@ -327,9 +327,9 @@ async def _insert(
 async def _update(connection: AsyncConnection, table: Table, rows: list[dict[str, Any]]) -> None:
     """Updates the rows' columns, which are the same in all of them, by their `pk`."""
     if rows:
-        statement = update(table).where(table.c.pk == bindparam("this_pk"))
-        values = [{"this_pk": row["pk"]} | {name: row[name] for name in row if name != "pk"} for row in rows]
-        await connection.execute(statement, values)
+        names = [name for name in rows[0] if name != "pk"]
+        values = [(*[row[name] for name in names], row["pk"]) for row in rows]
+        await statements(connection).update_rows(connection, table, names, values)
 
 
 async def _replace_facets(connection: AsyncConnection, pks: Sequence[int], rows: list[_FacetRow]) -> None:

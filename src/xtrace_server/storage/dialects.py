@@ -57,6 +57,12 @@ class Statements(Protocol):
         """Inserts rows, with a value for each of the named columns, in the database's fastest way."""
         ...
 
+    async def update_rows(
+        self, connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Updates rows in the same way; each has a value for each of the named columns, and last the `pk`."""
+        ...
+
     async def has_grown(self, connection: AsyncConnection, table: Table) -> None:
         """Reports that a table has changed a lot, for a database that plans queries by table sizes."""
         ...

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import bindparam, exists, insert, or_, select, update
+from sqlalchemy import exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from xtrace_core.block_frames import bitmap_of, packed_ids, slots_of, unpacked_ids
@@ -18,6 +18,7 @@ from xtrace_server.storage import usage
 from xtrace_server.storage.contexts import Binding
 from xtrace_server.storage.database import now
 from xtrace_server.storage.deletions import NOT_DELETED
+from xtrace_server.storage.dialects import statements
 from xtrace_server.storage.knowledge_bases import KnowledgeBase, raise_revision
 from xtrace_server.storage.schema import block, block_body, chunk, chunk_pk
 from xtrace_server.storage.slots import UNSEALED, bury
@@ -80,9 +81,8 @@ async def seal(connection: AsyncConnection, kb: KnowledgeBase, binding: Binding,
     await _unseal(connection, kb, write.replaces)
     await bury(connection, kb, write.replaces)
     await _store(connection, binding, block_pk, write, slots)
-    taken = update(chunk).where(_c.pk == bindparam("this_pk")).values(block_pk=block_pk, slot=bindparam("this_slot"))
-    places = [{"this_pk": chunk_pk(kb.pk, write.chunk_ids[slot]), "this_slot": slot} for slot in slots]
-    await connection.execute(taken, places)
+    places = [(block_pk, slot, chunk_pk(kb.pk, write.chunk_ids[slot])) for slot in slots]
+    await statements(connection).update_rows(connection, chunk, ("block_pk", "slot"), places)
     await raise_revision(connection, kb)
     return Sealed(block_pk, len(slots))
 

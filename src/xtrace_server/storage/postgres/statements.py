@@ -24,6 +24,14 @@ class PostgresStatements:
         if rows:
             await copy_rows(connection, table, names, rows)
 
+    async def update_rows(
+        self, connection: AsyncConnection, table: sa.Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Updates with one prepared statement."""
+        if rows:
+            statement = sa.update(table).where(table.c.pk == sa.bindparam("this_pk"))
+            await connection.execute(statement, [dict(zip((*names, "this_pk"), row, strict=True)) for row in rows])
+
     async def has_grown(self, connection: AsyncConnection, table: sa.Table) -> None:
         """Refreshes the table's statistics, which the planner uses."""
         await connection.exec_driver_sql(f"ANALYZE {table.name}")

@@ -30,6 +30,15 @@ class SqliteStatements:
         if whole < len(rows):
             await connection.exec_driver_sql(_insertion(table, tuple(names), 1), list(rows[whole:]))
 
+    async def update_rows(
+        self, connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> None:
+        """Updates with the driver's own call, for the same reason."""
+        if rows:
+            columns = ", ".join(f'"{table.c[name].name}" = ?' for name in names)
+            statement = f'UPDATE "{table.name}" SET {columns} WHERE "pk" = ?'  # noqa: S608 - our names
+            await connection.exec_driver_sql(statement, list(rows))
+
     async def has_grown(self, connection: AsyncConnection, table: Table) -> None:
         """Does nothing: SQLite's plans do not depend on table sizes."""
 
