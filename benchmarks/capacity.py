@@ -181,6 +181,7 @@ def main() -> None:
         help="an empty PostgreSQL database, for --measure, and for --check if it is to look there too",
     )
     parser.add_argument("--check", action="store_true", help="compare the model with measurements at three sizes")
+    parser.add_argument("--blocks", action="store_true", help="all vectors are in blocks of the scheme `lattice`")
     parser.add_argument("--page", action="store_true", help="write the figures into docs/scaling.md")
     given = vars(parser.parse_args())
     if given["measure"]:
@@ -201,7 +202,12 @@ def main() -> None:
     else:
         load = Load(**{field.name: given[field.name] for field in fields(Load)})
         prices = Prices(**{field.name: given[field.name] for field in fields(Prices)})
-        for name, figure in shown(plan(measured(), load, prices)):
+        costs = measured()
+        if given["blocks"]:
+            from benchmarks import block_capacity
+
+            costs = block_capacity.with_blocks(costs, block_capacity.measured())
+        for name, figure in shown(plan(costs, load, prices)):
             print(f"{name:28} {figure:>12}")
 
 

@@ -31,7 +31,7 @@ def write() -> None:
     PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def _table(headings: list[str], rows: list[list[str]]) -> str:
+def table(headings: list[str], rows: list[list[str]]) -> str:
     lines = [f"| {' | '.join(headings)} |", "|---" + "|---:" * (len(headings) - 1) + "|"]
     return "\n".join([*lines, *[f"| {' | '.join(row)} |" for row in rows]])
 
@@ -48,7 +48,7 @@ def _costs(costs: Costs) -> str:
         ["storage in SQLite", "", _stored(costs.sqlite_chunk_bytes, costs.sqlite_content_factor)],
         ["storage in PostgreSQL", "", _stored(costs.postgres_chunk_bytes, costs.postgres_content_factor)],
     ]
-    return _table(["", "fixed", "for each chunk"], rows)
+    return table(["", "fixed", "for each chunk"], rows)
 
 
 def _stored(fixed: float, factor: float) -> str:
@@ -69,7 +69,7 @@ def _plans() -> str:
         ["kept in memory", *[f"{load.cached_share:.0%}" for load in EXAMPLES.values()]],
         *[[name, *[one[name] for one in plans.values()]] for name in next(iter(plans.values()))],
     ]
-    return _table(["", *EXAMPLES], rows)
+    return table(["", *EXAMPLES], rows)
 
 
 def _checked(found: dict[str, Any]) -> str:
@@ -77,7 +77,7 @@ def _checked(found: dict[str, Any]) -> str:
         [one["name"], *[_figure(one[key], one["unit"]) for key in ("predicted", "measured")], _off(one)]
         for one in found["checked"]
     ]
-    return _table(["", "predicted", "measured", "off by"], rows)
+    return table(["", "predicted", "measured", "off by"], rows)
 
 
 def _figure(value: float, unit: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import block_capacity, block_capacity_page
 from benchmarks.capacity import RESULTS, TOLERANCE, Costs, Load, Prices, measured, plan
 from benchmarks.capacity_page import PAGE, written
 
@@ -16,8 +17,9 @@ MEASURED: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))
 
 def test_the_page_is_made_of_the_results() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert page.count("<!-- made by") == page.count("<!-- to here -->") == 4
+    assert page.count("<!-- made by") == page.count("<!-- to here -->") == 8
     assert page == written(page), "docs/scaling.md is stale: python -m benchmarks.capacity --page"
+    assert page == block_capacity_page.written(page), "it is stale: python -m benchmarks.block_capacity --page"
 
 
 async def test_the_example_works(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +36,21 @@ def test_the_model_predicted_what_was_measured() -> None:
     assert len({row["name"].rpartition(",")[0] for row in searches}) == 3
     assert {row["name"].rpartition(", ")[2] for row in searches} == {"server", "client", "answer"}
     assert [row["name"] for row in rows if abs(row["predicted"] / row["measured"] - 1) > TOLERANCE] == []
+
+
+def test_searches_of_ten_million_vectors_in_blocks_cost_what_the_model_predicts() -> None:
+    found = json.loads(block_capacity.RESULTS.read_text(encoding="utf-8"))
+    costs = block_capacity.measured()
+    assert found["workers"] == 4
+    largest = found["searches"][-1]
+    assert largest["rows"] >= 10_000_000
+    model = block_capacity.predicted(costs, largest["rows"])
+    assert largest["workers_s"] == pytest.approx(model["workers_s"], rel=block_capacity.TOLERANCE)
+    assert largest["memory_bytes"] > largest["rows"] * 1024, "every body is in memory"
+    with_blocks = block_capacity.with_blocks(measured(), costs)
+    load = Load(chunks=10**6, candidates=10**6)
+    assert plan(with_blocks, load, Prices()).search_down_bytes == pytest.approx(1.5e6, rel=0.01)
+    assert 1024 < with_blocks.cached_row_bytes < 1200
 
 
 def test_costs_are_those_of_the_wire_and_of_the_rows() -> None:
