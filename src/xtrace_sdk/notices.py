@@ -17,5 +17,9 @@ class NotSealed(UserWarning):
     """A load stored everything, but could not seal it into blocks."""
 
 
+class SharedIndexRejected(UserWarning):
+    """The shared index on the service could not be used, so a local index is built from all contents."""
+
+
 class NotUndone(UserWarning):
     """`DataLoader.undo` deleted what a load inserted, but cannot restore what it replaced."""

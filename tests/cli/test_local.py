@@ -47,6 +47,17 @@ def test_verify_compares_the_index_with_the_service(library: Terminal, tmp_path:
     library("local verify", XTRACE_LOCAL_INDEX="off", **cache).fails("XTRACE_LOCAL_INDEX=off", status=2)
 
 
+def test_a_shared_index_is_what_another_machine_begins_with(library: Terminal, tmp_path: Path) -> None:
+    first, second = ({"XDG_CACHE_HOME": str(tmp_path / one), "XTRACE_LOCAL_INDEX": "codes"} for one in ("a", "b"))
+    shared = library("local share --json", **first).json
+    assert shared["segments"] == 1
+    assert "sent 0 segments" in library("local share", **second).err
+    found = library("local verify --all --json", **second).json
+    assert found["chunks"] == found["contents"] == shared["chunks"]
+    assert found["wrong"] == 0
+    library("local share", XTRACE_LOCAL_INDEX="off").fails("no local index that could be shared", status=2)
+
+
 def test_an_unknown_kind_is_refused(library: Terminal) -> None:
     library("search cat", XTRACE_LOCAL_INDEX="everything").fails(
         "expected auto, small, codes, replica or off", status=2

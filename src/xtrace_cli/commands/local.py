@@ -1,6 +1,8 @@
 """`xtrace local`: the local indexes of this machine."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from xtrace_cli.errors import DifferingIndex, WrongUse
 from xtrace_cli.groups import new_group
@@ -11,9 +13,11 @@ from xtrace_cli.synchronising import shown_synchronisation
 from xtrace_cli.workspace import ContextFile, Given, KnowledgeBaseName, Workspace, with_workspace
 
 if TYPE_CHECKING:
+    from xtrace_sdk.collection.collection import Collection
+    from xtrace_sdk.x_vec.local.shared_index import SharedLocalIndex
     from xtrace_sdk.x_vec.local.verifying import LocalIndexReport
 
-app = new_group("local", "The local indexes of this machine: what they take, verify, clear.")
+app = new_group("local", "The local indexes of this machine: what they take, verify, share, clear.")
 
 
 @app.command()
@@ -33,6 +37,16 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def verify(
     kb: KnowledgeBaseName = None,
+    fetch: Annotated[
+        int,
+        typer.Option(
+            "--fetch",
+            min=0,
+            metavar="CONTENTS",
+            help="Fetch this many contents that are not kept here, chosen at random, and compare them too.",
+        ),
+    ] = 0,
+    fetch_all: Annotated[bool, typer.Option("--all", help="Fetch and compare all contents.")] = False,
     context: ContextFile = None,
     passphrase_file: PassphraseFile = None,
     credentials: CredentialsFile = None,
@@ -40,16 +54,15 @@ def verify(
 ) -> None:
     """Bring the local index of a knowledge base up to date, and compare it with all chunks that the service has.
 
-    So it is noticed if the service left out a change. The exit status is 1 if they differ: remove the index with
-    `xtrace local clear`, and find out why.
+    So it is noticed if the service left out a change. Contents that are kept here are compared with what the index says
+    of them. An index that began with a shared one is checked further with `--fetch` or `--all`. The exit status is 1 if
+    they differ: remove the index with `xtrace local clear`, and find out why.
     """
 
     async def act(workspace: Workspace) -> "LocalIndexReport":
-        collection = await workspace.collection(kb)
-        if collection.local_index_path is None:
-            raise WrongUse("XTRACE_LOCAL_INDEX=off keeps no local index that could be verified")
+        collection = await _indexed(workspace, kb, "verified")
         with shown_synchronisation(collection):
-            return await collection.verify_local_index()
+            return await collection.verify_local_index(fetch=None if fetch_all else fetch)
 
     found = with_workspace(Given(credentials, context, passphrase_file), act)
     differing = {"missing": len(found.missing), "surplus": len(found.surplus), "wrong": len(found.wrong)}
@@ -61,6 +74,40 @@ def verify(
             f"the local index lacks {len(found.missing)} chunks that the service has, has {len(found.surplus)} that it "
             f"lacks, and {len(found.wrong)} contents differ: clear it with `xtrace local clear`, and find out why"
         )
+
+
+@app.command()
+def share(
+    kb: KnowledgeBaseName = None,
+    context: ContextFile = None,
+    passphrase_file: PassphraseFile = None,
+    credentials: CredentialsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the local index of a knowledge base up to date, and leave a sealed copy on the service for other clients.
+
+    They fetch it instead of all contents when they begin an index. Searches share an index by themselves after they
+    have read 16,384 contents, so this is of use after smaller loads, or to replace a copy that clients reject. Needs
+    an API key with permission to write.
+    """
+
+    async def act(workspace: Workspace) -> "SharedLocalIndex":
+        collection = await _indexed(workspace, kb, "shared")
+        with shown_synchronisation(collection):
+            return await collection.share_local_index()
+
+    done = with_workspace(Given(credentials, context, passphrase_file), act)
+    result = {"chunks": done.chunks, "segments": done.segments, "sent": done.sent}
+    line = f"other clients can fetch an index of {done.chunks} chunks; sent {done.segments} segments, {done.sent} bytes"
+    show(result, as_json, lambda: note(line))
+
+
+async def _indexed(workspace: Workspace, kb: str | None, done: str) -> "Collection":
+    """The collection with its local index. Raises `WrongUse` if none is kept."""
+    collection = await workspace.collection(kb)
+    if collection.local_index_path is None:
+        raise WrongUse(f"XTRACE_LOCAL_INDEX=off keeps no local index that could be {done}")
+    return collection
 
 
 @app.command()

@@ -42,6 +42,7 @@ from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import agreed_model
 from xtrace_sdk.x_vec.local.folder import default_folder
 from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalIndex, LocalKind, checked_staleness
+from xtrace_sdk.x_vec.local.shared_index import SharedLocalIndex
 from xtrace_sdk.x_vec.local.verifying import LocalIndexReport
 from xtrace_sdk.x_vec.retrievers.decoys import Decoys
 from xtrace_sdk.x_vec.retrievers.kept_decoys import kept_decoys
@@ -80,6 +81,7 @@ class Collection(Secretive):
         local_index: LocalKind | None = None,
         local_folder: str | os.PathLike[str] | None = None,
         local_bytes: Positive = LOCAL_BYTES,
+        local_sharing: bool = True,
     ) -> None:
         """Uses the knowledge base with this id; `open` finds or creates one by name.
 
@@ -102,6 +104,8 @@ class Collection(Secretive):
             local_folder: where the index is kept, by default the user's folder for caches.
             local_bytes: the size of that folder. Beyond it, kept contents are dropped first, then the indexes of other
                 knowledge bases, the least recently used first.
+            local_sharing: whether an index that was built from at least 16,384 contents is left on the service, sealed,
+                so that other clients need not build it (docs/local-index.md). Without permission to write, it is not.
 
         Nothing is sent yet. Raises `InvalidArgument`, `OtherModel`.
         """
@@ -126,7 +130,15 @@ class Collection(Secretive):
         self._has_copies = vector_copy is not None
         self._local: LocalSearching | None = None
         if local_index is not None:
-            index = LocalIndex(xtrace, context, kb_id, kind=local_index, folder=folder, max_bytes=local_bytes)
+            index = LocalIndex(
+                xtrace,
+                context,
+                kb_id,
+                kind=local_index,
+                folder=folder,
+                max_bytes=local_bytes,
+                shares=local_sharing,
+            )
             self._local = LocalSearching(index, self._cipher.form, decoys.groups(kb_id))
 
     @classmethod
@@ -143,6 +155,7 @@ class Collection(Secretive):
         local_index: LocalKind | None = None,
         local_folder: str | os.PathLike[str] | None = None,
         local_bytes: Positive = LOCAL_BYTES,
+        local_sharing: bool = True,
     ) -> Self:
         """Opens the collection with this name, and creates its knowledge base if it does not exist.
 
@@ -164,6 +177,7 @@ class Collection(Secretive):
             local_index=local_index,
             local_folder=local_folder,
             local_bytes=local_bytes,
+            local_sharing=local_sharing,
         )
         await opened._store.fields()
         return opened
@@ -183,16 +197,33 @@ class Collection(Secretive):
         """The file of the local index; None without one."""
         return None if self._local is None else self._local.index.path
 
-    async def verify_local_index(self) -> LocalIndexReport:
+    async def share_local_index(self) -> SharedLocalIndex:
+        """Brings the local index up to date, and leaves a sealed copy on the service for other clients.
+
+        A client whose index is empty, or far behind, then fetches this copy, and what changed since, instead of all
+        contents. Only segments that the service lacks are sent, and nothing if its copy is as new.
+
+        Raises `InvalidArgument` without a local index, `PermissionDenied` without permission to write, `QuotaExceeded`,
+        and what `search` raises.
+        """
+        return await self._local_index("share").share()
+
+    async def verify_local_index(self, *, fetch: Count | None = 0) -> LocalIndexReport:
         """Brings the local index up to date, and compares it with all chunks that the service has.
 
-        So it is noticed if the service left out a change. The service learns that the client compares. Raises
-        `InvalidArgument` without a local index, `ChangedSinceSearch` if others keep changing the records, and what
-        `search` raises.
+        So it is noticed if the service left out a change. Contents that are kept are compared with what the index says
+        of them, and so are `fetch` others, chosen at random, or all with None: rows that came from a
+        shared index are not checked otherwise until a search finds them.
+
+        The service learns that the client compares. Raises `InvalidArgument` without a local index,
+        `ChangedSinceSearch` if others keep changing the records, and what `search` raises.
         """
+        return await self._local_index("verify").verify(fetch)
+
+    def _local_index(self, purpose: str) -> LocalIndex:
         if self._local is None:
-            raise InvalidArgument('there is no local index to verify: open the collection with local_index="auto"')
-        return await self._local.index.verify()
+            raise InvalidArgument(f'there is no local index to {purpose}: open the collection with local_index="auto"')
+        return self._local.index
 
     async def clear_local_index(self) -> None:
         """Removes the file of the local index. The next search that uses it fetches the contents again."""

@@ -18,6 +18,7 @@ from xtrace_sdk.sync._vectors import Embedder
 from xtrace_sdk.x_vec.chunks.vector_copies import CopyKind
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalKind
+from xtrace_sdk.x_vec.local.shared_index import SharedLocalIndex
 from xtrace_sdk.x_vec.local.verifying import LocalIndexReport
 from xtrace_sdk.x_vec.retrievers.results import SearchMode, SearchResults
 
@@ -43,6 +44,7 @@ class Collection(Twin[core.Collection]):
         local_index: LocalKind | None = None,
         local_folder: str | os.PathLike[str] | None = None,
         local_bytes: Positive = LOCAL_BYTES,
+        local_sharing: bool = True,
     ) -> None:
         """Uses the knowledge base with this id; `open` finds or creates one by name.
 
@@ -65,6 +67,8 @@ class Collection(Twin[core.Collection]):
             local_folder: where the index is kept, by default the user's folder for caches.
             local_bytes: the size of that folder. Beyond it, kept contents are dropped first, then the indexes of other
                 knowledge bases, the least recently used first.
+            local_sharing: whether an index that was built from at least 16,384 contents is left on the service, sealed,
+                so that other clients need not build it (docs/local-index.md). Without permission to write, it is not.
 
         Nothing is sent yet. Raises `InvalidArgument`, `OtherModel`.
         """
@@ -79,6 +83,7 @@ class Collection(Twin[core.Collection]):
             local_index=local_index,
             local_folder=local_folder,
             local_bytes=local_bytes,
+            local_sharing=local_sharing,
         )
         self._held = [xtrace, embedding]  # a twin that is dropped closes its connections
 
@@ -96,6 +101,7 @@ class Collection(Twin[core.Collection]):
         local_index: LocalKind | None = None,
         local_folder: str | os.PathLike[str] | None = None,
         local_bytes: Positive = LOCAL_BYTES,
+        local_sharing: bool = True,
     ) -> Self:
         """Opens the collection with this name, and creates its knowledge base if it does not exist.
 
@@ -118,6 +124,7 @@ class Collection(Twin[core.Collection]):
                 local_index=local_index,
                 local_folder=local_folder,
                 local_bytes=local_bytes,
+                local_sharing=local_sharing,
             )
         )
         twin._held = [xtrace, embedding]
@@ -138,14 +145,28 @@ class Collection(Twin[core.Collection]):
         """The file of the local index; None without one."""
         return self._core.local_index_path
 
-    def verify_local_index(self) -> LocalIndexReport:
+    def share_local_index(self) -> SharedLocalIndex:
+        """Brings the local index up to date, and leaves a sealed copy on the service for other clients.
+
+        A client whose index is empty, or far behind, then fetches this copy, and what changed since, instead of all
+        contents. Only segments that the service lacks are sent, and nothing if its copy is as new.
+
+        Raises `InvalidArgument` without a local index, `PermissionDenied` without permission to write, `QuotaExceeded`,
+        and what `search` raises.
+        """
+        return run(self._core.share_local_index())
+
+    def verify_local_index(self, *, fetch: Count | None = 0) -> LocalIndexReport:
         """Brings the local index up to date, and compares it with all chunks that the service has.
 
-        So it is noticed if the service left out a change. The service learns that the client compares. Raises
-        `InvalidArgument` without a local index, `ChangedSinceSearch` if others keep changing the records, and what
-        `search` raises.
+        So it is noticed if the service left out a change. Contents that are kept are compared with what the index says
+        of them, and so are `fetch` others, chosen at random, or all with None: rows that came from a
+        shared index are not checked otherwise until a search finds them.
+
+        The service learns that the client compares. Raises `InvalidArgument` without a local index,
+        `ChangedSinceSearch` if others keep changing the records, and what `search` raises.
         """
-        return run(self._core.verify_local_index())
+        return run(self._core.verify_local_index(fetch=fetch))
 
     def clear_local_index(self) -> None:
         """Removes the file of the local index. The next search that uses it fetches the contents again."""

@@ -10,6 +10,7 @@ from xtrace_sdk.sync._integration import XTraceIntegration
 from xtrace_sdk.sync._vectors import Embedder
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalKind
+from xtrace_sdk.x_vec.local.shared_index import SharedLocalIndex
 from xtrace_sdk.x_vec.retrievers import retriever as core
 from xtrace_sdk.x_vec.retrievers.results import SearchMode, SearchResults
 from xtrace_sdk.x_vec.retrievers.retriever import META_FIELDS, SearchResult
@@ -34,6 +35,7 @@ class Retriever(Twin[core.Retriever]):
         local_index: LocalKind | None = None,
         local_folder: str | os.PathLike[str] | None = None,
         local_bytes: Positive = LOCAL_BYTES,
+        local_sharing: bool = True,
     ) -> None:
         """Args:
             execution_context: the keys.
@@ -42,7 +44,7 @@ class Retriever(Twin[core.Retriever]):
             parallel: ignored, as is a boolean in place of the model: decryption always uses all cores.
             local_index: keeps a sealed index of each knowledge base that `search` is asked about in a folder of this
                 machine, and searches there instead of on the service (docs/local-index.md). The values and
-                `local_folder`, `local_bytes` are those of `Collection`.
+                `local_folder`, `local_bytes`, `local_sharing` are those of `Collection`.
 
         Raises `InvalidArgument`, and `OtherModel` if the context has a different model.
         """
@@ -54,6 +56,7 @@ class Retriever(Twin[core.Retriever]):
             local_index=local_index,
             local_folder=local_folder,
             local_bytes=local_bytes,
+            local_sharing=local_sharing,
         )
         self._held = [integration, embedding]  # a twin that is dropped closes its connections
 
@@ -179,6 +182,13 @@ class Retriever(Twin[core.Retriever]):
                 hybrid=hybrid,
             )
         )
+
+    def share_local_index(self, kb_id: str) -> SharedLocalIndex:
+        """Brings the local index of a knowledge base up to date, and leaves a sealed copy on the service.
+
+        As `Collection.share_local_index`, for other retrievers.
+        """
+        return run(self._core.share_local_index(kb_id))
 
     def clear_local_index(self, kb_id: str) -> None:
         """Removes the local index of a knowledge base. The next search that uses it fetches the contents again."""

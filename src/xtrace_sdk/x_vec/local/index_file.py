@@ -120,7 +120,7 @@ class IndexFile(Secretive):
         if not listed <= stored:
             raise Outpaced
         self._connection.executemany("DELETE FROM segment WHERE digest = ?", [(one,) for one in stored - listed])
-        sealed = self._sealed(msgspec.msgpack.encode(state), _STATE)
+        sealed = self.sealed(msgspec.msgpack.encode(state), _STATE)
         self._connection.execute("INSERT OR REPLACE INTO state VALUES (1, ?)", (sealed,))
 
     # Segments
@@ -128,7 +128,7 @@ class IndexFile(Secretive):
     def segment(self, entry: SegmentEntry) -> Segment:
         """The segment of an entry of the state. Raises `Damaged`."""
         with self._damage():
-            return Segment.from_bytes(self._plain(self.sealed_segment(entry), _SEGMENT))
+            return Segment.from_bytes(self.unsealed(self.sealed_segment(entry), _SEGMENT))
 
     def sealed_segment(self, entry: SegmentEntry) -> bytes:
         """The segment of an entry as it is stored, and shared. Raises `Damaged`."""
@@ -147,10 +147,29 @@ class IndexFile(Secretive):
         if len(plain) > MAX_SEGMENT_BYTES and len(segment) > 1:
             lower = np.arange(len(segment)) < len(segment) // 2
             return [one for half in (lower, ~lower) for one in self.add_segments(Segment.merged([segment], [half]))]
-        sealed = self._sealed(plain, _SEGMENT)
+        sealed = self.sealed(plain, _SEGMENT)
         entry = SegmentEntry(hashlib.sha256(sealed).digest(), len(sealed), len(segment), bytes(-(-len(segment) // 8)))
         self._connection.execute("INSERT INTO segment VALUES (?, ?)", (entry.digest, sealed))
         return [(entry, segment)]
+
+    def has_segment(self, entry: SegmentEntry) -> bool:
+        """Whether the segment is in the file, whatever its bytes are."""
+        with self._damage(), self._lock:
+            query = "SELECT 1 FROM segment WHERE digest = ?"
+            return self._connection.execute(query, (entry.digest,)).fetchone() is not None
+
+    def receive_segment(self, entry: SegmentEntry, sealed: bytes, dim: int) -> Segment:
+        """Keeps a segment that was fetched, for the state that will list it, and returns it.
+
+        `dim` is that of the index. Raises `Damaged` for one that is not that of the entry.
+        """
+        with self._damage():
+            segment = Segment.from_bytes(self.unsealed(sealed, _SEGMENT))
+        if hashlib.sha256(sealed).digest() != entry.digest or len(segment) != entry.rows or segment.dim not in (0, dim):
+            raise Damaged
+        with self._damage(), self._lock:
+            self._connection.execute("INSERT OR IGNORE INTO segment VALUES (?, ?)", (entry.digest, sealed))
+        return segment
 
     # Contents
 
@@ -163,12 +182,12 @@ class IndexFile(Secretive):
                 places = ",".join("?" * len(some))
                 query = f"SELECT chunk_id, sealed FROM content WHERE chunk_id IN ({places})"  # noqa: S608 - question marks
                 for chunk_id, sealed in self._connection.execute(query, some):
-                    found[chunk_id] = self._plain(sealed, _content(chunk_id))
+                    found[chunk_id] = self.unsealed(sealed, _content(chunk_id))
         return found
 
     def keep_contents(self, contents: Mapping[int, bytes]) -> None:
         """Keeps contents, inside `changing`."""
-        sealed = [(chunk_id, self._sealed(content, _content(chunk_id))) for chunk_id, content in contents.items()]
+        sealed = [(chunk_id, self.sealed(content, _content(chunk_id))) for chunk_id, content in contents.items()]
         self._connection.executemany("INSERT OR REPLACE INTO content VALUES (?, ?)", sealed)
 
     def drop_contents(self, chunk_ids: Iterable[int]) -> None:
@@ -186,10 +205,12 @@ class IndexFile(Secretive):
 
     # Sealing
 
-    def _sealed(self, plain: bytes, place: bytes) -> bytes:
+    def sealed(self, plain: bytes, place: bytes) -> bytes:
+        """Seals bytes for a place under the key of the index."""
         return seal(self._key, plain, place, self._hedge)
 
-    def _plain(self, sealed: bytes, place: bytes) -> bytes:
+    def unsealed(self, sealed: bytes, place: bytes) -> bytes:
+        """Opens what was sealed for a place. Raises `Damaged`."""
         try:
             return unseal(self._key, sealed, place)
         except InvalidTag:
@@ -197,7 +218,7 @@ class IndexFile(Secretive):
 
     def _opened(self, sealed: bytes, place: bytes, form: type[State]) -> State:
         with self._damage():
-            return msgspec.msgpack.decode(self._plain(sealed, place), type=form)
+            return msgspec.msgpack.decode(self.unsealed(sealed, place), type=form)
 
     @contextmanager
     def _damage(self) -> Iterator[None]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from xtrace_core.secrecy import Secretive
 from xtrace_sdk.arguments import shown
-from xtrace_sdk.errors import ChangedSinceSearch, InaccessibleFile, InvalidArgument
+from xtrace_sdk.errors import ChangedSinceSearch, InaccessibleFile, InvalidArgument, XTraceError
 from xtrace_sdk.service.integration import XTraceIntegration
 from xtrace_sdk.x_vec.chunks.envelope import Content, unpack
 from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
@@ -21,6 +22,7 @@ from xtrace_sdk.x_vec.local.folder import SUFFIX, default_folder, indexes, remov
 from xtrace_sdk.x_vec.local.index_file import Damaged, IndexFile, Outpaced
 from xtrace_sdk.x_vec.local.loaded import Candidates, Loaded
 from xtrace_sdk.x_vec.local.segment import code_of
+from xtrace_sdk.x_vec.local.shared_index import SharedIndex, SharedLocalIndex
 from xtrace_sdk.x_vec.local.state import State
 from xtrace_sdk.x_vec.local.synchronising import (
     FIELDS,
@@ -29,7 +31,7 @@ from xtrace_sdk.x_vec.local.synchronising import (
     Synchroniser,
     read_chunk,
 )
-from xtrace_sdk.x_vec.local.verifying import LocalIndexReport, compared, stored_chunks
+from xtrace_sdk.x_vec.local.verifying import Comparison, LocalIndexReport
 
 LocalKind = Literal["auto", "small", "codes", "replica"]
 """`replica` keeps all contents in the folder, `codes` those that were fetched. `auto` is a replica of up to 100,000
@@ -39,6 +41,8 @@ for it."""
 KINDS: Final = ("auto", "small", "codes", "replica")
 REPLICA_CHUNKS: Final = 100_000
 LOCAL_BYTES: Final = 256 << 20
+WORTH_SHARING: Final = 16_384
+"""Chunks: an index is shared by itself once a client has read as many that the shared one lacks."""
 _ATTEMPTS: Final = 20
 _BOUNDED: Final = ("auto", "small")
 _NAME: Final = "local index"
@@ -75,6 +79,7 @@ class LocalIndex(Secretive):
             "_lock",
             "_max_bytes",
             "_name",
+            "_shares",
         ),
         "_xtrace",
         "folder",
@@ -90,6 +95,7 @@ class LocalIndex(Secretive):
         folder: Path | None = None,
         max_bytes: int = LOCAL_BYTES,
         with_meta_data: bool = False,
+        shares: bool = True,
     ) -> None:
         """Nothing is read or sent yet.
 
@@ -99,6 +105,7 @@ class LocalIndex(Secretive):
             max_bytes: the size of the folder. Beyond it, contents that are kept are dropped, then the indexes of other
                 knowledge bases, the least recently used first.
             with_meta_data: whether the metadata that the service has of chunks is indexed too. Records do without.
+            shares: whether an index that was built from many contents is left on the service for other clients.
 
         Raises `InvalidArgument` for another kind.
         """
@@ -111,6 +118,7 @@ class LocalIndex(Secretive):
         self._name = _NAME_WITH_META_DATA if with_meta_data else _NAME
         self._fields = WITH_META_DATA if with_meta_data else FIELDS
         self._max_bytes = max_bytes
+        self._shares = shares
         self._lock = asyncio.Lock()
         self._file: IndexFile | None = None
         self._asked_at = -math.inf
@@ -206,20 +214,38 @@ class LocalIndex(Secretive):
             await asyncio.to_thread(self._keep, fetched)
         return await asyncio.to_thread(_contents, {**kept, **fetched})
 
-    async def verify(self) -> LocalIndexReport:
+    async def verify(self, fetch: int | None = 0) -> LocalIndexReport:
         """Brings the index up to date, and compares it with all chunks that the service has.
+
+        Also compares the contents that are kept, and `fetch` others, chosen at random, or all with None, with their
+        rows.
 
         Raises `ChangedSinceSearch` if others keep changing the knowledge base, and what `synchronised` raises.
         """
         for _ in range(_ATTEMPTS):
             loaded = await self.synchronised()
-            stored = await stored_chunks(self._xtrace, self._context, self._kb_id)
-            if {loaded.state.revisions.get(one.id, 0) for one in self._context.lineage} == stored.revisions:
-                try:
-                    return await asyncio.to_thread(self._compared, loaded, stored.chunk_ids)
-                except Damaged:
-                    await self.clear()
+            comparison = Comparison(self._xtrace, self._context, self._kb_id, self._fields, loaded, self._opened())
+            try:
+                if (report := await comparison.report(fetch)) is not None:
+                    return report
+            except Damaged:
+                await self.clear()
         raise ChangedSinceSearch("others keep changing the knowledge base: verify the local index again later")
+
+    async def share(self) -> SharedLocalIndex:
+        """Brings the index up to date, and leaves a sealed copy on the service, unless that has one as new.
+
+        Raises `PermissionDenied` without permission to write, `QuotaExceeded`, and what `synchronised` raises.
+        """
+        for _ in range(_ATTEMPTS):
+            loaded = await self.synchronised()
+            try:
+                return await self._shared_index().share(loaded.state, loaded.count)
+            except Damaged:  # or merged by another process
+                await asyncio.to_thread(self._start_over_unless_changed)
+            except OSError as error:
+                raise _inaccessible(error) from None
+        raise ChangedSinceSearch("other processes keep changing the local index: share it again later")
 
     async def clear(self) -> None:
         """Removes the file. The next search begins again. Raises `InaccessibleFile`."""
@@ -244,8 +270,15 @@ class LocalIndex(Secretive):
             os.utime(self.path)  # used now
         return self._file
 
-    def _compared(self, loaded: Loaded, stored: set[int]) -> LocalIndexReport:
-        return compared(loaded, stored, self._opened())
+    def _shared_index(self) -> SharedIndex:
+        kind = self._name.replace(" ", "-")
+        return SharedIndex(self._xtrace, self._context, self._kb_id, kind, self._opened())
+
+    def _start_over_unless_changed(self) -> None:
+        with suppress(Damaged):
+            if self._opened().state().generation != self._loaded.state.generation:
+                return
+        self._start_over()
 
     def _reload(self) -> None:
         """Reads what other processes changed. Raises `Damaged`, `OSError`."""
@@ -296,7 +329,15 @@ class LocalIndex(Secretive):
 
     async def _synchronise(self) -> None:
         before, asked_at = self._loaded.state.generation, time.monotonic()
-        following = Synchroniser(self._xtrace, self._context, self._kb_id, self._opened(), self._loaded, self._fields)
+        following = Synchroniser(
+            self._xtrace,
+            self._context,
+            self._kb_id,
+            self._opened(),
+            self._loaded,
+            self._fields,
+            self._shared_index(),
+        )
         try:
             await following.run(self._keeps)
         finally:
@@ -304,6 +345,21 @@ class LocalIndex(Secretive):
         self._asked_at = asked_at
         if self._loaded.state.generation != before:
             await asyncio.to_thread(self._trim)
+        if self._shares and self._loaded.state.unshared >= WORTH_SHARING:
+            await self._share_in_passing()
+
+    async def _share_in_passing(self) -> None:
+        """Shares the index if that saves other clients much. What fails is tried again after as many chunks."""
+        with suppress(XTraceError, Damaged):
+            await self._shared_index().share(self._loaded.state, self._loaded.count, WORTH_SHARING)
+        await asyncio.to_thread(self._count_from_here)
+
+    def _count_from_here(self) -> None:
+        state = self._loaded.state
+        with suppress(Outpaced), self._opened().changing(state.generation):
+            changed = replace(state, generation=state.generation + 1, unshared=0)
+            self._opened().write_state(changed)
+            self._loaded = Loaded(changed, self._loaded.parts)
 
     def _keeps(self, count: int) -> bool:
         """Whether an index of that many chunks keeps the contents that it reads."""

@@ -101,9 +101,17 @@ class Segment:
         """One segment of the kept rows of several, in their order."""
         dim = max(segment.dim for segment in segments)
         width = width_of(dim) // 2 if dim else 0
-        namespaces = sorted({name for segment in segments for name in segment.namespaces})
+        namespaces = sorted(
+            {
+                segment.namespaces[owner]
+                for segment, keep in zip(segments, kept, strict=True)
+                for owner in np.unique(segment.owners[keep]).tolist()
+                if owner >= 0
+            }
+        )
+        places = {name: place for place, name in enumerate(namespaces)}
         owners = [
-            np.array([*map(namespaces.index, segment.namespaces), -1], np.int32)[segment.owners[keep]]
+            np.array([*(places.get(name, -1) for name in segment.namespaces), -1], np.int32)[segment.owners[keep]]
             for segment, keep in zip(segments, kept, strict=True)
         ]
         levels = [

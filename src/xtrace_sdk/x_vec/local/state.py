@@ -50,9 +50,11 @@ class State(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     progress: dict[str, Progress]
     synchronised_at: float
     """Unix time of the last complete synchronisation, 0 for never."""
+    unshared: int
+    """How many chunks were read from their contents since it was last considered to share the index."""
     segments: list[SegmentEntry]
 
     @classmethod
     def empty(cls) -> "State":
         """The state of a new index."""
-        return cls(VERSION, 0, 0, {}, {}, 0.0, [])
+        return cls(VERSION, 0, 0, {}, {}, 0.0, 0, [])

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from xtrace_core.secrecy import Secretive
-from xtrace_sdk.errors import ServiceRolledBack
+from xtrace_sdk.errors import SegmentNotFound, ServiceRolledBack
 from xtrace_sdk.service.changes import ChunkChanges
 from xtrace_sdk.service.integration import StoredChunk, XTraceIntegration
 from xtrace_sdk.x_vec.chunks.envelope import Content, pack
@@ -19,7 +20,9 @@ from xtrace_sdk.x_vec.contexts.execution_context import ExecutionContext
 from xtrace_sdk.x_vec.local.arrivals import arrived
 from xtrace_sdk.x_vec.local.index_file import IndexFile
 from xtrace_sdk.x_vec.local.loaded import Loaded, Part
+from xtrace_sdk.x_vec.local.manifest import Manifest
 from xtrace_sdk.x_vec.local.segment import Row, Segment
+from xtrace_sdk.x_vec.local.shared_index import SharedIndex, warn_rejected
 from xtrace_sdk.x_vec.local.state import Progress, SegmentEntry, State
 from xtrace_sdk.x_vec.stored.content import clear_chunk, open_under_lineage
 
@@ -32,6 +35,8 @@ CHUNKS_AT_ONCE: Final = 2000
 MAX_SEGMENTS: Final = 8
 MAX_MERGED_BYTES: Final = 6 << 20
 """Segments are not merged into larger ones, so that a merge is quick, and each can be shared."""
+FAR_BEHIND: Final = 20_000
+"""After this many chunks, a synchronisation that is not at its end looks whether the shared index is ahead."""
 _ROUNDS: Final = 3
 """How often a synchronisation goes on because the knowledge base changed meanwhile."""
 
@@ -63,10 +68,16 @@ def read_chunk(context: ExecutionContext, kb_id: str, chunk: StoredChunk) -> Rea
     return Read(origin, content, kept)
 
 
+def row_of(context: ExecutionContext, chunk_id: int, read: Read) -> Row:
+    """What is indexed of a chunk of the context's lineage."""
+    origin = list(reversed(context.lineage)).index(read.context)
+    return Row(chunk_id, origin, read.content, read.kept.meta_data)
+
+
 class Synchroniser(Secretive):
     """Follows one knowledge base into one file."""
 
-    __slots__ = ("_context", "_fields", "_file", "_kb_id", "_xtrace", "loaded")
+    __slots__ = ("_context", "_fetched", "_fields", "_file", "_kb_id", "_shared", "_xtrace", "loaded")
 
     def __init__(
         self,
@@ -76,13 +87,17 @@ class Synchroniser(Secretive):
         file: IndexFile,
         loaded: Loaded,
         fields: Sequence[str],
+        shared: SharedIndex,
     ) -> None:
-        """`fields` are what is fetched of each chunk."""
+        """`fields` are what is fetched of each chunk. An index that is empty or far behind begins with the shared
+        one."""
         self._xtrace = xtrace
         self._context = context
         self._kb_id = kb_id
         self._file = file
         self._fields = fields
+        self._shared = shared
+        self._fetched = 0
         self.loaded = loaded
         """The index as of now; another object after each change."""
 
@@ -92,6 +107,8 @@ class Synchroniser(Secretive):
         Raises `Outpaced` if another process did so meanwhile, `ServiceRolledBack`, `ContentTampered`, and what
         `XTraceIntegration` raises.
         """
+        if not self.loaded.state.revisions:
+            await self._adopt(keeps)
         # The newest context first: a chunk that a rotation moves meanwhile is then found in one of both.
         for context in reversed(self._context.lineage):
             for _ in range(_ROUNDS):
@@ -121,10 +138,34 @@ class Synchroniser(Secretive):
                 chunks = await self._xtrace.get_chunk_by_id(wanted, self._kb_id, self._fields)
                 await asyncio.to_thread(self._apply, context, changes, begun, chunks, keeps)
                 await arrived(self.loaded.count, has_more=changes.has_more)
+                if self._fetched < FAR_BEHIND <= self._fetched + len(chunks) and changes.has_more:
+                    await self._adopt(keeps)
+                self._fetched += len(chunks)
             if not changes.has_more:
                 return changes.revision == begun
 
+    async def _adopt(self, keeps: Callable[[int], bool]) -> None:
+        """Continues from the shared index if that is ahead. One that keeps all contents has to fetch them anyway."""
+        for _ in range(_ROUNDS):
+            manifest = (await self._shared.described()).manifest
+            if manifest is None or not manifest.is_ahead_of(self.loaded.state.revisions) or keeps(manifest.count):
+                return
+            with suppress(SegmentNotFound):  # it was replaced meanwhile
+                segments = await self._shared.fetched(manifest)
+                if segments is not None:
+                    await asyncio.to_thread(self._take_over, manifest, segments)
+                return
+        warn_rejected("the service lacks segments of it")
+
     # Each in a thread, and one transaction
+
+    def _take_over(self, manifest: Manifest, segments: dict[bytes, Segment]) -> None:
+        state = self.loaded.state
+        with self._file.changing(state.generation):
+            self._file.drop_all_contents()  # they may be older than what the segments say of them
+            changed = replace(state, dim=manifest.dim, revisions=manifest.revisions, progress={}, unshared=0)
+            parts = [Part(segments[entry.digest], entry.alive()) for entry in manifest.segments]
+            self._commit(changed, manifest.segments, parts)
 
     def _apply(
         self,
@@ -138,7 +179,7 @@ class Synchroniser(Secretive):
         rows, kept = self._read(chunks)
         state = self.loaded.state
         dead = np.array([*changes.chunk_ids, *(changes.gone or ())], np.int64)
-        origin = self._origin(context)
+        origin = list(reversed(self._context.lineage)).index(context)
         segment = Segment.of(rows, state.dim) if rows else None
         alive = [
             part.alive & ~np.isin(part.segment.chunk_ids, dead) & ~_gone(part.segment, origin, changes.living)
@@ -161,7 +202,14 @@ class Synchroniser(Secretive):
             elif did_keep:  # it has become too large for a replica
                 self._file.drop_all_contents()
             dim = state.dim or (segment.dim if segment is not None else 0)
-            changed = replace(state, dim=dim, revisions=revisions, progress=progress, synchronised_at=time.time())
+            changed = replace(
+                state,
+                dim=dim,
+                revisions=revisions,
+                progress=progress,
+                synchronised_at=time.time(),
+                unshared=state.unshared + len(rows),
+            )
             self._commit(changed, entries, parts)
 
     def _read(self, chunks: Sequence[StoredChunk]) -> tuple[list[Row], dict[int, bytes]]:
@@ -169,18 +217,19 @@ class Synchroniser(Secretive):
         rows, kept = list[Row](), dict[int, bytes]()
         for chunk in chunks:
             read = read_chunk(self._context, self._kb_id, chunk)
-            rows.append(Row(chunk["chunk_id"], self._origin(read.context), read.content, read.kept.meta_data))
+            rows.append(row_of(self._context, chunk["chunk_id"], read))
             kept[chunk["chunk_id"]] = msgspec.msgpack.encode(read.kept)
         return rows, kept
 
-    def _origin(self, context: ExecutionContext) -> int:
-        return list(reversed(self._context.lineage)).index(context)
-
     def _tidy(self) -> None:
         """Merges small segments if there are many, so that their number stays small and merging costs little."""
-        while chosen := _to_merge(
-            [(_living_bytes(entry, part.alive), entry.size) for entry, part in zip(*self._both(), strict=True)]
-        ):
+        for _ in range(len(self.loaded.parts)):  # what is joined may be cut again, if its size was estimated badly
+            sizes = [
+                (_living_bytes(entry, part.alive), entry.size)
+                for entry, part in zip(self.loaded.state.segments, self.loaded.parts, strict=True)
+            ]
+            if not (chosen := _to_merge(sizes)):
+                return
             self._merge(chosen)
 
     def _merge(self, chosen: Sequence[int]) -> None:
@@ -194,9 +243,6 @@ class Synchroniser(Secretive):
             if merged is not None:
                 self._add(merged, entries, kept)
             self._commit(state, entries, kept)
-
-    def _both(self) -> tuple[list[SegmentEntry], list[Part]]:
-        return self.loaded.state.segments, self.loaded.parts
 
     def _add(self, segment: Segment, entries: list[SegmentEntry], parts: list[Part]) -> None:
         for entry, one in self._file.add_segments(segment):

@@ -177,13 +177,14 @@ class WordIndex:
         if stored.tokeniser != TOKENISER:
             raise ValueError(f"the words were found by tokeniser {stored.tokeniser}, this version has {TOKENISER}")
         lexicon = inflated(stored.lexicon).decode()
-        return cls(
-            lexicon.split("\n") if lexicon else [],
-            _from_varints(np.frombuffer(inflated(stored.frequencies), np.uint8)),
-            np.frombuffer(inflated(stored.gaps), np.uint8),
-            np.frombuffer(inflated(stored.counts), np.uint8),
-            unpacked(stored.lengths, stored.rows, "<u2", np.uint32),
-        )
+        named = lexicon.split("\n") if lexicon else []
+        frequencies = _from_varints(np.frombuffer(inflated(stored.frequencies), np.uint8))
+        gaps = np.frombuffer(inflated(stored.gaps), np.uint8)
+        counts = np.frombuffer(inflated(stored.counts), np.uint8)
+        postings = int((gaps < 1 << _VARINT_BITS).sum())
+        if len(named) != len(frequencies) or not postings == len(counts) == frequencies.sum():
+            raise ValueError("the columns of the words have different lengths")
+        return cls(named, frequencies, gaps, counts, unpacked(stored.lengths, stored.rows, "<u2", np.uint32))
 
 
 def _as_varints(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from xtrace_sdk.x_vec.inference.embedding import embedding_for
 from xtrace_sdk.x_vec.inference.model import agreed_model, vector_form
 from xtrace_sdk.x_vec.local.folder import default_folder
 from xtrace_sdk.x_vec.local.local_index import LOCAL_BYTES, LocalIndex, LocalKind, checked_staleness
+from xtrace_sdk.x_vec.local.shared_index import SharedLocalIndex
 from xtrace_sdk.x_vec.retrievers.contents import Contents
 from xtrace_sdk.x_vec.retrievers.decoys import Decoys
 from xtrace_sdk.x_vec.retrievers.engine import SearchEngine
@@ -71,6 +72,7 @@ class Retriever(Secretive):
         local_index: LocalKind | None = None,
         local_folder: str | os.PathLike[str] | None = None,
         local_bytes: Positive = LOCAL_BYTES,
+        local_sharing: bool = True,
     ) -> None:
         """Args:
             execution_context: the keys.
@@ -79,7 +81,7 @@ class Retriever(Secretive):
             parallel: ignored, as is a boolean in place of the model: decryption always uses all cores.
             local_index: keeps a sealed index of each knowledge base that `search` is asked about in a folder of this
                 machine, and searches there instead of on the service (docs/local-index.md). The values and
-                `local_folder`, `local_bytes` are those of `Collection`.
+                `local_folder`, `local_bytes`, `local_sharing` are those of `Collection`.
 
         Raises `InvalidArgument`, and `OtherModel` if the context has a different model.
         """
@@ -96,6 +98,7 @@ class Retriever(Secretive):
         self._decoys = Decoys() if local_index is None else kept_decoys(execution_context, self._local_folder)
         self._engine = SearchEngine(execution_context, integration, self._decoys)
         self._local_bytes = local_bytes
+        self._local_sharing = local_sharing
         self._local: dict[str, LocalSearching] = {}
 
     @overload
@@ -233,6 +236,15 @@ class Retriever(Secretive):
         ]
         return SearchResults(results, "local", seconds)
 
+    async def share_local_index(self, kb_id: str) -> SharedLocalIndex:
+        """Brings the local index of a knowledge base up to date, and leaves a sealed copy on the service.
+
+        As `Collection.share_local_index`, for other retrievers.
+        """
+        if (local := self._local_searching(kb_id)) is None:
+            raise InvalidArgument('there is no local index to share: create the retriever with local_index="auto"')
+        return await local.index.share()
+
     async def clear_local_index(self, kb_id: str) -> None:
         """Removes the local index of a knowledge base. The next search that uses it fetches the contents again."""
         if (local := self._local_searching(kb_id)) is not None:
@@ -251,6 +263,7 @@ class Retriever(Secretive):
                 folder=self._local_folder,
                 max_bytes=self._local_bytes,
                 with_meta_data=True,
+                shares=self._local_sharing,
             )
             self._local[kb_id] = LocalSearching(index, self._form, self._decoys.groups(kb_id))
         return self._local[kb_id]
