@@ -25,7 +25,7 @@ from xtrace_sdk.x_vec.schemes.lattice.scheme import LatticeClient
 
 KB_ID = "benchmark"
 ROUNDS = 7
-_DRAWN = 4
+_DRAWN = 32
 """Blocks that are sealed; the scan reads copies of them."""
 
 

@@ -60,6 +60,7 @@ MSGPACK: Final = Format(
     "MessagePack", wire.MSGPACK, msgspec.msgpack.Decoder, msgspec.msgpack.decode, msgpack_parts, b"\0"
 )
 OCTETS: Final = wire.SEGMENT_MEDIA_TYPE
+_BULKY: Final = (wire.SealBlock, wire.SearchBlocks)
 _PACKED: Final = (wire.InsertChunks, wire.UpdateChunks, wire.PatchChunks, wire.SealBlock, wire.SearchBlocks)
 
 
@@ -148,6 +149,9 @@ class Decoder(Generic[_T]):
         self._format = format_
         self._long = _LISTS.get(type_)
         self._whole = format_.decoder(type_)
+        # In MessagePack, ciphertexts contain any byte. In JSON, they are base64, so a NUL elsewhere is found quickly,
+        # except for a few ciphertexts of a megabyte.
+        self._is_bulky = type_ in _BULKY
         if self._long is not None:
             (list_,) = [field.type for field in msgspec.structs.fields(type_) if field.name == self._long.name]
             self._element = format_.decoder(list_.__args__[0])
@@ -195,8 +199,7 @@ class Decoder(Generic[_T]):
         except (msgspec.DecodeError, UnicodeError):
             self._check_syntax(part)
             raise MalformedRequest(f"the body is malformed {self._format.name}") from None
-        # In MessagePack, ciphertexts contain any byte. In JSON, they are base64, so a NUL elsewhere is found quickly.
-        if self._format.nul in part and JSON.nul in msgspec.json.encode(value) and _has_nul(value):
+        if self._format.nul in part and (self._is_bulky or JSON.nul in msgspec.json.encode(value)) and _has_nul(value):
             raise InvalidRequest("the body has a string with a NUL character, which is not allowed")
         return value
 
