@@ -76,7 +76,7 @@ static inline PyObject *refuse(struct buffers *buffers) {
 PyObject *xtrace_py_lattice_kernels(PyObject *module, PyObject *nothing);
 PyObject *xtrace_py_lattice_transform(PyObject *module, PyObject *args);
 PyObject *xtrace_py_lattice_values(PyObject *module, PyObject *args);
-PyObject *xtrace_py_lattice_mask(PyObject *module, PyObject *args);
+PyObject *xtrace_py_lattice_masked(PyObject *module, PyObject *args);
 PyObject *xtrace_py_lattice_read(PyObject *module, PyObject *args);
 
 #endif

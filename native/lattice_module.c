@@ -173,8 +173,8 @@ PyObject *xtrace_py_lattice_values(PyObject *module, PyObject *args) {
 
 /* ---- Masking ------------------------------------------------------------------------------------------------------- */
 
-/* lattice_mask(kernels, primes, sums of noisy, sums, matrix, other, secret, noise, codes, weights) -> tiles */
-PyObject *xtrace_py_lattice_mask(PyObject *module, PyObject *args) {
+/* lattice_masked(kernels, primes, sums of noisy, sums, matrix, other, secret, noise, codes, weights) -> tiles */
+PyObject *xtrace_py_lattice_masked(PyObject *module, PyObject *args) {
     (void)module;
     const char *name;
     struct lattice_masking m = {0};

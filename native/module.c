@@ -659,7 +659,7 @@ static PyMethodDef methods[] = {
      "The kernels for encrypted blocks that this processor runs, fastest first."},
     {"lattice_transform", xtrace_py_lattice_transform, METH_VARARGS, "Ring elements to their values, and back."},
     {"lattice_values", xtrace_py_lattice_values, METH_VARARGS, "Values of blocks for queries."},
-    {"lattice_mask", xtrace_py_lattice_mask, METH_VARARGS, "Rows of a block or a query, and their sums."},
+    {"lattice_masked", xtrace_py_lattice_masked, METH_VARARGS, "Rows of a block or a query, and their sums."},
     {"lattice_read", xtrace_py_lattice_read, METH_VARARGS, "Distances from the values of blocks."},
     {NULL, NULL, 0, NULL},
 };

@@ -81,7 +81,7 @@ def lattice_values(
     queries: tuple[bytes | memoryview, ...],
     /,
 ) -> None: ...
-def lattice_mask(
+def lattice_masked(
     kernels: str,
     primes: _Words,
     sums_of_noisy: bool,

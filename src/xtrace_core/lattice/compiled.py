@@ -25,7 +25,7 @@ from xtrace_core.lattice.parameters import (
 try:
     from xtrace_core.arithmetic._native import (
         lattice_kernels,
-        lattice_mask,
+        lattice_masked,
         lattice_read,
         lattice_transform,
         lattice_values,
@@ -90,7 +90,7 @@ class CompiledRing:
     ) -> tuple[bytes, Elements]:
         sums = np.empty((RANK, len(PRIMES), DEGREE), np.uint32)
         message = noisy.noise, noisy.codes, prepared_weights(noisy.weights)
-        tiles = lattice_mask(self.name, PREPARED, sums_of_noisy, sums, matrix, other, secret, *message)
+        tiles = lattice_masked(self.name, PREPARED, sums_of_noisy, sums, matrix, other, secret, *message)
         return tiles, self.inverse(sums)
 
     def read(
