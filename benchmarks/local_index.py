@@ -69,9 +69,10 @@ class _Counted(httpx2.AsyncBaseTransport):
         self.bytes = 0
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        self.bytes += len(await request.aread())
+        sent = await request.aread()
         answer = await self._network.handle_async_request(request)
-        self.bytes += len(await answer.aread())
+        received = await answer.aread()
+        self.bytes += len(sent) + len(received)
         return answer
 
     async def aclose(self) -> None:
@@ -95,15 +96,32 @@ async def _measured(count: int, embed: Embedding) -> tuple[list[Measurement], li
             counted.bytes, started = 0, time.perf_counter()
             await local.search("the first", K)
             first, first_bytes = time.perf_counter() - started, counted.bytes
+            sharing = await _shared(local, context, xtrace, counted, Path(folder) / "another")
             rows = await _searches(local, len(texts), iter(await embed.embed_many(corpus.queries[: 4 * ROUNDS + 8])))
             figures = [
                 f"first synchronisation: {first:.1f} s, {first_bytes / len(texts):.0f} bytes a record",
+                *sharing,
                 *await _traffic(local, counted),
                 *await _recall(local, vectors, await embed.embed_many(corpus.queries[:QUERIES])),
                 await _invoices(local, len(texts) - INVOICES),
                 f"kept: {_kept(local) / len(texts):.0f} bytes a record, contents included",
             ]
     return rows, figures
+
+
+async def _shared(
+    local: Collection, context: ExecutionContext, xtrace: XTraceIntegration, counted: _Counted, folder: Path
+) -> list[str]:
+    """What another client needs for its first search after this one has shared its index."""
+    shared = await local.share_local_index()
+    another = Collection(xtrace, context, local.kb_id, local_index="codes", local_folder=folder)
+    counted.bytes, started = 0, time.perf_counter()
+    await another.search("the first", K)
+    seconds, received = time.perf_counter() - started, counted.bytes
+    return [
+        f"shared index: {shared.sent / shared.chunks:.0f} bytes a record",
+        f"another client's first search: {seconds:.1f} s, {received / shared.chunks:.0f} bytes a record",
+    ]
 
 
 async def _searches(local: Collection, count: int, queries: Any) -> list[Measurement]:
