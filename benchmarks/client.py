@@ -19,7 +19,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
-from benchmarks.harness import forget_peak, resident
+from benchmarks.harness import Counted, forget_peak, resident
 from xtrace_core import frames, wire
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
@@ -31,22 +31,6 @@ from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 K = 10
 AT_ONCE = 8
 _CONTENT_CHARACTERS = 768
-
-
-class Counted(httpx2.AsyncHTTPTransport):
-    """The network, which counts the bytes of bodies."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.up = self.down = 0
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        self.up += len(await request.aread())
-        answer = await super().handle_async_request(request)
-        content = b"".join([part async for part in answer.aiter_raw()])
-        await answer.aclose()
-        self.down += len(content)
-        return httpx2.Response(answer.status_code, headers=answer.headers, content=content)
 
 
 class Client:

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
@@ -67,6 +69,32 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+class Counted(httpx2.AsyncHTTPTransport):
+    """The network, which counts the bytes of bodies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = self.down = 0
+
+    @property
+    def bytes(self) -> int:
+        """Those of both directions."""
+        return self.up + self.down
+
+    def begin_again(self) -> None:
+        """Counts from zero."""
+        self.up = self.down = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        sent = await request.aread()
+        self.up += len(sent)
+        answer = await super().handle_async_request(request)
+        content = b"".join([part async for part in answer.aiter_raw()])
+        await answer.aclose()
+        self.down += len(content)
+        return httpx2.Response(answer.status_code, headers=answer.headers, content=content)
 
 
 def resident(pid: int | str = "self") -> tuple[int, int]:

@@ -4,7 +4,7 @@
 
 Loading once, searching the same records both ways, what each search sends and receives, recall at ten of exact cosine,
 and how often the right one of many numbered invoices is first. All in one run, in turn. Then searches of many generated
-records in memory.
+records in memory, and how long a client takes to fetch a shared index of them.
 """
 
 import argparse
@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.corpus import python_corpus
-from benchmarks.harness import Measurement, in_turn, machine, row, table
+from benchmarks.harness import Counted, Measurement, in_turn, machine, row, table
 from benchmarks.local_index_generated import generated
+from benchmarks.local_index_shared import shared
 from xtrace_cli.server_process import server_process
 from xtrace_sdk import Collection, Embedding, ExecutionContext, PassphraseKeyProvider, Record, XTraceIntegration
 from xtrace_sdk.x_vec.chunks.vector_copies import cosine_similarities
@@ -55,34 +55,17 @@ def main() -> None:
     print(f"{machine()}\n{arguments.records:,} records, {embed[1]}, one process a side\n")
     rows, figures = asyncio.run(_measured(arguments.records, Embedding(*embed, bits=512)))
     for count in arguments.generated:
-        more_rows, more_figures = generated(count)
-        rows, figures = rows + more_rows, figures + more_figures
+        more_rows, more_figures, segments = generated(count)
+        shared_rows, shared_figures = asyncio.run(shared(segments))
+        rows, figures = [*rows, *more_rows, *shared_rows], [*figures, *more_figures, *shared_figures]
     print(table([*rows, _scan()]), "\n")
     print("\n".join(figures))
-
-
-class _Counted(httpx2.AsyncBaseTransport):
-    """The network, with the bytes of bodies counted."""
-
-    def __init__(self) -> None:
-        self._network = httpx2.AsyncHTTPTransport()
-        self.bytes = 0
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        sent = await request.aread()
-        answer = await self._network.handle_async_request(request)
-        received = await answer.aread()
-        self.bytes += len(sent) + len(received)
-        return answer
-
-    async def aclose(self) -> None:
-        await self._network.aclose()
 
 
 async def _measured(count: int, embed: Embedding) -> tuple[list[Measurement], list[str]]:
     provider = PassphraseKeyProvider(secrets.token_urlsafe(), insecure_log2_n=1)
     context = ExecutionContext.create(provider, "paillier_lookup", embedding=embed)
-    corpus, counted = python_corpus(), _Counted()
+    corpus, counted = python_corpus(), Counted()
     texts = [*corpus.passages[: count - INVOICES], *map(_invoice, range(INVOICES))]
     with tempfile.TemporaryDirectory() as folder, server_process(Path(folder) / "server") as (credentials, _):
         async with XTraceIntegration(
@@ -93,7 +76,8 @@ async def _measured(count: int, embed: Embedding) -> tuple[list[Measurement], li
             )
             await local.upsert(Record(str(i), text) for i, text in enumerate(texts))
             vectors = await embed.embed_many(texts)
-            counted.bytes, started = 0, time.perf_counter()
+            started = time.perf_counter()
+            counted.begin_again()
             await local.search("the first", K)
             first, first_bytes = time.perf_counter() - started, counted.bytes
             sharing = await _shared(local, context, xtrace, counted, Path(folder) / "another")
@@ -110,12 +94,13 @@ async def _measured(count: int, embed: Embedding) -> tuple[list[Measurement], li
 
 
 async def _shared(
-    local: Collection, context: ExecutionContext, xtrace: XTraceIntegration, counted: _Counted, folder: Path
+    local: Collection, context: ExecutionContext, xtrace: XTraceIntegration, counted: Counted, folder: Path
 ) -> list[str]:
     """What another client needs for its first search after this one has shared its index."""
     shared = await local.share_local_index()
     another = Collection(xtrace, context, local.kb_id, local_index="codes", local_folder=folder)
-    counted.bytes, started = 0, time.perf_counter()
+    counted.begin_again()
+    started = time.perf_counter()
     await another.search("the first", K)
     seconds, received = time.perf_counter() - started, counted.bytes
     return [
@@ -139,10 +124,10 @@ async def _searches(local: Collection, count: int, queries: Any) -> list[Measure
     return [row(f"search {count:,} records {name}", taken) for name, taken in zip(names, times, strict=True)]
 
 
-async def _traffic(local: Collection, counted: _Counted) -> list[str]:
+async def _traffic(local: Collection, counted: Counted) -> list[str]:
     lines = []
     for mode in ("service", "local"):
-        counted.bytes = 0
+        counted.begin_again()
         await local.search("what does a search send", K, mode=mode)
         lines.append(f"one search, {mode}: {counted.bytes:,} bytes")
     return lines

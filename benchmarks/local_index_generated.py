@@ -32,8 +32,8 @@ INVOICES = 8_000
 QUESTIONS = 100
 
 
-def generated(count: int) -> tuple[list[Measurement], list[str]]:
-    """Rows and figures of a search over this number of generated records."""
+def generated(count: int) -> tuple[list[Measurement], list[str], list[Segment]]:
+    """Rows and figures of a search over this number of generated records, and their segments."""
     contents = _contents(count)
     started = time.perf_counter()
     segments = [
@@ -51,7 +51,7 @@ def generated(count: int) -> tuple[list[Measurement], list[str]]:
         f"{count:,} generated records: {1e6 * built / count:.0f} µs and {size / count:.0f} bytes each, contents apart",
         f"the right one of {INVOICES:,} invoices is first for {_right(loaded, contents)} of {QUESTIONS}",
     ]
-    return rows, figures
+    return rows, figures, segments
 
 
 def _contents(count: int) -> list[Content]:

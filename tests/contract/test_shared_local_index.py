@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -176,6 +177,28 @@ async def test_what_arrived_before_an_interruption_is_kept(client: Opened, netwo
     network.taken()
     assert await answers(client("second")) == await answers(first)
     assert traffic_of_segments(network) <= shared.segments - arrived + 4
+
+
+async def test_an_index_that_was_only_begun_with_a_shared_one_is_not_up_to_date(
+    client: Opened, filled: Collection, network: Altered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client("first").share_local_index()
+    await filled.upsert([{"id": "new", "text": "new"}])
+
+    async def cut(*_: Any) -> bool:
+        raise ServerUnreachable("cut")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MODULES + "synchronising.Synchroniser._follow", cut)
+        with pytest.raises(ServerUnreachable):
+            await client("second").search("a")
+    assert "GET local/segment" in traffic(network)
+    assert len(await client("second").search("new", 50, max_staleness=math.inf, mode="local")) == 41
+    await client("second").share_local_index()
+    await client("third").search("a")
+    network.taken()
+    await client("third").search("a", max_staleness=math.inf, mode="local")
+    assert "POST local/changes" not in traffic(network)
 
 
 def traffic_of_segments(network: Watched) -> int:

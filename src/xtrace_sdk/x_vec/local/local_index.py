@@ -318,7 +318,7 @@ class LocalIndex(Secretive):
 
     def _is_fresh(self, max_staleness: float) -> bool:
         state = self._loaded.state
-        if not state.revisions or state.progress:
+        if not state.revisions or state.progress or not state.synchronised_at:
             return False
         age = time.time() - state.synchronised_at
         return (

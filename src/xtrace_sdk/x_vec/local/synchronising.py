@@ -114,6 +114,7 @@ class Synchroniser(Secretive):
             for _ in range(_ROUNDS):
                 if await self._follow(context, keeps):
                     break
+        await asyncio.to_thread(self._complete)
         await asyncio.to_thread(self._tidy)
 
     async def _follow(self, context: ExecutionContext, keeps: Callable[[int], bool]) -> bool:
@@ -220,6 +221,13 @@ class Synchroniser(Secretive):
             rows.append(row_of(self._context, chunk["chunk_id"], read))
             kept[chunk["chunk_id"]] = msgspec.msgpack.encode(read.kept)
         return rows, kept
+
+    def _complete(self) -> None:
+        """Notes the time if an index was only begun before: a shared one, in which nothing has changed since."""
+        state = self.loaded.state
+        if state.revisions and not state.synchronised_at:
+            with self._file.changing(state.generation):
+                self._commit(replace(state, synchronised_at=time.time()), state.segments, self.loaded.parts)
 
     def _tidy(self) -> None:
         """Merges small segments if there are many, so that their number stays small and merging costs little."""
