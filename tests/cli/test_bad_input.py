@@ -113,6 +113,7 @@ ROWS: Final = {
     "context rotate": Row("context rotate CONTEXT NEW", API, opens=True),
     "local status": Row("local status", prints=True),
     "local verify": reading("local verify"),
+    "local share": reading("local share"),
     "local clear": Row("local clear"),
     "local-server start": Row("local-server start --data keys/key"),
     "local-server stop": Row("local-server stop --data nowhere"),
@@ -130,6 +131,7 @@ ROWS: Final = {
     "operator rotate-key": Row("operator rotate-key --yes", host=True),
     "operator audit": Row("operator audit", host=True, prints=True),
     "db copy": Row("db copy nowhere/xtrace.db NEW", file="nowhere/xtrace.db"),
+    "db check": Row("db check", host=True),
 }
 
 
