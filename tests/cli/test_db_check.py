@@ -1,11 +1,21 @@
 """`xtrace db check` beside a server that runs."""
 
 import json
+from collections.abc import Iterator
+
+import pytest
 
 from support.databases import execute
 from support.sealing import sealing_client
-from support.service import Http, LiveService
+from support.service import Http, LiveService, running_service
 from support.terminal import Terminal
+
+
+@pytest.fixture(scope="module")
+def live_service(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    """A server of this module's own, because its tests damage the database."""
+    with running_service(tmp_path_factory.mktemp("damaged") / "data") as service:
+        yield service
 
 
 def test_a_database_is_checked_and_its_faults_are_listed(

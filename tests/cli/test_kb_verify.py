@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,12 +10,19 @@ from cli.conftest import PASSPHRASE
 from cli.test_context_keys import load
 from support.by_blocks import sealed
 from support.databases import execute
-from support.service import LiveService
+from support.service import LiveService, running_service
 from support.terminal import Terminal
 from xtrace_sdk.integrations.xtrace import XTraceIntegration
 from xtrace_sdk.x_vec.crypto.key_provider import PassphraseKeyProvider
 from xtrace_sdk.x_vec.utils.execution_context import ExecutionContext
 from xtrace_server.credentials import Credentials
+
+
+@pytest.fixture(scope="module")
+def live_service(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    """A server of this module's own, because its tests damage the database."""
+    with running_service(tmp_path_factory.mktemp("damaged") / "data") as service:
+        yield service
 
 
 @pytest.fixture

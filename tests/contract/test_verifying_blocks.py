@@ -1,6 +1,6 @@
 """Verification of blocks: whatever a service does to them is found, and what to replace is named."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from contract.test_rotation import new_context
 from support import databases
 from support.by_blocks import Change, Network, sealed, with_values
-from support.service import LiveService
+from support.service import LiveService, running_service
 from xtrace_core.block_frames import bitmap_of, packed_ids
 from xtrace_sdk.errors import BlockDamaged
 from xtrace_sdk.integrations.xtrace import Retries, XTraceIntegration
@@ -28,6 +28,13 @@ DATABASES = ("sqlite",)
 DIM = 16
 VECTORS: NDArray[np.uint8] = np.random.default_rng(5).integers(0, 2, (31, DIM), dtype=np.uint8)
 PARTS, CHUNKS, OTHER, VALUES = BlockProblem
+
+
+@pytest.fixture(scope="module")
+def live_service(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    """A server of this module's own, because its tests damage the database."""
+    with running_service(tmp_path_factory.mktemp("damaged") / "data") as service:
+        yield service
 
 
 @pytest.fixture

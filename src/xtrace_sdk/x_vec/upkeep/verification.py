@@ -65,8 +65,8 @@ async def verify(
 
     Blocks are checked by one search with a random vector. A block is good if the context sealed it for this knowledge
     base, each of its chunks is stored and nowhere else, and the service computes their distances; where all its chunks
-    are unchanged, it is also made again from them and compared. This takes about 3 µs and 0.1 KB of memory for each
-    chunk. Replace bad blocks with `seal_chunks(remake=)`.
+    are unchanged, it is also made again from them and compared. This takes some microseconds and 0.1 KB of memory for
+    each chunk. Replace bad blocks with `seal_chunks(remake=)`.
 
     Raises `InvalidArgument`, also if nothing was ever stored there under the context, `BlockDamaged` if the service
     itself finds a block damaged, and what `XTraceIntegration` raises.
