@@ -42,8 +42,7 @@ class LocalRecords(Secretive):
 
     def rows(self, segment: Segment) -> Mask:
         """Which rows are records with a vector in this namespace that match, as far as metadata can tell."""
-        inside = self._owned(segment) & _has_id(segment)
-        inside &= (segment.codes.factors > 0) | segment.needs_service
+        inside = self._owned(segment) & _has_id(segment) & segment.has_vector
         return (
             inside
             if self._decided == EVERYTHING or not inside.any()

@@ -75,7 +75,15 @@ class Loaded(Secretive):
     @property
     def chunk_ids(self) -> NDArray[np.int64]:
         """The ids of its chunks, ascending."""
-        found = [part.segment.chunk_ids[part.alive] for part in self.parts]
+        return self._ids(lambda segment: np.ones(len(segment), np.bool_))
+
+    @property
+    def vector_ids(self) -> NDArray[np.int64]:
+        """The ids of its chunks with a vector, ascending: the candidates of a search without a filter."""
+        return self._ids(lambda segment: segment.has_vector)
+
+    def _ids(self, decide: Allowed) -> NDArray[np.int64]:
+        found = [part.segment.chunk_ids[part.alive & decide(part.segment)] for part in self.parts]
         return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
 
     def allowed(self, key: str, decide: Allowed) -> list[Mask]:

@@ -72,6 +72,12 @@ class Segment:
     def __len__(self) -> int:
         return len(self.chunk_ids)
 
+    @property
+    def has_vector(self) -> NDArray[np.bool_]:
+        """Which rows have a vector: those that a search by vectors may find, here or on the service."""
+        found: NDArray[np.bool_] = (self.codes.factors > 0) | self.needs_service
+        return found
+
     @classmethod
     def of(cls, rows: Sequence[Row], dim: int) -> Self:
         """The segment of some chunks, whose copies of vectors have `dim` elements; 0 if that is not known yet.

@@ -42,7 +42,7 @@ class LocalChunks(Secretive):
 
     def rows(self, segment: Segment) -> Mask:
         """Which rows have a vector, and match the range and the filter."""
-        inside: Mask = (segment.codes.factors > 0) | segment.needs_service
+        inside = segment.has_vector
         if self._scope.id_range is not None:
             first, last = self._scope.id_range
             inside &= (segment.chunk_ids >= first) & (segment.chunk_ids <= last)

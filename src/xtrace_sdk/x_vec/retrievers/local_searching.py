@@ -142,7 +142,7 @@ class LocalSearching(Secretive):
         """The chunks to fetch along with those found."""
         if not question.decoys or not found.chunk_ids:
             return ()
-        return self._groups.together_with(set(found.chunk_ids), loaded.chunk_ids, question.decoys)
+        return self._groups.together_with(set(found.chunk_ids), loaded.vector_ids, question.decoys)
 
     def _ranked(
         self,
