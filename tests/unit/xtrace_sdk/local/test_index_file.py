@@ -82,8 +82,8 @@ def test_another_key_opens_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE state SET sealed = substr(sealed, 1, length(sealed) - 1) || x'00'",
-        "UPDATE segment SET sealed = substr(sealed, 1, length(sealed) - 1) || x'00'",
+        "UPDATE state SET sealed = substr(sealed, 1, length(sealed) - 8) || x'0000000000000000'",
+        "UPDATE segment SET sealed = substr(sealed, 1, length(sealed) - 8) || x'0000000000000000'",
         "UPDATE content SET sealed = (SELECT sealed FROM content WHERE chunk_id = 2) WHERE chunk_id = 1",
         "DELETE FROM segment",
     ],
