@@ -13,7 +13,8 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -260,11 +261,26 @@ async def _undo(world: World) -> Any:
 
 
 async def _verify_local_index(world: World) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        records = Collection(
-            world.xtrace, world.context, world.records_kb_id, local_index="replica", local_folder=folder
-        )
+    with _indexed(world) as records:
         return await records.verify_local_index()
+
+
+async def _share_local_index(world: World) -> Any:
+    with _indexed(world) as records:
+        return await records.share_local_index()
+
+
+@contextmanager
+def _indexed(world: World) -> Iterator[Collection]:
+    """The collection with a new local index."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Collection(world.xtrace, world.context, world.records_kb_id, local_index="replica", local_folder=folder)
+
+
+async def _share_local_index_of_chunks(world: World) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        retriever = Retriever(world.context, world.xtrace, local_index="codes", local_folder=folder)
+        return await retriever.share_local_index(world.kb_id)
 
 
 async def _retrieve(world: World) -> Any:
@@ -417,6 +433,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "Retriever.nn_search_batch": lambda w: w.retriever.nn_search_batch(list(VECTORS[:3]), 2, w.kb_id),
     "Retriever.search": lambda w: w.retriever.search(QUERY, 3, w.kb_id, meta_filter={"tag1": "t0"}, decoys=1),
     "Retriever.retrieve_and_decrypt": _retrieve,
+    "Retriever.share_local_index": _share_local_index_of_chunks,
     "Retriever.meta_search": lambda w: w.retriever.meta_search({"tag1": "t0"}, w.kb_id, ["chunk_content", "tag1"]),
     "Retriever.iter_meta_search": lambda w: every(
         w.retriever.iter_meta_search({"tag1": "t0"}, w.kb_id, ["chunk_content", "meta_data"], sort_by="updated_at")
@@ -435,6 +452,7 @@ CALLS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "Collection.values": lambda w: w.records.values("topic"),
     "Collection.search": lambda w: w.records.search(w.record("a").vector or [], 2, where={"topic": "cats"}, decoys=1),
     "Collection.verify_local_index": _verify_local_index,
+    "Collection.share_local_index": _share_local_index,
     "Collection.search_mmr": lambda w: w.records.search_mmr(
         w.record("a").vector or [], 2, candidates=3, where={"topic": "cats"}
     ),
