@@ -120,7 +120,8 @@ class SharedIndex(Secretive):
         if now.revision < newest:
             raise ServiceRolledBack(
                 f"the knowledge base {self._kb_id} is at revision {now.revision} on the service, but its shared index "
-                f"has seen revision {newest}: the service lost or withholds later writes"
+                f"has seen revision {newest}: the service lost or withholds later writes. If its operator restored a "
+                "backup, delete the shared index (`delete_shared_index`) and search again"
             )
 
     # Sharing
