@@ -267,7 +267,7 @@ def measure(sizes: Sequence[int]) -> dict[str, Any]:
 
 
 def predicted(costs: BlockCosts, rows: int) -> dict[str, float]:
-    """What the model says of a search of so many vectors, by the names of `Searched`."""
+    """What the model says of a search of that number of vectors, by the names of `Searched`."""
     return {
         "workers_s": costs.workers_search_s + costs.workers_row_s * rows,
         "server_s": costs.server_search_s + costs.server_row_s * rows,

@@ -222,7 +222,7 @@ class Collection(Secretive):
 
     def _local_index(self, purpose: str) -> LocalIndex:
         if self._local is None:
-            raise InvalidArgument(f'there is no local index to {purpose}: open the collection with local_index="auto"')
+            raise InvalidArgument(f'no local index is kept to {purpose}: open the collection with local_index="auto"')
         return self._local.index
 
     async def clear_local_index(self) -> None:

@@ -1,4 +1,4 @@
-"""The check of a whole database: a sound one has no faults, and each fault is named with its place."""
+"""The check of a whole database: nothing is said of a sound one, and each fault is named with its place."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

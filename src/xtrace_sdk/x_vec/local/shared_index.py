@@ -69,7 +69,7 @@ class SharedIndex(Secretive):
         """Asks what the service has. An unreadable manifest is told of by a warning (`SharedIndexRejected`)."""
         try:
             found = await self._xtrace.shared_index(self._kb_id, self._context.id, self._kind)
-        except NotFound:  # nothing is stored under the context, or the service has no shared indexes
+        except NotFound:  # nothing is stored under the context, or the service does not know shared indexes
             return Described(0, None, frozenset())
         manifest = None
         if found.version:

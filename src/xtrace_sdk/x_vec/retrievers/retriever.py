@@ -242,7 +242,7 @@ class Retriever(Secretive):
         As `Collection.share_local_index`, for other retrievers.
         """
         if (local := self._local_searching(kb_id)) is None:
-            raise InvalidArgument('there is no local index to share: create the retriever with local_index="auto"')
+            raise InvalidArgument('no local index is kept to share: create the retriever with local_index="auto"')
         return await local.index.share()
 
     async def clear_local_index(self, kb_id: str) -> None:

@@ -115,7 +115,7 @@ class _Shown:
     async def by_service(
         cls, context: ExecutionContext, scheme: BlockScheme, integration: XTraceIntegration, kb_id: str
     ) -> "_Shown | None":
-        """Asks the service; returns None if there are no blocks."""
+        """Asks the service; returns None without blocks."""
         before = await integration.plan_blocks(kb_id, context.id)
         if not before.blocks:
             return None
