@@ -512,7 +512,7 @@ async def test_an_index_that_differs_from_the_service_is_noticed(local: Collecti
     assert found.surplus == (chunk_ids[surplus],)
     assert found.wrong == (2,)
     assert not found.is_good
-    with pytest.raises(InvalidArgument, match="no local index to verify"):
+    with pytest.raises(InvalidArgument, match="no local index is kept to verify"):
         await filled.verify_local_index()
 
 

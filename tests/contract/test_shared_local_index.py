@@ -245,9 +245,9 @@ async def test_a_retriever_has_a_shared_index_of_its_own(
     network.taken()
     assert (await two.share_local_index(filled.kb_id)).sent == 0
     assert "GET chunk" not in traffic(network)
-    with pytest.raises(InvalidArgument, match="no local index to share"):
+    with pytest.raises(InvalidArgument, match="no local index is kept to share"):
         await Retriever(context, xtrace).share_local_index(filled.kb_id)
-    with pytest.raises(InvalidArgument, match="no local index to share"):
+    with pytest.raises(InvalidArgument, match="no local index is kept to share"):
         await filled.share_local_index()
 
 
